@@ -1,0 +1,48 @@
+"""Why did CLIP say that? Zero-shot predictions explained by the concepts that both encoders share.
+
+Importing this package loads neither torch nor open_clip; the names below are resolved on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipmk.backbones import Backbone, load
+    from clipmk.errors import ClipmkError
+    from clipmk.explainer import explain
+    from clipmk.records import Explanation, Settings
+    from clipmk.vocabulary import Vocabulary, load_vocabulary
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backbone": "clipmk.backbones",
+    "load": "clipmk.backbones",
+    "ClipmkError": "clipmk.errors",
+    "explain": "clipmk.explainer",
+    "Explanation": "clipmk.records",
+    "Settings": "clipmk.records",
+    "Vocabulary": "clipmk.vocabulary",
+    "load_vocabulary": "clipmk.vocabulary",
+}
+
+__all__ = [
+    "Backbone",
+    "ClipmkError",
+    "Explanation",
+    "Settings",
+    "Vocabulary",
+    "__version__",
+    "explain",
+    "load",
+    "load_vocabulary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module behind a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'clipmk' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

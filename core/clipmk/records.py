@@ -1,0 +1,263 @@
+"""The frozen records every room hands on: plain data, no torch, no numpy.
+
+`Explanation` is the one record that the command line, the app, the studies and notebooks read; none of them
+recomputes anything. Its `to_dict` is the JSON of one result (see `clipmk schema`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMAT_VERSION = "1.0"
+"""Version of the JSON: a minor step adds fields, a major step may break readers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rle:
+    """A binary mask as compressed COCO run-length encoding, in pixels of the original image."""
+
+    size: tuple[int, int]
+    """(height, width)."""
+    counts: str
+    """COCO's compressed counts, column-major."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInfo:
+    """Which image was explained."""
+
+    path: str | None
+    """As the user gave it; None for an image in memory, "-" for standard input."""
+    sha256: str
+    """Of the file's bytes, or of the decoded RGB pixels for an image in memory."""
+    width: int
+    """Pixels, after EXIF orientation."""
+    height: int
+    """Pixels, after EXIF orientation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """Which model explained it."""
+
+    id: str
+    """The name under which `clipmk` loads it."""
+    family: str
+    """"vit", "resnet", "convnext", "siglip", "eva" or "timm": AUC is comparable only within one family."""
+    weights_sha256: str
+    """Of the weight file, or of the parameters in order for a module in memory."""
+    architecture: str
+    """open_clip's architecture name, "custom" for a module in memory."""
+    pretrained: str | None
+    """open_clip's pretrained tag, None where there is none."""
+    input_size: int
+    """Side of the square input in pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One class in the zero-shot ranking."""
+
+    rank: int
+    class_name: str
+    probability: float
+    """softmax(logit_scale * cosine + logit_bias) over the classes."""
+    cosine: float
+    independent: float | None
+    """sigmoid(logit_scale * cosine + logit_bias) for models trained with a sigmoid loss (SigLIP), else None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartDescriptor:
+    """A descriptor that a part was given."""
+
+    text: str
+    cosine: float
+    """Between the part's embedding and the templated descriptor."""
+    transport: float
+    """The part's share of this descriptor in the transport plan, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A visual part that the model's patch features set apart."""
+
+    id: int
+    """1-based."""
+    area: float
+    """Share of the original image's pixels, in [0, 1]."""
+    bbox_xyxy: tuple[int, int, int, int]
+    """Pixels of the original image, right and bottom exclusive."""
+    mask: Rle
+    descriptors: tuple[PartDescriptor, ...]
+    """Best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionConcept:
+    """A member of D_v, most important first."""
+
+    rank: int
+    text: str
+    importance: float
+    """score_scale * cos(raw descriptor, un-prompted image)."""
+    parts: tuple[int, ...]
+    """Ids of the parts that carry it."""
+    mutual: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanguageConcept:
+    """A member of D_y, nearest first."""
+
+    rank: int
+    text: str
+    cosine: float
+    """Between the class embedding and the templated descriptor."""
+    mutual: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftPair:
+    """Two different wordings matched one-to-one by text-text cosine."""
+
+    vision: str
+    language: str
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chance:
+    """What random concepts of the same numbers would give on average."""
+
+    count: float
+    mi_paper: float
+    auc: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutual:
+    """The strength of the knowledge that both encoders share about this class in this image."""
+
+    count: int
+    """m = |D_v ∩ D_y|."""
+    mi_paper: float
+    """log(L_v L_T m) for m >= 1, else 0 (the paper's Eq. 9; not a textbook mutual information)."""
+    mi_textbook: float
+    """log m for m >= 1, else 0: the mutual information of the normalised joint table."""
+    auc: float
+    """Mean of the dynamics curve padded with zeros to 3L + 1 points."""
+    auc_unpadded: float
+    """Mean of the curve's own L_v + 1 points."""
+    curve: tuple[float, ...]
+    """mi_paper after leaving out the 0, 1, ... most important vision concepts; L_v + 1 points."""
+    chance: Chance
+    p_value: float
+    """Hypergeometric P(M >= m) for random concepts."""
+    soft: tuple[SoftPair, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """Another class held against the same image ("why not B?"): needs no model any more."""
+
+    class_name: str
+    language_concepts: tuple[LanguageConcept, ...]
+    mutual: Mutual
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elapsed:
+    """Wall time in milliseconds."""
+
+    load: float
+    explain: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What is needed to make the same bytes again."""
+
+    clipmk: str
+    torch: str
+    open_clip: str
+    device: str
+    dtype: str
+    templates: tuple[str, ...]
+    descriptor_template: str
+    vocabulary: str
+    vocabulary_sha256: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why this model says this class of this image: one record, read by every face of `clipmk`."""
+
+    image: ImageInfo
+    model: ModelInfo
+    predictions: tuple[Prediction, ...]
+    """The highest-ranked classes, best first."""
+    class_name: str
+    """The class explained: the predicted one unless another was asked for."""
+    foreground: Rle
+    parts: tuple[Part, ...]
+    vision_concepts: tuple[VisionConcept, ...]
+    language_concepts: tuple[LanguageConcept, ...]
+    mutual: Mutual
+    alternatives: tuple[Alternative, ...]
+    """The other highest-ranked classes with their D_y, for "why not B?" without a model."""
+    elapsed_ms: Elapsed
+    provenance: Provenance
+    warnings: tuple[str, ...]
+    picture: Image.Image | None = field(default=None, repr=False, compare=False)
+    """The decoded image, for overlays and notebooks; never written out."""
+
+    @property
+    def mutual_concepts(self) -> tuple[str, ...]:
+        """D_v ∩ D_y, most important first."""
+        return tuple(concept.text for concept in self.vision_concepts if concept.mutual)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of one result, as the schema of `clipmk schema` describes it."""
+        explanation = {
+            "preset": self.provenance.settings["preset"],
+            "class": self.class_name,
+            **{
+                name: plain(getattr(self, name))
+                for name in ("foreground", "parts", "vision_concepts", "language_concepts", "mutual", "alternatives")
+            },
+        }
+        return {
+            "image": plain(self.image),
+            "model": plain(self.model),
+            "predictions": plain(self.predictions),
+            "explanation": explanation,
+            "elapsed_ms": plain(self.elapsed_ms),
+            "provenance": plain(self.provenance),
+            "warnings": list(self.warnings),
+        }
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """`to_dict` as JSON text; finite numbers only."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def plain(value: Any) -> Any:
+    """Turn records into JSON-ready dicts and lists; the field `class_name` is written as "class"."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            "class" if f.name == "class_name" else f.name: plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+        }
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
