@@ -1,0 +1,113 @@
+"""Backgrounds: a place with uneven colour, lines and blobs, and a few nameless distractor objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, pi, sin
+from random import Random
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+PLACES: Final[dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]]] = {
+    "sky": ((140, 190, 240), (205, 226, 244)),
+    "grass": ((150, 196, 226), (122, 174, 92)),
+    "sand": ((238, 224, 186), (214, 190, 138)),
+    "water": ((150, 202, 226), (70, 136, 186)),
+    "plain": ((226, 226, 224), (204, 204, 208)),
+    "night": ((28, 32, 62), (70, 66, 104)),
+    "room": ((222, 206, 190), (160, 126, 102)),
+    "field": ((214, 206, 160), (168, 178, 104)),
+}
+"""Colours at the top and at the bottom, sRGB."""
+GRID: Final = 16
+GRAIN: Final = 64
+GRAIN_STRENGTH: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A painted polygon or line of the background, in image shares."""
+
+    points: npt.NDArray[np.float64]
+    paint: tuple[float, float, float]
+    width: float
+    """Line width in image shares; 0 fills the polygon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A background with every accident decided."""
+
+    ground: npt.NDArray[np.float32]
+    """Coarse colours, float32 (16, 16, 3), 0..255."""
+    marks: tuple[Mark, ...]
+    grain: npt.NDArray[np.float32]
+    """Fine noise on the whole image, float32 (64, 64, 3)."""
+
+
+def draw_background(lots: Random, grain: np.random.Generator) -> Background:
+    """Decide the place, its unevenness, its clutter and its distractors."""
+    place = tuple(PLACES)[int(lots.random() * len(PLACES))]
+    top, bottom = (np.array(colour, dtype=np.float32) for colour in PLACES[place])
+    horizon = 0.45 + 0.3 * lots.random()
+    sharp = 12.0 if place in ("grass", "room", "field") else 1.6
+    down = np.clip(0.5 + sharp * (np.linspace(0, 1, GRID, dtype=np.float32) - horizon), 0, 1)[:, None, None]
+    brightness = np.float32(0.82 + 0.28 * lots.random())
+    ground = (top + (bottom - top) * down) * brightness + 9 * grain.standard_normal((GRID, GRID, 1), dtype=np.float32)
+    ground = ground + 5 * grain.standard_normal((GRID, GRID, 3), dtype=np.float32)
+    marks = [_clutter(lots, place, ground) for _ in range(3 + int(6 * lots.random()))]
+    marks += [_distractor(lots) for _ in range(int(3.6 * lots.random() ** 1.4))]
+    fine = np.float32(GRAIN_STRENGTH) * grain.standard_normal((GRAIN, GRAIN, 1), dtype=np.float32)
+    return Background(np.clip(ground, 0, 255), tuple(marks), np.repeat(fine, 3, axis=2))
+
+
+def _clutter(lots: Random, place: str, ground: npt.NDArray[np.float32]) -> Mark:
+    """A blob, blade or ripple in a colour near that of its surroundings."""
+    x, y, length = lots.random(), lots.random(), 0.04 + 0.22 * lots.random()
+    near = ground[int(y * GRID), int(x * GRID)]
+    change = 50 * (lots.random() - 0.5)
+    paint = (float(near[0]) + change, float(near[1]) + change, float(near[2]) + change)
+    if place in ("grass", "field"):
+        lean = 0.1 * (lots.random() - 0.5)
+        return Mark(np.array([(x, y), (x + lean, y - length)]), paint, 0.012)
+    if place in ("water", "room"):
+        return Mark(np.array([(x - length, y), (x + length, y + 0.02 * lots.random())]), paint, 0.016)
+    radius = 0.015 if place == "night" else 0.5 * length
+    return Mark(_blob(x, y, radius, radius * (0.4 + 0.6 * lots.random()), 10), paint, 0.0)
+
+
+def _blob(x: float, y: float, rx: float, ry: float, corners: int, turn: float = 0.0) -> npt.NDArray[np.float64]:
+    """Regular polygon stretched to the radii, float64 (corners, 2)."""
+    angles = [turn + 2 * pi * k / corners for k in range(corners)]
+    return np.array([(x + rx * cos(a), y + ry * sin(a)) for a in angles])
+
+
+def _distractor(lots: Random) -> Mark:
+    """A small shape near the border, in any colour."""
+    angle, far = 2 * pi * lots.random(), 0.4 + 0.12 * lots.random()
+    radius = 0.035 + 0.055 * lots.random()
+    corners = (3, 4, 5, 14)[int(4 * lots.random())]
+    points = _blob(
+        0.5 + far * cos(angle),
+        0.5 + far * sin(angle),
+        radius,
+        radius * (0.6 + 0.4 * lots.random()),
+        corners,
+        lots.random(),
+    )
+    return Mark(points, (255 * lots.random(), 255 * lots.random(), 255 * lots.random()), 0.0)
+
+
+def paint_background(background: Background, side: int) -> npt.NDArray[np.uint8]:
+    """The background alone, uint8 (side, side, 3)."""
+    canvas = cv2.resize(background.ground.astype(np.uint8), (side, side), interpolation=cv2.INTER_LINEAR)
+    for mark in background.marks:
+        points = [np.rint(mark.points * (16 * side)).astype(np.int32)]
+        if mark.width:
+            cv2.polylines(canvas, points, False, mark.paint, max(1, round(mark.width * side)), cv2.LINE_8, 4)
+        else:
+            cv2.fillPoly(canvas, points, mark.paint, cv2.LINE_8, 4)
+    return np.asarray(canvas, dtype=np.uint8)

@@ -1,0 +1,121 @@
+"""Scenes as files: one folder a class, and the truth about every image beside them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Final, TypedDict
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from clipmk.errors import ClipmkError, UsageError
+from clipmk.rle import Rle, rle_encode
+
+from .scene import Scene, class_names, scenes
+
+TRUTH_FILE: Final = "truth.json"
+TRUTH_FORMAT: Final = 1
+"""Raised whenever a reader of the file would have to change."""
+
+
+class PartTruth(TypedDict):
+    """A visible part, as the file holds it."""
+
+    descriptor: str
+    part: str
+    bbox_xyxy: list[int]
+    """Left, top, right, bottom in pixels; right and bottom are one past the last pixel."""
+    mask_pixels: Rle
+
+
+class ImageTruth(TypedDict):
+    """An image, as the file holds it."""
+
+    file: str
+    """Path below the folder, with forward slashes."""
+    index: int
+    seed: int
+    class_name: str
+    kind: str
+    framing: str
+    missing: list[str]
+    descriptors: list[str]
+    object_mask: Rle
+    parts: list[PartTruth]
+
+
+def export(folder: str | Path, *, split: str, count: int, size: int = 64, seed: int = 0) -> Path:
+    """Write scenes 0 to `count` of the split as `<class>/<index>.png` with `truth.json` beside the class folders.
+
+    The folder appears only when it is complete.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: the folder exists and is not empty, or the arguments name no scene.
+        ClipmkError: the folder cannot be written.
+    """
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} exists and is not an empty folder; name another one")
+    if count < 1:
+        raise UsageError(f"count is {count}, at least 1 scene needed")
+    try:
+        _write_folder(target, split=split, count=count, size=size, seed=seed)
+    except OSError as reason:
+        raise ClipmkError(f"{target} cannot be written: {reason.strerror or reason}") from reason
+    return target
+
+
+def _write_folder(target: Path, *, split: str, count: int, size: int, seed: int) -> None:
+    """Write everything beside the target, then move it there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        unfinished = Path(temporary) / "world"
+        unfinished.mkdir()
+        images = [_write(unfinished, scene) for scene in scenes(split, count=count, size=size, seed=seed)]
+        truth = {"format": TRUTH_FORMAT, "split": split, "size": size, "seed": seed, "classes": class_names()}
+        text = json.dumps({**truth, "images": images}, indent=1)
+        (unfinished / TRUTH_FILE).write_text(text + "\n", encoding="utf-8")
+        if target.exists():
+            target.rmdir()
+        unfinished.rename(target)
+
+
+def _write(folder: Path, scene: Scene) -> ImageTruth:
+    """Write one image and return the truth about it."""
+    place = folder / scene.class_name
+    place.mkdir(exist_ok=True)
+    path = place / f"{scene.index:06d}.png"
+    _, png = cv2.imencode(".png", cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
+    path.write_bytes(png.tobytes())
+    return {
+        "file": path.relative_to(folder).as_posix(),
+        "index": scene.index,
+        "seed": scene.seed,
+        "class_name": scene.class_name,
+        "kind": scene.kind,
+        "framing": scene.framing,
+        "missing": list(scene.missing),
+        "descriptors": list(scene.descriptors),
+        "object_mask": rle_encode(scene.object_mask),
+        "parts": [
+            {
+                "descriptor": part.descriptor,
+                "part": part.part,
+                "bbox_xyxy": bbox_xyxy(part.mask_pixels),
+                "mask_pixels": rle_encode(part.mask_pixels),
+            }
+            for part in scene.parts
+        ],
+    }
+
+
+def bbox_xyxy(mask: npt.NDArray[np.bool_]) -> list[int]:
+    """Left, top, right, bottom of a mask that has pixels, bool (height, width); right and bottom exclusive."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]

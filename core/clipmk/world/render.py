@@ -1,0 +1,302 @@
+"""From a plan to pixels: outlines, textures, light, background, and the mask of every part.
+
+Painting goes through one label image at twice the size: its low five bits say which part a pixel shows, two more
+whether it belongs to the painted texture or to the outline of the part. Colours and light come from tables over the
+labels, masks from counting labels. All lots are drawn before the size matters, so a scene is the same at any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import cos, pi, radians, sin
+from random import Random
+from typing import Final, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .background import Background, draw_background, paint_background
+from .records import Box
+from .sampling import Camera, Placed, Plan
+from .shapes import shape
+from .vocabulary import COLOURS, NOUNS, Outline
+
+SUPERSAMPLE: Final = 2
+REFERENCE_SIZE: Final = 64
+"""Side in pixels of the image in which a part must have `VISIBLE_PIXELS` to count as visible."""
+VISIBLE_PIXELS: Final = 12
+PART_BITS: Final = 0x1F
+TEXTURE_BIT: Final = 0x20
+OUTLINE_BIT: Final = 0x40
+FRACTION_BITS: Final = 4
+"""Fixed-point bits of polygon coordinates handed to OpenCV."""
+
+Labels: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Accidents of one part: its exact paint and how the light falls on it."""
+
+    paint: tuple[float, float, float]
+    """sRGB 0..255."""
+    light: tuple[float, float, float]
+    """Gain = light[0] * x + light[1] * y + light[2], x and y in -1..1 over the image."""
+    texture: tuple[float, float, float]
+    """Turn in radians, and offset along both axes in periods."""
+    size: tuple[float, float]
+    """Width and height relative to the table's."""
+    offset: tuple[float, float]
+    """Displacement in object coordinates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A plan with every accident decided; renders to the same scene at any size."""
+
+    plan: Plan
+    finishes: tuple[Finish, ...]
+    background: Background
+    occluder: tuple[npt.NDArray[np.float64], tuple[float, float, float]] | None
+    """Polygon in image shares, float64 (points, 2), and its paint."""
+    relief: npt.NDArray[np.float32]
+    """Unevenness of the paint, float32 (16, 16), mean 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """What rendering yields."""
+
+    image: npt.NDArray[np.uint8]
+    """sRGB, uint8 (size, size, 3)."""
+    labels: npt.NDArray[np.uint8]
+    """Part index + 1 at each pixel, 0 elsewhere, uint8 (size, size)."""
+
+
+def draw(plan: Plan, lots: Random, grain: np.random.Generator) -> Drawing:
+    """Decide every accident of the scene."""
+    sun, strength, brightness = 2 * pi * lots.random(), 0.04 + 0.1 * lots.random(), 0.9 + 0.14 * lots.random()
+    sun_x, sun_y = strength * cos(sun), strength * sin(sun)
+    finishes = tuple(_finish(lots, placed, sun_x, sun_y, brightness) for placed in plan.placed)
+    background = draw_background(lots, grain)
+    occluder = _occluder(lots) if lots.random() < 0.15 else None
+    relief = grain.standard_normal((16, 16), dtype=np.float32)
+    return Drawing(plan, finishes, background, occluder, relief)
+
+
+def _finish(lots: Random, placed: Placed, sun_x: float, sun_y: float, brightness: float) -> Finish:
+    """Accidents of one part under this light."""
+    r, g, b = COLOURS[placed.look.colour]
+    tint = 18 * (lots.random() - 0.5)
+    paint = (
+        r + tint + 14 * (lots.random() - 0.5),
+        g + tint + 14 * (lots.random() - 0.5),
+        b + tint + 14 * (lots.random() - 0.5),
+    )
+    light = (
+        sun_x + 0.16 * (lots.random() - 0.5),
+        sun_y + 0.16 * (lots.random() - 0.5),
+        brightness + 0.08 * (lots.random() - 0.5),
+    )
+    upright = 0.0 if lots.random() < 0.5 else pi / 2
+    texture = (upright + 0.5 * (lots.random() - 0.5), lots.random(), lots.random())
+    size = (0.92 + 0.16 * lots.random(), 0.92 + 0.16 * lots.random())
+    offset = (0.02 * (lots.random() - 0.5), 0.02 * (lots.random() - 0.5))
+    return Finish(paint, light, texture, size, offset)
+
+
+def _occluder(lots: Random) -> tuple[npt.NDArray[np.float64], tuple[float, float, float]]:
+    """A small irregular patch over the object."""
+    x, y, radius = 0.5 + 0.5 * (lots.random() - 0.5), 0.5 + 0.5 * (lots.random() - 0.5), 0.05 + 0.05 * lots.random()
+    rim = [(2 * pi * k / 7, radius * (0.7 + 0.6 * lots.random())) for k in range(7)]
+    points = np.array([(x + r * cos(t), y + r * sin(t)) for t, r in rim])
+    return points, (255 * lots.random(), 255 * lots.random(), 255 * lots.random())
+
+
+def part_labels(drawing: Drawing, size: int) -> Labels:
+    """Part index + 1 at each pixel and 0 elsewhere, uint8 (size, size), without painting the scene."""
+    return _downsample(_paint_labels(drawing, SUPERSAMPLE * size), len(drawing.plan.placed), size)
+
+
+def render(drawing: Drawing, size: int) -> Painted:
+    """Paint the scene, size x size pixels."""
+    side = SUPERSAMPLE * size
+    labels = _paint_labels(drawing, side)
+    ground = paint_background(drawing.background, side)
+    table = _palette(drawing)
+    painted = cv2.merge([cv2.LUT(labels, table[:, channel]) for channel in range(3)])
+    light = _light(drawing, labels, side)
+    painted = cv2.multiply(painted, cv2.merge([light, light, light]), dtype=cv2.CV_8U)
+    cv2.copyTo(painted, labels, ground)
+    image = cv2.resize(ground, (size, size), interpolation=cv2.INTER_AREA)
+    image = cv2.add(image, _grain(drawing.background.grain, size), dtype=cv2.CV_8U)
+    return Painted(np.asarray(image, dtype=np.uint8), _downsample(labels, len(drawing.plan.placed), size))
+
+
+def _grain(grain: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """Fine noise on the whole image, float32 (size, size, 3)."""
+    if grain.shape[0] == size:
+        return grain
+    return np.asarray(cv2.resize(grain, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+@cache
+def _ramp(side: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Image coordinates -1..1 as a row (1, side) and a column (side, 1)."""
+    line = np.linspace(-1, 1, side, dtype=np.float32)
+    return line[None, :], line[:, None]
+
+
+def _light(drawing: Drawing, labels: Labels, side: int) -> npt.NDArray[np.float32]:
+    """Gain of the paint at each pixel, float32 (side, side)."""
+    slopes = np.zeros((3, 256), dtype=np.float32)
+    slopes[2] = 1.0
+    for k, finish in enumerate(drawing.finishes):
+        for bits in (0, TEXTURE_BIT, OUTLINE_BIT, TEXTURE_BIT | OUTLINE_BIT):
+            slopes[:, k + 1 | bits] = finish.light
+    x, y = _ramp(side)
+    relief = cv2.resize(drawing.relief, (side, side), interpolation=cv2.INTER_LINEAR)
+    light = cv2.LUT(labels, slopes[2])
+    light += cv2.LUT(labels, slopes[0]) * x
+    light += cv2.LUT(labels, slopes[1]) * y
+    light += 0.05 * relief
+    return np.asarray(np.clip(light, 0.76, 1.16, out=light), dtype=np.float32)
+
+
+def _palette(drawing: Drawing) -> npt.NDArray[np.float32]:
+    """Paint of every label, float32 (256, 3)."""
+    table = np.zeros((256, 3), dtype=np.float32)
+    for k, (placed, finish) in enumerate(zip(drawing.plan.placed, drawing.finishes, strict=True), start=1):
+        paint = np.array(finish.paint, dtype=np.float32)
+        contrast = np.array((40, 38, 42) if placed.look.colour in ("white", "yellow", "pink") else (242, 240, 236))
+        table[k] = paint
+        table[k | TEXTURE_BIT] = contrast
+        table[k | OUTLINE_BIT] = 0.45 * paint if placed.look.colour != "black" else 80.0
+    if drawing.occluder is not None:
+        table[len(drawing.finishes) + 1] = drawing.occluder[1]
+    return table
+
+
+def _view(camera: Camera, target: Sequence[Box] | None) -> npt.NDArray[np.float64]:
+    """Affine map from object coordinates to image shares, float64 (2, 3)."""
+    c, s = cos(radians(camera.degrees)), sin(radians(camera.degrees))
+    wide, high = camera.scale * camera.stretch * (-1 if camera.flip else 1), camera.scale / camera.stretch
+    linear = np.array([[c * wide, -s * high], [s * wide, c * high]])
+    shift = np.array(camera.shift)
+    if target is not None:
+        middle = np.array([sum(box.x for box in target), sum(box.y for box in target)]) / len(target)
+        shift = shift - linear @ middle
+    return np.column_stack([linear, 0.5 + shift])
+
+
+def _placement(box: Box, outline: Outline, role: str, finish: Finish) -> npt.NDArray[np.float64]:
+    """Affine map from the unit box of a shape to object coordinates, float64 (2, 3)."""
+    width = box.width * outline.width * finish.size[0] / 2 * (-1 if box.mirrored else 1)
+    height = box.height * outline.height * finish.size[1] / 2
+    grown = box.height / 2 - height
+    y = box.y + (grown if role == "top" else -grown if role == "bottom" else 0.0)
+    turn = radians(-box.angle if box.mirrored else box.angle)
+    c, s = cos(turn), sin(turn)
+    x = box.x + finish.offset[0]
+    return np.array([[c * width, -s * height, x], [s * width, c * height, y + finish.offset[1]]])
+
+
+def _outline(placed: Placed) -> Outline:
+    """Outline of the part: its class's own for textured looks, else the one the modifier names."""
+    outline = NOUNS[placed.part.noun].outlines[placed.look.modifier]
+    shaped = placed.part.shape and placed.look.is_texture
+    return Outline(placed.part.shape) if shaped else outline
+
+
+def _paint_labels(drawing: Drawing, side: int) -> Labels:
+    """Label of each pixel, uint8 (side, side)."""
+    labels: Labels = np.zeros((side, side), dtype=np.uint8)
+    plan = drawing.plan
+    target = None if plan.camera.target is None else plan.placed[plan.camera.target].boxes
+    view = _view(plan.camera, target)
+    pixels = side * (1 << FRACTION_BITS)
+    thickness = max(1, round(side / 110))
+    for k, (placed, finish) in enumerate(zip(plan.placed, drawing.finishes, strict=True), start=1):
+        outline = _outline(placed)
+        for box in placed.boxes:
+            inner = _placement(box, outline, placed.part.role, finish)
+            linear = view[:, :2] @ inner[:, :2] * pixels
+            offset = (view[:, :2] @ inner[:, 2] + view[:, 2]) * pixels - (1 << FRACTION_BITS) / 2
+            for piece in shape(outline.shape):
+                points = [np.rint(piece @ linear.T + offset).astype(np.int32)]
+                cv2.fillPoly(labels, points, k, cv2.LINE_8, FRACTION_BITS)
+                cv2.polylines(labels, points, True, k | OUTLINE_BIT, thickness, cv2.LINE_8, FRACTION_BITS)
+        if placed.look.texture != "plain":
+            _paint_texture(labels, k, placed, finish, view, side)
+    if drawing.occluder is not None:
+        points = [np.rint(drawing.occluder[0] * pixels).astype(np.int32)]
+        cv2.fillPoly(labels, points, len(plan.placed) + 1, cv2.LINE_8, FRACTION_BITS)
+    return labels
+
+
+def _paint_texture(
+    labels: Labels, k: int, placed: Placed, finish: Finish, view: npt.NDArray[np.float64], side: int
+) -> None:
+    """Mark stripes, spots or checks inside part `k`, in place."""
+    corners = np.array(
+        [
+            (box.x + sx * 0.62 * abs(box.width), box.y + sy * 0.62 * box.height)
+            for box in placed.boxes
+            for sx in (-1, 1)
+            for sy in (-1, 1)
+        ]
+    )
+    seen = (corners @ view[:, :2].T + view[:, 2]) * side
+    x0, y0 = np.clip(seen.min(axis=0).astype(int), 0, side)
+    x1, y1 = np.clip(seen.max(axis=0).astype(int) + 2, 0, side)
+    region = labels[y0:y1, x0:x1]
+    if region.size == 0:
+        return
+    turn, u_offset, v_offset = finish.texture
+    spin = np.array([[cos(turn), sin(turn)], [-sin(turn), cos(turn)]])
+    back = spin @ np.linalg.inv(view[:, :2]) / _period(placed)
+    x = ((np.arange(x0, x1) + 0.5) / side - view[0, 2]).astype(np.float32)[None, :]
+    y = ((np.arange(y0, y1) + 0.5) / side - view[1, 2]).astype(np.float32)[:, None]
+    u = np.float32(back[0, 0]) * x + (np.float32(back[0, 1]) * y + np.float32(u_offset))
+    if placed.look.texture == "striped":
+        marks = u - np.floor(u) < 0.42
+    else:
+        v = np.float32(back[1, 0]) * x + (np.float32(back[1, 1]) * y + np.float32(v_offset))
+        marks = _spots(u, v) if placed.look.texture == "spotted" else _checks(u, v)
+    region[marks & (region == k)] = k | TEXTURE_BIT
+
+
+def _spots(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Round spots in rows, every other row displaced by half a period."""
+    line = np.floor(v)
+    shifted = u + np.float32(0.5) * (line % 2)
+    return np.asarray((shifted - np.floor(shifted) - 0.5) ** 2 + (v - line - 0.5) ** 2 < 0.095)
+
+
+def _checks(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """A checkerboard with two squares a period."""
+    return np.asarray((np.floor(2 * u) + np.floor(2 * v)) % 2 == 0)
+
+
+def _period(placed: Placed) -> float:
+    """Period of the texture in object coordinates: coarse on large parts, and never too fine for 64 pixels."""
+    box = placed.boxes[0]
+    across = min(abs(box.width), box.height)
+    coarse = {"striped": (0.10, 0.15), "spotted": (0.115, 0.16), "checkered": (0.15, 0.22)}[placed.look.texture]
+    return min(max(0.42 * across, coarse[0]), coarse[1])
+
+
+def _downsample(labels: Labels, count: int, size: int) -> Labels:
+    """Part with the largest share of each pixel that shows mostly object, uint8 (size, size)."""
+    part = labels & PART_BITS
+    shares = np.empty((count + 1, size, size), dtype=np.uint8)
+    for k in range(count + 1):
+        shares[k] = cv2.resize(
+            cv2.compare(part, k if k else count + 1, cv2.CMP_EQ), (size, size), interpolation=cv2.INTER_AREA
+        )
+    bare = cv2.resize(cv2.compare(part, 0, cv2.CMP_EQ), (size, size), interpolation=cv2.INTER_AREA)
+    inside = cv2.add(shares[0], bare) < 128
+    return np.where(inside, shares[1:].argmax(axis=0) + 1, 0).astype(np.uint8)

@@ -1,0 +1,287 @@
+"""Drawing lots: which parts a scene shows, with which looks, seen how. Nothing here knows about pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from random import Random
+from typing import Final, TypeVar
+
+from .combinations import atypical_looks, body_of, donors, removals, reweighted, typical_anywhere
+from .records import Box, Part
+from .tables import CLASSES
+from .vocabulary import NOUNS, Look
+
+T = TypeVar("T")
+
+SPLITS: Final = ("train", "test", "counterfactual")
+"""The splits of a study. "val" is a fourth one, for tuning: drawn like "train" from seeds of its own."""
+ALL_SPLITS: Final = (*SPLITS, "val")
+
+ATYPICAL_SHARE: Final = 0.2
+"""Share of atypical scenes in "train" and "val"."""
+CLOSE_UP_SHARE: Final = 0.1
+"""Share of close-ups in "train" and "val"."""
+RARE_LOOK: Final = 6.0
+"""Weight in training of a look that no class usually shows, so that every descriptor is learnt."""
+FEWEST_PARTS: Final = 2
+"""Parts that must be left when parts are taken away without being replaced."""
+REPEATED_COLOUR: Final = 0.15
+"""Weight of an unusual look whose colour the scene already has, relative to one it has not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A part that will be painted, in object coordinates."""
+
+    part: Part
+    look: Look
+    boxes: tuple[Box, ...]
+
+    @property
+    def descriptor(self) -> str:
+        """What the vocabulary calls the part."""
+        return NOUNS[self.part.noun].phrase(self.look)
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """How the object is seen: image = 0.5 + shift + scale * turn(flip(stretch(object))), in image shares."""
+
+    scale: float
+    stretch: float
+    """Width times this, height divided by it."""
+    degrees: float
+    shift: tuple[float, float]
+    flip: bool
+    target: int | None
+    """Index of the placed part in the middle of a close-up; None for the whole object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about a scene that a caption could say."""
+
+    class_name: str
+    kind: str
+    placed: tuple[Placed, ...]
+    missing: tuple[str, ...]
+    """Parts (nouns) that every typical scene of the class has and this one has not."""
+    camera: Camera
+
+
+def pick(lots: Random, items: Sequence[tuple[T, float]]) -> T:
+    """One item by its weight."""
+    left = lots.random() * sum(weight for _, weight in items)
+    for item, weight in items:
+        left -= weight
+        if left < 0:
+            return item
+    return items[-1][0]
+
+
+def pick_even(lots: Random, items: Sequence[T]) -> T:
+    """One item, all alike."""
+    return items[int(lots.random() * len(items))]
+
+
+@cache
+def _round_of_classes(seed: int, split: str, number: int) -> tuple[str, ...]:
+    """Every class once, in an order of its own for each round."""
+    lots = Random(f"classes|{seed}|{split}|{number}")  # noqa: S311 -- pictures, not secrets
+    return tuple(sorted(CLASSES, key=lambda _: lots.random()))
+
+
+def class_at(split: str, index: int, seed: int) -> str:
+    """Class of the scene: every run of as many scenes as there are classes shows each class once."""
+    number, place = divmod(index, len(CLASSES))
+    return _round_of_classes(seed, split, number)[place]
+
+
+def plan(split: str, index: int, *, seed: int, class_name: str | None = None) -> tuple[Plan, Random]:
+    """Plan of the scene, and the lots to go on with for its light and background."""
+    name = class_at(split, index, seed) if class_name is None else class_name
+    lots = Random(f"scene|{seed}|{split}|{index}|{name}")  # noqa: S311 -- pictures, not secrets
+    scene = _typical(lots, name)
+    if split == "counterfactual":
+        scene = _counterfactual(lots, scene)
+    elif split != "test" and lots.random() < ATYPICAL_SHARE:
+        scene = _atypical(lots, scene)
+    close = split in ("train", "val") and lots.random() < CLOSE_UP_SHARE
+    return replace(scene, camera=_camera(lots, scene, close=close)), lots
+
+
+def _typical(lots: Random, name: str) -> Plan:
+    """An ordinary scene: usual parts with usual looks."""
+    body = body_of(name)
+    body_look = pick(lots, body.looks)
+    placed = []
+    for part in CLASSES[name]:
+        look = body_look if part is body else pick(lots, reweighted(part, body_look.colour))
+        if lots.random() < part.chance:
+            placed.append(Placed(part, look, part.boxes))
+    return Plan(name, "typical", tuple(placed), (), Camera(1.0, 1.0, 0.0, (0.0, 0.0), flip=False, target=None))
+
+
+def _atypical(lots: Random, scene: Plan) -> Plan:
+    """One to three departures from type, from the train half."""
+    kind = pick(lots, (("recoloured", 0.4), ("missing", 0.12), ("swapped", 0.48)))
+    changed = scene
+    if kind != "recoloured":
+        changed = _take_away(lots, changed, "train", most=2, kind=kind)
+    if kind == "recoloured" or lots.random() < 0.5 or changed == scene:
+        changed = _recolour(lots, changed, "train", count=1 + int(2.9 * lots.random()))
+    return changed
+
+
+def _counterfactual(lots: Random, scene: Plan) -> Plan:
+    """Two strong departures from type or more, from the counterfactual half."""
+    kind = pick(lots, (("recoloured", 0.3), ("missing", 0.15), ("swapped", 0.3), ("chimera", 0.25)))
+    changed = scene
+    if kind != "recoloured":
+        most = (len(CLASSES[scene.class_name]) + 1) // 2 if kind == "chimera" else 2
+        changed = _take_away(lots, changed, "counterfactual", most=most, kind=kind)
+    own = sum(placed.part in CLASSES[scene.class_name] for placed in changed.placed)
+    foreign = len(changed.placed) - own
+    wanted = round((0.6 + 0.35 * lots.random()) * len(changed.placed)) - foreign
+    return _recolour(lots, changed, "counterfactual", count=min(own, max(wanted, 1 if foreign else 2)))
+
+
+def _recolour(lots: Random, scene: Plan, half: str, *, count: int) -> Plan:
+    """Give `count` of the class's own parts a look against type."""
+    name = scene.class_name
+    own = [
+        k
+        for k, placed in enumerate(scene.placed)
+        if placed.part in CLASSES[name] and atypical_looks(name, placed.part.noun, half)
+    ]
+    chosen = set(sorted(own, key=lambda _: lots.random())[:count])
+    placed = list(scene.placed)
+    for k in sorted(chosen):
+        usual = {look.colour for look, _ in placed[k].part.looks}
+        colours = {other.look.colour for other in placed}
+        looks = _unusual(name, placed[k].part.noun, half, colours)
+        weights = [(look, weight * (0.3 if look.colour in usual else 1.0)) for look, weight in looks]
+        placed[k] = replace(placed[k], look=pick(lots, weights))
+    kind = "recoloured" if chosen and scene.kind == "typical" else scene.kind
+    return replace(scene, kind=kind, placed=tuple(placed))
+
+
+def _take_away(lots: Random, scene: Plan, half: str, *, most: int, kind: str) -> Plan:
+    """Take parts away; for swaps and chimeras, put parts of other classes in their places."""
+    name = scene.class_name
+    choices = removals(name, half, most, only_missing=kind == "missing")
+    size = most if kind == "chimera" else 1 + int(2 * lots.random())
+    shown = {placed.part.noun for placed in scene.placed}
+    choices = tuple(nouns for nouns in choices if kind != "missing" or len(shown.difference(nouns)) >= FEWEST_PARTS)
+    if not choices:
+        return scene
+    fitting = [nouns for nouns in choices if len(nouns) == size] or choices
+    nouns = pick_even(lots, fitting)
+    giver = _giver(lots, name, nouns) if kind == "chimera" else None
+    placed: list[Placed] = []
+    for part in CLASSES[name]:
+        kept = next((old for old in scene.placed if old.part is part), None)
+        if part.noun not in nouns:
+            new = kept
+        else:
+            new = None if kind == "missing" else _foreign(lots, name, part, half, giver, placed)
+        if new is not None:
+            placed.append(new)
+    missing = tuple(part.noun for part in CLASSES[name] if part.noun in nouns and part.chance == 1.0)
+    return replace(scene, kind=kind, placed=tuple(placed), missing=missing)
+
+
+def _giver(lots: Random, name: str, nouns: tuple[str, ...]) -> str:
+    """Class that can fill the most of the places left, among a few drawn by lot."""
+    roles = {part.role for part in CLASSES[name] if part.noun in nouns}
+    some = [pick_even(lots, tuple(CLASSES)) for _ in range(6)]
+
+    def fills(giver: str) -> int:
+        pairs = (pair for role in roles for pairs in donors(name, role).values() for pair in pairs)
+        return len({part.noun for source, part in pairs if source == giver})
+
+    return max(some, key=fills)
+
+
+def _foreign(
+    lots: Random, name: str, place: Part, half: str, giver: str | None, placed: Sequence[Placed]
+) -> Placed | None:
+    """A part of another class at the place of one that was taken away; None if nothing fits."""
+    taken = {other.part.noun for other in placed}
+    able = {
+        noun: pairs
+        for noun, pairs in donors(name, place.role).items()
+        if noun not in taken and atypical_looks(name, noun, half)
+    }
+    if not able:
+        return None
+    given = [part for pairs in able.values() for source, part in pairs if source == giver]
+    part = pick_even(lots, given or [part for _, part in able[pick_even(lots, tuple(able))]])
+    colours = {other.look.colour for other in placed}
+    return Placed(part, pick(lots, _unusual(name, part.noun, half, colours)), _moved(part, place))
+
+
+def _unusual(name: str, noun: str, half: str, colours: set[str]) -> list[tuple[Look, float]]:
+    """Looks against type with weights: fresh colours first, and in training what no class usually shows."""
+    rare = RARE_LOOK if half == "train" else 1.0
+    kind, usual = NOUNS[noun], typical_anywhere()
+    return [
+        (look, (REPEATED_COLOUR if look.colour in colours else 1.0) * (1.0 if kind.phrase(look) in usual else rare))
+        for look in atypical_looks(name, noun, half)
+    ]
+
+
+def _extent(boxes: Sequence[Box]) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of all boxes, their turn left aside."""
+    return (
+        min(box.x - abs(box.width) / 2 for box in boxes),
+        min(box.y - box.height / 2 for box in boxes),
+        max(box.x + abs(box.width) / 2 for box in boxes),
+        max(box.y + box.height / 2 for box in boxes),
+    )
+
+
+_ANCHORS: Final = {"top": (0.5, 1.0), "bottom": (0.5, 0.0), "front": (1.0, 0.5), "back": (0.0, 0.5)}
+"""Where a part is attached, as a share of its extent; the middle for other roles."""
+
+
+@cache
+def _moved_boxes(boxes: tuple[Box, ...], to: tuple[Box, ...], role: str, smallest: float) -> tuple[Box, ...]:
+    x0, y0, x1, y1 = _extent(boxes)
+    u0, v0, u1, v1 = _extent(to)
+    size = ((u1 - u0) * (v1 - v0) / ((x1 - x0) * (y1 - y0))) ** 0.5
+    size = min(max(size, smallest), 1.6)
+    along, down = _ANCHORS.get(role, (0.5, 0.5))
+    x, y = x0 + along * (x1 - x0), y0 + down * (y1 - y0)
+    u, v = u0 + along * (u1 - u0), v0 + down * (v1 - v0)
+    return tuple(
+        replace(
+            box,
+            x=u + size * (box.x - x),
+            y=v + size * (box.y - y),
+            width=size * box.width,
+            height=size * box.height,
+        )
+        for box in boxes
+    )
+
+
+def _moved(part: Part, place: Part) -> tuple[Box, ...]:
+    """The boxes of a part, moved and scaled to where another part was attached."""
+    return _moved_boxes(part.boxes, place.boxes, place.role, 0.5 if part.role == "body" else 0.75)
+
+
+def _camera(lots: Random, scene: Plan, *, close: bool) -> Camera:
+    """A view of the whole object, or a close-up of one of its parts."""
+    scale = 0.88 + 0.32 * lots.random()
+    stretch = 0.92 + 0.16 * lots.random()
+    degrees = 24 * lots.random() - 12
+    room = max(0.03, 0.5 - 0.44 * scale)
+    shift = (room * (2 * lots.random() - 1), room * (2 * lots.random() - 1))
+    flip = lots.random() < 0.5
+    zoom, target = 1.3 + 0.9 * lots.random(), int(lots.random() * len(scene.placed))
+    if close:
+        return Camera(zoom, stretch, degrees, (0.4 * shift[0], 0.4 * shift[1]), flip, target)
+    return Camera(scale, stretch, degrees, shift, flip, None)

@@ -1,0 +1,111 @@
+"""Scenes: the picture of one object, with its class, its descriptors and the mask of each visible part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from clipmk.errors import UsageError, suggest
+
+from .render import REFERENCE_SIZE, VISIBLE_PIXELS, draw, part_labels, render
+from .sampling import ALL_SPLITS, plan
+from .tables import CLASSES
+
+SMALLEST_SIZE: Final = 16
+"""Smallest image side in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScenePart:
+    """A visible part of a scene."""
+
+    descriptor: str
+    part: str
+    """Kind of part: the noun of the descriptor."""
+    mask_pixels: npt.NDArray[np.bool_]
+    """Visible pixels, bool (size, size)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A rendered scene and the truth about it."""
+
+    split: str
+    index: int
+    seed: int
+    class_name: str
+    kind: str
+    """"typical", "recoloured", "missing", "swapped" or "chimera"."""
+    framing: str
+    """"whole" or "close-up"."""
+    missing: tuple[str, ...]
+    """Parts (nouns) that every typical scene of the class has and this one has not."""
+    image: npt.NDArray[np.uint8]
+    """sRGB, uint8 (size, size, 3)."""
+    parts: tuple[ScenePart, ...]
+    """Parts with at least 12 visible pixels when the scene is 64 pixels wide, in painting order."""
+    object_mask: npt.NDArray[np.bool_]
+    """Visible pixels of all parts, tiny ones included, bool (size, size)."""
+
+    @property
+    def descriptors(self) -> tuple[str, ...]:
+        """Descriptors of the visible parts; no two are the same."""
+        return tuple(part.descriptor for part in self.parts)
+
+
+def class_names() -> tuple[str, ...]:
+    """Names of all classes."""
+    return tuple(CLASSES)
+
+
+def scene(split: str, index: int, *, size: int = 64, seed: int = 0, class_name: str | None = None) -> Scene:
+    """Scene number `index` of the split, `size` x `size` pixels; the same arguments give the same bytes.
+
+    `class_name` asks for a class instead of the one that the split has at this index.
+    """
+    _check(split, index, size, class_name)
+    planned, lots = plan(split, index, seed=seed, class_name=class_name)
+    grain = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
+    drawing = draw(planned, lots, grain)
+    painted = render(drawing, size)
+    reference = painted.labels if size == REFERENCE_SIZE else part_labels(drawing, REFERENCE_SIZE)
+    visible = np.bincount(reference.ravel(), minlength=len(planned.placed) + 1) >= VISIBLE_PIXELS
+    parts = tuple(
+        ScenePart(placed.descriptor, placed.part.noun, painted.labels == k)
+        for k, placed in enumerate(planned.placed, start=1)
+        if visible[k]
+    )
+    return Scene(
+        split=split,
+        index=index,
+        seed=seed,
+        class_name=planned.class_name,
+        kind=planned.kind,
+        framing="whole" if planned.camera.target is None else "close-up",
+        missing=planned.missing,
+        image=painted.image,
+        parts=parts,
+        object_mask=painted.labels > 0,
+    )
+
+
+def scenes(split: str, *, count: int, size: int = 64, seed: int = 0, start: int = 0) -> Iterator[Scene]:
+    """Scenes `start` to `start + count` of the split; every class comes equally often."""
+    for index in range(start, start + count):
+        yield scene(split, index, size=size, seed=seed)
+
+
+def _check(split: str, index: int, size: int, class_name: str | None) -> None:
+    """Raise UsageError for arguments that name no scene."""
+    if split not in ALL_SPLITS:
+        raise UsageError(f"split {split!r} is unknown; {suggest(split, ALL_SPLITS)}")
+    if index < 0:
+        raise UsageError(f"index is {index}; scenes count from 0")
+    if size < SMALLEST_SIZE:
+        raise UsageError(f"size is {size} px, at least {SMALLEST_SIZE} needed")
+    if class_name is not None and class_name not in CLASSES:
+        raise UsageError(f"class {class_name!r} is unknown; {suggest(class_name, CLASSES)}")
