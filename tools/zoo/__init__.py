@@ -1,0 +1,1 @@
+"""Parts of `tools/train_zoo.py`: recipes, data, captions, the training loop and the export."""

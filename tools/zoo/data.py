@@ -1,0 +1,134 @@
+"""Rendered training scenes on disk, and batches of captioned images drawn from them.
+
+Only the picture, the class, the visible descriptors and a bounding box per part are kept: no part mask can leak into
+training.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from clipmk import world
+
+SIZE = 64
+MAX_PARTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """N rendered scenes, memory-mapped."""
+
+    images: npt.NDArray[np.uint8]
+    """(N, 64, 64, 3) RGB."""
+    class_ids: npt.NDArray[np.int64]
+    """(N,)"""
+    part_ids: npt.NDArray[np.int64]
+    """(N, MAX_PARTS) descriptor of each visible part, -1 where there is none."""
+    boxes: npt.NDArray[np.int64]
+    """(N, MAX_PARTS, 4) x0, y0, x1, y1 of each visible part, pixels, inclusive."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Scenes:
+        """Map the arrays that `render` wrote."""
+        names = ("images", "class_ids", "part_ids", "boxes")
+        return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names))
+
+    def shows(self, rows: npt.NDArray[np.int64], descriptor_count: int) -> npt.NDArray[np.bool_]:
+        """(B, D) which descriptors are visible in each of the given scenes."""
+        table = np.zeros((len(rows), descriptor_count + 1), dtype=bool)
+        np.put_along_axis(table, np.asarray(self.part_ids[rows]), values=True, axis=1)  # -1 lands in the spare column
+        return table[:, :-1]
+
+
+def render(folder: Path, *, count: int, seed: int, workers: int = 2, chunk: int = 1_000) -> Scenes:
+    """Render `count` scenes of the `train` split into `folder`, once: a finished folder is reused."""
+    stamp = folder / "done.json"
+    wanted = {"count": count, "seed": seed, "descriptors": len(world.descriptors())}
+    if stamp.exists() and json.loads(stamp.read_text()) == wanted:
+        return Scenes.load(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = {"images": (SIZE, SIZE, 3), "class_ids": (), "part_ids": (MAX_PARTS,), "boxes": (MAX_PARTS, 4)}
+    arrays = {
+        name: np.lib.format.open_memmap(
+            folder / f"{name}.npy", mode="w+", dtype=np.uint8 if name == "images" else np.int64, shape=(count, *shape)
+        )
+        for name, shape in shapes.items()
+    }
+    starts = range(0, count, chunk)
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = [pool.submit(_render_chunk, start, min(chunk, count - start), seed) for start in starts]
+        for start, job in zip(starts, jobs, strict=True):
+            for name, values in job.result().items():
+                arrays[name][start : start + len(values)] = values
+    for array in arrays.values():
+        array.flush()
+    stamp.write_text(json.dumps(wanted))
+    return Scenes.load(folder)
+
+
+def _render_chunk(start: int, count: int, seed: int) -> dict[str, npt.NDArray[np.generic]]:
+    cv2.setNumThreads(1)
+    class_of = {name: i for i, name in enumerate(world.class_names())}
+    descriptor_of = {name: i for i, name in enumerate(world.descriptors())}
+    images = np.zeros((count, SIZE, SIZE, 3), np.uint8)
+    class_ids = np.zeros(count, np.int64)
+    part_ids = np.full((count, MAX_PARTS), -1, np.int64)
+    boxes = np.zeros((count, MAX_PARTS, 4), np.int64)
+    for i, scene in enumerate(world.scenes("train", count=count, size=SIZE, seed=seed, start=start)):
+        images[i], class_ids[i] = scene.image, class_of[scene.class_name]
+        for j, part in enumerate(scene.parts[:MAX_PARTS]):
+            ys, xs = np.nonzero(part.mask_pixels)
+            part_ids[i, j] = descriptor_of[part.descriptor]
+            boxes[i, j] = (xs.min(), ys.min(), xs.max(), ys.max())
+    return {"images": images, "class_ids": class_ids, "part_ids": part_ids, "boxes": boxes}
+
+
+def jitter(rng: np.random.Generator, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Shift by up to three pixels (edges repeated) and vary brightness and contrast by up to 15 %, image by image."""
+    count, size = len(images), images.shape[1]
+    padded = np.pad(images, ((0, 0), (3, 3), (3, 3), (0, 0)), mode="edge")
+    dy, dx = rng.integers(0, 7, size=(2, count))
+    rows = dy[:, None] + np.arange(size)
+    columns = dx[:, None] + np.arange(size)
+    shifted = padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]].astype(np.float32)
+    gain = rng.uniform(0.85, 1.15, size=(count, 1, 1, 1)).astype(np.float32)
+    offset = rng.uniform(-18, 18, size=(count, 1, 1, 1)).astype(np.float32)
+    return np.clip(shifted * gain + offset, 0, 255).astype(np.uint8)
+
+
+def draw_prompt(
+    rng: np.random.Generator, image: npt.NDArray[np.uint8], box: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8]:
+    """Draw a red ellipse or box around a jittered part box; the outside stays, turns grey or is blurred.
+
+    Web pictures hold such marks, which is why prompting works on web-scale CLIP; this imitates them.
+    """
+    width, height = box[2] - box[0] + 1, box[3] - box[1] + 1
+    slack = rng.uniform(-0.1, 0.25, size=4) * np.array([width, height, width, height])
+    x0, y0, x1, y1 = (int(round(v)) for v in box + slack * np.array([-1, -1, 1, 1]))
+    centre, axes = ((x0 + x1) // 2, (y0 + y1) // 2), (max(2, (x1 - x0) // 2), max(2, (y1 - y0) // 2))
+    inside = np.zeros(image.shape[:2], np.uint8)
+    round_mark = rng.random() < 0.75
+    angle = float(rng.uniform(-20, 20))
+    if round_mark:
+        cv2.ellipse(inside, centre, axes, angle, 0, 360, 255, -1)
+    else:
+        cv2.rectangle(inside, (x0, y0), (x1, y1), 255, -1)
+    outside = (
+        image,
+        cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB),
+        cv2.GaussianBlur(image, (11, 11), 2.0),
+    )[int(rng.integers(3))]
+    marked = np.ascontiguousarray(np.where(inside[..., None] > 0, image, outside))
+    if round_mark:
+        cv2.ellipse(marked, centre, axes, angle, 0, 360, (255, 0, 0), 1)
+    else:
+        cv2.rectangle(marked, (x0, y0), (x1, y1), (255, 0, 0), 1)
+    return marked.astype(np.uint8)

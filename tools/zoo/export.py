@@ -1,0 +1,78 @@
+"""Write a trained model as an open_clip `local-dir` folder with its model card, and measure it on held-out scenes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from open_clip.model import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from clipmk import world
+from zoo.recipes import Recipe
+from zoo.training import MEAN, STD, encode_text, to_input
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Zero-shot top-1 over `count` scenes of a split, with the prompts of the world's vocabulary."""
+
+    split: str
+    count: int
+    top1: float
+
+
+TEMPLATES = ("a photo of a {}.", "a drawing of a {}.", "a picture of a {}.", "a {}.")
+
+
+@torch.inference_mode()
+def zero_shot(model: CLIP, tokenizer: SimpleTokenizer, split: str, *, count: int) -> Accuracy:
+    """Zero-shot top-1 on the first `count` scenes of a split (seed 0)."""
+    classes = world.class_names()
+    heads = torch.stack(
+        [
+            functional.normalize(
+                functional.normalize(encode_text(model, tokenizer([t.format(name) for t in TEMPLATES])), dim=-1).mean(
+                    0
+                ),
+                dim=-1,
+            )
+            for name in classes
+        ]
+    )
+    right = 0
+    scenes = list(world.scenes(split, count=count))
+    for start in range(0, count, 250):
+        part = scenes[start : start + 250]
+        features = functional.normalize(model.encode_image(to_input(np.stack([s.image for s in part]))), dim=-1)
+        guesses = (features @ heads.T).argmax(1).tolist()
+        right += sum(classes[g] == s.class_name for g, s in zip(guesses, part, strict=True))
+    return Accuracy(split, count, right / count)
+
+
+def write_model(
+    folder: Path, model: CLIP, recipe: Recipe, bpe: Path, vocabulary_size: int, card: dict[str, Any]
+) -> None:
+    """Write config, fp16 weights, BPE and model card; `open_clip` and `clipmk` load the folder as `local-dir:`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "model_cfg": {
+            "embed_dim": recipe.embed_dim,
+            "vision_cfg": recipe.vision,
+            "text_cfg": {**recipe.text, "vocab_size": vocabulary_size},
+        },
+        "preprocess_cfg": {
+            "mean": list(MEAN), "std": list(STD), "interpolation": "bicubic", "resize_mode": "squash",
+        },
+    }  # fmt: skip
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+    (folder / "bpe.txt.gz").write_bytes(bpe.read_bytes())
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
