@@ -1,0 +1,107 @@
+"""Visual prompts: a part of the picture pointed out by a red ellipse, and by fading out what lies outside it."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+RED = (255, 0, 0)
+BLUR_SIZE = (11, 11)
+BLUR_SIGMA = 2.0
+PROMPTS_PER_PART = 3
+
+
+class Ellipse(NamedTuple):
+    """OpenCV's rotated rectangle around an ellipse, in pixels of the square input."""
+
+    centre: tuple[float, float]
+    """(x, y)."""
+    axes: tuple[float, float]
+    """Whole lengths of the two axes."""
+    angle: float
+    """Degrees, clockwise, of the first axis."""
+
+
+def fit_ellipse(mask_square: NDArray[np.bool_]) -> Ellipse:
+    """Fit an ellipse to the largest contour of a mask, all its points, as OpenCV's `fitEllipse` does.
+
+    A contour of fewer than five points, or a degenerate fit (not finite, an axis under one pixel, as for points on a
+    line, where OpenCV adds random jitter, or one over twice the picture's diagonal), gives the bounding ellipse: the
+    axis-aligned one inscribed in the box around the contour's pixels. An empty mask gives that of the whole square.
+
+    Args:
+        mask_square: bool (S, S).
+    """
+    height, width = mask_square.shape
+    contours, _ = cv2.findContours(mask_square.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return _bounding_ellipse((0, 0, width, height))
+    contour = max(contours, key=lambda points: (cv2.contourArea(points), len(points)))
+    if len(contour) >= 5:
+        (x, y), (first, second), angle = cv2.fitEllipse(contour)
+        fitted = Ellipse((float(x), float(y)), (float(first), float(second)), float(angle))
+        if _is_drawable(fitted, limit=2 * math.hypot(height, width)):
+            return fitted
+    left, top, box_width, box_height = cv2.boundingRect(contour)
+    return _bounding_ellipse((left, top, box_width, box_height))
+
+
+def ellipse_region(ellipse: Ellipse, *, side: int) -> NDArray[np.bool_]:
+    """The filled ellipse as a mask, bool (side, side)."""
+    canvas = np.zeros((side, side), dtype=np.uint8)
+    cv2.ellipse(canvas, (ellipse.centre, ellipse.axes, ellipse.angle), 1, -1)
+    return canvas.astype(bool)
+
+
+def draw_prompts(image: NDArray[np.uint8], mask_square: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Three prompts of one part: (a) a red ellipse, (b) with greyscale outside it, (c) with a Gaussian blur outside it.
+
+    The ellipse is `fit_ellipse` of the mask, its line (255, 0, 0) and one pixel wide in all three, drawn last. Grey is
+    0.299 R + 0.587 G + 0.114 B; the blur is 11 x 11 with sigma 2.0, edges mirrored.
+
+    Args:
+        image: uint8 RGB (S, S, 3), the square input.
+        mask_square: bool (S, S), the part.
+
+    Returns:
+        uint8 RGB (3, S, S, 3); the inputs are left alone.
+    """
+    ellipse = fit_ellipse(mask_square)
+    inside = ellipse_region(ellipse, side=image.shape[0])[..., None]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    prompts = np.stack([image, np.where(inside, image, grey), np.where(inside, image, blurred(image))])
+    for prompt in prompts:
+        cv2.ellipse(prompt, (ellipse.centre, ellipse.axes, ellipse.angle), RED, 1)
+    return prompts
+
+
+def blur_region(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Hide a region: the picture with its 11 x 11 Gaussian blur (sigma 2.0) inside the mask.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        mask: bool (H, W).
+
+    Returns:
+        uint8 RGB (H, W, 3), a new array.
+    """
+    return np.where(mask[..., None], blurred(image), image)
+
+
+def blurred(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The whole picture under the 11 x 11 Gaussian with sigma 2.0, edges mirrored; uint8 RGB (H, W, 3)."""
+    return np.asarray(cv2.GaussianBlur(image, BLUR_SIZE, BLUR_SIGMA, borderType=cv2.BORDER_REFLECT_101), dtype=np.uint8)
+
+
+def _bounding_ellipse(box: tuple[int, int, int, int]) -> Ellipse:
+    left, top, width, height = box
+    return Ellipse((left + (width - 1) / 2, top + (height - 1) / 2), (float(width), float(height)), 0.0)
+
+
+def _is_drawable(ellipse: Ellipse, *, limit: float) -> bool:
+    numbers = (*ellipse.centre, *ellipse.axes, ellipse.angle)
+    return all(map(math.isfinite, numbers)) and min(ellipse.axes) >= 1 and max(ellipse.axes) <= limit

@@ -1,0 +1,180 @@
+"""Regions of a picture as a graph, and the rules by which several of them are one part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
+    from numpy import ndarray
+
+ALIKE_COLOUR = 14.0
+"""Regions closer than this (Lab) have one colour."""
+ALIKE_SIZE = 2.5
+"""Pieces of one kind differ in area by no more than this factor."""
+PATTERN_PIECES = 5
+"""Stripes or squares of both colours together that make a pattern: fewer are two parts beside each other."""
+PATTERN_BORDER = 0.5
+"""Share of its border to other regions that a stripe has with the other colour."""
+SPOTS = 4
+"""Spots that make a pattern: fewer are eyes, windows, buttons."""
+SPOT_BORDER = 0.6
+"""Share of its border to other regions that a spot has with its ground."""
+SPOT_AREA = 0.12
+"""Largest spot, as a share of its ground."""
+TOUCH = 2
+"""Pixel pairs along which two regions must touch to be neighbours in a pattern."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Regions:
+    """A label map with what the joining rules ask of it; row r of every array is label r + 1."""
+
+    labels: NDArray[np.int64]
+    """(height, width): 0 is background, labels from 1 without a gap, in order of falling area."""
+    lab: NDArray[np.float32]
+    """The picture in CIE Lab, (height, width, 3)."""
+    areas: NDArray[np.float64]
+    """Pixels."""
+    colours: NDArray[np.float64]
+    """Mean Lab, (regions, 3)."""
+    borders: NDArray[np.int64]
+    """Neighbouring pixel pairs (4-connected) of two regions, (regions, regions); background has no row."""
+
+    @classmethod
+    def of(cls, labels: Integer[ndarray, "height width"], lab: Float[ndarray, "height width 3"]) -> Regions:
+        """Measure a label map; labels are renumbered by falling area, equal areas in their old order."""
+        found, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        counts = np.where(found > 0, counts, -1)
+        order = np.argsort(-counts, kind="stable")
+        order = order[found[order] > 0]
+        renumber = np.zeros(len(found), dtype=np.int64)
+        renumber[order] = np.arange(1, len(order) + 1)
+        numbered = renumber[inverse.reshape(labels.shape)]
+        areas = counts[order].astype(np.float64)
+        sums = [np.bincount(numbered.ravel(), lab[..., k].ravel(), minlength=len(order) + 1)[1:] for k in range(3)]
+        return cls(numbered, lab, areas, np.stack(sums, axis=1) / areas[:, None], _borders(numbered, len(order)))
+
+    def joined(self, pairs: Iterable[tuple[int, int]]) -> Regions:
+        """The regions after joining these pairs of rows, and whatever they connect."""
+        ends = np.asarray(list(pairs), dtype=np.int64).reshape(-1, 2)
+        if not len(ends):
+            return self
+        count = len(self.areas)
+        graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count))
+        _, groups = connected_components(graph, directed=False)
+        return Regions.of(np.concatenate([[0], groups + 1])[self.labels], self.lab)
+
+    def at_most(self, limit: int) -> Regions:
+        """Merge the pair that costs least, |A||B| / (|A| + |B|) · distance(colours)^2 (Ward), until `limit` are left.
+
+        Neighbours first; regions that touch nothing are merged only when no neighbours are left.
+        """
+        regions = self
+        while len(regions.areas) > limit:
+            areas, colours = regions.areas, regions.colours
+            squared = ((colours[:, None] - colours[None]) ** 2).sum(axis=-1)
+            costs = areas[:, None] * areas[None] / (areas[:, None] + areas[None]) * squared
+            apart = regions.borders == 0
+            costs = np.where(apart & ~apart.all(), np.inf, costs)
+            np.fill_diagonal(costs, np.inf)
+            one, other = divmod(int(costs.argmin()), len(areas))
+            regions = regions.joined([(one, other)])
+        return regions
+
+
+def merge_closest(
+    points: Float[ndarray, "points dim"], mass: Float[ndarray, " points"], *, distance: float
+) -> NDArray[np.int64]:
+    """Families of points: merge the two closest centres of mass until the closest are `distance` apart.
+
+    Returns:
+        For each point the number of its family: the position of its first member.
+    """
+    centres, mass = points.astype(np.float64), np.maximum(mass.astype(np.float64), np.finfo(np.float64).tiny)
+    family = np.arange(len(points))
+    apart = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    while len(points) > 1 and apart.min() < distance:
+        kept, gone = sorted(divmod(int(apart.argmin()), len(points)))
+        total = mass[kept] + mass[gone]
+        centres[kept] = (centres[kept] * mass[kept] + centres[gone] * mass[gone]) / total
+        mass[kept] = total
+        family[family == gone] = kept
+        apart[gone] = apart[:, gone] = np.inf
+        fresh = np.where(np.isfinite(apart[kept]), np.linalg.norm(centres - centres[kept], axis=-1), np.inf)
+        apart[kept] = apart[:, kept] = fresh
+    return family
+
+
+def join_patterns(regions: Regions) -> Regions:
+    """Join the two colours of a pattern: five or more alternating pieces (stripes, checks), four or more spots."""
+    families = merge_closest(regions.colours, regions.areas, distance=ALIKE_COLOUR)
+    kinds = [np.flatnonzero(families == family) for family in np.unique(families)]
+    pairs: list[tuple[int, int]] = []
+    for first, one in enumerate(kinds):
+        for second, other in enumerate(kinds):
+            if first != second:
+                pairs += _spots(regions, one, other)
+            if first < second:
+                pairs += _stripes(regions, one, other)
+    return regions.joined(pairs)
+
+
+def join_alike(regions: Regions) -> Regions:
+    """Join pieces that stand apart but are alike in colour and size: two ears, four wheels."""
+    apart = np.linalg.norm(regions.colours[:, None] - regions.colours[None], axis=-1)
+    ratio = np.maximum(regions.areas[:, None] / regions.areas[None], regions.areas[None] / regions.areas[:, None])
+    alike = (apart < ALIKE_COLOUR) & (ratio < ALIKE_SIZE) & (regions.borders == 0)
+    rows, columns = np.nonzero(np.triu(alike, k=1))
+    return regions.joined(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def _spots(regions: Regions, spots: NDArray[np.intp], grounds: NDArray[np.intp]) -> list[tuple[int, int]]:
+    whole = np.maximum(regions.borders.sum(axis=1), 1)
+    pairs: list[tuple[int, int]] = []
+    for ground in grounds.tolist():
+        enclosed = regions.borders[spots, ground] >= SPOT_BORDER * whole[spots]
+        found = spots[enclosed & (regions.areas[spots] < SPOT_AREA * regions.areas[ground])]
+        if len(found) >= SPOTS:
+            pairs += [(spot, ground) for spot in found.tolist()]
+    return pairs
+
+
+def _stripes(regions: Regions, one: NDArray[np.intp], other: NDArray[np.intp]) -> list[tuple[int, int]]:
+    if min(len(one), len(other)) < 2 or len(one) + len(other) < PATTERN_PIECES:
+        return []
+    whole = np.maximum(regions.borders.sum(axis=1), 1)
+    between = regions.borders[np.ix_(one, other)]
+    ones = one[between.sum(axis=1) >= PATTERN_BORDER * whole[one]]
+    others = other[between.sum(axis=0) >= PATTERN_BORDER * whole[other]]
+    pieces = np.concatenate([ones, others])
+    touching = np.zeros((len(pieces), len(pieces)), dtype=bool)
+    touching[: len(ones), len(ones) :] = regions.borders[np.ix_(ones, others)] >= TOUCH
+    found, groups = connected_components(touching, directed=False)
+    pairs: list[tuple[int, int]] = []
+    for group in range(found):
+        members = np.flatnonzero(groups == group)
+        areas = regions.areas[pieces[members]]
+        members = members[areas <= ALIKE_SIZE * np.median(areas)]
+        first = int((members < len(ones)).sum())
+        if min(first, len(members) - first) >= 2 and len(members) >= PATTERN_PIECES:
+            chain = pieces[members].tolist()
+            pairs += [(chain[0], piece) for piece in chain[1:]]
+    return pairs
+
+
+def _borders(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    sides = [(labels[:, 1:], labels[:, :-1]), (labels[1:], labels[:-1])]
+    codes = np.concatenate([(a * (count + 1) + b).ravel() for a, b in sides])
+    table = np.bincount(codes, minlength=(count + 1) ** 2).reshape(count + 1, count + 1)[1:, 1:]
+    table = table + table.T
+    np.fill_diagonal(table, 0)
+    return table

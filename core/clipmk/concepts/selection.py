@@ -1,0 +1,119 @@
+"""From part embeddings to vision concepts: candidates, the relevance filter, and the order of importance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+
+NO_COMMON_CANDIDATE = "no descriptor is near every part; the union of the parts' candidates was used"
+NOTHING_RELEVANT = "no candidate passed the relevance filter; all of them were kept"
+
+
+class Candidates(NamedTuple):
+    """The descriptors that may be given to parts."""
+
+    indices: Int[Tensor, " candidates"]
+    """Rows of the descriptor bank, int64, rising."""
+    warnings: tuple[str, ...]
+
+
+class Relevant(NamedTuple):
+    """Which candidates have to do with the image as a whole."""
+
+    keep: Bool[Tensor, " candidates"]
+    warnings: tuple[str, ...]
+
+
+class VisionPicks(NamedTuple):
+    """D_v, most important first."""
+
+    indices: Int[Tensor, " concepts"]
+    """Rows of the descriptor bank, int64, each once."""
+    importance: Float[Tensor, " concepts"]
+    """score_scale · cos(raw descriptor, un-prompted image)."""
+    parts: tuple[tuple[int, ...], ...]
+    """For each concept the parts that carry it: positions in `part_picks`, 0-based, rising."""
+
+
+def highest(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*rows chosen"]:
+    """Positions of the `count` highest scores along the last axis, highest first, equal scores in order of position."""
+    return torch.sort(scores, dim=-1, descending=True, stable=True).indices[..., :count]
+
+
+def part_scores(
+    part_embeddings: Float[Tensor, "parts embed"], bank: Float[Tensor, "descriptors embed"]
+) -> Float[Tensor, "parts descriptors"]:
+    """S = E_parts · B^T: cosines, both sides L2-normalised and of one dtype."""
+    return part_embeddings @ bank.T
+
+
+def candidates(scores: Float[Tensor, "parts descriptors"], *, count: int, intersect: bool) -> Candidates:
+    """C = ∩ or ∪ over the parts of their top k descriptors, k = min(`count`, |D|).
+
+    An empty intersection becomes the union, with a warning. Without parts or descriptors there are no candidates.
+
+    Args:
+        scores: cosines of `part_scores`.
+        count: k, 500 in the reference code.
+        intersect: the reference code intersects; the paper's text does not mention it.
+    """
+    chosen = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    chosen.scatter_(1, highest(scores, count), value=True)
+    union = chosen.any(dim=0)
+    common = chosen.all(dim=0) & union
+    if not intersect:
+        return Candidates(union.nonzero().flatten(), ())
+    if not common.any():
+        return Candidates(union.nonzero().flatten(), (NO_COMMON_CANDIDATE,))
+    return Candidates(common.nonzero().flatten(), ())
+
+
+def relevance_filter(
+    raw_cosines: Float[Tensor, " candidates"], *, statistic: Literal["mean", "median"], offset: float
+) -> Relevant:
+    """Keep c_i > statistic(c) + offset; where none does, keep all, with a warning.
+
+    Args:
+        raw_cosines: cos(raw descriptor, whole un-prompted image) of the candidates. The statistic is taken in
+            float64; the median of an even number is the mean of the middle two.
+        statistic: "mean" with offset -0.02 in the reference code, "median" with +0.02 in the paper's text.
+        offset: in cosine.
+    """
+    if raw_cosines.numel() == 0:
+        return Relevant(torch.ones_like(raw_cosines, dtype=torch.bool), ())
+    cosines = raw_cosines.detach().to("cpu", torch.float64)
+    centre = cosines.mean() if statistic == "mean" else cosines.quantile(0.5)
+    keep = (cosines > centre + offset).to(raw_cosines.device)
+    if keep.any():
+        return Relevant(keep, ())
+    return Relevant(torch.ones_like(keep), (NOTHING_RELEVANT,))
+
+
+def vision_concepts(
+    part_picks: Sequence[Sequence[int]], raw_cosines: Float[Tensor, " descriptors"], *, most: int, scale: float = 2.5
+) -> VisionPicks:
+    """D_v: the unique descriptors of all parts by importance = scale · cos(raw descriptor, image), descending.
+
+    Args:
+        part_picks: for each part its descriptors as rows of the bank.
+        raw_cosines: cos(raw descriptor, un-prompted image) of the WHOLE bank.
+        most: 3L; the least important beyond it are dropped.
+        scale: of the cosine, 2.5 in the reference code.
+
+    Returns:
+        At most `most` concepts; equal importance in the bank's order.
+    """
+    carriers: dict[int, list[int]] = {}
+    for part, picks in enumerate(part_picks):
+        for descriptor in dict.fromkeys(picks):
+            carriers.setdefault(descriptor, []).append(part)
+    unique = torch.tensor(sorted(carriers), dtype=torch.int64, device=raw_cosines.device)
+    order = highest(raw_cosines[unique], most)
+    indices = unique[order]
+    return VisionPicks(indices, scale * raw_cosines[indices], tuple(tuple(carriers[i]) for i in indices.tolist()))

@@ -1,0 +1,194 @@
+"""Our visual parts: as many as the image holds, with borders at the picture's own edges.
+
+The patch features say roughly where the thing is (`foreground`); the picture says where things end. Regions of one
+colour are found first, over the whole picture; each is foreground or not by a vote of the saliency inside it; then
+regions that make one part together are joined: the two colours of a stripe, check or spot pattern, and alike pieces
+that stand apart (two ears, four wheels).
+
+All of it happens on a working copy between 64 and 128 pixels wide; areas below are shares of it, colours CIE Lab.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from sklearn.cluster import KMeans
+
+from clipmk.concepts.regions import Regions, join_alike, join_patterns, merge_closest
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer, UInt8
+    from numpy import ndarray
+
+LARGEST_WORK, SMALLEST_WORK = 128, 64
+"""Bounds of the working copy's side in pixels."""
+SMALLEST_AREA = 0.003
+"""A region needs this share of the picture: 12 pixels of 64 x 64, what the world calls visible."""
+MOST_REGIONS = 64
+"""Foreground regions considered for joining; a busier picture first gives up its smallest ones."""
+PALETTE_SIZE = 20
+"""Colours that k-means looks for before the close ones are merged."""
+PALETTE_DISTANCE = 10.0
+"""Palette colours closer than this (Lab) are one."""
+PALETTE_SAMPLE = 2_000
+"""Pixels the palette is fitted to."""
+EDGE_CONTRAST = 4.0
+"""Lab gradient per pixel at which a pixel's own colour counts half: blends at an edge belong to neither side."""
+VOTE_SOFTNESS = 0.5
+"""Saliency, in its standard deviations, from which on a pixel's vote counts fully."""
+VOTE_DRAW = 0.1
+"""A region whose mean vote in [-1, 1] is nearer to 0 than this is cut where the saliency changes sign."""
+
+NO_REGION = "no region of the picture matches the foreground; the whole image is one part"
+
+
+class SuperpixelParts(NamedTuple):
+    """Parts on the square input."""
+
+    labels: Integer[ndarray, "side side"]
+    """int64: 0 is background, parts count from 1 in order of falling area."""
+    warnings: tuple[str, ...]
+
+    @property
+    def foreground(self) -> NDArray[np.bool_]:
+        """Everything that belongs to a part, bool (S, S)."""
+        return self.labels > 0
+
+
+def superpixel_parts(
+    image: UInt8[ndarray, "side side 3"],
+    saliency: Float[ndarray, "rows columns"],
+    *,
+    limit: int = 12,
+    seed: int = 0,
+    connected: bool = False,
+) -> SuperpixelParts:
+    """Divide what is salient in a picture into parts along the picture's own edges.
+
+    Args:
+        image: the square input, uint8 RGB.
+        saliency: on the patch grid, above 0 is foreground; only its sign and its size relative to its own standard
+            deviation matter. To leave a component out, make it negative (`foreground.restrict`).
+        limit: most parts; where there are more, the closest ones by area and colour are merged.
+        seed: of the palette's k-means.
+        connected: True keeps alike pieces that stand apart as parts of their own.
+
+    Returns:
+        At least one part. With nothing salient, or no region that agrees, the whole picture is one part and a warning
+        says so.
+
+    Raises:
+        ValueError: `limit` is below 1.
+    """
+    if limit < 1:
+        raise ValueError(f"{limit} parts cannot be made; at least 1")
+    side = image.shape[0]
+    work = work_side(side)
+    small = cv2.resize(image, (work, work), interpolation=cv2.INTER_AREA if work < side else cv2.INTER_CUBIC)
+    lab = cv2.cvtColor(cv2.medianBlur(small, 3).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    smallest = max(SMALLEST_AREA * work * work, 2.0)
+    everything = absorb_small(colour_regions(lab, seed=seed), smallest=smallest)
+    salient = vote(everything, cv2.resize(saliency.astype(np.float32), (work, work)))
+    labels = absorb_small(np.where(salient, everything, 0), smallest=smallest)
+    if not labels.any():
+        return SuperpixelParts(np.ones((side, side), dtype=np.int64), (NO_REGION,))
+    joined = _join(labels, lab, smallest=smallest, limit=limit, connected=connected)
+    parts = cv2.resize(joined.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+    return SuperpixelParts(parts.astype(np.int64), ())
+
+
+def work_side(side: int) -> int:
+    """Side of the working copy: the largest whole fraction of `side` within 128, and at least 64."""
+    return max(SMALLEST_WORK, round(side / -(-side // LARGEST_WORK)))
+
+
+def colour_regions(lab: Float[ndarray, "height width 3"], *, seed: int) -> NDArray[np.int64]:
+    """Connected regions (4-connected) of one palette colour, int (height, width) from 1.
+
+    Each pixel takes argmin_k of the sum over its 3 x 3 neighbours of w · |lab - palette_k|, where w falls with the
+    colour gradient: pixels on an edge follow their neighbours instead of making a region of their own.
+    """
+    gradients = [cv2.Sobel(lab, cv2.CV_32F, dx, 1 - dx, ksize=3) / 8 for dx in (0, 1)]
+    contrast = np.sqrt(sum((gradient**2).sum(axis=-1) for gradient in gradients))
+    weights = 1 / (1 + (contrast / EDGE_CONTRAST) ** 2)
+    colours = palette(lab.reshape(-1, 3), weights.ravel(), seed=seed)
+    costs = [cv2.blur(weights * np.linalg.norm(lab - colour, axis=-1), (3, 3)) for colour in colours]
+    nearest = np.argmin(costs, axis=0)
+    labels = np.zeros(nearest.shape, dtype=np.int64)
+    for colour in range(len(colours)):
+        found, _ = ndimage.label(nearest == colour)
+        labels[found > 0] = found[found > 0] + labels.max()
+    return labels
+
+
+def palette(
+    colours: Float[ndarray, "pixels 3"], weights: Float[ndarray, " pixels"], *, seed: int
+) -> NDArray[np.float32]:
+    """The picture's colours: weighted k-means of a sample, close centres merged; float32 (colours, 3)."""
+    generator = np.random.default_rng(seed)
+    if len(colours) > PALETTE_SAMPLE:
+        chosen = generator.choice(len(colours), PALETTE_SAMPLE, replace=False)
+        colours, weights = colours[chosen], weights[chosen]
+    rounded = np.round(colours, 1).astype(np.float64)
+    size = min(PALETTE_SIZE, len(np.unique(rounded, axis=0)))
+    if size == 1:
+        return rounded[:1].astype(np.float32)
+    model = KMeans(size, n_init=1, random_state=seed).fit(rounded, sample_weight=weights)
+    mass = np.bincount(model.labels_, weights, minlength=size)
+    families = merge_closest(model.cluster_centers_, mass, distance=PALETTE_DISTANCE)
+    centres = [
+        np.average(model.cluster_centers_[families == family], axis=0, weights=mass[families == family])
+        for family in np.unique(families)
+    ]
+    return np.asarray(centres, dtype=np.float32)
+
+
+def absorb_small(labels: NDArray[np.int64], *, smallest: float) -> NDArray[np.int64]:
+    """Give the pixels of regions below `smallest` pixels to the nearest region that is large enough.
+
+    0 is background and takes nothing: small pieces that touch no large region become background. Where no region is
+    large enough, the largest one is kept.
+    """
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    if not areas.any():
+        return labels
+    large = areas >= min(smallest, areas.max())
+    keep = large[labels]
+    lost = (labels > 0) & ~keep
+    if not lost.any():
+        return labels
+    pieces, _ = ndimage.label(lost, structure=np.ones((3, 3), dtype=int))
+    beside = np.unique(pieces[cv2.dilate(keep.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0])
+    row, column = ndimage.distance_transform_edt(~keep, return_distances=False, return_indices=True)
+    filled = np.where(lost & np.isin(pieces, beside), labels[row, column], labels)
+    return np.where(lost & ~np.isin(pieces, beside), 0, filled)
+
+
+def vote(labels: NDArray[np.int64], saliency: Float[ndarray, "height width"]) -> NDArray[np.bool_]:
+    """Which pixels are foreground: whole regions by the mean of clip(saliency / (0.5 · std), -1, 1) inside them.
+
+    A region without a clear majority is cut where the saliency changes its sign.
+    """
+    spread = VOTE_SOFTNESS * float(saliency.std())
+    votes = np.clip(saliency / spread, -1, 1) if spread > 0 else np.sign(saliency)
+    counts = np.maximum(np.bincount(labels.ravel()), 1)
+    means = (np.bincount(labels.ravel(), votes.ravel()) / counts)[labels]
+    return np.where(np.abs(means) < VOTE_DRAW, saliency > 0, means > 0)
+
+
+def _join(
+    labels: NDArray[np.int64], lab: NDArray[np.float32], *, smallest: float, limit: int, connected: bool
+) -> NDArray[np.int64]:
+    """Join the regions that make one part, at most `limit` parts, numbered by falling area."""
+    while len(np.unique(labels)) > MOST_REGIONS + 1:
+        smallest *= 1.5
+        labels = absorb_small(labels, smallest=smallest)
+    regions = join_patterns(Regions.of(labels, lab))
+    if not connected:
+        regions = join_alike(regions)
+    return regions.at_most(limit).labels

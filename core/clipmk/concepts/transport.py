@@ -1,0 +1,63 @@
+"""Optimal transport between parts and descriptors: it spreads the parts over different descriptors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from clipmk.concepts.selection import highest
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+
+class Plan(NamedTuple):
+    """A transport plan and how well it converged."""
+
+    plan: Float[Tensor, "parts descriptors"]
+    """float64 (m, n) on the CPU, columns sum to 1: each part's share of each descriptor."""
+    rounds: int
+    """How often rows and columns were normalised."""
+    residual: float
+    """max |row sum · m/n - 1|."""
+
+
+def sinkhorn(
+    scores: Float[Tensor, "parts descriptors"],
+    *,
+    scale: float = 2.5,
+    tolerance: float = 1e-6,
+    most_rounds: int = 1_000,
+) -> Plan:
+    """P = Sinkhorn(exp(scale · scores)): rows and columns normalised in turn, columns last.
+
+    Columns end at 1, rows at n/m (m parts, n descriptors). The rounds stop when max |row sum · m/n - 1| < `tolerance`;
+    about five do, the reference code runs 1,000. Computed on logarithms in float64, so that no scale overflows.
+
+    One part takes every descriptor whole, one descriptor is shared evenly (m = 1 and n = 1, one round each); fewer
+    descriptors than parts need no special case. Without parts or descriptors the plan is empty and `rounds` 0.
+
+    Args:
+        scores: cosines, finite.
+        scale: the reference's `epsilon`, which acts as 1/epsilon there.
+        tolerance: of the row sums, relative.
+        most_rounds: give up here; `residual` tells how far it came.
+    """
+    parts, descriptors = scores.shape
+    logs = scale * scores.detach().to("cpu", torch.float64)
+    if not parts or not descriptors:
+        return Plan(logs, 0, 0.0)
+    rounds, residual = 0, float("inf")
+    while rounds < most_rounds and residual >= tolerance:
+        logs = logs - logs.logsumexp(dim=1, keepdim=True)
+        logs = logs - logs.logsumexp(dim=0, keepdim=True)
+        residual = float((logs.exp().sum(dim=1) * (parts / descriptors) - 1).abs().max())
+        rounds += 1
+    return Plan(logs.exp(), rounds, residual)
+
+
+def top_descriptors(plan: Float[Tensor, "parts descriptors"], *, count: int = 3) -> Int[Tensor, "parts chosen"]:
+    """For each part the `count` descriptors of which it takes most (all where fewer exist), equal shares in order."""
+    return highest(plan, count)
