@@ -1,0 +1,128 @@
+"""The square that a model sees, and the way back to the original picture's pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+from PIL import Image
+
+from clipmk.errors import InputError, UsageError, suggest
+from clipmk.settings import Resize
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+LONGEST = 32
+"""Pictures more elongated than 1:32 are cropped while they are resized, not after: the result is the same to rounding,
+and a strip of 100,000 x 1 px does not need gigabytes in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """How a square input of `side` px maps to a picture of `width` x `height` px.
+
+    `squash` resizes the whole picture to the square. `crop` resizes its shorter side to `side` and keeps the centre, to
+    the pixel as torchvision's Resize and CenterCrop in open_clip's own transform. All mappings are exact in integers.
+    """
+
+    width: int
+    height: int
+    side: int
+    resize: Resize
+
+    def __post_init__(self) -> None:
+        if self.resize not in get_args(Resize):
+            raise UsageError(f"resize {self.resize!r} does not exist; {suggest(self.resize, get_args(Resize))}")
+        if min(self.width, self.height, self.side) < 1:
+            raise InputError(f"a picture of {self.width}x{self.height} px has no square of {self.side} px")
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """(width, height) of the whole picture on the square's scale, pixels."""
+        if self.resize == "squash":
+            return self.side, self.side
+        longer = int(self.side * max(self.width, self.height) / min(self.width, self.height))
+        return (self.side, longer) if self.width <= self.height else (longer, self.side)
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """(left, top) of the square within the resized picture, pixels; halves round to even, as in torchvision."""
+        width, height = self.resized
+        return round((width - self.side) / 2), round((height - self.side) / 2)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """(x0, y0, x1, y1): the region of the original that the square shows, in original pixels."""
+        (width, height), (left, top) = self.resized, self.corner
+        across, down = self.width / width, self.height / height
+        return left * across, top * down, (left + self.side) * across, (top + self.side) * down
+
+    def to_pixels(self, mask_square: Bool[np.ndarray, "side side"]) -> Bool[np.ndarray, "height width"]:
+        """A mask on the square, bool (side, side), on the original, bool (height, width).
+
+        Each original pixel takes the square's pixel that its centre falls on (nearest); outside a crop it is False.
+
+        Raises:
+            InputError: the mask is not bool (side, side).
+        """
+        _require_mask(mask_square, (self.side, self.side))
+        (width, height), (left, top) = self.resized, self.corner
+        rows, columns = _nearest(self.height, height) - top, _nearest(self.width, width) - left
+        inside = np.ix_((rows >= 0) & (rows < self.side), (columns >= 0) & (columns < self.side))
+        mask_pixels = np.zeros((self.height, self.width), dtype=bool)
+        mask_pixels[inside] = mask_square[np.ix_(_within(rows, self.side), _within(columns, self.side))]
+        return mask_pixels
+
+    def to_square(self, mask_pixels: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "side side"]:
+        """A mask on the original, bool (height, width), on the square, bool (side, side), nearest.
+
+        Raises:
+            InputError: the mask is not bool (height, width).
+        """
+        _require_mask(mask_pixels, (self.height, self.width))
+        (width, height), (left, top) = self.resized, self.corner
+        rows = _nearest(height, self.height)[top : top + self.side]
+        columns = _nearest(width, self.width)[left : left + self.side]
+        result: Bool[np.ndarray, "side side"] = mask_pixels[np.ix_(rows, columns)]
+        return result
+
+
+def square_image(image: Image.Image, square: Square, *, interpolation: str = "bicubic") -> Image.Image:
+    """Resample an RGB image to the square: RGB, `side` x `side` px.
+
+    Raises:
+        UsageError: the interpolation does not exist.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise UsageError(f"interpolation {interpolation!r} does not exist; {suggest(interpolation, INTERPOLATIONS)}")
+    method, side = INTERPOLATIONS[interpolation], square.side
+    if square.resize == "crop" and max(square.resized) > LONGEST * side:
+        return image.resize((side, side), method, box=square.box)
+    left, top = square.corner
+    return image.resize(square.resized, method).crop((left, top, left + side, top + side))
+
+
+def _nearest(count: int, among: int) -> Int[np.ndarray, " count"]:
+    """For each of `count` pixels that span a length, the index of the one of `among` that its centre falls on.
+
+    floor((i + 1/2) * among / count), in integers.
+    """
+    return (2 * np.arange(count, dtype=np.int64) + 1) * among // (2 * count)
+
+
+def _within(indices: Int[np.ndarray, " count"], limit: int) -> Int[np.ndarray, " kept"]:
+    return indices[(indices >= 0) & (indices < limit)]
+
+
+def _require_mask(mask: np.ndarray, shape: tuple[int, int]) -> None:
+    if mask.shape != shape or mask.dtype != np.bool_:
+        raise InputError(f"mask is {mask.dtype} {mask.shape}; bool {shape} is needed")
