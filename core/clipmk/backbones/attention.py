@@ -1,0 +1,154 @@
+"""Self-attention of the last block, opened up: its keys, its class-token row, and extra queries over stored keys.
+
+open_clip and timm have five attention classes; `view` gives all of them one face. Everything is computed from the
+input that a hook caught on its way into the attention, so no second block is run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad, scaled_dot_product_attention
+
+from clipmk.errors import ModelError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+Projection = tuple[Tensor, Tensor | None]
+"""(weight, bias) of a linear map."""
+_KINDS = frozenset({"MultiheadAttention", "Attention", "AttentionPool2d", "EvaAttention", "AttentionRope"})
+"""torch's; open_clip's and timm's (one name for both); the pool of ModifiedResNet; EVA's; timm's rotary one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionView:
+    """One self-attention module seen as three projections, optional norms and a way out."""
+
+    module: nn.Module
+    heads: int
+    query: Projection
+    key: Projection
+    value: Projection
+
+    def raw_keys(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+        """W_k x + b_k: the keys before any key norm or rotation."""
+        return linear(tokens, *self.key)
+
+    def queries(self, tokens: Float[Tensor, "batch queries width"]) -> Float[Tensor, "batch heads queries head"]:
+        """Split queries of prefix tokens (those are never rotated), after the query norm if there is one."""
+        return _norm(self.module, ("ln_q", "q_norm"), self._split(linear(tokens, *self.query)))
+
+    def keys(
+        self, raw: Float[Tensor, "batch tokens width"], rope: Tensor | None
+    ) -> Float[Tensor, "batch heads tokens head"]:
+        """Split keys as the scores see them: normed, and rotated where the encoder rotates."""
+        split = _norm(self.module, ("ln_k", "k_norm"), self._split(raw))
+        return split if rope is None else _rotate(self.module, split, rope)
+
+    def values(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens head"]:
+        """Split values W_v x + b_v."""
+        return self._split(linear(tokens, *self.value))
+
+    def merge(
+        self, heads: Float[Tensor, "batch heads queries head"], tokens: Float[Tensor, "batch queries width"]
+    ) -> Float[Tensor, "batch queries width"]:
+        """What the module does after softmax(q k) v; `tokens` are the inputs the queries came from (for a gate)."""
+        scale = getattr(self.module, "head_scale", None)
+        scaled = heads if scale is None else heads * scale
+        joined = _norm(self.module, ("ln_inner", "norm"), scaled.transpose(1, 2).flatten(2))
+        gate = getattr(self.module, "gate", None)
+        gated = joined if gate is None else joined * gate(tokens).sigmoid()
+        names = (name for name in ("out_proj", "proj", "c_proj") if hasattr(self.module, name))
+        out = self.module.get_submodule(next(names))
+        merged: Tensor = out(gated)
+        return merged
+
+    def _split(self, joined: Tensor) -> Tensor:
+        return split_heads(joined, self.heads)
+
+
+def split_heads(joined: Float[Tensor, "batch tokens width"], heads: int) -> Float[Tensor, "batch heads tokens head"]:
+    """Divide the channels among the heads."""
+    return joined.reshape(*joined.shape[:2], heads, -1).transpose(1, 2)
+
+
+def view(attention: nn.Module) -> AttentionView:
+    """Open up a self-attention of open_clip or timm.
+
+    Raises:
+        ModelError: an attention of another kind, which may add what we do not know of (relative positions, say).
+    """
+    kind = type(attention).__name__
+    heads = getattr(attention, "num_heads", 0)
+    grouped = getattr(attention, "num_kv_heads", heads) != heads
+    if kind not in _KINDS or grouped or getattr(attention, "logit_scale", None) is not None:
+        raise ModelError(f"attention of class {kind} cannot be opened up for keys or masked pooling")
+    return AttentionView(attention, int(heads), *_projections(attention))
+
+
+def _projections(attention: Any) -> tuple[Projection, Projection, Projection]:
+    if getattr(attention, "in_proj_weight", None) is not None:  # torch's MultiheadAttention, open_clip's Attention
+        return _chunk(attention.in_proj_weight, attention.in_proj_bias)
+    if getattr(attention, "qkv", None) is not None:  # timm; EVA keeps the biases apart, its key bias is a zero buffer
+        bias = attention.qkv.bias
+        if getattr(attention, "q_bias", None) is not None:
+            bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
+        return _chunk(attention.qkv.weight, bias)
+    linears = (attention.q_proj, attention.k_proj, attention.v_proj)
+    query, key, value = ((linear.weight, linear.bias) for linear in linears)
+    return query, key, value
+
+
+def _chunk(weight: Tensor, bias: Tensor | None) -> tuple[Projection, Projection, Projection]:
+    query, key, value = weight.chunk(3)
+    if bias is None:
+        return (query, None), (key, None), (value, None)
+    query_bias, key_bias, value_bias = bias.chunk(3)
+    return (query, query_bias), (key, key_bias), (value, value_bias)
+
+
+def _norm(module: nn.Module, names: tuple[str, ...], values: Tensor) -> Tensor:
+    for name in names:
+        norm = getattr(module, name, None)
+        if norm is not None:
+            normed: Tensor = norm(values)
+            return normed
+    return values
+
+
+def _rotate(attention: Any, keys: Tensor, rope: Tensor) -> Tensor:
+    from timm.layers import apply_rot_embed_cat  # noqa: PLC0415 - open_clip ViTs need no timm
+
+    prefix = attention.num_prefix_tokens
+    half = {"half": True} if getattr(attention, "rotate_half", False) else {}
+    turned = apply_rot_embed_cat(keys[:, :, prefix:], rope, **half)
+    return torch.cat([keys[:, :, :prefix], turned], dim=2).type_as(keys)
+
+
+def masked_attention(
+    query: Float[Tensor, "batch heads 1 head"],
+    key: Float[Tensor, "batch heads tokens head"],
+    value: Float[Tensor, "batch heads tokens head"],
+    weights: Float[Tensor, "batch regions patches"],
+) -> Float[Tensor, "batch heads regions head"]:
+    """softmax(q k^T / sqrt(d) + log w) v, once per region for the same query.
+
+    Tokens before the patches (class token, registers) stay visible: their weight is 1. A patch of weight 0 gets -inf.
+    """
+    regions, prefix = weights.shape[1], key.shape[2] - weights.shape[2]
+    bias = pad(weights.float().log(), (prefix, 0)).unsqueeze(1)
+    expanded = query.expand(-1, -1, regions, -1)
+    return scaled_dot_product_attention(expanded, key, value, attn_mask=bias.to(query.dtype))
+
+
+def attention_row(
+    query: Float[Tensor, "batch heads 1 head"], key: Float[Tensor, "batch heads tokens head"], patches: int
+) -> Float[Tensor, "batch patches"]:
+    """softmax(q k^T / sqrt(d)) on the last `patches` tokens, mean over the heads; float32."""
+    scores = (query.float() @ key.float().transpose(-1, -2)) * query.shape[-1] ** -0.5
+    row: Tensor = scores.softmax(dim=-1).mean(dim=1)[:, 0, -patches:]
+    return row

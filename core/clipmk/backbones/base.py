@@ -1,0 +1,168 @@
+"""What every encoder can do: embed images and texts, show its patch features, pool regions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
+    from clipmk.records import ModelInfo
+
+Progress = Callable[[int, int], None]
+"""Called with (texts done, texts in all)."""
+Features = Literal["tokens", "keys"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """What one forward of the image encoder gives."""
+
+    embeddings: Float[Tensor, "batch embed"]
+    """float32, L2-normalised: the ordinary image embeddings."""
+    patches: Float[Tensor, "batch patches channels"]
+    """float32, row by row over the grid: output tokens of the last block before the final LayerNorm, without the class
+    token; or the keys of the last attention, bias included; or the last feature map of a convolutional encoder."""
+    grid: tuple[int, int]
+    """(rows, columns) of patches."""
+    attention: Float[Tensor, "batch patches"] | None
+    """float32: attention of the class token (or pooling query) on each patch in the last attention, mean over heads;
+    a row sums to 1 less what the class token gave to itself. None where nothing attends (plain averages)."""
+    state: Any
+    """What `Backbone.pool_regions` needs of the same forward; belongs to the encoder that made it."""
+
+
+class Backbone(ABC):
+    """A CLIP model ready for use: in evaluation mode, on its device, never tracking gradients."""
+
+    info: ModelInfo
+    device: torch.device
+    dtype: torch.dtype
+    """Of the weights; results are float32 whatever it is."""
+    embed_dim: int
+    logit_scale: float
+    """Already exponentiated: logits = logit_scale * cosine + logit_bias."""
+    logit_bias: float | None
+    """Set for models trained with a sigmoid loss (SigLIP)."""
+    interpolation: str
+    """"bicubic" or "bilinear": how the images of its training were resized."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    default_resize: Literal["squash", "crop"]
+    """How the images of its training were made square."""
+    has_cls: bool
+    """The image embedding is read from a class token."""
+    supports_keys: bool
+    """`features="keys"` is possible."""
+    trims_text: bool
+    """Texts are cut to the longest of their batch, which changes nothing for this text tower."""
+
+    @property
+    @abstractmethod
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches of one image."""
+
+    def normalise(
+        self, pixels: UInt8[Tensor, "batch side side 3"] | Float[Tensor, "batch 3 side side"]
+    ) -> Float[Tensor, "batch 3 side side"]:
+        """Make pixels what the encoder expects: (x - mean) / std per channel, on its device, in its dtype.
+
+        Args:
+            pixels: uint8 RGB in [0, 255] with the channels last, or float RGB in [0, 1] with the channels first.
+
+        Raises:
+            ValueError: the shape is another one.
+        """
+        channels_last = pixels.dtype == torch.uint8
+        if pixels.ndim != 4 or pixels.shape[-1 if channels_last else 1] != 3:
+            raise ValueError(
+                f"pixels have dtype {pixels.dtype} and shape {tuple(pixels.shape)}; "
+                "uint8 (batch, side, side, 3) or float (batch, 3, side, side) is needed"
+            )
+        moved = pixels.to(self.device)
+        values = moved.permute(0, 3, 1, 2).float() / 255 if channels_last else moved.float()
+        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
+        return ((values - mean) / std).to(self.dtype)
+
+    @abstractmethod
+    def encode_images(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
+        """Embed images that `normalise` has prepared; float32, L2-normalised."""
+
+    @abstractmethod
+    def encode_with_patches(
+        self, pixels: Float[Tensor, "batch 3 side side"], *, features: Features = "tokens"
+    ) -> Encoded:
+        """Embed images and keep their patch features and what masked pooling needs, all in one forward.
+
+        Raises:
+            ModelError: `features` is "keys" and this encoder has no keys (ResNet, ConvNeXt and their like).
+        """
+
+    @abstractmethod
+    def pool_regions(
+        self, encoded: Encoded, weights: Float[Tensor, "batch regions patches"]
+    ) -> Float[Tensor, "batch regions embed"]:
+        """Embed regions without another image forward: masked pooling (method.md, section 5).
+
+        The class token (or pooling query) attends once more over the stored keys and values, with log(weight) added to
+        the scores of the patches: a patch of weight 0 is invisible, one of weight 1 as visible as ever. Encoders that
+        average take the weighted average. All ones give the ordinary embedding.
+
+        Args:
+            encoded: from `encode_with_patches` of this backbone.
+            weights: in [0, 1], how much of each patch the region covers. A region that covers nothing counts as the
+                whole image.
+
+        Returns:
+            float32, L2-normalised.
+
+        Raises:
+            ModelError: this encoder cannot pool regions.
+            ValueError: the shape does not fit `encoded`.
+        """
+
+    @abstractmethod
+    def encode_texts(
+        self, texts: Sequence[str], *, batch_size: int = 256, progress: Progress | None = None
+    ) -> Float[Tensor, "texts embed"]:
+        """Embed texts, in the order given; equal texts are encoded once.
+
+        Args:
+            texts: any strings; what exceeds the context length is cut off.
+            batch_size: texts per forward.
+            progress: called after each batch with (different texts done, different texts in all).
+
+        Returns:
+            float32, L2-normalised.
+        """
+
+
+class ImageEncoder(ABC):
+    """The image half of a backbone: one subclass per family. Raw embeddings, in the dtype of the weights."""
+
+    has_cls: bool = False
+    supports_keys: bool = False
+
+    @property
+    @abstractmethod
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches of one image."""
+
+    @abstractmethod
+    def embed(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
+        """Embed images, not normalised."""
+
+    @abstractmethod
+    def look(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
+        """Embed images (not normalised) and keep patches, attention and the state of `pool`."""
+
+    @abstractmethod
+    def pool(self, state: Any, weights: Float[Tensor, "batch regions patches"]) -> Float[Tensor, "batch regions embed"]:
+        """Embed regions (not normalised) from the state of `look`; weights in [0, 1], none of them all zero."""

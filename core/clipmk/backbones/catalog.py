@@ -1,0 +1,231 @@
+"""What models exist: shipped, on this machine, or downloadable; and of which family each is.
+
+Only the shipped and the registered ones are known without open_clip, whose import takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from clipmk import config as user_config
+from clipmk import locations
+from clipmk.backbones import hub
+from clipmk.errors import ModelError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_log = logging.getLogger(__name__)
+
+Source = Literal["embedded", "cached", "local", "remote"]
+"""Shipped with clipmk; in the download cache; a folder or file of the user's; to be downloaded."""
+
+EMBEDDED, HUB, LOCAL = "embedded/", "hf-hub:", "local-dir:"
+"""Prefixes of model ids; all other ids are open_clip's NAME:TAG, registered names, or checkpoint files."""
+RANDOM = "random"
+"""The tag that asks for random weights, for measuring and testing only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """One model that can be named."""
+
+    id: str
+    """What `load` takes."""
+    source: Source
+    architecture: str
+    """open_clip's architecture name; the folder's name where it is described by its own configuration."""
+    pretrained: str | None
+    """open_clip's pretrained tag, None where there is none."""
+    family: str
+    """"vit", "resnet", "convnext", "siglip", "eva" or "timm"."""
+    input_size: int
+    """Side of the square input in pixels."""
+    embed_dim: int
+    needs_transformers: bool = False
+    """Its text encoder or tokenizer comes from the `transformers` package."""
+    path: str | None = None
+    """The weight file or folder, where it is on this machine."""
+
+
+def family_of(config: Mapping[str, Any]) -> str:
+    """Family of an open_clip model configuration: "vit", "resnet", "convnext", "siglip", "eva" or "timm" (others)."""
+    vision = config["vision_cfg"]
+    trunk = str(vision.get("timm_model_name") or "")
+    if not trunk:
+        return "resnet" if isinstance(vision.get("layers"), list | tuple) else "vit"
+    if "siglip" in trunk:
+        return "siglip"
+    words = trunk.split("_")
+    for family in ("convnext", "eva"):
+        if any(word.startswith(family) for word in words):
+            return family
+    return "timm"
+
+
+def needs_transformers(config: Mapping[str, Any]) -> bool:
+    """Whether text encoder or tokenizer come from the `transformers` package."""
+    text = config["text_cfg"]
+    return bool(text.get("hf_model_name") or text.get("hf_tokenizer_name"))
+
+
+def has_transformers() -> bool:
+    """Whether `transformers` is installed; does not import it."""
+    return importlib.util.find_spec("transformers") is not None
+
+
+def describe(model_id: str, config: Mapping[str, Any], *, source: Source, architecture: str) -> ModelEntry:
+    """Make the entry of a model from its open_clip configuration.
+
+    Raises:
+        ModelError: the configuration is not one of an image-text model with square images.
+    """
+    try:
+        size = config["vision_cfg"].get("image_size", 224)
+        sides = [int(side) for side in size] if isinstance(size, list | tuple) else [int(size)]
+        embed_dim = int(config["embed_dim"])
+        family, transformers = family_of(config), needs_transformers(config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"the configuration of {model_id!r} is not one of an image-text model: {error!r}") from error
+    if len(set(sides)) != 1:
+        raise ModelError(f"{model_id!r} takes images of {sides[0]}x{sides[1]} px; only square ones can be explained")
+    return ModelEntry(
+        id=model_id,
+        source=source,
+        architecture=architecture,
+        pretrained=None,
+        family=family,
+        input_size=sides[0],
+        embed_dim=embed_dim,
+        needs_transformers=transformers,
+    )
+
+
+def list_models(sources: Collection[Source] = ("embedded", "local", "cached", "remote")) -> list[ModelEntry]:
+    """List what can be named: embedded models first, then registered, cached and downloadable ones.
+
+    Args:
+        sources: what to look for. Without "cached" and "remote" neither torch nor open_clip is imported.
+
+    Raises:
+        UsageError: the config file is malformed.
+    """
+    entries: list[ModelEntry] = []
+    if "embedded" in sources:
+        entries.extend(_embedded())
+    if "local" in sources:
+        entries.extend(_registered())
+    if "cached" in sources or "remote" in sources:
+        known = list(_pairs())
+        addresses = {hub.candidates(_address(entry))[0] for entry in known}
+        cached = [entry for entry in known if entry.source == "cached"]
+        if "cached" in sources:
+            entries.extend(cached)
+            entries.extend(_cached_others(addresses))
+        if "remote" in sources:
+            entries.extend(entry for entry in known if entry.source == "remote")
+    return entries
+
+
+def read_folder(folder: Path, model_id: str) -> dict[str, Any]:
+    """Read the `open_clip_config.json` of a model folder.
+
+    Raises:
+        ModelError: the folder or its configuration is missing or malformed.
+    """
+    path = folder / hub.CONFIG_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"the file {str(path)!r} of model {model_id!r} is not JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("model_cfg"), dict):
+        raise ModelError(f"the file {str(path)!r} of model {model_id!r} has no 'model_cfg'")
+    return content
+
+
+def embedded_names() -> list[str]:
+    """Ids of the shipped models."""
+    folder = locations.assets_dir() / "models"
+    return [EMBEDDED + path.parent.name for path in sorted(folder.glob(f"*/{hub.CONFIG_NAME}"))]
+
+
+def registered_models() -> Mapping[str, str]:
+    """Names from the `[models]` table of the config file, and what each stands for."""
+    return user_config.read_config().models
+
+
+def architecture_config(name: str) -> dict[str, Any] | None:
+    """open_clip's configuration of an architecture; None when there is no such architecture."""
+    config: dict[str, Any] | None = open_clip().get_model_config(name)
+    return config
+
+
+def open_clip() -> ModuleType:
+    """Import open_clip, quietly."""
+    from clipmk.backbones.silence import hushed  # noqa: PLC0415
+
+    with hushed():
+        import open_clip as library  # noqa: PLC0415 - seconds
+    return library  # type: ignore[no-any-return]
+
+
+def pair_entry(name: str, tag: str) -> ModelEntry:
+    """The entry of one of open_clip's pairs, "cached" or "remote"."""
+    config = architecture_config(name)
+    if config is None:
+        raise ModelError(f"architecture {name!r} is unknown to open_clip")
+    entry = replace(describe(f"{name}:{tag}", config, source="remote", architecture=name), pretrained=tag)
+    weights = hub.cached_file(*hub.candidates(_address(entry)))
+    return entry if weights is None else replace(entry, source="cached", path=str(weights))
+
+
+def _address(entry: ModelEntry) -> str:
+    settings = open_clip().get_pretrained_cfg(entry.architecture, entry.pretrained)
+    return str(settings.get("hf_hub", ""))
+
+
+def _pairs() -> Iterator[ModelEntry]:
+    for name, tag in open_clip().list_pretrained():
+        yield pair_entry(name, tag)
+
+
+def _embedded() -> Iterator[ModelEntry]:
+    for model_id in embedded_names():
+        folder = locations.assets_dir() / "models" / model_id.removeprefix(EMBEDDED)
+        config = read_folder(folder, model_id)["model_cfg"]
+        entry = describe(model_id, config, source="embedded", architecture=folder.name)
+        yield replace(entry, path=str(folder))
+
+
+def _registered() -> Iterator[ModelEntry]:
+    """Registered folders, described; other registered names stand for ids that are listed anyway or files."""
+    for name, target in registered_models().items():
+        folder = Path(target.removeprefix(LOCAL)).expanduser()
+        if not folder.is_dir():
+            continue
+        try:
+            config = read_folder(folder, name)["model_cfg"]
+            entry = describe(name, config, source="local", architecture=folder.name)
+        except ModelError as error:  # one broken folder must not hide the other models
+            _log.warning("%s", error)
+        else:
+            yield replace(entry, path=str(folder))
+
+
+def _cached_others(known: Collection[str]) -> Iterator[ModelEntry]:
+    for repository in hub.cached_repositories():
+        config = hub.cached_file(repository, [hub.CONFIG_NAME])
+        weights = hub.cached_file(repository, hub.WEIGHT_NAMES)
+        if repository not in known and config is not None and weights is not None:
+            model_id = HUB + repository
+            content = read_folder(config.parent, model_id)["model_cfg"]
+            entry = describe(model_id, content, source="cached", architecture=repository.rpartition("/")[2])
+            yield replace(entry, path=str(weights))

@@ -1,0 +1,201 @@
+"""From the name of a model to everything that building it takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from clipmk import locations
+from clipmk.backbones import catalog, hub
+from clipmk.backbones.catalog import EMBEDDED, HUB, LOCAL, RANDOM, ModelEntry
+from clipmk.backbones.weights import SUFFIXES
+from clipmk.errors import ModelError, UsageError, suggest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How to build one model."""
+
+    entry: ModelEntry
+    config: Mapping[str, Any]
+    """open_clip's model configuration."""
+    preprocess: Mapping[str, Any]
+    """What is known of mean, std, interpolation, resize_mode; open_clip's defaults hold for the rest."""
+    folder: Path | None = None
+    """The folder that describes the model, None for open_clip's own architectures."""
+    repository: str | None = None
+    """The hub's repository that the folder is a copy of."""
+    bpe: Path | None = None
+    """The folder's own merges for the tokenizer."""
+    weights: Path | None = None
+    """None for random weights."""
+    quick_gelu: bool = False
+    """The weights were trained with the QuickGELU activation though the configuration does not say so."""
+
+
+def resolve(model_id: str, *, arch: str | None = None, download: bool = False) -> Recipe:
+    """Find out what a model id stands for and where its weights lie.
+
+    Args:
+        model_id: `embedded/NAME`, `NAME:TAG`, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, a folder, a name registered in the
+            config, or a checkpoint file.
+        arch: open_clip's architecture name, for a checkpoint file only.
+        download: fetch missing weights; without it no request is made at all.
+
+    Raises:
+        ModelError: there is no such model, or it is not on this machine; the message says what to do.
+        UsageError: `arch` without a checkpoint, or a checkpoint without `arch`.
+    """
+    target = catalog.registered_models().get(model_id, model_id)
+    if _is_checkpoint(target):
+        return _checkpoint(target, model_id, arch)
+    if arch is not None:
+        raise UsageError(f"an architecture ({arch!r}) goes with a checkpoint file; {target!r} has its own")
+    if target.startswith(EMBEDDED):
+        return _embedded(target, model_id)
+    if target.startswith(HUB):
+        return _hub(target, model_id, download=download)
+    if target.startswith(LOCAL) or Path(target).expanduser().is_dir():
+        return _folder(Path(target.removeprefix(LOCAL)).expanduser(), model_id)
+    return _pair(target, model_id, download=download)
+
+
+def pair_recipe(name: str, tag: str) -> Recipe:
+    """The recipe of one of open_clip's pairs, weights left out: its preprocessing and its activation.
+
+    27 of open_clip's 196 pairs name an architecture whose configuration has the wrong activation, among them every
+    plain `*:openai`; the pair's own record is right.
+    """
+    library = catalog.open_clip()
+    config = catalog.architecture_config(name)
+    settings = library.get_pretrained_cfg(name, tag)
+    if config is None:
+        raise ModelError(f"architecture {name!r} is unknown to open_clip")
+    quick = bool(settings.get("quick_gelu", False)) and not config.get("quick_gelu", False)
+    return Recipe(entry=catalog.pair_entry(name, tag), config=config, preprocess=settings, quick_gelu=quick)
+
+
+def _is_checkpoint(target: str) -> bool:
+    return target.endswith(SUFFIXES) and not target.startswith((EMBEDDED, HUB, LOCAL))
+
+
+def _checkpoint(target: str, model_id: str, arch: str | None) -> Recipe:
+    path = Path(target).expanduser()
+    if not path.is_file():
+        raise ModelError(f"checkpoint {target!r} does not exist")
+    if arch is None:
+        raise UsageError(f"checkpoint {target!r} needs its architecture (--arch NAME, such as ViT-B-32)")
+    name = arch.replace("/", "-")
+    config = catalog.architecture_config(name)
+    if config is None:
+        raise ModelError(f"architecture {arch!r} does not exist; {suggest(name, catalog.open_clip().list_models())}")
+    entry = catalog.describe(model_id, config, source="local", architecture=name)
+    return Recipe(entry=replace(entry, path=str(path)), config=config, preprocess={}, weights=path)
+
+
+def _embedded(target: str, model_id: str) -> Recipe:
+    known = catalog.embedded_names()
+    if target not in known:
+        raise ModelError(f"model {target!r} does not exist; {suggest(target, known)}")
+    recipe = _folder(locations.assets_dir() / "models" / target.removeprefix(EMBEDDED), model_id)
+    return replace(recipe, entry=replace(recipe.entry, source="embedded"))
+
+
+def _folder(folder: Path, model_id: str) -> Recipe:
+    if not folder.is_dir():
+        raise ModelError(f"model folder {str(folder)!r} does not exist")
+    content = catalog.read_folder(folder, model_id)
+    weights = _weights_in(folder)
+    if weights is None:
+        raise ModelError(f"model folder {str(folder)!r} has no weights ({', '.join(hub.WEIGHT_NAMES)})")
+    config = content["model_cfg"]
+    entry = catalog.describe(model_id, config, source="local", architecture=folder.resolve().name)
+    return Recipe(
+        entry=replace(entry, path=str(folder)),
+        config=config,
+        preprocess=content.get("preprocess_cfg") or {},
+        folder=folder,
+        bpe=_bpe(folder, content, model_id),
+        weights=weights,
+    )
+
+
+def _weights_in(folder: Path) -> Path | None:
+    named = [folder / name for name in hub.WEIGHT_NAMES if (folder / name).is_file()]
+    others = [path for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}"))]
+    return next(iter(named + others), None)
+
+
+def _bpe(folder: Path, content: Mapping[str, Any], model_id: str) -> Path | None:
+    """Merges named under "clipmk": {"bpe": FILE} in the configuration, else `bpe.txt.gz` where there is one."""
+    named = (content.get("clipmk") or {}).get("bpe")
+    path = folder / Path(named or "bpe.txt.gz").name
+    if path.is_file():
+        return path
+    if named is not None:
+        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist")
+    return None
+
+
+def _hub(target: str, model_id: str, *, download: bool) -> Recipe:
+    repository = target.removeprefix(HUB)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) is None:
+        raise ModelError(f"{target!r} names no repository of the hub; hf-hub:ORGANISATION/NAME is needed")
+    config = hub.cached_file(repository, [hub.CONFIG_NAME])
+    weights = hub.cached_file(repository, hub.WEIGHT_NAMES)
+    if config is None or weights is None:
+        if not download:
+            raise _absent(target)
+        config = hub.fetch(repository, [hub.CONFIG_NAME])
+        weights = hub.fetch(repository, hub.WEIGHT_NAMES)
+    recipe = _folder(config.parent, model_id)
+    name = repository.rpartition("/")[2]
+    entry = replace(recipe.entry, source="cached", architecture=name, path=str(weights))
+    return replace(recipe, entry=entry, weights=weights, repository=repository)
+
+
+def _pair(target: str, model_id: str, *, download: bool) -> Recipe:
+    name, tag = _known_pair(target)
+    if tag == RANDOM:
+        config = catalog.architecture_config(name) or {}
+        entry = catalog.describe(f"{name}:{RANDOM}", config, source="local", architecture=name)
+        return Recipe(entry=replace(entry, pretrained=RANDOM), config=config, preprocess={})
+    recipe = pair_recipe(name, tag)
+    if model_id != target:  # a registered name
+        recipe = replace(recipe, entry=replace(recipe.entry, id=model_id))
+    if recipe.entry.path is not None:
+        return replace(recipe, weights=Path(recipe.entry.path))
+    if not download:
+        raise _absent(f"{name}:{tag}")
+    weights = hub.fetch(*hub.candidates(str(recipe.preprocess["hf_hub"])))
+    return replace(recipe, weights=weights, entry=replace(recipe.entry, source="cached", path=str(weights)))
+
+
+def _known_pair(target: str) -> tuple[str, str]:
+    """Normalise and check NAME:TAG: open_clip itself falls back to something else in silence."""
+    library = catalog.open_clip()
+    wanted, _, wanted_tag = target.partition(":")
+    name = wanted.replace("/", "-")
+    if catalog.architecture_config(name) is None:
+        known = [*catalog.embedded_names(), *catalog.registered_models(), *library.list_models()]
+        raise ModelError(f"model {target!r} does not exist; {suggest(name, known)}")
+    tags: list[str] = library.list_pretrained_tags_by_model(name)
+    if wanted_tag == RANDOM:
+        return name, RANDOM
+    if not wanted_tag:
+        if not tags:
+            raise ModelError(f"model {target!r} has no pretrained weights; give a checkpoint file with --arch {name}")
+        raise ModelError(f"model {target!r} needs a pretrained tag: {', '.join(f'{name}:{tag}' for tag in tags)}")
+    for tag in (wanted_tag, wanted_tag.lower().replace("-", "_")):
+        if tag in tags:
+            return name, tag
+    raise ModelError(f"model {name!r} has no pretrained tag {wanted_tag!r}; {suggest(wanted_tag, tags)}")
+
+
+def _absent(model_id: str) -> ModelError:
+    return ModelError(
+        f"model {model_id!r} is not on this machine; `clipmk models pull {model_id}` fetches it (or pass --download)"
+    )

@@ -1,0 +1,207 @@
+"""Image towers from timm: ViTs (EVA, SigLIP, PE, MobileCLIP-B, ViTamin), and everything that averages a feature map."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, view
+from clipmk.backbones.base import Encoded, Features, ImageEncoder
+from clipmk.backbones.hooks import caught
+from clipmk.backbones.vit import BlockState, requery, weighted_mean
+from clipmk.errors import ModelError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+_VIT_PARTS = ("blocks", "norm", "fc_norm", "head", "num_prefix_tokens", "global_pool", "attn_pool", "patch_embed")
+
+
+def timm_encoder(model: Any) -> ImageEncoder:
+    """Choose the encoder for an open_clip model whose image tower is timm's: a plain ViT or anything else."""
+    trunk = model.visual.trunk
+    if all(hasattr(trunk, part) for part in _VIT_PARTS) and hasattr(trunk.blocks[-1], "attn"):
+        return TimmVitEncoder(model)
+    return FeatureMapEncoder(model)
+
+
+class _TimmEncoder(ImageEncoder):
+    """What both kinds share."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._visual = model.visual
+        self._trunk = model.visual.trunk
+
+    @cached_property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches of one image."""
+        parameter = next(self._visual.parameters())
+        blank = torch.zeros(1, 3, *self._visual.image_size, dtype=parameter.dtype, device=parameter.device)
+        with torch.inference_mode():
+            return self.look(blank, "tokens").grid
+
+    def embed(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
+        """Embed images, not normalised."""
+        embeddings: Tensor = self._model.encode_image(pixels)
+        return embeddings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _VitState:
+    block: BlockState
+    pooler_inputs: Tensor | None
+    """Into the attention pool, where there is one."""
+
+
+class TimmVitEncoder(_TimmEncoder):
+    """timm's VisionTransformer and Eva, pooled by class token, average, or a latent query (SigLIP)."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self._block = self._trunk.blocks[-1]
+        self._prefix = int(self._trunk.num_prefix_tokens)
+        self._opened = _opened(self._block.attn)
+        self._pooler = self._trunk.attn_pool
+        self.has_cls = self._pooler is None and self._trunk.global_pool == "token"
+        self.supports_keys = self._opened is not None
+
+    def look(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
+        """See `ImageEncoder.look`."""
+        modules = [self._block, self._block.attn, *([self._pooler] if self._pooler is not None else [])]
+        with caught(*modules) as (block, attention, *pooler):
+            embeddings = self.embed(pixels)
+        raw_keys = block.output[..., :0] if self._opened is None else self._opened.raw_keys(attention.inputs)
+        state = _VitState(
+            BlockState(block.inputs, attention.inputs, block.output, raw_keys, attention.keywords.get("rope")),
+            pooler[0].inputs if pooler else None,
+        )
+        patches = (raw_keys if features == "keys" else block.output)[:, self._prefix :]
+        return Encoded(embeddings, patches, self._shape(patches.shape[1]), self._attention(state), state)
+
+    def pool(
+        self, state: _VitState, weights: Float[Tensor, "batch regions patches"]
+    ) -> Float[Tensor, "batch regions embed"]:
+        """See `ImageEncoder.pool`."""
+        trunk = self._trunk
+        if state.pooler_inputs is not None:
+            pooled = self._query_latent(state.pooler_inputs, weights)
+        elif trunk.global_pool == "token" and self._opened is not None:
+            pooled = trunk.norm(requery(self._block, self._block.attn, state.block, weights))
+        elif trunk.global_pool == "avg":
+            pooled = self._average(trunk.norm(state.block.outputs), weights)
+        else:
+            raise ModelError(
+                f"masked pooling is not known for {type(trunk).__name__} with {trunk.global_pool!r} pooling; "
+                'use grounding="prompts"'
+            )
+        embeddings: Tensor = self._visual.head(trunk.head(trunk.fc_norm(pooled)))
+        return embeddings
+
+    def _average(self, tokens: Tensor, weights: Tensor) -> Tensor:
+        if getattr(self._trunk, "pool_include_prefix", False):
+            return weighted_mean(tokens, pad(weights, (self._prefix, 0), value=1.0))
+        return weighted_mean(tokens[:, self._prefix :], weights)
+
+    def _query_latent(self, tokens: Tensor, weights: Tensor) -> Tensor:
+        """The latent query of timm's AttentionPoolLatent, once per region with log(weight) on the patches."""
+        pooler = self._pooler
+        query, key, value = self._latent_heads(tokens)
+        heads = masked_attention(query, key, value, weights)
+        pooled = pooler.proj(heads.transpose(1, 2).flatten(2))
+        if pooler.mlp is not None:
+            pooled = pooled + pooler.mlp(pooler.norm(pooled))
+        return pooled  # type: ignore[no-any-return]
+
+    def _latent_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pooler = self._pooler
+        if getattr(pooler, "latent_len", 0) != 1:
+            raise ModelError(f"masked pooling is not known for the pooler {type(pooler).__name__}")
+        if pooler.pos_embed is not None:
+            tokens = tokens + pooler.pos_embed.unsqueeze(0).to(tokens.dtype)
+        query = pooler.q(pooler.latent).unflatten(-1, (pooler.num_heads, -1)).transpose(1, 2)
+        key, value = pooler.kv(tokens).unflatten(-1, (2, pooler.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query = pooler.q_norm(query).expand(tokens.shape[0], -1, -1, -1)
+        return query, pooler.k_norm(key), value
+
+    def _attention(self, state: _VitState) -> Tensor | None:
+        patches = state.block.outputs.shape[1] - self._prefix
+        if state.pooler_inputs is not None:
+            if getattr(self._pooler, "latent_len", 0) != 1:
+                return None
+            query, key, _ = self._latent_heads(state.pooler_inputs)
+            return attention_row(query, key, patches)
+        if not self.has_cls or self._opened is None:
+            return None
+        query = self._opened.queries(state.block.attended[:, :1])
+        return attention_row(query, self._opened.keys(state.block.raw_keys, state.block.rope), patches)
+
+    def _shape(self, patches: int) -> tuple[int, int]:
+        rows, columns = getattr(self._trunk.patch_embed, "grid_size", None) or (0, 0)
+        if rows * columns == patches:
+            return int(rows), int(columns)
+        return _square(patches)
+
+
+def _opened(attention: Any) -> AttentionView | None:
+    try:
+        return view(attention)
+    except ModelError:
+        return None
+
+
+def _square(patches: int) -> tuple[int, int]:
+    side = math.isqrt(patches)
+    if side * side != patches:
+        raise ModelError(f"the image tower gives {patches} patch tokens, which make no square grid")
+    return side, side
+
+
+class FeatureMapEncoder(_TimmEncoder):
+    """A tower that averages its last feature map and sends the average through a head (ConvNeXt, FastViT, Swin).
+
+    A region's weighted average, shown to the same head as a map of one cell, gives the region's embedding: the head's
+    own average of one cell is that cell, and its norm and projection follow as ever.
+    """
+
+    def look(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
+        """See `ImageEncoder.look`."""
+        norm = getattr(self._trunk, "norm", None)
+        with caught(*([norm] if isinstance(norm, nn.Module) else [])) as norms:
+            last = self._trunk.forward_features(pixels)
+        embeddings = self._visual.head(self._trunk.forward_head(last))
+        averaged, grid = self._patches(last)
+        before = [self._patches(norm.inputs)[0] for norm in norms if norm.called]
+        return Encoded(embeddings, next(iter(before), averaged), grid, None, averaged)
+
+    def pool(
+        self, state: Tensor, weights: Float[Tensor, "batch regions patches"]
+    ) -> Float[Tensor, "batch regions embed"]:
+        """See `ImageEncoder.pool`."""
+        if hasattr(self._visual.head, "pool"):
+            raise ModelError('masked pooling is not known for an attention pool in the head; use grounding="prompts"')
+        cells = weighted_mean(state, weights).flatten(0, 1)
+        embeddings: Tensor = self._visual.head(self._trunk.forward_head(self._one_cell(cells)))
+        return embeddings.reshape(*weights.shape[:2], -1)
+
+    @property
+    def _channels_last(self) -> bool:
+        return str(getattr(self._trunk, "output_fmt", "NCHW")).endswith("NHWC")
+
+    def _patches(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        if features.ndim == 3:
+            patches = features[:, int(getattr(self._trunk, "num_prefix_tokens", 0)) :]
+            return patches, _square(patches.shape[1])
+        by_rows = features if self._channels_last else features.permute(0, 2, 3, 1)
+        return by_rows.flatten(1, 2), (by_rows.shape[1], by_rows.shape[2])
+
+    def _one_cell(self, cells: Float[Tensor, "cells channels"]) -> Tensor:
+        if getattr(self._trunk, "num_prefix_tokens", None) is not None:  # (batch, tokens, channels)
+            return pad(cells[:, None], (0, 0, int(self._trunk.num_prefix_tokens), 0))
+        return cells[:, None, None] if self._channels_last else cells[:, :, None, None]

@@ -1,0 +1,156 @@
+"""open_clip's own VisionTransformer: class token, average, or attentional pooler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, split_heads, view
+from clipmk.backbones.base import Encoded, Features, ImageEncoder
+from clipmk.backbones.hooks import caught, replaced
+from clipmk.errors import ModelError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockState:
+    """The last block of one forward."""
+
+    inputs: Float[Tensor, "batch tokens width"]
+    """Into the block."""
+    attended: Float[Tensor, "batch tokens width"]
+    """Into its attention."""
+    outputs: Float[Tensor, "batch tokens width"]
+    raw_keys: Float[Tensor, "batch tokens width"]
+    rope: Tensor | None
+    """Rotary position embedding of the patches, if the encoder has one."""
+
+
+def requery(
+    block: nn.Module, attention: nn.Module, state: BlockState, weights: Float[Tensor, "batch regions patches"]
+) -> Float[Tensor, "batch regions width"]:
+    """Send the class token through the last block once more per region, over the block's stored keys and values.
+
+    The block itself runs on the regions' class tokens only, with the output of its attention put in from outside: so
+    residuals, scales, norms and MLP are the block's own, in whatever order it has them.
+    """
+    opened = view(attention)
+    token = state.attended[:, :1]
+    heads = masked_attention(
+        opened.queries(token), opened.keys(state.raw_keys, state.rope), opened.values(state.attended), weights
+    )
+    merged = opened.merge(heads, token.expand(-1, weights.shape[1], -1))
+    output: Any = (merged, None) if isinstance(attention, nn.MultiheadAttention) else merged
+    with replaced(attention, output):
+        pooled: Tensor = block(state.inputs[:, :1].expand(-1, weights.shape[1], -1))
+    return pooled
+
+
+def weighted_mean(
+    patches: Float[Tensor, "batch patches width"], weights: Float[Tensor, "batch regions patches"]
+) -> Float[Tensor, "batch regions width"]:
+    """sum_n w_n x_n / sum_n w_n per region."""
+    weights = weights.to(patches.dtype)
+    return weights @ patches / weights.sum(dim=-1, keepdim=True)
+
+
+class VitEncoder(ImageEncoder):
+    """open_clip's VisionTransformer."""
+
+    supports_keys = True
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._visual = model.visual
+        self._block = self._visual.transformer.resblocks[-1]
+        self._pooler = self._visual.attn_pool
+        self._opened: AttentionView = view(self._block.attn)
+        if self._visual.pool_type == "none" and self._pooler is None:
+            raise ModelError("this image encoder has no pooling, so it has no image embedding to explain")
+        self.has_cls = self._pooler is None and self._visual.pool_type == "tok"
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches of one image."""
+        rows, columns = self._visual.grid_size
+        return int(rows), int(columns)
+
+    def embed(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
+        """Embed images, not normalised."""
+        embeddings: Tensor = self._model.encode_image(pixels)
+        return embeddings
+
+    def look(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
+        """See `ImageEncoder.look`."""
+        with caught(self._block, self._block.attn) as (block, attention):
+            embeddings = self.embed(pixels)
+        raw_keys = self._opened.raw_keys(attention.inputs)
+        state = BlockState(block.inputs, attention.inputs, block.output, raw_keys, rope=None)
+        patches = (raw_keys if features == "keys" else block.output)[:, 1:]
+        return Encoded(embeddings, patches, self.grid, self._attention(state), state)
+
+    def pool(
+        self, state: BlockState, weights: Float[Tensor, "batch regions patches"]
+    ) -> Float[Tensor, "batch regions embed"]:
+        """See `ImageEncoder.pool`."""
+        pooled = self._pooled(state, weights)
+        proj = self._visual.proj
+        return pooled if proj is None else pooled @ proj
+
+    def _pooled(self, state: BlockState, weights: Tensor) -> Tensor:
+        visual = self._visual
+        norm: Callable[[Tensor], Tensor] = visual.ln_post
+        if self._pooler is not None:
+            return self._query_pooler(state, weights)
+        if visual.pool_type == "tok":
+            return norm(requery(self._block, self._block.attn, state, weights))
+        patches = state.outputs[:, 1:]
+        if visual.final_ln_after_pool:
+            return norm(weighted_mean(patches, weights))
+        return weighted_mean(norm(patches), weights)
+
+    def _query_pooler(self, state: BlockState, weights: Tensor) -> Tensor:
+        """CoCa: the pooler's first query reads all tokens; its attention gets the weights, the class token stays."""
+        pooler = self._pooler
+        if self._visual.attn_pool_contrastive is not None or self._visual.pool_type != "tok":
+            raise ModelError("masked pooling is not known for this attentional pooler; use drawn prompts")
+        attention = pooler.attn
+        query, key, value = self._pooler_heads(state)
+        heads = masked_attention(query, key, value, weights)
+        merged = attention.out_proj(heads.transpose(1, 2).flatten(2))
+        normed: Tensor = self._visual.ln_post(merged)
+        return normed
+
+    def _pooler_heads(self, state: BlockState) -> tuple[Tensor, Tensor, Tensor]:
+        pooler, attention = self._pooler, self._pooler.attn
+        tokens = pooler.ln_k(state.outputs)
+        query = pooler.ln_q(pooler.query)[:1].expand(tokens.shape[0], 1, -1)
+        if attention.in_proj_weight is not None:
+            weights = attention.in_proj_weight.chunk(3)
+        else:
+            weights = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
+        heads = [
+            split_heads(linear(source, weight, bias), attention.num_heads)
+            for source, weight, bias in zip(
+                (query, tokens, tokens), weights, attention.in_proj_bias.chunk(3), strict=True
+            )
+        ]
+        return heads[0], heads[1], heads[2]
+
+    def _attention(self, state: BlockState) -> Tensor | None:
+        patches = state.outputs.shape[1] - 1
+        if self._pooler is not None:
+            if self._visual.attn_pool_contrastive is not None:
+                return None
+            query, key, _ = self._pooler_heads(state)
+            return attention_row(query, key, patches)
+        if not self.has_cls:
+            return None
+        query = self._opened.queries(state.attended[:, :1])
+        return attention_row(query, self._opened.keys(state.raw_keys, None), patches)
