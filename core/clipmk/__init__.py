@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clipmk.backbones import Backbone, load
     from clipmk.errors import ClipmkError
-    from clipmk.explainer import explain
+    from clipmk.api import explain
     from clipmk.records import Explanation, Settings
     from clipmk.vocabulary import Vocabulary, load_vocabulary
 
@@ -21,7 +21,7 @@ _HOMES = {
     "Backbone": "clipmk.backbones",
     "load": "clipmk.backbones",
     "ClipmkError": "clipmk.errors",
-    "explain": "clipmk.explainer",
+    "explain": "clipmk.api",
     "Explanation": "clipmk.records",
     "Settings": "clipmk.records",
     "Vocabulary": "clipmk.vocabulary",

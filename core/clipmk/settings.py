@@ -30,9 +30,10 @@ class Settings:
     features: Features = "tokens"
     """Patch features that find foreground and parts: last-block tokens, or keys of the last attention (ViT only)."""
     foreground: Foreground = "centred"
-    """`eigenvector`: second left singular vector of the unit rows (paper). `centred`: robust first principal direction."""
+    """`eigenvector`: second left singular vector of the unit rows (paper). `centred`: first principal
+    direction of the centred tokens, robust to outlier tokens."""
     fit: Fit = "image"
-    """Fit foreground and parts to each image alone, or to all images given together (the reference code: of one class)."""
+    """Fit foreground and parts to each image alone, or to all images given together (reference code: one class)."""
     second_component: bool = True
     """Keep the second connected component too when it holds at least five patches (reference code)."""
     parts: PartMethod = "superpixels"

@@ -1,0 +1,88 @@
+"""One call from an image to an `Explanation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmk.backbones.base import Backbone
+from clipmk.backbones.loading import load
+from clipmk.errors import UsageError
+from clipmk.explainer import Explainer
+from clipmk.images import ImageSource, read_picture
+from clipmk.settings import preset as settings_of
+from clipmk.vocabulary import Vocabulary, load_vocabulary
+
+if TYPE_CHECKING:
+    from clipmk.records import Explanation
+
+
+@overload
+def explain(image: ImageSource, model: Backbone | str | Any, **options: Any) -> Explanation: ...
+
+
+@overload
+def explain(image: list[ImageSource], model: Backbone | str | Any, **options: Any) -> list[Explanation]: ...
+
+
+def explain(
+    image: ImageSource | list[ImageSource],
+    model: Backbone | str | Any,
+    *,
+    vocabulary: Vocabulary | str | None = None,
+    target: str | None = None,
+    preset: str = "default",
+    seed: int = 0,
+    parts: NDArray[np.bool_] | Sequence[NDArray[np.bool_] | None] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Explanation | list[Explanation]:
+    """Explain one image or a list of images.
+
+    Args:
+        image: a path, PIL image, uint8 HWC array or float CHW tensor in [0, 1], or a list of them.
+        model: from `clipmk.load`, or a name it takes, or an open_clip module in memory.
+        vocabulary: a `Vocabulary`, its name or file; None: the world's for an embedded model.
+        target: the class to explain; None: the predicted one.
+        preset: "default" or "paper".
+        seed: of k-means and whatever else is drawn.
+        parts: the user's own part masks, bool (parts, height, width) in the image's pixels; for a list of images a
+            list of such arrays.
+        settings: changes to the preset, by the names of `clipmk.Settings`.
+
+    Returns:
+        An `Explanation`, or a list of them for a list.
+
+    Raises:
+        ClipmkError: any of its children: the input, the model, the device or an option cannot be used.
+    """
+    many = isinstance(image, list)
+    pictures = [read_picture(one) for one in (image if isinstance(image, list) else [image])]
+    backbone = model if isinstance(model, Backbone) else load(model)
+    words = default_vocabulary(backbone.info.id) if vocabulary is None else vocabulary
+    if isinstance(words, str):
+        words = load_vocabulary(words)
+    chosen = settings_of(preset, seed=seed, **(settings or {}))
+    masks: Sequence[NDArray[np.bool_] | None] | None = None
+    if parts is not None:
+        masks = [parts] if isinstance(parts, np.ndarray) else list(parts)
+        if len(masks) != len(pictures):
+            raise UsageError(f"part masks are given for {len(masks)} images, but there are {len(pictures)} images")
+    results = Explainer(backbone, words, chosen).explain(pictures, targets=[target] * len(pictures), masks=masks)
+    return results if many else results[0]
+
+
+def default_vocabulary(model_id: str) -> str:
+    """The vocabulary an embedded model was trained with.
+
+    Raises:
+        UsageError: any other model has none of its own; the message names what exists.
+    """
+    if model_id.startswith("embedded/"):
+        return "world"
+    raise UsageError(
+        f"model {model_id!r} brings no vocabulary; choose one with --vocab NAME|FILE "
+        "(known: world; a FILE is an LLM descriptor JSON {class: [descriptor, ...]})"
+    )

@@ -1,0 +1,1 @@
+"""How right explanations are: measured against truth on the rendered world."""

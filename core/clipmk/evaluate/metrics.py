@@ -1,0 +1,105 @@
+"""Truth metrics (world.md): pure functions on masks and ranked lists, and intervals over scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over scenes with its 95 % percentile-bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    """Scenes in which the metric is defined."""
+
+
+def average_precision(ranked: Sequence[str], true: Collection[str]) -> float:
+    """AP = (1/|true|) · sum over ranks k with ranked_k true of precision@k; what is not listed scores 0.
+
+    Raises:
+        ValueError: nothing is true.
+    """
+    if not true:
+        raise ValueError("average precision needs at least one true item")
+    hits, total = 0, 0.0
+    for rank, item in enumerate(ranked, 1):
+        if item in true:
+            hits += 1
+            total += hits / rank
+    return total / len(true)
+
+
+def r_precision(ranked: Sequence[str], true: Collection[str]) -> float:
+    """|top R ∩ true| / R with R = |true|.
+
+    Raises:
+        ValueError: nothing is true.
+    """
+    if not true:
+        raise ValueError("R-precision needs at least one true item")
+    return len(set(ranked[: len(true)]) & set(true)) / len(true)
+
+
+def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """|A ∩ B| / |A ∪ B|; 1 where both are empty."""
+    union = np.count_nonzero(one | other)
+    return np.count_nonzero(one & other) / union if union else 1.0
+
+
+def best_iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """For each true mask (T, H, W) the highest IoU of any found mask (K, H, W); float64 (T,)."""
+    return pairwise_iou(found, true).max(0)
+
+
+def pairwise_iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """IoU of every found mask (K, H, W) with every true mask (T, H, W); float64 (K, T)."""
+    left = found.reshape(len(found), -1).astype(np.float64)
+    right = true.reshape(len(true), -1).astype(np.float64)
+    shared = left @ right.T
+    union = left.sum(1)[:, None] + right.sum(1)[None] - shared
+    return np.asarray(np.where(union > 0, shared / np.maximum(union, 1), 1.0))
+
+
+def grid_ceiling(mask: NDArray[np.bool_], *, grid: tuple[int, int]) -> float:
+    """The best IoU that any union of equal grid cells can have with a mask (H, W) of H, W divisible by the grid.
+
+    With a_i object pixels in cell i and cells of c pixels, IoU = sum a_i / (|O| + sum (c - a_i)) over the chosen
+    cells; cells with more object pixels always go first, so the best prefix of the sorted cells is the optimum.
+    """
+    rows, columns = grid
+    cells = mask.reshape(rows, mask.shape[0] // rows, columns, mask.shape[1] // columns).sum((1, 3)).ravel()
+    inside = np.cumsum(np.sort(cells)[::-1])
+    size = mask.size // (rows * columns)
+    covered = size * np.arange(1, len(inside) + 1)
+    total = int(cells.sum())
+    return float((inside / (total + covered - inside)).max()) if total else 1.0
+
+
+def jaccard(one: Collection[str], other: Collection[str]) -> float:
+    """|A ∩ B| / |A ∪ B| of two sets of texts; 1 where both are empty."""
+    union = set(one) | set(other)
+    return len(set(one) & set(other)) / len(union) if union else 1.0
+
+
+def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
+    """Mean and 95 % percentile bootstrap over scenes; NaN entries (metric undefined there) are left out.
+
+    Raises:
+        ValueError: no value is defined.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    array = array[~np.isnan(array)]
+    if not len(array):
+        raise ValueError("an interval needs at least one defined value")
+    rows = np.random.default_rng(seed).integers(len(array), size=(RESAMPLES, len(array)))
+    low, high = np.quantile(array[rows].mean(1), [0.025, 0.975])
+    return Interval(mean=float(array.mean()), low=float(low), high=float(high), count=len(array))

@@ -1,0 +1,111 @@
+"""From patch features to part masks on the square input, by whichever way the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipmk.concepts.foreground import (
+    Saliency,
+    centred_direction,
+    foreground_mask,
+    largest_components,
+    restrict,
+    second_eigenvector,
+)
+from clipmk.concepts.parts import kmeans_parts, part_masks, pca_parts
+from clipmk.concepts.superpixels import superpixel_parts
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from clipmk.backbones.base import Encoded
+    from clipmk.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """The parts of one image, on its square input."""
+
+    masks: NDArray[np.bool_]
+    """(parts, S, S); at least one part."""
+    foreground: NDArray[np.bool_]
+    """(S, S)"""
+    warnings: tuple[str, ...]
+
+
+def given_parts(masks: NDArray[np.bool_]) -> Segmentation:
+    """The user's own parts: their union is the foreground."""
+    return Segmentation(masks=masks, foreground=masks.any(0), warnings=())
+
+
+def segment(squares: Sequence[NDArray[np.uint8]], encoded: Sequence[Encoded], settings: Settings) -> list[Segmentation]:
+    """Find foreground and parts of images, all fitted together (pass one image for the per-image fit).
+
+    Args:
+        squares: uint8 RGB (S, S, 3), the square inputs.
+        encoded: of each square (batch 1).
+        settings: `foreground`, `second_component`, `parts`, `part_count`, `part_limit` and `seed` are read.
+    """
+    patches = torch.cat([one.patches for one in encoded])
+    grid = encoded[0].grid
+    saliency = find_saliency(patches, encoded, settings)
+    values = saliency.values.cpu().numpy().reshape(len(squares), *grid)
+    if settings.parts == "superpixels":
+        return [
+            _superpixels(square, value, saliency.warnings, settings)
+            for square, value in zip(squares, values, strict=True)
+        ]
+    cleaned = [largest_components(m, keep_second=settings.second_component) for m in foreground_mask(values)]
+    masks = np.stack([mask for mask, _ in cleaned])
+    if settings.parts == "kmeans":
+        found = kmeans_parts(patches, masks, count=settings.part_count, seed=settings.seed)
+    else:
+        found = pca_parts(patches, masks, count=settings.part_count)
+    side = squares[0].shape[0]
+    return [
+        Segmentation(
+            masks=np.stack([enlarge(part, side=side) for part in _parts_or_foreground(labels, mask)]),
+            foreground=enlarge(mask, side=side),
+            warnings=saliency.warnings + notes + found.warnings,
+        )
+        for labels, (mask, notes) in zip(found.labels, cleaned, strict=True)
+    ]
+
+
+def find_saliency(
+    patches: Float[Tensor, "images patches dim"], encoded: Sequence[Encoded], settings: Settings
+) -> Saliency:
+    """The saliency that the settings name, fitted to all images together."""
+    if settings.foreground == "eigenvector":
+        return second_eigenvector(patches)
+    attention = [one.attention for one in encoded if one.attention is not None]
+    votes = torch.cat(attention) if len(attention) == len(encoded) else None
+    return centred_direction(patches, grid=encoded[0].grid, attention=votes)
+
+
+def enlarge(mask_grid: NDArray[np.bool_], *, side: int) -> NDArray[np.bool_]:
+    """A mask on the patch grid as a mask on the square, bool (side, side), nearest."""
+    resized = cv2.resize(mask_grid.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized, dtype=np.bool_)
+
+
+def _superpixels(
+    square: NDArray[np.uint8], saliency: NDArray[np.floating], notes: tuple[str, ...], settings: Settings
+) -> Segmentation:
+    kept, more = largest_components(foreground_mask(saliency), keep_second=settings.second_component)
+    found = superpixel_parts(square, restrict(saliency, kept), limit=settings.part_limit, seed=settings.seed)
+    return Segmentation(part_masks(found.labels), found.foreground, notes + more + found.warnings)
+
+
+def _parts_or_foreground(labels: NDArray[np.integer], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A joint fit may leave an image without parts only if its mask is empty, which `largest_components` rules out."""
+    found = part_masks(labels)
+    return found if len(found) else mask[None]

@@ -1,0 +1,69 @@
+"""What if the model had not seen a concept? Blur it, rank the classes again, and recompute the shared knowledge."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipmk.concepts.mutual import Strength, leave_out
+from clipmk.concepts.prompts import blur_region
+from clipmk.errors import UsageError, suggest
+from clipmk.rle import rle_decode
+
+if TYPE_CHECKING:
+    from clipmk.explainer import Explainer
+    from clipmk.images import Picture
+    from clipmk.records import Explanation, Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """An explanation with some vision concepts left out."""
+
+    left_out: tuple[str, ...]
+    strength: Strength
+    """With L_v as it was before, as in the dynamics."""
+    predictions: tuple[Prediction, ...]
+    """Classes ranked again on the picture with the carrying parts blurred."""
+
+
+def remaining(explanation: Explanation, left_out: Collection[str]) -> Strength:
+    """The shared knowledge without some vision concepts: plain Python, no model (see `concepts.mutual.leave_out`).
+
+    Raises:
+        UsageError: a text is not among the explanation's vision concepts; the message names those that are.
+    """
+    texts = [concept.text for concept in explanation.vision_concepts]
+    for text in left_out:
+        if text not in texts:
+            raise UsageError(f"{text!r} is not a vision concept of this explanation; {suggest(text, texts)}")
+    settings = explanation.provenance.settings
+    return leave_out(
+        [concept.mutual for concept in explanation.vision_concepts],
+        len(explanation.language_concepts),
+        {texts.index(text) for text in left_out},
+        length=settings["descriptors_per_part"] * settings["part_count"] + 1,
+    )
+
+
+def what_if(explainer: Explainer, picture: Picture, explanation: Explanation, left_out: Collection[str]) -> WhatIf:
+    """Leave concepts out: the regions of all parts that carry them are blurred at the model's input size (one forward).
+
+    Raises:
+        UsageError: a text is not among the explanation's vision concepts.
+    """
+    strength = remaining(explanation, left_out)
+    carrying = {
+        part for concept in explanation.vision_concepts if concept.text in set(left_out) for part in concept.parts
+    }
+    square = explainer.square(picture)
+    geometry = explainer.geometry(picture)
+    region = np.zeros(square.shape[:2], dtype=bool)
+    for part in explanation.parts:
+        if part.id in carrying:
+            region |= geometry.to_square(rle_decode(part.mask))
+    embedding = explainer.look(blur_region(square, region)).embeddings[0]
+    return WhatIf(left_out=tuple(left_out), strength=strength, predictions=explainer.predict(embedding))
