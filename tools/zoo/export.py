@@ -76,3 +76,29 @@ def write_model(
     save_file(weights, folder / "open_clip_model.safetensors")
     (folder / "bpe.txt.gz").write_bytes(bpe.read_bytes())
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    (folder / "README.md").write_text(card_text(card))
+
+
+def card_text(card: dict[str, Any]) -> str:
+    """The model card for people, made of the same facts as `card.json`."""
+    rows = "\n".join(
+        f"| {split} | {found['scenes']} | {found['top1']:.3f} |" for split, found in card["zero_shot_top1"].items()
+    )
+    recipe = card["recipe"]
+    return f"""# embedded/{card["name"]}
+
+A small CLIP for demonstration and tests. It knows the 29 drawn classes and 650 descriptors of `clipmk.world` and
+nothing of photographs.
+
+Made by `{card["command"]}` (resumable, seed {recipe["seed"]}): {recipe["scenes"]:,} rendered scenes of the `train` split,
+{card["samples_seen"]:,} captioned images seen in {recipe["steps"]:,} steps of {recipe["batch"]}, float16 weights. Captions
+name the class, one descriptor, or the class with one or two. {card["prompted_pairs"].capitalize()}, captioned by that
+part's descriptor alone; a tenth of the scenes are close-ups. No part mask and no masked pooling was trained.
+
+| split | scenes | zero-shot top-1 |
+|---|---|---|
+{rows}
+
+`counterfactual` scenes (parts missing, recoloured against type, taken from other classes) are never trained on.
+Licence: that of this repository.
+"""
