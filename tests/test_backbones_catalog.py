@@ -73,6 +73,14 @@ def test_weights_in_the_hub_cache_make_a_model_cached(own_places: Path) -> None:
     assert "ViT-B-32:openai" not in {entry.id for entry in list_models(("remote",))}
 
 
+def test_safetensors_are_taken_where_the_catalogue_names_a_pickle(own_places: Path) -> None:
+    repository, name = open_clip.get_pretrained_cfg("ViTamin-S", "datacomp1b")["hf_hub"].rsplit("/", 1)
+    assert name == "pytorch_model.bin"
+    snapshot = cache(own_places, repository, "pytorch_model.bin", "pytorch_model.safetensors")
+    (entry,) = list_models(("cached",))
+    assert (entry.id, entry.path) == ("ViTamin-S:datacomp1b", str(snapshot / "pytorch_model.safetensors"))
+
+
 def test_a_repository_with_only_a_configuration_is_not_cached(own_places: Path) -> None:
     cache(own_places, "timm/vit_base_patch32_clip_224.openai", "open_clip_config.json")
     assert list_models(("cached",)) == []

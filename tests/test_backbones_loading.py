@@ -373,6 +373,15 @@ def test_a_model_in_mixed_precision_of_open_clip_works(tmp_path: Path) -> None:
     assert (backbone.encode_texts(["a"]) @ full.encode_texts(["a"]).T).item() > 0.99
 
 
+def test_a_model_in_mixed_precision_keeps_its_float32_norms_when_it_is_cast(tmp_path: Path) -> None:
+    save(tmp_path, model_config("vit", text=NATIVE_TEXT), bpe=False)
+    with hushed():
+        mixed = open_clip.create_model(f"local-dir:{tmp_path}", precision="bf16")
+    backbone = load(mixed, device="cpu", precision="fp16")
+    full = load(f"local-dir:{tmp_path}", device="cpu")
+    assert ((backbone.encode_images(pixels(backbone)) * full.encode_images(pixels(full))).sum(-1) > 0.99).all()
+
+
 def test_the_hash_of_a_model_in_memory_follows_its_weights() -> None:
     text = dict(NATIVE_TEXT)
     first = load(make(model_config("resnet", text=text), seed=1), device="cpu").info.weights_sha256

@@ -25,6 +25,8 @@ TOWERS: dict[str, dict[str, Any]] = {
     "biased-projection": {"custom_text": True, "text": {"proj_bias": True}},
     "no-projection": {"custom_text": True, "text": {"proj_type": "none", "width": EMBED}},
     "eos-pooled": {"custom_text": True, "text": {"pool_type": "eos", "eos_id": TEXT["vocab_size"] - 1}},
+    "start-pooled": {"custom_text": True, "text": {"pool_type": "eos", "eos_id": TEXT["vocab_size"] - 2}},
+    "causal-last": {"custom_text": True, "text": {"pool_type": "last"}},
     "bidirectional": {"custom_text": True, "text": {"no_causal_mask": True, "pool_type": "last"}},
     "class-token": {"custom_text": True, "text": {"embed_cls": True}},
 }
@@ -74,8 +76,8 @@ def test_causal_towers_run_on_the_longest_text_of_each_sorted_batch(tmp_path: Pa
     assert lengths_seen(backbone, texts, batch_size=2) == [(2, 3), (2, 7)], "start and end token, then the words"
 
 
-@pytest.mark.parametrize("tower", ["bidirectional", "class-token"])
-def test_towers_that_see_the_padding_run_in_full(tmp_path: Path, tower: str) -> None:
+@pytest.mark.parametrize("tower", ["causal-last", "bidirectional", "class-token"])
+def test_towers_that_read_the_padding_run_in_full(tmp_path: Path, tower: str) -> None:
     backbone, _, _ = pair(tmp_path, tower)
     assert not backbone.trims_text
     assert {length for _, length in lengths_seen(backbone, ["the", "cat"], batch_size=2)} <= {CONTEXT, CONTEXT + 1}

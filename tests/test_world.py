@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from clipmk import world
 from clipmk.errors import UsageError
+from clipmk.records import Rle
 from clipmk.rle import rle_decode, rle_encode
 from clipmk.world.combinations import atypical_looks, body_of, trained, undrawn
 from clipmk.world.records import row
@@ -331,14 +332,14 @@ def test_masks_are_encoded_as_pycocotools_encodes_them(mask: npt.NDArray[np.bool
 def test_long_runs_are_encoded_as_pycocotools_encodes_them() -> None:
     mask = np.zeros((700, 900), dtype=bool)
     mask[5:600, 100:102] = mask[3, 700] = True
-    assert rle_encode(mask)["counts"] == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    assert rle_encode(mask).counts == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
     assert (rle_decode(rle_encode(mask)) == mask).all()
 
 
 @pytest.mark.parametrize("counts", ["", "3", "P", "!!", "\x7f"])
 def test_broken_masks_are_refused(counts: str) -> None:
     with pytest.raises(ValueError, match=r"mask"):
-        rle_decode({"size": [2, 3], "counts": counts})
+        rle_decode(Rle(size=(2, 3), counts=counts))
 
 
 def test_exported_scenes_are_the_scenes(tmp_path: Path) -> None:
@@ -351,9 +352,9 @@ def test_exported_scenes_are_the_scenes(tmp_path: Path) -> None:
         image = cv2.cvtColor(cv2.imread(str(folder / entry["file"])), cv2.COLOR_BGR2RGB)
         assert (image == scene.image).all()
         assert entry["descriptors"] == list(scene.descriptors)
-        assert (rle_decode(entry["object_mask"]) == scene.object_mask).all()
+        assert (rle_decode(Rle(**entry["object_mask"])) == scene.object_mask).all()
         for part, other in zip(entry["parts"], scene.parts, strict=True):
-            assert (rle_decode(part["mask_pixels"]) == other.mask_pixels).all()
+            assert (rle_decode(Rle(**part["mask_pixels"])) == other.mask_pixels).all()
             x0, y0, x1, y1 = part["bbox_xyxy"]
             assert other.mask_pixels[y0:y1, x0:x1].sum() == other.mask_pixels.sum()
             assert other.mask_pixels[y0, x0:x1].any()

@@ -248,6 +248,22 @@ class Explanation:
         """`to_dict` as JSON text; finite numbers only."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=indent)
 
+    def overlay(self, image: Image.Image | None = None, *, alpha: float = 0.45, scale: int = 1) -> Image.Image:
+        """The picture with its parts in colour, their contours and numbers (see `clipmk.overlay`).
+
+        Raises:
+            ImageError: no picture is at hand, or `image` has another size.
+        """
+        from clipmk.overlay import overlay  # noqa: PLC0415 - numpy, OpenCV and Pillow only where they are needed
+
+        return overlay(self, image, alpha=alpha, scale=scale)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        from clipmk.webpage import fragment  # noqa: PLC0415
+
+        return fragment(self)
+
 
 def plain(value: Any) -> Any:
     """Turn records into JSON-ready dicts and lists; the field `class_name` is written as "class"."""

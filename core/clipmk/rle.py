@@ -8,19 +8,11 @@ as the difference from the one two before. Numbers are written in groups of five
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-
-class Rle(TypedDict):
-    """A mask as JSON holds it."""
-
-    size: list[int]
-    """Height and width in pixels."""
-    counts: str
-    """Compressed run lengths."""
+from clipmk.records import Rle
 
 
 def rle_encode(mask: npt.NDArray[np.bool_]) -> Rle:
@@ -33,7 +25,7 @@ def rle_encode(mask: npt.NDArray[np.bool_]) -> Rle:
     if flat.size and flat[0]:
         runs.insert(0, 0)
     steps = (run - (runs[k - 2] if k > 2 else 0) for k, run in enumerate(runs))
-    return {"size": [height, width], "counts": "".join(_written(step) for step in steps)}
+    return Rle(size=(height, width), counts="".join(_written(step) for step in steps))
 
 
 def rle_decode(rle: Rle) -> npt.NDArray[np.bool_]:
@@ -42,9 +34,9 @@ def rle_decode(rle: Rle) -> npt.NDArray[np.bool_]:
     Raises:
         ValueError: the runs do not fill the mask exactly.
     """
-    height, width = rle["size"]
+    height, width = rle.size
     runs: list[int] = []
-    for step in _read(rle["counts"]):
+    for step in _read(rle.counts):
         runs.append(step + (runs[-2] if len(runs) > 2 else 0))
     if min(runs, default=0) < 0 or sum(runs) != height * width:
         raise ValueError(f"runs of {sum(runs)} px do not fill a mask of {height} x {width} px")

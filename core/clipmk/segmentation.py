@@ -101,7 +101,7 @@ def _superpixels(
     square: NDArray[np.uint8], saliency: NDArray[np.floating], notes: tuple[str, ...], settings: Settings
 ) -> Segmentation:
     kept, more = largest_components(foreground_mask(saliency), keep_second=settings.second_component)
-    found = superpixel_parts(square, restrict(saliency, kept), limit=settings.part_limit, seed=settings.seed)
+    found = superpixel_parts(square, restrict(saliency, kept), limit=settings.part_limit)
     return Segmentation(part_masks(found.labels), found.foreground, notes + more + found.warnings)
 
 

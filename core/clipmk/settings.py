@@ -16,6 +16,7 @@ Resize = Literal["squash", "crop"]
 Relevance = Literal["mean", "median"]
 Fit = Literal["image", "batch"]
 Importance = Literal["image", "part", "both"]
+Assignment = Literal["transport", "contrast"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,8 @@ class Settings:
     """L, the number of parts asked for; `superpixels` finds as many as the image holds, up to `part_limit`."""
     part_limit: int = 12
     """Most parts that `superpixels` may find."""
-    grounding: Grounding = "prompts"
-    """`prompts`: three drawn prompts per part (3L forwards). `attend`: masked pooling, no extra image forward."""
+    grounding: Grounding = "attend"
+    """`prompts`: three drawn prompts per part (3L forwards, paper). `attend`: masked pooling, no extra image forward."""
     resize: Resize = "squash"
     """`squash` the image to the square input (paper), or resize and centre-`crop` as open_clip's own transform."""
     candidate_count: int = 500
@@ -56,10 +57,14 @@ class Settings:
     """Keep candidates above statistic + offset. Reference code: mean - 0.02; paper text: median + 0.02."""
     score_scale: float = 2.5
     """Factor on every cosine that enters the transport and the importance (reference code)."""
-    transport: bool = True
-    """Spread the parts over different descriptors by optimal transport; without it each part takes its nearest."""
-    descriptors_per_part: int = 3
-    """Descriptors kept per part, so that |D_v| <= 3L."""
+    assignment: Assignment = "contrast"
+    """How parts take descriptors: optimal `transport` (paper), or `contrast` (see `contrast_weight`)."""
+    contrast_weight: float = 0.7
+    """w in score = cos(part, d) + w (cos(image, d) - mean over the parts of cos(part, d)); 0 is the plain nearest."""
+    descriptors_per_part: int = 5
+    """Descriptors kept per part (paper: 3)."""
+    vision_limit: int = 15
+    """3L: the most vision concepts an explanation keeps. Curves have one point more, whatever else is chosen."""
     importance: Importance = "both"
     """What orders D_v: cosine with the whole `image` (paper), with the nearest `part`, or the mean of `both`."""
     language_count: int | None = None
@@ -74,12 +79,7 @@ class Settings:
     @property
     def curve_length(self) -> int:
         """3L + 1 points: the length every dynamics curve is padded to, so that AUC does not depend on the company."""
-        return self.descriptors_per_part * self.part_count + 1
-
-    @property
-    def vision_count(self) -> int:
-        """3L: the most vision concepts an explanation keeps."""
-        return self.descriptors_per_part * self.part_count
+        return self.vision_limit + 1
 
 
 PRESETS: dict[str, Settings] = {
@@ -90,6 +90,8 @@ PRESETS: dict[str, Settings] = {
         parts="kmeans",
         grounding="prompts",
         intersect_candidates=True,
+        assignment="transport",
+        descriptors_per_part=3,
         importance="image",
     ),
 }
@@ -119,7 +121,7 @@ def _check(settings: Settings) -> None:
         if get_origin(hints[field.name]) is Literal and value not in get_args(hints[field.name]):
             choices = ", ".join(get_args(hints[field.name]))
             raise UsageError(f"{field.name} {value!r} does not exist; choose one of: {choices}")
-    for name in ("part_count", "part_limit", "candidate_count", "descriptors_per_part", "prediction_count"):
+    for name in ("part_count", "part_limit", "candidate_count", "descriptors_per_part", "vision_limit", "prediction_count"):
         if getattr(settings, name) < 1:
             raise UsageError(f"{name} is {getattr(settings, name)}; it must be at least 1")
     if settings.language_count is not None and settings.language_count < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
@@ -21,9 +22,9 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-LONGEST = 32
-"""Pictures more elongated than 1:32 are cropped while they are resized, not after: the result is the same to rounding,
-and a strip of 100,000 x 1 px does not need gigabytes in between."""
+STRIP_PIXELS = 2**25
+"""Strips whose resized whole would hold more pixels are cropped while they are resized, not after: the same to one grey
+level, and a picture of 100,000 x 1 px does not need gigabytes in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def square_image(image: Image.Image, square: Square, *, interpolation: str = "bi
     if interpolation not in INTERPOLATIONS:
         raise UsageError(f"interpolation {interpolation!r} does not exist; {suggest(interpolation, INTERPOLATIONS)}")
     method, side = INTERPOLATIONS[interpolation], square.side
-    if square.resize == "crop" and max(square.resized) > LONGEST * side:
+    if math.prod(square.resized) > max(STRIP_PIXELS, side * side):
         return image.resize((side, side), method, box=square.box)
     left, top = square.corner
     return image.resize(square.resized, method).crop((left, top, left + side, top + side))

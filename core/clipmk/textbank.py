@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from filelock import FileLock
@@ -39,6 +39,9 @@ __all__ = ["CacheInfo", "TextBank", "TextEncoder", "cache_info", "clear_cache", 
 FORMAT = "clipmk-texts-1"
 """Version of the cached files; another one is never read."""
 
+ALIGNMENT = 64
+"""Bytes: torch's own alignment on a CPU, a cache line."""
+
 LOCK_SECONDS = 600.0
 """Longest wait for another process that embeds the same texts."""
 
@@ -55,6 +58,7 @@ Matrices = dict[str, Tensor]
 """Matrix name -> float32 (rows, embed), L2-normalised rows."""
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """What of a backbone is needed here."""
 
@@ -215,12 +219,24 @@ def _locked(paths: Sequence[Path], warnings: list[str]) -> Iterator[bool]:
 
 
 def _write(path: Path, matrices: Matrices, warnings: list[str]) -> None:
-    header = {"format": FORMAT, "sha256": _payload_sha256(matrices)}
     try:
         with atomic_write(path) as handle:
-            handle.write(save(matrices, metadata=header))
+            handle.write(_serialised(matrices))
     except ClipmkError as reason:
         warnings.append(f"embedded texts are not kept for the next time: {reason}")
+
+
+def _serialised(matrices: Matrices) -> bytes:
+    """The file's bytes, with the header filled up so that the numbers start where torch would put them in memory.
+
+    A product of the same numbers differs in its last bit with their place relative to a cache line; so a first run
+    (numbers in memory) and a second one (numbers mapped from the file) would print different digits.
+    """
+    header = {"format": FORMAT, "sha256": _payload_sha256(matrices), "fill": ""}
+    data = save(matrices, metadata=header)
+    offset = 8 + int.from_bytes(data[:8], "little")
+    header["fill"] = "-" * (-offset % ALIGNMENT)
+    return save(matrices, metadata=header)
 
 
 def _read_all(paths: Mapping[str, Path], sections: Mapping[str, Rows], warnings: list[str]) -> dict[str, Matrices]:

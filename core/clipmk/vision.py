@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk.concepts.selection import candidates, highest, part_scores, relevance_filter, vision_concepts
+from clipmk.concepts.selection import candidates, contrast, highest, part_scores, relevance_filter, vision_concepts
 from clipmk.concepts.transport import sinkhorn, top_descriptors
 from clipmk.grounding import Progress, pooled_embeddings, prompt_embeddings
 
@@ -75,10 +75,11 @@ def see(
         raw_cosines[near.indices], statistic=settings.relevance, offset=settings.relevance_offset
     )
     kept = near.indices[relevant.keep]
-    shares, chosen = _assign(scores[:, kept], settings)
+    whole = bank.descriptors[kept] @ encoded.embeddings[0]
+    shares, chosen = _assign(scores[:, kept], whole, settings)
     picks = tuple(tuple(kept[row].tolist()) for row in chosen.to(kept.device))
     worth = importance(raw_cosines, scores, settings)
-    ordered = vision_concepts(picks, worth, most=settings.vision_count, scale=settings.score_scale)
+    ordered = vision_concepts(picks, worth, most=settings.vision_limit, scale=settings.score_scale)
     return Seen(
         scores=scores,
         candidates=kept,
@@ -102,12 +103,12 @@ def importance(
 
 
 def _assign(
-    scores: Float[Tensor, "parts candidates"], settings: Settings
+    scores: Float[Tensor, "parts candidates"], whole: Float[Tensor, " candidates"], settings: Settings
 ) -> tuple[Float[Tensor, "parts candidates"], Int[Tensor, "parts chosen"]]:
-    """Shares of the candidates and each part's best few: by transport, or each part's nearest without it."""
+    """Shares of the candidates and each part's best few, by transport or by contrast."""
     count = settings.descriptors_per_part
-    if settings.transport:
+    if settings.assignment == "transport":
         plan = sinkhorn(scores, scale=settings.score_scale).plan
         return plan, top_descriptors(plan, count=count)
     shares = (settings.score_scale * scores.to("cpu", torch.float64)).softmax(0)
-    return shares, highest(scores, count)
+    return shares, highest(contrast(scores, whole, weight=settings.contrast_weight), count)

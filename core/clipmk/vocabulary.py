@@ -121,7 +121,7 @@ class Vocabulary:
         Raises:
             VocabularyError: as on making one.
         """
-        names = tuple(classes)
+        names = tuple(checked_texts(classes if isinstance(classes, str) else tuple(classes), "classes"))
         return replace(self, classes=names, by_class={n: self.by_class[n] for n in names if n in self.by_class})
 
     def to_dict(self) -> dict[str, Any]:
@@ -295,8 +295,8 @@ def _full_form(table: dict[str, Any]) -> dict[str, Any]:
             raise VocabularyError(f"{key!r} is no key of a vocabulary; {suggest(key, _FULL_KEYS)}")
     by_class = _by_class(_object(table.get("by_class", {}), "by_class"))
     fields: dict[str, Any] = {
-        "classes": checked_texts(table.get("classes", list(by_class)), "classes"),
-        "templates": checked_texts(table.get("templates", list(IMAGENET_TEMPLATES)), "templates"),
+        "classes": tuple(checked_texts(table.get("classes", list(by_class)), "classes")),
+        "templates": tuple(checked_texts(table.get("templates", list(IMAGENET_TEMPLATES)), "templates")),
         "descriptors": tuple(
             dict.fromkeys(checked_texts(table.get("descriptors", list(_union(by_class))), "descriptors"))
         ),

@@ -45,7 +45,7 @@ def remaining(explanation: Explanation, left_out: Collection[str]) -> Strength:
         [concept.mutual for concept in explanation.vision_concepts],
         len(explanation.language_concepts),
         {texts.index(text) for text in left_out},
-        length=settings["descriptors_per_part"] * settings["part_count"] + 1,
+        length=settings["vision_limit"] + 1,
     )
 
 

@@ -92,6 +92,7 @@ def offline() -> Iterator[None]:
 
 def _hub() -> Any:
     import huggingface_hub  # noqa: PLC0415 - 0.2 s
+    import huggingface_hub.constants  # noqa: PLC0415
     import huggingface_hub.errors  # noqa: PLC0415
 
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True

@@ -18,7 +18,7 @@ from clipmk.backbones.openclip import OpenClipBackbone, Preprocessing, read_logi
 from clipmk.backbones.recipe import Recipe, resolve
 from clipmk.backbones.silence import hushed
 from clipmk.backbones.text import TextEncoder, Tokenizer
-from clipmk.backbones.weights import check_weights, file_sha256, fill, module_sha256
+from clipmk.backbones.weights import check_weights, file_sha256, fill, first_line, module_sha256
 from clipmk.errors import ModelError
 from clipmk.records import ModelInfo
 
@@ -59,16 +59,20 @@ def load(
         return _from_memory(model, place, dtype, tokenizer)
     recipe = resolve(model, arch=arch, download=download)
     built, sha256 = _weighted(recipe, download=download)
-    info = ModelInfo(
-        id=recipe.entry.id,
-        family=recipe.entry.family,
-        weights_sha256=sha256,
-        architecture=recipe.entry.architecture,
-        pretrained=recipe.entry.pretrained,
-        input_size=recipe.entry.input_size,
-    )
     words = tokenizer or tokenizer_for(recipe, download=download)
+    info = _info(recipe.entry, sha256)
     return _assemble(built, info, words, recipe.preprocess, recipe.entry.embed_dim, place, dtype)
+
+
+def _info(entry: ModelEntry, weights_sha256: str) -> ModelInfo:
+    return ModelInfo(
+        id=entry.id,
+        family=entry.family,
+        weights_sha256=weights_sha256,
+        architecture=entry.architecture,
+        pretrained=entry.pretrained,
+        input_size=entry.input_size,
+    )
 
 
 def pull(model_id: str) -> ModelEntry:
@@ -106,7 +110,7 @@ def build(recipe: Recipe, *, download: bool = False, device: str = "cpu") -> nn.
                 name, device=device, load_weights=False, pretrained_text=False, force_quick_gelu=recipe.quick_gelu
             )
     except (RuntimeError, TypeError, ValueError, KeyError, OSError, AssertionError) as error:
-        raise ModelError(f"model {recipe.entry.id!r} cannot be built: {error}") from error
+        raise ModelError(f"model {recipe.entry.id!r} cannot be built: {first_line(error)}") from error
     return model.eval()
 
 
@@ -158,9 +162,14 @@ def _hub_tokenizer(recipe: Recipe, context: int, *, download: bool) -> Tokenizer
             with hub.offline():
                 return library.get_tokenizer(name, context_length=context, local_files_only=True)  # type: ignore[no-any-return]
     except (OSError, ValueError, ImportError) as error:
+        own = recipe.folder is not None and recipe.repository is None
+        remedy = (
+            "put its files into the folder"
+            if own
+            else f"`clipmk models pull {recipe.entry.id}` fetches it (or pass --download)"
+        )
         raise ModelError(
-            f"the tokenizer {wanted!r} of model {recipe.entry.id!r} is not on this machine; "
-            f"`clipmk models pull {recipe.entry.id}` fetches it (or pass --download)"
+            f"the tokenizer {wanted!r} of model {recipe.entry.id!r} is not on this machine; {remedy}"
         ) from error
 
 

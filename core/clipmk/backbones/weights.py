@@ -63,7 +63,7 @@ def _check_pickle(path: Path) -> None:
             "save only the state_dict, best as .safetensors"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"weight file {str(path)!r} cannot be read: {_first_line(error)}") from error
+        raise ModelError(f"weight file {str(path)!r} cannot be read: {first_line(error)}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"weight file {str(path)!r} holds no state_dict")
@@ -103,10 +103,11 @@ def _misfits(error: Exception) -> str:
     sizes = re.findall(r"size mismatch for ([^:]+):", text)
     if sizes:
         parts.append(f"other sizes in {', '.join(sizes[:_SHOWN_KEYS])}")
-    return "; ".join(parts) or _first_line(error)
+    return "; ".join(parts) or first_line(error)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of a library says, without its advice."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 

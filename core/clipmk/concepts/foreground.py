@@ -116,7 +116,7 @@ def foreground_mask(
     return np.asarray(saliency > (otsu(saliency) if threshold == "otsu" else 0.0))
 
 
-def otsu(values: NDArray[np.floating]) -> float:
+def otsu(values: NDArray[np.number]) -> float:
     """Otsu's threshold: the t that maximises w0 · w1 · (mean1 - mean0)^2.
 
     w0 and mean0 are share and mean of the values <= t, w1 and mean1 of those > t.

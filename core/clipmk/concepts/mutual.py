@@ -250,8 +250,8 @@ def language_count_for(vocabulary_size: int, *, vision_count: int = PAPER_VISION
     model). Alike means the strength of the shared knowledge, which is AUC: the u >= 1 whose `chance_auc` is nearest to
     that of the paper's setting (L_v = 15, u = 50, |D| = 4,229: 0.56); the smaller u on a tie. That gives 8 for 500
     descriptors, as table 1a has it (equal E[m] would give 6, because a smaller u also makes every step of the curve
-    lower), 15 for 1,000 and 26 for 1,999. At 2,000 the table's own rule takes over and u steps from 26 to 50. A vocabulary
-    of no more than L_v descriptors, all of which could be vision concepts, gets u = 1.
+    lower), 15 for 1,000 and 26 for 1,999. At 2,000 the table's own rule takes over and u steps from 26 to 50. A
+    vocabulary of no more than L_v descriptors, all of which could be vision concepts, gets u = 1.
 
     Raises:
         ValueError: the vocabulary is empty.

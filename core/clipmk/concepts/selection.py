@@ -95,6 +95,22 @@ def relevance_filter(
     return Relevant(torch.ones_like(keep), (NOTHING_RELEVANT,))
 
 
+def contrast(
+    scores: Float[Tensor, "parts descriptors"], whole: Float[Tensor, " descriptors"], *, weight: float
+) -> Float[Tensor, "parts descriptors"]:
+    """c_pd = s_pd + w · (g_d - mean over parts q of s_qd): what sets a part apart, on the ground of the whole image.
+
+    What all parts have in common says little about any one of them (region embeddings keep much of their image); for a
+    share w of it the whole image speaks instead. w = 0 is the plain nearest descriptor.
+
+    Args:
+        scores: s, cosines of parts and templated descriptors.
+        whole: g, cosines of the un-prompted image and the same descriptors.
+        weight: w in [0, 1].
+    """
+    return scores + weight * (whole - scores.mean(dim=0))
+
+
 def vision_concepts(
     part_picks: Sequence[Sequence[int]], raw_cosines: Float[Tensor, " descriptors"], *, most: int, scale: float = 2.5
 ) -> VisionPicks:

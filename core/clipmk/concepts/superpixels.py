@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from sklearn.cluster import KMeans
 
 from clipmk.concepts.regions import Regions, join_alike, join_patterns, merge_closest
 
@@ -30,12 +29,14 @@ SMALLEST_AREA = 0.003
 """A region needs this share of the picture: 12 pixels of 64 x 64, what the world calls visible."""
 MOST_REGIONS = 64
 """Foreground regions considered for joining; a busier picture first gives up its smallest ones."""
+PALETTE_CELL = 4.0
+"""Side of the cubes of colour space (Lab) in which the pixels are counted."""
+PALETTE_CELLS = 80
+"""Heaviest cubes of which the palette is made."""
 PALETTE_SIZE = 20
-"""Colours that k-means looks for before the close ones are merged."""
+"""Most colours of a palette."""
 PALETTE_DISTANCE = 10.0
 """Palette colours closer than this (Lab) are one."""
-PALETTE_SAMPLE = 2_000
-"""Pixels the palette is fitted to."""
 EDGE_CONTRAST = 4.0
 """Lab gradient per pixel at which a pixel's own colour counts half: blends at an edge belong to neither side."""
 VOTE_SOFTNESS = 0.5
@@ -43,7 +44,7 @@ VOTE_SOFTNESS = 0.5
 VOTE_DRAW = 0.1
 """A region whose mean vote in [-1, 1] is nearer to 0 than this is cut where the saliency changes sign."""
 
-NO_REGION = "no region of the picture matches the foreground; the whole image is one part"
+NOTHING_SALIENT = "nothing in the picture is salient; the whole image is one part"
 
 
 class SuperpixelParts(NamedTuple):
@@ -64,7 +65,6 @@ def superpixel_parts(
     saliency: Float[ndarray, "rows columns"],
     *,
     limit: int = 12,
-    seed: int = 0,
     connected: bool = False,
 ) -> SuperpixelParts:
     """Divide what is salient in a picture into parts along the picture's own edges.
@@ -74,12 +74,11 @@ def superpixel_parts(
         saliency: on the patch grid, above 0 is foreground; only its sign and its size relative to its own standard
             deviation matter. To leave a component out, make it negative (`foreground.restrict`).
         limit: most parts; where there are more, the closest ones by area and colour are merged.
-        seed: of the palette's k-means.
         connected: True keeps alike pieces that stand apart as parts of their own.
 
     Returns:
-        At least one part. With nothing salient, or no region that agrees, the whole picture is one part and a warning
-        says so.
+        At least one part. Where no region wins the vote, the salient pixels are divided as they are; with nothing
+        salient the whole picture is one part and a warning says so.
 
     Raises:
         ValueError: `limit` is below 1.
@@ -88,14 +87,17 @@ def superpixel_parts(
         raise ValueError(f"{limit} parts cannot be made; at least 1")
     side = image.shape[0]
     work = work_side(side)
-    small = cv2.resize(image, (work, work), interpolation=cv2.INTER_AREA if work < side else cv2.INTER_CUBIC)
+    small = cv2.resize(image, (work, work), interpolation=cv2.INTER_AREA if work < side else cv2.INTER_NEAREST)
     lab = cv2.cvtColor(cv2.medianBlur(small, 3).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     smallest = max(SMALLEST_AREA * work * work, 2.0)
-    everything = absorb_small(colour_regions(lab, seed=seed), smallest=smallest)
-    salient = vote(everything, cv2.resize(saliency.astype(np.float32), (work, work)))
+    everything = absorb_small(colour_regions(lab), smallest=smallest)
+    field = cv2.resize(saliency.astype(np.float32), (work, work))
+    salient = vote(everything, field)
+    if not salient.any():
+        salient = field > 0
     labels = absorb_small(np.where(salient, everything, 0), smallest=smallest)
     if not labels.any():
-        return SuperpixelParts(np.ones((side, side), dtype=np.int64), (NO_REGION,))
+        return SuperpixelParts(np.ones((side, side), dtype=np.int64), (NOTHING_SALIENT,))
     joined = _join(labels, lab, smallest=smallest, limit=limit, connected=connected)
     parts = cv2.resize(joined.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
     return SuperpixelParts(parts.astype(np.int64), ())
@@ -106,7 +108,7 @@ def work_side(side: int) -> int:
     return max(SMALLEST_WORK, round(side / -(-side // LARGEST_WORK)))
 
 
-def colour_regions(lab: Float[ndarray, "height width 3"], *, seed: int) -> NDArray[np.int64]:
+def colour_regions(lab: Float[ndarray, "height width 3"]) -> NDArray[np.int64]:
     """Connected regions (4-connected) of one palette colour, int (height, width) from 1.
 
     Each pixel takes argmin_k of the sum over its 3 x 3 neighbours of w · |lab - palette_k|, where w falls with the
@@ -115,7 +117,7 @@ def colour_regions(lab: Float[ndarray, "height width 3"], *, seed: int) -> NDArr
     gradients = [cv2.Sobel(lab, cv2.CV_32F, dx, 1 - dx, ksize=3) / 8 for dx in (0, 1)]
     contrast = np.sqrt(sum((gradient**2).sum(axis=-1) for gradient in gradients))
     weights = 1 / (1 + (contrast / EDGE_CONTRAST) ** 2)
-    colours = palette(lab.reshape(-1, 3), weights.ravel(), seed=seed)
+    colours = palette(lab.reshape(-1, 3), weights.ravel())
     costs = [cv2.blur(weights * np.linalg.norm(lab - colour, axis=-1), (3, 3)) for colour in colours]
     nearest = np.argmin(costs, axis=0)
     labels = np.zeros(nearest.shape, dtype=np.int64)
@@ -125,26 +127,27 @@ def colour_regions(lab: Float[ndarray, "height width 3"], *, seed: int) -> NDArr
     return labels
 
 
-def palette(
-    colours: Float[ndarray, "pixels 3"], weights: Float[ndarray, " pixels"], *, seed: int
-) -> NDArray[np.float32]:
-    """The picture's colours: weighted k-means of a sample, close centres merged; float32 (colours, 3)."""
-    generator = np.random.default_rng(seed)
-    if len(colours) > PALETTE_SAMPLE:
-        chosen = generator.choice(len(colours), PALETTE_SAMPLE, replace=False)
-        colours, weights = colours[chosen], weights[chosen]
-    rounded = np.round(colours, 1).astype(np.float64)
-    size = min(PALETTE_SIZE, len(np.unique(rounded, axis=0)))
-    if size == 1:
-        return rounded[:1].astype(np.float32)
-    model = KMeans(size, n_init=1, random_state=seed).fit(rounded, sample_weight=weights)
-    mass = np.bincount(model.labels_, weights, minlength=size)
-    families = merge_closest(model.cluster_centers_, mass, distance=PALETTE_DISTANCE)
-    centres = [
-        np.average(model.cluster_centers_[families == family], axis=0, weights=mass[families == family])
-        for family in np.unique(families)
-    ]
-    return np.asarray(centres, dtype=np.float32)
+def palette(colours: Float[ndarray, "pixels 3"], weights: Float[ndarray, " pixels"]) -> NDArray[np.float32]:
+    """The picture's colours, most frequent first, float32 (colours, 3), at most 20.
+
+    The pixels are counted in cubes of the colour space; the mean colours of the 80 heaviest cubes are merged, closest
+    first, until the closest are `PALETTE_DISTANCE` apart. Nothing is drawn at random.
+
+    Args:
+        colours: CIE Lab.
+        weights: how much each pixel counts, not negative.
+    """
+    cells = np.floor(colours / PALETTE_CELL).astype(np.int64)
+    _, cubes = np.unique(cells @ np.array([1 << 20, 1 << 10, 1]), return_inverse=True)
+    mass = np.bincount(cubes, weights)
+    means = np.stack([np.bincount(cubes, weights * colours[:, k]) for k in range(3)], axis=1) / mass[:, None]
+    heaviest = np.argsort(-mass, kind="stable")[:PALETTE_CELLS]
+    means, mass = means[heaviest], mass[heaviest]
+    families = merge_closest(means, mass, distance=PALETTE_DISTANCE)
+    found = np.unique(families)
+    totals = np.array([mass[families == family].sum() for family in found])
+    centres = np.stack([mass[families == family] @ means[families == family] for family in found]) / totals[:, None]
+    return np.asarray(centres[np.argsort(-totals, kind="stable")][:PALETTE_SIZE], dtype=np.float32)
 
 
 def absorb_small(labels: NDArray[np.int64], *, smallest: float) -> NDArray[np.int64]:

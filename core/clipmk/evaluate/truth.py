@@ -184,7 +184,7 @@ def _baselines(
 ) -> dict[str, float]:
     """Rankings that never look at a part; returns the AP of each."""
     bank, texts = explainer.bank, explainer.vocabulary.descriptors
-    size = explainer.settings.vision_count
+    size = explainer.settings.vision_limit
     pixels = explainer.square(picture)
     embedding = explainer.look(pixels).embeddings[0]
     nearest = (bank.descriptors @ embedding).argsort(descending=True)[:size].tolist()

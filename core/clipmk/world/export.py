@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.rle import Rle, rle_encode
+from clipmk.records import plain
+from clipmk.rle import rle_encode
 
 from .scene import Scene, class_names, scenes
 
@@ -28,7 +29,7 @@ class PartTruth(TypedDict):
     part: str
     bbox_xyxy: list[int]
     """Left, top, right, bottom in pixels; right and bottom are one past the last pixel."""
-    mask_pixels: Rle
+    mask_pixels: dict[str, Any]
 
 
 class ImageTruth(TypedDict):
@@ -43,7 +44,7 @@ class ImageTruth(TypedDict):
     framing: str
     missing: list[str]
     descriptors: list[str]
-    object_mask: Rle
+    object_mask: dict[str, Any]
     parts: list[PartTruth]
 
 
@@ -102,13 +103,13 @@ def _write(folder: Path, scene: Scene) -> ImageTruth:
         "framing": scene.framing,
         "missing": list(scene.missing),
         "descriptors": list(scene.descriptors),
-        "object_mask": rle_encode(scene.object_mask),
+        "object_mask": plain(rle_encode(scene.object_mask)),
         "parts": [
             {
                 "descriptor": part.descriptor,
                 "part": part.part,
                 "bbox_xyxy": bbox_xyxy(part.mask_pixels),
-                "mask_pixels": rle_encode(part.mask_pixels),
+                "mask_pixels": plain(rle_encode(part.mask_pixels)),
             }
             for part in scene.parts
         ],

@@ -1,0 +1,122 @@
+"""Shared by the tests: golden files, and the command line run inside this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from PIL import Image
+
+from clipmk import document, world
+from clipmk_tui.__main__ import main
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run of the command line left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+Runner = Callable[..., Ran]
+
+FAST = ("--preset", "paper", "--grounding", "attend")
+"""Options of `clipmk explain` with which an image takes one forward."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew; then read the diff")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with a file of tests/golden."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), f"{name} differs; pytest --update-golden writes it anew"
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _cache: Path) -> None:
+    """No config, no variable of ours, a cache of this test run, nothing downloaded, a working folder of our own."""
+    for name in [name for name in os.environ if name.startswith("CLIPMK_")]:
+        monkeypatch.delenv(name)
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "COLORTERM", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLIPMK_CACHE_DIR", str(_cache))
+    monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def clipmk(clean: None, capfd: pytest.CaptureFixture[str]) -> Runner:
+    """Run the command line in this process; what it writes is caught at the file descriptors."""
+
+    def run(*argv: object) -> Ran:
+        capfd.readouterr()
+        status = main([str(argument) for argument in argv])
+        return Ran(status, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def scene_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three pictures of the rendered world as PNG files."""
+    folder = tmp_path_factory.mktemp("scenes")
+    paths = []
+    for scene in world.scenes("test", count=3, seed=0):
+        path = folder / f"{scene.class_name}.png"
+        Image.fromarray(scene.image).save(path)
+        paths.append(path)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def _models() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def loaded_once(monkeypatch: pytest.MonkeyPatch, _models: dict[str, Any]) -> None:
+    """Every model is loaded by the real loader, once for all tests."""
+    import torch  # noqa: PLC0415 - not for tests that need no model
+
+    from clipmk import backbones  # noqa: PLC0415
+    from clipmk.backbones.loading import load as real_load  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+
+    def load(model: str, **options: Any) -> Any:
+        key = f"{model} {sorted(options.items())}"
+        if key not in _models:
+            _models[key] = real_load(model, **options)
+        return _models[key]
+
+    monkeypatch.setattr(backbones, "load", load, raising=False)
+
+
+@pytest.fixture(scope="session")
+def valid() -> Callable[[Any], None]:
+    """Raises unless a document is as the shipped schema says."""
+    validate: Callable[[Any], None] = jsonschema.Draft202012Validator(document.schema()).validate
+    return validate
