@@ -1,0 +1,1 @@
+"""Everything of `clipmk` that faces a terminal."""

@@ -1,0 +1,88 @@
+"""The Typer application: names, groups and help; the work is in `commands`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import clipmk
+from clipmk_tui.commands import cache, doctor, evaluate, explain, models, schema, vocab, world
+
+EPILOG = (
+    "Exit status: 0 ok, 1 run-time, 2 usage, 3 input, 4 model, 5 device, 130 interrupted.  "
+    "stdout carries data only; everything else goes to stderr."
+)
+
+EXPLAIN_EPILOG = (
+    "Each option is also read from the environment (CLIPMK_MODEL, CLIPMK_NO_PICTURE, ...) and most from the config "
+    "file; a flag outranks the environment, the environment the config.  Without -m a demonstration model is used "
+    "that knows drawn classes only."
+)
+
+_GROUPS = {
+    "models": ("list", {"list", "info", "pull"}),
+    "vocab": ("list", {"list", "show", "check"}),
+    "cache": ("info", {"info", "clear"}),
+}
+"""Group -> the command that it stands for when none is named, and all of its commands."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse the arguments and run the command; raises whatever goes wrong.
+
+    Returns:
+        Exit status.
+    """
+    status = build()(with_default_command(argv), prog_name="clipmk", standalone_mode=False)
+    return status if isinstance(status, int) else 0
+
+
+def with_default_command(argv: Sequence[str]) -> list[str]:
+    """Complete what may be left out: `clipmk` is `clipmk --help`, `clipmk models vit` is `clipmk models list vit`."""
+    arguments = list(argv) or ["--help"]
+    if arguments[0] not in _GROUPS:
+        return arguments
+    default, commands = _GROUPS[arguments[0]]
+    following = arguments[1] if len(arguments) > 1 else ""
+    if following in {*commands, "-h", "--help"}:
+        return arguments
+    return [arguments[0], default, *arguments[1:]]
+
+
+def build() -> typer.Typer:
+    """Make the application."""
+    app = typer.Typer(
+        name="clipmk",
+        help="Why did CLIP say that? Explains zero-shot predictions by the concepts both encoders share.",
+        epilog=EPILOG,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    app.command("explain", epilog=EXPLAIN_EPILOG)(explain.explain)
+    app.add_typer(models.app, name="models")
+    app.add_typer(vocab.app, name="vocab")
+    app.add_typer(cache.app, name="cache")
+    app.add_typer(world.app, name="world")
+    app.command("evaluate")(evaluate.evaluate)
+    app.command("doctor")(doctor.doctor)
+    app.command("schema")(schema.schema)
+    return app
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version),
+    ] = False,
+) -> None:
+    """Why did CLIP say that? Explains zero-shot predictions by the concepts both encoders share."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"clipmk {clipmk.__version__}")
+        raise typer.Exit

@@ -1,0 +1,1 @@
+"""One module per command: the arguments it takes, and a few lines that do it."""

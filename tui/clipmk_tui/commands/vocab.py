@@ -1,0 +1,98 @@
+"""`clipmk vocab`: what vocabularies exist, what one holds, and what is questionable about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipmk_tui import options as o
+
+if TYPE_CHECKING:
+    from clipmk.vocabulary import Vocabulary
+
+app = typer.Typer(help="List vocabularies, show one, check one.")
+
+PROBLEMS = 3
+"""Exit status of `check` when it finds something: the input should be mended."""
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE",
+        help="A vocabulary's name, or a JSON file, such as the {class: [descriptor, ...]} of a language model.",
+        autocompletion=o.complete_vocabulary,
+    ),
+]
+
+
+@app.command("list")
+def list_vocabularies(json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+    """List the shipped vocabularies."""
+    from clipmk.vocabulary import available, load_vocabulary  # noqa: PLC0415
+    from clipmk_tui import present  # noqa: PLC0415
+
+    found = [(load_vocabulary(name), text) for name, text in available().items()]
+    if present.wants_json(json):
+        present.put_json({"vocabularies": [_entry(vocabulary) for vocabulary, _ in found]})
+        return 0
+    rows = [(one.name, len(one.classes), len(one.descriptors), len(one.templates), text) for one, text in found]
+    with present.for_people(no_color) as console:
+        columns = ("vocabulary", "classes", "descriptors", "templates", "")
+        console.print(present.table(columns, rows, right=(1, 2, 3)))
+    return 0
+
+
+@app.command("show")
+def show(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+    """Print a whole vocabulary; --json prints the full form that --vocab FILE reads."""
+    from clipmk import document  # noqa: PLC0415
+    from clipmk.vocabulary import load_vocabulary  # noqa: PLC0415
+    from clipmk_tui import present  # noqa: PLC0415
+    from clipmk_tui.output import data_stream  # noqa: PLC0415
+
+    vocabulary = load_vocabulary(name)
+    if present.wants_json(json):
+        with data_stream() as stream:
+            stream.write(document.dump(vocabulary.to_dict()) + "\n")
+        return 0
+    with present.for_people(no_color) as console:
+        for title, texts in (
+            ("templates", vocabulary.templates),
+            ("template of descriptors", (vocabulary.descriptor_template,)),
+            ("classes", vocabulary.classes),
+            ("descriptors", vocabulary.descriptors),
+        ):
+            console.print(present.table((f"{title} ({len(texts)})",), [(text,) for text in texts]))
+            console.print()
+    return 0
+
+
+@app.command("check")
+def check(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+    """Look for repetitions, class names given away and classes alike; exit status 3 when something is found."""
+    from clipmk.vocabulary import check as check_vocabulary  # noqa: PLC0415
+    from clipmk.vocabulary import load_vocabulary  # noqa: PLC0415
+    from clipmk_tui import present  # noqa: PLC0415
+
+    vocabulary = load_vocabulary(name)
+    report = check_vocabulary(vocabulary)
+    if present.wants_json(json):
+        present.put_json({"vocabulary": _entry(vocabulary), "problems": report.problems})
+    else:
+        with present.for_people(no_color) as console:
+            counts = f"{report.class_count} classes, {report.descriptor_count} descriptors"
+            console.print(present.table(("",), [(f"{vocabulary.name}: {counts}, {report.template_count} templates",)]))
+            lines = report.problems or ["nothing questionable found"]
+            console.print(present.table(("", ""), [("!" if report.problems else "ok", line) for line in lines]))
+    return PROBLEMS if report.problems else 0
+
+
+def _entry(vocabulary: Vocabulary) -> dict[str, object]:
+    return {
+        "name": vocabulary.name,
+        "classes": len(vocabulary.classes),
+        "descriptors": len(vocabulary.descriptors),
+        "templates": len(vocabulary.templates),
+        "sha256": vocabulary.sha256,
+    }

@@ -1,0 +1,83 @@
+"""The edge of the program: every error ends here, as one line on stderr and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from clipmk import document
+from clipmk.errors import ClipmkError
+from clipmk.text import printable
+from clipmk_tui.output import ReaderGone, data_stream, say
+
+OK, RUNTIME, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses that no error class carries."""
+
+_OFF = frozenset({"", "0", "false", "no", "off"})
+
+
+def guarded(argv: Sequence[str]) -> int:
+    """Run the command line and turn whatever happens into an exit status."""
+    from clipmk_tui.cli import run  # noqa: PLC0415 - so that Ctrl-C while it loads is handled, too
+
+    try:
+        status = run(argv)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except ReaderGone:
+        return RUNTIME
+    except ClipmkError as error:
+        _trace(argv)
+        return _report(argv, error.code, str(error), error.exit_status)
+    except typer.TyperException as error:
+        return _report(argv, "usage", _usage_message(error), USAGE)
+    except Exception as error:  # noqa: BLE001 - the one place that may: nothing may end in a traceback
+        return _unexpected(argv, error)
+    return _report(argv, document.INTERRUPTED, "interrupted", INTERRUPTED) if status == INTERRUPTED else status
+
+
+def asked(argv: Sequence[str], flag: str, variable: str) -> bool:
+    """Whether a flag is given, by itself or by the environment: known even where the arguments cannot be parsed."""
+    given = list(argv[: argv.index("--")] if "--" in argv else argv)
+    return flag in given or os.environ.get(variable, "").strip().lower() not in _OFF
+
+
+def _unexpected(argv: Sequence[str], error: Exception) -> int:
+    if isinstance(error, BrokenPipeError):  # stderr, or help on stdout: nobody reads it
+        return RUNTIME
+    _trace(argv)
+    hint = "" if _debugging(argv) else "; --debug shows where"
+    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _report(argv, document.UNEXPECTED, f"unexpected {message}{hint}", RUNTIME)
+
+
+def _trace(argv: Sequence[str]) -> None:
+    if _debugging(argv) and sys.stderr is not None:
+        for line in traceback.format_exc().splitlines():
+            sys.stderr.write(printable(line) + "\n")
+
+
+def _debugging(argv: Sequence[str]) -> bool:
+    return asked(argv, "--debug", "CLIPMK_DEBUG")
+
+
+def _report(argv: Sequence[str], code: str, message: str, status: int) -> int:
+    say("error", message)
+    in_one_line = asked(argv, "--jsonl", "CLIPMK_JSONL")
+    if in_one_line or asked(argv, "--json", "CLIPMK_JSON"):
+        content = document.error_document(code, message)
+        with contextlib.suppress(ClipmkError, ReaderGone), data_stream() as stream:
+            stream.write(document.dump(content, indent=None if in_one_line else 2) + "\n")
+    return status
+
+
+def _usage_message(error: typer.TyperException) -> str:
+    """Typer's sentence, and where to read more."""
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "command_path", "clipmk")
+    return f"{error.format_message().rstrip('.')}; see {command} --help"

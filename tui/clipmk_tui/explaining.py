@@ -1,0 +1,125 @@
+"""The run behind `clipmk explain`: models outside, images inside; what fails becomes a failure, the rest goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from clipmk.document import Failure
+from clipmk.errors import ClipmkError, DeviceError
+from clipmk.records import Explanation
+from clipmk.vocabulary import Vocabulary, load_vocabulary, parse_classes, resolve_class
+
+if TYPE_CHECKING:
+    from clipmk.explainer import Explainer
+    from clipmk.images import Picture
+    from clipmk_tui.choices import Choices
+    from clipmk_tui.sources import Source
+    from clipmk_tui.stages import Stages
+
+Result = Explanation | Failure
+
+
+def results(choices: Choices, sources: Sequence[Source], stages: Stages) -> Iterator[Result]:
+    """Explain every image with every model, in order.
+
+    Raises:
+        ClipmkError: the vocabulary, the classes or the target that the user named cannot be used.
+    """
+    named = None if choices.vocabulary is None else _vocabulary(choices, choices.vocabulary)
+    readable = any(source.readable for source in sources)  # before torch is imported: a typo must not take seconds
+    for model in choices.models:
+        if not readable:
+            yield from (_failed(source, model) for source in sources)
+            continue
+        stages.begin(model, "loading")
+        try:
+            explainer = _explainer(choices, model, named, stages)
+        except ClipmkError as error:
+            yield from (Failure.of(error, path=source.name, model=model) for source in sources)
+            continue
+        yield from _explained(explainer, choices, model, sources, stages)
+
+
+def _vocabulary(choices: Choices, name: str) -> Vocabulary:
+    """The vocabulary with the user's classes in it; also checks the target."""
+    vocabulary = load_vocabulary(name)
+    if choices.classes is not None:
+        vocabulary = vocabulary.with_classes(parse_classes(choices.classes))
+    if choices.target is not None:
+        resolve_class(vocabulary, choices.target)
+    return vocabulary
+
+
+def _explainer(choices: Choices, model: str, named: Vocabulary | None, stages: Stages) -> Explainer:
+    from clipmk.api import default_vocabulary  # noqa: PLC0415 - torch and open_clip: seconds
+    from clipmk.backbones import load  # noqa: PLC0415
+    from clipmk.explainer import Explainer  # noqa: PLC0415
+
+    vocabulary = _vocabulary(choices, default_vocabulary(model)) if named is None else named
+    started = time.perf_counter()
+    backbone = load(
+        model, device=choices.device, precision=choices.precision, arch=choices.arch, download=choices.download
+    )
+    return Explainer(
+        backbone,
+        vocabulary,
+        choices.settings,
+        cache=choices.cache,
+        progress=stages,
+        load_ms=1_000 * (time.perf_counter() - started),
+    )
+
+
+def _explained(
+    explainer: Explainer, choices: Choices, model: str, sources: Sequence[Source], stages: Stages
+) -> Iterator[Result]:
+    from clipmk.explainer import GROUP_LIMIT  # noqa: PLC0415
+
+    together = GROUP_LIMIT if choices.settings.fit == "batch" else 1
+    for start in range(0, len(sources), together):
+        group = sources[start : start + together]
+        stages.begin(_subject(group[0], start, len(sources)))
+        yield from _group(explainer, choices.target, model, group)
+
+
+def _group(explainer: Explainer, target: str | None, model: str, group: Sequence[Source]) -> Iterator[Result]:
+    pictures: dict[int, Picture] = {}
+    failures: dict[int, Failure] = {}
+    for index, source in enumerate(group):
+        try:
+            pictures[index] = source.picture()
+        except ClipmkError as error:
+            failures[index] = Failure.of(error, path=source.name, model=model)
+    try:
+        made = dict(zip(pictures, _explain(explainer, list(pictures.values()), target), strict=True))
+    except ClipmkError as error:
+        made = {}
+        failures |= {i: Failure.of(error, path=group[i].name, model=model) for i in pictures}
+    for index in range(len(group)):
+        yield made[index] if index in made else failures[index]
+
+
+def _explain(explainer: Explainer, pictures: list[Picture], target: str | None) -> list[Explanation]:
+    import torch  # noqa: PLC0415
+
+    if not pictures:
+        return []
+    try:
+        return explainer.explain(pictures, targets=[target] * len(pictures))
+    except torch.OutOfMemoryError as reason:
+        hint = "try --grounding attend, --precision bf16, or --device cpu"
+        raise DeviceError(f"the memory of {explainer.backbone.device} is too small for this; {hint}") from reason
+
+
+def _failed(source: Source, model: str) -> Failure:
+    try:
+        source.picture()
+    except ClipmkError as error:
+        return Failure.of(error, path=source.name, model=model)
+    raise AssertionError("a source that was unreadable before is readable now")  # it remembers its failure
+
+
+def _subject(source: Source, index: int, count: int) -> str:
+    return f"{source.name}  {index + 1}/{count}" if count > 1 else source.name

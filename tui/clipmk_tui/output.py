@@ -1,0 +1,160 @@
+"""The two streams: stdout carries data and nothing else, whatever a library prints; stderr carries the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, cast
+
+from clipmk.errors import ClipmkError
+from clipmk.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_WIDTH = 100
+"""Columns where stdout is no terminal and COLUMNS is not set."""
+
+_NARROWEST = 40
+
+
+class ReaderGone(Exception):  # noqa: N818 - nothing went wrong
+    """Whoever read our stdout has stopped (`clipmk ... | head`)."""
+
+
+class DataStream:
+    """Text for the real stdout, written when flushed. A file for `rich.console.Console`.
+
+    Args:
+        descriptor: where to write; stays open.
+        encoding: what it cannot hold becomes a question mark.
+    """
+
+    def __init__(self, descriptor: int, *, encoding: str = "utf-8") -> None:
+        self.encoding = encoding
+        self._descriptor = descriptor
+        self._pending: list[bytes] = []
+
+    def write(self, text: str) -> int:
+        """Keep text for the next flush."""
+        self._pending.append(text.encode(self.encoding, "replace"))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is pending.
+
+        Raises:
+            ReaderGone: nobody reads it any more.
+            ClipmkError: it cannot be written.
+        """
+        left = memoryview(b"".join(self._pending))
+        self._pending.clear()
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except BrokenPipeError as reason:
+            raise ReaderGone from reason
+        except OSError as reason:
+            raise ClipmkError(f"stdout cannot be written: {reason.strerror or reason}") from reason
+
+    def isatty(self) -> bool:
+        """Whether a terminal shows it."""
+        return os.isatty(self._descriptor)
+
+    def fileno(self) -> int:
+        """The descriptor behind it."""
+        return self._descriptor
+
+
+@contextlib.contextmanager
+def data_stream(*, encoding: str = "utf-8") -> Iterator[DataStream]:
+    """Hand out the real stdout; meanwhile everything else that is printed goes to stderr, even from C code.
+
+    Raises:
+        ReaderGone: nobody reads it any more.
+        ClipmkError: stdout is closed or cannot be written.
+    """
+    with _diverted() as descriptor:
+        stream = DataStream(descriptor, encoding=encoding)
+        yield stream
+        stream.flush()
+
+
+def locale_encoding() -> str:
+    """The encoding that stdout has for people to read."""
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+def text_console(stream: DataStream, *, no_color: bool = False) -> Console:
+    """A console for people on the data stream: plain without a terminal, never reading markup."""
+    from rich.console import Console  # noqa: PLC0415 - not needed for JSON
+
+    return Console(
+        file=cast("IO[str]", stream),
+        width=_width(stream),
+        no_color=True if no_color else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=False,
+    )
+
+
+def say(kind: str, message: str) -> None:
+    """One line on stderr, `clipmk: kind: message`, control characters made harmless."""
+    stream = sys.stderr
+    if stream is not None:
+        line = f"clipmk: {kind}: {printable(message)}\n"
+        with contextlib.suppress(OSError):  # nobody is left to be told
+            stream.write(line.encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8"))
+            stream.flush()
+
+
+def _width(stream: DataStream) -> int:
+    wanted = os.environ.get("COLUMNS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return max(_NARROWEST, int(wanted))
+    if not stream.isatty():
+        return PLAIN_WIDTH
+    with contextlib.suppress(OSError):
+        return max(_NARROWEST, os.get_terminal_size(stream.fileno()).columns or PLAIN_WIDTH)
+    return PLAIN_WIDTH
+
+
+@contextlib.contextmanager
+def _diverted() -> Iterator[int]:
+    """Point descriptor 1 and `sys.stdout` to stderr, and yield a descriptor of the real stdout."""
+    original = sys.stdout
+    _flush(original)
+    try:
+        saved = os.dup(1)
+    except OSError as reason:
+        raise ClipmkError("stdout is closed") from reason
+    try:
+        _point(1, at=2)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield saved
+    finally:
+        _flush(original)  # a library may have kept the old sys.stdout
+        if os.name == "posix":
+            ctypes.CDLL(None).fflush(None)  # and C code has a buffer of its own
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _point(descriptor: int, *, at: int) -> None:
+    try:
+        os.dup2(at, descriptor)
+    except OSError:  # stderr is closed
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+def _flush(stream: IO[str] | None) -> None:
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):  # gone or closed: nothing of ours is in it
+            stream.flush()
