@@ -9,10 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clipmk.api import explain
     from clipmk.backbones import Backbone, load
     from clipmk.errors import ClipmkError
-    from clipmk.api import explain
-    from clipmk.records import Explanation, Settings
+    from clipmk.records import Explanation
+    from clipmk.settings import Settings
     from clipmk.vocabulary import Vocabulary, load_vocabulary
 
 __version__ = "0.1.0"
@@ -23,7 +24,7 @@ _HOMES = {
     "ClipmkError": "clipmk.errors",
     "explain": "clipmk.api",
     "Explanation": "clipmk.records",
-    "Settings": "clipmk.records",
+    "Settings": "clipmk.settings",
     "Vocabulary": "clipmk.vocabulary",
     "load_vocabulary": "clipmk.vocabulary",
 }

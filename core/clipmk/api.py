@@ -19,13 +19,36 @@ from clipmk.vocabulary import Vocabulary, load_vocabulary
 if TYPE_CHECKING:
     from clipmk.records import Explanation
 
+Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_] | None] | None
+"""Part masks of one image, bool (parts, height, width), or a list of such for a list of images."""
+
 
 @overload
-def explain(image: ImageSource, model: Backbone | str | Any, **options: Any) -> Explanation: ...
+def explain(
+    image: ImageSource,
+    model: Backbone | str | Any,
+    *,
+    vocabulary: Vocabulary | str | None = ...,
+    target: str | None = ...,
+    preset: str = ...,
+    seed: int = ...,
+    parts: Masks = ...,
+    settings: Mapping[str, Any] | None = ...,
+) -> Explanation: ...
 
 
 @overload
-def explain(image: list[ImageSource], model: Backbone | str | Any, **options: Any) -> list[Explanation]: ...
+def explain(
+    image: list[ImageSource],
+    model: Backbone | str | Any,
+    *,
+    vocabulary: Vocabulary | str | None = ...,
+    target: str | None = ...,
+    preset: str = ...,
+    seed: int = ...,
+    parts: Masks = ...,
+    settings: Mapping[str, Any] | None = ...,
+) -> list[Explanation]: ...
 
 
 def explain(
@@ -36,7 +59,7 @@ def explain(
     target: str | None = None,
     preset: str = "default",
     seed: int = 0,
-    parts: NDArray[np.bool_] | Sequence[NDArray[np.bool_] | None] | None = None,
+    parts: Masks = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Explanation | list[Explanation]:
     """Explain one image or a list of images.

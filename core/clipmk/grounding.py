@@ -22,8 +22,8 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); raise from it to cancel."""
 
 CPU_PIXELS = 224 * 224
-"""Pixels per forward on a CPU: from one image of 224 px on, batching gains nothing there (ViT-B/16: 15 prompts take 3.9 s
-either way) and one at a time keeps cancelling quick; small inputs are bound by the overhead of a call and do gain."""
+"""Pixels per forward on a CPU. From one image of 224 px on, batching gains nothing there (ViT-B/16: 15 prompts take
+3.9 s either way) and one at a time keeps cancelling quick; small inputs are bound by the overhead of a call."""
 
 
 def prompt_embeddings(
@@ -48,7 +48,8 @@ def prompt_embeddings(
         embedded.append(backbone.encode_images(pixels))
         if progress is not None:
             progress("prompts", min(start + size, len(drawn)), len(drawn))
-    return torch.cat(embedded).unflatten(0, (len(masks), 3)).mean(1)
+    every = torch.cat(embedded)
+    return every.reshape(len(masks), 3, every.shape[1]).mean(dim=1)
 
 
 def pooled_embeddings(backbone: Backbone, encoded: Encoded, masks: NDArray[np.bool_]) -> Float[Tensor, "parts embed"]:

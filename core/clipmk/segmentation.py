@@ -43,7 +43,7 @@ class Segmentation:
 
 def given_parts(masks: NDArray[np.bool_]) -> Segmentation:
     """The user's own parts: their union is the foreground."""
-    return Segmentation(masks=masks, foreground=masks.any(0), warnings=())
+    return Segmentation(masks=masks, foreground=np.asarray(masks.any(axis=0)), warnings=())
 
 
 def segment(squares: Sequence[NDArray[np.uint8]], encoded: Sequence[Encoded], settings: Settings) -> list[Segmentation]:

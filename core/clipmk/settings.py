@@ -44,7 +44,7 @@ class Settings:
     part_limit: int = 12
     """Most parts that `superpixels` may find."""
     grounding: Grounding = "attend"
-    """`prompts`: three drawn prompts per part (3L forwards, paper). `attend`: masked pooling, no extra image forward."""
+    """`prompts`: three drawn prompts per part (3L forwards, paper). `attend`: masked pooling, no extra forward."""
     resize: Resize = "squash"
     """`squash` the image to the square input (paper), or resize and centre-`crop` as open_clip's own transform."""
     candidate_count: int = 500
@@ -121,7 +121,14 @@ def _check(settings: Settings) -> None:
         if get_origin(hints[field.name]) is Literal and value not in get_args(hints[field.name]):
             choices = ", ".join(get_args(hints[field.name]))
             raise UsageError(f"{field.name} {value!r} does not exist; choose one of: {choices}")
-    for name in ("part_count", "part_limit", "candidate_count", "descriptors_per_part", "vision_limit", "prediction_count"):
+    for name in (
+        "part_count",
+        "part_limit",
+        "candidate_count",
+        "descriptors_per_part",
+        "vision_limit",
+        "prediction_count",
+    ):
         if getattr(settings, name) < 1:
             raise UsageError(f"{name} is {getattr(settings, name)}; it must be at least 1")
     if settings.language_count is not None and settings.language_count < 1:

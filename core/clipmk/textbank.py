@@ -236,7 +236,7 @@ def _serialised(matrices: Matrices) -> bytes:
     data = save(matrices, metadata=header)
     offset = 8 + int.from_bytes(data[:8], "little")
     header["fill"] = "-" * (-offset % ALIGNMENT)
-    return save(matrices, metadata=header)
+    return bytes(save(matrices, metadata=header))
 
 
 def _read_all(paths: Mapping[str, Path], sections: Mapping[str, Rows], warnings: list[str]) -> dict[str, Matrices]:

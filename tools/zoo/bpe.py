@@ -9,6 +9,7 @@ import gzip
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 Symbols = tuple[str, ...]
@@ -24,7 +25,7 @@ def train(texts: Iterable[str], *, merges: int) -> list[tuple[str, str]]:
     for _ in range(merges):
         pairs: Counter[tuple[str, str]] = Counter()
         for word, count in words.items():
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 pairs[pair] += count
         if not pairs:
             break

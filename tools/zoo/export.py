@@ -90,10 +90,13 @@ def card_text(card: dict[str, Any]) -> str:
 A small CLIP for demonstration and tests. It knows the 29 drawn classes and 650 descriptors of `clipmk.world` and
 nothing of photographs.
 
-Made by `{card["command"]}` (resumable, seed {recipe["seed"]}): {recipe["scenes"]:,} rendered scenes of the `train` split,
-{card["samples_seen"]:,} captioned images seen in {recipe["steps"]:,} steps of {recipe["batch"]}, float16 weights. Captions
-name the class, one descriptor, or the class with one or two. {card["prompted_pairs"].capitalize()}, captioned by that
-part's descriptor alone; a tenth of the scenes are close-ups. No part mask and no masked pooling was trained.
+Made by `{card["command"]}` (resumable, seed {recipe["seed"]}).
+
+- Data: {recipe["scenes"]:,} rendered scenes of the `train` split, a tenth of them close-ups; {card["samples_seen"]:,}
+  captioned images seen in {recipe["steps"]:,} steps of {recipe["batch"]}.
+- Captions name the class, one descriptor, or the class with one or two descriptors.
+- {card["prompted_pairs"].capitalize()}, captioned with that part's descriptor alone.
+- No part mask and no masked pooling was trained. Weights are float16.
 
 | split | scenes | zero-shot top-1 |
 |---|---|---|

@@ -99,7 +99,8 @@ def encode_text(model: Any, tokens: Tensor) -> Tensor:
     tokens = tokens[:, :longest]
     x = model.token_embedding(tokens) + model.positional_embedding[:longest]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:longest, :longest]))
-    return x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection
+    projected: Tensor = x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection
+    return projected
 
 
 def to_input(images: npt.NDArray[np.uint8]) -> Tensor:
@@ -118,7 +119,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 def optimiser(model: CLIP, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW without decay on gains, biases, embeddings and the logit scale."""
-    decayed, free = [], []
+    decayed: list[torch.nn.Parameter] = []
+    free: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         plain = parameter.ndim < 2 or "embedding" in name
         (free if plain else decayed).append(parameter)
@@ -174,7 +176,7 @@ def _step(model: Any, adam: torch.optim.AdamW, batch: Batch, tokens: Tensor) -> 
         with torch.autocast("cpu", enabled=False):
             loss = contrastive_loss(model.logit_scale.exp() * image @ text.T, torch.from_numpy(batch.true))
         adam.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     adam.step()
     with torch.no_grad():

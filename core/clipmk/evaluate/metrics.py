@@ -57,7 +57,7 @@ def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 def best_iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
     """For each true mask (T, H, W) the highest IoU of any found mask (K, H, W); float64 (T,)."""
-    return pairwise_iou(found, true).max(0)
+    return np.asarray(pairwise_iou(found, true).max(axis=0))
 
 
 def pairwise_iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:

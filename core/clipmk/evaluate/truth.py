@@ -263,11 +263,11 @@ def _behaviour(
 def _effects(
     scene: world.Scene, explainer: Explainer, picture: Picture, explanation: Explanation
 ) -> tuple[float, float]:
-    """Drop of the explained class's cosine with the top mutual concept's region blurred, and with its shape elsewhere."""
+    """Drop of the class's cosine with the top mutual concept's region blurred, and with its shape elsewhere."""
     top = next((concept for concept in explanation.vision_concepts if concept.mutual), None)
     if top is None:
         return float("nan"), float("nan")
-    region = part_masks(explanation)[[part - 1 for part in top.parts]].any(0)
+    region = np.asarray(part_masks(explanation)[[part - 1 for part in top.parts]].any(axis=0))
     elsewhere = moved_inside(region, scene.object_mask, seed=scene.index)
     if elsewhere is None:
         return float("nan"), float("nan")
@@ -292,7 +292,7 @@ def pixel_clusters(
     """
     side = image.shape[0]
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 50
-    place = np.stack(np.mgrid[:side, :side], -1) * (0.6 * 2 / side)
+    place = np.indices((side, side)).transpose(1, 2, 0) * (0.6 * 2 / side)
     points = np.concatenate([lab, place], -1)[foreground]
     labels = KMeans(min(count, len(points)), n_init=1, random_state=seed).fit_predict(points)
     masks = np.zeros((labels.max() + 1, side, side), dtype=bool)
