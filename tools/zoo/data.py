@@ -100,7 +100,7 @@ def jitter(rng: np.random.Generator, images: npt.NDArray[np.uint8]) -> npt.NDArr
     shifted = padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]].astype(np.float32)
     gain = rng.uniform(0.85, 1.15, size=(count, 1, 1, 1)).astype(np.float32)
     offset = rng.uniform(-18, 18, size=(count, 1, 1, 1)).astype(np.float32)
-    return np.clip(shifted * gain + offset, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(shifted * gain + offset, 0, 255).astype(np.uint8))
 
 
 def draw_prompt(
@@ -112,7 +112,7 @@ def draw_prompt(
     """
     width, height = box[2] - box[0] + 1, box[3] - box[1] + 1
     slack = rng.uniform(-0.1, 0.25, size=4) * np.array([width, height, width, height])
-    x0, y0, x1, y1 = (int(round(v)) for v in box + slack * np.array([-1, -1, 1, 1]))
+    x0, y0, x1, y1 = np.rint(box + slack * np.array([-1, -1, 1, 1])).astype(int).tolist()
     centre, axes = ((x0 + x1) // 2, (y0 + y1) // 2), (max(2, (x1 - x0) // 2), max(2, (y1 - y0) // 2))
     inside = np.zeros(image.shape[:2], np.uint8)
     round_mark = rng.random() < 0.75
