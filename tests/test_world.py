@@ -325,7 +325,7 @@ MASKS = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda size: a
 def test_masks_are_encoded_as_pycocotools_encodes_them(mask: npt.NDArray[np.bool_]) -> None:
     theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
     ours = rle_encode(mask)
-    assert ours == {"size": theirs["size"], "counts": theirs["counts"].decode()}
+    assert ours == Rle(size=tuple(theirs["size"]), counts=theirs["counts"].decode())
     assert (rle_decode(ours) == mask).all()
 
 

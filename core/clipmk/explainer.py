@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -337,7 +338,7 @@ class Explainer:
         return Provenance(
             clipmk=clipmk.__version__,
             torch=torch.__version__,
-            open_clip=metadata.version("open_clip_torch"),
+            open_clip=_open_clip_version(),
             device=str(self.backbone.device),
             dtype=str(self.backbone.dtype).removeprefix("torch."),
             templates=self.vocabulary.templates,
@@ -346,6 +347,11 @@ class Explainer:
             vocabulary_sha256=self.vocabulary.sha256,
             settings=plain(self.settings),
         )
+
+
+@cache
+def _open_clip_version() -> str:
+    return metadata.version("open_clip_torch")
 
 
 def bounding_box(mask_pixels: NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -13,6 +13,8 @@ RED = (255, 0, 0)
 BLUR_SIZE = (11, 11)
 BLUR_SIGMA = 2.0
 PROMPTS_PER_PART = 3
+ELLIPSE_MIN = 1e-4
+"""Relative size below which a conic's design matrix is singular, or its two axes are those of parallel lines."""
 
 
 class Ellipse(NamedTuple):
@@ -29,9 +31,10 @@ class Ellipse(NamedTuple):
 def fit_ellipse(mask_square: NDArray[np.bool_]) -> Ellipse:
     """Fit an ellipse to the largest contour of a mask, all its points, as OpenCV's `fitEllipse` does.
 
-    A contour of fewer than five points, or a degenerate fit (not finite, an axis under one pixel, as for points on a
-    line, where OpenCV adds random jitter, or one over twice the picture's diagonal), gives the bounding ellipse: the
-    axis-aligned one inscribed in the box around the contour's pixels. An empty mask gives that of the whole square.
+    A contour of fewer than five points, or whose points determine no ellipse (all on one or two lines: OpenCV then adds
+    random jitter), or a fit that is degenerate (not finite, an axis under one pixel or over twice the picture's
+    diagonal), gives the bounding ellipse: the axis-aligned one inscribed in the box around the contour's pixels. An
+    empty mask gives that of the whole square.
 
     Args:
         mask_square: bool (S, S).
@@ -41,7 +44,7 @@ def fit_ellipse(mask_square: NDArray[np.bool_]) -> Ellipse:
     if not contours:
         return _bounding_ellipse((0, 0, width, height))
     contour = max(contours, key=lambda points: (cv2.contourArea(points), len(points)))
-    if len(contour) >= 5:
+    if _determines_ellipse(contour[:, 0]):
         (x, y), (first, second), angle = cv2.fitEllipse(contour)
         fitted = Ellipse((float(x), float(y)), (float(first), float(second)), float(angle))
         if _is_drawable(fitted, limit=2 * math.hypot(height, width)):
@@ -100,6 +103,16 @@ def blurred(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _bounding_ellipse(box: tuple[int, int, int, int]) -> Ellipse:
     left, top, width, height = box
     return Ellipse((left + (width - 1) / 2, top + (height - 1) / 2), (float(width), float(height)), 0.0)
+
+
+def _determines_ellipse(points: NDArray[np.integer]) -> bool:
+    """Whether the conic a x^2 + b x y + c y^2 + d x + e y = 1 of these points, int (points, 2), is one ellipse."""
+    if len(points) < 5:
+        return False
+    x, y = (points - points.mean(axis=0)).T / max(float(np.ptp(points)), 1.0)
+    terms = np.stack([x * x, x * y, y * y, x, y], axis=1)
+    (a, b, c, _, _), _, rank, _ = np.linalg.lstsq(terms, np.ones(len(points)), rcond=ELLIPSE_MIN)
+    return bool(rank == 5 and 4 * a * c - b * b > ELLIPSE_MIN * (a + c) ** 2)
 
 
 def _is_drawable(ellipse: Ellipse, *, limit: float) -> bool:
