@@ -213,6 +213,11 @@ def test_otsu_is_the_best_of_all_cuts(values: np.ndarray) -> None:
     assert fg.otsu(values) == cut
 
 
+def test_otsu_takes_the_lower_of_two_equally_good_cuts() -> None:
+    assert fg.otsu(np.array([2, 4, 2, 0])) == 0.0
+    assert fg.otsu(np.array([0.2, 0.4, 0.2, 0.0])) == 0.0
+
+
 def test_otsu_agrees_with_opencv_on_bytes() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(60, 20, 500), rng.normal(180, 25, 300)]).clip(0, 255).astype(np.uint8)

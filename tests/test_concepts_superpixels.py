@@ -7,6 +7,7 @@ import itertools
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -132,6 +133,43 @@ def test_pieces_that_stand_apart_are_one_part_unless_connected_parts_are_wanted(
     assert sp.superpixel_parts(image, saliency, connected=True).labels.max() == 3
 
 
+def test_patch_features_keep_apart_what_is_alike_in_colour_only() -> None:
+    image = canvas()
+    image[24:40, 0:16], image[24:40, 48:64] = RED, RED
+    mask = (image != GREEN).any(axis=-1)
+    kinds = torch.tensor(np.random.default_rng(0).standard_normal((3, 12)))
+    kind = torch.zeros(8, 8, dtype=torch.int64)
+    kind[3:5, :2], kind[3:5, 6:] = 1, 2
+    saliency = saliency_of(mask)
+    assert sp.superpixel_parts(image, saliency).labels.max() == 1
+    assert sp.superpixel_parts(image, saliency, patches=kinds[kind.ravel()]).labels.max() == 2
+    kind[3:5, 6:] = 1
+    assert sp.superpixel_parts(image, saliency, patches=kinds[kind.ravel()]).labels.max() == 1
+
+
+def test_the_feature_map_keeps_the_distances_of_low_rank_tokens_up_to_scale() -> None:
+    rng = np.random.default_rng(1)
+    tokens = rng.standard_normal((36, 3)) @ rng.standard_normal((3, 20))
+    found = sp.feature_map(torch.tensor(tokens), grid=(6, 6), side=6).reshape(36, -1)
+    unit = tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
+    expected = np.linalg.norm(unit[:, None] - unit[None], axis=-1)
+    distances = np.linalg.norm(found[:, None] - found[None], axis=-1)
+    scale = sp.FEATURE_WEIGHT / np.sqrt(((unit - unit.mean(axis=0)) ** 2).sum(axis=1).mean())
+    assert np.allclose(distances, scale * expected, atol=1e-3)
+    spoiled = tokens.copy()
+    spoiled[14] *= 100
+    cleaned = sp.feature_map(torch.tensor(spoiled), grid=(6, 6), side=6)
+    near = [7, 8, 9, 13, 15, 19, 20, 21]
+    spoiled[14] = tokens[near].mean(axis=0)
+    assert np.allclose(np.abs(cleaned), np.abs(sp.feature_map(torch.tensor(spoiled), grid=(6, 6), side=6)), atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_tokens_that_are_all_alike_have_an_empty_feature_map(count: int) -> None:
+    side = int(count**0.5)
+    assert not sp.feature_map(torch.full((count, 5), 0.3), grid=(side, side), side=64).any()
+
+
 def test_parts_are_numbered_by_falling_area() -> None:
     image = canvas()
     image[8:56, 8:24], image[8:56, 24:48], image[8:56, 48:56] = RED, BLUE, WHITE
@@ -223,7 +261,7 @@ def test_regions_are_measured_as_plain_loops_measure_them() -> None:
         mask = labels == old
         assert np.array_equal(found.labels == row + 1, mask)
         assert found.areas[row] == mask.sum()
-        assert found.colours[row] == pytest.approx(lab(image)[mask].mean(axis=0), rel=1e-5)
+        assert found.looks[row] == pytest.approx(lab(image)[mask].mean(axis=0), rel=1e-5)
         for other_row, other in enumerate(order):
             pairs = 0
             for (y, x), (dy, dx) in itertools.product(np.argwhere(mask), ((0, 1), (1, 0), (0, -1), (-1, 0))):

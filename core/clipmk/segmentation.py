@@ -60,8 +60,8 @@ def segment(squares: Sequence[NDArray[np.uint8]], encoded: Sequence[Encoded], se
     values = saliency.values.cpu().numpy().reshape(len(squares), *grid)
     if settings.parts == "superpixels":
         return [
-            _superpixels(square, value, saliency.warnings, settings)
-            for square, value in zip(squares, values, strict=True)
+            _superpixels(square, value, patch, saliency.warnings, settings)
+            for square, value, patch in zip(squares, values, patches, strict=True)
         ]
     cleaned = [largest_components(m, keep_second=settings.second_component) for m in foreground_mask(values)]
     masks = np.stack([mask for mask, _ in cleaned])
@@ -98,10 +98,14 @@ def enlarge(mask_grid: NDArray[np.bool_], *, side: int) -> NDArray[np.bool_]:
 
 
 def _superpixels(
-    square: NDArray[np.uint8], saliency: NDArray[np.floating], notes: tuple[str, ...], settings: Settings
+    square: NDArray[np.uint8],
+    saliency: NDArray[np.floating],
+    patches: Float[Tensor, "patches dim"],
+    notes: tuple[str, ...],
+    settings: Settings,
 ) -> Segmentation:
     kept, more = largest_components(foreground_mask(saliency), keep_second=settings.second_component)
-    found = superpixel_parts(square, restrict(saliency, kept), limit=settings.part_limit)
+    found = superpixel_parts(square, restrict(saliency, kept), patches=patches, limit=settings.part_limit)
     return Segmentation(part_masks(found.labels), found.foreground, notes + more + found.warnings)
 
 

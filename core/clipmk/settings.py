@@ -133,3 +133,5 @@ def _check(settings: Settings) -> None:
             raise UsageError(f"{name} is {getattr(settings, name)}; it must be at least 1")
     if settings.language_count is not None and settings.language_count < 1:
         raise UsageError(f"language_count is {settings.language_count}; it must be at least 1")
+    if settings.soft_threshold is not None and not 0 <= settings.soft_threshold < 1:  # so that NaN fails too
+        raise UsageError(f"soft_threshold is {settings.soft_threshold}; it must be at least 0 and below 1")

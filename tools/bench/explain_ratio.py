@@ -59,7 +59,8 @@ def main() -> None:
     for name, values in ratios.items():
         forwards = 1 if name == "default" else 1 + 3 * parts[name]
         ratio = statistics.median(values)
-        print(f"{name:18} {ratio:6.2f} bare forwards; {parts[name]} parts; {ratio / forwards:5.2f} of its {forwards} forwards")
+        share = ratio / forwards
+        print(f"{name:18} {ratio:6.2f} bare forwards; {parts[name]} parts; {share:5.2f} of its {forwards} forwards")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -62,7 +63,8 @@ def render(folder: Path, *, count: int, seed: int, workers: int = 2, chunk: int 
         for name, shape in shapes.items()
     }
     starts = range(0, count, chunk)
-    with ProcessPoolExecutor(workers) as pool:
+    # Not forked: a fork of a process that runs OpenCV's or torch's threads can wait for ever.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_render_chunk, start, min(chunk, count - start), seed) for start in starts]
         for start, job in zip(starts, jobs, strict=True):
             for name, values in job.result().items():

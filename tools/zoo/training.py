@@ -25,6 +25,8 @@ from zoo.recipes import Recipe
 
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
+CHECKPOINT_EVERY = 250
+"""Steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def train(
             speed = (step + 1 - first) / (time.monotonic() - started)
             scale = model.logit_scale.exp().item()
             log(f"step {step + 1}/{recipe.steps} loss {loss:.4f} scale {scale:.1f} {speed:.2f} steps/s")
-        if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == recipe.steps:
             _save(checkpoint, model, adam, step + 1)
     return model.eval()
 

@@ -26,6 +26,8 @@ OUTLIER_RATIO = 1.5
 """An outlier is also this many times as long as the median token, so that narrow norms make no outliers."""
 MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution in units of its median absolute deviation."""
+TIE = 1e-12
+"""Relative difference below which two cuts are equally good."""
 FLAT = 1e-6
 """Unit tokens closer than this to their mean are all the same to us: float32 noise has no direction."""
 
@@ -86,9 +88,8 @@ def centred_direction(
     images, count, dim = patches.shape
     if grid[0] * grid[1] != count:
         raise ValueError(f"a grid of {grid[0]} x {grid[1]} does not hold {count} patches")
-    tokens = _double(patches)
-    outliers = norm_outliers(tokens)
-    unit = torch.nn.functional.normalize(_without_outliers(tokens, outliers, grid), dim=-1)
+    cleaned, outliers = clean_tokens(patches, grid=grid)
+    unit = torch.nn.functional.normalize(cleaned, dim=-1)
     centred = (unit - unit.mean(dim=(0, 1))).reshape(images * count, dim)
     lengths = centred.norm(dim=-1, keepdim=True)
     directions = torch.where(lengths > FLAT, centred / lengths.clamp_min(FLAT), 0.0)
@@ -107,6 +108,18 @@ def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, 
     spread = MAD_TO_SIGMA * (norms - median).abs().median()
     found: Tensor = (norms > median + OUTLIER_Z * spread) & (norms > OUTLIER_RATIO * median)
     return found
+
+
+def clean_tokens(
+    patches: Float[Tensor, "images patches dim"], *, grid: tuple[int, int]
+) -> tuple[Float[Tensor, "images patches dim"], Bool[Tensor, "images patches"]]:
+    """Replace `norm_outliers` by the mean of their ordinary 8 neighbours; float64 tokens, and which these were.
+
+    An outlier without an ordinary neighbour becomes the mean of all ordinary tokens.
+    """
+    tokens = _double(patches)
+    outliers = norm_outliers(tokens)
+    return _without_outliers(tokens, outliers, grid), outliers
 
 
 def foreground_mask(
@@ -131,7 +144,8 @@ def otsu(values: NDArray[np.number]) -> float:
     sums = np.cumsum(ordered)
     gap = (sums[-1] - sums[:-1]) / above - sums[:-1] / below
     between = np.where(ordered[1:] > ordered[:-1], below * above * gap**2, -1.0)
-    return float(ordered[int(between.argmax())])
+    best = between >= between.max() * (1 - TIE)
+    return float(ordered[int(best.argmax())])
 
 
 def largest_components(
@@ -207,7 +221,6 @@ def _saliency(vector: Tensor, outliers: Tensor) -> Saliency:
 
 
 def _without_outliers(tokens: Tensor, outliers: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Each outlier becomes the mean of its 8 neighbours that are none; without such a neighbour, of all such tokens."""
     if not outliers.any():
         return tokens
     cleaned = tokens.clone()

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Integer
     from numpy import ndarray
 
-ALIKE_COLOUR = 14.0
-"""Regions closer than this (Lab) have one colour."""
+ALIKE_LOOKS = 14.0
+"""Regions closer than this (Lab units) look alike."""
 ALIKE_SIZE = 2.5
 """Pieces of one kind differ in area by no more than this factor."""
 PATTERN_PIECES = 5
@@ -39,17 +39,17 @@ class Regions:
 
     labels: NDArray[np.int64]
     """(height, width): 0 is background, labels from 1 without a gap, in order of falling area."""
-    lab: NDArray[np.float32]
-    """The picture in CIE Lab, (height, width, 3)."""
+    picture: NDArray[np.float32]
+    """What tells regions apart at each pixel, (height, width, channels): CIE Lab, and patch features where given."""
     areas: NDArray[np.float64]
     """Pixels."""
-    colours: NDArray[np.float64]
-    """Mean Lab, (regions, 3)."""
+    looks: NDArray[np.float64]
+    """Mean of the picture, (regions, channels); distances are in Lab units."""
     borders: NDArray[np.int64]
     """Neighbouring pixel pairs (4-connected) of two regions, (regions, regions); background has no row."""
 
     @classmethod
-    def of(cls, labels: Integer[ndarray, "height width"], lab: Float[ndarray, "height width 3"]) -> Regions:
+    def of(cls, labels: Integer[ndarray, "height width"], picture: Float[ndarray, "height width channels"]) -> Regions:
         """Measure a label map; labels are renumbered by falling area, equal areas in their old order."""
         found, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
         counts = np.where(found > 0, counts, -1)
@@ -59,8 +59,9 @@ class Regions:
         renumber[order] = np.arange(1, len(order) + 1)
         numbered = renumber[inverse.reshape(labels.shape)]
         areas = counts[order].astype(np.float64)
-        sums = [np.bincount(numbered.ravel(), lab[..., k].ravel(), minlength=len(order) + 1)[1:] for k in range(3)]
-        return cls(numbered, lab, areas, np.stack(sums, axis=1) / areas[:, None], _borders(numbered, len(order)))
+        channels = picture.reshape(-1, picture.shape[-1]).T
+        sums = [np.bincount(numbered.ravel(), channel, minlength=len(order) + 1)[1:] for channel in channels]
+        return cls(numbered, picture, areas, np.stack(sums, axis=1) / areas[:, None], _borders(numbered, len(order)))
 
     def joined(self, pairs: Iterable[tuple[int, int]]) -> Regions:
         """The regions after joining these pairs of rows, and whatever they connect."""
@@ -70,17 +71,17 @@ class Regions:
         count = len(self.areas)
         graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count))
         _, groups = connected_components(graph, directed=False)
-        return Regions.of(np.concatenate([[0], groups + 1])[self.labels], self.lab)
+        return Regions.of(np.concatenate([[0], groups + 1])[self.labels], self.picture)
 
     def at_most(self, limit: int) -> Regions:
-        """Merge the pair that costs least, |A||B| / (|A| + |B|) · distance(colours)^2 (Ward), until `limit` are left.
+        """Merge the pair that costs least, |A||B| / (|A| + |B|) · distance(looks)^2 (Ward), until `limit` are left.
 
         Neighbours first; regions that touch nothing are merged only when no neighbours are left.
         """
         regions = self
         while len(regions.areas) > limit:
-            areas, colours = regions.areas, regions.colours
-            squared = ((colours[:, None] - colours[None]) ** 2).sum(axis=-1)
+            areas, looks = regions.areas, regions.looks
+            squared = ((looks[:, None] - looks[None]) ** 2).sum(axis=-1)
             costs = areas[:, None] * areas[None] / (areas[:, None] + areas[None]) * squared
             apart = regions.borders == 0
             costs = np.where(apart & ~apart.all(), np.inf, costs)
@@ -116,7 +117,7 @@ def merge_closest(
 
 def join_patterns(regions: Regions) -> Regions:
     """Join the two colours of a pattern: five or more alternating pieces (stripes, checks), four or more spots."""
-    families = merge_closest(regions.colours, regions.areas, distance=ALIKE_COLOUR)
+    families = merge_closest(regions.looks, regions.areas, distance=ALIKE_LOOKS)
     kinds = [np.flatnonzero(families == family) for family in np.unique(families)]
     pairs: list[tuple[int, int]] = []
     for first, one in enumerate(kinds):
@@ -129,10 +130,10 @@ def join_patterns(regions: Regions) -> Regions:
 
 
 def join_alike(regions: Regions) -> Regions:
-    """Join pieces that stand apart but are alike in colour and size: two ears, four wheels."""
-    apart = np.linalg.norm(regions.colours[:, None] - regions.colours[None], axis=-1)
+    """Join pieces that stand apart but are alike in looks and size: two ears, four wheels."""
+    apart = np.linalg.norm(regions.looks[:, None] - regions.looks[None], axis=-1)
     ratio = np.maximum(regions.areas[:, None] / regions.areas[None], regions.areas[None] / regions.areas[:, None])
-    alike = (apart < ALIKE_COLOUR) & (ratio < ALIKE_SIZE) & (regions.borders == 0)
+    alike = (apart < ALIKE_LOOKS) & (ratio < ALIKE_SIZE) & (regions.borders == 0)
     rows, columns = np.nonzero(np.triu(alike, k=1))
     return regions.joined(zip(rows.tolist(), columns.tolist(), strict=True))
 

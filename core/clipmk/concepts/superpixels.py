@@ -3,7 +3,7 @@
 The patch features say roughly where the thing is (`foreground`); the picture says where things end. Regions of one
 colour are found first, over the whole picture; each is foreground or not by a vote of the saliency inside it; then
 regions that make one part together are joined: the two colours of a stripe, check or spot pattern, and alike pieces
-that stand apart (two ears, four wheels).
+that stand apart (two ears, four wheels). Where patch features are given, alike means alike in colour and in these.
 
 All of it happens on a working copy between 64 and 128 pixels wide; areas below are shares of it, colours CIE Lab.
 """
@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from clipmk.concepts.foreground import FLAT, clean_tokens
 from clipmk.concepts.regions import Regions, join_alike, join_patterns, merge_closest
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Integer, UInt8
     from numpy import ndarray
+    from torch import Tensor
 
 LARGEST_WORK, SMALLEST_WORK = 128, 64
 """Bounds of the working copy's side in pixels."""
@@ -39,6 +42,10 @@ PALETTE_DISTANCE = 10.0
 """Palette colours closer than this (Lab) are one."""
 EDGE_CONTRAST = 4.0
 """Lab gradient per pixel at which a pixel's own colour counts half: blends at an edge belong to neither side."""
+FEATURE_COMPONENTS = 4
+"""Principal components of the patch features that tell regions apart."""
+FEATURE_WEIGHT = 15.0
+"""Their root mean square length, in Lab units: how much features count against colour."""
 VOTE_SOFTNESS = 0.5
 """Saliency, in its standard deviations, from which on a pixel's vote counts fully."""
 VOTE_DRAW = 0.1
@@ -64,6 +71,7 @@ def superpixel_parts(
     image: UInt8[ndarray, "side side 3"],
     saliency: Float[ndarray, "rows columns"],
     *,
+    patches: Float[Tensor, "patches dim"] | None = None,
     limit: int = 12,
     connected: bool = False,
 ) -> SuperpixelParts:
@@ -73,6 +81,7 @@ def superpixel_parts(
         image: the square input, uint8 RGB.
         saliency: on the patch grid, above 0 is foreground; only its sign and its size relative to its own standard
             deviation matter. To leave a component out, make it negative (`foreground.restrict`).
+        patches: features of the same grid, row-major, float32 or float64: they keep apart what is alike in colour only.
         limit: most parts; where there are more, the closest ones by area and colour are merged.
         connected: True keeps alike pieces that stand apart as parts of their own.
 
@@ -85,20 +94,15 @@ def superpixel_parts(
     """
     if limit < 1:
         raise ValueError(f"{limit} parts cannot be made; at least 1")
-    side = image.shape[0]
-    work = work_side(side)
-    small = cv2.resize(image, (work, work), interpolation=cv2.INTER_AREA if work < side else cv2.INTER_NEAREST)
-    lab = cv2.cvtColor(cv2.medianBlur(small, 3).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    side, work = image.shape[0], work_side(image.shape[0])
+    lab = _working_copy(image, work)
     smallest = max(SMALLEST_AREA * work * work, 2.0)
     everything = absorb_small(colour_regions(lab), smallest=smallest)
-    field = cv2.resize(saliency.astype(np.float32), (work, work))
-    salient = vote(everything, field)
-    if not salient.any():
-        salient = field > 0
-    labels = absorb_small(np.where(salient, everything, 0), smallest=smallest)
+    labels = absorb_small(_salient(everything, saliency), smallest=smallest)
     if not labels.any():
         return SuperpixelParts(np.ones((side, side), dtype=np.int64), (NOTHING_SALIENT,))
-    joined = _join(labels, lab, smallest=smallest, limit=limit, connected=connected)
+    looks = lab if patches is None else np.dstack([lab, feature_map(patches, grid=saliency.shape, side=work)])
+    joined = _join(labels, looks, smallest=smallest, limit=limit, connected=connected)
     parts = cv2.resize(joined.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
     return SuperpixelParts(parts.astype(np.int64), ())
 
@@ -150,6 +154,27 @@ def palette(colours: Float[ndarray, "pixels 3"], weights: Float[ndarray, " pixel
     return np.asarray(centres[np.argsort(-totals, kind="stable")][:PALETTE_SIZE], dtype=np.float32)
 
 
+def feature_map(
+    patches: Float[Tensor, "patches dim"], *, grid: tuple[int, ...], side: int
+) -> Float[ndarray, "side side components"]:
+    """The four first principal components of the unit tokens, upsampled, in units that compare with Lab distances.
+
+    Outlier tokens are replaced first (`foreground.clean_tokens`). The components together have the root mean square
+    length `FEATURE_WEIGHT`; tokens that are all alike give zeros.
+    """
+    rows, columns = grid
+    cleaned, _ = clean_tokens(patches[None], grid=(rows, columns))
+    unit = torch.nn.functional.normalize(cleaned[0], dim=-1)
+    centred = unit - unit.mean(dim=0)
+    values, vectors = torch.linalg.eigh(centred @ centred.T)
+    scores = vectors[:, -FEATURE_COMPONENTS:] * values[-FEATURE_COMPONENTS:].clamp_min(0).sqrt()
+    size = float(scores.square().sum(dim=1).mean().sqrt())
+    scaled = scores * (FEATURE_WEIGHT / size if size > FLAT else 0.0)
+    coarse = scaled.reshape(rows, columns, -1).cpu().numpy().astype(np.float32)
+    fine = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(fine, dtype=np.float32).reshape(side, side, -1)
+
+
 def absorb_small(labels: NDArray[np.int64], *, smallest: float) -> NDArray[np.int64]:
     """Give the pixels of regions below `smallest` pixels to the nearest region that is large enough.
 
@@ -184,14 +209,29 @@ def vote(labels: NDArray[np.int64], saliency: Float[ndarray, "height width"]) ->
     return np.where(np.abs(means) < VOTE_DRAW, saliency > 0, means > 0)
 
 
+def _working_copy(image: NDArray[np.uint8], work: int) -> NDArray[np.float32]:
+    """The picture at (work, work), single odd pixels removed, in CIE Lab."""
+    shrinking = work < image.shape[0]
+    small = cv2.resize(image, (work, work), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_NEAREST)
+    lab = cv2.cvtColor(cv2.medianBlur(small, 3).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    return np.asarray(lab, dtype=np.float32)
+
+
+def _salient(regions: NDArray[np.int64], saliency: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The regions that win the vote, or, where none does, what is salient of each; the rest 0."""
+    field = cv2.resize(saliency.astype(np.float32), regions.shape[::-1])
+    won = vote(regions, field)
+    return np.where(won if won.any() else field > 0, regions, 0)
+
+
 def _join(
-    labels: NDArray[np.int64], lab: NDArray[np.float32], *, smallest: float, limit: int, connected: bool
+    labels: NDArray[np.int64], looks: NDArray[np.float32], *, smallest: float, limit: int, connected: bool
 ) -> NDArray[np.int64]:
     """Join the regions that make one part, at most `limit` parts, numbered by falling area."""
     while len(np.unique(labels)) > MOST_REGIONS + 1:
         smallest *= 1.5
         labels = absorb_small(labels, smallest=smallest)
-    regions = join_patterns(Regions.of(labels, lab))
+    regions = join_patterns(Regions.of(labels, looks))
     if not connected:
         regions = join_alike(regions)
     return regions.at_most(limit).labels

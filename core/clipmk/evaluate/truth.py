@@ -325,16 +325,28 @@ def moved_inside(
 ) -> NDArray[np.bool_] | None:
     """The region's shape moved to where it lies most inside the object and overlaps itself by less than half.
 
-    None where no such place was found (a region that fills the object).
+    None where no such place was found within the picture (a region that fills the object).
     """
     rng = np.random.default_rng(seed)
-    side = region.shape[0]
+    side, size = region.shape[0], int(region.sum())
     best: tuple[float, NDArray[np.bool_]] | None = None
-    for move in rng.integers(-side // 2, side // 2, size=(tries, 2)):
-        candidate = np.roll(region, (int(move[0]), int(move[1])), (0, 1))
-        if metrics.iou(candidate, region) < 0.5 and (share := float(inside[candidate].mean())) > 0.5:
-            best = (share, candidate) if best is None or share > best[0] else best
+    for dy, dx in rng.integers(-side // 2, side // 2, size=(tries, 2)).tolist():
+        candidate = translated(region, dy, dx)
+        if int(candidate.sum()) < size or metrics.iou(candidate, region) >= 0.5:
+            continue
+        share = float(inside[candidate].mean())
+        if share > 0.5 and (best is None or share > best[0]):
+            best = (share, candidate)
     return None if best is None else best[1]
+
+
+def translated(mask: NDArray[np.bool_], dy: int, dx: int) -> NDArray[np.bool_]:
+    """A mask (S, S) moved down by dy and right by dx; what leaves the picture is lost."""
+    side = mask.shape[0]
+    moved = np.zeros_like(mask)
+    kept = mask[max(0, -dy) : side - max(0, dy), max(0, -dx) : side - max(0, dx)]
+    moved[max(0, dy) : max(0, dy) + kept.shape[0], max(0, dx) : max(0, dx) + kept.shape[1]] = kept
+    return moved
 
 
 def _any(values: Sequence[float]) -> bool:

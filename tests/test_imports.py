@@ -1,0 +1,49 @@
+"""What is imported when: a cold start must not pay for what it does not use, and core never looks at a terminal."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CORE = Path(__file__).parents[1] / "core" / "clipmk"
+HEAVY = {"torch", "open_clip", "textual", "PIL", "cv2", "sklearn", "scipy", "timm", "transformers"}
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print(' '.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(ran.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import clipmk",
+        "import clipmk.errors, clipmk.records, clipmk.settings, clipmk.locations, clipmk.config",
+        "import clipmk.concepts.mutual",
+        "import clipmk.vocabulary, clipmk.document",
+        "from clipmk.backbones import catalog; catalog.embedded_names()",
+        "import clipmk_tui.__main__",
+    ],
+)
+def test_light_modules_load_nothing_heavy(code: str) -> None:
+    assert not loaded_by(code) & HEAVY
+
+
+def test_the_function_explain_is_not_hidden_by_a_module() -> None:
+    code = "import clipmk, clipmk.api, clipmk.explainer; assert callable(clipmk.explain); "
+    code += "assert all(getattr(clipmk, name) for name in clipmk.__all__)"
+    loaded_by(code)
+
+
+def test_core_never_imports_what_faces_a_terminal() -> None:
+    banned = {"textual", "rich", "typer", "click", "term_image", "clipmk_tui"}
+    for path in CORE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & banned, path
