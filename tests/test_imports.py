@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import clipmk
 
 CORE = Path(__file__).parents[1] / "core" / "clipmk"
 HEAVY = {"torch", "open_clip", "textual", "PIL", "cv2", "sklearn", "scipy", "timm", "transformers"}
@@ -15,7 +18,8 @@ HEAVY = {"torch", "open_clip", "textual", "PIL", "cv2", "sklearn", "scipy", "tim
 
 def loaded_by(code: str) -> set[str]:
     script = f"{code}\nimport sys; print(' '.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
     return set(ran.stdout.splitlines()[-1].split())
 
 
@@ -47,3 +51,14 @@ def test_core_never_imports_what_faces_a_terminal() -> None:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & banned, path
+
+
+def test_leaving_concepts_out_needs_no_torch() -> None:
+    code = "from samples import explanation; from clipmk.whatif import remaining\n"
+    code += "found = remaining(explanation(), ['pointed ears']); assert found.count == 1, found"
+    assert not loaded_by(code) & {"torch", "open_clip", "textual", "sklearn", "timm"}
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'clipmk' has no attribute 'explian'"):
+        clipmk.explian  # noqa: B018 - looking it up is the point

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from clipmk.grounding import Progress
     from clipmk.settings import Settings
 
+BLANK = "the picture is of one colour; what is said of it comes from the model, not from the picture"
+FEW_DESCRIPTORS = 500
+"""Below this size candidates are no selection any more (k = 500 in the reference code)."""
 GROUP_LIMIT = 50
 """Most images that are fitted together (the reference code fits the up to 50 images of one class)."""
 
@@ -87,7 +90,7 @@ class Explainer:
             self._tell("texts", done, total)
 
         bank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
-        self.warnings: tuple[str, ...] = bank.warnings
+        self.warnings: tuple[str, ...] = bank.warnings + vocabulary_warnings(vocabulary)
         self.bank: TextBank = bank.to(backbone.device)
 
     @property
@@ -193,6 +196,8 @@ class Explainer:
                 progress=self._progress,
             )
             result = self._assemble(picture, one, parts, seen, target)
+            if is_blank(square):
+                result = dataclasses.replace(result, warnings=(*result.warnings, BLANK))
             elapsed = Elapsed(load=self.load_ms, explain=shared_ms + 1_000 * (time.perf_counter() - begun))
             results.append(dataclasses.replace(result, elapsed_ms=elapsed))
         return results
@@ -352,6 +357,22 @@ class Explainer:
 @cache
 def _open_clip_version() -> str:
     return metadata.version("open_clip_torch")
+
+
+def is_blank(square: NDArray[np.uint8]) -> bool:
+    """Whether a square input, uint8 RGB (S, S, 3), is of one colour."""
+    return bool((square == square[0, 0]).all())
+
+
+def vocabulary_warnings(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """What a small vocabulary leaves to chance."""
+    notes = []
+    if len(vocabulary.classes) == 1:
+        notes.append("the vocabulary has one class; whatever the image shows, it is predicted with certainty")
+    if len(vocabulary.descriptors) < FEW_DESCRIPTORS:
+        count = len(vocabulary.descriptors)
+        notes.append(f"the vocabulary has {count} descriptors, fewer than {FEW_DESCRIPTORS}: many overlap by chance")
+    return tuple(notes)
 
 
 def bounding_box(mask_pixels: NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -1,0 +1,122 @@
+"""Presets and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from clipmk.errors import UsageError
+from clipmk.settings import PRESETS, Settings, preset
+
+TABLE_1A = {
+    "preset": "paper",
+    "features": "tokens",
+    "foreground": "eigenvector",
+    "fit": "image",
+    "second_component": True,
+    "parts": "kmeans",
+    "part_count": 5,
+    "part_limit": 12,
+    "grounding": "prompts",
+    "resize": "squash",
+    "candidate_count": 500,
+    "intersect_candidates": True,
+    "relevance": "mean",
+    "relevance_offset": -0.02,
+    "score_scale": 2.5,
+    "assignment": "transport",
+    "contrast_weight": 0.7,
+    "descriptors_per_part": 3,
+    "vision_limit": 15,
+    "importance": "image",
+    "language_count": None,
+    "soft_threshold": None,
+    "prediction_count": 5,
+    "seed": 0,
+}
+"""method.md 1a and 2.2 to 2.7; `part_limit` and `contrast_weight` are not read under these choices."""
+
+
+def test_the_paper_preset_is_table_1a() -> None:
+    assert dataclasses.asdict(preset("paper")) == TABLE_1A
+
+
+def test_the_default_preset_is_what_settings_default_to() -> None:
+    assert preset("default") == Settings() == PRESETS["default"]
+    assert preset("default").preset == "default"
+
+
+def test_changes_are_applied_to_a_copy() -> None:
+    changed = preset("paper", part_count=7, parts="pca")
+    assert (changed.part_count, changed.parts, changed.preset) == (7, "pca", "paper")
+    assert dataclasses.asdict(preset("paper")) == TABLE_1A
+
+
+@pytest.mark.parametrize("limit", [1, 15, 30])
+def test_curves_have_one_point_more_than_the_most_vision_concepts(limit: int) -> None:
+    assert preset("default", vision_limit=limit).curve_length == limit + 1
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        preset("default").seed = 1  # type: ignore[misc]
+
+
+def test_an_unknown_preset_names_the_close_one() -> None:
+    with pytest.raises(UsageError, match=r"preset 'papr' does not exist; close: 'paper'"):
+        preset("papr")
+    with pytest.raises(UsageError, match=r"preset 'xyz' does not exist; known: default, paper"):
+        preset("xyz")
+
+
+def test_an_unknown_setting_names_the_close_one() -> None:
+    with pytest.raises(UsageError, match=r"setting 'part_cont' does not exist; close: 'part_count'"):
+        preset("default", part_cont=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("features", "tokens, keys"),
+        ("foreground", "eigenvector, centred"),
+        ("parts", "kmeans, pca, superpixels"),
+        ("grounding", "prompts, attend"),
+        ("resize", "squash, crop"),
+        ("relevance", "mean, median"),
+        ("fit", "image, batch"),
+        ("importance", "image, part, both"),
+        ("assignment", "transport, contrast"),
+    ],
+)
+def test_an_unknown_value_names_the_choices(name: str, choices: str) -> None:
+    with pytest.raises(UsageError, match=rf"{name} 'fancy' does not exist; choose one of: {choices}$"):
+        preset("paper", **{name: "fancy"})
+    for choice in choices.split(", "):
+        assert getattr(preset("paper", **{name: choice}), name) == choice
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "part_count",
+        "part_limit",
+        "candidate_count",
+        "descriptors_per_part",
+        "vision_limit",
+        "prediction_count",
+        "language_count",
+    ],
+)
+def test_counts_start_at_one(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"{name} is 0; it must be at least 1"):
+        preset("default", **{name: 0})
+    assert getattr(preset("default", **{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.0, math.nan])
+def test_a_soft_threshold_is_a_cosine_from_0_to_below_1(threshold: float) -> None:
+    with pytest.raises(UsageError, match=rf"soft_threshold is {threshold}; it must be at least 0 and below 1"):
+        preset("default", soft_threshold=threshold)
+    assert preset("default", soft_threshold=0.0).soft_threshold == 0.0

@@ -1,0 +1,124 @@
+"""Truth metrics against brute force and hand-made cases."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import average_precision_score
+
+from clipmk.evaluate import metrics
+
+MASKS = hnp.arrays(np.bool_, (6, 6))
+SETS = st.sets(st.sampled_from("abcdefg"))
+
+
+@given(st.permutations("abcdefgh"), st.sets(st.sampled_from("abcdefgh"), min_size=1))
+def test_average_precision_of_a_full_ranking_is_scikit_learns(ranked: list[str], true: set[str]) -> None:
+    labels, scores = [item in true for item in ranked], [-rank for rank in range(len(ranked))]
+    assert metrics.average_precision(ranked, true) == pytest.approx(average_precision_score(labels, scores))
+
+
+def test_what_is_not_listed_scores_nothing() -> None:
+    assert metrics.average_precision(["a", "x", "b"], {"a", "b", "c"}) == pytest.approx((1 + 2 / 3) / 3)
+    assert metrics.average_precision([], {"a"}) == 0
+    assert metrics.average_precision(["x", "y"], {"a"}) == 0
+    assert metrics.average_precision(["a", "b"], {"a", "b"}) == 1
+
+
+def test_r_precision_looks_at_as_many_as_are_true() -> None:
+    assert metrics.r_precision(["a", "x", "b", "c"], {"a", "b", "c"}) == pytest.approx(2 / 3)
+    assert metrics.r_precision(["x", "a"], {"a"}) == 0
+    assert metrics.r_precision(["a"], {"a", "b"}) == 0.5
+    assert metrics.r_precision(["b", "a", "x"], {"a", "b"}) == 1
+
+
+@pytest.mark.parametrize("metric", [metrics.average_precision, metrics.r_precision])
+def test_nothing_true_is_refused(metric: object) -> None:
+    with pytest.raises(ValueError, match="at least one true item"):
+        metric(["a"], set())  # type: ignore[operator]
+
+
+@given(MASKS, MASKS)
+def test_iou_counts_pixels(one: np.ndarray, other: np.ndarray) -> None:
+    places = [set(zip(*np.nonzero(mask), strict=True)) for mask in (one, other)]
+    union = places[0] | places[1]
+    expected = len(places[0] & places[1]) / len(union) if union else 1.0
+    assert metrics.iou(one, other) == pytest.approx(expected)
+    assert metrics.iou(one, other) == metrics.iou(other, one)
+
+
+@given(st.lists(MASKS, min_size=1, max_size=3), st.lists(MASKS, min_size=1, max_size=4))
+def test_pairwise_and_best_iou_are_iou_of_every_pair(found: list[np.ndarray], true: list[np.ndarray]) -> None:
+    table = [[metrics.iou(f, t) for t in true] for f in found]
+    np.testing.assert_allclose(metrics.pairwise_iou(np.stack(found), np.stack(true)), table)
+    best = [max(row[t] for row in table) for t in range(len(true))]
+    np.testing.assert_allclose(metrics.best_iou(np.stack(found), np.stack(true)), best)
+
+
+@settings(deadline=None, max_examples=25)
+@given(MASKS, st.sampled_from([(3, 3), (2, 3), (3, 1)]))
+def test_no_union_of_cells_beats_the_grid_ceiling(mask: np.ndarray, grid: tuple[int, int]) -> None:
+    rows, columns = grid
+    best = 0.0 if mask.any() else 1.0
+    for cells in itertools.product([False, True], repeat=rows * columns):
+        union = np.kron(np.reshape(cells, grid), np.ones((6 // rows, 6 // columns))).astype(bool)
+        best = max(best, metrics.iou(union, mask))
+    assert metrics.grid_ceiling(mask, grid=grid) == pytest.approx(best)
+
+
+@given(SETS, SETS)
+def test_jaccard_counts_members(one: set[str], other: set[str]) -> None:
+    both = [x for x in "abcdefg" if x in one and x in other]
+    either = [x for x in "abcdefg" if x in one or x in other]
+    assert metrics.jaccard(sorted(one), sorted(other)) == (len(both) / len(either) if either else 1.0)
+
+
+def test_jaccard_ignores_repetition() -> None:
+    assert metrics.jaccard(["a", "a", "b"], ["b", "b"]) == 0.5
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
+def test_an_interval_lies_around_its_mean_within_the_values(values: list[float]) -> None:
+    found = metrics.interval(values)
+    assert found.mean == pytest.approx(math.fsum(values) / len(values), abs=1e-12)
+    slack = 1e-12
+    assert min(values) - slack <= found.low <= found.high <= max(values) + slack
+    assert found.count == len(values)
+    assert metrics.interval(values) == found
+    moved = metrics.interval([3 * value + 1 for value in values])
+    assert (moved.low, moved.high) == pytest.approx((3 * found.low + 1, 3 * found.high + 1), abs=1e-9)
+
+
+def test_an_interval_is_that_of_the_normal_distribution_for_many_values() -> None:
+    values = np.random.default_rng(0).normal(2.0, 1.0, 400)
+    found = metrics.interval(values.tolist(), seed=1)
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert found.low == pytest.approx(values.mean() - half, abs=0.15 * half)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.15 * half)
+
+
+def test_an_interval_is_the_percentiles_of_resampled_means() -> None:
+    values = [0.0, 1.0, 4.0, 9.0]
+    rng = np.random.default_rng(7)
+    means = sorted(math.fsum(values[i] for i in row) / 4 for row in rng.integers(4, size=(metrics.RESAMPLES, 4)))
+    found = metrics.interval(values, seed=7)
+    for share, value in ((0.025, found.low), (0.975, found.high)):
+        place = share * (len(means) - 1)
+        below = means[math.floor(place)]
+        assert value == pytest.approx(below + (place % 1) * (means[math.floor(place) + 1] - below))
+
+
+def test_scenes_without_a_value_are_left_out() -> None:
+    nan = float("nan")
+    assert metrics.interval([nan, 1.0, nan, 3.0]) == metrics.interval([1.0, 3.0])
+    assert metrics.interval([nan, 1.0, nan, 3.0]).count == 2
+    for nothing in ([], [nan]):
+        with pytest.raises(ValueError, match="at least one defined value"):
+            metrics.interval(nothing)
