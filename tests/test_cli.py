@@ -134,7 +134,7 @@ def test_empty_stdin_is_an_input_error(clipmk: Runner, monkeypatch: pytest.Monke
         monkeypatch.setattr("sys.stdin", handle)
         ran = clipmk("explain", "-")
     assert (ran.status, ran.out) == (3, "")
-    assert "clipmk: error: image '-' is empty" in ran.err
+    assert "clipmk: error: standard input is empty" in ran.err
 
 
 def test_folders_and_patterns_give_their_images_in_order(clipmk: Runner, scene_files: list[Path]) -> None:

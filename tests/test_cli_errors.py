@@ -111,6 +111,23 @@ def test_model_without_a_vocabulary_says_how_to_name_one(clipmk: Runner, scene_f
     assert "choose one with --vocab NAME|FILE" in ran.err
 
 
+def test_wrong_model_is_told_before_its_missing_vocabulary(clipmk: Runner, scene_files: list[Path]) -> None:
+    for model, words in (("ViT-B-32", "needs a pretrained tag: ViT-B-32:openai"), ("ViT-B-33:openai", "close:")):
+        ran = clipmk("explain", scene_files[0], "-m", model)
+        assert ran.status == 4
+        assert f"model {model!r}" in ran.err
+        assert words in ran.err
+
+
+def test_explanation_of_a_model_with_random_weights_carries_a_warning(
+    clipmk: Runner, scene_files: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "own.json").write_text('{"fox": ["pointed ears"], "car": ["round wheels"]}', encoding="utf-8")
+    ran = clipmk("explain", scene_files[0], "-m", "ViT-B-32:random", "--vocab", "own.json", "--json")
+    (result,) = _results(ran)
+    assert any("random weights" in warning for warning in result["warnings"])
+
+
 def test_device_that_is_not_here_is_a_device_error(clipmk: Runner, scene_files: list[Path]) -> None:
     ran = clipmk("explain", scene_files[0], "--device", "cuda:99", "--json")
     assert ran.status == 5

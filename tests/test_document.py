@@ -188,3 +188,10 @@ def test_dump_writes_any_text_so_that_it_reads_back_and_steers_no_terminal(text:
 def test_documents_say_which_version_wrote_them() -> None:
     assert document.document([])["tool"] == {"name": "clipmk", "version": clipmk.__version__}
     assert document.versioned({"models": []}) == {"format_version": "1.0", "models": []}
+
+
+def test_an_explanation_introduces_itself_in_one_short_line() -> None:
+    text = repr(samples.explanation())
+    assert "'fox_03.png' by 'embedded/vit-s8'" in text
+    assert "MI 3.69" in text
+    assert len(text) < 200

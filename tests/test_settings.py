@@ -120,3 +120,17 @@ def test_a_soft_threshold_is_a_cosine_from_0_to_below_1(threshold: float) -> Non
     with pytest.raises(UsageError, match=rf"soft_threshold is {threshold}; it must be at least 0 and below 1"):
         preset("default", soft_threshold=threshold)
     assert preset("default", soft_threshold=0.0).soft_threshold == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("part_count", "3", "a whole number"),
+        ("seed", 1.5, "a whole number"),
+        ("seed", True, "a whole number"),
+        ("contrast_weight", "high", "a number"),
+    ],
+)
+def test_a_number_of_another_type_is_refused(name: str, value: object, words: str) -> None:
+    with pytest.raises(UsageError, match=rf"{name} is {value!r}; it must be {words}"):
+        preset("default", **{name: value})

@@ -62,7 +62,8 @@ def test_page_shows_prediction_concepts_parts_and_why() -> None:
     text = _Page(page([section(samples.explanation(with_picture=True, independent=0.4))])).text
     for expected in (
         *("fox_03.png", "embedded/vit-s8", "71.2 %", "cos 0.310", "alone 40.0 %", "pointed ears", "a bushy tail"),
-        *("a white chest", "part 1, 2", "3.69", "p = 0.017", "by chance 0.90", "16.0 %", "only its first frame"),
+        *("a white chest", "parts 1, 2", "3.69", "p = 0.017", "by chance 0.90", "16.0 %", "only its first frame"),
+        *("preset default", "mutual (2)"),
     ):
         assert expected in text
 
@@ -99,6 +100,15 @@ def test_curve_falls_from_the_top_left_to_the_bottom_right() -> None:
     assert heights[0] == 0
     assert heights == sorted(heights)
     assert heights[3:] == [30.0, 30.0, 30.0]
+
+
+def test_curve_is_left_out_where_nothing_is_mutual() -> None:
+    explanation = samples.explanation()
+    nothing = dataclasses.replace(explanation.mutual, curve=(0.0,) * len(explanation.mutual.curve))
+    html = section(dataclasses.replace(explanation, mutual=nothing))
+    assert "<svg" not in html
+    assert "dynamics" not in html
+    assert "dynamics" in section(explanation)
 
 
 @pytest.mark.parametrize("share", [-1.0, 0.0, 2.0])

@@ -14,7 +14,7 @@ from clipmk.errors import UsageError
 from clipmk.explainer import Explainer
 from clipmk.images import ImageSource, read_picture
 from clipmk.settings import preset as settings_of
-from clipmk.vocabulary import Vocabulary, load_vocabulary
+from clipmk.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
 
 if TYPE_CHECKING:
     from clipmk.records import Explanation
@@ -95,17 +95,3 @@ def explain(
             raise UsageError(f"part masks are given for {len(masks)} images, but there are {len(pictures)} images")
     results = Explainer(backbone, words, chosen).explain(pictures, targets=[target] * len(pictures), masks=masks)
     return results if many else results[0]
-
-
-def default_vocabulary(model_id: str) -> str:
-    """The vocabulary an embedded model was trained with.
-
-    Raises:
-        UsageError: any other model has none of its own; the message names what exists.
-    """
-    if model_id.startswith("embedded/"):
-        return "world"
-    raise UsageError(
-        f"model {model_id!r} brings no vocabulary; choose one with --vocab NAME|FILE "
-        "(known: world; a FILE is an LLM descriptor JSON {class: [descriptor, ...]})"
-    )

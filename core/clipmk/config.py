@@ -115,8 +115,15 @@ def _parser_like(example: object) -> Callable[[str], Any]:
     if isinstance(example, bool):
         return _bool
     if isinstance(example, int):
-        return int
+        return _whole
     return float if isinstance(example, float) else str
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as reason:
+        raise ValueError("it must be a whole number") from reason
 
 
 def _bool(text: str) -> bool:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import clipmk
+from clipmk.backbones.catalog import RANDOM
 from clipmk.concepts.language import language_concepts
 from clipmk.concepts.mutual import language_count_for, measure, overlap
 from clipmk.concepts.selection import highest
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from clipmk.settings import Settings
 
 BLANK = "the picture is of one colour; what is said of it comes from the model, not from the picture"
+UNTRAINED = "the model has random weights, as was asked for: its predictions and concepts mean nothing"
 FEW_DESCRIPTORS = 500
 """Below this size candidates are no selection any more (k = 500 in the reference code)."""
 GROUP_LIMIT = 50
@@ -90,7 +92,8 @@ class Explainer:
             self._tell("texts", done, total)
 
         bank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
-        self.warnings: tuple[str, ...] = bank.warnings + vocabulary_warnings(vocabulary)
+        untrained = (UNTRAINED,) if backbone.info.pretrained == RANDOM else ()
+        self.warnings: tuple[str, ...] = untrained + bank.warnings + vocabulary_warnings(vocabulary)
         self.bank: TextBank = bank.to(backbone.device)
 
     @property

@@ -196,7 +196,7 @@ class Provenance:
     settings: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Explanation:
     """Why this model says this class of this image: one record, read by every face of `clipmk`."""
 
@@ -218,6 +218,10 @@ class Explanation:
     warnings: tuple[str, ...]
     picture: Image.Image | None = field(default=None, repr=False, compare=False)
     """The decoded image, for overlays and notebooks; never written out."""
+
+    def __repr__(self) -> str:
+        found = f"{self.mutual.count} mutual concepts, MI {self.mutual.mi_paper:.2f}, AUC {self.mutual.auc:.2f}"
+        return f"<Explanation of {self.image.path!r} by {self.model.id!r}: {self.class_name!r}, {found}>"
 
     @property
     def mutual_concepts(self) -> tuple[str, ...]:

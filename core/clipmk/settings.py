@@ -118,6 +118,10 @@ def _check(settings: Settings) -> None:
     hints = get_type_hints(Settings)
     for field in dataclasses.fields(Settings):
         value = getattr(settings, field.name)
+        kinds = {int: (int, "a whole number"), float: (int | float, "a number")}
+        kind, words = kinds.get(hints[field.name], (object, ""))
+        if words and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise UsageError(f"{field.name} is {value!r}; it must be {words}")
         if get_origin(hints[field.name]) is Literal and value not in get_args(hints[field.name]):
             choices = ", ".join(get_args(hints[field.name]))
             raise UsageError(f"{field.name} {value!r} does not exist; choose one of: {choices}")

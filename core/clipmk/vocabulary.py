@@ -144,6 +144,20 @@ def available() -> dict[str, str]:
     return described
 
 
+def default_vocabulary(model_id: str) -> str:
+    """The vocabulary an embedded model was trained with.
+
+    Raises:
+        UsageError: any other model has none of its own; the message names what exists.
+    """
+    if model_id.startswith("embedded/"):
+        return "world"
+    raise UsageError(
+        f"model {model_id!r} brings no vocabulary; choose one with --vocab NAME|FILE "
+        "(known: world; a FILE is an LLM descriptor JSON {class: [descriptor, ...]})"
+    )
+
+
 def load_vocabulary(name_or_path: str) -> Vocabulary:
     """Load a built-in vocabulary by name, or a JSON file.
 

@@ -38,7 +38,10 @@ _STYLE = """
 .clipmk table { border-collapse: collapse; width: 100%; }
 .clipmk td, .clipmk th { padding: .1rem .5rem .1rem 0; text-align: left; overflow-wrap: anywhere; }
 .clipmk td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.clipmk td.bar { width: 30%; }
+.clipmk td.bar { width: 25%; min-width: 3rem; }
+.clipmk td.id { white-space: nowrap; }
+.clipmk td.text { min-width: 9rem; }
+.clipmk td.parts { text-align: right; }
 .clipmk .bar div { height: .7em; background: #0072b2; border-radius: 2px; }
 .clipmk .swatch { display: inline-block; width: .8em; height: .8em; border: 1px solid #888; }
 .clipmk svg { height: 2.2em; width: 100%; max-width: 20rem; }
@@ -83,10 +86,11 @@ def _failure(failure: Failure) -> str:
 
 def _explanation(explanation: Explanation) -> str:
     name, model = explanation.image.path or "an image in memory", explanation.model
+    about = _safe(f"{model.id} · {model.family} · preset {explanation.provenance.settings['preset']}")
     warnings = "".join(f"<li>{_safe(warning)}</li>" for warning in explanation.warnings)
     return "\n".join(
         (
-            f'<section class="clipmk"><h2>{_safe(name)} <small>{_safe(model.id)} · {_safe(model.family)}</small></h2>',
+            f'<section class="clipmk"><h2>{_safe(name)} <small>{about}</small></h2>',
             f'<div class="sides"><div>{_image(explanation)}{_legend(explanation.parts)}</div>',
             f"<div>{_predictions(explanation.predictions)}{_why(explanation.class_name, explanation.mutual)}",
             f"{_concepts(explanation)}</div></div>",
@@ -112,7 +116,7 @@ def _legend(parts: Iterable[Part]) -> str:
     return _table(
         "parts",
         (
-            f'<td><span class="swatch" style="background: rgb{colour_of(part.id)}"></span> {part.id}</td>'
+            f'<td class="id"><span class="swatch" style="background: rgb{colour_of(part.id)}"></span> {part.id}</td>'
             f"<td>{_safe(', '.join(one.text for one in part.descriptors))}</td>"
             f'<td class="number">{100 * part.area:.1f} %</td>'
             for part in parts
@@ -151,12 +155,15 @@ def _why(class_name: str, mutual: Mutual) -> str:
 
 def _curve(curve: Sequence[float]) -> str:
     """The dynamics as a staircase: MI (height) after leaving out the most important concepts (left to right)."""
-    top, step = max(curve) or 1.0, 100 / len(curve)
+    top, step = max(curve), 100 / len(curve)
+    if top <= 0:
+        return ""
     corners = "".join(f"H{i * step:.2f}V{30 * (1 - value / top):.2f}" for i, value in enumerate(curve))
     return (
         '<svg viewBox="0 0 100 30" preserveAspectRatio="none" role="img">'
         "<title>MI as the most important concepts are left out</title>"
         f'<path d="M0 30{corners}H100V30Z"/></svg>'
+        "<p><small>dynamics: MI as the most important concepts are left out, from left to right</small></p>"
     )
 
 
@@ -166,21 +173,22 @@ def _concepts(explanation: Explanation) -> str:
     strongest = max((concept.importance for concept in seen), default=0.0)
     mutual = [concept for concept in seen if concept.mutual]
     only = [concept for concept in seen if not concept.mutual]
-    more = f" <small>the nearest {LANGUAGE_SHOWN} of {len(unseen)}</small>" if len(unseen) > LANGUAGE_SHOWN else ""
+    more = f" <small>the nearest {LANGUAGE_SHOWN}</small>" if len(unseen) > LANGUAGE_SHOWN else ""
     return (
-        _table("∩ mutual <small>seen, and tied to the class</small>", _seen(mutual, strongest))
-        + _table("◐ vision only <small>seen, but not tied to the class</small>", _seen(only, strongest))
-        + _table(f"◑ language only <small>tied to the class, but not seen</small>{more}", _tied(unseen))
+        _table(f"∩ mutual ({len(mutual)}) <small>seen, and tied to the class</small>", _seen(mutual, strongest))
+        + _table(f"◐ vision only ({len(only)}) <small>seen, but not tied to the class</small>", _seen(only, strongest))
+        + _table(f"◑ language only ({len(unseen)}) <small>tied to the class, but not seen</small>{more}", _tied(unseen))
     )
 
 
 def _seen(concepts: Iterable[VisionConcept], strongest: float) -> Iterable[str]:
     for concept in concepts:
         parts = ", ".join(str(part) for part in concept.parts)
+        noun = "part" if len(concept.parts) == 1 else "parts"
         share = concept.importance / strongest if strongest > 0 else 0.0
         yield (
-            f'<td>{_safe(concept.text)}</td>{_bar(share)}<td class="number">{concept.importance:.3f}</td>'
-            f'<td class="number">part {parts}</td>'
+            f'<td class="text">{_safe(concept.text)}</td>{_bar(share)}'
+            f'<td class="number">{concept.importance:.3f}</td><td class="parts">{noun} {parts}</td>'
         )
 
 

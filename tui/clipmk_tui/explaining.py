@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from clipmk.document import Failure
-from clipmk.errors import ClipmkError, DeviceError
+from clipmk.errors import ClipmkError, DeviceError, UsageError
 from clipmk.records import Explanation
-from clipmk.vocabulary import Vocabulary, load_vocabulary, parse_classes, resolve_class
+from clipmk.vocabulary import Vocabulary, default_vocabulary, load_vocabulary, parse_classes, resolve_class
 
 if TYPE_CHECKING:
     from clipmk.explainer import Explainer
@@ -52,12 +52,23 @@ def _vocabulary(choices: Choices, name: str) -> Vocabulary:
     return vocabulary
 
 
+def _own_vocabulary(choices: Choices, model: str) -> str:
+    """The vocabulary that a model brings; of a model that does not exist or lacks its tag, that is said first."""
+    try:
+        return default_vocabulary(model)
+    except UsageError:
+        from clipmk.backbones.recipe import resolve  # noqa: PLC0415 - open_clip: seconds
+
+        if not choices.download:
+            resolve(model, arch=choices.arch)
+        raise
+
+
 def _explainer(choices: Choices, model: str, named: Vocabulary | None, stages: Stages) -> Explainer:
-    from clipmk.api import default_vocabulary  # noqa: PLC0415 - torch and open_clip: seconds
-    from clipmk.backbones import load  # noqa: PLC0415
+    vocabulary = _vocabulary(choices, _own_vocabulary(choices, model)) if named is None else named
+    from clipmk.backbones import load  # noqa: PLC0415 - torch and open_clip: seconds
     from clipmk.explainer import Explainer  # noqa: PLC0415
 
-    vocabulary = _vocabulary(choices, default_vocabulary(model)) if named is None else named
     started = time.perf_counter()
     backbone = load(
         model, device=choices.device, precision=choices.precision, arch=choices.arch, download=choices.download

@@ -82,4 +82,7 @@ def _standard_input() -> bytes:
         raise ImageError("standard input is closed")
     if sys.stdin.isatty():
         raise ImageError("standard input is a terminal; pipe an image into it, as in: clipmk explain - < fox.png")
-    return sys.stdin.buffer.read(MAX_BYTES + 1)
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if not data:
+        raise ImageError("standard input is empty; pipe an image into it, as in: clipmk explain - < fox.png")
+    return data

@@ -70,16 +70,21 @@ def pairwise_iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[n
 
 
 def grid_ceiling(mask: NDArray[np.bool_], *, grid: tuple[int, int]) -> float:
-    """The best IoU that any union of equal grid cells can have with a mask (H, W) of H, W divisible by the grid.
+    """The best IoU that any union of grid cells can have with a mask (H, W).
 
-    With a_i object pixels in cell i and cells of c pixels, IoU = sum a_i / (|O| + sum (c - a_i)) over the chosen
-    cells; cells with more object pixels always go first, so the best prefix of the sorted cells is the optimum.
+    Where the grid does not divide H and W, a pixel belongs to the cell that holds its upper left corner.
+
+    With a_i object pixels among the c_i of cell i, IoU = sum a_i / (|O| + sum (c_i - a_i)) over the chosen cells;
+    cells with a larger share of object pixels always go first, so the best prefix of the sorted cells is the optimum.
     """
     rows, columns = grid
-    cells = mask.reshape(rows, mask.shape[0] // rows, columns, mask.shape[1] // columns).sum((1, 3)).ravel()
-    inside = np.cumsum(np.sort(cells)[::-1])
-    size = mask.size // (rows * columns)
-    covered = size * np.arange(1, len(inside) + 1)
+    owner = np.add.outer(
+        np.arange(mask.shape[0]) * rows // mask.shape[0] * columns, np.arange(mask.shape[1]) * columns // mask.shape[1]
+    )
+    cells = np.bincount(owner[mask], minlength=rows * columns)
+    sizes = np.bincount(owner.ravel(), minlength=rows * columns)
+    order = np.argsort(-cells / np.maximum(sizes, 1), kind="stable")
+    inside, covered = np.cumsum(cells[order]), np.cumsum(sizes[order])
     total = int(cells.sum())
     return float((inside / (total + covered - inside)).max()) if total else 1.0
 

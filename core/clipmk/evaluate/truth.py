@@ -237,10 +237,12 @@ def _regions(scene: world.Scene, explainer: Explainer, explanation: Explanation,
     values["part_iou"].append(float(metrics.best_iou(part_masks(explanation), masks).mean()))
     pixels = pixel_clusters(scene.image, foreground, count=BASELINE_CLUSTERS, seed=explainer.settings.seed)
     values["pixel_iou"].append(float(metrics.best_iou(pixels, masks).mean()))
-    square = explainer.square(read_picture(scene.image))
+    picture = read_picture(scene.image)
+    square = explainer.square(picture)
     encoded = inject_outliers(explainer.look(square), seed=scene.index)
     damaged = segment([square], [encoded], explainer.settings)[0]
-    values["outliers"].append(metrics.iou(damaged.foreground, scene.object_mask))
+    found = explainer.geometry(picture).to_pixels(damaged.foreground)
+    values["outliers"].append(metrics.iou(found, scene.object_mask))
 
 
 def _behaviour(
@@ -271,9 +273,9 @@ def _effects(
     elsewhere = moved_inside(region, scene.object_mask, seed=scene.index)
     if elsewhere is None:
         return float("nan"), float("nan")
-    scores = explainer.class_cosines(
-        [scene.image, blur_region(scene.image, region), blur_region(scene.image, elsewhere)], explanation.class_name
-    )
+    variants = (scene.image, blur_region(scene.image, region), blur_region(scene.image, elsewhere))
+    squares = [explainer.square(read_picture(image)) for image in variants]
+    scores = explainer.class_cosines(squares, explanation.class_name)
     return scores[0] - scores[1], scores[0] - scores[2]
 
 

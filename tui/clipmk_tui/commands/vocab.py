@@ -45,7 +45,7 @@ def list_vocabularies(json: o.Json = None, no_color: o.NoColor = None, debug: o.
 
 @app.command("show")
 def show(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
-    """Print a whole vocabulary; --json prints the full form that --vocab FILE reads."""
+    """Print a whole vocabulary; --json prints the full form that --vocab FILE reads, without a format_version."""
     from clipmk import document  # noqa: PLC0415
     from clipmk.vocabulary import load_vocabulary  # noqa: PLC0415
     from clipmk_tui import present  # noqa: PLC0415
