@@ -81,7 +81,7 @@ class PartDescriptor:
     cosine: float
     """Between the part's embedding and the templated descriptor."""
     transport: float
-    """The part's share of this descriptor in the transport plan, in [0, 1]."""
+    """The part's share of this descriptor, in [0, 1]: in the transport plan, or in a softmax over the parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class Part:
     """Pixels of the original image, right and bottom exclusive."""
     mask: Rle
     descriptors: tuple[PartDescriptor, ...]
-    """Best first."""
+    """Best first, as `Settings.assignment` ranks them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ class VisionConcept:
     rank: int
     text: str
     importance: float
-    """score_scale * cos(raw descriptor, un-prompted image)."""
+    """score_scale * the cosine that `Settings.importance` names: with the image, the nearest part, or their mean."""
     parts: tuple[int, ...]
     """Ids of the parts that carry it."""
     mutual: bool

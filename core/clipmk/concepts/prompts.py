@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 RED = (255, 0, 0)
 BLUR_SIZE = (11, 11)
 BLUR_SIGMA = 2.0
-PROMPTS_PER_PART = 3
 ELLIPSE_MIN = 1e-4
 """Relative size below which a conic's design matrix is singular, or its two axes are those of parallel lines."""
 

@@ -114,11 +114,11 @@ def contrast(
 def vision_concepts(
     part_picks: Sequence[Sequence[int]], raw_cosines: Float[Tensor, " descriptors"], *, most: int, scale: float = 2.5
 ) -> VisionPicks:
-    """D_v: the unique descriptors of all parts by importance = scale · cos(raw descriptor, image), descending.
+    """D_v: the unique descriptors of all parts by importance = scale · cosine, descending.
 
     Args:
         part_picks: for each part its descriptors as rows of the bank.
-        raw_cosines: cos(raw descriptor, un-prompted image) of the WHOLE bank.
+        raw_cosines: what orders the WHOLE bank: cos(raw descriptor, un-prompted image) in the reference code.
         most: 3L; the least important beyond it are dropped.
         scale: of the cosine, 2.5 in the reference code.
 
