@@ -12,10 +12,9 @@ import pytest
 import clipmk as package
 from clipmk import document
 from clipmk.backbones import catalog
-from clipmk.backbones.catalog import ModelEntry
 from clipmk.evaluate.metrics import Interval
 from clipmk.evaluate.truth import Row, TruthReport
-from clipmk.records import plain
+from clipmk.records import ModelEntry, plain
 from clipmk.settings import preset
 from clipmk_tui import health
 from clipmk_tui.commands import evaluate as evaluate_command

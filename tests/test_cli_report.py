@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import samples
-from clipmk.overlay import colour_of
+from clipmk.palette import colour_of
 from clipmk.records import Explanation
 from clipmk_tui.bars import bar, sparkline
 from clipmk_tui.picture import explained_picture, fitted, half_blocks

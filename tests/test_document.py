@@ -12,9 +12,9 @@ import pytest
 import clipmk
 import samples
 from clipmk import document, records
-from clipmk.backbones.catalog import ModelEntry
 from clipmk.document import Failure
 from clipmk.errors import ClipmkError, DeviceError, ImageError, ModelError, UsageError
+from clipmk.records import ModelEntry
 from clipmk.settings import Settings
 
 Validator = jsonschema.Draft202012Validator

@@ -54,7 +54,7 @@ def test_core_never_imports_what_faces_a_terminal() -> None:
 
 
 def test_leaving_concepts_out_needs_no_torch() -> None:
-    code = "from samples import explanation; from clipmk.whatif import remaining\n"
+    code = "from samples import explanation; from clipmk.revise import remaining\n"
     code += "found = remaining(explanation(), ['pointed ears']); assert found.count == 1, found"
     assert not loaded_by(code) & {"torch", "open_clip", "textual", "sklearn", "timm"}
 

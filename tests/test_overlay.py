@@ -14,7 +14,8 @@ from PIL import Image
 import samples
 from clipmk.errors import ImageError
 from clipmk.images import read_picture
-from clipmk.overlay import PALETTE, anchor, colour_of, overlay, readable_scale
+from clipmk.overlay import anchor, overlay, readable_scale
+from clipmk.palette import PALETTE, colour_of
 from clipmk.rle import rle_encode
 
 CONES = {

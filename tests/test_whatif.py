@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -14,9 +15,10 @@ from clipmk.concepts.prompts import blur_region
 from clipmk.errors import UsageError
 from clipmk.images import read_picture
 from clipmk.records import Explanation
+from clipmk.revise import answerable, remaining, retarget
 from clipmk.rle import rle_decode
 from clipmk.settings import preset
-from clipmk.whatif import remaining, what_if
+from clipmk.whatif import what_if
 
 
 def explained(name: str = "default", index: int = 0) -> Explanation:
@@ -131,3 +133,24 @@ def test_the_region_is_blurred_on_the_square_whatever_the_pictures_size() -> Non
 
 def test_default_settings_pad_to_sixteen_points() -> None:
     assert preset("default").curve_length == preset("paper").curve_length == 16
+
+
+@pytest.mark.parametrize("name", embedded.PRESETS)
+def test_why_not_b_without_the_model_says_what_the_model_says(name: str) -> None:
+    explainer, picture = embedded.explainer(name), embedded.picture(0)
+    first = explained(name)
+    assert len(answerable(first)) >= 4
+    for other in answerable(first):
+        fresh = explainer.explain([picture], targets=[other])[0]
+        found = retarget(first, other)
+        assert {a.class_name: a for a in found.alternatives} == {a.class_name: a for a in fresh.alternatives}
+        assert dataclasses.replace(found, alternatives=(), elapsed_ms=fresh.elapsed_ms) == dataclasses.replace(
+            fresh, alternatives=()
+        )
+        assert retarget(found, first.class_name).mutual == first.mutual
+
+
+def test_why_not_a_class_that_is_not_held_names_those_that_are() -> None:
+    explanation = explained()
+    with pytest.raises(UsageError, match=explanation.alternatives[0].class_name):
+        retarget(explanation, "zeppelin")

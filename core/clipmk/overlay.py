@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clipmk.errors import ImageError
 from clipmk.images import read_picture
+from clipmk.palette import colour_of
 from clipmk.rle import rle_decode
 from clipmk.text import quoted
 
@@ -17,25 +18,6 @@ if TYPE_CHECKING:
     from jaxtyping import Bool
 
     from clipmk.records import Explanation, Part
-
-PALETTE: tuple[tuple[int, int, int], ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-    (135, 0, 240),
-    (195, 240, 195),
-    (120, 60, 30),
-    (75, 75, 90),
-    (105, 255, 135),
-)
-"""sRGB: the seven colours of Okabe and Ito (2008), then five chosen one at a time as far as possible from all before.
-
-Any two are at least 16 apart (CIE Lab) with normal sight and with any one kind of cone missing (Machado et al. 2009).
-"""
 
 ALPHA = 0.45
 """How much of the colour covers the picture."""
@@ -46,11 +28,6 @@ READABLE_SIDE = 256
 _CONTOUR = 1 / 200
 _NUMBER = 1 / 14
 """Width of a contour and height of a number, as shares of the picture's shorter side."""
-
-
-def colour_of(part_id: int) -> tuple[int, int, int]:
-    """The colour (sRGB) of a part by its 1-based id; after twelve parts they come round again."""
-    return PALETTE[(part_id - 1) % len(PALETTE)]
 
 
 def overlay(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,6 +58,32 @@ class ModelInfo:
     """open_clip's pretrained tag, None where there is none."""
     input_size: int
     """Side of the square input in pixels."""
+
+
+Source = Literal["embedded", "cached", "local", "remote"]
+"""Shipped with clipmk; in the download cache; a folder or file of the user's; to be downloaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """One model that can be named."""
+
+    id: str
+    """What `load` takes."""
+    source: Source
+    architecture: str
+    """open_clip's architecture name; the folder's name where it is described by its own configuration."""
+    pretrained: str | None
+    """open_clip's pretrained tag, None where there is none."""
+    family: str
+    """"vit", "resnet", "convnext", "siglip", "eva" or "timm"."""
+    input_size: int
+    """Side of the square input in pixels."""
+    embed_dim: int
+    needs_transformers: bool = False
+    """Its text encoder or tokenizer comes from the `transformers` package."""
+    path: str | None = None
+    """The weight file or folder, where it is on this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +242,7 @@ class Explanation:
     elapsed_ms: Elapsed
     provenance: Provenance
     warnings: tuple[str, ...]
-    picture: Image.Image | None = field(default=None, repr=False, compare=False)
+    picture: Image.Image | None = field(default=None, repr=False, compare=False, metadata={"written": False})
     """The decoded image, for overlays and notebooks; never written out."""
 
     def __repr__(self) -> str:
@@ -275,6 +301,7 @@ def plain(value: Any) -> Any:
         return {
             "class" if f.name == "class_name" else f.name: plain(getattr(value, f.name))
             for f in dataclasses.fields(value)
+            if f.metadata.get("written", True)
         }
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from clipmk.document import Failure
 from clipmk.errors import ImageError
-from clipmk.overlay import colour_of, overlay, readable_scale
+from clipmk.overlay import overlay, readable_scale
+from clipmk.palette import colour_of
 from clipmk.text import printable
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipmk.concepts.mutual import Strength, leave_out
 from clipmk.concepts.prompts import blur_region
-from clipmk.errors import UsageError, suggest
+from clipmk.revise import remaining
 from clipmk.rle import rle_decode
 
 if TYPE_CHECKING:
+    from clipmk.concepts.mutual import Strength
     from clipmk.explainer import Explainer
     from clipmk.images import Picture
     from clipmk.records import Explanation, Prediction
@@ -28,25 +28,6 @@ class WhatIf:
     """With L_v as it was before, as in the dynamics."""
     predictions: tuple[Prediction, ...]
     """Classes ranked again on the picture with the carrying parts blurred."""
-
-
-def remaining(explanation: Explanation, left_out: Collection[str]) -> Strength:
-    """The shared knowledge without some vision concepts: plain Python, no model (see `concepts.mutual.leave_out`).
-
-    Raises:
-        UsageError: a text is not among the explanation's vision concepts; the message names those that are.
-    """
-    texts = [concept.text for concept in explanation.vision_concepts]
-    for text in left_out:
-        if text not in texts:
-            raise UsageError(f"{text!r} is not a vision concept of this explanation; {suggest(text, texts)}")
-    settings = explanation.provenance.settings
-    return leave_out(
-        [concept.mutual for concept in explanation.vision_concepts],
-        len(explanation.language_concepts),
-        {texts.index(text) for text in left_out},
-        length=settings["vision_limit"] + 1,
-    )
 
 
 def what_if(explainer: Explainer, picture: Picture, explanation: Explanation, left_out: Collection[str]) -> WhatIf:

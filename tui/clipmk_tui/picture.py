@@ -9,7 +9,8 @@ from PIL import Image
 from rich.style import Style
 from rich.text import Text
 
-from clipmk.overlay import anchor, colour_of, overlay
+from clipmk.overlay import anchor, overlay
+from clipmk.palette import colour_of
 from clipmk.rle import rle_decode
 
 if TYPE_CHECKING:

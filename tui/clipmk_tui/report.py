@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from clipmk.overlay import colour_of
+from clipmk.palette import colour_of
 from clipmk.text import quoted
 from clipmk_tui.bars import bar, sparkline
 from clipmk_tui.texts import shown

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone, Encoded
-    from clipmk.backbones.catalog import ModelEntry, list_models
+    from clipmk.backbones.catalog import list_models
     from clipmk.backbones.loading import load, pull
+    from clipmk.records import ModelEntry
 
 _HOMES = {
     "Backbone": "clipmk.backbones.base",
     "Encoded": "clipmk.backbones.base",
-    "ModelEntry": "clipmk.backbones.catalog",
+    "ModelEntry": "clipmk.records",
     "list_models": "clipmk.backbones.catalog",
     "load": "clipmk.backbones.loading",
     "pull": "clipmk.backbones.loading",

@@ -9,49 +9,25 @@ import importlib.util
 import json
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from clipmk import config as user_config
 from clipmk import locations
 from clipmk.backbones import hub
 from clipmk.errors import ModelError
+from clipmk.records import ModelEntry, Source
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 _log = logging.getLogger(__name__)
 
-Source = Literal["embedded", "cached", "local", "remote"]
-"""Shipped with clipmk; in the download cache; a folder or file of the user's; to be downloaded."""
-
 EMBEDDED, HUB, LOCAL = "embedded/", "hf-hub:", "local-dir:"
 """Prefixes of model ids; all other ids are open_clip's NAME:TAG, registered names, or checkpoint files."""
 RANDOM = "random"
 """The tag that asks for random weights, for measuring and testing only."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelEntry:
-    """One model that can be named."""
-
-    id: str
-    """What `load` takes."""
-    source: Source
-    architecture: str
-    """open_clip's architecture name; the folder's name where it is described by its own configuration."""
-    pretrained: str | None
-    """open_clip's pretrained tag, None where there is none."""
-    family: str
-    """"vit", "resnet", "convnext", "siglip", "eva" or "timm"."""
-    input_size: int
-    """Side of the square input in pixels."""
-    embed_dim: int
-    needs_transformers: bool = False
-    """Its text encoder or tokenizer comes from the `transformers` package."""
-    path: str | None = None
-    """The weight file or folder, where it is on this machine."""
 
 
 def family_of(config: Mapping[str, Any]) -> str:

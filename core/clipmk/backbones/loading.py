@@ -12,7 +12,6 @@ from torch import nn
 
 from clipmk.backbones import catalog, hub
 from clipmk.backbones.base import Backbone, ImageEncoder
-from clipmk.backbones.catalog import ModelEntry
 from clipmk.backbones.devices import cast, choose_device, choose_dtype
 from clipmk.backbones.openclip import OpenClipBackbone, Preprocessing, read_logits
 from clipmk.backbones.recipe import Recipe, resolve
@@ -20,7 +19,7 @@ from clipmk.backbones.silence import hushed
 from clipmk.backbones.text import TextEncoder, Tokenizer
 from clipmk.backbones.weights import check_weights, file_sha256, fill, first_line, module_sha256
 from clipmk.errors import ModelError
-from clipmk.records import ModelInfo
+from clipmk.records import ModelEntry, ModelInfo
 
 _OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)

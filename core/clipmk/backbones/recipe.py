@@ -10,9 +10,10 @@ from typing import Any
 
 from clipmk import locations
 from clipmk.backbones import catalog, hub
-from clipmk.backbones.catalog import EMBEDDED, HUB, LOCAL, RANDOM, ModelEntry
+from clipmk.backbones.catalog import EMBEDDED, HUB, LOCAL, RANDOM
 from clipmk.backbones.weights import SUFFIXES
 from clipmk.errors import ModelError, UsageError, suggest
+from clipmk.records import ModelEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

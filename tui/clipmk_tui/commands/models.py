@@ -16,12 +16,12 @@ from clipmk_tui import options as o
 from clipmk_tui.output import say
 
 if TYPE_CHECKING:
-    from clipmk.backbones import catalog
-    from clipmk.backbones.catalog import ModelEntry
+    from clipmk import records
+    from clipmk.records import ModelEntry
 
 app = typer.Typer(help="List models, look one up, fetch one.")
 
-SOURCES: tuple[catalog.Source, ...] = ("embedded", "local", "cached", "remote")
+SOURCES: tuple[records.Source, ...] = ("embedded", "local", "cached", "remote")
 
 Filter = Annotated[
     list[str] | None,
