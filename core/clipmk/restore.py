@@ -30,7 +30,7 @@ def _restored(hint: Any, data: Any, place: str) -> Any:
         return _one_of(hint, data, place)
     if origin is tuple:
         return _tuple(get_args(hint), data, place)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _record(hint, data, place)
     if not _fits(hint, data):
         raise MalformedRecordError(f"{place} is {data!r:.80}; it must be {getattr(hint, '__name__', hint)}")
