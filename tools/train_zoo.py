@@ -42,13 +42,14 @@ def train_one(name: str, recipe: Recipe, runs: Path, out: Path, threads: int) ->
     folder = runs / name
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer(folder / "bpe.txt.gz", names, recipe)
-    log(f"{name}: rendering {recipe.scenes} scenes")
-    scenes = data.render(
-        runs / f"scenes-{recipe.seed}-{recipe.scenes}", count=recipe.scenes, seed=recipe.seed, workers=threads
-    )
+    log(f"{name}: {recipe.scenes} scenes of {recipe.scene_px} px")
+    scenes = training_scenes(recipe, runs, threads)
     log(f"{name}: training, vocabulary {tokenizer.vocab_size}")
     model = training.train(recipe, scenes, names, tokenizer, folder / "checkpoint.pt", log)
-    accuracies = [export.zero_shot(model, tokenizer, split, count=1_000) for split in ("test", "counterfactual")]
+    side = recipe.vision["image_size"]
+    accuracies = [
+        export.zero_shot(model, tokenizer, split, count=1_000, side=side) for split in ("test", "counterfactual")
+    ]
     for accuracy in accuracies:
         log(f"{name}: zero-shot top-1 on {accuracy.count} scenes of {accuracy.split}: {accuracy.top1:.4f}")
     card = {
@@ -61,6 +62,14 @@ def train_one(name: str, recipe: Recipe, runs: Path, out: Path, threads: int) ->
         "zero_shot_top1": {a.split: {"scenes": a.count, "top1": round(a.top1, 4)} for a in accuracies},
     }
     export.write_model(out / name, model, recipe, folder / "bpe.txt.gz", tokenizer.vocab_size, card)
+
+
+def training_scenes(recipe: Recipe, runs: Path, threads: int) -> data.Scenes:
+    """The recipe's share of the rendered pool of its resolution (rendered on first use), with its wrong captions."""
+    count, size = data.POOLS[recipe.scene_px], recipe.scene_px
+    folder = runs / (f"scenes-0-{count}" + (f"-{size}px" if size != data.SIZE else ""))
+    pool = data.render(folder, count=count, seed=0, size=size, workers=threads)
+    return pool.first(recipe.scenes).mislabelled(recipe.noise)
 
 
 def build_tokenizer(path: Path, names: Names, recipe: Recipe) -> SimpleTokenizer:

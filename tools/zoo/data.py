@@ -19,6 +19,9 @@ import numpy.typing as npt
 from clipmk import world
 
 SIZE = 64
+"""Side of a scene in pixels unless a recipe asks for more."""
+POOLS = {64: 100_000, 128: 40_000}
+"""Scenes rendered per side in pixels; a recipe takes the first of them."""
 MAX_PARTS = 10
 
 
@@ -27,7 +30,7 @@ class Scenes:
     """N rendered scenes, memory-mapped."""
 
     images: npt.NDArray[np.uint8]
-    """(N, 64, 64, 3) RGB."""
+    """(N, side, side, 3) RGB."""
     class_ids: npt.NDArray[np.int64]
     """(N,)"""
     part_ids: npt.NDArray[np.int64]
@@ -41,6 +44,18 @@ class Scenes:
         names = ("images", "class_ids", "part_ids", "boxes")
         return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names))
 
+    def first(self, count: int) -> Scenes:
+        """The first `count` scenes."""
+        return Scenes(self.images[:count], self.class_ids[:count], self.part_ids[:count], self.boxes[:count])
+
+    def mislabelled(self, share: float) -> Scenes:
+        """The same pictures; a share of them, always the same ones, carries the facts of another scene."""
+        count = len(self.class_ids)
+        rows = np.random.default_rng(0).permutation(count)[: round(share * count)]
+        source = np.arange(count)
+        source[rows] = np.roll(rows, 1)
+        return Scenes(self.images, self.class_ids[source], self.part_ids[source], self.boxes[source])
+
     def shows(self, rows: npt.NDArray[np.int64], descriptor_count: int) -> npt.NDArray[np.bool_]:
         """(B, D) which descriptors are visible in each of the given scenes."""
         table = np.zeros((len(rows), descriptor_count + 1), dtype=bool)
@@ -48,14 +63,14 @@ class Scenes:
         return table[:, :-1]
 
 
-def render(folder: Path, *, count: int, seed: int, workers: int = 2, chunk: int = 1_000) -> Scenes:
+def render(folder: Path, *, count: int, seed: int, size: int = SIZE, workers: int = 2, chunk: int = 1_000) -> Scenes:
     """Render `count` scenes of the `train` split into `folder`, once: a finished folder is reused."""
     stamp = folder / "done.json"
     wanted = {"count": count, "seed": seed, "descriptors": len(world.descriptors())}
     if stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return Scenes.load(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    shapes = {"images": (SIZE, SIZE, 3), "class_ids": (), "part_ids": (MAX_PARTS,), "boxes": (MAX_PARTS, 4)}
+    shapes = {"images": (size, size, 3), "class_ids": (), "part_ids": (MAX_PARTS,), "boxes": (MAX_PARTS, 4)}
     arrays = {
         name: np.lib.format.open_memmap(
             folder / f"{name}.npy", mode="w+", dtype=np.uint8 if name == "images" else np.int64, shape=(count, *shape)
@@ -65,7 +80,7 @@ def render(folder: Path, *, count: int, seed: int, workers: int = 2, chunk: int 
     starts = range(0, count, chunk)
     # Not forked: a fork of a process that runs OpenCV's or torch's threads can wait for ever.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_render_chunk, start, min(chunk, count - start), seed) for start in starts]
+        jobs = [pool.submit(_render_chunk, start, min(chunk, count - start), seed, size) for start in starts]
         for start, job in zip(starts, jobs, strict=True):
             for name, values in job.result().items():
                 arrays[name][start : start + len(values)] = values
@@ -75,15 +90,15 @@ def render(folder: Path, *, count: int, seed: int, workers: int = 2, chunk: int 
     return Scenes.load(folder)
 
 
-def _render_chunk(start: int, count: int, seed: int) -> dict[str, npt.NDArray[np.generic]]:
+def _render_chunk(start: int, count: int, seed: int, size: int) -> dict[str, npt.NDArray[np.generic]]:
     cv2.setNumThreads(1)
     class_of = {name: i for i, name in enumerate(world.class_names())}
     descriptor_of = {name: i for i, name in enumerate(world.descriptors())}
-    images = np.zeros((count, SIZE, SIZE, 3), np.uint8)
+    images = np.zeros((count, size, size, 3), np.uint8)
     class_ids = np.zeros(count, np.int64)
     part_ids = np.full((count, MAX_PARTS), -1, np.int64)
     boxes = np.zeros((count, MAX_PARTS, 4), np.int64)
-    for i, scene in enumerate(world.scenes("train", count=count, size=SIZE, seed=seed, start=start)):
+    for i, scene in enumerate(world.scenes("train", count=count, size=size, seed=seed, start=start)):
         images[i], class_ids[i] = scene.image, class_of[scene.class_name]
         for j, part in enumerate(scene.parts[:MAX_PARTS]):
             ys, xs = np.nonzero(part.mask_pixels)
@@ -105,6 +120,22 @@ def jitter(rng: np.random.Generator, images: npt.NDArray[np.uint8]) -> npt.NDArr
     return np.asarray(np.clip(shifted * gain + offset, 0, 255).astype(np.uint8))
 
 
+def resized(images: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """Resize square images (B, S, S, 3): downwards by area, upwards bicubic, as the model's preprocessing does."""
+    if images.shape[1] == side:
+        return images
+    method = cv2.INTER_AREA if side < images.shape[1] else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(image, (side, side), interpolation=method) for image in images]).astype(np.uint8)
+
+
+def soften(rng: np.random.Generator, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Show half of the images as enlarged 64-pixel pictures, since a model meets such too."""
+    soft = rng.random(len(images)) < 0.5
+    if soft.any():
+        images[soft] = resized(resized(images[soft], SIZE), images.shape[1])
+    return images
+
+
 def draw_prompt(
     rng: np.random.Generator, image: npt.NDArray[np.uint8], box: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint8]:
@@ -117,6 +148,7 @@ def draw_prompt(
     x0, y0, x1, y1 = np.rint(box + slack * np.array([-1, -1, 1, 1])).astype(int).tolist()
     centre, axes = ((x0 + x1) // 2, (y0 + y1) // 2), (max(2, (x1 - x0) // 2), max(2, (y1 - y0) // 2))
     inside = np.zeros(image.shape[:2], np.uint8)
+    line = max(1, image.shape[0] // SIZE)
     round_mark = rng.random() < 0.75
     angle = float(rng.uniform(-20, 20))
     if round_mark:
@@ -130,7 +162,7 @@ def draw_prompt(
     )[int(rng.integers(3))]
     marked = np.ascontiguousarray(np.where(inside[..., None] > 0, image, outside))
     if round_mark:
-        cv2.ellipse(marked, centre, axes, angle, 0, 360, (255, 0, 0), 1)
+        cv2.ellipse(marked, centre, axes, angle, 0, 360, (255, 0, 0), line)
     else:
-        cv2.rectangle(marked, (x0, y0), (x1, y1), (255, 0, 0), 1)
+        cv2.rectangle(marked, (x0, y0), (x1, y1), (255, 0, 0), line)
     return marked.astype(np.uint8)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from clipmk import world
+from zoo.data import resized
 from zoo.recipes import Recipe
 from zoo.training import MEAN, STD, encode_text, to_input
 
@@ -32,8 +33,8 @@ TEMPLATES = ("a photo of a {}.", "a drawing of a {}.", "a picture of a {}.", "a 
 
 
 @torch.inference_mode()
-def zero_shot(model: CLIP, tokenizer: SimpleTokenizer, split: str, *, count: int) -> Accuracy:
-    """Zero-shot top-1 on the first `count` scenes of a split (seed 0)."""
+def zero_shot(model: CLIP, tokenizer: SimpleTokenizer, split: str, *, count: int, side: int) -> Accuracy:
+    """Zero-shot top-1 on the first `count` scenes of a split (seed 0, 64 px), resized to the model's `side`."""
     classes = world.class_names()
     heads = torch.stack(
         [
@@ -50,7 +51,9 @@ def zero_shot(model: CLIP, tokenizer: SimpleTokenizer, split: str, *, count: int
     scenes = list(world.scenes(split, count=count))
     for start in range(0, count, 250):
         part = scenes[start : start + 250]
-        features = functional.normalize(model.encode_image(to_input(np.stack([s.image for s in part]))), dim=-1)
+        features = functional.normalize(
+            model.encode_image(to_input(resized(np.stack([s.image for s in part]), side))), dim=-1
+        )
         guesses = (features @ heads.T).argmax(1).tolist()
         right += sum(classes[g] == s.class_name for g, s in zip(guesses, part, strict=True))
     return Accuracy(split, count, right / count)
@@ -72,7 +75,10 @@ def write_model(
         },
     }  # fmt: skip
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
+    weights = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in model.state_dict().items()
+    }
     save_file(weights, folder / "open_clip_model.safetensors")
     (folder / "bpe.txt.gz").write_bytes(bpe.read_bytes())
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
@@ -85,6 +91,8 @@ def card_text(card: dict[str, Any]) -> str:
         f"| {split} | {found['scenes']} | {found['top1']:.3f} |" for split, found in card["zero_shot_top1"].items()
     )
     recipe = card["recipe"]
+    marks = f"{card['prompted_pairs'].capitalize()}, captioned with that part's descriptor alone."
+    noise = f"\n- {recipe['noise']:.0%} of the scenes carry the captions of another scene." if recipe["noise"] else ""
     return f"""# embedded/{card["name"]}
 
 A small CLIP for demonstration and tests. It knows the 29 drawn classes and 650 descriptors of `clipmk.world` and
@@ -92,10 +100,11 @@ nothing of photographs.
 
 Made by `{card["command"]}` (resumable, seed {recipe["seed"]}).
 
+- {recipe["about"]}
 - Data: {recipe["scenes"]:,} rendered scenes of the `train` split, a tenth of them close-ups; {card["samples_seen"]:,}
   captioned images seen in {recipe["steps"]:,} steps of {recipe["batch"]}.
-- Captions name the class, one descriptor, or the class with one or two descriptors.
-- {card["prompted_pairs"].capitalize()}, captioned with that part's descriptor alone.
+- Captions name the class, one descriptor, or the class with one or two descriptors.{noise}
+- {marks if recipe["prompted"] else "No image carries a drawn mark."}
 - No part mask and no masked pooling was trained. Weights are float16.
 
 | split | scenes | zero-shot top-1 |

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo import captions
 from zoo.captions import Caption
-from zoo.data import Scenes, draw_prompt, jitter
+from zoo.data import SIZE, Scenes, draw_prompt, jitter, resized, soften
 from zoo.recipes import Recipe
 
 MEAN = (0.5, 0.5, 0.5)
@@ -34,7 +34,7 @@ class Batch:
     """One step's images and captions."""
 
     images: npt.NDArray[np.uint8]
-    """(B, 64, 64, 3)"""
+    """(B, S, S, 3), S being the model's image size"""
     texts: list[str]
     """T different captions."""
     true: npt.NDArray[np.bool_]
@@ -48,6 +48,8 @@ def draw_batch(
     rows = np.sort(rng.choice(len(scenes.class_ids), size=recipe.batch, replace=False))
     images = jitter(rng, np.asarray(scenes.images[rows]))
     class_ids, shows = np.array(scenes.class_ids[rows]), scenes.shows(rows, len(names[1]))
+    if images.shape[1] > SIZE:
+        images = soften(rng, images)
     prompted = rng.random(recipe.batch) < recipe.prompted
     drawn: dict[str, Caption] = {}
     for i, row in enumerate(rows):
@@ -68,7 +70,7 @@ def draw_batch(
             one = captions.caption(rng, names, int(class_ids[i]), np.flatnonzero(shows[i]))
             drawn[one.text] = one
     chosen = list(drawn.values())
-    return Batch(images, list(drawn), captions.truth(chosen, class_ids, shows))
+    return Batch(resized(images, recipe.vision["image_size"]), list(drawn), captions.truth(chosen, class_ids, shows))
 
 
 def contrastive_loss(logits: Tensor, true: Tensor) -> Tensor:
