@@ -1,0 +1,107 @@
+"""The app: themes, keys, palette and screens around one engine. What a user does is in `screens.main`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.command import Provider
+from textual.screen import Screen
+
+from clipmk.errors import ClipmkError
+from clipmk.text import printable
+from clipmk_tui.screens.main import MainScreen
+from clipmk_tui.theme import DARK, LIGHT, own_variables
+
+if TYPE_CHECKING:
+    from clipmk_tui.engine import Engine
+    from clipmk_tui.tui_run import Start
+
+
+def _providers() -> type[Provider]:
+    from clipmk_tui.commander import Commander  # noqa: PLC0415 - only when the palette opens
+
+    return Commander
+
+
+class ClipmkApp(App[int]):
+    """`clipmk tui`.
+
+    Args:
+        start: what to begin with.
+        engine: who answers.
+    """
+
+    TITLE = "clipmk"
+    CSS_PATH = "app.tcss"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*App.COMMANDS, _providers}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit", id="app.quit"),
+        Binding("ctrl+q", "quit", "quit", show=False, priority=True, id="app.quit_at_once"),
+        Binding("question_mark", "help", "help", key_display="?", id="app.help"),
+        Binding("ctrl+p", "command_palette", "palette", show=False, id="app.palette"),
+    ]
+
+    def __init__(self, start: Start, engine: Engine) -> None:
+        super().__init__()
+        self._start = start
+        self._engine = engine
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = start.theme if start.theme in self.available_themes else DARK.name
+        self.set_keymap(dict(start.keys))
+        engine.on_restart = self._restarted
+
+    def get_default_screen(self) -> Screen[None]:
+        """The main screen."""
+        return MainScreen(self._start, self._engine)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our colours under themes that are not ours."""
+        return own_variables(dark=self.current_theme.dark)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Themes, keys, settings; without what makes no sense here."""
+        for command in super().get_system_commands(screen):
+            if command.title in {"Theme", "Quit"}:
+                yield command
+
+    def on_mount(self) -> None:
+        """Keep the theme that is chosen."""
+        self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
+
+    async def on_unmount(self) -> None:
+        """Leave no process behind."""
+        await self._engine.close()
+
+    async def action_quit(self) -> None:
+        """Stop at once, whatever is going on."""
+        await self._engine.close()
+        self.exit(0)
+
+    def action_help(self) -> None:
+        """Explain the focused pane and its keys."""
+        from clipmk_tui.screens.help import help_for  # noqa: PLC0415
+
+        self.push_screen(help_for(self.screen))
+
+    def _restarted(self, message: str) -> None:
+        self._warn(message)
+
+    def _warn(self, message: str) -> None:
+        self.notify(printable(message), severity="warning", timeout=10, markup=False)
+
+    def _keep_theme(self, name: str) -> None:
+        if name != self._start.theme and not self.is_headless:
+            self.run_worker(self._save({"theme": name}), group="preferences")
+
+    async def _save(self, changes: dict[str, str]) -> None:
+        from clipmk.preferences import save  # noqa: PLC0415
+
+        try:
+            await asyncio.to_thread(save, changes)
+        except (ClipmkError, OSError) as error:
+            self._warn(f"the settings are not kept: {error}")

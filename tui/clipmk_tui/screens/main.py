@@ -1,0 +1,366 @@
+"""The main screen: image, models, predictions, concept tree; what the user does, and what is asked of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
+from textual.screen import Screen
+from textual.widgets import Static
+
+from clipmk.errors import ClipmkError
+from clipmk.text import printable
+from clipmk_tui.asking import Asking
+from clipmk_tui.desk import COMPARED, Desk
+from clipmk_tui.messages import ChooseClass, ChooseModel, LeaveOut, LightUp, MarkModel, Restore
+from clipmk_tui.widgets.concepts import ConceptsPane
+from clipmk_tui.widgets.image_pane import ImagePane
+from clipmk_tui.widgets.key_bar import KeyBar
+from clipmk_tui.widgets.models_pane import ModelsPane
+from clipmk_tui.widgets.predictions import PredictionsPane, lines
+from clipmk_tui.widgets.status import StatusLine
+
+if TYPE_CHECKING:
+    from clipmk.records import Explanation
+    from clipmk_tui.engine import Engine
+    from clipmk_tui.screens.compare import CompareChoice
+    from clipmk_tui.tui_run import Start
+
+_TINY = "clipmk needs at least 60 x 16 characters;\nmake the terminal larger, or its letters smaller"
+
+
+class MainScreen(Screen[None]):
+    """Everything about one image and one model.
+
+    Args:
+        start: what to begin with.
+        engine: who answers.
+    """
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual's annotation
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "next_pane", "pane", id="main.next_pane"),
+        Binding("n", "step(1)", "next", id="image.next"),
+        Binding("p", "step(-1)", "previous", id="image.previous"),
+        Binding("o", "open", "open", id="image.open"),
+        Binding("left_square_bracket", "neighbour(-1)", "model", key_display="[ ]", id="models.previous"),
+        Binding("right_square_bracket", "neighbour(1)", "next model", show=False, id="models.next"),
+        Binding("c", "compare", "compare", id="main.compare"),
+        Binding("v", "venn", "Venn", id="main.venn"),
+        Binding("e", "errors_first", "wrong first", id="main.wrong_first"),
+        Binding("w", "write", "write", id="main.write"),
+        Binding("y", "copy", "copy", id="main.copy"),
+        Binding("comma", "settings", "settings", key_display=",", id="main.settings"),
+        Binding("g", "overlay", "overlay", id="image.overlay"),
+        Binding("z", "zoom", "zoom", id="image.zoom"),
+        Binding("escape", "cancel", "cancel", show=False, id="main.cancel"),
+        Binding("ctrl+r", "again", "again", show=False, id="main.again"),
+    ]
+
+    def __init__(self, start: Start, engine: Engine) -> None:
+        super().__init__()
+        self.start = start
+        self.desk = Desk(start.models[0], marked=start.models if len(start.models) > 1 else ())
+        self.asking = Asking(self, engine, start.session)
+
+    # Layout.
+
+    def compose(self) -> ComposeResult:
+        """Status line, four panes, keys."""
+        yield StatusLine()
+        with Container(id="panes"):
+            with Vertical(id="left"):
+                yield ImagePane(id="image", classes="pane")
+                yield ModelsPane()
+            yield PredictionsPane()
+            yield ConceptsPane()
+        yield Static(_TINY, id="tiny", markup=False)
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        """Begin once the first frame is painted."""
+        self._name_panes()
+        self.concepts.concept_tree.focus()
+        self.call_after_refresh(self.run_worker, self._begin(), group="begin")
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Image and models share a place where there is little."""
+        self.call_after_refresh(self._name_panes)
+
+    def _name_panes(self) -> None:
+        narrow = self.has_class("-narrow")
+        self.image.border_title = Text.assemble("image", (" tab models", "dim")) if narrow else "image"
+        self.models.border_title = Text.assemble("models", (" tab", "dim")) if narrow else "models"
+
+    @property
+    def image(self) -> ImagePane:
+        """The picture."""
+        return self.query_one(ImagePane)
+
+    @property
+    def models(self) -> ModelsPane:
+        """The models."""
+        return self.query_one(ModelsPane)
+
+    @property
+    def predictions(self) -> PredictionsPane:
+        """The classes."""
+        return self.query_one(PredictionsPane)
+
+    @property
+    def concepts(self) -> ConceptsPane:
+        """The tree."""
+        return self.query_one(ConceptsPane)
+
+    @property
+    def status(self) -> StatusLine:
+        """The line at the top."""
+        return self.query_one(StatusLine)
+
+    # Showing.
+
+    def show(self) -> None:
+        """Bring every pane up to date with the desk; ask for what is not at hand."""
+        self._show_status()
+        self.show_models()
+        explanation = self.desk.explanation
+        if self.desk.item is None:
+            return
+        self.asking.picture(self.desk.item.path)
+        if explanation is None:
+            self.image.show_explanation(None)
+            self.predictions.show_nothing()
+            self.concepts.show_note(Text("explaining ...", "dim"))
+            self.asking.explanation()
+        else:
+            self._show_explanation(explanation)
+
+    def show_predictions(self) -> None:
+        """The classes, ranked anew where concepts are left out."""
+        explanation = self.desk.explanation
+        if explanation is None:
+            return
+        label = self.asking.label()
+        shown = lines(explanation.predictions, after=self.desk.reranked, label=label, target=explanation.class_name)
+        self.predictions.show(shown, explanation.class_name)
+        top = explanation.predictions[0].class_name
+        truth = None if label is None else Text(f"✓ {label}" if top == label else f"✗ is {printable(label)}")
+        self.predictions.border_subtitle = truth or ""
+
+    def show_models(self) -> None:
+        """The models, the current one and the marked ones."""
+        self.models.show(self.desk.entries, self.desk.model, self.desk.marked)
+
+    def show_failure(self, message: str) -> None:
+        """Say in the tree's place why there is no explanation."""
+        note = Text.assemble((printable(message), "bold"), "\n\n", ("ctrl+r tries again", "dim"))
+        note.append("  ·  n p another image  ·  [ ] another model", "dim")
+        self.concepts.show_note(note)
+        self.predictions.show_nothing()
+
+    def _show_explanation(self, explanation: Explanation) -> None:
+        self.image.show_explanation(explanation)
+        self.concepts.show(explanation)
+        self._show_left_out()
+
+    def _show_left_out(self) -> None:
+        self.concepts.concept_tree.leave_out(frozenset(self.desk.left_out))
+        self.concepts.show_strength(self.desk.strength)
+        self.image.blur_parts(self.desk.blurred)
+        self.show_predictions()
+
+    def _show_status(self) -> None:
+        item, (place, count) = self.desk.item, self.desk.place
+        name = "no image" if item is None else f"{item.path.rpartition('/')[2]}  {place}/{count}"
+        loaded = self.asking.loaded.get(self.desk.model)
+        device = f"  {loaded.device}" if loaded is not None else ""
+        marked = f"  {len(self.desk.marked)} marked" if self.desk.marked else ""
+        self.status.show(place=name, where=f"{self.desk.model}{device}{marked}")
+
+    # What the panes say.
+
+    def on_choose_class(self, message: ChooseClass) -> None:
+        """Why not this class?"""
+        self.desk.target = message.class_name
+        self.desk.restore()
+        explanation = self.desk.explanation
+        if explanation is None:
+            self.asking.explanation()
+        else:
+            self._show_explanation(explanation)
+
+    def on_choose_model(self, message: ChooseModel) -> None:
+        """Look at the same image with another model."""
+        if self.desk.choose_model(message.model):
+            self.show()
+
+    def on_mark_model(self, message: MarkModel) -> None:
+        """Into the comparison, or out of it."""
+        if not self.desk.mark(message.model):
+            self.notify(f"at most {COMPARED} models can be compared", severity="warning", markup=False)
+        self.show_models()
+        self._show_status()
+
+    def on_light_up(self, message: LightUp) -> None:
+        """Show where the concept was seen."""
+        self.image.light_up(message.parts)
+
+    def on_leave_out(self, message: LeaveOut) -> None:
+        """New numbers at once; new classes when the engine has looked again."""
+        self.desk.leave_out(message.text)
+        self._show_left_out()
+        self.asking.reranking()
+
+    def on_restore(self, message: Restore) -> None:
+        """As it was."""
+        self.desk.restore()
+        self._show_left_out()
+        self.asking.reranking()
+
+    def on_image_pane_zoom_toggled(self, message: ImagePane.ZoomToggled) -> None:
+        """The image pane asks for the whole screen."""
+        self.action_zoom()
+
+    # Keys.
+
+    def action_next_pane(self) -> None:
+        """Go to the next pane; where image and models share a place, to the one not shown."""
+        panes = [self.image, self.models.list, self.predictions, self.concepts.concept_tree]
+        here = next((i for i, pane in enumerate(panes) if pane.has_focus), len(panes) - 1)
+        following = panes[(here + 1) % len(panes)]
+        self.remove_class("-zoomed")
+        self.set_class(following is self.models.list, "-models")
+        self.call_after_refresh(following.focus)
+
+    def action_step(self, by: int) -> None:
+        """Another image."""
+        if self.desk.step(by):
+            self.show()
+
+    def action_neighbour(self, by: int) -> None:
+        """Another model; everything else stays."""
+        model = self.desk.neighbour(by)
+        if model is not None and self.desk.choose_model(model):
+            self.show()
+
+    def action_cancel(self) -> None:
+        """Give up what is being worked on, or leave the zoom."""
+        if self.has_class("-zoomed"):
+            self.remove_class("-zoomed")
+        elif self.asking.cancel() and self.desk.explanation is None:
+            self.show_failure("cancelled")
+
+    def action_again(self) -> None:
+        """Ask again after a failure."""
+        self.show()
+
+    def action_overlay(self) -> None:
+        """Plain, parts, or the concept under the cursor."""
+        self.image.action_cycle_overlay()
+
+    def action_zoom(self) -> None:
+        """The picture over the whole screen, and back."""
+        self.toggle_class("-zoomed")
+        self.call_after_refresh(self.image.focus)
+
+    def action_open(self) -> None:
+        """Pick an image."""
+        from clipmk_tui.screens.picker import PickerScreen  # noqa: PLC0415
+
+        self.app.push_screen(PickerScreen(self.desk.items, self.desk.sighted), self._picked)
+
+    def _picked(self, choice: int | str | None) -> None:
+        if isinstance(choice, int):
+            self.go_to(choice)
+        elif choice is not None:
+            self.run_worker(self._open((choice,)), group="begin", exclusive=True)
+
+    def go_to(self, index: int) -> None:
+        """Look at one of the desk's images."""
+        self.desk.go_to(index)
+        self.show()
+
+    def action_compare(self) -> None:
+        """A column per marked model."""
+        models = self.desk.marked if len(self.desk.marked) >= 2 else []
+        if self.desk.item is None or not models:
+            self.notify("mark two models or more: space in the models pane", markup=False)
+            return
+        from clipmk_tui.screens.compare import CompareScreen  # noqa: PLC0415
+
+        screen = CompareScreen(
+            self.asking.engine, models, self.desk.item.path, self.desk.target, self.desk.at_hand(models)
+        )
+        self.app.push_screen(screen, self._compared)
+
+    def _compared(self, choice: CompareChoice | None) -> None:
+        if choice is None:
+            return
+        self.desk.choose_model(choice.model)
+        self.desk.target = choice.target
+        self.show()
+        if choice.concept is not None:
+            self.asking.select_when_shown(choice.concept)
+
+    def action_venn(self) -> None:
+        """Both sides of the knowledge as a picture."""
+        explanation = self.desk.explanation
+        if explanation is not None:
+            from clipmk_tui.screens.venn import VennScreen  # noqa: PLC0415
+
+            self.app.push_screen(VennScreen(explanation))
+
+    def action_errors_first(self) -> None:
+        """Walk through wrongly predicted images first; once more: in the folder's order."""
+        self.asking.survey()
+
+    def action_write(self) -> None:
+        """Write JSON, PNG or HTML."""
+        explanation = self.desk.explanation
+        if explanation is not None:
+            from clipmk_tui.screens.write import WriteScreen  # noqa: PLC0415
+
+            self.app.push_screen(WriteScreen(explanation))
+
+    def action_copy(self) -> None:
+        """Copy what the focused pane's cursor stands on."""
+        from clipmk_tui.clipboard import text_of  # noqa: PLC0415
+
+        text = text_of(self)
+        if text:
+            self.app.copy_to_clipboard(text)
+            self.notify(f"copied: {printable(text.splitlines()[0])[:60]}", markup=False, timeout=3)
+
+    def action_settings(self) -> None:
+        """Theme, preset, grounding, seed."""
+        self.asking.settings()
+
+    # Beginning.
+
+    async def _begin(self) -> None:
+        """After the first frame: the engine warms up while images and models are listed."""
+        await self.asking.engine.start()
+        await self.asking.here()
+        self.show_models()
+        await self._open(self.start.paths)
+
+    async def _open(self, paths: tuple[str, ...]) -> None:
+        from clipmk_tui.album import open_album  # noqa: PLC0415
+
+        try:
+            album = await asyncio.to_thread(open_album, paths)
+        except ClipmkError as error:
+            self.image.show_message(f"{error}; o opens another")
+            if self.desk.item is None:
+                self.concepts.show_note(Text(printable(str(error)), "bold"))
+            return
+        for warning in album.warnings:
+            self.notify(printable(warning), severity="warning", markup=False)
+        self.desk.lay_out(album)
+        self.show()

@@ -1,0 +1,1 @@
+"""What the panes of the app are made of."""

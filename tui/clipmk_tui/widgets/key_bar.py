@@ -1,0 +1,54 @@
+"""The line at the bottom: the keys of the focused pane."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from rich.text import Text
+from textual.binding import Binding
+from textual.widget import Widget
+
+
+class KeyBar(Widget):
+    """Keys and what they do, the focused pane's first, as many as fit; one widget, so that moving costs one line."""
+
+    DEFAULT_CSS = """
+    KeyBar { height: 1; width: 1fr; dock: bottom; background: $panel; padding: 0 1; }
+    """
+
+    def on_mount(self) -> None:
+        """Follow the focus."""
+        self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
+
+    def render(self) -> Text:
+        """One line; "? help" is always on it."""
+        width = self.content_size.width
+        shown = Text(no_wrap=True)
+        for key, description in self._keys():
+            one = Text.assemble((key, "bold"), f" {description}", ("  ", ""))
+            if shown.cell_len + one.cell_len > width:
+                continue
+            shown += one
+        shown.truncate(width, pad=True)
+        return shown
+
+    def _keys(self) -> list[tuple[str, str]]:
+        """(key, description), help and quit first, then the focused pane's, then the screen's, then the app's."""
+        found: dict[str, tuple[str, str]] = {}
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if binding.show and active.enabled and binding.action not in found:
+                found[binding.action] = (display(self.app.get_key_display(binding), binding), binding.description)
+        first = [found.pop(action) for action in ("app.help", "help", "app.quit", "quit") if action in found]
+        room = self.content_size.width - sum(cell_len(k) + cell_len(d) + 3 for k, d in first)
+        kept = []
+        for key, description in found.values():
+            room -= cell_len(key) + cell_len(description) + 3
+            if room < 0:
+                break
+            kept.append((key, description))
+        return kept + first
+
+
+def display(key: str, binding: Binding) -> str:
+    """How a key is written."""
+    return binding.key_display or {"slash": "/", "question_mark": "?", "left_square_bracket": "["}.get(key, key)
