@@ -95,13 +95,23 @@ class ClipmkApp(App[int]):
         self.notify(printable(message), severity="warning", timeout=10, markup=False)
 
     def _keep_theme(self, name: str) -> None:
-        if name != self._start.theme and not self.is_headless:
-            self.run_worker(self._save({"theme": name}), group="preferences")
+        """Keep a theme that the palette chose; the settings dialog only tries them, and keeps one itself."""
+        from clipmk_tui.screens.settings import SettingsScreen  # noqa: PLC0415
 
-    async def _save(self, changes: dict[str, str]) -> None:
-        from clipmk.preferences import save  # noqa: PLC0415
+        if not isinstance(self.screen, SettingsScreen):
+            self.run_worker(self._save_theme(name), group="preferences")
 
+    async def _save_theme(self, name: str) -> None:
         try:
-            await asyncio.to_thread(save, changes)
+            await asyncio.to_thread(_save_theme, name)
         except (ClipmkError, OSError) as error:
-            self._warn(f"the settings are not kept: {error}")
+            self._warn(f"the theme is not kept: {error}")
+
+
+def _save_theme(name: str) -> None:
+    """Write a theme to the config, unless it stands there already."""
+    from clipmk.config import read_config  # noqa: PLC0415
+    from clipmk.preferences import save  # noqa: PLC0415
+
+    if name != (read_config().theme or DARK.name):
+        save({"theme": name})

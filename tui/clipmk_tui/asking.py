@@ -216,7 +216,8 @@ class Asking:
     async def _settings(self) -> None:
         from clipmk_tui.screens.settings import SettingsScreen  # noqa: PLC0415
 
-        changed = await self._screen.app.push_screen_wait(SettingsScreen(self.session))
+        here = [entry.id for entry in self._screen.desk.entries if entry.source != "remote"]
+        changed = await self._screen.app.push_screen_wait(SettingsScreen(self.session, models=here))
         if changed is None or changed == self.session:
             return
         self.session = changed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 from textual import events
@@ -47,7 +46,8 @@ class ConceptTree(Tree[Row]):
     ]
 
     DEFAULT_CSS = """
-    ConceptTree { background: transparent; scrollbar-gutter: stable; padding: 0; height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
+    ConceptTree { background: transparent; padding: 0; height: 1fr; overflow-x: hidden;
+                  scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     """
 
     def __init__(self) -> None:
@@ -61,14 +61,23 @@ class ConceptTree(Tree[Row]):
         self._open: dict[str, bool] = {"mutual": True}
         """Groups and concepts (by text) that the user opened or folded: they stay so for the next image and model."""
 
-    def lay_out(self, explanation: Explanation, *, wanted: str = "") -> None:
-        """Show another explanation; the cursor stays on the same concept where it is still there."""
+    def lay_out(self, explanation: Explanation, *, wanted: str = "", room: int = 0) -> None:
+        """Show another explanation; the cursor stays on the same concept where it is still there.
+
+        Args:
+            explanation: what to show.
+            wanted: show only concepts that hold this text.
+            room: lines there are; groups never touched are open where all fit.
+        """
         before = self._under_cursor()
         self._explanation = explanation
         self._full = full_bar(explanation)
         self.clear()
-        for group in groups(explanation, wanted=wanted):
-            node = self.root.add("", data=group, expand=bool(wanted) or self._open.get(group.kind, False))
+        shown = groups(explanation, wanted=wanted)
+        roomy = sum(1 + len(group.rows) for group in shown) <= room
+        for group in shown:
+            opened = bool(wanted) or self._open.get(group.kind, roomy)
+            node = self.root.add("", data=group, expand=opened)
             for row in group.rows:
                 child = node.add("", data=row, allow_expand=bool(row.parts))
                 if row.parts and self._open.get(row.text, False):
@@ -229,8 +238,9 @@ class ConceptTree(Tree[Row]):
         tail = self._tail(row, room, left_out=left_out)
         name = Text(printable(row.text), "strike" if left_out else "")
         lead = Text.assemble(mark, (f"{SIGN[kind]} ", self._ink(kind)))
-        name.truncate(max(4, room - cell_len(lead.plain) - cell_len(tail.plain) - 1), overflow="ellipsis", pad=True)
-        return Text.assemble(lead, name, " ", tail)
+        width = max(4, room - lead.cell_len - tail.cell_len - 1)
+        name.truncate(width, overflow="ellipsis")
+        return Text.assemble(lead, name, " " * (width - name.cell_len + 1), tail)
 
     def _tail(self, row: ConceptRow, room: int, *, left_out: bool) -> Text:
         """Bar, number, parts: as many of them as there is room for."""
@@ -241,7 +251,8 @@ class ConceptTree(Tree[Row]):
         number = f"{row.importance:.3f}"
         if room < 34:
             return Text(number)
-        tail = Text.assemble((bar(row.importance / self._full, _BAR), self._ink(row.kind)), f" {number}")
+        cells = _BAR if room < 70 else 2 * _BAR
+        tail = Text.assemble((bar(row.importance / self._full, cells), self._ink(row.kind)), f" {number}")
         if room >= 48:
             parts = ",".join(map(str, row.parts))
             tail.append(f"  part {parts}".ljust(12)[:12], "dim")
@@ -294,7 +305,7 @@ class ConceptsPane(Vertical):
         self._explanation = explanation
         self.remove_class("-empty")
         self.border_title = f'why "{printable(explanation.class_name)}"'.replace("[", r"\[")
-        self.concept_tree.lay_out(explanation, wanted=self.query_one(Input).value.strip())
+        self._lay_out(explanation)
         self.show_strength(None)
 
     def show_note(self, text: Text) -> None:
@@ -319,7 +330,7 @@ class ConceptsPane(Vertical):
         """Filter while typing."""
         event.stop()
         if self._explanation is not None:
-            self.concept_tree.lay_out(self._explanation, wanted=event.value.strip())
+            self._lay_out(self._explanation)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep the filter and go back to the tree."""
@@ -331,6 +342,10 @@ class ConceptsPane(Vertical):
         if event.key == "escape" and self.query_one(Input).has_focus:
             event.stop()
             self._close(keep=False)
+
+    def _lay_out(self, explanation: Explanation) -> None:
+        wanted = self.query_one(Input).value.strip()
+        self.concept_tree.lay_out(explanation, wanted=wanted, room=self.size.height - 2)
 
     def _close(self, *, keep: bool) -> None:
         if not keep:

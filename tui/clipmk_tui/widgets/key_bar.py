@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 from rich.text import Text
-from textual.binding import Binding
+from textual.binding import ActiveBinding, Binding
 from textual.widget import Widget
 
 
@@ -31,10 +31,17 @@ class KeyBar(Widget):
         shown.truncate(width, pad=True)
         return shown
 
+    def _order(self, active: ActiveBinding) -> tuple[int, int]:
+        """The focused widget first, the app last; each in the order it declares, whatever the keys are bound to."""
+        nodes = [*(self.screen.focused.ancestors_with_self if self.screen.focused else ()), self.screen, self.app]
+        declared = [binding.id for binding in type(active.node).BINDINGS if isinstance(binding, Binding)]
+        place = declared.index(active.binding.id) if active.binding.id in declared else len(declared)
+        return nodes.index(active.node) if active.node in nodes else len(nodes), place
+
     def _keys(self) -> list[tuple[str, str]]:
         """(key, description), help and quit first, then the focused pane's, then the screen's, then the app's."""
         found: dict[str, tuple[str, str]] = {}
-        for active in self.screen.active_bindings.values():
+        for active in sorted(self.screen.active_bindings.values(), key=self._order):
             binding = active.binding
             if binding.show and active.enabled and binding.action not in found:
                 found[binding.action] = (display(self.app.get_key_display(binding), binding), binding.description)

@@ -77,7 +77,8 @@ class PredictionsPane(OptionList):
     ]
 
     DEFAULT_CSS = """
-    PredictionsPane { padding: 0; scrollbar-gutter: stable; scrollbar-size-vertical: 1; overflow-x: hidden; background: transparent; }
+    PredictionsPane { padding: 0; overflow-x: hidden; background: transparent;
+                      scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,202 @@
+"""The app as a person uses it: a real terminal (tmux), the real engine, the embedded models, keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from clipmk import document
+
+SAMPLES = Path(__file__).parents[1] / "sample_images"
+PATIENCE = 120.0
+"""Seconds to wait for something to appear: a limit, not a measurement."""
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux"),
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc"),
+]
+
+
+class Tmux:
+    """A terminal of 120 x 40 in which one command runs."""
+
+    def __init__(self, folder: Path, *arguments: str, size: tuple[int, int] = (120, 40)) -> None:
+        self.mark = uuid.uuid4().hex
+        self._folder = folder
+        self._socket = f"clipmk-{self.mark[:12]}"
+        environment = {
+            "CLIPMK_CACHE_DIR": str(folder / "cache"),
+            "CLIPMK_CONFIG": str(folder / "config.toml"),
+            "CLIPMK_TEST_MARK": self.mark,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        pairs = [word for name, value in environment.items() for word in ("-e", f"{name}={value}")]
+        width, height = map(str, size)
+        command = [sys.executable, "-m", "clipmk_tui", *arguments]
+        self._run(
+            "-f", "/dev/null", "new-session", "-d", "-x", width, "-y", height, "-c", str(folder), *pairs, *command
+        )
+        self._run("set-option", "-g", "remain-on-exit", "on")
+
+    def press(self, *keys: str) -> None:
+        """Type keys by tmux's names."""
+        for key in keys:
+            self._run("send-keys", key)
+
+    def screen(self) -> str:
+        """What stands on the screen."""
+        return self._run("capture-pane", "-p")
+
+    def wait(self, *texts: str, without: str | None = None) -> str:
+        """Until all texts are on the screen (and one is not); returns the screen."""
+        return self._until(lambda now: all(text in now for text in texts) and (without is None or without not in now))
+
+    def status(self) -> int:
+        """The exit status, once the command has ended."""
+        self._until(lambda _: self._run("display-message", "-p", "#{pane_dead}").strip() == "1")
+        return int(self._run("display-message", "-p", "#{pane_dead_status}").strip())
+
+    def processes(self) -> list[int]:
+        """Everything that was started from here and lives."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and self.mark.encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:  # it has just ended
+                continue
+        return [pid for pid in found if b"tmux" not in (Path("/proc") / str(pid) / "cmdline").read_bytes()]
+
+    def kill(self) -> None:
+        """End it."""
+        subprocess.run(["tmux", "-L", self._socket, "kill-server"], capture_output=True, check=False)
+
+    def _until(self, holds: Callable[[str], bool]) -> str:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            now = self.screen()
+            if holds(now):
+                return now
+            time.sleep(0.1)
+        pytest.fail(f"it did not come:\n{self.screen()}")
+
+    def _run(self, *arguments: str) -> str:
+        done = subprocess.run(["tmux", "-L", self._socket, *arguments], capture_output=True, text=True, check=True)
+        return done.stdout
+
+
+@pytest.fixture
+def tmux(tmp_path: Path) -> Iterator[Callable[..., Tmux]]:
+    made: list[Tmux] = []
+
+    def start(*arguments: str, **options: tuple[int, int]) -> Tmux:
+        made.append(Tmux(tmp_path, *arguments, **options))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.kill()
+
+
+def test_a_session_with_the_app(tmux: Callable[..., Tmux], tmp_path: Path) -> None:
+    app = tmux("tui", str(SAMPLES), "-m", "embedded/vit-s8", "-m", "embedded/rn-s")
+    first = app.wait('why "', "MI ", "AUC ", "mutual (", "1/17", "embedded/vit-s8")
+    for title in ("image", "models", "predictions"):
+        assert title in first
+    assert "■1" in first
+
+    app.press("n")
+    second = app.wait("2/17", "cat-typical-14.png", 'why "cat"', "✓ cat")
+    assert second != first
+
+    app.press("]")
+    app.wait("embedded/rn-s", "2/17", 'why "')
+    app.press("[")
+    app.wait("embedded/vit-s8  cpu", 'why "cat"')
+
+    app.press("Tab", "Tab", "Tab", "Down")  # image, models, predictions
+    app.wait('why "', without='why "cat"')
+    app.press("Up")
+    app.wait('why "cat"')
+
+    app.press("Tab", "Down", "x")  # the tree, its first concept
+    out = app.wait("left out (x)", "→", "▼")
+    assert "1+1 left out" in out or "+1 left out" in out
+    app.press("r")
+    app.wait('why "cat"', without="left out")
+
+    app.press("c")
+    compared = app.wait("vit-s8", "rn-s", "∩")
+    assert "agreed" in compared
+    app.press("Escape")
+    app.wait('why "cat"', "predictions")
+
+    app.press("w")
+    app.wait(".json")
+    app.press("C-s")
+    written = _written(tmp_path, ".json")
+    jsonschema.validate(json.loads(written.read_text(encoding="utf-8")), document.schema())
+    app.wait('why "cat"', "predictions")
+
+    app.press("q")
+    assert app.status() == 0
+    assert app.processes() == []
+
+
+def test_killing_the_engine_in_mid_work_is_told_and_survived(tmux: Callable[..., Tmux]) -> None:
+    app = tmux("tui", str(SAMPLES), size=(80, 24))
+    app.wait('why "')
+    workers = [pid for pid in app.processes() if b"clipmk.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(workers) == 1
+    os.kill(workers[0], 9)
+    app.press("n")
+    app.wait("2/17", 'why "cat"')
+    again = [pid for pid in app.processes() if b"clipmk.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert again
+    assert again != workers
+    app.press("q")
+    assert app.status() == 0
+    assert app.processes() == []
+
+
+def test_quitting_while_a_model_is_loading_leaves_nothing_behind(tmux: Callable[..., Tmux]) -> None:
+    app = tmux("tui", str(SAMPLES), size=(80, 24))
+    app.wait("loading")
+    app.press("q")
+    assert app.status() == 0
+    assert app.processes() == []
+
+
+def test_torch_is_only_in_the_worker(tmux: Callable[..., Tmux]) -> None:
+    app = tmux("tui", str(SAMPLES), size=(80, 24))
+    app.wait('why "')
+    loaded = {
+        pid: "libtorch" in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+        for pid in app.processes()
+    }
+    assert sorted(loaded.values()) == [False, True]
+    worker = next(pid for pid, heavy in loaded.items() if heavy)
+    assert b"clipmk.worker" in Path(f"/proc/{worker}/cmdline").read_bytes()
+    app.press("q")
+    assert app.status() == 0
+
+
+def _written(folder: Path, suffix: str) -> Path:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        found = [path for path in folder.iterdir() if path.suffix == suffix]
+        if found:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError(f"no {suffix} file was written")
