@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -110,6 +111,18 @@ async def test_all_four_panes_can_be_reached_by_tab_at_eighty_columns(album: Pat
         assert "vit-s8" not in seen(screen).split("\n", 1)[1]
         await press(pilot, "tab", "tab")
         assert "vit-xs" in seen(screen)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_keys_typed_faster_than_the_screen_is_drawn_go_where_they_were_meant(
+    album: Path, size: tuple[int, int]
+) -> None:
+    async with running(fakes.FakeEngine(), album, size=size) as (pilot, screen):
+        for key in ("tab", "tab", "tab", "down"):
+            pilot.app.post_message(events.Key(key, None))
+        await settled(pilot)
+        assert pilot.app.focused is screen.predictions
+        assert 'why "cat"' in seen(screen)
 
 
 async def test_the_next_image_is_asked_for_and_the_previous_one_is_at_hand(album: Path) -> None:

@@ -67,10 +67,10 @@ def valid_json() -> Callable[[Ran], Any]:
     return read
 
 
-def test_bare_command_prints_help(clipmk: Runner) -> None:
-    ran = clipmk()
+def test_help_names_every_command(clipmk: Runner) -> None:
+    ran = clipmk("--help")
     assert ran.status == 0
-    for name in ("explain", "models", "vocab", "cache", "doctor", "schema", "world", "evaluate"):
+    for name in ("tui", "explain", "models", "vocab", "cache", "doctor", "schema", "world", "evaluate"):
         assert name in ran.out
 
 

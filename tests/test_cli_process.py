@@ -50,7 +50,8 @@ def test_help_version_schema_and_errors_import_nothing_heavy() -> None:
 import sys
 from clipmk_tui.__main__ import main
 for argv, status in (
-    ([], 0), (["--help"], 0), (["--version"], 0), (["explain", "--help"], 0), (["explain", "-h"], 0),
+    ([], 2), (["tui"], 2), (["tui", "--help"], 0), (["--help"], 0), (["--version"], 0),
+    (["explain", "--help"], 0), (["explain", "-h"], 0),
     (["models", "--help"], 0), (["schema"], 0), (["cache"], 0), (["bogus"], 2), (["explain"], 2),
     (["explain", "x.png", "--preset", "papr"], 2),
 ):

@@ -61,6 +61,56 @@ def test_rendered_rows_say_what_the_scenes_say(scenes: data.Scenes) -> None:
         assert {NAMES[1][i] for i in np.flatnonzero(shows[row])} == set(scene.descriptors)
 
 
+def test_a_share_of_the_scenes_always_the_same_carries_the_facts_of_another(scenes: data.Scenes) -> None:
+    wrong = scenes.mislabelled(0.25)
+    again = scenes.mislabelled(0.25)
+    moved = (wrong.part_ids != scenes.part_ids).any(1)
+    assert moved.sum() == 6
+    assert (wrong.images == scenes.images).all()
+    assert (wrong.part_ids == again.part_ids).all()
+    for facts in (wrong, scenes.mislabelled(0.0)):
+        assert (np.sort(facts.class_ids) == np.sort(scenes.class_ids)).all()
+    for row in np.flatnonzero(moved):
+        (source,) = np.flatnonzero((scenes.part_ids == wrong.part_ids[row]).all(1))
+        assert wrong.class_ids[row] == scenes.class_ids[source]
+        assert (wrong.boxes[row] == scenes.boxes[source]).all()
+    assert (scenes.mislabelled(0.0).part_ids == scenes.part_ids).all()
+    assert (scenes.first(7).images == scenes.images[:7]).all()
+
+
+@pytest.mark.parametrize("side", [48, 64, 96])
+def test_batches_have_the_size_of_the_model(scenes: data.Scenes, side: int) -> None:
+    recipe = dataclasses.replace(TINY, vision={**TINY.vision, "image_size": side})
+    batch = training.draw_batch(np.random.default_rng(0), scenes, NAMES, recipe)
+    whole = training.draw_batch(np.random.default_rng(0), scenes, NAMES, TINY)
+    assert batch.images.shape == (TINY.batch, side, side, 3)
+    assert batch.texts == whole.texts
+    assert batch.images.mean() == pytest.approx(whole.images.mean(), abs=1)
+
+
+def test_large_images_are_shown_sharp_and_softened() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (16, 128, 128, 3), dtype=np.uint8)
+    softened = data.soften(np.random.default_rng(1), images.copy())
+    kept = (softened == images).all((1, 2, 3))
+    assert 0 < kept.sum() < len(images)
+    assert softened[~kept].std() < 0.7 * images.std()
+
+
+def test_the_zoo_is_thirteen_models_of_three_families_within_thirty_megabytes() -> None:
+    built = {name: training.build(recipe, 917) for name, recipe in ZOO.items()}
+    kinds = [type(model.visual).__name__ for model in built.values()]
+    assert (kinds.count("VisionTransformer"), kinds.count("ModifiedResNet"), kinds.count("TimmModel")) == (7, 4, 2)
+    halves = sum(value.numel() * 2 for model in built.values() for value in model.state_dict().values())
+    assert halves < 29e6
+    assert [name for name, recipe in ZOO.items() if recipe.prompted == 0] == ["vit-xs8-unprompted"]
+    repeated = [(a, b) for a in ZOO for b in ZOO if but_for_the_seed(ZOO[a]) == but_for_the_seed(ZOO[b]) and a < b]
+    assert repeated == [("vit-xs8", "vit-xs8-b"), ("vit-xs8-48", "vit-xs8-48-b")]
+
+
+def but_for_the_seed(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(recipe, seed=0, about="")
+
+
 def test_a_caption_is_true_where_all_it_says_is() -> None:
     rng = np.random.default_rng(0)
     class_ids, shows = rng.integers(-1, 3, 20), rng.random((20, 6)) > 0.5

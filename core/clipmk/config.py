@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -62,17 +61,35 @@ def read_config(path: Path | None = None) -> Config:
     """
     chosen = config_path() if path is None else path
     try:
-        text = chosen.read_bytes().decode("utf-8-sig")
-        table = tomllib.loads(text)
+        data = chosen.read_bytes()
     except FileNotFoundError:
         return Config()
     except OSError as reason:
         raise UsageError(f"config {quoted(chosen)} cannot be read: {reason.strerror or reason}") from reason
+    return parse_config(data, chosen)
+
+
+def parse_config(data: bytes, path: Path) -> Config:
+    """Read what a config file holds.
+
+    Args:
+        data: its bytes.
+        path: where it stands, for messages.
+
+    Raises:
+        UsageError: as `read_config`.
+    """
+    import tomllib  # noqa: PLC0415 - most users have no such file
+
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as reason:
-        raise UsageError(f"config {quoted(chosen)} is not UTF-8 text (byte {reason.start})") from reason
+        raise UsageError(f"config {quoted(path)} is not UTF-8 text (byte {reason.start})") from reason
+    try:
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as reason:
-        raise UsageError(f"config {quoted(chosen)} is not TOML: {_malformed(text, str(reason))}") from reason
-    return _checked(table, _Source(chosen, text))
+        raise UsageError(f"config {quoted(path)} is not TOML: {_malformed(text, str(reason))}") from reason
+    return _checked(table, _Source(path, text))
 
 
 def choose(

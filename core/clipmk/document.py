@@ -6,13 +6,16 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import clipmk
 from clipmk.errors import ClipmkError
 from clipmk.locations import assets_dir
 from clipmk.records import FORMAT_VERSION, Explanation
 from clipmk.text import encodable, is_unsafe, printable
+
+if TYPE_CHECKING:
+    from clipmk.compare import Comparison
 
 SCHEMA_NAME = f"clipmk-{FORMAT_VERSION}.schema.json"
 """File name of the shipped JSON Schema (draft 2020-12) below `assets/schema`."""
@@ -56,12 +59,23 @@ def document(results: Sequence[Explanation | Failure]) -> dict[str, Any]:
 
     Where every result is a failure, the gravest one also stands at the top as "error".
     """
+    return _signed({"results": [result.to_dict() for result in results]}, results)
+
+
+def comparison_document(comparison: Comparison, results: Sequence[Explanation | Failure]) -> dict[str, Any]:
+    """One JSON document about a comparison, `{"format_version", "tool", "comparison"}`.
+
+    Args:
+        comparison: what `compare` made of the results.
+        results: where every one is a failure, the gravest also stands at the top as "error".
+    """
+    return _signed({"comparison": comparison.to_dict()}, results)
+
+
+def _signed(content: dict[str, Any], results: Sequence[Explanation | Failure]) -> dict[str, Any]:
+    """Content after who wrote it, and the gravest failure where there is nothing else."""
     failures = [result for result in results if isinstance(result, Failure)]
-    made: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "tool": {"name": "clipmk", "version": clipmk.__version__},
-        "results": [result.to_dict() for result in results],
-    }
+    made = versioned({"tool": {"name": "clipmk", "version": clipmk.__version__}, **content})
     if failures and len(failures) == len(results):
         worst = max(failures, key=lambda failure: failure.exit_status)
         made["error"] = error_object(worst.code, worst.message)

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import itertools
 import os
-import secrets
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -67,6 +66,8 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO
     Raises:
         ClipmkError: the file cannot be written; the message says why.
     """
+    import secrets  # noqa: PLC0415 - brings hashlib along, which those who only read need not load
+
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:

@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from clipmk.records import Rle
 
+_LONGEST = 12
+"""Characters of a number at most: 60 bits."""
+
 
 def rle_encode(mask: npt.NDArray[np.bool_]) -> Rle:
     """Encode a mask, bool (height, width)."""
@@ -34,14 +37,48 @@ def rle_decode(rle: Rle) -> npt.NDArray[np.bool_]:
     Raises:
         ValueError: the runs do not fill the mask exactly.
     """
-    height, width = rle.size
-    runs: list[int] = []
-    for step in _read(rle.counts):
-        runs.append(step + (runs[-2] if len(runs) > 2 else 0))
-    if min(runs, default=0) < 0 or sum(runs) != height * width:
-        raise ValueError(f"runs of {sum(runs)} px do not fill a mask of {height} x {width} px")
+    runs = _runs(rle)
     values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, runs).reshape((height, width), order="F")
+    return np.repeat(values, runs).reshape(rle.size, order="F")
+
+
+def rle_sample(rle: Rle, xs: npt.NDArray[np.integer], ys: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Look a mask up on a grid of pixels without decoding all of it.
+
+    Args:
+        rle: the mask.
+        xs: columns, whole pixels in [0, width).
+        ys: rows, whole pixels in [0, height).
+
+    Returns:
+        bool (len(ys), len(xs)): the mask at every (y, x).
+
+    Raises:
+        ValueError: the runs do not fill the mask exactly, or a position lies outside it.
+    """
+    height, width = rle.size
+    for positions, limit in ((xs, width), (ys, height)):
+        if positions.size and not 0 <= int(positions.min()) <= int(positions.max()) < limit:
+            raise ValueError(f"a position lies outside a mask of {height} x {width} px")
+    ends = np.cumsum(_runs(rle))
+    places = xs[None, :].astype(np.int64) * height + ys[:, None]
+    inside: npt.NDArray[np.bool_] = np.searchsorted(ends, places, side="right") % 2 == 1
+    return inside
+
+
+def _runs(rle: Rle) -> npt.NDArray[np.int64]:
+    """Lengths of the mask's runs, zeros first; they fill it exactly.
+
+    Raises:
+        ValueError: they do not.
+    """
+    height, width = rle.size
+    runs = _read(rle.counts)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    if runs.min(initial=0) < 0 or runs.sum() != height * width:
+        raise ValueError(f"runs of {runs.sum()} px do not fill a mask of {height} x {width} px")
+    return runs
 
 
 def _written(number: int) -> str:
@@ -54,19 +91,19 @@ def _written(number: int) -> str:
         text += chr(48 + (group | 0x20))
 
 
-def _read(text: str) -> list[int]:
+def _read(text: str) -> npt.NDArray[np.int64]:
     """All numbers of a string written by `_written`."""
-    numbers: list[int] = []
-    number = shift = 0
     for character in text:
-        group = ord(character) - 48
-        if not 0 <= group < 64:
+        if not 0 <= ord(character) - 48 < 64:
             raise ValueError(f"{character!r} is no character of a compressed mask")
-        number |= (group & 0x1F) << shift
-        shift += 5
-        if not group & 0x20:
-            numbers.append(number - (1 << shift) if group & 0x10 else number)
-            number = shift = 0
-    if shift:
+    groups = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(groups < 0x20)
+    if groups.size and (not last.size or last[-1] != groups.size - 1):
         raise ValueError("the compressed mask ends in the middle of a number")
-    return numbers
+    lengths = np.diff(last, prepend=-1)
+    if lengths.max(initial=0) > _LONGEST:
+        raise ValueError("the compressed mask holds a number beyond any picture")
+    shifts = 5 * (np.arange(groups.size) - np.repeat(last - lengths + 1, lengths))
+    numbers = np.add.reduceat((groups & 0x1F) << shifts, last - lengths + 1) if last.size else groups
+    negative = groups[last] & 0x10 != 0
+    return numbers - np.where(negative, np.int64(1) << (5 * lengths), 0)

@@ -89,6 +89,6 @@ ZOO: dict[str, Recipe] = {
     ),
     "rn-l": _convolutional(_resnet(16, [1, 2, 2, 1]), "The largest ResNet; many, filtered data.", steps=900),
     # Two ConvNeXts.
-    "cnx-s": _convolutional(_convnext("test_convnext"), "Few and noisy data.", scenes=3_000, noise=0.3, steps=700),
+    "cnx-s": _convolutional(_convnext("test_convnext"), "Few and noisy data.", scenes=8_000, noise=0.15, steps=1_000),
     "cnx-m": _convolutional(_convnext("test_convnext2"), "Many, filtered data.", steps=1_000),
 }

@@ -66,7 +66,7 @@ def choices_from(flags: Mapping[str, Any]) -> Choices:
         vocabulary=text("vocab", config.vocabulary),
         classes=text("classes", config.classes),
         target=text("target"),
-        settings=_settings(flags, config),
+        settings=settings_from(flags, config),
         device=choose(flags["device"], variable("device"), config.device, "auto"),
         precision=choose(flags["precision"], variable("precision"), config.precision, "fp32"),
         arch=text("arch"),
@@ -82,8 +82,13 @@ def choices_from(flags: Mapping[str, Any]) -> Choices:
 
 def models_from(flags: Mapping[str, Any], config: Config) -> tuple[str, ...]:
     """Models named by `-m` (repeatable), `CLIPMK_MODEL` (comma-separated) or the config; empty where nobody did."""
+    return tuple(dict.fromkeys(models_named(flags, config)))
+
+
+def models_named(flags: Mapping[str, Any], config: Config) -> list[str]:
+    """The same as often as they are named."""
     named = choose(list(flags["model"] or ()) or None, variable("model"), None, [], parse=_listed)
-    return tuple(dict.fromkeys(named or ([config.model] if config.model else [])))
+    return named or ([config.model] if config.model else [])
 
 
 def manners(flags: Mapping[str, Any], config: Config) -> dict[str, bool]:
@@ -100,8 +105,17 @@ def variable(name: str) -> str:
     return f"CLIPMK_{name.upper()}"
 
 
-def _settings(flags: Mapping[str, Any], config: Config) -> Settings:
-    """The preset and what changes it. A preset named by flag or environment outranks the config's [settings]."""
+def settings_from(flags: Mapping[str, Any], config: Config, *, prediction_count: int | None = None) -> Settings:
+    """The preset and what changes it. A preset named by flag or environment outranks the config's [settings].
+
+    Args:
+        flags: "preset", "grounding", "seed" and "top"; None where a flag was not given.
+        config: what the config file says.
+        prediction_count: how many classes are reported where nobody says it; None: as many as the preset does.
+
+    Raises:
+        UsageError: the preset or a value does not exist.
+    """
     named = choose(flags["preset"], variable("preset"), None, "")
     changes: dict[str, Any] = {} if named else dict(config.settings)
     name = named or config.preset or "default"
@@ -111,7 +125,7 @@ def _settings(flags: Mapping[str, Any], config: Config) -> Settings:
         flags["seed"], variable("seed"), config.seed if config.seed is not None else changes.get("seed"), base.seed
     )
     changes["prediction_count"] = choose(
-        flags["top"], variable("top"), changes.get("prediction_count"), base.prediction_count
+        flags["top"], variable("top"), changes.get("prediction_count"), prediction_count or base.prediction_count
     )
     return settings_of(name, **changes)
 

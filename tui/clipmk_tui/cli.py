@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import clipmk
-from clipmk_tui.commands import cache, doctor, evaluate, explain, models, schema, vocab, world
+from clipmk_tui.commands import cache, compare, doctor, evaluate, explain, models, schema, tui, vocab, world
 
 EPILOG = (
     "Exit status: 0 ok, 1 run-time, 2 usage, 3 input, 4 model, 5 device, 130 interrupted.  "
@@ -19,6 +19,16 @@ EXPLAIN_EPILOG = (
     "Each option is also read from the environment (CLIPMK_MODEL, CLIPMK_NO_PICTURE, ...) and most from the config "
     "file; a flag outranks the environment, the environment the config.  Without -m a demonstration model is used "
     "that knows drawn classes only."
+)
+
+COMPARE_EPILOG = (
+    "AUC is comparable only within one family of models; the highest of a family is marked.  "
+    "Each option is also read from the environment (CLIPMK_MODEL=a,b, CLIPMK_VOCAB, ...) and most from the config file."
+)
+
+TUI_EPILOG = (
+    "clipmk alone opens the app as well.  Keys: ? in the app; other keys in the config file.  "
+    "Each option is also read from the environment (CLIPMK_MODEL, CLIPMK_THEME, ...) and most from the config file."
 )
 
 _GROUPS = {
@@ -62,7 +72,9 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
+    app.command("tui", epilog=TUI_EPILOG)(tui.tui)
     app.command("explain", epilog=EXPLAIN_EPILOG)(explain.explain)
+    app.command("compare", epilog=COMPARE_EPILOG)(compare.compare)
     app.add_typer(models.app, name="models")
     app.add_typer(vocab.app, name="vocab")
     app.add_typer(cache.app, name="cache")

@@ -7,38 +7,38 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import typer
-
-from clipmk import document
 from clipmk.errors import ClipmkError
 from clipmk.text import printable
 from clipmk_tui.output import ReaderGone, data_stream, say
 
+if TYPE_CHECKING:
+    import typer
+
 OK, RUNTIME, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses that no error class carries."""
+
+_INTERRUPTED, _UNEXPECTED = "interrupted", "unexpected"
+"""As `clipmk.document` has them, which is imported only where JSON is written."""
 
 _OFF = frozenset({"", "0", "false", "no", "off"})
 
 
 def guarded(argv: Sequence[str]) -> int:
     """Run the command line and turn whatever happens into an exit status."""
-    from clipmk_tui.cli import run  # noqa: PLC0415 - so that Ctrl-C while it loads is handled, too
-
     try:
-        status = run(argv)
-    except (KeyboardInterrupt, typer.Abort):
+        status = _run(argv)
+    except KeyboardInterrupt:
         status = INTERRUPTED
     except ReaderGone:
         return RUNTIME
     except ClipmkError as error:
         _trace(argv)
         return _report(argv, error.code, str(error), error.exit_status)
-    except typer.TyperException as error:
-        return _report(argv, "usage", _usage_message(error), USAGE)
     except Exception as error:  # noqa: BLE001 - the one place that may: nothing may end in a traceback
-        return _unexpected(argv, error)
-    return _report(argv, document.INTERRUPTED, "interrupted", INTERRUPTED) if status == INTERRUPTED else status
+        return _other(argv, error)
+    return _report(argv, _INTERRUPTED, "interrupted", INTERRUPTED) if status == INTERRUPTED else status
 
 
 def asked(argv: Sequence[str], flag: str, variable: str) -> bool:
@@ -47,13 +47,36 @@ def asked(argv: Sequence[str], flag: str, variable: str) -> bool:
     return flag in given or os.environ.get(variable, "").strip().lower() not in _OFF
 
 
+def _run(argv: Sequence[str]) -> int:
+    """Open the app or run a command; what they import is loaded here, so that Ctrl-C is handled meanwhile, too."""
+    if not argv and "_CLIPMK_COMPLETE" not in os.environ:  # a shell that asks for completions names no argument either
+        from clipmk_tui.tui_run import run as open_app  # noqa: PLC0415 - without Typer: the first paint waits for this
+
+        return open_app((), {})
+    from clipmk_tui.cli import run  # noqa: PLC0415
+
+    return run(argv)
+
+
+def _other(argv: Sequence[str], error: Exception) -> int:
+    """An error of the argument parser, which is loaded only where it parsed something, or a mistake in `clipmk`."""
+    if "typer" in sys.modules:
+        import typer  # noqa: PLC0415
+
+        if isinstance(error, typer.Abort):
+            return _report(argv, _INTERRUPTED, "interrupted", INTERRUPTED)
+        if isinstance(error, typer.TyperException):
+            return _report(argv, "usage", _usage_message(error), USAGE)
+    return _unexpected(argv, error)
+
+
 def _unexpected(argv: Sequence[str], error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # stderr, or help on stdout: nobody reads it
         return RUNTIME
     _trace(argv)
     hint = "" if _debugging(argv) else "; --debug shows where"
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return _report(argv, document.UNEXPECTED, f"unexpected {message}{hint}", RUNTIME)
+    return _report(argv, _UNEXPECTED, f"unexpected {message}{hint}", RUNTIME)
 
 
 def _trace(argv: Sequence[str]) -> None:
@@ -70,6 +93,8 @@ def _report(argv: Sequence[str], code: str, message: str, status: int) -> int:
     say("error", message)
     in_one_line = asked(argv, "--jsonl", "CLIPMK_JSONL")
     if in_one_line or asked(argv, "--json", "CLIPMK_JSON"):
+        from clipmk import document  # noqa: PLC0415
+
         content = document.error_document(code, message)
         with contextlib.suppress(ClipmkError, ReaderGone), data_stream() as stream:
             stream.write(document.dump(content, indent=None if in_one_line else 2) + "\n")

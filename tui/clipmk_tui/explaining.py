@@ -52,7 +52,7 @@ def _vocabulary(choices: Choices, name: str) -> Vocabulary:
     return vocabulary
 
 
-def _own_vocabulary(choices: Choices, model: str) -> str:
+def own_vocabulary(choices: Choices, model: str) -> str:
     """The vocabulary that a model brings; of a model that does not exist or lacks its tag, that is said first."""
     try:
         return default_vocabulary(model)
@@ -65,7 +65,7 @@ def _own_vocabulary(choices: Choices, model: str) -> str:
 
 
 def _explainer(choices: Choices, model: str, named: Vocabulary | None, stages: Stages) -> Explainer:
-    vocabulary = _vocabulary(choices, _own_vocabulary(choices, model)) if named is None else named
+    vocabulary = _vocabulary(choices, own_vocabulary(choices, model)) if named is None else named
     from clipmk.backbones import load  # noqa: PLC0415 - torch and open_clip: seconds
     from clipmk.explainer import Explainer  # noqa: PLC0415
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -140,6 +139,8 @@ def _diverted() -> Iterator[int]:
     finally:
         _flush(original)  # a library may have kept the old sys.stdout
         if os.name == "posix":
+            import ctypes  # noqa: PLC0415 - the app never comes here
+
             ctypes.CDLL(None).fflush(None)  # and C code has a buffer of its own
         os.dup2(saved, 1)
         os.close(saved)

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from rich.color import Color, ColorType
+from rich.color_triplet import ColorTriplet
+from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from clipmk.overlay import anchor, overlay
 from clipmk.palette import colour_of
-from clipmk.rle import rle_decode
 
 if TYPE_CHECKING:
+    from jaxtyping import UInt8
+    from numpy import ndarray
+    from PIL import Image
+
     from clipmk.records import Explanation
 
 _ALPHA = 0.55
 """Stronger than on paper: a cell has room for colour, but not for contours."""
+
+_MIDDLE = 0.179
+"""Relative luminance on which black and white have the same contrast, 4.6 (WCAG 2)."""
+
+_ESCAPE = "\x1b["
+_INK, _PAPER = "38;2;", "48;2;"
 
 
 def half_blocks(image: Image.Image, *, columns: int, rows: int) -> list[Text]:
@@ -31,8 +43,63 @@ def half_blocks(image: Image.Image, *, columns: int, rows: int) -> list[Text]:
     Returns:
         `rows` lines of `columns` cells in true colour; the console lowers it to what the terminal has.
     """
-    small = image.convert("RGB").resize((columns, 2 * rows), Image.Resampling.BOX)
-    return [_line(text, columns) for text in _rendered(small, columns, rows).split("\n")]
+    return [_text(row) for row in half_block_rows(shrunk(image, columns=columns, rows=rows))]
+
+
+def half_block_rows(cells: UInt8[ndarray, "pixel_rows columns 3"]) -> list[list[Segment]]:
+    """Draw pixels with two of them, one above the other, in every character cell.
+
+    Args:
+        cells: uint8 RGB (2 * rows, columns, 3), at least two pixel rows.
+
+    Returns:
+        `rows` lists of segments, `columns` cells each, in true colour; neighbours of one colour share a segment.
+    """
+    from PIL import Image  # noqa: PLC0415 - not before there is a picture
+
+    rendered = _rendered(Image.fromarray(cells, mode="RGB"), cells.shape[1], cells.shape[0] // 2)
+    return [list(parsed(line)) for line in rendered.split("\n")]
+
+
+def shrunk(image: Image.Image, *, columns: int, rows: int) -> UInt8[ndarray, "pixel_rows columns 3"]:
+    """An image as the pixels of that many cells, uint8 RGB (2 * rows, columns, 3); its shape is changed to fit."""
+    import numpy as np  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+
+    return np.asarray(image.convert("RGB").resize((columns, 2 * rows), Image.Resampling.BOX, reducing_gap=4.0))
+
+
+def parsed(line: str) -> Iterator[Segment]:
+    """Read one line of text coloured by SGR sequences (true colour and reset, nothing else) as segments."""
+    plain, *pieces = line.split(_ESCAPE)
+    if plain:
+        yield Segment(plain, Style.null())
+    ink = paper = ""
+    for piece in pieces:
+        code, _, text = piece.partition("m")
+        if code.startswith(_PAPER):
+            paper = code[len(_PAPER) :]
+        elif code.startswith(_INK):
+            ink = code[len(_INK) :]
+        elif code in {"", "0"}:
+            ink = paper = ""
+        else:
+            raise ValueError(f"{code!r} is no colour that pictures are drawn with")
+        if text:
+            yield Segment(text, _style("" if text.isspace() else ink, paper))
+
+
+def ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white (sRGB), whichever is read better on a colour."""
+    linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]  # IEC 61966-2-1
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if luminance > _MIDDLE else (255, 255, 255)
+
+
+def number_style(colour: tuple[int, int, int]) -> Style:
+    """How a part's number is written on the part's own colour."""
+    ink, paper = ("#{:02x}{:02x}{:02x}".format(*rgb) for rgb in (ink_on(colour), colour))
+    return Style(color=ink, bgcolor=paper, bold=True)
 
 
 def explained_picture(explanation: Explanation, *, columns: int, rows: int) -> list[Text]:
@@ -41,6 +108,9 @@ def explained_picture(explanation: Explanation, *, columns: int, rows: int) -> l
     Raises:
         ImageError: the picture is not at hand.
     """
+    from clipmk.overlay import anchor, overlay  # noqa: PLC0415 - OpenCV, never in the app's own process
+    from clipmk.rle import rle_decode  # noqa: PLC0415
+
     across, down = fitted(explanation.image.width, explanation.image.height, columns=columns, rows=rows)
     lines = half_blocks(overlay(explanation, alpha=_ALPHA, marks=False), columns=across, rows=down)
     for part in explanation.parts:
@@ -60,20 +130,41 @@ def fitted(width: int, height: int, *, columns: int, rows: int) -> tuple[int, in
 
 def _rendered(small: Image.Image, columns: int, rows: int) -> str:
     """Term-image's string. Only after its questions to the terminal are switched off: they swallow key presses."""
+    drawn = _block_image()(small)
+    drawn.set_size(width=columns, height=rows)
+    return str(drawn)
+
+
+@lru_cache(maxsize=1)
+def _block_image() -> type:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "not running within a terminal"
         import term_image  # noqa: PLC0415 - looks for a terminal when it is imported
         from term_image.image import BlockImage  # noqa: PLC0415
 
     term_image.disable_queries()
-    drawn = BlockImage(small)
-    drawn.set_size(width=columns, height=rows)
-    return str(drawn)
+    kind: type = BlockImage
+    return kind
 
 
-def _line(text: str, columns: int) -> Text:
-    line = Text.from_ansi(text, no_wrap=True)
-    line.truncate(columns, pad=True)
+@lru_cache(maxsize=8192)
+def _style(ink: str, paper: str) -> Style:
+    return Style.from_color(_colour(ink), _colour(paper))
+
+
+@lru_cache(maxsize=8192)
+def _colour(code: str) -> Color | None:
+    """A colour of an SGR sequence: "r;g;b", nothing for none."""
+    if not code:
+        return None
+    red, green, blue = map(int, code.split(";"))
+    return Color(f"#{red:02x}{green:02x}{blue:02x}", ColorType.TRUECOLOR, None, ColorTriplet(red, green, blue))
+
+
+def _text(row: list[Segment]) -> Text:
+    line = Text(no_wrap=True)
+    for segment in row:
+        line.append(segment.text, segment.style)
     return line
 
 
@@ -81,6 +172,4 @@ def _write(lines: list[Text], column: int, row: int, text: str, colour: tuple[in
     """Replace cells by a part's number on its own colour."""
     line = lines[row]
     start = max(0, min(column, len(line) - len(text)))
-    ink = "black" if 299 * colour[0] + 587 * colour[1] + 114 * colour[2] > 128_000 else "white"
-    style = Style(color=ink, bgcolor="#{:02x}{:02x}{:02x}".format(*colour), bold=True)
-    lines[row] = line[:start] + Text(text, style) + line[start + len(text) :]
+    lines[row] = line[:start] + Text(text, number_style(colour)) + line[start + len(text) :]

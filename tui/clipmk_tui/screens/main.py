@@ -66,6 +66,8 @@ class MainScreen(Screen[None]):
     def __init__(self, start: Start, engine: Engine) -> None:
         super().__init__()
         self.start = start
+        self._models_shown = False
+        """In place of the image, where they share one."""
         self.desk = Desk(start.models[0], marked=start.models if len(start.models) > 1 else ())
         self.asking = Asking(self, engine, start.session)
 
@@ -85,16 +87,20 @@ class MainScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Begin once the first frame is painted."""
-        self._name_panes()
+        self._arrange()
         self.concepts.concept_tree.focus()
         self.call_after_refresh(self.run_worker, self._begin(), group="begin")
 
     def on_resize(self, event: events.Resize) -> None:
         """Image and models share a place where there is little."""
-        self.call_after_refresh(self._name_panes)
+        self.call_after_refresh(self._arrange)
 
-    def _name_panes(self) -> None:
-        narrow = self.has_class("-narrow")
+    def _arrange(self) -> None:
+        """Which panes are to be seen; at once, so that the next key finds them."""
+        narrow, zoomed = self.has_class("-narrow"), self.has_class("-zoomed")
+        self.image.display = zoomed or not (narrow and self._models_shown)
+        self.models.display = not zoomed and (self._models_shown or not narrow)
+        self.predictions.display = self.concepts.display = not zoomed
         self.image.border_title = Text.assemble("image", (" tab models", "dim")) if narrow else "image"
         self.models.border_title = Text.assemble("models", (" tab", "dim")) if narrow else "models"
 
@@ -232,11 +238,12 @@ class MainScreen(Screen[None]):
     def action_next_pane(self) -> None:
         """Go to the next pane; where image and models share a place, to the one not shown."""
         panes = [self.image, self.models.list, self.predictions, self.concepts.concept_tree]
-        here = next((i for i, pane in enumerate(panes) if pane.has_focus), len(panes) - 1)
+        here = next((i for i, pane in enumerate(panes) if pane is self.focused), len(panes) - 1)
         following = panes[(here + 1) % len(panes)]
         self.remove_class("-zoomed")
-        self.set_class(following is self.models.list, "-models")
-        self.call_after_refresh(following.focus)
+        self._models_shown = following is self.models.list
+        self._arrange()
+        self.set_focus(following)
 
     def action_step(self, by: int) -> None:
         """Another image."""
@@ -252,7 +259,7 @@ class MainScreen(Screen[None]):
     def action_cancel(self) -> None:
         """Give up what is being worked on, or leave the zoom."""
         if self.has_class("-zoomed"):
-            self.remove_class("-zoomed")
+            self.action_zoom()
         elif self.asking.cancel() and self.desk.explanation is None:
             self.show_failure("cancelled")
 
@@ -267,7 +274,8 @@ class MainScreen(Screen[None]):
     def action_zoom(self) -> None:
         """The picture over the whole screen, and back."""
         self.toggle_class("-zoomed")
-        self.call_after_refresh(self.image.focus)
+        self._arrange()
+        self.set_focus(self.image if self.has_class("-zoomed") else self.concepts.concept_tree)
 
     def action_open(self) -> None:
         """Pick an image."""
@@ -326,7 +334,7 @@ class MainScreen(Screen[None]):
         if explanation is not None:
             from clipmk_tui.screens.write import WriteScreen  # noqa: PLC0415
 
-            self.app.push_screen(WriteScreen(explanation))
+            self.app.push_screen(WriteScreen(explanation, image=self.desk.item.path if self.desk.item else None))
 
     def action_copy(self) -> None:
         """Copy what the focused pane's cursor stands on."""

@@ -72,6 +72,7 @@ class CompareGrid(Widget, can_focus=True):
     def __init__(self) -> None:
         super().__init__(id="grid")
         self._agreed = ""
+        self._count = 0
         self._heads: list[tuple[Fact, ...]] = []
         self._rows: list[_Drawn] = []
         self._row = self._model = self._top = self._first = 0
@@ -97,10 +98,12 @@ class CompareGrid(Widget, can_focus=True):
     def relabel(self, models: Sequence[str], view: View, notes: Mapping[int, str]) -> None:
         """Draw only the heads of the columns anew."""
         made = view.comparison
-        self._heads = []
+        self._count = len(models)  # the heads below are as wide as that leaves room for
+        heads = []
         for index, (name, place) in enumerate(zip(short_names(models), view.places, strict=True)):
             column = None if made is None or place is None else made.columns[place]
-            self._heads.append(self._head(name, column, notes.get(index, "")))
+            heads.append(self._head(name, column, notes.get(index, "")))
+        self._heads = heads
         self._follow()
         self.refresh()
 
@@ -183,7 +186,7 @@ class CompareGrid(Widget, can_focus=True):
     @property
     def _beside(self) -> int:
         """How many models stand beside one another."""
-        return max(1, min(len(self._heads), (self.size.width - self._margin + _GAP) // (_NARROWEST + _GAP)))
+        return max(1, min(self._count, (self.size.width - self._margin + _GAP) // (_NARROWEST + _GAP)))
 
     @property
     def _across(self) -> int:
@@ -192,7 +195,7 @@ class CompareGrid(Widget, can_focus=True):
 
     def _put_cursor(self, row: int, model: int) -> None:
         row = max(0, min(row, len(self._rows) - 1))
-        model = max(0, min(model, len(self._heads) - 1))
+        model = max(0, min(model, self._count - 1))
         if (row, model) == (self._row, self._model):
             return
         before, self._row, moved = self._row, row, model != self._model
@@ -209,14 +212,14 @@ class CompareGrid(Widget, can_focus=True):
         before = self._top, self._first
         room = max(1, self.size.height - HEAD)
         self._top = max(self._row - room + 1, min(self._top, self._row, max(0, len(self._rows) - room)))
-        last = max(0, len(self._heads) - self._beside)
+        last = max(0, self._count - self._beside)
         self._first = max(self._model - self._beside + 1, min(self._first, self._model, last))
         return before != (self._top, self._first)
 
     def _named(self, y: int) -> str:
         """What a line of the head is; the first says which models and how many concepts there are."""
-        if y == 0 and self._beside < len(self._heads):
-            words = f"models {self._first + 1}-{self._first + self._beside} of {len(self._heads)}"
+        if y == 0 and self._beside < self._count:
+            words = f"models {self._first + 1}-{self._first + self._beside} of {self._count}"
             return _fitted(words, self._label)
         return _beside(("", *FACT_NAMES)[y], self._agreed if y == 2 else "", self._label)
 

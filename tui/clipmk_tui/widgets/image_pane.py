@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 Mode = Literal["plain", "parts", "concept"]
 """The picture alone; all parts in colour; the lit parts in colour and the rest dimmed."""
 
+Spans = Mapping[int, tuple[int, int]]
+"""Row -> (first, past the last) column that is written again."""
+
 MODES: tuple[Mode, ...] = ("parts", "concept", "plain")
 """In the order in which they are cycled."""
 
@@ -55,10 +58,12 @@ class _Job:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Drawn:
-    """A job done: the rows that differ from what stood there."""
+    """A job done: what differs from what stood there."""
 
     frame: Frame
     rows: dict[int, Strip]
+    """The rows that differ, whole."""
+    spans: Spans
 
 
 class ImagePane(Widget, can_focus=True):
@@ -180,9 +185,9 @@ class ImagePane(Widget, can_focus=True):
         job = self._job(self._picture)
         if job.canvas.is_warm and job.shapes.is_warm:
             frame = _paint(job)
-            changed = frame.changed_rows(job.before)
-            if len(changed) * job.canvas.columns <= _AT_ONCE:
-                self._take(job, _Drawn(frame, _strips(frame, changed)))
+            spans = frame.changes(job.before)
+            if len(spans) * job.canvas.columns <= _AT_ONCE:
+                self._take(job, _Drawn(frame, _strips(frame, list(spans)), spans))
                 return
         self._busy = True
         work: WorkType[None] = self._draw
@@ -251,14 +256,15 @@ class ImagePane(Widget, can_focus=True):
             return
         for row, strip in drawn.rows.items():
             self._rows[row] = strip
-        self._refresh_rows(job.layout.picture, list(drawn.rows))
-        self._refresh_rows(job.layout.legend, _different(before, legend))
+        self._write(job.layout.picture, drawn.spans)
+        self._write(job.layout.legend, dict.fromkeys(_different(before, legend), (0, job.layout.legend.width)))
 
-    def _refresh_rows(self, box: Box, rows: Sequence[int]) -> None:
-        """Write some rows of a box again: a region for each run of neighbours."""
-        for _, run in groupby(enumerate(rows), key=lambda pair: pair[1] - pair[0]):
-            numbers = [row for _, row in run]
-            self.refresh(Region(box.x, box.y + numbers[0], box.width, len(numbers)))
+    def _write(self, box: Box, spans: Spans) -> None:
+        """Write some cells of a box again: a region for each run of neighbouring rows."""
+        for _, run in groupby(enumerate(spans), key=lambda pair: pair[1] - pair[0]):
+            rows = [row for _, row in run]
+            left, right = min(spans[row][0] for row in rows), max(spans[row][1] for row in rows)
+            self.refresh(Region(box.x + left, box.y + rows[0], right - left, len(rows)))
 
     def render_line(self, y: int) -> Strip:
         """One line of the pane."""
@@ -306,7 +312,8 @@ def _paint(job: _Job) -> Frame:
 def _draw(job: _Job) -> _Drawn:
     """The whole work, on any thread."""
     frame = _paint(job)
-    return _Drawn(frame, _strips(frame, frame.changed_rows(job.before)))
+    spans = frame.changes(job.before)
+    return _Drawn(frame, _strips(frame, list(spans)), spans)
 
 
 def _strips(frame: Frame, rows: Sequence[int]) -> dict[int, Strip]:

@@ -1,0 +1,101 @@
+"""What fits into memory: values held within a budget, sizes of models and devices, and the end of it.
+
+Importing this loads neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+_MEMORY_WORDS = ("allocate memory", "not enough memory", "out of memory", "alloc_failed")
+"""How torch's allocators word it where they raise a plain RuntimeError."""
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Recent(Generic[Key, Value]):
+    """The latest values within a budget of weight: the least recently used go first, one alone may be heavier.
+
+    Attributes:
+        budget: what all values together may weigh; may be changed before a `put`.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._held: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
+
+    @property
+    def weight(self) -> int:
+        """Of all values together."""
+        return sum(weight for _, weight in self._held.values())
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Of the values held, the least recently used first."""
+        return tuple(self._held)
+
+    def get(self, key: Key) -> Value | None:
+        """The value, which is the most recently used from now on; None where it is not held."""
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key][0]
+
+    def make_room(self, weight: int) -> None:
+        """Let values go until one of the given weight fits, or none is left."""
+        while self._held and self.weight + weight > self.budget:
+            self._held.popitem(last=False)
+
+    def put(self, key: Key, value: Value, *, weight: int) -> None:
+        """Hold a value, as the most recently used one."""
+        self._held.pop(key, None)
+        self.make_room(weight)
+        self._held[key] = (value, weight)
+
+    def clear(self) -> None:
+        """Let everything go."""
+        self._held.clear()
+
+
+def is_out_of_memory(reason: BaseException) -> bool:
+    """Whether an exception says that memory, of the machine or of an accelerator, did not suffice."""
+    if isinstance(reason, MemoryError) or type(reason).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(reason, RuntimeError) and any(words in str(reason).lower() for words in _MEMORY_WORDS)
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of memory that a device has, used or not."""
+    if device.type == "cuda":
+        import torch  # noqa: PLC0415
+
+        return int(torch.cuda.mem_get_info(device)[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def tensor_bytes(*owners: Any) -> int:
+    """Bytes of all parameters, buffers and tensors that objects and the objects in them hold, each counted once."""
+    import torch  # noqa: PLC0415
+
+    found: dict[int, int] = {}
+
+    def count(value: Any, depth: int) -> None:
+        if isinstance(value, torch.Tensor):
+            found[value.data_ptr()] = value.nbytes
+        elif isinstance(value, torch.nn.Module):
+            for tensor in (*value.parameters(), *value.buffers()):
+                found[tensor.data_ptr()] = tensor.nbytes
+        elif depth and not isinstance(value, type):
+            for name in (*getattr(value, "__dict__", ()), *getattr(type(value), "__slots__", ())):
+                count(getattr(value, name, None), depth - 1)
+
+    for owner in owners:
+        count(owner, 2)
+    return sum(found.values())

@@ -1,0 +1,91 @@
+"""A child that misbehaves as it is told: `stub_worker.py MODE [FILE]`, in place of `python -m clipmk.worker`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from clipmk import protocol
+from clipmk.protocol import Hello, Message, Request, decode, encode
+from clipmk.records import ModelInfo
+
+
+def say(message: Message) -> None:
+    sys.stdout.buffer.write(encode(message))
+    sys.stdout.buffer.flush()
+
+
+def die() -> None:
+    os.write(2, b"an earlier line\nthe last \x1b[31mwords\n  \n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def greet(mode: str) -> Hello:
+    hello = decode(sys.stdin.buffer.readline())
+    assert isinstance(hello, Hello)
+    if mode == "stillborn":
+        os.write(2, b"no module named torch\n")
+        sys.exit(3)
+    if mode == "refusing":
+        say(protocol.Failed(id=0, code="protocol", message="it wants version 0"))
+        time.sleep(60)
+    say(protocol.Ready(version=99 if mode == "foreign" else protocol.VERSION, pid=os.getpid()))
+    return hello
+
+
+def loaded(request: protocol.Load, hello: Hello, seen: int) -> protocol.Loaded:
+    """Says who answers (`device`), under which session (first class), after how many requests."""
+    info = ModelInfo(
+        id=request.model, family="vit", weights_sha256="0", architecture="x", pretrained=None, input_size=64
+    )
+    return protocol.Loaded(
+        id=request.id,
+        model=info,
+        classes=(hello.session.vocabulary, *(["x" * 1_000] * 1_000 if request.model == "large" else [])),
+        descriptor_count=seen,
+        device=str(os.getpid()),
+        load_ms=0.0,
+        warnings=(),
+    )
+
+
+def misbehave(mode: str, marker: Path) -> None:
+    """What happens to an `Explain`."""
+    if mode == "obeying":
+        for line in sys.stdin.buffer:
+            message = decode(line)
+            if isinstance(message, protocol.Cancel):
+                say(protocol.Progress(id=message.request, stage="late", done=0, total=0))
+                say(protocol.Failed(id=message.request, code=protocol.CANCELLED, message="as you wish"))
+                return
+    if mode in {"deaf", "stubborn"}:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "stubborn" else signal.SIG_DFL)
+        time.sleep(60)
+    if mode == "dying" or (mode == "dying-once" and not marker.exists()):
+        marker.touch()
+        die()
+    if mode == "babbling":
+        sys.stdout.buffer.write(b"Downloading: 100%\n")
+        sys.stdout.buffer.flush()
+        time.sleep(60)
+
+
+def main(mode: str, file: str = "") -> None:
+    hello = greet(mode)
+    for seen, line in enumerate(sys.stdin.buffer, 1):
+        request = decode(line)
+        if isinstance(request, protocol.Load):
+            say(protocol.Progress(id=request.id, stage="loading", done=0, total=0))
+            say(loaded(request, hello, seen))
+        elif isinstance(request, Request):
+            say(protocol.Progress(id=request.id, stage="image", done=0, total=1))
+            misbehave(mode, Path(file))
+            if mode != "obeying":
+                say(protocol.Failed(id=request.id, code="image", message=f"answered by {os.getpid()}"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

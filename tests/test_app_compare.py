@@ -1,0 +1,577 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from textual.app import App
+from textual.pilot import Pilot
+
+import samples
+from clipmk import protocol
+from clipmk.errors import ModelError
+from clipmk.records import Explanation, VisionConcept
+from clipmk_tui import theme
+from clipmk_tui.compare_table import BEST
+from clipmk_tui.engine import EngineStoppedError
+from clipmk_tui.gathered import Gathered
+from clipmk_tui.screens.compare import CompareChoice, CompareScreen
+from clipmk_tui.screens.venn import VennPicture, VennScreen
+from clipmk_tui.venn_picture import draw, regions
+from clipmk_tui.widgets.compare_grid import CompareGrid
+from fakes import FAMILIES, FakeEngine, explained
+
+MODELS = tuple(FAMILIES)
+IMAGE = "pictures/fox_03.png"
+SIZES = [(80, 24), (120, 40)]
+
+
+class Host(App[None]):
+    """Opens one screen and keeps what it was dismissed with."""
+
+    def __init__(self, screen: Any) -> None:
+        super().__init__()
+        self.opened = screen
+        self.answers: list[Any] = []
+
+    def on_mount(self) -> None:
+        self.register_theme(theme.DARK)
+        self.theme = theme.DARK.name
+        self.push_screen(self.opened, self.answers.append)
+
+
+def seen(app: App[Any]) -> list[str]:
+    """The lines on the screen."""
+    strips = app.screen._compositor.render_strips()
+    return ["".join(segment.text for segment in strip) for strip in strips]
+
+
+def line(app: App[Any], start: str) -> str:
+    (found,) = [one for one in seen(app) if one.strip().startswith(start)]
+    return found
+
+
+def opened(engine: FakeEngine, models: tuple[str, ...] = MODELS, **options: Any) -> Host:
+    return Host(CompareScreen(engine, models, IMAGE, **options))
+
+
+async def settled(pilot: Pilot[Any]) -> None:
+    for _ in range(2):
+        await pilot.pause()
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_columns_are_filled_and_the_most_agreed_concept_stands_first(size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    app = opened(engine, MODELS[:3])
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot)
+        assert engine.asked == [protocol.Compare(models=MODELS[:3], image=IMAGE)]
+        assert "fox_03.png" in seen(app)[0]
+        assert "each model explains its own prediction" in seen(app)[0]
+        for words, row in (
+            (("vit", "vit", "resnet"), "family"),
+            (("2/3", "fox 71 %", "fox 71 %", "cat 15 %"), "top-1"),
+            (("3.69 / 0.90", "3.00 / 0.90"), "MI"),
+            (("3/3", "∩ 0.712"), "pointed ears"),
+            (("2/3", "∩ 0.550", "◐ 0.550"), "a bushy tail"),
+            (("0/3", "◑ cos 0.81", "·"), "a white chest"),
+        ):
+            assert all(word in line(app, row) for word in words), row
+        concepts = [one.split("  ")[0].strip() for one in seen(app)]
+        assert concepts.index("pointed ears") < concepts.index("a bushy tail") < concepts.index("round eyes")
+        assert max(cell_len(one) for one in seen(app)) <= size[0]
+
+
+async def test_only_models_that_are_not_at_hand_are_asked() -> None:
+    engine = FakeEngine()
+    known = {model: explained(model, IMAGE) for model in MODELS[:2]}
+    app = opened(engine, known=known)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert engine.asked == [protocol.Compare(models=MODELS[2:], image=IMAGE)]
+        assert "4/4" in line(app, "pointed ears")
+    app = opened(engine, MODELS[:2], known=known)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert len(engine.asked) == 1
+
+
+async def test_known_explanation_of_another_class_is_turned_to_the_models_own() -> None:
+    engine = FakeEngine()
+    app = opened(engine, MODELS[:2], known={MODELS[0]: explained(MODELS[0], IMAGE, "cat")})
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert engine.asked == [protocol.Compare(models=(MODELS[1],), image=IMAGE)]
+        assert line(app, "a bushy tail").count("∩ 0.550") == 2
+
+
+async def test_awaited_columns_show_what_is_at_hand_and_how_far_the_next_one_is() -> None:
+    engine = FakeEngine()
+    engine.gate.clear()
+    app = opened(engine, MODELS[:3], known={MODELS[0]: explained(MODELS[0], IMAGE)})
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert "2 of 3 awaited" in seen(app)[0]
+        assert "1/1" in line(app, "pointed ears")
+        assert line(app, "pointed ears").count("…") == 2
+        assert line(app, "family").count("…") == 2
+        assert any("looking 0/4" in one for one in seen(app))
+        engine.gate.set()
+        await settled(pilot)
+        assert "awaited" not in seen(app)[0]
+        assert not any("looking" in one for one in seen(app))
+        assert "3/3" in line(app, "pointed ears")
+
+
+async def test_leaving_cancels_the_request() -> None:
+    engine = FakeEngine()
+    engine.gate.clear()
+    app = opened(engine)
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert app.answers == [None]
+        assert engine.cancelled == engine.asked
+        assert len(engine.cancelled) == 1
+
+
+async def test_screen_is_left_by_each_of_its_keys() -> None:
+    app = Host(CompareScreen(FakeEngine(), MODELS[:2], IMAGE))
+    async with app.run_test() as pilot:
+        for times, key in enumerate(("escape", "q", "c"), 1):
+            await settled(pilot)
+            await pilot.press(key)
+            await settled(pilot)
+            assert app.answers == [None] * times
+            app.push_screen(CompareScreen(FakeEngine(), MODELS[:2], IMAGE), app.answers.append)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_failure_is_shown_in_its_column_and_the_others_stay(size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    engine.failures[MODELS[1]] = ModelError("model [b]x[/b] \x1b[31m is not on this machine")
+    app = opened(engine, MODELS[:2])
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot)
+        assert "failed: model" in line(app, "family")
+        assert "fox 71 %" in line(app, "top-1")
+        assert "1/1" in line(app, "pointed ears")
+        assert any("not on this" in one for one in seen(app)[:8])
+        await pilot.press("right")
+        await settled(pilot)
+        assert any(r"model [b]x[/b] \x1b[31m is not on this machine" in one for one in seen(app))
+        await pilot.press("enter")
+        await settled(pilot)
+        assert app.answers == []
+        assert app.screen is app.opened
+
+
+async def test_engine_that_stopped_fails_what_is_awaited() -> None:
+    engine = FakeEngine()
+    engine.failures[protocol.Compare] = EngineStoppedError("the engine died twice; start clipmk again")
+    app = opened(engine, MODELS[:2], known={MODELS[0]: explained(MODELS[0], IMAGE)})
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert "failed: engine" in line(app, "family")
+        assert "awaited" not in seen(app)[0]
+
+
+async def test_enter_goes_to_the_model_and_concept_under_the_cursor() -> None:
+    app = opened(FakeEngine())
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        await pilot.press("down", "right", "right", "enter")
+        await settled(pilot)
+        assert app.answers == [CompareChoice(model="embedded/rn-s", concept="a bushy tail", target=None)]
+
+
+async def test_cursor_stays_in_the_table() -> None:
+    app = opened(FakeEngine())
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        await pilot.press("left", "up", "left", "enter")
+        await settled(pilot)
+        assert app.answers == [CompareChoice(model=MODELS[0], concept="pointed ears", target=None)]
+
+
+async def test_t_turns_to_one_class_and_back_without_asking_what_the_records_answer() -> None:
+    engine = FakeEngine()
+    app = opened(engine)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("right", "right", "t")
+        await settled(pilot)
+        assert "all explain 'cat'" in seen(app)[0]
+        assert line(app, "a bushy tail").count("◐ 0.550") == 4
+        assert line(app, "top-1").count("fox 71 %") == 2
+        await pilot.press("enter")
+        await settled(pilot)
+        assert app.answers == [CompareChoice(model="embedded/rn-s", concept="pointed ears", target="cat")]
+        assert len(engine.asked) == 1
+
+
+async def test_t_again_turns_back_to_the_own_predictions() -> None:
+    app = opened(FakeEngine())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        before = seen(app)
+        await pilot.press("t")
+        await settled(pilot)
+        assert "all explain 'fox'" in seen(app)[0]
+        assert seen(app) != before
+        await pilot.press("t")
+        await settled(pilot)
+        assert seen(app) == before
+
+
+async def test_class_that_no_record_holds_is_asked_of_the_engine() -> None:
+    engine = FakeEngine()
+    known = {model: explained(model, IMAGE) for model in MODELS[:2]}
+    app = opened(engine, MODELS[:2], known=known, common="owl")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert engine.asked == []
+        await pilot.press("t")
+        await settled(pilot)
+        assert engine.asked == [protocol.Compare(models=MODELS[:2], image=IMAGE, target="owl")]
+
+
+async def test_first_target_is_shown_at_once() -> None:
+    engine = FakeEngine()
+    app = opened(engine, target="cat")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert engine.asked == [protocol.Compare(models=MODELS, image=IMAGE, target="cat")]
+        assert "all explain 'cat'" in seen(app)[0]
+
+
+async def test_best_auc_is_marked_within_a_family_only() -> None:
+    weak = explained(MODELS[1], IMAGE)
+    known = {model: explained(model, IMAGE) for model in MODELS}
+    known[MODELS[1]] = dataclasses.replace(weak, mutual=dataclasses.replace(weak.mutual, auc=0.1))
+    app = opened(FakeEngine(), known=known)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert line(app, "AUC").count(BEST) == 1
+        assert line(app, "AUC").index(BEST) < line(app, "AUC").index("0.10 / 0.55")
+
+
+async def test_slash_filters_the_rows_and_escape_takes_the_filter_off_before_it_leaves() -> None:
+    app = opened(FakeEngine())
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        await pilot.press("slash", *"TAIL")
+        await settled(pilot)
+        grid = app.screen.query_one(CompareGrid)
+        assert grid.concepts == ["a bushy tail", "a long tail"]
+        await pilot.press("enter", "down")
+        assert grid.concept == "a long tail"
+        assert "/ TAIL: 2 of 10" in seen(app)[0]
+        await pilot.press("escape")
+        await settled(pilot)
+        assert len(grid.concepts) == 10
+        assert grid.concept == "a long tail"
+        assert app.answers == []
+        await pilot.press("escape")
+        await settled(pilot)
+        assert app.answers == [None]
+
+
+async def test_filter_that_nothing_passes_leaves_an_empty_table() -> None:
+    app = opened(FakeEngine())
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        await pilot.press("slash", *"[b]z", "enter")
+        await settled(pilot)
+        assert "[b]z: 0 of 10" in seen(app)[0]
+        await pilot.press("v")
+        await settled(pilot)
+        assert isinstance(app.screen, VennScreen)
+        await pilot.press("v", "down", "right", "enter")
+        await settled(pilot)
+        assert app.answers == [CompareChoice(model=MODELS[1], concept=None, target=None)]
+
+
+async def test_mouse_puts_the_cursor_and_twice_is_enter() -> None:
+    app = opened(FakeEngine())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        x, y = line(app, "a bushy tail").index("◐ 0.550") + 3, seen(app).index(line(app, "a bushy tail"))
+        await pilot.click(offset=(x, y))
+        grid = app.screen.query_one(CompareGrid)
+        assert (grid.concept, grid.model_index) == ("a bushy tail", 2)
+        await pilot.click(offset=(x, y), times=2)
+        await settled(pilot)
+        assert app.answers == [CompareChoice(model="embedded/rn-s", concept="a bushy tail", target=None)]
+
+
+async def test_many_concepts_scroll_while_the_models_stay() -> None:
+    made = explained(MODELS[0], IMAGE)
+    concepts = tuple(
+        VisionConcept(rank=rank, text=f"concept {rank:02}", importance=1 / rank, parts=(1,), mutual=False)
+        for rank in range(1, 41)
+    )
+    known = {MODELS[0]: dataclasses.replace(made, vision_concepts=concepts, language_concepts=())}
+    app = opened(FakeEngine(), MODELS[:1], known=known)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert not any("concept 40" in one for one in seen(app))
+        await pilot.press(*["ctrl+d"] * 4)
+        await settled(pilot)
+        assert "◐ 0.025" in line(app, "concept 40")
+        assert "vit" in line(app, "family")
+        await pilot.press(*["ctrl+u"] * 4)
+        await settled(pilot)
+        assert "◐ 1.000" in line(app, "concept 01")
+
+
+async def test_thirteen_models_scroll_sideways_while_concepts_stay() -> None:
+    models = (*MODELS, *(f"ViT-B-32:laion{number}" for number in range(9)))
+    app = opened(FakeEngine(), models)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert "models 1-3 of 13" in seen(app)[1]
+        assert not any("laion8" in one for one in seen(app))
+        await pilot.press(*["right"] * 12)
+        await settled(pilot)
+        assert any("laion8" in one for one in seen(app))
+        assert "13/13" in line(app, "pointed ears")
+        await pilot.press("enter")
+        await settled(pilot)
+        assert app.answers[0].model == "ViT-B-32:laion8"
+
+
+async def test_w_writes_valid_json_beside_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valid: Callable[[Any], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clipmk-compare-fox_03.json").write_text("mine")
+    engine = FakeEngine()
+    engine.failures[MODELS[3]] = ModelError("gone")
+    app = opened(engine)
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        for _ in range(2):
+            await pilot.press("w")
+            await app.workers.wait_for_complete()
+            await settled(pilot)
+        assert app.answers == []
+        notes = [note.message for note in app._notifications]
+        assert notes == ["wrote clipmk-compare-fox_03-2.json", "wrote clipmk-compare-fox_03-3.json"]
+    assert (tmp_path / "clipmk-compare-fox_03.json").read_text() == "mine"
+    made = json.loads((tmp_path / "clipmk-compare-fox_03-2.json").read_text(encoding="utf-8"))
+    valid(made)
+    assert [column["id"] for column in made["comparison"]["columns"]] == list(MODELS)
+    assert made["comparison"]["columns"][3]["error"]["message"] == "gone"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+async def test_file_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o500)
+    app = opened(FakeEngine())
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        await pilot.press("w")
+        await app.workers.wait_for_complete()
+        await settled(pilot)
+        assert [note.severity for note in app._notifications] == ["error"]
+
+
+async def test_y_copies_the_table() -> None:
+    app = opened(FakeEngine())
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        await pilot.press("y")
+        await app.workers.wait_for_complete()
+        assert "pointed ears" in app.clipboard
+        assert "AUC is not comparable" not in app.clipboard
+        assert "\x1b" not in app.clipboard
+
+
+async def test_nothing_is_written_or_copied_before_the_first_answer(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.gate.clear()
+    app = opened(engine)
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        await pilot.press("w", "y", "t", "v")
+        await settled(pilot)
+        assert {note.severity for note in app._notifications} == {"warning"}
+        assert app.screen is app.opened
+        assert app.clipboard == ""
+
+
+async def test_records_that_do_not_belong_together_are_told_and_the_app_goes_on() -> None:
+    other = explained(MODELS[0], IMAGE)
+    other = dataclasses.replace(other, image=dataclasses.replace(other.image, sha256="a" * 64, path="owl.png"))
+    app = opened(FakeEngine(), MODELS[:2], known={MODELS[0]: other})
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert any("only one image can be compared" in note.message for note in app._notifications)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert app.answers == [None]
+
+
+async def test_text_from_outside_reaches_the_screen_as_it_is() -> None:
+    evil = "[red]\x1b[31m猫[/red]"
+    known = {
+        model: samples_of(model, samples.explanation(path=IMAGE, class_name=evil, descriptor=evil)) for model in MODELS
+    }
+    app = Host(CompareScreen(FakeEngine(), MODELS[:2], "[b]fox\x1b.png", None, known))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert r"[red]\x1b[31m猫[/red]" in line(app, "[red]")
+        assert r"[b]fox\x1b.png" in seen(app)[0]
+        await pilot.press("v")
+        await settled(pilot)
+        assert any(r"[red]\x1b[31m猫[/red]" in one for one in seen(app))
+        assert "\x1b" not in "".join(seen(app))
+
+
+def samples_of(model: str, made: Explanation) -> Explanation:
+    return dataclasses.replace(made, model=dataclasses.replace(made.model, id=model))
+
+
+async def test_resizing_while_busy_keeps_the_cursor() -> None:
+    engine = FakeEngine()
+    engine.gate.clear()
+    app = opened(engine, known={MODELS[0]: explained(MODELS[0], IMAGE)})
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("down", "right")
+        for size in ((80, 24), (20, 6), (200, 60)):
+            await pilot.resize_terminal(*size)
+            await settled(pilot)
+        grid = app.screen.query_one(CompareGrid)
+        assert (grid.concept, grid.model_index) == ("a bushy tail", 1)
+        engine.gate.set()
+        await settled(pilot)
+        assert (grid.concept, grid.model_index) == ("a bushy tail", 1)
+
+
+# what is gathered
+
+
+def test_failure_for_one_class_is_none_for_another() -> None:
+    gathered = Gathered(MODELS[:2], IMAGE, {MODELS[0]: explained(MODELS[0], IMAGE)})
+    gathered.fail(MODELS[1], "cat", code="model", message="gone")
+    assert gathered.missing("cat") == ()
+    assert gathered.missing(None) == (MODELS[1],)
+    assert gathered.view(None).places == (0, None)
+    assert gathered.view("cat").places == (0, 1)
+    assert gathered.missing("owl") == MODELS[:2]
+    assert gathered.view("owl").comparison is None
+
+
+# the Venn view
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_venn_shows_three_regions_by_sign_and_word_with_the_numbers(size: tuple[int, int]) -> None:
+    app = Host(VennScreen(samples.explanation()))
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot)
+        text = "\n".join(seen(app))
+        for words in (
+            "◐ vision only (2)",
+            "∩ mutual (2)",
+            "◑ language only (3)",
+            "seen by the vision encoder",
+            "tied to 'fox' by the language encoder",
+            "∩ pointed ears",
+            "◐ thin legs",
+            "◑ red fur",
+            "mutual 2 (by chance 0.20)",
+            "MI 3.69 (0.90)",
+            "AUC 0.61 (0.55)",
+            "p = 0.017",
+        ):
+            assert words in text, words
+        drawn = next(one for one in seen(app) if "∩ pointed ears" in one)
+        assert drawn.count("│") == 4
+        assert drawn.index("◐ ") < drawn.index("∩ ") < drawn.index("◑ ")
+
+
+async def test_venn_is_closed_by_each_of_its_keys() -> None:
+    app = Host(VennScreen(samples.explanation()))
+    async with app.run_test() as pilot:
+        for times, key in enumerate(("escape", "v", "q"), 1):
+            await settled(pilot)
+            await pilot.press(key)
+            await settled(pilot)
+            assert app.answers == [None] * times
+            app.push_screen(VennScreen(samples.explanation()), app.answers.append)
+
+
+def _crowded(count: int) -> Explanation:
+    made = samples.explanation()
+    concepts = tuple(
+        VisionConcept(rank=rank, text=f"concept {rank:02}", importance=0.5, parts=(1,), mutual=False)
+        for rank in range(1, count + 1)
+    )
+    return dataclasses.replace(made, vision_concepts=concepts)
+
+
+async def test_lists_that_are_too_long_scroll_to_their_end_and_back() -> None:
+    app = Host(VennScreen(_crowded(40)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert any("more lines" in one for one in seen(app))
+        await pilot.press(*["space"] * 4)
+        await settled(pilot)
+        assert any("concept 40" in one for one in seen(app))
+        assert not any("more lines" in one for one in seen(app))
+        await pilot.press("up")
+        await settled(pilot)
+        assert any("more lines" in one for one in seen(app))
+        app.screen.query_one(VennPicture).scroll_lists(-99)
+        await settled(pilot)
+        assert any("concept 01" in one for one in seen(app))
+
+
+@pytest.mark.parametrize("width", [24, 40, 76, 200])
+@pytest.mark.parametrize("height", [7, 18, 50])
+def test_every_line_of_the_drawing_is_as_wide_as_asked(width: int, height: int) -> None:
+    made = draw(samples.explanation(descriptor="猫の耳" * 20, class_name="x" * 300), width=width, height=height)
+    assert len(made.lines) == height
+    assert {one.cell_len for one in made.lines} == {width}
+
+
+def test_no_concept_is_lost_while_scrolling() -> None:
+    explanation = _crowded(30)
+    first = draw(explanation, width=76, height=16)
+    texts = set()
+    for offset in range(first.hidden + 1):
+        for one in draw(explanation, width=76, height=16, offset=offset).lines:
+            texts |= {text for text in regions(explanation)["vision"] if text in one.plain}
+    assert texts == set(regions(explanation)["vision"])
+
+
+def test_regions_are_a_partition_of_all_concepts() -> None:
+    explanation = samples.explanation()
+    found = regions(explanation)
+    assert found["mutual"] == explanation.mutual_concepts
+    together = [text for texts in found.values() for text in texts]
+    assert sorted(together) == sorted(
+        {concept.text for concept in (*explanation.vision_concepts, *explanation.language_concepts)}
+    )
+
+
+def test_screens_load_neither_torch_nor_numpy() -> None:
+    script = (
+        "import sys, clipmk_tui.screens.compare; "
+        "print([m for m in ('torch', 'open_clip', 'numpy', 'PIL', 'cv2', 'scipy') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

@@ -1,0 +1,397 @@
+"""The app's end of the pipe: whatever the child does, every question ends, and no process is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipmk import protocol
+from clipmk.protocol import Explain, Load, Session
+from clipmk.settings import preset
+from clipmk_tui.engine import AskError, Engine, EngineStoppedError
+from clipmk_tui.local_engine import LocalEngine
+from clipmk_tui.worker_engine import WorkerEngine
+
+STUB = Path(__file__).parent / "stub_worker.py"
+SESSION = Session(vocabulary="first", settings=preset("default"))
+EXPLAIN = Explain(model="m", image="i.png")
+
+Start = Callable[..., WorkerEngine]
+
+
+@pytest.fixture
+async def stub(tmp_path: Path) -> AsyncIterator[Start]:
+    """Engines over the misbehaving child; whatever a test does, all are closed and no task of theirs stays."""
+    engines: list[WorkerEngine] = []
+
+    def start(mode: str, **options: Any) -> WorkerEngine:
+        command = (sys.executable, str(STUB), mode, str(tmp_path / "marker"))
+        engine = WorkerEngine(SESSION, **{"command": command, "patience": 0.2, **options})
+        engine.told = []  # type: ignore[attr-defined]
+        engine.on_restart = engine.told.append  # type: ignore[attr-defined]
+        engines.append(engine)
+        return engine
+
+    def give_up() -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+
+    limit = asyncio.get_running_loop().call_later(60, give_up)  # a test that waits for ever fails
+    yield start
+    limit.cancel()
+    for engine in engines:
+        await engine.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def begun(engine: Engine, request: protocol.Request) -> tuple[asyncio.Task[Any], asyncio.Event]:
+    """A question that is being asked, and an event set with its first partial answer."""
+    working = asyncio.Event()
+    return asyncio.ensure_future(engine.ask(request, lambda partial: working.set())), working  # type: ignore[call-overload]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def test_answers_come_to_who_asked_and_partial_ones_first(stub: Start) -> None:
+    engine, heard = stub("good"), list[protocol.Partial]()
+    first, large, third = await asyncio.gather(
+        engine.ask(Load(model="a"), heard.append), engine.ask(Load(model="large")), engine.ask(Load(model="c"))
+    )
+    assert [answer.model.id for answer in (first, large, third)] == ["a", "large", "c"]
+    assert [answer.descriptor_count for answer in (first, large, third)] == [1, 2, 3]
+    assert len(large.classes) == 1_001
+    assert heard == [protocol.Progress(id=first.id, stage="loading", done=0, total=0)]
+    assert {int(answer.device) for answer in (first, large, third)} == {engine.pid}
+
+
+async def test_starting_returns_before_the_child_is_there_and_asking_uses_that_child(stub: Start) -> None:
+    engine = stub("good")
+    await engine.start()
+    assert engine.pid is None
+    await engine.start()
+    answer = await engine.ask(Load(model="a"))
+    assert int(answer.device) == engine.pid
+    assert engine.told == []  # type: ignore[attr-defined]
+
+
+async def test_the_child_finds_clipmk_where_the_app_found_it(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "a relative folder")
+    assert (await stub("good").ask(Load(model="a"))).model.id == "a"
+    monkeypatch.delenv("PYTHONPATH")
+    assert (await stub("good").ask(Load(model="a"))).model.id == "a"
+
+
+async def test_a_failure_carries_the_code_and_the_message(stub: Start) -> None:
+    engine = stub("good")
+    with pytest.raises(AskError, match="answered by") as caught:
+        await engine.ask(EXPLAIN)
+    assert caught.value.reason == "image"
+    assert not isinstance(caught.value, EngineStoppedError)
+
+
+async def test_a_child_that_obeys_a_cancel_lives_on_and_its_late_answers_are_dropped(stub: Start) -> None:
+    engine, heard = stub("obeying"), list[protocol.Partial]()
+    task = asyncio.ensure_future(engine.ask(EXPLAIN, heard.append))
+    while not heard:
+        await asyncio.sleep(0.01)
+    pid = engine.pid
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.3)  # longer than its patience
+    assert int((await engine.ask(Load(model="a"))).device) == pid
+    assert [getattr(partial, "stage", "") for partial in heard] == ["image"]
+
+
+@pytest.mark.parametrize("mode", ["deaf", "stubborn"])
+async def test_a_child_that_does_not_obey_is_ended_and_what_waited_behind_is_asked_again(
+    stub: Start, mode: str
+) -> None:
+    engine = stub(mode)
+    task, working = begun(engine, EXPLAIN)
+    behind = asyncio.ensure_future(engine.ask(Load(model="behind")))
+    await working.wait()
+    pid = engine.pid
+    assert pid is not None
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    answer = await behind
+    assert answer.model.id == "behind"
+    assert int(answer.device) == engine.pid != pid
+    assert is_gone(pid)
+    assert engine.told == []  # type: ignore[attr-defined]
+
+
+async def test_cancelling_what_no_child_has_read_yet_disturbs_nobody(stub: Start) -> None:
+    engine = stub("deaf")
+    task, _ = begun(engine, EXPLAIN)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await engine.ask(Load(model="a"))).descriptor_count == 1  # the other was never sent
+
+
+async def test_a_child_that_dies_once_is_replaced_and_asked_again(stub: Start) -> None:
+    engine = stub("dying-once")
+    behind: asyncio.Task[Any]
+    task, _ = begun(engine, EXPLAIN)
+    behind = asyncio.ensure_future(engine.ask(Load(model="behind")))
+    with pytest.raises(AskError, match=r"answered by \d+"):
+        await task
+    assert (await behind).model.id == "behind"
+    assert engine.told == [  # type: ignore[attr-defined]
+        "the engine was killed by signal 9 (SIGKILL) and was started again"
+    ]
+
+
+async def test_a_second_death_over_one_request_ends_it_and_spares_the_others(stub: Start) -> None:
+    engine = stub("dying")
+    task, _ = begun(engine, EXPLAIN)
+    behind = asyncio.ensure_future(engine.ask(Load(model="behind")))
+    with pytest.raises(EngineStoppedError) as caught:
+        await task
+    text = str(caught.value)
+    assert "signal 9 (SIGKILL)" in text
+    assert r"the last \x1b[31mwords" in text
+    assert "--device cpu" in text
+    assert caught.value.reason == "engine"
+    assert (await behind).model.id == "behind"
+    assert len(engine.told) == 2  # type: ignore[attr-defined]
+
+
+async def test_a_child_killed_while_idle_is_replaced_at_the_next_question(stub: Start) -> None:
+    engine = stub("good")
+    pid = int((await engine.ask(Load(model="a"))).device)
+    os.kill(pid, signal.SIGKILL)
+    while engine.pid is not None:
+        await asyncio.sleep(0.01)
+    answer = await engine.ask(Load(model="b"))
+    assert int(answer.device) != pid
+    assert len(engine.told) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("stillborn", "ended with exit status 3 before it was ready; it said last: no module named torch"),
+        ("foreign", "version 99"),
+        ("refusing", "it wants version 0"),
+    ],
+)
+async def test_a_child_that_cannot_work_fails_every_question(stub: Start, mode: str, words: str) -> None:
+    engine = stub(mode)
+    answers = await asyncio.gather(engine.ask(Load(model="a")), engine.ask(Load(model="b")), return_exceptions=True)
+    for answer in answers:
+        assert isinstance(answer, EngineStoppedError)
+        assert words in str(answer)
+    assert engine.pid is None
+
+
+async def test_a_command_that_does_not_exist_is_said_and_can_be_tried_again(stub: Start) -> None:
+    engine = stub("good", command=("/no/such/python", "-m", "clipmk.worker"))
+    for _ in range(2):
+        with pytest.raises(EngineStoppedError, match=r"cannot be started: .*No such file.*clipmk doctor"):
+            await engine.ask(Load(model="a"))
+    assert engine.told == []  # type: ignore[attr-defined]
+
+
+async def test_what_is_no_message_ends_the_child_like_a_crash(stub: Start) -> None:
+    engine = stub("babbling")
+    with pytest.raises(EngineStoppedError, match=r"cannot be understood .*Downloading.* twice over the same request"):
+        await engine.ask(EXPLAIN)
+    assert (await engine.ask(Load(model="a"))).model.id == "a"
+
+
+async def test_a_mistake_in_a_listener_costs_no_answer(stub: Start) -> None:
+    engine, mistakes = stub("good"), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: mistakes.append(context["exception"]))
+
+    def broken(partial: protocol.Partial) -> None:
+        raise KeyError("listener")
+
+    assert (await engine.ask(Load(model="a"), broken)).model.id == "a"
+    assert [str(mistake) for mistake in mistakes] == ["'listener'"]
+
+
+@pytest.mark.parametrize("mode", ["stubborn", "obeying"])
+async def test_closing_while_busy_leaves_no_process_and_tells_who_waits(stub: Start, mode: str) -> None:
+    engine = stub(mode)
+    task, working = begun(engine, EXPLAIN)
+    behind, _ = begun(engine, Load(model="behind"))
+    await working.wait()
+    pid = engine.pid
+    assert pid is not None
+    await engine.close()
+    assert is_gone(pid)
+    for waiting in (task, behind):
+        with pytest.raises(AskError) as caught:
+            await waiting
+        assert caught.value.reason == protocol.CANCELLED
+    await engine.close()
+    with pytest.raises(EngineStoppedError, match="closed"):
+        await engine.ask(Load(model="a"))
+    await engine.start()
+    assert engine.pid is None
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
+async def test_closing_while_the_child_is_being_started_leaves_no_process(stub: Start, turns: int) -> None:
+    engine = stub("good")
+    await engine.start()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    child = engine._child
+    assert child is not None
+    await engine.close()
+    assert child.process is None or is_gone(child.process.pid)
+    assert child.life is not None
+    assert child.life.done()
+
+
+async def test_a_new_session_gets_a_new_child_and_cancels_what_waits(stub: Start) -> None:
+    engine = stub("deaf")
+    before = await engine.ask(Load(model="a"))
+    assert before.classes == ("first",)
+    task, working = begun(engine, EXPLAIN)
+    await working.wait()
+    await engine.reconfigure(dataclasses.replace(SESSION, vocabulary="second"))
+    with pytest.raises(AskError) as caught:
+        await task
+    assert caught.value.reason == protocol.CANCELLED
+    assert engine.pid is None
+    assert is_gone(int(before.device))
+    assert (await engine.ask(Load(model="a"))).classes == ("second",)
+    assert engine.told == []  # type: ignore[attr-defined]
+
+
+def test_the_apps_end_loads_nothing_heavy() -> None:
+    import subprocess  # noqa: PLC0415
+
+    code = "import clipmk_tui.worker_engine, clipmk_tui.local_engine, sys; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "PIL", "open_clip", "cv2"} & set(ran.stdout.split())
+
+
+# The real engines.
+
+MODEL = "embedded/vit-s8"
+
+
+@pytest.fixture
+def world_session(clean: None, monkeypatch: pytest.MonkeyPatch) -> Session:
+    import torch  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return Session(vocabulary="world", settings=preset("default"), device="cpu")
+
+
+async def conversation(engine: Engine, images: list[str]) -> tuple[list[Any], list[Any]]:
+    """The same questions to any engine: what it answers, without times and ids, and what it told between."""
+    told: list[protocol.Partial] = []
+    explained = await engine.ask(Explain(model=MODEL, image=images[0]), told.append)
+    concept = explained.explanation.vision_concepts[0].text
+    answers = [
+        dataclasses.replace(explained.explanation, elapsed_ms=None),  # type: ignore[arg-type]
+        (await engine.ask(protocol.WhatIf(model=MODEL, image=images[0], left_out=(concept,)))).predictions,
+        (await engine.ask(protocol.Compare(models=(MODEL, "nope"), image=images[1]), told.append)).count,
+        (await engine.ask(protocol.Survey(model=MODEL, images=(*images, "none.png")), told.append)).count,
+    ]
+    for request in (Explain(model=MODEL, image="none.png"), Explain(model="nope", image=images[0])):
+        with pytest.raises(AskError) as caught:
+            await engine.ask(request)
+        answers.append((caught.value.reason, str(caught.value)))
+    columns = [partial for partial in told if isinstance(partial, protocol.ColumnReady)]
+    assert [column.model for column in columns] == [MODEL, "nope"]
+    sighted = [dataclasses.replace(partial, id=0) for partial in told if isinstance(partial, protocol.Sighted)]
+    return answers, [columns[0].explanation.class_name if columns[0].explanation else None, columns[1].code, sighted]
+
+
+async def cancelled_survey(engine: Engine, image: str) -> int:
+    """Cancel a survey that would take minutes; how many images it got to."""
+    sighted: list[protocol.Partial] = []
+    survey = protocol.Survey(model=MODEL, images=(image,) * 5_000)
+    task = asyncio.ensure_future(engine.ask(survey, sighted.append))
+    while len(sighted) < 9:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await engine.ask(Load(model=MODEL))
+    return len(sighted)
+
+
+async def test_worker_and_local_engine_answer_alike_obey_and_the_worker_survives_a_kill(
+    world_session: Session, scene_files: list[Path]
+) -> None:
+    images = [str(path) for path in scene_files]
+    local, worker = LocalEngine(world_session), WorkerEngine(world_session, patience=60)
+    restarts: list[str] = []
+    worker.on_restart = restarts.append
+    await worker.start()
+    await local.start()
+    expected = await conversation(local, images)
+    assert await conversation(worker, images) == expected
+    assert await cancelled_survey(local, images[0]) < 5_000
+    pid = worker.pid
+    assert await cancelled_survey(worker, images[0]) < 5_000
+    assert worker.pid == pid is not None
+    task, working = begun(worker, protocol.Survey(model=MODEL, images=(images[0],) * 60))
+    await working.wait()
+    os.kill(pid, signal.SIGKILL)
+    assert (await task).count == 60
+    assert restarts == ["the engine was killed by signal 9 (SIGKILL) and was started again"]
+    again = worker.pid
+    busy, working = begun(worker, protocol.Survey(model=MODEL, images=(images[0],) * 5_000))
+    await working.wait()
+    await worker.close()
+    await local.close()
+    assert again is not None
+    assert is_gone(again)
+    with pytest.raises(AskError):
+        await busy
+
+
+async def test_the_local_engine_gives_up_what_waits_and_says_what_nobody_foresaw(
+    world_session: Session, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, image = LocalEngine(world_session), str(scene_files[0])
+    survey = protocol.Survey(model=MODEL, images=(image,) * 5_000)
+    task, working = begun(engine, survey)
+    behind, _ = begun(engine, Load(model=MODEL))
+    await working.wait()
+    await engine.reconfigure(dataclasses.replace(world_session, classes="fox,cat"))
+    for waiting in (task, behind):
+        with pytest.raises(AskError) as caught:
+            await waiting
+        assert caught.value.reason == protocol.CANCELLED
+    assert (await engine.ask(Load(model=MODEL))).classes == ("fox", "cat")
+    monkeypatch.setattr("clipmk.service.Service._loaded", lambda *_: 1 / 0)
+    with pytest.raises(AskError, match="ZeroDivisionError") as caught:
+        await engine.ask(Load(model=MODEL))
+    assert caught.value.reason == protocol.UNEXPECTED
+    task, working = begun(engine, survey)
+    await working.wait()
+    await engine.close()
+    await engine.close()
+    with pytest.raises(AskError) as caught:
+        await task
+    assert caught.value.reason == protocol.CANCELLED
+    with pytest.raises(EngineStoppedError):
+        await engine.ask(Load(model=MODEL))
