@@ -43,7 +43,7 @@ class Asking:
         """What the engine said of the models it loaded."""
         self._screen = screen
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
-        self._shown = ""
+        self._shown = self._in_pane = ""
         self._wanted: str | None = None
         self._working: set[object] = set()
         self._listed = False
@@ -55,6 +55,11 @@ class Asking:
         if path != self._shown:
             self._shown = path
             self._run("picture", self._picture(path))
+
+    def clear_parts(self, path: str) -> None:
+        """Take the parts off the picture, unless another picture is about to take its place: one drawing, not two."""
+        if self._in_pane == path:
+            self._screen.image.show_explanation(None)
 
     def explanation(self) -> None:
         """Explain what lies on the desk."""
@@ -128,6 +133,7 @@ class Asking:
             self._pictures[path] = picture
             while len(self._pictures) > _PICTURES:
                 self._pictures.popitem(last=False)
+        self._in_pane = path
         self._screen.image.show_picture(picture, name=path.rpartition("/")[2])
 
     async def _explanation(self) -> None:
@@ -224,6 +230,7 @@ class Asking:
         self.loaded.clear()
         self._screen.desk.forget()
         await self.engine.reconfigure(self.session)
+        await self.engine.start()
         self._screen.show()
 
     # Small change.

@@ -65,6 +65,11 @@ class Desk:
         return self.items[self._order[self._place]] if self._order else None
 
     @property
+    def index(self) -> int:
+        """Where it stands in `items`."""
+        return self._order[self._place] if self._order else 0
+
+    @property
     def place(self) -> tuple[int, int]:
         """(1-based place of the image in the walking order, number of images)."""
         return (self._place + 1 if self._order else 0, len(self._order))

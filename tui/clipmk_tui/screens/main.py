@@ -140,7 +140,7 @@ class MainScreen(Screen[None]):
             return
         self.asking.picture(self.desk.item.path)
         if explanation is None:
-            self.image.show_explanation(None)
+            self.asking.clear_parts(self.desk.item.path)
             self.predictions.show_nothing()
             self.concepts.show_note(Text("explaining ...", "dim"))
             self.asking.explanation()
@@ -281,7 +281,7 @@ class MainScreen(Screen[None]):
         """Pick an image."""
         from clipmk_tui.screens.picker import PickerScreen  # noqa: PLC0415
 
-        self.app.push_screen(PickerScreen(self.desk.items, self.desk.sighted), self._picked)
+        self.app.push_screen(PickerScreen(self.desk.items, self.desk.sighted, current=self.desk.index), self._picked)
 
     def _picked(self, choice: int | str | None) -> None:
         if isinstance(choice, int):
