@@ -43,7 +43,10 @@ class Tmux:
         }
         pairs = [word for name, value in environment.items() for word in ("-e", f"{name}={value}")]
         width, height = map(str, size)
-        command = ["env", "-u", "COLUMNS", "-u", "LINES", sys.executable, "-m", "clipmk_tui", *arguments]
+        self._status = folder / "status"
+        # tmux itself does not always know with which status a command ended; pytest sets COLUMNS and LINES
+        script = f'unset COLUMNS LINES; "$@"; echo $? > "{self._status}"'
+        command = ["sh", "-c", script, "sh", sys.executable, "-m", "clipmk_tui", *arguments]
         self._run(
             "-f", "/dev/null", "new-session", "-d", "-x", width, "-y", height, "-c", str(folder), *pairs, *command
         )
@@ -67,9 +70,8 @@ class Tmux:
 
     def status(self) -> int:
         """The exit status, once the command has ended."""
-        ask = ("display-message", "-p", "#{pane_dead_status}")  # empty until the process is waited for
-        self._until(lambda _: self._run(*ask).strip() != "", "the end")
-        return int(self._run(*ask).strip())
+        self._until(lambda _: self._status.exists() and self._status.read_text() != "", "the end")
+        return int(self._status.read_text())
 
     def processes(self) -> list[int]:
         """Everything that was started from here and lives."""
@@ -80,7 +82,7 @@ class Tmux:
                     found.append(int(entry.name))
             except OSError:  # it has just ended
                 continue
-        return [pid for pid in found if b"tmux" not in (Path("/proc") / str(pid) / "cmdline").read_bytes()]
+        return [pid for pid in found if _command_line(pid).startswith(os.fsencode(sys.executable))]
 
     def kill(self) -> None:
         """End it."""
@@ -159,12 +161,12 @@ def test_a_session_with_the_app(tmux: Callable[..., Tmux], tmp_path: Path) -> No
 def test_killing_the_engine_in_mid_work_is_told_and_survived(tmux: Callable[..., Tmux]) -> None:
     app = tmux("tui", str(SAMPLES), size=(80, 24))
     app.wait('why "')
-    workers = [pid for pid in app.processes() if b"clipmk.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    workers = [pid for pid in app.processes() if b"clipmk.worker" in _command_line(pid)]
     assert len(workers) == 1
     os.kill(workers[0], 9)
     app.press("n")
     app.wait("2/17", 'why "cat"')
-    again = [pid for pid in app.processes() if b"clipmk.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    again = [pid for pid in app.processes() if b"clipmk.worker" in _command_line(pid)]
     assert again
     assert again != workers
     app.press("q")
@@ -189,9 +191,16 @@ def test_torch_is_only_in_the_worker(tmux: Callable[..., Tmux]) -> None:
     }
     assert sorted(loaded.values()) == [False, True]
     worker = next(pid for pid, heavy in loaded.items() if heavy)
-    assert b"clipmk.worker" in Path(f"/proc/{worker}/cmdline").read_bytes()
+    assert b"clipmk.worker" in _command_line(worker)
     app.press("q")
     assert app.status() == 0
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return b""
 
 
 def _written(folder: Path, suffix: str) -> Path:
