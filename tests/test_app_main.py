@@ -46,7 +46,7 @@ async def running(
 ) -> AsyncIterator[tuple[Pilot[Any], MainScreen]]:
     """The app on some images, its first explanation made unless the gate is shut."""
     session = protocol.Session(vocabulary="world", settings=preset("default"))
-    app = ClipmkApp(Start(paths=tuple(map(str, paths)), models=models, session=session), engine)
+    app = ClipmkApp(Start(paths=tuple(map(str, paths)), models=models, session=session), lambda: engine)
     async with app.run_test(size=size, notifications=True) as pilot:
         screen = app.screen
         assert isinstance(screen, MainScreen)
@@ -447,7 +447,9 @@ async def test_comparing_marked_models_opens_their_columns(album: Path) -> None:
 async def test_quitting_while_busy_closes_the_engine(album: Path) -> None:
     engine = fakes.FakeEngine()
     engine.gate.clear()
-    async with running(engine, album) as (pilot, _):
+    async with running(engine, album) as (pilot, screen):
+        while not screen.status.working:
+            await pilot.pause(0.01)
         await pilot.press("q")
         await pilot.pause()
         assert engine.closed
@@ -530,7 +532,7 @@ async def test_writing_puts_a_file_into_the_working_folder(
 async def test_keys_can_be_bound_anew(album: Path) -> None:
     session = protocol.Session(vocabulary="world", settings=preset("default"))
     start = Start(paths=(str(album),), models=(VIT,), session=session, keys={"image.next": "j", "main.venn": "ctrl+v"})
-    app = ClipmkApp(start, fakes.FakeEngine())
+    app = ClipmkApp(start, fakes.FakeEngine)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await settled(pilot)
         screen = app.screen

@@ -183,10 +183,10 @@ class _App(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "leave", "Quit", id="app.quit")]
     made: Start | None = None
 
-    def __init__(self, start: Start, engine: Any) -> None:
+    def __init__(self, start: Start, make_engine: Any) -> None:
         super().__init__()
         type(self).made = start
-        self.engine = engine
+        self.make_engine = make_engine
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     monkeypatch.setattr("clipmk_tui.keymap.known_ids", lambda: frozenset({"app.quit"}))
     monkeypatch.setattr(tui_run, "require_terminal", lambda environment: None)
     monkeypatch.setattr(tui_run, "restored_terminal", contextlib.nullcontext)
-    monkeypatch.setattr(tui_run, "run_app", lambda app, engine: 0)
+    monkeypatch.setattr(tui_run, "run_app", lambda app: 0)
     return module
 
 
@@ -246,9 +246,12 @@ from textual.widgets import Static
 
 class ClipmkApp(App):
     BINDINGS = [Binding("q", "leave", "Quit", id="app.quit"), Binding("x", "crash", "Crash")]
-    def __init__(self, start, engine):
+    def __init__(self, start, make_engine):
         super().__init__()
         self.set_keymap(start.keys)
+        self.engine = make_engine()
+    async def close_engine(self):
+        await self.engine.close()
     def compose(self):
         yield Static("pane is here")
     def action_leave(self):

@@ -60,7 +60,7 @@ async def take(shot: Shot, folder: Path) -> None:
     session = Session(vocabulary="world", settings=preset("default", prediction_count=10))
     models = tuple(model for model in MODELS if (ROOT / "core/clipmk/assets/models" / model.split("/")[1]).is_dir())
     start = Start(paths=(str(ROOT / "sample_images" / shot.image),), models=models, session=session, theme=shot.theme)
-    app = ClipmkApp(start, WorkerEngine(session))
+    app = ClipmkApp(start, lambda: WorkerEngine(session))
     async with app.run_test(size=shot.size) as pilot:
         while not isinstance(app.screen, MainScreen) or app.screen.desk.explanation is None:
             await pilot.pause(0.1)

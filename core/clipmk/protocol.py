@@ -16,7 +16,43 @@ from typing import Any, TypeVar
 from clipmk.errors import ClipmkError
 from clipmk.records import Explanation, ModelEntry, ModelInfo, Prediction, plain
 from clipmk.restore import MalformedRecordError, restore
-from clipmk.settings import Settings
+from clipmk.session import Session
+
+__all__ = [
+    "CANCELLED",
+    "OUT_OF_MEMORY",
+    "UNEXPECTED",
+    "VERSION",
+    "Answer",
+    "Cancel",
+    "ColumnReady",
+    "Compare",
+    "Compared",
+    "Explain",
+    "Explained",
+    "Failed",
+    "Final",
+    "Hello",
+    "ListModels",
+    "Listed",
+    "Load",
+    "Loaded",
+    "Message",
+    "Partial",
+    "Progress",
+    "ProtocolError",
+    "Ready",
+    "Request",
+    "Reranked",
+    "Session",
+    "Sighted",
+    "Survey",
+    "Surveyed",
+    "WhatIf",
+    "decode",
+    "encode",
+    "numbered",
+]
 
 VERSION = 1
 """Raised with every change of a message: client and worker of different versions refuse each other."""
@@ -33,27 +69,6 @@ class ProtocolError(ClipmkError):
     """A line that is no message of this version (exit status 1)."""
 
     code = "protocol"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """What all requests of one conversation share."""
-
-    vocabulary: str
-    """Name or file, as `clipmk.load_vocabulary` takes it."""
-    classes: str | None = None
-    """Class list in place of the vocabulary's classes: `a,b,c` or a file."""
-    settings: Settings
-    device: str = "auto"
-    precision: str = "fp32"
-    arch: str | None = None
-    """open_clip's architecture, for checkpoint files."""
-    download: bool = False
-    """Fetch missing weights."""
-    cache: bool = True
-    """Keep embedded texts on disk."""
-    memory_budget: int | None = None
-    """Bytes that the models held at once may take; None: half of the device's memory."""
 
 
 # Client to worker.

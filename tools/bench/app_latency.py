@@ -29,6 +29,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipmk.session import Session
+from clipmk.settings import preset
+from clipmk_tui.app import ClipmkApp
+from clipmk_tui.screens.main import MainScreen
+from clipmk_tui.tui_run import Start
+from clipmk_tui.worker_engine import WorkerEngine
+
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = 0.15
 COLUMNS, ROWS = 120, 40
@@ -50,7 +57,7 @@ class Terminal:
     def __init__(self, command: list[str], *, cwd: str, environment: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 - our own command
             command, stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=environment, start_new_session=True
         )
         os.close(slave)
@@ -162,21 +169,12 @@ def quitting(runs: int) -> list[float]:
 
 def stall() -> float:
     """The longest time in which the app's event loop did nothing else, from the first frame to the explanation."""
-    sys.path[:0] = [str(ROOT / "core"), str(ROOT / "tui")]
-    os.environ["CLIPMK_CACHE_DIR"] = tempfile.mkdtemp()
-    from clipmk.protocol import Session
-    from clipmk.settings import preset
-    from clipmk_tui.app import ClipmkApp
-    from clipmk_tui.screens.main import MainScreen
-    from clipmk_tui.tui_run import Start
-    from clipmk_tui.worker_engine import WorkerEngine
-
     session = Session(vocabulary="world", settings=preset("default", prediction_count=10))
     start = Start(paths=(str(ROOT / "sample_images"),), models=MODELS, session=session)
 
     async def run() -> float:
         longest = 0.0
-        app = ClipmkApp(start, WorkerEngine(session))
+        app = ClipmkApp(start, lambda: WorkerEngine(session))
         async with app.run_test(size=(COLUMNS, ROWS)) as pilot:
             for key in ("", "n", "]"):
                 if key:

@@ -1,7 +1,7 @@
 """Time to the first full frame of the app as a multiple of a bare Textual app's: `python tools/bench/first_paint.py`.
 
-Both are started by turns in a pseudo-terminal of 120 x 40 cells: a Textual app with four bordered `Static` widgets, and
-`clipmk` without arguments, each by a launcher like the one that pip writes. The clock runs from the start of the
+Both are started by turns in a pseudo-terminal of 120 x 40 cells: a Textual app with the same four bordered widgets and
+nothing in them (a `Static` for the picture, two `OptionList`s, a `Tree`), and `clipmk` without arguments, each by a launcher like the one that pip writes. The clock runs from the start of the
 process until the titles of all four panes are written. Medians; POSIX only.
 """
 
@@ -33,16 +33,15 @@ COLUMNS, ROWS = 120, 40
 BARE = f"""
 from textual.app import App
 from textual.containers import Horizontal
-from textual.widgets import Static
+from textual.widgets import OptionList, Static, Tree
 
 
 class Bare(App):
-    CSS = "Static {{ border: round white; height: 1fr; width: 1fr; }}"
+    CSS = "Static, OptionList, Tree {{ border: round white; height: 1fr; width: 1fr; }}"
 
     def compose(self):
         with Horizontal():
-            for title in {TITLES!r}:
-                pane = Static(id=title)
+            for title, pane in zip({TITLES!r}, (Static(), OptionList(), OptionList(), Tree("why"))):
                 pane.border_title = title
                 yield pane
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
@@ -32,7 +33,7 @@ class ClipmkApp(App[int]):
 
     Args:
         start: what to begin with.
-        engine: who answers.
+        make_engine: makes who answers; called after the first frame.
     """
 
     TITLE = "clipmk"
@@ -45,19 +46,18 @@ class ClipmkApp(App[int]):
         Binding("ctrl+p", "command_palette", "palette", show=False, id="app.palette"),
     ]
 
-    def __init__(self, start: Start, engine: Engine) -> None:
+    def __init__(self, start: Start, make_engine: Callable[[], Engine]) -> None:
         super().__init__()
         self._start = start
-        self._engine = engine
+        self._make_engine = make_engine
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = start.theme if start.theme in self.available_themes else DARK.name
         self.set_keymap(dict(start.keys))
-        engine.on_restart = self._restarted
 
     def get_default_screen(self) -> Screen[None]:
         """The main screen."""
-        return MainScreen(self._start, self._engine)
+        return MainScreen(self._start)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our colours under themes that are not ours."""
@@ -73,13 +73,25 @@ class ClipmkApp(App[int]):
         """Keep the theme that is chosen."""
         self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
 
-    async def on_unmount(self) -> None:
+    @cached_property
+    def engine(self) -> Engine:
+        """Who answers."""
+        engine = self._make_engine()
+        engine.on_restart = self._restarted
+        return engine
+
+    async def close_engine(self) -> None:
         """Leave no process behind."""
-        await self._engine.close()
+        if "engine" in vars(self):
+            await self.engine.close()
+
+    async def on_unmount(self) -> None:
+        """However the app ends."""
+        await self.close_engine()
 
     async def action_quit(self) -> None:
         """Stop at once, whatever is going on."""
-        await self._engine.close()
+        await self.close_engine()
         self.exit(0)
 
     def action_help(self) -> None:

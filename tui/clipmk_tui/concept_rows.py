@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from clipmk.records import Explanation, Part
 from clipmk_tui.signs import Kind
+
+if TYPE_CHECKING:
+    from clipmk.records import Explanation, Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

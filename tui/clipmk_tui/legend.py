@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
 from clipmk.palette import colour_of
-from clipmk.records import Part
 from clipmk.text import printable
 from clipmk_tui.picture import fitted
 from clipmk_tui.signs import SIGN
+
+if TYPE_CHECKING:
+    from clipmk.records import Part
 
 _LEGEND_SHARE = 0.4
 """Of the pane's height at most."""

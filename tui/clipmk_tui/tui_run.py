@@ -9,12 +9,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipmk.config import Config, choose, read_config
 from clipmk.errors import ImageError, UsageError, suggest
-from clipmk.protocol import Session
+from clipmk.session import Session
 from clipmk.text import printable, quoted
 from clipmk_tui.choices import DEFAULT_MODEL, models_from, settings_from, variable
 
@@ -125,17 +126,15 @@ def launch(start: Start) -> int:
     if start.no_color:
         os.environ["NO_COLOR"] = "1"  # Textual looks at it when the app is made
     from clipmk_tui.app import ClipmkApp  # noqa: PLC0415 - Textual: a fifth of a second
-    from clipmk_tui.worker_engine import WorkerEngine  # noqa: PLC0415
 
     if start.keys:
         from clipmk_tui.keymap import known_ids, parse_keys  # noqa: PLC0415
 
         start = dataclasses.replace(start, keys=parse_keys(start.keys, known_ids()))
-    engine = WorkerEngine(start.session)
-    app = ClipmkApp(start, engine)
+    app = ClipmkApp(start, partial(_worker_engine, start.session))
     _require_theme(start.theme, app)
     with restored_terminal():
-        return run_app(app, engine)
+        return run_app(app)
 
 
 def require_terminal(environment: Mapping[str, str]) -> None:
@@ -157,7 +156,7 @@ def require_terminal(environment: Mapping[str, str]) -> None:
         )
 
 
-def run_app(app: ClipmkApp, engine: Engine) -> int:
+def run_app(app: ClipmkApp) -> int:
     """Run the app in an event loop of its own; the engine is stopped whatever happens.
 
     A crash is raised instead of printed, so that it ends as one line like every other error.
@@ -174,7 +173,7 @@ def run_app(app: ClipmkApp, engine: Engine) -> int:
             with _leaving_on_signals(app):
                 await app.run_async()
         finally:
-            await engine.close()
+            await app.close_engine()
 
     asyncio.run(main())
     error = getattr(app, "_exception", None)  # the one place where Textual keeps it
@@ -182,6 +181,12 @@ def run_app(app: ClipmkApp, engine: Engine) -> int:
         raise error
     sys.stderr.write(told.getvalue())
     return app.return_code or 0
+
+
+def _worker_engine(session: Session) -> Engine:
+    from clipmk_tui.worker_engine import WorkerEngine  # noqa: PLC0415 - after the first frame
+
+    return WorkerEngine(session)
 
 
 def _require_theme(name: str | None, app: ClipmkApp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -15,8 +16,6 @@ from textual.widgets import Static
 
 from clipmk.errors import ClipmkError
 from clipmk.text import printable
-from clipmk_tui.asking import Asking
-from clipmk_tui.desk import COMPARED, Desk
 from clipmk_tui.messages import ChooseClass, ChooseModel, LeaveOut, LightUp, MarkModel, Restore
 from clipmk_tui.widgets.concepts import ConceptsPane
 from clipmk_tui.widgets.image_pane import ImagePane
@@ -27,7 +26,9 @@ from clipmk_tui.widgets.status import StatusLine
 
 if TYPE_CHECKING:
     from clipmk.records import Explanation
-    from clipmk_tui.engine import Engine
+    from clipmk_tui.app import ClipmkApp
+    from clipmk_tui.asking import Asking
+    from clipmk_tui.desk import Desk
     from clipmk_tui.screens.compare import CompareChoice
     from clipmk_tui.tui_run import Start
 
@@ -39,7 +40,6 @@ class MainScreen(Screen[None]):
 
     Args:
         start: what to begin with.
-        engine: who answers.
     """
 
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (100, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's annotation
@@ -63,13 +63,11 @@ class MainScreen(Screen[None]):
         Binding("ctrl+r", "again", "again", show=False, id="main.again"),
     ]
 
-    def __init__(self, start: Start, engine: Engine) -> None:
+    def __init__(self, start: Start) -> None:
         super().__init__()
         self.start = start
         self._models_shown = False
         """In place of the image, where they share one."""
-        self.desk = Desk(start.models[0], marked=start.models if len(start.models) > 1 else ())
-        self.asking = Asking(self, engine, start.session)
 
     # Layout.
 
@@ -103,6 +101,22 @@ class MainScreen(Screen[None]):
         self.predictions.display = self.concepts.display = not zoomed
         self.image.border_title = Text.assemble("image", (" tab models", "dim")) if narrow else "image"
         self.models.border_title = Text.assemble("models", (" tab", "dim")) if narrow else "models"
+
+    @cached_property
+    def desk(self) -> Desk:
+        """What is looked at."""
+        from clipmk_tui.desk import Desk  # noqa: PLC0415 - the records, after the first frame
+
+        models = self.start.models
+        return Desk(models[0], marked=models if len(models) > 1 else ())
+
+    @cached_property
+    def asking(self) -> Asking:
+        """What is asked of the engine."""
+        from clipmk_tui.asking import Asking  # noqa: PLC0415 - the protocol, after the first frame
+
+        app: ClipmkApp = self.app  # type: ignore[assignment]
+        return Asking(self, app.engine, self.start.session)
 
     @property
     def image(self) -> ImagePane:
@@ -209,7 +223,7 @@ class MainScreen(Screen[None]):
     def on_mark_model(self, message: MarkModel) -> None:
         """Into the comparison, or out of it."""
         if not self.desk.mark(message.model):
-            self.notify(f"at most {COMPARED} models can be compared", severity="warning", markup=False)
+            self.notify("that are as many models as can be compared", severity="warning", markup=False)
         self.show_models()
         self._show_status()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.style import Style
 from rich.text import Text
@@ -13,14 +13,16 @@ from textual.containers import Vertical
 from textual.widgets import Input, Static, Tree
 from textual.widgets.tree import TreeNode
 
-from clipmk.concepts.mutual import Strength
 from clipmk.palette import colour_of
-from clipmk.records import Explanation
 from clipmk.text import printable
 from clipmk_tui.bars import bar, sparkline
 from clipmk_tui.concept_rows import ConceptRow, GroupRow, PartRow, full_bar, groups, part_rows
 from clipmk_tui.messages import LeaveOut, LightUp, Restore
 from clipmk_tui.signs import SIGN, WORD, Kind
+
+if TYPE_CHECKING:
+    from clipmk.concepts.mutual import Strength
+    from clipmk.records import Explanation
 
 Row = GroupRow | ConceptRow | PartRow
 

@@ -18,7 +18,6 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from clipmk.palette import colour_of
-from clipmk.records import Explanation, Part
 from clipmk.text import encodable
 from clipmk_tui.legend import Box, Layout, laid_out, legend_lines
 from clipmk_tui.texts import shown
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from textual.worker import WorkType
 
     from clipmk.images import Picture
+    from clipmk.records import Explanation, Part
     from clipmk_tui.canvas import Canvas, Frame, Shapes
 
 Mode = Literal["plain", "parts", "concept"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.text import Text
 from textual import events
@@ -13,9 +13,11 @@ from textual.containers import Vertical
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
-from clipmk.records import ModelEntry
 from clipmk.text import printable
 from clipmk_tui.messages import ChooseModel, MarkModel
+
+if TYPE_CHECKING:
+    from clipmk.records import ModelEntry
 
 SOURCE_WORDS: Final = {"embedded": "embedded", "local": "yours", "cached": "cached", "remote": "download"}
 """Where a model's weights are, in one word."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -13,10 +13,12 @@ from textual.binding import Binding, BindingType
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from clipmk.records import Prediction
 from clipmk.text import printable
 from clipmk_tui.bars import bar
 from clipmk_tui.messages import ChooseClass
+
+if TYPE_CHECKING:
+    from clipmk.records import Prediction
 
 _NAME = 9
 """Cells that a class name gets before the bar gets any."""
