@@ -16,12 +16,7 @@ from textual.widgets import Static
 
 from clipmk.errors import ClipmkError
 from clipmk.text import printable
-from clipmk_tui.messages import ChooseClass, ChooseModel, LeaveOut, LightUp, MarkModel, Restore
-from clipmk_tui.widgets.concepts import ConceptsPane
-from clipmk_tui.widgets.image_pane import ImagePane
 from clipmk_tui.widgets.key_bar import KeyBar
-from clipmk_tui.widgets.models_pane import ModelsPane
-from clipmk_tui.widgets.predictions import PredictionsPane, lines
 from clipmk_tui.widgets.status import StatusLine
 
 if TYPE_CHECKING:
@@ -29,8 +24,14 @@ if TYPE_CHECKING:
     from clipmk_tui.app import ClipmkApp
     from clipmk_tui.asking import Asking
     from clipmk_tui.desk import Desk
+    from clipmk_tui.messages import ChooseClass, ChooseModel, LeaveOut, LightUp, MarkModel, Restore
+    from clipmk_tui.panes import Panes
     from clipmk_tui.screens.compare import CompareChoice
     from clipmk_tui.tui_run import Start
+    from clipmk_tui.widgets.concepts import ConceptsPane
+    from clipmk_tui.widgets.image_pane import ImagePane
+    from clipmk_tui.widgets.models_pane import ModelsPane
+    from clipmk_tui.widgets.predictions import PredictionsPane
 
 _TINY = "clipmk needs at least 60 x 16 characters;\nmake the terminal larger, or its letters smaller"
 
@@ -66,41 +67,37 @@ class MainScreen(Screen[None]):
     def __init__(self, start: Start) -> None:
         super().__init__()
         self.start = start
-        self._models_shown = False
-        """In place of the image, where they share one."""
+        self._panes: Panes | None = None
+        """Once they have taken the place of their empty frames."""
 
     # Layout.
 
     def compose(self) -> ComposeResult:
-        """Status line, four panes, keys."""
+        """Status line, the frames of the panes, keys: what it takes for a first frame."""
         yield StatusLine()
-        with Container(id="panes"):
+        with Container(id="panes", classes="empty"):
             with Vertical(id="left"):
-                yield ImagePane(id="image", classes="pane")
-                yield ModelsPane()
-            yield PredictionsPane()
-            yield ConceptsPane()
-        yield Static(_TINY, id="tiny", markup=False)
+                yield _frame("image")
+                yield _frame("models")
+            yield _frame("predictions")
+            yield _frame("concepts", title="why")
         yield KeyBar()
 
     def on_mount(self) -> None:
         """Begin once the first frame is painted."""
-        self._arrange()
-        self.concepts.concept_tree.focus()
         self.call_after_refresh(self.run_worker, self._begin(), group="begin")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """No key of the panes does anything before they are there."""
+        return self._panes is not None or not hasattr(self, f"action_{action}")
 
     def on_resize(self, event: events.Resize) -> None:
         """Image and models share a place where there is little."""
         self.call_after_refresh(self._arrange)
 
     def _arrange(self) -> None:
-        """Which panes are to be seen; at once, so that the next key finds them."""
-        narrow, zoomed = self.has_class("-narrow"), self.has_class("-zoomed")
-        self.image.display = zoomed or not (narrow and self._models_shown)
-        self.models.display = not zoomed and (self._models_shown or not narrow)
-        self.predictions.display = self.concepts.display = not zoomed
-        self.image.border_title = Text.assemble("image", (" tab models", "dim")) if narrow else "image"
-        self.models.border_title = Text.assemble("models", (" tab", "dim")) if narrow else "models"
+        if self._panes is not None:
+            self._panes.adapt(narrow=self.has_class("-narrow"), zoomed=self.has_class("-zoomed"))
 
     @cached_property
     def desk(self) -> Desk:
@@ -119,24 +116,35 @@ class MainScreen(Screen[None]):
         return Asking(self, app.engine, self.start.session)
 
     @property
+    def panes(self) -> Panes:
+        """The four panes.
+
+        Raises:
+            RuntimeError: they are not there yet.
+        """
+        if self._panes is None:
+            raise RuntimeError("the panes are not there yet")
+        return self._panes
+
+    @property
     def image(self) -> ImagePane:
         """The picture."""
-        return self.query_one(ImagePane)
+        return self.panes.image
 
     @property
     def models(self) -> ModelsPane:
         """The models."""
-        return self.query_one(ModelsPane)
+        return self.panes.models
 
     @property
     def predictions(self) -> PredictionsPane:
         """The classes."""
-        return self.query_one(PredictionsPane)
+        return self.panes.predictions
 
     @property
     def concepts(self) -> ConceptsPane:
         """The tree."""
-        return self.query_one(ConceptsPane)
+        return self.panes.concepts
 
     @property
     def status(self) -> StatusLine:
@@ -166,12 +174,7 @@ class MainScreen(Screen[None]):
         explanation = self.desk.explanation
         if explanation is None:
             return
-        label = self.asking.label()
-        shown = lines(explanation.predictions, after=self.desk.reranked, label=label, target=explanation.class_name)
-        self.predictions.show(shown, explanation.class_name)
-        top = explanation.predictions[0].class_name
-        truth = None if label is None else Text(f"✓ {label}" if top == label else f"✗ is {printable(label)}")
-        self.predictions.border_subtitle = truth or ""
+        self.predictions.show(explanation, after=self.desk.reranked, label=self.asking.label())
 
     def show_models(self) -> None:
         """The models, the current one and the marked ones."""
@@ -251,11 +254,8 @@ class MainScreen(Screen[None]):
 
     def action_next_pane(self) -> None:
         """Go to the next pane; where image and models share a place, to the one not shown."""
-        panes = [self.image, self.models.list, self.predictions, self.concepts.concept_tree]
-        here = next((i for i, pane in enumerate(panes) if pane is self.focused), len(panes) - 1)
-        following = panes[(here + 1) % len(panes)]
+        following = self.panes.following(self.focused)
         self.remove_class("-zoomed")
-        self._models_shown = following is self.models.list
         self._arrange()
         self.set_focus(following)
 
@@ -367,10 +367,24 @@ class MainScreen(Screen[None]):
 
     async def _begin(self) -> None:
         """After the first frame: the engine warms up while images and models are listed."""
+        await self._fill()
         await self.asking.engine.start()
         await self.asking.here()
         self.show_models()
         await self._open(self.start.paths)
+
+    async def _fill(self) -> None:
+        """Put the panes into the place of their empty frames."""
+        from clipmk_tui.panes import Panes  # noqa: PLC0415 - after the first frame
+
+        panes = Panes()
+        with self.app.batch_update():
+            await self.query_one("#panes").remove()
+            await self.mount(panes, Static(_TINY, id="tiny", markup=False), after=self.status)
+            self._panes = panes
+            self._arrange()
+            self.set_focus(self.concepts.concept_tree)
+        self.refresh_bindings()
 
     async def _open(self, paths: tuple[str, ...]) -> None:
         from clipmk_tui.album import open_album  # noqa: PLC0415
@@ -386,3 +400,10 @@ class MainScreen(Screen[None]):
             self.notify(printable(warning), severity="warning", markup=False)
         self.desk.lay_out(album)
         self.show()
+
+
+def _frame(name: str, *, title: str | None = None) -> Static:
+    """The empty frame of a pane."""
+    frame = Static(id=name, classes="pane")
+    frame.border_title = title or name
+    return frame

@@ -18,7 +18,7 @@ from clipmk_tui.bars import bar
 from clipmk_tui.messages import ChooseClass
 
 if TYPE_CHECKING:
-    from clipmk.records import Prediction
+    from clipmk.records import Explanation, Prediction
 
 _NAME = 9
 """Cells that a class name gets before the bar gets any."""
@@ -89,10 +89,19 @@ class PredictionsPane(OptionList):
         self._shown: tuple[Line, ...] = ()
         self._target = ""
 
-    def show(self, shown: Sequence[Line], target: str) -> None:
-        """Show classes, the cursor on the one that the tree explains."""
-        self._shown, self._target = tuple(shown), target
+    def show(self, explanation: Explanation, *, after: Sequence[Prediction] | None, label: str | None) -> None:
+        """Show the classes, the cursor on the one explained.
+
+        Args:
+            explanation: of the image.
+            after: the classes with concepts left out, once they are known.
+            label: the image's true class; a wrong prediction is marked.
+        """
+        self._target = explanation.class_name
+        self._shown = lines(explanation.predictions, after=after, label=label, target=self._target)
         self._lay_out()
+        right = label == explanation.predictions[0].class_name
+        self.border_subtitle = "" if label is None else Text(f"✓ {label}" if right else f"✗ is {printable(label)}")
 
     def show_nothing(self) -> None:
         """There is no prediction yet."""
