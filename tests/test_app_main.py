@@ -137,6 +137,21 @@ async def test_the_next_image_is_asked_for_and_the_previous_one_is_at_hand(album
         assert len(engine.asked) == count
 
 
+async def test_the_tree_keeps_the_focus_while_the_next_image_is_explained(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        assert screen.focused is screen.concepts.concept_tree
+        engine.gate.clear()
+        await pilot.press("n")
+        await pilot.pause(0.1)
+        assert screen.desk.explanation is None and screen.focused is screen.concepts.concept_tree
+        engine.gate.set()
+        await settled(pilot)
+        before = screen.concepts.concept_tree.cursor_line
+        await pilot.press("down")
+        assert screen.concepts.concept_tree.cursor_line == before + 1
+
+
 async def test_a_class_under_the_cursor_is_explained_without_the_engine(album: Path) -> None:
     engine = fakes.FakeEngine()
     async with running(engine, album) as (pilot, screen):
@@ -172,6 +187,14 @@ async def test_leaving_out_changes_the_numbers_before_the_engine_answers(album: 
         text = seen(screen)
         assert "→" not in text
         assert "71.2 %" in text
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_keys_go_to_the_first_concept_of_the_tree_from_the_start(album: Path, size: tuple[int, int]) -> None:
+    async with running(fakes.FakeEngine(), album, size=size) as (pilot, screen):
+        assert pilot.app.focused is screen.concepts.concept_tree
+        await press(pilot, "x")
+        assert screen.desk.left_out == ("pointed ears",)
 
 
 async def test_leaving_out_quickly_asks_only_about_the_last_state(album: Path) -> None:
@@ -357,6 +380,16 @@ async def test_a_corrupt_image_is_told_and_the_next_one_goes_on(album: Path) -> 
         assert 'why "fox"' in seen(screen)
 
 
+async def test_a_failure_does_not_show_the_last_images_numbers(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    engine.failures[str(album / "fox" / "b.png")] = AskError("image", "image 'b.png' cannot be decoded")
+    async with running(engine, album) as (pilot, screen):
+        assert "(chance" in seen(screen)
+        await press(pilot, "n")
+        assert "cannot be decoded" in seen(screen)
+        assert "(chance" not in seen(screen)
+
+
 async def test_nothing_to_show_is_told(tmp_path: Path) -> None:
     async with running(fakes.FakeEngine(), tmp_path / "missing.png") as (pilot, screen):
         assert "missing.png" in seen(screen)
@@ -416,6 +449,25 @@ async def test_zoom_gives_the_picture_the_screen_and_esc_takes_it_back(album: Pa
         assert not screen.concepts.region.area
         await press(pilot, "escape")
         assert screen.concepts.region.area
+
+
+async def test_the_way_of_the_overlay_is_named(album: Path) -> None:
+    async with running(fakes.FakeEngine(), album) as (pilot, screen):
+        names = []
+        for _ in range(3):
+            await press(pilot, "g")
+            names.append(str(screen.image.border_subtitle))
+        assert names == ["concept under the cursor", "plain", ""]
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [((2, 3, 4), "part 2,3,4"), ((2, 3, 4, 9), "part 2,3…"), ((7, 8, 10), "part 7,8…"), ((10, 11), "part 10,11")],
+)
+async def test_numbers_of_parts_are_never_cut_in_two(album: Path, parts: tuple[int, ...], shown: str) -> None:
+    async with running(fakes.FakeEngine(), album) as (_, screen):
+        row = ConceptRow(kind="mutual", text="ears", importance=1.0, cosine=None, parts=parts)
+        assert screen.concepts.concept_tree._tail(row, 60, left_out=False).plain.endswith(f"  {shown}".ljust(12))
 
 
 async def test_groups_opened_stay_open_for_the_next_image(album: Path) -> None:

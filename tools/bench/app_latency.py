@@ -3,7 +3,7 @@
     python tools/bench/app_latency.py [--runs 30]
 
 Every figure is a median over many key presses: from writing the key to the last byte of what it makes the app write
-(the terminal counts as quiet after `QUIET` seconds without a byte, which are not counted). Bytes are what was written.
+(it counts as quiet after `QUIET` seconds without a byte, which are not counted). Bytes are what was written.
 The event-loop stall is measured inside the app: the longest gap between two ticks of 5 ms while the worker starts,
 loads the model and explains, and in between.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import os
 import pty
@@ -62,12 +63,14 @@ class Terminal:
         )
         os.close(slave)
 
-    def read(self, *, until: Callable[[bytes], bool] | None = None, limit: float = 120.0) -> Reply:
+    def read(
+        self, *, until: Callable[[bytes], bool] | None = None, limit: float = 120.0, quiet: float = QUIET
+    ) -> Reply:
         """Read until a condition holds and nothing more comes, or until it is quiet."""
         began = last = time.perf_counter()
         written = b""
         while time.perf_counter() - began < limit:
-            ready, _, _ = select.select([self._master], [], [], QUIET)
+            ready, _, _ = select.select([self._master], [], [], quiet)
             if ready:
                 try:
                     written += os.read(self._master, 1 << 16)
@@ -76,12 +79,25 @@ class Terminal:
                 last = time.perf_counter()
             elif until is None or until(written):
                 break
+            if quiet < QUIET and until is not None and until(written):
+                break
         return Reply(last - began, written)
 
     def press(self, keys: str, *, until: Callable[[bytes], bool] | None = None) -> Reply:
         """Type, and wait for what it leads to."""
         os.write(self._master, keys.encode())
         return self.read(until=until)
+
+    def end(self, key: str) -> float:
+        """Press a key that ends the process; the seconds it takes to end."""
+        os.set_blocking(self._master, False)
+        began = time.perf_counter()
+        os.write(self._master, key.encode())
+        while self.process.poll() is None and time.perf_counter() - began < 10:
+            time.sleep(0.002)
+            with contextlib.suppress(OSError):  # nothing to read, or nobody left
+                os.read(self._master, 1 << 16)
+        return time.perf_counter() - began
 
     def kill(self) -> None:
         """End it, whatever it does."""
@@ -150,18 +166,14 @@ STEPS = (
 
 
 def quitting(runs: int) -> list[float]:
-    """Seconds from q to the end of the process while a model is being loaded; no process may be left."""
+    """Seconds from q to the end of the process while a model is being loaded."""
     seconds = []
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as folder:
             app = terminal(folder)
             try:
-                app.read(until=says("loading"))
-                began = time.perf_counter()
-                os.write(app._master, b"q")  # noqa: SLF001
-                while app.process.poll() is None and time.perf_counter() - began < 10:
-                    app.read(limit=0.02)
-                seconds.append(time.perf_counter() - began)
+                app.read(until=says("loading"), quiet=0.01)
+                seconds.append(app.end("q"))
             finally:
                 app.kill()
     return seconds

@@ -1,8 +1,9 @@
 """Time to the first full frame of the app as a multiple of a bare Textual app's: `python tools/bench/first_paint.py`.
 
 Both are started by turns in a pseudo-terminal of 120 x 40 cells: a Textual app with the same four bordered widgets and
-nothing in them (a `Static` for the picture, two `OptionList`s, a `Tree`), and `clipmk` without arguments, each by a launcher like the one that pip writes. The clock runs from the start of the
-process until the titles of all four panes are written. Medians; POSIX only.
+nothing in them (a `Static` for the picture, two `OptionList`s, a `Tree`), and `clipmk` without arguments, each by a
+launcher like the one that pip writes. The clock runs from the start of the process until the titles of all four panes
+are written. Medians; POSIX only.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ class ClipmkApp(App[int]):
         super().__init__()
         self._start = start
         self._make_engine = make_engine
+        self._parting: asyncio.Future[None] | None = None
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = start.theme if start.theme in self.available_themes else DARK.name
@@ -87,11 +88,11 @@ class ClipmkApp(App[int]):
 
     async def on_unmount(self) -> None:
         """However the app ends."""
-        await self.close_engine()
+        await (self._parting or self.close_engine())
 
     async def action_quit(self) -> None:
-        """Stop at once, whatever is going on."""
-        await self.close_engine()
+        """Stop at once, whatever is going on: the engine while the terminal is given back, which takes a while too."""
+        self._parting = asyncio.ensure_future(self.close_engine())
         self.exit(0)
 
     def action_help(self) -> None:

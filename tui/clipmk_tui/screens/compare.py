@@ -59,7 +59,7 @@ class CompareScreen(Screen[CompareChoice | None]):
 
     DEFAULT_CSS = """
     CompareScreen #title { height: 1; background: $panel; padding: 0 1; }
-    CompareScreen #filter { display: none; height: 3; }
+    CompareScreen #filter { display: none; background: $panel; }
     CompareScreen #filter.open { display: block; }
     CompareScreen #detail { height: 2; background: $surface; padding: 0 1; }
     CompareScreen #legend { height: 1; color: $text-muted; padding: 0 1; }
@@ -97,7 +97,7 @@ class CompareScreen(Screen[CompareChoice | None]):
         """Title, table, filter, the cell under the cursor in words, legend, keys."""
         yield Static(id="title", markup=False)
         yield CompareGrid()
-        yield Input(placeholder="concepts that hold ...", id="filter")
+        yield Input(placeholder="concepts that hold ...", id="filter", compact=True)
         yield Static(id="detail", markup=False)
         yield Static(id="legend", markup=False)
         yield KeyBar()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import importlib
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from clipmk_tui.widgets.predictions import PredictionsPane
 
 _TINY = "clipmk needs at least 60 x 16 characters;\nmake the terminal larger, or its letters smaller"
+
+_MODE_NAMES = {"parts": "", "concept": "concept under the cursor", "plain": "plain"}
+"""Way of the overlay -> what stands under the picture."""
 
 
 class MainScreen(Screen[None]):
@@ -246,6 +251,10 @@ class MainScreen(Screen[None]):
         self._show_left_out()
         self.asking.reranking()
 
+    def on_image_pane_mode_changed(self, message: ImagePane.ModeChanged) -> None:
+        """Name what is drawn over the picture, unless it is all parts."""
+        self.image.border_subtitle = _MODE_NAMES[message.mode]
+
     def on_image_pane_zoom_toggled(self, message: ImagePane.ZoomToggled) -> None:
         """The image pane asks for the whole screen."""
         self.action_zoom()
@@ -329,6 +338,9 @@ class MainScreen(Screen[None]):
         self.show()
         if choice.concept is not None:
             self.asking.select_when_shown(choice.concept)
+            self._models_shown = False
+            self._arrange()
+            self.set_focus(self.concepts.concept_tree)
 
     def action_venn(self) -> None:
         """Both sides of the knowledge as a picture."""
@@ -374,8 +386,10 @@ class MainScreen(Screen[None]):
         await self._open(self.start.paths)
 
     async def _fill(self) -> None:
-        """Put the panes into the place of their empty frames."""
-        from clipmk_tui.panes import Panes  # noqa: PLC0415 - after the first frame
+        """Put the panes into the place of their empty frames; what that takes is imported beside the event loop."""
+        for name in ("panes", "desk", "asking"):
+            await asyncio.to_thread(importlib.import_module, f"clipmk_tui.{name}")
+        from clipmk_tui.panes import Panes  # noqa: PLC0415
 
         panes = Panes()
         with self.app.batch_update():
@@ -385,6 +399,7 @@ class MainScreen(Screen[None]):
             self._arrange()
             self.set_focus(self.concepts.concept_tree)
         self.refresh_bindings()
+        _spare_the_collector()
 
     async def _open(self, paths: tuple[str, ...]) -> None:
         from clipmk_tui.album import open_album  # noqa: PLC0415
@@ -400,6 +415,12 @@ class MainScreen(Screen[None]):
             self.notify(printable(warning), severity="warning", markup=False)
         self.desk.lay_out(album)
         self.show()
+
+
+def _spare_the_collector() -> None:
+    """What is loaded by now stays: a full collection would look at all of it again, and stall the app meanwhile."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 def _frame(name: str, *, title: str | None = None) -> Static:

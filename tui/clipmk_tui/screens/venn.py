@@ -83,9 +83,8 @@ class VennScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """Title, diagram, numbers, keys."""
         made = self._explanation
-        title = Text.assemble(
-            shown(made.model.id, "bold"), "  ", shown(made.image.path or "an image in memory"), no_wrap=True
-        )
+        name = (made.image.path or "an image in memory").rpartition("/")[2]
+        title = Text.assemble(shown(made.model.id, "bold"), "  ", shown(name), no_wrap=True)
         title.overflow = "ellipsis"
         with Vertical():
             yield Static(title, markup=False)

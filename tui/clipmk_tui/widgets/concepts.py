@@ -21,6 +21,8 @@ from clipmk_tui.messages import LeaveOut, LightUp, Restore
 from clipmk_tui.signs import SIGN, WORD, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from clipmk.concepts.mutual import Strength
     from clipmk.records import Explanation
 
@@ -28,6 +30,9 @@ Row = GroupRow | ConceptRow | PartRow
 
 _BAR = 5
 """Cells of a concept's bar at full length."""
+
+_PART_CELLS = 5
+"""Cells for the numbers of a concept's parts."""
 
 _HINT = {
     "mutual": "seen, and tied to {}",
@@ -193,16 +198,18 @@ class ConceptTree(Tree[Row]):
             for part in part_rows(self._explanation, row):
                 node.add_leaf("", data=part)
 
-    def _under_cursor(self) -> tuple[str, int]:
-        """(text of the concept under the cursor, line of the cursor)."""
+    def _under_cursor(self) -> str:
+        """Text of the concept under the cursor."""
         row = self.row
-        text = row.concept if isinstance(row, PartRow) else row.text if isinstance(row, ConceptRow) else ""
-        return text, self.cursor_line
+        return row.concept if isinstance(row, PartRow) else row.text if isinstance(row, ConceptRow) else ""
 
-    def _go_back_to(self, before: tuple[str, int]) -> None:
-        text, line = before
+    def _go_back_to(self, text: str) -> None:
+        """To the same concept where there is one, else to the first."""
         if not (text and self.select(text)):
-            self.call_after_refresh(self.move_cursor_to_line, max(0, min(line, 1)))
+            self.call_after_refresh(self._go_to_the_first)
+
+    def _go_to_the_first(self) -> None:
+        self.move_cursor_to_line(1 if self.last_line >= 1 else 0)
 
     def _redraw(self) -> None:
         self.notify_style_update()
@@ -256,8 +263,7 @@ class ConceptTree(Tree[Row]):
         cells = _BAR if room < 70 else 2 * _BAR
         tail = Text.assemble((bar(row.importance / self._full, cells), self._ink(row.kind)), f" {number}")
         if room >= 48:
-            parts = ",".join(map(str, row.parts))
-            tail.append(f"  part {parts}".ljust(12)[:12], "dim")
+            tail.append(f"  part {_listed(row.parts)}".ljust(12), "dim")
         return tail
 
     def _part(self, row: PartRow) -> Text:
@@ -269,6 +275,16 @@ class ConceptTree(Tree[Row]):
         return text
 
 
+def _listed(parts: Sequence[int]) -> str:
+    """The numbers of some parts in five cells: whole numbers, `…` for those that do not fit."""
+    numbers = list(map(str, parts))
+    for count in range(len(numbers), 0, -1):
+        text = ",".join(numbers[:count]) + ("…" if count < len(numbers) else "")
+        if len(text) <= _PART_CELLS:
+            return text
+    return "…"
+
+
 class ConceptsPane(Vertical):
     """The tree under two lines that say how strong the shared knowledge is."""
 
@@ -278,11 +294,12 @@ class ConceptsPane(Vertical):
 
     DEFAULT_CSS = """
     ConceptsPane > #strength { height: auto; max-height: 3; padding: 0 1; }
-    ConceptsPane > #note { display: none; height: 1fr; padding: 0 1; }
+    ConceptsPane > #note { display: none; height: auto; max-height: 80%; padding: 0 1; }
+    ConceptsPane.-empty > #strength { visibility: hidden; }
     ConceptsPane.-empty > #note { display: block; }
     ConceptsPane > Input { display: none; background: $panel; }
     ConceptsPane.-filtered > Input { display: block; }
-    ConceptsPane.-empty > ConceptTree { display: none; }
+    ConceptsPane.-empty > ConceptTree { height: 0; }
     """
 
     def __init__(self) -> None:
@@ -315,7 +332,7 @@ class ConceptsPane(Vertical):
         self._explanation = None
         self.add_class("-empty")
         self.border_title = "why"
-        self.query_one("#strength", Static).update("")
+        self.concept_tree.clear()
         self.query_one("#note", Static).update(text)
 
     def show_strength(self, after: Strength | None) -> None:
