@@ -88,6 +88,15 @@ class Terminal:
         os.write(self._master, keys.encode())
         return self.read(until=until)
 
+    def wait_for(self, key: str, text: str) -> Reply:
+        """Press a key; the time until a text was written."""
+        began = time.perf_counter()
+        os.write(self._master, key.encode())
+        written = b""
+        while text not in plain(written) and time.perf_counter() - began < 10:
+            written += os.read(self._master, 1 << 16)
+        return Reply(time.perf_counter() - began, written)
+
     def end(self, key: str) -> float:
         """Press a key that ends the process; the seconds it takes to end."""
         os.set_blocking(self._master, False)
@@ -146,6 +155,10 @@ def keys(runs: int) -> dict[str, list[Reply]]:
             for _ in range(runs):
                 for name, key in STEPS:
                     found.setdefault(name, []).append(app.press(key))
+            for _ in range(runs):
+                found.setdefault("leave a concept out, to the new MI", []).append(app.wait_for("x", "→"))
+                app.read()
+                app.press("r")
             for _ in range(min(runs, 10)):
                 found.setdefault("next image, explained", []).append(app.press("n", until=says("chance")))
                 found.setdefault("previous image, at hand", []).append(app.press("p"))
@@ -158,7 +171,7 @@ def keys(runs: int) -> dict[str, list[Reply]]:
 STEPS = (
     ("cursor down to another concept", "\x1b[B"),
     ("cursor up again", "\x1b[A"),
-    ("leave a concept out", "x"),
+    ("leave a concept out, to the classes ranked again", "x"),
     ("restore", "r"),
     ("next model, at hand", "]"),
     ("previous model, at hand", "["),

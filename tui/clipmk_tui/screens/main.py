@@ -195,11 +195,17 @@ class MainScreen(Screen[None]):
     def _show_explanation(self, explanation: Explanation) -> None:
         self.image.show_explanation(explanation)
         self.concepts.show(explanation)
-        self._show_left_out()
-
-    def _show_left_out(self) -> None:
         self.concepts.concept_tree.leave_out(frozenset(self.desk.left_out))
         self.concepts.show_strength(self.desk.strength)
+        self._show_consequences()
+
+    def _show_left_out(self) -> None:
+        """The new numbers first; picture and classes in the next frame."""
+        self.concepts.concept_tree.leave_out(frozenset(self.desk.left_out))
+        self.concepts.show_strength(self.desk.strength)
+        self.call_after_refresh(self._show_consequences)
+
+    def _show_consequences(self) -> None:
         self.image.blur_parts(self.desk.blurred)
         self.show_predictions()
 

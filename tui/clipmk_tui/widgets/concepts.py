@@ -94,9 +94,12 @@ class ConceptTree(Tree[Row]):
 
     def leave_out(self, texts: frozenset[str]) -> None:
         """Show which concepts are left out."""
-        if texts != self._left_out:
-            self._left_out = texts
-            self._redraw()
+        changed = texts ^ self._left_out
+        self._left_out = texts
+        for group in self.root.children:
+            nodes = [node for node in group.children if isinstance(node.data, ConceptRow) and node.data.text in changed]
+            for node in (group, *nodes) if nodes else ():
+                node.refresh()
 
     def select(self, text: str) -> bool:
         """Move the cursor to a concept, opening its group; whether it is there."""
@@ -112,6 +115,10 @@ class ConceptTree(Tree[Row]):
     def row(self) -> Row | None:
         """What the cursor stands on."""
         return None if self.cursor_node is None else self.cursor_node.data
+
+    def get_label_width(self, node: TreeNode[Row]) -> int:
+        """Every label fills its line: none has to be made to know its width."""
+        return max(8, self.scrollable_content_region.width - self._indent(node))
 
     def render_label(self, node: TreeNode[Row], base_style: Style, style: Style) -> Text:
         """One line, as wide as the pane."""
@@ -293,7 +300,7 @@ class ConceptsPane(Vertical):
     ]
 
     DEFAULT_CSS = """
-    ConceptsPane > #strength { height: auto; max-height: 3; padding: 0 1; }
+    ConceptsPane > #strength { height: 2; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     ConceptsPane > #note { display: none; height: auto; max-height: 80%; padding: 0 1; }
     ConceptsPane.-empty > #strength { visibility: hidden; }
     ConceptsPane.-empty > #note { display: block; }
@@ -338,7 +345,7 @@ class ConceptsPane(Vertical):
     def show_strength(self, after: Strength | None) -> None:
         """Show MI, AUC, p and the dynamics; where concepts are left out, what they become."""
         if self._explanation is not None:
-            self.query_one("#strength", Static).update(strength_text(self._explanation, after))
+            self.query_one("#strength", Static).update(strength_text(self._explanation, after), layout=False)
 
     def action_filter(self) -> None:
         """Open the filter."""
