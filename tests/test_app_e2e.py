@@ -75,14 +75,7 @@ class Tmux:
 
     def processes(self) -> list[int]:
         """Everything that was started from here and lives."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and self.mark.encode() in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:  # it has just ended
-                continue
-        return [pid for pid in found if _command_line(pid).startswith(os.fsencode(sys.executable))]
+        return _marked(self.mark)
 
     def kill(self) -> None:
         """End it."""
@@ -194,6 +187,50 @@ def test_torch_is_only_in_the_worker(tmux: Callable[..., Tmux]) -> None:
     assert b"clipmk.worker" in _command_line(worker)
     app.press("q")
     assert app.status() == 0
+
+
+def test_an_app_whose_terminal_dies_does_not_live_on(tmp_path: Path) -> None:
+    mark = uuid.uuid4().hex
+    environment = {
+        **os.environ,
+        "CLIPMK_TEST_MARK": mark,
+        "CLIPMK_CACHE_DIR": str(tmp_path),
+        "CLIPMK_CONFIG": str(tmp_path / "config.toml"),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "TERM": "xterm-256color",
+        "COLUMNS": "80",
+        "LINES": "24",
+    }
+    script = "import pty, sys; pty.spawn(sys.argv[1:])"
+    command = [sys.executable, "-c", script, sys.executable, "-m", "clipmk_tui", "tui", str(SAMPLES)]
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=null, stderr=null) as terminal:
+        try:
+            _wait(lambda: any(b"clipmk.worker" in _command_line(pid) for pid in _marked(mark)), "a worker")
+            time.sleep(2)  # whatever it is at by then
+        finally:
+            terminal.kill()
+    _wait(lambda: not _marked(mark), "the end of all processes")
+
+
+def _marked(mark: str) -> list[int]:
+    """Python processes with a mark in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:  # it has just ended
+            continue
+    return [pid for pid in found if _command_line(pid).startswith(os.fsencode(sys.executable))]
+
+
+def _wait(holds: Callable[[], bool], awaited: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{awaited} did not come")
+        time.sleep(0.1)
 
 
 def _command_line(pid: int) -> bytes:

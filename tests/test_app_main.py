@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,8 @@ import samples
 from clipmk import protocol
 from clipmk.settings import preset
 from clipmk_tui.app import ClipmkApp
-from clipmk_tui.concept_rows import ConceptRow, GroupRow
+from clipmk_tui.bars import bar
+from clipmk_tui.concept_rows import ConceptRow, GroupRow, full_bar
 from clipmk_tui.engine import AskError, EngineStoppedError
 from clipmk_tui.screens.main import MainScreen
 from clipmk_tui.tui_run import Start
@@ -144,7 +146,8 @@ async def test_the_tree_keeps_the_focus_while_the_next_image_is_explained(album:
         engine.gate.clear()
         await pilot.press("n")
         await pilot.pause(0.1)
-        assert screen.desk.explanation is None and screen.focused is screen.concepts.concept_tree
+        assert screen.desk.explanation is None
+        assert screen.focused is screen.concepts.concept_tree
         engine.gate.set()
         await settled(pilot)
         before = screen.concepts.concept_tree.cursor_line
@@ -235,6 +238,14 @@ async def test_the_tree_opens_to_parts_and_the_cursor_lights_them_up(album: Path
         assert "part 1 · 8% of image" in seen(screen).replace("8.3", "8")
         await press(pilot, "left", "left")
         assert lit[-1] == (1, 2)
+
+
+def test_importances_below_zero_have_no_bar() -> None:
+    made = samples.explanation()
+    concepts = tuple(dataclasses.replace(concept, importance=-0.01) for concept in made.vision_concepts)
+    full = full_bar(dataclasses.replace(made, vision_concepts=concepts))
+    assert full > 0
+    assert not bar(-0.01 / full, 5).strip()
 
 
 async def test_the_filter_narrows_the_tree_and_esc_drops_it(album: Path) -> None:
@@ -604,3 +615,14 @@ async def test_ten_thousand_images_are_laid_out_and_walked_through(tmp_path: Pat
         assert "1/10000" in seen(screen)
         await press(pilot, "n", "o", *"09998", "enter")
         assert "9999/10000" in seen(screen)
+
+
+async def test_an_image_that_changed_on_disk_is_read_again_when_asked_again(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        before = screen.image._picture
+        asked = len(engine.asked)
+        samples.picture().rotate(90, expand=True).save(album / "cat" / "a.png")
+        await press(pilot, "ctrl+r")
+        assert screen.image._picture is not before
+        assert isinstance(engine.asked[asked], protocol.Explain)

@@ -20,7 +20,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from clipmk import document, vocabulary
-from clipmk.errors import ImageError, UsageError
+from clipmk.errors import ImageError, ModelError, UsageError
 from clipmk_tui import edge, tui_run
 from clipmk_tui.choices import DEFAULT_MODEL
 from clipmk_tui.tui_run import Start, launch, start_from
@@ -72,8 +72,10 @@ def test_first_model_starts_and_the_others_are_kept_in_order() -> None:
 
 
 def test_start_model_without_a_vocabulary_needs_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'ViT-B-32:openai' brings no vocabulary; choose one with --vocab"):
-        start_from((), {"model": ["ViT-B-32:openai"]})
+    with pytest.raises(UsageError, match="'ViT-B-32:random' brings no vocabulary; choose one with --vocab"):
+        start_from((), {"model": ["ViT-B-32:random"]})
+    with pytest.raises(ModelError, match=r"ViT-B-31.*close: 'ViT-B-32'"):  # said first: it is the cause
+        start_from((), {"model": ["ViT-B-31:openai"]})
     (tmp_path / "own.json").write_text('{"fox": ["pointed ears"], "cat": ["whiskers"]}', encoding="utf-8")
     assert start_from((), {"model": ["ViT-B-32:openai"], "vocab": "own.json"}).session.vocabulary == "own.json"
 

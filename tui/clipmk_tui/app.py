@@ -95,6 +95,10 @@ class ClipmkApp(App[int]):
         self._parting = asyncio.ensure_future(self.close_engine())
         self.exit(0)
 
+    def action_help_quit(self) -> None:
+        """What ctrl+c says."""
+        self.notify("q quits, esc gives up what is being worked on", markup=False)
+
     def action_help(self) -> None:
         """Explain the focused pane and its keys."""
         from clipmk_tui.screens.help import help_for  # noqa: PLC0415

@@ -56,6 +56,11 @@ class Asking:
             self._shown = path
             self._run("picture", self._picture(path))
 
+    def forget(self, path: str) -> None:
+        """Read an image again when it is wanted next: its file may have changed."""
+        self._pictures.pop(path, None)
+        self._shown = ""
+
     def clear_parts(self, path: str) -> None:
         """Take the parts off the picture, unless another picture is about to take its place: one drawing, not two."""
         if self._in_pane == path:
@@ -255,6 +260,8 @@ class Asking:
         """The status line is busy meanwhile. Each work has a token: the next begins before the last has ended."""
         token = object()
         self._working.add(token)
+        if not self._screen.status.working:
+            self._screen.status.busy("asked")
         try:
             yield
         finally:

@@ -93,5 +93,6 @@ def part_rows(explanation: Explanation, row: ConceptRow) -> tuple[PartRow, ...]:
 
 
 def full_bar(explanation: Explanation) -> float:
-    """The largest importance, which is the full length of a bar; 1 where there is none."""
-    return max((concept.importance for concept in explanation.vision_concepts), default=1.0) or 1.0
+    """The largest importance, which is the full length of a bar; 1 where there is none above zero."""
+    largest = max((concept.importance for concept in explanation.vision_concepts), default=1.0)
+    return largest if largest > 0 else 1.0

@@ -135,6 +135,12 @@ class Desk:
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
+    def drop(self, image: str) -> None:
+        """Forget what was said of an image."""
+        for key in [key for key in self._kept if key[0] == image]:
+            del self._kept[key]
+        self.restore()
+
     def forget(self) -> None:
         """Drop all explanations: the settings have changed."""
         self._kept.clear()

@@ -29,6 +29,9 @@ PREDICTION_COUNT = 10
 DEFAULT_VOCABULARY = "world"
 """The default model's own."""
 
+_GRACE = 3.0
+"""Seconds that the app may take to end after a signal."""
+
 _RESET = (
     "\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
 )
@@ -125,6 +128,9 @@ def launch(start: Start) -> int:
     require_terminal(os.environ)
     if start.no_color:
         os.environ["NO_COLOR"] = "1"  # Textual looks at it when the app is made
+    with contextlib.suppress(OSError):
+        if 0 in os.get_terminal_size(sys.stderr.fileno()):  # as some container shells have it
+            os.environ |= {"COLUMNS": "80", "LINES": "24"}
     from clipmk_tui.app import ClipmkApp  # noqa: PLC0415 - Textual: a fifth of a second
 
     if start.keys:
@@ -199,22 +205,39 @@ def _require_theme(name: str | None, app: ClipmkApp) -> None:
 
 @contextlib.contextmanager
 def _leaving_on_signals(app: ClipmkApp) -> Iterator[None]:
-    """End the app in good order when the terminal is closed or the process told to stop."""
+    """End the app in good order when the terminal is closed or the process told to stop; by force where it cannot.
+
+    Plain signal handlers, not the event loop's: with the terminal gone the loop may wait for good to write to it.
+    """
     import asyncio  # noqa: PLC0415
     import signal  # noqa: PLC0415
 
-    loop, set_up = asyncio.get_running_loop(), []
+    loop = asyncio.get_running_loop()
+
+    def leave(number: int, _frame: object) -> None:
+        _end_soon(128 + number)
+        loop.call_soon_threadsafe(partial(app.exit, return_code=128 + number))
+
+    before = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
+        with contextlib.suppress(OSError, ValueError):  # not the main thread
             if number is not None:
-                loop.add_signal_handler(number, lambda status: app.exit(return_code=status), 128 + number)
-                set_up.append(number)
+                before[number] = signal.signal(number, leave)
     try:
         yield
     finally:
-        for number in set_up:
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_soon(status: int) -> None:
+    """End the process even if nothing of it can: its worker ends with it."""
+    import threading  # noqa: PLC0415
+
+    timer = threading.Timer(_GRACE, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
 
 
 @contextlib.contextmanager
@@ -242,7 +265,7 @@ def _session(flags: Mapping[str, Any], config: Config, model: str) -> Session:
         return choose(flag, variable(name), config_value, None)
 
     return Session(
-        vocabulary=_vocabulary(text("vocab", config.vocabulary), model),
+        vocabulary=_vocabulary(text("vocab", config.vocabulary), model, text("arch")),
         classes=_classes(text("classes", config.classes)),
         settings=settings_from(flags, config, prediction_count=PREDICTION_COUNT),
         device=choose(flags.get("device"), variable("device"), config.device, "auto"),
@@ -252,14 +275,20 @@ def _session(flags: Mapping[str, Any], config: Config, model: str) -> Session:
     )
 
 
-def _vocabulary(named: str | None, model: str) -> str:
+def _vocabulary(named: str | None, model: str, arch: str | None) -> str:
     """The vocabulary's name, looked at where that needs no drawing of worlds; else the start model's own."""
     if named is None and model == DEFAULT_MODEL:  # what most begin with: nothing is imported for it
         return DEFAULT_VOCABULARY
     from clipmk.vocabulary import default_vocabulary, load_vocabulary  # noqa: PLC0415
 
     if named is None:
-        return default_vocabulary(model)
+        try:
+            return default_vocabulary(model)
+        except UsageError:
+            from clipmk.backbones.recipe import resolve  # noqa: PLC0415 - open_clip: seconds
+
+            resolve(model, arch=arch)  # that a model does not exist, or lacks its tag, is said first
+            raise
     if named != "world":  # its classes come from the renderer, which is not loaded in this process
         load_vocabulary(named)
     return named

@@ -14,6 +14,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Static
 
 from clipmk.errors import ClipmkError
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     from clipmk_tui.widgets.models_pane import ModelsPane
     from clipmk_tui.widgets.predictions import PredictionsPane
 
+_THRESHOLDS = (10_000, 20, 50)
+"""Of the garbage collector while the app runs: many small objects come and go with every frame."""
+
+_WIDE = 100
+"""Columns from which all four panes have places of their own."""
+
 _TINY = "clipmk needs at least 60 x 16 characters;\nmake the terminal larger, or its letters smaller"
 
 _MODE_NAMES = {"parts": "", "concept": "concept under the cursor", "plain": "plain"}
@@ -48,7 +55,7 @@ class MainScreen(Screen[None]):
         start: what to begin with.
     """
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (100, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's annotation
+    HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (_WIDE, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's annotation
     VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "next_pane", "pane", id="main.next_pane"),
@@ -74,11 +81,14 @@ class MainScreen(Screen[None]):
         self.start = start
         self._panes: Panes | None = None
         """Once they have taken the place of their empty frames."""
+        self._before_zoom: Widget | None = None
+        self._thresholds = gc.get_threshold()
 
     # Layout.
 
     def compose(self) -> ComposeResult:
         """Status line, the frames of the panes, keys: what it takes for a first frame."""
+        self.set_class(self.app.size.width < _WIDE, "-narrow")  # the breakpoints speak up only after it
         yield StatusLine()
         with Container(id="panes", classes="empty"):
             with Vertical(id="left"):
@@ -91,6 +101,12 @@ class MainScreen(Screen[None]):
     def on_mount(self) -> None:
         """Begin once the first frame is painted."""
         self.call_after_refresh(self.run_worker, self._begin(), group="begin")
+
+    def on_unmount(self) -> None:
+        """Leave the collector as it was."""
+        if self._panes is not None:
+            gc.unfreeze()
+            gc.set_threshold(*self._thresholds)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No key of the panes does anything before they are there."""
@@ -293,8 +309,11 @@ class MainScreen(Screen[None]):
             self.show_failure("cancelled")
 
     def action_again(self) -> None:
-        """Ask again after a failure."""
-        self.show()
+        """Read the image and ask again: after a failure, or because the file has changed."""
+        if self.desk.item is not None:
+            self.desk.drop(self.desk.item.path)
+            self.asking.forget(self.desk.item.path)
+            self.show()
 
     def action_overlay(self) -> None:
         """Plain, parts, or the concept under the cursor."""
@@ -302,9 +321,11 @@ class MainScreen(Screen[None]):
 
     def action_zoom(self) -> None:
         """The picture over the whole screen, and back."""
+        if not self.has_class("-zoomed"):
+            self._before_zoom = self.focused
         self.toggle_class("-zoomed")
         self._arrange()
-        self.set_focus(self.image if self.has_class("-zoomed") else self.concepts.concept_tree)
+        self.set_focus(self.image if self.has_class("-zoomed") else self._before_zoom or self.concepts.concept_tree)
 
     def action_open(self) -> None:
         """Pick an image."""
@@ -405,7 +426,9 @@ class MainScreen(Screen[None]):
             self._arrange()
             self.set_focus(self.concepts.concept_tree)
         self.refresh_bindings()
-        _spare_the_collector()
+        self._thresholds = gc.get_threshold()
+        gc.freeze()  # a full collection would look at all that is loaded by now, and stall the app meanwhile
+        gc.set_threshold(*_THRESHOLDS)
 
     async def _open(self, paths: tuple[str, ...]) -> None:
         from clipmk_tui.album import open_album  # noqa: PLC0415
@@ -421,12 +444,6 @@ class MainScreen(Screen[None]):
             self.notify(printable(warning), severity="warning", markup=False)
         self.desk.lay_out(album)
         self.show()
-
-
-def _spare_the_collector() -> None:
-    """What is loaded by now stays: a full collection would look at all of it again, and stall the app meanwhile."""
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
 
 
 def _frame(name: str, *, title: str | None = None) -> Static:

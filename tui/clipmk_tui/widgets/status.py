@@ -13,6 +13,7 @@ from clipmk.text import printable
 _SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 STAGE_WORDS: Final = {
+    "asked": "asking the engine",
     "loading": "loading the model",
     "texts": "embedding the vocabulary",
     "image": "looking",
