@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -28,6 +30,7 @@ from clipmk_tui.tui_run import Start
 from clipmk_tui.widgets.models_pane import ModelsPane
 
 VIT, VIT_XS, RN, CNX = fakes.FAMILIES
+THRESHOLDS = gc.get_threshold()
 SIZES = ((80, 24), (120, 40))
 
 
@@ -55,6 +58,8 @@ async def running(
         if engine.gate.is_set():
             await settled(pilot)
         yield pilot, screen
+    gc.unfreeze()  # the app freezes what is loaded when it begins; other tests have loaded more
+    gc.set_threshold(*THRESHOLDS)
 
 
 async def settled(pilot: Pilot[Any]) -> None:
@@ -153,6 +158,22 @@ async def test_the_tree_keeps_the_focus_while_the_next_image_is_explained(album:
         before = screen.concepts.concept_tree.cursor_line
         await pilot.press("down")
         assert screen.concepts.concept_tree.cursor_line == before + 1
+
+
+async def test_an_image_gone_before_its_tree_was_drawn_does_no_harm(album: Path) -> None:
+    async with running(fakes.FakeEngine(), album) as (pilot, screen):
+        explanation = screen.desk.explanation
+        assert explanation is not None
+        for _ in range(3):
+            screen.concepts.show(explanation)
+            screen.concepts.concept_tree.select("a bushy tail")
+            screen.concepts.show_note(Text("explaining ..."))
+            await pilot.pause()
+        for _ in range(3):
+            pilot.app.post_message(events.Key("n", "n"))
+        await settled(pilot)
+        assert screen.desk.place == (4, 4)
+        assert 'why "fox"' in seen(screen)
 
 
 async def test_a_class_under_the_cursor_is_explained_without_the_engine(album: Path) -> None:

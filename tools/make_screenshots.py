@@ -62,7 +62,7 @@ async def take(shot: Shot, folder: Path) -> None:
     start = Start(paths=(str(ROOT / "sample_images" / shot.image),), models=models, session=session, theme=shot.theme)
     app = ClipmkApp(start, lambda: WorkerEngine(session))
     async with app.run_test(size=shot.size) as pilot:
-        while not isinstance(app.screen, MainScreen) or app.screen.desk.explanation is None:
+        while not (isinstance(app.screen, MainScreen) and app.screen.explained):
             await pilot.pause(0.1)
         await settled(pilot)
         for key in shot.keys:

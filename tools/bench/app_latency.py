@@ -206,9 +206,7 @@ def stall() -> float:
                     await pilot.press(key)
                 deadline = time.perf_counter() + 60
                 while (
-                    isinstance(app.screen, MainScreen)
-                    and app.screen.desk.explanation is None
-                    and time.perf_counter() < deadline
+                    isinstance(app.screen, MainScreen) and not app.screen.explained and time.perf_counter() < deadline
                 ):
                     before = time.perf_counter()
                     await asyncio.sleep(0.005)

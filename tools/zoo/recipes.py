@@ -74,7 +74,7 @@ ZOO: dict[str, Recipe] = {
     # Seven ViTs: widths 192 and 96, patches 8 and 16, images of 64 and 48 pixels.
     "vit-s8": Recipe(vision=_vit(width=192, layers=4, patch=8), about="The default model: many scenes, long training."),
     "vit-s16": _small(
-        _vit(192, 3, 16), "Coarse patches; many, slightly noisy data.", scenes=60_000, noise=0.1, steps=3_200
+        _vit(192, 3, 16), "Coarse patches; many, slightly noisy data.", scenes=60_000, noise=0.1, steps=2_400
     ),
     "vit-xs8": _FINE,
     "vit-xs8-b": replace(_FINE, about="vit-xs8 once more with another seed.", seed=1),

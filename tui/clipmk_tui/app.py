@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
@@ -18,6 +18,8 @@ from clipmk_tui.screens.main import MainScreen
 from clipmk_tui.theme import DARK, LIGHT, own_variables
 
 if TYPE_CHECKING:
+    from textual.worker import WorkType
+
     from clipmk_tui.engine import Engine
     from clipmk_tui.tui_run import Start
 
@@ -116,7 +118,8 @@ class ClipmkApp(App[int]):
         from clipmk_tui.screens.settings import SettingsScreen  # noqa: PLC0415
 
         if not isinstance(self.screen, SettingsScreen):
-            self.run_worker(self._save_theme(name), group="preferences")
+            work: WorkType[None] = partial(self._save_theme, name)
+            self.run_worker(work, group="preferences")
 
     async def _save_theme(self, name: str) -> None:
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
 from clipmk import protocol
 from clipmk.errors import ClipmkError
@@ -16,6 +17,7 @@ from clipmk_tui.engine import AskError, Engine
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel as Severity
+    from textual.worker import WorkType
 
     from clipmk.images import Picture
     from clipmk_tui.screens.main import MainScreen
@@ -54,7 +56,7 @@ class Asking:
         """Decode and show an image, unless it is shown already."""
         if path != self._shown:
             self._shown = path
-            self._run("picture", self._picture(path))
+            self._run("picture", partial(self._picture, path))
 
     def forget(self, path: str) -> None:
         """Read an image again when it is wanted next: its file may have changed."""
@@ -68,13 +70,13 @@ class Asking:
 
     def explanation(self) -> None:
         """Explain what lies on the desk."""
-        self._run("explanation", self._explanation())
+        self._run("explanation", self._explanation)
 
     def reranking(self) -> None:
         """Rank the classes without what is left out."""
         self._screen.workers.cancel_group(self._screen, "reranking")
         if self._screen.desk.left_out:
-            self._run("reranking", self._reranking())
+            self._run("reranking", self._reranking)
 
     def survey(self) -> None:
         """Walk through wrongly predicted images first; when that is so already, in the folder's order again."""
@@ -85,11 +87,11 @@ class Asking:
             desk.walk(range(len(desk.items)))
             self._screen.show()
         else:
-            self._run("survey", self._survey())
+            self._run("survey", self._survey)
 
     def settings(self) -> None:
         """Let the user change the settings; ask everything anew under others."""
-        self._run("settings", self._settings())
+        self._run("settings", self._settings)
 
     def cancel(self) -> bool:
         """Give up what is being worked on; whether there was anything."""
@@ -160,7 +162,7 @@ class Asking:
         self._select()
         if not self._listed:
             self._listed = True
-            self._run("models", self._models())
+            self._run("models", self._models)
 
     async def _reranking(self) -> None:
         desk = self._screen.desk
@@ -249,7 +251,7 @@ class Asking:
         if isinstance(partial, Progress) and self._working:
             self._screen.status.busy(partial.stage, partial.done, partial.total)
 
-    def _run(self, group: str, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, group: str, work: WorkType[None]) -> None:
         self._screen.run_worker(work, group=group, exclusive=True)
 
     def _say(self, message: str, *, severity: Severity = "information") -> None:

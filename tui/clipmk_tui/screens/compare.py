@@ -7,8 +7,9 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.text import Text
 from textual import events, on
@@ -31,6 +32,9 @@ from clipmk_tui.signs import SIGN, WORD
 from clipmk_tui.widgets.compare_grid import CompareGrid
 from clipmk_tui.widgets.key_bar import KeyBar
 from clipmk_tui.widgets.status import STAGE_WORDS
+
+if TYPE_CHECKING:
+    from textual.worker import WorkType
 
 _NOTHING: Final = View(comparison=None, places=())
 
@@ -117,7 +121,8 @@ class CompareScreen(Screen[CompareChoice | None]):
         """Draw, and ask for what is missing; a request for another class is given up."""
         self._notes.clear()
         self._draw()
-        self.run_worker(self._ask(self._target), group="compare", exclusive=True, exit_on_error=True)
+        work: WorkType[None] = partial(self._ask, self._target)
+        self.run_worker(work, group="compare", exclusive=True, exit_on_error=True)
 
     async def _ask(self, target: str | None) -> None:
         missing = self._gathered.missing(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -23,6 +23,8 @@ from clipmk_tui.widgets.key_bar import KeyBar
 from clipmk_tui.widgets.status import StatusLine
 
 if TYPE_CHECKING:
+    from textual.worker import WorkType
+
     from clipmk.records import Explanation
     from clipmk_tui.app import ClipmkApp
     from clipmk_tui.asking import Asking
@@ -82,7 +84,6 @@ class MainScreen(Screen[None]):
         self._panes: Panes | None = None
         """Once they have taken the place of their empty frames."""
         self._before_zoom: Widget | None = None
-        self._thresholds = gc.get_threshold()
 
     # Layout.
 
@@ -100,13 +101,7 @@ class MainScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Begin once the first frame is painted."""
-        self.call_after_refresh(self.run_worker, self._begin(), group="begin")
-
-    def on_unmount(self) -> None:
-        """Leave the collector as it was."""
-        if self._panes is not None:
-            gc.unfreeze()
-            gc.set_threshold(*self._thresholds)
+        self.call_after_refresh(self.run_worker, self._begin, group="begin")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No key of the panes does anything before they are there."""
@@ -135,6 +130,11 @@ class MainScreen(Screen[None]):
 
         app: ClipmkApp = self.app  # type: ignore[assignment]
         return Asking(self, app.engine, self.start.session)
+
+    @property
+    def explained(self) -> bool:
+        """Whether what lies on the desk is explained."""
+        return self._panes is not None and self.desk.explanation is not None
 
     @property
     def panes(self) -> Panes:
@@ -337,7 +337,8 @@ class MainScreen(Screen[None]):
         if isinstance(choice, int):
             self.go_to(choice)
         elif choice is not None:
-            self.run_worker(self._open((choice,)), group="begin", exclusive=True)
+            work: WorkType[None] = partial(self._open, (choice,))
+            self.run_worker(work, group="begin", exclusive=True)
 
     def go_to(self, index: int) -> None:
         """Look at one of the desk's images."""
@@ -426,7 +427,6 @@ class MainScreen(Screen[None]):
             self._arrange()
             self.set_focus(self.concepts.concept_tree)
         self.refresh_bindings()
-        self._thresholds = gc.get_threshold()
         gc.freeze()  # a full collection would look at all that is loaded by now, and stall the app meanwhile
         gc.set_threshold(*_THRESHOLDS)
 

@@ -216,7 +216,8 @@ class ConceptTree(Tree[Row]):
             self.call_after_refresh(self._go_to_the_first)
 
     def _go_to_the_first(self) -> None:
-        self.move_cursor_to_line(1 if self.last_line >= 1 else 0)
+        if self.last_line >= 0:  # else the next image has taken the tree away already
+            self.move_cursor_to_line(min(1, self.last_line))
 
     def _redraw(self) -> None:
         self.notify_style_update()
