@@ -528,6 +528,19 @@ async def test_comparing_marked_models_opens_their_columns(album: Path) -> None:
         assert pilot.app.screen is screen
 
 
+async def test_a_concept_chosen_in_the_comparison_is_under_the_cursor_of_the_tree(album: Path) -> None:
+    async with running(fakes.FakeEngine(), album, size=(80, 24), models=(VIT, RN)) as (pilot, screen):
+        await press(pilot, "tab", "tab")
+        await press(pilot, "c", "right", "down", "enter")
+        assert pilot.app.screen is screen
+        assert screen.desk.model == RN
+        row = screen.concepts.concept_tree.row
+        assert isinstance(row, ConceptRow)
+        assert row.text == "a bushy tail"
+        assert pilot.app.focused is screen.concepts.concept_tree
+        assert screen.image.region.area
+
+
 async def test_quitting_while_busy_closes_the_engine(album: Path) -> None:
     engine = fakes.FakeEngine()
     engine.gate.clear()

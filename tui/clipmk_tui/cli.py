@@ -33,7 +33,7 @@ TUI_EPILOG = (
 
 _GROUPS = {
     "models": ("list", {"list", "info", "pull"}),
-    "vocab": ("list", {"list", "show", "check"}),
+    "vocab": ("list", {"list", "show", "check", "build"}),
     "cache": ("info", {"info", "clear"}),
 }
 """Group -> the command that it stands for when none is named, and all of its commands."""

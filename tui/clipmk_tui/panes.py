@@ -46,6 +46,10 @@ class Panes(Container):
         self.image.border_title = Text.assemble("image", (" tab models", "dim")) if narrow else "image"
         self.models.border_title = Text.assemble("models", (" tab", "dim")) if narrow else "models"
 
+    def show_image(self) -> None:
+        """Let the image have the place that it shares with the models, from the next `adapt` on."""
+        self._models_shown = False
+
     def following(self, focused: Widget | None) -> Widget:
         """The widget that takes the focus after this one; the models come into sight when it is theirs."""
         order: list[Widget] = [self.image, self.models.list, self.predictions, self.concepts.concept_tree]

@@ -1,7 +1,8 @@
-"""`clipmk vocab`: what vocabularies exist, what one holds, and what is questionable about it."""
+"""`clipmk vocab`: what vocabularies exist, what one holds, what is questionable about it; new ones from answers."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ from clipmk_tui import options as o
 if TYPE_CHECKING:
     from clipmk.vocabulary import Vocabulary
 
-app = typer.Typer(help="List vocabularies, show one, check one.")
+app = typer.Typer(help="List vocabularies, show one, check one, build one.")
 
 PROBLEMS = 3
 """Exit status of `check` when it finds something: the input should be mended."""
@@ -20,9 +21,24 @@ Name = Annotated[
     str,
     typer.Argument(
         metavar="NAME|FILE",
-        help="A vocabulary's name, or a JSON file, such as the {class: [descriptor, ...]} of a language model.",
+        help="A vocabulary's name, or a JSON file, such as a language model's lists of descriptors per class.",
         autocompletion=o.complete_vocabulary,
     ),
+]
+Answers = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ANSWER", help="Files with answers of a language model: JSON with a list of descriptors per class."
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE.json", help="Where to write the vocabulary.")]
+Template = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="Prompt of a class, with one {}; may be repeated. Default: those of ImageNet."),
+]
+ClassList = Annotated[
+    str | None,
+    typer.Option("--classes", metavar="a,b,c|FILE", help="All classes in their order; each must be answered."),
 ]
 
 
@@ -71,11 +87,49 @@ def show(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.D
 @app.command("check")
 def check(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
     """Look for repetitions, class names given away and classes alike; exit status 3 when something is found."""
-    from clipmk.vocabulary import check as check_vocabulary  # noqa: PLC0415
     from clipmk.vocabulary import load_vocabulary  # noqa: PLC0415
+
+    return _report(load_vocabulary(name), json, no_color)
+
+
+@app.command("build")
+def build(
+    answers: Answers,
+    output: Output,
+    classes: ClassList = None,
+    template: Template = None,
+    json: o.Json = None,
+    no_color: o.NoColor = None,
+    debug: o.Debug = None,
+) -> int:
+    """Join answers of a language model into a vocabulary file and check it; exit status 3 when something is found."""
+    from clipmk.errors import UsageError, VocabularyError  # noqa: PLC0415
+    from clipmk.files import atomic_write, read_regular  # noqa: PLC0415
+    from clipmk.text import quoted  # noqa: PLC0415
+    from clipmk.vocabulary import IMAGENET_TEMPLATES, MAX_BYTES, parse_classes  # noqa: PLC0415
+    from clipmk.vocabulary_answers import as_text, from_answers  # noqa: PLC0415
+
+    if output.suffix.lower() != ".json":
+        raise UsageError(f"--output is {quoted(output)}; --vocab reads files whose name ends in .json")
+    vocabulary = from_answers(
+        (
+            (f"answer {quoted(path)}", read_regular(path, limit=MAX_BYTES, noun="answer", error=VocabularyError))
+            for path in answers
+        ),
+        name=output.stem,
+        classes=parse_classes(classes) if classes else (),
+        templates=template or IMAGENET_TEMPLATES,
+    )
+    with atomic_write(output, private=False) as file:
+        file.write(as_text(vocabulary).encode())
+    return _report(vocabulary, json, no_color)
+
+
+def _report(vocabulary: Vocabulary, json: bool | None, no_color: bool | None) -> int:
+    """Print what the check finds, as `check` and `build` do."""
+    from clipmk.vocabulary import check as check_vocabulary  # noqa: PLC0415
     from clipmk_tui import present  # noqa: PLC0415
 
-    vocabulary = load_vocabulary(name)
     report = check_vocabulary(vocabulary)
     if present.wants_json(json):
         present.put_json({"vocabulary": _entry(vocabulary), "problems": report.problems})

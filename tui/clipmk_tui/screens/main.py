@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from clipmk_tui.app import ClipmkApp
     from clipmk_tui.asking import Asking
     from clipmk_tui.desk import Desk
+    from clipmk_tui.dialogs import Dialogs
     from clipmk_tui.messages import ChooseClass, ChooseModel, LeaveOut, LightUp, MarkModel, Restore
     from clipmk_tui.panes import Panes
-    from clipmk_tui.screens.compare import CompareChoice
     from clipmk_tui.tui_run import Start
     from clipmk_tui.widgets.concepts import ConceptsPane
     from clipmk_tui.widgets.image_pane import ImagePane
@@ -130,6 +130,13 @@ class MainScreen(Screen[None]):
 
         app: ClipmkApp = self.app  # type: ignore[assignment]
         return Asking(self, app.engine, self.start.session)
+
+    @cached_property
+    def dialogs(self) -> Dialogs:
+        """What opens above this screen."""
+        from clipmk_tui.dialogs import Dialogs  # noqa: PLC0415 - with the first of them
+
+        return Dialogs(self)
 
     @property
     def explained(self) -> bool:
@@ -329,54 +336,15 @@ class MainScreen(Screen[None]):
 
     def action_open(self) -> None:
         """Pick an image."""
-        from clipmk_tui.screens.picker import PickerScreen  # noqa: PLC0415
-
-        self.app.push_screen(PickerScreen(self.desk.items, self.desk.sighted, current=self.desk.index), self._picked)
-
-    def _picked(self, choice: int | str | None) -> None:
-        if isinstance(choice, int):
-            self.go_to(choice)
-        elif choice is not None:
-            work: WorkType[None] = partial(self._open, (choice,))
-            self.run_worker(work, group="begin", exclusive=True)
-
-    def go_to(self, index: int) -> None:
-        """Look at one of the desk's images."""
-        self.desk.go_to(index)
-        self.show()
+        self.dialogs.pick_image()
 
     def action_compare(self) -> None:
         """A column per marked model."""
-        models = self.desk.marked if len(self.desk.marked) >= 2 else []
-        if self.desk.item is None or not models:
-            self.notify("mark two models or more: space in the models pane", markup=False)
-            return
-        from clipmk_tui.screens.compare import CompareScreen  # noqa: PLC0415
-
-        screen = CompareScreen(
-            self.asking.engine, models, self.desk.item.path, self.desk.target, self.desk.at_hand(models)
-        )
-        self.app.push_screen(screen, self._compared)
-
-    def _compared(self, choice: CompareChoice | None) -> None:
-        if choice is None:
-            return
-        self.desk.choose_model(choice.model)
-        self.desk.target = choice.target
-        self.show()
-        if choice.concept is not None:
-            self.asking.select_when_shown(choice.concept)
-            self._models_shown = False
-            self._arrange()
-            self.set_focus(self.concepts.concept_tree)
+        self.dialogs.compare()
 
     def action_venn(self) -> None:
         """Both sides of the knowledge as a picture."""
-        explanation = self.desk.explanation
-        if explanation is not None:
-            from clipmk_tui.screens.venn import VennScreen  # noqa: PLC0415
-
-            self.app.push_screen(VennScreen(explanation))
+        self.dialogs.venn()
 
     def action_errors_first(self) -> None:
         """Walk through wrongly predicted images first; once more: in the folder's order."""
@@ -384,24 +352,33 @@ class MainScreen(Screen[None]):
 
     def action_write(self) -> None:
         """Write JSON, PNG or HTML."""
-        explanation = self.desk.explanation
-        if explanation is not None:
-            from clipmk_tui.screens.write import WriteScreen  # noqa: PLC0415
-
-            self.app.push_screen(WriteScreen(explanation, image=self.desk.item.path if self.desk.item else None))
+        self.dialogs.write()
 
     def action_copy(self) -> None:
         """Copy what the focused pane's cursor stands on."""
-        from clipmk_tui.clipboard import text_of  # noqa: PLC0415
-
-        text = text_of(self)
-        if text:
-            self.app.copy_to_clipboard(text)
-            self.notify(f"copied: {printable(text.splitlines()[0])[:60]}", markup=False, timeout=3)
+        self.dialogs.copy()
 
     def action_settings(self) -> None:
         """Theme, preset, grounding, seed."""
         self.asking.settings()
+
+    # What dialogs and palette ask for.
+
+    def go_to(self, index: int) -> None:
+        """Look at one of the desk's images."""
+        self.desk.go_to(index)
+        self.show()
+
+    def open(self, path: str) -> None:
+        """Look at another image or folder."""
+        work: WorkType[None] = partial(self._open, (path,))
+        self.run_worker(work, group="begin", exclusive=True)
+
+    def go_to_the_tree(self) -> None:
+        """Give the tree the focus, and the picture its place."""
+        self.panes.show_image()
+        self._arrange()
+        self.set_focus(self.concepts.concept_tree)
 
     # Beginning.
 
