@@ -74,6 +74,12 @@ class Desk:
         """(1-based place of the image in the walking order, number of images)."""
         return (self._place + 1 if self._order else 0, len(self._order))
 
+    @property
+    def title(self) -> str:
+        """Name and place of the image looked at."""
+        place, count = self.place
+        return "no image" if self.item is None else f"{self.item.path.rpartition('/')[2]}  {place}/{count}"
+
     def step(self, by: int) -> bool:
         """Walk on, without going round; whether there was an image to go to."""
         place = min(max(self._place + by, 0), len(self._order) - 1)

@@ -12,13 +12,13 @@ from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
 from clipmk.errors import ClipmkError
 from clipmk.text import printable
+from clipmk_tui.widgets.frames import Frames
 from clipmk_tui.widgets.key_bar import KeyBar
 from clipmk_tui.widgets.status import StatusLine
 
@@ -91,12 +91,7 @@ class MainScreen(Screen[None]):
         """Status line, the frames of the panes, keys: what it takes for a first frame."""
         self.set_class(self.app.size.width < _WIDE, "-narrow")  # the breakpoints speak up only after it
         yield StatusLine()
-        with Container(id="panes", classes="empty"):
-            with Vertical(id="left"):
-                yield _frame("image")
-                yield _frame("models")
-            yield _frame("predictions")
-            yield _frame("concepts", title="why")
+        yield Frames()
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -210,9 +205,7 @@ class MainScreen(Screen[None]):
 
     def show_failure(self, message: str) -> None:
         """Say in the tree's place why there is no explanation."""
-        note = Text.assemble((printable(message), "bold"), "\n\n", ("ctrl+r tries again", "dim"))
-        note.append("  ·  n p another image  ·  [ ] another model", "dim")
-        self.concepts.show_note(note)
+        self.concepts.show_failure(message)
         self.predictions.show_nothing()
 
     def _show_explanation(self, explanation: Explanation) -> None:
@@ -233,12 +226,8 @@ class MainScreen(Screen[None]):
         self.show_predictions()
 
     def _show_status(self) -> None:
-        item, (place, count) = self.desk.item, self.desk.place
-        name = "no image" if item is None else f"{item.path.rpartition('/')[2]}  {place}/{count}"
         loaded = self.asking.loaded.get(self.desk.model)
-        device = f"  {loaded.device}" if loaded is not None else ""
-        marked = f"  {len(self.desk.marked)} marked" if self.desk.marked else ""
-        self.status.show(place=name, where=f"{self.desk.model}{device}{marked}")
+        self.status.show(place=self.desk.title, where=self.desk.model, device=loaded.device if loaded else "")
 
     # What the panes say.
 
@@ -421,10 +410,3 @@ class MainScreen(Screen[None]):
             self.notify(printable(warning), severity="warning", markup=False)
         self.desk.lay_out(album)
         self.show()
-
-
-def _frame(name: str, *, title: str | None = None) -> Static:
-    """The empty frame of a pane."""
-    frame = Static(id=name, classes="pane")
-    frame.border_title = title or name
-    return frame

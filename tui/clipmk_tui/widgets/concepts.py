@@ -343,6 +343,12 @@ class ConceptsPane(Vertical):
         self.concept_tree.clear()
         self.query_one("#note", Static).update(text)
 
+    def show_failure(self, message: str) -> None:
+        """Say why there is no explanation, and what can be done."""
+        note = Text.assemble((printable(message), "bold"), "\n\n", ("ctrl+r tries again", "dim"))
+        note.append("  ·  n p another image  ·  [ ] another model", "dim")
+        self.show_note(note)
+
     def show_strength(self, after: Strength | None) -> None:
         """Show MI, AUC, p and the dynamics; where concepts are left out, what they become."""
         if self._explanation is not None:

@@ -37,8 +37,9 @@ class StatusLine(Widget):
         self._frame = 0
         self._timer: Timer | None = None
 
-    def show(self, *, place: str, where: str) -> None:
+    def show(self, *, place: str, where: str, device: str) -> None:
         """Say which image (left) and which model on which device (middle)."""
+        where = f"{where}  {device}".rstrip()
         if (place, where) != (self._place, self._where):
             self._place, self._where = printable(place), printable(where)
             self.refresh()
