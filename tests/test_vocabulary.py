@@ -78,6 +78,17 @@ def test_the_full_form_has_defaults() -> None:
     assert (bare.descriptors, bare.by_class, bare.templates) == (("a", "b"), {}, IMAGENET_TEMPLATES)
 
 
+def test_attributes_are_descriptors_of_no_class() -> None:
+    table = {"by_class": {"hen": ["a comb"]}, "attributes": ["dim light", "a comb", "dim light", "rust"]}
+    vocabulary = from_descriptor_json(json.dumps(table), name="n")
+    assert vocabulary.descriptors == ("a comb", "dim light", "rust")
+    assert vocabulary.by_class == {"hen": ("a comb",)}
+    alone = from_descriptor_json('{"classes": ["hen"], "attributes": ["dim light"]}', name="n")
+    assert (alone.classes, alone.descriptors) == (("hen",), ("dim light",))
+    table["descriptors"] = ["eyes", "a comb"]
+    assert from_descriptor_json(json.dumps(table), name="n").descriptors == ("eyes", "a comb", "dim light", "rust")
+
+
 @given(st.dictionaries(WORDS, st.lists(WORDS, min_size=1, max_size=4), min_size=1, max_size=5))
 def test_any_descriptor_json_becomes_its_union(table: dict[str, list[str]]) -> None:
     if "classes" in table or "by_class" in table:
@@ -131,6 +142,8 @@ def test_any_descriptor_json_becomes_its_union(table: dict[str, list[str]]) -> N
             '{"classes": ["hen"], "descriptors": ["a"], "by_class": {"hen": ["b"]}}',
             r"'hen'\[0\] is 'b', which is not among",
         ),
+        ('{"by_class": {"hen": ["a"]}, "attributes": ["b", " "]}', r"attributes\[1\] is blank"),
+        ('{"by_class": {"hen": ["a"]}, "attributes": []}', "attributes is empty"),
         ('{"classes": ["hen"], "descriptors": ["a"], "by_class": ["b"]}', "'by_class' is a list"),
     ],
 )
@@ -332,6 +345,64 @@ def test_class_names_in_descriptors_are_found_as_whole_words() -> None:
         ("ice cream", "scoops of ice creams"),
         ("pony", "ponies"),
     )
+
+
+def test_a_plural_without_singular_is_no_adjective() -> None:
+    assert check(described("a short tail", "tight curls", classes=("shorts", "tights"))).ok
+    assert check(described("grey shorts", "tight curls", classes=("shorts",))).leaks == (("shorts", "grey shorts"),)
+
+
+def test_single_words_of_a_class_in_its_own_descriptors_are_found() -> None:
+    by_class = {
+        "bird of prey": ("the eyes of a hunter", "strong birds' feet", "a hooked beak"),
+        "tabby cat": ("bird of prey prints", "the tabbies' stripes"),
+        "shirt": ("shirt buttons", "strong birds' feet"),
+    }
+    texts = tuple(dict.fromkeys(text for texts in by_class.values() for text in texts))
+    report = check(Vocabulary("v", tuple(by_class), ("{}",), texts, by_class=by_class))
+    assert report.own_words == (("bird of prey", "strong birds' feet"), ("tabby cat", "the tabbies' stripes"))
+    assert report.leaks == (("bird of prey", "bird of prey prints"), ("shirt", "shirt buttons"))
+    assert any(line.startswith("2 descriptors with a word of their class's name") for line in report.problems)
+
+
+def test_classes_that_another_class_nearly_covers_are_found() -> None:
+    by_class = {
+        "a": ("one", "two", "three"),
+        "b": ("one", "two", "four", "five"),
+        "c": ("one", "six", "seven"),
+        "d": ("eight",),
+        "e": ("seven", "six", "one"),
+    }
+    texts = tuple(dict.fromkeys(text for texts in by_class.values() for text in texts))
+    vocabulary = Vocabulary("v", tuple(by_class), ("{}",), texts, by_class=by_class)
+    report = check(vocabulary)
+    assert report.alike == (("a", "b"),)
+    assert report.same_descriptors == (("c", "e"),)
+    assert any(line == "1 classes hardly told from another: 'a' / 'b'" for line in report.problems)
+    assert check(vocabulary, own=1).alike == ()
+    assert set(check(vocabulary, own=3).alike) == {
+        *(("a", other) for other in "bce"),
+        ("b", "a"),
+        *((one, other) for one in "ce" for other in "ab"),
+    }
+
+
+@given(
+    st.dictionaries(WORDS, st.lists(st.sampled_from("abcdefg"), min_size=1, unique=True), min_size=1, max_size=8),
+    st.integers(1, 3),
+)
+def test_every_pair_of_alike_classes_is_found(by_class: dict[str, list[str]], own: int) -> None:
+    vocabulary = from_descriptor_json(json.dumps({"by_class": by_class}), name="any")
+    sets = {name: set(texts) for name, texts in vocabulary.by_class.items()}
+    expected = {
+        (one, other)
+        for one in sets
+        for other in sets
+        if sets[one] & sets[other] and len(sets[one] - sets[other]) < own and sets[one] != sets[other]
+    }
+    found = check(vocabulary, own=own).alike
+    assert set(found) == expected
+    assert len(set(found)) == len(found)
 
 
 def test_odd_lengths_are_found() -> None:

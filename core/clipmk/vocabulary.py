@@ -9,6 +9,8 @@ and the full form, in which everything but the descriptors has a default:
 
     {"name": "farm", "classes": ["hen", "owl"], "templates": ["a photo of a {}."], "descriptors": ["a red comb", ...],
      "descriptor_template": "a photo showing {}", "by_class": {"hen": ["a red comb"]}}
+
+Without "descriptors", those of "by_class" are taken; "attributes" are descriptors of no class that come after them.
 """
 
 from __future__ import annotations
@@ -61,7 +63,16 @@ DESCRIPTOR_TEMPLATE = "a photo showing {}"
 MAX_BYTES = 64 * 2**20
 """Largest vocabulary file read."""
 
-_FULL_KEYS = ("name", "description", "classes", "templates", "descriptors", "descriptor_template", "by_class")
+_FULL_KEYS = (
+    "name",
+    "description",
+    "classes",
+    "templates",
+    "descriptors",
+    "descriptor_template",
+    "by_class",
+    "attributes",
+)
 _FILE_ENDING = re.compile(r"\.(txt|json|csv|tsv|lst)$", re.IGNORECASE)
 
 
@@ -153,8 +164,8 @@ def default_vocabulary(model_id: str) -> str:
     if model_id.startswith("embedded/"):
         return "world"
     raise UsageError(
-        f"model {model_id!r} brings no vocabulary; choose one with --vocab NAME|FILE "
-        "(known: world; a FILE is an LLM descriptor JSON {class: [descriptor, ...]})"
+        f"model {model_id!r} brings no vocabulary; choose one with --vocab NAME|FILE (known: "
+        f"{', '.join(['world', *_shipped()])}; a FILE is an LLM descriptor JSON {{class: [descriptor, ...]}})"
     )
 
 
@@ -308,12 +319,12 @@ def _full_form(table: dict[str, Any]) -> dict[str, Any]:
         if key not in _FULL_KEYS:
             raise VocabularyError(f"{key!r} is no key of a vocabulary; {suggest(key, _FULL_KEYS)}")
     by_class = _by_class(_object(table.get("by_class", {}), "by_class"))
+    attributes = checked_texts(table["attributes"], "attributes") if "attributes" in table else []
+    described = checked_texts(table.get("descriptors", list(_union(by_class)) or attributes), "descriptors")
     fields: dict[str, Any] = {
         "classes": tuple(checked_texts(table.get("classes", list(by_class)), "classes")),
         "templates": tuple(checked_texts(table.get("templates", list(IMAGENET_TEMPLATES)), "templates")),
-        "descriptors": tuple(
-            dict.fromkeys(checked_texts(table.get("descriptors", list(_union(by_class))), "descriptors"))
-        ),
+        "descriptors": tuple(dict.fromkeys([*described, *attributes])),
         "by_class": by_class,
     }
     return fields | {key: checked_text(table[key], key) for key in ("name", "descriptor_template") if key in table}

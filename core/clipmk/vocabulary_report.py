@@ -6,7 +6,7 @@ import difflib
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,10 +28,20 @@ SHORTEST = 3
 LONGEST = 60
 """Characters; beyond, a descriptor is odd when it is also more than three times as long as the median."""
 
+OWN_DESCRIPTORS = 2
+"""Descriptors a class should have that a single other class lacks: were it one alone, a model that misjudges this one
+could not tell the two classes apart."""
+
 EXAMPLES = 5
 """Examples per kind in `VocabularyReport.problems`."""
 
 _ARTICLES = frozenset({"a", "an", "the"})
+
+_SMALL_WORDS = _ARTICLES | {"and", "at", "by", "for", "from", "in", "of", "on", "or", "to", "with"}
+"""Words of a class name that give nothing away."""
+
+_PLURAL_ONLY = frozenset({"briefs", "goods", "overalls", "shorts", "tights"})
+"""Words whose singular is another word: "a short tail" does not name shorts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +57,14 @@ class VocabularyReport:
     """Descriptors that differ in articles, plurals, order or one similar word."""
     leaks: tuple[tuple[str, str], ...]
     """(class, descriptor that names it)."""
+    own_words: tuple[tuple[str, str], ...]
+    """(class, descriptor of its own that holds one word of its name)."""
     outliers: tuple[str, ...]
     """Descriptors of odd length."""
     same_descriptors: tuple[tuple[str, ...], ...]
     """Groups of classes with one and the same set of descriptors."""
+    alike: tuple[tuple[str, str], ...]
+    """(class, other class that has almost all of its descriptors)."""
     undescribed: tuple[str, ...]
     """Classes without descriptors of their own, where others have some."""
 
@@ -61,8 +75,13 @@ class VocabularyReport:
             ("equal but for case and spaces", [_listed(group) for group in self.duplicates]),
             ("nearly equal descriptors", [_listed(pair) for pair in self.near_duplicates]),
             ("descriptors that name a class", [f"{text!r} ({name!r})" for name, text in self.leaks]),
+            (
+                "descriptors with a word of their class's name",
+                [f"{text!r} ({name!r})" for name, text in self.own_words],
+            ),
             ("descriptors of odd length", [repr(text) for text in self.outliers]),
             ("classes with the same descriptors", [_listed(group) for group in self.same_descriptors]),
+            ("classes hardly told from another", [_listed(pair) for pair in self.alike]),
             ("classes without descriptors", [repr(name) for name in self.undescribed]),
         )
         return [_line(kind, found) for kind, found in kinds if found]
@@ -73,20 +92,27 @@ class VocabularyReport:
         return not self.problems
 
 
-def check(vocabulary: Vocabulary) -> VocabularyReport:
+def check(vocabulary: Vocabulary, *, own: int = OWN_DESCRIPTORS) -> VocabularyReport:
     """Look for what makes explanations weaker: concepts counted twice, classes given away, classes alike.
 
     The cost grows about linearly with the vocabulary.
+
+    Args:
+        vocabulary: What to look at.
+        own: Fewest descriptors of a class that each single other class should lack.
     """
+    leaks = tuple(_leaks(vocabulary.classes, vocabulary.descriptors))
     return VocabularyReport(
         class_count=len(vocabulary.classes),
         template_count=len(vocabulary.templates),
         descriptor_count=len(vocabulary.descriptors),
         duplicates=(*_duplicates(vocabulary.classes), *_duplicates(vocabulary.descriptors)),
         near_duplicates=tuple(_near_duplicates(vocabulary.descriptors)),
-        leaks=tuple(_leaks(vocabulary.classes, vocabulary.descriptors)),
+        leaks=leaks,
+        own_words=tuple(pair for pair in _own_words(vocabulary.by_class) if pair not in set(leaks)),
         outliers=_outliers(vocabulary.descriptors),
         same_descriptors=_same_descriptors(vocabulary),
+        alike=tuple(_alike(vocabulary.by_class, own)),
         undescribed=tuple(n for n in vocabulary.classes if n not in vocabulary.by_class) if vocabulary.by_class else (),
     )
 
@@ -123,6 +149,8 @@ def _words(text: str) -> list[str]:
 def _forms(word: str) -> set[str]:
     """The word and what it would be in the singular: foxes -> foxes, foxe, fox."""
     forms = {word}
+    if word in _PLURAL_ONLY:
+        return forms
     if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
         forms.add(word[:-1])
     if len(word) > 4 and word.endswith("es"):
@@ -132,9 +160,14 @@ def _forms(word: str) -> set[str]:
     return forms
 
 
+def plain_words(text: str) -> tuple[str, ...]:
+    """The words in lower case without articles and plurals; all words where nothing else is left."""
+    words = _words(text)
+    return tuple(min(_forms(word), key=len) for word in words if word not in _ARTICLES) or (*words, text)
+
+
 def _core(text: str) -> tuple[str, ...]:
-    """Sorted words without articles and plurals."""
-    return tuple(sorted(min(_forms(word), key=len) for word in _words(text) if word not in _ARTICLES))
+    return tuple(sorted(plain_words(text)))
 
 
 def _near_duplicates(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -189,3 +222,27 @@ def _outliers(texts: Sequence[str]) -> tuple[str, ...]:
 
 def _same_descriptors(vocabulary: Vocabulary) -> tuple[tuple[str, ...], ...]:
     return _groups((frozenset(texts), name) for name, texts in vocabulary.by_class.items())
+
+
+def _own_words(by_class: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Descriptors of a class with a word of its name, singular or plural: half a name gives away much of it."""
+    for name, texts in by_class.items():
+        given = {form for word in _words(name) if word not in _SMALL_WORDS for form in _forms(word)}
+        yield from ((name, text) for text in texts if any(not given.isdisjoint(_forms(word)) for word in _words(text)))
+
+
+def _alike(by_class: Mapping[str, Sequence[str]], own: int) -> Iterator[tuple[str, str]]:
+    """Classes of which another has all descriptors but fewer than `own`; equal sets are told elsewhere.
+
+    Such another class shares one of any `own` descriptors, so those who share the rarest ones are all to be looked at.
+    """
+    sets = {name: frozenset(texts) for name, texts in by_class.items()}
+    holders: dict[str, list[str]] = defaultdict(list)
+    for name, texts in sets.items():
+        for text in texts:
+            holders[text].append(name)
+    for name, texts in sets.items():
+        rarest = sorted(texts, key=lambda text: (len(holders[text]), text))[:own]
+        for other in dict.fromkeys(other for text in rarest for other in holders[text]):
+            if len(texts - sets[other]) < own and texts != sets[other]:
+                yield name, other
