@@ -12,7 +12,7 @@ from textual.keys import _character_to_key
 from textual.widget import Widget
 
 from clipmk.errors import UsageError
-from clipmk_tui.keymap import binding_ids, known_ids, parse_keys
+from clipmk_tui.keymap import binding_ids, holders, known_ids, parse_keys, refuse_clashes
 
 IDS = {"app.quit", "tree.leave_out", "image.overlay"}
 
@@ -121,3 +121,16 @@ async def test_textual_obeys_the_parsed_keys() -> None:
     async with app.run_test() as pilot:
         await pilot.press("q", "question_mark", "ctrl+x", "comma")
         assert app.pressed == "qqq"
+
+
+def test_a_key_that_two_actions_would_share_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"'p' would be the key of 'image.next' and of 'image.previous'"):
+        refuse_clashes({"image.next": "p"}, holders())
+    refuse_clashes({"image.next": "p", "image.previous": "P"}, holders())  # swapped on purpose
+    refuse_clashes({"image.next": "p,j", "image.previous": "n"}, holders())
+
+
+def test_no_two_actions_of_one_screen_or_pane_share_a_key_to_begin_with() -> None:
+    for holder in holders():
+        keys = [key for binding in vars(holder).get("BINDINGS", ()) for key in binding.key.split(",")]
+        assert len(keys) == len(set(keys)), holder

@@ -55,18 +55,43 @@ def parse_keys(keys: Mapping[str, str], known: Collection[str]) -> dict[str, str
     return found
 
 
+def refuse_clashes(keys: Mapping[str, str], holders: Iterable[type]) -> None:
+    """Refuse a key that two actions of one screen or pane would share: one of them could not be reached any more.
+
+    Args:
+        keys: what `parse_keys` gave.
+        holders: classes of apps, screens and widgets.
+
+    Raises:
+        UsageError: it names the key and both actions.
+    """
+    for holder in holders:
+        taken: dict[str, str] = {}
+        for binding in vars(holder).get("BINDINGS", ()):
+            for key in keys.get(binding.id or "", binding.key).split(","):
+                other = taken.setdefault(key, binding.id or "")
+                if other != binding.id and (other in keys or binding.id in keys):
+                    both = f"{quoted(other)} and of {quoted(binding.id)}"
+                    raise UsageError(f"config [keys]: {quoted(key)} would be the key of {both}; give one another")
+
+
 def known_ids() -> frozenset[str]:
     """The ids of all bindings of the app, its screens and widgets; imports them all."""
+    return binding_ids(holders())
+
+
+def holders() -> list[type]:
+    """The classes of the app, its screens and widgets; imports them all."""
     names = ["clipmk_tui.app"]
     for package in ("clipmk_tui.screens", "clipmk_tui.widgets"):
         folder = importlib.import_module(package)
         names += [f"{package}.{found.name}" for found in pkgutil.iter_modules(folder.__path__)]
-    return binding_ids(
+    return [
         holder
         for name in names
         for holder in vars(importlib.import_module(name)).values()
         if isinstance(holder, type) and holder.__module__.startswith("clipmk_tui.")
-    )
+    ]
 
 
 def binding_ids(holders: Iterable[type]) -> frozenset[str]:

@@ -134,9 +134,10 @@ def launch(start: Start) -> int:
     from clipmk_tui.app import ClipmkApp  # noqa: PLC0415 - Textual: a fifth of a second
 
     if start.keys:
-        from clipmk_tui.keymap import known_ids, parse_keys  # noqa: PLC0415
+        from clipmk_tui.keymap import holders, known_ids, parse_keys, refuse_clashes  # noqa: PLC0415
 
         start = dataclasses.replace(start, keys=parse_keys(start.keys, known_ids()))
+        refuse_clashes(start.keys, holders())
     app = ClipmkApp(start, partial(_worker_engine, start.session))
     _require_theme(start.theme, app)
     with restored_terminal():
