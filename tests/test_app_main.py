@@ -373,6 +373,23 @@ async def test_a_failure_says_what_to_do_and_the_app_goes_on(album: Path, error:
         assert 'why "fox"' in seen(screen)
 
 
+async def test_a_failure_of_a_question_nobody_asks_any_more_is_not_shown(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    engine.failures[str(album / "fox" / "b.png")] = AskError("image", "image 'b.png' cannot be decoded")
+    async with running(engine, album) as (pilot, screen):
+        engine.gate.clear()
+        await pilot.press("n")
+        await pilot.pause(0.1)
+        await pilot.press("p")
+        await pilot.pause(0.1)
+        engine.gate.set()
+        await settled(pilot)
+        text = seen(screen)
+        assert "a.png" in text
+        assert 'why "fox"' in text
+        assert "cannot be decoded" not in text
+
+
 async def test_a_restart_of_the_engine_is_told(album: Path) -> None:
     engine = fakes.FakeEngine()
     async with running(engine, album) as (pilot, screen):

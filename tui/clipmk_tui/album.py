@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,8 +76,16 @@ def label_in(label: str | None, classes: Iterable[str]) -> str | None:
     """The class that a label means, whatever its case and however its words are joined; None for none."""
     if label is None:
         return None
-    wanted = _key(label)
-    return next((name for name in classes if _key(name) == wanted), None)
+    return _by_key(tuple(classes)).get(_key(label))
+
+
+@lru_cache(maxsize=4)
+def _by_key(classes: tuple[str, ...]) -> dict[str, str]:
+    """What `_key` makes of each class -> the first such class."""
+    found: dict[str, str] = {}
+    for name in classes:
+        found.setdefault(_key(name), name)
+    return found
 
 
 def is_right(label: str | None, predicted: str | None) -> bool | None:

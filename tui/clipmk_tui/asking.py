@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from textual.worker import WorkType
 
     from clipmk.images import Picture
+    from clipmk_tui.album import Item
     from clipmk_tui.screens.main import MainScreen
 
 _PICTURES = 4
@@ -155,11 +156,13 @@ class Asking:
                 asked = protocol.Explain(model=model, image=item.path, target=target)
                 answer = await self.engine.ask(asked, self._progress)
             except AskError as error:
-                self._screen.show_failure(str(error))
+                if (desk.item, desk.model, desk.target) == (item, model, target):  # else nobody asks any more
+                    self._screen.show_failure(str(error))
                 return
         desk.keep(answer.explanation, item.path, model, target)
-        self._screen.show()
-        self._select()
+        if (desk.item, desk.model, desk.target) == (item, model, target):
+            self._screen.show()
+            self._select()
         if not self._listed:
             self._listed = True
             self._run("models", self._models)
@@ -183,7 +186,7 @@ class Asking:
             self._screen.show_predictions()
 
     async def _survey(self) -> None:
-        from clipmk_tui.album import is_right, label_in, wrong_first  # noqa: PLC0415
+        from clipmk_tui.album import wrong_first  # noqa: PLC0415
 
         desk = self._screen.desk
         items, model = desk.items, desk.model
@@ -205,12 +208,11 @@ class Asking:
             except AskError as error:
                 self._say(str(error), severity="error")
                 return
+        classes = self.loaded[model].classes
+        order = await asyncio.to_thread(wrong_first, items, seen, classes)  # there may be ten thousand
+        verdicts = await asyncio.to_thread(_verdicts, items, seen, classes)
         if model != desk.model or items is not desk.items:
             return
-        classes = self.loaded[model].classes
-        order = wrong_first(items, seen, classes)
-        labels = [label_in(item.label, classes) for item in items]
-        verdicts = [is_right(label, seen.get(item.path, (None,))[0]) for item, label in zip(items, labels, strict=True)]
         desk.sighted = seen
         desk.walk(order, by_truth=True)
         known = sum(verdict is not None for verdict in verdicts)
@@ -270,3 +272,12 @@ class Asking:
             self._working.discard(token)
             if not self._working and self._screen.is_attached:
                 self._screen.status.idle()
+
+
+def _verdicts(
+    items: Sequence[Item], seen: Mapping[str, tuple[str, float]], classes: Sequence[str]
+) -> list[bool | None]:
+    """For each image whether its prediction is its label; None where one of them is not known."""
+    from clipmk_tui.album import is_right, label_in  # noqa: PLC0415
+
+    return [is_right(label_in(item.label, classes), seen.get(item.path, (None,))[0]) for item in items]

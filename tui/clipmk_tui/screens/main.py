@@ -249,9 +249,8 @@ class MainScreen(Screen[None]):
     def on_mark_model(self, message: MarkModel) -> None:
         """Into the comparison, or out of it."""
         if not self.desk.mark(message.model):
-            self.notify("that are as many models as can be compared", severity="warning", markup=False)
+            self.notify("no more models can be compared at once", severity="warning", markup=False)
         self.show_models()
-        self._show_status()
 
     def on_light_up(self, message: LightUp) -> None:
         """Show where the concept was seen."""
