@@ -16,6 +16,7 @@ import embedded
 from clipmk.concepts.prompts import draw_prompts
 from clipmk.concepts.selection import contrast
 from clipmk.explainer import Explainer
+from clipmk.grounding import part_embeddings
 from clipmk.segmentation import segment
 from clipmk.settings import preset
 from clipmk.vision import Seen, importance, see
@@ -27,7 +28,8 @@ def look(explainer: Explainer, index: int) -> tuple[Seen, NDArray[np.uint8], NDA
     square = explainer.square(embedded.picture(index))
     encoded = explainer.look(square)
     masks = segment([square], [encoded], explainer.settings)[0].masks
-    seen = see(explainer.backbone, explainer.bank, explainer.settings, square=square, encoded=encoded, masks=masks)
+    parts = part_embeddings(explainer.backbone, explainer.settings, square=square, encoded=encoded, masks=masks)
+    seen = see(explainer.bank, explainer.settings, embedding=encoded.embeddings[0], part_embeddings=parts)
     return seen, square, masks, encoded.embeddings[0]
 
 

@@ -21,6 +21,7 @@ from clipmk.concepts.mutual import language_count_for, measure, overlap
 from clipmk.concepts.selection import highest
 from clipmk.concepts.soft import soft_matches
 from clipmk.errors import ImageError
+from clipmk.grounding import part_embeddings
 from clipmk.images import Picture
 from clipmk.records import (
     Alternative,
@@ -189,15 +190,10 @@ class Explainer:
         results = []
         for picture, square, one, parts, target in zip(pictures, squares, encoded, found, targets, strict=True):
             begun = time.perf_counter()
-            seen = see(
-                self.backbone,
-                self.bank,
-                self.settings,
-                square=square,
-                encoded=one,
-                masks=parts.masks,
-                progress=self._progress,
+            embeddings = part_embeddings(
+                self.backbone, self.settings, square=square, encoded=one, masks=parts.masks, progress=self._progress
             )
+            seen = see(self.bank, self.settings, embedding=one.embeddings[0], part_embeddings=embeddings)
             result = self._assemble(picture, one, parts, seen, target)
             if is_blank(square):
                 result = dataclasses.replace(result, warnings=(*result.warnings, BLANK))

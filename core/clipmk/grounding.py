@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from clipmk.backbones.base import Backbone, Encoded
+    from clipmk.settings import Settings
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); raise from it to cancel."""
@@ -24,6 +25,30 @@ Progress = Callable[[str, int, int], None]
 CPU_PIXELS = 224 * 224
 """Pixels per forward on a CPU. From one image of 224 px on, batching gains nothing there (ViT-B/16: 15 prompts take
 3.9 s either way) and one at a time keeps cancelling quick; small inputs are bound by the overhead of a call."""
+
+
+def part_embeddings(
+    backbone: Backbone,
+    settings: Settings,
+    *,
+    square: NDArray[np.uint8],
+    encoded: Encoded,
+    masks: NDArray[np.bool_],
+    progress: Progress | None = None,
+) -> Float[Tensor, "parts embed"]:
+    """Embed the parts of one image in the way that `settings.grounding` names (method.md 2.5, section 5).
+
+    Args:
+        backbone: the one that made `encoded`.
+        settings: only the grounding is read.
+        square: uint8 RGB (S, S, 3).
+        encoded: of the square (batch 1).
+        masks: the parts, bool (parts, S, S).
+        progress: hears of each prompted forward.
+    """
+    if settings.grounding == "prompts":
+        return prompt_embeddings(backbone, square, masks, progress=progress)
+    return pooled_embeddings(backbone, encoded, masks)
 
 
 def prompt_embeddings(

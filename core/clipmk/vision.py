@@ -1,23 +1,19 @@
-"""The vision side of an explanation: parts -> embeddings -> candidates -> transport -> ordered vision concepts."""
+"""The vision side of an explanation: part embeddings -> candidates -> transport -> ordered vision concepts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from clipmk.concepts.selection import candidates, contrast, highest, part_scores, relevance_filter, vision_concepts
 from clipmk.concepts.transport import sinkhorn, top_descriptors
-from clipmk.grounding import Progress, pooled_embeddings, prompt_embeddings
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-    from clipmk.backbones.base import Backbone, Encoded
     from clipmk.settings import Settings
     from clipmk.textbank import TextBank
 
@@ -44,38 +40,28 @@ class Seen:
 
 
 def see(
-    backbone: Backbone,
     bank: TextBank,
     settings: Settings,
     *,
-    square: NDArray[np.uint8],
-    encoded: Encoded,
-    masks: NDArray[np.bool_],
-    progress: Progress | None = None,
+    embedding: Float[Tensor, " embed"],
+    part_embeddings: Float[Tensor, "parts embed"],
 ) -> Seen:
-    """Give an image's parts their descriptors and order the vision concepts (method.md 2.5 to 2.7).
+    """Give an image's parts their descriptors and order the vision concepts (method.md 2.6 and 2.7).
 
     Args:
-        backbone: encodes the prompts, or pools the regions.
-        bank: embedded vocabulary on the backbone's device.
-        settings: grounding, candidates, relevance, transport and importance are read.
-        square: uint8 RGB (S, S, 3).
-        encoded: of the square (batch 1).
-        masks: the parts, bool (parts, S, S).
-        progress: hears of each prompted forward.
+        bank: embedded vocabulary on the embeddings' device.
+        settings: candidates, relevance, assignment and importance are read.
+        embedding: of the whole un-prompted image, L2-normalised.
+        part_embeddings: see `clipmk.grounding.part_embeddings`.
     """
-    if settings.grounding == "prompts":
-        embeddings = prompt_embeddings(backbone, square, masks, progress=progress)
-    else:
-        embeddings = pooled_embeddings(backbone, encoded, masks)
-    scores = part_scores(embeddings, bank.descriptors)
+    scores = part_scores(part_embeddings, bank.descriptors)
     near = candidates(scores, count=settings.candidate_count, intersect=settings.intersect_candidates)
-    raw_cosines = bank.raw @ encoded.embeddings[0]
+    raw_cosines = bank.raw @ embedding
     relevant = relevance_filter(
         raw_cosines[near.indices], statistic=settings.relevance, offset=settings.relevance_offset
     )
     kept = near.indices[relevant.keep]
-    whole = bank.descriptors[kept] @ encoded.embeddings[0]
+    whole = bank.descriptors[kept] @ embedding
     shares, chosen = _assign(scores[:, kept], whole, settings)
     picks = tuple(tuple(kept[row].tolist()) for row in chosen.to(kept.device))
     worth = importance(raw_cosines, scores, settings)
