@@ -1,0 +1,59 @@
+"""Where a study keeps what: paths only, nothing is read or written here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_LONGEST = 80
+
+
+def slug(model_id: str) -> str:
+    """A model's id as a file name: unsafe characters become dashes, and the beginning of its SHA-256 follows.
+
+    The digest tells apart ids that would share a name (`a/b` and `a:b`), also where case is ignored.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", model_id).strip(".-")[:_LONGEST]
+    digest = hashlib.sha256(model_id.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    return f"{safe}-{digest}".lstrip("-")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """A study's folder."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """`study.json`."""
+        return self.root / "study.json"
+
+    @property
+    def plan(self) -> Path:
+        """Which image belongs where."""
+        return self.root / "plan.parquet"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one run that may write."""
+        return self.root / "study.lock"
+
+    @property
+    def report(self) -> Path:
+        """What `clipmk study report` draws."""
+        return self.root / "report"
+
+    def language(self, model_id: str) -> Path:
+        """D_y of every class."""
+        return self.root / "language" / f"{slug(model_id)}.parquet"
+
+    def shard(self, model_id: str, number: int) -> Path:
+        """One unit of work."""
+        return self.root / "shards" / slug(model_id) / f"{number:05d}.parquet"
+
+    def table(self, name: str, suffix: str = ".parquet") -> Path:
+        """A final table: "models", "classes", "concepts" or "images"."""
+        return self.root / "tables" / f"{name}{suffix}"

@@ -1,0 +1,137 @@
+"""What a study is: everything that its numbers depend on, in one JSON file beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from clipmk.errors import InputError
+from clipmk.files import atomic_write
+from clipmk.records import ModelInfo, plain
+from clipmk.text import quoted
+
+FORMAT: Final = 1
+"""Raised whenever a reader of a study folder would have to change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInfo:
+    """Which images were studied."""
+
+    name: str
+    """As the user gave it."""
+    kind: str
+    """"folder", "manifest", "tar" or "world"."""
+    images: int
+    labelled: int
+    classes: int
+    """Different true classes."""
+    fingerprint: str
+    """SHA-256 of all keys, labels and file sizes, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VocabularyInfo:
+    """Which words were studied."""
+
+    name: str
+    sha256: str
+    classes: int
+    descriptors: int
+    templates: tuple[str, ...]
+    descriptor_template: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """All that the numbers of a study depend on."""
+
+    dataset: DatasetInfo
+    vocabulary: VocabularyInfo
+    models: tuple[ModelInfo, ...]
+    parts: tuple[str, ...]
+    """The ways of finding parts, each with rows of its own: ("kmeans", "pca") under the `paper` preset."""
+    settings: dict[str, Any]
+    """`clipmk.Settings`; its `parts` is the first of the ways."""
+    shards: int
+    shard_size: int
+    """Most images of a shard."""
+    batch_size: int
+    device: str
+    """Kind of device: "cpu", "cuda" or "mps"."""
+    dtype: str
+    threads: int | None
+    """Of a CPU; they change the last bits of a sum."""
+    versions: dict[str, str]
+    """clipmk, torch, open_clip."""
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """JSON text, the same bytes for the same study."""
+        return json.dumps(plain(self), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write it whole or not at all."""
+    with atomic_write(path) as handle:
+        handle.write(manifest.to_json().encode())
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a study's manifest.
+
+    Raises:
+        InputError: there is none, it is damaged, or of another format.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as reason:
+        raise InputError(f"{quoted(path.parent)} is no study: it has no {path.name}") from reason
+    except (OSError, ValueError) as reason:
+        raise InputError(f"manifest {quoted(path)} cannot be read: {reason}") from reason
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise InputError(f"manifest {quoted(path)} has format {found!r}; this version reads format {FORMAT}")
+    try:
+        return _from_plain(content)
+    except (KeyError, TypeError) as reason:
+        raise InputError(f"manifest {quoted(path)} is damaged: {reason}") from reason
+
+
+def differences(old: Manifest, new: Manifest) -> list[str]:
+    """What makes two studies different, one line each: `settings.seed: 0 there, 1 here`; versions are left out."""
+    there, here = (dict(_leaves(plain(dataclasses.replace(one, versions={})))) for one in (old, new))
+    return [
+        f"{key}: {there.get(key, 'nothing')!r} there, {here.get(key, 'nothing')!r} here"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key)
+    ]
+
+
+def _from_plain(content: Mapping[str, Any]) -> Manifest:
+    vocabulary = {**content["vocabulary"], "templates": tuple(content["vocabulary"]["templates"])}
+    return Manifest(
+        **{
+            **content,
+            "dataset": DatasetInfo(**content["dataset"]),
+            "vocabulary": VocabularyInfo(**vocabulary),
+            "models": tuple(ModelInfo(**model) for model in content["models"]),
+            "parts": tuple(content["parts"]),
+        }
+    )
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of everything in nested objects; a list is one value, but objects in it are gone through."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for number, inner in enumerate(value, 1):
+            yield from _leaves(inner, f"{prefix}[{number}]")
+    else:
+        yield prefix, value
