@@ -122,12 +122,12 @@ def test_attention_is_asked_only_where_every_image_has_it() -> None:
     votes[[0, 5, 18, 23]] = 0.25
     ring = encoded_of(blob().patches[0].numpy(), votes)
     without = dataclasses.replace(ring, attention=None)
-    alone = find_saliency(ring.patches, [ring], chosen)
+    alone = find_saliency([ring], chosen)
     expected = foreground.centred_direction(ring.patches, grid=GRID, attention=ring.attention)
     torch.testing.assert_close(alone.values, expected.values)
     other = encoded_of(rng.standard_normal((24, 4)), votes)
     both = torch.cat([ring.patches, other.patches])
-    mixed = find_saliency(both, [without, other], chosen)
+    mixed = find_saliency([without, other], chosen)
     torch.testing.assert_close(mixed.values, foreground.centred_direction(both, grid=GRID).values)
 
 

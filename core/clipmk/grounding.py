@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,6 +90,85 @@ def pooled_embeddings(backbone: Backbone, encoded: Encoded, masks: NDArray[np.bo
     """
     weights = coverage(masks, grid=encoded.grid).to(backbone.device)
     return backbone.pool_regions(encoded, weights[None])[0]
+
+
+def prompt_embeddings_of(
+    backbone: Backbone,
+    images: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
+    *,
+    batch_size: int,
+    drawers: Executor,
+) -> Iterator[Float[Tensor, "parts embed"]]:
+    """`prompt_embeddings` of many images: batches cross image borders, and are drawn while the one before is encoded.
+
+    Args:
+        backbone: encodes the prompts.
+        images: (uint8 RGB (S, S, 3), bool (parts, S, S)) of each; all S alike. Read a little ahead.
+        batch_size: prompts per forward.
+        drawers: threads that draw.
+
+    Yields:
+        Of each image in order, float32 on the backbone's device.
+    """
+    counts: deque[int] = deque()
+
+    def parts() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+        for image, masks in images:
+            counts.append(len(masks))
+            yield from ((image, mask) for mask in masks)
+
+    waiting = torch.empty(0, backbone.embed_dim, device=backbone.device)
+    for drawn in _batched(_drawn_ahead(parts(), drawers, ahead=1 + 2 * batch_size // 3), batch_size):
+        waiting = torch.cat([waiting, backbone.encode_images(backbone.normalise(torch.from_numpy(drawn)))])
+        while counts and len(waiting) >= 3 * counts[0]:
+            count = counts.popleft()
+            yield waiting[: 3 * count].reshape(count, 3, -1).mean(dim=1)
+            waiting = waiting[3 * count :]
+
+
+def _drawn_ahead(
+    parts: Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]], drawers: Executor, *, ahead: int
+) -> Iterator[NDArray[np.uint8]]:
+    """The three prompts of each part, uint8 (3, S, S, 3), at most `ahead` of them drawn before they are asked for."""
+    futures: deque[Future[NDArray[np.uint8]]] = deque(
+        drawers.submit(draw_prompts, *part) for part in islice(parts, ahead)
+    )
+    while futures:
+        done = futures.popleft().result()
+        futures.extend(drawers.submit(draw_prompts, *part) for part in islice(parts, 1))
+        yield done
+
+
+def _batched(drawn: Iterable[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:
+    """Stacks of images, uint8 (n, S, S, 3), cut anew into n = `size`; the last may be shorter."""
+    held: list[NDArray[np.uint8]] = []
+    count = 0
+    for images in drawn:
+        held.append(images)
+        count += len(images)
+        while count >= size:
+            every = np.concatenate(held)
+            yield every[:size]
+            held, count = [every[size:]], count - size
+    if count:
+        yield np.concatenate(held)
+
+
+def pooled_embeddings_of(
+    backbone: Backbone, encoded: Encoded, masks: Sequence[NDArray[np.bool_]]
+) -> list[Float[Tensor, "parts embed"]]:
+    """`pooled_embeddings` of all images of one forward at once.
+
+    Args:
+        backbone: the one that made `encoded`.
+        encoded: of several images.
+        masks: for each image its parts, bool (parts, S, S); their number may differ.
+    """
+    weights = torch.zeros(len(masks), max(map(len, masks)), encoded.patches.shape[1])
+    for row, own in zip(weights, masks, strict=True):
+        row[: len(own)] = coverage(own, grid=encoded.grid)
+    pooled = backbone.pool_regions(encoded, weights.to(backbone.device))
+    return [rows[: len(own)] for rows, own in zip(pooled, masks, strict=True)]
 
 
 def coverage(masks: NDArray[np.bool_], *, grid: tuple[int, int]) -> Float[Tensor, "parts patches"]:

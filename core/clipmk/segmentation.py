@@ -46,17 +46,24 @@ def given_parts(masks: NDArray[np.bool_]) -> Segmentation:
     return Segmentation(masks=masks, foreground=np.asarray(masks.any(axis=0)), warnings=())
 
 
-def segment(squares: Sequence[NDArray[np.uint8]], encoded: Sequence[Encoded], settings: Settings) -> list[Segmentation]:
+def segment(
+    squares: Sequence[NDArray[np.uint8]],
+    encoded: Sequence[Encoded],
+    settings: Settings,
+    *,
+    saliency: Saliency | None = None,
+) -> list[Segmentation]:
     """Find foreground and parts of images, all fitted together (pass one image for the per-image fit).
 
     Args:
         squares: uint8 RGB (S, S, 3), the square inputs.
         encoded: of each square (batch 1).
         settings: `foreground`, `second_component`, `parts`, `part_count`, `part_limit` and `seed` are read.
+        saliency: of `find_saliency` for these images, where it is known already.
     """
     patches = torch.cat([one.patches for one in encoded])
     grid = encoded[0].grid
-    saliency = find_saliency(patches, encoded, settings)
+    saliency = find_saliency(encoded, settings) if saliency is None else saliency
     values = saliency.values.cpu().numpy().reshape(len(squares), *grid)
     if settings.parts == "superpixels":
         return [
@@ -80,10 +87,9 @@ def segment(squares: Sequence[NDArray[np.uint8]], encoded: Sequence[Encoded], se
     ]
 
 
-def find_saliency(
-    patches: Float[Tensor, "images patches dim"], encoded: Sequence[Encoded], settings: Settings
-) -> Saliency:
-    """The saliency that the settings name, fitted to all images together."""
+def find_saliency(encoded: Sequence[Encoded], settings: Settings) -> Saliency:
+    """The saliency that the settings name, fitted to all images together (each of batch 1)."""
+    patches = torch.cat([one.patches for one in encoded])
     if settings.foreground == "eigenvector":
         return second_eigenvector(patches)
     attention = [one.attention for one in encoded if one.attention is not None]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import clipmk
-from clipmk_tui.commands import cache, compare, doctor, evaluate, explain, models, schema, tui, vocab, world
+from clipmk_tui.commands import cache, compare, doctor, evaluate, explain, models, schema, study, tui, vocab, world
 
 EPILOG = (
     "Exit status: 0 ok, 1 run-time, 2 usage, 3 input, 4 model, 5 device, 130 interrupted.  "
@@ -35,6 +35,7 @@ _GROUPS = {
     "models": ("list", {"list", "info", "pull"}),
     "vocab": ("list", {"list", "show", "check", "build"}),
     "cache": ("info", {"info", "clear"}),
+    "study": ("run", {"run", "report"}),
 }
 """Group -> the command that it stands for when none is named, and all of its commands."""
 
@@ -75,6 +76,7 @@ def build() -> typer.Typer:
     app.command("tui", epilog=TUI_EPILOG)(tui.tui)
     app.command("explain", epilog=EXPLAIN_EPILOG)(explain.explain)
     app.command("compare", epilog=COMPARE_EPILOG)(compare.compare)
+    app.add_typer(study.app, name="study")
     app.add_typer(models.app, name="models")
     app.add_typer(vocab.app, name="vocab")
     app.add_typer(cache.app, name="cache")

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone, Encoded
     from clipmk.backbones.catalog import list_models
-    from clipmk.backbones.loading import load, pull
+    from clipmk.backbones.loading import describe, load, pull
     from clipmk.records import ModelEntry
 
 _HOMES = {
     "Backbone": "clipmk.backbones.base",
     "Encoded": "clipmk.backbones.base",
     "ModelEntry": "clipmk.records",
+    "describe": "clipmk.backbones.loading",
     "list_models": "clipmk.backbones.catalog",
     "load": "clipmk.backbones.loading",
     "pull": "clipmk.backbones.loading",
 }
 
-__all__ = ["Backbone", "Encoded", "ModelEntry", "list_models", "load", "pull"]
+__all__ = ["Backbone", "Encoded", "ModelEntry", "describe", "list_models", "load", "pull"]
 
 
 def __getattr__(name: str) -> Any:

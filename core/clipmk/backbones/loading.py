@@ -63,6 +63,20 @@ def load(
     return _assemble(built, info, words, recipe.preprocess, recipe.entry.embed_dim, place, dtype)
 
 
+def describe(model: str, *, arch: str | None = None, download: bool = False) -> tuple[ModelInfo, int]:
+    """What `load` would load, without building it (except where its weights are random), and its weights in bytes.
+
+    Raises:
+        ModelError: as `load`.
+        UsageError: as `load`.
+    """
+    recipe = resolve(model, arch=arch, download=download)
+    if recipe.weights is None:
+        built, sha256 = _weighted(recipe, download=download)
+        return _info(recipe.entry, sha256), sum(tensor.nbytes for tensor in built.state_dict().values())
+    return _info(recipe.entry, file_sha256(recipe.weights)), recipe.weights.stat().st_size
+
+
 def _info(entry: ModelEntry, weights_sha256: str) -> ModelInfo:
     return ModelInfo(
         id=entry.id,

@@ -54,8 +54,7 @@ def kmeans_parts(
     features = _foreground_features(patches, masks, count)
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     grains = np.round(features / np.maximum(lengths, np.finfo(np.float64).tiny) / GRAIN)
-    distinct = len(np.unique(grains, axis=0))
-    wanted = min(count, distinct)
+    wanted = min(count, _distinct(grains, enough=count))
     if wanted == 1:
         return _parts(np.zeros(len(features), dtype=np.int64), masks, count)
     model = KMeans(wanted, n_init=RESTARTS, random_state=seed)
@@ -105,6 +104,12 @@ def _foreground_features(patches: Tensor, masks: NDArray[np.bool_], count: int) 
         raise ValueError("a foreground without any patch has no parts")
     everything = patches.detach().cpu().double().numpy()
     return np.asarray(everything[masks.reshape(everything.shape[:2])])
+
+
+def _distinct(rows: NDArray[np.float64], *, enough: int) -> int:
+    """How many different rows there are, or `enough`: a few rows mostly tell, and sorting all is slow."""
+    few = len(np.unique(rows[: 4 * enough], axis=0))
+    return few if few >= enough else len(np.unique(rows, axis=0))
 
 
 def _threads(features: NDArray[np.float64]) -> int | None:

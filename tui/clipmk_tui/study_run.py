@@ -1,0 +1,120 @@
+"""What `clipmk study` does: settle the choices, work, say what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from clipmk.config import Config, choose, read_config
+from clipmk.errors import UsageError
+from clipmk.settings import Fit
+from clipmk.text import printable, quoted
+from clipmk.vocabulary import default_vocabulary, load_vocabulary, parse_classes
+from clipmk_tui.choices import models_from, settings_from, variable
+from clipmk_tui.logs import logging_to_stderr
+from clipmk_tui.output import say
+from clipmk_tui.study_progress import StudyProgress
+
+if TYPE_CHECKING:
+    from clipmk.study.run import Engine, Outcome, Request
+    from clipmk.vocabulary import Vocabulary
+
+ENGINES = ("local", "ray")
+
+
+def run(flags: Mapping[str, Any]) -> int:
+    """Study a data set and print the headline table.
+
+    Args:
+        flags: the command's parameters by name; None (or empty) where a flag was not given.
+
+    Returns:
+        Exit status: 0, or 3 where images could not be read.
+    """
+    config = read_config()
+    quiet = choose(flags["quiet"], variable("quiet"), config.quiet, False)
+    _check(flags)
+    with StudyProgress(shown=not quiet) as progress, logging_to_stderr(quiet=quiet, verbose=False):
+        progress("reading the data set", 0, 0)
+        request = _request(flags, config)
+        from clipmk.study.run import run_study  # noqa: PLC0415 - torch
+
+        try:
+            outcome = run_study(request, progress=progress)
+        except KeyboardInterrupt:
+            if progress.total:
+                _say_stopped(progress, request.folder.root)
+            raise
+    if not quiet:
+        _say_end(outcome, request.folder.root)
+    from clipmk_tui.study_report import headline  # noqa: PLC0415 - rich
+
+    headline(request.folder.root, json=flags["json"], no_color=flags["no_color"])
+    return 3 if outcome.failed else 0
+
+
+def _check(flags: Mapping[str, Any]) -> None:
+    """Refuse choices that do not exist."""
+    for name, known in (("engine", ENGINES), ("fit", get_args(Fit))):
+        if flags[name] is not None and flags[name] not in known:
+            raise UsageError(f"{name} {flags[name]!r} does not exist; choose one of: {', '.join(known)}")
+    if flags["workers"] is not None and flags["engine"] != "ray":
+        raise UsageError("--workers goes with --engine ray; the local engine is one process")
+
+
+def _request(flags: Mapping[str, Any], config: Config) -> Request:
+    from clipmk.backbones.pools import POOLS, pool  # noqa: PLC0415
+    from clipmk.study.sources import open_dataset  # noqa: PLC0415 - pyarrow
+
+    from clipmk.study.layout import StudyFolder  # noqa: PLC0415
+    from clipmk.study.run import Request as Made  # noqa: PLC0415 - torch
+
+    named: tuple[str, ...] = () if flags["pool"] else models_from(flags, config)
+    if flags["pool"] and flags["model"]:
+        raise UsageError("--pool and -m name models twice; choose one (a pool can be a FILE with a model per line)")
+    models = pool(flags["pool"]) if flags["pool"] else named
+    if not models:
+        raise UsageError(f"no model is named; name models with -m MODEL, or a pool with --pool {'|'.join(POOLS)}|FILE")
+    seed = choose(flags["seed"], variable("seed"), config.seed, 0)
+    return Made(
+        folder=StudyFolder(Path(flags["out"]).expanduser()),
+        dataset=open_dataset(flags["dataset"], limit=flags["limit"]),
+        models=models,
+        vocabulary=_vocabulary(flags, config, models),
+        settings=settings_from({**flags, "seed": seed, "top": None}, config),
+        fit=flags["fit"],
+        engine=cast("Engine", flags["engine"]),
+        workers=flags["workers"],
+        shard_size=flags["shard_size"],
+        batch_size=flags["batch_size"],
+        device=choose(flags["device"], variable("device"), config.device, "auto"),
+        precision=choose(flags["precision"], variable("precision"), config.precision, "fp32"),
+        threads=flags["threads"],
+        cache=not choose(flags["no_cache"], variable("no_cache"), None, False),
+    )
+
+
+def _vocabulary(flags: Mapping[str, Any], config: Config, models: tuple[str, ...]) -> Vocabulary:
+    """The one vocabulary of the study: named, or what all of its models were trained with."""
+    named = choose(flags["vocab"], variable("vocab"), config.vocabulary, None)
+    words = load_vocabulary(named or default_vocabulary(next((m for m in models if "embedded/" not in m), models[0])))
+    classes = choose(flags["classes"], variable("classes"), config.classes, None)
+    return words if classes is None else words.with_classes(parse_classes(classes))
+
+
+def _say_stopped(progress: StudyProgress, folder: Path) -> None:
+    done, total = progress.done, progress.total
+    say("note", f"stopped at {done} of {total} images x models; what is finished is kept in {quoted(folder)}, and the "
+        "same command goes on from there")  # fmt: skip
+
+
+def _say_end(outcome: Outcome, folder: Path) -> None:
+    for warning in outcome.warnings:
+        say("warning", warning)
+    if outcome.resumed:
+        total = outcome.manifest.shards * len(outcome.manifest.models)
+        say("note", f"{outcome.resumed} of {total} shards were there already")
+    if outcome.failed:
+        say("error", f"{outcome.failed} images could not be read; the column 'error' of tables/images.parquet says why")
+    say("note", f"results in {printable(str(folder))}; `clipmk study report {printable(str(folder))}` draws them")
