@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone, Encoded
     from clipmk.backbones.catalog import list_models
     from clipmk.backbones.loading import describe, load, pull
+    from clipmk.backbones.pools import pool
     from clipmk.records import ModelEntry
 
 _HOMES = {
@@ -21,10 +22,11 @@ _HOMES = {
     "describe": "clipmk.backbones.loading",
     "list_models": "clipmk.backbones.catalog",
     "load": "clipmk.backbones.loading",
+    "pool": "clipmk.backbones.pools",
     "pull": "clipmk.backbones.loading",
 }
 
-__all__ = ["Backbone", "Encoded", "ModelEntry", "describe", "list_models", "load", "pull"]
+__all__ = ["Backbone", "Encoded", "ModelEntry", "describe", "list_models", "load", "pool", "pull"]
 
 
 def __getattr__(name: str) -> Any:

@@ -88,8 +88,8 @@ def run_study(request: Request, *, progress: Progress | None = None) -> Outcome:
 
     Raises:
         InputError: the folder holds something else, or labels are unknown to the vocabulary.
-        UsageError: the folder holds a study of something else (the message shows the difference), or an option cannot be
-            meant.
+        UsageError: the folder holds a study of something else (the message shows the difference), or an option cannot
+            be meant.
         ModelError: models are not at hand; all of them are named.
         ClipmkError: another run is at work in the folder, or it cannot be written.
     """
