@@ -11,9 +11,10 @@ import pytest
 
 from clipmk.errors import InputError, UsageError
 from clipmk.images import expand_paths
+from clipmk.labels import label_in
 from clipmk.world import export
 from clipmk_tui import album
-from clipmk_tui.album import Album, Item, is_right, label_in, open_album, wrong_first
+from clipmk_tui.album import Album, Item, is_right, open_album, wrong_first
 
 SAMPLES = Path(__file__).parents[1] / "sample_images"
 

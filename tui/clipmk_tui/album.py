@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
-import json
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
 
 from clipmk.errors import ImageError, InputError, UsageError
+from clipmk.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, label_key, parse_labels
 from clipmk.text import quoted
-
-TRUTH_FILE: Final = "truth.json"
-"""Written by `clipmk world export`, and beside the sample images."""
-LABELS_FILE: Final = "labels.csv"
-"""Columns `path` (below its folder) and `label`."""
-
-_MANIFEST_BYTES = 512 * 2**20
-"""Largest manifest read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +60,9 @@ def open_album(arguments: Sequence[str]) -> Album:
     return Album(tuple(found.items), (*found.warnings, *map(str, failures)))
 
 
-def label_in(label: str | None, classes: Iterable[str]) -> str | None:
-    """The class that a label means, whatever its case and however its words are joined; None for none."""
-    if label is None:
-        return None
-    return _by_key(tuple(classes)).get(_key(label))
-
-
-@lru_cache(maxsize=4)
-def _by_key(classes: tuple[str, ...]) -> dict[str, str]:
-    """What `_key` makes of each class -> the first such class."""
-    found: dict[str, str] = {}
-    for name in classes:
-        found.setdefault(_key(name), name)
-    return found
-
-
 def is_right(label: str | None, predicted: str | None) -> bool | None:
     """Whether a prediction is what the label says; None where one of them is missing."""
-    return None if label is None or predicted is None else _key(label) == _key(predicted)
+    return None if label is None or predicted is None else label_key(label) == label_key(predicted)
 
 
 def wrong_first(
@@ -106,12 +78,12 @@ def wrong_first(
     Returns:
         Indices of `items`; equal ones stay in their order.
     """
-    known = None if classes is None else {_key(name) for name in classes}
+    known = None if classes is None else {label_key(name) for name in classes}
 
     def rank(index: int) -> tuple[int, float]:
         item = items[index]
         predicted, probability = predictions.get(item.path, (None, 0.0))
-        label = item.label if item.label is None or known is None or _key(item.label) in known else None
+        label = item.label if item.label is None or known is None or label_key(item.label) in known else None
         right = is_right(label, predicted)
         if right is None:
             return 1, 0.0
@@ -133,21 +105,21 @@ class _Found:
         if folder not in self.manifests:
             labels: dict[str, str] = {}
             for name in (TRUTH_FILE, LABELS_FILE):
-                labels |= self._manifest(_prefix(folder) + name)
+                labels |= self._manifest(_prefix(folder) + name, name)
             self.manifests[folder] = labels
         return self.manifests[folder]
 
-    def _manifest(self, path: str) -> dict[str, str]:
+    def _manifest(self, path: str, name: str) -> dict[str, str]:
         from clipmk.files import read_regular  # noqa: PLC0415
 
         if not os.path.lexists(path):
             return {}
         try:
-            data = read_regular(path, limit=_MANIFEST_BYTES, noun="manifest", error=InputError)
-            return _truth(data) if path.endswith(TRUTH_FILE) else _table(data)
+            data = read_regular(path, limit=LABEL_BYTES, noun="manifest", error=InputError)
+            return parse_labels(name, data)
         except InputError as reason:
             self.warnings.append(str(reason))
-        except (ValueError, RecursionError, csv.Error) as reason:
+        except ValueError as reason:
             self.warnings.append(f"manifest {quoted(path)} is ignored: {quoted(str(reason))[1:-1]}")
         return {}
 
@@ -252,45 +224,3 @@ def _label_beside(found: _Found, path: str) -> str | None:
     above, place = os.path.split(folder)
     label = found.labels_of(folder or ".").get(name)
     return found.labels_of(above or ".").get(f"{place}/{name}") if label is None and place else label
-
-
-def _truth(data: bytes) -> dict[str, str]:
-    """Labels of a `truth.json`: of the rendered world (a list of images), or of the sample images (an object).
-
-    Raises:
-        ValueError: it is neither.
-    """
-    content = json.loads(data)
-    if not isinstance(content, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004 - the data's fault, not the caller's
-    entries: Iterable[tuple[Any, Any]] = content.items()
-    key = "class"
-    if "images" in content and isinstance(content["images"], list):
-        entries = ((entry.get("file"), entry) for entry in content["images"] if isinstance(entry, dict))
-        key = "class_name"
-    labels = {
-        file: entry[key]
-        for file, entry in entries
-        if isinstance(file, str) and isinstance(entry, dict) and isinstance(entry.get(key), str)
-    }
-    if not labels:
-        raise ValueError(f"it names the {key!r} of no image")
-    return labels
-
-
-def _table(data: bytes) -> dict[str, str]:
-    """Labels of a `labels.csv`.
-
-    Raises:
-        ValueError: it is no UTF-8, or has no columns `path` and `label`.
-    """
-    rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-    if not {"path", "label"} <= set(rows.fieldnames or ()):
-        raise ValueError("its first line must name the columns path and label")
-    pairs = [((row["path"] or "").strip(), (row["label"] or "").strip()) for row in rows]
-    return {path.removeprefix("./"): label for path, label in pairs if path and label}
-
-
-def _key(label: str) -> str:
-    """What two spellings of a class have in common."""
-    return " ".join(part for part in re.split(r"[\s_-]+", label.casefold()) if part)

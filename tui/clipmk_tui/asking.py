@@ -108,7 +108,7 @@ class Asking:
 
     def label(self) -> str | None:
         """The true class of the image looked at, in the vocabulary's words; None where it is not known."""
-        from clipmk_tui.album import label_in  # noqa: PLC0415
+        from clipmk.labels import label_in  # noqa: PLC0415
 
         item, loaded = self._screen.desk.item, self.loaded.get(self._screen.desk.model)
         if item is None or loaded is None or item.label is None:
@@ -278,6 +278,7 @@ def _verdicts(
     items: Sequence[Item], seen: Mapping[str, tuple[str, float]], classes: Sequence[str]
 ) -> list[bool | None]:
     """For each image whether its prediction is its label; None where one of them is not known."""
-    from clipmk_tui.album import is_right, label_in  # noqa: PLC0415
+    from clipmk.labels import label_in  # noqa: PLC0415
+    from clipmk_tui.album import is_right  # noqa: PLC0415
 
     return [is_right(label_in(item.label, classes), seen.get(item.path, (None,))[0]) for item in items]

@@ -1,0 +1,92 @@
+"""What is on which image: label files beside images, and when two spellings of a label mean the same class."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Final
+
+TRUTH_FILE: Final = "truth.json"
+"""Written by `clipmk world export`, and beside the sample images."""
+LABELS_FILE: Final = "labels.csv"
+"""Columns `path` (below its folder) and `label`."""
+LABEL_BYTES: Final = 512 * 2**20
+"""Largest label file read."""
+
+
+def parse_labels(name: str, data: bytes) -> dict[str, str]:
+    """Labels of a label file by its name: path below its folder, with forward slashes -> label.
+
+    Args:
+        name: `TRUTH_FILE` or `LABELS_FILE`.
+        data: What the file holds.
+
+    Raises:
+        ValueError: it is malformed; csv.Error and RecursionError are such, too.
+    """
+    try:
+        return _truth(data) if name == TRUTH_FILE else _table(data)
+    except (RecursionError, csv.Error) as reason:
+        raise ValueError(str(reason)) from reason
+
+
+def label_key(label: str) -> str:
+    """What two spellings of a class have in common: neither case nor how words are joined matters."""
+    return " ".join(part for part in re.split(r"[\s_-]+", label.casefold()) if part)
+
+
+def label_in(label: str | None, classes: Iterable[str]) -> str | None:
+    """The class that a label means, whatever its case and however its words are joined; None for none."""
+    if label is None:
+        return None
+    return _by_key(tuple(classes)).get(label_key(label))
+
+
+@lru_cache(maxsize=4)
+def _by_key(classes: tuple[str, ...]) -> dict[str, str]:
+    """What `label_key` makes of each class -> the first such class."""
+    found: dict[str, str] = {}
+    for name in classes:
+        found.setdefault(label_key(name), name)
+    return found
+
+
+def _truth(data: bytes) -> dict[str, str]:
+    """Labels of a `truth.json`: of the rendered world (a list of images), or of the sample images (an object).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    content = json.loads(data)
+    if not isinstance(content, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - the data's fault, not the caller's
+    entries: Iterable[tuple[Any, Any]] = content.items()
+    key = "class"
+    if "images" in content and isinstance(content["images"], list):
+        entries = ((entry.get("file"), entry) for entry in content["images"] if isinstance(entry, dict))
+        key = "class_name"
+    labels = {
+        file: entry[key]
+        for file, entry in entries
+        if isinstance(file, str) and isinstance(entry, dict) and isinstance(entry.get(key), str)
+    }
+    if not labels:
+        raise ValueError(f"it names the {key!r} of no image")
+    return labels
+
+
+def _table(data: bytes) -> dict[str, str]:
+    """Labels of a `labels.csv`.
+
+    Raises:
+        ValueError: it is no UTF-8, or has no columns `path` and `label`.
+    """
+    rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+    if not {"path", "label"} <= set(rows.fieldnames or ()):
+        raise ValueError("its first line must name the columns path and label")
+    pairs = [((row["path"] or "").strip(), (row["label"] or "").strip()) for row in rows]
+    return {path.removeprefix("./"): label for path, label in pairs if path and label}
