@@ -20,7 +20,9 @@ from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
 from clipmk.memory import device_memory
 from clipmk.records import ModelInfo, plain
 from clipmk.settings import PartMethod, Settings
+from clipmk.study import schema
 from clipmk.study.manifest import Manifest, VocabularyInfo, differences, read_manifest, write_manifest
+from clipmk.study.parquet import read_table
 from clipmk.study.plan import make_plan, shard_sizes, write_plan
 from clipmk.study.sources import resolve_labels
 from clipmk.study.tables import write_tables
@@ -107,8 +109,8 @@ def run_study(request: Request, *, progress: Progress | None = None) -> Outcome:
             _work(request, task, {shard: names for shard, names in wanted.items() if names}, models, step, progress)
         if progress is not None:
             progress("tables", 0, 0)
-        complete = write_tables(request.folder, manifest)
-    return Outcome(manifest=manifest, failed=complete.failed, resumed=resumed, warnings=warnings)
+        write_tables(request.folder, manifest)
+    return Outcome(manifest=manifest, failed=failed_images(request.folder), resumed=resumed, warnings=warnings)
 
 
 class _Counter:
@@ -122,6 +124,11 @@ class _Counter:
         self._done += more
         if self._progress is not None:
             self._progress("study", self._done, self._total)
+
+
+def failed_images(folder: StudyFolder) -> int:
+    """How many images of a finished study could not be decoded."""
+    return max(read_table(folder.table("models"), schema.MODELS, columns=["failed"])["failed"].to_pylist(), default=0)
 
 
 def ways_of(settings: Settings) -> tuple[PartMethod, ...]:

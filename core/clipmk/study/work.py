@@ -26,7 +26,7 @@ from clipmk.files import atomic_write
 from clipmk.memory import is_out_of_memory
 from clipmk.square import Square, square_image
 from clipmk.study import schema
-from clipmk.study.dataset import Entry, Reader
+from clipmk.study.dataset import Reader
 from clipmk.study.examine import Examiner, Row, Step
 from clipmk.study.layout import StudyFolder
 from clipmk.study.plan import PlanRow, read_shard
@@ -156,7 +156,7 @@ class ShardWorker:
 
     def _decode(self, row: PlanRow, wanted: set[Geometry]) -> _Decoded:
         try:
-            picture = self.task.reader.read(Entry(row.key, row.label, row.path, row.offset, row.size))
+            picture = self.task.reader.read(row.entry)
         except ImageError as reason:
             return _Decoded({}, error=str(reason))
         height, width = picture.pixels.shape[:2]
@@ -165,6 +165,9 @@ class ShardWorker:
             place = Square(width=width, height=height, side=side, resize=self.task.settings.resize)
             squares[side, interpolation] = np.array(square_image(picture.image, place, interpolation=interpolation))
         return _Decoded(squares, picture.warnings)
+
+    def _number(self, label: str | None) -> int | None:
+        return None if label is None else self._numbers[label]
 
     def _examined(
         self, rows: list[PlanRow], decoded: list[_Decoded], examiner: Examiner, step: Step
@@ -177,7 +180,7 @@ class ShardWorker:
             examined = examiner.examine(
                 np.stack([decoded[index].squares[geometry] for index in sound]),
                 [rows[index].group for index in sound],
-                [None if rows[index].label is None else self._numbers[str(rows[index].label)] for index in sound],
+                [self._number(rows[index].entry.label) for index in sound],
                 step=step,
             )
             for index, own in zip(sound, examined, strict=True):
@@ -193,7 +196,8 @@ class ShardWorker:
 
 
 def _full_row(row: PlanRow, model: str, decoded: _Decoded, found: Row) -> dict[str, Any]:
-    full = {"image": row.image, "key": row.key, "label": row.label, "model": model, "error": decoded.error, **found}
+    known = {"image": row.image, "key": row.entry.key, "label": row.entry.label, "model": model}
+    full = {**known, "error": decoded.error, **found}
     if decoded.error is None:
         full["warnings"] = list(dict.fromkeys((*decoded.warnings, *found["warnings"])))
     return full
