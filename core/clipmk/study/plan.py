@@ -1,0 +1,198 @@
+"""The plan of a study: which images are fitted together, and which belong to one unit of work.
+
+It is a Parquet file with a row group per shard, so that a shard is read without the others. Rules:
+
+- `fit="image"`: every image is a group of its own.
+- `fit="batch"` (the paper's way): images of one class, in the order of the data set, in groups of at most
+  `group_limit`; an image whose class is unknown is a group of its own.
+- Groups are numbered in the order of their first images. A shard holds whole groups, at most `shard_size` images: it
+  is closed when the next group does not fit. So images that are added at the end of a data set move no other image to
+  another group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipmk.errors import InputError, UsageError, suggest
+from clipmk.files import atomic_write
+from clipmk.text import printable, quoted
+
+from .dataset import Entry
+from .schema import PLAN
+
+Fit: TypeAlias = Literal["image", "batch"]
+Numbers: TypeAlias = npt.NDArray[np.int64]
+
+GROUP_LIMIT = 50
+"""Most images that are fitted together; the paper fits the 50 validation images of an ImageNet class."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """An image of a shard."""
+
+    image: int
+    """0-based position in the data set."""
+    entry: Entry
+    """Its label is the class as the vocabulary spells it."""
+    group: int
+    shard: int
+
+
+def make_plan(
+    entries: Sequence[Entry],
+    labels: Sequence[str | None],
+    *,
+    fit: Fit,
+    shard_size: int,
+    group_limit: int = GROUP_LIMIT,
+) -> pa.Table:
+    """Divide a data set into groups and shards; the same arguments give the same plan.
+
+    Args:
+        entries: Images in the order of the data set, at least one.
+        labels: Their classes as the vocabulary spells them; None where unknown.
+        fit: Whether parts are found image by image or for groups of images of a class (see the module).
+        shard_size: Most images of a shard.
+        group_limit: Most images of a group under "batch".
+
+    Returns:
+        A table of the schema `PLAN`, sorted by shard, group and image; groups and shards are numbered from 0 without
+        gaps.
+
+    Raises:
+        UsageError: a number is too small, `fit` is unknown, or there is no image.
+        ValueError: there are not as many labels as entries.
+    """
+    _check(len(entries), fit, shard_size, group_limit)
+    if len(labels) != len(entries):
+        raise ValueError(f"{len(labels)} labels for {len(entries)} images")
+    groups = np.arange(len(entries)) if fit == "image" else _groups(labels, group_limit)
+    shards = _shards(np.bincount(groups), shard_size)[groups]
+    order = np.lexsort((groups, shards))  # stable: images of a group stay in their order
+    rows = [entries[index] for index in order.tolist()]
+    return pa.table(
+        {
+            "image": order,
+            "key": [entry.key for entry in rows],
+            "label": [labels[index] for index in order.tolist()],
+            "path": [entry.path for entry in rows],
+            "offset": [entry.offset for entry in rows],
+            "size": [entry.size for entry in rows],
+            "group": groups[order],
+            "shard": shards[order],
+        },
+        schema=PLAN,
+    )
+
+
+def write_plan(plan: pa.Table, path: Path) -> None:
+    """Write a plan whole or not at all, a row group per shard.
+
+    Raises:
+        ClipmkError: it cannot be written.
+    """
+    starts = np.flatnonzero(np.diff(plan["shard"].to_numpy(), prepend=-1))
+    ends = [*starts[1:].tolist(), plan.num_rows]
+    with atomic_write(path) as handle, pq.ParquetWriter(handle, PLAN) as writer:
+        for start, end in zip(starts.tolist(), ends, strict=True):
+            writer.write_table(plan.slice(start, end - start), row_group_size=end - start)
+
+
+def shard_count(path: Path) -> int:
+    """How many shards a plan has.
+
+    Raises:
+        InputError: there is no such plan, or it is damaged.
+    """
+    with _opened(path) as file:
+        return int(file.num_row_groups)
+
+
+def read_shard(path: Path, number: int) -> list[PlanRow]:
+    """The images of one shard, sorted by group and image; the others are not read.
+
+    Raises:
+        InputError: there is no such plan or shard, or it is damaged.
+    """
+    with _opened(path) as file:
+        if not 0 <= number < file.num_row_groups:
+            raise InputError(f"plan {quoted(path)} has {file.num_row_groups} shards, counted from 0, and no {number}")
+        try:
+            columns = file.read_row_group(number).to_pydict()
+        except (OSError, pa.ArrowException) as reason:
+            raise _damaged(path, reason) from reason
+    if set(columns["shard"]) != {number}:
+        raise InputError(f"plan {quoted(path)} is damaged: its row group {number} is not shard {number}")
+    return [_row(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+
+
+def _check(images: int, fit: str, shard_size: int, group_limit: int) -> None:
+    if fit not in {"image", "batch"}:
+        raise UsageError(f"fit {quoted(fit)} is unknown; {suggest(fit, ['image', 'batch'])}")
+    if images < 1:
+        raise UsageError("a plan of no image is no plan")
+    if group_limit < 1:
+        raise UsageError(f"groups of {group_limit} images cannot be; at least 1 is needed")
+    least = group_limit if fit == "batch" else 1
+    if shard_size < least:
+        whole = f": a shard holds whole groups of up to {group_limit} images" if fit == "batch" else ""
+        raise UsageError(f"shards of {shard_size} images are too small{whole}; at least {least} is needed")
+
+
+def _groups(labels: Sequence[str | None], limit: int) -> Numbers:
+    """Group of each image, int64 (images,)."""
+    groups = np.empty(len(labels), dtype=np.int64)
+    open_groups: dict[str, tuple[int, int]] = {}  # class -> its last group, images in it
+    count = 0
+    for index, label in enumerate(labels):
+        group, filled = (-1, limit) if label is None else open_groups.get(label, (-1, limit))
+        if filled == limit:
+            group, filled, count = count, 0, count + 1
+        if label is not None:
+            open_groups[label] = (group, filled + 1)
+        groups[index] = group
+    return groups
+
+
+def _shards(sizes: Numbers, most: int) -> Numbers:
+    """Shard of each group, int64 (groups,): groups in their order, a new shard where the next one does not fit."""
+    shards = np.empty(len(sizes), dtype=np.int64)
+    shard, filled = 0, 0
+    for group, size in enumerate(sizes.tolist()):
+        if filled + size > most:
+            shard, filled = shard + 1, 0
+        filled += size
+        shards[group] = shard
+    return shards
+
+
+def _row(values: dict[str, Any]) -> PlanRow:
+    entry = Entry(**{name: values[name] for name in ("key", "label", "path", "offset", "size")})
+    return PlanRow(values["image"], entry, values["group"], values["shard"])
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError as reason:
+        raise InputError(f"plan {quoted(path)} does not exist") from reason
+    except (OSError, pa.ArrowException) as reason:
+        raise _damaged(path, reason) from reason
+    if not file.schema_arrow.equals(PLAN):
+        file.close()
+        raise InputError(f"plan {quoted(path)} has other columns than this version reads")
+    return file
+
+
+def _damaged(path: Path, reason: Exception) -> InputError:
+    return InputError(f"plan {quoted(path)} is damaged: {printable(str(reason))}")
