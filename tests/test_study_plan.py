@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipmk.errors import InputError, UsageError
 from clipmk.study.dataset import Entry
-from clipmk.study.plan import GROUP_LIMIT, PlanRow, make_plan, read_shard, shard_count, write_plan
+from clipmk.study.plan import GROUP_LIMIT, PlanRow, make_plan, read_shard, shard_sizes, write_plan
 from clipmk.study.schema import PLAN
 
 Labels = list[str | None]
@@ -112,7 +112,7 @@ def test_a_shard_is_read_as_it_was_planned(labels: Labels, fit: Fit, tmp_path_fa
     entries = entries_of(labels)
     table = make_plan(entries, labels, fit=fit, shard_size=6, group_limit=4)
     write_plan(table, path)
-    found = [row for number in range(shard_count(path)) for row in read_shard(path, number)]
+    found = [row for number in shard_sizes(path) for row in read_shard(path, number)]
     assert [(row.image, row.group, row.shard) for row in found] == list(
         zip(*(table[name].to_pylist() for name in ("image", "group", "shard")), strict=True)
     )
@@ -156,7 +156,7 @@ def test_a_plan_needs_images_and_a_label_for_each() -> None:
 def test_a_shard_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
     with pytest.raises(InputError, match=r"plan\.parquet' does not exist"):
-        shard_count(path)
+        shard_sizes(path)
     write_plan(make_plan(entries_of(["fox"]), ["fox"], fit="image", shard_size=1), path)
     for number in (-1, 1):
         with pytest.raises(InputError, match=f"has 1 shards, counted from 0, and no {number}"):
@@ -176,7 +176,7 @@ def test_a_damaged_plan_is_an_error(tmp_path: Path) -> None:
         read_shard(path, 0)
     pq.write_table(pa.table({"image": [1]}), path)
     with pytest.raises(InputError, match="has other columns"):
-        shard_count(path)
+        shard_sizes(path)
     pq.write_table(make_plan(entries_of(labels), labels, fit="image", shard_size=2), path)
     with pytest.raises(InputError, match="row group 0 is not shard 0"):
         read_shard(path, 0)

@@ -65,10 +65,9 @@ def _check(flags: Mapping[str, Any]) -> None:
 
 def _request(flags: Mapping[str, Any], config: Config) -> Request:
     from clipmk.backbones.pools import POOLS, pool  # noqa: PLC0415
-    from clipmk.study.sources import open_dataset  # noqa: PLC0415 - pyarrow
-
     from clipmk.study.layout import StudyFolder  # noqa: PLC0415
     from clipmk.study.run import Request as Made  # noqa: PLC0415 - torch
+    from clipmk.study.sources import open_dataset  # noqa: PLC0415 - pyarrow
 
     named: tuple[str, ...] = () if flags["pool"] else models_from(flags, config)
     if flags["pool"] and flags["model"]:

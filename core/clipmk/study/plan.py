@@ -108,14 +108,14 @@ def write_plan(plan: pa.Table, path: Path) -> None:
             writer.write_table(plan.slice(start, end - start), row_group_size=end - start)
 
 
-def shard_count(path: Path) -> int:
-    """How many shards a plan has.
+def shard_sizes(path: Path) -> dict[int, int]:
+    """How many images each shard of a plan has.
 
     Raises:
         InputError: there is no such plan, or it is damaged.
     """
     with _opened(path) as file:
-        return int(file.num_row_groups)
+        return {number: file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)}
 
 
 def read_shard(path: Path, number: int) -> list[PlanRow]:

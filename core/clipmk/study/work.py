@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,14 +22,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # comes with scikit-learn
 
 from clipmk.backbones import load
-from clipmk.errors import ClipmkError, DeviceError, ImageError
-from clipmk.files import atomic_write
+from clipmk.errors import DeviceError, ImageError
 from clipmk.memory import is_out_of_memory
 from clipmk.square import Square, square_image
 from clipmk.study import schema
 from clipmk.study.dataset import Reader
 from clipmk.study.examine import Examiner, Row, Step
 from clipmk.study.layout import StudyFolder
+from clipmk.study.parquet import write_rows
 from clipmk.study.plan import PlanRow, read_shard
 from clipmk.text import quoted
 from clipmk.textbank import load_bank
@@ -128,7 +129,7 @@ class ShardWorker:
         for model in models:
             with _memory_named(self.task, model):
                 rows = self._examined(prepared.rows, decoded, self.examiners[model], step)
-            write_table(pa.Table.from_pylist(rows, schema=schema.IMAGE), self.task.folder.shard(model, prepared.number))
+            write_rows(rows, self.task.folder.shard(model, prepared.number), schema.IMAGE)
 
     def _examiner(self, name: str, progress: Progress | None) -> Examiner:
         def embedding(done: int, total: int) -> None:
@@ -151,7 +152,7 @@ class ShardWorker:
         )
         path = task.folder.language(name)
         if not path.exists():
-            write_table(language_table(made), path)
+            write_rows(language_rows(made), path, schema.LANGUAGE)
         return made
 
     def _decode(self, row: PlanRow, wanted: set[Geometry]) -> _Decoded:
@@ -203,7 +204,7 @@ def _full_row(row: PlanRow, model: str, decoded: _Decoded, found: Row) -> dict[s
     return full
 
 
-def language_table(examiner: Examiner) -> pa.Table:
+def language_rows(examiner: Examiner) -> list[dict[str, Any]]:
     """D_y of every class, as `schema.LANGUAGE`."""
     texts = examiner.vocabulary.descriptors
     rows = []
@@ -211,24 +212,10 @@ def language_table(examiner: Examiner) -> pa.Table:
         picks = examiner.language(number)
         for rank, (index, cosine) in enumerate(zip(picks.indices.tolist(), picks.cosines.tolist(), strict=True), 1):
             rows.append({"class": name, "rank": rank, "descriptor": texts[index], "cosine": cosine})
-    return pa.Table.from_pylist(rows, schema=schema.LANGUAGE)
+    return rows
 
 
-def write_table(table: pa.Table, path: Any) -> None:
-    """Write a Parquet file whole or not at all; the same table gives the same bytes.
-
-    Raises:
-        ClipmkError: it cannot be written (a full disk, no permission).
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as reason:
-        raise ClipmkError(f"{quoted(path.parent)} cannot be made: {reason.strerror or reason}") from reason
-    with atomic_write(path) as handle:
-        pq.write_table(table, handle, compression="zstd")
-
-
-def is_done(path: Any, rows: int) -> bool:
+def is_done(path: Path, rows: int) -> bool:
     """Whether a shard's file is there and holds as many rows as it must; anything else is made again."""
     try:
         return bool(pq.read_metadata(path).num_rows == rows)
