@@ -1,0 +1,227 @@
+"""Whole studies with embedded models: interrupted, resumed, refused; by the local engine and by Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from filelock import FileLock
+
+from clipmk import world
+from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
+from clipmk.settings import preset
+from clipmk.study.layout import StudyFolder
+from clipmk.study.run import Request, run_study
+from clipmk.study.sources import open_dataset
+from clipmk.vocabulary import load_vocabulary
+
+MODELS = ("embedded/vit-xs8-48", "embedded/rn-xs")
+SCENES = 9
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of class folders with one file that is no image."""
+    folder = world.export(tmp_path_factory.mktemp("data") / "scenes", split="test", count=SCENES)
+    broken = next(folder.glob("*/*.png")).with_name("zzz.png")
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    return folder
+
+
+def request(folder: Path, images: Path, **changes: Any) -> Request:
+    made = Request(
+        folder=StudyFolder(folder),
+        dataset=open_dataset(str(images)),
+        models=MODELS,
+        vocabulary=load_vocabulary("world"),
+        settings=preset("default"),
+        shard_size=4,
+        batch_size=3,
+        threads=1,
+        device="cpu",
+    )
+    return dataclasses.replace(made, **changes)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    folder = tmp_path_factory.mktemp("studies") / "undisturbed"
+    outcome = run_study(request(folder, images))
+    assert (outcome.failed, outcome.resumed) == (1, 0)
+    return folder
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    """The bytes of everything a study wrote, by name."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "study.lock"]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def stopping_after(images_done: int) -> Callable[[str, int, int], None]:
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "study" and done >= images_done:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_a_study_says_everything_about_every_image_once(undisturbed: Path, images: Path) -> None:
+    table = pq.read_table(undisturbed / "tables" / "images.parquet").to_pylist()
+    assert len(table) == (SCENES + 1) * len(MODELS)
+    assert [row["model"] for row in table] == [model for model in MODELS for _ in range(SCENES + 1)]
+    for model in MODELS:
+        rows = [row for row in table if row["model"] == model]
+        assert sorted(row["image"] for row in rows) == list(range(SCENES + 1))
+        (broken,) = [row for row in rows if row["error"] is not None]
+        assert broken["key"].endswith("zzz.png")
+        assert "zzz.png" in broken["error"]
+        assert broken["predicted"] is None
+        assert all(row["correct"] == (row["predicted"] == row["label"]) for row in rows if row is not broken)
+    models = pq.read_table(undisturbed / "tables" / "models.parquet").to_pylist()
+    assert [(row["model"], row["images"], row["failed"], row["labelled"]) for row in models] == [
+        (model, SCENES, 1, SCENES) for model in MODELS
+    ]
+
+
+@pytest.mark.parametrize("moments", [(0,), (1, 7), (5, 12, 19)])
+def test_an_interrupted_study_ends_in_the_same_bytes(
+    tmp_path: Path, images: Path, undisturbed: Path, moments: tuple[int, ...]
+) -> None:
+    folder = tmp_path / "study"
+    for moment in moments:
+        with pytest.raises(KeyboardInterrupt):
+            run_study(request(folder, images), progress=stopping_after(moment))
+    (folder / "shards").mkdir(exist_ok=True)
+    (folder / "shards" / ".0123456789abcdef.tmp").write_bytes(b"half a shard")  # of a run that was killed
+    run_study(request(folder, images))
+    assert fingerprints(folder) == fingerprints(undisturbed)
+
+
+def test_lost_and_damaged_shards_are_made_again(tmp_path: Path, images: Path, undisturbed: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(undisturbed, folder)
+    first, second, *_ = sorted((folder / "shards").glob("*/*.parquet"))
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-20])
+    outcome = run_study(request(folder, images))
+    assert outcome.resumed == outcome.manifest.shards * len(MODELS) - 2
+    assert fingerprints(folder) == fingerprints(undisturbed)
+
+
+def test_a_killed_process_leaves_a_study_that_can_be_resumed(tmp_path: Path, images: Path, undisturbed: Path) -> None:
+    folder = tmp_path / "study"
+    command = [
+        sys.executable, "-m", "clipmk_tui", "study", str(images), "--out", str(folder), "--shard-size", "4",
+        "--batch-size", "3", "--threads", "1", "--device", "cpu", *(word for model in MODELS for word in ("-m", model)),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(folder.glob("shards/*/*.parquet")):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / "tables" / "models.parquet").exists()
+    run_study(request(folder, images))
+    assert fingerprints(folder) == fingerprints(undisturbed)
+
+
+def test_ray_and_the_local_engine_write_the_same_bytes(
+    tmp_path: Path, images: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    folder = tmp_path / "study"
+    told: list[tuple[str, int, int]] = []
+    ray.init(num_cpus=2, logging_level="error", log_to_driver=False, include_dashboard=False)
+    try:
+        run_study(request(folder, images, engine="ray", workers=2), progress=lambda *step: told.append(step))
+    finally:
+        ray.shutdown()
+    assert fingerprints(folder) == fingerprints(undisturbed)
+    assert told[-2] == ("study", 2 * (SCENES + 1), 2 * (SCENES + 1))
+
+
+def test_another_study_in_the_folder_is_refused_with_the_difference(undisturbed: Path, images: Path) -> None:
+    before = fingerprints(undisturbed)
+    for changes, words in (
+        ({"settings": preset("default", seed=3)}, "settings.seed: 0 there, 3 here"),
+        ({"batch_size": 2}, "batch_size: 3 there, 2 here"),
+        ({"models": MODELS[:1]}, r"models\[2\].id: 'embedded/rn-xs' there, 'nothing' here"),
+        ({"dataset": open_dataset("world:test?scenes=10")}, "dataset.kind: 'folder' there, 'world' here"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            run_study(request(undisturbed, images, **changes))
+    assert fingerprints(undisturbed) == before
+
+
+def test_what_is_left_open_is_as_in_the_folder(undisturbed: Path, images: Path) -> None:
+    outcome = run_study(request(undisturbed, images, shard_size=None, batch_size=None, threads=None))
+    assert outcome.resumed == outcome.manifest.shards * len(MODELS)
+
+
+def test_other_versions_are_a_warning(tmp_path: Path, images: Path, undisturbed: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(undisturbed, folder)
+    path = folder / "study.json"
+    path.write_text(path.read_text().replace('"clipmk": "', '"clipmk": "9.'))
+    outcome = run_study(request(folder, images))
+    assert any("other versions (clipmk 9." in warning for warning in outcome.warnings)
+
+
+def test_two_runs_never_share_a_folder(undisturbed: Path, images: Path) -> None:
+    with FileLock(undisturbed / "study.lock"), pytest.raises(ClipmkError, match="another run is at work"):
+        run_study(request(undisturbed, images))
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="is not empty and holds no study"):
+        run_study(request(tmp_path, images))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_all_models_that_cannot_be_had_are_named_before_any_work(tmp_path: Path, images: Path) -> None:
+    models = ("embedded/vit-s9", MODELS[0], "ViT-B-32:laion2b_s34b_b79k")
+    with pytest.raises(ModelError, match=r"2 of 3 models(?s:.*)vit-s9(?s:.*)laion2b"):
+        run_study(request(tmp_path / "study", images, models=models))
+    assert not (tmp_path / "study").exists()
+    with pytest.raises(UsageError, match="'embedded/rn-xs' is named twice"):
+        run_study(request(tmp_path / "study", images, models=("embedded/rn-xs", *MODELS)))
+
+
+def test_the_paper_preset_records_both_ways_and_fits_classes_together(tmp_path: Path, images: Path) -> None:
+    outcome = run_study(
+        request(tmp_path / "study", images, models=MODELS[:1], settings=preset("paper"), shard_size=None)
+    )
+    assert outcome.manifest.parts == ("kmeans", "pca")
+    assert outcome.manifest.settings["fit"] == "batch"
+    rows = pq.read_table(tmp_path / "study" / "tables" / "images.parquet").to_pylist()
+    assert [row["parts"] for row in rows] == ["kmeans", "pca"] * (SCENES + 1)
+    models = pq.read_table(tmp_path / "study" / "tables" / "models.parquet").to_pylist()
+    assert [row["parts"] for row in models] == ["kmeans", "pca", "mean"]
+
+
+def test_a_full_disk_ends_the_study_with_a_message(tmp_path: Path, images: Path, undisturbed: Path) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = max(path.stat().st_size for path in undisturbed.glob("shards/*/*.parquet"))
+    folder = tmp_path / "study"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 100, hard))
+    try:
+        with pytest.raises(ClipmkError, match=r"cannot be written: File too large"):
+            run_study(request(folder, images))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(folder.rglob("*.tmp"))
+    run_study(request(folder, images))
+    assert fingerprints(folder) == fingerprints(undisturbed)
