@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -189,7 +190,9 @@ def test_a_name_that_is_no_utf8_gets_a_key_that_is_and_can_still_be_read(tmp_pat
 def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.tiff").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds no image, neither in it nor below; known endings: \.bmp, \.gif"):
+    with pytest.raises(
+        InputError, match=r"holds no image, neither in it nor below, and no .tar; known endings: \.bmp, \.gif"
+    ):
         open_dataset(str(tmp_path))
 
 
@@ -272,3 +275,38 @@ def test_arguments_that_mean_nothing_are_refused(tmp_path: Path) -> None:
         open_dataset(str(tmp_path), limit=0)
     with pytest.raises(UsageError, match="scenes are of the rendered world"):
         open_dataset(str(tmp_path), scenes=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("imagse", r"data set '.*imagse' does not exist; close: 'images'"),
+        ("imagse/", r"data set '.*imagse/' does not exist; close: 'images'"),
+        ("train.csx", r"does not exist; close: 'train\.csv'"),
+        ("zebra", r"does not exist; name a folder of images, a CSV"),
+        ("nowhere/at/all", r"does not exist; name a folder of images"),
+        ("nul\0", r"nul\\x00' does not exist"),
+        ("", r"data set '' does not exist"),
+        ("images/a.png", r"a\.png' is a single image; .*clipmk explain takes it"),
+        ("notes.txt", r"notes\.txt' is of no known kind; name a folder"),
+    ],
+)
+def test_what_is_no_data_set_is_named_with_what_would_be_one(name: str, message: str, tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "train.csv", "notes.txt")
+    with pytest.raises(InputError, match=message):
+        open_dataset(str(tmp_path / name) + "/" * name.endswith("/") if name else name)
+
+
+def test_a_data_set_that_grows_does_not_grow_in_memory_beyond_its_names(tmp_path: Path) -> None:
+    names = [f"{'long class name ' * 2}{k % 10}/ILSVRC2012_val_{k:08d}.jpg" for k in range(3000)]
+    for name in {name.split("/")[0] for name in names}:
+        (tmp_path / name).mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    tracemalloc.start()
+    dataset = open_dataset(str(tmp_path))
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert dataset.info.images == 3000
+    assert held / 3000 < 400  # bytes per image
+    assert peak / 3000 < 600

@@ -5,10 +5,14 @@ Nothing is decoded here. Whatever can be wrong with a data set as a whole is fou
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 from clipmk.errors import InputError, UsageError
+from clipmk.files import NEARBY_LIMIT
 from clipmk.text import quoted
 
 if TYPE_CHECKING:
@@ -20,6 +24,9 @@ SCENES: Final = 600
 """Scenes of the rendered world, unless another number is asked for."""
 
 _KINDS = "a folder of images, a CSV, TSV or Parquet table of paths, tar shards (train-{000..012}.tar) or world:SPLIT"
+
+_ARCHIVE = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz)$", re.IGNORECASE)
+_DATA = re.compile(r"\.(csv|tsv|parquet|tar)$", re.IGNORECASE)
 
 
 def open_dataset(
@@ -55,10 +62,41 @@ def open_dataset(
 
 
 def _open_files(spec: str, limit: int | None) -> Dataset:
-    from . import folders  # noqa: PLC0415 - numpy and Pillow
+    from . import folders, shards, tables  # noqa: PLC0415 - numpy and Pillow
 
-    if not spec or "\0" in spec:
-        raise InputError(f"data set {quoted(spec)} does not exist; name {_KINDS}")
     if os.path.isdir(spec):  # noqa: PTH112 - unlike Path.is_dir, never raises
         return folders.open_folder(spec, limit)
-    raise InputError(f"data set {quoted(spec)} is of no known kind; name {_KINDS}")
+    ending = os.path.splitext(spec)[1].lower()  # noqa: PTH122 - a pattern is no path
+    if "\0" not in spec and os.path.lexists(spec):
+        if ending in tables.SUFFIXES:
+            return tables.open_table(spec, limit)
+        if ending == ".tar" or _ARCHIVE.search(spec):
+            return shards.open_shards(spec, [spec], limit)
+        raise _unknown(spec, ending)
+    if "{" in spec or "}" in spec:
+        return shards.open_shards(spec, shards.expand_braces(spec), limit)
+    raise InputError(f"data set {quoted(spec)} does not exist; {_nearby(spec)}")
+
+
+def _unknown(spec: str, ending: str) -> InputError:
+    """A file that is no data set."""
+    from clipmk.images import EXTENSIONS  # noqa: PLC0415
+
+    if ending in EXTENSIONS:
+        return InputError(
+            f"{quoted(spec)} is a single image; a study takes a data set: {_KINDS}; clipmk explain takes it"
+        )
+    return InputError(f"data set {quoted(spec)} is of no known kind; name {_KINDS}")
+
+
+def _nearby(spec: str) -> str:
+    """What stands where a missing data set was looked for, as the end of a message."""
+    folder, name = os.path.split(spec.rstrip("/"))
+    try:
+        with os.scandir(folder or ".") as entries:
+            some = itertools.islice(entries, NEARBY_LIMIT)
+            names = [entry.name for entry in some if entry.is_dir() or _DATA.search(entry.name)]
+    except (OSError, ValueError):
+        names = []
+    close = difflib.get_close_matches(name, sorted(names), n=3)
+    return f"close: {', '.join(map(quoted, close))}" if close else f"name {_KINDS}"

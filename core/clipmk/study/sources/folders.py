@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from clipmk.errors import InputError
+from clipmk.errors import InputError, UsageError
 from clipmk.files import read_regular
 from clipmk.images import EXTENSIONS
 from clipmk.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_labels
@@ -15,6 +15,7 @@ from clipmk.text import printable, quoted
 
 from .assembly import ENDINGS, Named, assemble, file_entries, spread, why
 from .readers import FileReader
+from .shards import open_shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,13 @@ class Listing:
 
 
 def open_folder(spec: str, limit: int | None) -> Dataset:
-    """The images of a folder: side by side, or in one folder per class in the order of torchvision's ImageFolder.
+    """The images of a folder: side by side, in one folder per class as torchvision's ImageFolder, or in tar shards.
 
-    Where there are both, label files decide: images that they name are the data set, else folders are classes.
+    Where there are images of both kinds, label files decide: images that they name are the data set; else folders are
+    classes.
 
     Raises:
+        UsageError: it holds images as well as tar shards.
         InputError: it holds no image, cannot be listed, or a label file in it is malformed.
     """
     root = os.path.abspath(spec)  # noqa: PTH100 - leaves links alone
@@ -47,8 +50,17 @@ def open_folder(spec: str, limit: int | None) -> Dataset:
         warnings.append(
             f"folder {quoted(spec)} has a folder per class; {len(side_by_side)} images beside them are left out"
         )
+    if top.shards and not named:
+        return open_shards(spec, [os.path.join(spec, name) for name in top.shards], limit)  # noqa: PTH118
+    if top.shards:
+        raise UsageError(
+            f"folder {quoted(spec)} holds both images and tar shards; name the shards by a pattern "
+            f"({printable(top.shards[0])} or {{000..012}}.tar) or move them elsewhere"
+        )
     if not named:
-        raise InputError(f"folder {quoted(spec)} holds no image, neither in it nor below; known endings: {ENDINGS}")
+        raise InputError(
+            f"folder {quoted(spec)} holds no image, neither in it nor below, and no .tar; known endings: {ENDINGS}"
+        )
     warnings += _unused(labels, named)
     chosen = [named[index] for index in spread(len(named), limit)]
     entries = file_entries(chosen, root=root, noun=f"folder {quoted(spec)}")

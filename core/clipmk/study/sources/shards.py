@@ -1,0 +1,233 @@
+"""Data sets in WebDataset tar shards: indexed once, then each image is one read at its place; nothing is unpacked.
+
+Members whose names agree up to the first dot of the base name are one sample: `a/0017.jpg`, `a/0017.cls`. The label
+stands in `.cls` (a class or its index) or in `.json` under "label", "class" or "class_name"; `.txt` is a caption and no
+label.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
+
+from clipmk.errors import InputError, UsageError
+from clipmk.images import EXTENSIONS
+from clipmk.study.dataset import Dataset, Entry
+from clipmk.text import encodable, printable, quoted
+
+from .assembly import ENDINGS, assemble, shown, spread, why
+from .readers import FileReader
+
+MOST_SHARDS: Final = 100_000
+"""Most names that a pattern may stand for."""
+
+_LABEL_KEYS = ("label", "class", "class_name")
+_LABEL_BYTES = {"cls": 4096, "json": 2**20}
+"""Largest member that is read for a label, by its kind."""
+
+_SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)", re.ASCII)
+_BLOCK = 512
+_COMPRESSED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(slots=True)
+class _Sample:
+    images: dict[str, _Member] = field(default_factory=dict)
+    """By what follows the first dot, lower case."""
+    labels: dict[str, _Member] = field(default_factory=dict)
+    """"cls" and "json"."""
+
+
+def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
+    """The images of tar files, in the order of the files and of their members.
+
+    Args:
+        spec: As the user gave it.
+        shards: Paths of the files, at least one.
+        limit: Most images, spread evenly.
+
+    Raises:
+        InputError: a file is missing, compressed, truncated or no tar file, or there is no image in them.
+    """
+    missing = [shard for shard in shards if not os.path.isfile(shard)]  # noqa: PTH113 - never raises
+    if missing:
+        raise InputError(f"{len(missing)} of {len(shards)} shards are missing: {shown(missing)}")
+    places = [os.path.abspath(shard) for shard in shards]  # noqa: PTH100 - leaves links alone
+    root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
+    labels: dict[str, str] = {}
+    entries: list[Entry] = []
+    links = 0
+    for place in places:
+        found, skipped = _indexed(place, os.path.relpath(place, root).replace(os.sep, "/"), labels)
+        entries += found
+        links += skipped
+    if not entries:
+        raise InputError(f"tar shards {quoted(spec)} hold no image; known endings: {ENDINGS}")
+    warnings = [f"{links} images in {quoted(spec)} are links or sparse and are left out"] if links else []
+    chosen = [entries[index] for index in spread(len(entries), limit)]
+    return assemble(spec, "tar", chosen, FileReader(root), warnings=warnings)
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """Every name that a pattern stands for: `a-{08..10}.tar` gives a-08.tar, a-09.tar, a-10.tar; `{a,b}` either.
+
+    Raises:
+        UsageError: the braces do not match, are empty, or a range runs backwards or is too long.
+    """
+    parts = _BRACES.split(pattern)
+    if any("{" in part or "}" in part for part in parts):
+        raise UsageError(f"pattern {quoted(pattern)} has a brace without its partner; as in train-{{000..012}}.tar")
+    choices = [_choices(part, pattern) if number % 2 else [part] for number, part in enumerate(parts)]
+    count = 1
+    for choice in choices:
+        count *= len(choice)
+    if count > MOST_SHARDS:
+        raise UsageError(f"pattern {quoted(pattern)} stands for {count} names; at most {MOST_SHARDS} can be")
+    return ["".join(name) for name in itertools.product(*choices)]
+
+
+def _choices(text: str, pattern: str) -> Sequence[str]:
+    """What stands between two braces."""
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        names = [name for name in text.split(",") if name]
+        if "," not in text or len(names) != text.count(",") + 1:
+            raise UsageError(
+                f"'{{{printable(text)}}}' in {quoted(pattern)} is neither a range {{000..012}} nor {{a,b}}"
+            )
+        return names
+    first, last = found.groups()
+    if int(first) > int(last) or int(last) - int(first) >= MOST_SHARDS:
+        raise UsageError(f"range {quoted(text)} in {quoted(pattern)} runs backwards or is longer than {MOST_SHARDS}")
+    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+
+
+def _indexed(path: str, place: str, labels: dict[str, str]) -> tuple[list[Entry], int]:
+    """Entries of a tar file, and how many images in it cannot be read by their place."""
+    try:
+        with open(path, "rb") as handle:  # noqa: PTH123 - a string, as the reader takes it
+            _refuse_compressed(handle, path)
+            samples, skipped = _samples(handle, path)
+            return [_entry(sample, handle, path, place, labels) for sample in samples if sample.images], skipped
+    except OSError as reason:
+        raise InputError(f"tar file {quoted(path)} cannot be read: {why(reason)}") from reason
+
+
+def _samples(handle: BinaryIO, path: str) -> tuple[list[_Sample], int]:
+    """The samples of a tar file in the order of their first members, and how many images are no plain files."""
+    samples: dict[str, _Sample] = {}
+    skipped, twice = 0, list[str]()
+    for member in _members(handle, path):
+        found = _SAMPLE.fullmatch(member.name.removeprefix("./"))
+        if found is None or any(part.startswith(".") for part in found[1].split("/")):
+            continue
+        ending = found[2].lower()
+        is_image = f".{ending.rpartition('.')[2]}" in EXTENSIONS
+        if not (is_image or ending in _LABEL_BYTES):
+            continue
+        if not member.isreg() or member.issparse():
+            skipped += is_image
+            continue
+        sample = samples.setdefault(found[1], _Sample())
+        kept = sample.images if is_image else sample.labels
+        if ending in kept:
+            twice.append(member.name)
+        kept[ending] = _Member(member.name.removeprefix("./"), member.offset_data, member.size)
+    if twice:
+        raise InputError(f"tar file {quoted(path)} holds {len(twice)} members more than once: {shown(twice)}")
+    return list(samples.values()), skipped
+
+
+def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:
+    """All members of a tar file, one at a time; memory does not grow with their number.
+
+    Raises:
+        InputError: the file is no tar file, is truncated or damaged.
+    """
+    label = f"tar file {quoted(path)}"
+    try:
+        with tarfile.open(fileobj=handle, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # it would keep all members
+                yield member
+            end = tar.offset
+    except tarfile.TarError as reason:
+        raise InputError(f"{label} is truncated, damaged or no tar file: {printable(str(reason))}") from reason
+    handle.seek(end)
+    block = handle.read(_BLOCK)
+    if len(block) < _BLOCK:  # tarfile takes this for the end
+        raise InputError(f"{label} is truncated: it ends after {end + len(block)} bytes without an end mark")
+    if any(block):
+        raise InputError(f"{label} is damaged at byte {end}: no header of a member is there")
+
+
+def _refuse_compressed(handle: BinaryIO, path: str) -> None:
+    head = handle.read(6)
+    handle.seek(0)
+    kind = next((kind for magic, kind in _COMPRESSED if head.startswith(magic)), None)
+    if kind is not None:
+        raise InputError(
+            f"tar file {quoted(path)} is compressed with {kind}, so that no image in it can be read without all before "
+            "it; decompress it first"
+        )
+
+
+def _entry(sample: _Sample, handle: BinaryIO, path: str, place: str, labels: dict[str, str]) -> Entry:
+    """The image of a sample: the first one whose name has one dot, else the first."""
+    image = next((member for ending, member in sample.images.items() if "." not in ending), None)
+    image = image or next(iter(sample.images.values()))
+    label = _label_of(sample, handle, path)
+    return Entry(
+        key=encodable(f"{place}/{image.name}"),
+        label=None if label is None else labels.setdefault(label, label),
+        path=encodable(place),
+        offset=image.offset,
+        size=image.size,
+    )
+
+
+def _label_of(sample: _Sample, handle: BinaryIO, path: str) -> str | None:
+    """What `.cls`, else `.json` says; None where neither says anything."""
+    kind = next((kind for kind in _LABEL_BYTES if kind in sample.labels), None)
+    if kind is None:
+        return None
+    member = sample.labels[kind]
+    shown_name = f"{quoted(member.name)} in tar file {quoted(path)}"
+    if member.size > _LABEL_BYTES[kind]:
+        raise InputError(f"{shown_name} has {member.size} bytes; a label has at most {_LABEL_BYTES[kind]}")
+    handle.seek(member.offset)
+    data = handle.read(member.size)
+    try:
+        return (data.decode("utf-8").strip() if kind == "cls" else _json_label(json.loads(data))) or None
+    except (ValueError, RecursionError) as reason:
+        raise InputError(f"{shown_name} cannot be read: {printable(str(reason))}") from reason
+
+
+def _json_label(content: object) -> str | None:
+    """The label that a JSON object has.
+
+    Raises:
+        ValueError: it is neither text nor a whole number.
+    """
+    values = [content[key] for key in _LABEL_KEYS if key in content] if isinstance(content, dict) else []
+    value = next((value for value in values if value is not None), None)
+    if value is None or isinstance(value, str):
+        return None if value is None else value.strip()
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"its label is {value!r}; a text or a whole number is needed")  # noqa: TRY004 - bad data
+    return str(value)
