@@ -21,10 +21,10 @@ from clipmk.memory import device_memory
 from clipmk.records import ModelInfo, plain
 from clipmk.settings import PartMethod, Settings
 from clipmk.study import schema
+from clipmk.study.labels import resolve_labels
 from clipmk.study.manifest import Manifest, VocabularyInfo, differences, read_manifest, write_manifest
 from clipmk.study.parquet import read_table
 from clipmk.study.plan import make_plan, shard_sizes, write_plan
-from clipmk.study.sources import resolve_labels
 from clipmk.study.tables import write_tables
 from clipmk.study.work import Task, is_done
 from clipmk.text import printable, quoted
