@@ -135,6 +135,7 @@ def test_a_killed_process_leaves_a_study_that_can_be_resumed(tmp_path: Path, ima
     assert fingerprints(folder) == fingerprints(undisturbed)
 
 
+@pytest.mark.filterwarnings("ignore")  # Ray warns of its own deprecated settings and leaves sockets to the collector
 def test_ray_and_the_local_engine_write_the_same_bytes(
     tmp_path: Path, images: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
