@@ -197,6 +197,16 @@ def test_shards_that_say_nothing_or_nonsense_are_refused(
         open_dataset(str(tar(tmp_path / "x.tar", members)))
 
 
+def test_a_member_that_leads_back_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        for name, size in (("1.png", 0), ("2.png", -1024)):
+            info = tarfile.TarInfo(name)
+            info.size = size
+            archive.addfile(info)
+    with pytest.raises(InputError, match=r"x\.tar' is (truncated, )?damaged"):
+        open_dataset(str(tmp_path / "x.tar"))
+
+
 def test_images_and_shards_in_one_folder_are_ambiguous(tmp_path: Path) -> None:
     tar(touch(tmp_path, "fox/1.png") / "x.tar", {"1.png": png()})
     with pytest.raises(UsageError, match="holds both images and tar shards"):

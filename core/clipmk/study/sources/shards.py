@@ -11,9 +11,10 @@ import itertools
 import json
 import os
 import re
+import sys
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from clipmk.errors import InputError, UsageError
@@ -38,19 +39,18 @@ _BLOCK = 512
 _COMPRESSED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    name: str
-    offset: int
-    size: int
-
-
 @dataclass(slots=True)
 class _Sample:
-    images: dict[str, _Member] = field(default_factory=dict)
-    """By what follows the first dot, lower case."""
-    labels: dict[str, _Member] = field(default_factory=dict)
-    """"cls" and "json"."""
+    """What is known of a sample while its tar file is gone through; small, for there may be 100,000."""
+
+    image: str | None = None
+    """Name of the member: the first whose name has one dot, else the first."""
+    ending: str = ""
+    """What follows its first dot."""
+    offset: int = 0
+    size: int = 0
+    cls: str | None = None
+    json: str | None = None
 
 
 def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
@@ -73,7 +73,8 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
     entries: list[Entry] = []
     links = 0
     for place in places:
-        found, skipped = _indexed(place, os.path.relpath(place, root).replace(os.sep, "/"), labels)
+        name = encodable(os.path.relpath(place, root).replace(os.sep, "/"))
+        found, skipped = _indexed(place, name, labels)
         entries += found
         links += skipped
     if not entries:
@@ -118,39 +119,53 @@ def _choices(text: str, pattern: str) -> Sequence[str]:
 
 
 def _indexed(path: str, place: str, labels: dict[str, str]) -> tuple[list[Entry], int]:
-    """Entries of a tar file, and how many images in it cannot be read by their place."""
+    """Entries of a tar file in the order of their samples, and how many images are no plain files."""
+    samples: dict[str, _Sample] = {}
+    skipped, twice = 0, list[str]()
     try:
         with open(path, "rb") as handle:  # noqa: PTH123 - a string, as the reader takes it
             _refuse_compressed(handle, path)
-            samples, skipped = _samples(handle, path)
-            return [_entry(sample, handle, path, place, labels) for sample in samples if sample.images], skipped
+            for member in _members(handle, path):
+                key, ending = _split(member.name)
+                is_image = f".{ending.rpartition('.')[2]}" in EXTENSIONS
+                if not (is_image or ending in _LABEL_BYTES):
+                    continue
+                if not member.isreg() or member.issparse():
+                    skipped += is_image
+                    continue
+                sample = samples.setdefault(key, _Sample())
+                fresh = _add_image(sample, member, ending) if is_image else _add_label(sample, member, ending, handle)
+                twice += [] if fresh else [member.name]
     except OSError as reason:
         raise InputError(f"tar file {quoted(path)} cannot be read: {why(reason)}") from reason
-
-
-def _samples(handle: BinaryIO, path: str) -> tuple[list[_Sample], int]:
-    """The samples of a tar file in the order of their first members, and how many images are no plain files."""
-    samples: dict[str, _Sample] = {}
-    skipped, twice = 0, list[str]()
-    for member in _members(handle, path):
-        found = _SAMPLE.fullmatch(member.name.removeprefix("./"))
-        if found is None or any(part.startswith(".") for part in found[1].split("/")):
-            continue
-        ending = found[2].lower()
-        is_image = f".{ending.rpartition('.')[2]}" in EXTENSIONS
-        if not (is_image or ending in _LABEL_BYTES):
-            continue
-        if not member.isreg() or member.issparse():
-            skipped += is_image
-            continue
-        sample = samples.setdefault(found[1], _Sample())
-        kept = sample.images if is_image else sample.labels
-        if ending in kept:
-            twice.append(member.name)
-        kept[ending] = _Member(member.name.removeprefix("./"), member.offset_data, member.size)
     if twice:
         raise InputError(f"tar file {quoted(path)} holds {len(twice)} members more than once: {shown(twice)}")
-    return list(samples.values()), skipped
+    return [_entry(sample, place, labels) for sample in samples.values() if sample.image is not None], skipped
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Name of a member -> (sample, what follows the first dot of the base name in lower case); hidden: two blanks."""
+    found = _SAMPLE.fullmatch(name.removeprefix("./"))
+    if found is None or any(part.startswith(".") for part in found[1].split("/")):
+        return "", ""
+    return found[1], sys.intern(found[2].lower())
+
+
+def _add_image(sample: _Sample, member: tarfile.TarInfo, ending: str) -> bool:
+    """Whether the image is not there yet; a sample keeps one."""
+    if sample.image is None or ("." in sample.ending and "." not in ending):
+        sample.image, sample.ending = member.name.removeprefix("./"), ending
+        sample.offset, sample.size = member.offset_data, member.size
+        return True
+    return sample.ending != ending
+
+
+def _add_label(sample: _Sample, member: tarfile.TarInfo, kind: str, handle: BinaryIO) -> bool:
+    """Whether the label is not there yet; it is read now."""
+    if getattr(sample, kind) is not None:
+        return False
+    setattr(sample, kind, _label_of(member, kind, handle))
+    return True
 
 
 def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:
@@ -163,10 +178,12 @@ def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:
     try:
         with tarfile.open(fileobj=handle, mode="r:") as tar:
             while (member := tar.next()) is not None:
+                if member.size < 0:  # some versions of tarfile would go back, and round and round
+                    raise InputError(f"{label} is damaged: {quoted(member.name)} has {member.size} bytes")
                 tar.members.clear()  # type: ignore[attr-defined]  # it would keep all members
                 yield member
             end = tar.offset
-    except tarfile.TarError as reason:
+    except (tarfile.TarError, ValueError) as reason:
         raise InputError(f"{label} is truncated, damaged or no tar file: {printable(str(reason))}") from reason
     handle.seek(end)
     block = handle.read(_BLOCK)
@@ -187,39 +204,34 @@ def _refuse_compressed(handle: BinaryIO, path: str) -> None:
         )
 
 
-def _entry(sample: _Sample, handle: BinaryIO, path: str, place: str, labels: dict[str, str]) -> Entry:
-    """The image of a sample: the first one whose name has one dot, else the first."""
-    image = next((member for ending, member in sample.images.items() if "." not in ending), None)
-    image = image or next(iter(sample.images.values()))
-    label = _label_of(sample, handle, path)
+def _entry(sample: _Sample, place: str, labels: dict[str, str]) -> Entry:
+    """The image of a sample; the same label is the same object."""
+    label = sample.cls or sample.json or None
     return Entry(
-        key=encodable(f"{place}/{image.name}"),
+        key=encodable(f"{place}/{sample.image}"),
         label=None if label is None else labels.setdefault(label, label),
-        path=encodable(place),
-        offset=image.offset,
-        size=image.size,
+        path=place,
+        offset=sample.offset,
+        size=sample.size,
     )
 
 
-def _label_of(sample: _Sample, handle: BinaryIO, path: str) -> str | None:
-    """What `.cls`, else `.json` says; None where neither says anything."""
-    kind = next((kind for kind in _LABEL_BYTES if kind in sample.labels), None)
-    if kind is None:
-        return None
-    member = sample.labels[kind]
-    shown_name = f"{quoted(member.name)} in tar file {quoted(path)}"
+def _label_of(member: tarfile.TarInfo, kind: str, handle: BinaryIO) -> str:
+    """What a `.cls` or `.json` says; blank where it says nothing."""
+    label = f"{quoted(member.name)} in tar file {quoted(handle.name)}"
     if member.size > _LABEL_BYTES[kind]:
-        raise InputError(f"{shown_name} has {member.size} bytes; a label has at most {_LABEL_BYTES[kind]}")
-    handle.seek(member.offset)
+        raise InputError(f"{label} has {member.size} bytes; a label has at most {_LABEL_BYTES[kind]}")
+    handle.seek(member.offset_data)
     data = handle.read(member.size)
     try:
-        return (data.decode("utf-8").strip() if kind == "cls" else _json_label(json.loads(data))) or None
+        text = data.decode("utf-8").strip() if kind == "cls" else _json_label(json.loads(data))
     except (ValueError, RecursionError) as reason:
-        raise InputError(f"{shown_name} cannot be read: {printable(str(reason))}") from reason
+        raise InputError(f"{label} cannot be read: {printable(str(reason))}") from reason
+    return sys.intern(text)
 
 
-def _json_label(content: object) -> str | None:
-    """The label that a JSON object has.
+def _json_label(content: object) -> str:
+    """The label that a JSON object has; blank where it has none.
 
     Raises:
         ValueError: it is neither text nor a whole number.
@@ -227,7 +239,7 @@ def _json_label(content: object) -> str | None:
     values = [content[key] for key in _LABEL_KEYS if key in content] if isinstance(content, dict) else []
     value = next((value for value in values if value is not None), None)
     if value is None or isinstance(value, str):
-        return None if value is None else value.strip()
+        return (value or "").strip()
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"its label is {value!r}; a text or a whole number is needed")  # noqa: TRY004 - bad data
     return str(value)
