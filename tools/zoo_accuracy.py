@@ -50,18 +50,25 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--scenes", type=int, default=1_000, help="of each split")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
-    shown = {split: tuple(world.scenes(split, count=chosen.scenes, seed=chosen.seed)) for split in chosen.splits}
-    seen = {split: [read_picture(scene.image) for scene in scenes] for split, scenes in shown.items()}
+    asked = {split: questions(split, chosen.scenes, chosen.seed) for split in chosen.splits}
     print("| model |", " | ".join(chosen.splits), "|")
     print("|---" * (1 + len(chosen.splits)) + "|")
     for name in chosen.models:
         explainer = Explainer(clipmk.load(name, device="cpu"), load_vocabulary("world"), preset("default"))
-        cells = []
-        for split, scenes in shown.items():
-            named = name_all(explainer, seen[split])
-            right = sum(guess == scene.class_name for guess, scene in zip(named, scenes, strict=True))
-            cells.append(str(Accuracy(right, len(scenes))))
+        cells = [str(measure(explainer, *one)) for one in asked.values()]
         print(f"| {name.removeprefix(EMBEDDED)} |", " | ".join(cells), "|", flush=True)
+
+
+def questions(split: str, count: int, seed: int) -> tuple[list[Picture], list[str]]:
+    """Pictures of the split and the class of each."""
+    pairs = [(read_picture(scene.image), scene.class_name) for scene in world.scenes(split, count=count, seed=seed)]
+    return [picture for picture, _ in pairs], [class_name for _, class_name in pairs]
+
+
+def measure(explainer: Explainer, pictures: Sequence[Picture], classes: Sequence[str]) -> Accuracy:
+    """How many pictures the model ranks their own class first for."""
+    named = name_all(explainer, pictures)
+    return Accuracy(sum(guess == true for guess, true in zip(named, classes, strict=True)), len(classes))
 
 
 @torch.inference_mode()
