@@ -111,6 +111,8 @@ def test_patches_take_from_masks_exactly_what_they_cover(hard: list[render.Drawi
         assert (seen[~rim] == bare[~rim]).all()
         assert not seen[core].any()
         hidden += int((bare[core] > 0).any())
+        for patch in drawing.occluders:
+            assert np.abs(patch.points.mean(axis=0) - 0.5 - drawing.plan.camera.shift).max() < 0.28
     assert hidden > 0.5 * len(hard)
 
 

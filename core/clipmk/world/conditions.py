@@ -122,6 +122,6 @@ CONDITIONS: Final[dict[str, Conditions]] = {
 }
 """Every split, in an order that is part of what a seed means: a new one comes last.
 
-"val" is for tuning, drawn like "train" from seeds of its own. "hard" shows ordinary scenes, as "test" does, but as a bad
-photographer would take them: small, turned, hidden in part, on a busy ground, in poor light, blurred and noisy.
+"val" is for tuning, drawn like "train" from seeds of its own. "hard" shows ordinary scenes, as "test" does, but badly
+photographed: small, turned, hidden in part, on a busy ground, in poor light, blurred and noisy.
 """
