@@ -200,6 +200,13 @@ def test_cache_is_counted_and_emptied_of_our_files_only(
     assert "removed" in clipmk("cache", "clear").out
 
 
+def test_help_of_the_world_names_every_split(clipmk: Runner) -> None:
+    from clipmk.world.sampling import ALL_SPLITS  # noqa: PLC0415 - not for tests that draw no scene
+
+    told = clipmk("world", "export", "--help").out
+    assert [split for split in ALL_SPLITS if split not in told] == []
+
+
 def test_scenes_are_exported_with_their_truth(clipmk: Runner, tmp_path: Path) -> None:
     ran = clipmk("world", "export", "scenes", "--count", 2, "--split", "val", "--size", 48, "--seed", 3)
     assert ran == Ran(0, "scenes\n", "")

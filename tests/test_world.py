@@ -130,7 +130,7 @@ def test_global_random_state_is_neither_read_nor_changed() -> None:
     assert fingerprint(world.scene("train", 9)) == one
 
 
-@pytest.mark.parametrize("split", ["test", "counterfactual", "train"])
+@pytest.mark.parametrize("split", ["test", "counterfactual", "train", "hard"])
 def test_a_scene_is_the_same_at_64_and_at_512_pixels(split: str) -> None:
     overlaps, closeness = [], []
     for k in range(8):

@@ -125,7 +125,7 @@ def run(
         backbone: the model.
         scenes: how many of each split.
         seed: of the scenes, the bootstrap and what is drawn.
-        splits: `test` and `counterfactual`; tune on `val` only.
+        splits: of `test`, `counterfactual` and `hard`; tune on `val` only.
         chosen: ways to compare; None: `ways()`.
         behaviour: measure effect and stability too (a few more explanations per scene for discovered parts).
         progress: called with ("truth SPLIT", done, total).

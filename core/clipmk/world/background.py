@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .conditions import Conditions
+
 PLACES: Final[dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]]] = {
     "sky": ((140, 190, 240), (205, 226, 244)),
     "grass": ((150, 196, 226), (122, 174, 92)),
@@ -24,7 +26,6 @@ PLACES: Final[dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]]] = {
 """Colours at the top and at the bottom, sRGB."""
 GRID: Final = 16
 GRAIN: Final = 64
-GRAIN_STRENGTH: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Background:
     """Fine noise on the whole image, float32 (64, 64, 3)."""
 
 
-def draw_background(lots: Random, grain: np.random.Generator) -> Background:
+def draw_background(lots: Random, grain: np.random.Generator, seen: Conditions) -> Background:
     """Decide the place, its unevenness, its clutter and its distractors."""
     place = tuple(PLACES)[int(lots.random() * len(PLACES))]
     top, bottom = (np.array(colour, dtype=np.float32) for colour in PLACES[place])
@@ -58,17 +59,19 @@ def draw_background(lots: Random, grain: np.random.Generator) -> Background:
     brightness = np.float32(0.82 + 0.28 * lots.random())
     ground = (top + (bottom - top) * down) * brightness + 9 * grain.standard_normal((GRID, GRID, 1), dtype=np.float32)
     ground = ground + 5 * grain.standard_normal((GRID, GRID, 3), dtype=np.float32)
-    marks = [_clutter(lots, place, ground) for _ in range(3 + int(6 * lots.random()))]
-    marks += [_distractor(lots) for _ in range(int(3.6 * lots.random() ** 1.4))]
-    fine = np.float32(GRAIN_STRENGTH) * grain.standard_normal((GRAIN, GRAIN, 1), dtype=np.float32)
+    blobs, shapes = seen.clutter, seen.distractors
+    marks = [_clutter(lots, place, ground, seen) for _ in range(int(blobs.least) + int(blobs.span * lots.random()))]
+    few = shapes.span * lots.random() ** 1.4
+    marks += [_distractor(lots, seen) for _ in range(int(shapes.least) + int(few))]
+    fine = np.float32(seen.grain) * grain.standard_normal((GRAIN, GRAIN, 1), dtype=np.float32)
     return Background(np.clip(ground, 0, 255), tuple(marks), np.repeat(fine, 3, axis=2))
 
 
-def _clutter(lots: Random, place: str, ground: npt.NDArray[np.float32]) -> Mark:
+def _clutter(lots: Random, place: str, ground: npt.NDArray[np.float32], seen: Conditions) -> Mark:
     """A blob, blade or ripple in a colour near that of its surroundings."""
     x, y, length = lots.random(), lots.random(), 0.04 + 0.22 * lots.random()
     near = ground[int(y * GRID), int(x * GRID)]
-    change = 50 * (lots.random() - 0.5)
+    change = seen.clutter_change * (lots.random() - 0.5)
     paint = (float(near[0]) + change, float(near[1]) + change, float(near[2]) + change)
     if place in ("grass", "field"):
         lean = 0.1 * (lots.random() - 0.5)
@@ -85,10 +88,10 @@ def _blob(x: float, y: float, rx: float, ry: float, corners: int, turn: float = 
     return np.array([(x + rx * cos(a), y + ry * sin(a)) for a in angles])
 
 
-def _distractor(lots: Random) -> Mark:
+def _distractor(lots: Random, seen: Conditions) -> Mark:
     """A small shape near the border, in any colour."""
-    angle, far = 2 * pi * lots.random(), 0.4 + 0.12 * lots.random()
-    radius = 0.035 + 0.055 * lots.random()
+    angle, far = 2 * pi * lots.random(), seen.distractor_distance.draw(lots)
+    radius = seen.distractor_radius.draw(lots)
     corners = (3, 4, 5, 14)[int(4 * lots.random())]
     points = _blob(
         0.5 + far * cos(angle),

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .background import Background, draw_background, paint_background
+from .conditions import Conditions, Exposure
 from .records import Box
 from .sampling import Camera, Placed, Plan
 from .shapes import shape
@@ -28,6 +29,8 @@ SUPERSAMPLE: Final = 2
 REFERENCE_SIZE: Final = 64
 """Side in pixels of the image in which a part must have `VISIBLE_PIXELS` to count as visible."""
 VISIBLE_PIXELS: Final = 12
+MIDDLE_GRAY: Final = 128.0
+"""What a weak contrast draws all colours to, sRGB."""
 PART_BITS: Final = 0x1F
 TEXTURE_BIT: Final = 0x20
 OUTLINE_BIT: Final = 0x40
@@ -54,16 +57,36 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class Occluder:
+    """A patch over the object."""
+
+    points: npt.NDArray[np.float64]
+    """Polygon in image shares, float64 (points, 2)."""
+    paint: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """An exposure with every accident decided; see `Exposure`."""
+
+    blur: float
+    contrast: float
+    light: tuple[float, float, float]
+    """Gain = light[0] * x + light[1] * y + light[2], x and y in -1..1 over the image."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drawing:
     """A plan with every accident decided; renders to the same scene at any size."""
 
     plan: Plan
     finishes: tuple[Finish, ...]
     background: Background
-    occluder: tuple[npt.NDArray[np.float64], tuple[float, float, float]] | None
-    """Polygon in image shares, float64 (points, 2), and its paint."""
+    occluders: tuple[Occluder, ...]
     relief: npt.NDArray[np.float32]
     """Unevenness of the paint, float32 (16, 16), mean 0."""
+    shot: Shot | None
+    """What the camera does to the picture; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +99,16 @@ class Painted:
     """Part index + 1 at each pixel, 0 elsewhere, uint8 (size, size)."""
 
 
-def draw(plan: Plan, lots: Random, grain: np.random.Generator) -> Drawing:
+def draw(plan: Plan, lots: Random, grain: np.random.Generator, seen: Conditions) -> Drawing:
     """Decide every accident of the scene."""
-    sun, strength, brightness = 2 * pi * lots.random(), 0.04 + 0.1 * lots.random(), 0.9 + 0.14 * lots.random()
+    sun, strength, brightness = 2 * pi * lots.random(), seen.sun.draw(lots), seen.brightness.draw(lots)
     sun_x, sun_y = strength * cos(sun), strength * sin(sun)
     finishes = tuple(_finish(lots, placed, sun_x, sun_y, brightness) for placed in plan.placed)
-    background = draw_background(lots, grain)
-    occluder = _occluder(lots) if lots.random() < 0.15 else None
+    background = draw_background(lots, grain, seen)
+    occluders = tuple(_occluder(lots, plan.camera, seen) for share in seen.occluders if share.draw(lots))
     relief = grain.standard_normal((16, 16), dtype=np.float32)
-    return Drawing(plan, finishes, background, occluder, relief)
+    shot = None if seen.exposure is None else _shot(lots, seen.exposure)
+    return Drawing(plan, finishes, background, occluders, relief, shot)
 
 
 def _finish(lots: Random, placed: Placed, sun_x: float, sun_y: float, brightness: float) -> Finish:
@@ -108,12 +132,21 @@ def _finish(lots: Random, placed: Placed, sun_x: float, sun_y: float, brightness
     return Finish(paint, light, texture, size, offset)
 
 
-def _occluder(lots: Random) -> tuple[npt.NDArray[np.float64], tuple[float, float, float]]:
+def _occluder(lots: Random, camera: Camera, seen: Conditions) -> Occluder:
     """A small irregular patch over the object."""
-    x, y, radius = 0.5 + 0.5 * (lots.random() - 0.5), 0.5 + 0.5 * (lots.random() - 0.5), 0.05 + 0.05 * lots.random()
+    middle_x, middle_y = (0.5 + seen.occluders_follow * along for along in camera.shift)
+    x, y = middle_x + 0.5 * (lots.random() - 0.5), middle_y + 0.5 * (lots.random() - 0.5)
+    radius = seen.occluder_radius.draw(lots)
     rim = [(2 * pi * k / 7, radius * (0.7 + 0.6 * lots.random())) for k in range(7)]
     points = np.array([(x + r * cos(t), y + r * sin(t)) for t, r in rim])
-    return points, (255 * lots.random(), 255 * lots.random(), 255 * lots.random())
+    return Occluder(points, (255 * lots.random(), 255 * lots.random(), 255 * lots.random()))
+
+
+def _shot(lots: Random, exposure: Exposure) -> Shot:
+    """One picture by a bad camera."""
+    turn, fall, gain = 2 * pi * lots.random(), exposure.fall.draw(lots), exposure.gain.draw(lots)
+    light = (gain * fall * cos(turn), gain * fall * sin(turn), gain)
+    return Shot(exposure.blur.draw(lots), exposure.contrast.draw(lots), light)
 
 
 def part_labels(drawing: Drawing, size: int) -> Labels:
@@ -132,8 +165,20 @@ def render(drawing: Drawing, size: int) -> Painted:
     painted = cv2.multiply(painted, cv2.merge([light, light, light]), dtype=cv2.CV_8U)
     cv2.copyTo(painted, labels, ground)
     image = cv2.resize(ground, (size, size), interpolation=cv2.INTER_AREA)
+    if drawing.shot is not None:
+        image = _expose(image, drawing.shot)
     image = cv2.add(image, _grain(drawing.background.grain, size), dtype=cv2.CV_8U)
     return Painted(np.asarray(image, dtype=np.uint8), _downsample(labels, len(drawing.plan.placed), size))
+
+
+def _expose(image: npt.NDArray[np.uint8], shot: Shot) -> npt.NDArray[np.uint8]:
+    """gain(x, y) * (gray + contrast * (blurred - gray)), clipped, uint8 (size, size, 3)."""
+    size = image.shape[0]
+    blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), shot.blur * size / REFERENCE_SIZE)
+    x, y = _ramp(size)
+    gain = shot.light[0] * x + shot.light[1] * y + shot.light[2]
+    exposed = gain[..., None] * (MIDDLE_GRAY + shot.contrast * (blurred - MIDDLE_GRAY))
+    return np.asarray(np.clip(np.rint(exposed), 0, 255), dtype=np.uint8)
 
 
 def _grain(grain: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
@@ -175,8 +220,8 @@ def _palette(drawing: Drawing) -> npt.NDArray[np.float32]:
         table[k] = paint
         table[k | TEXTURE_BIT] = contrast
         table[k | OUTLINE_BIT] = 0.45 * paint if placed.look.colour != "black" else 80.0
-    if drawing.occluder is not None:
-        table[len(drawing.finishes) + 1] = drawing.occluder[1]
+    for k, occluder in enumerate(drawing.occluders, start=len(drawing.finishes) + 1):
+        table[k] = occluder.paint
     return table
 
 
@@ -231,9 +276,9 @@ def _paint_labels(drawing: Drawing, side: int) -> Labels:
                 cv2.polylines(labels, points, True, k | OUTLINE_BIT, thickness, cv2.LINE_8, FRACTION_BITS)
         if placed.look.texture != "plain":
             _paint_texture(labels, k, placed, finish, view, side)
-    if drawing.occluder is not None:
-        points = [np.rint(drawing.occluder[0] * pixels).astype(np.int32)]
-        cv2.fillPoly(labels, points, len(plan.placed) + 1, cv2.LINE_8, FRACTION_BITS)
+    for k, occluder in enumerate(drawing.occluders, start=len(plan.placed) + 1):
+        points = [np.rint(occluder.points * pixels).astype(np.int32)]
+        cv2.fillPoly(labels, points, k, cv2.LINE_8, FRACTION_BITS)
     return labels
 
 
@@ -292,11 +337,10 @@ def _period(placed: Placed) -> float:
 def _downsample(labels: Labels, count: int, size: int) -> Labels:
     """Part with the largest share of each pixel that shows mostly object, uint8 (size, size)."""
     part = labels & PART_BITS
-    shares = np.empty((count + 1, size, size), dtype=np.uint8)
-    for k in range(count + 1):
-        shares[k] = cv2.resize(
-            cv2.compare(part, k if k else count + 1, cv2.CMP_EQ), (size, size), interpolation=cv2.INTER_AREA
-        )
+    shares = np.empty((count, size, size), dtype=np.uint8)
+    for k in range(count):
+        shares[k] = cv2.resize(cv2.compare(part, k + 1, cv2.CMP_EQ), (size, size), interpolation=cv2.INTER_AREA)
+    hidden = cv2.resize(cv2.compare(part, count, cv2.CMP_GT), (size, size), interpolation=cv2.INTER_AREA)
     bare = cv2.resize(cv2.compare(part, 0, cv2.CMP_EQ), (size, size), interpolation=cv2.INTER_AREA)
-    inside = cv2.add(shares[0], bare) < 128
-    return np.where(inside, shares[1:].argmax(axis=0) + 1, 0).astype(np.uint8)
+    inside = cv2.add(hidden, bare) < 128
+    return np.where(inside, shares.argmax(axis=0) + 1, 0).astype(np.uint8)

@@ -9,20 +9,17 @@ from random import Random
 from typing import Final, TypeVar
 
 from .combinations import atypical_looks, body_of, donors, removals, reweighted, typical_anywhere
+from .conditions import CONDITIONS, Conditions
 from .records import Box, Part
 from .tables import CLASSES
 from .vocabulary import NOUNS, Look
 
 T = TypeVar("T")
 
-SPLITS: Final = ("train", "test", "counterfactual")
-"""The splits of a study. "val" is a fourth one, for tuning: drawn like "train" from seeds of its own."""
-ALL_SPLITS: Final = (*SPLITS, "val")
+SPLITS: Final = ("train", "test", "counterfactual", "hard")
+"""The splits of a study. "val" is one more, for tuning."""
+ALL_SPLITS: Final = tuple(CONDITIONS)
 
-ATYPICAL_SHARE: Final = 0.2
-"""Share of atypical scenes in "train" and "val"."""
-CLOSE_UP_SHARE: Final = 0.1
-"""Share of close-ups in "train" and "val"."""
 RARE_LOOK: Final = 6.0
 """Weight in training of a look that no class usually shows, so that every descriptor is learnt."""
 FEWEST_PARTS: Final = 2
@@ -101,15 +98,14 @@ def class_at(split: str, index: int, seed: int) -> str:
 
 def plan(split: str, index: int, *, seed: int, class_name: str | None = None) -> tuple[Plan, Random]:
     """Plan of the scene, and the lots to go on with for its light and background."""
-    name = class_at(split, index, seed) if class_name is None else class_name
+    name, seen = class_at(split, index, seed) if class_name is None else class_name, CONDITIONS[split]
     lots = Random(f"scene|{seed}|{split}|{index}|{name}")  # noqa: S311 -- pictures, not secrets
     scene = _typical(lots, name)
-    if split == "counterfactual":
-        scene = _counterfactual(lots, scene)
-    elif split != "test" and lots.random() < ATYPICAL_SHARE:
-        scene = _atypical(lots, scene)
-    close = split in ("train", "val") and lots.random() < CLOSE_UP_SHARE
-    return replace(scene, camera=_camera(lots, scene, close=close)), lots
+    if seen.departs.draw(lots):
+        depart = _atypical if seen.half == "train" else _counterfactual
+        scene = depart(lots, scene)
+    close = seen.close_ups.draw(lots)
+    return replace(scene, camera=_camera(lots, scene, seen, close=close)), lots
 
 
 def _typical(lots: Random, name: str) -> Plan:
@@ -273,11 +269,11 @@ def _moved(part: Part, place: Part) -> tuple[Box, ...]:
     return _moved_boxes(part.boxes, place.boxes, place.role, 0.5 if part.role == "body" else 0.75)
 
 
-def _camera(lots: Random, scene: Plan, *, close: bool) -> Camera:
+def _camera(lots: Random, scene: Plan, seen: Conditions, *, close: bool) -> Camera:
     """A view of the whole object, or a close-up of one of its parts."""
-    scale = 0.88 + 0.32 * lots.random()
-    stretch = 0.92 + 0.16 * lots.random()
-    degrees = 24 * lots.random() - 12
+    scale = seen.scale.draw(lots)
+    stretch = seen.stretch.draw(lots)
+    degrees = seen.degrees.draw(lots)
     room = max(0.03, 0.5 - 0.44 * scale)
     shift = (room * (2 * lots.random() - 1), room * (2 * lots.random() - 1))
     flip = lots.random() < 0.5

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from clipmk.errors import UsageError, suggest
 
+from .conditions import CONDITIONS
 from .render import REFERENCE_SIZE, VISIBLE_PIXELS, draw, part_labels, render
 from .sampling import ALL_SPLITS, plan
 from .tables import CLASSES
@@ -70,7 +71,7 @@ def scene(split: str, index: int, *, size: int = 64, seed: int = 0, class_name: 
     _check(split, index, size, class_name)
     planned, lots = plan(split, index, seed=seed, class_name=class_name)
     grain = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
-    drawing = draw(planned, lots, grain)
+    drawing = draw(planned, lots, grain, CONDITIONS[split])
     painted = render(drawing, size)
     reference = painted.labels if size == REFERENCE_SIZE else part_labels(drawing, REFERENCE_SIZE)
     visible = np.bincount(reference.ravel(), minlength=len(planned.placed) + 1) >= VISIBLE_PIXELS
