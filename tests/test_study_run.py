@@ -193,7 +193,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, images: Path
 
 def test_all_models_that_cannot_be_had_are_named_before_any_work(tmp_path: Path, images: Path) -> None:
     models = ("embedded/vit-s9", MODELS[0], "ViT-B-32:laion2b_s34b_b79k")
-    with pytest.raises(ModelError, match=r"2 of 3 models(?s:.*)vit-s9(?s:.*)laion2b"):
+    with pytest.raises(ModelError, match=r"2 of 3 models.*vit-s9.*laion2b"):
         run_study(request(tmp_path / "study", images, models=models))
     assert not (tmp_path / "study").exists()
     with pytest.raises(UsageError, match="'embedded/rn-xs' is named twice"):

@@ -139,7 +139,7 @@ def make_task(folder: Path, arguments: argparse.Namespace) -> Task:
 def count_forwards(folder: StudyFolder, model: str) -> int:
     """Images encoded for the shard: each once, and three prompts of every part of every way."""
     table = pq.read_table(folder.shard(model, 0), columns=["image", "part_count"])
-    return len(set(table["image"].to_pylist())) + 3 * sum(table["part_count"].to_pylist())
+    return len(set(table["image"].to_pylist())) + 3 * int(sum(table["part_count"].to_pylist()))
 
 
 @torch.inference_mode()

@@ -90,6 +90,7 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
         device=choose(flags["device"], variable("device"), config.device, "auto"),
         precision=choose(flags["precision"], variable("precision"), config.precision, "fp32"),
         threads=flags["threads"],
+        download=choose(flags["download"], variable("download"), config.download, False),
         cache=not choose(flags["no_cache"], variable("no_cache"), None, False),
     )
 

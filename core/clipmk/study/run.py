@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 
 import clipmk
-from clipmk.backbones import describe
+from clipmk.backbones import describe, pull
 from clipmk.backbones.devices import choose_device, choose_dtype
 from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
 from clipmk.memory import device_memory
@@ -66,6 +66,8 @@ class Request:
     precision: str = "fp32"
     threads: int | None = None
     cache: bool = True
+    download: bool = False
+    """Fetch missing weights first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ def run_study(request: Request, *, progress: Progress | None = None) -> Outcome:
         ModelError: models are not at hand; all of them are named.
         ClipmkError: another run is at work in the folder, or it cannot be written.
     """
-    described = _described(request.models)
+    described = _described(request.models, download=request.download)
     with _locked(request.folder):
         manifest, warnings = _settled(request, [info for info, _ in described])
         sizes = shard_sizes(request.folder.plan)
@@ -138,7 +140,7 @@ def ways_of(settings: Settings) -> tuple[PartMethod, ...]:
     return (settings.parts,)
 
 
-def _described(models: Sequence[str]) -> list[tuple[ModelInfo, int]]:
+def _described(models: Sequence[str], *, download: bool) -> list[tuple[ModelInfo, int]]:
     """What each model is, and the bytes of its weights; all that is wrong with any of them is said at once."""
     repeated = [model for model, group in itertools.groupby(sorted(models)) if len(list(group)) > 1]
     if repeated:
@@ -148,14 +150,19 @@ def _described(models: Sequence[str]) -> list[tuple[ModelInfo, int]]:
     found, faults = [], []
     for model in models:
         try:
+            if download:
+                pull(model)
             found.append(describe(model))
         except ModelError as fault:
-            faults.append(str(fault))
+            faults.append((model, str(fault)))
     if len(faults) == 1:
-        raise ModelError(faults[0])
+        raise ModelError(faults[0][1])
     if faults:
-        listed = "".join(f"\n  {fault}" for fault in faults)
-        raise ModelError(f"{len(faults)} of {len(models)} models cannot be had, nothing was started:{listed}")
+        listed = ", ".join(quoted(model) for model, _ in faults)
+        raise ModelError(
+            f"{len(faults)} of {len(models)} models cannot be had, nothing was started: {listed}; of the first: "
+            f"{faults[0][1]}"
+        )
     return found
 
 
@@ -203,10 +210,9 @@ def _settled(request: Request, infos: Sequence[ModelInfo]) -> tuple[Manifest, tu
         return new, request.dataset.warnings + warnings
     different = differences(old, new)
     if different:
-        listed = "".join(f"\n  {printable(line)}" for line in different)
         raise UsageError(
             f"{quoted(folder.root)} holds a study of something else; name another folder with --out, or ask for the "
-            f"same again:{listed}"
+            f"same again: {printable('; '.join(different))}"
         )
     changed = [f"{name} {old.versions.get(name)} then, {now} now" for name, now in new.versions.items()]
     if old.versions != new.versions:

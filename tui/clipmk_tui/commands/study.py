@@ -84,6 +84,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     threads: Threads = None,
     device: o.Device = None,
     precision: o.Precision = None,
+    download: o.Download = None,
     no_cache: o.NoCache = None,
     json: o.Json = None,
     quiet: o.Quiet = None,
