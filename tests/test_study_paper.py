@@ -48,7 +48,7 @@ def test_departures_name_data_vocabulary_and_settings() -> None:
     text = "\n".join(lines)
     assert "60 images of 6 classes (scenes)" in text
     assert "500 descriptors (world); the paper has 4,229" in text
-    assert "1 prompt templates" in text
+    assert "1 prompt template;" in text
     assert "grounding is 'attend'" in text
     assert "fit is 'image'" in text
     assert "found by superpixels" in text

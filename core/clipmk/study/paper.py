@@ -165,7 +165,8 @@ def _vocabulary(manifest: Manifest) -> Iterator[str]:
     else:
         yield "vocabulary: as many descriptors as the paper has; whether they are the same words, clipmk cannot know"
     if len(words.templates) != 8:
-        yield f"vocabulary: {len(words.templates)} prompt templates; the paper has 8 for ImageNet"
+        count = len(words.templates)
+        yield f"vocabulary: {count} prompt template{'' if count == 1 else 's'}; the paper has 8 for ImageNet"
     if words.descriptor_template != DESCRIPTOR_TEMPLATE:
         yield f"vocabulary: descriptors as {words.descriptor_template!r}; the paper has {DESCRIPTOR_TEMPLATE!r}"
 

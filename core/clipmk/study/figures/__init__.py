@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from clipmk.study.concept_totals import concept_totals
 from clipmk.study.figures.classes import MOST_ROWS, class_grid, draw_classes
-from clipmk.study.figures.concepts import concept_totals, draw_concepts
+from clipmk.study.figures.concepts import draw_concepts
 from clipmk.study.figures.dynamics import draw_dynamics
 from clipmk.study.figures.scatter import draw_scatter, fit_words
 from clipmk.study.figures.split import draw_split
 from clipmk.study.figures.style import png, styled
 from clipmk.study.results import Results
 from clipmk.study.summary import Row
-
-DPI = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +32,7 @@ class Plot:
     png: bytes
 
 
-def plots(results: Results, *, published_line: bool = False, dpi: int = DPI) -> Iterator[Plot]:
+def plots(results: Results, *, published_line: bool = False, dpi: int) -> Iterator[Plot]:
     """Draw every picture that the results allow: those about accuracy need labels.
 
     Args:

@@ -64,7 +64,7 @@ def _heat_map(results: Results, grid: ClassGrid) -> Figure:
     axes = figure.subplots()
     reach = max(0.1, float(np.nanmax(np.abs(grid.above))))
     image = axes.imshow(grid.above, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
-    image.cmap.set_bad("#dddddd")
+    axes.set_facecolor("#dddddd")  # shows where there is no number
     for line, column in np.ndindex(lines, columns):
         if not np.isnan(grid.auc[line, column]):
             dark = abs(grid.above[line, column]) > 0.62 * reach

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-_DISTANCES: Final = (7, 12, 18, 26, 36, 48, 62, 78)
+_DISTANCES: Final = (7, 12, 18, 26, 36, 48, 62, 78, 96, 120)
 """Points between a mark and its name."""
 _DIRECTIONS: Final = 16
 _MARK: Final = 5
@@ -20,7 +20,7 @@ _MARK: Final = 5
 _MARGIN: Final = 1.5
 _CONNECT_FROM: Final = 12
 """Points from which a line leads from the mark to its name."""
-_COVERING: Final = 20.0
+_COVERING: Final = 1_000.0
 """Cost of covering a mark or a name, per square point; of covering an error bar it is 1, of a point of distance 4."""
 _DISTANCE: Final = 4.0
 

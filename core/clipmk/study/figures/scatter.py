@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from clipmk.study.figures.labels import Point, place_labels
 from clipmk.study.figures.style import GREY, canvas, label, look, quiet_grid
+from clipmk.study.headline import estimate
 from clipmk.study.paper import PRINTED_FIT
 from clipmk.study.results import Results, family_name
-from clipmk.study.statistics import POOLED, Estimate, Fit
+from clipmk.study.statistics import POOLED, Fit
 from clipmk.study.summary import Row
 
 
@@ -57,14 +58,7 @@ def fit_words(one: Fit) -> str:
     """A fit as a legend has it: `ViT (7 models): top-1 = 11.2 · AUC + 25.9, r = 0.91 [0.54, 0.99]`."""
     name = family_name(one.group)
     line = f"{one.slope:.3g} · AUC {'-' if one.intercept < 0 else '+'} {abs(one.intercept):.3g}"
-    return f"{name} ({one.count} models): top-1 = {line}, r = {estimate_words(one.pearson)}"
-
-
-def estimate_words(one: Estimate) -> str:
-    """`0.91 [0.54, 0.99]`, or a dash."""
-    if one.value is None:
-        return "–"
-    return f"{one.value:.2f}" + ("" if one.low is None or one.high is None else f" [{one.low:.2f}, {one.high:.2f}]")
+    return f"{name} ({one.count} models): top-1 = {line}, r = {estimate(one.pearson)}"
 
 
 def _marks(axes: Axes, family: str, rows: list[Row]) -> None:
