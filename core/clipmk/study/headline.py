@@ -123,7 +123,7 @@ def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     cells = [
         (
             results.names.get(row.model, row.model),
-            *_compared(row.top1, 1, wide=wide),
+            *_compared(row.top1, 2 if wide else 1, wide=wide),
             *(cell for one in (*row.mi, *row.auc) for cell in _compared(one, 2, wide=wide)),
         )
         for row in rows
