@@ -54,7 +54,7 @@ def descriptors(count: int = DESCRIPTORS) -> list[str]:
 def models(pool: tuple[tuple[str, str, str, float], ...] = POOL) -> tuple[ModelInfo, ...]:
     return tuple(
         ModelInfo(
-            id=f"{architecture}/{pretrained}",
+            id=f"{architecture}:{pretrained}",
             family=family,
             weights_sha256=f"{number:064x}",
             architecture=architecture,

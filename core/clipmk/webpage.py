@@ -51,15 +51,15 @@ _STYLE = """
 """.strip()
 
 
-def page(sections: Sequence[str], *, title: str = "clipmk") -> str:
-    """One self-contained HTML file made of `section`s."""
+def page(sections: Sequence[str], *, title: str = "clipmk", style: str = "") -> str:
+    """One self-contained HTML file made of `section`s, with more CSS where they need it."""
     body = "\n".join(sections)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_safe(title)}</title>\n"
-        f"<style>\n:root {{ color-scheme: light dark; }}\nbody {{ margin: 1rem; }}\n{_STYLE}\n</style>\n"
+        f"<title>{safe(title)}</title>\n"
+        f"<style>\n:root {{ color-scheme: light dark; }}\nbody {{ margin: 1rem; }}\n{_STYLE}\n{style}</style>\n"
         f"</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
@@ -74,24 +74,25 @@ def fragment(explanation: Explanation) -> str:
     return f"<style>\n{_STYLE}\n</style>\n{_explanation(explanation)}"
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
+    """Text from outside for a page: no markup, no control characters."""
     return html.escape(printable(text))
 
 
 def _failure(failure: Failure) -> str:
     return (
-        f'<section class="clipmk"><h2>{_safe(failure.path)} <small>{_safe(failure.model)}</small></h2>\n'
-        f'<p class="error">{_safe(failure.message)}</p></section>'
+        f'<section class="clipmk"><h2>{safe(failure.path)} <small>{safe(failure.model)}</small></h2>\n'
+        f'<p class="error">{safe(failure.message)}</p></section>'
     )
 
 
 def _explanation(explanation: Explanation) -> str:
     name, model = explanation.image.path or "an image in memory", explanation.model
-    about = _safe(f"{model.id} · {model.family} · preset {explanation.provenance.settings['preset']}")
-    warnings = "".join(f"<li>{_safe(warning)}</li>" for warning in explanation.warnings)
+    about = safe(f"{model.id} · {model.family} · preset {explanation.provenance.settings['preset']}")
+    warnings = "".join(f"<li>{safe(warning)}</li>" for warning in explanation.warnings)
     return "\n".join(
         (
-            f'<section class="clipmk"><h2>{_safe(name)} <small>{about}</small></h2>',
+            f'<section class="clipmk"><h2>{safe(name)} <small>{about}</small></h2>',
             f'<div class="sides"><div>{_image(explanation)}{_legend(explanation.parts)}</div>',
             f"<div>{_predictions(explanation.predictions)}{_why(explanation.class_name, explanation.mutual)}",
             f"{_concepts(explanation)}</div></div>",
@@ -105,7 +106,7 @@ def _image(explanation: Explanation) -> str:
     try:
         drawn = overlay(explanation, scale=readable_scale(explanation))
     except ImageError as reason:
-        return f'<p class="error">{_safe(str(reason))}</p>'
+        return f'<p class="error">{safe(str(reason))}</p>'
     drawn.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
     drawn.save(buffer, format="PNG")
@@ -118,7 +119,7 @@ def _legend(parts: Iterable[Part]) -> str:
         "parts",
         (
             f'<td class="id"><span class="swatch" style="background: rgb{colour_of(part.id)}"></span> {part.id}</td>'
-            f"<td>{_safe(', '.join(one.text for one in part.descriptors))}</td>"
+            f"<td>{safe(', '.join(one.text for one in part.descriptors))}</td>"
             f'<td class="number">{100 * part.area:.1f} %</td>'
             for part in parts
         ),
@@ -129,7 +130,7 @@ def _predictions(predictions: Iterable[Prediction]) -> str:
     return _table(
         "predictions",
         (
-            f'<td class="number">{one.rank}</td><td>{_safe(one.class_name)}</td>{_bar(one.probability)}'
+            f'<td class="number">{one.rank}</td><td>{safe(one.class_name)}</td>{_bar(one.probability)}'
             f'<td class="number">{100 * one.probability:.1f} %</td><td class="number">cos {one.cosine:.3f}</td>'
             + ("" if one.independent is None else f'<td class="number">alone {100 * one.independent:.1f} %</td>')
             for one in predictions
@@ -148,7 +149,7 @@ def _why(class_name: str, mutual: Mutual) -> str:
         for name, value, chance in rows
     )
     return (
-        _table(f"why “{_safe(class_name)}”", cells)
+        _table(f"why “{safe(class_name)}”", cells)
         + f"<p>p = {mutual.p_value:.2g} <small>for this many mutual concepts by chance</small></p>"
         + _curve(mutual.curve)
     )
@@ -188,14 +189,14 @@ def _seen(concepts: Iterable[VisionConcept], strongest: float) -> Iterable[str]:
         noun = "part" if len(concept.parts) == 1 else "parts"
         share = concept.importance / strongest if strongest > 0 else 0.0
         yield (
-            f'<td class="text">{_safe(concept.text)}</td>{_bar(share)}'
+            f'<td class="text">{safe(concept.text)}</td>{_bar(share)}'
             f'<td class="number">{concept.importance:.3f}</td><td class="parts">{noun} {parts}</td>'
         )
 
 
 def _tied(concepts: Sequence[LanguageConcept]) -> Iterable[str]:
     for concept in concepts[:LANGUAGE_SHOWN]:
-        yield f'<td>{_safe(concept.text)}</td><td class="number">cos {concept.cosine:.3f}</td>'
+        yield f'<td>{safe(concept.text)}</td><td class="number">cos {concept.cosine:.3f}</td>'
 
 
 def _bar(share: float) -> str:

@@ -142,7 +142,7 @@ def _add_model(
     with _damage(folder.language(model.id)):
         for way, counted in counts.items():
             tables.concepts += counted.rows(model.id, way, language)
-    found = {way: joined(pieces[way]) for way in manifest.parts}
+    found = {way: joined(pieces.pop(way)) for way in manifest.parts}  # frees what was joined
     if len(found) > 1:
         found[MEAN] = mean_of_ways(list(found.values()))
     for name, measured in found.items():

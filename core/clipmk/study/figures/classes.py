@@ -1,0 +1,126 @@
+"""AUC of every class: a heat map for some classes, the extremes for many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from clipmk.study.figures.style import canvas, label, look, quiet_grid
+from clipmk.study.results import Results, family_name
+from clipmk.study.summary import Row
+
+MOST_ROWS: Final = 40
+"""Classes up to which all are drawn; of more, half as many from either end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassGrid:
+    """AUC by class and model, classes from the highest to the lowest above the models' own means."""
+
+    classes: tuple[str, ...]
+    auc: NDArray[np.float64]
+    """(classes, models); NaN where nothing was explained."""
+    above: NDArray[np.float64]
+    """AUC - the mean AUC of the model's classes: comparable across families, other than AUC itself."""
+
+    @property
+    def mean_above(self) -> NDArray[np.float64]:
+        """Mean of `above` over the models that have one; float64 (classes,)."""
+        counts = np.maximum(1, (~np.isnan(self.above)).sum(axis=1))
+        return np.asarray(np.nansum(self.above, axis=1) / counts)
+
+
+def class_grid(results: Results, rows: Sequence[Row]) -> ClassGrid:
+    """Arrange rows of the table `classes` by class and model; classes without any number are left out."""
+    models = {row["model"]: column for column, row in enumerate(results.models)}
+    names = sorted({row["class"] for row in rows if row["auc"] is not None})
+    lines = {name: line for line, name in enumerate(names)}
+    auc = np.full((len(names), len(models)), np.nan)
+    for row in rows:
+        if row["auc"] is not None and row["model"] in models:
+            auc[lines[row["class"]], models[row["model"]]] = row["auc"]
+    counts = np.maximum(1, (~np.isnan(auc)).sum(axis=0))
+    grid = ClassGrid(tuple(names), auc, auc - np.nansum(auc, axis=0) / counts)
+    order = np.argsort(-grid.mean_above, kind="stable")
+    return ClassGrid(tuple(names[line] for line in order), auc[order], grid.above[order])
+
+
+def draw_classes(results: Results, grid: ClassGrid) -> Figure:
+    """Classes from the strongest shared knowledge to the weakest."""
+    if len(grid.classes) <= MOST_ROWS:
+        return _heat_map(results, grid)
+    return _extremes(results, grid)
+
+
+def _heat_map(results: Results, grid: ClassGrid) -> Figure:
+    lines, columns = grid.auc.shape
+    figure = canvas(max(5.5, 3.4 + 0.5 * columns), 2.2 + 0.24 * lines)
+    axes = figure.subplots()
+    reach = max(0.1, float(np.nanmax(np.abs(grid.above))))
+    image = axes.imshow(grid.above, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
+    axes.set_facecolor("#dddddd")  # shows where there is no number
+    for line, column in np.ndindex(lines, columns):
+        if not np.isnan(grid.auc[line, column]):
+            dark = abs(grid.above[line, column]) > 0.62 * reach
+            text = f"{grid.auc[line, column]:.1f}"
+            axes.text(column, line, text, ha="center", va="center", fontsize=7, color="white" if dark else "#222222")
+    axes.set_yticks(range(lines), [label(name) for name in grid.classes])
+    names = [label(results.names[row["model"]], 30) for row in results.models]
+    axes.set_xticks(range(columns), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    _family_headings(axes, results)
+    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 6 / max(6.0, 0.24 * lines)), pad=0.02, aspect=30)
+    bar.set_label("AUC above (orange) or below (violet) the model's mean")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _family_headings(axes: Axes, results: Results) -> None:
+    start = 0
+    for family, rows in results.families.items():
+        middle = start + (len(rows) - 1) / 2
+        axes.annotate(
+            family_name(family),
+            (middle, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            fontweight="bold",
+            color=look(family).colour,
+        )
+        start += len(rows)
+        if start < len(results.models):
+            axes.axvline(start - 0.5, color="white", linewidth=4)
+
+
+def _extremes(results: Results, grid: ClassGrid) -> Figure:
+    half = MOST_ROWS // 2
+    chosen = [*range(half), *range(len(grid.classes) - half, len(grid.classes))]
+    places = [-float(number) - (number >= half) for number in range(len(chosen))]
+    figure = canvas(8.0, 1.4 + 0.2 * MOST_ROWS)
+    axes = figure.subplots()
+    start = 0
+    for family, rows in results.families.items():
+        shape = look(family)
+        columns = range(start, start + len(rows))
+        x = np.concatenate([grid.above[chosen, column] for column in columns])
+        y = np.tile(places, len(rows))
+        axes.scatter(x, y, s=16, marker=shape.marker, color=shape.colour, alpha=0.55, lw=0, label=family_name(family))
+        start += len(rows)
+    axes.scatter(grid.mean_above[chosen], places, marker="|", s=110, color="black", label="mean over models", zorder=3)
+    axes.axvline(0, color="#888888", linewidth=0.8)
+    axes.set_yticks(places, [label(grid.classes[line]) for line in chosen])
+    axes.text(0.01, -half, "⋮", transform=axes.get_yaxis_transform(), va="center")
+    axes.set_ylim(places[-1] - 0.8, 0.8)
+    axes.set_xlabel("AUC above the model's mean over its classes")
+    quiet_grid(axes, "x")
+    figure.legend(loc="outside lower center", ncols=len(results.families) + 1, fontsize=8)
+    return figure

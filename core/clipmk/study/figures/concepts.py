@@ -1,0 +1,51 @@
+"""The concepts that are shared most often, and those that are missed most often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clipmk.study.concept_totals import ConceptTotals
+from clipmk.study.figures.style import canvas, label, look, quiet_grid
+
+
+def draw_concepts(totals: ConceptTotals) -> Figure:
+    """Bars of shares of all explanations: mutual ones by right and wrong predictions, and missed ones."""
+    figure = canvas(10.0, 4.9)
+    shared, missed = figure.subplots(1, 2)
+    most = totals.most("mutual")
+    parts = [
+        ("predicted right", "vit", "", [total.mutual_right for _, total in most]),
+        ("predicted wrong", "resnet", "////", [total.mutual_wrong for _, total in most]),
+        ("label unknown", "", "....", [t.mutual - t.mutual_right - t.mutual_wrong for _, t in most]),
+    ]
+    _bars(shared, [name for name, _ in most], [one for one in parts if any(one[3])], totals.explanations)
+    if most:
+        figure.legend(loc="outside lower left", ncols=len(parts), fontsize=8)
+    shared.set_title("most shared: seen, and tied to the predicted class")
+    most = totals.most("missed")
+    counts = [total.missed for _, total in most]
+    _bars(missed, [name for name, _ in most], [("_missed", "convnext", "\\\\\\\\", counts)], totals.explanations)
+    missed.set_title("most missed: tied to the predicted class, but not seen")
+    return figure
+
+
+def _bars(
+    axes: Axes, names: Sequence[str], parts: Sequence[tuple[str, str, str, list[int]]], explanations: int
+) -> None:
+    """Horizontal stacked bars; each part is (its name, family whose colour it takes, hatch, counts)."""
+    places = -np.arange(len(names), dtype=np.float64)
+    left = np.zeros(len(names))
+    for name, family, hatch, counts in parts:
+        widths = 100 * np.array(counts, dtype=np.float64) / max(1, explanations)
+        colour = (*look(family).colour, 0.75)
+        axes.barh(places, widths, left=left, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=name)
+        left += widths
+    axes.set_yticks(places, [label(name) for name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("share of all explanations (%)")
+    axes.set_ylim(-max(len(names), 2) + 0.4, 0.6)
+    quiet_grid(axes, "x")

@@ -1,0 +1,110 @@
+"""AUC against accuracy, with a line per family."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clipmk.study.figures.labels import Point, place_labels
+from clipmk.study.figures.style import GREY, canvas, label, look, quiet_grid
+from clipmk.study.headline import estimate
+from clipmk.study.paper import PRINTED_FIT
+from clipmk.study.results import Results, family_name
+from clipmk.study.statistics import POOLED, Fit
+from clipmk.study.summary import Row
+
+
+def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
+    """A mark per model with 95 % intervals; line and band per family of at least four; the AUC of random concepts.
+
+    Args:
+        results: with at least one model whose accuracy is known.
+        published_line: also draw the line that the paper prints for its ViTs.
+    """
+    known = [row for row in results.models if row["top1"] is not None]
+    figure = canvas(8.6, 6.6)
+    axes = figure.subplots()
+    for family in dict.fromkeys(row["family"] for row in known):
+        _marks(axes, family, [row for row in known if row["family"] == family])
+    axes.margins(0.14)
+    axes.autoscale_view()
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    for one in results.fits:
+        if one.group != POOLED:
+            _line(axes, one, [row["auc"] for row in known if row["family"] == one.group])
+    chance = float(np.mean([row["chance_auc"] for row in known]))
+    left = min(left, chance - 0.03 * (right - chance))
+    axes.axvline(chance, color=GREY, linestyle=(0, (1, 1.5)), label=f"AUC of random concepts: {chance:.2f}")
+    if published_line:
+        slope, intercept = PRINTED_FIT
+        ends = np.array([left, right])
+        line = f"the paper's ViTs: {slope} · AUC + {intercept}"
+        axes.plot(ends, slope * ends + intercept, color="#888888", linewidth=0.9, linestyle=(0, (6, 3)), label=line)
+    axes.set_xlim(left, right)
+    axes.set_ylim(max(-2.0, bottom), min(102.0, top))
+    axes.set_xlabel("AUC of the MI dynamics (comparable within a family only)")
+    axes.set_ylabel("zero-shot top-1 (%)")
+    quiet_grid(axes)
+    figure.legend(loc="outside lower left", ncols=2, fontsize=8)
+    figure.draw_without_rendering()  # settles the layout, which the places of the names depend on
+    figure.set_layout_engine("none")
+    place_labels(axes, [_point(row, results.names[row["model"]]) for row in known])
+    return figure
+
+
+def fit_words(one: Fit) -> str:
+    """A fit as a legend has it: `ViT (7 models): top-1 = 11.2 · AUC + 25.9, r = 0.91 [0.54, 0.99]`."""
+    name = family_name(one.group)
+    line = f"{one.slope:.3g} · AUC {'-' if one.intercept < 0 else '+'} {abs(one.intercept):.3g}"
+    return f"{name} ({one.count} models): top-1 = {line}, r = {estimate(one.pearson)}"
+
+
+def _marks(axes: Axes, family: str, rows: list[Row]) -> None:
+    shape = look(family)
+    x, y = [row["auc"] for row in rows], [100 * row["top1"] for row in rows]
+    axes.errorbar(
+        x,
+        y,
+        xerr=None if any(row["auc_low"] is None for row in rows) else _sides(rows, "auc", 1),
+        yerr=_sides(rows, "top1", 100),
+        fmt=shape.marker,
+        color=shape.colour,
+        ecolor=(*shape.colour, 0.35),
+        elinewidth=1,
+        markersize=7,
+        markeredgecolor="white",
+        label=f"{family_name(family)} models, 95 % intervals over images",
+    )
+
+
+def _point(row: Row, name: str) -> Point:
+    auc, top1 = row["auc"], 100 * row["top1"]
+    return Point(
+        name=label(name),
+        x=auc,
+        y=top1,
+        x_reach=(auc, auc) if row["auc_low"] is None else (row["auc_low"], row["auc_high"]),
+        y_reach=(100 * row["top1_low"], 100 * row["top1_high"]),
+        colour=look(row["family"]).colour,
+    )
+
+
+def _sides(rows: list[Row], name: str, factor: float) -> np.ndarray:
+    """Lengths of the bars below and above."""
+    return factor * np.array(
+        [
+            [max(0.0, row[name] - row[f"{name}_low"]) for row in rows],
+            [max(0.0, row[f"{name}_high"] - row[name]) for row in rows],
+        ]
+    )
+
+
+def _line(axes: Axes, one: Fit, auc: list[float]) -> None:
+    shape = look(one.group)
+    reach = 0.08 * (max(auc) - min(auc))
+    x = np.linspace(min(auc) - reach, max(auc) + reach, 60)
+    half = one.band(x)
+    axes.fill_between(x, one.at(x) - half, one.at(x) + half, color=shape.colour, alpha=0.12, linewidth=0)
+    axes.plot(x, one.at(x), color=shape.colour, linestyle=shape.line, linewidth=1.4, label=fit_words(one))

@@ -1,0 +1,100 @@
+"""How a study's pictures look: colours that all kinds of colour vision tell apart, never without a second sign."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from clipmk.palette import PALETTE
+from clipmk.text import printable
+
+LONGEST_LABEL: Final = 36
+"""Characters of a name in a picture; the tables have all of it."""
+GREY: Final = "#6b6b6b"
+
+_RC: Final[dict[Any, Any]] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": "#444444",
+    "legend.frameon": False,
+    "text.parse_math": False,  # a class may be called "a $5 note"
+    "hatch.linewidth": 0.6,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a family is drawn."""
+
+    colour: tuple[float, float, float]
+    marker: str
+    line: str
+
+
+def _rgb(number: int) -> tuple[float, float, float]:
+    red, green, blue = PALETTE[number]
+    return red / 255, green / 255, blue / 255
+
+
+_LOOKS: Final = {
+    "vit": Look(_rgb(4), "o", "-"),
+    "resnet": Look(_rgb(5), "s", "--"),
+    "convnext": Look(_rgb(2), "^", "-."),
+    "siglip": Look(_rgb(6), "D", ":"),
+    "eva": Look(_rgb(0), "v", (0, (5, 1, 1, 1, 1, 1))),  # type: ignore[arg-type]
+}
+_OTHER: Final = Look((0.3, 0.3, 0.3), "X", ":")
+
+
+def look(family: str) -> Look:
+    """Colour, marker and line of a family."""
+    return _LOOKS.get(family, _OTHER)
+
+
+def label(text: str, longest: int = LONGEST_LABEL) -> str:
+    """A name from outside for a picture: one line, not too long."""
+    safe = printable(text)
+    return safe if len(safe) <= longest else safe[: longest - 1] + "…"
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure (inches) that belongs to no window and no global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Figure, dpi: int) -> bytes:
+    """Render a figure; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Draw with our style, and without warnings about letters that the font lacks (they become boxes)."""
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
+        yield
+
+
+def quiet_grid(axes: Axes, axis: str = "both") -> None:
+    """A light grid behind everything."""
+    axes.set_axisbelow(True)
+    axes.grid(visible=True, axis=axis, color="#e6e6e6", linewidth=0.7)  # type: ignore[arg-type]

@@ -1,0 +1,225 @@
+"""A study's numbers as tables of text, for the terminal and the report alike; models grouped by family, never ranked.
+
+AUC is comparable only within a family, so no table sorts by it and no column marks a best model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from clipmk.study.paper import (
+    PRINTED_FIT,
+    PUBLISHED,
+    Compared,
+    PublishedModel,
+    against_paper,
+    published_fit,
+)
+from clipmk.study.results import Results, family_name
+from clipmk.study.statistics import Estimate, Fit
+
+NONE: Final = "–"
+"""Where there is no number."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table ready to be shown: the first column holds names, the others are aligned to the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def headline(results: Results) -> list[TextTable]:
+    """One table per family: accuracy, MI and AUC with what chance gives, mutual concepts."""
+    columns = ("model", "top-1 %", "MI / chance", "AUC / chance", "m", "p<.05", "images")
+    return [
+        TextTable(family_name(family), columns, tuple(_brief(results, row) for row in rows))
+        for family, rows in results.families.items()
+    ]
+
+
+def headline_wide(results: Results) -> list[TextTable]:
+    """As `headline`, with the intervals of everything, top-5, and what failed."""
+    columns = (
+        "model",
+        "top-1 % [95 %]",
+        "top-5 %",
+        "MI [95 %]",
+        "chance",
+        "AUC [95 %]",
+        "chance",
+        "log m",
+        "m",
+        "L_v",
+        "p < 0.05",
+        "images",
+        "failed",
+    )
+    return [
+        TextTable(family_name(family), columns, tuple(_wide(results, row) for row in rows))
+        for family, rows in results.families.items()
+    ]
+
+
+def by_way(results: Results) -> TextTable:
+    """Every way of finding parts beside the others."""
+    rows = [
+        (
+            results.names.get(row["model"], str(row["model"])),
+            str(row["parts"]),
+            interval(row, "mi_paper"),
+            interval(row, "auc"),
+            number(row["auc_unpadded"]),
+            number(row["mutual_count"]),
+            number(row["part_count"], 1),
+            str(row["images"]),
+            str(row["failed"]),
+        )
+        for row in results.every_way
+    ]
+    columns = ("model", "parts", "MI [95 %]", "AUC [95 %]", "AUC unpadded", "m", "parts found", "images", "failed")
+    return TextTable("By way of finding parts", columns, tuple(rows))
+
+
+def right_wrong(results: Results) -> TextTable:
+    """Mutual knowledge of images predicted right and wrong."""
+    names = ("auc", "mi_paper", "mutual_count")
+    rows = [
+        (
+            results.names[row["model"]],
+            *(interval(row, f"{name}_{kind}") for name in names for kind in ("right", "wrong")),
+        )
+        for row in results.models
+    ]
+    columns = ("model", "AUC right", "AUC wrong", "MI right", "MI wrong", "m right", "m wrong")
+    return TextTable("Right against wrong predictions", columns, tuple(rows))
+
+
+def fits(results: Results) -> TextTable:
+    """The line through the models of each family, and through all."""
+    columns = ("family", "models", "top-1 % =", "r [95 %]", "rho [95 %]")
+    return TextTable("AUC against accuracy", columns, tuple(_fit_row(one) for one in results.fits))
+
+
+def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
+    """Ours beside the paper's: the numbers of every model that both have, and the lines; empty if they share none.
+
+    Args:
+        results: of a study.
+        wide: the paper's numbers, ours and the differences in columns of their own.
+    """
+    rows = against_paper(results.every_way)
+    if not rows:
+        return []
+    measures = ("top-1 %", "MI pca", "MI kmeans", "AUC pca", "AUC kmeans")
+    title, columns = "Ours (ours - the paper's)", list(measures)
+    if wide:
+        title = "The paper's numbers, ours, and ours - the paper's"
+        columns = [text for one in measures for text in (f"{one} paper", "ours", "difference")]
+    cells = [
+        (
+            results.names.get(row.model, row.model),
+            *_compared(row.top1, 2 if wide else 1, wide=wide),
+            *(cell for one in (*row.mi, *row.auc) for cell in _compared(one, 2, wide=wide)),
+        )
+        for row in rows
+    ]
+    return [TextTable(title, ("model", *columns), tuple(cells)), _lines(results, [row.published for row in rows])]
+
+
+def interval(row: Mapping[str, Any], name: str, *, factor: float = 1, digits: int = 2) -> str:
+    """`3.61 [3.52, 3.70]` of a row's value and its interval."""
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    if value is None:
+        return NONE
+    ends = "" if low is None else f" [{factor * low:.{digits}f}, {factor * high:.{digits}f}]"
+    return f"{factor * value:.{digits}f}{ends}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number, or a dash."""
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as per cent without the sign, or a dash."""
+    return NONE if value is None else f"{100 * value:.{digits}f}"
+
+
+def estimate(one: Estimate) -> str:
+    """`0.91 [0.54, 0.99]`, or a dash."""
+    if one.value is None:
+        return NONE
+    return f"{one.value:.2f}" + ("" if one.low is None or one.high is None else f" [{one.low:.2f}, {one.high:.2f}]")
+
+
+def line(slope: float, intercept: float) -> str:
+    """`11.25 AUC + 25.90`."""
+    return f"{slope:.2f} AUC {'-' if intercept < 0 else '+'} {abs(intercept):.2f}"
+
+
+def _brief(results: Results, row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        results.names[row["model"]],
+        interval(row, "top1", factor=100, digits=1),
+        f"{number(row['mi_paper'])} / {number(row['chance_mi'])}",
+        f"{number(row['auc'])} / {number(row['chance_auc'])}",
+        number(row["mutual_count"], 1),
+        f"{percent(row['above_chance'], 0)} %",
+        str(row["images"]),
+    )
+
+
+def _wide(results: Results, row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        results.names[row["model"]],
+        interval(row, "top1", factor=100, digits=1),
+        percent(row["top5"]),
+        interval(row, "mi_paper"),
+        number(row["chance_mi"]),
+        interval(row, "auc"),
+        number(row["chance_auc"]),
+        number(row["mi_textbook"]),
+        number(row["mutual_count"]),
+        number(row["vision_count"], 1),
+        f"{percent(row['above_chance'], 0)} %",
+        str(row["images"]),
+        str(row["failed"]),
+    )
+
+
+def _compared(one: Compared, digits: int, *, wide: bool) -> tuple[str, ...]:
+    """`3.55 (-0.06)`, or in three cells `3.61`, `3.55`, `-0.06`; a dash where we have none."""
+    difference = NONE if one.difference is None else f"{one.difference:+.{digits}f}"
+    if wide:
+        return number(one.paper, digits), number(one.ours, digits), difference
+    return (NONE if one.ours is None else f"{one.ours:.{digits}f} ({difference})",)
+
+
+def _fit_row(one: Fit) -> tuple[str, ...]:
+    return (
+        family_name(one.group),
+        str(one.count),
+        line(one.slope, one.intercept),
+        estimate(one.pearson),
+        estimate(one.spearman),
+    )
+
+
+def _lines(results: Results, matched: Sequence[PublishedModel]) -> TextTable:
+    """Lines per family: as printed, refitted to the paper's table, refitted to the models we have too, and ours."""
+    rows: list[tuple[str, ...]] = []
+    for family in dict.fromkeys(model.family for model in PUBLISHED):
+        name = family_name(family)
+        if family == "vit":
+            rows.append((f"{name}, as the paper prints it", "7", line(*PRINTED_FIT), NONE, NONE))
+        variants = [("the paper's table", published_fit(family))]
+        if sum(model.family == family for model in matched) < sum(model.family == family for model in PUBLISHED):
+            variants.append(("of it, models studied here", published_fit(family, only=matched)))
+        variants.append(("this study", next((one for one in results.fits if one.group == family), None)))
+        rows += [(f"{name}, {words}", *_fit_row(one)[1:]) for words, one in variants if one is not None]
+    return TextTable("Lines", ("line through", "models", "top-1 % =", "r [95 %]", "rho [95 %]"), tuple(rows))
