@@ -63,7 +63,7 @@ def test_a_study_runs_resumes_and_tells_its_headline(
     ran = clipmk(*command)
     assert ran.status == 3
     assert "1 images could not be read" in ran.err
-    assert MODEL in ran.out
+    assert "vit-xs8-48" in ran.out
     again = clipmk(*command, "--json")
     assert again.status == 3
     assert "1 of 1 shards were there already" in again.err

@@ -63,7 +63,10 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
     task = make_task(folder, arguments)
     with ShardWorker(task, [arguments.model]) as worker:
         backbone = worker.examiners[arguments.model].backbone
-        run_study = lambda: worker.work(worker.prepare(0), [arguments.model], step=lambda _: None)  # noqa: E731
+
+        def run_study() -> None:
+            worker.work(worker.prepare(0), [arguments.model], step=lambda _: None)
+
         run_study()  # warm
         forwards = count_forwards(task.folder, arguments.model)
         study, bare = [], []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from clipmk.errors import UsageError
 from clipmk.study import headline as tables
@@ -110,8 +110,8 @@ def _put(
     if json:
         from clipmk import document  # noqa: PLC0415
 
-        found: dict[str, Any] = results_document(results, against=against)
-        stream.write(document.dump(found | {"report": None if page is None else str(page)}) + "\n")
+        found = results_document(results, against=against) | {"report": None if page is None else str(page)}
+        stream.write(document.dump(document.versioned({"study": found})) + "\n")
     else:
         console = text_console(stream, no_color=no_color)
         console.print(rendered(results, width=console.width, against=against))

@@ -140,15 +140,16 @@ def family_name(family: str) -> str:
 
 
 def results_document(results: Results, *, against: str | None = None) -> dict[str, Any]:
-    """What `clipmk study report --json` prints: rows of the table `models`, fits, and the paper's numbers if asked."""
+    """What `--json` prints under "study": rows of the table `models`, fits, and the paper's numbers if asked."""
     fits = [_fit_document(one) for one in results.fits]
-    found = {
-        "study": str(results.folder.root),
+    found: dict[str, Any] = {
+        "folder": str(results.folder.root),
         "done_shards": results.completeness.done,
         "total_shards": results.completeness.total,
         "shown_parts": results.way,
         "models": list(results.every_way),
         "fits": fits,
+        "paper": None,
     }
     if against == "paper":
         found["paper"] = [
