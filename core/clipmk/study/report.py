@@ -154,8 +154,8 @@ def _accuracy(results: Results, plot: Plot | None) -> str:
     else:
         table = _table(headline.fits(results)) + (
             '<p class="note">Least squares over models; intervals are percentile bootstraps over models, wide with few '
-            "of them. The line through all families mixes AUCs that are not comparable; it is shown because one asks "
-            "for it.</p>"
+            "of them. The line through all families mixes AUCs that are not comparable; read it with that "
+            "in mind.</p>"
         )
     return _figure(plot) + table
 

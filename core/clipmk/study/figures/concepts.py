@@ -25,11 +25,11 @@ def draw_concepts(totals: ConceptTotals) -> Figure:
     _bars(shared, [name for name, _ in most], [one for one in parts if any(one[3])], totals.explanations)
     if most:
         figure.legend(loc="outside lower left", ncols=len(parts), fontsize=8)
-    shared.set_title("most shared: seen, and tied to the predicted class")
+    shared.set_title("most shared: seen and tied")
     most = totals.most("missed")
     counts = [total.missed for _, total in most]
     _bars(missed, [name for name, _ in most], [("_missed", "convnext", "\\\\\\\\", counts)], totals.explanations)
-    missed.set_title("most missed: tied to the predicted class, but not seen")
+    missed.set_title("most missed: tied but not seen")
     return figure
 
 
@@ -46,6 +46,7 @@ def _bars(
         left += widths
     axes.set_yticks(places, [label(name) for name in names])
     axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 1.04 * max(left, default=1.0) or 1.0)
     axes.set_xlabel("share of all explanations (%)")
     axes.set_ylim(-max(len(names), 2) + 0.4, 0.6)
     quiet_grid(axes, "x")

@@ -35,7 +35,7 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
         if one.group != POOLED:
             _line(axes, one, [row["auc"] for row in known if row["family"] == one.group])
     chance = float(np.mean([row["chance_auc"] for row in known]))
-    left = min(left, chance - 0.03 * (right - chance))
+    left = max(min(left, chance - 0.03 * (right - chance)), -0.02 * right)  # no AUC is negative
     axes.axvline(chance, color=GREY, linestyle=(0, (1, 1.5)), label=f"AUC of random concepts: {chance:.2f}")
     if published_line:
         slope, intercept = PRINTED_FIT
