@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -91,6 +93,7 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
         precision=choose(flags["precision"], variable("precision"), config.precision, "fp32"),
         threads=flags["threads"],
         download=choose(flags["download"], variable("download"), config.download, False),
+        command=shlex.join(["clipmk", *sys.argv[1:]]),
         cache=not choose(flags["no_cache"], variable("no_cache"), None, False),
     )
 

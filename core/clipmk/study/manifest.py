@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from clipmk.text import quoted
 
 FORMAT: Final = 1
 """Raised whenever a reader of a study folder would have to change."""
+_NAMES: Final = frozenset({"command", "dataset.name", "vocabulary.name"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,8 @@ class Manifest:
     """Of a CPU; they change the last bits of a sum."""
     versions: dict[str, str]
     """clipmk, torch, open_clip."""
+    command: str | None = None
+    """The command line that began it, if it was one."""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -103,8 +105,15 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def differences(old: Manifest, new: Manifest) -> list[str]:
-    """What makes two studies different, one line each: `settings.seed: 0 there, 1 here`; versions are left out."""
-    there, here = (dict(_leaves(plain(dataclasses.replace(one, versions={})))) for one in (old, new))
+    """What makes two studies different, one line each: `settings.seed: 0 there, 1 here`.
+
+    Versions, the command, and the names by which data set and vocabulary were called are left out: hashes tell what is
+    in the two.
+    """
+    there, here = (
+        {key: value for key, value in _leaves(plain(one)) if key.split(".")[0] != "versions" and key not in _NAMES}
+        for one in (old, new)
+    )
     return [
         f"{key}: {there.get(key, 'nothing')!r} there, {here.get(key, 'nothing')!r} here"
         for key in sorted(there.keys() | here.keys())

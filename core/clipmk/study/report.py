@@ -283,6 +283,8 @@ def _record(results: Results) -> str:
         + ("" if manifest.threads is None else f", {manifest.threads} threads"),
         "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }
+    if manifest.command is not None:
+        facts["made by"] = manifest.command
     settings = {name: json.dumps(value, ensure_ascii=False) for name, value in manifest.settings.items()}
     return "\n".join((
         "<h2>What was studied</h2>",

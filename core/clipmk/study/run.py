@@ -68,6 +68,8 @@ class Request:
     cache: bool = True
     download: bool = False
     """Fetch missing weights first."""
+    command: str | None = None
+    """The command line, for the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +270,7 @@ def _manifest(
             "torch": torch.__version__,
             "open_clip": metadata.version("open_clip_torch"),
         },
+        command=request.command,
     )
 
 
