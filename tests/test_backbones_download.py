@@ -39,7 +39,7 @@ def hub(server: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
         setattr(server, name, getattr(fresh, name))
     constants = huggingface_hub.constants
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + PATH)
+    point_to(server.url, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
     monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda _: None)
@@ -48,6 +48,12 @@ def hub(server: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
         monkeypatch.delenv(name, raising=False)
     huggingface_hub.utils.disable_progress_bars()
     return server
+
+
+def point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every address of a file; the client reads it from one place or the other, as its version has it."""
+    for module in (huggingface_hub.constants, huggingface_hub.file_download):
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", address + PATH, raising=False)
 
 
 def partial(folder: Path) -> Path:
@@ -160,7 +166,7 @@ def test_a_hub_that_does_not_answer_is_named(hub: Hub, monkeypatch: pytest.Monke
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", nobody + PATH)
+        point_to(nobody, monkeypatch)
         with pytest.raises(ModelError, match=r"'org/tiny' could not be downloaded: .*onnect"):
             fetch("org/tiny", [NAME])
 

@@ -34,8 +34,8 @@ TRUNKS: dict[str, dict[str, Any]] = {
     "eva02": {"depth": 2, "embed_dim": 96, "num_heads": 2},
     "fastvit": {"layers": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 128)},
     "swin": {"depths": (1, 1, 1, 1), "embed_dim": 16, "num_heads": (1, 2, 2, 4)},
-    "vit": {"depth": 2},
-    "vitamin": {"depth": 2},
+    "vit": {"depth": 1},
+    "vitamin": {"depth": 1},
 }
 """First word of a timm model's name -> what makes it small; the rest is as it is."""
 
