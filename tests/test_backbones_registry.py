@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -11,9 +12,11 @@ import torch
 from backbone_zoo import model_config, save
 from clipmk.backbones import list_models, load
 from clipmk.backbones import loading as loading_module
+from clipmk.backbones.catalog import pair_entry
 from clipmk.backbones.registry import register, unregister
 from clipmk.config import read_config
 from clipmk.errors import ModelError, UsageError
+from clipmk.memory import machine_memory
 
 CONFIG = '# mine\ntheme = "a"  # looks\n\n[models]\n# at work\nold = "embedded/vit-s8"\n'
 
@@ -127,3 +130,19 @@ def test_what_cannot_fit_is_refused_before_it_is_built(monkeypatch: pytest.Monke
     ):
         load("ViT-B-32:random", device="cpu")
     assert load("embedded/vit-xs8-48", device="cpu").info.family == "vit"
+
+
+def test_what_a_gpu_cannot_hold_is_refused_in_its_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading_module, "device_memory", lambda _: 400_000_000)
+    entry = pair_entry("ViT-B-32", "openai")
+    check = loading_module._check_memory
+    check(entry, torch.device("cuda"), torch.float16)
+    with pytest.raises(ModelError, match=r"its weights take 0\.6 GB and 'cuda' has 0\.4 GB"):
+        check(entry, torch.device("cuda"), torch.float32)
+    check(replace(entry, parameters=None), torch.device("cuda"), torch.float32)
+
+
+def test_the_limit_of_a_container_counts_as_the_machine_s_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, known in (("1000000\n", True), ("max\n", False)):
+        monkeypatch.setattr("clipmk.memory.Path.read_text", lambda *_, text=text, **__: text)
+        assert (machine_memory() == 1_000_000) == known
