@@ -282,8 +282,6 @@ def _facts(entry: ModelEntry, card: dict[str, Any] | None) -> list[tuple[str, ob
         ("repository", entry.repository or "-"),
         ("path", entry.path or "not on this machine; clipmk models pull fetches it"),
     ]
-    if entry.alias_of:
-        rows.insert(1, ("loads as", f"{entry.alias_of}, the same weights with the activation they were trained with"))
     for key, value in (card or {}).items():
         rows.append((key, value if isinstance(value, str | int | float) else json_text.dumps(value)))
     return rows
