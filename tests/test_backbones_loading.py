@@ -147,6 +147,7 @@ def test_checkpoint_with_its_architecture_loads(tmp_path: Path, tiny_architectur
     same(backbone, plain)
     assert backbone.mean == open_clip.OPENAI_DATASET_MEAN
     assert (backbone.info.id, backbone.info.architecture) == (str(tmp_path / "mine.pt"), tiny_architecture)
+    same(load(f"checkpoint:{tiny_architecture}:{tmp_path / 'mine.pt'}", device="cpu"), plain)
 
 
 def test_checkpoint_that_does_not_fit_names_a_few_tensors(tmp_path: Path, tiny_architecture: str) -> None:
@@ -293,7 +294,7 @@ def test_a_cached_repository_loads_without_a_request(tmp_path: Path, hub_cache: 
 def test_missing_models_say_how_to_get_them_and_ask_nobody(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **_: asked.append(arguments))
-    for model_id in ("ViT-B-32:openai", "hf-hub:org/none"):
+    for model_id in ("ViT-B-32-quickgelu:openai", "hf-hub:org/none"):
         with pytest.raises(ModelError, match=f"{model_id}' is not on this machine; `clipmk models pull {model_id}`"):
             load(model_id, device="cpu")
     assert asked == []

@@ -22,7 +22,7 @@ from conftest import Ran, Runner
 
 ENTRIES = [
     ModelEntry(
-        id="ViT-B-32:openai",
+        id="ViT-B-32-quickgelu:openai",
         source="cached",
         architecture="ViT-B-32",
         pretrained="openai",
@@ -32,7 +32,7 @@ ENTRIES = [
         path="/cache/weights.safetensors",
     ),
     ModelEntry(
-        id="RN50:openai",
+        id="RN50-quickgelu:openai",
         source="remote",
         architecture="RN50",
         pretrained="openai",
@@ -85,10 +85,10 @@ def test_schema_is_printed_as_shipped(clipmk: Runner) -> None:
 @pytest.mark.usefixtures("_few_models")
 def test_models_are_listed_and_filtered(clipmk: Runner) -> None:
     everything = clipmk("models").out
-    assert all(name in everything for name in ("embedded/vit-s8", "ViT-B-32:openai", "RN50:openai"))
+    assert all(name in everything for name in ("embedded/vit-s8", "ViT-B-32-quickgelu:openai", "RN50-quickgelu:openai"))
     assert "ViT-B-32" not in clipmk("models", "resnet").out
-    assert "RN50:openai" not in clipmk("models", "OPENAI", "cached").out
-    assert "RN50:openai" in clipmk("models", "list", "--source", "remote").out
+    assert "RN50-quickgelu:openai" not in clipmk("models", "OPENAI", "cached").out
+    assert "RN50-quickgelu:openai" in clipmk("models", "list", "--source", "remote").out
     nothing = clipmk("models", "nonesuch")
     assert (nothing.status, nothing.err) == (0, "clipmk: note: no model matches 'nonesuch'\n")
 
@@ -98,8 +98,8 @@ def test_models_as_json_are_valid(clipmk: Runner, valid_json: Callable[[Ran], An
     made = valid_json(clipmk("models", "--json"))
     assert [(entry["id"], entry["source"]) for entry in made["models"]] == [
         *((name, "embedded") for name in catalog.embedded_names()),
-        ("ViT-B-32:openai", "cached"),
-        ("RN50:openai", "remote"),
+        ("ViT-B-32-quickgelu:openai", "cached"),
+        ("RN50-quickgelu:openai", "remote"),
     ]
 
 
@@ -116,8 +116,8 @@ def test_one_model_is_described_with_its_card(clipmk: Runner, valid_json: Callab
     made = valid_json(clipmk("models", "info", "embedded/vit-s8", "--json"))
     assert made["model"]["family"] == "vit"
     assert made["card"]["name"] == "vit-s8"
-    assert valid_json(clipmk("models", "info", "RN50:openai", "--json"))["card"] is None
-    assert "clipmk models pull" in clipmk("models", "info", "RN50:openai").out
+    assert valid_json(clipmk("models", "info", "RN50-quickgelu:openai", "--json"))["card"] is None
+    assert "clipmk models pull" in clipmk("models", "info", "RN50-quickgelu:openai").out
 
 
 def test_model_that_does_not_exist_names_close_ones(clipmk: Runner) -> None:
@@ -140,13 +140,13 @@ def test_model_is_pulled_through_the_library(
 ) -> None:
     asked: list[str] = []
 
-    def pull(model: str) -> ModelEntry:
+    def pull(model: str, *, progress: Any = None) -> ModelEntry:
         asked.append(model)
         return ENTRIES[0]
 
     monkeypatch.setattr("clipmk.backbones.loading.pull", pull)
-    assert valid_json(clipmk("models", "pull", "ViT-B-32:openai", "--json"))["model"]["source"] == "cached"
-    assert asked == ["ViT-B-32:openai"]
+    assert valid_json(clipmk("models", "pull", "ViT-B-32-quickgelu:openai", "--json"))["model"]["source"] == "cached"
+    assert asked == ["ViT-B-32-quickgelu:openai"]
 
 
 def test_vocabularies_are_listed_with_their_sizes(clipmk: Runner, valid_json: Callable[[Ran], Any]) -> None:

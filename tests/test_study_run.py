@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from clipmk import world
 from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
+from clipmk.records import ModelInfo
 from clipmk.settings import preset
 from clipmk.study.layout import StudyFolder
 from clipmk.study.run import Request, run_study
@@ -191,6 +192,23 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, images: Path
     with pytest.raises(InputError, match="is not empty and holds no study"):
         run_study(request(tmp_path, images))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_two_spellings_of_one_model_are_one_model_too_many(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = ModelInfo(
+        id="ViT-B-32-quickgelu:openai",
+        family="vit",
+        weights_sha256="0" * 64,
+        architecture="ViT-B-32-quickgelu",
+        pretrained="openai",
+        input_size=224,
+    )
+    monkeypatch.setattr("clipmk.study.run.describe", lambda _: (entry, 1))
+    models = ("ViT-B-32:openai", "ViT-B-32-quickgelu:openai")
+    with pytest.raises(UsageError, match="'ViT-B-32-quickgelu:openai' is named twice, by two of its names"):
+        run_study(request(tmp_path / "study", images, models=models))
 
 
 def test_all_models_that_cannot_be_had_are_named_before_any_work(tmp_path: Path, images: Path) -> None:

@@ -84,6 +84,22 @@ class ModelEntry:
     """Its text encoder or tokenizer comes from the `transformers` package."""
     path: str | None = None
     """The weight file or folder, where it is on this machine."""
+    alias_of: str | None = None
+    """The model that loads under this name: the same weights under the architecture with their activation."""
+    parameters: int | None = None
+    """Of all towers; None where not known without loading."""
+    data: str | None = None
+    """Readable name of the data it was trained on, None where not known."""
+    data_pairs: int | None = None
+    """Image-text pairs in the whole data set, None where not known."""
+    samples_seen: int | None = None
+    """Pairs shown in training, repetitions included; None where not known."""
+    licence: str | None = None
+    """Of the weights, None where not known: the model card decides."""
+    licence_source: str | None = None
+    """Where the licence is written."""
+    repository: str | None = None
+    """Repository of the hub that holds the weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ TUI_EPILOG = (
 )
 
 _GROUPS = {
-    "models": ("list", {"list", "info", "pull"}),
+    "models": ("list", {"list", "info", "pull", "add", "remove"}),
     "vocab": ("list", {"list", "show", "check", "build"}),
     "cache": ("info", {"info", "clear"}),
     "study": ("run", {"run", "report"}),

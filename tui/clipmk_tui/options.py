@@ -27,6 +27,16 @@ def complete_model(incomplete: str) -> list[str]:
         return _starting(embedded_names(), incomplete)
 
 
+def complete_registered(incomplete: str) -> list[str]:
+    """Models registered in the config."""
+    from clipmk.backbones.catalog import registered_models  # noqa: PLC0415
+
+    try:
+        return _starting(registered_models(), incomplete)
+    except ClipmkError:  # a broken config must not break the shell
+        return []
+
+
 def complete_vocabulary(incomplete: str) -> list[str]:
     """Shipped vocabularies."""
     from clipmk.vocabulary import available  # noqa: PLC0415

@@ -1,6 +1,6 @@
 """What models exist: shipped, on this machine, or downloadable; and of which family each is.
 
-Only the shipped and the registered ones are known without open_clip, whose import takes seconds.
+Nothing here imports open_clip, whose import takes seconds, but `architecture_config` and `open_clip`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 from clipmk import config as user_config
 from clipmk import locations
 from clipmk.backbones import hub
+from clipmk.backbones.inventory import Inventory, Pair, inventory
+from clipmk.backbones.pretraining import licence_of, pretraining_of
+from clipmk.backbones.sizes import SUFFIXES, stored_parameters, weights_in
 from clipmk.errors import ModelError
 from clipmk.records import ModelEntry, Source
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-EMBEDDED, HUB, LOCAL = "embedded/", "hf-hub:", "local-dir:"
+EMBEDDED, HUB, LOCAL, CHECKPOINT = "embedded/", "hf-hub:", "local-dir:", "checkpoint:"
 """Prefixes of model ids; all other ids are open_clip's NAME:TAG, registered names, or checkpoint files."""
 RANDOM = "random"
 """The tag that asks for random weights, for measuring and testing only."""
@@ -49,6 +52,11 @@ def needs_transformers(config: Mapping[str, Any]) -> bool:
     """Whether text encoder or tokenizer come from the `transformers` package."""
     text = config["text_cfg"]
     return bool(text.get("hf_model_name") or text.get("hf_tokenizer_name"))
+
+
+def hub_text_tower(config: Mapping[str, Any]) -> bool:
+    """Whether the text encoder itself, not only its tokenizer, comes from the `transformers` package."""
+    return bool(config["text_cfg"].get("hf_model_name"))
 
 
 def has_transformers() -> bool:
@@ -87,7 +95,8 @@ def list_models(sources: Collection[Source] = ("embedded", "local", "cached", "r
     """List what can be named: embedded models first, then registered, cached and downloadable ones.
 
     Args:
-        sources: what to look for. Without "cached" and "remote" neither torch nor open_clip is imported.
+        sources: what to look for. Neither torch nor open_clip is imported, unless another version of open_clip is
+            installed than the one that `inventory` was written for.
 
     Raises:
         UsageError: the config file is malformed.
@@ -98,8 +107,9 @@ def list_models(sources: Collection[Source] = ("embedded", "local", "cached", "r
     if "local" in sources:
         entries.extend(_registered())
     if "cached" in sources or "remote" in sources:
-        known = list(_pairs())
-        addresses = {hub.candidates(_address(entry))[0] for entry in known}
+        pairs = inventory()
+        known = [_entry(pair, pairs) for pair in pairs.pairs.values()]
+        addresses = {entry.repository for entry in known}
         cached = [entry for entry in known if entry.source == "cached"]
         if "cached" in sources:
             entries.extend(cached)
@@ -154,23 +164,42 @@ def open_clip() -> ModuleType:
 
 
 def pair_entry(name: str, tag: str) -> ModelEntry:
-    """The entry of one of open_clip's pairs, "cached" or "remote"."""
-    config = architecture_config(name)
-    if config is None:
-        raise ModelError(f"architecture {name!r} is unknown to open_clip")
-    entry = replace(describe(f"{name}:{tag}", config, source="remote", architecture=name), pretrained=tag)
-    weights = hub.cached_file(*hub.candidates(_address(entry)))
-    return entry if weights is None else replace(entry, source="cached", path=str(weights))
+    """The entry of one of open_clip's pairs, "cached" or "remote".
+
+    Raises:
+        ModelError: open_clip has no such pair.
+    """
+    known = inventory()
+    if (name, tag) not in known.pairs:
+        raise ModelError(f"open_clip has no pair '{name}:{tag}'")
+    return _entry(known.pairs[name, tag], known)
 
 
-def _address(entry: ModelEntry) -> str:
-    settings = open_clip().get_pretrained_cfg(entry.architecture, entry.pretrained)
-    return str(settings.get("hf_hub", ""))
-
-
-def _pairs() -> Iterator[ModelEntry]:
-    for name, tag in open_clip().list_pretrained():
-        yield pair_entry(name, tag)
+def _entry(pair: Pair, known: Inventory) -> ModelEntry:
+    architecture = known.architectures[pair.name]
+    training = pretraining_of(pair.tag)
+    licence, licence_source = licence_of(pair.repository)
+    weights = hub.cached_file(*hub.candidates(pair.address))
+    twin = known.twin(pair)
+    return ModelEntry(
+        id=pair.id,
+        source="remote" if weights is None else "cached",
+        architecture=pair.name,
+        pretrained=pair.tag,
+        family=architecture.family,
+        input_size=architecture.input_size,
+        embed_dim=architecture.embed_dim,
+        needs_transformers=architecture.needs_transformers,
+        path=None if weights is None else str(weights),
+        alias_of=None if twin is None else twin.id,
+        parameters=architecture.parameters,
+        data=training.data,
+        data_pairs=training.pairs,
+        samples_seen=training.samples_seen,
+        licence=licence,
+        licence_source=licence_source,
+        repository=pair.repository or None,
+    )
 
 
 def _embedded() -> Iterator[ModelEntry]:
@@ -178,25 +207,75 @@ def _embedded() -> Iterator[ModelEntry]:
         folder = locations.assets_dir() / "models" / model_id.removeprefix(EMBEDDED)
         config = read_folder(folder, model_id)["model_cfg"]
         entry = describe(model_id, config, source="embedded", architecture=folder.name)
-        yield replace(entry, path=str(folder))
+        yield replace(
+            entry,
+            path=str(folder),
+            parameters=stored_parameters(weights_in(folder)),
+            data="clipmk's rendered world",
+            licence="MIT",
+            licence_source="LICENSE of clipmk",
+        )
 
 
 def _registered() -> Iterator[ModelEntry]:
-    """Registered folders, described; other registered names stand for ids that are listed anyway or files."""
+    """Registered folders and checkpoints, described; other registered names stand for ids that are listed anyway."""
     for name, target in registered_models().items():
-        folder = Path(target.removeprefix(LOCAL)).expanduser()
-        if not folder.is_dir():
-            continue
         try:
-            config = read_folder(folder, name)["model_cfg"]
-            entry = describe(name, config, source="local", architecture=folder.name)
+            entry = _described(name, target)
         except ModelError as error:  # one broken folder must not hide the other models
             _log.warning("%s", error)
         else:
-            yield replace(entry, path=str(folder))
+            if entry is not None:
+                yield entry
 
 
-def _cached_others(known: Collection[str]) -> Iterator[ModelEntry]:
+def _described(name: str, target: str) -> ModelEntry | None:
+    if target.startswith(CHECKPOINT):
+        architecture, path = split_checkpoint(target)
+        known = inventory().architectures.get(architecture)
+        if known is None:
+            raise ModelError(f"model {name!r} names the architecture {architecture!r}, which open_clip does not have")
+        if not path.is_file():
+            raise ModelError(f"the checkpoint {str(path)!r} of model {name!r} does not exist")
+        return ModelEntry(
+            id=name,
+            source="local",
+            architecture=architecture,
+            pretrained=None,
+            family=known.family,
+            input_size=known.input_size,
+            embed_dim=known.embed_dim,
+            needs_transformers=known.needs_transformers,
+            path=str(path),
+            parameters=known.parameters,
+        )
+    folder = Path(target.removeprefix(LOCAL)).expanduser()
+    if not folder.is_dir():
+        if target.startswith(LOCAL):
+            raise ModelError(f"the folder {str(folder)!r} of model {name!r} does not exist")
+        return None
+    entry = describe(name, read_folder(folder, name)["model_cfg"], source="local", architecture=folder.name)
+    return replace(entry, path=str(folder), parameters=stored_parameters(weights_in(folder)))
+
+
+def is_checkpoint(target: str) -> bool:
+    """Whether a model id names a weight file by its ending."""
+    return target.endswith(SUFFIXES) and not target.startswith((EMBEDDED, HUB, LOCAL, CHECKPOINT))
+
+
+def split_checkpoint(target: str) -> tuple[str, Path]:
+    """Architecture and file of `checkpoint:ARCHITECTURE:FILE`.
+
+    Raises:
+        ModelError: one of the two is missing.
+    """
+    architecture, _, path = target.removeprefix(CHECKPOINT).partition(":")
+    if not architecture or not path:
+        raise ModelError(f"{target!r} names no checkpoint; checkpoint:ARCHITECTURE:FILE is needed")
+    return architecture, Path(path).expanduser()
+
+
+def _cached_others(known: Collection[str | None]) -> Iterator[ModelEntry]:
     for repository in hub.cached_repositories():
         config = hub.cached_file(repository, [hub.CONFIG_NAME])
         weights = hub.cached_file(repository, hub.WEIGHT_NAMES)
@@ -204,4 +283,5 @@ def _cached_others(known: Collection[str]) -> Iterator[ModelEntry]:
             model_id = HUB + repository
             content = read_folder(config.parent, model_id)["model_cfg"]
             entry = describe(model_id, content, source="cached", architecture=repository.rpartition("/")[2])
-            yield replace(entry, path=str(weights))
+            size = stored_parameters(weights)
+            yield replace(entry, path=str(weights), parameters=size, repository=repository)

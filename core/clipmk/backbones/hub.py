@@ -1,16 +1,11 @@
-"""The Hugging Face cache on this machine, and the only place that downloads anything."""
+"""The Hugging Face cache on this machine; `download` fills it."""
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
-
-from clipmk.errors import ModelError
 
 CONFIG_NAME = "open_clip_config.json"
 """open_clip's name for a model's configuration, on the hub and in a folder."""
@@ -33,11 +28,26 @@ def candidates(address: str) -> tuple[str, tuple[str, ...]]:
     return repository, (safe, name) if safe != name else (name,)
 
 
+def cache_folder() -> Path:
+    """Where the hub's files lie: HF_HUB_CACHE, or `hub` below HF_HOME. It need not exist."""
+    import huggingface_hub.constants  # noqa: PLC0415 - light, but not for those who name only embedded models
+
+    return Path(huggingface_hub.constants.HF_HUB_CACHE)
+
+
+def folder_name(repository: str) -> str:
+    """Name of a repository's folder in the cache."""
+    return f"models--{repository.replace('/', '--')}"
+
+
 def cached_file(repository: str, names: Sequence[str]) -> Path | None:
     """The first of `names` that lies in the local cache; never asks the network."""
-    hub = _hub()
+    if not (cache_folder() / folder_name(repository)).is_dir():
+        return None
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - 0.3 s
+
     for name in names:
-        found = hub.try_to_load_from_cache(repository, name)
+        found = try_to_load_from_cache(repository, name)
         if isinstance(found, str):
             return Path(found)
     return None
@@ -45,38 +55,16 @@ def cached_file(repository: str, names: Sequence[str]) -> Path | None:
 
 def cached_repositories() -> list[str]:
     """Repositories in the local cache that hold an open_clip configuration."""
-    hub = _hub()
-    folder = Path(hub.constants.HF_HUB_CACHE)
-    names = sorted(path.name for path in folder.glob("models--*--*") if path.is_dir())
+    names = sorted(path.name for path in cache_folder().glob("models--*--*") if path.is_dir())
     repositories = [name.removeprefix("models--").replace("--", "/", 1) for name in names]
     return [name for name in repositories if cached_file(name, [CONFIG_NAME]) is not None]
-
-
-def fetch(repository: str, names: Sequence[str]) -> Path:
-    """Download the first of `names` that the repository has into the cache.
-
-    Raises:
-        ModelError: the hub cannot be reached, or has no such file.
-    """
-    hub = _hub()
-    _check_reachable(hub.constants.ENDPOINT, repository)
-    reason: Exception | None = None
-    for name in names:
-        try:
-            return Path(hub.hf_hub_download(repository, name))
-        except hub.errors.LocalEntryNotFoundError as error:
-            raise ModelError(f"{repository!r} could not be downloaded: {_why(error)}") from error
-        except (hub.errors.EntryNotFoundError, hub.errors.RepositoryNotFoundError) as error:
-            reason = error
-        except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
-            raise ModelError(f"{repository!r} could not be downloaded: {_why(error)}") from error
-    raise ModelError(f"{repository!r} on the hub has none of: {', '.join(names)}") from reason
 
 
 @contextmanager
 def offline() -> Iterator[None]:
     """Forbid every request to the hub while the block runs (tokenizers of `transformers` like to look for news)."""
-    constants = _hub().constants
+    from huggingface_hub import constants  # noqa: PLC0415
+
     before, variable = constants.HF_HUB_OFFLINE, os.environ.get("HF_HUB_OFFLINE")
     constants.HF_HUB_OFFLINE = True
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -88,31 +76,3 @@ def offline() -> Iterator[None]:
             del os.environ["HF_HUB_OFFLINE"]
         else:
             os.environ["HF_HUB_OFFLINE"] = variable
-
-
-def _hub() -> Any:
-    import huggingface_hub  # noqa: PLC0415 - 0.2 s
-    import huggingface_hub.constants  # noqa: PLC0415
-    import huggingface_hub.errors  # noqa: PLC0415
-
-    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
-    return huggingface_hub
-
-
-def _check_reachable(endpoint: str, repository: str) -> None:
-    """Fail at once where the hub's own client would try again for 20 seconds; a proxy resolves names for itself."""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return
-    host = urlparse(endpoint).hostname or endpoint
-    try:
-        socket.getaddrinfo(host, 443)
-    except OSError as error:
-        raise ModelError(
-            f"{repository!r} could not be downloaded: this machine cannot reach {host}; is it offline? "
-            "Fetch the model elsewhere and name it by local-dir:FOLDER"
-        ) from error
-
-
-def _why(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -13,12 +13,14 @@ from torch import nn
 from clipmk.backbones import catalog, hub
 from clipmk.backbones.base import Backbone, ImageEncoder
 from clipmk.backbones.devices import cast, choose_device, choose_dtype
+from clipmk.backbones.download import Progress
 from clipmk.backbones.openclip import OpenClipBackbone, Preprocessing, read_logits
 from clipmk.backbones.recipe import Recipe, resolve
 from clipmk.backbones.silence import hushed
 from clipmk.backbones.text import TextEncoder, Tokenizer
 from clipmk.backbones.weights import check_weights, file_sha256, fill, first_line, module_sha256
 from clipmk.errors import ModelError
+from clipmk.memory import device_memory, machine_memory
 from clipmk.records import ModelEntry, ModelInfo
 
 _OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -57,6 +59,7 @@ def load(
     if isinstance(model, nn.Module):
         return _from_memory(model, place, dtype, tokenizer)
     recipe = resolve(model, arch=arch, download=download)
+    _check_memory(recipe.entry, place, dtype)
     built, sha256 = _weighted(recipe, download=download)
     words = tokenizer or tokenizer_for(recipe, download=download)
     info = _info(recipe.entry, sha256)
@@ -88,17 +91,36 @@ def _info(entry: ModelEntry, weights_sha256: str) -> ModelInfo:
     )
 
 
-def pull(model_id: str) -> ModelEntry:
+def _check_memory(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse what cannot fit, before the system ends the process; every model is built in float32 on the CPU first."""
+    if entry.parameters is None:
+        return
+    places = [("this machine", 4 * entry.parameters, machine_memory())]
+    if device.type == "cuda":
+        places.append((f"'{device}'", dtype.itemsize * entry.parameters, device_memory(device)))
+    for place, needed, present in places:
+        if needed > present:
+            raise ModelError(
+                f"model {entry.id!r} has {entry.parameters / 1e9:.1f} billion parameters: its weights take "
+                f"{needed / 1e9:.1f} GB and {place} has {present / 1e9:.1f} GB; choose a smaller model"
+            )
+
+
+def pull(model_id: str, *, progress: Progress | None = None) -> ModelEntry:
     """Download whatever is missing of a model: weights, configuration, tokenizer.
+
+    Args:
+        model_id: as for `load`.
+        progress: is told how far each file has come.
 
     Raises:
         ModelError: there is no such model, it cannot be downloaded, or it needs the `transformers` package.
         UsageError: it is a checkpoint file, which is here already.
     """
-    recipe = resolve(model_id, download=True)
+    recipe = resolve(model_id, download=True, progress=progress)
     _need_transformers(recipe)
     tokenizer_for(recipe, download=True)
-    if recipe.config["text_cfg"].get("hf_model_name"):
+    if catalog.hub_text_tower(recipe.config):
         build(recipe, download=True)  # open_clip gets the configuration of the text encoder from the hub, too
     return recipe.entry
 
@@ -114,7 +136,8 @@ def build(recipe: Recipe, *, download: bool = False, device: str = "cpu") -> nn.
     Raises:
         ModelError: it needs the `transformers` package, which is missing, or its configuration is wrong.
     """
-    _need_transformers(recipe)
+    if catalog.hub_text_tower(recipe.config):
+        _need_transformers(recipe)
     name = recipe.entry.architecture if recipe.folder is None else f"{catalog.LOCAL}{recipe.folder}"
     library = catalog.open_clip()
     try:
@@ -145,6 +168,7 @@ def tokenizer_for(recipe: Recipe, *, download: bool = False) -> Tokenizer:
     options = dict(text.get("tokenizer_kwargs") or {})
     context = int(text.get("context_length", 77))
     if text.get("hf_tokenizer_name"):
+        _need_transformers(recipe)
         return _hub_tokenizer(recipe, context, download=download)
     try:
         with hushed():

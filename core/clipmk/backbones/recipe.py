@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from clipmk import locations
-from clipmk.backbones import catalog, hub
-from clipmk.backbones.catalog import EMBEDDED, HUB, LOCAL, RANDOM
-from clipmk.backbones.weights import SUFFIXES
+from clipmk.backbones import aliases, catalog, hub
+from clipmk.backbones.catalog import CHECKPOINT, EMBEDDED, HUB, LOCAL, RANDOM
+from clipmk.backbones.download import Progress, fetch
+from clipmk.backbones.inventory import inventory
+from clipmk.backbones.sizes import stored_parameters, weights_in
 from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.records import ModelEntry
 
@@ -37,38 +39,46 @@ class Recipe:
     """The weights were trained with the QuickGELU activation though the configuration does not say so."""
 
 
-def resolve(model_id: str, *, arch: str | None = None, download: bool = False) -> Recipe:
+def resolve(
+    model_id: str, *, arch: str | None = None, download: bool = False, progress: Progress | None = None
+) -> Recipe:
     """Find out what a model id stands for and where its weights lie.
 
     Args:
-        model_id: `embedded/NAME`, `NAME:TAG`, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, a folder, a name registered in the
-            config, or a checkpoint file.
+        model_id: `embedded/NAME`, `NAME:TAG` in any spelling of `aliases`, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, a
+            folder, a name registered in the config, a checkpoint file, or `checkpoint:ARCHITECTURE:FILE`.
         arch: open_clip's architecture name, for a checkpoint file only.
         download: fetch missing weights; without it no request is made at all.
+        progress: is told how far a download has come.
 
     Raises:
         ModelError: there is no such model, or it is not on this machine; the message says what to do.
         UsageError: `arch` without a checkpoint, or a checkpoint without `arch`.
     """
     target = catalog.registered_models().get(model_id, model_id)
-    if _is_checkpoint(target):
+    if target.startswith(CHECKPOINT):
+        named, path = catalog.split_checkpoint(target)
+        return _checkpoint(str(path), model_id, arch or named)
+    if catalog.is_checkpoint(target):
         return _checkpoint(target, model_id, arch)
     if arch is not None:
         raise UsageError(f"an architecture ({arch!r}) goes with a checkpoint file; {target!r} has its own")
     if target.startswith(EMBEDDED):
         return _embedded(target, model_id)
+    if not Path(target).expanduser().is_dir():
+        target = aliases.canonical(target)
     if target.startswith(HUB):
-        return _hub(target, model_id, download=download)
+        return _hub(target, model_id, download=download, progress=progress)
     if target.startswith(LOCAL) or Path(target).expanduser().is_dir():
         return _folder(Path(target.removeprefix(LOCAL)).expanduser(), model_id)
-    return _pair(target, model_id, download=download)
+    return _pair(target, model_id, download=download, progress=progress)
 
 
 def pair_recipe(name: str, tag: str) -> Recipe:
     """The recipe of one of open_clip's pairs, weights left out: its preprocessing and its activation.
 
-    27 of open_clip's 196 pairs name an architecture whose configuration has the wrong activation, among them every
-    plain `*:openai`; the pair's own record is right.
+    `aliases.canonical` has chosen the architecture with the weights' own activation; where there is none, it is set
+    here: the pair's own record is right, not the configuration.
     """
     library = catalog.open_clip()
     config = catalog.architecture_config(name)
@@ -79,22 +89,19 @@ def pair_recipe(name: str, tag: str) -> Recipe:
     return Recipe(entry=catalog.pair_entry(name, tag), config=config, preprocess=settings, quick_gelu=quick)
 
 
-def _is_checkpoint(target: str) -> bool:
-    return target.endswith(SUFFIXES) and not target.startswith((EMBEDDED, HUB, LOCAL))
-
-
 def _checkpoint(target: str, model_id: str, arch: str | None) -> Recipe:
     path = Path(target).expanduser()
     if not path.is_file():
         raise ModelError(f"checkpoint {target!r} does not exist")
     if arch is None:
         raise UsageError(f"checkpoint {target!r} needs its architecture (--arch NAME, such as ViT-B-32)")
-    name = arch.replace("/", "-")
+    name = aliases.architecture_spelt(arch) or arch
     config = catalog.architecture_config(name)
     if config is None:
         raise ModelError(f"architecture {arch!r} does not exist; {suggest(name, catalog.open_clip().list_models())}")
     entry = catalog.describe(model_id, config, source="local", architecture=name)
-    return Recipe(entry=replace(entry, path=str(path)), config=config, preprocess={}, weights=path)
+    entry = replace(entry, path=str(path), parameters=_parameters(name))
+    return Recipe(entry=entry, config=config, preprocess={}, weights=path)
 
 
 def _embedded(target: str, model_id: str) -> Recipe:
@@ -109,13 +116,13 @@ def _folder(folder: Path, model_id: str) -> Recipe:
     if not folder.is_dir():
         raise ModelError(f"model folder {str(folder)!r} does not exist")
     content = catalog.read_folder(folder, model_id)
-    weights = _weights_in(folder)
+    weights = weights_in(folder)
     if weights is None:
         raise ModelError(f"model folder {str(folder)!r} has no weights ({', '.join(hub.WEIGHT_NAMES)})")
     config = content["model_cfg"]
     entry = catalog.describe(model_id, config, source="local", architecture=folder.resolve().name)
     return Recipe(
-        entry=replace(entry, path=str(folder)),
+        entry=replace(entry, path=str(folder), parameters=stored_parameters(weights)),
         config=config,
         preprocess=content.get("preprocess_cfg") or {},
         folder=folder,
@@ -124,10 +131,9 @@ def _folder(folder: Path, model_id: str) -> Recipe:
     )
 
 
-def _weights_in(folder: Path) -> Path | None:
-    named = [folder / name for name in hub.WEIGHT_NAMES if (folder / name).is_file()]
-    others = [path for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}"))]
-    return next(iter(named + others), None)
+def _parameters(name: str) -> int | None:
+    known = inventory().architectures.get(name)
+    return None if known is None else known.parameters
 
 
 def _bpe(folder: Path, content: Mapping[str, Any], model_id: str) -> Path | None:
@@ -141,7 +147,7 @@ def _bpe(folder: Path, content: Mapping[str, Any], model_id: str) -> Path | None
     return None
 
 
-def _hub(target: str, model_id: str, *, download: bool) -> Recipe:
+def _hub(target: str, model_id: str, *, download: bool, progress: Progress | None) -> Recipe:
     repository = target.removeprefix(HUB)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) is None:
         raise ModelError(f"{target!r} names no repository of the hub; hf-hub:ORGANISATION/NAME is needed")
@@ -150,20 +156,24 @@ def _hub(target: str, model_id: str, *, download: bool) -> Recipe:
     if config is None or weights is None:
         if not download:
             raise _absent(target)
-        config = hub.fetch(repository, [hub.CONFIG_NAME])
-        weights = hub.fetch(repository, hub.WEIGHT_NAMES)
+        config = fetch(repository, [hub.CONFIG_NAME], progress=progress)
+        merges = (catalog.read_folder(config.parent, model_id).get("clipmk") or {}).get("bpe")
+        if merges is not None:
+            fetch(repository, [Path(merges).name], progress=progress)
+        weights = fetch(repository, hub.WEIGHT_NAMES, progress=progress)
     recipe = _folder(config.parent, model_id)
     name = repository.rpartition("/")[2]
     entry = replace(recipe.entry, source="cached", architecture=name, path=str(weights))
     return replace(recipe, entry=entry, weights=weights, repository=repository)
 
 
-def _pair(target: str, model_id: str, *, download: bool) -> Recipe:
+def _pair(target: str, model_id: str, *, download: bool, progress: Progress | None) -> Recipe:
     name, tag = _known_pair(target)
     if tag == RANDOM:
         config = catalog.architecture_config(name) or {}
         entry = catalog.describe(f"{name}:{RANDOM}", config, source="local", architecture=name)
-        return Recipe(entry=replace(entry, pretrained=RANDOM), config=config, preprocess={})
+        entry = replace(entry, pretrained=RANDOM, parameters=_parameters(name))
+        return Recipe(entry=entry, config=config, preprocess={})
     recipe = pair_recipe(name, tag)
     if model_id != target:  # a registered name
         recipe = replace(recipe, entry=replace(recipe.entry, id=model_id))
@@ -171,15 +181,15 @@ def _pair(target: str, model_id: str, *, download: bool) -> Recipe:
         return replace(recipe, weights=Path(recipe.entry.path))
     if not download:
         raise _absent(f"{name}:{tag}")
-    weights = hub.fetch(*hub.candidates(str(recipe.preprocess["hf_hub"])))
+    weights = fetch(*hub.candidates(str(recipe.preprocess["hf_hub"])), progress=progress)
     return replace(recipe, weights=weights, entry=replace(recipe.entry, source="cached", path=str(weights)))
 
 
 def _known_pair(target: str) -> tuple[str, str]:
-    """Normalise and check NAME:TAG: open_clip itself falls back to something else in silence."""
+    """Check NAME:TAG: open_clip itself falls back to something else in silence."""
     library = catalog.open_clip()
     wanted, _, wanted_tag = target.partition(":")
-    name = wanted.replace("/", "-")
+    name = aliases.architecture_spelt(wanted) or wanted
     if catalog.architecture_config(name) is None:
         known = [*catalog.embedded_names(), *catalog.registered_models(), *library.list_models()]
         raise ModelError(f"model {target!r} does not exist; {suggest(name, known)}")
@@ -190,9 +200,8 @@ def _known_pair(target: str) -> tuple[str, str]:
         if not tags:
             raise ModelError(f"model {target!r} has no pretrained weights; give a checkpoint file with --arch {name}")
         raise ModelError(f"model {target!r} needs a pretrained tag: {', '.join(f'{name}:{tag}' for tag in tags)}")
-    for tag in (wanted_tag, wanted_tag.lower().replace("-", "_")):
-        if tag in tags:
-            return name, tag
+    if wanted_tag in tags:
+        return name, wanted_tag
     raise ModelError(f"model {name!r} has no pretrained tag {wanted_tag!r}; {suggest(wanted_tag, tags)}")
 
 

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from clipmk.backbones.silence import hushed
+from clipmk.backbones.sizes import SUFFIXES
 from clipmk.errors import ModelError
-
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-"""Names of weight files end so."""
 
 _SHOWN_KEYS = 3
 

@@ -165,6 +165,9 @@ def _described(models: Sequence[str], *, download: bool) -> list[tuple[ModelInfo
             f"{len(faults)} of {len(models)} models cannot be had, nothing was started: {listed}; of the first: "
             f"{faults[0][1]}"
         )
+    ids = [info.id for info, _ in found]
+    if twice := [name for name in ids if ids.count(name) > 1]:
+        raise UsageError(f"model {quoted(twice[0])} is named twice, by two of its names; every model is studied once")
     return found
 
 

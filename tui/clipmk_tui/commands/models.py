@@ -1,11 +1,11 @@
-"""`clipmk models`: what exists, what one is, and fetching one."""
+"""`clipmk models`: what exists, what one is, fetching one, and names of the user's own."""
 
 from __future__ import annotations
 
 import json as json_text
-import sys
+import re
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,25 +19,43 @@ if TYPE_CHECKING:
     from clipmk import records
     from clipmk.records import ModelEntry
 
-app = typer.Typer(help="List models, look one up, fetch one.")
+app = typer.Typer(help="List models, look one up, fetch one, give one a name.")
 
 SOURCES: tuple[records.Source, ...] = ("embedded", "local", "cached", "remote")
+FAMILIES = ("vit", "resnet", "convnext", "siglip", "eva", "timm")
 
 Filter = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[WORD...]", help="Only models with all these words in id, family or source."),
+    typer.Argument(metavar="[WORD...]", help="Only models with all these words in id, family, source or data."),
 ]
 Source = Annotated[
     list[str] | None,
     typer.Option(metavar="|".join(SOURCES), help="Only these sources; may be repeated."),
 ]
+Family = Annotated[
+    list[str] | None,
+    typer.Option(metavar="|".join(FAMILIES), help="Only these families; may be repeated."),
+]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Only weights whose tag or training data hold this, such as laion2b."),
+]
+Here = Annotated[bool | None, typer.Option("--cached", help="Only what is on this machine.")]
+MaxParameters = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Only models with at most so many parameters, such as 200M or 1.5B."),
+]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="As for -m.", autocompletion=o.complete_model)]
 
 
 @app.command("list")
-def list_models(
+def list_models(  # noqa: PLR0913, PLR0917 - an option each
     words: Filter = None,
     source: Source = None,
+    family: Family = None,
+    pretrained: Pretrained = None,
+    cached: Here = None,
+    max_parameters: MaxParameters = None,
     json: o.Json = None,
     no_color: o.NoColor = None,
     debug: o.Debug = None,
@@ -46,18 +64,22 @@ def list_models(
     from clipmk.backbones.catalog import list_models as listed  # noqa: PLC0415
     from clipmk_tui import present  # noqa: PLC0415
 
-    for name in source or ():
-        if name not in SOURCES:
-            raise UsageError(f"source {name!r} does not exist; choose from: {', '.join(SOURCES)}")
-    wanted = [name for name in SOURCES if not source or name in source]
+    chosen = _known("source", source, SOURCES)
+    sources = [name for name in SOURCES if name in chosen and not (cached and name == "remote")]
+    wanted = _Wanted(
+        words=tuple(words or ()),
+        families=_known("family", family, FAMILIES),
+        pretrained=pretrained,
+        most=None if max_parameters is None else parameter_count(max_parameters),
+    )
     with present.for_people(no_color) as console:
-        entries = [entry for entry in listed(wanted) if _matches(entry, words or ())]
+        entries = [entry for entry in listed(sources) if wanted.matches(entry)]
         if not present.wants_json(json):
             present.put_table(console, _table(entries))
     if present.wants_json(json):
         present.put_json({"models": [asdict(entry) for entry in entries]})
     elif not entries:
-        say("note", f"no model matches {' '.join(words or ())!r}")
+        say("note", f"no model matches {' '.join(words or ())!r}" if words else "no model matches")
     return 0
 
 
@@ -84,14 +106,16 @@ def pull(
     no_color: o.NoColor = None,
     debug: o.Debug = None,
 ) -> int:
-    """Download a model's weights, configuration and tokenizer into the Hugging Face cache."""
+    """Download a model's weights, configuration and tokenizer into the Hugging Face cache; a broken pull goes on."""
     from clipmk_tui import present  # noqa: PLC0415
+    from clipmk_tui.pulling import pulling  # noqa: PLC0415
 
     with present.for_people(no_color) as console:
-        _mind_the_terminal(quiet=bool(quiet))
+        _warn_if_too_large(model, quiet=bool(quiet))
         from clipmk.backbones import pull as fetch  # noqa: PLC0415 - torch and open_clip: seconds
 
-        entry = fetch(model)
+        with pulling(quiet=bool(quiet)) as progress:
+            entry = fetch(model, progress=progress)
         if not present.wants_json(json):
             console.print(present.table(("", ""), _facts(entry, None)))
     if present.wants_json(json):
@@ -99,17 +123,85 @@ def pull(
     return 0
 
 
-def _mind_the_terminal(*, quiet: bool) -> None:
-    """No download bars where nobody watches."""
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # noqa: PLC0415
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the model is to be called.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A folder, a checkpoint file, or a model as for -m.")],
+    arch: o.Arch = None,
+    debug: o.Debug = None,
+) -> int:
+    """Let NAME stand for a folder, a checkpoint or a model, in the config file."""
+    from clipmk.backbones.registry import register  # noqa: PLC0415
 
-    if quiet or not sys.stderr.isatty():
-        disable_progress_bars()
+    say("note", f"{name} stands for {register(name, path, arch=arch)}")
+    return 0
 
 
-def _matches(entry: ModelEntry, words: Iterable[str]) -> bool:
-    text = f"{entry.id} {entry.family} {entry.source}".casefold()
-    return all(word.casefold() in text for word in words)
+@app.command("remove")
+def remove(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A registered name.", autocompletion=o.complete_registered)
+    ],
+    debug: o.Debug = None,
+) -> int:
+    """Forget a registered name; its files stay."""
+    from clipmk.backbones.registry import unregister  # noqa: PLC0415
+
+    say("note", f"{name} no longer stands for {unregister(name)}")
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What a listing is narrowed to."""
+
+    words: tuple[str, ...]
+    families: tuple[str, ...]
+    pretrained: str | None
+    most: int | None
+
+    def matches(self, entry: ModelEntry) -> bool:
+        text = f"{entry.id} {entry.family} {entry.source} {entry.data or ''}".casefold()
+        if not all(word.casefold() in text for word in self.words) or entry.family not in self.families:
+            return False
+        if self.pretrained is not None:
+            data = f"{entry.pretrained or ''} {entry.data or ''}".casefold()
+            if self.pretrained.casefold() not in data:
+                return False
+        return self.most is None or (entry.parameters is not None and entry.parameters <= self.most)
+
+
+def _known(what: str, given: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The given ones in the usual order, or all where none is given."""
+    for name in given or ():
+        if name not in known:
+            raise UsageError(f"{what} {name!r} does not exist; choose from: {', '.join(known)}")
+    return tuple(name for name in known if not given or name in given)
+
+
+def parameter_count(text: str) -> int:
+    """A number of parameters as people write it: "86M", "1.5B", "900k", "1000000".
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmb]?)", text.strip().lower())
+    if found is None:
+        raise UsageError(f"--max-parameters is {text!r}; a number such as 200M or 1.5B is needed")
+    return int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[found[2]])
+
+
+def _warn_if_too_large(model: str, *, quiet: bool) -> None:
+    """Say before a long download that the model will not run here."""
+    from clipmk.backbones.aliases import canonical  # noqa: PLC0415
+    from clipmk.backbones.catalog import list_models as listed  # noqa: PLC0415
+    from clipmk.memory import machine_memory  # noqa: PLC0415
+
+    known = {entry.id: entry.parameters for entry in listed(("cached", "remote"))}
+    needed, present = 4 * (known.get(canonical(model)) or 0), machine_memory()
+    if needed > present and not quiet:
+        has = f"this machine has {present / 1e9:.1f} GB"
+        say("warning", f"{canonical(model)} needs {needed / 1e9:.1f} GB of memory to load; {has}")
 
 
 def _find(model: str) -> ModelEntry:
@@ -118,10 +210,12 @@ def _find(model: str) -> ModelEntry:
     Raises:
         ModelError: there is no such model.
     """
+    from clipmk.backbones.aliases import canonical  # noqa: PLC0415
     from clipmk.backbones.catalog import list_models as listed  # noqa: PLC0415
 
     entries = {entry.id: entry for entry in listed(("embedded", "local"))}
     if model not in entries:
+        model = canonical(model)
         entries |= {entry.id: entry for entry in listed(("cached", "remote"))}
     if model in entries:
         return entries[model]
@@ -149,8 +243,23 @@ def _card(entry: ModelEntry) -> dict[str, Any] | None:
 def _table(entries: Iterable[ModelEntry]) -> Any:
     from clipmk_tui import present  # noqa: PLC0415
 
-    rows = [(entry.id, entry.source, entry.family, entry.input_size, entry.embed_dim) for entry in entries]
-    return present.table(("model", "source", "family", "px", "dim"), rows, right=(3, 4))
+    rows = [
+        (entry.id, entry.source, entry.family, entry.input_size, _count(entry.parameters), _trained_on(entry))
+        for entry in entries
+    ]
+    return present.table(("model", "source", "family", "px", "parameters", "trained on"), rows, right=(3, 4))
+
+
+def _count(number: int | None) -> str:
+    """151,277,313 as "151 M"; "-" where it is not known."""
+    if number is None:
+        return "-"
+    unit, size = ("B", 1e9) if number >= 999.5e6 else ("M", 1e6)
+    return f"{number / size:.3g} {unit}"
+
+
+def _trained_on(entry: ModelEntry) -> str:
+    return f"= {entry.alias_of}" if entry.alias_of else entry.data or "-"
 
 
 def _facts(entry: ModelEntry, card: dict[str, Any] | None) -> list[tuple[str, object]]:
@@ -163,9 +272,30 @@ def _facts(entry: ModelEntry, card: dict[str, Any] | None) -> list[tuple[str, ob
         ("family", entry.family),
         ("input", f"{entry.input_size} px"),
         ("embedding", f"{entry.embed_dim} numbers"),
+        ("parameters", _size(entry)),
+        ("trained on", _training(entry)),
+        (
+            "licence",
+            f"{entry.licence} ({entry.licence_source})" if entry.licence else "not known here; see the model card",
+        ),
         ("needs transformers", "yes" if entry.needs_transformers else "no"),
+        ("repository", entry.repository or "-"),
         ("path", entry.path or "not on this machine; clipmk models pull fetches it"),
     ]
     for key, value in (card or {}).items():
         rows.append((key, value if isinstance(value, str | int | float) else json_text.dumps(value)))
     return rows
+
+
+def _size(entry: ModelEntry) -> str:
+    """How many there are, and the memory that takes."""
+    if entry.parameters is None:
+        return "not known without loading"
+    return f"{_count(entry.parameters)}, {entry.parameters * 4 / 1e9:.2g} GB in fp32"
+
+
+def _training(entry: ModelEntry) -> str:
+    if entry.data is None:
+        return "not known"
+    pairs = "" if entry.data_pairs is None else f", {_count(entry.data_pairs)} image-text pairs"
+    return f"{entry.data}{pairs}" + ("" if entry.samples_seen is None else f", {_count(entry.samples_seen)} seen")
