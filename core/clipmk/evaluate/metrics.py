@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ class Interval:
     """Scenes in which the metric is defined."""
 
 
-def average_precision(ranked: Sequence[str], true: Collection[str]) -> float:
+def average_precision(ranked: Sequence[Hashable], true: Collection[Hashable]) -> float:
     """AP = (1/|true|) · sum over ranks k with ranked_k true of precision@k; what is not listed scores 0.
 
     Raises:
@@ -38,7 +39,7 @@ def average_precision(ranked: Sequence[str], true: Collection[str]) -> float:
     return total / len(true)
 
 
-def r_precision(ranked: Sequence[str], true: Collection[str]) -> float:
+def r_precision(ranked: Sequence[Hashable], true: Collection[Hashable]) -> float:
     """|top R ∩ true| / R with R = |true|.
 
     Raises:
@@ -89,8 +90,8 @@ def grid_ceiling(mask: NDArray[np.bool_], *, grid: tuple[int, int]) -> float:
     return float((inside / (total + covered - inside)).max()) if total else 1.0
 
 
-def jaccard(one: Collection[str], other: Collection[str]) -> float:
-    """|A ∩ B| / |A ∪ B| of two sets of texts; 1 where both are empty."""
+def jaccard(one: Collection[Hashable], other: Collection[Hashable]) -> float:
+    """|A ∩ B| / |A ∪ B| of two sets; 1 where both are empty."""
     union = set(one) | set(other)
     return len(set(one) & set(other)) / len(union) if union else 1.0
 
@@ -105,6 +106,33 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
     array = array[~np.isnan(array)]
     if not len(array):
         raise ValueError("an interval needs at least one defined value")
-    rows = np.random.default_rng(seed).integers(len(array), size=(RESAMPLES, len(array)))
-    low, high = np.quantile(array[rows].mean(1), [0.025, 0.975])
+    means = _resamples(len(array), seed) @ array / len(array)
+    low, high = np.quantile(means, [0.025, 0.975])
     return Interval(mean=float(array.mean()), low=float(low), high=float(high), count=len(array))
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0) -> Interval:
+    """Mean of the per-scene differences ours_i - theirs_i with its interval: whole pairs are resampled.
+
+    What makes a scene hard is hard for both, so this is much narrower than the difference of two intervals. Pairs with
+    an undefined side (NaN) are left out.
+
+    Args:
+        ours: one value per scene.
+        theirs: of the same scenes, in the same order.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: the numbers of scenes differ, or no pair is defined.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"{len(ours)} values cannot be paired with {len(theirs)}")
+    return interval((np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)).tolist(), seed=seed)
+
+
+@lru_cache(maxsize=4)
+def _resamples(count: int, seed: int) -> NDArray[np.float64]:
+    """How often each of `count` scenes is drawn in each resample, (resamples, count): the same for every metric."""
+    drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
+    cells = drawn + np.arange(RESAMPLES)[:, None] * count
+    return np.bincount(cells.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count).astype(np.float64)

@@ -1,0 +1,287 @@
+"""One model measured on scene after scene: every way of explaining, every baseline, one value per scene each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmk import world
+from clipmk.concepts.prompts import blur_region
+from clipmk.evaluate import metrics, rankings, scoring, splice
+from clipmk.evaluate.disturbances import inject_outliers, moved_inside, shifted
+from clipmk.evaluate.lens import Lens, Parts, Reading
+from clipmk.evaluate.report import Row, rows_of
+from clipmk.evaluate.splice import Splice
+from clipmk.evaluate.ways import Way
+from clipmk.explainer import Explainer
+from clipmk.images import read_picture
+from clipmk.records import plain
+from clipmk.segmentation import segment
+from clipmk.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from clipmk.backbones.base import Backbone
+    from clipmk.settings import Resize, Settings
+
+LOOKUP = "class lookup, predicted class"
+TRUE_LOOKUP = "class lookup, true class"
+NEAREST = "nearest to the whole image"
+SPARSE = "sparse decomposition"
+RANDOM = "random descriptors"
+BASELINES = (LOOKUP, TRUE_LOOKUP, NEAREST, SPARSE, RANDOM)
+"""Rankings that look at no part."""
+
+CALIBRATION_SCENES = 100
+CALIBRATION_START = 1_000_000
+"""First index of the `val` scenes that the sparse decomposition is fitted on: far from any that are reported."""
+SHIFT = 2
+"""Pixels that the picture moves for the stability."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """Held-out scenes that baselines are fitted on; nothing is reported on them."""
+
+    scenes: tuple[world.Scene, ...]
+
+    @classmethod
+    def drawn(cls, seed: int, *, count: int = CALIBRATION_SCENES) -> Calibration:
+        """Scenes of `val` that no report covers."""
+        scenes = world.scenes("val", count=count, seed=seed, start=CALIBRATION_START)
+        return cls(tuple(scene for scene in scenes if scene.parts))
+
+
+class Bench:
+    """A model with its ways of explaining; `measure` scenes, then take the `rows`.
+
+    Args:
+        backbone: the model.
+        ways: ways of explaining, at least one.
+        calibration: held-out scenes for the sparse decomposition.
+        seed: of the bootstrap and of what is drawn.
+        behaviour: measure effect and stability too.
+    """
+
+    def __init__(
+        self, backbone: Backbone, ways: Sequence[Way], calibration: Calibration, *, seed: int, behaviour: bool
+    ) -> None:
+        self._explainer = Explainer(backbone, load_vocabulary("world"), ways[0].settings)
+        self._ways = tuple(ways)
+        self._most = ways[0].settings.vision_limit
+        self._seed, self._behaviour = seed, behaviour
+        self._splice = self._fit(calibration)
+        self._tally: dict[str, dict[str, list[float]]] = {}
+
+    @property
+    def model(self) -> str:
+        """Id of the model."""
+        return self._explainer.backbone.info.id
+
+    def settings(self) -> dict[str, Any]:
+        """Of each way, and what was chosen for the sparse decomposition."""
+        used = {way.name: {**plain(way.settings), "part_source": way.parts} for way in self._ways}
+        fitted = {"penalty": self._splice.penalty, "val_ap": self._splice.score, "val_scenes": CALIBRATION_SCENES}
+        return {**used, SPARSE: fitted}
+
+    def rows(self, split: str) -> list[Row]:
+        """What was measured since the last call, as intervals."""
+        tally, self._tally = self._tally, {}
+        others = [way.name for way in self._ways if way.parts == "feature maps" or _is_paper(way)]
+        return rows_of(split, tally, over=(*BASELINES, *others), seed=self._seed)
+
+    def measure(self, scenes: Sequence[world.Scene]) -> None:
+        """Add scenes, each with at least one visible part."""
+        lenses: dict[Resize, Lens] = {}
+        moved: dict[Resize, Lens] = {}
+        for way in self._ways:
+            if way.settings.resize not in lenses:
+                explainer = self._explainer.with_settings(way.settings)
+                lenses[way.settings.resize] = Lens(explainer, [scene.image for scene in scenes])
+                moved[way.settings.resize] = Lens(explainer, [shifted(scene.image, pixels=SHIFT) for scene in scenes])
+        first = lenses[self._ways[0].settings.resize]
+        batch = Batch(scenes, lenses, moved)
+        baselines = self._rank(scenes, first)
+        for name, columns in baselines.items():
+            self._add(name, columns)
+        for way in self._ways:
+            columns = batch.scores(way, behaviour=self._behaviour)
+            columns["margin"] = _differences(columns["ap"], baselines[LOOKUP]["ap"])
+            self._add(way.name, columns)
+
+    def _add(self, name: str, columns: Mapping[str, Sequence[float]]) -> None:
+        values = self._tally.setdefault(name, {})
+        for metric, each in columns.items():
+            values.setdefault(metric, []).extend(each)
+
+    def _rank(self, scenes: Sequence[world.Scene], lens: Lens) -> dict[str, dict[str, list[float]]]:
+        """AP and R-precision of every ranking that looks at no part."""
+        bank, texts, most = self._explainer.bank, self._explainer.vocabulary.descriptors, self._most
+        weights = self._splice.weights(lens.embeddings.cpu().numpy())
+        scores: dict[str, list[dict[str, float]]] = defaultdict(list)
+        for scene, predicted, embedding, row in zip(scenes, lens.predicted, lens.embeddings, weights, strict=True):
+            drawn = rankings.random_descriptors(len(texts), most=most, seed=[self._seed, scene.index])
+            listed = {
+                LOOKUP: rankings.class_lookup(predicted, most=most),
+                TRUE_LOOKUP: rankings.class_lookup(scene.class_name, most=most),
+                NEAREST: [texts[i] for i in rankings.nearest_descriptors(embedding, bank.descriptors, most=most)],
+                SPARSE: [texts[i] for i in splice.ranked(row, most=most)],
+                RANDOM: [texts[i] for i in drawn],
+            }
+            for name, ranked in listed.items():
+                scores[name].append(scoring.ranking_scores(ranked, scene))
+        return {name: _columns(each) for name, each in scores.items()}
+
+    def _fit(self, calibration: Calibration) -> Splice:
+        lens = Lens(self._explainer, [scene.image for scene in calibration.scenes])
+        row = {text: i for i, text in enumerate(self._explainer.vocabulary.descriptors)}
+        return splice.fit(
+            lens.embed(lens.squares).cpu().numpy(),
+            self._explainer.bank.descriptors.cpu().numpy(),
+            [{row[text] for text in scene.descriptors} for scene in calibration.scenes],
+            most=self._most,
+        )
+
+
+class Batch:
+    """Some scenes through one model; what several ways share is computed once.
+
+    Args:
+        scenes: the truth.
+        lenses: the model's look at their pictures, for each resize.
+        moved: at the same pictures, shifted.
+    """
+
+    def __init__(
+        self, scenes: Sequence[world.Scene], lenses: Mapping[Resize, Lens], moved: Mapping[Resize, Lens]
+    ) -> None:
+        self._scenes = scenes
+        self._lenses, self._moved = lenses, moved
+        self._regions: dict[object, dict[str, list[float]]] = {}
+        self._hidden: dict[tuple[Resize, int, bytes], NDArray[np.float64]] = {}
+
+    def scores(self, way: Way, *, behaviour: bool) -> dict[str, list[float]]:
+        """Every metric of one way: name -> one value per scene."""
+        lens = self._lenses[way.settings.resize]
+        parts = self._parts(way, lens)
+        readings = lens.read(parts, way.settings)
+        columns = _columns(
+            [
+                scoring.concept_scores(scene, reading, true_parts=way.parts == "true")
+                for scene, reading in zip(self._scenes, readings, strict=True)
+            ]
+        )
+        if way.parts == "true":
+            return columns
+        columns |= self._region_scores(way, lens, parts)
+        if behaviour:
+            columns |= self._effects(way.settings.resize, readings)
+            if way.parts == "found":
+                columns |= self._stability(way.settings, readings)
+        return columns
+
+    def _parts(self, way: Way, lens: Lens) -> Parts:
+        if way.parts == "true":
+            return lens.give([scoring.true_masks(scene) for scene in self._scenes])
+        return lens.find(way.settings) if way.parts == "found" else lens.feature_maps(way.settings)
+
+    def _region_scores(self, way: Way, lens: Lens, parts: Parts) -> dict[str, list[float]]:
+        if parts.key not in self._regions:
+            seed, grid = way.settings.seed, lens.explainer.backbone.grid
+            columns = _columns(
+                [
+                    scoring.region_scores(scene, masks, foreground, grid=grid, seed=seed)
+                    for scene, (masks, foreground) in zip(self._scenes, lens.pixels(parts), strict=True)
+                ]
+            )
+            if way.parts == "found":
+                columns["outliers"] = self._with_outliers(lens, way.settings)
+            self._regions[parts.key] = columns
+        return self._regions[parts.key]
+
+    def _with_outliers(self, lens: Lens, settings: Settings) -> list[float]:
+        """IoU of the foreground with the object when a few tokens are outliers; parts are not needed for it."""
+        only_foreground = dataclasses.replace(settings, part_count=1)
+        overlaps = []
+        for scene, square, one in zip(self._scenes, lens.squares, lens.singly(settings.features), strict=True):
+            damaged = segment([square], [inject_outliers(one, seed=scene.index)], only_foreground)[0]
+            overlaps.append(metrics.iou(lens.geometry.to_pixels(damaged.foreground), scene.object_mask))
+        return overlaps
+
+    def _effects(self, resize: Resize, readings: Sequence[Reading]) -> dict[str, list[float]]:
+        """Drop of the class's cosine with the top mutual concept's region blurred, and with its shape elsewhere."""
+        pairs = [_regions_to_hide(scene, reading) for scene, reading in zip(self._scenes, readings, strict=True)]
+        self._hide(resize, pairs)
+        lens = self._lenses[resize]
+        own, control = [], []
+        for index, (reading, pair) in enumerate(zip(readings, pairs, strict=True)):
+            if pair is None:
+                own.append(float("nan"))
+                control.append(float("nan"))
+                continue
+            row = lens.explainer.bank.classes[lens.explainer.vocabulary.classes.index(reading.class_name)]
+            towards = row.double().cpu().numpy()
+            whole = float(lens.embeddings[index].double().cpu().numpy() @ towards)
+            drops = [whole - float(self._hidden[resize, index, region.tobytes()] @ towards) for region in pair]
+            own.append(drops[0])
+            control.append(drops[1])
+        return {"effect": own, "effect_control": control, "effect_margin": _differences(own, control)}
+
+    def _hide(self, resize: Resize, pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]] | None]) -> None:
+        """Embed the pictures with each region blurred, in one batch, unless that was done before."""
+        lens = self._lenses[resize]
+        new = {
+            (resize, index, region.tobytes()): lens.explainer.square(
+                read_picture(blur_region(self._scenes[index].image, region))
+            )
+            for index, pair in enumerate(pairs)
+            for region in pair or ()
+            if (resize, index, region.tobytes()) not in self._hidden
+        }
+        if new:
+            embedded = lens.embed(np.stack(list(new.values()))).double().cpu().numpy()
+            self._hidden.update(zip(new, embedded, strict=True))
+
+    def _stability(self, settings: Settings, readings: Sequence[Reading]) -> dict[str, list[float]]:
+        """How much of D_v survives another seed and a small shift of the picture."""
+        lens, moved = self._lenses[settings.resize], self._moved[settings.resize]
+        other = dataclasses.replace(settings, seed=settings.seed + 1)
+        texts = lens.explainer.vocabulary.descriptors
+        repeated = {
+            "stable_seed": lens.see(lens.find(other), other),
+            "stable_shift": moved.see(moved.find(settings), settings),
+        }
+        return {
+            name: [
+                metrics.jaccard(reading.concepts, [texts[i] for i in again.concepts])
+                for reading, again in zip(readings, every, strict=True)
+            ]
+            for name, every in repeated.items()
+        }
+
+
+def _regions_to_hide(scene: world.Scene, reading: Reading) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """The region of the top mutual concept, and its shape elsewhere inside the object; None without either."""
+    if True not in reading.mutual:
+        return None
+    carriers = list(reading.carriers[reading.mutual.index(True)])
+    region = np.asarray(reading.part_pixels[carriers].any(axis=0))
+    elsewhere = moved_inside(region, scene.object_mask, seed=scene.index)
+    return None if elsewhere is None else (region, elsewhere)
+
+
+def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    return {metric: [row[metric] for row in rows] for metric in rows[0]}
+
+
+def _differences(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(one, other, strict=True)]
+
+
+def _is_paper(way: Way) -> bool:
+    return way.settings.preset == "paper" and way.parts == "found"

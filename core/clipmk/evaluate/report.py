@@ -1,0 +1,111 @@
+"""What a comparison with the truth found: rows of intervals, as tables and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from clipmk.evaluate import metrics
+from clipmk.evaluate.metrics import Interval
+from clipmk.records import plain
+
+GROUPS = (
+    ("concepts", ("ap", "r_precision", "hit1", "hit3", "mutual_true", "margin")),
+    ("regions", ("foreground", "of_ceiling", "corloc", "outliers", "part_iou", "pixel_iou", "part_margin")),
+    (
+        "behaviour",
+        ("top1", "effect", "effect_control", "effect_margin", "stable_seed", "stable_shift", "parts"),
+    ),
+)
+"""Tables of metrics; margins over the baselines have one of their own after the first."""
+
+Values = Mapping[str, Sequence[float]]
+"""Metric -> one value per scene, NaN where it is undefined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: a way or a baseline on a split."""
+
+    split: str
+    name: str
+    values: dict[str, Interval]
+    margins: dict[str, Interval] = field(default_factory=dict)
+    """Average precision less that of each baseline on the same scenes, by the baseline's name: paired differences."""
+
+
+@dataclass(frozen=True, slots=True)
+class TruthReport:
+    """What `run` measured."""
+
+    model: str
+    scenes: int
+    seed: int
+    rows: tuple[Row, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of each way, by its name, and what was chosen for the sparse decomposition."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return dict(plain(self))
+
+    def table(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """(title, columns, rows of text) for each split and group of metrics."""
+        tables = []
+        for split in dict.fromkeys(row.split for row in self.rows):
+            rows = [row for row in self.rows if row.split == split]
+            concepts, *others = [
+                (f"{split}: {title}", *_lines(names, {row.name: row.values for row in rows})) for title, names in GROUPS
+            ]
+            tables.append(concepts)
+            over = list(dict.fromkeys(name for row in rows for name in row.margins))
+            if over:
+                title = f"{split}: average precision above each baseline (paired)"
+                tables.append((title, *_lines(over, {row.name: row.margins for row in rows})))
+            tables += others
+        return tables
+
+
+def rows_of(split: str, tally: Mapping[str, Values], *, over: Iterable[str], seed: int) -> list[Row]:
+    """Intervals over scenes of everything that was measured, and the margins over the baselines named in `over`.
+
+    Args:
+        split: where the scenes are from.
+        tally: name of the row -> its values; all rows have the same scenes in the same order.
+        over: names of rows.
+        seed: of the bootstrap.
+    """
+    baselines = {name: tally[name]["ap"] for name in over if name in tally}
+    return [
+        Row(
+            split,
+            name,
+            {metric: metrics.interval(each, seed=seed) for metric, each in values.items() if _any(each)},
+            {
+                other: metrics.paired_difference(values["ap"], scores, seed=seed)
+                for other, scores in baselines.items()
+                if other != name
+            },
+        )
+        for name, values in tally.items()
+    ]
+
+
+def _lines(columns: Sequence[str], rows: Mapping[str, Mapping[str, Interval]]) -> tuple[list[str], list[list[str]]]:
+    body = [
+        [name, *(_cell(values.get(column)) for column in columns)]
+        for name, values in rows.items()
+        if any(column in values for column in columns)
+    ]
+    return ["", *columns], body
+
+
+def _any(values: Sequence[float]) -> bool:
+    return not bool(np.isnan(values).all())
+
+
+def _cell(value: Interval | None) -> str:
+    return "" if value is None else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"

@@ -1,0 +1,111 @@
+"""One picture's explanation against the truth of its scene: one number per metric, NaN where it is undefined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+
+from clipmk import world
+from clipmk.evaluate import metrics
+
+if TYPE_CHECKING:
+    from clipmk.evaluate.lens import Reading
+
+BASELINE_CLUSTERS = 12
+"""k of the pixel k-means baseline: as many as the `default` preset may find."""
+CORLOC = 0.5
+"""IoU above which an object counts as found."""
+
+
+def ranking_scores(ranked: Sequence[str], scene: world.Scene) -> dict[str, float]:
+    """AP and R-precision of a ranked list of descriptors."""
+    return {
+        "ap": metrics.average_precision(ranked, scene.descriptors),
+        "r_precision": metrics.r_precision(ranked, scene.descriptors),
+    }
+
+
+def concept_scores(scene: world.Scene, reading: Reading, *, true_parts: bool) -> dict[str, float]:
+    """The ranking of D_v, hits per true part, and how many mutual concepts are true and typical.
+
+    A true part is hit@k if its descriptor is among the first k of the part with the highest IoU (of itself, where the
+    true parts were given).
+    """
+    scores = ranking_scores(reading.concepts, scene)
+    holders = range(len(scene.parts)) if true_parts else _closest(reading.part_pixels, true_masks(scene))
+    for count in (1, 3):
+        hits = [
+            part.descriptor in reading.picks[holder][:count] for part, holder in zip(scene.parts, holders, strict=True)
+        ]
+        scores[f"hit{count}"] = float(np.mean(hits))
+    typical = set(world.typical_descriptors(reading.class_name)) & set(scene.descriptors)
+    mutual = [text for text, shared in zip(reading.concepts, reading.mutual, strict=True) if shared]
+    scores["mutual_true"] = float(np.mean([text in typical for text in mutual])) if mutual else float("nan")
+    scores["top1"] = float(reading.class_name == scene.class_name)
+    scores["parts"] = float(len(reading.picks))
+    return scores
+
+
+def region_scores(
+    scene: world.Scene,
+    masks: NDArray[np.bool_],
+    foreground: NDArray[np.bool_],
+    *,
+    grid: tuple[int, int],
+    seed: int,
+) -> dict[str, float]:
+    """Foreground and parts against the true ones, beside the grid's ceiling and k-means on the foreground's pixels.
+
+    Args:
+        scene: the truth.
+        masks: discovered parts, bool (parts, S, S).
+        foreground: bool (S, S).
+        grid: of the model's patches.
+        seed: of the pixel k-means.
+    """
+    overlap = metrics.iou(foreground, scene.object_mask)
+    own = float(metrics.best_iou(masks, true_masks(scene)).mean())
+    pixels = pixel_clusters(scene.image, foreground, count=BASELINE_CLUSTERS, seed=seed)
+    baseline = float(metrics.best_iou(pixels, true_masks(scene)).mean())
+    return {
+        "foreground": overlap,
+        "of_ceiling": overlap / metrics.grid_ceiling(scene.object_mask, grid=grid),
+        "corloc": float(overlap > CORLOC),
+        "part_iou": own,
+        "pixel_iou": baseline,
+        "part_margin": own - baseline,
+    }
+
+
+def true_masks(scene: world.Scene) -> NDArray[np.bool_]:
+    """The masks of a scene's visible parts, bool (parts, S, S)."""
+    return np.stack([part.mask_pixels for part in scene.parts])
+
+
+def pixel_clusters(
+    image: NDArray[np.uint8], foreground: NDArray[np.bool_], *, count: int, seed: int
+) -> NDArray[np.bool_]:
+    """Baseline parts: k-means on CIE Lab colour / 50 and position / (S/2) * 0.6 of the foreground's pixels.
+
+    Returns:
+        bool (k, S, S), k = min(count, pixels).
+    """
+    side = image.shape[0]
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 50
+    place = np.indices((side, side)).transpose(1, 2, 0) * (0.6 * 2 / side)
+    points = np.concatenate([lab, place], -1)[foreground]
+    labels = KMeans(min(count, len(points)), n_init=1, random_state=seed).fit_predict(points)
+    masks = np.zeros((labels.max() + 1, side, side), dtype=bool)
+    for cluster, mask in enumerate(masks):
+        mask[foreground] = labels == cluster
+    return masks
+
+
+def _closest(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> list[int]:
+    """For each true mask the found one with the highest IoU."""
+    return [int(i) for i in metrics.pairwise_iou(found, true).argmax(axis=0)]

@@ -1,0 +1,39 @@
+"""The ways of explaining that are held against the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clipmk.settings import Settings, preset
+
+PartSource = Literal["found", "true", "feature maps"]
+
+GROUNDINGS = ("prompts", "attend")
+FEATURE_MAPS = "feature maps, attend"
+"""Name of the baseline whose regions are channels of the feature map (see `feature_maps`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of explaining."""
+
+    name: str
+    settings: Settings
+    parts: PartSource = "found"
+    """`found` as the settings say; the `true` masks of the scene, which is the ceiling of the grounding; or regions of
+    the `feature maps`, a baseline."""
+
+
+def ways() -> tuple[Way, ...]:
+    """Both presets, both groundings, discovered and true parts; then the regions of the feature maps.
+
+    The feature maps are grounded by `attend` and named as the `default` preset names parts.
+    """
+    listed = []
+    for name in ("default", "paper"):
+        for grounding in GROUNDINGS:
+            settings = preset(name, grounding=grounding)
+            listed.append(Way(f"{name}, {grounding}", settings))
+            listed.append(Way(f"{name}, {grounding}, true parts", settings, parts="true"))
+    return (*listed, Way(FEATURE_MAPS, preset("default", grounding="attend"), parts="feature maps"))
