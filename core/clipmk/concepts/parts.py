@@ -6,13 +6,14 @@ which a label means the same in every image (and need not occur in each).
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # comes with scikit-learn
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped] # comes with scikit-learn
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -58,7 +59,7 @@ def kmeans_parts(
     if wanted == 1:
         return _parts(np.zeros(len(features), dtype=np.int64), masks, count)
     model = KMeans(wanted, n_init=RESTARTS, random_state=seed)
-    with threadpool_limits(_threads(features)):
+    with _pools().limit(limits=_threads(features)):
         found = model.fit_predict(grains * GRAIN)
     return _parts(found, masks, count)
 
@@ -83,7 +84,7 @@ def pca_parts(patches: Float[Tensor, "images patches dim"], masks: NDArray[np.bo
     if spread <= GRAIN * np.abs(features).max():
         return _parts(np.zeros(len(features), dtype=np.int64), masks, count)
     model = PCA(min(count, *features.shape), svd_solver="full")
-    with threadpool_limits(_threads(features)):
+    with _pools().limit(limits=_threads(features)):
         scores = model.fit_transform(features)
     scores = scores[:, model.singular_values_ > GRAIN * model.singular_values_[0]]
     low, high = scores.min(axis=0), scores.max(axis=0)
@@ -110,6 +111,12 @@ def _distinct(rows: NDArray[np.float64], *, enough: int) -> int:
     """How many different rows there are, or `enough`: a few rows mostly tell, and sorting all is slow."""
     few = len(np.unique(rows[: 4 * enough], axis=0))
     return few if few >= enough else len(np.unique(rows, axis=0))
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    """The thread pools of this process, looked up once: that reads the map of its memory and takes milliseconds."""
+    return ThreadpoolController()
 
 
 def _threads(features: NDArray[np.float64]) -> int | None:

@@ -43,6 +43,9 @@ CALIBRATION_START = 1_000_000
 SHIFT = 2
 """Pixels that the picture moves for the stability."""
 
+Hiding = dict[str, NDArray[np.bool_] | None]
+"""Metric -> the region, bool (S, S), that is blurred for it; see `hiding`."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
@@ -92,8 +95,9 @@ class Bench:
     def rows(self, split: str) -> list[Row]:
         """What was measured since the last call, as intervals."""
         tally, self._tally = self._tally, {}
-        others = [way.name for way in self._ways if way.parts == "feature maps" or _is_paper(way)]
-        return rows_of(split, tally, over=(*BASELINES, *others), seed=self._seed)
+        maps = [way.name for way in self._ways if way.parts == "feature maps"]
+        paper = [way.name for way in self._ways if way.parts == "found" and way.settings.preset == "paper"]
+        return rows_of(split, tally, over=(*BASELINES, *maps, *paper[:1]), seed=self._seed)
 
     def measure(self, scenes: Sequence[world.Scene]) -> None:
         """Add scenes, each with at least one visible part."""
@@ -191,15 +195,22 @@ class Batch:
         return lens.find(way.settings) if way.parts == "found" else lens.feature_maps(way.settings)
 
     def _region_scores(self, way: Way, lens: Lens, parts: Parts) -> dict[str, list[float]]:
+        """Shared by the ways that have their parts in common."""
         if parts.key not in self._regions:
-            seed, grid = way.settings.seed, lens.explainer.backbone.grid
+            grid = lens.explainer.backbone.grid
+            pixels = lens.pixels(parts)
             columns = _columns(
                 [
-                    scoring.region_scores(scene, masks, foreground, grid=grid, seed=seed)
-                    for scene, (masks, foreground) in zip(self._scenes, lens.pixels(parts), strict=True)
+                    scoring.region_scores(scene, masks, foreground, grid=grid)
+                    for scene, (masks, foreground) in zip(self._scenes, pixels, strict=True)
                 ]
             )
             if way.parts == "found":
+                columns["pixel_iou"] = [
+                    scoring.pixel_baseline(scene, foreground, seed=way.settings.seed)
+                    for scene, (_, foreground) in zip(self._scenes, pixels, strict=True)
+                ]
+                columns["part_margin"] = _differences(columns["part_iou"], columns["pixel_iou"])
                 columns["outliers"] = self._with_outliers(lens, way.settings)
             self._regions[parts.key] = columns
         return self._regions[parts.key]
@@ -214,34 +225,36 @@ class Batch:
         return overlaps
 
     def _effects(self, resize: Resize, readings: Sequence[Reading]) -> dict[str, list[float]]:
-        """Drop of the class's cosine with the top mutual concept's region blurred, and with its shape elsewhere."""
-        pairs = [_regions_to_hide(scene, reading) for scene, reading in zip(self._scenes, readings, strict=True)]
-        self._hide(resize, pairs)
+        """Drop of the class's cosine when regions of mutual concepts are blurred, see `hiding`."""
         lens = self._lenses[resize]
-        own, control = [], []
-        for index, (reading, pair) in enumerate(zip(readings, pairs, strict=True)):
-            if pair is None:
-                own.append(float("nan"))
-                control.append(float("nan"))
-                continue
-            row = lens.explainer.bank.classes[lens.explainer.vocabulary.classes.index(reading.class_name)]
-            towards = row.double().cpu().numpy()
+        plans = [hiding(scene, reading) for scene, reading in zip(self._scenes, readings, strict=True)]
+        self._hide(resize, plans)
+        classes, rows = lens.explainer.vocabulary.classes, lens.explainer.bank.classes
+        drops = []
+        for index, (reading, plan) in enumerate(zip(readings, plans, strict=True)):
+            towards = rows[classes.index(reading.class_name)].double().cpu().numpy()
             whole = float(lens.embeddings[index].double().cpu().numpy() @ towards)
-            drops = [whole - float(self._hidden[resize, index, region.tobytes()] @ towards) for region in pair]
-            own.append(drops[0])
-            control.append(drops[1])
-        return {"effect": own, "effect_control": control, "effect_margin": _differences(own, control)}
+            drops.append(
+                {
+                    name: float("nan")
+                    if region is None
+                    else whole - float(self._hidden[resize, index, region.tobytes()] @ towards)
+                    for name, region in plan.items()
+                }
+            )
+        columns = _columns(drops)
+        return {**columns, "effect_margin": _differences(columns["effect"], columns["effect_control"])}
 
-    def _hide(self, resize: Resize, pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]] | None]) -> None:
+    def _hide(self, resize: Resize, plans: Sequence[Hiding]) -> None:
         """Embed the pictures with each region blurred, in one batch, unless that was done before."""
         lens = self._lenses[resize]
         new = {
             (resize, index, region.tobytes()): lens.explainer.square(
                 read_picture(blur_region(self._scenes[index].image, region))
             )
-            for index, pair in enumerate(pairs)
-            for region in pair or ()
-            if (resize, index, region.tobytes()) not in self._hidden
+            for index, plan in enumerate(plans)
+            for region in plan.values()
+            if region is not None and (resize, index, region.tobytes()) not in self._hidden
         }
         if new:
             embedded = lens.embed(np.stack(list(new.values()))).double().cpu().numpy()
@@ -265,14 +278,25 @@ class Batch:
         }
 
 
-def _regions_to_hide(scene: world.Scene, reading: Reading) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """The region of the top mutual concept, and its shape elsewhere inside the object; None without either."""
-    if True not in reading.mutual:
-        return None
-    carriers = list(reading.carriers[reading.mutual.index(True)])
-    region = np.asarray(reading.part_pixels[carriers].any(axis=0))
-    elsewhere = moved_inside(region, scene.object_mask, seed=scene.index)
-    return None if elsewhere is None else (region, elsewhere)
+def hiding(scene: world.Scene, reading: Reading) -> Hiding:
+    """Which regions of a scene are blurred, one after the other, to see what they did for the predicted class.
+
+    Returns:
+        `effect_top`: the region of the top mutual concept. `effect`: that of the most important mutual concept whose
+        region has another place inside the object (the top one's often fills the object), and `effect_control`: its
+        shape at that place. None where there is no such region.
+    """
+    regions = [
+        np.asarray(reading.part_pixels[list(carriers)].any(axis=0))
+        for mutual, carriers in zip(reading.mutual, reading.carriers, strict=True)
+        if mutual
+    ]
+    found: Hiding = {"effect_top": regions[0] if regions else None, "effect": None, "effect_control": None}
+    for region in {one.tobytes(): one for one in regions}.values():
+        elsewhere = moved_inside(region, scene.object_mask, seed=scene.index)
+        if elsewhere is not None:
+            return found | {"effect": region, "effect_control": elsewhere}
+    return found
 
 
 def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
@@ -281,7 +305,3 @@ def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
 
 def _differences(one: Sequence[float], other: Sequence[float]) -> list[float]:
     return [a - b for a, b in zip(one, other, strict=True)]
-
-
-def _is_paper(way: Way) -> bool:
-    return way.settings.preset == "paper" and way.parts == "found"

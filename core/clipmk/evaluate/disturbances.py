@@ -17,6 +17,13 @@ OUTLIERS = 3
 OUTLIER_GAIN = 8.0
 """How much longer an injected outlier is than the median token; real ViTs show five to ten."""
 
+INSIDE_LEAST = 0.8
+"""Share of a moved region that lies inside the object."""
+OVERLAP_MOST = 0.5
+"""Share of a moved region that lies on the region itself: an IoU of 1/3."""
+TRIES = 50
+"""Places that are looked at in each of eight orientations."""
+
 
 def inject_outliers(encoded: Encoded, *, seed: int) -> Encoded:
     """Replace a few patch tokens by long ones of one common random direction, as large ViTs show them.
@@ -41,33 +48,38 @@ def shifted(image: NDArray[np.uint8], *, pixels: int) -> NDArray[np.uint8]:
 
 
 def moved_inside(
-    region: NDArray[np.bool_], inside: NDArray[np.bool_], *, seed: int, tries: int = 60
+    region: NDArray[np.bool_], inside: NDArray[np.bool_], *, seed: int, tries: int = TRIES
 ) -> NDArray[np.bool_] | None:
-    """The region's shape moved to where it lies most inside the object and overlaps itself by less than half.
+    """The region's shape at a random other place inside the object: the control of an effect.
 
-    Of `tries` random places within the picture with IoU(moved, region) < 0.5 and more than half of the moved region
-    inside the object, the one with the most inside; the first on a tie. Shape and area stay exactly as they were.
+    The shape is moved, and turned by quarter turns or mirrored, so its area stays exactly the same. A place is good
+    where at least `INSIDE_LEAST` of it lies inside the object and at most `OVERLAP_MOST` of it on the region itself.
+    The eight orientations come in random order, `tries` places of each are drawn uniformly from those that lie within
+    the picture; the first good one is taken.
 
     Args:
         region: bool (S, S).
         inside: the object, bool (S, S).
-        seed: of the places.
-        tries: how many places are looked at.
+        seed: of the orientations and places.
+        tries: places per orientation.
 
     Returns:
-        bool (S, S), or None where no such place was found (a region that fills the object).
+        bool (S, S), or None where no good place was found, as for a region that fills most of the object.
     """
-    side, size = region.shape[0], int(region.sum())
-    moves = np.random.default_rng(seed).integers(-side // 2, side // 2, size=(tries, 2))
-    places = np.argwhere(region)[None] + moves[:, None]
-    places = places[((places >= 0) & (places < side)).all(axis=(1, 2))]
-    rows, columns = places[..., 0], places[..., 1]
-    overlap = region[rows, columns].sum(axis=1)
-    share = inside[rows, columns].sum(axis=1) / max(size, 1)
-    allowed = np.where((overlap / np.maximum(2 * size - overlap, 1) < 0.5) & (share > 0.5), share, 0.0)
-    if not allowed.any():
+    size = int(region.sum())
+    if not size or np.count_nonzero(inside & ~region) < (INSIDE_LEAST - OVERLAP_MOST) * size:
         return None
-    best = int(allowed.argmax())
-    moved = np.zeros_like(region)
-    moved[rows[best], columns[best]] = True
-    return moved
+    rng = np.random.default_rng(seed)
+    for turn in rng.permutation(8).tolist():
+        shape = np.argwhere(np.rot90(region[:, ::-1] if turn >= 4 else region, turn % 4))
+        shape -= shape.min(axis=0)
+        corners = rng.integers(len(region) - shape.max(axis=0), size=(tries, 2))
+        rows, columns = (shape.T[:, None] + corners.T[:, :, None]).astype(np.intp)
+        share = inside[rows, columns].mean(axis=1)
+        overlap = region[rows, columns].mean(axis=1)
+        good = np.flatnonzero((share >= INSIDE_LEAST) & (overlap <= OVERLAP_MOST))
+        if len(good):
+            moved = np.zeros_like(region)
+            moved[rows[good[0]], columns[good[0]]] = True
+            return moved
+    return None

@@ -92,6 +92,7 @@ class Lens:
         self._encoded: dict[Features, Encoded] = {}
         self._parts: dict[Hashable, Parts] = {}
         self._prompts: dict[tuple[int, Ellipse], Tensor] = {}
+        self._embedded: dict[Hashable, list[Tensor]] = {}
         self._seen: dict[Hashable, list[Seen]] = {}
         self._pixels: dict[Hashable, list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]] = {}
 
@@ -171,12 +172,19 @@ class Lens:
         key = (parts.key, dataclasses.replace(settings, seed=0))
         if key not in self._seen:
             bank = self.explainer.bank
-            embedded = self._prompted(parts) if settings.grounding == "prompts" else self._pooled(parts, settings)
             self._seen[key] = [
                 see(bank, settings, embedding=whole, part_embeddings=own)
-                for whole, own in zip(self.embeddings, embedded, strict=True)
+                for whole, own in zip(self.embeddings, self.part_embeddings(parts, settings), strict=True)
             ]
         return self._seen[key]
+
+    def part_embeddings(self, parts: Parts, settings: Settings) -> list[Float[Tensor, "parts embed"]]:
+        """The parts of every picture in the way that `settings.grounding` names, see `clipmk.grounding`."""
+        key = (parts.key, settings.grounding)
+        if key not in self._embedded:
+            drawn = settings.grounding == "prompts"
+            self._embedded[key] = self._prompted(parts) if drawn else self._pooled(parts)
+        return self._embedded[key]
 
     def pixels(self, parts: Parts) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
         """Part masks (parts, height, width) and foreground (height, width) in each picture's own pixels."""
@@ -228,9 +236,9 @@ class Lens:
             self._prompts.update(zip(new, means, strict=True))
         return [torch.stack([self._prompts[image, e] for e in row]) for image, row in enumerate(ellipses)]
 
-    def _pooled(self, parts: Parts, settings: Settings) -> list[Tensor]:
+    def _pooled(self, parts: Parts) -> list[Tensor]:
         """Masked pooling of all pictures at once; those with fewer parts are filled up with whole images."""
-        encoded = self.encoded(settings.features)
+        encoded = self.encoded()
         counts = [len(one.masks) for one in parts.found]
         weights = torch.ones(len(counts), max(counts), encoded.patches.shape[1])
         filled = torch.arange(max(counts)) < torch.tensor(counts)[:, None]

@@ -17,7 +17,7 @@ GROUPS = (
     ("regions", ("foreground", "of_ceiling", "corloc", "outliers", "part_iou", "pixel_iou", "part_margin")),
     (
         "behaviour",
-        ("top1", "effect", "effect_control", "effect_margin", "stable_seed", "stable_shift", "parts"),
+        ("top1", "effect_top", "effect", "effect_control", "effect_margin", "stable_seed", "stable_shift", "parts"),
     ),
 )
 """Tables of metrics; margins over the baselines have one of their own after the first."""
@@ -61,7 +61,7 @@ class TruthReport:
                 (f"{split}: {title}", *_lines(names, {row.name: row.values for row in rows})) for title, names in GROUPS
             ]
             tables.append(concepts)
-            over = list(dict.fromkeys(name for row in rows for name in row.margins))
+            over = [row.name for row in rows if any(row.name in other.margins for other in rows)]
             if over:
                 title = f"{split}: average precision above each baseline (paired)"
                 tables.append((title, *_lines(over, {row.name: row.margins for row in rows})))

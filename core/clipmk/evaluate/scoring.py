@@ -52,34 +52,29 @@ def concept_scores(scene: world.Scene, reading: Reading, *, true_parts: bool) ->
 
 
 def region_scores(
-    scene: world.Scene,
-    masks: NDArray[np.bool_],
-    foreground: NDArray[np.bool_],
-    *,
-    grid: tuple[int, int],
-    seed: int,
+    scene: world.Scene, masks: NDArray[np.bool_], foreground: NDArray[np.bool_], *, grid: tuple[int, int]
 ) -> dict[str, float]:
-    """Foreground and parts against the true ones, beside the grid's ceiling and k-means on the foreground's pixels.
+    """Foreground against the object, also relative to the grid's ceiling, and parts against the true ones.
 
     Args:
         scene: the truth.
         masks: discovered parts, bool (parts, S, S).
         foreground: bool (S, S).
         grid: of the model's patches.
-        seed: of the pixel k-means.
     """
     overlap = metrics.iou(foreground, scene.object_mask)
-    own = float(metrics.best_iou(masks, true_masks(scene)).mean())
-    pixels = pixel_clusters(scene.image, foreground, count=BASELINE_CLUSTERS, seed=seed)
-    baseline = float(metrics.best_iou(pixels, true_masks(scene)).mean())
     return {
         "foreground": overlap,
         "of_ceiling": overlap / metrics.grid_ceiling(scene.object_mask, grid=grid),
         "corloc": float(overlap > CORLOC),
-        "part_iou": own,
-        "pixel_iou": baseline,
-        "part_margin": own - baseline,
+        "part_iou": float(metrics.best_iou(masks, true_masks(scene)).mean()),
     }
+
+
+def pixel_baseline(scene: world.Scene, foreground: NDArray[np.bool_], *, seed: int) -> float:
+    """Mean best IoU of the true parts with k-means on the pixels of the same foreground, bool (S, S)."""
+    pixels = pixel_clusters(scene.image, foreground, count=BASELINE_CLUSTERS, seed=seed)
+    return float(metrics.best_iou(pixels, true_masks(scene)).mean())
 
 
 def true_masks(scene: world.Scene) -> NDArray[np.bool_]:
