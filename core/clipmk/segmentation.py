@@ -20,7 +20,7 @@ from clipmk.concepts.foreground import (
     second_eigenvector,
 )
 from clipmk.concepts.parts import kmeans_parts, part_masks, pca_parts
-from clipmk.concepts.superpixels import superpixel_parts
+from clipmk.concepts.superpixels import PictureRegions, superpixel_foreground, superpixel_parts
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -52,6 +52,7 @@ def segment(
     settings: Settings,
     *,
     saliency: Saliency | None = None,
+    regions: Sequence[PictureRegions] | None = None,
 ) -> list[Segmentation]:
     """Find foreground and parts of images, all fitted together (pass one image for the per-image fit).
 
@@ -60,15 +61,17 @@ def segment(
         encoded: of each square (batch 1).
         settings: `foreground`, `second_component`, `parts`, `part_count`, `part_limit` and `seed` are read.
         saliency: of `find_saliency` for these images, where it is known already.
+        regions: `picture_regions` of each square, where they are known already; only `superpixels` reads them.
     """
     patches = torch.cat([one.patches for one in encoded])
     grid = encoded[0].grid
     saliency = find_saliency(encoded, settings) if saliency is None else saliency
     values = saliency.values.cpu().numpy().reshape(len(squares), *grid)
     if settings.parts == "superpixels":
+        known: Sequence[PictureRegions | None] = regions or [None] * len(squares)
         return [
-            _superpixels(square, value, patch, saliency.warnings, settings)
-            for square, value, patch in zip(squares, values, patches, strict=True)
+            _superpixels(square, value, patch, settings, own, saliency.warnings)
+            for square, value, patch, own in zip(squares, values, patches, known, strict=True)
         ]
     cleaned = [largest_components(m, keep_second=settings.second_component) for m in foreground_mask(values)]
     masks = np.stack([mask for mask, _ in cleaned])
@@ -85,6 +88,24 @@ def segment(
         )
         for labels, (mask, notes) in zip(found.labels, cleaned, strict=True)
     ]
+
+
+def find_foreground(
+    square: NDArray[np.uint8], encoded: Encoded, settings: Settings, *, regions: PictureRegions | None = None
+) -> NDArray[np.bool_]:
+    """The foreground that `segment` finds in one image, bool (S, S), without dividing it into parts.
+
+    Args:
+        square: uint8 RGB (S, S, 3), the square input.
+        encoded: of the square (batch 1).
+        settings: `foreground`, `second_component` and `parts` are read.
+        regions: as in `segment`.
+    """
+    saliency = find_saliency([encoded], settings).values.cpu().numpy().reshape(encoded.grid)
+    kept, _ = largest_components(foreground_mask(saliency), keep_second=settings.second_component)
+    if settings.parts == "superpixels":
+        return superpixel_foreground(square, restrict(saliency, kept), regions=regions)
+    return enlarge(kept, side=square.shape[0])
 
 
 def find_saliency(encoded: Sequence[Encoded], settings: Settings) -> Saliency:
@@ -107,11 +128,14 @@ def _superpixels(
     square: NDArray[np.uint8],
     saliency: NDArray[np.floating],
     patches: Float[Tensor, "patches dim"],
-    notes: tuple[str, ...],
     settings: Settings,
+    regions: PictureRegions | None,
+    notes: tuple[str, ...],
 ) -> Segmentation:
     kept, more = largest_components(foreground_mask(saliency), keep_second=settings.second_component)
-    found = superpixel_parts(square, restrict(saliency, kept), patches=patches, limit=settings.part_limit)
+    found = superpixel_parts(
+        square, restrict(saliency, kept), patches=patches, limit=settings.part_limit, regions=regions
+    )
     return Segmentation(part_masks(found.labels), found.foreground, notes + more + found.warnings)
 
 

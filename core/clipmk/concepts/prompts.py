@@ -60,10 +60,7 @@ def ellipse_region(ellipse: Ellipse, *, side: int) -> NDArray[np.bool_]:
 
 
 def draw_prompts(image: NDArray[np.uint8], mask_square: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Three prompts of one part: (a) a red ellipse, (b) with greyscale outside it, (c) with a Gaussian blur outside it.
-
-    The ellipse is `fit_ellipse` of the mask, its line (255, 0, 0) and one pixel wide in all three, drawn last. Grey is
-    0.299 R + 0.587 G + 0.114 B; the blur is 11 x 11 with sigma 2.0, edges mirrored.
+    """Three prompts of one part: `draw_around` the `fit_ellipse` of its mask.
 
     Args:
         image: uint8 RGB (S, S, 3), the square input.
@@ -72,7 +69,22 @@ def draw_prompts(image: NDArray[np.uint8], mask_square: NDArray[np.bool_]) -> ND
     Returns:
         uint8 RGB (3, S, S, 3); the inputs are left alone.
     """
-    ellipse = fit_ellipse(mask_square)
+    return draw_around(image, fit_ellipse(mask_square))
+
+
+def draw_around(image: NDArray[np.uint8], ellipse: Ellipse) -> NDArray[np.uint8]:
+    """Three prompts: (a) a red ellipse, (b) with greyscale outside it, (c) with a Gaussian blur outside it.
+
+    The line is (255, 0, 0) and one pixel wide in all three, drawn last. Grey is 0.299 R + 0.587 G + 0.114 B; the blur
+    is 11 x 11 with sigma 2.0, edges mirrored.
+
+    Args:
+        image: uint8 RGB (S, S, 3), the square input.
+        ellipse: in its pixels.
+
+    Returns:
+        uint8 RGB (3, S, S, 3); the image is left alone.
+    """
     inside = ellipse_region(ellipse, side=image.shape[0])[..., None]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     prompts = np.stack([image, np.where(inside, image, grey), np.where(inside, image, blurred(image))])

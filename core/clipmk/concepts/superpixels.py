@@ -54,6 +54,15 @@ VOTE_DRAW = 0.1
 NOTHING_SALIENT = "nothing in the picture is salient; the whole image is one part"
 
 
+class PictureRegions(NamedTuple):
+    """What a picture's own colours say, whatever a model sees in it."""
+
+    lab: NDArray[np.float32]
+    """The working copy in CIE Lab, (work, work, 3)."""
+    labels: NDArray[np.int64]
+    """Its regions of one colour, (work, work) from 1."""
+
+
 class SuperpixelParts(NamedTuple):
     """Parts on the square input."""
 
@@ -74,6 +83,7 @@ def superpixel_parts(
     patches: Float[Tensor, "patches dim"] | None = None,
     limit: int = 12,
     connected: bool = False,
+    regions: PictureRegions | None = None,
 ) -> SuperpixelParts:
     """Divide what is salient in a picture into parts along the picture's own edges.
 
@@ -84,6 +94,7 @@ def superpixel_parts(
         patches: features of the same grid, row-major, float32 or float64: they keep apart what is alike in colour only.
         limit: most parts; where there are more, the closest ones by area and colour are merged.
         connected: True keeps alike pieces that stand apart as parts of their own.
+        regions: `picture_regions` of the image, where they are known already.
 
     Returns:
         At least one part. Where no region wins the vote, the salient pixels are divided as they are; with nothing
@@ -95,16 +106,32 @@ def superpixel_parts(
     if limit < 1:
         raise ValueError(f"{limit} parts cannot be made; at least 1")
     side, work = image.shape[0], work_side(image.shape[0])
-    lab = _working_copy(image, work)
-    smallest = max(SMALLEST_AREA * work * work, 2.0)
-    everything = absorb_small(colour_regions(lab), smallest=smallest)
-    labels = absorb_small(_salient(everything, saliency), smallest=smallest)
+    lab, everything = regions or picture_regions(image)
+    labels = _foreground_regions(everything, saliency)
     if not labels.any():
         return SuperpixelParts(np.ones((side, side), dtype=np.int64), (NOTHING_SALIENT,))
     looks = lab if patches is None else np.dstack([lab, feature_map(patches, grid=saliency.shape, side=work)])
-    joined = _join(labels, looks, smallest=smallest, limit=limit, connected=connected)
-    parts = cv2.resize(joined.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
-    return SuperpixelParts(parts.astype(np.int64), ())
+    joined = _join(labels, looks, limit=limit, connected=connected)
+    return SuperpixelParts(_enlarged(joined, side).astype(np.int64), ())
+
+
+def superpixel_foreground(
+    image: UInt8[ndarray, "side side 3"],
+    saliency: Float[ndarray, "rows columns"],
+    *,
+    regions: PictureRegions | None = None,
+) -> NDArray[np.bool_]:
+    """The foreground of `superpixel_parts`, bool (S, S), without dividing it; joining parts never changes it."""
+    side = image.shape[0]
+    labels = _foreground_regions((regions or picture_regions(image)).labels, saliency)
+    return _enlarged(labels > 0, side) > 0 if labels.any() else np.ones((side, side), dtype=bool)
+
+
+def picture_regions(image: UInt8[ndarray, "side side 3"]) -> PictureRegions:
+    """The picture's regions of one colour on the working copy, without tiny ones: no model is asked."""
+    work = work_side(image.shape[0])
+    lab = _working_copy(image, work)
+    return PictureRegions(lab, absorb_small(colour_regions(lab), smallest=_smallest(work)))
 
 
 def work_side(side: int) -> int:
@@ -209,6 +236,16 @@ def vote(labels: NDArray[np.int64], saliency: Float[ndarray, "height width"]) ->
     return np.where(np.abs(means) < VOTE_DRAW, saliency > 0, means > 0)
 
 
+def _smallest(work: int) -> float:
+    """Pixels that a region of the working copy needs."""
+    return max(SMALLEST_AREA * work * work, 2.0)
+
+
+def _enlarged(labels: NDArray[np.generic], side: int) -> NDArray[np.uint8]:
+    resized = cv2.resize(labels.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized, dtype=np.uint8)
+
+
 def _working_copy(image: NDArray[np.uint8], work: int) -> NDArray[np.float32]:
     """The picture at (work, work), single odd pixels removed, in CIE Lab."""
     shrinking = work < image.shape[0]
@@ -224,13 +261,18 @@ def _salient(regions: NDArray[np.int64], saliency: NDArray[np.floating]) -> NDAr
     return np.where(won if won.any() else field > 0, regions, 0)
 
 
-def _join(
-    labels: NDArray[np.int64], looks: NDArray[np.float32], *, smallest: float, limit: int, connected: bool
-) -> NDArray[np.int64]:
-    """Join the regions that make one part, at most `limit` parts, numbered by falling area."""
+def _foreground_regions(everything: NDArray[np.int64], saliency: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The salient regions, none of them tiny, at most `MOST_REGIONS`; the rest 0."""
+    smallest = _smallest(len(everything))
+    labels = absorb_small(_salient(everything, saliency), smallest=smallest)
     while len(np.unique(labels)) > MOST_REGIONS + 1:
         smallest *= 1.5
         labels = absorb_small(labels, smallest=smallest)
+    return labels
+
+
+def _join(labels: NDArray[np.int64], looks: NDArray[np.float32], *, limit: int, connected: bool) -> NDArray[np.int64]:
+    """Join the regions that make one part, at most `limit` parts, numbered by falling area."""
     regions = join_patterns(Regions.of(labels, looks))
     if not connected:
         regions = join_alike(regions)

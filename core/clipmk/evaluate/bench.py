@@ -15,14 +15,13 @@ from clipmk import world
 from clipmk.concepts.prompts import blur_region
 from clipmk.evaluate import metrics, rankings, scoring, splice
 from clipmk.evaluate.disturbances import inject_outliers, moved_inside, shifted
-from clipmk.evaluate.lens import Lens, Parts, Reading
+from clipmk.evaluate.lens import Lens, Parts, Pictures, Reading
 from clipmk.evaluate.report import Row, rows_of
 from clipmk.evaluate.splice import Splice
 from clipmk.evaluate.ways import Way
 from clipmk.explainer import Explainer
 from clipmk.images import read_picture
 from clipmk.records import plain
-from clipmk.segmentation import segment
 from clipmk.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -48,16 +47,31 @@ Hiding = dict[str, NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Calibration:
-    """Held-out scenes that baselines are fitted on; nothing is reported on them."""
+class SceneBatch:
+    """Scenes with their pictures, ready for any number of models."""
 
     scenes: tuple[world.Scene, ...]
+    """Each with at least one visible part."""
+    pictures: Pictures
+    shifted: Pictures
+    """The same, moved by `SHIFT` pixels."""
 
     @classmethod
-    def drawn(cls, seed: int, *, count: int = CALIBRATION_SCENES) -> Calibration:
-        """Scenes of `val` that no report covers."""
-        scenes = world.scenes("val", count=count, seed=seed, start=CALIBRATION_START)
-        return cls(tuple(scene for scene in scenes if scene.parts))
+    def of(cls, scenes: Sequence[world.Scene]) -> SceneBatch | None:
+        """Those of the scenes that show a part; None where none does."""
+        shown = tuple(scene for scene in scenes if scene.parts)
+        if not shown:
+            return None
+        moved = Pictures([shifted(scene.image, pixels=SHIFT) for scene in shown])
+        return cls(shown, Pictures([scene.image for scene in shown]), moved)
+
+
+def calibration_scenes(seed: int) -> SceneBatch:
+    """Held-out scenes that baselines are fitted on: of `val`, with indices that no report covers."""
+    found = SceneBatch.of(tuple(world.scenes("val", count=CALIBRATION_SCENES, seed=seed, start=CALIBRATION_START)))
+    if found is None:
+        raise RuntimeError("no scene of val shows a part")
+    return found
 
 
 class Bench:
@@ -72,7 +86,7 @@ class Bench:
     """
 
     def __init__(
-        self, backbone: Backbone, ways: Sequence[Way], calibration: Calibration, *, seed: int, behaviour: bool
+        self, backbone: Backbone, ways: Sequence[Way], calibration: SceneBatch, *, seed: int, behaviour: bool
     ) -> None:
         self._explainer = Explainer(backbone, load_vocabulary("world"), ways[0].settings)
         self._ways = tuple(ways)
@@ -99,18 +113,13 @@ class Bench:
         paper = [way.name for way in self._ways if way.parts == "found" and way.settings.preset == "paper"]
         return rows_of(split, tally, over=(*BASELINES, *maps, *paper[:1]), seed=self._seed)
 
-    def measure(self, scenes: Sequence[world.Scene]) -> None:
-        """Add scenes, each with at least one visible part."""
-        lenses: dict[Resize, Lens] = {}
-        moved: dict[Resize, Lens] = {}
-        for way in self._ways:
-            if way.settings.resize not in lenses:
-                explainer = self._explainer.with_settings(way.settings)
-                lenses[way.settings.resize] = Lens(explainer, [scene.image for scene in scenes])
-                moved[way.settings.resize] = Lens(explainer, [shifted(scene.image, pixels=SHIFT) for scene in scenes])
-        first = lenses[self._ways[0].settings.resize]
-        batch = Batch(scenes, lenses, moved)
-        baselines = self._rank(scenes, first)
+    def measure(self, scenes: SceneBatch) -> None:
+        """Add scenes."""
+        choices = {way.settings.resize: self._explainer.with_settings(way.settings) for way in self._ways}
+        lenses = {resize: Lens(explainer, scenes.pictures) for resize, explainer in choices.items()}
+        moved = {resize: Lens(explainer, scenes.shifted) for resize, explainer in choices.items()}
+        batch = Batch(scenes.scenes, lenses, moved)
+        baselines = self._rank(scenes.scenes, lenses[self._ways[0].settings.resize])
         for name, columns in baselines.items():
             self._add(name, columns)
         for way in self._ways:
@@ -141,8 +150,8 @@ class Bench:
                 scores[name].append(scoring.ranking_scores(ranked, scene))
         return {name: _columns(each) for name, each in scores.items()}
 
-    def _fit(self, calibration: Calibration) -> Splice:
-        lens = Lens(self._explainer, [scene.image for scene in calibration.scenes])
+    def _fit(self, calibration: SceneBatch) -> Splice:
+        lens = Lens(self._explainer, calibration.pictures)
         row = {text: i for i, text in enumerate(self._explainer.vocabulary.descriptors)}
         return splice.fit(
             lens.embed(lens.squares).cpu().numpy(),
@@ -216,13 +225,11 @@ class Batch:
         return self._regions[parts.key]
 
     def _with_outliers(self, lens: Lens, settings: Settings) -> list[float]:
-        """IoU of the foreground with the object when a few tokens are outliers; parts are not needed for it."""
-        only_foreground = dataclasses.replace(settings, part_count=1)
-        overlaps = []
-        for scene, square, one in zip(self._scenes, lens.squares, lens.singly(settings.features), strict=True):
-            damaged = segment([square], [inject_outliers(one, seed=scene.index)], only_foreground)[0]
-            overlaps.append(metrics.iou(lens.geometry.to_pixels(damaged.foreground), scene.object_mask))
-        return overlaps
+        """IoU of the foreground with the object when a few tokens are outliers."""
+        singly = lens.singly(settings.features)
+        spoilt = [inject_outliers(one, seed=scene.index) for scene, one in zip(self._scenes, singly, strict=True)]
+        found = lens.foregrounds(settings, spoilt)
+        return [metrics.iou(mask, scene.object_mask) for scene, mask in zip(self._scenes, found, strict=True)]
 
     def _effects(self, resize: Resize, readings: Sequence[Reading]) -> dict[str, list[float]]:
         """Drop of the class's cosine when regions of mutual concepts are blurred, see `hiding`."""

@@ -66,20 +66,19 @@ def moved_inside(
     Returns:
         bool (S, S), or None where no good place was found, as for a region that fills most of the object.
     """
-    size = int(region.sum())
+    side, size = len(region), int(region.sum())
     if not size or np.count_nonzero(inside & ~region) < (INSIDE_LEAST - OVERLAP_MOST) * size:
         return None
     rng = np.random.default_rng(seed)
     for turn in rng.permutation(8).tolist():
         shape = np.argwhere(np.rot90(region[:, ::-1] if turn >= 4 else region, turn % 4))
         shape -= shape.min(axis=0)
-        corners = rng.integers(len(region) - shape.max(axis=0), size=(tries, 2))
-        rows, columns = (shape.T[:, None] + corners.T[:, :, None]).astype(np.intp)
-        share = inside[rows, columns].mean(axis=1)
-        overlap = region[rows, columns].mean(axis=1)
-        good = np.flatnonzero((share >= INSIDE_LEAST) & (overlap <= OVERLAP_MOST))
-        if len(good):
+        corners = rng.integers(side - shape.max(axis=0), size=(tries, 2))
+        places = (corners[:, :1] + shape[:, 0]) * side + corners[:, 1:] + shape[:, 1]
+        places = places[inside.take(places).sum(axis=1) >= INSIDE_LEAST * size]
+        places = places[region.take(places).sum(axis=1) <= OVERLAP_MOST * size]
+        if len(places):
             moved = np.zeros_like(region)
-            moved[rows[good[0]], columns[good[0]]] = True
+            moved.flat[places[0]] = True
             return moved
     return None

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from clipmk.concepts.language import language_concepts
 from clipmk.concepts.mutual import overlap
-from clipmk.concepts.prompts import Ellipse, draw_prompts, fit_ellipse
+from clipmk.concepts.prompts import Ellipse, draw_around, fit_ellipse
 from clipmk.concepts.selection import highest
+from clipmk.concepts.superpixels import PictureRegions, picture_regions
 from clipmk.evaluate.feature_maps import feature_map_parts
 from clipmk.grounding import coverage
 from clipmk.images import read_picture
-from clipmk.segmentation import Segmentation, given_parts, segment
+from clipmk.segmentation import Segmentation, find_foreground, given_parts, segment
+from clipmk.square import Square, square_image
 from clipmk.vision import Seen, see
 
 if TYPE_CHECKING:
@@ -76,19 +78,47 @@ def segmentation_choices(settings: Settings) -> tuple[Hashable, ...]:
     return tuple(getattr(settings, name) for name in names)
 
 
+class Pictures:
+    """A batch of pictures of one size; what depends on the pictures alone is made once for all models.
+
+    Args:
+        images: uint8 RGB (height, width, 3), all of one size.
+    """
+
+    def __init__(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        self.pictures = [read_picture(image) for image in images]
+        self._squares: dict[tuple[Square, str], NDArray[np.uint8]] = {}
+        self._regions: dict[tuple[Square, str], list[PictureRegions]] = {}
+
+    def squares(self, geometry: Square, interpolation: str) -> NDArray[np.uint8]:
+        """The square inputs, uint8 RGB (images, S, S, 3)."""
+        key = (geometry, interpolation)
+        if key not in self._squares:
+            squares = [square_image(one.image, geometry, interpolation=interpolation) for one in self.pictures]
+            self._squares[key] = np.stack([np.array(square) for square in squares])
+        return self._squares[key]
+
+    def regions(self, geometry: Square, interpolation: str) -> list[PictureRegions]:
+        """Their regions of one colour."""
+        key = (geometry, interpolation)
+        if key not in self._regions:
+            self._regions[key] = [picture_regions(square) for square in self.squares(geometry, interpolation)]
+        return self._regions[key]
+
+
 class Lens:
     """A batch of pictures of one size as one model sees them.
 
     Args:
         explainer: model and embedded vocabulary; of its settings only `resize` is read.
-        images: uint8 RGB (height, width, 3), all of one size.
+        pictures: the batch.
     """
 
-    def __init__(self, explainer: Explainer, images: Sequence[NDArray[np.uint8]]) -> None:
-        pictures = [read_picture(image) for image in images]
+    def __init__(self, explainer: Explainer, pictures: Pictures) -> None:
         self.explainer = explainer
-        self.geometry = explainer.geometry(pictures[0])
-        self.squares: NDArray[np.uint8] = np.stack([explainer.square(picture) for picture in pictures])
+        self.geometry = explainer.geometry(pictures.pictures[0])
+        self._pictures = pictures
+        self.squares = pictures.squares(self.geometry, explainer.backbone.interpolation)
         self._encoded: dict[Features, Encoded] = {}
         self._parts: dict[Hashable, Parts] = {}
         self._prompts: dict[tuple[int, Ellipse], Tensor] = {}
@@ -142,10 +172,21 @@ class Lens:
         """The parts that the settings find in each picture alone."""
         key = ("found", *segmentation_choices(settings))
         if key not in self._parts:
-            singly = self.singly(settings.features)
-            found = [segment([square], [one], settings)[0] for square, one in zip(self.squares, singly, strict=True)]
+            found = [
+                segment([square], [one], settings, regions=None if own is None else [own])[0]
+                for square, one, own in zip(
+                    self.squares, self.singly(settings.features), self._regions(settings), strict=True
+                )
+            ]
             self._parts[key] = Parts(key, tuple(found))
         return self._parts[key]
+
+    def foregrounds(self, settings: Settings, encoded: Sequence[Encoded]) -> list[NDArray[np.bool_]]:
+        """Where the settings find the thing in each picture's pixels, with other features (each of batch 1)."""
+        return [
+            self.geometry.to_pixels(find_foreground(square, one, settings, regions=own))
+            for square, one, own in zip(self.squares, encoded, self._regions(settings), strict=True)
+        ]
 
     def feature_maps(self, settings: Settings) -> Parts:
         """The channels of highest norm as parts, `settings.part_count` of them."""
@@ -215,6 +256,11 @@ class Lens:
             )
         return readings
 
+    def _regions(self, settings: Settings) -> Sequence[PictureRegions | None]:
+        if settings.parts != "superpixels":
+            return [None] * len(self.squares)
+        return self._pictures.regions(self.geometry, self.explainer.backbone.interpolation)
+
     def _language(self, class_name: str, settings: Settings) -> list[int]:
         explainer = self.explainer.with_settings(settings)
         row = explainer.bank.classes[explainer.vocabulary.classes.index(class_name)]
@@ -224,14 +270,10 @@ class Lens:
     def _prompted(self, parts: Parts) -> list[Tensor]:
         """Embeddings of drawn prompts; a part whose ellipse was drawn before costs nothing."""
         ellipses = [[fit_ellipse(mask) for mask in one.masks] for one in parts.found]
-        new = {
-            (image, ellipse): mask
-            for image, (row, one) in enumerate(zip(ellipses, parts.found, strict=True))
-            for ellipse, mask in zip(row, one.masks, strict=True)
-            if (image, ellipse) not in self._prompts
-        }
+        every = dict.fromkeys((image, ellipse) for image, row in enumerate(ellipses) for ellipse in row)
+        new = [key for key in every if key not in self._prompts]
         if new:
-            drawn = np.concatenate([draw_prompts(self.squares[image], mask) for (image, _), mask in new.items()])
+            drawn = np.concatenate([draw_around(self.squares[image], ellipse) for image, ellipse in new])
             means = self.embed(drawn).reshape(len(new), 3, -1).mean(dim=1)
             self._prompts.update(zip(new, means, strict=True))
         return [torch.stack([self._prompts[image, e] for e in row]) for image, row in enumerate(ellipses)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import lasso_path
+from sklearn.linear_model import Lasso
 
 from clipmk.evaluate import metrics
 
@@ -46,7 +46,10 @@ class Splice:
         Returns:
             (images, descriptors), not negative, mostly 0.
         """
-        return decompose(centred(embeddings, self.image_mean), self.atoms, penalties=[self.penalty])[:, 0]
+        found: NDArray[np.float64] = decompose(
+            centred(embeddings, self.image_mean), self.atoms, penalties=[self.penalty]
+        )[0]
+        return found
 
 
 def centred(embeddings: NDArray[np.floating], mean: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -73,15 +76,21 @@ def decompose(
         penalties: lambda, falling.
 
     Returns:
-        (images, penalties, descriptors).
+        (penalties, images, descriptors).
     """
     dictionary = np.asfortranarray(atoms.T)
-    gram = atoms @ atoms.T
-    options = {"alphas": np.asarray(penalties) / atoms.shape[1], "positive": True, "precompute": gram}
-    found = [
-        lasso_path(dictionary, target, Xy=atoms @ target, tol=TOLERANCE, max_iter=MOST_ROUNDS, **options)[1].T
-        for target in targets
-    ]
+    model = Lasso(
+        fit_intercept=False,
+        precompute=atoms @ atoms.T,
+        positive=True,
+        warm_start=True,
+        tol=TOLERANCE,
+        max_iter=MOST_ROUNDS,
+    )
+    found = []
+    for penalty in penalties:
+        model.set_params(alpha=penalty / atoms.shape[1]).fit(dictionary, targets.T)
+        found.append(model.coef_.reshape(len(targets), len(atoms)).copy())
     return np.stack(found)
 
 
@@ -112,7 +121,7 @@ def fit(
         np.mean(
             [
                 metrics.average_precision(ranked(row, most=most), rows)
-                for row, rows in zip(weights[:, column], true, strict=True)
+                for row, rows in zip(weights[column], true, strict=True)
             ]
         )
         for column in range(len(PENALTIES))

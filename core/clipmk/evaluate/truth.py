@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from clipmk import world
-from clipmk.evaluate.bench import Bench, Calibration
+from clipmk.evaluate.bench import Bench, SceneBatch, calibration_scenes
 from clipmk.evaluate.report import Row, TruthReport
 from clipmk.evaluate.ways import Way, ways
 
@@ -66,15 +66,15 @@ def run_all(
         One report per model, in order.
     """
     selected = ways() if chosen is None else tuple(chosen)
-    calibration = Calibration.drawn(seed)
+    calibration = calibration_scenes(seed)
     benches = [Bench(backbone, selected, calibration, seed=seed, behaviour=behaviour) for backbone in backbones]
     rows: list[list[Row]] = [[] for _ in benches]
     for split in splits:
         done = 0
         for drawn in _batches(world.scenes(split, count=scenes, seed=seed)):
-            batch = [scene for scene in drawn if scene.parts]
+            batch = SceneBatch.of(drawn)
             for bench in benches:
-                if batch:
+                if batch is not None:
                     bench.measure(batch)
                 done += len(drawn)
                 if progress is not None:
