@@ -15,6 +15,7 @@ from clipmk.backbones import Backbone, load
 from clipmk.explainer import Explainer
 from clipmk.images import Picture, read_picture
 from clipmk.records import Explanation
+from clipmk.rle import rle_decode
 from clipmk.settings import Settings, preset
 from clipmk.vocabulary import Vocabulary, load_vocabulary
 
@@ -72,3 +73,8 @@ def words(descriptors: int, *, classes: int = 4) -> Vocabulary:
 
 def flat(colour: tuple[int, int, int], *, width: int = 64, height: int = 64) -> NDArray[np.uint8]:
     return np.full((height, width, 3), colour, dtype=np.uint8)
+
+
+def pixels_of(explanation: Explanation) -> NDArray[np.bool_]:
+    """The masks of an explanation's parts, bool (parts, height, width)."""
+    return np.stack([rle_decode(part.mask) for part in explanation.parts])

@@ -15,8 +15,8 @@ import embedded
 from clipmk.backbones.base import Encoded
 from clipmk.concepts import foreground
 from clipmk.concepts.parts import kmeans_parts, pca_parts
-from clipmk.concepts.superpixels import superpixel_parts
-from clipmk.segmentation import enlarge, find_saliency, given_parts, segment
+from clipmk.concepts.superpixels import picture_regions, superpixel_foreground, superpixel_parts
+from clipmk.segmentation import enlarge, find_foreground, find_saliency, given_parts, segment
 from clipmk.settings import preset
 
 GRID = (4, 6)
@@ -192,3 +192,26 @@ def test_given_parts_are_kept_and_their_union_is_the_foreground() -> None:
     np.testing.assert_array_equal(found.masks, masks)
     np.testing.assert_array_equal(found.foreground, masks[0] | masks[1] | masks[2])
     assert found.warnings == ()
+
+
+@pytest.mark.parametrize("method", ["kmeans", "pca", "superpixels"])
+@pytest.mark.parametrize("name", embedded.PRESETS)
+def test_the_foreground_alone_is_that_of_the_segmentation(name: str, method: str) -> None:
+    chosen = preset(name, parts=method)
+    for seed in range(4):
+        square, encoded = noise(seed), blob(seed)
+        found = segment([square], [encoded], chosen)[0]
+        regions = picture_regions(square)
+        np.testing.assert_array_equal(find_foreground(square, encoded, chosen), found.foreground)
+        np.testing.assert_array_equal(find_foreground(square, encoded, chosen, regions=regions), found.foreground)
+        np.testing.assert_array_equal(segment([square], [encoded], chosen, regions=[regions])[0].masks, found.masks)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_joining_superpixels_never_changes_the_foreground(seed: int, empty: bool) -> None:
+    rng = np.random.default_rng(seed)
+    picture = np.kron(rng.integers(0, 256, (16, 16, 3)), np.ones((4, 4, 1))).astype(np.uint8)  # over 64 regions
+    saliency = -np.ones((8, 8)) if empty else rng.standard_normal((8, 8))
+    parts = superpixel_parts(picture, saliency)
+    np.testing.assert_array_equal(superpixel_foreground(picture, saliency), parts.foreground)

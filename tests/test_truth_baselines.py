@@ -1,0 +1,238 @@
+"""Baselines and disturbances of the truth benchmark against plain references."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import embedded
+from clipmk import world
+from clipmk.evaluate import disturbances, feature_maps, rankings, scoring, splice
+from clipmk.evaluate.disturbances import moved_inside
+
+
+def unit_rows(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
+    rows = rng.standard_normal((count, dim))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_class_lookup_recites_the_most_usual_descriptors() -> None:
+    assert rankings.class_lookup("fox", most=4) == world.typical_descriptors("fox")[:4]
+
+
+def test_nearest_descriptors_are_those_of_highest_cosine_in_order() -> None:
+    rows = torch.tensor(unit_rows(np.random.default_rng(0), 30, 5))
+    image = rows[7] * 0.5 + rows[3]
+    expected = sorted(range(30), key=lambda i: -float(rows[i] @ image))
+    assert rankings.nearest_descriptors(image, rows, most=6) == tuple(expected[:6])
+    assert rankings.nearest_descriptors(torch.zeros(5, dtype=torch.float64), rows, most=3) == (0, 1, 2)
+
+
+def test_random_descriptors_are_different_and_follow_the_seed() -> None:
+    one = rankings.random_descriptors(40, most=15, seed=[0, 1])
+    assert len(set(one)) == 15
+    assert set(one) <= set(range(40))
+    assert one == rankings.random_descriptors(40, most=15, seed=[0, 1])
+    assert one != rankings.random_descriptors(40, most=15, seed=[0, 2])
+    counts = np.bincount(
+        [i for seed in range(400) for i in rankings.random_descriptors(10, most=3, seed=seed)], minlength=10
+    )
+    assert abs(counts - 120).max() < 5 * np.sqrt(120 * 0.7)
+
+
+def projected_gradient(target: np.ndarray, atoms: np.ndarray, penalty: float) -> np.ndarray:
+    """w <- max(0, w - step · (A (A^T w - z) + lambda)): slow and plain."""
+    weights = np.zeros(len(atoms))
+    step = 1 / np.linalg.norm(atoms @ atoms.T, 2)
+    for _ in range(2_000):
+        weights = np.maximum(0, weights - step * (atoms @ (atoms.T @ weights - target) + penalty))
+    return weights
+
+
+@settings(deadline=None, max_examples=4)
+@given(st.integers(0, 2**32 - 1))
+def test_the_decomposition_is_that_of_plain_projected_gradient(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    atoms, targets = unit_rows(rng, 12, 16), unit_rows(rng, 2, 16)
+    penalties = (0.3, 0.05)
+    found = splice.decompose(targets, atoms, penalties=penalties)
+    assert found.shape == (2, 2, 12)
+    for column, penalty in enumerate(penalties):
+        for weights, target in zip(found[column], targets, strict=True):
+            np.testing.assert_allclose(weights, projected_gradient(target, atoms, penalty), atol=2e-3)
+
+
+def test_no_weight_of_the_decomposition_of_a_large_dictionary_can_be_improved() -> None:
+    rng = np.random.default_rng(1)
+    atoms, targets = unit_rows(rng, 300, 32), unit_rows(rng, 3, 32)
+    for weights, target in zip(splice.decompose(targets, atoms, penalties=[0.1])[0], targets, strict=True):
+        slope = atoms @ (atoms.T @ weights - target) + 0.1
+        assert (weights >= 0).all()
+        assert slope.min() > -2e-3  # no absent atom would help
+        assert np.abs(slope[weights > 0]).max() < 2e-3  # no present one would be better with another weight
+
+
+def test_penalties_are_in_units_of_cosine() -> None:
+    atoms = np.eye(4)
+    target = np.array([[0.8, 0.6, 0.0, 0.0]])
+    found = splice.decompose(target, atoms, penalties=[0.9, 0.7, 0.5])
+    np.testing.assert_allclose(found[:, 0], [[0, 0, 0, 0], [0.1, 0, 0, 0], [0.3, 0.1, 0, 0]], atol=1e-6)
+
+
+def test_centring_subtracts_the_mean_and_restores_the_length() -> None:
+    rows = unit_rows(np.random.default_rng(2), 6, 5)
+    mean = rows.mean(0)
+    expected = [(row - mean) / np.sqrt(((row - mean) ** 2).sum()) for row in rows]
+    np.testing.assert_allclose(splice.centred(rows, mean), expected)
+    np.testing.assert_array_equal(splice.centred(mean[None], mean), np.zeros((1, 5)))
+
+
+def test_only_descriptors_with_a_weight_are_ranked() -> None:
+    weights = np.array([0.0, 0.5, 0.1, 0.5, 0.0])
+    assert splice.ranked(weights, most=15) == (1, 3, 2)
+    assert splice.ranked(weights, most=2) == (1, 3)
+    assert splice.ranked(np.zeros(3), most=2) == ()
+
+
+def test_sums_of_descriptors_are_decomposed_into_them_with_the_penalty_that_does_it_best() -> None:
+    rng = np.random.default_rng(3)
+    words = unit_rows(rng, 60, 48)
+    true = [set(rng.permutation(60)[:3].tolist()) for _ in range(12)]
+    images = np.stack([words[sorted(rows)].sum(0) for rows in true]) + 4 * unit_rows(rng, 1, 48)  # a common offset
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    fitted = splice.fit(images, words, true, most=5)
+    assert fitted.penalty in splice.PENALTIES
+    weights = fitted.weights(images)
+    found = [set(splice.ranked(row, most=3)) for row in weights]
+    assert np.mean([len(a & b) / 3 for a, b in zip(found, true, strict=True)]) > 0.9
+    assert fitted.score > 0.9
+    for penalty in splice.PENALTIES:
+        other = splice.decompose(splice.centred(images, fitted.image_mean), fitted.atoms, penalties=[penalty])[0]
+        scores = [
+            splice.metrics.average_precision(splice.ranked(row, most=5), rows)
+            for row, rows in zip(other, true, strict=True)
+        ]
+        assert np.mean(scores) <= fitted.score + 0.02
+
+
+def test_channel_regions_are_the_highest_cells_of_the_channels_of_highest_norm() -> None:
+    rng = np.random.default_rng(4)
+    patches = rng.standard_normal((12, 7)) * [1, 5, 2, 0, 3, 1, 4]
+    patches[:, 5] = 9.0  # the highest norm of all, but the same everywhere
+    found = feature_maps.channel_regions(torch.tensor(patches), grid=(3, 4), count=3)
+    order = sorted((0, 1, 2, 4, 6), key=lambda c: -sum(value**2 for value in patches[:, c]))
+    assert found.shape == (3, 3, 4)
+    for region, channel in zip(found, order, strict=False):
+        low, high = min(patches[:, channel]), max(patches[:, channel])
+        for n in range(12):
+            assert region[n // 4, n % 4] == ((patches[n, channel] - low) / (high - low) >= 0.9)
+
+
+def test_the_highest_channel_is_the_foreground_and_the_next_ones_the_parts() -> None:
+    patches = torch.zeros(4, 3)
+    patches[0, 0], patches[1, 1], patches[2, 2] = 5.0, 3.0, -2.0
+    made = feature_maps.feature_map_parts(patches, grid=(2, 2), side=4, count=5)
+    quarters = [np.kron(cells, np.ones((2, 2))) for cells in np.eye(4).reshape(4, 2, 2)]
+    np.testing.assert_array_equal(made.foreground, quarters[0] > 0)
+    np.testing.assert_array_equal(made.masks, np.stack([quarters[1], quarters[0] + quarters[1] + quarters[3]]) > 0)
+    assert made.warnings == ()
+
+
+def test_features_without_any_variation_give_the_whole_picture() -> None:
+    made = feature_maps.feature_map_parts(torch.ones(4, 3), grid=(2, 2), side=4, count=5)
+    assert made.masks.shape == (1, 4, 4)
+    assert made.masks.all()
+    assert made.warnings == (feature_maps.NO_CHANNEL,)
+    single = feature_maps.feature_map_parts(torch.tensor([[1.0], [0.0]]), grid=(1, 2), side=2, count=5)
+    np.testing.assert_array_equal(single.masks[0], single.foreground)
+
+
+@settings(deadline=None, max_examples=5)
+@given(st.integers(0, 1000))
+def test_outliers_leave_everything_else_as_it_was(seed: int) -> None:
+    encoded = embedded.explainer().look(embedded.scenes()[0].image)
+    before = encoded.patches.clone()
+    damaged = disturbances.inject_outliers(encoded, seed=seed)
+    changed = (damaged.patches != encoded.patches).any(-1)[0]
+    assert int(changed.sum()) == disturbances.OUTLIERS
+    assert torch.equal(encoded.patches, before)  # the input is not written to
+    for name in ("embeddings", "grid", "attention", "state"):
+        assert getattr(damaged, name) is getattr(encoded, name)
+    long = damaged.patches[0, changed]
+    median = encoded.patches.norm(dim=-1).median()
+    torch.testing.assert_close(long.norm(dim=-1), (disturbances.OUTLIER_GAIN * median).expand(3))
+    assert torch.equal(long[0], long[1])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**31), st.integers(2, 7), st.integers(2, 7))
+def test_a_moved_region_is_the_same_shape_elsewhere_inside_the_object(seed: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    inside = np.zeros((32, 32), dtype=bool)
+    inside[3:27, 5:30] = True
+    region = np.zeros((32, 32), dtype=bool)
+    y, x = rng.integers(3, 27 - height), rng.integers(5, 30 - width)
+    region[y : y + height, x : x + width] = rng.random((height, width)) < 0.8
+    region[y, x] = True
+    moved = moved_inside(region, inside, seed=seed)
+    assert moved is not None
+    assert moved.sum() == region.sum()
+    assert inside[moved].mean() >= disturbances.INSIDE_LEAST
+    assert (moved & region).sum() <= disturbances.OVERLAP_MOST * region.sum()
+    turns = [np.rot90(side, k) for side in (region, region[:, ::-1]) for k in range(4)]
+    assert any(np.array_equal(trimmed(turn), trimmed(moved)) for turn in turns)
+
+
+def trimmed(mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def test_places_of_a_moved_region_are_spread_over_the_object() -> None:
+    inside = np.zeros((24, 24), dtype=bool)
+    inside[2:22, 2:22] = True
+    region = np.zeros_like(inside)
+    region[3:6, 3:8] = True
+    moved = np.stack([found for seed in range(150) if (found := moved_inside(region, inside, seed=seed)) is not None])
+    assert len(moved) == 150
+    halves = [moved[:, :12].sum(), moved[:, 12:].sum(), moved[:, :, :12].sum(), moved[:, :, 12:].sum()]
+    assert min(halves) > 0.3 * max(halves)
+
+
+def test_a_region_that_fills_the_object_has_no_other_place() -> None:
+    inside = np.zeros((16, 16), dtype=bool)
+    inside[4:12, 4:12] = True
+    assert moved_inside(inside, inside, seed=0) is None
+    assert moved_inside(np.zeros_like(inside), inside, seed=0) is None
+    corner = np.zeros_like(inside)
+    corner[:3, :3] = True
+    assert moved_inside(corner, np.zeros_like(inside), seed=0) is None
+    assert moved_inside(np.ones_like(inside), np.ones_like(inside), seed=0) is None
+
+
+def test_a_shifted_picture_moves_right_and_down_and_repeats_its_edge() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    found = disturbances.shifted(image, pixels=2)
+    for y in range(9):
+        for x in range(9):
+            np.testing.assert_array_equal(found[y, x], image[max(y - 2, 0), max(x - 2, 0)])
+
+
+def test_pixel_clusters_of_a_tiny_foreground_are_its_pixels() -> None:
+    foreground = np.zeros((16, 16), dtype=bool)
+    foreground[3, 4] = foreground[8, 9] = foreground[12, 2] = True
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    masks = scoring.pixel_clusters(image, foreground, count=12, seed=0)
+    assert len(masks) == 3
+    np.testing.assert_array_equal(masks.sum(0), foreground)
+
+
+@pytest.mark.parametrize("most", [1, 15])
+def test_rankings_keep_to_their_length(most: int) -> None:
+    rows = torch.tensor(unit_rows(np.random.default_rng(0), 30, 5))
+    assert len(rankings.nearest_descriptors(rows[0], rows, most=most)) == most
+    assert len(rankings.random_descriptors(30, most=most, seed=0)) == most
+    assert len(rankings.class_lookup("fox", most=most)) == min(most, len(world.typical_descriptors("fox")))
