@@ -57,7 +57,7 @@ def run_all(
         backbones: the models.
         scenes: how many of each split.
         seed: of the scenes, the bootstrap and what is drawn.
-        splits: of the world, such as `test` and `counterfactual`; tune on `val` only.
+        splits: of the world, such as `test`, `counterfactual` and `hard`; tune on `val` only.
         chosen: ways to compare; None: `ways()`.
         behaviour: measure effect and stability too (about as much work again).
         progress: called with ("truth SPLIT", done, total), in scenes times models.
