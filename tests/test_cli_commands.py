@@ -12,12 +12,8 @@ import pytest
 import clipmk as package
 from clipmk import document
 from clipmk.backbones import catalog
-from clipmk.evaluate.metrics import Interval
-from clipmk.evaluate.truth import Row, TruthReport
-from clipmk.records import ModelEntry, plain
-from clipmk.settings import preset
+from clipmk.records import ModelEntry
 from clipmk_tui import health
-from clipmk_tui.commands import evaluate as evaluate_command
 from conftest import Ran, Runner
 
 ENTRIES = [
@@ -273,27 +269,3 @@ def test_missing_package_is_told_with_how_to_install_it(monkeypatch: pytest.Monk
     found = list(health.packages())
     assert [check.status for check in found[:2]] == ["ok", "warn"]
     assert found[1].hint == "pip install no-such-package"
-
-
-def test_evaluate_needs_to_know_against_what(clipmk: Runner) -> None:
-    ran = clipmk("evaluate")
-    assert (ran.status, ran.err) == (2, "clipmk: error: say what to evaluate against: --truth\n")
-
-
-def test_truth_report_is_printed_for_people_and_as_json(
-    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, valid_json: Callable[[Ran], Any]
-) -> None:
-    values = {"ap": Interval(0.5, 0.25, 0.75, 3), "foreground": Interval(0.4, 0.3, 0.5, 3)}
-    report = TruthReport(
-        model="embedded/vit-s8",
-        scenes=3,
-        seed=0,
-        rows=(Row("test", "default, prompts", values),),
-        settings={"default, prompts": plain(preset("default"))},
-    )
-    monkeypatch.setattr(evaluate_command, "_measure", lambda *_, **__: [report])
-    text = clipmk("evaluate", "--truth").out
-    assert "embedded/vit-s8, test: concepts" in text
-    assert "0.500 [0.250, 0.750]" in text
-    made = valid_json(clipmk("evaluate", "--truth", "--json"))
-    assert made["truth"][0]["rows"][0]["values"]["ap"] == {"mean": 0.5, "low": 0.25, "high": 0.75, "count": 3}

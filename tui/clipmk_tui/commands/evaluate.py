@@ -1,73 +1,88 @@
-"""`clipmk evaluate`: explanations held against the truth."""
+"""`clipmk evaluate`: how true, how faithful and how useful explanations are."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from clipmk.errors import UsageError
 from clipmk_tui import options as o
 
-if TYPE_CHECKING:
-    from clipmk.evaluate.truth import TruthReport
-    from clipmk_tui.stages import Stages
+_WHAT = "What to measure"
 
-Truth = Annotated[bool, typer.Option("--truth", help="Against the parts and descriptors of rendered scenes.")]
-Scenes = Annotated[int, typer.Option(metavar="N", help="Scenes of each split.", min=1)]
+Spec = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATASET",
+        help="Images instead of rendered scenes: a folder of class folders (as `clipmk world export` writes them), a "
+        "flat folder, a table of paths, tar shards.",
+    ),
+]
+Truth = Annotated[
+    bool,
+    typer.Option("--truth", help="Against the parts and descriptors of rendered scenes.", rich_help_panel=_WHAT),
+]
+Faithful = Annotated[
+    bool,
+    typer.Option(
+        "--faithfulness",
+        help="Deletion, insertion, their accuracies, entropy with and without transport, CorLoc.",
+        rich_help_panel=_WHAT,
+    ),
+]
+Gain = Annotated[
+    bool,
+    typer.Option(
+        "--zero-shot",
+        help="Accuracy gained by the descriptors found, beside random descriptors and words.",
+        rich_help_panel=_WHAT,
+    ),
+]
+Splits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        help="Split of the rendered world; may be repeated (default: test and counterfactual).",
+    ),
+]
+Scenes = Annotated[int | None, typer.Option(metavar="N", help="Scenes of each split (default: 500).", min=1)]
+Limit = Annotated[int | None, typer.Option(metavar="N", help="Only N images of DATASET, spread evenly.", min=1)]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="FILE.json", help="Write the JSON there as well.", rich_help_panel="Output"),
+]
 
 
-def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
+def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
+    ctx: typer.Context,
+    dataset: Spec = None,
     model: o.Models = None,
     truth: Truth = False,
-    scenes: Scenes = 500,
+    faithfulness: Faithful = False,
+    zero_shot: Gain = False,
+    split: Splits = None,
+    scenes: Scenes = None,
+    limit: Limit = None,
+    vocab: o.Vocabulary = None,
+    arch: o.Arch = None,
+    download: o.Download = None,
+    preset: o.Preset = None,
+    grounding: o.Grounding = None,
     seed: o.Seed = None,
     device: o.Device = None,
     precision: o.Precision = None,
+    no_cache: o.NoCache = None,
     json: o.Json = None,
+    output: Output = None,
     quiet: o.Quiet = None,
     no_color: o.NoColor = None,
     debug: o.Debug = None,
 ) -> int:
-    """Measure how true explanations are. --truth: every way of explaining on the same rendered scenes."""
-    from clipmk_tui import present  # noqa: PLC0415
-    from clipmk_tui.stages import Stages  # noqa: PLC0415
-    from clipmk_tui.texts import shown  # noqa: PLC0415
+    """Measure explanations on the same images in every way: both presets, both groundings, and baselines.
 
-    if not truth:
-        raise UsageError("say what to evaluate against: --truth")
-    with present.for_people(no_color) as console, Stages(shown=not quiet) as stages:
-        reports = _measure(list(model or ()), stages, scenes=scenes, seed=seed, device=device, precision=precision)
-        stages.clear()
-        if not present.wants_json(json):
-            for report in reports:
-                for title, columns, rows in report.table():
-                    made = present.table(columns, rows, right=range(1, len(columns)))
-                    made.title, made.title_justify = shown(f"{report.model}, {title}"), "left"
-                    present.put_table(console, made)
-                    console.print()
-    if present.wants_json(json):
-        present.put_json({"truth": [report.to_dict() for report in reports]})
-    return 0
+    Numbers are means with 95 % bootstrap intervals over images. --preset and --grounding leave ways out.
+    """
+    from clipmk_tui.evaluate_run import evaluation_choices, run  # noqa: PLC0415
 
-
-def _measure(
-    named: list[str], stages: Stages, *, scenes: int, seed: int | None, device: str | None, precision: str | None
-) -> list[TruthReport]:
-    from clipmk.backbones import load  # noqa: PLC0415 - torch and open_clip: seconds
-    from clipmk.config import choose, read_config  # noqa: PLC0415
-    from clipmk.evaluate import truth  # noqa: PLC0415
-    from clipmk_tui.choices import DEFAULT_MODEL, models_from  # noqa: PLC0415
-
-    config = read_config()
-    reports = []
-    for name in models_from({"model": named}, config) or (DEFAULT_MODEL,):
-        stages.begin(name, "loading")
-        backbone = load(
-            name,
-            device=choose(device, "CLIPMK_DEVICE", config.device, "auto"),
-            precision=choose(precision, "CLIPMK_PRECISION", config.precision, "fp32"),
-        )
-        chosen = choose(seed, "CLIPMK_SEED", config.seed, 0)
-        reports.append(truth.run(backbone, scenes=scenes, seed=chosen, progress=stages))
-    return reports
+    return run(evaluation_choices(ctx.params))

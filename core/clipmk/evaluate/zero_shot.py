@@ -1,0 +1,268 @@
+"""Do the descriptors found on images help to classify? The paper's zero-shot gain, with the controls that it lacks.
+
+For each class y the two nearest classes in the language embedding space are taken. The first descriptor of each part
+of each image of those two classes is added to the descriptors of y, every descriptor is put into the prompt, and the
+images are classified again by the mean prompt embedding of each class (`prompt_sets.class_rows`).
+
+**As published this is transductive**: descriptors come from the very images, and by the very labels, on which accuracy
+is then measured. The paper moreover leaves "overly discriminative" classes as they are without a rule for finding them,
+which can only be judged by that accuracy; here every class takes its neighbours' descriptors. Beside it stands an
+honest split: the images of each class are halved, and each half is classified with the descriptors found on the other.
+
+Controls for every number: as many random descriptors of the vocabulary, of the same lengths in words, and as many
+strings of random words, both over several seeds; and other sources of descriptors that look at no part.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipmk.concepts.selection import highest
+from clipmk.evaluate.measured import MeasuredRow, Table, Values, measured_rows
+from clipmk.evaluate.prompt_sets import (
+    Sets,
+    class_rows,
+    fitting_prompt,
+    gathered,
+    nearest_classes,
+    prompted,
+    random_like,
+    random_words,
+)
+from clipmk.evaluate.splice import PENALTIES, centred, decompose, ranked
+
+if TYPE_CHECKING:
+    from clipmk.evaluate.looking import Look
+    from clipmk.evaluate.measured import MeasuredReport
+    from clipmk.evaluate.samples import Sample
+    from clipmk.explainer import Explainer
+
+RANDOM_DRAWS = 5
+"""Draws of random descriptors; a control's value on an image is its mean over them."""
+WORD_DRAWS = 3
+"""Draws of random words."""
+NEAREST, SPARSE = "nearest to the image", "sparse decomposition"
+"""Sources of descriptors that look at no part."""
+DECOMPOSED_TOGETHER = 64
+"""Images whose weights, under all penalties, are in memory at once."""
+IMAGE_DESCRIPTORS = 5
+"""Descriptors that such a source takes from each image: as many as the paper has parts."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "accuracy": ("templates", "before", "after"),
+    "gain": ("gain", "random_gain", "words_gain"),
+    "gain over the controls": ("over_random", "over_words", "added"),
+}
+"""Title of a table -> its metrics."""
+
+
+def notes(prompt: str) -> tuple[str, ...]:
+    """How to read the numbers."""
+    return (
+        f"prompt: {prompt}",
+        (
+            "templates: accuracy of the vocabulary's templates; before: of each class's own descriptors in the prompt "
+            "(templates where it has none); after: with the descriptors found on images of its two nearest classes"
+        ),
+        (
+            "transductive: found with the images and labels that are classified, as published; held out: each half of "
+            "the images is classified with what was found on the other half"
+        ),
+        (
+            f"random: as many descriptors of the same lengths from the vocabulary, mean of {RANDOM_DRAWS} draws; "
+            f"words: as many strings of random words, mean of {WORD_DRAWS} draws; added: descriptors added to the "
+            "image's class; intervals of differences are paired over images, for the descriptors found in this run"
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Half:
+    """Which images give descriptors, and which are classified with them."""
+
+    mode: str
+    given: frozenset[int]
+    """Halves (0, 1) that descriptors come from."""
+    judged: frozenset[int]
+
+
+_BOTH = frozenset({0, 1})
+_HALVES = (
+    _Half("transductive", _BOTH, _BOTH),
+    _Half("held out", frozenset({0}), frozenset({1})),
+    _Half("held out", frozenset({1}), frozenset({0})),
+)
+
+
+class ZeroShot:
+    """Gathers labels, embeddings and first descriptors; one embedding and a few numbers per image stay in memory.
+
+    Args:
+        explainer: the model and the embedded texts.
+        seed: of the random controls.
+    """
+
+    def __init__(self, explainer: Explainer, *, seed: int) -> None:
+        self._explainer = explainer
+        self._seed = seed
+        self._labels: list[int] = []
+        self._halves: list[int] = []
+        self._embeddings: list[torch.Tensor] = []
+        self._found: dict[str, list[list[int]]] = defaultdict(list)
+        self._prompt: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The prompt that the model's context holds."""
+        if self._prompt is None:
+            self._prompt = fitting_prompt(self._explainer.backbone, self._explainer.vocabulary)
+        return self._prompt
+
+    def add(self, sample: Sample, looks: Mapping[str, Look]) -> None:
+        """Keep what one labelled image shows.
+
+        Raises:
+            ValueError: it has no label.
+        """
+        if sample.label is None:
+            raise ValueError("the zero-shot gain needs labelled images")
+        label = self._explainer.vocabulary.classes.index(sample.label)
+        self._halves.append(self._labels.count(label) % 2)
+        self._labels.append(label)
+        embedding = next(iter(looks.values())).embedding
+        self._embeddings.append(embedding.cpu())
+        for name, look in looks.items():
+            self._found[name].append([picks[0] for picks in look.seen.picks])
+        nearest = highest(self._explainer.bank.descriptors @ embedding, IMAGE_DESCRIPTORS)
+        self._found[NEAREST].append(nearest.tolist())
+
+    def finish(self, data: str, *, progress: Callable[[int, int], None] | None = None) -> list[MeasuredRow]:
+        """Rows of the data set: every source of descriptors, transductive and held out."""
+        if not self._labels:
+            return []
+        images = torch.stack(self._embeddings).double().numpy()
+        bank = self._explainer.bank.descriptors.double().cpu().numpy()
+        self._found[SPARSE] = sparse_descriptors(images, bank, count=IMAGE_DESCRIPTORS)
+        plans = {(name, half): self._plan(name, half) for name in self._found for half in _HALVES}
+        variants: dict[str, Sets] = {"before": self._texts([[] for _ in self._own()])}
+        for (name, half), plan in plans.items():
+            variants |= {f"{name}|{_HALVES.index(half)}|{kind}": sets for kind, sets in self._variants(plan).items()}
+        right = self._judge(variants, progress)
+        tally: dict[str, Values] = defaultdict(dict)
+        for (name, half), plan in plans.items():
+            self._add_values(tally[f"{name}: {half.mode}"], right, f"{name}|{_HALVES.index(half)}", half, plan)
+        return measured_rows(data, tally, seed=self._seed)
+
+    def _own(self) -> list[list[int]]:
+        """For each class the vocabulary's own descriptors of it."""
+        vocabulary = self._explainer.vocabulary
+        ids = {text: index for index, text in enumerate(vocabulary.descriptors)}
+        return [[ids[text] for text in vocabulary.by_class.get(name, ())] for name in vocabulary.classes]
+
+    def _plan(self, name: str, half: _Half) -> list[list[int]]:
+        """What a source adds to each class."""
+        found: dict[int, list[list[int]]] = defaultdict(list)
+        for label, side, descriptors in zip(self._labels, self._halves, self._found[name], strict=True):
+            if side in half.given:
+                found[label].append(descriptors)
+        added = gathered(found, nearest_classes(self._explainer.bank.classes))
+        return [sorted(set(new) - set(own)) for new, own in zip(added, self._own(), strict=True)]
+
+    def _variants(self, plan: Sequence[Sequence[int]]) -> dict[str, Sets]:
+        """The plan and its controls, as texts."""
+        vocabulary = self._explainer.vocabulary
+        lengths = [len(text.split()) for text in vocabulary.descriptors]
+        made: dict[str, Sets] = {"after": self._texts(plan)}
+        for draw in range(RANDOM_DRAWS):
+            rng = np.random.default_rng([self._seed, draw])
+            drawn = [
+                random_like(new, lengths=lengths, without=own, rng=rng)
+                for new, own in zip(plan, self._own(), strict=True)
+            ]
+            made[f"random{draw}"] = self._texts(drawn)
+        for draw in range(WORD_DRAWS):
+            words = random_words(vocabulary.descriptors, seed=self._seed + draw)
+            made[f"words{draw}"] = self._texts(plan, instead=words)
+        return made
+
+    def _texts(self, added: Sequence[Sequence[int]], *, instead: Sequence[str] | None = None) -> Sets:
+        """Own and added descriptors of each class; `instead` gives the texts of the added ones."""
+        texts = self._explainer.vocabulary.descriptors
+        new = texts if instead is None else instead
+        return [
+            [*(texts[i] for i in own), *(new[i] for i in more)] for own, more in zip(self._own(), added, strict=True)
+        ]
+
+    def _judge(
+        self, variants: Mapping[str, Sets], progress: Callable[[int, int], None] | None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Variant -> for each image whether it is classified rightly."""
+        vocabulary = self._explainer.vocabulary
+        rows = class_rows(
+            self._explainer.backbone,
+            lambda index, descriptor: prompted(self.prompt, vocabulary.classes[index], descriptor),
+            variants,
+            fallback=vocabulary.class_prompts,
+            progress=progress,
+        )
+        rows["templates"] = self._explainer.bank.classes.double().cpu()
+        images, labels = torch.stack(self._embeddings).double(), torch.tensor(self._labels)
+        return {name: ((images @ classes.T).argmax(dim=1) == labels).double().numpy() for name, classes in rows.items()}
+
+    def _add_values(
+        self, values: Values, right: Mapping[str, NDArray[np.float64]], prefix: str, half: _Half, plan: list[list[int]]
+    ) -> None:
+        """Per-image values of one source and half; the two held-out halves land in the same row."""
+        judged = np.asarray([side in half.judged for side in self._halves])
+        random = np.mean([right[f"{prefix}|random{draw}"] for draw in range(RANDOM_DRAWS)], axis=0)
+        words = np.mean([right[f"{prefix}|words{draw}"] for draw in range(WORD_DRAWS)], axis=0)
+        before, after = right["before"], right[f"{prefix}|after"]
+        columns = {
+            "templates": right["templates"],
+            "before": before,
+            "after": after,
+            "random": random,
+            "words": words,
+            "gain": after - before,
+            "random_gain": random - before,
+            "words_gain": words - before,
+            "over_random": after - random,
+            "over_words": after - words,
+            "added": np.asarray([float(len(plan[label])) for label in self._labels]),
+        }
+        for metric, column in columns.items():
+            values.setdefault(metric, []).extend(column[judged].tolist())
+
+
+def sparse_descriptors(images: NDArray[np.float64], descriptors: NDArray[np.float64], *, count: int) -> list[list[int]]:
+    """For each image the `count` descriptors that weigh most in its sparse decomposition over the vocabulary.
+
+    Of `splice.PENALTIES` the strongest is taken under which `count` descriptors take part, else the weakest; nothing is
+    tuned on labels.
+
+    Args:
+        images: L2-normalised embeddings, (images, E); centred over all of them.
+        descriptors: L2-normalised, (descriptors, E).
+        count: of each image; fewer where fewer take part.
+    """
+    atoms = centred(descriptors, descriptors.mean(axis=0))
+    targets = centred(images, images.mean(axis=0))
+    chosen = []
+    for start in range(0, len(targets), DECOMPOSED_TOGETHER):
+        for weights in decompose(targets[start : start + DECOMPOSED_TOGETHER], atoms, penalties=PENALTIES):
+            enough = np.flatnonzero((weights > 0).sum(axis=1) >= count)
+            row = weights[enough[0] if len(enough) else -1]
+            chosen.append(list(ranked(row, most=count)))
+    return chosen
+
+
+def tables(report: MeasuredReport) -> list[Table]:
+    """The report for people."""
+    return report.tables(GROUPS)

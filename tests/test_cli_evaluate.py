@@ -1,0 +1,154 @@
+"""`clipmk evaluate` through its entry point: measures, data, files, and what is refused before any work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from clipmk import world
+from clipmk.evaluate import truth
+from clipmk.evaluate.metrics import Interval
+from clipmk.evaluate.truth import Row, TruthReport
+from clipmk.records import plain
+from clipmk.settings import preset
+from clipmk_tui.evaluate_run import fitted
+from conftest import Runner
+
+FEW = ("--scenes", 2, "--split", "counterfactual", "--preset", "paper", "--grounding", "attend")
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_both_measures_are_printed_narrowly_and_written_as_valid_json(
+    clipmk: Runner, valid: Callable[[Any], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ran = clipmk("evaluate", "--faithfulness", "--zero-shot", *FEW, "--output", "found.json")
+    assert ran.status == 0
+    assert max(len(line) for line in ran.out.splitlines()) <= 80
+    assert "paper, attend: random regions" in ran.out
+    assert "sparse decomposition: held out" in ran.out
+    assert "clipmk: note: transductive" in ran.err
+    made = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    valid(made)
+    assert made["truth"] is None
+    (faithful,), (gain,) = made["faithfulness"], made["zero_shot"]
+    assert [(one["name"], one["images"]) for one in faithful["data"]] == [("counterfactual", 2)]
+    deletion = faithful["rows"][0]["values"]["deletion"]
+    assert f"{deletion['mean']:.3f} [{deletion['low']:.3f}, {deletion['high']:.3f}]" in ran.out
+    assert {row["name"].split(": ")[1] for row in gain["rows"]} == {"transductive", "held out"}
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_a_folder_without_labels_is_measured_and_bad_images_decide_the_status(
+    clipmk: Runner, valid: Callable[[Any], None], tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(next(iter(world.scenes("test", count=1))).image).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"no picture")
+    ran = clipmk("evaluate", folder, "--faithfulness", *FEW[4:], "--json")
+    assert ran.status == 3
+    assert "b.png" in ran.err
+    made = json.loads(ran.out)
+    valid(made)
+    (used,) = made["faithfulness"][0]["data"]
+    assert (used["images"], used["labelled"], len(used["skipped"])) == (1, False, 1)
+    refused = clipmk("evaluate", folder, "--zero-shot")
+    assert (refused.status, refused.out) == (2, "")
+    assert "has no labels" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        ((), 2, "say what to measure: --truth, --faithfulness, --zero-shot"),
+        (("--truth", "--split", "tset"), 2, "split 'tset' does not exist; close: 'test'"),
+        (("--truth", "--preset", "papr"), 2, "preset 'papr' does not exist; close: 'paper'"),
+        (("--truth", "--grounding", "x"), 2, "known: prompts, attend"),
+        (("--truth", "folder"), 2, "--truth needs rendered scenes"),
+        (("--faithfulness", "folder", "--split", "test"), 2, "--split chooses rendered scenes"),
+        (("--faithfulness", "folder", "--scenes", "5"), 2, "--scenes chooses rendered scenes"),
+        (("--faithfulness", "nowhere"), 3, "data set 'nowhere' does not exist"),
+        (("--faithfulness", "--vocab", "pets"), 2, "no class of the vocabulary 'pets'"),
+        (("--faithfulness", "-m", "embedded/vit-s8", "-m", "embedded/vit-s9"), 4, "close: 'embedded/vit-s8'"),
+        (("--truth", "--output", "table.csv"), 2, "must end in .json"),
+        (("--truth", "--output", "no/where.json"), 1, "the folder 'no' does not exist"),
+        (("--truth", "--scenes", "0"), 2, "--scenes"),
+        (("--faithfulness", "--limit", "5"), 2, "--limit goes with a data set"),
+        (("--faithfulness", "world:test"), 2, "choose them by their split"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_any_work(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...], status: int, words: str
+) -> None:
+    from clipmk import backbones  # noqa: PLC0415 - only the loader is replaced
+
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(backbones, "load", load, raising=False)
+    ran = clipmk("evaluate", *argv)
+    assert (ran.status, ran.out) == (status, "")
+    assert words in ran.err
+
+
+def test_truth_is_measured_in_the_ways_that_are_left(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, valid: Callable[[Any], None]
+) -> None:
+    from clipmk import backbones  # noqa: PLC0415 - only the loader is replaced
+
+    values = {"ap": Interval(0.5, 0.25, 0.75, 3), "foreground": Interval(0.4, 0.3, 0.5, 3)}
+    asked: dict[str, Any] = {}
+
+    def run(_: object, **options: Any) -> TruthReport:
+        asked.update(options)
+        return TruthReport(
+            model="embedded/vit-s8",
+            scenes=3,
+            seed=0,
+            rows=(Row("test", "default, prompts", values),),
+            settings={"default, prompts": plain(preset("default"))},
+        )
+
+    monkeypatch.setattr(backbones, "load", lambda *_, **__: None, raising=False)
+    monkeypatch.setattr(truth, "run", run)
+    text = clipmk("evaluate", "--truth", "--preset", "paper", "--split", "val", "--scenes", 3, "--seed", 7).out
+    assert "embedded/vit-s8, test: concepts" in text
+    assert "0.500 [0.250, 0.750]" in text
+    assert {(way.settings.preset) for way in asked["chosen"]} == {"paper"}
+    assert (asked["splits"], asked["scenes"], asked["seed"]) == (("val",), 3, 7)
+    made = json.loads(clipmk("evaluate", "--truth", "--json").out)
+    valid(made)
+    assert made["truth"][0]["rows"][0]["values"]["ap"] == {"mean": 0.5, "low": 0.25, "high": 0.75, "count": 3}
+    assert (made["faithfulness"], made["zero_shot"]) == (None, None)
+    assert {way.settings.preset for way in asked["chosen"]} == {"default", "paper"}
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_ctrl_c_leaves_no_file(clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from clipmk.evaluate import running  # noqa: PLC0415 - torch
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "_pass", interrupted)
+    ran = clipmk("evaluate", "--faithfulness", *FEW, "--output", "found.json")
+    assert (ran.status, ran.out, ran.err) == (130, "", "clipmk: error: interrupted\n")
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_wide_tables_are_divided_where_there_is_no_room() -> None:
+    columns = ["", "one", "two", "three"]
+    rows = [["a way", "1" * 20, "2" * 20, ""], ["other", "1" * 20, "", "3" * 20]]
+    assert fitted(columns, rows, width=200) == [(columns, rows)]
+    assert fitted(columns, rows, width=5 + 2 * 22) == [
+        (["", "one", "two"], [["a way", "1" * 20, "2" * 20], ["other", "1" * 20, ""]]),
+        (["", "three"], [["other", "3" * 20]]),
+    ]
+    assert [headings for headings, _ in fitted(columns, rows, width=1)] == [["", "one"], ["", "two"], ["", "three"]]
