@@ -253,7 +253,7 @@ def test_rendered_scenes_are_no_data_set_for_they_have_masks() -> None:
 
 
 def test_names_that_do_not_exist_are_refused_with_those_that_do() -> None:
-    with pytest.raises(UsageError, match="known: train, test, counterfactual, val"):
+    with pytest.raises(UsageError, match="does not exist; known: train, test"):
         Scenes("nope", 1, 0)
     with pytest.raises(UsageError, match="close: 'paper'"):
         ways_of(["papr"])

@@ -15,7 +15,7 @@ strings of random words, both over several seeds; and other sources of descripto
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -113,6 +113,7 @@ class ZeroShot:
         self._explainer = explainer
         self._seed = seed
         self._labels: list[int] = []
+        self._images_of: Counter[int] = Counter()
         self._halves: list[int] = []
         self._embeddings: list[torch.Tensor] = []
         self._found: dict[str, list[list[int]]] = defaultdict(list)
@@ -134,7 +135,8 @@ class ZeroShot:
         if sample.label is None:
             raise ValueError("the zero-shot gain needs labelled images")
         label = self._explainer.vocabulary.classes.index(sample.label)
-        self._halves.append(self._labels.count(label) % 2)
+        self._halves.append(self._images_of[label] % 2)
+        self._images_of[label] += 1
         self._labels.append(label)
         embedding = next(iter(looks.values())).embedding
         self._embeddings.append(embedding.cpu())
