@@ -143,6 +143,20 @@ def test_ctrl_c_leaves_no_file(clipmk: Runner, monkeypatch: pytest.MonkeyPatch, 
     assert not list(tmp_path.glob("*.json"))
 
 
+@pytest.mark.usefixtures("loaded_once")
+def test_the_file_is_there_even_when_nobody_reads_the_tables(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from clipmk_tui.output import DataStream, ReaderGone  # noqa: PLC0415 - only here
+
+    def gone(_: DataStream) -> None:
+        raise ReaderGone
+
+    monkeypatch.setattr(DataStream, "flush", gone)
+    assert clipmk("evaluate", "--zero-shot", "--scenes", 1, *FEW[2:], "--output", "found.json").status == 1
+    assert json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["zero_shot"]
+
+
 def test_wide_tables_are_divided_where_there_is_no_room() -> None:
     columns = ["", "one", "two", "three"]
     rows = [["a way", "1" * 20, "2" * 20, ""], ["other", "1" * 20, "", "3" * 20]]

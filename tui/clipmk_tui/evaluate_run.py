@@ -124,11 +124,11 @@ def run(choices: Evaluation) -> int:
     with present.for_people(choices.no_color) as console, Stages(shown=not choices.quiet) as stages:
         found = _measured(choices, stages)
         stages.clear()
+        content = _content(found)
+        if choices.output is not None:  # first, for whoever reads the tables may stop reading
+            write_text(document.dump(document.versioned(content)) + "\n", choices.output)
         if not choices.json:
             _print(console, found)
-    content = _content(found)
-    if choices.output is not None:
-        write_text(document.dump(document.versioned(content)) + "\n", choices.output)
     if choices.json:
         present.put_json(content)
     _say(found, choices)
