@@ -258,7 +258,8 @@ def sparse_descriptors(images: NDArray[np.float64], descriptors: NDArray[np.floa
     targets = centred(images, images.mean(axis=0))
     chosen = []
     for start in range(0, len(targets), DECOMPOSED_TOGETHER):
-        for weights in decompose(targets[start : start + DECOMPOSED_TOGETHER], atoms, penalties=PENALTIES):
+        every = decompose(targets[start : start + DECOMPOSED_TOGETHER], atoms, penalties=PENALTIES)
+        for weights in every.swapaxes(0, 1):  # of one image, (penalties, descriptors)
             enough = np.flatnonzero((weights > 0).sum(axis=1) >= count)
             row = weights[enough[0] if len(enough) else -1]
             chosen.append(list(ranked(row, most=count)))
