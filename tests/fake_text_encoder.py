@@ -68,7 +68,7 @@ class FakeBackbone:
         )
 
     def encode_texts(
-        self, texts: Sequence[str], *, batch_size: int = 256, progress: Callable[[int, int], None] | None = None
+        self, texts: Sequence[str], *, batch_size: int | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Tensor:
         self.asked.append(list(texts))
         time.sleep(self.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,18 @@ from torch import Tensor
 
 from backbone_zoo import CONTEXT, EMBED, TEXT, model_config, save, unit
 from clipmk.backbones import load
+from clipmk.backbones import words as words_module
+from clipmk.backbones.text import TextEncoder
+from clipmk.backbones.words import quick
+from clipmk.vocabulary import load_vocabulary
 
 torch.set_num_threads(1)
 
 TEXTS = ["the cat", "a", "the dog and the cat and the dog", "a", "cat", "", "the " * 40]
+
+SPECIAL = ["<end_of_text>", "a<start_of_text>b", "&amp; &", "<b>bold</b>", "it's", "I'LL", "\t a \n", "1999", "naïve ½"]
+PLAIN = open_clip.SimpleTokenizer()
+QUICK = quick(PLAIN)
 
 TOWERS: dict[str, dict[str, Any]] = {
     "native": {},
@@ -69,11 +78,115 @@ def lengths_seen(backbone: Any, texts: list[str], batch_size: int) -> list[tuple
 
 
 @pytest.mark.parametrize("tower", ["native", "own-tower", "eos-pooled"])
-def test_causal_towers_run_on_the_longest_text_of_each_sorted_batch(tmp_path: Path, tower: str) -> None:
+def test_causal_towers_run_on_batches_of_one_length_and_no_longer(tmp_path: Path, tower: str) -> None:
     backbone, _, _ = pair(tmp_path, tower)
     assert backbone.trims_text
     texts = ["the cat the cat the", "the", "cat", "the cat the", "the", "the cat the cat the"]
-    assert lengths_seen(backbone, texts, batch_size=2) == [(2, 3), (2, 7)], "start and end token, then the words"
+    assert lengths_seen(backbone, texts, batch_size=2) == [(2, 3), (2, 5), (2, 7)], (
+        "start and end token, then the words"
+    )
+
+
+@pytest.mark.parametrize("tower", ["native", "own-tower"])
+def test_on_a_cpu_no_digit_of_a_text_depends_on_its_company_or_the_size_of_the_batch(
+    tmp_path: Path, tower: str
+) -> None:
+    backbone, _, _ = pair(tmp_path, tower)
+    texts = [" ".join(words) for words in itertools.product(["the", "cat", "dog", "and"], repeat=3)] + TEXTS
+    together = backbone.encode_texts(texts)
+    assert torch.equal(torch.cat([backbone.encode_texts([text]) for text in texts]), together)
+    assert torch.equal(backbone.encode_texts(texts[::-1]).flip(0), together)
+    backbone._texts.budget = 100
+    assert torch.equal(backbone.encode_texts(texts), together)
+
+
+class Crowded:
+    """A text tower's forward on a device that holds `room` tokens at a time."""
+
+    def __init__(self, encoder: TextEncoder, room: int, reason: BaseException) -> None:
+        self._forward, self._room, self._reason = encoder._forward, room, reason
+        self.tried: list[int] = []
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        self.tried.append(len(tokens))
+        if tokens.numel() > self._room:
+            raise self._reason
+        return self._forward(tokens)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    native: Any, monkeypatch: pytest.MonkeyPatch, reason: BaseException
+) -> None:
+    texts = [" ".join(words) for words in itertools.product(["the", "cat"], repeat=6)]
+    expected = native.encode_texts(texts)
+    crowded = Crowded(native._texts, 11 * 8, reason)  # six words, start and end
+    monkeypatch.setattr(native._texts, "_forward", crowded)
+    monkeypatch.setattr(native._texts, "budget", 64 * 8)
+    told: list[tuple[int, int]] = []
+    found = native.encode_texts(texts, progress=lambda done, total: told.append((done, total)))
+    assert crowded.tried == [64, 32, 16] + [8] * 8, "what did not fit is never tried again"
+    assert told == [(8 * (step + 1), 64) for step in range(8)]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_one_text_that_does_not_fit_is_an_error_and_others_are_not_swallowed(
+    native: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native._texts, "budget", 64)
+    crowded = Crowded(native._texts, 0, torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(native._texts, "_forward", crowded)
+    with pytest.raises(torch.OutOfMemoryError):
+        native.encode_texts(["the cat", "the dog"])
+    assert crowded.tried[-1] == 1
+    monkeypatch.setattr(native._texts, "budget", 64)
+    monkeypatch.setattr(native._texts, "_forward", Crowded(native._texts, 0, RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        native.encode_texts(["the cat"])
+
+
+PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PRINTABLE | st.text(max_size=12) | st.sampled_from(SPECIAL), min_size=1, max_size=4))
+def test_remembered_words_give_the_tokens_of_the_tokenizer(texts: list[str]) -> None:
+    assert torch.equal(QUICK(texts), PLAIN(texts))
+    assert torch.equal(QUICK(texts), PLAIN(texts)), "the second time from memory"
+
+
+def test_all_texts_of_a_shipped_vocabulary_give_the_tokens_of_the_tokenizer() -> None:
+    texts = [*load_vocabulary("food101").descriptor_prompts, "the " * 100]
+    assert torch.equal(QUICK(texts), PLAIN(texts))
+
+
+@pytest.mark.parametrize("clean", ["canonicalize", "whitespace"])
+def test_other_ways_to_clean_a_text_are_kept(clean: str) -> None:
+    words = open_clip.SimpleTokenizer(clean=clean)
+    texts = ["A  Red_comb, (small)!", "it's <b>", "under__score", "_", "THE cat.", *SPECIAL]
+    assert torch.equal(quick(words)(texts), words(texts))
+
+
+def test_tokenizers_that_are_not_open_clips_own_or_draw_lots_are_left_alone() -> None:
+    class Own(open_clip.SimpleTokenizer):  # type: ignore[misc]
+        """Might do anything."""
+
+    for words in (Own(), open_clip.SimpleTokenizer(reduction_mask="random"), str.split):
+        assert quick(words) is words
+
+
+def test_the_memory_for_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, "MOST_WORDS", 3)
+    words = words_module.Words(PLAIN)
+    assert torch.equal(words(["a b c d e f a"]), PLAIN(["a b c d e f a"]))
+    assert len(words._known) <= 3
 
 
 @pytest.mark.parametrize("tower", ["causal-last", "bidirectional", "class-token"])

@@ -37,6 +37,40 @@ def test_highest_is_a_stable_sort(scores: np.ndarray, count: int) -> None:
     assert found.tolist() == [by_score(row, count) for row in scores.tolist()]
 
 
+@pytest.mark.parametrize(("count", "nan"), [(1, False), (9, False), (1, True), (9, True), (10**6, False)])
+def test_highest_of_a_long_vector_is_a_stable_sort_too(count: int, nan: bool) -> None:
+    scores = torch.tensor(np.random.default_rng(count).integers(0, 9, selection.BLOCK + 3) / 8)
+    if nan:
+        scores[[7, 5]] = math.nan
+    found = selection.highest(scores, count)
+    assert torch.equal(found, torch.sort(scores, descending=True, stable=True).indices[:count])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 12), st.integers(1, 3))
+def test_what_is_nearest_block_by_block_is_what_is_nearest_at_once(
+    seed: int, count: int, block: int, width: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    parts = torch.tensor(draw.integers(-2, 3, (3, width)).astype(np.float64))  # whole numbers: products are exact, and
+    bank = torch.tensor(draw.integers(-2, 3, (30, width)).astype(np.float64))  # many are equal
+    scores = selection.part_scores(parts, bank)
+    expected = sorted({i for row in scores.tolist() for i in by_score(row, count)})
+    found = selection.nearest(parts, bank, count=count, block=block)
+    assert found.indices.tolist() == expected
+    assert torch.equal(found.scores, scores[:, expected])
+    for intersect in (True, False):
+        whole = selection.candidates(scores, count=count, intersect=intersect)
+        among = selection.candidates(found.scores, count=count, intersect=intersect)
+        assert torch.equal(found.indices[among.indices], whole.indices)
+        assert among.warnings == whole.warnings
+
+
+def test_a_bank_of_one_block_gives_the_digits_of_one_product() -> None:
+    parts, bank = unit(5, 64).float(), unit(3_000, 64, seed=1).float()
+    found = selection.nearest(parts, bank, count=50)
+    assert torch.equal(found.scores, (parts @ bank.T)[:, found.indices])
+
+
 def test_part_scores_are_the_cosines() -> None:
     parts, bank = unit(3, 5), unit(7, 5, seed=1)
     expected = [[sum(a * b for a, b in zip(p, d, strict=True)) for d in bank.tolist()] for p in parts.tolist()]

@@ -16,7 +16,7 @@ from clipmk.config import Config, choose, read_config
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.locations import atomic_write
 from clipmk.settings import preset
-from clipmk.text import encodable, printable, quoted
+from clipmk.text import encodable, is_unsafe, printable, quoted
 
 
 def test_environment_moves_cache_and_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,3 +238,7 @@ def test_the_environment_is_read_as_what_is_expected(monkeypatch: pytest.MonkeyP
     for default in (True, 3):
         with pytest.raises(UsageError, match=r"CLIPMK_X is '0.5'"):
             choose(None, "CLIPMK_X", None, default)
+
+
+def test_what_python_calls_printable_is_safe_to_print() -> None:
+    assert not [code for code in range(sys.maxunicode + 1) if chr(code).isprintable() and is_unsafe(chr(code))]

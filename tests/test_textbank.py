@@ -9,14 +9,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from filelock import FileLock
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from clipmk import textbank
+from clipmk import textbank, textrows, textstore
 from clipmk.errors import ClipmkError, ModelError
 from clipmk.textbank import cache_info, clear_cache, load_bank
 from fake_text_encoder import FARM, FakeBackbone, TinyText, tokenize
@@ -112,7 +113,7 @@ def test_other_classes_keep_the_descriptors_file(folder: Path) -> None:
     backbone = FakeBackbone()
     other = FARM.with_classes(["dog", "hen"])
     bank = load_bank(backbone, other)
-    assert backbone.asked == [[prompt for row in other.class_prompts for prompt in row]]
+    assert backbone.asked == [list(other.class_prompts[0])]  # the hen was there already
     assert same(bank, load_bank(FakeBackbone(), other, cache=False))
     assert len(banks(folder)) == 3
 
@@ -149,6 +150,160 @@ def test_other_texts_never_get_the_stored_numbers(changes: dict[str, object]) ->
     assert same(load_bank(FakeBackbone(), vocabulary), load_bank(FakeBackbone(), vocabulary, cache=False))
 
 
+GROWN = replace(
+    FARM, name="grown", descriptors=("a long tail", *FARM.descriptors[::-1], *(f"tail {i}" for i in range(9)))
+)
+"""FARM and ten descriptors more, in another order."""
+
+
+def test_a_vocabulary_grown_by_ten_descriptors_embeds_ten() -> None:
+    load_bank(FakeBackbone(), FARM)
+    backbone, told = FakeBackbone(), []
+    bank = load_bank(backbone, GROWN, progress=lambda done, total: told.append((done, total)))
+    new = [text for text in GROWN.descriptors if text not in FARM.descriptors]
+    assert len(new) == 10
+    assert sorted(backbone.asked[0]) == sorted([*new, *(f"a photo showing {text}" for text in new)])
+    assert len(backbone.asked) == 1
+    assert told == [(20, 20)]
+    assert same(bank, load_bank(FakeBackbone(), GROWN, cache=False))
+
+
+def test_what_another_vocabulary_calls_a_class_is_no_new_text_as_a_descriptor() -> None:
+    load_bank(FakeBackbone(), replace(FARM, templates=("a photo showing {}",)))
+    backbone = FakeBackbone()
+    load_bank(backbone, replace(FARM, descriptors=("hen", "barn owl"), templates=("a photo showing {}",)))
+    assert backbone.asked == [["hen", "barn owl"]]
+
+
+def test_a_damaged_file_of_another_vocabulary_is_noticed_and_removed(folder: Path) -> None:
+    load_bank(FakeBackbone(), FARM)
+    path = next(folder.glob("descriptors-*.safetensors"))
+    flip(path)
+    bank = load_bank(FakeBackbone(), GROWN)
+    assert same(bank, load_bank(FakeBackbone(), GROWN, cache=False))
+    assert bank.warnings == (f"cached texts {path.name} cannot be used: its numbers are not those that were written",)
+    assert not path.exists()
+
+
+@pytest.fixture
+def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five texts at a time, three rows at a time."""
+    monkeypatch.setattr(textrows, "CHUNK", 5)
+    monkeypatch.setattr(textstore, "PIECE", 3)
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_large_vocabulary_is_embedded_in_chunks_to_the_same_bytes(
+    folder: Path, cache: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, told = FakeBackbone(), []
+    bank = load_bank(backbone, GROWN, cache=cache, progress=lambda done, total: told.append((done, total)))
+    assert max(map(len, backbone.asked)) <= 6
+    assert len(backbone.asked) > 6
+    total = 3 * len(GROWN.classes) + 2 * len(GROWN.descriptors)
+    assert told[-1] == (total, total)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert {of for _, of in told} == {total}
+    assert [path.name.split("-")[0] for path in banks(folder)] == (["classes", "descriptors"] if cache else [])
+    monkeypatch.undo()
+    assert same(bank, load_bank(FakeBackbone(), GROWN, cache=False))
+
+
+@pytest.mark.usefixtures("chunks")
+def test_who_is_interrupted_goes_on_from_the_last_chunk(folder: Path) -> None:
+    def cancel(done: int, _: int) -> None:
+        if done > 20:
+            raise KeyboardInterrupt
+
+    first, second = FakeBackbone(), FakeBackbone()
+    with pytest.raises(KeyboardInterrupt):
+        load_bank(first, GROWN, progress=cancel)
+    kept = {text for asked in first.asked[:-1] for text in asked}
+    assert {path.name.split("-")[0] for path in banks(folder)} == {"part"}
+    bank = load_bank(second, GROWN)
+    assert len(kept) > 15
+    assert kept & {text for asked in second.asked for text in asked} <= {"cat"}  # a class's prompt and a descriptor
+    assert [path.name.split("-")[0] for path in banks(folder)] == ["classes", "descriptors"]
+    assert bank.warnings == ()
+    assert same(bank, load_bank(FakeBackbone(), GROWN, cache=False))
+
+
+@pytest.mark.usefixtures("chunks")
+def test_chunks_that_cannot_be_written_stay_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    bank = load_bank(FakeBackbone(), GROWN)
+    assert same(bank, load_bank(FakeBackbone(), GROWN, cache=False))
+    assert any("No space left on device" in warning for warning in bank.warnings)
+    assert list(folder.glob("*.safetensors")) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_a_process_killed_at_any_moment_leaves_nothing_that_is_read_wrongly() -> None:
+    script = """
+import os, signal, sys, time
+from dataclasses import replace
+import torch
+from fake_text_encoder import FARM, FakeBackbone
+from clipmk import textrows
+from clipmk.textbank import clear_cache, load_bank
+torch.set_num_threads(1)
+textrows.CHUNK = 5
+grown = replace(FARM, descriptors=(*FARM.descriptors, *(f"tail {i}" for i in range(40))))
+expected = load_bank(FakeBackbone(), grown, cache=False)
+for moment in range(12):
+    child = os.fork()
+    if not child:
+        for number in range(10_000):
+            load_bank(FakeBackbone(), grown.with_classes([f"class {number}"]))
+    time.sleep(0.005 * moment)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    bank = load_bank(FakeBackbone(), grown)
+    assert bank.warnings == (), bank.warnings
+    assert all(torch.equal(getattr(bank, name), getattr(expected, name)) for name in ("classes", "descriptors", "raw"))
+    clear_cache()
+"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    subprocess.run([sys.executable, "-c", script], env=env, timeout=120, check=True)
+
+
+def test_rows_in_memory_and_rows_from_a_file_lie_the_same_way_in_cache_lines() -> None:
+    odd = replace(FARM, descriptors=FARM.descriptors[:3])  # 96 bytes: the next matrix would start in mid-line
+    for bank in (load_bank(FakeBackbone(), odd, cache=False), load_bank(FakeBackbone(), odd)):
+        assert {getattr(bank, name).data_ptr() % textstore.ALIGNMENT for name in MATRICES} == {0}
+
+
+WORDS = st.integers(0, 3).map(np.uint64)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(WORDS, WORDS), max_size=6), max_size=4), st.lists(st.tuples(WORDS, WORDS), max_size=9)
+)
+def test_rows_are_found_by_both_halves_of_their_key_in_the_first_source_that_has_it(
+    stored: list[list[tuple[np.uint64, np.uint64]]], sought: list[tuple[np.uint64, np.uint64]]
+) -> None:
+    def keys(pairs: list[tuple[np.uint64, np.uint64]]) -> textstore.Keys:
+        return np.array(pairs, np.uint64).reshape(-1, 2)
+
+    numbers = [
+        torch.tensor([[100.0 * i + j] for j in range(len(pairs))]).reshape(-1, 1) for i, pairs in enumerate(stored)
+    ]
+    expected: dict[tuple[np.uint64, np.uint64], float] = {}
+    for pairs, rows in zip(stored, numbers, strict=True):
+        for pair, row in zip(pairs, rows.tolist(), strict=True):
+            expected.setdefault(pair, row[0])
+    found = textstore.Rows([(keys(pairs), rows) for pairs, rows in zip(stored, numbers, strict=True)])
+    places = found.find(keys(sought))
+    assert places.missing.tolist() == [i for i, pair in enumerate(sought) if pair not in expected]
+    there = [pair for pair in sought if pair in expected]
+    assert found.take(found.find(keys(there))).flatten().tolist() == [expected[pair] for pair in there]
+
+
 def test_equal_weights_with_another_activation_are_told_apart_in_memory() -> None:
     first = FakeBackbone(architecture="custom")
     load_bank(first, FARM)
@@ -177,35 +332,52 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def rewrite(path: Path, *, drop: str = "", **header: str) -> None:
-    with safe_open(path, framework="pt") as stored:
-        old = stored.metadata()
-    matrices = {name: value.clone() for name, value in load_file(path).items()}
-    name = next(iter(matrices))
-    if drop == "row":
-        matrices[name] = matrices[name][:-1]
-        header["sha256"] = textbank._payload_sha256(matrices)
-    if drop == "name":
-        matrices["x" + name] = matrices.pop(name)
-    save_file(matrices, path, metadata={**old, **header})
+def rewrite(path: Path, *, rows: int = 0, rename: dict[str, str] | None = None, layout: str = textbank.FORMAT) -> None:
+    """Write a sound file of other content in its place."""
+    stored = textstore.read(path, layout=textbank.FORMAT)
+    renamed = {(rename or {}).get(name, name): matrix[rows:] for name, matrix in stored.matrices.items()}
+    numbers = torch.cat(list(renamed.values())).numpy().copy()
+    keys = np.concatenate([keys[rows:] for keys, _ in stored.sources])
+    counts = {name: len(matrix) for name, matrix in renamed.items()}
+    textstore.write(path, counts, keys, iter([numbers]), layout=layout)
 
 
 def old_format(path: Path) -> None:
-    rewrite(path, format="clipmk-texts-0")
+    rewrite(path, layout="clipmk-texts-0")
 
 
 def other_names(path: Path) -> None:
-    rewrite(path, drop="name")
+    rewrite(path, rename={"classes": "raw", "descriptors": "classes"})
 
 
 def fewer_rows(path: Path) -> None:
-    rewrite(path, drop="row")
+    rewrite(path, rows=1)
 
 
-@pytest.mark.parametrize("damage", [cut, empty, garbage, flip, old_format, other_names, fewer_rows])
+def of_another_name(path: Path) -> None:
+    other = path.with_stem(path.stem[:-1] + "x")
+    path.rename(other)
+    rewritten = other.read_bytes()
+    other.unlink()
+    path.write_bytes(rewritten.replace(path.stem.encode(), other.stem.encode()))
+
+
+def other_place(path: Path) -> None:
+    """Two rows in each other's place: their sum is the same, their bytes are not."""
+    data = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(data[:8], "little")
+    data[start : start + 64] = data[start + 32 : start + 64] + data[start : start + 32]
+    path.write_bytes(data)
+
+
+DAMAGES = [cut, empty, garbage, flip, old_format, other_names, fewer_rows, of_another_name, other_place]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("which", ["classes", "descriptors"])
 def test_a_damaged_file_is_made_anew_with_a_warning(folder: Path, damage: object, which: str) -> None:
-    made = load_bank(FakeBackbone(), FARM)
+    made = load_bank(FakeBackbone(), FARM, cache=False)
+    load_bank(FakeBackbone(), FARM)
     path = next(folder.glob(f"{which}-*.safetensors"))
     damage(path)
     bank = load_bank(FakeBackbone(), FARM)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -24,13 +24,21 @@ from clipmk.vision import Seen, importance, see
 Doubles = NDArray[np.float64]
 
 
-def look(explainer: Explainer, index: int) -> tuple[Seen, NDArray[np.uint8], NDArray[np.bool_], torch.Tensor]:
+class Look(NamedTuple):
+    seen: Seen
+    square: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    image: torch.Tensor
+    parts: torch.Tensor
+
+
+def look(explainer: Explainer, index: int) -> Look:
     square = explainer.square(embedded.picture(index))
     encoded = explainer.look(square)
     masks = segment([square], [encoded], explainer.settings)[0].masks
     parts = part_embeddings(explainer.backbone, explainer.settings, square=square, encoded=encoded, masks=masks)
     seen = see(explainer.bank, explainer.settings, embedding=encoded.embeddings[0], part_embeddings=parts)
-    return seen, square, masks, encoded.embeddings[0]
+    return Look(seen, square, masks, encoded.embeddings[0], parts)
 
 
 def embed(images: NDArray[np.uint8]) -> Doubles:
@@ -73,7 +81,7 @@ def paper_by_hand(square: NDArray[np.uint8], masks: NDArray[np.bool_], k: int) -
 
 @pytest.mark.parametrize(("index", "k"), [(0, 500), (1, 500), (2, 200)])
 def test_the_paper_preset_sees_what_its_equations_say(index: int, k: int) -> None:
-    seen, square, masks, _ = look(embedded.explainer("paper", candidate_count=k), index)
+    seen, square, masks, _, _ = look(embedded.explainer("paper", candidate_count=k), index)
     expected = paper_by_hand(square, masks, k)
     assert len(masks) > 1
     assert 3 < len(expected["candidates"]) < len(expected["common"]) < 650  # both steps leave something out
@@ -86,10 +94,9 @@ def test_the_paper_preset_sees_what_its_equations_say(index: int, k: int) -> Non
     assert seen.warnings == ()
 
 
-def default_by_hand(explainer: Explainer, masks: NDArray[np.bool_], seen: Seen, image: Doubles) -> list[list[int]]:
-    """Union of the candidates, relevance, contrast with w = 0.7, five per part."""
+def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> list[list[int]]:
+    """Union of the candidates, relevance, contrast with w = 0.7, five per part; from the scores of the whole bank."""
     templated, raw = explainer.bank.descriptors.double().numpy(), explainer.bank.raw.double().numpy()
-    scores = seen.scores.double().numpy()
     union = sorted(set.union(*(set(order(row, 500)) for row in scores)))
     mean = np.mean([raw[i] @ image for i in union])
     kept = [i for i in union if raw[i] @ image > mean - 0.02]
@@ -100,24 +107,26 @@ def default_by_hand(explainer: Explainer, masks: NDArray[np.bool_], seen: Seen, 
                 np.array(
                     [
                         scores[p, i]
-                        + 0.7 * (templated[i] @ image - sum(scores[q, i] for q in range(len(masks))) / len(masks))
+                        + 0.7 * (templated[i] @ image - sum(scores[q, i] for q in range(len(scores))) / len(scores))
                         for i in kept
                     ]
                 ),
                 5,
             )
         ]
-        for p in range(len(masks))
+        for p in range(len(scores))
     ]
 
 
 @pytest.mark.parametrize("index", [0, 3])
 def test_the_default_preset_picks_by_contrast_among_relevant_candidates(index: int) -> None:
     explainer = embedded.explainer()
-    seen, _, masks, image = look(explainer, index)
-    expected = default_by_hand(explainer, masks, seen, image.double().numpy())
+    seen, _, _, image, parts = look(explainer, index)
+    scores = (parts @ explainer.bank.descriptors.T).double().numpy()
+    np.testing.assert_array_equal(seen.scores, scores[:, seen.candidates.numpy()].astype(np.float32))
+    expected = default_by_hand(explainer, scores, image.double().numpy())
     assert [list(row) for row in seen.picks] == expected
-    best = seen.scores.double().numpy().max(axis=0)
+    best = scores.max(axis=0)
     to_image = explainer.bank.raw.double().numpy() @ image.double().numpy()
     worth = np.array([(to_image[i] + best[i]) / 2 for i in range(len(best))])
     unique = sorted({i for row in expected for i in row})
@@ -126,11 +135,11 @@ def test_the_default_preset_picks_by_contrast_among_relevant_candidates(index: i
 
 
 def test_shares_under_contrast_are_a_softmax_over_the_parts() -> None:
-    seen, _, masks, _ = look(embedded.explainer(), 0)
-    scores = seen.scores[:, seen.candidates].double().numpy()
+    seen = look(embedded.explainer(), 0).seen
+    scores = seen.scores.double().numpy()
     expected = [
         [math.exp(2.5 * scores[p, c]) / sum(math.exp(2.5 * s) for s in scores[:, c]) for c in range(scores.shape[1])]
-        for p in range(len(masks))
+        for p in range(len(scores))
     ]
     np.testing.assert_allclose(seen.shares.numpy(), expected, atol=1e-6)
 
@@ -161,8 +170,8 @@ def test_importance_is_that_of_the_image_of_the_nearest_part_or_their_mean() -> 
 
 
 def test_the_vision_limit_keeps_the_most_important_concepts() -> None:
-    whole, _, _, _ = look(embedded.explainer("paper"), 0)
-    cut, _, _, _ = look(embedded.explainer("paper", vision_limit=4), 0)
+    whole = look(embedded.explainer("paper"), 0).seen
+    cut = look(embedded.explainer("paper", vision_limit=4), 0).seen
     assert len(whole.concepts) > 4
     assert cut.concepts == whole.concepts[:4]
     assert cut.picks == whole.picks

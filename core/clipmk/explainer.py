@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import clipmk
 from clipmk.backbones.catalog import RANDOM
-from clipmk.concepts.language import language_concepts
+from clipmk.concepts.language import LanguagePicks, language_concepts
 from clipmk.concepts.mutual import language_count_for, measure, overlap
 from clipmk.concepts.selection import highest
 from clipmk.concepts.soft import soft_matches
@@ -96,6 +96,7 @@ class Explainer:
         untrained = (UNTRAINED,) if backbone.info.pretrained == RANDOM else ()
         self.warnings: tuple[str, ...] = untrained + bank.warnings + vocabulary_warnings(vocabulary)
         self.bank: TextBank = bank.to(backbone.device)
+        self._language: dict[tuple[str, int], LanguagePicks] = {}
 
     @property
     def language_count(self) -> int:
@@ -282,7 +283,10 @@ class Explainer:
         """D_y of a class and the knowledge it shares with what was seen."""
         bank = self.bank
         embedding = bank.classes[self.vocabulary.classes.index(class_name)]
-        picks = language_concepts(embedding, bank.descriptors, count=self.language_count)
+        if (class_name, self.language_count) not in self._language:
+            picks = language_concepts(embedding, bank.descriptors, count=self.language_count)
+            self._language[class_name, self.language_count] = picks
+        picks = self._language[class_name, self.language_count]
         ids = picks.indices.tolist()
         flags = overlap(ids, seen.concepts)
         language = tuple(
@@ -319,7 +323,7 @@ class Explainer:
             descriptors = tuple(
                 PartDescriptor(
                     text=self.vocabulary.descriptors[i],
-                    cosine=float(seen.scores[index, i]),
+                    cosine=float(seen.scores[index, column[i]]),
                     transport=float(seen.shares[index, column[i]]),
                 )
                 for i in seen.picks[index]
@@ -338,6 +342,10 @@ class Explainer:
     def _rle(self, picture: Picture, mask: NDArray[np.bool_]) -> Rle:
         return rle_encode(self.geometry(picture).to_pixels(mask))
 
+    @cached_property
+    def _vocabulary_sha256(self) -> str:
+        return self.vocabulary.sha256
+
     def _provenance(self) -> Provenance:
         return Provenance(
             clipmk=clipmk.__version__,
@@ -348,7 +356,7 @@ class Explainer:
             templates=self.vocabulary.templates,
             descriptor_template=self.vocabulary.descriptor_template,
             vocabulary=self.vocabulary.name,
-            vocabulary_sha256=self.vocabulary.sha256,
+            vocabulary_sha256=self._vocabulary_sha256,
             settings=plain(self.settings),
         )
 

@@ -1,8 +1,17 @@
-"""Embedded vocabularies: made once per model and texts, kept on disk, memory-mapped afterwards.
+"""Embedded vocabularies: every text once per model, kept on disk, memory-mapped afterwards.
 
-Two files per model and vocabulary, one for the classes and one for the descriptors, so that other classes keep the
-descriptors' file. Each is a safetensors file named after all that its numbers depend on; its header carries the format
-version and the SHA-256 of the numbers.
+Two files per model and vocabulary, one for the classes and one for the descriptors, each named after all that its
+numbers depend on (`clipmk.textstore` says what is in them and how they are checked). A vocabulary whose file does not
+exist takes the rows that other files of the model hold, embeds the rest and becomes a file of its own: one grown by ten
+descriptors embeds ten, other classes keep the descriptors. The copy costs disk and buys matrices without gaps.
+
+A vocabulary of more than `CHUNK` texts is embedded part by part; every part is kept as a file at once, and all parts
+become the one file at the end. So memory does not grow with the number of texts, and who is interrupted goes on from
+the last part.
+
+The numbers of a text do not depend on the texts beside it on a CPU (see `clipmk.backbones.text.TextEncoder`), so that
+those from a file and those made anew are the same to the last bit. On a GPU they can differ there by the batch that a
+text was in; what was stored first stays.
 """
 
 from __future__ import annotations
@@ -11,36 +20,33 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor
-from torch.nn import functional
 
-from clipmk.errors import ClipmkError, ModelError
-from clipmk.files import atomic_write
+from clipmk import textstore
+from clipmk.errors import ClipmkError
 from clipmk.locations import CacheInfo, cache_info, clear_cache, texts_dir
 from clipmk.text import printable
+from clipmk.textrows import Found, Progress, Section, Sections, Source, TextEncoder, in_memory, made_rows
+from clipmk.textstore import Keys, Rows
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from clipmk.records import ModelInfo
     from clipmk.vocabulary import Vocabulary
 
 __all__ = ["CacheInfo", "TextBank", "TextEncoder", "cache_info", "clear_cache", "load_bank"]
 
-FORMAT = "clipmk-texts-1"
+FORMAT = "clipmk-texts-2"
 """Version of the cached files; another one is never read."""
-
-ALIGNMENT = 64
-"""Bytes: torch's own alignment on a CPU, a cache line."""
 
 LOCK_SECONDS = 600.0
 """Longest wait for another process that embeds the same texts."""
@@ -48,28 +54,9 @@ LOCK_SECONDS = 600.0
 PROBE = "a photo of a probe"
 """Embedded to tell modules in memory apart: equal weights can still differ in activation or tokenizer."""
 
-Progress = Callable[[int, int], None]
-"""Called with (texts done, texts in all)."""
 
-Rows = Mapping[str, tuple[tuple[str, ...], ...]]
-"""Matrix name -> for each of its rows the texts whose embeddings are averaged."""
-
-Matrices = dict[str, Tensor]
-"""Matrix name -> float32 (rows, embed), L2-normalised rows."""
-
-
-@runtime_checkable
-class TextEncoder(Protocol):
-    """What of a backbone is needed here."""
-
-    info: ModelInfo
-    device: torch.device
-    dtype: torch.dtype
-
-    def encode_texts(
-        self, texts: Sequence[str], *, batch_size: int = ..., progress: Progress | None = ...
-    ) -> Float[Tensor, "texts embed"]:
-        """Embed texts in order: float32, L2-normalised."""
+UNREADABLE = (OSError, SafetensorError, textstore.DamagedError)
+"""How a file says that it cannot be used."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +84,7 @@ class TextBank:
 def load_bank(
     backbone: TextEncoder, vocabulary: Vocabulary, *, cache: bool = True, progress: Progress | None = None
 ) -> TextBank:
-    """Embed a vocabulary, or read it from the cache; every text is embedded once.
+    """Embed a vocabulary, or read it from the cache; a text is embedded once (once per `CHUNK`, where there are more).
 
     A damaged or unusable cache costs time, never the result: `TextBank.warnings` says so.
 
@@ -105,82 +92,131 @@ def load_bank(
         backbone: Encodes the texts that are not cached.
         vocabulary: Classes, templates and descriptors.
         cache: Whether to read and write the cache.
-        progress: Passed on to the backbone.
+        progress: Called with (texts done, texts to embed in all); what it raises cancels the work.
 
     Returns:
-        On the CPU, memory-mapped where it was cached.
+        On the CPU, memory-mapped where it is cached.
 
     Raises:
         ModelError: the text encoder gives vectors that are not finite or have no length.
     """
-    sections = _sections(vocabulary)
+    sections = {
+        "classes": Section(vocabulary.classes, {"classes": vocabulary.templates}),
+        "descriptors": Section(
+            vocabulary.descriptors, {"descriptors": (vocabulary.descriptor_template,), "raw": ("{}",)}
+        ),
+    }
     warnings: list[str] = []
-    matrices = _cached(backbone, sections, warnings, progress) if cache else _embed(backbone, sections, progress)
-    classes, descriptors = matrices["classes"], matrices["descriptors"]
+    if cache:
+        found = _Cache(backbone, sections, warnings).load(progress)
+    else:
+        keys = {name: section.keys() for name, section in sections.items()}
+        found = in_memory(sections, keys, made_rows(backbone, sections, keys, progress=progress))
     return TextBank(
-        classes=classes["classes"],
-        descriptors=descriptors["descriptors"],
-        raw=descriptors["raw"],
+        classes=found["classes"]["classes"],
+        descriptors=found["descriptors"]["descriptors"],
+        raw=found["descriptors"]["raw"],
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
-def _sections(vocabulary: Vocabulary) -> dict[str, Rows]:
-    """What is stored together, by name."""
-    return {
-        "classes": {"classes": vocabulary.class_prompts},
-        "descriptors": {
-            "descriptors": tuple((text,) for text in vocabulary.descriptor_prompts),
-            "raw": tuple((text,) for text in vocabulary.descriptors),
-        },
-    }
+class _Cache:
+    """The files of one model, looked at for one vocabulary."""
 
+    def __init__(self, backbone: TextEncoder, sections: Sections, warnings: list[str]) -> None:
+        self._backbone = backbone
+        self._sections = sections
+        self._warnings = warnings
+        model = _model_key(backbone)
+        self._model = _digest([FORMAT, model])[:16]
+        self._paths = {
+            name: self._path(name, _digest([FORMAT, model, name, one.names, dict(one.templates)])[:24])
+            for name, one in sections.items()
+        }
+        self._parts = _digest([path.name for path in self._paths.values()])[:24]
 
-def _cached(
-    backbone: TextEncoder, sections: Mapping[str, Rows], warnings: list[str], progress: Progress | None
-) -> dict[str, Matrices]:
-    """Read what is stored; embed and store the rest, while other processes that want the same wait."""
-    model = _model_key(backbone)
-    paths = {
-        name: texts_dir() / f"{name}-{_digest([FORMAT, model, name, rows])}.safetensors"
-        for name, rows in sections.items()
-    }
-    found = _read_all(paths, sections, warnings)
-    missing = {name: path for name, path in paths.items() if name not in found}
-    if not missing:
+    def load(self, progress: Progress | None) -> Found:
+        """Read what is stored; make and store the rest, while other processes that want the same wait."""
+        found = self._read(self._paths, self._warnings)
+        missing = {name: path for name, path in self._paths.items() if name not in found}
+        if not missing:
+            return found
+        with _locked(list(missing.values()), self._warnings) as writable:
+            found |= self._read(missing, [])  # another process may have been faster
+            wanted = {name: self._sections[name] for name in missing if name not in found}
+            return found | (self._make(wanted, progress, writable=writable) if wanted else {})
+
+    def _make(self, wanted: Sections, progress: Progress | None, *, writable: bool) -> Found:
+        keys = {name: section.keys() for name, section in wanted.items()}
+        known = self._others(wanted, keys)
+        rows = made_rows(
+            self._backbone, wanted, keys, known=known, progress=progress, keep=self._part if writable else None
+        )
+        if not writable or not self._write(wanted, keys, rows):
+            return in_memory(wanted, keys, rows)
+        for path in texts_dir().glob(f"part-{self._model}-{self._parts}-*.safetensors"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return {name: textstore.read(self._paths[name], layout=FORMAT, check=False).matrices for name in wanted}
+
+    def _path(self, kind: str, content: str) -> Path:
+        return texts_dir() / f"{kind}-{self._model}-{content}.safetensors"
+
+    def _read(self, paths: Mapping[str, Path], warnings: list[str]) -> Found:
+        """The sections whose files exist and are sound."""
+        found = {}
+        for name, path in paths.items():
+            try:
+                matrices = textstore.read(path, layout=FORMAT).matrices
+                if {key: len(matrix) for key, matrix in matrices.items()} != self._sections[name].counts:
+                    raise textstore.DamagedError("it holds other matrices")
+            except FileNotFoundError:
+                continue
+            except UNREADABLE as reason:
+                warnings.append(f"cached texts {path.name} cannot be used and are made anew: {printable(str(reason))}")
+            else:
+                found[name] = matrices
         return found
-    with _locked(list(missing.values()), warnings) as writable:
-        found |= _read_all(missing, sections, [])  # another process may have been faster
-        made = _embed(backbone, {name: rows for name, rows in sections.items() if name not in found}, progress)
-        if writable:
-            for name, matrices in made.items():
-                _write(paths[name], matrices, warnings)
-    return found | made
 
+    def _others(self, wanted: Sections, keys: Mapping[str, Keys]) -> list[Source]:
+        """What other files of the model hold, of those files that hold anything that is wanted."""
+        sought = np.concatenate(list(keys.values()))
+        own = {self._paths[name] for name in wanted}
+        known = []
+        for path in sorted(texts_dir().glob(f"*-{self._model}-*.safetensors")):
+            try:
+                sources = [] if path in own else textstore.read(path, layout=FORMAT, check=False).sources
+                if len(Rows(sources).find(sought).missing) < len(sought):
+                    known += textstore.read(path, layout=FORMAT).sources
+            except FileNotFoundError:
+                continue
+            except UNREADABLE as reason:
+                self._warnings.append(f"cached texts {path.name} cannot be used: {printable(str(reason))}")
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        return known
 
-def _embed(backbone: TextEncoder, sections: Mapping[str, Rows], progress: Progress | None) -> dict[str, Matrices]:
-    """Embed each text of all sections once and average it into its rows."""
-    every = (text for rows in sections.values() for matrix in rows.values() for row in matrix for text in row)
-    index = {text: number for number, text in enumerate(dict.fromkeys(every))}
-    if not index:
-        return {}
-    embedded = backbone.encode_texts(list(index), progress=progress).detach().to("cpu", torch.float32)
-    return {
-        name: {key: _averaged(embedded, matrix, index) for key, matrix in rows.items()}
-        for name, rows in sections.items()
-    }
+    def _part(self, keys: Keys, rows: Tensor) -> Source:
+        """Write a part and map it, so that its memory is free again; where that fails it stays in memory."""
+        name = hashlib.sha256(keys.tobytes()).hexdigest()[:24]
+        path = self._path("part", f"{self._parts}-{name}")
+        try:
+            textstore.write(path, {"part": len(keys)}, keys, iter([rows.numpy()]), layout=FORMAT)
+            return textstore.read(path, layout=FORMAT, check=False).sources[0]
+        except (ClipmkError, *UNREADABLE) as reason:
+            self._warnings.append(f"embedded texts are not kept for the next time: {printable(str(reason))}")
+            return keys, rows
 
-
-def _averaged(
-    embedded: Float[Tensor, "texts embed"], matrix: tuple[tuple[str, ...], ...], index: Mapping[str, int]
-) -> Float[Tensor, "rows embed"]:
-    """Each row is normalise(mean over its texts of normalise(embedding))."""
-    texts = torch.tensor([[index[text] for text in row] for row in matrix])
-    rows = functional.normalize(functional.normalize(embedded, dim=-1)[texts].mean(dim=1), dim=-1)
-    worst = float((rows.norm(dim=-1) - 1).abs().max())
-    if not worst < 1e-3:  # written so that NaN fails too
-        raise ModelError("the text encoder gives vectors that are not finite or have no length; try precision fp32")
-    return rows
+    def _write(self, wanted: Sections, keys: Mapping[str, Keys], rows: Rows) -> bool:
+        """Write sections; whether all could be."""
+        try:
+            for name, section in wanted.items():
+                pieces = rows.pieces(keys[name])
+                textstore.write(self._paths[name], section.counts, keys[name], pieces, layout=FORMAT)
+        except ClipmkError as reason:
+            self._warnings.append(f"embedded texts are not kept for the next time: {reason}")
+            return False
+        return True
 
 
 def _model_key(backbone: TextEncoder) -> list[object]:
@@ -216,59 +252,3 @@ def _locked(paths: Sequence[Path], warnings: list[str]) -> Iterator[bool]:
         else:
             writable = True
         yield writable
-
-
-def _write(path: Path, matrices: Matrices, warnings: list[str]) -> None:
-    try:
-        with atomic_write(path) as handle:
-            handle.write(_serialised(matrices))
-    except ClipmkError as reason:
-        warnings.append(f"embedded texts are not kept for the next time: {reason}")
-
-
-def _serialised(matrices: Matrices) -> bytes:
-    """The file's bytes, with the header filled up so that the numbers start where torch would put them in memory.
-
-    A product of the same numbers differs in its last bit with their place relative to a cache line; so a first run
-    (numbers in memory) and a second one (numbers mapped from the file) would print different digits.
-    """
-    header = {"format": FORMAT, "sha256": _payload_sha256(matrices), "fill": ""}
-    data = save(matrices, metadata=header)
-    offset = 8 + int.from_bytes(data[:8], "little")
-    header["fill"] = "-" * (-offset % ALIGNMENT)
-    return bytes(save(matrices, metadata=header))
-
-
-def _read_all(paths: Mapping[str, Path], sections: Mapping[str, Rows], warnings: list[str]) -> dict[str, Matrices]:
-    """The sections whose files exist and are sound."""
-    found = {}
-    for name, path in paths.items():
-        try:
-            found[name] = _read(path, sections[name])
-        except FileNotFoundError:
-            continue
-        except (OSError, SafetensorError, ValueError) as reason:
-            warnings.append(f"cached texts {path.name} cannot be used and are made anew: {printable(str(reason))}")
-    return found
-
-
-def _read(path: Path, rows: Rows) -> Matrices:
-    """Memory-map a stored section; the sum over its numbers is checked each time (milliseconds)."""
-    with safe_open(path, framework="pt") as stored:
-        header = stored.metadata() or {}
-        if header.get("format") != FORMAT or set(stored.keys()) != set(rows):
-            raise ValueError("it is of another format")
-        matrices = {name: stored.get_tensor(name) for name in rows}
-    if any(len(matrices[name]) != len(rows[name]) for name in rows) or header.get("sha256") != _payload_sha256(
-        matrices
-    ):
-        raise ValueError("its numbers are not those that were written")
-    return matrices
-
-
-def _payload_sha256(matrices: Matrices) -> str:
-    total = hashlib.sha256()
-    for name in sorted(matrices):
-        total.update(f"{name} {matrices[name].dtype} {tuple(matrices[name].shape)}".encode())
-        total.update(matrices[name].contiguous().numpy().data)
-    return total.hexdigest()

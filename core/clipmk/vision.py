@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clipmk.concepts.selection import candidates, contrast, highest, part_scores, relevance_filter, vision_concepts
+from clipmk.concepts.selection import candidates, contrast, highest, nearest, relevance_filter, vision_concepts
 from clipmk.concepts.transport import sinkhorn, top_descriptors
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Seen:
     """What the vision encoder sees in one image, in rows of the descriptor bank."""
 
-    scores: Float[Tensor, "parts descriptors"]
-    """cos(part, templated descriptor)."""
+    scores: Float[Tensor, "parts candidates"]
+    """cos(part, templated candidate)."""
     candidates: Int[Tensor, " candidates"]
     """Descriptors that passed the relevance filter."""
     shares: Float[Tensor, "parts candidates"]
@@ -48,39 +48,39 @@ def see(
 ) -> Seen:
     """Give an image's parts their descriptors and order the vision concepts (method.md 2.6 and 2.7).
 
+    Memory and, but for one product with the bank, time depend on the candidates, not on the size of the bank.
+
     Args:
         bank: embedded vocabulary on the embeddings' device.
         settings: candidates, relevance, assignment and importance are read.
         embedding: of the whole un-prompted image, L2-normalised.
         part_embeddings: see `clipmk.grounding.part_embeddings`.
     """
-    scores = part_scores(part_embeddings, bank.descriptors)
-    near = candidates(scores, count=settings.candidate_count, intersect=settings.intersect_candidates)
-    raw_cosines = bank.raw @ embedding
-    relevant = relevance_filter(
-        raw_cosines[near.indices], statistic=settings.relevance, offset=settings.relevance_offset
-    )
-    kept = near.indices[relevant.keep]
-    whole = bank.descriptors[kept] @ embedding
-    shares, chosen = _assign(scores[:, kept], whole, settings)
-    picks = tuple(tuple(kept[row].tolist()) for row in chosen.to(kept.device))
+    near = nearest(part_embeddings, bank.descriptors, count=settings.candidate_count)
+    found = candidates(near.scores, count=settings.candidate_count, intersect=settings.intersect_candidates)
+    rows, scores = near.indices[found.indices], near.scores[:, found.indices]
+    raw_cosines = bank.raw[rows] @ embedding
+    relevant = relevance_filter(raw_cosines, statistic=settings.relevance, offset=settings.relevance_offset)
+    rows, scores, raw_cosines = rows[relevant.keep], scores[:, relevant.keep], raw_cosines[relevant.keep]
+    whole = bank.descriptors[rows] @ embedding
+    shares, chosen = _assign(scores, whole, settings)
     worth = importance(raw_cosines, scores, settings)
-    ordered = vision_concepts(picks, worth, most=settings.vision_limit, scale=settings.score_scale)
+    ordered = vision_concepts(chosen.tolist(), worth, most=settings.vision_limit, scale=settings.score_scale)
     return Seen(
         scores=scores,
-        candidates=kept,
+        candidates=rows,
         shares=shares,
-        picks=picks,
-        concepts=tuple(ordered.indices.tolist()),
+        picks=tuple(tuple(row) for row in rows[chosen.to(rows.device)].tolist()),
+        concepts=tuple(rows[ordered.indices].tolist()),
         importance=tuple(ordered.importance.tolist()),
         carriers=ordered.parts,
-        warnings=near.warnings + relevant.warnings,
+        warnings=found.warnings + relevant.warnings,
     )
 
 
 def importance(
-    raw_cosines: Float[Tensor, " descriptors"], scores: Float[Tensor, "parts descriptors"], settings: Settings
-) -> Float[Tensor, " descriptors"]:
+    raw_cosines: Float[Tensor, " candidates"], scores: Float[Tensor, "parts candidates"], settings: Settings
+) -> Float[Tensor, " candidates"]:
     """cos(raw descriptor, image), the highest cos(descriptor, part), or the mean of both; see `Settings.importance`."""
     if settings.importance == "image":
         return raw_cosines

@@ -52,6 +52,8 @@ def checked_text(value: Any, place: str) -> str:
         raise VocabularyError(f"{place} is blank")
     if len(text) > MAX_LENGTH:
         raise VocabularyError(f"{place} has {len(text)} characters; at most {MAX_LENGTH} are allowed")
+    if text.isprintable():  # nothing unsafe is, and it is one call for the whole text
+        return text
     unsafe = next((character for character in text if is_unsafe(character)), None)
     if unsafe is not None:
         raise VocabularyError(f"{place} holds the control character {printable(unsafe)}: {quoted(text)}")
@@ -64,6 +66,8 @@ def unique(texts: Sequence[str], key: str) -> tuple[str, ...]:
     Raises:
         VocabularyError: one repeats another; the message gives both places.
     """
+    if len(set(texts)) == len(texts):
+        return tuple(texts)
     first: dict[str, int] = {}
     for index, text in enumerate(texts):
         if text in first:

@@ -130,13 +130,13 @@ class Backbone(ABC):
 
     @abstractmethod
     def encode_texts(
-        self, texts: Sequence[str], *, batch_size: int = 256, progress: Progress | None = None
+        self, texts: Sequence[str], *, batch_size: int | None = None, progress: Progress | None = None
     ) -> Float[Tensor, "texts embed"]:
         """Embed texts, in the order given; equal texts are encoded once.
 
         Args:
             texts: any strings; what exceeds the context length is cut off.
-            batch_size: texts per forward.
+            batch_size: most texts per forward; None takes as many as fit.
             progress: called after each batch with (different texts done, different texts in all).
 
         Returns:

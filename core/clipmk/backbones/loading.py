@@ -17,8 +17,9 @@ from clipmk.backbones.download import Progress
 from clipmk.backbones.openclip import OpenClipBackbone, Preprocessing, read_logits
 from clipmk.backbones.recipe import Recipe, resolve
 from clipmk.backbones.silence import hushed
-from clipmk.backbones.text import TextEncoder, Tokenizer
+from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.weights import check_weights, file_sha256, fill, first_line, module_sha256
+from clipmk.backbones.words import Tokenizer
 from clipmk.errors import ModelError
 from clipmk.memory import device_memory, machine_memory
 from clipmk.records import ModelEntry, ModelInfo

@@ -111,7 +111,7 @@ class OpenClipBackbone(Backbone):
         return pooled.clone()
 
     def encode_texts(
-        self, texts: Sequence[str], *, batch_size: int = 256, progress: Progress | None = None
+        self, texts: Sequence[str], *, batch_size: int | None = None, progress: Progress | None = None
     ) -> Float[Tensor, "texts embed"]:
         """See `Backbone.encode_texts`."""
         if not texts:

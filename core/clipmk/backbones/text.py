@@ -1,21 +1,34 @@
-"""The text half of a backbone: tokens, batches sorted by length, trimmed where trimming is exact."""
+"""The text half of a backbone: tokens, batches of one length, as large as pays and fits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+
+from clipmk.backbones.words import Tokenizer, quick
+from clipmk.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from clipmk.backbones.base import Progress
 
-Tokenizer = Callable[[list[str]], Tensor]
-"""Texts -> int64 (texts, context)."""
+CPU_TOKENS = 1_024
+"""Tokens of a batch per thread of a CPU: larger ones gain nothing there, and are a longer wait for who cancels."""
+
+GPU_TOKENS = 2**17
+"""Most tokens of a batch on an accelerator: from here on it has all the work that it can do at once."""
+
+ACTIVATIONS = 16
+"""Values of the tower's width that a token needs while a block works on it: residual, queries, keys, values, MLP."""
+
+FILL = 8
+"""Times the number of threads: fewest texts of a batch on a CPU, see `TextEncoder`."""
 
 
 class TextEncoder:
@@ -24,49 +37,106 @@ class TextEncoder:
     A native causal tower reads the embedding at the end-of-text token, which sees nothing behind it: cutting a batch
     after its last end-of-text token changes nothing (4e-6) and saves most of the work, because descriptors are short.
     Towers that see the padding (SigLIP), pool elsewhere (CoCa) or come from `transformers` always run in full.
+
+    The texts of a batch have one length, so nothing is padded, and a batch holds as many as `budget` tokens allow: set
+    from what the device has free, halved whenever memory does not suffice. Nothing is read back between batches.
+
+    On a CPU a text's embedding depends, to the last bit, neither on its company nor on the size of the batch: a product
+    of matrices gives a row the same digits whatever rows stand beside it, unless they are so few that another routine
+    is taken, so that a small batch is filled up with repetitions. That was measured (MKL, one and two threads), nobody
+    promises it; on a GPU it does not hold.
     """
 
     def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
         self._model = model
-        self._tokenizer = tokenizer
+        self._tokenizer = quick(tokenizer)
         self._tower = model.text if hasattr(model, "text") else model
         self.trims = _is_causal(self._tower)
+        self.budget = 0
+        """Most tokens of a batch; 0 until the first text is embedded."""
 
     def encode(
-        self, texts: Sequence[str], *, device: torch.device, batch_size: int, progress: Progress | None
+        self, texts: Sequence[str], *, device: torch.device, batch_size: int | None, progress: Progress | None
     ) -> Float[Tensor, "texts embed"]:
-        """Embed texts in the order given, equal ones once; float32, L2-normalised."""
-        different = list(dict.fromkeys(texts))
-        tokens = self._tokenizer(different)
-        lengths = self._ends(tokens) + 1
-        order = lengths.argsort(stable=True)
-        rows: list[Tensor] = []
-        for start in range(0, len(different), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = tokens[chosen].to(device)
-            raw = (
-                self._trimmed(batch[:, : int(lengths[chosen].max())]) if self.trims else self._model.encode_text(batch)
-            )
-            rows.append(normalize(raw.float(), dim=-1))
-            if progress is not None:
-                progress(min(start + batch_size, len(different)), len(different))
-        sorted_embeddings = torch.cat(rows)
-        place = {text: int(row) for text, row in zip(different, order.argsort(), strict=True)}
-        return sorted_embeddings[[place[text] for text in texts]]
+        """Embed texts in the order given, equal ones once; float32, L2-normalised.
 
-    def _ends(self, tokens: Int[Tensor, "texts context"]) -> Int[Tensor, " texts"]:
-        """Index of the token that the embedding is read from."""
+        Raises:
+            torch.OutOfMemoryError: one text alone does not fit (or MemoryError, as the device has it).
+        """
+        different = dict.fromkeys(texts)
+        tokens = self._tokenizer(list(different))
+        lengths, order = self._lengths(tokens).sort(stable=True)
+        tokens = tokens[order][:, : int(lengths[-1])]
+        if device.type == "cuda":
+            tokens = tokens.pin_memory().to(device, non_blocking=True)
+            order = order.pin_memory().to(device, non_blocking=True)
+        self.budget = self.budget or self._fitting(device)
+        embedded: Tensor | None = None
+        start = 0
+        for length, count in zip(*np.unique(lengths.numpy(), return_counts=True), strict=True):
+            end = start + int(count)
+            while start < end:
+                raw = self._largest(tokens[start:end, : int(length)], device, batch_size)
+                if embedded is None:
+                    embedded = torch.empty(len(different), raw.shape[1], device=device)
+                embedded[order[start : start + len(raw)]] = normalize(raw.float(), dim=-1)
+                start += len(raw)
+                if progress is not None:
+                    progress(start, len(different))
+        if embedded is None:
+            raise ValueError("there are no texts")
+        if len(different) == len(texts):
+            return embedded
+        place = {text: row for row, text in enumerate(different)}
+        return embedded[[place[text] for text in texts]]
+
+    def _largest(
+        self, tokens: Int[Tensor, "texts length"], device: torch.device, batch_size: int | None
+    ) -> Float[Tensor, "first embed"]:
+        """Embed as many of the first texts as one batch holds; out of memory halves the batch, for all that follow."""
+        count, length = tokens.shape
+        while True:
+            most = max(1, min(self.budget // length, batch_size or self.budget))
+            batch = tokens[:most]
+            fewest = min(most, FILL * torch.get_num_threads()) if device.type == "cpu" else 1
+            if len(batch) < fewest:
+                batch = batch[torch.arange(fewest) % len(batch)]
+            try:
+                return self._forward(batch.to(device))[:most][:count]
+            except (RuntimeError, MemoryError) as reason:
+                if not is_out_of_memory(reason) or len(batch) == 1:
+                    raise
+            self.budget = len(batch) // 2 * length
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _forward(self, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts embed"]:
+        raw: Tensor = self._trimmed(tokens) if self.trims else self._model.encode_text(tokens)
+        return raw
+
+    def _fitting(self, device: torch.device) -> int:
+        """How many tokens to begin with: those whose activations take a quarter of what the device has free."""
+        if device.type != "cuda":
+            return CPU_TOKENS * torch.get_num_threads()
+        width = max((parameter.shape[-1] for parameter in self._tower.parameters() if parameter.ndim), default=1)
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(max(1, min(GPU_TOKENS, free // 4 // (4 * ACTIVATIONS * width))))
+
+    def _lengths(self, tokens: Int[Tensor, "texts context"]) -> Int[Tensor, " texts"]:
+        """Tokens of each text that the tower has to read: up to the one that the embedding is read from, or all."""
+        if not self.trims:
+            return torch.full((len(tokens),), tokens.shape[1])
         if _pool_type(self._tower) == "eos":
-            return (tokens == _eos_id(self._tower)).int().argmax(dim=-1)
-        return tokens.argmax(dim=-1)
+            return (tokens == _eos_id(self._tower)).int().argmax(dim=-1) + 1
+        return tokens.argmax(dim=-1) + 1
 
     def _trimmed(self, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts embed"]:
-        """The forward of open_clip's CLIP.encode_text and TextTransformer.forward, on fewer positions."""
+        """The forward of open_clip's CLIP.encode_text and TextTransformer.forward, read at the last position."""
         tower, length = self._tower, tokens.shape[1]
         dtype = tower.transformer.get_cast_dtype()
         x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
-        x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
-        pooled: Tensor = x[torch.arange(len(tokens), device=tokens.device), self._ends(tokens)]
+        x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
+        pooled: Tensor = tower.ln_final(x[:, -1])
         projection = tower.text_projection
         if projection is None:
             return pooled

@@ -15,11 +15,24 @@ NO_COMMON_CANDIDATE = "no descriptor is near every part; the union of the parts'
 NOTHING_RELEVANT = "no candidate passed the relevance filter; all of them were kept"
 
 
+BLOCK = 2**16
+"""Rows of the bank that are multiplied at once."""
+
+
+class Nearest(NamedTuple):
+    """The part of a bank that is near any part."""
+
+    indices: Int[Tensor, " near"]
+    """Rows of the bank, int64, rising."""
+    scores: Float[Tensor, "parts near"]
+    """Cosines of all parts with these rows."""
+
+
 class Candidates(NamedTuple):
     """The descriptors that may be given to parts."""
 
     indices: Int[Tensor, " candidates"]
-    """Rows of the descriptor bank, int64, rising."""
+    """Columns of the scores, int64, rising."""
     warnings: tuple[str, ...]
 
 
@@ -34,7 +47,7 @@ class VisionPicks(NamedTuple):
     """D_v, most important first."""
 
     indices: Int[Tensor, " concepts"]
-    """Rows of the descriptor bank, int64, each once."""
+    """Positions among the descriptors that were ordered, int64, each once."""
     importance: Float[Tensor, " concepts"]
     """score_scale · cos(raw descriptor, un-prompted image)."""
     parts: tuple[tuple[int, ...], ...]
@@ -42,7 +55,17 @@ class VisionPicks(NamedTuple):
 
 
 def highest(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*rows chosen"]:
-    """Positions of the `count` highest scores along the last axis, highest first, equal scores in order of position."""
+    """Positions of the `count` highest scores along the last axis, highest first, equal scores in order of position.
+
+    Of a long vector only what reaches the `count`-th highest value is sorted.
+    """
+    if scores.ndim == 1 and count < len(scores) and len(scores) > BLOCK:
+        reaching = (~(scores < scores.topk(count).values[-1])).nonzero().flatten()  # NaN, the highest, reaches too
+        return reaching[highest(scores[reaching], count)] if len(reaching) < len(scores) else _sorted(scores, count)
+    return _sorted(scores, count)
+
+
+def _sorted(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*rows chosen"]:
     return torch.sort(scores, dim=-1, descending=True, stable=True).indices[..., :count]
 
 
@@ -53,18 +76,56 @@ def part_scores(
     return part_embeddings @ bank.T
 
 
+def nearest(
+    part_embeddings: Float[Tensor, "parts embed"],
+    bank: Float[Tensor, "descriptors embed"],
+    *,
+    count: int,
+    block: int = BLOCK,
+) -> Nearest:
+    """The union over the parts of the top `count` of S = E_parts · B^T, ties in the bank's order; S is never whole.
+
+    The bank passes once, `block` rows at a time. What is kept of the rows before enters the comparison ahead of those
+    of the block, so that the result is that of sorting whole rows of S. Up to `block` rows the numbers are those of the
+    one product, too; beyond, a cosine can differ from it in the last bit, as products of other sizes do.
+
+    Args:
+        part_embeddings: L2-normalised, of one dtype with the bank.
+        bank: templated descriptors, rows L2-normalised; may be memory-mapped.
+        count: k, 500 in the reference code.
+        block: rows at a time.
+    """
+    indices = torch.empty(0, dtype=torch.int64, device=bank.device)
+    scores = part_embeddings.new_empty(len(part_embeddings), 0)
+    floor = scores.new_full((len(part_embeddings), 1), float("-inf"))
+    for start in range(0, len(bank), block):
+        product = part_scores(part_embeddings, bank[start : start + block])
+        columns = (~(product <= floor)).any(dim=0).nonzero().flatten()  # as high as the last kept is too late
+        indices = torch.cat([indices, start + columns])
+        scores = torch.cat([scores, product[:, columns]], dim=1)
+        best = highest(scores, count)
+        keep = _marked(scores, best).any(dim=0).nonzero().flatten()
+        if best.shape[1] == count:
+            floor = scores.gather(1, best[:, -1:])
+        indices, scores = indices[keep], scores[:, keep]
+    return Nearest(indices, scores)
+
+
+def _marked(scores: Float[Tensor, "parts items"], chosen: Int[Tensor, "parts chosen"]) -> Bool[Tensor, "parts items"]:
+    return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device).scatter_(1, chosen, value=True)
+
+
 def candidates(scores: Float[Tensor, "parts descriptors"], *, count: int, intersect: bool) -> Candidates:
     """C = ∩ or ∪ over the parts of their top k descriptors, k = min(`count`, |D|).
 
     An empty intersection becomes the union, with a warning. Without parts or descriptors there are no candidates.
 
     Args:
-        scores: cosines of `part_scores`.
+        scores: cosines of `part_scores` with the whole bank, or those of `nearest` with the same k.
         count: k, 500 in the reference code.
         intersect: the reference code intersects; the paper's text does not mention it.
     """
-    chosen = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    chosen.scatter_(1, highest(scores, count), value=True)
+    chosen = _marked(scores, highest(scores, count))
     union = chosen.any(dim=0)
     common = chosen.all(dim=0) & union
     if not intersect:
@@ -117,13 +178,13 @@ def vision_concepts(
     """D_v: the unique descriptors of all parts by importance = scale · cosine, descending.
 
     Args:
-        part_picks: for each part its descriptors as rows of the bank.
-        raw_cosines: what orders the WHOLE bank: cos(raw descriptor, un-prompted image) in the reference code.
+        part_picks: for each part its descriptors as positions among those that have a cosine.
+        raw_cosines: what orders them: cos(raw descriptor, un-prompted image) in the reference code.
         most: 3L; the least important beyond it are dropped.
         scale: of the cosine, 2.5 in the reference code.
 
     Returns:
-        At most `most` concepts; equal importance in the bank's order.
+        At most `most` concepts; equal importance in order of position.
     """
     carriers: dict[int, list[int]] = {}
     for part, picks in enumerate(part_picks):
