@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from clipmk.config import read_config
 from clipmk.document import Failure
-from clipmk.errors import InputError
+from clipmk.errors import OUT_OF_MEMORY, UNEXPECTED, InputError
 from clipmk.locations import socket_path
-from clipmk.protocol import OUT_OF_MEMORY, UNEXPECTED
 from clipmk.serving.client import Connection, DeclinedError, UnusableServerError, connected
 from clipmk.serving.identity import identity
 from clipmk.serving.messages import ATTACHED_BYTES, Order, Working

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import clipmk
-from clipmk.errors import ClipmkError
-from clipmk.protocol import ProtocolError
+from clipmk.errors import ClipmkError, ProtocolError
 from clipmk.serving import messages
 from clipmk.serving.identity import differences
 from clipmk.serving.messages import Declined, Done, Order, Result, Welcome, Working
@@ -162,13 +161,14 @@ def stop(path: Path) -> int | None:
     os.kill(peer.pid, signal.SIGTERM)
     until = time.monotonic() + STOP_SECONDS
     while time.monotonic() < until:
-        if not _listens(path):
+        if not listens(path):
             return peer.pid
         time.sleep(0.02)
     raise UnusableServerError(f"the server at {quoted(path)} (process {peer.pid}) does not end; kill -9 ends it")
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
+    """Whether a server, of whatever version, listens at `path`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(GREETING_SECONDS)
         try:

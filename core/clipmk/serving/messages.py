@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from clipmk.protocol import ProtocolError
+from clipmk.errors import ProtocolError
 from clipmk.records import Explanation, plain
 from clipmk.restore import MalformedRecordError, restore
 from clipmk.settings import Settings

@@ -22,9 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 import clipmk
-from clipmk import protocol
-from clipmk.errors import ClipmkError
-from clipmk.protocol import ProtocolError
+from clipmk.errors import UNEXPECTED, ClipmkError, ProtocolError
 from clipmk.serving import messages
 from clipmk.serving.messages import Declined, Done, Order, Result, Welcome, Working
 from clipmk.serving.place import listening, peer_of
@@ -112,13 +110,15 @@ class Server:
         self._streams: set[Stream] = set()
         self._broken = False
         self._stopping = threading.Event()
-        self._waker, self._woken = socket.socketpair()
+        self._waker: socket.socket | None = None
 
     def stop(self) -> None:
         """Begin to end; may be called from a signal handler or any thread."""
         self._stopping.set()
-        with contextlib.suppress(OSError):
-            self._waker.send(b".", socket.MSG_DONTWAIT)
+        waker = self._waker
+        if waker is not None:
+            with contextlib.suppress(OSError):
+                waker.send(b".", socket.MSG_DONTWAIT)
 
     def serve(self, path: Path) -> bool:
         """Listen at `path` until it is over.
@@ -141,17 +141,16 @@ class Server:
         worker.join(END_SECONDS)
         if self._broken:
             raise ClipmkError("the server ended, for its worker could not go on; `clipmk doctor` looks at it")
-        self._waker.close()
-        self._woken.close()
         return not worker.is_alive()
 
     # Letting clients in: the main thread.
 
     def _let_in(self, listener: socket.socket) -> None:
         listener.setblocking(False)
-        with selectors.DefaultSelector() as selector:
+        self._waker, woken = socket.socketpair()
+        with self._waker, woken, selectors.DefaultSelector() as selector:
             selector.register(listener, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
+            selector.register(woken, selectors.EVENT_READ)
             while not self._stopping.is_set():
                 for key, _ in selector.select(min(PULSE_SECONDS, max(0.01, self._left()))):
                     if key.fileobj is listener:
@@ -204,9 +203,10 @@ class Server:
             while line := stream.read_line(limit=messages.ORDER_BYTES, seconds=SILENCE_SECONDS):
                 if not self._take(stream, line):
                     break
-        except (ProtocolError, OSError) as reason:  # a timeout is an OSError
-            if not self._stopping.is_set():
-                _log.warning("process %d was hung up on: %s", pid, reason)
+        except (ProtocolError, TimeoutError) as reason:
+            _log.warning("process %d was hung up on: %s", pid, reason)
+        except OSError as reason:
+            _log.debug("process %d has gone: %s", pid, reason)
         finally:
             self._streams.discard(stream)
             stream.close()
@@ -281,9 +281,11 @@ class Server:
         except AbandonedError:
             _log.info("%s: given up, its client has gone", subject)
         except Exception as reason:  # noqa: BLE001 - the edge of the process: the one place for what nobody foresaw
-            _log.error("%s: %s", subject, traceback.format_exc())
+            _log.error("%s: unexpected %s: %s", subject, type(reason).__name__, reason)
+            for line in traceback.format_exc().splitlines():
+                _log.debug("%s", line)
             with contextlib.suppress(AbandonedError):
-                job.tell(Declined(code=protocol.UNEXPECTED, message=f"{type(reason).__name__}: {reason}"))
+                job.tell(Declined(code=UNEXPECTED, message=f"{type(reason).__name__}: {reason}"))
         finally:
             job.over.set()
 

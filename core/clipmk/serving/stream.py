@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 
-from clipmk.protocol import ProtocolError
+from clipmk.errors import ProtocolError
 
 
 class Stream:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipmk import protocol
-from clipmk.errors import ClipmkError, InputError
+from clipmk.errors import OUT_OF_MEMORY, ClipmkError, InputError
 from clipmk.memory import Recent, device_memory, is_out_of_memory, tensor_bytes
 from clipmk.service import Pace
 from clipmk.serving.messages import Declined, Done, Order, Result, Working
@@ -105,7 +104,7 @@ class Workshop:
             made = None
         if made is None:  # outside the handler: the exception holds on to the frames and their tensors
             self._let_go()
-            yield Declined(code=protocol.OUT_OF_MEMORY, message="the memory did not suffice; all models were let go")
+            yield Declined(code=OUT_OF_MEMORY, message="the memory did not suffice; all models were let go")
             return
         for index in range(len(order.images)):
             found = dataclasses.replace(next(made), picture=None) if index in pictures else None
