@@ -361,6 +361,19 @@ def test_an_interrupt_ends_the_server(path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_hang_up_that_nohup_ignores_does_not_end_the_server(path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start(path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    process.send_signal(signal.SIGHUP)
+    with talking(path) as connection:
+        assert ask(connection, order())
+    assert client.stop(path) == process.pid
+    assert process.wait() == 0
+
+
 # Clients that would hold up the others.
 
 

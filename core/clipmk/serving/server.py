@@ -301,8 +301,15 @@ class Server:
 
 @contextlib.contextmanager
 def stopped_by_signals(server: Server) -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP end the server while the block runs; for the main thread."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    """SIGTERM, SIGINT and SIGHUP end the server while the block runs; for the main thread.
+
+    What was ignored before stays so: `nohup` and shells that start a job in the background mean it.
+    """
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     before = [signal.signal(number, lambda *_: server.stop()) for number in numbers]
     try:
         yield
