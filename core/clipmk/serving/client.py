@@ -32,8 +32,6 @@ STOP_SECONDS = 10.0
 class UnusableServerError(ClipmkError):
     """There is something at the socket, but it cannot be used; the message says why (exit status 1)."""
 
-    code = "server"
-
 
 class Connection:
     """A conversation with a server whose greeting was heard."""
