@@ -64,6 +64,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _cache: Path) -> None
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(_cache))
     monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("CLIPMK_SOCKET", str(tmp_path / "serve.sock"))  # where no server listens
     monkeypatch.chdir(tmp_path)
 
 

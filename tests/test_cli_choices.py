@@ -16,7 +16,20 @@ pytestmark = pytest.mark.usefixtures("clean")
 
 FLAGS = (
     *("model", "classes", "vocab", "target", "arch", "download", "preset", "grounding", "seed", "device", "precision"),
-    *("no_cache", "json", "jsonl", "overlay", "html", "top", "no_picture", "quiet", "verbose", "no_color", "debug"),
+    *(
+        "no_cache",
+        "serve",
+        "json",
+        "jsonl",
+        "overlay",
+        "html",
+        "top",
+        "no_picture",
+        "quiet",
+        "verbose",
+        "no_color",
+        "debug",
+    ),
 )
 
 

@@ -104,7 +104,7 @@ def test_image_from_a_pipe_is_explained_as_one_json_document(scene_files: list[P
     )
     path = os.pathsep.join([str(noisy), _environment()["PYTHONPATH"]])
     ran = _clipmk(
-        *("explain", "-", "--json", "--preset", "paper", "--grounding", "attend"),
+        *("explain", "-", "--json", "--preset", "paper", "--grounding", "attend", "--no-cache"),
         stdin=scene_files[0].read_bytes(),
         PYTHONPATH=path,
     )

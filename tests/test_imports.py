@@ -38,6 +38,11 @@ def test_light_modules_load_nothing_heavy(code: str) -> None:
     assert not loaded_by(code) & HEAVY
 
 
+def test_the_default_explanation_loads_no_learning_toolkit() -> None:
+    code = "from clipmk.explainer import Explainer; from samples import explanation"
+    assert not loaded_by(code) & {"sklearn", "pandas", "textual", "matplotlib", "pyarrow"}
+
+
 def test_the_function_explain_is_not_hidden_by_a_module() -> None:
     code = "import clipmk, clipmk.api, clipmk.explainer; assert callable(clipmk.explain); "
     code += "assert all(getattr(clipmk, name) for name in clipmk.__all__)"

@@ -6,6 +6,11 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
+OUT_OF_MEMORY = "memory"
+"""Code of a request to another process for which its memory did not suffice."""
+UNEXPECTED = "unexpected"
+"""Code of a mistake in `clipmk` itself that another process made."""
+
 
 class ClipmkError(Exception):
     """Something went wrong while running; the base of all errors raised on purpose (exit status 1)."""
@@ -52,6 +57,12 @@ class DeviceError(ClipmkError):
 
     code = "device"
     exit_status = 5
+
+
+class ProtocolError(ClipmkError):
+    """What another process of ours says is no message of this version (exit status 1)."""
+
+    code = "protocol"
 
 
 def suggest(wanted: str, known: Iterable[str], *, most: int = 3) -> str:

@@ -40,6 +40,7 @@ from clipmk.records import (
 )
 from clipmk.rle import rle_encode
 from clipmk.segmentation import Segmentation, given_parts, segment
+from clipmk.settings import GROUP_LIMIT
 from clipmk.square import Square, square_image
 from clipmk.textbank import TextBank, load_bank
 from clipmk.vision import Seen, see
@@ -57,8 +58,6 @@ BLANK = "the picture is of one colour; what is said of it comes from the model, 
 UNTRAINED = "the model has random weights, as was asked for: its predictions and concepts mean nothing"
 FEW_DESCRIPTORS = 500
 """Below this size candidates are no selection any more (k = 500 in the reference code)."""
-GROUP_LIMIT = 50
-"""Most images that are fitted together (the reference code fits the up to 50 images of one class)."""
 
 
 class Explainer:

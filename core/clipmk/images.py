@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import io
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from clipmk import square
-from clipmk.errors import ImageError, InputError
+from clipmk.errors import ImageError
 from clipmk.files import read_regular
+from clipmk.image_paths import EXTENSIONS, MAX_BYTES, expand_paths
 from clipmk.records import ImageInfo
 from clipmk.settings import Resize
 from clipmk.square import Square
@@ -44,14 +43,8 @@ __all__ = [
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """The only decoders ever tried: Pillow 10.4 has known holes in others."""
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"})
-"""File endings (lower case) that count as images in a folder."""
-
 MAX_PIXELS = 100_000_000
 """Checked against the header, before anything is decoded."""
-
-MAX_BYTES = 512 * 2**20
-"""Largest file read."""
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | io.IOBase | Image.Image | np.ndarray | Any"
 """What `read_picture` reads; Any stands for a torch tensor, which this module need not import."""
@@ -147,45 +140,6 @@ def square_image(picture: Picture, *, side: int, resize: Resize, interpolation: 
     """
     mapping = Square(picture.info.width, picture.info.height, side, resize)
     return square.square_image(picture.image, mapping, interpolation=interpolation)
-
-
-def expand_paths(arguments: Sequence[str]) -> list[str]:
-    """Turn command-line arguments into image paths, in order.
-
-    "-" and existing files stay as they are, whatever characters their names hold. A folder gives its files with a known
-    ending, sorted, hidden and nested ones left out. A pattern (``*``, ``?``, ``[]``, ``**``) gives the files it
-    matches, sorted. What names nothing stays as it is, for `read_picture` to report.
-
-    Raises:
-        InputError: a folder cannot be listed or holds no image.
-    """
-    return [path for argument in arguments for path in _expanded(argument)]
-
-
-def _expanded(argument: str) -> list[str]:
-    if argument == "-" or not argument or "\0" in argument:
-        return [argument]
-    if os.path.isdir(argument):  # noqa: PTH112 - unlike Path.is_dir, never raises
-        return _images_in(argument)
-    if os.path.lexists(argument):
-        return [argument]
-    matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps the path as the user wrote it
-    return [match for match in matches if not Path(match).is_dir()] or [argument]
-
-
-def _images_in(folder: str) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if _is_image_name(entry.name) and entry.is_file())
-    except OSError as reason:
-        raise InputError(f"folder {quoted(folder)} cannot be listed: {reason.strerror or reason}") from reason
-    if not names:
-        raise InputError(f"folder {quoted(folder)} holds no image; known endings: {', '.join(sorted(EXTENSIONS))}")
-    return [str(Path(folder) / name) for name in names]
-
-
-def _is_image_name(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
 
 
 def _label(name: str | None) -> str:

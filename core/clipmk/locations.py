@@ -18,6 +18,7 @@ __all__ = [
     "cache_info",
     "clear_cache",
     "config_path",
+    "socket_path",
     "texts_dir",
 ]
 
@@ -65,6 +66,20 @@ def assets_dir() -> Path:
 def texts_dir() -> Path:
     """Folder of embedded vocabularies (see `textbank`)."""
     return cache_dir() / "texts"
+
+
+def socket_path() -> Path:
+    """Where `clipmk serve` listens, absolute; `CLIPMK_SOCKET` moves it.
+
+    In the session's own folder (`XDG_RUNTIME_DIR`, which ends with the session) where there is one, else in the cache.
+    It need not exist.
+    """
+    chosen = _chosen("CLIPMK_SOCKET")
+    if chosen is None:
+        runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+        folder = runtime / "clipmk" if runtime.is_absolute() and runtime.is_dir() else cache_dir() / "serve"
+        chosen = folder / "serve.sock"
+    return Path(os.path.abspath(chosen))  # noqa: PTH100 - no link is followed
 
 
 def cache_info() -> CacheInfo:

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from clipmk.errors import ClipmkError
+from clipmk.errors import OUT_OF_MEMORY, UNEXPECTED, ProtocolError
 from clipmk.records import Explanation, ModelEntry, ModelInfo, Prediction, plain
 from clipmk.restore import MalformedRecordError, restore
 from clipmk.session import Session
@@ -59,16 +59,6 @@ VERSION = 1
 
 CANCELLED = "cancelled"
 """Code of the failure that answers a cancelled request."""
-OUT_OF_MEMORY = "memory"
-"""Code of the failure of a request for which the memory did not suffice."""
-UNEXPECTED = "unexpected"
-"""Code of a mistake in `clipmk` itself."""
-
-
-class ProtocolError(ClipmkError):
-    """A line that is no message of this version (exit status 1)."""
-
-    code = "protocol"
 
 
 # Client to worker.

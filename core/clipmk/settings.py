@@ -18,6 +18,9 @@ Fit = Literal["image", "batch"]
 Importance = Literal["image", "part", "both"]
 Assignment = Literal["transport", "contrast"]
 
+GROUP_LIMIT = 50
+"""Most images that are fitted together (the reference code fits the up to 50 images of one class)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

@@ -34,6 +34,8 @@ class Choices:
     arch: str | None
     download: bool
     cache: bool
+    serve: bool
+    """Ask a server where there is one."""
     form: Form
     overlay: Path | None
     html: Path | None
@@ -72,6 +74,7 @@ def choices_from(flags: Mapping[str, Any]) -> Choices:
         arch=text("arch"),
         download=choose(flags["download"], variable("download"), config.download, False),
         cache=not choose(flags["no_cache"], variable("no_cache"), None, False),
+        serve=choose(flags["serve"], variable("serve"), None, True),
         form=_form(flags),
         overlay=_path(text("overlay"), ".png"),
         html=_path(text("html"), ".html"),

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 import clipmk
-from clipmk_tui.commands import cache, compare, doctor, evaluate, explain, models, schema, study, tui, vocab, world
+from clipmk_tui.commands import (
+    cache,
+    compare,
+    doctor,
+    evaluate,
+    explain,
+    models,
+    schema,
+    serve,
+    study,
+    tui,
+    vocab,
+    world,
+)
 
 EPILOG = (
     "Exit status: 0 ok, 1 run-time, 2 usage, 3 input, 4 model, 5 device, 130 interrupted.  "
@@ -24,6 +37,12 @@ EXPLAIN_EPILOG = (
 COMPARE_EPILOG = (
     "AUC is comparable only within one family of models; the highest of a family is marked.  "
     "Each option is also read from the environment (CLIPMK_MODEL=a,b, CLIPMK_VOCAB, ...) and most from the config file."
+)
+
+SERVE_EPILOG = (
+    "clipmk explain finds the server by itself and prints what it would print without one; it does its own work where "
+    "the server is of another version or was started with other settings of the environment, and says so.  The socket "
+    "can be used by its owner alone.  Needs Linux."
 )
 
 TUI_EPILOG = (
@@ -82,6 +101,7 @@ def build() -> typer.Typer:
     app.add_typer(cache.app, name="cache")
     app.add_typer(world.app, name="world")
     app.command("evaluate")(evaluate.evaluate)
+    app.command("serve", epilog=SERVE_EPILOG)(serve.serve)
     app.command("doctor")(doctor.doctor)
     app.command("schema")(schema.schema)
     return app

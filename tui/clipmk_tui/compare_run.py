@@ -47,7 +47,7 @@ def comparison_choices(flags: Mapping[str, Any]) -> Choices:
         raise UsageError(
             f"{FEWEST} to {MOST} models can be compared, {len(models)} named{named}; name each with -m MODEL"
         )
-    unused = {"jsonl": False, "overlay": None, "html": None, "no_picture": True}
+    unused = {"serve": False, "jsonl": False, "overlay": None, "html": None, "no_picture": True}
     return choices_from({**flags, **unused})
 
 

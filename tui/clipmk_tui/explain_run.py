@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from clipmk.records import Explanation
 from clipmk_tui.emit import Teller, writers
-from clipmk_tui.explaining import results
 from clipmk_tui.logs import logging_to_stderr
 from clipmk_tui.output import data_stream, locale_encoding, say
+from clipmk_tui.served import answers
 from clipmk_tui.sources import sources_of
 from clipmk_tui.stages import Stages
 
@@ -36,10 +37,12 @@ def run(choices: Choices, arguments: Sequence[str]) -> int:
         Stages(shown=not choices.quiet) as stages,
     ):
         everyone = [teller, *writers(choices, [source.name for source in sources], stream)]
-        if choices.default_model and not choices.quiet and any(source.readable for source in sources):
-            say("note", f"{choices.models[0]} {DEMONSTRATION}")
-        for result in results(choices, sources, stages):
+        untold = choices.default_model and not choices.quiet
+        for result in answers(choices, sources, stages):
             stages.clear()
+            if untold and isinstance(result, Explanation):
+                say("note", f"{choices.models[0]} {DEMONSTRATION}")
+                untold = False
             for one in everyone:
                 one.add(result)
         for one in reversed(everyone):

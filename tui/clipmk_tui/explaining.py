@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from clipmk.document import Failure
 from clipmk.errors import ClipmkError, DeviceError, UsageError
 from clipmk.records import Explanation
+from clipmk.settings import GROUP_LIMIT
 from clipmk.vocabulary import Vocabulary, default_vocabulary, load_vocabulary, parse_classes, resolve_class
 
 if TYPE_CHECKING:
@@ -86,12 +87,10 @@ def _explainer(choices: Choices, model: str, named: Vocabulary | None, stages: S
 def _explained(
     explainer: Explainer, choices: Choices, model: str, sources: Sequence[Source], stages: Stages
 ) -> Iterator[Result]:
-    from clipmk.explainer import GROUP_LIMIT  # noqa: PLC0415
-
     together = GROUP_LIMIT if choices.settings.fit == "batch" else 1
     for start in range(0, len(sources), together):
         group = sources[start : start + together]
-        stages.begin(_subject(group[0], start, len(sources)))
+        stages.begin(subject(group[0], start, len(sources)))
         yield from _group(explainer, choices.target, model, group)
 
 
@@ -132,5 +131,6 @@ def _failed(source: Source, model: str) -> Failure:
     raise AssertionError("a source that was unreadable before is readable now")  # it remembers its failure
 
 
-def _subject(source: Source, index: int, count: int) -> str:
+def subject(source: Source, index: int, count: int) -> str:
+    """What is being worked on, in words."""
     return f"{source.name}  {index + 1}/{count}" if count > 1 else source.name

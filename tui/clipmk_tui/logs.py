@@ -10,11 +10,11 @@ from clipmk_tui.output import say
 
 
 @contextlib.contextmanager
-def logging_to_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
-    """Show our warnings, with `verbose` everything we log and Python's warnings, with `quiet` only errors."""
+def logging_to_stderr(*, quiet: bool, verbose: bool, usual: int = logging.WARNING) -> Iterator[None]:
+    """Show what we log from `usual` on, with `verbose` everything and Python's warnings, with `quiet` only errors."""
     logger, handler = logging.getLogger("clipmk"), _Lines()
     before = logger.level
-    logger.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
+    logger.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else usual)
     logger.addHandler(handler)
     warnings = logging.getLogger("py.warnings")
     of_python = handler if verbose else logging.NullHandler()

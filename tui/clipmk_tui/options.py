@@ -129,6 +129,14 @@ NoCache = Annotated[
     bool | None,
     typer.Option("--no-cache", help="Neither read nor write embedded vocabularies.", rich_help_panel=_HOW),
 ]
+Serve = Annotated[
+    bool | None,
+    typer.Option(
+        "--serve/--no-serve",
+        help="Ask a running `clipmk serve` (the default); or do the work here in any case.",
+        rich_help_panel=_HOW,
+    ),
+]
 Json = Annotated[bool | None, typer.Option("--json", help="One JSON document.", rich_help_panel=_OUT)]
 Jsonl = Annotated[bool | None, typer.Option("--jsonl", help="One JSON line per result.", rich_help_panel=_OUT)]
 Overlay = Annotated[

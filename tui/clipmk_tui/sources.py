@@ -1,12 +1,16 @@
-"""The images of a run, decoded when they are needed."""
+"""The images of a run, decoded when they are needed. Importing this loads neither numpy nor Pillow."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from clipmk.errors import ImageError, InputError
-from clipmk.images import MAX_BYTES, Picture, expand_paths, read_picture
+from clipmk.image_paths import MAX_BYTES, expand_paths
+
+if TYPE_CHECKING:
+    from clipmk.images import Picture
 
 STDIN = "-"
 
@@ -27,7 +31,13 @@ class Source:
         self.name = name
         self._keep = keep
         self._ready: Picture | None = None
+        self._data: bytes | None = None
         self._failure = failure
+
+    @property
+    def failure(self) -> InputError | None:
+        """Why it cannot be read or decoded, where that is known already."""
+        return self._failure
 
     @property
     def readable(self) -> bool:
@@ -52,11 +62,27 @@ class Source:
         self._ready = ready if self._keep or self.name == STDIN else None
         return ready
 
+    def data(self) -> bytes:
+        """What came from standard input.
+
+        Raises:
+            InputError: nothing did.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._data is None:
+            try:
+                self._data = _standard_input()
+            except ImageError as error:
+                self._failure = error
+                raise
+        return self._data
+
     def _read(self) -> Picture:
+        from clipmk.images import read_picture  # noqa: PLC0415 - numpy and Pillow
+
         try:
-            if self.name == STDIN:
-                return read_picture(_standard_input(), name=STDIN)
-            return read_picture(self.name)
+            return read_picture(self.data(), name=STDIN) if self.name == STDIN else read_picture(self.name)
         except ImageError as error:
             self._failure = error
             raise

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 NAMES = {
+    "waiting": "waiting for the server",
     "texts": "embedding the vocabulary",
     "image": "looking at the image",
     "parts": "finding parts",
@@ -43,7 +44,7 @@ class Stages:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show a stage of the current subject."""
-        self._show(NAMES.get(stage, stage), done, total)
+        self._show(NAMES.get(stage, stage), done, total or None)
 
     def begin(self, subject: str, doing: str = "") -> None:
         """What follows is about this image or model."""

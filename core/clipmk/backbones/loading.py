@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from clipmk.backbones.base import Backbone, ImageEncoder
 from clipmk.backbones.devices import cast, choose_device, choose_dtype
 from clipmk.backbones.download import Progress
 from clipmk.backbones.openclip import OpenClipBackbone, Preprocessing, read_logits
+from clipmk.backbones.plain_clip import is_plain, load_plain
 from clipmk.backbones.recipe import Recipe, resolve
 from clipmk.backbones.silence import hushed
 from clipmk.backbones.text import TextEncoder
@@ -62,7 +64,7 @@ def load(
     recipe = resolve(model, arch=arch, download=download)
     _check_memory(recipe.entry, place, dtype)
     built, sha256 = _weighted(recipe, download=download)
-    words = tokenizer or tokenizer_for(recipe, download=download)
+    words = tokenizer or _tokenizer(recipe, download=download)
     info = _info(recipe.entry, sha256)
     return _assemble(built, info, words, recipe.preprocess, recipe.entry.embed_dim, place, dtype)
 
@@ -187,6 +189,23 @@ def tokenizer_for(recipe: Recipe, *, download: bool = False) -> Tokenizer:
     return words  # type: ignore[no-any-return]
 
 
+def _needs_no_library(recipe: Recipe) -> bool:
+    """Whether the model works without open_clip, whose import takes longer than torch's: the shipped plain CLIPs."""
+    return recipe.entry.source == "embedded" and is_plain(recipe.config)
+
+
+def _tokenizer(recipe: Recipe, *, download: bool) -> Tokenizer:
+    """The tokenizer; where open_clip would be imported for it alone, not before a text must be embedded."""
+    if not _needs_no_library(recipe):
+        return tokenizer_for(recipe, download=download)
+    made = cache(partial(tokenizer_for, recipe))
+
+    def tokenize(texts: list[str]) -> torch.Tensor:
+        return made()(texts)
+
+    return tokenize
+
+
 def _hub_tokenizer(recipe: Recipe, context: int, *, download: bool) -> Tokenizer:
     library = catalog.open_clip()
     name = recipe.entry.architecture if recipe.folder is None else f"{catalog.LOCAL}{recipe.folder}"
@@ -218,6 +237,8 @@ def _weighted(recipe: Recipe, *, download: bool) -> tuple[nn.Module, str]:
             model = build(recipe, download=download)
         return model, module_sha256(model)
     check_weights(recipe.weights)
+    if _needs_no_library(recipe):
+        return load_plain(recipe.config, recipe.weights), file_sha256(recipe.weights)
     model = build(recipe, download=download)
     fill(model, recipe.weights, architecture=recipe.entry.architecture)
     return model, file_sha256(recipe.weights)

@@ -1,7 +1,8 @@
 """The paper's visual parts: the foreground's patches divided by k-means or by principal components.
 
 Both divide all given images together: pass one image for the per-image fit, several of one class for the joint fit, in
-which a label means the same in every image (and need not occur in each).
+which a label means the same in every image (and need not occur in each). scikit-learn is imported where it fits
+something: it takes as long as half of torch, and the default settings never need it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped] # comes with scikit-learn
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped] # comes with scikit-learn
     from torch import Tensor
 
 RESTARTS = 4
@@ -58,6 +57,8 @@ def kmeans_parts(
     wanted = min(count, _distinct(grains, enough=count))
     if wanted == 1:
         return _parts(np.zeros(len(features), dtype=np.int64), masks, count)
+    from sklearn.cluster import KMeans  # noqa: PLC0415
+
     model = KMeans(wanted, n_init=RESTARTS, random_state=seed)
     with _pools().limit(limits=_threads(features)):
         found = model.fit_predict(grains * GRAIN)
@@ -83,6 +84,8 @@ def pca_parts(patches: Float[Tensor, "images patches dim"], masks: NDArray[np.bo
     spread = np.abs(features - features[0]).max()
     if spread <= GRAIN * np.abs(features).max():
         return _parts(np.zeros(len(features), dtype=np.int64), masks, count)
+    from sklearn.decomposition import PCA  # noqa: PLC0415
+
     model = PCA(min(count, *features.shape), svd_solver="full")
     with _pools().limit(limits=_threads(features)):
         scores = model.fit_transform(features)
@@ -115,7 +118,12 @@ def _distinct(rows: NDArray[np.float64], *, enough: int) -> int:
 
 @cache
 def _pools() -> ThreadpoolController:
-    """The thread pools of this process, looked up once: that reads the map of its memory and takes milliseconds."""
+    """The thread pools of this process, looked up once: that reads the map of its memory and takes milliseconds.
+
+    Called where scikit-learn is imported already, for only pools that are there are found.
+    """
+    from threadpoolctl import ThreadpoolController  # noqa: PLC0415
+
     return ThreadpoolController()
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -42,6 +41,8 @@ def soft_matches(
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold {threshold} is not a cosine in [0, 1)")
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - 0.6 s, and soft matches are off by default
+
     cosines = (vision @ language.T).detach().to("cpu", torch.float64).numpy()
     reachable = cosines > threshold
     rows, columns = linear_sum_assignment(np.where(reachable, cosines, 0.0), maximize=True)

@@ -22,6 +22,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read
     device: o.Device = None,
     precision: o.Precision = None,
     no_cache: o.NoCache = None,
+    serve: o.Serve = None,
     json: o.Json = None,
     jsonl: o.Jsonl = None,
     overlay: o.Overlay = None,

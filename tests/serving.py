@@ -1,0 +1,134 @@
+"""A server whose worker needs no model: `python serving.py SOCKET`, or `running(...)` inside this process."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import samples
+from clipmk.config import Config
+from clipmk.serving.client import Connection, connected, listens
+from clipmk.serving.identity import identity
+from clipmk.serving.messages import Declined, Done, Order, Result, Working
+from clipmk.serving.server import Server, stopped_by_signals
+from clipmk.serving.workshop import AbandonedError, Tell
+from clipmk.settings import Settings
+
+
+class FakeWorker:
+    """Does what the model's name says; explains every image as `samples.explanation`.
+
+    Attributes:
+        seen: the first image of every order, in the order they were begun, and "!" before those given up.
+        gate: orders for "waiting" wait until it is set.
+    """
+
+    models = ("waiting",)
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.gate = threading.Event()
+        self.attached = b""
+
+    def warm_up(self) -> None:
+        """There is nothing to import."""
+
+    def work(self, order: Order, attached: bytes, tell: Tell, abandoned: Callable[[], bool] = lambda: False) -> None:
+        """See `clipmk.serving.workshop.Workshop.work`."""
+        self.seen.append(order.images[0])
+        self.attached = attached
+        tell(Working(stage="parts", done=1, total=2))
+        if order.model == "waiting":
+            self._wait(abandoned)
+        if order.model == "broken":
+            raise ZeroDivisionError("on purpose")
+        if order.model == "dying":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if order.model == "declined":
+            tell(Declined(code="model", message="no such model"))
+            return
+        for image in order.images:
+            tell(self._result(order.model, image))
+        tell(Done())
+
+    def _wait(self, abandoned: Callable[[], bool]) -> None:
+        until = time.monotonic() + 10
+        while not self.gate.wait(0.01) and time.monotonic() < until:
+            if abandoned():
+                self.seen[-1] = f"!{self.seen[-1]}"
+                raise AbandonedError
+
+    def _result(self, model: str, image: str) -> Result:
+        if image.startswith("gone"):
+            return Result(explanation=None, code="image", message=f"image {image!r} does not exist")
+        made = dataclasses.replace(samples.explanation(path=image), warnings=())
+        if model == "large":
+            made = dataclasses.replace(made, warnings=("x" * 2**24,))
+        return Result(explanation=made)
+
+
+def order(image: str = "a.png", *, model: str = "any") -> Order:
+    """An order for one image."""
+    return Order(
+        folder="/",
+        images=(image,),
+        model=model,
+        vocabulary=None,
+        classes=None,
+        target=None,
+        settings=Settings(),
+        device="auto",
+        precision="fp32",
+        arch=None,
+        cache=True,
+    )
+
+
+def ask(connection: Connection, wanted: Order, attached: bytes = b"") -> list[Result]:
+    """The results of an order."""
+    return list(connection.ask(wanted, attached, lambda working: None))
+
+
+@contextlib.contextmanager
+def talking(path: Path) -> Iterator[Connection]:
+    """A conversation with the server that must be there."""
+    with connected(path) as connection:
+        assert connection is not None
+        yield connection
+
+
+@contextlib.contextmanager
+def running(path: Path, *, idle_s: float = 60.0, worker: FakeWorker | None = None) -> Iterator[FakeWorker]:
+    """A server in a thread of this process."""
+    fake = worker or FakeWorker()
+    server = Server(fake, idle_s=idle_s, identity=identity(Config()))
+    thread = threading.Thread(target=server.serve, args=(path,))
+    thread.start()
+    try:
+        wait_for(lambda: listens(path))
+        yield fake
+    finally:
+        fake.gate.set()
+        server.stop()
+        thread.join()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Until it holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    one = Server(FakeWorker(), idle_s=60.0, identity=identity(Config()))
+    with stopped_by_signals(one):
+        sys.exit(0 if one.serve(Path(sys.argv[1])) else 1)
