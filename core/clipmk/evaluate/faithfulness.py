@@ -263,7 +263,7 @@ def entropies(look: Look) -> dict[str, float]:
     number of descriptors each, taken by the highest cosine or by the largest share of the plan.
     """
     seen, settings = look.seen, look.explainer.settings
-    scores = seen.scores[:, seen.candidates]
+    scores = seen.scores
     count = settings.descriptors_per_part
     plan = sinkhorn(scores, scale=settings.score_scale).plan
     return {
