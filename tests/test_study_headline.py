@@ -52,7 +52,7 @@ def test_the_headline_fits_into_80_columns(
 def test_json_is_one_document_on_stdout(folder: StudyFolder, clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipmk.study.figures.plots", lambda *_, **__: [])  # drawn above
     ran = clipmk("study", "report", folder.root, "--json", "--quiet", "--against", "paper")
-    found = json.loads(ran.out)
+    found = json.loads(ran.out)["study"]
     assert ran.err == ""
     assert len(found["models"]) == 15
     assert found["report"] == str(folder.report / "index.html")
