@@ -59,9 +59,7 @@ def pixel_mask(mask_square: Bool[np.ndarray, "side side"], square: Square) -> Pi
     cells = np.pad(mask_square, 1)[np.ix_(rows.shown + 1, columns.shown + 1)]
     count = int(rows.lengths @ cells @ columns.lengths)
     box = (*_extent(cells.any(axis=0), columns), *_extent(cells.any(axis=1), rows))
-    rle = rle_of_changes(
-        _changes(cells, rows, columns), size=(square.height, square.width), first=bool(cells[0, 0])
-    )
+    rle = rle_of_changes(_changes(cells, rows, columns), size=(square.height, square.width), first=bool(cells[0, 0]))
     return PixelMask(rle, count / (square.height * square.width), (box[0], box[2], box[1], box[3]))
 
 
