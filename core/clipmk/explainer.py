@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 
 from clipmk.assembly import Assembler, Subject, blank_notes
 from clipmk.backbones.catalog import RANDOM
-from clipmk.errors import ImageError
+from clipmk.errors import ClipmkError, ImageError, UsageError
 from clipmk.grounding import part_embeddings
-from clipmk.images import Picture
+from clipmk.images import Picture, read_picture
 from clipmk.records import Elapsed, Explanation, Prediction
 from clipmk.segmentation import Segmentation, given_parts, segment
 from clipmk.settings import GROUP_LIMIT
 from clipmk.square import Square, square_image
+from clipmk.stream import ACCELERATOR_BATCH, Stream
 from clipmk.textbank import TextBank, load_bank
 from clipmk.vision import see
 from clipmk.vocabulary import Vocabulary, resolve_class
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone, Encoded
     from clipmk.grounding import Progress
     from clipmk.settings import Settings
+
+Source = TypeVar("Source")
 
 UNTRAINED = "the model has random weights, as was asked for: its predictions and concepts mean nothing"
 FEW_DESCRIPTORS = 500
@@ -106,6 +110,53 @@ class Explainer:
             rows = slice(start, start + together)
             results += self._explain_group(list(pictures[rows]), wanted[rows], own[rows])
         return results
+
+    def stream(
+        self,
+        sources: Iterable[Source],
+        *,
+        target: str | None = None,
+        read: Callable[[Source], Picture] = read_picture,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        keep_pictures: bool = True,
+    ) -> Iterator[Explanation | ClipmkError]:
+        """Explain many images, in order, while further ones are decoded, encoded and divided into parts.
+
+        What `explain` finds, at the speed of the model: bit for bit with a batch size of 1, to rounding with others.
+        Memory does not grow with the number of sources. While the stream is open, numpy's BLAS has one thread in this
+        process.
+
+        Args:
+            sources: any iterable; read a few ahead of the results.
+            target: the class to explain; None explains the predicted one of each.
+            read: decodes a source, in several threads at a time.
+            batch_size: images, or prompted images, per forward. None: 1 on a CPU, where batches gain nothing, else
+                `stream.ACCELERATOR_BATCH`.
+            threads: that decode, and as many that find parts and make records. None: one per core, up to 8.
+            keep_pictures: leave the decoded picture in each record; else `Explanation.picture` is None.
+
+        Yields:
+            For each source its explanation (`elapsed_ms.explain` is the time since the result before it), or, in its
+            place, the error that kept its image from being decoded.
+
+        Raises:
+            UsageError: the target is not in the vocabulary, or a number is below 1.
+            DeviceError: the device's memory does not suffice for the batch size.
+        """
+        for name, number in (("batch_size", batch_size), ("threads", threads)):
+            if number is not None and number < 1:
+                raise UsageError(f"{name} is {number}; it must be at least 1")
+        made = Stream(
+            assembler=dataclasses.replace(self.assembler, bank=self.bank.to("cpu")),
+            read=read,
+            target=None if target is None else resolve_class(self.vocabulary, target),
+            batch_size=batch_size or (1 if self.backbone.device.type == "cpu" else ACCELERATOR_BATCH),
+            together=GROUP_LIMIT if self.settings.fit == "batch" else 1,
+            threads=threads or min(8, os.cpu_count() or 1),
+            keep_pictures=keep_pictures,
+        )
+        return made.results(sources)
 
     def predict(self, image_embedding: Float[Tensor, " embed"]) -> tuple[Prediction, ...]:
         """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few."""

@@ -140,8 +140,7 @@ class Observer:
         masks = [[one.masks for one in way] for way in by_way]
         embed = self._prompted if self.settings.grounding == "prompts" else self._pooled
         every = [parts for way in masks for parts in embed(begun, way)]
-        counts = [len(parts) for parts in every]
-        fetched = torch.cat(every).cpu().split(counts)
+        fetched = torch.split(torch.cat(every).cpu(), [len(parts) for parts in every])
         size = len(begun.squares)
         return [list(fetched[start : start + size]) for start in range(0, len(every), size)]
 

@@ -58,9 +58,9 @@ def pixel_mask(mask_square: Bool[np.ndarray, "side side"], square: Square) -> Pi
     rows, columns = (Bands.of(shown, side=square.side) for shown in square.shown)
     cells = np.pad(mask_square, 1)[np.ix_(rows.shown + 1, columns.shown + 1)]
     count = int(rows.lengths @ cells @ columns.lengths)
-    box = (*_extent(cells.any(axis=0), columns), *_extent(cells.any(axis=1), rows))
+    (left, right), (top, bottom) = _extent(cells, 0, columns), _extent(cells, 1, rows)
     rle = rle_of_changes(_changes(cells, rows, columns), size=(square.height, square.width), first=bool(cells[0, 0]))
-    return PixelMask(rle, count / (square.height * square.width), (box[0], box[2], box[1], box[3]))
+    return PixelMask(rle, count / (square.height * square.width), (left, top, right, bottom))
 
 
 def _changes(cells: NDArray[np.bool_], rows: Bands, columns: Bands) -> NDArray[np.int64]:
@@ -75,9 +75,9 @@ def _changes(cells: NDArray[np.bool_], rows: Bands, columns: Bands) -> NDArray[n
     return np.asarray(column * height + rows.starts[band])
 
 
-def _extent(occupied: NDArray[np.bool_], bands: Bands) -> tuple[int, int]:
-    """First pixel and the one after the last, along one axis."""
-    found = np.flatnonzero(occupied)
+def _extent(cells: NDArray[np.bool_], axis: int, bands: Bands) -> tuple[int, int]:
+    """First pixel and the one after the last, along the axis that is not summed up."""
+    found = np.flatnonzero(cells.any(axis=axis))
     if not len(found):
         return 0, 0
     return int(bands.starts[found[0]]), int(bands.starts[found[-1]] + bands.lengths[found[-1]])

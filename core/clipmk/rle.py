@@ -99,7 +99,7 @@ def _written(numbers: npt.NDArray[np.int64]) -> str:
     places = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
     characters = 48 + ((np.repeat(numbers, lengths) >> 5 * places) & 0x1F | 0x20)
     characters[ends - 1] -= 0x20
-    return characters.astype(np.uint8).tobytes().decode("ascii")
+    return bytes(characters.astype(np.uint8)).decode("ascii")
 
 
 def _read(text: str) -> npt.NDArray[np.int64]:

@@ -93,7 +93,7 @@ class Download:
             return
         self._values = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True)
         self._values.copy_(values, non_blocking=True)
-        self._arrived = torch.cuda.Event()
+        self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call] # torch leaves it untyped
         self._arrived.record(torch.cuda.current_stream(values.device))
 
     def wait(self) -> torch.Tensor:
