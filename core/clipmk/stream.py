@@ -128,8 +128,10 @@ class Stream(Generic[Source]):
         for block, observed in _looked_at(observer, blocks):
             seen = iter(observed)
             for _, one in block:
-                failed = isinstance(one, ClipmkError)
-                waiting.append(one if failed else observer.workers.submit(self._assembled, one, next(seen)))
+                if isinstance(one, ClipmkError):
+                    waiting.append(one)
+                else:
+                    waiting.append(observer.workers.submit(self._assembled, one, next(seen)))
             while waiting and (len(waiting) > limit or _is_there(waiting[0])):
                 yield _result(waiting.popleft())
             limit = 2 * self.batch_size
