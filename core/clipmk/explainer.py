@@ -233,7 +233,7 @@ class Explainer:
                 for picture, own in zip(pictures, masks, strict=True)
                 if own is not None
             ]
-        found = segment(squares, encoded, self.settings)
+        found = segment(squares, [one.on_cpu() for one in encoded], self.settings)
         return [
             one if own is None else given_parts(self._own_masks(picture, own))
             for one, picture, own in zip(found, pictures, masks, strict=True)

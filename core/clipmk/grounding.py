@@ -88,7 +88,7 @@ def pooled_embeddings(backbone: Backbone, encoded: Encoded, masks: NDArray[np.bo
         encoded: of this image alone (batch 1).
         masks: bool (parts, S, S) in the square input.
     """
-    weights = coverage(masks, grid=encoded.grid).to(backbone.device)
+    weights = upload(coverage(masks, grid=encoded.grid), backbone.device)
     return backbone.pool_regions(encoded, weights[None])[0]
 
 
@@ -197,7 +197,7 @@ def pooled_embeddings_of(
     weights = torch.zeros(len(masks), max(map(len, masks)), encoded.patches.shape[1])
     for row, own in zip(weights, masks, strict=True):
         row[: len(own)] = coverage(own, grid=encoded.grid)
-    pooled = backbone.pool_regions(encoded, weights.to(backbone.device))
+    pooled = backbone.pool_regions(encoded, upload(weights, backbone.device))
     return [rows[: len(own)] for rows, own in zip(pooled, masks, strict=True)]
 
 

@@ -95,8 +95,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     bench = make_bench(arguments)
-    print(f"{arguments.model}, {arguments.vocab}, {arguments.device}, {arguments.precision}, {arguments.threads} threads, "
-          f"{arguments.clock} clock, {arguments.rounds} rounds", flush=True)  # fmt: skip
+    subject = f"{arguments.model}, {arguments.vocab}, {arguments.device}, {arguments.precision}"
+    print(f"{subject}, {arguments.threads} threads, {arguments.clock} clock, {arguments.rounds} rounds", flush=True)
     report_single(bench)
     report_batch(bench)
     with tempfile.TemporaryDirectory() as folder:

@@ -55,7 +55,7 @@ def make(name: str) -> nn.Module:
 def changed(visual: nn.Module, option: str) -> Encode:
     """The same encoder under one option; float32 in and out."""
     if option == "channels_last":
-        spread = copy.deepcopy(visual).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # 4-d only
+        spread = copy.deepcopy(visual).to(memory_format=torch.channels_last)
         return lambda pixels: spread(pixels.contiguous(memory_format=torch.channels_last))
     if option == "bf16":
         half = copy.deepcopy(visual).bfloat16()

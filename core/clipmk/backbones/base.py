@@ -40,6 +40,11 @@ class Encoded:
     state: Any
     """What `Backbone.pool_regions` needs of the same forward; belongs to the encoder that made it."""
 
+    def on_cpu(self) -> Encoded:
+        """The same on the CPU, where parts are found, without `state`."""
+        attention = None if self.attention is None else self.attention.cpu()
+        return Encoded(self.embeddings.cpu(), self.patches.cpu(), self.grid, attention, state=None)
+
 
 class Backbone(ABC):
     """A CLIP model ready for use: in evaluation mode, on its device, never tracking gradients."""
