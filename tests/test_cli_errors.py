@@ -3,7 +3,8 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from clipmk import backbones
+from clipmk.explainer import Explainer
 from clipmk.locations import assets_dir
 from conftest import FAST, Ran, Runner
 
@@ -159,17 +161,36 @@ def _never(*_: Any, **__: Any) -> None:
     raise AssertionError("no model should be loaded")
 
 
+@pytest.mark.parametrize("count", [1, 2])
 def test_running_out_of_gpu_memory_is_a_device_error_with_advice(
-    clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
+    clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     def explain(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("clipmk.explainer.Explainer.explain", explain)
-    ran = clipmk("explain", *scene_files[:2], "--json")
+    for name in ("explain", "stream"):
+        monkeypatch.setattr(f"clipmk.explainer.Explainer.{name}", explain)
+    ran = clipmk("explain", *scene_files[:count], "--json")
     assert ran.status == 5
-    assert [result["error"]["code"] for result in _results(ran)] == ["device", "device"]
+    assert [result["error"]["code"] for result in _results(ran)] == ["device"] * count
     assert "try --grounding attend" in ran.err
+
+
+def test_memory_that_runs_out_on_the_way_fails_what_is_left(
+    clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Explainer.stream
+
+    def stream(self: Explainer, sources: Any, **options: Any) -> Iterator[Any]:
+        yield from islice(real(self, sources, **options), 1)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Explainer, "stream", stream)
+    ran = clipmk("explain", *scene_files, "--jsonl", *FAST)
+    assert ran.status == 5
+    lines = [json.loads(line) for line in ran.out.splitlines()]
+    assert [line["image"]["path"] for line in lines] == [str(path) for path in scene_files]
+    assert ["error" in line for line in lines] == [False, True, True]
 
 
 @pytest.mark.parametrize("form", ["--json", "--jsonl"])

@@ -7,13 +7,15 @@ import math
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy import ndimage
 
-from clipmk.concepts.prompts import RED, Ellipse, blur_region, draw_prompts, ellipse_region, fit_ellipse
+from clipmk.concepts.composition import compose_prompts, grey
+from clipmk.concepts.prompts import RED, Ellipse, blur_region, draw_prompts, fit_ellipse, mark
 
 SIDE = 96
 
@@ -36,6 +38,13 @@ def gaussian(image: np.ndarray) -> np.ndarray:
     taps /= taps.sum()
     rows = ndimage.correlate1d(image.astype(np.float64), taps, axis=0, mode="mirror")
     return ndimage.correlate1d(rows, taps, axis=1, mode="mirror")
+
+
+def ellipse_region(ellipse: Ellipse, *, side: int) -> np.ndarray:
+    """OpenCV's filled ellipse."""
+    canvas = np.zeros((side, side), dtype=np.uint8)
+    cv2.ellipse(canvas, tuple(ellipse), 1, -1)
+    return canvas.astype(bool)
 
 
 @pytest.mark.parametrize("angle", [0, 30, 75, 120])
@@ -163,3 +172,27 @@ def test_drawing_leaves_its_inputs_alone() -> None:
     draw_prompts(image, mask)
     assert np.array_equal(image, copies[0])
     assert np.array_equal(mask, copies[1])
+
+
+def test_parts_drawn_together_are_those_drawn_alone() -> None:
+    image, masks = picture(), np.stack([filled((50, 44), (30, 60), 30), filled((30, 60), (20, 30), 0)])
+    together = draw_prompts(image, masks)
+    assert np.array_equal(together, np.concatenate([draw_prompts(image, mask) for mask in masks]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 70), st.integers(0, 2**32 - 1))
+def test_prompts_composed_as_tensors_are_those_that_opencv_draws(side: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    image = generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
+    coarse = generator.random((3, 4, 4)).astype(np.float32)
+    masks = np.stack([cv2.resize(one, (side, side)) > 0.6 for one in coarse])
+    composed = compose_prompts(torch.from_numpy(image), torch.from_numpy(np.stack([mark(one) for one in masks])))
+    assert np.array_equal(composed.numpy(), draw_prompts(image, masks))
+
+
+def test_every_colour_has_the_grey_of_opencv() -> None:
+    steps = np.arange(0, 256, 5, dtype=np.uint8)
+    image = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, len(steps), 3)
+    expected = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    assert np.array_equal(grey(torch.from_numpy(image)).numpy(), np.repeat(expected[..., None], 3, axis=2))

@@ -12,7 +12,7 @@ import torch
 import embedded
 from clipmk.concepts.mutual import language_count_for, mi_paper, p_value
 from clipmk.errors import ImageError, UsageError
-from clipmk.explainer import GROUP_LIMIT, Explainer, bounding_box
+from clipmk.explainer import GROUP_LIMIT, Explainer
 from clipmk.images import read_picture
 from clipmk.records import Explanation, Mutual
 from clipmk.rle import rle_decode
@@ -314,12 +314,3 @@ def test_a_cropped_picture_has_no_part_outside_the_crop() -> None:
         mask = rle_decode(part.mask)
         np.testing.assert_array_equal(mask[:, 32:96], rle_decode(same.mask))
         assert mask.sum() == mask[:, 32:96].sum()
-
-
-def test_bounding_boxes_exclude_their_right_and_bottom() -> None:
-    mask = np.zeros((5, 9), dtype=bool)
-    assert bounding_box(mask) == (0, 0, 0, 0)
-    mask[2, 3] = True
-    assert bounding_box(mask) == (3, 2, 4, 3)
-    mask[4, 8] = True
-    assert bounding_box(mask) == (3, 2, 9, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 import embedded
 from clipmk import grounding
 from clipmk.concepts.prompts import draw_prompts
-from clipmk.grounding import coverage, pooled_embeddings, prompt_embeddings
+from clipmk.grounding import coverage, pooled_embeddings, prompt_embeddings, prompt_embeddings_of
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +104,22 @@ def test_coverage_follows_the_patch_order_row_by_row() -> None:
     mask[0, :3, 3:] = True
     mask[0, 5, 0] = True
     np.testing.assert_allclose(coverage(mask, grid=(2, 2)).numpy(), [[0, 1, 1 / 9, 0]], atol=1e-6)
+
+
+def test_prompts_put_together_on_the_device_embed_alike(
+    seen: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, masks = seen
+    drawn = prompt_embeddings(embedded.backbone(), image, masks)
+    monkeypatch.setattr(grounding, "_drawing", lambda _: grounding.marks_of)
+    torch.testing.assert_close(prompt_embeddings(embedded.backbone(), image, masks), drawn, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("batch_size", [2, 7, 100])
+def test_prompts_of_many_images_embed_as_those_of_each(seen: tuple[np.ndarray, np.ndarray], batch_size: int) -> None:
+    image, masks = seen
+    images = [(image, masks), (image[::-1].copy(), masks[:1]), (image, masks[1:])]
+    with ThreadPoolExecutor(2) as drawers:
+        found = list(prompt_embeddings_of(embedded.backbone(), images, batch_size=batch_size, drawers=drawers))
+    for rows, (own, parts) in zip(found, images, strict=True):
+        torch.testing.assert_close(rows, prompt_embeddings(embedded.backbone(), own, parts), atol=1e-5, rtol=0)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 import embedded
 from clipmk.concepts.language import language_concepts
 from clipmk.images import Picture, read_picture
+from clipmk.observer import blocks
 from clipmk.records import Explanation
 from clipmk.settings import PartMethod, Settings
-from clipmk.study.examine import Examiner, Row, blocks
+from clipmk.study.examine import Examiner, Row
 from clipmk.textbank import load_bank
 
 

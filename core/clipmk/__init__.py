@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipmk.api import explain
+    from clipmk.api import explain, explain_stream
     from clipmk.backbones import Backbone, load
     from clipmk.errors import ClipmkError
     from clipmk.records import Explanation
@@ -23,6 +23,7 @@ _HOMES = {
     "load": "clipmk.backbones",
     "ClipmkError": "clipmk.errors",
     "explain": "clipmk.api",
+    "explain_stream": "clipmk.api",
     "Explanation": "clipmk.records",
     "Settings": "clipmk.settings",
     "Vocabulary": "clipmk.vocabulary",
@@ -37,6 +38,7 @@ __all__ = [
     "Vocabulary",
     "__version__",
     "explain",
+    "explain_stream",
     "load",
     "load_vocabulary",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from clipmk.concepts.prompts import draw_prompts
+from clipmk.backbones.devices import upload
+from clipmk.concepts.composition import compose_prompts
+from clipmk.concepts.prompts import draw_prompts, mark
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, UInt8
     from torch import Tensor
 
     from clipmk.backbones.base import Backbone, Encoded
@@ -68,12 +69,11 @@ def prompt_embeddings(
     Returns:
         float32; the length of a row is below 1 where the three prompts disagree.
     """
-    drawn = np.concatenate([draw_prompts(image, mask) for mask in masks])
+    drawn = _prompts(backbone, image, _drawing(backbone)(image, masks))
     size = max(1, CPU_PIXELS // image.shape[0] ** 2) if backbone.device.type == "cpu" else len(drawn)
     embedded = []
     for start in range(0, len(drawn), size):
-        pixels = backbone.normalise(torch.from_numpy(drawn[start : start + size]))
-        embedded.append(backbone.encode_images(pixels))
+        embedded.append(backbone.encode_images(backbone.normalise(drawn[start : start + size])))
         if progress is not None:
             progress("prompts", min(start + size, len(drawn)), len(drawn))
     every = torch.cat(embedded)
@@ -88,7 +88,7 @@ def pooled_embeddings(backbone: Backbone, encoded: Encoded, masks: NDArray[np.bo
         encoded: of this image alone (batch 1).
         masks: bool (parts, S, S) in the square input.
     """
-    weights = coverage(masks, grid=encoded.grid).to(backbone.device)
+    weights = upload(coverage(masks, grid=encoded.grid), backbone.device)
     return backbone.pool_regions(encoded, weights[None])[0]
 
 
@@ -112,46 +112,76 @@ def prompt_embeddings_of(
     """
     counts: deque[int] = deque()
 
-    def parts() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
-        for image, masks in images:
-            counts.append(len(masks))
-            yield from ((image, mask) for mask in masks)
+    def prompts() -> Iterator[UInt8[Tensor, "prompts side side 3"]]:
+        for image, drawn in _drawn_ahead(_drawing(backbone), iter(images), drawers, ahead=2 + batch_size // 8):
+            made = _prompts(backbone, image, drawn)
+            counts.append(len(made))
+            yield made
 
     waiting = torch.empty(0, backbone.embed_dim, device=backbone.device)
-    for drawn in _batched(_drawn_ahead(parts(), drawers, ahead=1 + 2 * batch_size // 3), batch_size):
-        waiting = torch.cat([waiting, backbone.encode_images(backbone.normalise(torch.from_numpy(drawn)))])
-        while counts and len(waiting) >= 3 * counts[0]:
+    for batch in _batched(prompts(), batch_size):
+        waiting = torch.cat([waiting, backbone.encode_images(backbone.normalise(batch))])
+        while counts and len(waiting) >= counts[0]:
             count = counts.popleft()
-            yield waiting[: 3 * count].reshape(count, 3, -1).mean(dim=1)
-            waiting = waiting[3 * count :]
+            yield waiting[:count].reshape(count // 3, 3, -1).mean(dim=1)
+            waiting = waiting[count:]
+
+
+def _drawing(backbone: Backbone) -> Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]:
+    """What threads draw: whole prompts for a CPU, where OpenCV is fastest; else only marks for the device."""
+    return draw_prompts if backbone.device.type == "cpu" else marks_of
+
+
+def marks_of(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """`mark` of each part, uint8 (parts, S, S)."""
+    del image  # grey and blur are made where the model is
+    return np.stack([mark(mask) for mask in masks])
+
+
+def _prompts(
+    backbone: Backbone, image: NDArray[np.uint8], drawn: NDArray[np.uint8]
+) -> UInt8[Tensor, "prompts side side 3"]:
+    """The prompts of one image, on the backbone's device if they are put together there; equal to the last bit."""
+    if drawn.ndim == image.ndim + 1:
+        return torch.from_numpy(drawn)
+    square, marks = (upload(torch.from_numpy(values), backbone.device) for values in (image, drawn))
+    return compose_prompts(square, marks)
 
 
 def _drawn_ahead(
-    parts: Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]], drawers: Executor, *, ahead: int
-) -> Iterator[NDArray[np.uint8]]:
-    """The three prompts of each part, uint8 (3, S, S, 3), at most `ahead` of them drawn before they are asked for."""
-    futures: deque[Future[NDArray[np.uint8]]] = deque(
-        drawers.submit(draw_prompts, *part) for part in islice(parts, ahead)
-    )
-    while futures:
-        done = futures.popleft().result()
-        futures.extend(drawers.submit(draw_prompts, *part) for part in islice(parts, 1))
-        yield done
+    draw: Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]],
+    images: Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
+    drawers: Executor,
+    *,
+    ahead: int,
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Each image with what is drawn of its parts, for at most `ahead` images before it is asked for."""
+    futures: deque[tuple[NDArray[np.uint8], Future[NDArray[np.uint8]]]] = deque()
+    for image, masks in images:
+        futures.append((image, drawers.submit(draw, image, masks)))
+        if len(futures) > ahead:
+            first, drawn = futures.popleft()
+            yield first, drawn.result()
+    for first, drawn in futures:
+        yield first, drawn.result()
 
 
-def _batched(drawn: Iterable[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:
-    """Stacks of images, uint8 (n, S, S, 3), cut anew into n = `size`; the last may be shorter."""
-    held: list[NDArray[np.uint8]] = []
+def _batched(
+    drawn: Iterable[UInt8[Tensor, "prompts side side 3"]], size: int
+) -> Iterator[UInt8[Tensor, "batch side side 3"]]:
+    """Stacks of images cut anew into batches of `size`; the last may be shorter."""
+    held: list[Tensor] = []
     count = 0
     for images in drawn:
         held.append(images)
         count += len(images)
-        while count >= size:
-            every = np.concatenate(held)
-            yield every[:size]
-            held, count = [every[size:]], count - size
+        if count >= size:
+            every = torch.cat(held)
+            whole = count - count % size
+            yield from torch.split(every[:whole], size)
+            held, count = [every[whole:]], count % size
     if count:
-        yield np.concatenate(held)
+        yield torch.cat(held)
 
 
 def pooled_embeddings_of(
@@ -167,7 +197,7 @@ def pooled_embeddings_of(
     weights = torch.zeros(len(masks), max(map(len, masks)), encoded.patches.shape[1])
     for row, own in zip(weights, masks, strict=True):
         row[: len(own)] = coverage(own, grid=encoded.grid)
-    pooled = backbone.pool_regions(encoded, weights.to(backbone.device))
+    pooled = backbone.pool_regions(encoded, upload(weights, backbone.device))
     return [rows[: len(own)] for rows, own in zip(pooled, masks, strict=True)]
 
 

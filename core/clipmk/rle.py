@@ -7,8 +7,6 @@ as the difference from the one two before. Numbers are written in groups of five
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,19 +14,31 @@ from clipmk.records import Rle
 
 _LONGEST = 12
 """Characters of a number at most: 60 bits."""
+_LIMITS = 16 << 5 * np.arange(_LONGEST, dtype=np.int64)
+"""The first number that does not fit into 1, 2, ... characters."""
 
 
 def rle_encode(mask: npt.NDArray[np.bool_]) -> Rle:
     """Encode a mask, bool (height, width)."""
-    height, width = mask.shape
-    flat = mask.ravel(order="F").astype(bool)
+    flat = mask.ravel(order="F").astype(bool, copy=False)
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    borders = [0, *changes.tolist(), flat.size]
-    runs = [stop - start for start, stop in pairwise(borders)]
-    if flat.size and flat[0]:
-        runs.insert(0, 0)
-    steps = (run - (runs[k - 2] if k > 2 else 0) for k, run in enumerate(runs))
-    return Rle(size=(height, width), counts="".join(_written(step) for step in steps))
+    return rle_of_changes(changes, size=mask.shape, first=bool(flat.size and flat[0]))
+
+
+def rle_of_changes(changes: npt.NDArray[np.integer], *, size: tuple[int, ...], first: bool) -> Rle:
+    """Encode a mask of which is known where it changes.
+
+    Args:
+        changes: positions, column by column, whose value differs from the one before; int, rising, above 0.
+        size: (height, width).
+        first: the value of the first pixel.
+    """
+    height, width = size
+    borders = np.concatenate([[0], changes, [height * width]]).astype(np.int64)
+    runs = np.diff(borders, prepend=0) if first else np.diff(borders)
+    steps = runs.copy()
+    steps[3:] -= runs[1:-2]
+    return Rle(size=(height, width), counts=_written(steps))
 
 
 def rle_decode(rle: Rle) -> npt.NDArray[np.bool_]:
@@ -81,14 +91,15 @@ def _runs(rle: Rle) -> npt.NDArray[np.int64]:
     return runs
 
 
-def _written(number: int) -> str:
-    """One signed number as characters."""
-    text = ""
-    while True:
-        group, number = number & 0x1F, number >> 5
-        if number == (-1 if group & 0x10 else 0):
-            return text + chr(48 + group)
-        text += chr(48 + (group | 0x20))
+def _written(numbers: npt.NDArray[np.int64]) -> str:
+    """Signed numbers as characters."""
+    sizes = np.where(numbers < 0, ~numbers, numbers)  # what must fit beside the sign
+    lengths = 1 + np.searchsorted(_LIMITS, sizes, side="right")
+    ends = np.cumsum(lengths)
+    places = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
+    characters = 48 + ((np.repeat(numbers, lengths) >> 5 * places) & 0x1F | 0x20)
+    characters[ends - 1] -= 0x20
+    return bytes(characters.astype(np.uint8)).decode("ascii")
 
 
 def _read(text: str) -> npt.NDArray[np.int64]:

@@ -67,6 +67,12 @@ class Square:
         across, down = self.width / width, self.height / height
         return left * across, top * down, (left + self.side) * across, (top + self.side) * down
 
+    @property
+    def shown(self) -> tuple[Int[np.ndarray, " height"], Int[np.ndarray, " width"]]:
+        """For each row and each column of the original the one of the square that shows it; outside [0, side) none."""
+        (width, height), (left, top) = self.resized, self.corner
+        return _nearest(self.height, height) - top, _nearest(self.width, width) - left
+
     def to_pixels(self, mask_square: Bool[np.ndarray, "side side"]) -> Bool[np.ndarray, "height width"]:
         """A mask on the square, bool (side, side), on the original, bool (height, width).
 
@@ -76,8 +82,7 @@ class Square:
             InputError: the mask is not bool (side, side).
         """
         _require_mask(mask_square, (self.side, self.side))
-        (width, height), (left, top) = self.resized, self.corner
-        rows, columns = _nearest(self.height, height) - top, _nearest(self.width, width) - left
+        rows, columns = self.shown
         inside = np.ix_((rows >= 0) & (rows < self.side), (columns >= 0) & (columns < self.side))
         mask_pixels = np.zeros((self.height, self.width), dtype=bool)
         mask_pixels[inside] = mask_square[np.ix_(_within(rows, self.side), _within(columns, self.side))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -9,12 +10,10 @@ from typing import TYPE_CHECKING
 from clipmk.document import Failure
 from clipmk.errors import ClipmkError, DeviceError, UsageError
 from clipmk.records import Explanation
-from clipmk.settings import GROUP_LIMIT
 from clipmk.vocabulary import Vocabulary, default_vocabulary, load_vocabulary, parse_classes, resolve_class
 
 if TYPE_CHECKING:
     from clipmk.explainer import Explainer
-    from clipmk.images import Picture
     from clipmk_tui.choices import Choices
     from clipmk_tui.sources import Source
     from clipmk_tui.stages import Stages
@@ -87,37 +86,47 @@ def _explainer(choices: Choices, model: str, named: Vocabulary | None, stages: S
 def _explained(
     explainer: Explainer, choices: Choices, model: str, sources: Sequence[Source], stages: Stages
 ) -> Iterator[Result]:
-    together = GROUP_LIMIT if choices.settings.fit == "batch" else 1
-    for start in range(0, len(sources), together):
-        group = sources[start : start + together]
-        stages.begin(subject(group[0], start, len(sources)))
-        yield from _group(explainer, choices.target, model, group)
+    stages.begin(subject(sources[0], 0, len(sources)))
+    if len(sources) == 1:
+        return _single(explainer, choices.target, model, sources[0])
+    return _streamed(explainer, choices, model, sources, stages)
 
 
-def _group(explainer: Explainer, target: str | None, model: str, group: Sequence[Source]) -> Iterator[Result]:
-    pictures: dict[int, Picture] = {}
-    failures: dict[int, Failure] = {}
-    for index, source in enumerate(group):
-        try:
-            pictures[index] = source.picture()
-        except ClipmkError as error:
-            failures[index] = Failure.of(error, path=source.name, model=model)
+def _single(explainer: Explainer, target: str | None, model: str, source: Source) -> Iterator[Result]:
+    """One image, each of its forwards told."""
     try:
-        made = dict(zip(pictures, _explain(explainer, list(pictures.values()), target), strict=True))
+        with _memory_named(explainer):
+            yield explainer.explain([source.picture()], targets=[target])[0]
     except ClipmkError as error:
-        made = {}
-        failures |= {i: Failure.of(error, path=group[i].name, model=model) for i in pictures}
-    for index in range(len(group)):
-        yield made[index] if index in made else failures[index]
+        yield Failure.of(error, path=source.name, model=model)
 
 
-def _explain(explainer: Explainer, pictures: list[Picture], target: str | None) -> list[Explanation]:
+def _streamed(
+    explainer: Explainer, choices: Choices, model: str, sources: Sequence[Source], stages: Stages
+) -> Iterator[Result]:
+    """Many images: some are read ahead, and batched where that helps. What ends the stream fails all that are left."""
+    keep = choices.form == "text" or choices.overlay is not None or choices.html is not None
+    done = 0
+    try:
+        with _memory_named(explainer):
+            for one in explainer.stream(
+                sources, target=choices.target, read=lambda source: source.picture(), keep_pictures=keep
+            ):
+                source, done = sources[done], done + 1
+                yield Failure.of(one, path=source.name, model=model) if isinstance(one, ClipmkError) else one
+                if done < len(sources):
+                    stages.begin(subject(sources[done], done, len(sources)))
+    except ClipmkError as error:
+        yield from (Failure.of(error, path=source.name, model=model) for source in sources[done:])
+
+
+@contextlib.contextmanager
+def _memory_named(explainer: Explainer) -> Iterator[None]:
+    """Say what to do where the device's memory does not suffice."""
     import torch  # noqa: PLC0415
 
-    if not pictures:
-        return []
     try:
-        return explainer.explain(pictures, targets=[target] * len(pictures))
+        yield
     except torch.OutOfMemoryError as reason:
         hint = "try --grounding attend, --precision bf16, or --device cpu"
         raise DeviceError(f"the memory of {explainer.backbone.device} is too small for this; {hint}") from reason

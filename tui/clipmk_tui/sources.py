@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ _KEPT = 4
 class Source:
     """One image of the command line. A failure is remembered, and so is standard input, which can be read only once.
 
+    Several threads may ask for it.
+
     Args:
         name: path, or "-" for standard input.
         keep: keep the decoded picture.
@@ -33,6 +36,7 @@ class Source:
         self._ready: Picture | None = None
         self._data: bytes | None = None
         self._failure = failure
+        self._reading = threading.Lock()
 
     @property
     def failure(self) -> InputError | None:
@@ -54,12 +58,13 @@ class Source:
         Raises:
             InputError: it cannot be read or decoded.
         """
-        if self._failure is not None:
-            raise self._failure
-        ready = self._ready
-        if ready is None:
-            ready = self._read()
-        self._ready = ready if self._keep or self.name == STDIN else None
+        with self._reading:
+            if self._failure is not None:
+                raise self._failure
+            ready = self._ready
+            if ready is None:
+                ready = self._read()
+            self._ready = ready if self._keep or self.name == STDIN else None
         return ready
 
     def data(self) -> bytes:

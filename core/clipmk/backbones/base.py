@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+
+from clipmk.backbones.devices import upload
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -36,6 +39,11 @@ class Encoded:
     a row sums to 1 less what the class token gave to itself. None where nothing attends (plain averages)."""
     state: Any
     """What `Backbone.pool_regions` needs of the same forward; belongs to the encoder that made it."""
+
+    def on_cpu(self) -> Encoded:
+        """The same on the CPU, where parts are found, without `state`."""
+        attention = None if self.attention is None else self.attention.cpu()
+        return Encoded(self.embeddings.cpu(), self.patches.cpu(), self.grid, attention, state=None)
 
 
 class Backbone(ABC):
@@ -85,10 +93,9 @@ class Backbone(ABC):
                 f"pixels have dtype {pixels.dtype} and shape {tuple(pixels.shape)}; "
                 "uint8 (batch, side, side, 3) or float (batch, 3, side, side) is needed"
             )
-        moved = pixels.to(self.device)
+        moved = upload(pixels, self.device)
         values = moved.permute(0, 3, 1, 2).float() / 255 if channels_last else moved.float()
-        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
+        mean, std = _channels(self.mean, self.device), _channels(self.std, self.device)
         return ((values - mean) / std).to(self.dtype)
 
     @abstractmethod
@@ -142,6 +149,12 @@ class Backbone(ABC):
         Returns:
             float32, L2-normalised.
         """
+
+
+@cache
+def _channels(values: tuple[float, float, float], device: torch.device) -> Float[Tensor, "1 3 1 1"]:
+    """One value per channel, copied to the device once: a copy from ordinary memory waits for all that is queued."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 class ImageEncoder(ABC):

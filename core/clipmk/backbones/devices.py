@@ -70,3 +70,34 @@ def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) or type(module).__name__ == "LayerNormFp32":  # noqa: SLF001
             module.float()
     return model
+
+
+def upload(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Bring a tensor of the CPU to a device. To CUDA from pinned memory, so that neither side waits for the copy."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
+class Download:
+    """A tensor on its way to the CPU: from CUDA into pinned memory behind what is queued now; nobody waits yet.
+
+    Args:
+        values: on any device; one of the CPU is there already.
+    """
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._arrived: torch.cuda.Event | None = None
+        if values.device.type != "cuda":
+            self._values = values.cpu()
+            return
+        self._values = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True)
+        self._values.copy_(values, non_blocking=True)
+        self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._arrived.record(torch.cuda.current_stream(values.device))
+
+    def wait(self) -> torch.Tensor:
+        """The tensor on the CPU; waits for the copy, from whatever thread, without holding up the device."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._values

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RED = (255, 0, 0)
+INSIDE, LINE = 1, 2
+"""Values of `mark_around`."""
 BLUR_SIZE = (11, 11)
 BLUR_SIGMA = 2.0
 ELLIPSE_MIN = 1e-4
@@ -52,27 +54,33 @@ def fit_ellipse(mask_square: NDArray[np.bool_]) -> Ellipse:
     return _bounding_ellipse((left, top, box_width, box_height))
 
 
-def ellipse_region(ellipse: Ellipse, *, side: int) -> NDArray[np.bool_]:
-    """The filled ellipse as a mask, bool (side, side)."""
-    canvas = np.zeros((side, side), dtype=np.uint8)
-    cv2.ellipse(canvas, (ellipse.centre, ellipse.axes, ellipse.angle), 1, -1)
-    return canvas.astype(bool)
+def mark(mask_square: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """`mark_around` the `fit_ellipse` of a part, bool (S, S)."""
+    return mark_around(fit_ellipse(mask_square), side=mask_square.shape[0])
 
 
-def draw_prompts(image: NDArray[np.uint8], mask_square: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Three prompts of one part: `draw_around` the `fit_ellipse` of its mask.
+def mark_around(ellipse: Ellipse, *, side: int) -> NDArray[np.uint8]:
+    """What prompts draw where: `LINE` on the ellipse's line, `INSIDE` within it, 0 elsewhere; uint8 (side, side)."""
+    marks = np.zeros((side, side), dtype=np.uint8)
+    cv2.ellipse(marks, (ellipse.centre, ellipse.axes, ellipse.angle), INSIDE, -1)
+    cv2.ellipse(marks, (ellipse.centre, ellipse.axes, ellipse.angle), LINE, 1)
+    return marks
+
+
+def draw_prompts(image: NDArray[np.uint8], masks_square: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Three prompts of each part: `draw_around` the `fit_ellipse` of its mask.
 
     Args:
         image: uint8 RGB (S, S, 3), the square input.
-        mask_square: bool (S, S), the part.
+        masks_square: bool (S, S), one part, or (parts, S, S).
 
     Returns:
-        uint8 RGB (3, S, S, 3); the inputs are left alone.
+        uint8 RGB (3 · parts, S, S, 3), those of one part together; the inputs are left alone.
     """
-    return draw_around(image, fit_ellipse(mask_square))
+    return draw_around(image, *map(fit_ellipse, masks_square.reshape(-1, *image.shape[:2])))
 
 
-def draw_around(image: NDArray[np.uint8], ellipse: Ellipse) -> NDArray[np.uint8]:
+def draw_around(image: NDArray[np.uint8], *ellipses: Ellipse) -> NDArray[np.uint8]:
     """Three prompts: (a) a red ellipse, (b) with greyscale outside it, (c) with a Gaussian blur outside it.
 
     The line is (255, 0, 0) and one pixel wide in all three, drawn last. Grey is 0.299 R + 0.587 G + 0.114 B; the blur
@@ -80,17 +88,23 @@ def draw_around(image: NDArray[np.uint8], ellipse: Ellipse) -> NDArray[np.uint8]
 
     Args:
         image: uint8 RGB (S, S, 3), the square input.
-        ellipse: in its pixels.
+        ellipses: in its pixels.
 
     Returns:
-        uint8 RGB (3, S, S, 3); the image is left alone.
+        uint8 RGB (3 · ellipses, S, S, 3); the image is left alone.
     """
-    inside = ellipse_region(ellipse, side=image.shape[0])[..., None]
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
-    prompts = np.stack([image, np.where(inside, image, grey), np.where(inside, image, blurred(image))])
-    for prompt in prompts:
-        cv2.ellipse(prompt, (ellipse.centre, ellipse.axes, ellipse.angle), RED, 1)
-    return prompts
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    backgrounds = np.stack([image, grey, blurred(image)])
+    red = np.full_like(image, RED)
+    prompts = np.empty((len(ellipses), *backgrounds.shape), dtype=np.uint8)
+    for drawn, ellipse in zip(prompts, ellipses, strict=True):
+        marks = mark_around(ellipse, side=image.shape[0])
+        drawn[:] = backgrounds
+        for background in drawn[1:]:
+            cv2.copyTo(image, cv2.compare(marks, INSIDE, cv2.CMP_EQ), background)
+        for background in drawn:
+            cv2.copyTo(red, cv2.compare(marks, LINE, cv2.CMP_EQ), background)
+    return prompts.reshape(-1, *image.shape)
 
 
 def blur_region(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

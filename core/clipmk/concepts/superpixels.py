@@ -10,6 +10,7 @@ All of it happens on a working copy between 64 and 128 pixels wide; areas below 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -149,7 +150,8 @@ def colour_regions(lab: Float[ndarray, "height width 3"]) -> NDArray[np.int64]:
     contrast = np.sqrt(sum((gradient**2).sum(axis=-1) for gradient in gradients))
     weights = 1 / (1 + (contrast / EDGE_CONTRAST) ** 2)
     colours = palette(lab.reshape(-1, 3), weights.ravel())
-    costs = [cv2.blur(weights * np.linalg.norm(lab - colour, axis=-1), (3, 3)) for colour in colours]
+    planes = [np.ascontiguousarray(lab[..., channel]) for channel in range(3)]
+    costs = [cv2.blur(weights * _distances(planes, colour), (3, 3)) for colour in colours]
     nearest = np.argmin(costs, axis=0)
     labels = np.zeros(nearest.shape, dtype=np.int64)
     for colour in range(len(colours)):
@@ -168,8 +170,7 @@ def palette(colours: Float[ndarray, "pixels 3"], weights: Float[ndarray, " pixel
         colours: CIE Lab.
         weights: how much each pixel counts, not negative.
     """
-    cells = np.floor(colours / PALETTE_CELL).astype(np.int64)
-    _, cubes = np.unique(cells @ np.array([1 << 20, 1 << 10, 1]), return_inverse=True)
+    cubes = _numbered(np.floor(colours / PALETTE_CELL).astype(np.int64))
     mass = np.bincount(cubes, weights)
     means = np.stack([np.bincount(cubes, weights * colours[:, k]) for k in range(3)], axis=1) / mass[:, None]
     heaviest = np.argsort(-mass, kind="stable")[:PALETTE_CELLS]
@@ -179,6 +180,21 @@ def palette(colours: Float[ndarray, "pixels 3"], weights: Float[ndarray, " pixel
     totals = np.array([mass[families == family].sum() for family in found])
     centres = np.stack([mass[families == family] @ means[families == family] for family in found]) / totals[:, None]
     return np.asarray(centres[np.argsort(-totals, kind="stable")][:PALETTE_SIZE], dtype=np.float32)
+
+
+def _distances(planes: Sequence[NDArray[np.float32]], colour: NDArray[np.float32]) -> NDArray[np.float32]:
+    """|lab - colour| at each pixel; channel by channel, because sums over a last axis of three are slow."""
+    first, second, third = (plane - value for plane, value in zip(planes, colour, strict=True))
+    return np.asarray(np.sqrt(first * first + second * second + third * third))
+
+
+def _numbered(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number the different rows of (pixels, 3) in their own order, from 0; counting instead of sorting."""
+    cells = cells - cells.min(axis=0)
+    _, second, third = (cells.max(axis=0) + 1).tolist()
+    codes = (cells[:, 0] * second + cells[:, 1]) * third + cells[:, 2]
+    occurs = np.bincount(codes) > 0
+    return np.asarray((np.cumsum(occurs) - 1)[codes])
 
 
 def feature_map(

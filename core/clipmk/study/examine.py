@@ -1,29 +1,21 @@
-"""One model looks at many images: forwards cross image borders, what is fitted together stays together.
-
-Three things go on at once: the model encodes, threads find parts and draw prompts for what comes next, and threads
-turn the embeddings that are there into rows.
-"""
+"""Rows of a study from what one model sees in many images."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from clipmk.backbones.base import Encoded
+from clipmk.assembly import blank_notes
 from clipmk.concepts.language import LanguagePicks, language_concepts
 from clipmk.concepts.mutual import language_count_for, measure, overlap
-from clipmk.explainer import BLANK, is_blank
-from clipmk.grounding import pooled_embeddings_of, prompt_embeddings_of
-from clipmk.segmentation import Segmentation, find_saliency, segment
+from clipmk.observer import Block, Observed, Observer, blocks
 from clipmk.vision import Seen, see
 
 if TYPE_CHECKING:
@@ -39,18 +31,6 @@ Row = dict[str, Any]
 """Columns of `schema.IMAGE` from "predicted" on, and "parts"."""
 Step = Callable[[int], None]
 """Called with the number of images done since the last call; raise from it to stop."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Begun:
-    """A block of images that the model has looked at; their parts are being found."""
-
-    start: int
-    squares: NDArray[np.uint8]
-    forwards: list[Encoded]
-    """Of at most `batch_size` images each; without `state` where regions are not pooled."""
-    found: list[Future[list[list[Segmentation]]]]
-    """For each group: for each way the segmentation of each of its images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,85 +81,22 @@ class Examiner:
         Returns:
             For each image one row per way.
         """
+        observer = Observer(self.backbone, self.settings, self.ways, self.batch_size, self.workers)
+        parts = (Block(squares[rows], groups[rows]) for rows in blocks(groups, self.batch_size))
         rows: list[Future[list[Row]]] = []
-        waiting: _Begun | None = None
-        for block in blocks(groups, self.batch_size):
-            begun = self._begin(squares[block], groups[block], start=block.start)
-            if waiting is not None:
-                rows += self._finish(waiting, labels)
-                step(len(waiting.squares))
-            waiting = begun
-        if waiting is not None:
-            rows += self._finish(waiting, labels)
-            step(len(waiting.squares))
+        for observed in observer.observe(parts):
+            for one in observed:
+                rows.append(self.workers.submit(self._rows, one, labels[len(rows)]))
+            step(len(observed))
         return [row.result() for row in rows]
 
-    def _begin(self, squares: NDArray[np.uint8], groups: Sequence[int], *, start: int) -> _Begun:
-        """Look at a block of images and have their parts found."""
-        forwards = []
-        for first in range(0, len(squares), self.batch_size):
-            pixels = self.backbone.normalise(torch.from_numpy(squares[first : first + self.batch_size]))
-            encoded = self.backbone.encode_with_patches(pixels, features=self.settings.features)
-            pooled = self.settings.grounding == "attend"
-            forwards.append(encoded if pooled else dataclasses.replace(encoded, state=None))
-        single = [one for encoded in forwards for one in _images(encoded)]
-        found = []
-        for rows in _runs(groups):
-            found.append(self.workers.submit(self._segment, list(squares[rows]), single[rows]))
-        return _Begun(start, squares, forwards, found)
-
-    def _segment(self, squares: list[NDArray[np.uint8]], encoded: list[Encoded]) -> list[list[Segmentation]]:
-        saliency = find_saliency(encoded, self.settings)
-        ways = [dataclasses.replace(self.settings, parts=way) for way in self.ways]
-        return [segment(squares, encoded, way, saliency=saliency) for way in ways]
-
-    def _finish(self, begun: _Begun, labels: Sequence[int | None]) -> list[Future[list[Row]]]:
-        """Embed the parts of a block and have its rows made."""
-        found = [future.result() for future in begun.found]
-        by_way = [[one for group in found for one in group[way]] for way in range(len(self.ways))]
-        embedded = self._part_embeddings(begun, by_way)
-        whole = torch.cat([encoded.embeddings for encoded in begun.forwards]).cpu()
-        made = []
-        for index, embedding in enumerate(whole):
-            parts = [embedded[way][index] for way in range(len(self.ways))]
-            segmentations = [way[index] for way in by_way]
-            notes = (BLANK,) if is_blank(begun.squares[index]) else ()
-            label = labels[begun.start + index]
-            made.append(self.workers.submit(self._rows, embedding, parts, segmentations, label, notes))
-        return made
-
-    def _part_embeddings(self, begun: _Begun, by_way: list[list[Segmentation]]) -> list[list[Tensor]]:
-        """For each way the part embeddings of each image, on the CPU."""
-        count = len(begun.squares)
-        if self.settings.grounding == "prompts":
-            pairs = ((square, one.masks) for way in by_way for square, one in zip(begun.squares, way, strict=True))
-            every = [
-                parts.cpu()
-                for parts in prompt_embeddings_of(
-                    self.backbone, pairs, batch_size=self.batch_size, drawers=self.workers
-                )
-            ]
-            return [every[start : start + count] for start in range(0, len(every), count)]
-        return [[parts.cpu() for parts in self._pooled(begun.forwards, way)] for way in by_way]
-
-    def _pooled(self, forwards: list[Encoded], found: list[Segmentation]) -> Iterator[Tensor]:
-        masks = iter([one.masks for one in found])
-        for encoded in forwards:
-            yield from pooled_embeddings_of(self.backbone, encoded, [next(masks) for _ in encoded.embeddings])
-
-    def _rows(
-        self,
-        embedding: Float[Tensor, " embed"],
-        parts: list[Float[Tensor, "parts embed"]],
-        segmentations: list[Segmentation],
-        label: int | None,
-        notes: tuple[str, ...],
-    ) -> list[Row]:
-        prediction = self._prediction(embedding, label)
+    def _rows(self, observed: Observed, label: int | None) -> list[Row]:
+        prediction = self._prediction(observed.embedding, label)
+        notes = blank_notes(observed.square)
         rows = []
-        for way, own, found in zip(self.ways, parts, segmentations, strict=True):
+        for way, own, found in zip(self.ways, observed.parts, observed.found, strict=True):
             settings = dataclasses.replace(self.settings, parts=way)
-            seen = see(self.bank, settings, embedding=embedding, part_embeddings=own)
+            seen = see(self.bank, settings, embedding=observed.embedding, part_embeddings=own)
             warnings = tuple(dict.fromkeys(found.warnings + seen.warnings + notes))
             measured = self._measured(seen, prediction["predicted"])
             rows.append({"parts": way, "part_count": len(own), **prediction, **measured, "warnings": list(warnings)})
@@ -233,32 +150,3 @@ class Examiner:
             "importance": list(seen.importance),
             "mutual": list(flags),
         }
-
-
-def blocks(groups: Sequence[int], size: int) -> Iterator[slice]:
-    """Cut a shard into runs of whole groups: each holds at least `size` images, if that many are left."""
-    start = end = 0
-    for run in _runs(groups):
-        end = run.stop
-        if end - start >= size:
-            yield slice(start, end)
-            start = end
-    if end > start:
-        yield slice(start, end)
-
-
-def _runs(groups: Iterable[int]) -> Iterator[slice]:
-    """Where equal neighbours stand."""
-    start = 0
-    for _, members in groupby(groups):
-        end = start + sum(1 for _ in members)
-        yield slice(start, end)
-        start = end
-
-
-def _images(encoded: Encoded) -> Iterator[Encoded]:
-    """Each image of a forward by itself, without what pools its regions."""
-    for index in range(len(encoded.embeddings)):
-        own = slice(index, index + 1)
-        attention = None if encoded.attention is None else encoded.attention[own]
-        yield Encoded(encoded.embeddings[own], encoded.patches[own], encoded.grid, attention, state=None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # comes with scikit-learn
 
 from clipmk.backbones import load
 from clipmk.errors import DeviceError, ImageError
 from clipmk.memory import is_out_of_memory
+from clipmk.observer import worker_threads
 from clipmk.square import Square, square_image
 from clipmk.study import schema
 from clipmk.study.dataset import Reader
@@ -95,10 +95,8 @@ class ShardWorker:
         torch.set_num_threads(task.threads)
         self._numbers = {name: number for number, name in enumerate(task.vocabulary.classes)}
         with contextlib.ExitStack() as opened:
-            # One BLAS thread: the pools below keep the cores busy, and sums keep their order.
-            opened.enter_context(threadpool_limits(1, user_api="blas"))
-            self._decoders = opened.enter_context(_threads(task.threads, "decode"))
-            self._workers = opened.enter_context(_threads(task.threads, "parts"))
+            pools = opened.enter_context(worker_threads(task.threads, task.threads))
+            self._decoders, self._workers = pools
             self.examiners = {name: self._examiner(name, progress) for name in models}
             self._opened = opened.pop_all()
 
@@ -108,8 +106,6 @@ class ShardWorker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for pool in (self._decoders, self._workers):
-            pool.shutdown(wait=False, cancel_futures=True)
         self._opened.close()
 
     def prepare(self, number: int) -> Prepared:
@@ -221,17 +217,6 @@ def is_done(path: Path, rows: int) -> bool:
         return bool(pq.read_metadata(path).num_rows == rows)
     except (OSError, pa.ArrowException):
         return False
-
-
-@contextlib.contextmanager
-def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(count, thread_name_prefix=f"clipmk-{name}", initializer=_one_thread_each) as pool:
-        yield pool
-
-
-def _one_thread_each() -> None:
-    """scikit-learn's own threads add up in the order in which they end: with one of them, sums keep their order."""
-    threadpool_limits(1, user_api="openmp")
 
 
 @contextlib.contextmanager
