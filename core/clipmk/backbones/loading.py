@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from clipmk.backbones.recipe import Recipe, resolve
 from clipmk.backbones.silence import hushed
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.weights import check_weights, file_sha256, fill, first_line, module_sha256
-from clipmk.backbones.words import Tokenizer
+from clipmk.backbones.words import Tokenizer, quick
 from clipmk.errors import ModelError
 from clipmk.memory import device_memory, machine_memory
 from clipmk.records import ModelEntry, ModelInfo
@@ -198,7 +198,7 @@ def _tokenizer(recipe: Recipe, *, download: bool) -> Tokenizer:
     """The tokenizer; where open_clip would be imported for it alone, not before a text must be embedded."""
     if not _needs_no_library(recipe):
         return tokenizer_for(recipe, download=download)
-    made = cache(partial(tokenizer_for, recipe))
+    made = cache(lambda: quick(tokenizer_for(recipe)))
 
     def tokenize(texts: list[str]) -> torch.Tensor:
         return made()(texts)

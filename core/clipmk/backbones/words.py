@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from clipmk.backbones import catalog
 
 Tokenizer = Callable[[list[str]], Tensor]
 """Texts -> int64 (texts, context)."""
@@ -21,7 +20,8 @@ MOST_WORDS = 2**17
 
 def quick(tokenizer: Tokenizer) -> Tokenizer:
     """The same tokens, sooner, where the tokenizer is open_clip's own; any other is given back as it is."""
-    own = catalog.open_clip().SimpleTokenizer
+    library = sys.modules.get("open_clip")  # not imported, it has made no tokenizer; importing it takes a second
+    own = None if library is None else library.SimpleTokenizer
     usable = type(tokenizer) is own and getattr(tokenizer, "reduction_fn", None) is None
     return Words(tokenizer) if usable else tokenizer
 

@@ -268,8 +268,10 @@ class PickerScreen(ModalScreen["int | str | None"]):
             self._busy = False
 
     async def _show(self, path: str | None) -> None:
-        pane = self.query_one(ImagePane)
         self._previewed = path
+        pane = next(iter(self.query(ImagePane)), None)
+        if pane is None:  # closed meanwhile
+            return
         if path is None:
             pane.show_message("")
             return
