@@ -59,7 +59,7 @@ def main() -> None:
 
 def measure(folder: Path, arguments: argparse.Namespace) -> None:
     """Make a data set, run all three in turns, print."""
-    write_images(folder / "images" / "tabby cat", arguments.images)
+    write_images(folder / "images" / load_vocabulary(arguments.vocab).classes[0], arguments.images)
     task = make_task(folder, arguments)
     with ShardWorker(task, [arguments.model]) as worker:
         backbone = worker.examiners[arguments.model].backbone
