@@ -102,8 +102,17 @@ def several(reports: Sequence[dict[str, Any]], ways: Sequence[str]) -> None:
             if row["name"] in ways:
                 values = [cell(row["values"].get(name)) for name in MODELS]
                 lookup = signed((row.get("margins") or {}).get("class lookup, predicted class"))
-                body.append([report["model"].removeprefix("embedded/"), row["split"], row["name"], *values, lookup])
-    table(["model", "split", "way", *MODELS.values(), "AP above class lookup"], body)
+                body.append(
+                    [
+                        report["model"].removeprefix("embedded/"),
+                        row["split"],
+                        str(report["scenes"]),
+                        row["name"],
+                        *values,
+                        lookup,
+                    ]
+                )
+    table(["model", "split", "scenes", "way", *MODELS.values(), "AP above class lookup"], body)
 
 
 def cell(value: dict[str, float] | None) -> str:
