@@ -171,7 +171,7 @@ def _accuracy(results: Results, width: int) -> Iterator[RenderableType]:
 
     keys = _keys(results)
     known = [row for row in results.models if row["top1"] is not None]
-    if not known:
+    if len(known) < 2:  # a single point shows nothing that the table does not
         return
     chance = sum(row["chance_auc"] for row in known) / len(known)
     dots = [Dot(row["auc"], 100 * row["top1"], keys[row["model"]]) for row in known]
