@@ -71,6 +71,28 @@ def test_a_study_runs_resumes_and_tells_its_headline(
     valid(content)
     (model,) = content["study"]["models"]
     assert (model["model"], model["images"], model["failed"]) == (MODEL, 5, 1)
+    quiet = clipmk(*command, "--json", "--quiet")
+    assert quiet.status == 3
+    assert [line.split(";")[0] for line in quiet.err.splitlines()] == ["clipmk: error: 1 images could not be read"]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_stopped_study_says_so_unless_it_is_quiet(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, quiet: bool
+) -> None:
+    def stopped(request: object, *, progress: Callable[[str, int, int], None]) -> None:
+        progress("study", 3, 8)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clipmk.study.run.run_study", stopped)
+    ran = clipmk("study", "world:test?scenes=8", "-m", MODEL, "--out", tmp_path, *(["--quiet"] if quiet else []))
+    assert ran.status == 130
+    assert ("stopped at 3 of 8 images x models" in ran.err) is not quiet
+    assert "error: interrupted" in ran.err
+
+
+def test_the_help_of_the_group_names_the_short_form(clipmk: Runner) -> None:
+    assert "clipmk study DATASET" in clipmk("study", "--help").out
 
 
 class Clock:

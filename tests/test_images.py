@@ -519,5 +519,13 @@ def test_arguments_become_paths(folder: Path, arguments: list[str], expected: li
 
 
 def test_a_folder_without_images_names_the_known_endings(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"folder 'empty' holds no image; known endings: .bmp, .gif"):
+    with pytest.raises(InputError, match=r"folder 'empty' holds no image; known endings: .bmp, .gif.*\.webp$"):
         expand_paths(["empty"])
+
+
+def test_a_folder_of_class_folders_is_told_how_to_be_named(folder: Path) -> None:
+    (folder / "empty" / "fox").mkdir()
+    (folder / "empty" / "fox" / "a.png").touch()
+    with pytest.raises(InputError, match=r"folders in it are not searched, name what they hold: 'empty/\*/\*'"):
+        expand_paths(["empty"])
+    assert expand_paths(["empty/*/*"]) == ["empty/fox/a.png"]

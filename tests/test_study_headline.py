@@ -108,3 +108,26 @@ def test_letters_run_out_without_an_error() -> None:
 def test_the_folder_is_shown_as_it_was_given(clipmk: Runner, tmp_path: Path) -> None:
     ran = clipmk("study", "report", tmp_path)
     assert f"'{tmp_path}' is no study" in ran.err
+
+
+def test_a_single_model_has_no_plot_against_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    alone = write_study(tmp_path, make_manifest(pool=POOL[:1], images=40), pool=POOL[:1])
+    headline(alone.root)
+    shown = capfd.readouterr().out
+    assert "dynamics" in shown
+    assert "against AUC" not in shown
+
+
+@pytest.mark.parametrize("columns", [60, 70])
+def test_on_a_narrow_terminal_columns_go_before_the_names_of_models(
+    folder: StudyFolder, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    headline(folder.root)
+    lines = capfd.readouterr().out.splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if "top-1 %" in line) :]
+    assert max(map(len, lines)) <= columns
+    assert "AUC / chance" in table[0]
+    assert "images" not in table[0]
+    for key in "abcde":
+        assert any(line.startswith(f"{key} ") and "[" in line for line in table)

@@ -160,7 +160,7 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(undisturbed:
     for changes, words in (
         ({"settings": preset("default", seed=3)}, "settings.seed: 0 there, 3 here"),
         ({"batch_size": 2}, "batch_size: 3 there, 2 here"),
-        ({"models": MODELS[:1]}, r"models\[2\].id: 'embedded/rn-xs' there, 'nothing' here"),
+        ({"models": MODELS[:1]}, rf"same again: models: '{MODELS[0]}, {MODELS[1]}' there, '{MODELS[0]}' here$"),
         ({"dataset": open_dataset("world:test?scenes=10")}, "dataset.kind: 'folder' there, 'world' here"),
     ):
         with pytest.raises(UsageError, match=words):

@@ -48,7 +48,11 @@ def _images_in(folder: str) -> list[str]:
     except OSError as reason:
         raise InputError(f"folder {quoted(folder)} cannot be listed: {reason.strerror or reason}") from reason
     if not names:
-        raise InputError(f"folder {quoted(folder)} holds no image; known endings: {', '.join(sorted(EXTENSIONS))}")
+        nested = glob.glob("*/", root_dir=folder)  # noqa: PTH207 - hidden ones left out
+        wanted = quoted(os.path.join(folder, "*", "*"))  # noqa: PTH118 - keeps the path as the user wrote it
+        hint = f"; folders in it are not searched, name what they hold: {wanted}" if nested else ""
+        endings = ", ".join(sorted(EXTENSIONS))
+        raise InputError(f"folder {quoted(folder)} holds no image; known endings: {endings}{hint}")
     return [str(Path(folder) / name) for name in names]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -28,6 +29,8 @@ NOTE: Final = "AUC is comparable within a family only; chance: as many random de
 _PLOT_LINES: Final = 16
 _NAME: Final = 24
 """Most columns of a model's name."""
+_NARROW: Final = 10
+"""Fewest columns that such a name is folded to."""
 _BAR: Final = 20
 
 
@@ -88,7 +91,7 @@ def rendered(results: Results, *, width: int, against: Against | None = None) ->
     pieces: list[RenderableType] = [
         Text.assemble(shown(results.manifest.dataset.name, "bold"), shown(f"  {_about(results)}", "dim")),
         Text(),
-        _families(results),
+        _families(results, width),
         Text(),
         _dynamics(results, width),
         *_accuracy(results, width),
@@ -140,16 +143,24 @@ def _keys(results: Results) -> dict[str, str]:
     return {row["model"]: letter(index) for index, row in enumerate(results.models)}
 
 
-def _families(results: Results) -> Table:
+def _families(results: Results, width: int) -> Table:
     """All families in one table, so that their columns stand in line; each model has its letter of the plot."""
     found = tables.headline(results)
     letters = iter(_keys(results).values())
-    table = _empty(("", *found[0].columns))
+    count = _fitting([found[0].columns, *(row for family in found for row in family.rows)], width)
+    table = _empty(("", *found[0].columns[:count]))
     for family in found:
         table.add_row("", shown(family.title, "bold"))
         for row in family.rows:
-            table.add_row(next(letters), *_cells(row))
+            table.add_row(next(letters), *_cells(row[:count]))
     return table
+
+
+def _fitting(rows: Sequence[Sequence[str]], width: int) -> int:
+    """How many columns, from the left, fit beside a letter; the first, a name, may be folded to `_NARROW`."""
+    widths = [1 + max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[0] = min(widths[0], 1 + _NARROW)
+    return sum(2 + needed <= width for needed in accumulate(widths))
 
 
 def _dynamics(results: Results, width: int) -> Table:
@@ -171,7 +182,7 @@ def _accuracy(results: Results, width: int) -> Iterator[RenderableType]:
 
     keys = _keys(results)
     known = [row for row in results.models if row["top1"] is not None]
-    if not known:
+    if len(known) < 2:  # a single point shows nothing that the table does not
         return
     chance = sum(row["chance_auc"] for row in known) / len(known)
     dots = [Dot(row["auc"], 100 * row["top1"], keys[row["model"]]) for row in known]

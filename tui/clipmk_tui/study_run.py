@@ -45,11 +45,10 @@ def run(flags: Mapping[str, Any]) -> int:
         try:
             outcome = run_study(request, progress=progress)
         except KeyboardInterrupt:
-            if progress.total:
+            if progress.total and not quiet:
                 _say_stopped(progress, request.folder.root)
             raise
-    if not quiet:
-        _say_end(outcome, request.folder.root)
+    _say_end(outcome, request.folder.root, quiet=quiet)
     from clipmk_tui.study_report import headline  # noqa: PLC0415 - rich
 
     headline(request.folder.root, json=flags["json"], no_color=flags["no_color"])
@@ -112,12 +111,16 @@ def _say_stopped(progress: StudyProgress, folder: Path) -> None:
         "same command goes on from there")  # fmt: skip
 
 
-def _say_end(outcome: Outcome, folder: Path) -> None:
-    for warning in outcome.warnings:
-        say("warning", warning)
-    if outcome.resumed:
+def _say_end(outcome: Outcome, folder: Path, *, quiet: bool) -> None:
+    """Tell what came out; quietly, only why the exit status is not 0."""
+    if not quiet:
+        for warning in outcome.warnings:
+            say("warning", warning)
+    if outcome.resumed and not quiet:
         total = outcome.manifest.shards * len(outcome.manifest.models)
         say("note", f"{outcome.resumed} of {total} shards were there already")
     if outcome.failed:
         say("error", f"{outcome.failed} images could not be read; the column 'error' of tables/images.parquet says why")
-    say("note", f"results in {printable(str(folder))}; `clipmk study report {printable(str(folder))}` draws them")
+    if not quiet:
+        name = printable(str(folder))
+        say("note", f"results in {name}; `clipmk study report {shlex.quote(name)}` draws them")

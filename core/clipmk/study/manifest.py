@@ -15,6 +15,8 @@ from clipmk.text import quoted
 
 FORMAT: Final = 1
 """Raised whenever a reader of a study folder would have to change."""
+_DIGITS: Final = 12
+"""Of a hash, what is shown."""
 _NAMES: Final = frozenset({"command", "dataset.name", "vocabulary.name"})
 
 
@@ -108,17 +110,25 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
     """What makes two studies different, one line each: `settings.seed: 0 there, 1 here`.
 
     Versions, the command, and the names by which data set and vocabulary were called are left out: hashes tell what is
-    in the two.
+    in the two. Other models are one line of their ids; hashes are shown by their beginning.
     """
+    models = [[model.id for model in one.models] for one in (old, new)]
+    left_out = ("versions", "models[") if models[0] != models[1] else ("versions",)
     there, here = (
-        {key: value for key, value in _leaves(plain(one)) if key.split(".")[0] != "versions" and key not in _NAMES}
+        {key: value for key, value in _leaves(plain(one)) if not key.startswith(left_out) and key not in _NAMES}
         for one in (old, new)
     )
+    if models[0] != models[1]:
+        there["models"], here["models"] = (", ".join(ids) for ids in models)
     return [
-        f"{key}: {there.get(key, 'nothing')!r} there, {here.get(key, 'nothing')!r} here"
+        f"{key}: {_brief(key, there.get(key, 'nothing'))!r} there, {_brief(key, here.get(key, 'nothing'))!r} here"
         for key in sorted(there.keys() | here.keys())
         if there.get(key) != here.get(key)
     ]
+
+
+def _brief(key: str, value: Any) -> Any:
+    return value[:_DIGITS] if key.endswith(("sha256", "fingerprint")) and isinstance(value, str) else value
 
 
 def _from_plain(content: Mapping[str, Any]) -> Manifest:

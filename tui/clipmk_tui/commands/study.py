@@ -9,7 +9,10 @@ import typer
 
 from clipmk_tui import options as o
 
-app = typer.Typer(help="A data set x a pool of models: accuracy, mutual information, dynamics, AUC; resumable.")
+app = typer.Typer(
+    help="A data set x a pool of models: accuracy, mutual information, dynamics, AUC; resumable.",
+    epilog="`clipmk study DATASET ...` is short for `clipmk study run DATASET ...`.",
+)
 
 _POOL = "Models"
 _WORK = "Work"
