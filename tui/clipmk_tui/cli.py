@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -65,6 +66,8 @@ def run(argv: Sequence[str]) -> int:
     Returns:
         Exit status.
     """
+    # Typer parses options by pydantic, which looks through all installed packages for plugins: 20 ms; we have none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     status = build()(with_default_command(argv), prog_name="clipmk", standalone_mode=False)
     return status if isinstance(status, int) else 0
 
