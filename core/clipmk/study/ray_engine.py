@@ -7,6 +7,7 @@ are done is read from the folder, so a run that was killed as a whole resumes as
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from clipmk.grounding import Progress
     from clipmk.study.examine import Step
 
-_SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
-"""No telemetry, and no progress display beside ours."""
+_SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+"""No telemetry, no progress display beside ours, and no notes of its core on our stderr (its own log has them)."""
 
 
 class ShardActor:
@@ -75,6 +76,8 @@ def run_ray(
         raise UsageError("the engine 'ray' needs Ray: pip install 'clipmk[ray]'") from reason
     if progress is not None:
         progress("starting Ray", 0, 0)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     started_here = not ray.is_initialized()
     if started_here:
         ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
@@ -99,7 +102,7 @@ def _work(
         ShardActor,
         fn_constructor_args=(task, missing, models),
         batch_size=1,
-        concurrency=min(count, len(missing)),
+        compute=ray.data.ActorPoolStrategy(size=min(count, len(missing))),
         num_gpus=1 if on_gpus else 0,
         num_cpus=task.threads,
     )
