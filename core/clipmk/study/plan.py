@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from clipmk.errors import InputError, UsageError, suggest
 from clipmk.files import atomic_write
+from clipmk.settings import GROUP_LIMIT
 from clipmk.text import printable, quoted
 
 from .dataset import Entry
@@ -31,9 +32,6 @@ from .schema import PLAN
 
 Fit: TypeAlias = Literal["image", "batch"]
 Numbers: TypeAlias = npt.NDArray[np.int64]
-
-GROUP_LIMIT = 50
-"""Most images that are fitted together; the paper fits the 50 validation images of an ImageNet class."""
 
 
 @dataclass(frozen=True, slots=True)
