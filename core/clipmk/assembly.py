@@ -111,10 +111,16 @@ class Assembler:
                 self._languages[number] = known
         return known
 
+    def class_logits(
+        self, image_embedding: Float[Tensor, " embed"]
+    ) -> tuple[Float[Tensor, " classes"], Float[Tensor, " classes"]]:
+        """Cosines of the image with every class, and logits = logit_scale · cos + logit_bias; float64 on the CPU."""
+        cosines = (self.bank.classes @ image_embedding).double().cpu()
+        return cosines, self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)
+
     def predict(self, image_embedding: Float[Tensor, " embed"]) -> tuple[Prediction, ...]:
         """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few."""
-        cosines = (self.bank.classes @ image_embedding).double().cpu()
-        logits = self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)
+        cosines, logits = self.class_logits(image_embedding)
         probabilities = logits.softmax(0)
         independent = logits.sigmoid() if self.backbone.logit_bias is not None else None
         order = highest(cosines, self.settings.prediction_count).tolist()

@@ -6,15 +6,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmk.assembly import blank_notes
-from clipmk.concepts.language import LanguagePicks, language_concepts
-from clipmk.concepts.mutual import language_count_for, measure, overlap
+from clipmk.assembly import Assembler, blank_notes
+from clipmk.concepts.mutual import measure, overlap
 from clipmk.observer import Block, Observed, Observer, blocks
 from clipmk.vision import Seen, see
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from clipmk.backbones.base import Backbone
+    from clipmk.concepts.language import LanguagePicks
     from clipmk.settings import PartMethod, Settings
     from clipmk.textbank import TextBank
     from clipmk.vocabulary import Vocabulary
@@ -54,18 +53,15 @@ class Examiner:
     ways: tuple[PartMethod, ...]
     batch_size: int
     workers: Executor
-    language: Callable[[int], LanguagePicks] = dataclasses.field(init=False, repr=False)
-    """D_y of the class of this number; each is looked up once."""
+    _assembler: Assembler = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        size, wanted = len(self.vocabulary.descriptors), self.settings.language_count
-        count = min(size, language_count_for(size) if wanted is None else wanted)
+        assembler = Assembler(self.backbone, self.vocabulary, self.bank, self.settings)
+        object.__setattr__(self, "_assembler", assembler)
 
-        @cache
-        def language(number: int) -> LanguagePicks:
-            return language_concepts(self.bank.classes[number], self.bank.descriptors, count=count)
-
-        object.__setattr__(self, "language", language)
+    def language(self, number: int) -> LanguagePicks:
+        """D_y of the class of this number; looked up once for many images."""
+        return self._assembler.language(number)
 
     def examine(
         self, squares: NDArray[np.uint8], groups: Sequence[int], labels: Sequence[int | None], *, step: Step
@@ -106,8 +102,8 @@ class Examiner:
 
     def _prediction(self, embedding: Float[Tensor, " embed"], label: int | None) -> Row:
         """Softmax(logit_scale · cos + logit_bias); the predicted class as its number; equal cosines in order."""
-        cosines = (self.bank.classes @ embedding).double()
-        probabilities = (self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)).softmax(0)
+        cosines, logits = self._assembler.class_logits(embedding)
+        probabilities = logits.softmax(0)
         predicted = int(cosines.argmax())
         row: Row = {
             "predicted": predicted,
