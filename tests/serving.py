@@ -105,10 +105,10 @@ def talking(path: Path) -> Iterator[Connection]:
 
 
 @contextlib.contextmanager
-def running(path: Path, *, idle_s: float = 60.0, worker: FakeWorker | None = None) -> Iterator[FakeWorker]:
+def running(path: Path, *, idle_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> Iterator[FakeWorker]:
     """A server in a thread of this process."""
-    fake = worker or FakeWorker()
-    server = Server(fake, idle_s=idle_s, identity=identity(Config()))
+    fake = FakeWorker()
+    server = Server(fake, idle_s=idle_s, identity=identity(Config()), clock=clock)
     thread = threading.Thread(target=server.serve, args=(path,))
     thread.start()
     try:

@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -311,16 +310,24 @@ def test_an_order_whose_client_left_the_queue_is_never_begun(path: Path) -> None
         with talking(path) as second:
             second._stream.write(messages.encode(order("2")), seconds=1)
             wait_for(lambda: _waiting(path) == 2)
-        time.sleep(0.05)
+        wait_for(lambda: _listeners() == 1)  # the server has noticed that the second hung up
         worker.gate.set()
         with talking(path) as third:
             assert ask(third, order("3"))
         assert worker.seen == ["1", "3"]
 
 
+def _listeners() -> int:
+    return sum(thread.name.startswith("client ") for thread in threading.enumerate())
+
+
 def _waiting(path: Path) -> int:
+    return _welcome(path).waiting
+
+
+def _welcome(path: Path) -> messages.Welcome:
     with talking(path) as connection:
-        return connection.welcome().waiting
+        return connection.welcome()
 
 
 def test_a_killed_server_is_an_error_for_who_waits(path: Path) -> None:
@@ -429,22 +436,39 @@ def test_two_orders_at_once_are_one_too_many(path: Path) -> None:
 # The end.
 
 
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def test_an_idle_server_ends_by_itself_but_not_while_it_works(path: Path) -> None:
-    with running(path, idle_s=0.3) as worker:
+    clock = Clock()
+    with running(path, idle_s=10, clock=clock) as worker:
         with talking(path) as connection:
-            threading.Timer(0.6, worker.gate.set).start()
-            assert ask(connection, order(model="waiting"))
+            connection._stream.write(messages.encode(order(model="waiting")), seconds=1)
+            wait_for(lambda: worker.seen)
+            clock.now = 25
+            assert _waiting(path) == 1  # it lets people in: it has not ended
+            worker.gate.set()
+            wait_for(lambda: _welcome(path).orders == 1)
+            clock.now = 34
+            assert _welcome(path).orders == 1  # idle for nine seconds only
+        clock.now = 36
         wait_for(lambda: not path.exists())
 
 
 def test_a_look_at_the_server_does_not_keep_it_up(path: Path) -> None:
-    started = time.monotonic()
-    with running(path, idle_s=0.3):
-        while path.exists():
-            with connected(path) as found:
-                assert found is None or found.welcome().orders == 0
-            assert time.monotonic() < started + 10
-            time.sleep(0.05)
+    clock = Clock()
+    with running(path, idle_s=10, clock=clock):
+        clock.now = 9
+        assert _welcome(path).orders == 0
+        clock.now = 11
+        wait_for(lambda: not path.exists())
 
 
 def test_a_worker_that_cannot_start_ends_the_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
