@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +168,27 @@ def test_remembered_words_give_the_tokens_of_the_tokenizer(texts: list[str]) -> 
 def test_all_texts_of_a_shipped_vocabulary_give_the_tokens_of_the_tokenizer() -> None:
     texts = [*load_vocabulary("food101").descriptor_prompts, "the " * 100]
     assert torch.equal(QUICK(texts), PLAIN(texts))
+
+
+def test_the_tokenizer_alone_is_that_of_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "open_clip")
+    alone = words_module.simple_tokenizer()()
+    assert type(alone) is not open_clip.SimpleTokenizer
+    assert words_module.simple_tokenizer() is type(alone)
+    texts = [*load_vocabulary("everyday").descriptor_prompts, "the " * 100, *SPECIAL]
+    assert torch.equal(alone(texts), PLAIN(texts))
+    assert isinstance(quick(alone), words_module.Words)
+
+
+@pytest.mark.parametrize("trouble", ["no package", "no file", "needs its package"])
+def test_where_the_tokenizer_cannot_stand_alone_open_clip_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    found = None if trouble == "no package" else ModuleSpec("open_clip", None, origin=str(tmp_path / "__init__.py"))
+    if trouble == "needs its package":
+        (tmp_path / "tokenizer.py").write_text("from .constants import DEFAULT_CONTEXT_LENGTH")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    assert words_module._alone() is open_clip.SimpleTokenizer
 
 
 @pytest.mark.parametrize("clean", ["canonicalize", "whitespace"])

@@ -104,7 +104,7 @@ async def test_a_failure_carries_the_code_and_the_message(stub: Start) -> None:
 
 
 async def test_a_child_that_obeys_a_cancel_lives_on_and_its_late_answers_are_dropped(stub: Start) -> None:
-    engine, heard = stub("obeying"), list[protocol.Partial]()
+    engine, heard = stub("obeying", patience=1.0), list[protocol.Partial]()
     task = asyncio.ensure_future(engine.ask(EXPLAIN, heard.append))
     while not heard:
         await asyncio.sleep(0.01)
@@ -112,7 +112,7 @@ async def test_a_child_that_obeys_a_cancel_lives_on_and_its_late_answers_are_dro
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.3)  # longer than its patience
+    await asyncio.sleep(1.2)  # longer than its patience
     assert int((await engine.ask(Load(model="a"))).device) == pid
     assert [getattr(partial, "stage", "") for partial in heard] == ["image"]
 

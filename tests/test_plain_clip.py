@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clipmk.backbones import catalog, load
-from clipmk.backbones.loading import build, tokenizer_for
+from clipmk.backbones.loading import build, needs_open_clip, tokenizer_for
 from clipmk.backbones.plain_clip import PlainClip, causal_mask, is_plain, load_plain
 from clipmk.backbones.recipe import Recipe, resolve
 from clipmk.backbones.weights import fill
@@ -114,11 +114,18 @@ def test_loading_leaves_the_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_neither_open_clip_nor_the_compiler_is_imported_before_a_text_is_embedded() -> None:
+def test_neither_open_clip_nor_the_compiler_is_imported_for_images_or_texts() -> None:
     code = (
         "import torch; from clipmk.backbones import load; from clipmk.explainer import Explainer\n"
         f"model = load({SMALL!r}); model.encode_with_patches(torch.zeros(1, 3, 48, 48))\n"
-        "import sys; assert 'torch._dynamo' not in sys.modules and 'open_clip' not in sys.modules\n"
-        "model.encode_texts(['a fox'])"
+        "model.encode_texts(['a fox'])\n"
+        "import sys; assert 'torch._dynamo' not in sys.modules"
     )
-    assert "open_clip" in loaded_by(code)
+    assert not loaded_by(code) & {"open_clip", "torchvision", "timm"}
+
+
+@pytest.mark.parametrize(
+    ("model", "needed"), [(SMALL, False), ("embedded/rn-xs", True), ("ViT-B-32:random", True), ("a/folder", True)]
+)
+def test_who_needs_open_clip_is_known_beforehand(model: str, needed: bool) -> None:
+    assert needs_open_clip(model) is needed

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from PIL import Image
 
 import clipmk
 from clipmk import protocol
+from clipmk.backbones import catalog
+from clipmk.errors import ModelError
 from clipmk.memory import Recent, is_out_of_memory
 from clipmk.protocol import Compare, Explain, Load, Session, Survey, WhatIf
 from clipmk.records import Explanation
@@ -357,6 +360,26 @@ def test_cancelling_is_obeyed_at_the_next_border(stage: str, images: list[str]) 
     assert talk.stages()[-1][0] == stage
     talk.hook = lambda answer: None
     assert isinstance(talk.ask(request), protocol.Explained)
+
+
+def test_cancelling_ends_the_wait_for_an_import(zoo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk, imported = Conversation(), threading.Event()
+    talk.hook = lambda answer: None if imported.is_set() else talk.service.cancel(answer.id)
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "open_clip", lambda: imported.wait(30))
+        assert talk.ask(Load(model=zoo)).code == protocol.CANCELLED
+    assert not imported.is_set()
+    imported.set()
+    assert isinstance(talk.ask(Load(model=zoo)), protocol.Loaded)
+
+
+def test_what_goes_wrong_aside_is_told_like_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise ModelError("no open_clip")
+
+    monkeypatch.setattr(catalog, "open_clip", fails)
+    answer = Conversation().ask(Load(model="ViT-B-32:random"))
+    assert (answer.code, answer.message) == ("model", "no open_clip")
 
 
 def test_texts_that_are_being_embedded_can_be_given_up(zoo: str) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -110,12 +111,11 @@ class Service:
         self._cancelled.add(request_id)
 
     def warm_up(self) -> None:
-        """Import what models need: seconds, once. Any thread may call it; requests wait for it."""
+        """Import what every model needs: seconds, once. Any thread may call it; requests wait for it."""
         with self._importing:
             from clipmk import explainer, whatif  # noqa: F401, PLC0415
-            from clipmk.backbones import catalog, loading  # noqa: F401, PLC0415
+            from clipmk.backbones import loading  # noqa: F401, PLC0415
 
-            catalog.open_clip()
             self._warm = True
 
     # What is asked.
@@ -220,14 +220,19 @@ class Service:
     # What answering takes.
 
     def _get_warm(self) -> None:
-        """Import what models need, or wait until another thread has: it imports alone, and cancelling ends the wait."""
-        if self._warm:
-            return
-        self._progress("loading", 0, 0)
-        while not self._importing.acquire(timeout=INTERVAL):
+        """Import what every model needs, or wait until another thread has."""
+        if not self._warm:
+            self._progress("loading", 0, 0)
+            self._aside(self.warm_up)
+
+    def _aside(self, work: Callable[[], object]) -> None:
+        """Do what has no borders, such as an import, in a thread of its own: cancelling ends the wait for it."""
+        pool = ThreadPoolExecutor(max_workers=1)
+        doing = pool.submit(work)
+        pool.shutdown(wait=False)  # its one task goes on
+        while not wait([doing], timeout=INTERVAL).done:
             self._check()
-        self._importing.release()
-        self.warm_up()
+        doing.result()
 
     def _explained(self, model: str, image: str, target: str | None) -> Explanation:
         """From memory, or made now; without its picture."""
@@ -265,9 +270,12 @@ class Service:
         self._progress("loading", 0, 0)
         vocabulary = self._words()
         from clipmk import backbones  # noqa: PLC0415
+        from clipmk.backbones import catalog, loading  # noqa: PLC0415
         from clipmk.explainer import Explainer  # noqa: PLC0415
 
         session, started = self.session, time.perf_counter()
+        if loading.needs_open_clip(model):
+            self._aside(catalog.open_clip)
         self._check()
         self._make_room(self._sizes.get(model, 0))
         backbone = backbones.load(

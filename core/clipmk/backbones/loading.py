@@ -21,7 +21,7 @@ from clipmk.backbones.recipe import Recipe, resolve
 from clipmk.backbones.silence import hushed
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.weights import check_weights, file_sha256, fill, first_line, module_sha256
-from clipmk.backbones.words import Tokenizer, quick
+from clipmk.backbones.words import Tokenizer, quick, simple_tokenizer
 from clipmk.errors import ModelError
 from clipmk.memory import device_memory, machine_memory
 from clipmk.records import ModelEntry, ModelInfo
@@ -166,7 +166,6 @@ def tokenizer_for(recipe: Recipe, *, download: bool = False) -> Tokenizer:
     Raises:
         ModelError: its files are not on this machine, or its vocabulary is not the model's.
     """
-    library = catalog.open_clip()
     text = recipe.config["text_cfg"]
     options = dict(text.get("tokenizer_kwargs") or {})
     context = int(text.get("context_length", 77))
@@ -177,7 +176,7 @@ def tokenizer_for(recipe: Recipe, *, download: bool = False) -> Tokenizer:
         with hushed():
             if recipe.bpe is not None:
                 options["bpe_path"] = str(recipe.bpe)
-            words = library.SimpleTokenizer(context_length=context, **options)
+            words = simple_tokenizer()(context_length=context, **options)
     except (OSError, EOFError, UnicodeDecodeError, TypeError) as error:
         raise ModelError(f"the tokenizer of {recipe.entry.id!r} cannot be read: {error}") from error
     size = int(text.get("vocab_size", _OPENAI_VOCABULARY))
@@ -189,13 +188,22 @@ def tokenizer_for(recipe: Recipe, *, download: bool = False) -> Tokenizer:
     return words  # type: ignore[no-any-return]
 
 
+def needs_open_clip(model: str) -> bool:
+    """Whether loading a model imports open_clip, which takes longer than importing torch; True where it may.
+
+    Raises:
+        ModelError: no such embedded model.
+    """
+    return not (model.startswith(catalog.EMBEDDED) and _needs_no_library(resolve(model)))
+
+
 def _needs_no_library(recipe: Recipe) -> bool:
-    """Whether the model works without open_clip, whose import takes longer than torch's: the shipped plain CLIPs."""
+    """Whether the model works without open_clip: the shipped plain CLIPs."""
     return recipe.entry.source == "embedded" and is_plain(recipe.config)
 
 
 def _tokenizer(recipe: Recipe, *, download: bool) -> Tokenizer:
-    """The tokenizer; where open_clip would be imported for it alone, not before a text must be embedded."""
+    """The tokenizer; where nothing else takes time either, not before a text must be embedded."""
     if not _needs_no_library(recipe):
         return tokenizer_for(recipe, download=download)
     made = cache(lambda: quick(tokenizer_for(recipe)))
@@ -273,7 +281,7 @@ def _usual_tokenizer(model: Any) -> Tokenizer:
     size = getattr(model, "vocab_size", getattr(getattr(model, "text", None), "vocab_size", None))
     if size != _OPENAI_VOCABULARY:
         raise ModelError(f"the model has {size} text tokens, not CLIP's {_OPENAI_VOCABULARY}; pass tokenizer=")
-    words: Tokenizer = catalog.open_clip().SimpleTokenizer(context_length=int(model.context_length))
+    words: Tokenizer = simple_tokenizer()(context_length=int(model.context_length))
     return words
 
 

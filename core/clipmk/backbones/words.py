@@ -2,28 +2,71 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clipmk.backbones import catalog
+
 Tokenizer = Callable[[list[str]], Tensor]
 """Texts -> int64 (texts, context)."""
+
+_ALONE = f"{__name__}.open_clip_tokenizer"
+"""What open_clip's tokenizer is called where it was imported alone."""
 
 MOST_WORDS = 2**17
 """Words remembered; beyond it the memory starts anew."""
 
 
+def simple_tokenizer() -> Any:
+    """open_clip's class `SimpleTokenizer`, without importing open_clip for it.
+
+    Importing open_clip takes longer than importing torch (docs/performance.md), and its tokenizer needs none of it: the
+    module is run by itself, from the installed file and under a name of ours, unless open_clip is here already.
+    """
+    known = _own_classes()
+    return known[0] if known else _alone()
+
+
 def quick(tokenizer: Tokenizer) -> Tokenizer:
     """The same tokens, sooner, where the tokenizer is open_clip's own; any other is given back as it is."""
-    library = sys.modules.get("open_clip")  # not imported, it has made no tokenizer; importing it takes a second
-    own = None if library is None else library.SimpleTokenizer
-    usable = type(tokenizer) is own and getattr(tokenizer, "reduction_fn", None) is None
+    usable = type(tokenizer) in _own_classes() and getattr(tokenizer, "reduction_fn", None) is None
     return Words(tokenizer) if usable else tokenizer
+
+
+def _own_classes() -> list[type]:
+    """`SimpleTokenizer` of open_clip and of its tokenizer alone, as far as they have been imported."""
+    modules = (sys.modules.get(name) for name in ("open_clip", _ALONE))
+    return [found for module in modules if (found := getattr(module, "SimpleTokenizer", None))]
+
+
+def _alone() -> Any:
+    try:
+        module = _tokenizer_module()
+    except (ImportError, OSError):  # a release whose tokenizer stands elsewhere, or needs more of it
+        return catalog.open_clip().SimpleTokenizer
+    sys.modules[_ALONE] = module
+    return module.SimpleTokenizer
+
+
+def _tokenizer_module() -> ModuleType:
+    package = importlib.util.find_spec("open_clip")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("No module named 'open_clip'", name="open_clip")
+    spec = importlib.util.spec_from_file_location(_ALONE, Path(package.origin).with_name("tokenizer.py"))
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError("No module named 'open_clip.tokenizer'", name="open_clip.tokenizer")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Words:

@@ -62,11 +62,9 @@ class Workshop:
         return tuple(str(key[0]) for key in self._explainers.keys)
 
     def warm_up(self) -> None:
-        """Import what models need: seconds, once."""
+        """Import what every model needs: seconds, once."""
         from clipmk import explainer  # noqa: F401, PLC0415
-        from clipmk.backbones import catalog, loading  # noqa: F401, PLC0415
-
-        catalog.open_clip()
+        from clipmk.backbones import loading  # noqa: F401, PLC0415
 
     def work(self, order: Order, attached: bytes, tell: Tell, abandoned: Callable[[], bool] = lambda: False) -> None:
         """Work an order off: tells its progress, a result per image and `Done`; or `Declined`, and nothing after it.
