@@ -33,8 +33,10 @@ def cost(command: Sequence[str]) -> Cost:
     Raises:
         SystemExit: it failed.
     """
+    # Where no bytecode is kept, each start compiles all modules anew, which it does not once clipmk is installed.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=env)  # noqa: S603
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
