@@ -314,6 +314,27 @@ def test_where_no_region_is_large_enough_the_largest_is_kept() -> None:
     assert not sp.absorb_small(np.zeros((3, 3), dtype=np.int64), smallest=4.0).any()
 
 
+def board(squares: int, size: int) -> np.ndarray:
+    """A draughts board of squares with `size` pixels a side."""
+    dark = np.indices((squares, squares)).sum(axis=0) % 2
+    return np.kron(dark, np.ones((size, size), dtype=int)).astype(np.uint8)[..., None] * np.uint8([180, 120, 90])
+
+
+def test_more_equal_regions_than_there_may_be_leave_as_many_as_there_may_be() -> None:
+    labels = np.kron(1 + np.arange(100).reshape(10, 10), np.ones((4, 4), dtype=int))
+    found = sp._foreground_regions(labels, np.ones((5, 5)))
+    assert set(np.unique(found)) == set(range(1, sp.MOST_REGIONS + 1))
+
+
+@pytest.mark.parametrize(("squares", "grid"), [(14, 14), (14, 7), (28, 14)])
+def test_a_board_of_equal_squares_has_parts(squares: int, grid: int) -> None:
+    picture = board(squares, 224 // squares)
+    for saliency in (np.ones((grid, grid)), 1 - np.hypot(*(np.indices((grid, grid)) / grid - 0.5)) * 3):
+        found = sp.superpixel_parts(picture, saliency)
+        assert set(np.unique(found.labels)) - {0} == set(range(1, found.labels.max() + 1))
+        assert 1 <= found.labels.max() <= 12
+
+
 def test_regions_vote_as_a_whole_and_undecided_ones_are_cut() -> None:
     labels = np.repeat(np.array([[1], [2], [3]]), 10, axis=1)
     saliency = np.array([[1.0] * 7 + [-1.0] * 3, [-1.0] * 8 + [1.0] * 2, [1.0] * 5 + [-1.0] * 5])

@@ -224,11 +224,19 @@ def absorb_small(labels: NDArray[np.int64], *, smallest: float) -> NDArray[np.in
     0 is background and takes nothing: small pieces that touch no large region become background. Where no region is
     large enough, the largest one is kept.
     """
+    areas = _areas(labels)
+    return _absorbed(labels, areas >= min(smallest, areas.max())) if areas.any() else labels
+
+
+def _areas(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pixels by label; none of the background."""
     areas = np.bincount(labels.ravel())
     areas[0] = 0
-    if not areas.any():
-        return labels
-    large = areas >= min(smallest, areas.max())
+    return areas
+
+
+def _absorbed(labels: NDArray[np.int64], large: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give the pixels of all regions but the `large` ones (by label) away; see `absorb_small`."""
     keep = large[labels]
     lost = (labels > 0) & ~keep
     if not lost.any():
@@ -281,10 +289,17 @@ def _foreground_regions(everything: NDArray[np.int64], saliency: NDArray[np.floa
     """The salient regions, none of them tiny, at most `MOST_REGIONS`; the rest 0."""
     smallest = _smallest(len(everything))
     labels = absorb_small(_salient(everything, saliency), smallest=smallest)
-    while len(np.unique(labels)) > MOST_REGIONS + 1:
+    while (areas := _areas(labels)).astype(bool).sum() > MOST_REGIONS:
         smallest *= 1.5
+        if smallest > areas.max():  # too many that are equally large, such as the squares of a board
+            return _absorbed(labels, _largest(areas, MOST_REGIONS))
         labels = absorb_small(labels, smallest=smallest)
     return labels
+
+
+def _largest(areas: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """Which of them are the largest, the first ones of equals."""
+    return np.isin(np.arange(len(areas)), np.argsort(-areas, kind="stable")[:count])
 
 
 def _join(labels: NDArray[np.int64], looks: NDArray[np.float32], *, limit: int, connected: bool) -> NDArray[np.int64]:
