@@ -13,6 +13,7 @@ from clipmk import world
 from clipmk.backbones import Backbone, load
 from clipmk.evaluate import bench, metrics, scoring, truth
 from clipmk.evaluate.bench import BASELINES, LOOKUP, NEAREST, SPARSE, TRUE_LOOKUP
+from clipmk.evaluate.lens import Reading
 from clipmk.evaluate.report import TruthReport
 from clipmk.evaluate.ways import FEATURE_MAPS, Way, ways
 from clipmk.images import read_picture
@@ -120,6 +121,37 @@ def test_numbers_of_a_way_are_means_over_its_explanations() -> None:
     assert rows["ceiling"]["hit1"].mean == pytest.approx(np.mean(expected["ceiling hit1"]))
 
 
+def test_corloc_is_of_boxes_and_the_foreground_of_pixels() -> None:
+    scene = next(iter(embedded.scenes("test", count=1)))
+    rows, columns = np.nonzero(scene.object_mask)
+    outline = np.zeros_like(scene.object_mask)
+    outline[rows.min() : rows.max() + 1, columns.min()] = outline[rows.min(), columns.min() : columns.max() + 1] = True
+    outline[rows.max(), columns.max()] = True
+    scores = scoring.region_scores(scene, outline[None], outline, grid=(8, 8))
+    assert scores["corloc"] == 1
+    assert scores["foreground"] == metrics.iou(outline, scene.object_mask) < 0.2
+
+
+def test_what_no_part_overlaps_is_missed_whatever_that_part_is_called() -> None:
+    scene = next(iter(embedded.scenes("test", count=1)))
+    masks = np.stack([~scene.object_mask, scene.parts[0].mask_pixels])
+    everything = [part.descriptor for part in scene.parts]
+    assert len(set(everything)) > 1
+    reading = Reading(
+        class_name=scene.class_name,
+        concepts=tuple(everything),
+        mutual=(False,) * len(everything),
+        picks=(tuple(everything), tuple(everything)),
+        part_pixels=masks,
+        foreground_pixels=masks.any(0),
+        carriers=((0, 1),) * len(everything),
+    )
+    shared = [bool((part.mask_pixels & (masks[0] | masks[1])).any()) for part in scene.parts]
+    expected = [part.descriptor in everything[:3] and met for part, met in zip(scene.parts, shared, strict=True)]
+    assert not all(shared)
+    assert scoring.concept_scores(scene, reading, true_parts=False)["hit3"] == np.mean(expected)
+
+
 def test_margins_are_differences_of_the_same_scenes() -> None:
     for row in measured(OURS, CEILING, MAPS).rows:
         others = {other.name: other for other in measured(OURS, CEILING, MAPS).rows if other.split == row.split}
@@ -152,6 +184,7 @@ def test_the_ways_compare_presets_groundings_and_parts() -> None:
         (p, g, parts) for p in ("default", "paper") for g in ("prompts", "attend") for parts in ("found", "true")
     }
     assert (maps.name, maps.parts) == (FEATURE_MAPS, "feature maps")
+    assert {way.settings.seed for way in ways(seed=7)} == {7}
 
 
 def test_a_report_tells_its_numbers_as_tables_and_as_plain_data() -> None:

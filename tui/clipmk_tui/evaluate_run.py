@@ -279,11 +279,17 @@ def _truth(backbone: Backbone, choices: Evaluation, stages: Stages) -> TruthRepo
 
     chosen = [
         way
-        for way in truth.ways()
+        for way in truth.ways(seed=choices.seed)
         if choices.preset in {None, way.settings.preset} and choices.grounding in {None, way.settings.grounding}
     ]
     return truth.run(
-        backbone, scenes=choices.scenes, seed=choices.seed, splits=choices.splits, chosen=chosen, progress=stages
+        backbone,
+        scenes=choices.scenes,
+        seed=choices.seed,
+        splits=choices.splits,
+        chosen=chosen,
+        cache=choices.cache,
+        progress=stages,
     )
 
 

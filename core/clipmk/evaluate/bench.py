@@ -83,12 +83,20 @@ class Bench:
         calibration: held-out scenes for the sparse decomposition.
         seed: of the bootstrap and of what is drawn.
         behaviour: measure effect and stability too.
+        cache: keep the embedded texts on disk.
     """
 
     def __init__(
-        self, backbone: Backbone, ways: Sequence[Way], calibration: SceneBatch, *, seed: int, behaviour: bool
+        self,
+        backbone: Backbone,
+        ways: Sequence[Way],
+        calibration: SceneBatch,
+        *,
+        seed: int,
+        behaviour: bool,
+        cache: bool = True,
     ) -> None:
-        self._explainer = Explainer(backbone, load_vocabulary("world"), ways[0].settings)
+        self._explainer = Explainer(backbone, load_vocabulary("world"), ways[0].settings, cache=cache)
         self._ways = tuple(ways)
         self._most = ways[0].settings.vision_limit
         self._seed, self._behaviour = seed, behaviour

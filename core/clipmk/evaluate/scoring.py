@@ -12,14 +12,13 @@ from sklearn.cluster import KMeans
 
 from clipmk import world
 from clipmk.evaluate import metrics
+from clipmk.evaluate.curves import localised, mask_box
 
 if TYPE_CHECKING:
     from clipmk.evaluate.lens import Reading
 
 BASELINE_CLUSTERS = 12
 """k of the pixel k-means baseline: as many as the `default` preset may find."""
-CORLOC = 0.5
-"""IoU above which an object counts as found."""
 
 
 def ranking_scores(ranked: Sequence[str], scene: world.Scene) -> dict[str, float]:
@@ -34,13 +33,14 @@ def concept_scores(scene: world.Scene, reading: Reading, *, true_parts: bool) ->
     """The ranking of D_v, hits per true part, and how many mutual concepts are true and typical.
 
     A true part is hit@k if its descriptor is among the first k of the part with the highest IoU (of itself, where the
-    true parts were given).
+    true parts were given); one that no part overlaps is missed.
     """
     scores = ranking_scores(reading.concepts, scene)
-    holders = range(len(scene.parts)) if true_parts else _closest(reading.part_pixels, true_masks(scene))
+    holders = list(range(len(scene.parts))) if true_parts else _closest(reading.part_pixels, true_masks(scene))
     for count in (1, 3):
         hits = [
-            part.descriptor in reading.picks[holder][:count] for part, holder in zip(scene.parts, holders, strict=True)
+            holder is not None and part.descriptor in reading.picks[holder][:count]
+            for part, holder in zip(scene.parts, holders, strict=True)
         ]
         scores[f"hit{count}"] = float(np.mean(hits))
     typical = set(world.typical_descriptors(reading.class_name)) & set(scene.descriptors)
@@ -54,7 +54,7 @@ def concept_scores(scene: world.Scene, reading: Reading, *, true_parts: bool) ->
 def region_scores(
     scene: world.Scene, masks: NDArray[np.bool_], foreground: NDArray[np.bool_], *, grid: tuple[int, int]
 ) -> dict[str, float]:
-    """Foreground against the object, also relative to the grid's ceiling, and parts against the true ones.
+    """Foreground against the object, also relative to the grid's ceiling and as boxes, and parts against the true ones.
 
     Args:
         scene: the truth.
@@ -66,7 +66,7 @@ def region_scores(
     return {
         "foreground": overlap,
         "of_ceiling": overlap / metrics.grid_ceiling(scene.object_mask, grid=grid),
-        "corloc": float(overlap > CORLOC),
+        "corloc": float(localised(mask_box(foreground), mask_box(scene.object_mask))),
         "part_iou": float(metrics.best_iou(masks, true_masks(scene)).mean()),
     }
 
@@ -101,6 +101,7 @@ def pixel_clusters(
     return masks
 
 
-def _closest(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> list[int]:
-    """For each true mask the found one with the highest IoU."""
-    return [int(i) for i in metrics.pairwise_iou(found, true).argmax(axis=0)]
+def _closest(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> list[int | None]:
+    """For each true mask the found one with the highest IoU; None where none overlaps it."""
+    shared = metrics.pairwise_iou(found, true)
+    return [int(best) if shared[best, i] > 0 else None for i, best in enumerate(shared.argmax(axis=0))]

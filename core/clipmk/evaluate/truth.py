@@ -33,11 +33,19 @@ def run(
     splits: Sequence[str] = ("test", "counterfactual"),
     chosen: Sequence[Way] | None = None,
     behaviour: bool = True,
+    cache: bool = True,
     progress: Progress | None = None,
 ) -> TruthReport:
     """Measure every way of explaining on the same scenes: `run_all` for one model."""
     return run_all(
-        [backbone], scenes=scenes, seed=seed, splits=splits, chosen=chosen, behaviour=behaviour, progress=progress
+        [backbone],
+        scenes=scenes,
+        seed=seed,
+        splits=splits,
+        chosen=chosen,
+        behaviour=behaviour,
+        cache=cache,
+        progress=progress,
     )[0]
 
 
@@ -49,6 +57,7 @@ def run_all(
     splits: Sequence[str] = ("test", "counterfactual"),
     chosen: Sequence[Way] | None = None,
     behaviour: bool = True,
+    cache: bool = True,
     progress: Progress | None = None,
 ) -> list[TruthReport]:
     """Measure every way of explaining with every model on the same scenes, each rendered once.
@@ -56,18 +65,21 @@ def run_all(
     Args:
         backbones: the models.
         scenes: how many of each split.
-        seed: of the scenes, the bootstrap and what is drawn.
+        seed: of the scenes, the bootstrap, k-means and what is drawn.
         splits: of the world, such as `test`, `counterfactual` and `hard`; tune on `val` only.
-        chosen: ways to compare; None: `ways()`.
+        chosen: ways to compare; None: all of `ways`.
         behaviour: measure effect and stability too (about as much work again).
+        cache: keep the embedded texts on disk.
         progress: called with ("truth SPLIT", done, total), in scenes times models.
 
     Returns:
         One report per model, in order.
     """
-    selected = ways() if chosen is None else tuple(chosen)
+    selected = ways(seed=seed) if chosen is None else tuple(chosen)
     calibration = calibration_scenes(seed)
-    benches = [Bench(backbone, selected, calibration, seed=seed, behaviour=behaviour) for backbone in backbones]
+    benches = [
+        Bench(backbone, selected, calibration, seed=seed, behaviour=behaviour, cache=cache) for backbone in backbones
+    ]
     rows: list[list[Row]] = [[] for _ in benches]
     for split in splits:
         done = 0

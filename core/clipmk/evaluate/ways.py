@@ -25,15 +25,18 @@ class Way:
     the `feature maps`, a baseline."""
 
 
-def ways() -> tuple[Way, ...]:
+def ways(*, seed: int = 0) -> tuple[Way, ...]:
     """Both presets, both groundings, discovered and true parts; then the regions of the feature maps.
 
     The feature maps are grounded by `attend` and named as the `default` preset names parts.
+
+    Args:
+        seed: of k-means.
     """
     listed = []
     for name in ("default", "paper"):
         for grounding in GROUNDINGS:
-            settings = preset(name, grounding=grounding)
+            settings = preset(name, grounding=grounding, seed=seed)
             listed.append(Way(f"{name}, {grounding}", settings))
             listed.append(Way(f"{name}, {grounding}, true parts", settings, parts="true"))
-    return (*listed, Way(FEATURE_MAPS, preset("default", grounding="attend"), parts="feature maps"))
+    return (*listed, Way(FEATURE_MAPS, preset("default", grounding="attend", seed=seed), parts="feature maps"))
