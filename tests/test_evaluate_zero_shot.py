@@ -224,6 +224,19 @@ def test_sparse_descriptors_are_what_the_images_are_made_of() -> None:
     assert zero_shot.sparse_descriptors(images[:1], bank, count=2) == [[]]  # one image less its own mean is nothing
 
 
+def test_what_one_half_gives_does_not_depend_on_the_other() -> None:
+    bench = Bench(30)
+    before = bench.measure._decomposed(frozenset({0}))
+    bench.measure._embeddings = [
+        embedding if half == 0 else -embedding
+        for embedding, half in zip(bench.measure._embeddings, bench.measure._halves, strict=True)
+    ]
+    assert bench.measure._decomposed(frozenset({0})) == before
+    assert bench.measure._decomposed(frozenset({1})) != bench.measure._decomposed(frozenset({0, 1}))
+    assert all(bool(found) <= (half == 0) for found, half in zip(before, bench.measure._halves, strict=True))
+    assert any(before)
+
+
 def test_a_data_set_without_images_has_no_rows() -> None:
     assert Bench(0).measure.finish("none") == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -103,6 +104,20 @@ def test_an_interval_is_that_of_the_normal_distribution_for_many_values() -> Non
     half = 1.96 * values.std() / math.sqrt(len(values))
     assert found.low == pytest.approx(values.mean() - half, abs=0.15 * half)
     assert found.high == pytest.approx(values.mean() + half, abs=0.15 * half)
+
+
+def test_many_values_have_the_normal_interval_in_little_memory() -> None:
+    few = np.random.default_rng(0).exponential(1.0, metrics.MOST_RESAMPLED - 1)
+    many = np.append(few, few.mean())
+    one, other = metrics.interval(few.tolist()), metrics.interval(many.tolist())
+    width = other.high - other.low
+    assert (one.mean, one.low, one.high) == pytest.approx((other.mean, other.low, other.high), abs=0.03 * width)
+    assert width == pytest.approx(2 * 1.959964 * many.std(ddof=1) / math.sqrt(len(many)))
+    tracemalloc.start()
+    metrics.interval([0.0, 1.0] * 20_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2**20
 
 
 def test_an_interval_is_the_percentiles_of_resampled_means() -> None:

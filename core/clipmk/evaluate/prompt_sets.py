@@ -117,7 +117,7 @@ def class_rows(
 ) -> dict[str, Float[Tensor, "classes embed"]]:
     """One classifier per variant: w_y = normalise(mean over the prompts t of class y of normalise(text(t))).
 
-    Class by class, each different text of a class once, so that memory does not grow with the number of variants.
+    Class by class, each different text of a class once; what stays in memory is one row per class and variant.
 
     Args:
         encoder: of the texts.

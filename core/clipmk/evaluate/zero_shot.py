@@ -149,10 +149,8 @@ class ZeroShot:
         """Rows of the data set: every source of descriptors, transductive and held out."""
         if not self._labels:
             return []
-        images = torch.stack(self._embeddings).double().numpy()
-        bank = self._explainer.bank.descriptors.double().cpu().numpy()
-        self._found[SPARSE] = sparse_descriptors(images, bank, count=IMAGE_DESCRIPTORS)
-        plans = {(name, half): self._plan(name, half) for name in self._found for half in _HALVES}
+        plans = {(name, half): self._plan(found, half) for name, found in self._found.items() for half in _HALVES}
+        plans |= {(SPARSE, half): self._plan(self._decomposed(half.given), half) for half in _HALVES}
         variants: dict[str, Sets] = {"before": self._texts([[] for _ in self._own()])}
         for (name, half), plan in plans.items():
             variants |= {f"{name}|{_HALVES.index(half)}|{kind}": sets for kind, sets in self._variants(plan).items()}
@@ -168,13 +166,23 @@ class ZeroShot:
         ids = {text: index for index, text in enumerate(vocabulary.descriptors)}
         return [[ids[text] for text in vocabulary.by_class.get(name, ())] for name in vocabulary.classes]
 
-    def _plan(self, name: str, half: _Half) -> list[list[int]]:
-        """What a source adds to each class."""
-        found: dict[int, list[list[int]]] = defaultdict(list)
-        for label, side, descriptors in zip(self._labels, self._halves, self._found[name], strict=True):
+    def _decomposed(self, given: frozenset[int]) -> list[list[int]]:
+        """Descriptors of the sparse decomposition for the images that give some, of which alone it knows; else none."""
+        giving = [index for index, side in enumerate(self._halves) if side in given]
+        if not giving:
+            return [[] for _ in self._halves]
+        images = torch.stack([self._embeddings[index] for index in giving]).double().numpy()
+        bank = self._explainer.bank.descriptors.cpu().double().numpy()
+        found = dict(zip(giving, sparse_descriptors(images, bank, count=IMAGE_DESCRIPTORS), strict=True))
+        return [found.get(index, []) for index in range(len(self._halves))]
+
+    def _plan(self, found: Sequence[list[int]], half: _Half) -> list[list[int]]:
+        """What a source adds to each class, of what it found in each image."""
+        by_label: dict[int, list[list[int]]] = defaultdict(list)
+        for label, side, descriptors in zip(self._labels, self._halves, found, strict=True):
             if side in half.given:
-                found[label].append(descriptors)
-        added = gathered(found, nearest_classes(self._explainer.bank.classes))
+                by_label[label].append(descriptors)
+        added = gathered(by_label, nearest_classes(self._explainer.bank.classes))
         return [sorted(set(new) - set(own)) for new, own in zip(added, self._own(), strict=True)]
 
     def _variants(self, plan: Sequence[Sequence[int]]) -> dict[str, Sets]:
