@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from clipmk import world
+from clipmk.errors import DeviceError
 from clipmk.evaluate import truth
 from clipmk.evaluate.metrics import Interval
 from clipmk.evaluate.truth import Row, TruthReport
@@ -128,6 +129,59 @@ def test_truth_is_measured_in_the_ways_that_are_left(
     assert made["truth"][0]["rows"][0]["values"]["ap"] == {"mean": 0.5, "low": 0.25, "high": 0.75, "count": 3}
     assert (made["faithfulness"], made["zero_shot"]) == (None, None)
     assert {way.settings.preset for way in asked["chosen"]} == {"default", "paper"}
+
+
+@pytest.fixture
+def second_fails(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """What goes wrong once a model has been measured; the numbers are made up."""
+    from clipmk import backbones  # noqa: PLC0415 - only the loader is replaced
+
+    wrong: list[BaseException] = [DeviceError("the memory is too small")]
+    values = {"ap": Interval(0.5, 0.25, 0.75, 3), "foreground": Interval(0.4, 0.3, 0.5, 3)}
+
+    def run(model: str, **_: Any) -> TruthReport:
+        if model == "embedded/rn-s":
+            raise wrong[0]
+        return TruthReport(
+            model=model, scenes=3, seed=0, rows=(Row("test", "default, prompts", values),), settings={"seed": {}}
+        )
+
+    monkeypatch.setattr(backbones, "load", lambda model, **_: model, raising=False)
+    monkeypatch.setattr(truth, "run", run)
+    return wrong
+
+
+THREE = ("-m", "embedded/vit-s8", "-m", "embedded/rn-s", "-m", "embedded/cnx-s")
+
+
+@pytest.mark.usefixtures("second_fails")
+def test_a_model_that_fails_costs_only_its_own_reports(
+    clipmk: Runner, valid: Callable[[Any], None], tmp_path: Path
+) -> None:
+    ran = clipmk("evaluate", "--truth", *THREE, "--output", "found.json")
+    assert ran.status == 5
+    assert ran.err.count("clipmk: error: embedded/rn-s: the memory is too small") == 1
+    assert ran.out.index("embedded/vit-s8, test: concepts") < ran.out.index("embedded/cnx-s, test: concepts")
+    made = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    valid(made)
+    assert [report["model"] for report in made["truth"]] == ["embedded/vit-s8", "embedded/cnx-s"]
+    error = {"code": "device", "message": "the memory is too small"}
+    assert made["failures"] == [{"model": "embedded/rn-s", "error": error}]
+    ran = clipmk("evaluate", "--truth", *THREE, "--json")
+    assert (ran.status, json.loads(ran.out)) == (5, made)
+    ran = clipmk("evaluate", "--truth", "-m", "embedded/rn-s", "--json")
+    assert (ran.status, json.loads(ran.out)["error"]) == (5, error)
+
+
+def test_what_was_measured_before_ctrl_c_is_shown_and_kept(
+    clipmk: Runner, second_fails: list[BaseException], tmp_path: Path
+) -> None:
+    second_fails[0] = KeyboardInterrupt()
+    ran = clipmk("evaluate", "--truth", *THREE, "--output", "found.json")
+    assert ran.status == 130
+    assert "embedded/vit-s8, test: concepts" in ran.out
+    made = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert [report["model"] for report in made["truth"]] == ["embedded/vit-s8"]
 
 
 @pytest.mark.usefixtures("loaded_once")

@@ -1,9 +1,9 @@
-"""What `clipmk evaluate` does: settle and check the choices, measure model by model, print tables or JSON."""
+"""What `clipmk evaluate` does: settle and check the choices, print tables or JSON; the work is in `evaluating`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,21 +11,17 @@ from clipmk import document
 from clipmk.config import choose, read_config
 from clipmk.errors import InputError, UsageError, suggest
 from clipmk.settings import PRESETS, Grounding
-from clipmk.text import quoted
-from clipmk.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
+from clipmk.text import encodable, quoted
+from clipmk.vocabulary import default_vocabulary
 from clipmk_tui import present
 from clipmk_tui.choices import DEFAULT_MODEL, models_from, variable
+from clipmk_tui.evaluating import Measured, measured
 from clipmk_tui.files import check_writable, write_text
 from clipmk_tui.output import say
 from clipmk_tui.stages import Stages
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from clipmk.backbones import Backbone
-    from clipmk.evaluate.measured import MeasuredReport
-    from clipmk.evaluate.samples import DataSet
-    from clipmk.evaluate.truth import TruthReport
 
 MEASURES = ("truth", "faithfulness", "zero_shot")
 """Keys of the JSON document, and the options that ask for them with `_` for `-`."""
@@ -58,17 +54,6 @@ class Evaluation:
     json: bool
     quiet: bool
     no_color: bool
-
-
-@dataclass(slots=True)
-class Found:
-    """Reports so far, one per model; None for what was not asked for."""
-
-    truth: list[TruthReport] | None = None
-    faithfulness: list[MeasuredReport] | None = None
-    zero_shot: list[MeasuredReport] | None = None
-    skipped: list[str] = field(default_factory=list)
-    """Images that could not be used."""
 
 
 def evaluation_choices(flags: Mapping[str, Any]) -> Evaluation:
@@ -116,23 +101,28 @@ def evaluation_choices(flags: Mapping[str, Any]) -> Evaluation:
 
 
 def run(choices: Evaluation) -> int:
-    """Measure and print.
+    """Measure model after model; each is printed and written as soon as it is done.
 
     Returns:
-        Exit status: 0, or 3 where images could not be used.
+        Exit status: 0, that of the gravest failure, or 3 where images could not be used.
     """
+    done: list[Measured] = []
     with present.for_people(choices.no_color) as console, Stages(shown=not choices.quiet) as stages:
-        found = _measured(choices, stages)
-        stages.clear()
-        content = _content(found)
-        if choices.output is not None:  # first, for whoever reads the tables may stop reading
-            write_text(document.dump(document.versioned(content)) + "\n", choices.output)
-        if not choices.json:
-            _print(console, found)
+        for one in measured(choices, stages):
+            done.append(one)
+            stages.clear()
+            content = _content(choices, done)
+            if choices.output is not None:  # first, for whoever reads the tables may stop reading
+                write_text(document.dump(document.versioned(content)) + "\n", choices.output)
+            if one.failure is not None:
+                say("error", f"{one.model}: {one.failure}")
+            elif not choices.json:
+                _print(console, one)
     if choices.json:
-        present.put_json(content)
-    _say(found, choices)
-    return InputError.exit_status if found.skipped else 0
+        present.put_json(_content(choices, done))
+    _say(done, choices)
+    skipped = InputError.exit_status if any(one.skipped for one in done) else 0
+    return max([skipped, *(one.failure.exit_status for one in done if one.failure is not None)])
 
 
 def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> list[tuple[list[str], list[Any]]]:
@@ -144,7 +134,7 @@ def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int)
         width: columns of the terminal; two blanks part cells. Every table has at least one of the other columns, and
             rows that are empty in all of a table's columns are left out of it.
     """
-    sizes = [max(len(name), *(len(row[i]) for row in rows)) for i, name in enumerate(columns)]
+    sizes = [max([len(name), *(len(row[i]) for row in rows)]) for i, name in enumerate(columns)]
     groups: list[list[int]] = [[]]
     used = sizes[0]
     for index in range(1, len(columns)):
@@ -196,104 +186,7 @@ def _output(text: str | None) -> Path | None:
     return path
 
 
-def _measured(choices: Evaluation, stages: Stages) -> Found:
-    """Check everything that can be checked, then measure every model."""
-    vocabularies = [load_vocabulary(name) for name in choices.vocabularies]
-    data = {vocabulary.name: _data(choices, vocabulary) for vocabulary in vocabularies}
-    if not choices.quiet:
-        for text in dict.fromkeys(text for sets in data.values() for one in sets for text in one.warnings):
-            say("warning", text)
-    stages.begin("", "checking the models")
-    from clipmk.backbones import load  # noqa: PLC0415 - torch and open_clip: seconds
-    from clipmk.backbones.recipe import resolve  # noqa: PLC0415
-
-    for model in choices.models:  # a typo in the last name must not be found after hours
-        resolve(model, arch=choices.arch, download=choices.download)
-    found = Found(**{name: [] for name in choices.measures})
-    for model, vocabulary in zip(choices.models, vocabularies, strict=True):
-        stages.begin(model, "loading")
-        backbone = load(
-            model, device=choices.device, precision=choices.precision, arch=choices.arch, download=choices.download
-        )
-        _measure(backbone, vocabulary, data[vocabulary.name], choices=choices, stages=stages, found=found)
-    return found
-
-
-def _data(choices: Evaluation, vocabulary: Vocabulary) -> list[DataSet]:
-    """The data sets.
-
-    Raises:
-        ClipmkError: the data set cannot be used, or rendered scenes have classes that the vocabulary has not.
-    """
-    from clipmk import world  # noqa: PLC0415 - numpy and OpenCV
-    from clipmk.evaluate.samples import Scenes, open_images  # noqa: PLC0415
-
-    if choices.dataset is not None:
-        return [open_images(choices.dataset, vocabulary, limit=choices.limit)]
-    missing = [name for name in world.class_names() if name not in vocabulary.classes]
-    if missing and choices.measures != ("truth",):
-        raise UsageError(
-            f"rendered scenes show {quoted(missing[0])}, no class of the vocabulary {quoted(vocabulary.name)}; "
-            "leave --vocab out, or name a data set"
-        )
-    return [Scenes(split, choices.scenes, choices.seed) for split in choices.splits]
-
-
-def _measure(
-    backbone: Backbone,
-    vocabulary: Vocabulary,
-    data: list[DataSet],
-    *,
-    choices: Evaluation,
-    stages: Stages,
-    found: Found,
-) -> None:
-    """Add one model's reports."""
-    if found.truth is not None:
-        found.truth.append(_truth(backbone, choices, stages))
-    measures = [name for name in choices.measures if name != "truth"]
-    if not measures:
-        return
-    from clipmk.evaluate import looking, running  # noqa: PLC0415
-
-    chosen = looking.ways_of(_listed(choices.preset), _listed(choices.grounding), seed=choices.seed)
-    made = running.run(
-        backbone,
-        vocabulary,
-        data,
-        chosen=chosen,
-        measures=measures,
-        seed=choices.seed,
-        cache=choices.cache,
-        progress=stages,
-    )
-    if found.faithfulness is not None and made.faithfulness is not None:
-        found.faithfulness.append(made.faithfulness)
-    if found.zero_shot is not None and made.zero_shot is not None:
-        found.zero_shot.append(made.zero_shot)
-    found.skipped += made.skipped
-
-
-def _truth(backbone: Backbone, choices: Evaluation, stages: Stages) -> TruthReport:
-    from clipmk.evaluate import truth  # noqa: PLC0415
-
-    chosen = [
-        way
-        for way in truth.ways(seed=choices.seed)
-        if choices.preset in {None, way.settings.preset} and choices.grounding in {None, way.settings.grounding}
-    ]
-    return truth.run(
-        backbone,
-        scenes=choices.scenes,
-        seed=choices.seed,
-        splits=choices.splits,
-        chosen=chosen,
-        cache=choices.cache,
-        progress=stages,
-    )
-
-
-def _print(console: Console, found: Found) -> None:
+def _print(console: Console, found: Measured) -> None:
     from clipmk_tui.texts import shown  # noqa: PLC0415 - rich
 
     for subject, columns, rows in _tables(found):
@@ -304,37 +197,41 @@ def _print(console: Console, found: Found) -> None:
             console.print()
 
 
-def _tables(found: Found) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """(title, headings, rows) of every report."""
+def _tables(found: Measured) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """(title, headings, rows) of every report of one model."""
     from clipmk.evaluate import faithfulness, zero_shot  # noqa: PLC0415
 
-    for truth in found.truth or ():
-        for title, columns, rows in truth.table():
-            yield f"{truth.model}, {title}", columns, rows
-    for reports, tables in ((found.faithfulness, faithfulness.tables), (found.zero_shot, zero_shot.tables)):
-        for report in reports or ():
-            for title, columns, rows in tables(report):
-                yield f"{report.model}, {title}", columns, rows
+    made = [] if found.truth is None else list(found.truth.table())
+    for report, tables in ((found.faithfulness, faithfulness.tables), (found.zero_shot, zero_shot.tables)):
+        made += [] if report is None else tables(report)
+    for title, columns, rows in made:
+        if rows:
+            yield f"{found.model}, {title}", columns, rows
 
 
-def _content(found: Found) -> dict[str, Any]:
+def _content(choices: Evaluation, done: Sequence[Measured]) -> dict[str, Any]:
     """The JSON document without its version."""
-    reports = {name: getattr(found, name) for name in MEASURES}
-    return {name: None if each is None else [report.to_dict() for report in each] for name, each in reports.items()}
+    content: dict[str, Any] = {}
+    for name in MEASURES:
+        reports = (getattr(one, name) for one in done)
+        content[name] = [each.to_dict() for each in reports if each] if name in choices.measures else None
+    failures = [(one.model, one.failure) for one in done if one.failure is not None]
+    content["failures"] = [
+        {"model": encodable(model), "error": document.error_object(failure.code, str(failure))}
+        for model, failure in failures
+    ]
+    return content
 
 
-def _say(found: Found, choices: Evaluation) -> None:
+def _say(done: Sequence[Measured], choices: Evaluation) -> None:
     """How to read the numbers, and what could not be used."""
     if choices.quiet:
         return
-    for text in dict.fromkeys(found.skipped):
+    for text in dict.fromkeys(text for one in done for text in one.skipped):
         say("warning", text)
     if choices.json:
         return
-    for report in [*(found.faithfulness or ())[:1], *(found.zero_shot or ())[:1]]:
-        for note in report.notes:
-            say("note", note)
-
-
-def _listed(name: str | None) -> list[str]:
-    return [] if name is None else [name]
+    for note in dict.fromkeys(
+        note for one in done for report in (one.faithfulness, one.zero_shot) if report for note in report.notes
+    ):
+        say("note", note)
