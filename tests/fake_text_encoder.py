@@ -52,6 +52,7 @@ class FakeBackbone:
     architecture: str = "tiny"
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    text_recipe: str = ""
     model: TinyText = field(default_factory=TinyText)
     seconds: float = 0.0
     asked: list[list[str]] = field(default_factory=list)

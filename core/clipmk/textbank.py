@@ -52,7 +52,7 @@ LOCK_SECONDS = 600.0
 """Longest wait for another process that embeds the same texts."""
 
 PROBE = "a photo of a probe"
-"""Embedded to tell modules in memory apart: equal weights can still differ in activation or tokenizer."""
+"""Embedded to tell modules in memory apart: equal weights can still differ in their activation."""
 
 
 UNREADABLE = (OSError, SafetensorError, textstore.DamagedError)
@@ -157,7 +157,11 @@ class _Cache:
         for path in texts_dir().glob(f"part-{self._model}-{self._parts}-*.safetensors"):
             with contextlib.suppress(OSError):
                 path.unlink()
-        return {name: textstore.read(self._paths[name], layout=FORMAT, check=False).matrices for name in wanted}
+        try:
+            return {name: textstore.read(self._paths[name], layout=FORMAT, check=False).matrices for name in wanted}
+        except UNREADABLE as reason:  # emptied meanwhile, or a file system that maps nothing
+            self._warnings.append(f"embedded texts are not kept for the next time: {printable(str(reason))}")
+            return in_memory(wanted, keys, rows)
 
     def _path(self, kind: str, content: str) -> Path:
         return texts_dir() / f"{kind}-{self._model}-{content}.safetensors"
@@ -228,6 +232,7 @@ def _model_key(backbone: TextEncoder) -> list[object]:
         info.pretrained,
         str(backbone.dtype),
         backbone.device.type,
+        backbone.text_recipe,
     ]
     if info.architecture == "custom":
         key.append([round(value, 2) for value in backbone.encode_texts([PROBE])[0].tolist()])

@@ -65,6 +65,8 @@ class TextEncoder(Protocol):
     info: ModelInfo
     device: torch.device
     dtype: torch.dtype
+    text_recipe: str
+    """Differs where, with the same weights, texts have other embeddings."""
 
     def encode_texts(
         self, texts: Sequence[str], *, batch_size: int | None = ..., progress: Progress | None = ...

@@ -70,6 +70,8 @@ class Backbone(ABC):
     """`features="keys"` is possible."""
     trims_text: bool
     """Texts are cut to the longest of their batch, which changes nothing for this text tower."""
+    text_recipe: str
+    """What decides a text's embedding besides the weights, as a digest: configuration, activation and tokenizer."""
 
     @property
     @abstractmethod

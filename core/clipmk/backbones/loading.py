@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache
@@ -29,6 +31,14 @@ from clipmk.records import ModelEntry, ModelInfo
 _OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 _OPENAI_VOCABULARY = 49408
+
+_PROBES = (
+    "a photo of a probe",
+    "Ünï-cøde, 1999; it's",
+    "the quick brown fox jumps over the lazy dog",
+    "Café & Bär <b>",
+)
+"""Texts by whose tokens a caller's tokenizer is known again."""
 
 
 def load(
@@ -66,7 +76,8 @@ def load(
     built, sha256 = _weighted(recipe, download=download)
     words = tokenizer or _tokenizer(recipe, download=download)
     info = _info(recipe.entry, sha256)
-    return _assemble(built, info, words, recipe.preprocess, recipe.entry.embed_dim, place, dtype)
+    texts = TextEncoder(built, words, recipe=_text_recipe(recipe, tokenizer))
+    return _assemble(built, info, texts, recipe.preprocess, recipe.entry.embed_dim, place, dtype)
 
 
 def describe(model: str, *, arch: str | None = None, download: bool = False) -> tuple[ModelInfo, int]:
@@ -214,6 +225,19 @@ def _tokenizer(recipe: Recipe, *, download: bool) -> Tokenizer:
     return tokenize
 
 
+def _text_recipe(recipe: Recipe | None, tokenizer: Tokenizer | None) -> str:
+    """See `Backbone.text_recipe`; no recipe for a module in memory, a tokenizer only where it is the caller's."""
+    known: list[object] = []
+    if recipe is not None:
+        config = {name: value for name, value in recipe.config.items() if name != "vision_cfg"}
+        known += [config, recipe.quick_gelu, recipe.bpe and file_sha256(recipe.bpe)]
+        if recipe.folder is not None and config["text_cfg"].get("hf_tokenizer_name"):
+            known += [[path.name, file_sha256(path)] for path in sorted(recipe.folder.glob("*token*.json"))]
+    if tokenizer is not None:
+        known.append([tokenizer([text]).tolist() for text in _PROBES])
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _hub_tokenizer(recipe: Recipe, context: int, *, download: bool) -> Tokenizer:
     library = catalog.open_clip()
     name = recipe.entry.architecture if recipe.folder is None else f"{catalog.LOCAL}{recipe.folder}"
@@ -274,7 +298,8 @@ def _from_memory(
     )
     words = tokenizer or _usual_tokenizer(own)
     copied = own if _dtype_of(own) == dtype else copy.deepcopy(own)
-    return _assemble(copied, info, words, preprocess, _embed_dim(own), device, dtype)
+    texts = TextEncoder(copied, words, recipe=_text_recipe(None, tokenizer))
+    return _assemble(copied, info, texts, preprocess, _embed_dim(own), device, dtype)
 
 
 def _usual_tokenizer(model: Any) -> Tokenizer:
@@ -301,7 +326,7 @@ def _dtype_of(model: Any) -> torch.dtype:
 def _assemble(
     model: nn.Module,
     info: ModelInfo,
-    words: Tokenizer,
+    texts: TextEncoder,
     preprocess: Mapping[str, Any],
     embed_dim: int,
     device: torch.device,
@@ -314,7 +339,7 @@ def _assemble(
     return OpenClipBackbone(
         info=info,
         images=image_encoder(model),
-        texts=TextEncoder(model, words),
+        texts=texts,
         preprocessing=_preprocessing(preprocess),
         embed_dim=embed_dim,
         logits=logits,

@@ -63,6 +63,7 @@ class OpenClipBackbone(Backbone):
         self.mean, self.std = preprocessing.mean, preprocessing.std
         self.interpolation, self.default_resize = preprocessing.interpolation, preprocessing.resize
         self.has_cls, self.supports_keys, self.trims_text = images.has_cls, images.supports_keys, texts.trims
+        self.text_recipe = texts.recipe
         self._images, self._texts = images, texts
         self._pools = False
 

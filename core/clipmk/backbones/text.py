@@ -47,8 +47,10 @@ class TextEncoder:
     promises it; on a GPU it does not hold.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, *, recipe: str = "") -> None:
         self._model = model
+        self.recipe = recipe
+        """See `Backbone.text_recipe`."""
         self._tokenizer = quick(tokenizer)
         self._tower = model.text if hasattr(model, "text") else model
         self.trims = _is_causal(self._tower)
