@@ -229,6 +229,16 @@ def test_other_cached_repositories_are_listed_by_their_hub_name(own_places: Path
     assert (entry.id, entry.family, entry.input_size) == ("hf-hub:org/tiny", "resnet", 96)
 
 
+@pytest.mark.parametrize(
+    "content", ['{"model_cfg": {"embed_dim": 8, "vision_cfg": {"image_size": [128, 256]}, "text_cfg": {}}}', "{", "[]"]
+)
+def test_an_odd_cached_repository_hides_no_other_model(own_places: Path, content: str) -> None:
+    for repository, config in (("org/odd", content), ("org/tiny", json.dumps({"model_cfg": model_config("resnet")}))):
+        snapshot = cache(own_places, repository, "open_clip_model.safetensors")
+        (snapshot / "open_clip_config.json").write_text(config)
+    assert [entry.id for entry in list_models(("cached",))] == ["hf-hub:org/tiny"]
+
+
 def test_embedded_models_are_the_folders_of_the_assets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     save(tmp_path / "models" / "vit-test", model_config("vit"))
     monkeypatch.setattr("clipmk.locations.assets_dir", lambda: tmp_path)

@@ -288,6 +288,6 @@ def decode(line: bytes) -> Message:
         content = json.loads(line)
         kind = _TYPES[content.pop("type")]
         message: Message = restore(kind, content)
-    except (ValueError, KeyError, TypeError, AttributeError, MalformedRecordError) as reason:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedRecordError) as reason:
         raise ProtocolError(f"{line[:120]!r} is no message of version {VERSION}: {reason}") from reason
     return message

@@ -279,9 +279,14 @@ def _cached_others(known: Collection[str | None]) -> Iterator[ModelEntry]:
     for repository in hub.cached_repositories():
         config = hub.cached_file(repository, [hub.CONFIG_NAME])
         weights = hub.cached_file(repository, hub.WEIGHT_NAMES)
-        if repository not in known and config is not None and weights is not None:
-            model_id = HUB + repository
+        if repository in known or config is None or weights is None:
+            continue
+        model_id = HUB + repository
+        try:
             content = read_folder(config.parent, model_id)["model_cfg"]
             entry = describe(model_id, content, source="cached", architecture=repository.rpartition("/")[2])
-            size = stored_parameters(weights)
-            yield replace(entry, path=str(weights), parameters=size, repository=repository)
+        except ModelError as error:  # one odd repository must not hide the other models
+            _log.warning("%s", error)
+            continue
+        size = stored_parameters(weights)
+        yield replace(entry, path=str(weights), parameters=size, repository=repository)

@@ -118,9 +118,6 @@ def _complete(remote: _Remote, hub: Any, progress: Progress | None) -> None:
         raise ModelError(
             f"another process is downloading {remote.name!r} of {remote.repository!r}; wait for it"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.with_suffix(".lock").unlink()
 
 
 def _download(remote: _Remote, part: Path, progress: Progress | None) -> None:

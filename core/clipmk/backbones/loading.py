@@ -264,8 +264,8 @@ def _hub_tokenizer(recipe: Recipe, context: int, *, download: bool) -> Tokenizer
 
 def _weighted(recipe: Recipe, *, download: bool) -> tuple[nn.Module, str]:
     if recipe.weights is None:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with torch.random.fork_rng(devices=[]):  # it is built on the CPU: no GPU need wake up for it
+            torch.default_generator.manual_seed(0)
             model = build(recipe, download=download)
         return model, module_sha256(model)
     check_weights(recipe.weights)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
+import os
 import select
 import socket
 import threading
@@ -55,13 +57,15 @@ class Stream:
         return self._taken(min(size, len(self._buffer)))
 
     def silent(self, seconds: float) -> bool:
-        """Wait for a sign of the other end (its leaving is one); whether there was none."""
+        """Wait for a sign of the other end (its leaving is one, as is our own end's); whether there was none."""
         if self._buffer:
             return False
         try:
             _wait(self._connection, select.POLLIN, _until(seconds))
         except TimeoutError:
             return True
+        except OSError:
+            return False
         return False
 
     def write(self, data: bytes, *, seconds: float | None) -> None:
@@ -102,12 +106,14 @@ class Stream:
 
     def _more(self, until: float | None) -> bool:
         """Wait for bytes; False at the end."""
-        _wait(self._connection, select.POLLIN, until)
         try:
+            _wait(self._connection, select.POLLIN, until)
             data = self._connection.recv(2**16)
         except BlockingIOError:
             return True
-        except OSError:  # reset
+        except TimeoutError:
+            raise
+        except OSError:  # reset, or closed by another thread
             return False
         self._buffer += data
         return bool(data)
@@ -124,7 +130,10 @@ def _until(seconds: float | None) -> float | None:
 
 def _wait(connection: socket.socket, event: int, until: float | None) -> None:
     poll = select.poll()
-    poll.register(connection, event)
+    try:
+        poll.register(connection, event)
+    except ValueError as reason:  # another thread has closed it
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from reason
     left = None if until is None else max(0, math.ceil(1_000 * (until - time.monotonic())))
     if not poll.poll(left):
         raise TimeoutError("the other end is silent")
