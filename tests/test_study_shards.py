@@ -204,7 +204,7 @@ def test_a_member_that_leads_back_is_refused(tmp_path: Path) -> None:
         info.size = size
         headers += info.tobuf(tarfile.GNU_FORMAT)  # newer versions of tarfile add no file of such a size themselves
     (tmp_path / "x.tar").write_bytes(headers + bytes(2 * tarfile.BLOCKSIZE))
-    with pytest.raises(InputError, match=r"x\.tar' is (truncated, )?damaged"):
+    with pytest.raises(InputError, match=r"' is (damaged: '2\.png' has -1024 bytes|truncated, damaged or no)"):
         open_dataset(str(tmp_path / "x.tar"))
 
 
