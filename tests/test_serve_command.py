@@ -22,7 +22,7 @@ from clipmk_tui import served
 from clipmk_tui.serve_run import idle_seconds
 from conftest import FAST, Runner
 from samples import explanation, picture
-from serving import FakeWorker, running, wait_for
+from serving import FakeWorker, running, talking, wait_for
 
 pytestmark = pytest.mark.skipif(not place.supported(), reason="needs SO_PEERCRED")
 
@@ -226,12 +226,18 @@ def test_what_is_no_duration_is_a_usage_error(clipmk: Runner, text: str) -> None
 
 def test_status_says_how_the_server_is_doing(worker: FakeWorker, clipmk: Runner) -> None:
     clipmk("explain", "a.png", "--json", "-m", "any")
+    wait_for(lambda: _orders_counted() == 1)  # an order is counted after its answer has been sent
     ran = clipmk("serve", "--status", "--json")
     found = json.loads(ran.out)
     assert ran.status == 0
     assert (found["pid"], found["orders"], found["models"]) == (os.getpid(), 1, ["waiting"])
     assert (found["path"], found["differs_in"]) == (os.environ["CLIPMK_SOCKET"], [])
     assert f"pid         {os.getpid()}" in clipmk("serve", "--status").out
+
+
+def _orders_counted() -> int:
+    with talking(Path(os.environ["CLIPMK_SOCKET"])) as connection:
+        return connection.welcome().orders
 
 
 def test_without_a_server_status_is_an_error_and_stop_is_none(clipmk: Runner) -> None:

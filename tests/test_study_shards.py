@@ -198,12 +198,13 @@ def test_shards_that_say_nothing_or_nonsense_are_refused(
 
 
 def test_a_member_that_leads_back_is_refused(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as archive:
-        for name, size in (("1.png", 0), ("2.png", -1024)):
-            info = tarfile.TarInfo(name)
-            info.size = size
-            archive.addfile(info)
-    with pytest.raises(InputError, match=r"x\.tar' is (truncated, )?damaged"):
+    headers = b""
+    for name, size in (("1.png", 0), ("2.png", -1024)):
+        info = tarfile.TarInfo(name)
+        info.size = size
+        headers += info.tobuf(tarfile.GNU_FORMAT)  # newer versions of tarfile add no file of such a size themselves
+    (tmp_path / "x.tar").write_bytes(headers + bytes(2 * tarfile.BLOCKSIZE))
+    with pytest.raises(InputError, match=r"' is (damaged: '2\.png' has -1024 bytes|truncated, damaged or no)"):
         open_dataset(str(tmp_path / "x.tar"))
 
 
