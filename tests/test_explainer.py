@@ -231,6 +231,29 @@ def test_own_masks_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
         embedded.explainer().explain([embedded.picture()], masks=[np.zeros(shape, dtype=bool)])
 
 
+def test_own_masks_that_mark_nothing_the_model_sees_are_refused() -> None:
+    picture = read_picture(np.zeros((64, 200, 3), dtype=np.uint8))
+    masks = np.zeros((2, 64, 200), dtype=bool)
+    masks[0, 10:20, 90:110] = True
+    with pytest.raises(ImageError, match="part mask 2 of 2 is empty"):
+        embedded.explainer().explain([picture], masks=[masks])
+    masks[1, :, :20] = True
+    with pytest.raises(ImageError, match=r"part mask 2 of 2 lies outside .* resize=\"squash\""):
+        embedded.explainer(resize="crop").explain([picture], masks=[masks])
+
+
+def test_an_own_mask_smaller_than_a_pixel_of_the_square_is_a_part() -> None:
+    picture = read_picture(np.full((1_500, 1_500, 3), 128, dtype=np.uint8))
+    masks = np.zeros((1, 1_500, 1_500), dtype=bool)
+    masks[0, 712:716, 300:303] = True
+    square = embedded.explainer().geometry(picture)
+    row, column = (int(where[place]) for where, place in zip(square.shown, (713, 301), strict=True))
+    (part,) = embedded.explainer().explain([picture], masks=[masks])[0].parts
+    seen = rle_decode(part.mask)
+    assert seen[713, 301]
+    assert np.array_equal(seen, square.to_pixels(np.arange(64 * 64).reshape(64, 64) == 64 * row + column))
+
+
 def test_progress_hears_of_every_stage() -> None:
     told: list[tuple[str, int, int]] = []
     vocabulary = embedded.words(20)

@@ -100,7 +100,7 @@ class Explainer:
 
         Raises:
             UsageError: a target is not in the vocabulary.
-            ImageError: masks do not fit their picture.
+            ImageError: masks do not fit their picture, or one of them marks nothing that the model sees.
         """
         wanted = [None if t is None else resolve_class(self.vocabulary, t) for t in targets or [None] * len(pictures)]
         own = list(masks or [None] * len(pictures))
@@ -246,7 +246,12 @@ class Explainer:
                 f"part masks have shape {masks.shape}; (parts, {height}, {width}) with at least one part is needed"
             )
         square = self.geometry(picture)
-        return np.stack([square.to_square(mask.astype(bool)) for mask in masks])
+        own = np.stack([square.to_square(mask.astype(bool)) for mask in masks])
+        for number, (mask, shown) in enumerate(zip(masks, own, strict=True), 1):
+            if not shown.any():
+                why = 'lies outside of what the model sees; try resize="squash"' if mask.any() else "is empty"
+                raise ImageError(f"part mask {number} of {len(masks)} {why}")
+        return own
 
     def geometry(self, picture: Picture) -> Square:
         """How the model's square input maps to the picture's pixels."""

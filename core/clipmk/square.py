@@ -91,6 +91,9 @@ class Square:
     def to_square(self, mask_pixels: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "side side"]:
         """A mask on the original, bool (height, width), on the square, bool (side, side), nearest.
 
+        What is so small that it falls between the square's pixels is every pixel that shows some of it; only what the
+        square does not show at all is empty there.
+
         Raises:
             InputError: the mask is not bool (height, width).
         """
@@ -99,6 +102,10 @@ class Square:
         rows = _nearest(height, self.height)[top : top + self.side]
         columns = _nearest(width, self.width)[left : left + self.side]
         result: Bool[np.ndarray, "side side"] = mask_pixels[np.ix_(rows, columns)]
+        if not result.any():
+            rows, columns = (shown[place] for shown, place in zip(self.shown, np.nonzero(mask_pixels), strict=True))
+            inside = (rows >= 0) & (rows < self.side) & (columns >= 0) & (columns < self.side)
+            result[rows[inside], columns[inside]] = True
         return result
 
 
