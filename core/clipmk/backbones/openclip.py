@@ -122,12 +122,12 @@ class OpenClipBackbone(Backbone):
         return embeddings.clone()
 
     def _check_pooling(self, encoded: Encoded) -> None:
-        """Once per model: the full mask must give the ordinary embedding, or masked pooling means nothing here."""
+        """Once per model: full masks must give the ordinary embedding, or masked pooling means nothing here."""
         if self._pools:
             return
         batch, patches = encoded.patches.shape[:2]
-        full = self._images.pool(encoded.state, torch.ones(batch, 1, patches, device=self.device))
-        distance = float((normalize(full[:, 0].float(), dim=-1) - encoded.embeddings).norm(dim=-1).max())
+        full = self._images.pool(encoded.state, torch.ones(batch, 2, patches, device=self.device))
+        distance = float((normalize(full.float(), dim=-1) - encoded.embeddings[:, None]).norm(dim=-1).max())
         if not distance <= _TOLERANCE.get(self.dtype, 1e-4):
             raise ModelError(
                 f"masked pooling does not reproduce the embedding of {self.info.id!r} (off by {distance:.2g}), so "
