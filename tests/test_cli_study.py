@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import pytest
 
 from clipmk import world
+from clipmk.study.manifest import write_manifest
 from clipmk_tui.study_progress import StudyProgress
 from conftest import Runner
+from study_shards import POOL, make_manifest, write_study
 
 MODEL = "embedded/vit-xs8-48"
 
@@ -49,7 +53,7 @@ def test_a_missing_file_of_a_manifest_is_said_before_any_work(clipmk: Runner, tm
     (tmp_path / "table.csv").write_text("path,label\nnope.png,cat\n")
     ran = clipmk("study", tmp_path / "table.csv", "-m", MODEL, "--out", tmp_path / "study")
     assert ran.status == 3
-    assert "1 of 1 images are missing" in ran.err
+    assert "1 of 1 image is missing" in ran.err
     assert not (tmp_path / "study").exists()
 
 
@@ -62,18 +66,35 @@ def test_a_study_runs_resumes_and_tells_its_headline(
     command = ("study", images, "-m", MODEL, "--out", tmp_path / "study", "--device", "cpu")
     ran = clipmk(*command)
     assert ran.status == 3
-    assert "1 images could not be read" in ran.err
+    assert "1 image could not be read" in ran.err
     assert "vit-xs8-48" in ran.out
     again = clipmk(*command, "--json")
     assert again.status == 3
-    assert "1 of 1 shards were there already" in again.err
+    assert "1 of 1 shard had been done already" in again.err
     content = json.loads(again.out)
     valid(content)
     (model,) = content["study"]["models"]
     assert (model["model"], model["images"], model["failed"]) == (MODEL, 5, 1)
     quiet = clipmk(*command, "--json", "--quiet")
     assert quiet.status == 3
-    assert [line.split(";")[0] for line in quiet.err.splitlines()] == ["clipmk: error: 1 images could not be read"]
+    assert [line.split(";")[0] for line in quiet.err.splitlines()] == ["clipmk: error: 1 image could not be read"]
+
+
+@pytest.mark.parametrize("images", [1, 8])  # the eighth cannot be decoded
+def test_what_there_is_one_of_is_told_in_the_singular(clipmk: Runner, tmp_path: Path, images: int) -> None:
+    pool = POOL[:1]
+    manifest = dataclasses.replace(make_manifest(pool=pool, images=images, classes=1, shard_size=images), threads=1)
+    folder = write_study(tmp_path / "study", manifest, pool=pool)
+    write_manifest(dataclasses.replace(manifest, shards=2), folder.manifest)
+    ran = clipmk("study", "report", tmp_path / "study", "--against", "paper")
+    page = (tmp_path / "study" / "report" / "index.html").read_text(encoding="utf-8")
+    for text in (ran.out, ran.err, page):
+        assert not re.search(r"(?<![\d.,])1 (image|model|class|shard|label|thread|template)e?s\b", text)
+    assert f"{images} image{'s' * (images > 1)}, 1 model, paper preset" in " ".join(ran.out.split())
+    assert "warning: the study is not finished: 1 of 2 shards is done" in ran.err
+    assert "1 thread<" in page
+    assert ("1 image per model could not be explained" in ran.err) == (images == 8)
+    assert ("1 image could not be explained; it counts in no mean" in page) == (images == 8)
 
 
 @pytest.mark.parametrize("quiet", [False, True])
@@ -107,15 +128,16 @@ def test_a_log_file_hears_of_rate_and_time_left_now_and_then(capsys: pytest.Capt
     with StudyProgress(shown=True, clock=clock) as progress:
         progress("loading a model", 0, 0)
         progress("study", 1_000, 13_000)  # done in an earlier run: no part of the rate
-        for second in range(0, 61, 10):
+        for second in (*range(0, 61, 10), 180):
             clock.now = second
             progress("study", 1_000 + 50 * second, 13_000)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "clipmk: note: 2500 of 13000 images x models, 50.0/s, 4 minutes left",
         "clipmk: note: 4000 of 13000 images x models, 50.0/s, 3 minutes left",
+        "clipmk: note: 10000 of 13000 images x models, 50.0/s, 1 minute left",
     ]
-    assert (progress.done, progress.total) == (4_000, 13_000)
+    assert (progress.done, progress.total) == (10_000, 13_000)
 
 
 def test_a_quiet_study_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from clipmk.errors import UsageError
 from clipmk.settings import Fit
 from clipmk.text import printable, quoted
 from clipmk.vocabulary import default_vocabulary, load_vocabulary, parse_classes
+from clipmk.wording import counted
 from clipmk_tui.choices import models_from, settings_from, variable
 from clipmk_tui.logs import logging_to_stderr
 from clipmk_tui.output import say
@@ -118,9 +119,10 @@ def _say_end(outcome: Outcome, folder: Path, *, quiet: bool) -> None:
             say("warning", warning)
     if outcome.resumed and not quiet:
         total = outcome.manifest.shards * len(outcome.manifest.models)
-        say("note", f"{outcome.resumed} of {total} shards were there already")
+        say("note", f"{outcome.resumed:,} of {counted(total, 'shard')} had been done already")
     if outcome.failed:
-        say("error", f"{outcome.failed} images could not be read; the column 'error' of tables/images.parquet says why")
+        images = counted(outcome.failed, "image")
+        say("error", f"{images} could not be read; the column 'error' of tables/images.parquet says why")
     if not quiet:
         name = printable(str(folder))
         say("note", f"results in {name}; `clipmk study report {shlex.quote(name)}` draws them")

@@ -13,6 +13,7 @@ from clipmk.errors import InputError
 from clipmk.labels import label_key
 from clipmk.text import quoted
 from clipmk.vocabulary import Vocabulary, load_vocabulary
+from clipmk.wording import counted, one_or_many
 
 SHOWN: Final = 5
 """Most unknown labels that a message names."""
@@ -118,11 +119,14 @@ def _refusal(unknown: Sequence[str], counts: Mapping[str, int], vocabulary: Voca
     """The message about labels that are no classes, the most frequent first."""
     images = sum(counts[label] for label in unknown)
     worst = sorted(unknown, key=lambda label: -counts[label])[:SHOWN]
-    lines = [f"{quoted(label)} ({counts[label]} images{_close(label, vocabulary.classes)})" for label in worst]
+    lines = [
+        f"{quoted(label)} ({counted(counts[label], 'image')}{_close(label, vocabulary.classes)})" for label in worst
+    ]
     more = ", ..." if len(unknown) > SHOWN else ""
     hint = f"; places count from 0 to {len(vocabulary.classes) - 1}" if all(map(_INDEX.fullmatch, unknown)) else ""
     return (
-        f"{len(unknown)} of {len(counts)} labels, of {images} images, are no classes of the vocabulary "
+        f"{len(unknown):,} of {counted(len(counts), 'label')}, of {counted(images, 'image')}, "
+        f"{one_or_many(len(unknown), 'is no class', 'are no classes')} of the vocabulary "
         f"{quoted(vocabulary.name)}: {', '.join(lines)}{more}{hint}; name the vocabulary with --vocab NAME|FILE"
     )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.study.work import ShardWorker, Task
 from clipmk.text import printable
+from clipmk.wording import counted
 
 if TYPE_CHECKING:
     from clipmk.grounding import Progress
@@ -119,8 +120,10 @@ def _room(resources: Mapping[str, float], *, on_gpus: bool, threads: int) -> int
     gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
     room = gpus if on_gpus else cores // threads
     if room < 1:
-        wanted = "a GPU" if on_gpus else f"{threads} cores (--threads)"
-        raise UsageError(f"the Ray cluster has {gpus} GPUs and {cores} cores; a worker needs {wanted}")
+        wanted = "a GPU" if on_gpus else f"{counted(threads, 'core')} (--threads)"
+        raise UsageError(
+            f"the Ray cluster has {counted(gpus, 'GPU')} and {counted(cores, 'core')}; a worker needs {wanted}"
+        )
     return room
 
 
