@@ -29,6 +29,11 @@ MODEL = "embedded/vit-xs8-48"
         (["world:tset", "-m", MODEL], 2, "split 'tset' of the rendered world does not exist; close: 'test'"),
         (["nowhere", "-m", MODEL], 3, "'nowhere'"),
         (
+            ["reprot", "here"],
+            2,
+            "'reprot' is no command of `clipmk study` and no data set; did you mean `clipmk study re",
+        ),
+        (
             ["world:test", "-m", MODEL, "--engine", "spark"],
             2,
             "engine 'spark' does not exist; choose one of: local, ray",
