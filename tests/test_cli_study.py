@@ -82,7 +82,30 @@ def test_a_study_runs_resumes_and_tells_its_headline(
     assert (model["model"], model["images"], model["failed"]) == (MODEL, 5, 1)
     quiet = clipmk(*command, "--json", "--quiet")
     assert quiet.status == 3
-    assert [line.split(";")[0] for line in quiet.err.splitlines()] == ["clipmk: error: 1 image could not be read"]
+    assert [line.split(";")[0] for line in quiet.err.splitlines()] == [
+        "clipmk: error: image 'fox/broken.png' is not an image that can be read",
+        "clipmk: error: 1 image could not be read",
+    ]
+
+
+def test_the_first_images_that_cannot_be_read_are_named_with_the_reason(
+    clipmk: Runner, loaded_once: None, tmp_path: Path
+) -> None:
+    images = world.export(tmp_path / "scenes", split="test", count=2)
+    (images / "fox").mkdir(exist_ok=True)
+    (images / "fox" / "a\x1b[31m.png").write_bytes(b"")
+    for name in ("b.png", "c.png", "d.png"):
+        (images / "fox" / name).write_bytes(b"no picture")
+    ran = clipmk("study", images, "-m", MODEL, "-m", "embedded/rn-xs", "--out", tmp_path / "study", "--device", "cpu")
+    assert ran.status == 3
+    errors = [line.removeprefix("clipmk: error: ") for line in ran.err.splitlines() if "error: " in line]
+    assert errors[:3] == [
+        r"image 'fox/a\x1b[31m.png' is empty",
+        "image 'fox/b.png' is not an image that can be read",
+        "image 'fox/c.png' is not an image that can be read",
+    ]
+    (last,) = errors[3:]
+    assert last.split(";")[0] == "4 images could not be read, the first 3 of which are named here"
 
 
 @pytest.mark.parametrize("images", [1, 8])  # the eighth cannot be decoded

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from clipmk.vocabulary import Vocabulary
 
 ENGINES = ("local", "ray")
+FAILURES_NAMED = 3
+"""Images that could not be read, told one by one."""
 
 
 def run(flags: Mapping[str, Any]) -> int:
@@ -121,8 +123,17 @@ def _say_end(outcome: Outcome, folder: Path, *, quiet: bool) -> None:
         total = outcome.manifest.shards * len(outcome.manifest.models)
         say("note", f"{outcome.resumed:,} of {counted(total, 'shard')} had been done already")
     if outcome.failed:
-        images = counted(outcome.failed, "image")
-        say("error", f"{images} could not be read; the column 'error' of tables/images.parquet says why")
+        _say_failures(outcome)
     if not quiet:
         name = printable(str(folder))
         say("note", f"results in {name}; `clipmk study report {shlex.quote(name)}` draws them")
+
+
+def _say_failures(outcome: Outcome) -> None:
+    """Name the first images that could not be read, each with the reason, and say how many there are."""
+    named = outcome.failures[:FAILURES_NAMED]
+    for one in named:
+        say("error", one.error)
+    first = f", the first {len(named)} of which are named here" if len(named) < outcome.failed else ""
+    images = counted(outcome.failed, "image")
+    say("error", f"{images} could not be read{first}; the column 'error' of tables/images.parquet says why")
