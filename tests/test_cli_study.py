@@ -86,6 +86,12 @@ def test_a_study_runs_resumes_and_tells_its_headline(
         "clipmk: error: image 'fox/broken.png' is not an image that can be read",
         "clipmk: error: 1 image could not be read",
     ]
+    other = clipmk("study", "world:hard?scenes=3", "--preset", "paper", *command[2:])
+    assert other.status == 2
+    assert other.err.endswith(
+        f"ask for the same again: dataset: '{images} (6 images)' there, 'world:hard?scenes=3 (3 images)' here; "
+        "settings.preset: 'default' there, 'paper' here\n"
+    )
 
 
 def test_the_first_images_that_cannot_be_read_are_named_with_the_reason(
@@ -99,13 +105,12 @@ def test_the_first_images_that_cannot_be_read_are_named_with_the_reason(
     ran = clipmk("study", images, "-m", MODEL, "-m", "embedded/rn-xs", "--out", tmp_path / "study", "--device", "cpu")
     assert ran.status == 3
     errors = [line.removeprefix("clipmk: error: ") for line in ran.err.splitlines() if "error: " in line]
-    assert errors[:3] == [
+    assert [error.split(";")[0] for error in errors] == [
         r"image 'fox/a\x1b[31m.png' is empty",
         "image 'fox/b.png' is not an image that can be read",
         "image 'fox/c.png' is not an image that can be read",
+        "4 images could not be read, the first 3 of which are named here",
     ]
-    (last,) = errors[3:]
-    assert last.split(";")[0] == "4 images could not be read, the first 3 of which are named here"
 
 
 @pytest.mark.parametrize("images", [1, 8])  # the eighth cannot be decoded
