@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from clipmk import world
 from clipmk.study.manifest import write_manifest
@@ -41,6 +42,11 @@ MODEL = "embedded/vit-xs8-48"
         (["world:test", "-m", MODEL, "--fit", "all"], 2, "fit 'all' does not exist; choose one of: image, batch"),
         (["world:test", "-m", MODEL, "--workers", "2"], 2, "--workers goes with --engine ray"),
         (["world:test", "-m", "ViT-B-32:laion2b_s34b_b79k", "--vocab", "world"], 4, "is not on this machine"),
+        (
+            ["world:test", "--pool", "paper13"],
+            2,
+            "error: no vocabulary is named; name one with --vocab NAME|FILE; world has all labels of the data set\n",
+        ),
         (["world:test", "-m", MODEL, "--classes", "cat,dog"], 3, "are no classes of the vocabulary"),
     ],
 )
@@ -52,6 +58,34 @@ def test_what_cannot_be_studied_is_said_before_any_work(
     assert words in ran.err
     assert ran.out == ""
     assert not (tmp_path / "study" / "shards").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "end"),
+    [
+        (("pizza", "Apple_pie"), ("--pool", "paper13"), "; food101 and everyday have all labels of the data set\n"),
+        (("pizza", "beef_tartare"), ("-m", MODEL), "--vocab NAME|FILE; food101 has all labels of the data set\n"),
+        (("n01440764", "n02123045"), ("--pool", "paper13"), "; imagenet has all labels of the data set\n"),
+        (
+            ("pizza", "gizmo"),
+            ("--pool", "paper13"),
+            "; no shipped one has all labels of the data set: 'pizza', 'gizmo';",
+        ),
+        (("0", "1"), ("--pool", "paper13"), "; no shipped one has all labels of the data set: '0', '1'; shipped are"),
+        ((None, None), ("--pool", "paper13"), "name one with --vocab NAME|FILE; shipped are world, cifar10, "),
+    ],
+)
+def test_a_vocabulary_that_must_be_named_is_asked_for_by_the_labels(
+    clipmk: Runner, tmp_path: Path, labels: tuple[str | None, ...], options: tuple[str, ...], end: str
+) -> None:
+    for number in range(len(labels)):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
+    rows = "".join(f"{number}.png,{label or ''}\n" for number, label in enumerate(labels))
+    (tmp_path / "table.csv").write_text(f"path,label\n{rows}")
+    ran = clipmk("study", "table.csv", *options)
+    assert ran.status in {2, 3}
+    assert end in ran.err
+    assert "ViT-B-32" not in ran.err
 
 
 def test_a_missing_file_of_a_manifest_is_said_before_any_work(clipmk: Runner, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from clipmk_tui.output import say
 from clipmk_tui.study_progress import StudyProgress
 
 if TYPE_CHECKING:
+    from clipmk.study.dataset import Dataset
     from clipmk.study.run import Engine, Outcome, Request
     from clipmk.vocabulary import Vocabulary
 
@@ -80,11 +81,12 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
     if not models:
         raise UsageError(f"no model is named; name models with -m MODEL, or a pool with --pool {'|'.join(POOLS)}|FILE")
     seed = choose(flags["seed"], variable("seed"), config.seed, 0)
+    dataset = open_dataset(flags["dataset"], limit=flags["limit"])
     return Made(
         folder=StudyFolder(Path(flags["out"]).expanduser()),
-        dataset=open_dataset(flags["dataset"], limit=flags["limit"]),
+        dataset=dataset,
         models=models,
-        vocabulary=_vocabulary(flags, config, models),
+        vocabulary=_vocabulary(flags, config, models, dataset),
         settings=settings_from({**flags, "seed": seed, "top": None}, config),
         fit=flags["fit"],
         engine=cast("Engine", flags["engine"]),
@@ -100,10 +102,18 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
     )
 
 
-def _vocabulary(flags: Mapping[str, Any], config: Config, models: tuple[str, ...]) -> Vocabulary:
-    """The one vocabulary of the study: named, or what all of its models were trained with."""
+def _vocabulary(flags: Mapping[str, Any], config: Config, models: tuple[str, ...], dataset: Dataset) -> Vocabulary:
+    """The one vocabulary of the study: named, or what all of its models were trained with.
+
+    Raises:
+        UsageError: none is named, and some of the models were not trained with one.
+    """
     named = choose(flags["vocab"], variable("vocab"), config.vocabulary, None)
-    words = load_vocabulary(named or default_vocabulary(next((m for m in models if "embedded/" not in m), models[0])))
+    if named is None and not all(model.startswith("embedded/") for model in models):
+        from clipmk.study.labels import vocabulary_asked  # noqa: PLC0415 - not needed otherwise
+
+        raise UsageError(vocabulary_asked([entry.label for entry in dataset.entries]))
+    words = load_vocabulary(named or default_vocabulary(models[0]))
     classes = choose(flags["classes"], variable("classes"), config.classes, None)
     return words if classes is None else words.with_classes(parse_classes(classes))
 
