@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,9 @@ import pytest
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.settings import preset
 from clipmk_tui.choices import DEFAULT_MODEL, choices_from
-from clipmk_tui.cli import with_default_command
 from clipmk_tui.edge import asked
 from clipmk_tui.files import check_writable, overlay_names
+from clipmk_tui.groups import GROUPS, with_default_command
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -139,11 +141,50 @@ def test_malformed_config_names_the_line() -> None:
         (["models", "--help"], ["models", "--help"]),
         (["vocab"], ["vocab", "list"]),
         (["cache"], ["cache", "info"]),
+        (["models", "ifno"], ["models", "list", "ifno"]),
+        (["study", "report", "x"], ["study", "report", "x"]),
+        (["study", "photos"], ["study", "run", "photos"]),
+        (["study", "report.csv"], ["study", "run", "report.csv"]),
+        (["study", "./reprot"], ["study", "run", "./reprot"]),
+        (["study", "world:test"], ["study", "run", "world:test"]),
+        (["study", "-m", "x", "reprot"], ["study", "run", "-m", "x", "reprot"]),
         (["explain", "models"], ["explain", "models"]),
     ],
 )
 def test_left_out_commands_are_completed(given: list[str], completed: list[str]) -> None:
     assert with_default_command(given) == completed
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "study reprot x",
+            "'reprot' is no command of `clipmk study` and no data set; did you mean `clipmk study report`?",
+        ),
+        (
+            "study Report",
+            "'Report' is no command of `clipmk study` and no data set; did you mean `clipmk study report`?",
+        ),
+        ("study rnu photos", "did you mean `clipmk study run`?"),
+        ("vocab shwo pets", "'shwo' is no command of `clipmk vocab`; did you mean `clipmk vocab show`?"),
+        ("cache claer", "'claer' is no command of `clipmk cache`; did you mean `clipmk cache clear`?"),
+    ],
+)
+def test_a_misspelt_command_is_no_argument_of_the_default_one(given: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        with_default_command(given.split())
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_commands_of_a_group_are_those_that_it_has(name: str) -> None:
+    commands = import_module(f"clipmk_tui.commands.{name}").app.registered_commands
+    assert tuple(command.name or command.callback.__name__ for command in commands) == GROUPS[name].commands
+
+
+def test_what_lies_there_is_a_data_set_whatever_its_name() -> None:
+    Path("reprot").mkdir()
+    assert with_default_command(["study", "reprot"]) == ["study", "run", "reprot"]
 
 
 def test_flag_is_known_before_parsing_and_not_after_two_dashes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,18 @@ def test_filters_that_cannot_be_meant_are_refused(clipmk: Runner, options: tuple
     assert message in ran.err
 
 
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (("ifno", "ViT-B-32"), "no model matches 'ifno ViT-B-32'; did you mean `clipmk models info`?"),
+        (("zzz", "info"), "no model matches 'zzz info'"),
+    ],
+)
+def test_a_misspelt_command_that_finds_no_model_is_named(clipmk: Runner, words: tuple[str, ...], note: str) -> None:
+    ran = clipmk("models", *words)
+    assert (ran.status, ran.err) == (0, f"clipmk: note: {note}\n")
+
+
 @pytest.mark.parametrize(("text", "count"), [("200M", 200e6), ("1.5b", 1.5e9), ("900 k", 900e3), ("12", 12)])
 def test_numbers_of_parameters_are_read_as_people_write_them(text: str, count: float) -> None:
     assert parameter_count(text) == count

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from clipmk import world
+from clipmk.study.manifest import write_manifest
 from clipmk_tui.study_progress import StudyProgress
 from conftest import Runner
+from study_shards import POOL, make_manifest, write_study
 
 MODEL = "embedded/vit-xs8-48"
 
@@ -25,6 +30,11 @@ MODEL = "embedded/vit-xs8-48"
         (["world:tset", "-m", MODEL], 2, "split 'tset' of the rendered world does not exist; close: 'test'"),
         (["nowhere", "-m", MODEL], 3, "'nowhere'"),
         (
+            ["reprot", "here"],
+            2,
+            "'reprot' is no command of `clipmk study` and no data set; did you mean `clipmk study re",
+        ),
+        (
             ["world:test", "-m", MODEL, "--engine", "spark"],
             2,
             "engine 'spark' does not exist; choose one of: local, ray",
@@ -32,6 +42,11 @@ MODEL = "embedded/vit-xs8-48"
         (["world:test", "-m", MODEL, "--fit", "all"], 2, "fit 'all' does not exist; choose one of: image, batch"),
         (["world:test", "-m", MODEL, "--workers", "2"], 2, "--workers goes with --engine ray"),
         (["world:test", "-m", "ViT-B-32:laion2b_s34b_b79k", "--vocab", "world"], 4, "is not on this machine"),
+        (
+            ["world:test", "--pool", "paper13"],
+            2,
+            "error: no vocabulary is named; name one with --vocab NAME|FILE; world has all labels of the data set\n",
+        ),
         (["world:test", "-m", MODEL, "--classes", "cat,dog"], 3, "are no classes of the vocabulary"),
     ],
 )
@@ -45,11 +60,39 @@ def test_what_cannot_be_studied_is_said_before_any_work(
     assert not (tmp_path / "study" / "shards").exists()
 
 
+@pytest.mark.parametrize(
+    ("labels", "options", "end"),
+    [
+        (("pizza", "Apple_pie"), ("--pool", "paper13"), "; food101 and everyday have all labels of the data set\n"),
+        (("pizza", "beef_tartare"), ("-m", MODEL), "--vocab NAME|FILE; food101 has all labels of the data set\n"),
+        (("n01440764", "n02123045"), ("--pool", "paper13"), "; imagenet has all labels of the data set\n"),
+        (
+            ("pizza", "gizmo"),
+            ("--pool", "paper13"),
+            "; no shipped one has all labels of the data set: 'pizza', 'gizmo';",
+        ),
+        (("0", "1"), ("--pool", "paper13"), "; no shipped one has all labels of the data set: '0', '1'; shipped are"),
+        ((None, None), ("--pool", "paper13"), "name one with --vocab NAME|FILE; shipped are world, cifar10, "),
+    ],
+)
+def test_a_vocabulary_that_must_be_named_is_asked_for_by_the_labels(
+    clipmk: Runner, tmp_path: Path, labels: tuple[str | None, ...], options: tuple[str, ...], end: str
+) -> None:
+    for number in range(len(labels)):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
+    rows = "".join(f"{number}.png,{label or ''}\n" for number, label in enumerate(labels))
+    (tmp_path / "table.csv").write_text(f"path,label\n{rows}")
+    ran = clipmk("study", "table.csv", *options)
+    assert ran.status in {2, 3}
+    assert end in ran.err
+    assert "ViT-B-32" not in ran.err
+
+
 def test_a_missing_file_of_a_manifest_is_said_before_any_work(clipmk: Runner, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("path,label\nnope.png,cat\n")
     ran = clipmk("study", tmp_path / "table.csv", "-m", MODEL, "--out", tmp_path / "study")
     assert ran.status == 3
-    assert "1 of 1 images are missing" in ran.err
+    assert "1 of 1 image is missing" in ran.err
     assert not (tmp_path / "study").exists()
 
 
@@ -62,18 +105,63 @@ def test_a_study_runs_resumes_and_tells_its_headline(
     command = ("study", images, "-m", MODEL, "--out", tmp_path / "study", "--device", "cpu")
     ran = clipmk(*command)
     assert ran.status == 3
-    assert "1 images could not be read" in ran.err
+    assert "1 image could not be read" in ran.err
     assert "vit-xs8-48" in ran.out
     again = clipmk(*command, "--json")
     assert again.status == 3
-    assert "1 of 1 shards were there already" in again.err
+    assert "1 of 1 shard had been done already" in again.err
     content = json.loads(again.out)
     valid(content)
     (model,) = content["study"]["models"]
     assert (model["model"], model["images"], model["failed"]) == (MODEL, 5, 1)
     quiet = clipmk(*command, "--json", "--quiet")
     assert quiet.status == 3
-    assert [line.split(";")[0] for line in quiet.err.splitlines()] == ["clipmk: error: 1 images could not be read"]
+    assert [line.split(";")[0] for line in quiet.err.splitlines()] == [
+        "clipmk: error: image 'fox/broken.png' is not an image that can be read",
+        "clipmk: error: 1 image could not be read",
+    ]
+    other = clipmk("study", "world:hard?scenes=3", "--preset", "paper", *command[2:])
+    assert other.status == 2
+    assert other.err.endswith(
+        f"ask for the same again: dataset: '{images} (6 images)' there, 'world:hard?scenes=3 (3 images)' here; "
+        "settings.preset: 'default' there, 'paper' here\n"
+    )
+
+
+def test_the_first_images_that_cannot_be_read_are_named_with_the_reason(
+    clipmk: Runner, loaded_once: None, tmp_path: Path
+) -> None:
+    images = world.export(tmp_path / "scenes", split="test", count=2)
+    (images / "fox").mkdir(exist_ok=True)
+    (images / "fox" / "a\x1b[31m.png").write_bytes(b"")
+    for name in ("b.png", "c.png", "d.png"):
+        (images / "fox" / name).write_bytes(b"no picture")
+    ran = clipmk("study", images, "-m", MODEL, "-m", "embedded/rn-xs", "--out", tmp_path / "study", "--device", "cpu")
+    assert ran.status == 3
+    errors = [line.removeprefix("clipmk: error: ") for line in ran.err.splitlines() if "error: " in line]
+    assert [error.split(";")[0] for error in errors] == [
+        r"image 'fox/a\x1b[31m.png' is empty",
+        "image 'fox/b.png' is not an image that can be read",
+        "image 'fox/c.png' is not an image that can be read",
+        "4 images could not be read, the first 3 of which are named here",
+    ]
+
+
+@pytest.mark.parametrize("images", [1, 8])  # the eighth cannot be decoded
+def test_what_there_is_one_of_is_told_in_the_singular(clipmk: Runner, tmp_path: Path, images: int) -> None:
+    pool = POOL[:1]
+    manifest = dataclasses.replace(make_manifest(pool=pool, images=images, classes=1, shard_size=images), threads=1)
+    folder = write_study(tmp_path / "study", manifest, pool=pool)
+    write_manifest(dataclasses.replace(manifest, shards=2), folder.manifest)
+    ran = clipmk("study", "report", tmp_path / "study", "--against", "paper")
+    page = (tmp_path / "study" / "report" / "index.html").read_text(encoding="utf-8")
+    for text in (ran.out, ran.err, page):
+        assert not re.search(r"(?<![\d.,])1 (image|model|class|shard|label|thread|template)e?s\b", text)
+    assert f"{images} image{'s' * (images > 1)}, 1 model, paper preset" in " ".join(ran.out.split())
+    assert "warning: the study is not finished: 1 of 2 shards is done" in ran.err
+    assert "1 thread<" in page
+    assert ("1 image per model could not be explained" in ran.err) == (images == 8)
+    assert ("1 image could not be explained; it counts in no mean" in page) == (images == 8)
 
 
 @pytest.mark.parametrize("quiet", [False, True])
@@ -107,15 +195,16 @@ def test_a_log_file_hears_of_rate_and_time_left_now_and_then(capsys: pytest.Capt
     with StudyProgress(shown=True, clock=clock) as progress:
         progress("loading a model", 0, 0)
         progress("study", 1_000, 13_000)  # done in an earlier run: no part of the rate
-        for second in range(0, 61, 10):
+        for second in (*range(0, 61, 10), 180):
             clock.now = second
             progress("study", 1_000 + 50 * second, 13_000)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "clipmk: note: 2500 of 13000 images x models, 50.0/s, 4 minutes left",
         "clipmk: note: 4000 of 13000 images x models, 50.0/s, 3 minutes left",
+        "clipmk: note: 10000 of 13000 images x models, 50.0/s, 1 minute left",
     ]
-    assert (progress.done, progress.total) == (4_000, 13_000)
+    assert (progress.done, progress.total) == (10_000, 13_000)
 
 
 def test_a_quiet_study_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

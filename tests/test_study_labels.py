@@ -37,7 +37,7 @@ def test_a_label_is_a_class_in_any_spelling(label: str | None, name: str | None)
 
 def test_an_exact_name_goes_before_another_spelling_and_one_that_means_two_classes_means_none() -> None:
     assert resolve_labels(["Polish hen", "polish  hen"], FARM)[0] == ["Polish hen", "polish  hen"]
-    with pytest.raises(InputError, match=r"'POLISH HEN' \(1 images; close: 'polish  hen', 'Polish hen'"):
+    with pytest.raises(InputError, match=r"'POLISH HEN' \(1 image; close: 'polish  hen', 'Polish hen'"):
         resolve_labels(["POLISH HEN"], FARM)
 
 
@@ -58,7 +58,7 @@ def test_wordnet_ids_are_found_in_other_vocabularies_by_our_name_or_a_word_that_
     mine = vocabulary("Tench", "tiger cat", "tabby", "crane", "missile")
     assert resolve_labels(["n01440764", "n02123045", "n03773504"], mine)[0] == ["Tench", "tabby", "missile"]
     for one in ("n03126707", "n02012849", "n04008634"):  # both cranes; a projectile, which is called missile, too
-        with pytest.raises(InputError, match=rf"1 of 1 labels, of 2 images, .*'{one}' \(2 images"):
+        with pytest.raises(InputError, match=rf"1 of 1 label, of 2 images, is no class of .*'{one}' \(2 images"):
             resolve_labels([one] * 2, mine)
 
 
@@ -82,13 +82,16 @@ def test_numbers_that_are_names_are_names() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["2"], r"'2' \(1 images\); places count from 0 to 1; name the vocabulary with --vocab"),
-        (["1", "2"], r"1 of 2 labels, of 1 images, are no classes of the vocabulary 'farm': '2'"),
-        (["fox", "1"], r"1 of 2 labels, of 1 images, .*: '1' \(1 images\)"),
-        (["fxo", "-1", "fxo", None], r"2 of 2 labels, of 3 images, .*: 'fxo' \(2 images; close: 'fox'\), '-1' \(1"),
+        (["2"], r"'2' \(1 image\); places count from 0 to 1; name the vocabulary with --vocab"),
+        (["1", "2"], r"1 of 2 labels, of 1 image, is no class of the vocabulary 'farm': '2'"),
+        (["fox", "1"], r"1 of 2 labels, of 1 image, .*: '1' \(1 image\)"),
+        (
+            ["fxo", "-1", "fxo", None],
+            r"2 of 2 labels, of 3 images, are no classes of .*: 'fxo' \(2 images; close: 'fox'\), '-1' \(1",
+        ),
         (["n01440764", "n99999999"], r"'n01440764' .*, 'n99999999'"),
         (["\x1b[31m"], r"'\\x1b\[31m'"),
-        ([f"unknown{k}" for k in range(9)], r"9 of 9 labels.*unknown4' \(1 images\), \.\.\.;"),
+        ([f"unknown{k}" for k in range(9)], r"9 of 9 labels.*unknown4' \(1 image\), \.\.\.;"),
     ],
 )
 def test_labels_that_are_no_classes_are_named(labels: list[str | None], message: str) -> None:

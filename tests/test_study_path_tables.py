@@ -36,7 +36,7 @@ def test_paths_are_below_the_table_and_other_columns_are_ignored(images: Path, m
     assert shown(dataset) == [("sub/b.png", "fox"), ("c, d.png", None), ("a.png", "cat, tabby")]
     info = dataset.info
     assert (info.kind, info.images, info.labelled, info.classes) == ("manifest", 3, 2, 2)
-    assert dataset.warnings == ("1 of 3 images have no label; accuracy is over the others",)
+    assert dataset.warnings == ("1 of 3 images has no label; accuracy is over the others",)
     assert dataset.reader.read(dataset.entries[0]).pixels[0, 0, 0] == 50
 
 
@@ -105,7 +105,7 @@ def test_a_parquet_file_without_paths_is_refused(columns: dict[str, Any], messag
         ("path,label\n", r"table '.*table\.csv' names no image"),
         ("", r"has no column of paths .*; its columns: none"),
         ("a.png,fox\nb.png,cat\n", r"its columns: 'a\.png', 'fox'"),
-        ("path,label\na.png\n", r"line 2 has 1 columns, the first line 2"),
+        ("path,label\na.png\n", r"line 2 has 1 column, the first line 2"),
         ("path,label\n,fox\n", r"row 1 has the label 'fox' and no path"),
         ('path\n"a.png\n', r"table\.csv' is malformed: unexpected end"),
         (b"path\n\xff.png\n", r"is not UTF-8 text"),

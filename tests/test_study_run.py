@@ -161,7 +161,10 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(undisturbed:
         ({"settings": preset("default", seed=3)}, "settings.seed: 0 there, 3 here"),
         ({"batch_size": 2}, "batch_size: 3 there, 2 here"),
         ({"models": MODELS[:1]}, rf"same again: models: '{MODELS[0]}, {MODELS[1]}' there, '{MODELS[0]}' here$"),
-        ({"dataset": open_dataset("world:test?scenes=10")}, "dataset.kind: 'folder' there, 'world' here"),
+        (
+            {"dataset": open_dataset("world:test?scenes=10")},
+            rf"same again: dataset: '{images} \(10 images\)' there, 'world:test\?scenes=10 \(10 images\)' here$",
+        ),
     ):
         with pytest.raises(UsageError, match=words):
             run_study(request(undisturbed, images, **changes))

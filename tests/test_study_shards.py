@@ -187,7 +187,7 @@ def test_compressed_archives_are_refused_with_the_reason(name: str, tmp_path: Pa
         ({"1.png": png(), "1.json": b"{"}, r"'1\.json' in tar file '.*' cannot be read"),
         ({"1.png": png(), "1.json": b"[" * 100_000}, r"'1\.json' in tar file '.*' cannot be read"),
         ({"1.png": png(), "1.json": b'{"label": [1]}'}, r"its label is \[1\]; a text or a whole number"),
-        ({"1.png": png(), "./1.png": png()}, r"holds 1 members more than once: '\./1\.png'"),
+        ({"1.png": png(), "./1.png": png()}, r"holds 1 member more than once: '\./1\.png'"),
     ],
 )
 def test_shards_that_say_nothing_or_nonsense_are_refused(
@@ -224,7 +224,7 @@ def test_links_within_a_tar_file_are_left_out_with_a_warning(tmp_path: Path) -> 
             archive.addfile(info, io.BytesIO(png()))
     dataset = open_dataset(str(tmp_path / "x.tar"))
     assert [entry.key for entry in dataset.entries] == ["x.tar/1.png"]
-    assert dataset.warnings == (f"1 images in '{tmp_path / 'x.tar'}' are links or sparse and are left out",)
+    assert dataset.warnings == (f"1 image in '{tmp_path / 'x.tar'}' is a link or sparse and left out",)
 
 
 def test_an_image_that_is_cut_off_or_corrupt_is_an_image_error_that_names_it(tmp_path: Path) -> None:

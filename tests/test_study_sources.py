@@ -99,15 +99,15 @@ def test_images_side_by_side_are_labelled_by_a_table_and_folders_beside_them_are
     (tmp_path / "labels.csv").write_text("path,label\na.png,fox\ngone.png,cat\n", encoding="utf-8")
     dataset = open_dataset(str(tmp_path))
     assert shown(dataset) == [("a.png", "fox"), ("b.png", None)]
-    assert "1 of 2 images that truth.json or labels.csv name are not there: 'gone.png'" in dataset.warnings[0]
-    assert "1 of 2 images have no label" in dataset.warnings[1]
+    assert "1 of 2 images that truth.json or labels.csv name is not there: 'gone.png'" in dataset.warnings[0]
+    assert "1 of 2 images has no label" in dataset.warnings[1]
     assert dataset.info.labelled == 1
 
 
 def test_a_stray_image_beside_class_folders_is_left_out_with_a_warning(tmp_path: Path) -> None:
     dataset = open_dataset(str(touch(tmp_path, "stray.png", "fox/1.png")))
     assert shown(dataset) == [("fox/1.png", "fox")]
-    assert "1 images beside them are left out" in dataset.warnings[0]
+    assert "1 image beside them is left out" in dataset.warnings[0]
 
 
 def test_images_without_any_label_are_a_data_set(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
 def test_a_link_to_nowhere_is_found_before_work_starts(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png")
     (tmp_path / "a" / "2.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(InputError, match=r"1 of 2 images are missing or no regular files: 'a/2\.png'"):
+    with pytest.raises(InputError, match=r"1 of 2 images is missing or no regular file: 'a/2\.png'"):
         open_dataset(str(tmp_path))
 
 

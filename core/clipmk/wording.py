@@ -1,4 +1,4 @@
-"""The single texts of a vocabulary, checked one by one: every error says where the text stands."""
+"""Words: the single texts of a vocabulary, checked so that every error says where, and counts in messages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from clipmk.text import is_unsafe, printable, quoted
 
 MAX_LENGTH = 300
 """Most characters of a class name, template or descriptor; text towers read no further."""
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 image`, `0 images`, `50,000 images`.
+
+    Args:
+        number: how many.
+        noun: for one.
+        plural: for any other number, where it does not end in a mere `s`.
+    """
+    return f"{number:,} {one_or_many(number, noun, plural or f'{noun}s')}"
+
+
+def one_or_many(number: int, one: str, many: str) -> str:
+    """Whichever words fit a number: `is` for 1, `are` for all others."""
+    return one if number == 1 else many
 
 
 def decoded(data: bytes | str, label: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import clipmk
+from clipmk_tui.groups import with_default_command
 
 EPILOG = (
     "Exit status: 0 ok, 1 run-time, 2 usage, 3 input, 4 model, 5 device, 130 interrupted.  "
@@ -56,14 +57,6 @@ _COMMANDS = (
 
 _EPILOGS = {"tui": TUI_EPILOG, "explain": EXPLAIN_EPILOG, "compare": COMPARE_EPILOG, "serve": SERVE_EPILOG}
 
-_GROUPS = {
-    "models": ("list", {"list", "info", "pull", "add", "remove"}),
-    "vocab": ("list", {"list", "show", "check", "build"}),
-    "cache": ("info", {"info", "clear"}),
-    "study": ("run", {"run", "report"}),
-}
-"""Group -> the command that it stands for when none is named, and all of its commands."""
-
 
 def run(argv: Sequence[str]) -> int:
     """Parse the arguments and run the command; raises whatever goes wrong.
@@ -76,18 +69,6 @@ def run(argv: Sequence[str]) -> int:
     arguments = with_default_command(argv)
     status = build(arguments[0])(arguments, prog_name="clipmk", standalone_mode=False)
     return status if isinstance(status, int) else 0
-
-
-def with_default_command(argv: Sequence[str]) -> list[str]:
-    """Complete what may be left out: `clipmk` is `clipmk --help`, `clipmk models vit` is `clipmk models list vit`."""
-    arguments = list(argv) or ["--help"]
-    if arguments[0] not in _GROUPS:
-        return arguments
-    default, commands = _GROUPS[arguments[0]]
-    following = arguments[1] if len(arguments) > 1 else ""
-    if following in {*commands, "-h", "--help"}:
-        return arguments
-    return [arguments[0], default, *arguments[1:]]
 
 
 def build(command: str | None = None) -> typer.Typer:

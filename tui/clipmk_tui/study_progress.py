@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from clipmk.text import printable
+from clipmk.wording import counted
 from clipmk_tui.output import say
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class StudyProgress:
             )
         elif self._shown and rate is not None and self._clock() - self._told >= LINE_SECONDS:
             self._told = self._clock()
-            left = f", {(self.total - self.done) / rate / 60:.0f} minutes left" if rate else ""
+            left = f", {counted(round((self.total - self.done) / rate / 60), 'minute')} left" if rate else ""
             say("note", f"{self.done} of {self.total} images x models, {rate:.1f}/s{left}")
 
 

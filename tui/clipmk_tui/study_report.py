@@ -14,6 +14,7 @@ from clipmk.study.layout import StudyFolder
 from clipmk.study.paper import departures
 from clipmk.study.results import Results, family_name, read_results, results_document
 from clipmk.text import printable
+from clipmk.wording import counted, one_or_many
 from clipmk_tui.bars import bar, sparkline
 from clipmk_tui.output import DataStream, data_stream, locale_encoding, say, text_console
 from clipmk_tui.scatter import Dot, letter, scatter
@@ -124,16 +125,18 @@ def _put(
 def _warn(results: Results) -> None:
     done = results.completeness
     if not done.complete:
-        say("warning", f"the study is not finished: {done.done} of {done.total} shards are done")
+        verb = one_or_many(done.done, "is", "are")
+        say("warning", f"the study is not finished: {done.done:,} of {counted(done.total, 'shard')} {verb} done")
     failed = max(row["failed"] for row in results.every_way)
     if failed:
-        say("warning", f"up to {failed} images a model could not be explained; the report says which and why")
+        images = counted(failed, "image")
+        say("warning", f"up to {images} per model could not be explained; the report says which and why")
 
 
 def _about(results: Results) -> str:
     manifest = results.manifest
     return (
-        f"{manifest.dataset.images:,} images, {len(manifest.models)} models, "
+        f"{counted(manifest.dataset.images, 'image')}, {counted(len(manifest.models), 'model')}, "
         f"{manifest.settings.get('preset')} preset, parts by {' and '.join(manifest.parts)}"
     )
 

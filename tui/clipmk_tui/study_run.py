@@ -13,16 +13,20 @@ from clipmk.errors import UsageError
 from clipmk.settings import Fit
 from clipmk.text import printable, quoted
 from clipmk.vocabulary import default_vocabulary, load_vocabulary, parse_classes
+from clipmk.wording import counted
 from clipmk_tui.choices import models_from, settings_from, variable
 from clipmk_tui.logs import logging_to_stderr
 from clipmk_tui.output import say
 from clipmk_tui.study_progress import StudyProgress
 
 if TYPE_CHECKING:
+    from clipmk.study.dataset import Dataset
     from clipmk.study.run import Engine, Outcome, Request
     from clipmk.vocabulary import Vocabulary
 
 ENGINES = ("local", "ray")
+FAILURES_NAMED = 3
+"""Images that could not be read, told one by one."""
 
 
 def run(flags: Mapping[str, Any]) -> int:
@@ -77,11 +81,12 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
     if not models:
         raise UsageError(f"no model is named; name models with -m MODEL, or a pool with --pool {'|'.join(POOLS)}|FILE")
     seed = choose(flags["seed"], variable("seed"), config.seed, 0)
+    dataset = open_dataset(flags["dataset"], limit=flags["limit"])
     return Made(
         folder=StudyFolder(Path(flags["out"]).expanduser()),
-        dataset=open_dataset(flags["dataset"], limit=flags["limit"]),
+        dataset=dataset,
         models=models,
-        vocabulary=_vocabulary(flags, config, models),
+        vocabulary=_vocabulary(flags, config, models, dataset),
         settings=settings_from({**flags, "seed": seed, "top": None}, config),
         fit=flags["fit"],
         engine=cast("Engine", flags["engine"]),
@@ -97,10 +102,18 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
     )
 
 
-def _vocabulary(flags: Mapping[str, Any], config: Config, models: tuple[str, ...]) -> Vocabulary:
-    """The one vocabulary of the study: named, or what all of its models were trained with."""
+def _vocabulary(flags: Mapping[str, Any], config: Config, models: tuple[str, ...], dataset: Dataset) -> Vocabulary:
+    """The one vocabulary of the study: named, or what all of its models were trained with.
+
+    Raises:
+        UsageError: none is named, and some of the models were not trained with one.
+    """
     named = choose(flags["vocab"], variable("vocab"), config.vocabulary, None)
-    words = load_vocabulary(named or default_vocabulary(next((m for m in models if "embedded/" not in m), models[0])))
+    if named is None and not all(model.startswith("embedded/") for model in models):
+        from clipmk.study.labels import vocabulary_asked  # noqa: PLC0415 - not needed otherwise
+
+        raise UsageError(vocabulary_asked([entry.label for entry in dataset.entries]))
+    words = load_vocabulary(named or default_vocabulary(models[0]))
     classes = choose(flags["classes"], variable("classes"), config.classes, None)
     return words if classes is None else words.with_classes(parse_classes(classes))
 
@@ -118,9 +131,19 @@ def _say_end(outcome: Outcome, folder: Path, *, quiet: bool) -> None:
             say("warning", warning)
     if outcome.resumed and not quiet:
         total = outcome.manifest.shards * len(outcome.manifest.models)
-        say("note", f"{outcome.resumed} of {total} shards were there already")
+        say("note", f"{outcome.resumed:,} of {counted(total, 'shard')} had been done already")
     if outcome.failed:
-        say("error", f"{outcome.failed} images could not be read; the column 'error' of tables/images.parquet says why")
+        _say_failures(outcome)
     if not quiet:
         name = printable(str(folder))
         say("note", f"results in {name}; `clipmk study report {shlex.quote(name)}` draws them")
+
+
+def _say_failures(outcome: Outcome) -> None:
+    """Name the first images that could not be read, each with the reason, and say how many there are."""
+    named = outcome.failures[:FAILURES_NAMED]
+    for one in named:
+        say("error", one.error)
+    first = f", the first {len(named)} of which are named here" if len(named) < outcome.failed else ""
+    images = counted(outcome.failed, "image")
+    say("error", f"{images} could not be read{first}; the column 'error' of tables/images.parquet says why")

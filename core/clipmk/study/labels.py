@@ -12,10 +12,12 @@ from typing import Final
 from clipmk.errors import InputError
 from clipmk.labels import label_key
 from clipmk.text import quoted
-from clipmk.vocabulary import Vocabulary, load_vocabulary
+from clipmk.vocabulary import Vocabulary, available, load_vocabulary
+from clipmk.wording import counted, one_or_many
 
 SHOWN: Final = 5
 """Most unknown labels that a message names."""
+_DESCRIPTORS: Final = "{class: [descriptor, ...]}"
 
 _WORDNET = re.compile(r"(n\d{8})(?:[\s_-].*)?", re.ASCII | re.DOTALL)
 _INDEX = re.compile(r"\d{1,9}", re.ASCII)
@@ -51,6 +53,45 @@ def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tupl
     if unknown:
         raise InputError(_refusal(unknown, counts, vocabulary))
     return [None if label is None else found[label] for label in labels], warnings
+
+
+def vocabulary_asked(labels: Sequence[str | None]) -> str:
+    """The message where a vocabulary must be named and is not: how, and which shipped ones have the labels.
+
+    Args:
+        labels: Of the images; None where unknown.
+    """
+    known = list(dict.fromkeys(label for label in labels if label is not None))
+    message = "no vocabulary is named; name one with --vocab NAME|FILE"
+    if held := _held_by(known):
+        return f"{message}; {held}"
+    if known:
+        some = ", ".join(map(quoted, known[:SHOWN])) + (", ..." if len(known) > SHOWN else "")
+        message += f"; no shipped one has all labels of the data set: {some}"
+    return f"{message}; shipped are {', '.join(available())}; a FILE is an LLM descriptor JSON {_DESCRIPTORS}"
+
+
+def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
+    """Which shipped vocabularies have all these labels, the smallest first, as a message's end; blank if none has.
+
+    Args:
+        labels: At least one, else none has.
+        but: A vocabulary that is not meant.
+    """
+    sizes: dict[str, int] = {}
+    for name in available() if labels else ():
+        classes = load_vocabulary(name).classes
+        if name != but and _holds(classes, labels):
+            sizes[name] = len(classes)
+    names = sorted(sizes, key=lambda name: sizes[name])
+    return f"{' and '.join(names)} {one_or_many(len(names), 'has', 'have')} all labels of the data set" if names else ""
+
+
+def _holds(classes: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether all labels are classes by their names or WordNet ids; places would fit anywhere."""
+    found = _by_name(labels, classes)
+    rest = [label for label in labels if label not in found]
+    return len(_by_wordnet(rest, classes)) == len(rest)
 
 
 def _by_name(labels: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
@@ -118,12 +159,17 @@ def _refusal(unknown: Sequence[str], counts: Mapping[str, int], vocabulary: Voca
     """The message about labels that are no classes, the most frequent first."""
     images = sum(counts[label] for label in unknown)
     worst = sorted(unknown, key=lambda label: -counts[label])[:SHOWN]
-    lines = [f"{quoted(label)} ({counts[label]} images{_close(label, vocabulary.classes)})" for label in worst]
+    lines = [
+        f"{quoted(label)} ({counted(counts[label], 'image')}{_close(label, vocabulary.classes)})" for label in worst
+    ]
     more = ", ..." if len(unknown) > SHOWN else ""
     hint = f"; places count from 0 to {len(vocabulary.classes) - 1}" if all(map(_INDEX.fullmatch, unknown)) else ""
+    held = _held_by(list(counts), but=vocabulary.name)
     return (
-        f"{len(unknown)} of {len(counts)} labels, of {images} images, are no classes of the vocabulary "
+        f"{len(unknown):,} of {counted(len(counts), 'label')}, of {counted(images, 'image')}, "
+        f"{one_or_many(len(unknown), 'is no class', 'are no classes')} of the vocabulary "
         f"{quoted(vocabulary.name)}: {', '.join(lines)}{more}{hint}; name the vocabulary with --vocab NAME|FILE"
+        + (f"; {held}" if held else "")
     )
 
 

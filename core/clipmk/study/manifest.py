@@ -12,12 +12,27 @@ from clipmk.errors import InputError
 from clipmk.files import atomic_write
 from clipmk.records import ModelInfo, plain
 from clipmk.text import quoted
+from clipmk.wording import counted
 
 FORMAT: Final = 1
 """Raised whenever a reader of a study folder would have to change."""
 _DIGITS: Final = 12
 """Of a hash, what is shown."""
+_HASHES: Final = ("sha256", "fingerprint")
 _NAMES: Final = frozenset({"command", "dataset.name", "vocabulary.name"})
+_FOLLOWS: Final = (
+    ("dataset", ("dataset.", "settings.fit", "shards")),
+    ("dataset.fingerprint", ("settings.fit", "shards")),
+    ("vocabulary", ("vocabulary.",)),
+    ("vocabulary.sha256", ("dataset.labelled", "dataset.classes")),  # labels that are classes of it
+    ("settings.preset", ("settings.", "parts", "shards")),
+    ("settings.parts", ("parts",)),
+    ("settings.fit", ("shards",)),
+    ("shard_size", ("shards",)),
+    ("device", ("threads",)),
+)
+"""What differs in two studies -> beginnings of what differs in consequence."""
+_NEVER_FOLLOWS: Final = frozenset({"settings.preset", "settings.seed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,26 +124,48 @@ def read_manifest(path: Path) -> Manifest:
 def differences(old: Manifest, new: Manifest) -> list[str]:
     """What makes two studies different, one line each: `settings.seed: 0 there, 1 here`.
 
-    Versions, the command, and the names by which data set and vocabulary were called are left out: hashes tell what is
-    in the two. Other models are one line of their ids; hashes are shown by their beginning.
+    Told is what a person can act on: of two data sets their names and sizes, of two vocabularies their names, of two
+    presets their names; what merely follows is left out, hashes wherever anything else shows the difference. Versions
+    and the command are no differences, nor are two names for the same images or words. Other models are one line of
+    their ids; hashes are shown by their beginning.
     """
-    models = [[model.id for model in one.models] for one in (old, new)]
-    left_out = ("versions", "models[") if models[0] != models[1] else ("versions",)
-    there, here = (
-        {key: value for key, value in _leaves(plain(one)) if not key.startswith(left_out) and key not in _NAMES}
-        for one in (old, new)
-    )
-    if models[0] != models[1]:
-        there["models"], here["models"] = (", ".join(ids) for ids in models)
+    there, here = _facts(old, new), _facts(new, old)
+    changed = {key for key in there.keys() | here.keys() if there.get(key) != here.get(key)}
     return [
         f"{key}: {_brief(key, there.get(key, 'nothing'))!r} there, {_brief(key, here.get(key, 'nothing'))!r} here"
-        for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key)
+        for key in sorted(_telling(changed))
     ]
 
 
+def _facts(one: Manifest, other: Manifest) -> dict[str, Any]:
+    """All that can make a study different from another, by dotted name."""
+    ids = [model.id for model in one.models]
+    others = ids != [model.id for model in other.models]
+    left_out = ("versions", "models[") if others else ("versions",)
+    facts = {key: value for key, value in _leaves(plain(one)) if not key.startswith(left_out) and key not in _NAMES}
+    if others:
+        facts["models"] = ", ".join(ids)
+    if one.dataset.fingerprint != other.dataset.fingerprint:
+        facts["dataset"] = f"{one.dataset.name} ({counted(one.dataset.images, 'image')})"
+    if one.vocabulary.sha256 != other.vocabulary.sha256:
+        facts["vocabulary"] = one.vocabulary.name
+    return facts
+
+
+def _telling(changed: set[str]) -> set[str]:
+    """Of the names of what differs, those that do not follow from others of them."""
+    follows = {key for cause, effects in _FOLLOWS if cause in changed for key in changed if key.startswith(effects)}
+    causes = (changed - follows) | (changed & _NEVER_FOLLOWS)
+    hashes = {key for key in causes if key.endswith(_HASHES)}
+    return causes - {key for key in hashes if any(_parent(other) == _parent(key) for other in causes - hashes)}
+
+
+def _parent(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
 def _brief(key: str, value: Any) -> Any:
-    return value[:_DIGITS] if key.endswith(("sha256", "fingerprint")) and isinstance(value, str) else value
+    return value[:_DIGITS] if key.endswith(_HASHES) and isinstance(value, str) else value
 
 
 def _from_plain(content: Mapping[str, Any]) -> Manifest:

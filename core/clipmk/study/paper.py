@@ -14,6 +14,7 @@ from clipmk.concepts.mutual import PAPER_LANGUAGE_COUNT, PAPER_VOCABULARY_SIZE
 from clipmk.settings import preset
 from clipmk.study.manifest import Manifest
 from clipmk.study.statistics import Fit, fit
+from clipmk.wording import counted
 
 WAYS: Final = ("pca", "kmeans")
 """The paper's ways of finding parts, in the order of its table."""
@@ -151,22 +152,22 @@ def _data(manifest: Manifest) -> Iterator[str]:
     data = manifest.dataset
     if (data.images, data.classes) != (IMAGES, CLASSES):
         yield (
-            f"data set: {data.images:,} images of {data.classes:,} classes ({data.name}); the paper's is the "
-            f"ImageNet validation set, {IMAGES:,} images of {CLASSES:,} classes"
+            f"data set: {counted(data.images, 'image')} of {counted(data.classes, 'class', 'classes')} ({data.name}); "
+            f"the paper's is the ImageNet validation set, {IMAGES:,} images of {CLASSES:,} classes"
         )
 
 
 def _vocabulary(manifest: Manifest) -> Iterator[str]:
     words = manifest.vocabulary
     if words.classes != CLASSES:
-        yield f"vocabulary: {words.classes:,} classes ({words.name}); the paper has {CLASSES:,}"
+        yield f"vocabulary: {counted(words.classes, 'class', 'classes')} ({words.name}); the paper has {CLASSES:,}"
     if words.descriptors != PAPER_VOCABULARY_SIZE:
-        yield f"vocabulary: {words.descriptors:,} descriptors ({words.name}); the paper has {PAPER_VOCABULARY_SIZE:,}"
+        count = counted(words.descriptors, "descriptor")
+        yield f"vocabulary: {count} ({words.name}); the paper has {PAPER_VOCABULARY_SIZE:,}"
     else:
         yield "vocabulary: as many descriptors as the paper has; whether they are the same words, clipmk cannot know"
     if len(words.templates) != 8:
-        count = len(words.templates)
-        yield f"vocabulary: {count} prompt template{'' if count == 1 else 's'}; the paper has 8 for ImageNet"
+        yield f"vocabulary: {counted(len(words.templates), 'prompt template')}; the paper has 8 for ImageNet"
     if words.descriptor_template != DESCRIPTOR_TEMPLATE:
         yield f"vocabulary: descriptors as {words.descriptor_template!r}; the paper has {DESCRIPTOR_TEMPLATE!r}"
 

@@ -26,6 +26,7 @@ from clipmk.errors import InputError, UsageError, suggest
 from clipmk.files import atomic_write
 from clipmk.settings import GROUP_LIMIT
 from clipmk.text import printable, quoted
+from clipmk.wording import counted
 
 from .dataset import Entry
 from .schema import PLAN
@@ -73,7 +74,7 @@ def make_plan(
     """
     _check(len(entries), fit, shard_size, group_limit)
     if len(labels) != len(entries):
-        raise ValueError(f"{len(labels)} labels for {len(entries)} images")
+        raise ValueError(f"{counted(len(labels), 'label')} for {counted(len(entries), 'image')}")
     groups = np.arange(len(entries)) if fit == "image" else _groups(labels, group_limit)
     shards = _shards(np.bincount(groups), shard_size)[groups]
     order = np.lexsort((groups, shards))  # stable: images of a group stay in their order
@@ -124,7 +125,8 @@ def read_shard(path: Path, number: int) -> list[PlanRow]:
     """
     with _opened(path) as file:
         if not 0 <= number < file.num_row_groups:
-            raise InputError(f"plan {quoted(path)} has {file.num_row_groups} shards, counted from 0, and no {number}")
+            shards = counted(file.num_row_groups, "shard")
+            raise InputError(f"plan {quoted(path)} has {shards}, counted from 0, and no {number}")
         try:
             columns = file.read_row_group(number).to_pydict()
         except (OSError, pa.ArrowException) as reason:
@@ -143,8 +145,8 @@ def _check(images: int, fit: str, shard_size: int, group_limit: int) -> None:
         raise UsageError(f"groups of {group_limit} images cannot be; at least 1 is needed")
     least = group_limit if fit == "batch" else 1
     if shard_size < least:
-        whole = f": a shard holds whole groups of up to {group_limit} images" if fit == "batch" else ""
-        raise UsageError(f"shards of {shard_size} images are too small{whole}; at least {least} is needed")
+        whole = f": a shard holds whole groups of up to {counted(group_limit, 'image')}" if fit == "batch" else ""
+        raise UsageError(f"shards of {counted(shard_size, 'image')} are too small{whole}; at least {least} is needed")
 
 
 def _groups(labels: Sequence[str | None], limit: int) -> Numbers:

@@ -9,27 +9,38 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.study.work import ShardWorker, Task
 from clipmk.text import printable
+from clipmk.wording import counted
 
 if TYPE_CHECKING:
     from clipmk.grounding import Progress
     from clipmk.study.examine import Step
 
 _SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""No telemetry, no progress display beside ours, and no notes of its core on our stderr (its own log has them)."""
+"""No telemetry, no progress display beside ours, and no notes of its core on our stderr (its own log has them).
+
+Ray tells in one line that the level was set, and nothing keeps it from that; without the level it tells more.
+"""
+_CALLS: Final = 2
+"""At once in an actor: one works off a shard, the other has its shard decoded meanwhile."""
 
 
 class ShardActor:
-    """What Ray starts once per GPU: a `ShardWorker` that takes the numbers of shards."""
+    """What Ray starts once per GPU: a `ShardWorker` that takes the numbers of shards, from several threads.
+
+    The images of a shard are decoded while the shard before is worked off; one shard is worked off at a time.
+    """
 
     def __init__(self, task: Task, missing: dict[int, list[str]], models: list[str]) -> None:
         self._missing = missing
         self._worker = ShardWorker(task, models)
+        self._turn = threading.Lock()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Work off the shards of a batch; gives back their numbers and how many images times models were done."""
@@ -40,7 +51,9 @@ class ShardActor:
             def step(more: int, count: list[int] = count) -> None:
                 count[0] += more
 
-            self._worker.work(self._worker.prepare(number), self._missing[number], step=step)
+            prepared = self._worker.prepare(number)
+            with self._turn:
+                self._worker.work(prepared, self._missing[number], step=step)
             done.append(count[0])
         return {"shard": batch["shard"], "done": done}
 
@@ -102,7 +115,10 @@ def _work(
         ShardActor,
         fn_constructor_args=(task, missing, models),
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(count, len(missing))),
+        compute=ray.data.ActorPoolStrategy(
+            size=min(count, len(missing)), max_tasks_in_flight_per_actor=_CALLS, enable_true_multi_threading=True
+        ),
+        max_concurrency=_CALLS,
         num_gpus=1 if on_gpus else 0,
         num_cpus=task.threads,
     )
@@ -119,8 +135,10 @@ def _room(resources: Mapping[str, float], *, on_gpus: bool, threads: int) -> int
     gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
     room = gpus if on_gpus else cores // threads
     if room < 1:
-        wanted = "a GPU" if on_gpus else f"{threads} cores (--threads)"
-        raise UsageError(f"the Ray cluster has {gpus} GPUs and {cores} cores; a worker needs {wanted}")
+        wanted = "a GPU" if on_gpus else f"{counted(threads, 'core')} (--threads)"
+        raise UsageError(
+            f"the Ray cluster has {counted(gpus, 'GPU')} and {counted(cores, 'core')}; a worker needs {wanted}"
+        )
     return room
 
 

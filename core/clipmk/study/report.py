@@ -19,6 +19,7 @@ from clipmk.study.paper import departures
 from clipmk.study.results import Results
 from clipmk.study.summary import Row
 from clipmk.webpage import page, safe
+from clipmk.wording import counted, one_or_many
 
 if TYPE_CHECKING:
     from clipmk.study.figures import Plot
@@ -120,14 +121,16 @@ def _head(results: Results) -> str:
     data, words = manifest.dataset, manifest.vocabulary
     preset = manifest.settings.get("preset")
     about = (
-        f"{data.images:,} images ({data.kind}), {data.labelled:,} of them labelled with {data.classes:,} classes; "
-        f"{len(manifest.models)} models; vocabulary {words.name}: {words.classes:,} classes, {words.descriptors:,} "
-        f"descriptors; preset {preset}; parts by {' and '.join(manifest.parts)}."
+        f"{counted(data.images, 'image')} ({data.kind}), {data.labelled:,} of them labelled with "
+        f"{counted(data.classes, 'class', 'classes')}; {counted(len(manifest.models), 'model')}; vocabulary "
+        f"{words.name}: {counted(words.classes, 'class', 'classes')}, {counted(words.descriptors, 'descriptor')}; "
+        f"preset {preset}; parts by {' and '.join(manifest.parts)}."
     )
     pieces = [f"<h1>Study of {safe(data.name)}</h1>", f"<p>{safe(about)}</p>"]
     if not done.complete:
-        share = f"{done.done} of {done.total} shards ({100 * done.done / max(1, done.total):.0f} %)"
-        pieces.append(f'<p class="warning">This study is not finished: {share} are done. Numbers will change.</p>')
+        share = f"{done.done:,} of {counted(done.total, 'shard')} ({100 * done.done / max(1, done.total):.0f} %)"
+        verb = one_or_many(done.done, "is", "are")
+        pieces.append(f'<p class="warning">This study is not finished: {share} {verb} done. Numbers will change.</p>')
     return "\n".join(pieces)
 
 
@@ -237,9 +240,9 @@ def _concepts(results: Results, plot: Plot | None) -> str:
         for name, words in (("mutual", "shared"), ("missed", "missed"))
     ]  # fmt: skip
     note = (
-        f"Counts are out of {totals.explanations:,} explanations (images × models × ways of finding parts). Seen: "
-        "among the vision concepts; tied: among the language concepts of the predicted class; mutual: both; missed: "
-        "tied but not seen. tables/concepts.parquet has them by model."
+        f"Counts are out of {counted(totals.explanations, 'explanation')} (images × models × ways of finding parts). "
+        "Seen: among the vision concepts; tied: among the language concepts of the predicted class; mutual: both; "
+        "missed: tied but not seen. tables/concepts.parquet has them by model."
     )
     return "\n".join((_figure(plot), _details("Numbers", f'<p class="note">{note}</p>' + "".join(tables))))
 
@@ -258,7 +261,8 @@ def _failures(results: Results) -> str:
     more = "" if count <= len(found) else f", the first {len(found)} of which are listed"
     table = TextTable("", ("image", "why", "models × ways"), cells)
     return (
-        f'<h2>Failures</h2><p class="warning">{count:,} images could not be explained{more}; they count in no mean.</p>'
+        f'<h2>Failures</h2><p class="warning">{counted(count, "image")} could not be explained{more}; '
+        f"{one_or_many(count, 'it counts', 'they count')} in no mean.</p>"
         + _details("Which, and why", _table(table, text_columns=(0, 1)))
     )
 
@@ -278,9 +282,10 @@ def _record(results: Results) -> str:
         "vocabulary": f"{manifest.vocabulary.name}, SHA-256 {manifest.vocabulary.sha256}",
         "templates": " | ".join(manifest.vocabulary.templates),
         "descriptors as": manifest.vocabulary.descriptor_template,
-        "shards": f"{manifest.shards} of up to {manifest.shard_size} images, batches of {manifest.batch_size}",
+        "shards": f"{manifest.shards:,} of up to {counted(manifest.shard_size, 'image')}, "
+        f"batches of {manifest.batch_size}",
         "computed on": f"{manifest.device}, {manifest.dtype}"
-        + ("" if manifest.threads is None else f", {manifest.threads} threads"),
+        + ("" if manifest.threads is None else f", {counted(manifest.threads, 'thread')}"),
         "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }
     if manifest.command is not None:

@@ -98,12 +98,21 @@ class Results:
         Raises:
             InputError: the table `images` is damaged.
         """
-        times: Counter[tuple[int, str, str]] = Counter()
-        for group in read_groups(self.folder.table("images"), IMAGE, ("image", "key", "error")):
-            failed = group.filter(group.column("error").is_valid())
-            times.update(zip(*(failed.column(name).to_pylist() for name in failed.column_names), strict=True))
-        found = [FailedImage(key, error, count) for (_, key, error), count in sorted(times.items())[:FAILURES_KEPT]]
-        return found, len({image for image, _, _ in times})
+        return failed_images(self.folder)
+
+
+def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
+    """The first images that failed, in the order of the data set, and how many there are in all.
+
+    Raises:
+        InputError: the table `images` is missing or damaged.
+    """
+    times: Counter[tuple[int, str, str]] = Counter()
+    for group in read_groups(folder.table("images"), IMAGE, ("image", "key", "error")):
+        failed = group.filter(group.column("error").is_valid())
+        times.update(zip(*(failed.column(name).to_pylist() for name in failed.column_names), strict=True))
+    found = [FailedImage(key, error, count) for (_, key, error), count in sorted(times.items())[:FAILURES_KEPT]]
+    return found, len({image for image, _, _ in times})
 
 
 def read_results(root: StudyFolder) -> Results:

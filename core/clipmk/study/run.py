@@ -25,6 +25,7 @@ from clipmk.study.labels import resolve_labels
 from clipmk.study.manifest import Manifest, VocabularyInfo, differences, read_manifest, write_manifest
 from clipmk.study.parquet import read_table
 from clipmk.study.plan import make_plan, shard_sizes, write_plan
+from clipmk.study.results import FailedImage, failed_images
 from clipmk.study.tables import write_tables
 from clipmk.study.work import Task, is_done
 from clipmk.text import printable, quoted
@@ -79,6 +80,8 @@ class Outcome:
     manifest: Manifest
     failed: int
     """Images that could not be decoded."""
+    failures: tuple[FailedImage, ...]
+    """The first of them, in the order of the data set."""
     resumed: int
     """Shards times models that were there already."""
     warnings: tuple[str, ...]
@@ -114,7 +117,8 @@ def run_study(request: Request, *, progress: Progress | None = None) -> Outcome:
         if progress is not None:
             progress("tables", 0, 0)
         write_tables(request.folder, manifest)
-    return Outcome(manifest=manifest, failed=failed_images(request.folder), resumed=resumed, warnings=warnings)
+    failures, failed = _failures(request.folder)
+    return Outcome(manifest=manifest, failed=failed, failures=failures, resumed=resumed, warnings=warnings)
 
 
 class _Counter:
@@ -130,9 +134,13 @@ class _Counter:
             self._progress("study", self._done, self._total)
 
 
-def failed_images(folder: StudyFolder) -> int:
-    """How many images of a finished study could not be decoded."""
-    return max(read_table(folder.table("models"), schema.MODELS, columns=["failed"])["failed"].to_pylist(), default=0)
+def _failures(folder: StudyFolder) -> tuple[tuple[FailedImage, ...], int]:
+    """The first images of a finished study that could not be decoded, and how many there are."""
+    counts = read_table(folder.table("models"), schema.MODELS, columns=["failed"])["failed"].to_pylist()
+    if not any(counts):  # the table of images is large
+        return (), 0
+    found, count = failed_images(folder)
+    return tuple(found), count
 
 
 def ways_of(settings: Settings) -> tuple[PartMethod, ...]:

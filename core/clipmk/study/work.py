@@ -121,6 +121,7 @@ class ShardWorker:
             ClipmkError: a file cannot be written.
             DeviceError: the device's memory does not suffice for the batch size.
         """
+        torch.set_num_threads(self.task.threads)  # of the calling thread, which need not be that of the constructor
         decoded = [future.result() for future in prepared.decoded]
         for model in models:
             with _memory_named(self.task, model):

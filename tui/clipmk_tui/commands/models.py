@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipmk.errors import ModelError, UsageError, suggest
+from clipmk.text import quoted
 from clipmk_tui import options as o
+from clipmk_tui.groups import did_you_mean
 from clipmk_tui.output import say
 
 if TYPE_CHECKING:
@@ -79,7 +81,8 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
     if present.wants_json(json):
         present.put_json({"models": [asdict(entry) for entry in entries]})
     elif not entries:
-        say("note", f"no model matches {' '.join(words or ())!r}" if words else "no model matches")
+        what = f" {quoted(' '.join(words))}{did_you_mean('models', words[0])}" if words else ""
+        say("note", f"no model matches{what}")
     return 0
 
 

@@ -15,6 +15,7 @@ from clipmk.images import EXTENSIONS
 from clipmk.study.dataset import Dataset, Entry, Reader
 from clipmk.study.manifest import DatasetInfo
 from clipmk.text import encodable, printable, quoted
+from clipmk.wording import counted, one_or_many
 
 SHOWN: Final = 3
 """Most names that a message repeats."""
@@ -59,8 +60,9 @@ def file_entries(named: Sequence[Named], *, root: str, noun: str) -> list[Entry]
             name = encodable(path)
             entries.append(Entry(key=name, label=label, path=name, size=size))
     if bad:
+        what = one_or_many(len(bad), "is missing or no regular file", "are missing or no regular files")
         raise InputError(
-            f"{noun}: {len(bad)} of {len(named)} images are missing or no regular files: {shown(bad)}; "
+            f"{noun}: {len(bad):,} of {counted(len(named), 'image')} {what}: {shown(bad)}; "
             f"paths are below {quoted(root)}"
         )
     return entries
@@ -85,13 +87,14 @@ def assemble(
     if len({entry.key for entry in entries}) < len(entries):
         counts = Counter(entry.key for entry in entries)
         twice = [key for key, count in counts.items() if count > 1]
-        verb = "image is" if len(twice) == 1 else "images are"
-        raise InputError(f"data set {quoted(name)}: {len(twice)} {verb} named more than once: {shown(twice)}")
+        images = f"{counted(len(twice), 'image')} {one_or_many(len(twice), 'is', 'are')}"
+        raise InputError(f"data set {quoted(name)}: {images} named more than once: {shown(twice)}")
     labels = Counter(entry.label for entry in entries)
     unlabelled = labels.pop(None, 0)
     notes = list(warnings)
     if unlabelled and labels:
-        notes.append(f"{unlabelled} of {len(entries)} images have no label; accuracy is over the others")
+        verb = one_or_many(unlabelled, "has", "have")
+        notes.append(f"{unlabelled:,} of {counted(len(entries), 'image')} {verb} no label; accuracy is over the others")
     info = DatasetInfo(
         name=encodable(name),
         kind=kind,

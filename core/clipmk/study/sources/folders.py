@@ -12,6 +12,7 @@ from clipmk.images import EXTENSIONS
 from clipmk.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_labels
 from clipmk.study.dataset import Dataset
 from clipmk.text import printable, quoted
+from clipmk.wording import counted, one_or_many
 
 from .assembly import ENDINGS, Named, assemble, file_entries, spread, why
 from .readers import FileReader
@@ -47,9 +48,10 @@ def open_folder(spec: str, limit: int | None) -> Dataset:
         by_class = [Named(path, labels.get(path, name)) for name in top.folders for path in _images_below(root, name)]
     named, warnings = by_class or side_by_side, list[str]()
     if by_class and side_by_side:
-        warnings.append(
-            f"folder {quoted(spec)} has a folder per class; {len(side_by_side)} images beside them are left out"
+        beside = (
+            f"{counted(len(side_by_side), 'image')} beside them {one_or_many(len(side_by_side), 'is', 'are')} left out"
         )
+        warnings.append(f"folder {quoted(spec)} has a folder per class; {beside}")
     if top.shards and not named:
         return open_shards(spec, [os.path.join(spec, name) for name in top.shards], limit)  # noqa: PTH118
     if top.shards:
@@ -136,7 +138,6 @@ def _unused(labels: Mapping[str, str], named: list[Named]) -> list[str]:
     missing = labels.keys() - {one.path for one in named}
     if not missing:
         return []
-    first = quoted(min(missing))
-    return [
-        f"{len(missing)} of {len(labels)} images that {TRUTH_FILE} or {LABELS_FILE} name are not there: {first} ..."
-    ]
+    verb, more = one_or_many(len(missing), "is", "are"), one_or_many(len(missing), "", " ...")
+    images = f"{len(missing):,} of {counted(len(labels), 'image')}"
+    return [f"{images} that {TRUTH_FILE} or {LABELS_FILE} name {verb} not there: {quoted(min(missing))}{more}"]

@@ -21,6 +21,7 @@ from clipmk.errors import InputError, UsageError
 from clipmk.images import EXTENSIONS
 from clipmk.study.dataset import Dataset, Entry
 from clipmk.text import encodable, printable, quoted
+from clipmk.wording import counted, one_or_many
 
 from .assembly import ENDINGS, assemble, shown, spread, why
 from .readers import FileReader
@@ -66,7 +67,8 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
     """
     missing = [shard for shard in shards if not os.path.isfile(shard)]  # noqa: PTH113 - never raises
     if missing:
-        raise InputError(f"{len(missing)} of {len(shards)} shards are missing: {shown(missing)}")
+        verb = one_or_many(len(missing), "is", "are")
+        raise InputError(f"{len(missing):,} of {counted(len(shards), 'shard')} {verb} missing: {shown(missing)}")
     places = [os.path.abspath(shard) for shard in shards]  # noqa: PTH100 - leaves links alone
     root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
     labels: dict[str, str] = {}
@@ -79,7 +81,8 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
         links += skipped
     if not entries:
         raise InputError(f"tar shards {quoted(spec)} hold no image; known endings: {ENDINGS}")
-    warnings = [f"{links} images in {quoted(spec)} are links or sparse and are left out"] if links else []
+    kind = one_or_many(links, "is a link or sparse", "are links or sparse")
+    warnings = [f"{counted(links, 'image')} in {quoted(spec)} {kind} and left out"] if links else []
     chosen = [entries[index] for index in spread(len(entries), limit)]
     return assemble(spec, "tar", chosen, FileReader(root), warnings=warnings)
 
@@ -139,7 +142,9 @@ def _indexed(path: str, place: str, labels: dict[str, str]) -> tuple[list[Entry]
     except OSError as reason:
         raise InputError(f"tar file {quoted(path)} cannot be read: {why(reason)}") from reason
     if twice:
-        raise InputError(f"tar file {quoted(path)} holds {len(twice)} members more than once: {shown(twice)}")
+        raise InputError(
+            f"tar file {quoted(path)} holds {counted(len(twice), 'member')} more than once: {shown(twice)}"
+        )
     return [_entry(sample, place, labels) for sample in samples.values() if sample.image is not None], skipped
 
 

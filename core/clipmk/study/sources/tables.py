@@ -13,6 +13,7 @@ from clipmk.errors import InputError
 from clipmk.files import read_regular
 from clipmk.study.dataset import Dataset
 from clipmk.text import printable, quoted
+from clipmk.wording import counted
 
 from .assembly import Named, assemble, file_entries, spread
 from .readers import FileReader
@@ -76,7 +77,8 @@ def _cells(
         if not row:
             continue
         if len(row) != width:
-            raise InputError(f"{noun}: line {rows.line_num} has {len(row)} columns, the first line {width}")
+            columns_here = counted(len(row), "column")
+            raise InputError(f"{noun}: line {rows.line_num} has {columns_here}, the first line {width}")
         yield row[path], None if label is None else row[label]
 
 
