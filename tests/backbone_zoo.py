@@ -10,7 +10,7 @@ from typing import Any
 import open_clip
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 MERGES = ("t h", "th e</w>", "c a", "ca t</w>", "d o", "do g</w>", "a n")
 VOCABULARY = 512 + len(MERGES) + 2
@@ -101,3 +101,18 @@ def save(
 
 def unit(values: torch.Tensor) -> torch.Tensor:
     return values / values.norm(dim=-1, keepdim=True)
+
+
+def pixels_for(backbone: Any, batch: int = 2, seed: int = 0) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    side = backbone.info.input_size
+    return backbone.normalise(torch.rand(batch, 3, side, side, generator=draw))
+
+
+def masks_for(patches: int, batch: int = 2, seed: int = 1) -> Tensor:
+    """Three regions: hard, soft, and soft with invisible patches."""
+    draw = torch.Generator().manual_seed(seed)
+    hard = (torch.rand(batch, patches, generator=draw) > 0.6).float()
+    hard[:, 0] = 1
+    soft = torch.rand(batch, patches, generator=draw) * 0.9 + 0.1
+    return torch.stack([hard, soft, hard * soft], dim=1)

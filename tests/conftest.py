@@ -116,6 +116,24 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch, _models: dict[str, Any]) -> Non
     monkeypatch.setattr(backbones, "load", load, raising=False)
 
 
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
+    """kind -> (backbone loaded from its folder, the plain open_clip model whose weights it holds)."""
+    from backbone_zoo import model_config, save  # noqa: PLC0415 - not for tests that need no model
+    from clipmk.backbones import load  # noqa: PLC0415
+
+    loaded: dict[str, tuple[Any, Any]] = {}
+
+    def get(kind: str) -> tuple[Any, Any]:
+        if kind not in loaded:
+            folder = tmp_path_factory.mktemp("zoo") / kind
+            plain = save(folder, model_config(kind))
+            loaded[kind] = load(f"local-dir:{folder}", device="cpu"), plain
+        return loaded[kind]
+
+    return get
+
+
 @pytest.fixture(scope="session")
 def valid() -> Callable[[Any], None]:
     """Raises unless a document is as the shipped schema says."""
