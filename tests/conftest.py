@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,27 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _cache: Path) -> None
     monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("CLIPMK_SOCKET", str(tmp_path / "serve.sock"))  # where no server listens
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any attempt to resolve or reach a host fails as on a machine without a network, and is noticed."""
+
+    def refuse(*arguments: Any, **_: Any) -> None:
+        raise socket.gaierror(f"no network in this test: {arguments[:2]}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def no_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty config file that a test may fill."""
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("CLIPMK_CONFIG", str(path))
+    return path
 
 
 @pytest.fixture
