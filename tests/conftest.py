@@ -114,6 +114,22 @@ def scene_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+@pytest.fixture
+def images(scene_files: list[Path]) -> list[str]:
+    """Their paths as requests name them."""
+    return [str(path) for path in scene_files]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny model with random weights, as a folder."""
+    import backbone_zoo  # noqa: PLC0415 - not for tests that need no model
+
+    folder = tmp_path_factory.mktemp("tiny") / "vit"
+    backbone_zoo.save(folder, backbone_zoo.model_config("vit"))
+    return f"local-dir:{folder}"
+
+
 @pytest.fixture(scope="session")
 def _models() -> dict[str, Any]:
     return {}
