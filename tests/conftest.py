@@ -91,6 +91,12 @@ def no_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def socket_path(tmp_path: Path) -> Path:
+    """Where a server may listen, in a folder that is not there yet."""
+    return tmp_path / "private" / "s.sock"
+
+
+@pytest.fixture
 def clipmk(clean: None, capfd: pytest.CaptureFixture[str]) -> Runner:
     """Run the command line in this process; what it writes is caught at the file descriptors."""
 
