@@ -70,6 +70,13 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _cache: Path) -> None
 
 
 @pytest.fixture
+def texts_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own: the folder in it for embedded texts, which is not there yet."""
+    monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "texts"
+
+
+@pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any attempt to resolve or reach a host fails as on a machine without a network, and is noticed."""
 
