@@ -1,4 +1,4 @@
-"""Shared by the tests: golden files, and the command line run inside this process."""
+"""Shared by the tests: golden files, the command line in this process, places of a test's own, models loaded once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from PIL import Image
 
+import samples
 from clipmk import document, world
 from clipmk_tui.__main__ import main
 
@@ -131,6 +132,17 @@ def scene_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def images(scene_files: list[Path]) -> list[str]:
     """Their paths as requests name them."""
     return [str(path) for path in scene_files]
+
+
+@pytest.fixture
+def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three pictures of foxes and one of a cat, in class folders; no config of the user's."""
+    monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))
+    folder = tmp_path / "album"
+    for name in ("cat/a.png", "fox/b.png", "fox/c.png", "fox/d.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        samples.picture().save(folder / name)
+    return folder
 
 
 @pytest.fixture(scope="session")
