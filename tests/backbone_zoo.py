@@ -10,13 +10,15 @@ from typing import Any
 import open_clip
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 MERGES = ("t h", "th e</w>", "c a", "ca t</w>", "d o", "do g</w>", "a n")
 VOCABULARY = 512 + len(MERGES) + 2
 CONTEXT = 16
 TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": 32, "heads": 2, "layers": 2}
 EMBED = 24
+NATIVE_TEXT = {"context_length": CONTEXT, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+"""For a text tower that takes the tokens of CLIP itself, not those of MERGES."""
 
 _VIT = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}
 _CUSTOM_BLOCK = {"qk_norm": True, "scale_heads": True, "scale_attn_inner": True, "scale_attn": True, "scale_fc": True}
@@ -101,3 +103,25 @@ def save(
 
 def unit(values: torch.Tensor) -> torch.Tensor:
     return values / values.norm(dim=-1, keepdim=True)
+
+
+def pixels_for(backbone: Any, batch: int = 2, seed: int = 0) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    side = backbone.info.input_size
+    return backbone.normalise(torch.rand(batch, 3, side, side, generator=draw))
+
+
+def masks_for(patches: int, batch: int = 2, seed: int = 1) -> Tensor:
+    """Three regions: hard, soft, and soft with invisible patches."""
+    draw = torch.Generator().manual_seed(seed)
+    hard = (torch.rand(batch, patches, generator=draw) > 0.6).float()
+    hard[:, 0] = 1
+    soft = torch.rand(batch, patches, generator=draw) * 0.9 + 0.1
+    return torch.stack([hard, soft, hard * soft], dim=1)
+
+
+def assert_same(backbone: Any, plain: Any) -> None:
+    """The backbone embeds images as the plain open_clip model does."""
+    with torch.no_grad():
+        expected = unit(plain.encode_image(pixels_for(backbone)))
+    torch.testing.assert_close(backbone.encode_images(pixels_for(backbone)), expected, atol=1e-5, rtol=0)

@@ -1,8 +1,9 @@
-"""Shared by the tests: golden files, and the command line run inside this process."""
+"""Shared by the tests: golden files, the command line in this process, places of a test's own, models loaded once."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import jsonschema
 import pytest
 from PIL import Image
 
+import samples
 from clipmk import document, world
 from clipmk_tui.__main__ import main
 
@@ -69,6 +71,40 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _cache: Path) -> None
 
 
 @pytest.fixture
+def texts_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own: the folder in it for embedded texts, which is not there yet."""
+    monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "texts"
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any attempt to resolve or reach a host fails as on a machine without a network, and is noticed."""
+
+    def refuse(*arguments: Any, **_: Any) -> None:
+        raise socket.gaierror(f"no network in this test: {arguments[:2]}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def no_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty config file that a test may fill."""
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("CLIPMK_CONFIG", str(path))
+    return path
+
+
+@pytest.fixture
+def socket_path(tmp_path: Path) -> Path:
+    """Where a server may listen, in a folder that is not there yet."""
+    return tmp_path / "private" / "s.sock"
+
+
+@pytest.fixture
 def clipmk(clean: None, capfd: pytest.CaptureFixture[str]) -> Runner:
     """Run the command line in this process; what it writes is caught at the file descriptors."""
 
@@ -90,6 +126,33 @@ def scene_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         Image.fromarray(scene.image).save(path)
         paths.append(path)
     return paths
+
+
+@pytest.fixture
+def images(scene_files: list[Path]) -> list[str]:
+    """Their paths as requests name them."""
+    return [str(path) for path in scene_files]
+
+
+@pytest.fixture
+def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three pictures of foxes and one of a cat, in class folders; no config of the user's."""
+    monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))
+    folder = tmp_path / "album"
+    for name in ("cat/a.png", "fox/b.png", "fox/c.png", "fox/d.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        samples.picture().save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny model with random weights, as a folder."""
+    import backbone_zoo  # noqa: PLC0415 - not for tests that need no model
+
+    folder = tmp_path_factory.mktemp("tiny") / "vit"
+    backbone_zoo.save(folder, backbone_zoo.model_config("vit"))
+    return f"local-dir:{folder}"
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +177,24 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch, _models: dict[str, Any]) -> Non
         return _models[key]
 
     monkeypatch.setattr(backbones, "load", load, raising=False)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
+    """kind -> (backbone loaded from its folder, the plain open_clip model whose weights it holds)."""
+    from backbone_zoo import model_config, save  # noqa: PLC0415 - not for tests that need no model
+    from clipmk.backbones import load  # noqa: PLC0415
+
+    loaded: dict[str, tuple[Any, Any]] = {}
+
+    def get(kind: str) -> tuple[Any, Any]:
+        if kind not in loaded:
+            folder = tmp_path_factory.mktemp("zoo") / kind
+            plain = save(folder, model_config(kind))
+            loaded[kind] = load(f"local-dir:{folder}", device="cpu"), plain
+        return loaded[kind]
+
+    return get
 
 
 @pytest.fixture(scope="session")

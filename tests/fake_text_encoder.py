@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from clipmk.records import ModelInfo
+from clipmk.textbank import TextBank
 from clipmk.vocabulary import Vocabulary
 
 FARM = Vocabulary(
@@ -20,6 +22,24 @@ FARM = Vocabulary(
     descriptors=("a red comb", "cat", "a small beak", "round eyes"),
 )
 """The descriptor "cat" is also the prompt of a class: it is to be embedded once."""
+
+GROWN = replace(
+    FARM, name="grown", descriptors=("a long tail", *FARM.descriptors[::-1], *(f"tail {i}" for i in range(9)))
+)
+"""FARM and ten descriptors more, in another order."""
+
+MATRICES = ("classes", "descriptors", "raw")
+"""Of a `TextBank`."""
+
+
+def banks(folder: Path) -> list[Path]:
+    """The files of embedded texts, sorted by name."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def same(one: TextBank, other: TextBank) -> bool:
+    """Whether they hold the same numbers, to the bit."""
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in MATRICES)
 
 
 def tokenize(texts: Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""A server whose worker needs no model: `python serving.py SOCKET`, or `running(...)` inside this process."""
+"""A server whose worker needs no model: `python serving.py SOCKET`, `start` for that, `running` inside this process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -102,6 +103,14 @@ def talking(path: Path) -> Iterator[Connection]:
     with connected(path) as connection:
         assert connection is not None
         yield connection
+
+
+def start(path: Path) -> subprocess.Popen[bytes]:
+    """A server in a process of its own."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, __file__, str(path)], env=env, stderr=subprocess.DEVNULL)
+    wait_for(lambda: listens(path) or process.poll() is not None)
+    return process
 
 
 @contextlib.contextmanager

@@ -1,3 +1,5 @@
+"""The comparison of models: what is asked, what its columns show, to which class it turns, what it writes."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -11,60 +13,19 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
-from textual.app import App
-from textual.pilot import Pilot
 
 import samples
 from clipmk import protocol
 from clipmk.errors import ModelError
-from clipmk.records import Explanation, VisionConcept
-from clipmk_tui import theme
+from clipmk.records import Explanation
 from clipmk_tui.compare_table import BEST
 from clipmk_tui.engine import EngineStoppedError
 from clipmk_tui.gathered import Gathered
 from clipmk_tui.screens.compare import CompareChoice, CompareScreen
-from clipmk_tui.screens.venn import VennPicture, VennScreen
-from clipmk_tui.venn_picture import draw, regions
-from clipmk_tui.widgets.compare_grid import CompareGrid
-from fakes import FAMILIES, FakeEngine, explained
+from compare_host import IMAGE, MODELS, Host, line, opened, seen, settled
+from fakes import FakeEngine, explained
 
-MODELS = tuple(FAMILIES)
-IMAGE = "pictures/fox_03.png"
 SIZES = [(80, 24), (120, 40)]
-
-
-class Host(App[None]):
-    """Opens one screen and keeps what it was dismissed with."""
-
-    def __init__(self, screen: Any) -> None:
-        super().__init__()
-        self.opened = screen
-        self.answers: list[Any] = []
-
-    def on_mount(self) -> None:
-        self.register_theme(theme.DARK)
-        self.theme = theme.DARK.name
-        self.push_screen(self.opened, self.answers.append)
-
-
-def seen(app: App[Any]) -> list[str]:
-    """The lines on the screen."""
-    strips = app.screen._compositor.render_strips()
-    return ["".join(segment.text for segment in strip) for strip in strips]
-
-
-def line(app: App[Any], start: str) -> str:
-    (found,) = [one for one in seen(app) if one.strip().startswith(start)]
-    return found
-
-
-def opened(engine: FakeEngine, models: tuple[str, ...] = MODELS, **options: Any) -> Host:
-    return Host(CompareScreen(engine, models, IMAGE, **options))
-
-
-async def settled(pilot: Pilot[Any]) -> None:
-    for _ in range(2):
-        await pilot.pause()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -185,24 +146,6 @@ async def test_engine_that_stopped_fails_what_is_awaited() -> None:
         assert "awaited" not in seen(app)[0]
 
 
-async def test_enter_goes_to_the_model_and_concept_under_the_cursor() -> None:
-    app = opened(FakeEngine())
-    async with app.run_test() as pilot:
-        await settled(pilot)
-        await pilot.press("down", "right", "right", "enter")
-        await settled(pilot)
-        assert app.answers == [CompareChoice(model="embedded/rn-s", concept="a bushy tail", target=None)]
-
-
-async def test_cursor_stays_in_the_table() -> None:
-    app = opened(FakeEngine())
-    async with app.run_test() as pilot:
-        await settled(pilot)
-        await pilot.press("left", "up", "left", "enter")
-        await settled(pilot)
-        assert app.answers == [CompareChoice(model=MODELS[0], concept="pointed ears", target=None)]
-
-
 async def test_t_turns_to_one_class_and_back_without_asking_what_the_records_answer() -> None:
     engine = FakeEngine()
     app = opened(engine)
@@ -263,91 +206,6 @@ async def test_best_auc_is_marked_within_a_family_only() -> None:
         await settled(pilot)
         assert line(app, "AUC").count(BEST) == 1
         assert line(app, "AUC").index(BEST) < line(app, "AUC").index("0.10 / 0.55")
-
-
-async def test_slash_filters_the_rows_and_escape_takes_the_filter_off_before_it_leaves() -> None:
-    app = opened(FakeEngine())
-    async with app.run_test() as pilot:
-        await settled(pilot)
-        await pilot.press("slash", *"TAIL")
-        await settled(pilot)
-        grid = app.screen.query_one(CompareGrid)
-        assert grid.concepts == ["a bushy tail", "a long tail"]
-        await pilot.press("enter", "down")
-        assert grid.concept == "a long tail"
-        assert "/ TAIL: 2 of 10" in seen(app)[0]
-        await pilot.press("escape")
-        await settled(pilot)
-        assert len(grid.concepts) == 10
-        assert grid.concept == "a long tail"
-        assert app.answers == []
-        await pilot.press("escape")
-        await settled(pilot)
-        assert app.answers == [None]
-
-
-async def test_filter_that_nothing_passes_leaves_an_empty_table() -> None:
-    app = opened(FakeEngine())
-    async with app.run_test() as pilot:
-        await settled(pilot)
-        await pilot.press("slash", *"[b]z", "enter")
-        await settled(pilot)
-        assert "[b]z: 0 of 10" in seen(app)[0]
-        await pilot.press("v")
-        await settled(pilot)
-        assert isinstance(app.screen, VennScreen)
-        await pilot.press("v", "down", "right", "enter")
-        await settled(pilot)
-        assert app.answers == [CompareChoice(model=MODELS[1], concept=None, target=None)]
-
-
-async def test_mouse_puts_the_cursor_and_twice_is_enter() -> None:
-    app = opened(FakeEngine())
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settled(pilot)
-        x, y = line(app, "a bushy tail").index("◐ 0.550") + 3, seen(app).index(line(app, "a bushy tail"))
-        await pilot.click(offset=(x, y))
-        grid = app.screen.query_one(CompareGrid)
-        assert (grid.concept, grid.model_index) == ("a bushy tail", 2)
-        await pilot.click(offset=(x, y), times=2)
-        await settled(pilot)
-        assert app.answers == [CompareChoice(model="embedded/rn-s", concept="a bushy tail", target=None)]
-
-
-async def test_many_concepts_scroll_while_the_models_stay() -> None:
-    made = explained(MODELS[0], IMAGE)
-    concepts = tuple(
-        VisionConcept(rank=rank, text=f"concept {rank:02}", importance=1 / rank, parts=(1,), mutual=False)
-        for rank in range(1, 41)
-    )
-    known = {MODELS[0]: dataclasses.replace(made, vision_concepts=concepts, language_concepts=())}
-    app = opened(FakeEngine(), MODELS[:1], known=known)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settled(pilot)
-        assert not any("concept 40" in one for one in seen(app))
-        await pilot.press(*["ctrl+d"] * 4)
-        await settled(pilot)
-        assert "◐ 0.025" in line(app, "concept 40")
-        assert "vit" in line(app, "family")
-        await pilot.press(*["ctrl+u"] * 4)
-        await settled(pilot)
-        assert "◐ 1.000" in line(app, "concept 01")
-
-
-async def test_thirteen_models_scroll_sideways_while_concepts_stay() -> None:
-    models = (*MODELS, *(f"ViT-B-32:laion{number}" for number in range(9)))
-    app = opened(FakeEngine(), models)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settled(pilot)
-        assert "models 1-3 of 13" in seen(app)[1]
-        assert not any("laion8" in one for one in seen(app))
-        await pilot.press(*["right"] * 12)
-        await settled(pilot)
-        assert any("laion8" in one for one in seen(app))
-        assert "13/13" in line(app, "pointed ears")
-        await pilot.press("enter")
-        await settled(pilot)
-        assert app.answers[0].model == "ViT-B-32:laion8"
 
 
 async def test_w_writes_valid_json_beside_what_is_there(
@@ -443,26 +301,6 @@ def samples_of(model: str, made: Explanation) -> Explanation:
     return dataclasses.replace(made, model=dataclasses.replace(made.model, id=model))
 
 
-async def test_resizing_while_busy_keeps_the_cursor() -> None:
-    engine = FakeEngine()
-    engine.gate.clear()
-    app = opened(engine, known={MODELS[0]: explained(MODELS[0], IMAGE)})
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settled(pilot)
-        await pilot.press("down", "right")
-        for size in ((80, 24), (20, 6), (200, 60)):
-            await pilot.resize_terminal(*size)
-            await settled(pilot)
-        grid = app.screen.query_one(CompareGrid)
-        assert (grid.concept, grid.model_index) == ("a bushy tail", 1)
-        engine.gate.set()
-        await settled(pilot)
-        assert (grid.concept, grid.model_index) == ("a bushy tail", 1)
-
-
-# what is gathered
-
-
 def test_failure_for_one_class_is_none_for_another() -> None:
     gathered = Gathered(MODELS[:2], IMAGE, {MODELS[0]: explained(MODELS[0], IMAGE)})
     gathered.fail(MODELS[1], "cat", code="model", message="gone")
@@ -472,100 +310,6 @@ def test_failure_for_one_class_is_none_for_another() -> None:
     assert gathered.view("cat").places == (0, 1)
     assert gathered.missing("owl") == MODELS[:2]
     assert gathered.view("owl").comparison is None
-
-
-# the Venn view
-
-
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
-async def test_venn_shows_three_regions_by_sign_and_word_with_the_numbers(size: tuple[int, int]) -> None:
-    app = Host(VennScreen(samples.explanation()))
-    async with app.run_test(size=size) as pilot:
-        await settled(pilot)
-        text = "\n".join(seen(app))
-        for words in (
-            "◐ vision only (2)",
-            "∩ mutual (2)",
-            "◑ language only (3)",
-            "seen by the vision encoder",
-            "tied to 'fox' by the language encoder",
-            "∩ pointed ears",
-            "◐ thin legs",
-            "◑ red fur",
-            "mutual 2 (by chance 0.20)",
-            "MI 3.69 (0.90)",
-            "AUC 0.61 (0.55)",
-            "p = 0.017",
-        ):
-            assert words in text, words
-        drawn = next(one for one in seen(app) if "∩ pointed ears" in one)
-        assert drawn.count("│") == 4
-        assert drawn.index("◐ ") < drawn.index("∩ ") < drawn.index("◑ ")
-
-
-async def test_venn_is_closed_by_each_of_its_keys() -> None:
-    app = Host(VennScreen(samples.explanation()))
-    async with app.run_test() as pilot:
-        for times, key in enumerate(("escape", "v", "q"), 1):
-            await settled(pilot)
-            await pilot.press(key)
-            await settled(pilot)
-            assert app.answers == [None] * times
-            app.push_screen(VennScreen(samples.explanation()), app.answers.append)
-
-
-def _crowded(count: int) -> Explanation:
-    made = samples.explanation()
-    concepts = tuple(
-        VisionConcept(rank=rank, text=f"concept {rank:02}", importance=0.5, parts=(1,), mutual=False)
-        for rank in range(1, count + 1)
-    )
-    return dataclasses.replace(made, vision_concepts=concepts)
-
-
-async def test_lists_that_are_too_long_scroll_to_their_end_and_back() -> None:
-    app = Host(VennScreen(_crowded(40)))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settled(pilot)
-        assert any("more lines" in one for one in seen(app))
-        await pilot.press(*["space"] * 4)
-        await settled(pilot)
-        assert any("concept 40" in one for one in seen(app))
-        assert not any("more lines" in one for one in seen(app))
-        await pilot.press("up")
-        await settled(pilot)
-        assert any("more lines" in one for one in seen(app))
-        app.screen.query_one(VennPicture).scroll_lists(-99)
-        await settled(pilot)
-        assert any("concept 01" in one for one in seen(app))
-
-
-@pytest.mark.parametrize("width", [24, 40, 76, 200])
-@pytest.mark.parametrize("height", [7, 18, 50])
-def test_every_line_of_the_drawing_is_as_wide_as_asked(width: int, height: int) -> None:
-    made = draw(samples.explanation(descriptor="猫の耳" * 20, class_name="x" * 300), width=width, height=height)
-    assert len(made.lines) == height
-    assert {one.cell_len for one in made.lines} == {width}
-
-
-def test_no_concept_is_lost_while_scrolling() -> None:
-    explanation = _crowded(30)
-    first = draw(explanation, width=76, height=16)
-    texts = set()
-    for offset in range(first.hidden + 1):
-        for one in draw(explanation, width=76, height=16, offset=offset).lines:
-            texts |= {text for text in regions(explanation)["vision"] if text in one.plain}
-    assert texts == set(regions(explanation)["vision"])
-
-
-def test_regions_are_a_partition_of_all_concepts() -> None:
-    explanation = samples.explanation()
-    found = regions(explanation)
-    assert found["mutual"] == explanation.mutual_concepts
-    together = [text for texts in found.values() for text in texts]
-    assert sorted(together) == sorted(
-        {concept.text for concept in (*explanation.vision_concepts, *explanation.language_concepts)}
-    )
 
 
 def test_screens_load_neither_torch_nor_numpy() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import fakes
 import samples
-from test_app_main import RN, VIT, running, seen, settled
+from main_screen import RN, VIT, running, seen, settled
 
 LOOKS = {
     "app-wide": ((120, 30), "clipmk-dark", ("down", "down")),

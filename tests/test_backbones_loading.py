@@ -1,15 +1,12 @@
-"""Loading: what is read from where, what is refused, and how quietly."""
+"""Loading: folders, repositories and models in memory; what is refused, on which device, and how quietly."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import os
-import pickle
 import socket
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,70 +14,26 @@ import huggingface_hub.constants
 import open_clip
 import pytest
 import torch
-from open_clip import factory
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from backbone_zoo import CONTEXT, VOCABULARY, make, model_config, save, save_bpe, unit
+from backbone_zoo import CONTEXT, NATIVE_TEXT, VOCABULARY, assert_same, make, model_config, pixels_for, save, save_bpe
 from clipmk.backbones import load
 from clipmk.backbones.catalog import architecture_config
 from clipmk.backbones.devices import choose_device
 from clipmk.backbones.loading import build
 from clipmk.backbones.recipe import pair_recipe
 from clipmk.backbones.silence import hushed
-from clipmk.errors import DeviceError, ModelError, UsageError
+from clipmk.errors import DeviceError, ModelError
 
 torch.set_num_threads(1)
-
-NATIVE_TEXT = {"context_length": CONTEXT, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any attempt to resolve or reach a host fails as on a machine without a network, and is noticed."""
-
-    def refuse(*arguments: Any, **_: Any) -> None:
-        raise socket.gaierror(f"no network in this test: {arguments[:2]}")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def no_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty config file that a test may fill."""
-    path = tmp_path / "config.toml"
-    monkeypatch.setenv("CLIPMK_CONFIG", str(path))
-    return path
+pytestmark = pytest.mark.usefixtures("no_network", "no_config")
 
 
 @pytest.fixture
 def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
-
-
-@pytest.fixture
-def tiny_architecture(tmp_path: Path) -> Iterator[str]:
-    """A small architecture that open_clip knows by name."""
-    config = model_config("vit", text=NATIVE_TEXT)
-    (tmp_path / "clipmk-tiny.json").write_text(json.dumps(config), encoding="utf-8")
-    open_clip.add_model_config(tmp_path / "clipmk-tiny.json")
-    yield "clipmk-tiny"
-    factory._MODEL_CONFIG_PATHS.pop()
-    factory._MODEL_CONFIGS.pop("clipmk-tiny", None)
-
-
-def pixels(backbone: Any) -> torch.Tensor:
-    return backbone.normalise(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-
-
-def same(backbone: Any, plain: Any) -> None:
-    with torch.no_grad():
-        expected = unit(plain.encode_image(pixels(backbone)))
-    torch.testing.assert_close(backbone.encode_images(pixels(backbone)), expected, atol=1e-5, rtol=0)
 
 
 def test_folder_brings_its_preprocessing_weights_and_hash(tmp_path: Path) -> None:
@@ -94,7 +47,7 @@ def test_folder_brings_its_preprocessing_weights_and_hash(tmp_path: Path) -> Non
     assert (backbone.info.family, backbone.info.input_size, backbone.info.architecture) == ("vit", 32, "m")
     assert backbone.logit_scale == pytest.approx(1 / 0.07)
     assert backbone.logit_bias is None
-    same(backbone, plain)
+    assert_same(backbone, plain)
 
 
 def test_folder_without_preprocessing_gets_the_defaults_of_open_clip(tmp_path: Path) -> None:
@@ -112,7 +65,7 @@ def test_weights_saved_in_half_precision_load_in_full(tmp_path: Path) -> None:
     backbone = load(f"local-dir:{tmp_path}", device="cpu")
     assert backbone.dtype == torch.float32
     plain.load_state_dict({name: value.half().float() for name, value in plain.state_dict().items()})
-    same(backbone, plain)
+    assert_same(backbone, plain)
 
 
 def test_sigmoid_models_keep_their_bias(tmp_path: Path) -> None:
@@ -135,104 +88,6 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
     save(tmp_path, model_config("vit"), bpe=False)
     with pytest.raises(ModelError, match=f"has {VOCABULARY} text tokens but its tokenizer makes 49408"):
         load(f"local-dir:{tmp_path}", device="cpu")
-
-
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_checkpoint_with_its_architecture_loads(tmp_path: Path, tiny_architecture: str, wrapped: bool) -> None:
-    plain = make(model_config("vit", text=NATIVE_TEXT), seed=5)
-    state = plain.state_dict()
-    training = {"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}
-    torch.save(training if wrapped else state, tmp_path / "mine.pt")
-    backbone = load(str(tmp_path / "mine.pt"), arch=tiny_architecture, device="cpu")
-    same(backbone, plain)
-    assert backbone.mean == open_clip.OPENAI_DATASET_MEAN
-    assert (backbone.info.id, backbone.info.architecture) == (str(tmp_path / "mine.pt"), tiny_architecture)
-    same(load(f"checkpoint:{tiny_architecture}:{tmp_path / 'mine.pt'}", device="cpu"), plain)
-
-
-def test_checkpoint_that_does_not_fit_names_a_few_tensors(tmp_path: Path, tiny_architecture: str) -> None:
-    state = make(model_config("vit", text=NATIVE_TEXT)).state_dict()
-    renamed = {name.replace("ln_final", "ln_last"): value for name, value in state.items()}
-    torch.save(renamed, tmp_path / "renamed.pt")
-    with pytest.raises(ModelError, match=r"missing ln_final\.weight, ln_final\.bias; unexpected ln_last"):
-        load(str(tmp_path / "renamed.pt"), arch=tiny_architecture, device="cpu")
-    torch.save({**state, "visual.proj": torch.zeros(3, 3)}, tmp_path / "small.pt")
-    with pytest.raises(ModelError, match=r"do not fit 'clipmk-tiny': other sizes in visual\.proj"):
-        load(str(tmp_path / "small.pt"), arch=tiny_architecture, device="cpu")
-
-
-def test_checkpoint_needs_an_architecture_and_only_a_checkpoint_takes_one(tmp_path: Path) -> None:
-    torch.save({}, tmp_path / "x.pt")
-    with pytest.raises(UsageError, match="needs its architecture"):
-        load(str(tmp_path / "x.pt"), device="cpu")
-    with pytest.raises(ModelError, match=r"architecture 'ViT-B/23' does not exist; close: 'ViT-B-32'"):
-        load(str(tmp_path / "x.pt"), arch="ViT-B/23", device="cpu")
-    with pytest.raises(UsageError, match="goes with a checkpoint"):
-        load("ViT-B-32:openai", arch="ViT-B-32", device="cpu")
-    with pytest.raises(ModelError, match="does not exist"):
-        load(str(tmp_path / "none.pt"), arch="ViT-B-32", device="cpu")
-
-
-class Attack:
-    """Unpickling this creates a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (os.mkdir, (str(self.path),))
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickle_that_runs_code_is_refused_unread(tmp_path: Path, tiny_architecture: str, zipped: bool) -> None:
-    proof, path = tmp_path / "proof", tmp_path / "evil.pt"
-    state = make(model_config("vit", text=NATIVE_TEXT)).state_dict()
-    torch.save({"state_dict": state, "extra": Attack(proof)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ModelError, match="refused: reading it would run code"):
-        load(str(path), arch=tiny_architecture, device="cpu")
-    assert not proof.exists()
-    torch.load(path, weights_only=False)
-    assert proof.exists(), "the attack is a real one"
-
-
-def test_a_bare_pickle_is_refused_and_does_not_run(tmp_path: Path, tiny_architecture: str) -> None:
-    proof, path = tmp_path / "proof", tmp_path / "evil.bin"
-    path.write_bytes(pickle.dumps(Attack(proof)))
-    with pytest.raises(ModelError, match=r"evil\.bin"):
-        load(str(path), arch=tiny_architecture, device="cpu")
-    assert not proof.exists()
-
-
-def test_a_folder_with_a_malicious_pickle_is_refused(tmp_path: Path) -> None:
-    save(tmp_path / "m", model_config("vit"))
-    (tmp_path / "m" / "open_clip_model.safetensors").unlink()
-    torch.save({"x": torch.zeros(1), "y": Attack(tmp_path / "proof")}, tmp_path / "m" / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="refused"):
-        load(f"local-dir:{tmp_path / 'm'}", device="cpu")
-    assert not (tmp_path / "proof").exists()
-
-
-def test_a_torchscript_archive_is_refused(tmp_path: Path, tiny_architecture: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), str(tmp_path / "script.pt"))
-    with pytest.raises(ModelError, match="TorchScript archive: it holds a program, which is refused"):
-        load(str(tmp_path / "script.pt"), arch=tiny_architecture, device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("name", "content"), [("cut.safetensors", b"\x10\0\0\0"), ("text.pt", b"not a checkpoint"), ("empty.pth", b"")]
-)
-def test_damaged_weights_are_reported(tmp_path: Path, tiny_architecture: str, name: str, content: bytes) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ModelError, match=name):
-        load(str(tmp_path / name), arch=tiny_architecture, device="cpu")
-
-
-def test_a_file_without_tensors_is_no_checkpoint(tmp_path: Path, tiny_architecture: str) -> None:
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(ModelError, match="holds no state_dict"):
-        load(str(tmp_path / "list.pt"), arch=tiny_architecture, device="cpu")
 
 
 def test_malformed_folders_are_reported(tmp_path: Path) -> None:
@@ -271,7 +126,7 @@ def test_registered_names_load_under_their_own_name(tmp_path: Path, no_config: P
     no_config.write_text(f'[models]\nmine = "local-dir:{tmp_path / "m"}"\n')
     backbone = load("mine", device="cpu")
     assert backbone.info.id == "mine"
-    same(backbone, plain)
+    assert_same(backbone, plain)
 
 
 def cache(folder: Path, repository: str, files: Path) -> None:
@@ -288,7 +143,7 @@ def test_a_cached_repository_loads_without_a_request(tmp_path: Path, hub_cache: 
     cache(hub_cache, "org/tiny", tmp_path / "m")
     backbone = load("hf-hub:org/tiny", device="cpu")
     assert (backbone.info.id, backbone.info.architecture) == ("hf-hub:org/tiny", "tiny")
-    same(backbone, plain)
+    assert_same(backbone, plain)
 
 
 def test_missing_models_say_how_to_get_them_and_ask_nobody(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,7 +201,7 @@ def test_a_model_in_memory_is_used_as_it_is() -> None:
     plain: Any = make(model_config("vit", text=NATIVE_TEXT), seed=3)
     plain.train()
     backbone = load(plain, device="cpu")
-    same(backbone, plain)
+    assert_same(backbone, plain)
     assert not plain.training
     assert (backbone.info.id, backbone.info.family, backbone.embed_dim) == ("custom", "vit", 24)
     assert backbone.encode_texts(["a cat"]).shape == (1, 24)
@@ -358,7 +213,7 @@ def test_a_model_in_memory_is_copied_before_it_is_cast() -> None:
     plain: Any = make(model_config("vit", text=NATIVE_TEXT))
     backbone = load(plain, device="cpu", precision="bf16")
     assert plain.visual.conv1.weight.dtype == torch.float32
-    assert backbone.encode_images(pixels(backbone)).dtype == torch.float32
+    assert backbone.encode_images(pixels_for(backbone)).dtype == torch.float32
     assert backbone.dtype == torch.bfloat16
 
 
@@ -368,9 +223,9 @@ def test_a_model_in_mixed_precision_of_open_clip_works(tmp_path: Path) -> None:
         mixed = open_clip.create_model(f"local-dir:{tmp_path}", precision="bf16")
     backbone = load(mixed, device="cpu", precision="bf16")
     full = load(f"local-dir:{tmp_path}", device="cpu")
-    encoded = backbone.encode_with_patches(pixels(backbone))
+    encoded = backbone.encode_with_patches(pixels_for(backbone))
     pooled = backbone.pool_regions(encoded, torch.ones(2, 1, 16))
-    assert ((pooled[:, 0] * full.encode_images(pixels(full))).sum(-1) > 0.99).all()
+    assert ((pooled[:, 0] * full.encode_images(pixels_for(full))).sum(-1) > 0.99).all()
     assert (backbone.encode_texts(["a"]) @ full.encode_texts(["a"]).T).item() > 0.99
 
 
@@ -380,7 +235,7 @@ def test_a_model_in_mixed_precision_keeps_its_float32_norms_when_it_is_cast(tmp_
         mixed = open_clip.create_model(f"local-dir:{tmp_path}", precision="bf16")
     backbone = load(mixed, device="cpu", precision="fp16")
     full = load(f"local-dir:{tmp_path}", device="cpu")
-    assert ((backbone.encode_images(pixels(backbone)) * full.encode_images(pixels(full))).sum(-1) > 0.99).all()
+    assert ((backbone.encode_images(pixels_for(backbone)) * full.encode_images(pixels_for(full))).sum(-1) > 0.99).all()
 
 
 def test_the_hash_of_a_model_in_memory_follows_its_weights() -> None:

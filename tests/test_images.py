@@ -1,15 +1,10 @@
-"""Safe decoding, and the way from the picture to the model's square and back."""
+"""Safe decoding: files of every kind, damaged ones, and arrays and tensors."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import io
-import os
-import socket
-import subprocess
-import sys
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,36 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from open_clip.transform import image_transform
 from PIL import Image
 
-import clipmk.square
-from clipmk import images
-from clipmk.errors import ImageError, InputError, UsageError
-from clipmk.images import Picture, Square, expand_paths, read_picture, square_image
-
-SIZES = st.integers(1, 40)
-EXPECTED_BLOCKS = {(0, 0): (250, 10, 10), (0, 1): (10, 250, 10), (1, 0): (10, 10, 250), (1, 1): (240, 240, 240)}
-
-
-def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def blocks(width: int = 48, height: int = 32) -> Image.Image:
-    """Four coloured quadrants, which survive JPEG and show every rotation."""
-    image = Image.new("RGB", (width, height))
-    for (row, column), colour in EXPECTED_BLOCKS.items():
-        x, y = column * width // 2, row * height // 2
-        image.paste(colour, (x, y, x + width // 2, y + height // 2))
-    return image
+from clipmk.errors import ImageError
+from clipmk.images import Picture, read_picture
+from pictures import EXPECTED_BLOCKS, blocks, encode, noise
 
 
 def test_a_png_keeps_every_pixel_and_is_identified_by_its_file_bytes(tmp_path: Path) -> None:
@@ -231,100 +201,6 @@ def test_a_large_picture_below_the_cap_is_read_without_pillows_bomb_warning(monk
     assert picture.warnings == ()
 
 
-def test_a_file_of_too_many_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_BYTES", 2**20)
-    path = tmp_path / "big.png"
-    with path.open("wb") as handle:
-        handle.truncate(2**20 + 1)
-    for source in (path, path.read_bytes(), io.BytesIO(path.read_bytes())):
-        with pytest.raises(ImageError, match="larger than 1 MiB"):
-            read_picture(source)
-
-
-def test_a_missing_file_is_repeated_with_close_names(tmp_path: Path) -> None:
-    for name in ("fox_03.png", "house.jpg", "fox_03.txt"):
-        (tmp_path / name).touch()
-    with pytest.raises(ImageError) as caught:
-        read_picture(tmp_path / "fxo_03.png")
-    assert str(caught.value) == f"image '{tmp_path / 'fxo_03.png'}' does not exist; close: 'fox_03.png'"
-    with pytest.raises(ImageError, match="neither does the folder"):
-        read_picture(tmp_path / "nowhere" / "fox.png")
-
-
-def test_a_folder_is_no_image(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="is a folder"):
-        read_picture(tmp_path)
-
-
-def test_an_unreadable_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "secret.png"
-    path.touch()
-
-    def refuse(*_: object, **__: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(ImageError, match=r"secret.png' cannot be read: Permission denied"):
-        read_picture(path)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX file kinds")
-def test_pipes_sockets_and_devices_are_refused_at_once(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe.png"
-    os.mkfifo(pipe)  # nobody writes: opening it the ordinary way would wait forever
-    with pytest.raises(ImageError, match="is a pipe"):
-        read_picture(pipe)
-    with pytest.raises(ImageError, match="is a device"):
-        read_picture("/dev/zero")
-    short = Path(os.path.relpath(tmp_path / "s"))
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(short))
-        with pytest.raises(ImageError, match="is a socket"):
-            read_picture(short)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX file kinds")
-def test_a_file_swapped_for_a_pipe_after_the_check_does_not_block(tmp_path: Path) -> None:
-    script = (
-        "import os, pathlib, sys\n"
-        "from clipmk import files\n"
-        "from clipmk.errors import ImageError\n"
-        "real = os.stat(sys.executable)\n"
-        "pathlib.Path.stat = lambda self, **_: real\n"
-        "try:\n"
-        "    files.read_regular(sys.argv[1], limit=10**9, noun='image', error=ImageError)\n"
-        "except ImageError as error:\n"
-        "    print(error)\n"
-    )
-    os.mkfifo(tmp_path / "swapped")
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "swapped")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert "is a pipe" in done.stdout
-
-
-@pytest.mark.parametrize("name", ["", "a\0b.png", "x" * 5000])
-def test_impossible_names_are_image_errors(name: str) -> None:
-    with pytest.raises(ImageError):
-        read_picture(name)
-
-
-def test_control_characters_of_a_name_never_reach_the_message(tmp_path: Path) -> None:
-    with pytest.raises(ImageError) as caught:
-        read_picture(tmp_path / "\x1b[31mred\u202e.png")
-    assert r"\x1b[31mred\u202e.png" in str(caught.value)
-    assert str(caught.value).isprintable()
-
-
-def test_an_undecodable_name_can_be_written_as_utf_8(tmp_path: Path) -> None:
-    assert read_picture(encode(noise(1, 1)), name="caf\udce9.png").info.path == r"caf\udce9.png"
-
-
 def test_arrays_are_taken_as_they_are_and_copied() -> None:
     array = np.array(noise(5, 3))
     picture = read_picture(array[:, ::-1])
@@ -376,159 +252,3 @@ def test_images_in_memory_agree_on_their_identity() -> None:
 def test_wrong_objects_are_refused_with_what_is_needed(source: object, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         read_picture(source)
-
-
-@pytest.mark.parametrize(
-    "size", [(64, 48), (48, 64), (63, 41), (37, 53), (31, 97), (224, 224), (5, 3), (225, 224), (3, 100)]
-)
-@pytest.mark.parametrize("side", [32, 37])
-@pytest.mark.parametrize("resize", ["squash", "crop"])
-@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_squares_equal_open_clips_own_transform_to_the_pixel(
-    size: tuple[int, int], side: int, resize: str, interpolation: str
-) -> None:
-    mode = "shortest" if resize == "crop" else "squash"
-    transform = image_transform(
-        side, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=mode, interpolation=interpolation
-    )
-    expected = (transform(noise(*size)) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    square = square_image(read_picture(noise(*size)), side=side, resize=resize, interpolation=interpolation)
-    np.testing.assert_array_equal(np.array(square), expected)
-
-
-@pytest.mark.parametrize("size", [(3000, 20), (20, 3001)])
-def test_a_very_long_strip_is_cropped_on_the_way_with_the_same_pixels(
-    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    transform = image_transform(16, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
-    expected = (transform(noise(*size)) * 255).round().permute(1, 2, 0).numpy()
-    monkeypatch.setattr(clipmk.square, "STRIP_PIXELS", 1000)
-    square = np.array(square_image(read_picture(noise(*size)), side=16, resize="crop"))
-    np.testing.assert_allclose(square.astype(float), expected, atol=1)
-    monkeypatch.undo()
-    assert square_image(read_picture(np.zeros((1, 300_000), np.uint8)), side=224, resize="crop").size == (224, 224)
-
-
-@pytest.mark.parametrize(("resize", "expected"), [("squash", (0, 0, 80, 40)), ("crop", (20, 0, 60, 40))])
-def test_the_box_is_the_region_of_the_original(resize: str, expected: tuple[float, ...]) -> None:
-    assert Square(80, 40, 20, resize).box == expected
-
-
-@settings(deadline=None)
-@given(width=SIZES, height=SIZES, side=SIZES, resize=st.sampled_from(["squash", "crop"]), seed=st.integers(0, 9))
-def test_masks_follow_the_pixels_that_their_centres_fall_on(
-    width: int, height: int, side: int, resize: str, seed: int
-) -> None:
-    square = Square(width, height, side, resize)
-    (across, down), (left, top) = square.resized, square.corner
-    draw = np.random.default_rng(seed)
-    mask_pixels, mask_square = draw.random((height, width)) < 0.5, draw.random((side, side)) < 0.5
-    to_square, to_pixels = square.to_square(mask_pixels), square.to_pixels(mask_square)
-    nearest = np.zeros_like(to_square)
-    for row in range(side):
-        for column in range(side):
-            y = (row + top + Fraction(1, 2)) * height / down
-            x = (column + left + Fraction(1, 2)) * width / across
-            nearest[row, column] = mask_pixels[int(y), int(x)]
-    if nearest.any():
-        np.testing.assert_array_equal(to_square, nearest)
-    for row in range(height):
-        for column in range(width):
-            y = (row + Fraction(1, 2)) * down / height - top
-            x = (column + Fraction(1, 2)) * across / width - left
-            inside = 0 <= y < side and 0 <= x < side
-            assert to_pixels[row, column] == (inside and mask_square[int(y), int(x)])
-
-
-@settings(deadline=None)
-@given(width=SIZES, height=SIZES, side=SIZES, seed=st.integers(0, 9))
-def test_squashed_masks_survive_the_way_through_the_finer_grid(width: int, height: int, side: int, seed: int) -> None:
-    square, draw = Square(width, height, side, "squash"), np.random.default_rng(seed)
-    if side >= max(width, height):
-        mask_pixels = draw.random((height, width)) < 0.5
-        np.testing.assert_array_equal(square.to_pixels(square.to_square(mask_pixels)), mask_pixels)
-    if side <= min(width, height):
-        mask_square = draw.random((side, side)) < 0.5
-        np.testing.assert_array_equal(square.to_square(square.to_pixels(mask_square)), mask_square)
-
-
-@settings(deadline=None)
-@given(width=SIZES, height=SIZES, side=SIZES)
-def test_a_crop_covers_exactly_the_pixels_with_their_centre_in_its_box(width: int, height: int, side: int) -> None:
-    square = Square(width, height, side, "crop")
-    x0, y0, x1, y1 = square.box
-    covered = square.to_pixels(np.ones((side, side), bool))
-    for y, x in np.ndindex(height, width):
-        distance = min(x + 0.5 - x0, x1 - x - 0.5, y + 0.5 - y0, y1 - y - 0.5)
-        if abs(distance) > 1e-9:
-            assert covered[y, x] == (distance > 0)
-
-
-@pytest.mark.parametrize("size", [(61, 47), (47, 61), (101, 100)])
-@pytest.mark.parametrize("resize", ["squash", "crop"])
-def test_a_mask_on_the_square_lies_where_the_picture_shows_the_thing(size: tuple[int, int], resize: str) -> None:
-    width, height = size
-    thing = np.zeros((height, width), bool)
-    thing[height // 3 : height // 2, width // 4 : width // 2] = True
-    picture = read_picture((thing * 255).astype(np.uint8))
-    shown = np.array(square_image(picture, side=32, resize=resize, interpolation="nearest"))[..., 0] > 0
-    mask = Square(width, height, 32, resize).to_square(thing)
-    assert (mask != shown).mean() < 0.002
-    assert mask.any()
-
-
-def test_wrong_masks_sizes_and_names_are_refused() -> None:
-    square = Square(6, 4, 3, "squash")
-    with pytest.raises(InputError, match=r"bool \(3, 3\) is needed"):
-        square.to_pixels(np.zeros((4, 6), bool))
-    with pytest.raises(InputError, match=r"uint8 \(4, 6\); bool \(4, 6\)"):
-        square.to_square(np.zeros((4, 6), np.uint8))
-    with pytest.raises(InputError):
-        Square(0, 4, 3, "squash")
-    with pytest.raises((UsageError, TypeError), match="squash"):  # TypeError when the test run checks types itself
-        Square(6, 4, 3, "squish")
-    with pytest.raises(UsageError, match="close: 'bicubic'"):
-        square_image(read_picture(noise(4, 4)), side=2, resize="crop", interpolation="bicubix")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("b.PNG", "a.jpg", "notes.txt", ".hidden.png", "a[1].png", "sub/deep.webp"):
-        path = tmp_path / "pics" / name
-        path.parent.mkdir(exist_ok=True, parents=True)
-        path.touch()
-    (tmp_path / "pics" / "folder.png").mkdir()
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["pics"], ["pics/a.jpg", "pics/a[1].png", "pics/b.PNG"]),
-        (["pics/a[1].png"], ["pics/a[1].png"]),
-        (["pics/[ab].*"], ["pics/a.jpg", "pics/b.PNG"]),
-        (["pics/*.txt"], ["pics/notes.txt"]),
-        (["pics/**/*.webp"], ["pics/sub/deep.webp"]),
-        (["pics/b*", "-", "pics/notes.txt"], ["pics/b.PNG", "-", "pics/notes.txt"]),
-        (["nothing*.png", "missing.jpg"], ["nothing*.png", "missing.jpg"]),
-        (["x" * 5000, "", "a\0b"], ["x" * 5000, "", "a\0b"]),
-        ([], []),
-    ],
-)
-def test_arguments_become_paths(folder: Path, arguments: list[str], expected: list[str]) -> None:
-    assert [path.replace(os.sep, "/") for path in expand_paths(arguments)] == expected
-
-
-def test_a_folder_without_images_names_the_known_endings(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"folder 'empty' holds no image; known endings: .bmp, .gif.*\.webp$"):
-        expand_paths(["empty"])
-
-
-def test_a_folder_of_class_folders_is_told_how_to_be_named(folder: Path) -> None:
-    (folder / "empty" / "fox").mkdir()
-    (folder / "empty" / "fox" / "a.png").touch()
-    with pytest.raises(InputError, match=r"folders in it are not searched, name what they hold: 'empty/\*/\*'"):
-        expand_paths(["empty"])
-    assert expand_paths(["empty/*/*"]) == ["empty/fox/a.png"]

@@ -8,78 +8,24 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 import clipmk
 from clipmk import protocol
 from clipmk.backbones import catalog
 from clipmk.errors import ModelError
-from clipmk.memory import Recent, is_out_of_memory
-from clipmk.protocol import Compare, Explain, Load, Session, Survey, WhatIf
+from clipmk.protocol import Compare, Explain, Load, Survey, WhatIf
 from clipmk.records import Explanation
-from clipmk.service import INTERVAL, Pace, Service
+from clipmk.service import INTERVAL, Pace
 from clipmk.settings import preset
-
-VIT = "embedded/vit-s8"
-MiB = 2**20
-
-
-class Conversation:
-    """A service and what it told."""
-
-    def __init__(self, **session: Any) -> None:
-        self.told: list[Any] = []
-        self.hook: Callable[[Any], None] = lambda answer: None
-        options = {"vocabulary": "world", "settings": preset("default"), "device": "cpu", **session}
-        self.service = Service(Session(**options), self._hear)
-        self.number = 0
-
-    def _hear(self, answer: Any) -> None:
-        self.told.append(answer)
-        self.hook(answer)
-
-    def ask(self, request: Any) -> Any:
-        """The final answer; `told` holds what came before it."""
-        self.told.clear()
-        self.number += 1
-        self.service.handle(protocol.numbered(request, self.number))
-        assert all(answer.id == self.number for answer in self.told)
-        assert not any(isinstance(answer, protocol.Final) for answer in self.told[:-1])
-        assert isinstance(self.told[-1], protocol.Final)
-        assert all(protocol.decode(protocol.encode(answer)) == answer for answer in self.told)
-        return self.told[-1]
-
-    def heard(self, kind: type[Any]) -> list[Any]:
-        return [answer for answer in self.told if isinstance(answer, kind)]
-
-    def stages(self) -> list[tuple[str, int, int]]:
-        return [(p.stage, p.done, p.total) for p in self.heard(protocol.Progress)]
-
+from conversation import VIT, Conversation
 
 pytestmark = pytest.mark.usefixtures("clean", "loaded_once")
-
-
-@pytest.fixture(scope="session")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tiny model with random weights, as a folder."""
-    import backbone_zoo  # noqa: PLC0415
-
-    folder = tmp_path_factory.mktemp("zoo") / "vit"
-    backbone_zoo.save(folder, backbone_zoo.model_config("vit"))
-    return f"local-dir:{folder}"
-
-
-@pytest.fixture
-def images(scene_files: list[Path]) -> list[str]:
-    return [str(path) for path in scene_files]
 
 
 def timeless(explanation: Explanation) -> Explanation:
@@ -159,9 +105,11 @@ def test_a_file_that_changed_is_explained_anew(tmp_path: Path, scene_files: list
     assert talk.ask(Explain(model=VIT, image=str(path))).explanation is found[1]
 
 
-def test_a_comparison_has_a_column_per_model_and_a_broken_one_costs_only_its_own(images: list[str], zoo: str) -> None:
+def test_a_comparison_has_a_column_per_model_and_a_broken_one_costs_only_its_own(
+    images: list[str], tiny_model: str
+) -> None:
     talk = Conversation()
-    models = (VIT, "no-such-model", zoo, VIT)
+    models = (VIT, "no-such-model", tiny_model, VIT)
     answer = talk.ask(Compare(models=models, image=images[0]))
     columns = talk.heard(protocol.ColumnReady)
     assert answer.count == len(columns) == 4
@@ -172,7 +120,7 @@ def test_a_comparison_has_a_column_per_model_and_a_broken_one_costs_only_its_own
         expected = clipmk.explain(images[0], models[index], vocabulary="world")
         assert timeless(columns[index].explanation) == timeless(expected)
         assert (columns[index].code, columns[index].message) == (None, None)
-    talk.ask(Compare(models=(VIT, zoo), image=images[0], target="cat"))
+    talk.ask(Compare(models=(VIT, tiny_model), image=images[0], target="cat"))
     assert [column.explanation.class_name for column in talk.heard(protocol.ColumnReady)] == ["cat", "cat"]
 
 
@@ -223,115 +171,6 @@ def test_a_typo_is_said_before_a_model_is_loaded(
     assert words in answer.message
 
 
-# Memory.
-
-operations = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 12), st.booleans()), max_size=40)
-
-
-@given(operations, st.integers(0, 20))
-def test_what_is_held_stays_within_the_budget_and_the_least_recently_used_goes_first(
-    steps: list[tuple[str, int, bool]], budget: int
-) -> None:
-    held: Recent[str, str] = Recent(budget)
-    used: list[str] = []  # least recently first, everything ever put and not known to be gone
-    weights: dict[str, int] = {}
-    for key, weight, putting in steps:
-        if putting:
-            held.put(key, key.upper(), weight=weight)
-            weights[key] = weight
-        elif held.get(key) is None:
-            assert key not in held.keys
-            continue
-        used = [*(other for other in used if other != key), key]
-        gone = [other for other in used if other not in held.keys]
-        assert used[: len(gone)] == gone  # the oldest only
-        used = used[len(gone) :]
-        assert list(held.keys) == used
-        assert held.weight == sum(weights[key] for key in used)
-        assert held.weight <= budget or len(used) == 1
-        if putting and gone:  # nothing was let go without need
-            assert held.weight + weights[gone[-1]] > budget
-
-
-def test_a_tiny_budget_holds_one_model_and_a_large_one_all(images: list[str], zoo: str) -> None:
-    tiny, large = Conversation(memory_budget=1), Conversation(memory_budget=1024 * MiB)
-    for model in (VIT, zoo, VIT):
-        for talk in (tiny, large):
-            assert isinstance(talk.ask(Load(model=model)), protocol.Loaded)
-        assert tiny.service.models.keys == (model,)
-    assert set(large.service.models.keys) == {VIT, zoo}
-    assert isinstance(tiny.ask(Compare(models=(zoo, VIT), image=images[0])), protocol.Compared)
-    assert all(column.explanation for column in tiny.heard(protocol.ColumnReady))
-
-
-def test_a_model_weighs_what_its_parameters_and_its_texts_take(zoo: str) -> None:
-    talk = Conversation()
-    talk.ask(Load(model=zoo))
-    backbone = clipmk.load(zoo, device="cpu")
-    module: Any = backbone._texts._model  # type: ignore[attr-defined]
-    tensors = {t.data_ptr(): t for t in (*module.parameters(), *module.buffers())}
-    words = clipmk.load_vocabulary("world")
-    rows = len(words.classes) + 2 * len(words.descriptors)
-    assert talk.service.models.weight == sum(t.nbytes for t in tensors.values()) + rows * backbone.embed_dim * 4
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert talk.service.models.budget == total // 2
-
-
-def out_of_memory() -> list[Exception]:
-    import torch  # noqa: PLC0415
-
-    return [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        MemoryError(),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
-    ]
-
-
-@pytest.mark.parametrize("index", range(4))
-def test_running_out_of_memory_lets_the_models_go_and_the_service_goes_on(
-    index: int, images: list[str], zoo: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from clipmk.explainer import Explainer  # noqa: PLC0415
-
-    talk, real = Conversation(settings=preset("default")), Explainer.explain
-    talk.ask(Load(model=zoo))
-
-    def explain(self: Any, *args: Any, **options: Any) -> Any:
-        if self.backbone.info.id == VIT:
-            raise out_of_memory()[index]
-        return real(self, *args, **options)
-
-    monkeypatch.setattr(Explainer, "explain", explain)
-    answer = talk.ask(Explain(model=VIT, image=images[0]))
-    assert (type(answer), answer.code) == (protocol.Failed, protocol.OUT_OF_MEMORY)
-    for words in (f"'{VIT}'", "cpu", "a smaller model", "--precision bf16"):
-        assert words in answer.message
-    assert "--device cpu" not in answer.message  # it is there already
-    assert talk.service.models.keys == ()
-    talk.ask(Compare(models=(VIT, zoo), image=images[0]))
-    codes = [(column.code, column.explanation is not None) for column in talk.heard(protocol.ColumnReady)]
-    assert codes == [(protocol.OUT_OF_MEMORY, False), (None, True)]
-    monkeypatch.undo()
-    assert isinstance(talk.ask(Explain(model=VIT, image=images[0])), protocol.Explained)
-
-
-def test_a_mistake_of_ours_is_no_lack_of_memory(images: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from clipmk.explainer import Explainer  # noqa: PLC0415
-
-    talk = Conversation()
-    talk.ask(Load(model=VIT))
-
-    def explain(*args: Any, **options: Any) -> Any:
-        raise RuntimeError("shapes do not fit")
-
-    monkeypatch.setattr(Explainer, "explain", explain)
-    with pytest.raises(RuntimeError, match="shapes"):
-        talk.ask(Explain(model=VIT, image=images[0]))
-    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
-    assert talk.service.models.keys == (VIT,)
-
-
 # Cancelling.
 
 
@@ -362,15 +201,15 @@ def test_cancelling_is_obeyed_at_the_next_border(stage: str, images: list[str]) 
     assert isinstance(talk.ask(request), protocol.Explained)
 
 
-def test_cancelling_ends_the_wait_for_an_import(zoo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelling_ends_the_wait_for_an_import(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     talk, imported = Conversation(), threading.Event()
     talk.hook = lambda answer: None if imported.is_set() else talk.service.cancel(answer.id)
     with monkeypatch.context() as patch:
         patch.setattr(catalog, "open_clip", lambda: imported.wait(30))
-        assert talk.ask(Load(model=zoo)).code == protocol.CANCELLED
+        assert talk.ask(Load(model=tiny_model)).code == protocol.CANCELLED
     assert not imported.is_set()
     imported.set()
-    assert isinstance(talk.ask(Load(model=zoo)), protocol.Loaded)
+    assert isinstance(talk.ask(Load(model=tiny_model)), protocol.Loaded)
 
 
 def test_what_goes_wrong_aside_is_told_like_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,23 +221,23 @@ def test_what_goes_wrong_aside_is_told_like_everything_else(monkeypatch: pytest.
     assert (answer.code, answer.message) == ("model", "no open_clip")
 
 
-def test_texts_that_are_being_embedded_can_be_given_up(zoo: str) -> None:
+def test_texts_that_are_being_embedded_can_be_given_up(tiny_model: str) -> None:
     talk = Conversation(cache=False)
     talk.hook = lambda answer: talk.service.cancel(answer.id) if getattr(answer, "stage", "") == "texts" else None
-    assert talk.ask(Load(model=zoo)).code == protocol.CANCELLED
+    assert talk.ask(Load(model=tiny_model)).code == protocol.CANCELLED
     assert talk.service.models.keys == ()
     talk.hook = lambda answer: None
-    assert isinstance(talk.ask(Load(model=zoo)), protocol.Loaded)
+    assert isinstance(talk.ask(Load(model=tiny_model)), protocol.Loaded)
 
 
-def test_a_survey_and_a_comparison_end_between_their_members(images: list[str], zoo: str) -> None:
+def test_a_survey_and_a_comparison_end_between_their_members(images: list[str], tiny_model: str) -> None:
     talk = Conversation()
     talk.hook = lambda answer: (
         talk.service.cancel(answer.id) if isinstance(answer, protocol.Sighted | protocol.ColumnReady) else None
     )
     assert talk.ask(Survey(model=VIT, images=tuple(images) * 40)).code == protocol.CANCELLED
     assert 1 <= len(talk.heard(protocol.Sighted)) <= 8
-    assert talk.ask(Compare(models=(VIT, zoo), image=images[0])).code == protocol.CANCELLED
+    assert talk.ask(Compare(models=(VIT, tiny_model), image=images[0])).code == protocol.CANCELLED
     assert len(talk.heard(protocol.ColumnReady)) == 1
 
 
@@ -434,13 +273,3 @@ def test_loading_is_told_before_anything_heavy_is_imported() -> None:
     stage, *modules = ran.stdout.split()
     assert stage == "loading"
     assert not {"torch", "numpy", "PIL", "open_clip", "cv2"} & set(modules)
-
-
-def test_pictures_are_kept_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmk.service.PICTURE_BYTES", 3 * 100 * 100 * 3)
-    talk = Conversation()
-    for number in range(6):
-        path = tmp_path / f"{number}.png"
-        Image.fromarray(np.full((100, 100, 3), 40 * number, dtype=np.uint8)).save(path)
-        talk.ask(Explain(model=VIT, image=str(path)))
-    assert [Path(stamp[0]).stem for stamp in talk.service._pictures.keys] == ["3", "4", "5"]

@@ -141,10 +141,9 @@ def masked_attention(
     """
     regions, prefix = weights.shape[1], key.shape[2] - weights.shape[2]
     bias = pad(weights.float().log(), (prefix, 0)).unsqueeze(1)
-    expanded = query.expand(
-        -1, -1, regions, -1
-    ).contiguous()  # small; kernels on GPUs are rarely tried with a stride of 0
-    return scaled_dot_product_attention(expanded, key, value, attn_mask=bias.to(query.dtype))
+    # A row of its own for every region: fused kernels on GPUs are seldom tried with a stride of 0, and it is small.
+    queries = query.expand(-1, -1, regions, -1).contiguous()
+    return scaled_dot_product_attention(queries, key, value, attn_mask=bias.to(query.dtype))
 
 
 def attention_row(

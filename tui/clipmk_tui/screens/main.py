@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import importlib
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,8 +13,6 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from clipmk.errors import ClipmkError
-from clipmk.text import printable
 from clipmk_tui.widgets.frames import Frames
 from clipmk_tui.widgets.key_bar import KeyBar
 from clipmk_tui.widgets.status import StatusLine
@@ -37,9 +32,6 @@ if TYPE_CHECKING:
     from clipmk_tui.widgets.image_pane import ImagePane
     from clipmk_tui.widgets.models_pane import ModelsPane
     from clipmk_tui.widgets.predictions import PredictionsPane
-
-_THRESHOLDS = (10_000, 20, 50)
-"""Of the garbage collector while the app runs: many small objects come and go with every frame."""
 
 _WIDE = 100
 """Columns from which all four panes have places of their own."""
@@ -359,7 +351,9 @@ class MainScreen(Screen[None]):
 
     def open(self, path: str) -> None:
         """Look at another image or folder."""
-        work: WorkType[None] = partial(self._open, (path,))
+        from clipmk_tui.beginning import lay_out  # noqa: PLC0415 - after the first frame
+
+        work: WorkType[None] = partial(lay_out, self, (path,))
         self.run_worker(work, group="begin", exclusive=True)
 
     def go_to_the_tree(self) -> None:
@@ -371,20 +365,12 @@ class MainScreen(Screen[None]):
     # Beginning.
 
     async def _begin(self) -> None:
-        """After the first frame: the engine warms up while images and models are listed."""
-        await self._fill()
-        await self.asking.engine.start()
-        await self.asking.here()
-        self.show_models()
-        await self._open(self.start.paths)
+        from clipmk_tui.beginning import begin  # noqa: PLC0415 - after the first frame
 
-    async def _fill(self) -> None:
-        """Put the panes into the place of their empty frames; what that takes is imported beside the event loop."""
-        for name in ("panes", "desk", "asking"):
-            await asyncio.to_thread(importlib.import_module, f"clipmk_tui.{name}")
-        from clipmk_tui.panes import Panes  # noqa: PLC0415
+        await begin(self)
 
-        panes = Panes()
+    async def take(self, panes: Panes) -> None:
+        """Put the panes into the place of their empty frames."""
         with self.app.batch_update():
             await self.query_one("#panes").remove()
             await self.mount(panes, Static(_TINY, id="tiny", markup=False), after=self.status)
@@ -392,20 +378,3 @@ class MainScreen(Screen[None]):
             self._arrange()
             self.set_focus(self.concepts.concept_tree)
         self.refresh_bindings()
-        gc.freeze()  # a full collection would look at all that is loaded by now, and stall the app meanwhile
-        gc.set_threshold(*_THRESHOLDS)
-
-    async def _open(self, paths: tuple[str, ...]) -> None:
-        from clipmk_tui.album import open_album  # noqa: PLC0415
-
-        try:
-            album = await asyncio.to_thread(open_album, paths)
-        except ClipmkError as error:
-            self.image.show_message(f"{error}; o opens another")
-            if self.desk.item is None:
-                self.concepts.show_note(Text(printable(str(error)), "bold"))
-            return
-        for warning in album.warnings:
-            self.notify(printable(warning), severity="warning", markup=False)
-        self.desk.lay_out(album)
-        self.show()
