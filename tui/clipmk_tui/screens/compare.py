@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _NOTHING: Final = View(comparison=None, places=())
 
+_STEM_BYTES: Final = 120
+"""Of an image's name in the name of its comparison: encrypted folders take 143 bytes in all, others 255."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareChoice:
@@ -313,18 +316,35 @@ class CompareScreen(Screen[CompareChoice | None]):
         self.run_worker(self._write(text, len(results)), group="write", exit_on_error=True)
 
     async def _write(self, text: str, count: int) -> None:
-        word = re.sub(r"[^\w.-]+", "-", Path(self._image).stem)
-        path = _free_path(Path.cwd(), f"clipmk-compare-{word}")
         try:
-            await asyncio.to_thread(write_text, text, path)
+            name = await asyncio.to_thread(_write_beside, text, self._image)
         except ClipmkError as error:
             self._tell(str(error), severity="error")
+        except OSError as error:
+            self._tell(f"the comparison cannot be written: {error.strerror or error}", severity="error")
         else:
             awaited = len(self._gathered.models) - count
-            self._tell(f"wrote {path.name}" + (f" without the {awaited} models still awaited" if awaited else ""))
+            self._tell(f"wrote {name}" + (f" without the {awaited} models still awaited" if awaited else ""))
 
     def _tell(self, message: str, *, severity: str = "information") -> None:
         self.notify(printable(message), severity=severity, markup=False)  # type: ignore[arg-type]
+
+
+def _write_beside(text: str, image: str) -> str:
+    """Write a comparison about an image into the working folder; the name of the file.
+
+    Raises:
+        ClipmkError: it cannot be written, or there is no working folder any more.
+        OSError: the folder cannot be looked at.
+    """
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError as reason:
+        raise ClipmkError("the comparison cannot be written: the working folder does not exist any more") from reason
+    word = re.sub(r"[^\w.-]+", "-", Path(image).stem).encode("utf-8")[:_STEM_BYTES].decode("utf-8", "ignore")
+    path = _free_path(folder, f"clipmk-compare-{word.strip('-.') or 'image'}")
+    write_text(text, path)
+    return path.name
 
 
 def _free_path(folder: Path, stem: str) -> Path:
