@@ -27,6 +27,7 @@ from clipmk_tui.compare_table import BEST_WORDS, headline, legend, plain_text
 from clipmk_tui.engine import AskError, Engine
 from clipmk_tui.files import write_text
 from clipmk_tui.gathered import Gathered, View
+from clipmk_tui.keys import keys_of
 from clipmk_tui.screens.venn import VennScreen
 from clipmk_tui.signs import SIGN, WORD
 from clipmk_tui.widgets.compare_grid import CompareGrid
@@ -192,7 +193,7 @@ class CompareScreen(Screen[CompareChoice | None]):
             f"  {headline(self._target)}",
         ]
         if waiting:
-            parts.append(f"  {waiting} of {len(self._view.places)} awaited · esc gives up")
+            parts.append(f"  {waiting} of {len(self._view.places)} awaited · {keys_of(self, 'compare.back')} gives up")
         if self._wanted:
             parts.append(f"  / {printable(self._wanted)}: {len(self._rows())} of {len(made.rows) if made else 0}")
         self.query_one("#title", Static).update(Text.assemble(*parts, no_wrap=True, overflow="ellipsis"))

@@ -18,6 +18,7 @@ from textual.widgets import Static
 
 from clipmk.errors import ClipmkError
 from clipmk.text import printable
+from clipmk_tui.keys import keys_of
 from clipmk_tui.widgets.frames import Frames
 from clipmk_tui.widgets.key_bar import KeyBar
 from clipmk_tui.widgets.status import StatusLine
@@ -64,7 +65,7 @@ class MainScreen(Screen[None]):
         Binding("n", "step(1)", "next", id="image.next"),
         Binding("p", "step(-1)", "previous", id="image.previous"),
         Binding("o", "open", "open", id="image.open"),
-        Binding("left_square_bracket", "neighbour(-1)", "model", key_display="[ ]", id="models.previous"),
+        Binding("left_square_bracket", "neighbour(-1)", "model", id="models.previous"),
         Binding("right_square_bracket", "neighbour(1)", "next model", show=False, id="models.next"),
         Binding("c", "compare", "compare", id="main.compare"),
         Binding("v", "venn", "Venn", id="main.venn"),
@@ -401,7 +402,7 @@ class MainScreen(Screen[None]):
         try:
             album = await asyncio.to_thread(open_album, paths)
         except ClipmkError as error:
-            self.image.show_message(f"{error}; o opens another")
+            self.image.show_message(f"{error}; {keys_of(self, 'image.open')} opens another")
             if self.desk.item is None:
                 self.concepts.show_note(Text(printable(str(error)), "bold"))
             return
