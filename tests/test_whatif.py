@@ -25,6 +25,11 @@ def explained(name: str = "default", index: int = 0) -> Explanation:
     return embedded.explainer(name).explain([embedded.picture(index)])[0]
 
 
+def names(explanation: Explanation) -> set[str]:
+    """The classes that the explanation ranks."""
+    return {prediction.class_name for prediction in explanation.predictions}
+
+
 @pytest.mark.parametrize("name", embedded.PRESETS)
 def test_what_remains_is_what_leaving_out_by_position_gives(name: str) -> None:
     explanation = explained(name)
@@ -89,7 +94,7 @@ def test_classes_are_ranked_again_with_exactly_the_carrying_parts_blurred(name: 
                 region |= rle_decode(part.mask)
         assert 0 < region.sum() < region.size
         pixels = explainer.backbone.normalise(torch.from_numpy(blur_region(image, region))[None])
-        expected = explainer.predict(explainer.backbone.encode_images(pixels)[0])
+        expected = explainer.predict(explainer.backbone.encode_images(pixels)[0], also=names(explanation))
         found = what_if(explainer, embedded.picture(), explanation, [concept.text])
         assert [p.class_name for p in found.predictions] == [p.class_name for p in expected]
         assert [p.cosine for p in found.predictions] == pytest.approx([p.cosine for p in expected], abs=1e-5)
@@ -107,13 +112,27 @@ def test_several_concepts_blur_the_union_of_their_parts() -> None:
         if any(part.id in concept.parts for concept in explanation.vision_concepts):
             region |= rle_decode(part.mask)
     embedding = explainer.look(blur_region(embedded.scenes()[0].image, region)).embeddings[0]
-    assert found.predictions == explainer.predict(embedding)
+    assert found.predictions == explainer.predict(embedding, also=names(explanation))
     assert found.strength.mi_paper == 0
 
 
 def test_nothing_left_out_ranks_the_classes_as_before() -> None:
     found = what_if(embedded.explainer(), embedded.picture(), explained(), [])
     assert found.predictions == explained().predictions
+
+
+def test_classes_that_fall_below_the_highest_few_are_told_of_with_their_new_ranks() -> None:
+    explainer, everything = embedded.explainer(prediction_count=2), embedded.explainer(prediction_count=1000)
+    fallen = 0
+    for index in range(4):
+        explanation = explainer.explain([embedded.picture(index)])[0]
+        for concept in explanation.vision_concepts[:6]:
+            found = what_if(explainer, embedded.picture(index), explanation, [concept.text]).predictions
+            whole = what_if(everything, embedded.picture(index), explanation, [concept.text]).predictions
+            assert len(whole) == len(explainer.vocabulary.classes)
+            assert found == tuple(p for p in whole if p.rank <= 2 or p.class_name in names(explanation))
+            fallen += len(found) - 2
+    assert fallen > 0
 
 
 def test_the_region_is_blurred_on_the_square_whatever_the_pictures_size() -> None:
@@ -127,7 +146,7 @@ def test_the_region_is_blurred_on_the_square_whatever_the_pictures_size() -> Non
     for part in explanation.parts:
         if part.id in concept.parts:
             region |= rle_decode(part.mask)[2::4, 1::2]
-    expected = explainer.predict(explainer.look(blur_region(square, region)).embeddings[0])
+    expected = explainer.predict(explainer.look(blur_region(square, region)).embeddings[0], also=names(explanation))
     assert what_if(explainer, picture, explanation, [concept.text]).predictions == expected
 
 

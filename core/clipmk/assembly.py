@@ -34,7 +34,7 @@ from clipmk.records import (
 from clipmk.square import Square
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from jaxtyping import Float
     from PIL import Image
@@ -118,21 +118,30 @@ class Assembler:
         cosines = (self.bank.classes @ image_embedding).double().cpu()
         return cosines, self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)
 
-    def predict(self, image_embedding: Float[Tensor, " embed"]) -> tuple[Prediction, ...]:
-        """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few."""
+    def predict(
+        self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = ()
+    ) -> tuple[Prediction, ...]:
+        """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few.
+
+        Args:
+            image_embedding: L2-normalised, on the bank's device.
+            also: classes to tell of wherever they stand: those below the highest few follow, with their own ranks.
+        """
         cosines, logits = self.class_logits(image_embedding)
         probabilities = logits.softmax(0)
         independent = logits.sigmoid() if self.backbone.logit_bias is not None else None
-        order = highest(cosines, self.settings.prediction_count).tolist()
+        names, count = self.vocabulary.classes, self.settings.prediction_count
+        order = highest(cosines, len(cosines) if also else count).tolist()
         return tuple(
             Prediction(
                 rank=rank,
-                class_name=self.vocabulary.classes[i],
+                class_name=names[i],
                 probability=float(probabilities[i]),
                 cosine=float(cosines[i]),
                 independent=None if independent is None else float(independent[i]),
             )
             for rank, i in enumerate(order, 1)
+            if rank <= count or names[i] in also
         )
 
     def assemble(

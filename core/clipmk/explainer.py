@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -158,9 +158,14 @@ class Explainer:
         )
         return made.results(sources)
 
-    def predict(self, image_embedding: Float[Tensor, " embed"]) -> tuple[Prediction, ...]:
-        """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few."""
-        return self.assembler.predict(image_embedding)
+    def predict(
+        self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = ()
+    ) -> tuple[Prediction, ...]:
+        """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few.
+
+        Classes of `also` that stand below them follow, with their own ranks.
+        """
+        return self.assembler.predict(image_embedding, also=also)
 
     def square(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture at the model's input size, uint8 RGB (S, S, 3)."""

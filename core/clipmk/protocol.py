@@ -191,6 +191,7 @@ class Reranked:
     id: int
     left_out: tuple[str, ...]
     predictions: tuple[Prediction, ...]
+    """The highest few, then those of the explanation's that have fallen below them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,10 @@ class WhatIf:
     strength: Strength
     """With L_v as it was before, as in the dynamics."""
     predictions: tuple[Prediction, ...]
-    """Classes ranked again on the picture with the carrying parts blurred."""
+    """Classes ranked again on the picture with the carrying parts blurred.
+
+    The highest few, then those of the explanation's that have fallen below them: each class has its new rank.
+    """
 
 
 def what_if(explainer: Explainer, picture: Picture, explanation: Explanation, left_out: Collection[str]) -> WhatIf:
@@ -47,4 +50,5 @@ def what_if(explainer: Explainer, picture: Picture, explanation: Explanation, le
         if part.id in carrying:
             region |= geometry.to_square(rle_decode(part.mask))
     embedding = explainer.look(blur_region(square, region)).embeddings[0]
-    return WhatIf(left_out=tuple(left_out), strength=strength, predictions=explainer.predict(embedding))
+    before = {prediction.class_name for prediction in explanation.predictions}
+    return WhatIf(left_out=tuple(left_out), strength=strength, predictions=explainer.predict(embedding, also=before))

@@ -14,6 +14,7 @@ from textual.screen import Screen
 
 from clipmk.errors import ClipmkError
 from clipmk.text import printable
+from clipmk_tui.keys import keys_of
 from clipmk_tui.screens.main import MainScreen
 from clipmk_tui.theme import DARK, LIGHT, own_variables
 
@@ -56,7 +57,9 @@ class ClipmkApp(App[int]):
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = start.theme if start.theme in self.available_themes else DARK.name
-        self.set_keymap(dict(start.keys))
+        self.changed_keys = dict(start.keys)
+        """Id of a binding -> its keys, where they are not the default ones."""
+        self.set_keymap(self.changed_keys)
 
     def get_default_screen(self) -> Screen[None]:
         """The main screen."""
@@ -99,7 +102,8 @@ class ClipmkApp(App[int]):
 
     def action_help_quit(self) -> None:
         """What ctrl+c says."""
-        self.notify("q quits, esc gives up what is being worked on", markup=False)
+        quits, gives_up = keys_of(self, "app.quit"), keys_of(self.screen_stack[0], "main.cancel")
+        self.notify(f"{quits} quits, {gives_up} gives up what is being worked on", markup=False)
 
     def action_help(self) -> None:
         """Explain the focused pane and its keys."""

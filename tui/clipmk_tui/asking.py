@@ -14,6 +14,7 @@ from clipmk.errors import ClipmkError
 from clipmk.protocol import Loaded, Partial, Progress, Session, Sighted
 from clipmk.text import printable
 from clipmk_tui.engine import AskError, Engine
+from clipmk_tui.keys import keys_of
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel as Severity
@@ -215,8 +216,9 @@ class Asking:
             return
         desk.sighted = seen
         desk.walk(order, by_truth=True)
+        walks_on = f"{keys_of(self._screen, 'image.next')} walks on"
         known = sum(verdict is not None for verdict in verdicts)
-        self._say(f"{verdicts.count(False)} of {known} labelled images are predicted wrong; n walks on")
+        self._say(f"{verdicts.count(False)} of {known} labelled images are predicted wrong; {walks_on}")
         self._screen.show()
 
     async def _models(self) -> None:

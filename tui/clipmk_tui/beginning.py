@@ -12,6 +12,7 @@ from rich.text import Text
 
 from clipmk.errors import ClipmkError
 from clipmk.text import printable
+from clipmk_tui.keys import keys_of
 
 if TYPE_CHECKING:
     from clipmk_tui.screens.main import MainScreen
@@ -45,7 +46,7 @@ async def lay_out(screen: MainScreen, paths: Sequence[str]) -> None:
     try:
         album = await asyncio.to_thread(open_album, paths)
     except ClipmkError as error:
-        screen.image.show_message(f"{error}; o opens another")
+        screen.image.show_message(f"{error}; {keys_of(screen, 'image.open')} opens another")
         if screen.desk.item is None:
             screen.concepts.show_note(Text(printable(str(error)), "bold"))
         return

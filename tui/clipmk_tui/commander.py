@@ -10,6 +10,7 @@ from rich.text import Text
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from clipmk.text import printable
+from clipmk_tui.keys import keys_of
 from clipmk_tui.messages import ChooseClass, ChooseModel
 from clipmk_tui.screens.main import MainScreen
 
@@ -62,12 +63,13 @@ class Commander(Provider):
     def _keys(self) -> Iterator[_Command]:
         screen = self.screen
         if isinstance(screen, MainScreen):
-            yield "Open an image", screen.action_open, "o"
-            yield "Compare the marked models", screen.action_compare, "c"
-            yield "Wrong predictions first", screen.action_errors_first, "e"
-            yield "Venn view of the concepts", screen.action_venn, "v"
-            yield "Write JSON, PNG or HTML", screen.action_write, "w"
-            yield "Settings", screen.action_settings, ","
+            key = partial(keys_of, screen)
+            yield "Open an image", screen.action_open, key("image.open")
+            yield "Compare the marked models", screen.action_compare, key("main.compare")
+            yield "Wrong predictions first", screen.action_errors_first, key("main.wrong_first")
+            yield "Venn view of the concepts", screen.action_venn, key("main.venn")
+            yield "Write JSON, PNG or HTML", screen.action_write, key("main.write")
+            yield "Settings", screen.action_settings, key("main.settings")
 
 
 def _holds(name: str, letters: str) -> bool:

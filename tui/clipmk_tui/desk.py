@@ -76,9 +76,12 @@ class Desk:
 
     @property
     def title(self) -> str:
-        """Name and place of the image looked at."""
+        """Name and place of the image looked at, and in which order when it is not the folder's."""
+        if self.item is None:
+            return "no image"
         place, count = self.place
-        return "no image" if self.item is None else f"{self.item.path.rpartition('/')[2]}  {place}/{count}"
+        order = "  wrong first" if self.sorted_by_truth else ""
+        return f"{self.item.path.rpartition('/')[2]}  {place}/{count}{order}"
 
     def step(self, by: int) -> bool:
         """Walk on, without going round; whether there was an image to go to."""
@@ -104,11 +107,14 @@ class Desk:
     # Models and classes.
 
     def choose_model(self, model: str) -> bool:
-        """Look at the image with another model; whether it is another one. The class asked about stays."""
+        """Look at the image with another model; whether it is another one. The class asked about stays.
+
+        Which images are predicted wrong is another matter for another model: wrong-first ends.
+        """
         if model == self.model:
             return False
         self.model = model
-        self.sighted = {}
+        self._end_survey()
         self.restore()
         return True
 
@@ -150,7 +156,7 @@ class Desk:
     def forget(self) -> None:
         """Drop all explanations: the settings have changed."""
         self._kept.clear()
-        self.sighted = {}
+        self._end_survey()
         self.restore()
 
     @property
@@ -209,6 +215,12 @@ class Desk:
         return frozenset(
             part for concept in explanation.vision_concepts if concept.text in self.left_out for part in concept.parts
         )
+
+    def _end_survey(self) -> None:
+        """Know nothing of other images any more: the folder's order again, and the same image in it."""
+        self._place = self.index
+        self._order = list(range(len(self.items)))
+        self.sighted, self.sorted_by_truth = {}, False
 
     def _turn(self) -> None:
         """A new image: what was asked about the last one is settled."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from clipmk.text import printable
 from clipmk_tui.clipboard import text_of
+from clipmk_tui.keys import keys_of
 from clipmk_tui.screens.compare import CompareChoice, CompareScreen
 from clipmk_tui.screens.picker import PickerScreen
 from clipmk_tui.screens.venn import VennScreen
@@ -34,7 +35,8 @@ class Dialogs:
         """A column per marked model."""
         desk = self._screen.desk
         if desk.item is None or len(desk.marked) < 2:
-            self._screen.notify("mark two models or more: space in the models pane", markup=False)
+            mark = keys_of(self._screen.models.list, "models.mark")
+            self._screen.notify(f"mark two models or more: {mark} in the models pane", markup=False)
             return
         models = list(desk.marked)
         screen = CompareScreen(self._screen.asking.engine, models, desk.item.path, desk.target, desk.at_hand(models))

@@ -7,6 +7,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.widget import Widget
 
+from clipmk_tui.keys import keys_of
 from clipmk_tui.widgets.concepts import ConceptsPane
 from clipmk_tui.widgets.image_pane import ImagePane
 from clipmk_tui.widgets.models_pane import ModelsPane
@@ -43,8 +44,9 @@ class Panes(Container):
         self.image.display = zoomed or not (narrow and self._models_shown)
         self.models.display = not zoomed and (self._models_shown or not narrow)
         self.predictions.display = self.concepts.display = not zoomed
-        self.image.border_title = Text.assemble("image", (" tab models", "dim")) if narrow else "image"
-        self.models.border_title = Text.assemble("models", (" tab", "dim")) if narrow else "models"
+        key = keys_of(self, "main.next_pane")
+        self.image.border_title = Text.assemble("image", (f" {key} models", "dim")) if narrow else "image"
+        self.models.border_title = Text.assemble("models", (f" {key}", "dim")) if narrow else "models"
 
     def show_image(self) -> None:
         """Let the image have the place that it shares with the models, from the next `adapt` on."""

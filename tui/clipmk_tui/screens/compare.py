@@ -27,6 +27,7 @@ from clipmk_tui.compare_table import BEST_WORDS, headline, legend, plain_text
 from clipmk_tui.engine import AskError, Engine
 from clipmk_tui.files import write_text
 from clipmk_tui.gathered import Gathered, View
+from clipmk_tui.keys import keys_of
 from clipmk_tui.screens.venn import VennScreen
 from clipmk_tui.signs import SIGN, WORD
 from clipmk_tui.widgets.compare_grid import CompareGrid
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from textual.worker import WorkType
 
 _NOTHING: Final = View(comparison=None, places=())
+
+_STEM_BYTES: Final = 120
+"""Of an image's name in the name of its comparison: encrypted folders take 143 bytes in all, others 255."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +193,7 @@ class CompareScreen(Screen[CompareChoice | None]):
             f"  {headline(self._target)}",
         ]
         if waiting:
-            parts.append(f"  {waiting} of {len(self._view.places)} awaited · esc gives up")
+            parts.append(f"  {waiting} of {len(self._view.places)} awaited · {keys_of(self, 'compare.back')} gives up")
         if self._wanted:
             parts.append(f"  / {printable(self._wanted)}: {len(self._rows())} of {len(made.rows) if made else 0}")
         self.query_one("#title", Static).update(Text.assemble(*parts, no_wrap=True, overflow="ellipsis"))
@@ -313,18 +317,35 @@ class CompareScreen(Screen[CompareChoice | None]):
         self.run_worker(self._write(text, len(results)), group="write", exit_on_error=True)
 
     async def _write(self, text: str, count: int) -> None:
-        word = re.sub(r"[^\w.-]+", "-", Path(self._image).stem)
-        path = _free_path(Path.cwd(), f"clipmk-compare-{word}")
         try:
-            await asyncio.to_thread(write_text, text, path)
+            name = await asyncio.to_thread(_write_beside, text, self._image)
         except ClipmkError as error:
             self._tell(str(error), severity="error")
+        except OSError as error:
+            self._tell(f"the comparison cannot be written: {error.strerror or error}", severity="error")
         else:
             awaited = len(self._gathered.models) - count
-            self._tell(f"wrote {path.name}" + (f" without the {awaited} models still awaited" if awaited else ""))
+            self._tell(f"wrote {name}" + (f" without the {awaited} models still awaited" if awaited else ""))
 
     def _tell(self, message: str, *, severity: str = "information") -> None:
         self.notify(printable(message), severity=severity, markup=False)  # type: ignore[arg-type]
+
+
+def _write_beside(text: str, image: str) -> str:
+    """Write a comparison about an image into the working folder; the name of the file.
+
+    Raises:
+        ClipmkError: it cannot be written, or there is no working folder any more.
+        OSError: the folder cannot be looked at.
+    """
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError as reason:
+        raise ClipmkError("the comparison cannot be written: the working folder does not exist any more") from reason
+    word = re.sub(r"[^\w.-]+", "-", Path(image).stem).encode("utf-8")[:_STEM_BYTES].decode("utf-8", "ignore")
+    path = _free_path(folder, f"clipmk-compare-{word.strip('-.') or 'image'}")
+    write_text(text, path)
+    return path.name
 
 
 def _free_path(folder: Path, stem: str) -> Path:

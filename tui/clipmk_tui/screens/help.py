@@ -17,6 +17,7 @@ from textual.widgets import Static
 
 from clipmk.text import printable
 from clipmk_tui.guide import GUIDES, Guide
+from clipmk_tui.keys import PAIRS, keys_of
 from clipmk_tui.signs import COLOUR, SIGN
 from clipmk_tui.texts import shown
 
@@ -69,7 +70,8 @@ class HelpScreen(ModalScreen[None]):
         """Paragraphs, signs, keys."""
         with VerticalScroll() as box:
             box.border_title = shown(f"help: {self._pane}")  # a str would be read as markup
-            box.border_subtitle = "↑↓ space scroll · esc closes"
+            scroll = f"{keys_of(self, 'help.up', 'help.down')} {keys_of(self, 'help.page')}"
+            box.border_subtitle = shown(f"{scroll} scroll · {keys_of(self, 'help.close')} closes")
             for paragraph in self._guide.about:
                 yield Static(Content(paragraph), classes="paragraph")
             yield from self._table("What the signs and numbers mean", self._guide.terms)
@@ -141,9 +143,11 @@ def help_for(screen: Screen[Any]) -> HelpScreen:
     everywhere: dict[str, list[str]] = {}
     for active in screen.active_bindings.values():
         binding = active.binding
-        if binding.id and binding.description:
+        if binding.id and binding.description and binding.id not in PAIRS.values():
             found = everywhere if active.node in {screen, screen.app} else keys
             name = _SHOWN.get(binding.key) or binding.key_display or screen.app.get_key_display(binding)
+            if binding.id in PAIRS:
+                name = keys_of(active.node, binding.id, PAIRS[binding.id])
             written = found.setdefault(binding.description, [])
             if name not in written:
                 written.append(name)

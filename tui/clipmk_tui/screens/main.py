@@ -56,7 +56,7 @@ class MainScreen(Screen[None]):
         Binding("n", "step(1)", "next", id="image.next"),
         Binding("p", "step(-1)", "previous", id="image.previous"),
         Binding("o", "open", "open", id="image.open"),
-        Binding("left_square_bracket", "neighbour(-1)", "model", key_display="[ ]", id="models.previous"),
+        Binding("left_square_bracket", "neighbour(-1)", "model", id="models.previous"),
         Binding("right_square_bracket", "neighbour(1)", "next model", show=False, id="models.next"),
         Binding("c", "compare", "compare", id="main.compare"),
         Binding("v", "venn", "Venn", id="main.venn"),

@@ -24,6 +24,7 @@ from clipmk.errors import ClipmkError
 from clipmk.text import printable
 from clipmk_tui.album import Item, is_right
 from clipmk_tui.fuzzy import folded, matching, offsets, ranked
+from clipmk_tui.keys import keys_of
 from clipmk_tui.texts import shown
 from clipmk_tui.widgets.image_pane import ImagePane
 
@@ -35,8 +36,6 @@ Predictions = Mapping[str, tuple[str, float]]
 
 _PAUSE = 0.06
 """Seconds that the cursor rests before an image is decoded."""
-
-_KEYS = "↑↓ move  enter open  esc cancel"
 
 
 class Matches(Widget):
@@ -250,7 +249,8 @@ class PickerScreen(ModalScreen["int | str | None"]):
             return shown(f"enter opens the {kind} {typed}")
         if not self._matches.count:
             return Text("nothing matches; a path of a file or folder works too")
-        return Text(f"{self._matches.count} of {len(self._items)}  {_KEYS}")
+        keys = f"{keys_of(self, 'picker.up', 'picker.down')} move  enter open  {keys_of(self, 'picker.cancel')} cancel"
+        return Text(f"{self._matches.count} of {len(self._items)}  {keys}")
 
     def _wanted(self) -> str | None:
         place = self._matches.place

@@ -22,6 +22,8 @@ from clipmk.protocol import Session
 from clipmk.settings import PRESETS, Grounding, Settings
 from clipmk.settings import preset as settings_of
 from clipmk.text import printable, quoted
+from clipmk_tui.keys import keys_of
+from clipmk_tui.texts import shown
 
 Save = Callable[[Mapping[str, Any]], object]
 """Writes changed keys to the config file; raises `ClipmkError`."""
@@ -89,7 +91,8 @@ class SettingsScreen(ModalScreen[Session | None]):
         before = self._before = self._now()
         with Vertical() as box:
             box.border_title = "settings"
-            box.border_subtitle = "tab next · enter chooses · ctrl+s saves · esc cancels"
+            saves, cancels = keys_of(self, "settings.save"), keys_of(self, "settings.cancel")
+            box.border_subtitle = shown(f"tab next · enter chooses · {saves} saves · {cancels} cancels")
             yield from _line("theme", _choice("theme", self.app.available_themes, before.theme))
             yield from _line("preset", _choice("preset", PRESETS, before.preset))
             yield from _line("grounding", _choice("grounding", get_args(Grounding), before.grounding))

@@ -13,6 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from clipmk.records import Explanation
+from clipmk_tui.keys import keys_of
 from clipmk_tui.signs import COLOUR
 from clipmk_tui.texts import shown
 from clipmk_tui.venn_picture import draw, numbers
@@ -90,7 +91,8 @@ class VennScreen(ModalScreen[None]):
             yield Static(title, markup=False)
             yield VennPicture(made)
             yield Static(Text(numbers(made)), id="numbers", markup=False)
-            yield Static(Text("↑↓ scroll  esc close"), id="keys", markup=False)
+            keys = f"{keys_of(self, 'venn.up', 'venn.down')} scroll  {keys_of(self, 'venn.close')} close"
+            yield Static(Text(keys), id="keys", markup=False)
 
     def action_move(self, lines: int) -> None:
         """Scroll the lists."""

@@ -18,6 +18,8 @@ from textual.widgets import Input, Static
 from clipmk.errors import ClipmkError
 from clipmk.text import printable, quoted
 from clipmk_tui.exports import KINDS, Kind, export
+from clipmk_tui.keys import keys_of
+from clipmk_tui.texts import shown
 
 if TYPE_CHECKING:
     from clipmk.records import Explanation
@@ -50,7 +52,7 @@ class WriteScreen(ModalScreen[Path | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", id="write.cancel"),
-        Binding("up", "kind(-1)", "kind", key_display="↑↓", id="write.kind_before"),
+        Binding("up", "kind(-1)", "kind", id="write.kind_before"),
         Binding("down", "kind(1)", "kind", show=False, id="write.kind_after"),
         Binding("ctrl+s", "save", "write", id="write.save"),
     ]
@@ -79,7 +81,8 @@ class WriteScreen(ModalScreen[Path | None]):
         """Kinds, name, and what there is to say."""
         with Vertical() as box:
             box.border_title = "write this explanation"
-            box.border_subtitle = "↑↓ kind · enter writes · esc cancels"
+            cancels = keys_of(self, "write.cancel")
+            box.border_subtitle = shown(f"{self._kind_keys} kind · enter writes · {cancels} cancels")
             yield Static(id="kinds")
             yield Input(file_name(self._explanation, self._kind), select_on_focus=False, id="name")
             yield Static(id="told")
@@ -152,11 +155,15 @@ class WriteScreen(ModalScreen[Path | None]):
         self.app.notify(f"written: {printable(str(path))}", markup=False)
         self.dismiss(path)
 
+    @property
+    def _kind_keys(self) -> str:
+        return keys_of(self, "write.kind_before", "write.kind_after")
+
     def _refusal(self, name: str) -> str | None:
         if not name or "\0" in name:
             return "a file name is needed"
         if not name.lower().endswith(f".{self._kind}"):
-            return f"{quoted(name)} must end in .{self._kind}; ↑↓ choose another kind"
+            return f"{quoted(name)} must end in .{self._kind}; {self._kind_keys} choose another kind"
         return None
 
     async def _export(self, explanation: Explanation, kind: Kind, path: Path) -> None:

@@ -17,6 +17,7 @@ from clipmk.palette import colour_of
 from clipmk.text import printable
 from clipmk_tui.bars import bar, sparkline
 from clipmk_tui.concept_rows import ConceptRow, GroupRow, PartRow, full_bar, groups, part_rows
+from clipmk_tui.keys import keys_of
 from clipmk_tui.messages import LeaveOut, LightUp, Restore
 from clipmk_tui.signs import SIGN, WORD, Kind
 
@@ -138,7 +139,8 @@ class ConceptTree(Tree[Row]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Lay the labels out anew."""
-        self._redraw()
+        self.notify_style_update()
+        self.refresh()
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Row]) -> None:
         """Tell which parts the concept was seen on."""
@@ -219,10 +221,6 @@ class ConceptTree(Tree[Row]):
         if self.last_line >= 0:  # else the next image has taken the tree away already
             self.move_cursor_to_line(min(1, self.last_line))
 
-    def _redraw(self) -> None:
-        self.notify_style_update()
-        self.refresh()
-
     def _indent(self, node: TreeNode[Row]) -> int:
         depth = 0
         while node.parent is not None and node.parent is not self.root:
@@ -262,7 +260,7 @@ class ConceptTree(Tree[Row]):
     def _tail(self, row: ConceptRow, room: int, *, left_out: bool) -> Text:
         """Bar, number, parts: as many of them as there is room for."""
         if left_out:
-            return Text("left out (x)" if room >= 36 else "out", "dim")
+            return Text(f"left out ({keys_of(self, 'concepts.leave_out')})" if room >= 36 else "out", "dim")
         if row.importance is None:
             return Text(f"{row.cosine:.3f}" if row.cosine is not None else "")
         number = f"{row.importance:.3f}"
@@ -345,9 +343,10 @@ class ConceptsPane(Vertical):
 
     def show_failure(self, message: str) -> None:
         """Say why there is no explanation, and what can be done."""
-        note = Text.assemble((printable(message), "bold"), "\n\n", ("ctrl+r tries again", "dim"))
-        note.append("  ·  n p another image  ·  [ ] another model", "dim")
-        self.show_note(note)
+        again, image = keys_of(self, "main.again"), keys_of(self, "image.next", "image.previous")
+        hints = f"{again} tries again  ·  {image} another image"
+        hints += f"  ·  {keys_of(self, 'models.previous', 'models.next')} another model"
+        self.show_note(Text.assemble((printable(message), "bold"), "\n\n", (hints, "dim")))
 
     def show_strength(self, after: Strength | None) -> None:
         """Show MI, AUC, p and the dynamics; where concepts are left out, what they become."""

@@ -7,6 +7,8 @@ from rich.text import Text
 from textual.binding import ActiveBinding, Binding
 from textual.widget import Widget
 
+from clipmk_tui.keys import PAIRS, keys_of
+
 
 class KeyBar(Widget):
     """Keys and what they do, the focused pane's first, as many as fit; one widget, so that moving costs one line."""
@@ -44,7 +46,7 @@ class KeyBar(Widget):
         for active in sorted(self.screen.active_bindings.values(), key=self._order):
             binding = active.binding
             if binding.show and active.enabled and binding.action not in found:
-                found[binding.action] = (display(self.app.get_key_display(binding), binding), binding.description)
+                found[binding.action] = (self._keys_for(active), binding.description)
         first = [found.pop(action) for action in ("app.help", "help", "app.quit", "quit") if action in found]
         room = self.content_size.width - sum(cell_len(k) + cell_len(d) + 3 for k, d in first)
         kept = []
@@ -55,7 +57,8 @@ class KeyBar(Widget):
             kept.append((key, description))
         return kept + first
 
-
-def display(key: str, binding: Binding) -> str:
-    """How a key is written."""
-    return binding.key_display or {"slash": "/", "question_mark": "?", "left_square_bracket": "["}.get(key, key)
+    def _keys_for(self, active: ActiveBinding) -> str:
+        binding = active.binding
+        if binding.id in PAIRS:
+            return keys_of(active.node, binding.id, PAIRS[binding.id])
+        return self.app.get_key_display(binding)

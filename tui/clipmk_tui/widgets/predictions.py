@@ -31,11 +31,14 @@ class Line:
     """One class as the pane shows it."""
 
     rank: int
+    """As ranked now; 0 where that is not known."""
     class_name: str
     before: float | None
     """Probability; None for a class that is only there because it is asked about or true."""
     after: float | None
-    """Probability without what is left out; None while nothing is, or while it is being computed."""
+    """Probability without what is left out; None while nothing is, or where it is not known (yet)."""
+    below: float | None = None
+    """Where the new ranking does not tell of the class: the lowest probability of those it ranks without a gap."""
     true: bool | None
     """Whether it is the image's own label; None where there is no label."""
 
@@ -49,6 +52,8 @@ def lines(
 ) -> tuple[Line, ...]:
     """What to show: ranked anew where concepts are left out, the asked and the true class always among them.
 
+    A class of which the new ranking says nothing has no rank, and no probability but an upper bound.
+
     Args:
         predictions: as explained.
         after: with concepts left out.
@@ -57,17 +62,19 @@ def lines(
     """
     was = {prediction.class_name: prediction.probability for prediction in predictions}
     now = {prediction.class_name: prediction.probability for prediction in after or ()}
-    names = list(now) + [name for name in was if name not in now] if after else list(was)
-    names += [name for name in (label, target) if name is not None and name not in names]
+    ranks = {prediction.class_name: prediction.rank for prediction in after or predictions}
+    lowest = min((p.probability for place, p in enumerate(after or (), 1) if p.rank == place), default=None)
+    asked = [name for name in (label, target) if name is not None]
     return tuple(
         Line(
-            rank=rank if name in was or name in now else 0,
+            rank=ranks.get(name, 0),
             class_name=name,
             before=was.get(name),
             after=now.get(name),
+            below=lowest if name in was and name not in now else None,
             true=None if label is None else name == label,
         )
-        for rank, name in enumerate(dict.fromkeys(names), 1)
+        for name in dict.fromkeys([*now, *was, *asked])
     )
 
 
@@ -150,7 +157,7 @@ def line_text(line: Line, width: int, *, longest: int) -> Text:
     cells = max(0, min(_BAR, rest - max(_NAME, min(longest, rest - _SHORTEST_BAR)) - 1))
     name = Text(printable(line.class_name), "bold" if line.true else "")
     name.truncate(max(4, rest - cells - bool(cells)), overflow="ellipsis", pad=True)
-    share = line.before if line.after is None else line.after
+    share = line.before if line.after is None and line.below is None else line.after
     middle = f" {bar(share or 0.0, cells)}" if cells else ""
     text = Text.assemble(
         (lead, "dim"), (mark, "bold green"), name, middle, " ", tail, no_wrap=True, overflow="ellipsis"
@@ -160,9 +167,12 @@ def line_text(line: Line, width: int, *, longest: int) -> Text:
 
 
 def _numbers(line: Line, *, room: int) -> Text:
-    """``71.2 %``; with something left out ``71.2 → 63.0 % ▼ 8.2``, shortened where room is scarce."""
+    """``71.2 %``; with something left out ``71.2 → 63.0 % ▼ 8.2`` or ``71.2 → < 3.0 %``, shorter in little room."""
     if line.before is None and line.after is None:
         return Text("–", "dim")
+    if line.below is not None:
+        bound = f"< {100 * line.below:.1f} %"
+        return Text(bound if room < 30 else f"{100 * (line.before or 0):.1f} → {bound}")
     if line.after is None:
         return Text(f"{100 * (line.before or 0):5.1f} %")
     after = f"{100 * line.after:.1f}"

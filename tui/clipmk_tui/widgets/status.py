@@ -9,6 +9,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from clipmk.text import printable
+from clipmk_tui.keys import keys_of
 
 _SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
@@ -70,7 +71,8 @@ class StatusLine(Widget):
     def render(self) -> Text:
         """Name, image, model, work; the work keeps its place on the right."""
         width = self.content_size.width
-        work = Text(f" {_SPINNER[self._frame]} {self._work} · esc" if self._work else "", "bold")
+        busy = f" {_SPINNER[self._frame]} {self._work} · {keys_of(self, 'main.cancel')}" if self._work else ""
+        work = Text(busy, "bold")
         work.truncate(width // 2, overflow="ellipsis")
         text = Text.assemble(("clipmk", "bold"), "   ", self._place, "   ", (self._where, "dim"), no_wrap=True)
         text.truncate(width - work.cell_len, overflow="ellipsis", pad=True)

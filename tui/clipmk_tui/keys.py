@@ -1,0 +1,45 @@
+"""The keys that hints name: as they are bound now, whatever the user's config has made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from textual.binding import Binding
+from textual.dom import DOMNode
+
+PAIRS: Final = {"models.previous": "models.next", "write.kind_before": "write.kind_after"}
+"""An action that stands in the key bar for two -> the other one: back and forth are named together."""
+
+_ARROWS: Final = frozenset("↑↓←→")
+
+
+def keys_of(node: DOMNode, *actions: str) -> str:
+    """How people write the keys of some actions, of several keys for one the first: ``n``, ``ctrl+r``, ``[ ]``, ``↑↓``.
+
+    Args:
+        node: what binds the actions, or something inside it.
+        actions: ids of bindings.
+
+    Raises:
+        LookupError: nothing from the node up to the app binds such an action.
+    """
+    changed: Mapping[str, str] = getattr(node.app, "changed_keys", {})
+    written = [_written(node, changed.get(action) or _default(node, action)) for action in actions]
+    return ("" if _ARROWS.issuperset(written) else " ").join(written)
+
+
+def _default(node: DOMNode, action: str) -> str:
+    """The keys that the code gives to an action, comma-separated."""
+    for holder in node.ancestors_with_self:
+        for base in type(holder).__mro__:
+            for binding in vars(base).get("BINDINGS", ()):
+                if isinstance(binding, Binding) and binding.id == action:
+                    return binding.key
+    raise LookupError(f"nothing around {node!r} binds the action {action!r}")
+
+
+def _written(node: DOMNode, keys: str) -> str:
+    first = keys.partition(",")[0]
+    bare = first.removeprefix("ctrl+")
+    return first.removesuffix(bare) + node.app.get_key_display(Binding(bare, ""))
