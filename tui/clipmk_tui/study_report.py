@@ -193,7 +193,8 @@ def _accuracy(results: Results, width: int) -> Iterator[RenderableType]:
     if results.fits:
         yield Text()
         yield _table(tables.fits(results))
-        yield Text(f"intervals: bootstrap over models; {_fitted(results)}", "dim")
+        yield Text("intervals: Fisher's z over models; p: share of orders with as large a |rho|", "dim")
+        yield Text(_fitted(results), "dim")
 
 
 def _fitted(results: Results) -> str:

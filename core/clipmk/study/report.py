@@ -153,9 +153,10 @@ def _accuracy(results: Results, plot: Plot | None) -> str:
         table = '<p class="note">No family has four models of known accuracy: no line is fitted.</p>'
     else:
         table = _table(headline.fits(results)) + (
-            '<p class="note">Least squares over models; intervals are percentile bootstraps over models, wide with few '
-            "of them. The line through all families mixes AUCs that are not comparable; read it with that "
-            "in mind.</p>"
+            '<p class="note">Least squares over models. Intervals of r are Fisher’s, of rho those of Bonett and '
+            "Wright, wide with few models; below ten of them rho has, in place of an interval, the share p of all "
+            "orders of the models in which |rho| is as large or larger. The line through all families mixes AUCs that "
+            "are not comparable; read it with that in mind.</p>"
         )
     return _figure(plot) + table
 
