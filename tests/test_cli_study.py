@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,8 @@ from typing import Any
 import pytest
 
 from clipmk import world
+from clipmk.study.manifest import read_manifest
+from clipmk.text import encodable
 from clipmk_tui.study_progress import StudyProgress
 from conftest import Runner
 
@@ -89,6 +94,22 @@ def test_a_stopped_study_says_so_unless_it_is_quiet(
     assert ran.status == 130
     assert ("stopped at 3 of 8 images x models" in ran.err) is not quiet
     assert "error: interrupted" in ran.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_command_line_that_is_not_utf_8_is_recorded(
+    clipmk: Runner, loaded_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary, out = (os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/t\xff.json", b"/caf\xe9"))
+    Path(vocabulary).write_text(json.dumps({"robot": ["an antenna", "metal"], "bird": ["wings", "a beak"]}))
+    command = ["study", "world:test?scenes=2", "-m", MODEL, "--vocab", vocabulary, "--out", out, "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["clipmk", *command])
+    ran = clipmk(*command)
+    assert ran.status == 0, ran.err
+    assert read_manifest(Path(out) / "study.json").command == encodable(shlex.join(["clipmk", *command]))
+    again = clipmk(*command)
+    assert again.status == 0, again.err
+    assert "1 of 1 shards were there already" in again.err
 
 
 def test_the_help_of_the_group_names_the_short_form(clipmk: Runner) -> None:

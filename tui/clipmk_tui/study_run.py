@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from clipmk.config import Config, choose, read_config
 from clipmk.errors import UsageError
 from clipmk.settings import Fit
-from clipmk.text import printable, quoted
+from clipmk.text import encodable, printable, quoted
 from clipmk.vocabulary import default_vocabulary, load_vocabulary, parse_classes
 from clipmk_tui.choices import models_from, settings_from, variable
 from clipmk_tui.logs import logging_to_stderr
@@ -92,7 +92,7 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
         precision=choose(flags["precision"], variable("precision"), config.precision, "fp32"),
         threads=flags["threads"],
         download=choose(flags["download"], variable("download"), config.download, False),
-        command=shlex.join(["clipmk", *sys.argv[1:]]),
+        command=encodable(shlex.join(["clipmk", *sys.argv[1:]])),
         cache=not choose(flags["no_cache"], variable("no_cache"), None, False),
     )
 

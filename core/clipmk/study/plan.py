@@ -28,6 +28,7 @@ from clipmk.settings import GROUP_LIMIT
 from clipmk.text import printable, quoted
 
 from .dataset import Entry
+from .parquet import open_parquet
 from .schema import PLAN
 
 Fit: TypeAlias = Literal["image", "batch"]
@@ -181,7 +182,7 @@ def _row(values: dict[str, Any]) -> PlanRow:
 
 def _opened(path: Path) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path)
+        file = open_parquet(path)
     except FileNotFoundError as reason:
         raise InputError(f"plan {quoted(path)} does not exist") from reason
     except (OSError, pa.ArrowException) as reason:
