@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmk.errors import InputError
-from clipmk.files import atomic_write
+from clipmk.files import atomic_write, make_folder
 from clipmk.text import printable, quoted
 
 _COMPRESSION: Final = "zstd"
@@ -83,7 +83,7 @@ def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     Raises:
         ClipmkError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with (
         atomic_write(path, private=False) as handle,
         pq.ParquetWriter(handle, schema, compression=_COMPRESSION) as writer,

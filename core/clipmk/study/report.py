@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from clipmk.files import atomic_write
+from clipmk.files import atomic_write, make_folder
 from clipmk.study import headline
 from clipmk.study.concept_totals import SHOWN, concept_totals
 from clipmk.study.headline import NONE, TextTable, number, percent
@@ -80,7 +80,7 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None, d
     from clipmk.study.figures import plots  # noqa: PLC0415 - matplotlib
 
     folder = results.folder.report
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     drawn = list(plots(results, published_line=against == "paper", dpi=dpi or DPI))
     for plot in drawn:
         _write(folder / f"{plot.name}.png", plot.png)
