@@ -182,6 +182,20 @@ def test_other_versions_are_a_warning(tmp_path: Path, images: Path, undisturbed:
     assert any("other versions (clipmk 9." in warning for warning in outcome.warnings)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+def test_all_files_of_a_study_follow_the_umask(tmp_path: Path, images: Path) -> None:
+    folder = tmp_path / "study"
+    before = os.umask(0o027)
+    try:
+        run_study(request(folder, images, models=MODELS[:1]))
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
+    assert {"study.json", "plan.parquet", "images.parquet", "models.csv"} <= modes.keys()
+    modes.pop("study.lock")
+    assert set(modes.values()) == {0o640}, modes
+
+
 def test_two_runs_never_share_a_folder(undisturbed: Path, images: Path) -> None:
     with FileLock(undisturbed / "study.lock"), pytest.raises(ClipmkError, match="another run is at work"):
         run_study(request(undisturbed, images))

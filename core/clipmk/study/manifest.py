@@ -84,7 +84,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
     What UTF-8 cannot hold, such as bytes of a file name, is escaped as JSON knows it, and is read back as it was.
     """
-    with atomic_write(path) as handle:
+    with atomic_write(path, private=False) as handle:
         handle.write(manifest.to_json().encode("utf-8", "backslashreplace"))
 
 

@@ -102,7 +102,7 @@ def write_plan(plan: pa.Table, path: Path) -> None:
     """
     starts = np.flatnonzero(np.diff(plan["shard"].to_numpy(), prepend=-1))
     ends = [*starts[1:].tolist(), plan.num_rows]
-    with atomic_write(path) as handle, pq.ParquetWriter(handle, PLAN) as writer:
+    with atomic_write(path, private=False) as handle, pq.ParquetWriter(handle, PLAN) as writer:
         for start, end in zip(starts.tolist(), ends, strict=True):
             writer.write_table(plan.slice(start, end - start), row_group_size=end - start)
 
