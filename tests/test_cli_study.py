@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,9 @@ import pytest
 from PIL import Image
 
 from clipmk import world
-from clipmk.study.manifest import write_manifest
+from clipmk.study.manifest import read_manifest, write_manifest
+from clipmk.study.run import Request
+from clipmk.text import encodable
 from clipmk_tui.study_progress import StudyProgress
 from conftest import Runner
 from study_shards import POOL, make_manifest, write_study
@@ -177,6 +182,96 @@ def test_a_stopped_study_says_so_unless_it_is_quiet(
     assert ran.status == 130
     assert ("stopped at 3 of 8 images x models" in ran.err) is not quiet
     assert "error: interrupted" in ran.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_command_line_that_is_not_utf_8_is_recorded(
+    clipmk: Runner, loaded_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary, out = (os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/t\xff.json", b"/caf\xe9"))
+    Path(vocabulary).write_text(json.dumps({"robot": ["an antenna", "metal"], "bird": ["wings", "a beak"]}))
+    command = ["study", "world:test?scenes=2", "-m", MODEL, "--vocab", vocabulary, "--out", out, "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["clipmk", *command])
+    ran = clipmk(*command)
+    assert ran.status == 0, ran.err
+    assert read_manifest(Path(out) / "study.json").command == encodable(shlex.join(["clipmk", *command]))
+    again = clipmk(*command)
+    assert again.status == 0, again.err
+    assert "1 of 1 shard had been done already" in again.err
+
+
+NAMED = {"out": "there", "engine": "ray", "workers": 3, "limit": 5, "fit": "batch", "shard_size": 60, "batch_size": 7,
+         "threads": 2}  # fmt: skip
+
+
+@pytest.mark.parametrize("by_flag", [False, True])
+def test_options_are_read_from_the_environment_unless_a_flag_is_given(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, *, by_flag: bool
+) -> None:
+    asked: list[Request] = []
+
+    def stopped(request: Request, **_: object) -> None:
+        asked.append(request)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clipmk.study.run.run_study", stopped)
+    for name, value in NAMED.items():
+        monkeypatch.setenv(f"CLIPMK_{name.upper()}", "1" if by_flag else str(value))
+    monkeypatch.setenv("CLIPMK_POOL", "nowhere.txt" if by_flag else "zoo")
+    flags = [word for name, value in NAMED.items() for word in (f"--{name.replace('_', '-')}", value)]
+    ran = clipmk("study", "world:test?scenes=9", *(["-m", MODEL, *flags] if by_flag else []))
+    assert ran.status == 130, ran.err
+    [found] = asked
+    assert str(found.folder.root) == "there"
+    assert found.dataset.info.images == 5
+    assert {name: getattr(found, name) for name in NAMED if name not in {"out", "limit"}} == {
+        name: value for name, value in NAMED.items() if name not in {"out", "limit"}
+    }
+    assert len(found.models) == (1 if by_flag else 13)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("limit", "0", "CLIPMK_LIMIT is '0': it must be a whole number of at least 1"),
+        ("threads", "two", "CLIPMK_THREADS is 'two': it must be a whole number of at least 1"),
+        ("engine", "spark", "engine 'spark' does not exist; choose one of: local, ray"),
+        ("quiet", "maybe", "CLIPMK_QUIET is 'maybe'"),
+    ],
+)
+def test_a_variable_that_cannot_be_meant_is_named(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, name: str, text: str, words: str
+) -> None:
+    monkeypatch.setenv(f"CLIPMK_{name.upper()}", text)
+    ran = clipmk("study", "world:test", "-m", MODEL)
+    assert (ran.status, ran.out) == (2, "")
+    assert words in ran.err
+
+
+def test_workers_of_the_environment_do_not_hinder_the_local_engine(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPMK_WORKERS", "4")
+    assert "'nowhere'" in clipmk("study", "nowhere", "-m", MODEL).err
+
+
+def test_a_study_is_json_quiet_and_plain_where_the_environment_or_the_config_says_so(
+    clipmk: Runner, loaded_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valid: Callable[[Any], None]
+) -> None:
+    command = ("study", "world:test?scenes=2", "-m", MODEL, "--out", tmp_path / "study", "--device", "cpu")
+    monkeypatch.setenv("CLIPMK_JSON", "1")
+    (tmp_path / "config.toml").write_text("quiet = true\nno_color = true\n")
+    ran = clipmk(*command)
+    assert (ran.status, ran.err) == (0, "")
+    valid(json.loads(ran.out))
+    plain: list[bool] = []
+    monkeypatch.setattr("clipmk_tui.study_report._put", lambda *_, no_color, **__: plain.append(no_color))
+    clipmk(*command)
+    (tmp_path / "config.toml").unlink()
+    clipmk(*command)
+    monkeypatch.setenv("CLIPMK_NO_COLOR", "1")
+    clipmk(*command)
+    assert plain == [True, False, True]
 
 
 def test_the_help_of_the_group_names_the_short_form(clipmk: Runner) -> None:

@@ -59,6 +59,27 @@ def test_json_is_one_document_on_stdout(folder: StudyFolder, clipmk: Runner, mon
     assert len(found["paper"]) == 5
 
 
+def test_a_report_is_as_the_environment_and_the_config_say(
+    folder: StudyFolder, clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, text in (("JSON", "1"), ("QUIET", "1"), ("AGAINST", "paper")):
+        monkeypatch.setenv(f"CLIPMK_{name}", text)
+    ran = clipmk("study", "report", folder.root)
+    assert (ran.status, ran.err) == (0, "")
+    assert len(json.loads(ran.out)["study"]["paper"]) == 5
+    for name in ("JSON", "QUIET", "AGAINST"):
+        monkeypatch.delenv(f"CLIPMK_{name}")
+    plain: list[bool] = []
+    monkeypatch.setattr("clipmk_tui.study_report._put", lambda *_, no_color, **__: plain.append(no_color))
+    (tmp_path / "config.toml").write_text("quiet = true\nno_color = true\n")
+    assert clipmk("study", "report", folder.root).err == ""
+    (tmp_path / "config.toml").unlink()
+    assert "report in" in clipmk("study", "report", folder.root).err
+    monkeypatch.setenv("CLIPMK_NO_COLOR", "1")
+    clipmk("study", "report", folder.root)
+    assert plain == [True, False, True]
+
+
 def test_the_headline_alone_draws_nothing(folder: StudyFolder, capfd: pytest.CaptureFixture[str]) -> None:
     for path in folder.report.glob("*"):
         path.unlink()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import math
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,13 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from clipmk import document
 from clipmk.errors import InputError
 from clipmk.study.concept_totals import concept_totals
-from clipmk.study.headline import fits, headline, headline_wide, paper_tables
+from clipmk.study.headline import estimate, fits, headline, headline_wide, paper_tables
 from clipmk.study.layout import StudyFolder
 from clipmk.study.manifest import write_manifest
 from clipmk.study.results import FAMILIES, Results, read_results, results_document
 from clipmk.study.schema import IMAGE, MEAN
+from clipmk.study.statistics import Estimate, RankEstimate, fit
 from study_shards import POOL, failed_row, image_row, make_manifest, models, write_language, write_shard, write_study
 from test_imports import loaded_by
 
@@ -116,9 +120,10 @@ def test_the_page_has_the_numbers_of_the_tables(study: Results, page: str) -> No
     for row in study.models:
         assert f"{row['auc']:.2f} [{row['auc_low']:.2f}, {row['auc_high']:.2f}]" in text
         assert f"{100 * row['top1']:.1f} [{100 * row['top1_low']:.1f}, {100 * row['top1_high']:.1f}]" in text
-    [fit, pooled] = study.fits
-    assert f"{fit.slope:.2f} AUC + {fit.intercept:.2f}" in text
-    assert (fit.group, fit.count, pooled.count) == ("vit", 4, 6)
+    [vits, pooled] = study.fits
+    assert f"{vits.slope:.2f} AUC + {vits.intercept:.2f}" in text
+    assert (vits.group, vits.count, pooled.count) == ("vit", 4, 6)
+    assert estimate(vits.spearman) in text
 
 
 def test_lines_are_fitted_to_the_rows_shown(study: Results) -> None:
@@ -264,6 +269,31 @@ def test_the_json_of_results_has_every_row_and_the_papers_numbers(study: Results
     assert found["fits"][0]["models"] == 4
     assert found["paper"][0]["top1_percent"]["paper"] == 61.66
     assert results_document(study)["paper"] is None
+
+
+def test_the_json_of_fits_is_as_the_schema_says(study: Results, valid: Callable[[Any], None]) -> None:
+    lines = [fit(name, range(count), [math.sin(x) for x in range(count)]) for name, count in (("vit", 5), ("eva", 12))]
+    found = results_document(replace(study, fits=tuple(one for one in lines if one is not None)))
+    valid(document.versioned({"study": {**found, "report": None}}))
+    few, many = (one["spearman"] for one in found["fits"])
+    assert few["p"] is not None
+    assert few["low"] is few["high"] is many["p"] is None
+    assert many["low"] < many["value"] < many["high"]
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (Estimate(0.912, 0.507, 0.987), "0.91 [0.51, 0.99]"),
+        (Estimate(1.0), "1.00"),
+        (RankEstimate(0.786, p=0.048), "0.79 (p 0.048)"),
+        (RankEstimate(1.0, p=2 / 5040), "1.00 (p < 0.001)"),
+        (RankEstimate(0.687, 0.152, 0.911), "0.69 [0.15, 0.91]"),
+        (RankEstimate(None), "–"),
+    ],
+)
+def test_correlations_are_told_with_what_makes_them_sure(one: Estimate | RankEstimate, words: str) -> None:
+    assert estimate(one) == words
 
 
 def test_short_names_are_told_apart(study: Results) -> None:

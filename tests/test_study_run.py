@@ -185,6 +185,20 @@ def test_other_versions_are_a_warning(tmp_path: Path, images: Path, undisturbed:
     assert any("other versions (clipmk 9." in warning for warning in outcome.warnings)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+def test_all_files_of_a_study_follow_the_umask(tmp_path: Path, images: Path) -> None:
+    folder = tmp_path / "study"
+    before = os.umask(0o027)
+    try:
+        run_study(request(folder, images, models=MODELS[:1]))
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
+    assert {"study.json", "plan.parquet", "images.parquet", "models.csv"} <= modes.keys()
+    modes.pop("study.lock")
+    assert set(modes.values()) == {0o640}, modes
+
+
 def test_two_runs_never_share_a_folder(undisturbed: Path, images: Path) -> None:
     with FileLock(undisturbed / "study.lock"), pytest.raises(ClipmkError, match="another run is at work"):
         run_study(request(undisturbed, images))
@@ -233,6 +247,64 @@ def test_the_paper_preset_records_both_ways_and_fits_classes_together(tmp_path: 
     assert [row["parts"] for row in rows] == ["kmeans", "pca"] * (SCENES + 1)
     models = pq.read_table(tmp_path / "study" / "tables" / "models.parquet").to_pylist()
     assert [row["parts"] for row in models] == ["kmeans", "pca", "mean"]
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionError("no cluster"), BrokenPipeError(32, "Broken pipe"), OSError("weights")]
+)
+def test_what_fails_in_the_work_is_not_laid_to_the_folder(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("clipmk.study.local.run_local", failing)
+    with pytest.raises(type(error)) as caught:
+        run_study(request(tmp_path / "study", images))
+    assert caught.value is error
+    with FileLock(tmp_path / "study" / "study.lock", timeout=0):
+        pass  # given back
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, images: Path, undisturbed: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ClipmkError, match=r"file/study' cannot be written: Not a directory"):
+        run_study(request(tmp_path / "file" / "study", images))
+    for name in ("shards", "tables"):
+        folder = tmp_path / name
+        shutil.copytree(undisturbed, folder)
+        shutil.rmtree(folder / name)
+        (folder / name).write_text("in the way")
+        with pytest.raises(ClipmkError, match=rf"/{name}[^']*' cannot be written"):
+            run_study(request(folder, images))
+
+
+@pytest.mark.parametrize(
+    ("error", "address", "words"),
+    [
+        (
+            ConnectionError("no node\nanswers"),
+            "10.0.0.1:6379",
+            r"RAY_ADDRESS='10.0.0.1:6379' cannot be reached: no node answers",
+        ),
+        (ValueError("Invalid address format: x"), "x", r"RAY_ADDRESS='x' cannot be reached: Invalid address format: x"),
+        (ConnectionError("no port is free"), None, r"Ray does not start: no port is free"),
+    ],
+)
+def test_a_cluster_out_of_reach_is_named(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, address: str | None, words: str
+) -> None:
+    ray = pytest.importorskip("ray")
+
+    def init(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ClipmkError, match=words):
+        run_study(request(tmp_path / "study", images, engine="ray"))
 
 
 def test_a_full_disk_ends_the_study_with_a_message(tmp_path: Path, images: Path, undisturbed: Path) -> None:

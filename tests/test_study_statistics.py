@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -12,7 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from clipmk.study.paper import PRINTED_FIT, PUBLISHED, published_fit
-from clipmk.study.statistics import fit, mean, mean_interval, pearson, spearman, wilson
+from clipmk.study.statistics import (
+    Estimate,
+    RankEstimate,
+    fit,
+    mean,
+    mean_interval,
+    pearson,
+    pearson_estimate,
+    permutation_p,
+    spearman,
+    spearman_estimate,
+    wilson,
+)
 
 X = np.array([3.5, 3.575, 3.815, 3.9, 4.42, 4.475, 4.54, 2.1])
 Y = np.array([61.66, 67.7, 68.88, 73.37, 74.77, 76.23, 76.24, 67.7])
@@ -57,23 +70,80 @@ def test_correlations_are_those_of_scipy(x: np.ndarray, y: np.ndarray) -> None:
         assert spearman(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-12)
 
 
-def test_the_bootstrap_interval_of_r_is_that_of_a_plain_loop() -> None:
-    found = fit("vit", X.tolist(), Y.tolist(), seed=3)
-    assert found is not None
-    rng = np.random.default_rng(99)
-    drawn = [rng.integers(len(X), size=len(X)) for _ in range(4000)]
-    values = [np.corrcoef(X[d], Y[d])[0, 1] for d in drawn if np.ptp(X[d]) and np.ptp(Y[d])]
-    low, high = np.quantile(values, (0.025, 0.975))
-    assert (found.pearson.low, found.pearson.high) == pytest.approx((low, high), abs=0.06)
-    assert found == fit("vit", X.tolist(), Y.tolist(), seed=3)
+def test_the_interval_of_r_is_that_of_scipy() -> None:
+    for count in (4, 5, 8):
+        found = fit("vit", X[:count].tolist(), Y[:count].tolist())
+        assert found is not None
+        expected = scipy.stats.pearsonr(X[:count], Y[:count]).confidence_interval(0.95)
+        assert (found.pearson.low, found.pearson.high) == pytest.approx(tuple(expected), rel=1e-12)
 
 
-def test_four_models_on_a_line_are_certain() -> None:
+@given(floats, floats)
+def test_intervals_hold_the_correlation_and_stay_within_its_range(x: np.ndarray, y: np.ndarray) -> None:
+    long_x, long_y = np.concatenate((x, x + 0.5)), np.concatenate((y, y[::-1]))
+    for found in (pearson_estimate(x, y), spearman_estimate(x, y), spearman_estimate(long_x, long_y)):
+        assert found.value is None or -1 <= found.value <= 1
+        if found.low is not None:
+            assert found.value is not None
+            assert found.high is not None
+            assert -1 <= found.low < found.value < found.high <= 1
+
+
+def test_correlations_and_their_rounding_stay_within_one() -> None:
+    x = np.array([0.1, 0.2, 0.3, 0.4, 0.7])
+    for scale in np.linspace(0.1, 3, 40):
+        found = pearson_estimate(x, scale * x + 0.1)
+        assert found.value is not None
+        assert 1 - 1e-12 < found.value <= 1
+        assert (found.low, found.high) == (None, None)
+
+
+def test_three_models_have_a_correlation_but_no_interval() -> None:
+    assert pearson_estimate(X[:3], Y[:3][::-1]).low is None
+    assert pearson_estimate(X[:4], Y[:4][::-1]).low is not None
+
+
+def test_few_models_in_perfect_order_are_no_certainty() -> None:
     found = fit("vit", [1, 2, 3, 4], [10, 12, 14, 16])
     assert found is not None
     assert (found.slope, found.intercept) == pytest.approx((2, 8))
-    assert (found.pearson.value, found.pearson.low, found.spearman.low) == pytest.approx((1, 1, 1))
+    assert found.pearson == Estimate(1.0)
+    assert found.spearman == RankEstimate(1.0, p=2 / 24)
     assert found.band(np.array([9.0]))[0] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_p_of_rho_is_that_of_scipy_over_all_orders(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, 4 + seed % 3))
+
+    def rho(order: np.ndarray) -> float:
+        return float(scipy.stats.spearmanr(x, order).statistic)
+
+    reference = scipy.stats.permutation_test((y,), rho, permutation_type="pairings", n_resamples=np.inf)
+    assert permutation_p(x, y) == pytest.approx(reference.pvalue, rel=1e-12)
+
+
+def test_the_p_of_rho_with_ties_is_that_of_a_plain_loop() -> None:
+    x, y = np.array([3.0, 1, 1, 2, 5, 5]), np.array([1.0, 1, 2, 2, 2, 7])
+    found = abs(scipy.stats.spearmanr(x, y).statistic)
+    far = [abs(scipy.stats.spearmanr(x, order).statistic) >= found - 1e-9 for order in itertools.permutations(y)]
+    assert permutation_p(x, y) == sum(far) / len(far)
+    assert permutation_p(x, y) == permutation_p(-x, y)
+
+
+def test_rho_has_a_p_below_ten_models_and_from_there_an_interval() -> None:
+    x, y = np.arange(10.0), np.array([2.0, 1, 4, 3, 6, 5, 8, 7, 10, 9])
+    nine, ten = spearman_estimate(x[:9], y[:9]), spearman_estimate(x, y)
+    assert (nine.low, nine.high) == (None, None)
+    assert nine.p is not None
+    assert nine.p < 0.01
+    rho = scipy.stats.spearmanr(x, y).statistic
+    error = math.sqrt((1 + rho**2 / 2) / (10 - 3))  # Bonett & Wright 2000
+    expected = np.tanh(np.arctanh(rho) + scipy.stats.norm.ppf([0.025, 0.975]) * error)
+    assert (ten.value, ten.low, ten.high) == pytest.approx((rho, *expected), rel=1e-12)
+    assert ten.p is None
+    assert spearman_estimate(x, x) == RankEstimate(1.0)
 
 
 @pytest.mark.parametrize(("x", "y"), [([1, 2, 3], [1, 2, 3]), ([2, 2, 2, 2], [1, 2, 3, 4]), ([], [])])

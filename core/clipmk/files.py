@@ -84,6 +84,18 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO
             temporary.unlink()
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        ClipmkError: it cannot be made; the message says why.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise ClipmkError(f"{quoted(path)} cannot be written: {_why(reason)}") from reason
+
+
 def _require_replaceable(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it exists and is not a regular file")

@@ -7,6 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
+from clipmk.config import choose, read_config
 from clipmk.errors import UsageError
 from clipmk.study import headline as tables
 from clipmk.study.headline import TextTable
@@ -15,7 +16,9 @@ from clipmk.study.paper import departures
 from clipmk.study.results import Results, family_name, read_results, results_document
 from clipmk.text import printable
 from clipmk.wording import counted, one_or_many
+from clipmk_tui import present
 from clipmk_tui.bars import bar, sparkline
+from clipmk_tui.choices import variable
 from clipmk_tui.output import DataStream, data_stream, locale_encoding, say, text_console
 from clipmk_tui.scatter import Dot, letter, scatter
 from clipmk_tui.texts import shown
@@ -41,6 +44,8 @@ def run(
 ) -> int:  # fmt: skip
     """Draw the report of a study and print its headline.
 
+    What is None is as the environment and the config say.
+
     Args:
         folder: that `clipmk study` wrote.
         against: "paper", or nothing.
@@ -52,10 +57,14 @@ def run(
         Exit status 0.
 
     Raises:
-        UsageError: there is nothing of that name to hold a study against.
+        UsageError: there is nothing of that name to hold a study against, or the config or a variable is malformed.
         InputError: the folder is no study, has no results yet, or a file in it is damaged.
         ClipmkError: a file cannot be written.
     """
+    config = read_config()
+    against = choose(against, variable("against"), None, None)
+    json = present.wants_json(json)
+    no_color = choose(no_color, variable("no_color"), config.no_color, False)
     if against not in {None, "paper"}:
         raise UsageError(f"--against {against!r} does not exist; choose one of: paper")
     wanted = cast("Against | None", against)
@@ -64,18 +73,27 @@ def run(
         from clipmk.study.report import write_report  # noqa: PLC0415 - not needed for a headline
 
         target = write_report(results, against=wanted)
-        _put(results, stream, against=wanted, json=bool(json), no_color=bool(no_color), page=target)
-    if not quiet:
+        _put(results, stream, against=wanted, json=json, no_color=no_color, page=target)
+    if not choose(quiet, variable("quiet"), config.quiet, False):
         _warn(results)
         say("note", f"report in {printable(str(target))}, its pictures beside it")
     return 0
 
 
-def headline(folder: Path, *, json: bool | None = None, no_color: bool | None = None) -> None:
-    """Print a study's headline without drawing its report (arguments and errors as in `run`)."""
+def headline(folder: Path, *, json: bool = False, no_color: bool = False) -> None:
+    """Print a study's headline without drawing its report.
+
+    Args:
+        folder: that `clipmk study` wrote.
+        json: print one JSON document instead of tables.
+        no_color: print without colours.
+
+    Raises:
+        InputError: as in `run`.
+    """
     with data_stream(encoding="utf-8" if json else locale_encoding()) as stream:
         results = read_results(StudyFolder(folder.expanduser()))
-        _put(results, stream, against=None, json=bool(json), no_color=bool(no_color))
+        _put(results, stream, against=None, json=json, no_color=no_color)
 
 
 def rendered(results: Results, *, width: int, against: Against | None = None) -> RenderableType:
@@ -196,7 +214,8 @@ def _accuracy(results: Results, width: int) -> Iterator[RenderableType]:
     if results.fits:
         yield Text()
         yield _table(tables.fits(results))
-        yield Text(f"intervals: bootstrap over models; {_fitted(results)}", "dim")
+        yield Text("intervals: Fisher's z over models; p: share of orders with as large a |rho|", "dim")
+        yield Text(_fitted(results), "dim")
 
 
 def _fitted(results: Results) -> str:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from clipmk.config import Config, choose, read_config
 from clipmk.errors import UsageError
 from clipmk.settings import Fit
-from clipmk.text import printable, quoted
+from clipmk.text import encodable, printable, quoted
 from clipmk.vocabulary import default_vocabulary, load_vocabulary, parse_classes
 from clipmk.wording import counted
+from clipmk_tui import present
 from clipmk_tui.choices import models_from, settings_from, variable
 from clipmk_tui.logs import logging_to_stderr
 from clipmk_tui.output import say
@@ -39,7 +40,8 @@ def run(flags: Mapping[str, Any]) -> int:
         Exit status: 0, or 3 where images could not be read.
     """
     config = read_config()
-    quiet = choose(flags["quiet"], variable("quiet"), config.quiet, False)
+    flags = _settled(flags, config)
+    quiet = flags["quiet"]
     _check(flags)
     with StudyProgress(shown=not quiet) as progress, logging_to_stderr(quiet=quiet, verbose=False):
         progress("reading the data set", 0, 0)
@@ -57,6 +59,32 @@ def run(flags: Mapping[str, Any]) -> int:
 
     headline(request.folder.root, json=flags["json"], no_color=flags["no_color"])
     return 3 if outcome.failed else 0
+
+
+def _settled(flags: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """The flags, filled up from the environment and the config where one was not given.
+
+    A model named by a flag outranks a pool of the environment; its number of workers counts for Ray only.
+    """
+    found = dict(flags)
+    for name, default in (("fit", None), ("engine", "local"), ("out", "clipmk-study")):
+        found[name] = choose(flags[name], variable(name), None, default)
+    if not flags["model"]:
+        found["pool"] = choose(flags["pool"], variable("pool"), None, None)
+    counts = ("limit", "shard_size", "batch_size", "threads", *(("workers",) if found["engine"] == "ray" else ()))
+    for name in counts:
+        found[name] = choose(flags[name], variable(name), None, None, parse=_count)
+    return found | {
+        "json": present.wants_json(flags["json"]),
+        "quiet": choose(flags["quiet"], variable("quiet"), config.quiet, False),
+        "no_color": choose(flags["no_color"], variable("no_color"), config.no_color, False),
+    }
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ValueError("it must be a whole number of at least 1")
+    return int(text)
 
 
 def _check(flags: Mapping[str, Any]) -> None:
@@ -97,7 +125,7 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
         precision=choose(flags["precision"], variable("precision"), config.precision, "fp32"),
         threads=flags["threads"],
         download=choose(flags["download"], variable("download"), config.download, False),
-        command=shlex.join(["clipmk", *sys.argv[1:]]),
+        command=encodable(shlex.join(["clipmk", *sys.argv[1:]])),
         cache=not choose(flags["no_cache"], variable("no_cache"), None, False),
     )
 

@@ -18,10 +18,11 @@ from clipmk.study.paper import (
     published_fit,
 )
 from clipmk.study.results import Results, family_name
-from clipmk.study.statistics import Estimate, Fit
+from clipmk.study.statistics import Estimate, Fit, RankEstimate
 
 NONE: Final = "–"
 """Where there is no number."""
+_CORRELATIONS: Final = ("r [95 %]", "rho [95 %] or (p)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def right_wrong(results: Results) -> TextTable:
 
 def fits(results: Results) -> TextTable:
     """The line through the models of each family, and through all."""
-    columns = ("family", "models", "top-1 % =", "r [95 %]", "rho [95 %]")
+    columns = ("family", "models", "top-1 % =", *_CORRELATIONS)
     return TextTable("AUC against accuracy", columns, tuple(_fit_row(one) for one in results.fits))
 
 
@@ -150,11 +151,14 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f}"
 
 
-def estimate(one: Estimate) -> str:
-    """`0.91 [0.54, 0.99]`, or a dash."""
+def estimate(one: Estimate | RankEstimate) -> str:
+    """`0.91 [0.54, 0.99]`, `0.79 (p 0.048)`, `1.00`, or a dash."""
     if one.value is None:
         return NONE
-    return f"{one.value:.2f}" + ("" if one.low is None or one.high is None else f" [{one.low:.2f}, {one.high:.2f}]")
+    sure = "" if one.low is None or one.high is None else f" [{one.low:.2f}, {one.high:.2f}]"
+    if isinstance(one, RankEstimate) and one.p is not None:
+        sure = " (p < 0.001)" if one.p < 0.001 else f" (p {one.p:.3f})"
+    return f"{one.value:.2f}{sure}"
 
 
 def line(slope: float, intercept: float) -> str:
@@ -222,4 +226,4 @@ def _lines(results: Results, matched: Sequence[PublishedModel]) -> TextTable:
             variants.append(("of it, models studied here", published_fit(family, only=matched)))
         variants.append(("this study", next((one for one in results.fits if one.group == family), None)))
         rows += [(f"{name}, {words}", *_fit_row(one)[1:]) for words, one in variants if one is not None]
-    return TextTable("Lines", ("line through", "models", "top-1 % =", "r [95 %]", "rho [95 %]"), tuple(rows))
+    return TextTable("Lines", ("line through", "models", "top-1 % =", *_CORRELATIONS), tuple(rows))

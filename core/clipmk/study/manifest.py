@@ -95,9 +95,12 @@ class Manifest:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write it whole or not at all."""
-    with atomic_write(path) as handle:
-        handle.write(manifest.to_json().encode())
+    """Write it whole or not at all.
+
+    What UTF-8 cannot hold, such as bytes of a file name, is escaped as JSON knows it, and is read back as it was.
+    """
+    with atomic_write(path, private=False) as handle:
+        handle.write(manifest.to_json().encode("utf-8", "backslashreplace"))
 
 
 def read_manifest(path: Path) -> Manifest:

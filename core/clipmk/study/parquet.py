@@ -6,6 +6,7 @@ The same rows give the same bytes: no times, no host names, fixed compression.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmk.errors import InputError
-from clipmk.files import atomic_write
+from clipmk.files import atomic_write, make_folder
 from clipmk.text import printable, quoted
 
 _COMPRESSION: Final = "zstd"
+
+
+def open_parquet(path: str | Path) -> pq.ParquetFile:
+    """Open a file by the bytes of its name: pyarrow refuses names that are not UTF-8.
+
+    Raises:
+        OSError: it cannot be read.
+        pyarrow.ArrowException: it is no Parquet file.
+    """
+    return pq.ParquetFile(pa.OSFile(os.fsencode(path)))
 
 
 def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
@@ -46,7 +57,7 @@ def read_groups(path: Path, schema: pa.Schema, columns: Sequence[str] | None = N
 def read_metadata(path: Path) -> dict[str, str]:
     """What was written beside the columns; empty where there is no such file or it cannot be read."""
     try:
-        found = pq.read_schema(path).metadata or {}
+        found = open_parquet(path).schema.to_arrow_schema().metadata or {}
     except (OSError, pa.ArrowException):
         return {}
     return {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}
@@ -72,7 +83,7 @@ def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     Raises:
         ClipmkError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with (
         atomic_write(path, private=False) as handle,
         pq.ParquetWriter(handle, schema, compression=_COMPRESSION) as writer,
@@ -83,7 +94,7 @@ def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 @contextlib.contextmanager
 def _opened(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     with _told(path):
-        file = pq.ParquetFile(path)
+        file = open_parquet(path)
     with file:
         if not file.schema_arrow.equals(schema):
             raise InputError(f"table {quoted(path)} has other columns than this version of clipmk writes")

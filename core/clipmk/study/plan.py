@@ -29,6 +29,7 @@ from clipmk.text import printable, quoted
 from clipmk.wording import counted
 
 from .dataset import Entry
+from .parquet import open_parquet
 from .schema import PLAN
 
 Fit: TypeAlias = Literal["image", "batch"]
@@ -102,7 +103,7 @@ def write_plan(plan: pa.Table, path: Path) -> None:
     """
     starts = np.flatnonzero(np.diff(plan["shard"].to_numpy(), prepend=-1))
     ends = [*starts[1:].tolist(), plan.num_rows]
-    with atomic_write(path) as handle, pq.ParquetWriter(handle, PLAN) as writer:
+    with atomic_write(path, private=False) as handle, pq.ParquetWriter(handle, PLAN) as writer:
         for start, end in zip(starts.tolist(), ends, strict=True):
             writer.write_table(plan.slice(start, end - start), row_group_size=end - start)
 
@@ -183,7 +184,7 @@ def _row(values: dict[str, Any]) -> PlanRow:
 
 def _opened(path: Path) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path)
+        file = open_parquet(path)
     except FileNotFoundError as reason:
         raise InputError(f"plan {quoted(path)} does not exist") from reason
     except (OSError, pa.ArrowException) as reason:

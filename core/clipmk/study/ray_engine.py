@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.study.work import ShardWorker, Task
-from clipmk.text import printable
+from clipmk.text import printable, quoted
 from clipmk.wording import counted
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def run_ray(
 
     Raises:
         UsageError: Ray is not installed, or the cluster has no room for an actor.
-        ClipmkError: a shard could not be worked off; the message is that of the actor.
+        ClipmkError: the cluster cannot be reached or started, or a shard could not be worked off; the message is Ray's
+            or that of the actor.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _SILENT.items()})
     try:
@@ -93,7 +94,7 @@ def run_ray(
         logging.getLogger(name).setLevel(logging.ERROR)
     started_here = not ray.is_initialized()
     if started_here:
-        ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
+        _init(ray)
     try:
         _work(ray, task, {shard: list(names) for shard, names in missing.items()}, list(models), workers, step)
     except ray.exceptions.RayError as reason:
@@ -101,6 +102,16 @@ def run_ray(
     finally:
         if started_here:
             ray.shutdown()
+
+
+def _init(ray: Any) -> None:
+    try:
+        ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
+    except (OSError, RuntimeError, ValueError) as reason:  # OSError: ConnectionError above all
+        what = "Ray does not start"
+        if address := os.environ.get("RAY_ADDRESS"):
+            what = f"the Ray cluster of RAY_ADDRESS={quoted(address)} cannot be reached"
+        raise ClipmkError(f"{what}: {printable(' '.join(str(reason).split()))}") from reason
 
 
 def _work(

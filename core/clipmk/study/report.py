@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from clipmk.files import atomic_write
+from clipmk.files import atomic_write, make_folder
 from clipmk.study import headline
 from clipmk.study.concept_totals import SHOWN, concept_totals
 from clipmk.study.headline import NONE, TextTable, number, percent
@@ -81,7 +81,7 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None, d
     from clipmk.study.figures import plots  # noqa: PLC0415 - matplotlib
 
     folder = results.folder.report
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     drawn = list(plots(results, published_line=against == "paper", dpi=dpi or DPI))
     for plot in drawn:
         _write(folder / f"{plot.name}.png", plot.png)
@@ -156,9 +156,10 @@ def _accuracy(results: Results, plot: Plot | None) -> str:
         table = '<p class="note">No family has four models of known accuracy: no line is fitted.</p>'
     else:
         table = _table(headline.fits(results)) + (
-            '<p class="note">Least squares over models; intervals are percentile bootstraps over models, wide with few '
-            "of them. The line through all families mixes AUCs that are not comparable; read it with that "
-            "in mind.</p>"
+            '<p class="note">Least squares over models. Intervals of r are Fisher’s, of rho those of Bonett and '
+            "Wright, wide with few models; below ten of them rho has, in place of an interval, the share p of all "
+            "orders of the models in which |rho| is as large or larger. The line through all families mixes AUCs that "
+            "are not comparable; read it with that in mind.</p>"
         )
     return _figure(plot) + table
 

@@ -188,19 +188,20 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
         ClipmkError: another run holds it, or it cannot be written.
     """
     root = folder.root
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        others = [path for path in root.iterdir() if path not in {folder.lock, folder.plan}]
-        if others and not folder.manifest.exists() and any(not path.name.endswith(".tmp") for path in others):
-            raise InputError(f"folder {quoted(root)} is not empty and holds no study; name another one with --out")
-        with FileLock(folder.lock, timeout=0):
+    with contextlib.ExitStack() as held:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            others = [path for path in root.iterdir() if path not in {folder.lock, folder.plan}]
+            if others and not folder.manifest.exists() and any(not path.name.endswith(".tmp") for path in others):
+                raise InputError(f"folder {quoted(root)} is not empty and holds no study; name another one with --out")
+            held.enter_context(FileLock(folder.lock, timeout=0))
             for left in root.rglob(".*.tmp"):  # of a run that was killed while it wrote
                 left.unlink(missing_ok=True)
-            yield
-    except Timeout as reason:
-        raise ClipmkError(f"another run is at work in {quoted(root)}") from reason
-    except OSError as reason:
-        raise ClipmkError(f"{quoted(root)} cannot be written: {reason.strerror or reason}") from reason
+        except Timeout as reason:
+            raise ClipmkError(f"another run is at work in {quoted(root)}") from reason
+        except OSError as reason:
+            raise ClipmkError(f"{quoted(root)} cannot be written: {reason.strerror or reason}") from reason
+        yield  # outside: an error of the work itself, a lost connection say, is none of this folder
 
 
 def _settled(request: Request, infos: Sequence[ModelInfo]) -> tuple[Manifest, tuple[str, ...]]:

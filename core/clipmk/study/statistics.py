@@ -5,9 +5,10 @@ Sums are exactly rounded (`math.fsum`), so that no result depends on an order of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import fsum, isnan, sqrt
+from itertools import chain, permutations
+from math import atanh, fsum, isnan, sqrt, tanh
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,10 @@ NORMAL_95: Final = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 FEWEST_MODELS: Final = 4
 """Models of a family from which a line is fitted through them."""
-RESAMPLES: Final = 4_000
+FEWEST_RANKED: Final = 10
+"""Models from which rho has an interval; fewer have a p-value over all their orders, at most 9! of them."""
+_PERFECT: Final = 1e-12
+"""A correlation this close to 1 or -1 is one, but for rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,17 @@ class Estimate:
     value: float | None
     low: float | None = None
     high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RankEstimate:
+    """A rank correlation with its 95 % interval or, where that would mean nothing, a p-value; None: not defined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    """Two-sided, exact; see `permutation_p`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +58,9 @@ class Fit:
     """Points of accuracy per unit of AUC, in the unit of y."""
     intercept: float
     pearson: Estimate
-    """r, with a percentile-bootstrap interval over models."""
-    spearman: Estimate
-    """rho, likewise."""
+    """r; see `pearson_estimate`."""
+    spearman: RankEstimate
+    """rho; see `spearman_estimate`."""
     mean_x: float
     spread_x: float
     """Sum of (x - mean_x)²."""
@@ -93,14 +108,13 @@ def wilson(hits: int, count: int) -> Estimate:
     return Estimate(share, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
 
 
-def fit(group: str, x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> Fit | None:
-    """Fit y = a · x + b by least squares, with correlations and their bootstrap intervals.
+def fit(group: str, x: Sequence[float], y: Sequence[float]) -> Fit | None:
+    """Fit y = a · x + b by least squares, with correlations and how far they can be trusted.
 
     Args:
         group: name of the group of models.
         x: AUC of each model.
         y: accuracy of each model.
-        seed: of the bootstrap.
 
     Returns:
         None below `FEWEST_MODELS`, or where all x are alike.
@@ -119,8 +133,8 @@ def fit(group: str, x: Sequence[float], y: Sequence[float], *, seed: int = 0) ->
         count=count,
         slope=slope,
         intercept=intercept,
-        pearson=_bootstrapped(pearson, xs, ys, seed),
-        spearman=_bootstrapped(spearman, xs, ys, seed),
+        pearson=pearson_estimate(xs, ys),
+        spearman=spearman_estimate(xs, ys),
         mean_x=mean_x,
         spread_x=spread,
         deviation=sqrt(residual / (count - 2)),
@@ -128,11 +142,12 @@ def fit(group: str, x: Sequence[float], y: Sequence[float], *, seed: int = 0) ->
 
 
 def pearson(x: Floats, y: Floats) -> Floats:
-    """The correlation r = cov(x, y) / (sd(x) · sd(y)) along the last axis; NaN where one of the two does not vary."""
+    """cov(x, y) / (sd(x) · sd(y)) along the last axis, within [-1, 1]; NaN where one of the two does not vary."""
     dx, dy = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
     varies = (np.ptp(x, axis=-1) > 0) & (np.ptp(y, axis=-1) > 0)
     norm = np.sqrt((dx**2).sum(axis=-1) * (dy**2).sum(axis=-1))
-    return np.asarray(np.where(varies, (dx * dy).sum(axis=-1) / np.where(varies, norm, 1.0), np.nan))
+    found = np.clip((dx * dy).sum(axis=-1) / np.where(varies, norm, 1.0), -1.0, 1.0)  # rounding may lead beyond
+    return np.asarray(np.where(varies, found, np.nan))
 
 
 def spearman(x: Floats, y: Floats) -> Floats:
@@ -140,18 +155,56 @@ def spearman(x: Floats, y: Floats) -> Floats:
     return pearson(_ranks(x), _ranks(y))
 
 
+def pearson_estimate(x: Floats, y: Floats) -> Estimate:
+    """Pearson's r and its 95 % interval by Fisher's z, tanh(atanh r ± 1.96 / sqrt(n - 3)).
+
+    It holds for models drawn from a bivariate normal distribution. There is none for n < 4, nor for |r| = 1.
+    """
+    found = float(pearson(x, y))
+    if isnan(found):
+        return Estimate(None)
+    return Estimate(found, *_fisher(found, len(x), variance=1.0))
+
+
+def spearman_estimate(x: Floats, y: Floats) -> RankEstimate:
+    """Spearman's rho, with a 95 % interval for n >= `FEWEST_RANKED`, else with `permutation_p`.
+
+    The interval is that of Bonett & Wright (2000), tanh(atanh rho ± 1.96 · sqrt((1 + rho²/2) / (n - 3))); there is none
+    for |rho| = 1.
+    """
+    found = float(spearman(x, y))
+    if isnan(found):
+        return RankEstimate(None)
+    if len(x) < FEWEST_RANKED:
+        return RankEstimate(found, p=permutation_p(x, y))
+    return RankEstimate(found, *_fisher(found, len(x), variance=1 + found**2 / 2))
+
+
+def permutation_p(x: Floats, y: Floats) -> float:
+    """The share of the n! orders of y whose |rho| with x is at least that of the given one: an exact two-sided p.
+
+    As rho = (n · S - A · B) / constant, where S is the sum of products of the ranks and A, B are the sums of the ranks,
+    |n · S - A · B| is compared, in whole numbers: ranks are doubled, since ties have halves.
+
+    Args:
+        x: (n,), n below `FEWEST_RANKED`, for all orders are gone through.
+        y: (n,).
+    """
+    a, b = (np.rint(2 * _ranks(values)).astype(np.int64) for values in (x, y))
+    orders = np.fromiter(chain.from_iterable(permutations(b.tolist())), dtype=np.int64).reshape(-1, len(b))
+    distances, found = (np.abs(len(a) * (order @ a) - a.sum() * b.sum()) for order in (orders, b))
+    return float(np.mean(distances >= found))
+
+
+def _fisher(value: float, count: int, *, variance: float) -> tuple[float | None, float | None]:
+    """tanh(atanh(value) ± 1.96 · sqrt(variance / (count - 3))), or no interval."""
+    if count < 4 or 1 - abs(value) < _PERFECT:
+        return None, None
+    half = NORMAL_95 * sqrt(variance / (count - 3))
+    return tanh(atanh(value) - half), tanh(atanh(value) + half)
+
+
 def _ranks(values: Floats) -> Floats:
     """1-based ranks along the last axis: the number of smaller values + (the number of equal ones + 1) / 2."""
     one, other = values[..., :, None], values[..., None, :]
     return np.asarray((other < one).sum(axis=-1) + ((other == one).sum(axis=-1) + 1) / 2)
-
-
-def _bootstrapped(statistic: Callable[[Floats, Floats], Floats], x: Floats, y: Floats, seed: int) -> Estimate:
-    """A statistic and its percentile interval over resampled models; resamples without variation are left out."""
-    found = float(statistic(x, y))
-    if isnan(found):
-        return Estimate(None)
-    drawn = np.random.default_rng(seed).integers(len(x), size=(RESAMPLES, len(x)))
-    values = statistic(x[drawn], y[drawn])
-    low, high = np.nanquantile(values, (0.025, 0.975))
-    return Estimate(found, float(low), float(high))

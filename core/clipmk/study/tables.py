@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipmk.errors import InputError
-from clipmk.files import atomic_write
+from clipmk.files import atomic_write, make_folder
 from clipmk.records import ModelInfo
 from clipmk.study.concept_counts import ConceptCounts, language_concepts
 from clipmk.study.layout import StudyFolder
@@ -168,7 +168,7 @@ def _write_both(folder: StudyFolder, name: str, rows: Sequence[Row], schema: pa.
     writer.writerow(schema.names)
     writer.writerows([_cell(row[column]) for column in schema.names] for row in rows)
     path = folder.table(name, ".csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with atomic_write(path, private=False) as handle:
         handle.write(text.getvalue().encode())
     metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}

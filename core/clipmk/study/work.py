@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -29,7 +28,7 @@ from clipmk.study import schema
 from clipmk.study.dataset import Reader
 from clipmk.study.examine import Examiner, Row, Step
 from clipmk.study.layout import StudyFolder
-from clipmk.study.parquet import write_rows
+from clipmk.study.parquet import open_parquet, write_rows
 from clipmk.study.plan import PlanRow, read_shard
 from clipmk.text import quoted
 from clipmk.textbank import load_bank
@@ -215,7 +214,7 @@ def language_rows(examiner: Examiner) -> list[dict[str, Any]]:
 def is_done(path: Path, rows: int) -> bool:
     """Whether a shard's file is there and holds as many rows as it must; anything else is made again."""
     try:
-        return bool(pq.read_metadata(path).num_rows == rows)
+        return bool(open_parquet(path).metadata.num_rows == rows)
     except (OSError, pa.ArrowException):
         return False
 

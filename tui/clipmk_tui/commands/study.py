@@ -29,8 +29,14 @@ Pool = Annotated[
     str | None, typer.Option(metavar="zoo|paper13|FILE", help="Models by the dozen.", rich_help_panel=_POOL)
 ]
 Out = Annotated[
-    Path,
-    typer.Option("--out", "-o", metavar="DIR", help="Results; a study found there is resumed.", rich_help_panel=_WORK),
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Results; a study found there is resumed (default: clipmk-study).",
+        rich_help_panel=_WORK,
+    ),
 ]
 Fit = Annotated[
     str | None,
@@ -45,7 +51,8 @@ Limit = Annotated[
     typer.Option(metavar="N", min=1, help="Only N images, spread evenly over the data set.", rich_help_panel=_WORK),
 ]
 Engine = Annotated[
-    str, typer.Option(metavar="local|ray", help="This process, or a Ray cluster.", rich_help_panel=_WORK)
+    str | None,
+    typer.Option(metavar="local|ray", help="This process, or a Ray cluster (default: local).", rich_help_panel=_WORK),
 ]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Ray workers; one per GPU by default.", rich_help_panel=_WORK)
@@ -72,7 +79,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     dataset: DatasetSpec,
     model: o.Models = None,
     pool: Pool = None,
-    out: Out = Path("clipmk-study"),
+    out: Out = None,
     vocab: o.Vocabulary = None,
     classes: o.Classes = None,
     preset: o.Preset = None,
@@ -80,7 +87,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     fit: Fit = None,
     limit: Limit = None,
     seed: o.Seed = None,
-    engine: Engine = "local",
+    engine: Engine = None,
     workers: Workers = None,
     shard_size: ShardSize = None,
     batch_size: BatchSize = None,

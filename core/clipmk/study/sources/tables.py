@@ -85,12 +85,13 @@ def _cells(
 def _parquet(spec: str, noun: str) -> list[Named]:
     """Rows of a Parquet file; other columns are not read."""
     import pyarrow as pa  # noqa: PLC0415 - a CSV file does without
-    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    from clipmk.study.parquet import open_parquet  # noqa: PLC0415
 
     if not Path(spec).is_file():
         raise InputError(f"{noun} is no regular file")
     try:
-        with pq.ParquetFile(spec) as file:
+        with open_parquet(spec) as file:
             names = file.schema_arrow.names
             path, label = _columns(names, noun)
             table = file.read(columns=[names[path], *([] if label is None else [names[label]])])
