@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipmk.backbones.silence import hushed
 from clipmk.images import read_picture
 from clipmk.thread_warnings import recorded_warnings
 
@@ -161,3 +162,32 @@ def test_pictures_whose_decoding_overlaps_leave_warnings_as_they_were() -> None:
 
     with unchanged(), ThreadPoolExecutor(2) as pool:
         assert list(pool.map(decoded, ["first", "second"])) == [("of the first",), ("of the second",)]
+
+
+def test_threads_hushed_at_once_leave_stdout_logging_and_warnings_as_they_were(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def loud(text: str) -> None:
+        print(text)  # noqa: T201
+        say(f"warned: {text}")
+        logging.warning("logged: %s", text)
+
+    with caplog.at_level(logging.DEBUG, logger="clipmk"), unchanged():
+        overlapping(hushed, loud)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert sorted(captured.err.splitlines()) == ["first", "second", "second, alone"]
+    levels = {record.getMessage(): record.levelno for record in caplog.records}
+    for text in ("first", "second", "second, alone"):
+        assert levels[f"warned: {text}"] == logging.WARNING
+        assert levels[f"logged: {text}"] == logging.DEBUG
+
+
+def test_while_a_thread_is_hushed_others_print_and_log_as_ever(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with hushed(), ThreadPoolExecutor(1) as pool:
+        pool.submit(print, "a result").result()
+        pool.submit(logging.getLogger().warning, "a worry").result()
+    assert capsys.readouterr().out == "a result\n"
+    assert [(record.name, record.levelname) for record in caplog.records] == [("root", "WARNING")]
