@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import clipmk
+from clipmk.concepts.float64 import host64
 from clipmk.concepts.language import LanguagePicks, language_concepts
 from clipmk.concepts.mutual import language_count_for, measure, overlap
 from clipmk.concepts.selection import highest
@@ -115,7 +116,7 @@ class Assembler:
         self, image_embedding: Float[Tensor, " embed"]
     ) -> tuple[Float[Tensor, " classes"], Float[Tensor, " classes"]]:
         """Cosines of the image with every class, and logits = logit_scale · cos + logit_bias; float64 on the CPU."""
-        cosines = (self.bank.classes @ image_embedding).double().cpu()
+        cosines = host64(self.bank.classes @ image_embedding)
         return cosines, self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)
 
     def predict(self, image_embedding: Float[Tensor, " embed"]) -> tuple[Prediction, ...]:
