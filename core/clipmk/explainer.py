@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from clipmk.assembly import Assembler, Subject, blank_notes
 from clipmk.backbones.catalog import RANDOM
 from clipmk.errors import ClipmkError, ImageError, UsageError
-from clipmk.grounding import part_embeddings
+from clipmk.grounding import ACCELERATOR_BATCH, part_embeddings
 from clipmk.images import Picture, read_picture
 from clipmk.records import Elapsed, Explanation, Prediction
 from clipmk.segmentation import Segmentation, given_parts, segment
 from clipmk.settings import GROUP_LIMIT
 from clipmk.square import Square, square_image
-from clipmk.stream import ACCELERATOR_BATCH, Stream
+from clipmk.stream import Stream
 from clipmk.textbank import TextBank, load_bank
 from clipmk.vision import see
 from clipmk.vocabulary import Vocabulary, resolve_class
@@ -132,7 +132,7 @@ class Explainer:
             target: the class to explain; None explains the predicted one of each.
             read: decodes a source, in several threads at a time.
             batch_size: images, or prompted images, per forward. None: 1 on a CPU, where batches gain nothing, else
-                `stream.ACCELERATOR_BATCH`.
+                `grounding.ACCELERATOR_BATCH`.
             threads: that decode, and as many that find parts and make records. None: one per core, up to 8.
             keep_pictures: leave the decoded picture in each record; else `Explanation.picture` is None.
 

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 Source = TypeVar("Source")
 
-ACCELERATOR_BATCH = 32
-"""Images, or prompted images, per forward where batches help."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ready:
