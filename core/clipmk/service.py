@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from clipmk import protocol
-from clipmk.errors import ClipmkError
+from clipmk.errors import ClipmkError, OutOfMemoryError
 from clipmk.memory import Recent, device_memory, is_out_of_memory, tensor_bytes
 from clipmk.protocol import Answer, Failed, Request, Session
 from clipmk.text import quoted
@@ -320,11 +320,11 @@ class Service:
         """Do some work; what is wrong with the request, and a lack of memory, become a failure."""
         try:
             return work()
-        except ClipmkError as error:
-            return Failed(id=self._current, code=error.code, message=str(error))
-        except (RuntimeError, MemoryError) as reason:
+        except (OutOfMemoryError, RuntimeError, MemoryError) as reason:
             if not is_out_of_memory(reason):
                 raise
+        except ClipmkError as error:
+            return Failed(id=self._current, code=error.code, message=str(error))
         self._let_go()  # outside the handler: the exception holds on to the frames and their tensors
         return Failed(id=self._current, code=protocol.OUT_OF_MEMORY, message=self._too_small(model))
 
