@@ -62,7 +62,7 @@ def test_a_study_runs_resumes_and_tells_its_headline(
     command = ("study", images, "-m", MODEL, "--out", tmp_path / "study", "--device", "cpu")
     ran = clipmk(*command)
     assert ran.status == 3
-    assert "1 images could not be read" in ran.err
+    assert "1 images could not be explained" in ran.err
     assert "vit-xs8-48" in ran.out
     again = clipmk(*command, "--json")
     assert again.status == 3
@@ -73,7 +73,7 @@ def test_a_study_runs_resumes_and_tells_its_headline(
     assert (model["model"], model["images"], model["failed"]) == (MODEL, 5, 1)
     quiet = clipmk(*command, "--json", "--quiet")
     assert quiet.status == 3
-    assert [line.split(";")[0] for line in quiet.err.splitlines()] == ["clipmk: error: 1 images could not be read"]
+    assert [line.split(";")[0] for line in quiet.err.splitlines()] == ["clipmk: error: 1 images could not be explained"]
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -115,8 +115,13 @@ class Assembler:
     def class_logits(
         self, image_embedding: Float[Tensor, " embed"]
     ) -> tuple[Float[Tensor, " classes"], Float[Tensor, " classes"]]:
-        """Cosines of the image with every class, and logits = logit_scale · cos + logit_bias; float64 on the CPU."""
+        """Cosines of the image with every class, and logits = logit_scale · cos + logit_bias; float64 on the CPU.
+
+        Raises:
+            ModelError: the embedding is not finite.
+        """
         cosines = host64(self.bank.classes @ image_embedding)
+        self.backbone.check_finite(cosines)
         return cosines, self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)
 
     def predict(self, image_embedding: Float[Tensor, " embed"]) -> tuple[Prediction, ...]:

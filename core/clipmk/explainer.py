@@ -105,6 +105,7 @@ class Explainer:
         Raises:
             UsageError: a target is not in the vocabulary.
             ImageError: masks do not fit their picture.
+            ModelError: what the model makes of a picture is not finite.
             OutOfMemoryError: the memory of the device or the machine does not suffice; a `DeviceError`.
         """
         wanted = [None if t is None else resolve_class(self.vocabulary, t) for t in targets or [None] * len(pictures)]
@@ -144,7 +145,7 @@ class Explainer:
 
         Yields:
             For each source its explanation (`elapsed_ms.explain` is the time since the result before it), or, in its
-            place, the error that kept its image from being decoded.
+            place, the error that kept its image from being decoded, or the model from embedding it.
 
         Raises:
             UsageError: the target is not in the vocabulary, or a number is below 1.
@@ -226,6 +227,7 @@ class Explainer:
             embeddings = part_embeddings(
                 self.backbone, self.settings, square=square, encoded=one, masks=parts.masks, progress=self._progress
             )
+            self.backbone.check_finite(one.embeddings, embeddings)
             seen = see(self.bank, self.settings, embedding=one.embeddings[0], part_embeddings=embeddings)
             result = self.assembler.assemble(
                 Subject.of(picture),
@@ -252,7 +254,9 @@ class Explainer:
                 for picture, own in zip(pictures, masks, strict=True)
                 if own is not None
             ]
-        found = segment(squares, [one.on_cpu() for one in encoded], self.settings)
+        arrived = [one.on_cpu() for one in encoded]
+        self.backbone.check_finite(*(values for one in arrived for values in (one.embeddings, one.patches)))
+        found = segment(squares, arrived, self.settings)
         return [
             one if own is None else given_parts(self._own_masks(picture, own))
             for one, picture, own in zip(found, pictures, masks, strict=True)

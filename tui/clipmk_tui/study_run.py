@@ -32,7 +32,7 @@ def run(flags: Mapping[str, Any]) -> int:
         flags: the command's parameters by name; None (or empty) where a flag was not given.
 
     Returns:
-        Exit status: 0, or 3 where images could not be read.
+        Exit status: 0, or 3 where images could not be explained.
     """
     config = read_config()
     quiet = choose(flags["quiet"], variable("quiet"), config.quiet, False)
@@ -120,7 +120,10 @@ def _say_end(outcome: Outcome, folder: Path, *, quiet: bool) -> None:
         total = outcome.manifest.shards * len(outcome.manifest.models)
         say("note", f"{outcome.resumed} of {total} shards were there already")
     if outcome.failed:
-        say("error", f"{outcome.failed} images could not be read; the column 'error' of tables/images.parquet says why")
+        say(
+            "error",
+            f"{outcome.failed} images could not be explained; the column 'error' of tables/images.parquet says why",
+        )
     if not quiet:
         name = printable(str(folder))
         say("note", f"results in {name}; `clipmk study report {shlex.quote(name)}` draws them")

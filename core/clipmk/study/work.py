@@ -197,7 +197,7 @@ class ShardWorker:
 def _full_row(row: PlanRow, model: str, decoded: _Decoded, found: Row) -> dict[str, Any]:
     known = {"image": row.image, "key": row.entry.key, "label": row.entry.label, "model": model}
     full = {**known, "error": decoded.error, **found}
-    if decoded.error is None:
+    if full["error"] is None:
         full["warnings"] = list(dict.fromkeys((*decoded.warnings, *found["warnings"])))
     return full
 
