@@ -235,7 +235,8 @@ def runs(groups: Iterable[int]) -> Iterator[slice]:
 def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
     """Pools of threads whose sums keep their order: BLAS and OpenMP in them have one thread each.
 
-    What has not begun when the block is left is dropped, also where it is left by an exception.
+    What has not begun when the block is left is dropped, also where it is left by an exception. What has begun is
+    waited for: k-means limits the threads of the process for itself, and would put back our limit after it was lifted.
     """
     # scikit-learn's own threads add up in the order in which they end; BLAS is limited in the whole process meanwhile.
     with threadpool_limits(1, user_api="blas"):
@@ -247,6 +248,8 @@ def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
         finally:
             for pool in pools:
                 pool.shutdown(wait=False, cancel_futures=True)
+            for pool in pools:
+                pool.shutdown(wait=True)
 
 
 def _one_thread_each() -> None:
