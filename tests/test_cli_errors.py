@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from clipmk import backbones
-from clipmk.explainer import Explainer
 from clipmk.locations import assets_dir
+from clipmk.stream import Stream
 from conftest import FAST, Ran, Runner
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
@@ -162,30 +162,30 @@ def _never(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_running_out_of_gpu_memory_is_a_device_error_with_advice(
-    clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch, count: int
+@pytest.mark.parametrize("short", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["gpu", "cpu"])
+def test_running_out_of_memory_is_a_device_error_with_advice(
+    clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch, count: int, short: Exception
 ) -> None:
-    def explain(*_: Any, **__: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    def encode(*_: Any, **__: Any) -> None:
+        raise short
 
-    for name in ("explain", "stream"):
-        monkeypatch.setattr(f"clipmk.explainer.Explainer.{name}", explain)
-    ran = clipmk("explain", *scene_files[:count], "--json")
+    monkeypatch.setattr("clipmk.backbones.openclip.OpenClipBackbone.encode_with_patches", encode)
+    ran = clipmk("explain", *scene_files[:count], "--json", "--grounding", "prompts")
     assert ran.status == 5
     assert [result["error"]["code"] for result in _results(ran)] == ["device"] * count
-    assert "try --grounding attend" in ran.err
+    assert "try grounding 'attend'" in ran.err
 
 
 def test_memory_that_runs_out_on_the_way_fails_what_is_left(
     clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Explainer.stream
+    real = Stream.results
 
-    def stream(self: Explainer, sources: Any, **options: Any) -> Iterator[Any]:
-        yield from islice(real(self, sources, **options), 1)
+    def results(self: Stream[Any], sources: Any) -> Iterator[Any]:
+        yield from islice(real(self, sources), 1)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Explainer, "stream", stream)
+    monkeypatch.setattr(Stream, "results", results)
     ran = clipmk("explain", *scene_files, "--jsonl", *FAST)
     assert ran.status == 5
     lines = [json.loads(line) for line in ran.out.splitlines()]

@@ -110,7 +110,7 @@ def test_a_study_runs_resumes_and_tells_its_headline(
     command = ("study", images, "-m", MODEL, "--out", tmp_path / "study", "--device", "cpu")
     ran = clipmk(*command)
     assert ran.status == 3
-    assert "1 image could not be read" in ran.err
+    assert "1 image could not be explained" in ran.err
     assert "vit-xs8-48" in ran.out
     again = clipmk(*command, "--json")
     assert again.status == 3
@@ -123,7 +123,7 @@ def test_a_study_runs_resumes_and_tells_its_headline(
     assert quiet.status == 3
     assert [line.split(";")[0] for line in quiet.err.splitlines()] == [
         "clipmk: error: image 'fox/broken.png' is not an image that can be read",
-        "clipmk: error: 1 image could not be read",
+        "clipmk: error: 1 image could not be explained",
     ]
     other = clipmk("study", "world:hard?scenes=3", "--preset", "paper", *command[2:])
     assert other.status == 2
@@ -148,7 +148,7 @@ def test_the_first_images_that_cannot_be_read_are_named_with_the_reason(
         r"image 'fox/a\x1b[31m.png' is empty",
         "image 'fox/b.png' is not an image that can be read",
         "image 'fox/c.png' is not an image that can be read",
-        "4 images could not be read, the first 3 of which are named here",
+        "4 images could not be explained, the first 3 of which are named here",
     ]
 
 

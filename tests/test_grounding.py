@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -113,6 +114,35 @@ def test_prompts_put_together_on_the_device_embed_alike(
     drawn = prompt_embeddings(embedded.backbone(), image, masks)
     monkeypatch.setattr(grounding, "_drawing", lambda _: grounding.marks_of)
     torch.testing.assert_close(prompt_embeddings(embedded.backbone(), image, masks), drawn, atol=0, rtol=0)
+
+
+def test_the_prompts_of_many_parts_are_encoded_a_batch_at_a_time_on_an_accelerator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class OnAccelerator:
+        """The embedded model, which says that it is on a GPU."""
+
+        device = torch.device("cuda")
+        embed_dim = embedded.backbone().embed_dim
+        batches: list[int] = []  # noqa: RUF012
+
+        def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+            return embedded.backbone().normalise(pixels)
+
+        def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+            self.batches.append(len(pixels))
+            return embedded.backbone().encode_images(pixels)
+
+    monkeypatch.setattr(grounding, "upload", lambda values, _: values)
+    image = embedded.scenes()[0].image
+    masks = np.zeros((23, *image.shape[:2]), dtype=bool)
+    for index, mask in enumerate(masks):
+        mask[index : index + 9, 8:40] = True
+    model: Any = OnAccelerator()
+    found = prompt_embeddings(model, image, masks)
+    assert model.batches == [32, 32, 5]
+    expected = prompt_embeddings(embedded.backbone(), image, masks)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("batch_size", [2, 7, 100])

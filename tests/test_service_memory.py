@@ -14,6 +14,7 @@ from PIL import Image
 
 import clipmk
 from clipmk import protocol
+from clipmk.errors import OutOfMemoryError
 from clipmk.memory import Recent, is_out_of_memory
 from clipmk.protocol import Compare, Explain, Load
 from clipmk.settings import preset
@@ -82,10 +83,11 @@ def out_of_memory() -> list[Exception]:
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        OutOfMemoryError("the memory of cuda does not suffice"),
     ]
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(5))
 def test_running_out_of_memory_lets_the_models_go_and_the_service_goes_on(
     index: int, images: list[str], tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

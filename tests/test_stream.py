@@ -92,9 +92,7 @@ def test_a_stream_that_is_left_leaves_no_thread() -> None:
     results = embedded.explainer().stream(images(1) * 50, threads=2)
     next(results)
     results.close()  # type: ignore[attr-defined] # it is a generator
-    for thread in set(threading.enumerate()) - before:
-        thread.join(timeout=30)
-        assert not thread.is_alive()
+    assert set(threading.enumerate()) <= before
 
 
 def test_what_cannot_be_is_refused_at_once() -> None:

@@ -14,6 +14,7 @@ import torch
 
 from clipmk import backbones
 from clipmk.backbones.loading import load as real_load
+from clipmk.errors import OutOfMemoryError
 from clipmk.locations import assets_dir
 from clipmk.serving import workshop
 from clipmk.serving.messages import Declined, Done, Order, Result, Working
@@ -135,13 +136,14 @@ def test_models_beyond_the_budget_are_let_go(
         assert shop.models == (model,)
 
 
+@pytest.mark.parametrize("short", [torch.OutOfMemoryError("CUDA out of memory"), OutOfMemoryError("too small")])
 def test_a_lack_of_memory_lets_all_models_go_and_is_declined(
-    loads: list[str], wanted: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+    loads: list[str], wanted: Callable[..., Order], monkeypatch: pytest.MonkeyPatch, short: Exception
 ) -> None:
     from clipmk.explainer import Explainer  # noqa: PLC0415
 
     def explain(*arguments: Any, **options: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise short
 
     shop = Workshop()
     results(shop, wanted())

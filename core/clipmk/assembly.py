@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import clipmk
+from clipmk.concepts.float64 import host64
 from clipmk.concepts.language import LanguagePicks, language_concepts
 from clipmk.concepts.mutual import language_count_for, measure, overlap
 from clipmk.concepts.selection import highest
@@ -114,8 +115,13 @@ class Assembler:
     def class_logits(
         self, image_embedding: Float[Tensor, " embed"]
     ) -> tuple[Float[Tensor, " classes"], Float[Tensor, " classes"]]:
-        """Cosines of the image with every class, and logits = logit_scale · cos + logit_bias; float64 on the CPU."""
-        cosines = (self.bank.classes @ image_embedding).double().cpu()
+        """Cosines of the image with every class, and logits = logit_scale · cos + logit_bias; float64 on the CPU.
+
+        Raises:
+            ModelError: the embedding is not finite.
+        """
+        cosines = host64(self.bank.classes @ image_embedding)
+        self.backbone.check_finite(cosines)
         return cosines, self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)
 
     def predict(

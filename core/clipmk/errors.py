@@ -59,6 +59,10 @@ class DeviceError(ClipmkError):
     exit_status = 5
 
 
+class OutOfMemoryError(DeviceError):
+    """The memory of a device, or of the machine, does not suffice (exit status 5)."""
+
+
 class ProtocolError(ClipmkError):
     """What another process of ours says is no message of this version (exit status 1)."""
 

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 from clipmk.assembly import Assembler, Subject, blank_notes
 from clipmk.backbones.catalog import RANDOM
 from clipmk.errors import ClipmkError, ImageError, UsageError
-from clipmk.grounding import part_embeddings
+from clipmk.grounding import ACCELERATOR_BATCH, part_embeddings
 from clipmk.images import Picture, read_picture
+from clipmk.memory import memory_named, remedies
 from clipmk.records import Elapsed, Explanation, Prediction
 from clipmk.segmentation import Segmentation, given_parts, segment
 from clipmk.settings import GROUP_LIMIT
 from clipmk.square import Square, square_image
-from clipmk.stream import ACCELERATOR_BATCH, Stream
+from clipmk.stream import Stream
+from clipmk.text import quoted
 from clipmk.textbank import TextBank, load_bank
 from clipmk.vision import see
 from clipmk.vocabulary import Vocabulary, resolve_class
@@ -73,10 +76,11 @@ class Explainer:
         def embedding(done: int, total: int) -> None:
             self._tell("texts", done, total)
 
-        bank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
+        with self._memory_named():
+            bank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
+            self.bank: TextBank = bank.to(backbone.device)
         untrained = (UNTRAINED,) if backbone.info.pretrained == RANDOM else ()
         self.warnings: tuple[str, ...] = untrained + bank.warnings + vocabulary_warnings(vocabulary)
-        self.bank: TextBank = bank.to(backbone.device)
         self.assembler = Assembler(backbone, vocabulary, self.bank, settings, load_ms, self.warnings)
 
     @property
@@ -101,14 +105,17 @@ class Explainer:
         Raises:
             UsageError: a target is not in the vocabulary.
             ImageError: masks do not fit their picture, or one of them marks nothing that the model sees.
+            ModelError: what the model makes of a picture is not finite.
+            OutOfMemoryError: the memory of the device or the machine does not suffice; a `DeviceError`.
         """
         wanted = [None if t is None else resolve_class(self.vocabulary, t) for t in targets or [None] * len(pictures)]
         own = list(masks or [None] * len(pictures))
         together = GROUP_LIMIT if self.settings.fit == "batch" else 1
         results: list[Explanation] = []
-        for start in range(0, len(pictures), together):
-            rows = slice(start, start + together)
-            results += self._explain_group(list(pictures[rows]), wanted[rows], own[rows])
+        with self._memory_named():
+            for start in range(0, len(pictures), together):
+                rows = slice(start, start + together)
+                results += self._explain_group(list(pictures[rows]), wanted[rows], own[rows])
         return results
 
     def stream(
@@ -132,17 +139,18 @@ class Explainer:
             target: the class to explain; None explains the predicted one of each.
             read: decodes a source, in several threads at a time.
             batch_size: images, or prompted images, per forward. None: 1 on a CPU, where batches gain nothing, else
-                `stream.ACCELERATOR_BATCH`.
+                `grounding.ACCELERATOR_BATCH`.
             threads: that decode, and as many that find parts and make records. None: one per core, up to 8.
             keep_pictures: leave the decoded picture in each record; else `Explanation.picture` is None.
 
         Yields:
             For each source its explanation (`elapsed_ms.explain` is the time since the result before it), or, in its
-            place, the error that kept its image from being decoded.
+            place, the error that kept its image from being decoded, or the model from embedding it.
 
         Raises:
             UsageError: the target is not in the vocabulary, or a number is below 1.
-            DeviceError: the device's memory does not suffice for the batch size.
+            OutOfMemoryError: the memory of the device or the machine does not suffice; a `DeviceError`, with the result
+                that it keeps from being made.
         """
         for name, number in (("batch_size", batch_size), ("threads", threads)):
             if number is not None and number < 1:
@@ -156,7 +164,7 @@ class Explainer:
             threads=threads or min(8, os.cpu_count() or 1),
             keep_pictures=keep_pictures,
         )
-        return made.results(sources)
+        return self._streamed(made, sources)
 
     def predict(
         self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = ()
@@ -194,6 +202,18 @@ class Explainer:
         if self._progress is not None:
             self._progress(stage, done, total)
 
+    def _memory_named(self, batch_size: int = 1) -> AbstractContextManager[None]:
+        """What would help here where memory does not suffice."""
+        backbone = self.backbone
+        helps = [f"a batch size below {batch_size}"] if batch_size > 1 else []
+        helps += ["grounding 'attend'"] if self.settings.grounding == "prompts" else []
+        helps += remedies(backbone.device, backbone.dtype)
+        return memory_named(backbone.device, f"model {quoted(backbone.info.id)}", helps)
+
+    def _streamed(self, stream: Stream[Source], sources: Iterable[Source]) -> Iterator[Explanation | ClipmkError]:
+        with self._memory_named(stream.batch_size):
+            yield from stream.results(sources)
+
     def _explain_group(
         self, pictures: list[Picture], targets: list[int | None], masks: list[NDArray[np.bool_] | None]
     ) -> list[Explanation]:
@@ -212,6 +232,7 @@ class Explainer:
             embeddings = part_embeddings(
                 self.backbone, self.settings, square=square, encoded=one, masks=parts.masks, progress=self._progress
             )
+            self.backbone.check_finite(one.embeddings, embeddings)
             seen = see(self.bank, self.settings, embedding=one.embeddings[0], part_embeddings=embeddings)
             result = self.assembler.assemble(
                 Subject.of(picture),
@@ -238,7 +259,9 @@ class Explainer:
                 for picture, own in zip(pictures, masks, strict=True)
                 if own is not None
             ]
-        found = segment(squares, [one.on_cpu() for one in encoded], self.settings)
+        arrived = [one.on_cpu() for one in encoded]
+        self.backbone.check_finite(*(values for one in arrived for values in (one.embeddings, one.patches)))
+        found = segment(squares, arrived, self.settings)
         return [
             one if own is None else given_parts(self._own_masks(picture, own))
             for one, picture, own in zip(found, pictures, masks, strict=True)

@@ -30,6 +30,9 @@ CPU_PIXELS = 224 * 224
 """Pixels per forward on a CPU. From one image of 224 px on, batching gains nothing there (ViT-B/16: 15 prompts take
 3.9 s either way) and one at a time keeps cancelling quick; small inputs are bound by the overhead of a call."""
 
+ACCELERATOR_BATCH = 32
+"""Images, or prompted images, per forward where batches help."""
+
 
 def part_embeddings(
     backbone: Backbone,
@@ -61,7 +64,7 @@ def prompt_embeddings(
     """Part embedding = mean of the L2-normalised embeddings of its three prompted images, not renormalised.
 
     Args:
-        backbone: encodes the 3L prompted images: in one batch on an accelerator, few at a time on a CPU.
+        backbone: encodes the 3L prompted images: `ACCELERATOR_BATCH` at a time, fewer on a CPU.
         image: uint8 RGB (S, S, 3), the square input.
         masks: bool (parts, S, S).
         progress: called after each forward with ("prompts", done, 3L).
@@ -70,7 +73,7 @@ def prompt_embeddings(
         float32; the length of a row is below 1 where the three prompts disagree.
     """
     drawn = _prompts(backbone, image, _drawing(backbone)(image, masks))
-    size = max(1, CPU_PIXELS // image.shape[0] ** 2) if backbone.device.type == "cpu" else len(drawn)
+    size = max(1, CPU_PIXELS // image.shape[0] ** 2) if backbone.device.type == "cpu" else ACCELERATOR_BATCH
     embedded = []
     for start in range(0, len(drawn), size):
         embedded.append(backbone.encode_images(backbone.normalise(drawn[start : start + size])))

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from clipmk.records import ImageInfo
 from clipmk.settings import Resize
 from clipmk.square import Square
 from clipmk.text import encodable, printable, quoted
+from clipmk.thread_warnings import recorded_warnings
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -222,8 +222,7 @@ def _pixel_sha256(pixels: np.ndarray) -> str:
 def _decoding(label: str, notes: list[str]) -> Iterator[None]:
     """Turn what Pillow raises into `ImageError`, and what it warns about into notes."""
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with recorded_warnings() as caught:
             yield
     except Image.DecompressionBombError as reason:
         raise ImageError(f"{label} has more than {MAX_PIXELS // 10**6} megapixels") from reason

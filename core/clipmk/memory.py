@@ -5,11 +5,14 @@ Importing this loads neither torch nor numpy.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from clipmk.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
     import torch
@@ -67,9 +70,36 @@ class Recent(Generic[Key, Value]):
 
 def is_out_of_memory(reason: BaseException) -> bool:
     """Whether an exception says that memory, of the machine or of an accelerator, did not suffice."""
-    if isinstance(reason, MemoryError) or type(reason).__name__ == "OutOfMemoryError":
+    if isinstance(reason, MemoryError) or type(reason).__name__ == "OutOfMemoryError":  # torch's, and ours
         return True
     return isinstance(reason, RuntimeError) and any(words in str(reason).lower() for words in _MEMORY_WORDS)
+
+
+def remedies(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """What lets any model take less memory than it does on this device, with weights of this dtype."""
+    smaller = ["precision 'bf16'"] if dtype.itemsize > 2 else []
+    return [*smaller, *(["device 'cpu'"] if device.type != "cpu" else []), "a smaller model"]
+
+
+@contextlib.contextmanager
+def memory_named(device: torch.device | str, subject: str, helps: Sequence[str]) -> Iterator[None]:
+    """Say what would help where memory does not suffice, in whichever way the device words it.
+
+    Args:
+        device: where the work is done.
+        subject: what the memory does not suffice for.
+        helps: what to try, at least one.
+
+    Raises:
+        OutOfMemoryError: instead of what torch or Python raises.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as reason:
+        if not is_out_of_memory(reason):
+            raise
+        tried = " or ".join(filter(None, [", ".join(helps[:-1]), helps[-1]]))
+        raise OutOfMemoryError(f"the memory of {device} does not suffice for {subject}; try {tried}") from reason
 
 
 def device_memory(device: torch.device) -> int:

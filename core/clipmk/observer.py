@@ -21,8 +21,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # co
 
 from clipmk.backbones.base import Encoded
 from clipmk.backbones.devices import Download
+from clipmk.errors import ModelError
 from clipmk.grounding import pooled_embeddings_of, prompt_embeddings, prompt_embeddings_of
-from clipmk.segmentation import Segmentation, find_saliency, segment
+from clipmk.segmentation import Segmentation, find_saliency, given_parts, segment
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -53,6 +54,18 @@ class Observed:
     """Its parts, for each way of finding them."""
     parts: tuple[Float[Tensor, "parts embed"], ...]
     """Their embeddings, for each way."""
+    error: ModelError | None
+    """Why the rest means nothing: what the model made of the image is not finite."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """The parts of one image."""
+
+    ways: tuple[Segmentation, ...]
+    """For each way of finding them; the whole image as one part where there is an error."""
+    error: ModelError | None
+    """Its patches or its embedding are not finite."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +77,8 @@ class _Begun:
     """Of at most `batch_size` images each; without `state` where regions are not pooled."""
     embeddings: list[Download]
     """Of the same images."""
-    found: list[Future[list[list[Segmentation]]]]
-    """For each group: for each way the segmentation of each of its images."""
+    found: list[Future[list[_Found]]]
+    """For each group: for each of its images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +126,44 @@ class Observer:
             found.append(self.workers.submit(self._segment, list(block.squares[rows]), single[rows]))
         return _Begun(block.squares, forwards, embeddings, found)
 
-    def _segment(self, squares: list[NDArray[np.uint8]], images: list[_Patches]) -> list[list[Segmentation]]:
+    def _segment(self, squares: list[NDArray[np.uint8]], images: list[_Patches]) -> list[_Found]:
+        """Find the parts of a group; an image that is not finite is left out of what is fitted together."""
         encoded = [one.encoded() for one in images]
-        saliency = find_saliency(encoded, self.settings)
+        errors = [self._error(one.embeddings, one.patches) for one in encoded]
+        sound = [index for index, error in enumerate(errors) if error is None]
+        whole = given_parts(np.ones((1, *squares[0].shape[:2]), dtype=bool))
+        found = [_Found((whole,) * len(self.ways), error) for error in errors]
+        if not sound:
+            return found
+        own, fitted = [squares[index] for index in sound], [encoded[index] for index in sound]
+        saliency = find_saliency(fitted, self.settings)
         ways = [dataclasses.replace(self.settings, parts=way) for way in self.ways]
-        return [segment(squares, encoded, way, saliency=saliency) for way in ways]
+        by_way = [segment(own, fitted, way, saliency=saliency) for way in ways]
+        for index, each in zip(sound, zip(*by_way, strict=True), strict=True):
+            found[index] = _Found(each, None)
+        return found
+
+    def _error(self, *values: Tensor) -> ModelError | None:
+        try:
+            self.backbone.check_finite(*values)
+        except ModelError as error:
+            return error
+        return None
 
     def _finish(self, begun: _Begun) -> list[Observed]:
         """Embed the parts of a block."""
-        groups = [future.result() for future in begun.found]
-        by_way = [[one for group in groups for one in group[way]] for way in range(len(self.ways))]
-        parts = self._part_embeddings(begun, by_way)
+        found = [one for future in begun.found for one in future.result()]
+        parts = self._part_embeddings(begun, [[one.ways[way] for one in found] for way in range(len(self.ways))])
         whole = torch.cat([embeddings.wait() for embeddings in begun.embeddings])
         return [
             Observed(
-                square=begun.squares[index],
+                square=square,
                 embedding=embedding,
-                found=tuple(way[index] for way in by_way),
-                parts=tuple(way[index] for way in parts),
+                found=own.ways,
+                parts=each,
+                error=own.error or self._error(*each),
             )
-            for index, embedding in enumerate(whole)
+            for square, embedding, own, each in zip(begun.squares, whole, found, zip(*parts, strict=True), strict=True)
         ]
 
     def _part_embeddings(self, begun: _Begun, by_way: list[list[Segmentation]]) -> list[list[Tensor]]:
@@ -204,7 +235,8 @@ def runs(groups: Iterable[int]) -> Iterator[slice]:
 def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
     """Pools of threads whose sums keep their order: BLAS and OpenMP in them have one thread each.
 
-    What has not begun when the block is left is dropped, also where it is left by an exception.
+    What has not begun when the block is left is dropped, also where it is left by an exception. What has begun is
+    waited for: k-means limits the threads of the process for itself, and would put back our limit after it was lifted.
     """
     # scikit-learn's own threads add up in the order in which they end; BLAS is limited in the whole process meanwhile.
     with threadpool_limits(1, user_api="blas"):
@@ -216,6 +248,8 @@ def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
         finally:
             for pool in pools:
                 pool.shutdown(wait=False, cancel_futures=True)
+            for pool in pools:
+                pool.shutdown(wait=True)
 
 
 def _one_thread_each() -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from clipmk import protocol
-from clipmk.errors import ClipmkError
+from clipmk.errors import ClipmkError, ModelError, OutOfMemoryError
 from clipmk.memory import Recent, device_memory, is_out_of_memory, tensor_bytes
 from clipmk.protocol import Answer, Failed, Request, Session
 from clipmk.text import quoted
@@ -185,7 +185,7 @@ class Service:
         return protocol.Surveyed(id=request.id, count=len(request.images))
 
     def _sighted(self, explainer: Explainer, paths: tuple[str, ...]) -> list[protocol.Sighted]:
-        """Predict a batch of images in one forward; those that cannot be read say why."""
+        """Predict a batch of images in one forward; those that cannot be read or embedded say why."""
         import numpy as np  # noqa: PLC0415
         import torch  # noqa: PLC0415
 
@@ -202,7 +202,11 @@ class Service:
         if squares:
             pixels = explainer.backbone.normalise(torch.from_numpy(np.stack(list(squares.values()))))
             embedded = explainer.backbone.encode_images(pixels)
-            best = {path: explainer.predict(row)[0] for path, row in zip(squares, embedded, strict=True)}
+            for path, row in zip(squares, embedded, strict=True):
+                try:
+                    best[path] = explainer.predict(row)[0]
+                except ModelError as error:
+                    failures[path] = str(error)
         return [
             protocol.Sighted(id=self._current, image=path, class_name=None, message=failures[path])
             if path in failures
@@ -320,11 +324,11 @@ class Service:
         """Do some work; what is wrong with the request, and a lack of memory, become a failure."""
         try:
             return work()
-        except ClipmkError as error:
-            return Failed(id=self._current, code=error.code, message=str(error))
-        except (RuntimeError, MemoryError) as reason:
+        except (OutOfMemoryError, RuntimeError, MemoryError) as reason:
             if not is_out_of_memory(reason):
                 raise
+        except ClipmkError as error:
+            return Failed(id=self._current, code=error.code, message=str(error))
         self._let_go()  # outside the handler: the exception holds on to the frames and their tensors
         return Failed(id=self._current, code=protocol.OUT_OF_MEMORY, message=self._too_small(model))
 

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 Source = TypeVar("Source")
 
-ACCELERATOR_BATCH = 32
-"""Images, or prompted images, per forward where batches help."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ready:
@@ -123,7 +120,7 @@ class Stream(Generic[Source]):
 
     def _in_order(self, observer: Observer, blocks: Iterable[_Block]) -> Iterator[Explanation | ClipmkError]:
         """Results in the order of the sources; those that are being assembled are waited for as late as possible."""
-        waiting: deque[Future[Explanation] | ClipmkError] = deque()
+        waiting: deque[Future[Explanation | ClipmkError] | ClipmkError] = deque()
         limit = 0  # the first result is waited for
         for block, observed in _looked_at(observer, blocks):
             seen = iter(observed)
@@ -138,7 +135,9 @@ class Stream(Generic[Source]):
         while waiting:
             yield _result(waiting.popleft())
 
-    def _assembled(self, one: _Ready, observed: Observed) -> Explanation:
+    def _assembled(self, one: _Ready, observed: Observed) -> Explanation | ClipmkError:
+        if observed.error is not None:
+            return observed.error
         (parts,), (found,) = observed.parts, observed.found
         assembler = self.assembler
         seen = see(assembler.bank, assembler.settings, embedding=observed.embedding, part_embeddings=parts)
@@ -169,9 +168,9 @@ def _looked_at(observer: Observer, blocks: Iterable[_Block]) -> Iterator[tuple[_
         yield block, []
 
 
-def _is_there(one: Future[Explanation] | ClipmkError) -> bool:
+def _is_there(one: Future[Explanation | ClipmkError] | ClipmkError) -> bool:
     return isinstance(one, ClipmkError) or one.done()
 
 
-def _result(one: Future[Explanation] | ClipmkError) -> Explanation | ClipmkError:
+def _result(one: Future[Explanation | ClipmkError] | ClipmkError) -> Explanation | ClipmkError:
     return one if isinstance(one, ClipmkError) else one.result()

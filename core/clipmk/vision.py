@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
+from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import candidates, contrast, highest, nearest, relevance_filter, vision_concepts
 from clipmk.concepts.transport import sinkhorn, top_descriptors
 
@@ -96,5 +95,5 @@ def _assign(
     if settings.assignment == "transport":
         plan = sinkhorn(scores, scale=settings.score_scale).plan
         return plan, top_descriptors(plan, count=count)
-    shares = (settings.score_scale * scores.to("cpu", torch.float64)).softmax(0)
+    shares = (settings.score_scale * host64(scores)).softmax(0)
     return shares, highest(contrast(scores, whole, weight=settings.contrast_weight), count)

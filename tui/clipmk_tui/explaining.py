@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from clipmk.document import Failure
-from clipmk.errors import ClipmkError, DeviceError, UsageError
+from clipmk.errors import ClipmkError, UsageError
 from clipmk.records import Explanation
 from clipmk.vocabulary import Vocabulary, default_vocabulary, load_vocabulary, parse_classes, resolve_class
 
@@ -95,8 +94,7 @@ def _explained(
 def _single(explainer: Explainer, target: str | None, model: str, source: Source) -> Iterator[Result]:
     """One image, each of its forwards told."""
     try:
-        with _memory_named(explainer):
-            yield explainer.explain([source.picture()], targets=[target])[0]
+        yield explainer.explain([source.picture()], targets=[target])[0]
     except ClipmkError as error:
         yield Failure.of(error, path=source.name, model=model)
 
@@ -108,28 +106,15 @@ def _streamed(
     keep = choices.form == "text" or choices.overlay is not None or choices.html is not None
     done = 0
     try:
-        with _memory_named(explainer):
-            for one in explainer.stream(
-                sources, target=choices.target, read=lambda source: source.picture(), keep_pictures=keep
-            ):
-                source, done = sources[done], done + 1
-                yield Failure.of(one, path=source.name, model=model) if isinstance(one, ClipmkError) else one
-                if done < len(sources):
-                    stages.begin(subject(sources[done], done, len(sources)))
+        for one in explainer.stream(
+            sources, target=choices.target, read=lambda source: source.picture(), keep_pictures=keep
+        ):
+            source, done = sources[done], done + 1
+            yield Failure.of(one, path=source.name, model=model) if isinstance(one, ClipmkError) else one
+            if done < len(sources):
+                stages.begin(subject(sources[done], done, len(sources)))
     except ClipmkError as error:
         yield from (Failure.of(error, path=source.name, model=model) for source in sources[done:])
-
-
-@contextlib.contextmanager
-def _memory_named(explainer: Explainer) -> Iterator[None]:
-    """Say what to do where the device's memory does not suffice."""
-    import torch  # noqa: PLC0415
-
-    try:
-        yield
-    except torch.OutOfMemoryError as reason:
-        hint = "try --grounding attend, --precision bf16, or --device cpu"
-        raise DeviceError(f"the memory of {explainer.backbone.device} is too small for this; {hint}") from reason
 
 
 def _failed(source: Source, model: str) -> Failure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from clipmk.palette import colour_of
+from clipmk.thread_warnings import recorded_warnings
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -137,8 +137,7 @@ def _rendered(small: Image.Image, columns: int, rows: int) -> str:
 
 @lru_cache(maxsize=1)
 def _block_image() -> type:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "not running within a terminal"
+    with recorded_warnings():  # "not running within a terminal"; images may be decoded in other threads meanwhile
         import term_image  # noqa: PLC0415 - looks for a terminal when it is imported
         from term_image.image import BlockImage  # noqa: PLC0415
 

@@ -37,7 +37,7 @@ def run(flags: Mapping[str, Any]) -> int:
         flags: the command's parameters by name; None (or empty) where a flag was not given.
 
     Returns:
-        Exit status: 0, or 3 where images could not be read.
+        Exit status: 0, or 3 where images could not be explained.
     """
     config = read_config()
     flags = _settled(flags, config)
@@ -168,10 +168,10 @@ def _say_end(outcome: Outcome, folder: Path, *, quiet: bool) -> None:
 
 
 def _say_failures(outcome: Outcome) -> None:
-    """Name the first images that could not be read, each with the reason, and say how many there are."""
+    """Name the first images that could not be explained, each with the reason, and say how many there are."""
     named = outcome.failures[:FAILURES_NAMED]
     for one in named:
         say("error", one.error)
     first = f", the first {len(named)} of which are named here" if len(named) < outcome.failed else ""
     images = counted(outcome.failed, "image")
-    say("error", f"{images} could not be read{first}; the column 'error' of tables/images.parquet says why")
+    say("error", f"{images} could not be explained{first}; the column 'error' of tables/images.parquet says why")

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from clipmk.backbones.devices import upload
+from clipmk.backbones.devices import PRECISIONS, upload
+from clipmk.errors import ModelError
+from clipmk.text import quoted
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -99,6 +101,19 @@ class Backbone(ABC):
         values = moved.permute(0, 3, 1, 2).float() / 255 if channels_last else moved.float()
         mean, std = _channels(self.mean, self.device), _channels(self.std, self.device)
         return ((values - mean) / std).to(self.dtype)
+
+    def check_finite(self, *values: Tensor) -> None:
+        """Look at what was encoded, where it has reached the CPU: half precision can overflow for single images.
+
+        Raises:
+            ModelError: a value is infinite or no number.
+        """
+        if all(bool(one.isfinite().all()) for one in values):
+            return
+        name = next((name for name, dtype in PRECISIONS.items() if dtype == self.dtype), str(self.dtype))
+        wider = {"fp16": "try precision bf16 or fp32", "bf16": "try precision fp32"}
+        remedy = wider.get(name, "its weights are damaged, or the pixels are not finite")
+        raise ModelError(f"what {quoted(self.info.id)} makes of this image in precision {name} is not finite; {remedy}")
 
     @abstractmethod
     def encode_images(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:

@@ -25,8 +25,9 @@ from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.weights import check_weights, file_sha256, fill, first_line, module_sha256
 from clipmk.backbones.words import Tokenizer, quick, simple_tokenizer
 from clipmk.errors import ModelError
-from clipmk.memory import device_memory, machine_memory
+from clipmk.memory import device_memory, machine_memory, memory_named, remedies
 from clipmk.records import ModelEntry, ModelInfo
+from clipmk.text import quoted
 
 _OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -64,20 +65,22 @@ def load(
 
     Raises:
         ModelError: no such model, not on this machine, refused for safety, or weights that do not fit.
-        DeviceError: device or precision are not available here.
+        DeviceError: device or precision are not available here, or the device's memory does not suffice.
         UsageError: `arch` does not go with this model.
     """
     place = choose_device(device)
     dtype = choose_dtype(precision, place)
-    if isinstance(model, nn.Module):
-        return _from_memory(model, place, dtype, tokenizer)
-    recipe = resolve(model, arch=arch, download=download)
-    _check_memory(recipe.entry, place, dtype)
-    built, sha256 = _weighted(recipe, download=download)
-    words = tokenizer or _tokenizer(recipe, download=download)
-    info = _info(recipe.entry, sha256)
-    texts = TextEncoder(built, words, recipe=_text_recipe(recipe, tokenizer))
-    return _assemble(built, info, texts, recipe.preprocess, recipe.entry.embed_dim, place, dtype)
+    subject = f"model {quoted(model)}" if isinstance(model, str) else "the model"
+    with memory_named(place, subject, remedies(place, dtype)):
+        if isinstance(model, nn.Module):
+            return _from_memory(model, place, dtype, tokenizer)
+        recipe = resolve(model, arch=arch, download=download)
+        _check_memory(recipe.entry, place, dtype)
+        built, sha256 = _weighted(recipe, download=download)
+        words = tokenizer or _tokenizer(recipe, download=download)
+        info = _info(recipe.entry, sha256)
+        texts = TextEncoder(built, words, recipe=_text_recipe(recipe, tokenizer))
+        return _assemble(built, info, texts, recipe.preprocess, recipe.entry.embed_dim, place, dtype)
 
 
 def describe(model: str, *, arch: str | None = None, download: bool = False) -> tuple[ModelInfo, int]:

@@ -126,8 +126,12 @@ class OpenClipBackbone(Backbone):
         if self._pools:
             return
         batch, patches = encoded.patches.shape[:2]
+        known = encoded.embeddings.isfinite().all(dim=-1).cpu()
+        if not known.any():  # nothing can be said of pooling: `check_finite` tells of the images
+            return
         full = self._images.pool(encoded.state, torch.ones(batch, 2, patches, device=self.device))
-        distance = float((normalize(full.float(), dim=-1) - encoded.embeddings[:, None]).norm(dim=-1).max())
+        distances = (normalize(full.float(), dim=-1) - encoded.embeddings[:, None]).norm(dim=-1).cpu()
+        distance = float(distances[known].max())
         if not distance <= _TOLERANCE.get(self.dtype, 1e-4):
             raise ModelError(
                 f"masked pooling does not reproduce the embedding of {self.info.id!r} (off by {distance:.2g}), so "

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from clipmk.concepts.float64 import device64, host64
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
@@ -56,7 +58,7 @@ def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Saliency
         patches: patch features, float32 or float64, finite; one image, or several to fit together.
     """
     images, count, dim = patches.shape
-    unit = torch.nn.functional.normalize(_double(patches).reshape(images * count, dim), dim=-1)
+    unit = torch.nn.functional.normalize(device64(patches).reshape(images * count, dim), dim=-1)
     vector = _left_singular_vector(unit, rank=2)
     return _saliency(_flip_if_mostly_positive(vector), torch.zeros(images, count, dtype=torch.bool))
 
@@ -117,7 +119,7 @@ def clean_tokens(
 
     An outlier without an ordinary neighbour becomes the mean of all ordinary tokens.
     """
-    tokens = _double(patches)
+    tokens = device64(patches)
     outliers = norm_outliers(tokens)
     return _without_outliers(tokens, outliers, grid), outliers
 
@@ -189,12 +191,6 @@ def upsample(saliency_grid: NDArray[np.floating], *, side: int) -> NDArray[np.fl
     return np.asarray(resized, dtype=np.float32)
 
 
-def _double(values: Tensor) -> Tensor:
-    """In float64, on the same device where that has float64 (Apple's has not)."""
-    kept = values if values.device.type in {"cpu", "cuda"} else values.cpu()
-    return kept.detach().to(torch.float64)
-
-
 def _left_singular_vector(rows: Tensor, *, rank: int) -> Tensor:
     """The left singular vector of the `rank`-th largest singular value, largest entry positive; 0 where that is 0."""
     count, dim = rows.shape
@@ -211,7 +207,7 @@ def _left_singular_vector(rows: Tensor, *, rank: int) -> Tensor:
 
 
 def _flip_if_mostly_positive(vector: Tensor) -> Tensor:
-    share = float((vector > 0).double().mean()) if vector.numel() else 0.0
+    share = float(host64(vector > 0).mean()) if vector.numel() else 0.0
     return -vector if 0.5 < share < 1.0 else vector
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmk.concepts.float64 import host64
+
 if TYPE_CHECKING:
     from jaxtyping import Float
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped] # comes with scikit-learn
@@ -106,7 +108,7 @@ def _foreground_features(patches: Tensor, masks: NDArray[np.bool_], count: int) 
         raise ValueError(f"{count} parts cannot be made; at least 1")
     if not masks.any():
         raise ValueError("a foreground without any patch has no parts")
-    everything = patches.detach().cpu().double().numpy()
+    everything = host64(patches).numpy()
     return np.asarray(everything[masks.reshape(everything.shape[:2])])
 
 

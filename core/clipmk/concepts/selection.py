@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 
+from clipmk.concepts.float64 import host64
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
@@ -148,7 +150,7 @@ def relevance_filter(
     """
     if raw_cosines.numel() == 0:
         return Relevant(torch.ones_like(raw_cosines, dtype=torch.bool), ())
-    cosines = raw_cosines.detach().to("cpu", torch.float64)
+    cosines = host64(raw_cosines)
     centre = cosines.mean() if statistic == "mean" else cosines.quantile(0.5)
     keep = (cosines > centre + offset).to(raw_cosines.device)
     if keep.any():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
+
+from clipmk.concepts.float64 import host64
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -43,7 +44,7 @@ def soft_matches(
         raise ValueError(f"threshold {threshold} is not a cosine in [0, 1)")
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - 0.6 s, and soft matches are off by default
 
-    cosines = (vision @ language.T).detach().to("cpu", torch.float64).numpy()
+    cosines = host64(vision @ language.T).numpy()
     reachable = cosines > threshold
     rows, columns = linear_sum_assignment(np.where(reachable, cosines, 0.0), maximize=True)
     found = [

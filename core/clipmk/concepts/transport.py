@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
+from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def sinkhorn(
         most_rounds: give up here; `residual` tells how far it came.
     """
     parts, descriptors = scores.shape
-    logs = scale * scores.detach().to("cpu", torch.float64)
+    logs = scale * host64(scores)
     if not parts or not descriptors:
         return Plan(logs, 0, 0.0)
     rounds, residual = 0, float("inf")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmk import world
+from clipmk.concepts.float64 import host64
 from clipmk.concepts.prompts import blur_region
 from clipmk.evaluate import metrics, rankings, scoring, splice
 from clipmk.evaluate.disturbances import inject_outliers, moved_inside, shifted
@@ -247,8 +248,8 @@ class Batch:
         classes, rows = lens.explainer.vocabulary.classes, lens.explainer.bank.classes
         drops = []
         for index, (reading, plan) in enumerate(zip(readings, plans, strict=True)):
-            towards = rows[classes.index(reading.class_name)].double().cpu().numpy()
-            whole = float(lens.embeddings[index].double().cpu().numpy() @ towards)
+            towards = host64(rows[classes.index(reading.class_name)]).numpy()
+            whole = float(host64(lens.embeddings[index]).numpy() @ towards)
             drops.append(
                 {
                     name: float("nan")
@@ -272,7 +273,7 @@ class Batch:
             if region is not None and (resize, index, region.tobytes()) not in self._hidden
         }
         if new:
-            embedded = lens.embed(np.stack(list(new.values()))).double().cpu().numpy()
+            embedded = host64(lens.embed(np.stack(list(new.values())))).numpy()
             self._hidden.update(zip(new, embedded, strict=True))
 
     def _stability(self, settings: Settings, readings: Sequence[Reading]) -> dict[str, list[float]]:

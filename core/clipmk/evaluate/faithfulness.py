@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 from clipmk.concepts.transport import sinkhorn, top_descriptors
 from clipmk.evaluate.curves import (
@@ -152,7 +153,7 @@ class Faithfulness:
             return
         pictures = np.concatenate([one.frames.pictures() for one in self._waiting])
         explainer = self._waiting[0].explainer
-        cosines = (embed_pictures(explainer.backbone, pictures) @ explainer.bank.classes.T).double().cpu().numpy()
+        cosines = host64(embed_pictures(explainer.backbone, pictures) @ explainer.bank.classes.T).numpy()
         start = 0
         for one in self._waiting:
             stop = start + len(one.frames.hidden)
@@ -251,8 +252,9 @@ def _sequence(
 
 
 def _order(look: Look, parts: Float[Tensor, "parts embed"], firsts: Sequence[int]) -> NDArray[np.intp]:
-    part_cosines = (functional.normalize(parts.double(), dim=-1) @ look.embedding.double()).cpu().numpy()
-    descriptor_cosines = (look.explainer.bank.raw[list(firsts)].double() @ look.embedding.double()).cpu().numpy()
+    whole = host64(look.embedding)
+    part_cosines = (functional.normalize(host64(parts), dim=-1) @ whole).numpy()
+    descriptor_cosines = (host64(look.explainer.bank.raw[list(firsts)]) @ whole).numpy()
     return concept_order(part_cosines, descriptor_cosines)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmk.concepts.float64 import host64
 from clipmk.segmentation import Segmentation, enlarge
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def channel_regions(
     Returns:
         bool (channels taken, rows, columns), each with at least one patch.
     """
-    values = patches.detach().cpu().double().numpy()
+    values = host64(patches).numpy()
     low, high = values.min(axis=0), values.max(axis=0)
     order = np.argsort(-np.linalg.norm(values, axis=0), kind="stable")
     taken = order[high[order] > low[order]][:count]

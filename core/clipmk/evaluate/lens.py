@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clipmk.concepts.float64 import host64
 from clipmk.concepts.language import language_concepts
 from clipmk.concepts.mutual import overlap
 from clipmk.concepts.prompts import Ellipse, draw_around, fit_ellipse
@@ -158,7 +159,7 @@ class Lens:
     @cached_property
     def predicted(self) -> list[str]:
         """The class with the highest cosine, for each picture."""
-        cosines = (self.embeddings @ self.explainer.bank.classes.T).double().cpu()
+        cosines = host64(self.embeddings @ self.explainer.bank.classes.T)
         return [self.explainer.vocabulary.classes[int(i)] for i in highest(cosines, 1)[:, 0]]
 
     def embed(self, squares: NDArray[np.uint8]) -> Float[Tensor, "images embed"]:

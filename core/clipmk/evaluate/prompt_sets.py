@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def nearest_classes(classes: Float[Tensor, "classes embed"], *, count: int = 2) 
         classes: L2-normalised class embeddings.
         count: fewer are given where there are fewer other classes.
     """
-    cosines = classes.double().cpu() @ classes.double().cpu().T
+    cosines = host64(classes) @ host64(classes).T
     cosines.fill_diagonal_(-torch.inf)
     return [row.tolist() for row in highest(cosines, min(count, len(classes) - 1))]
 
@@ -136,7 +137,7 @@ def class_rows(
             for name, sets in variants.items()
         }
         different = {text: row for row, text in enumerate(dict.fromkeys(t for each in texts.values() for t in each))}
-        embedded = functional.normalize(encoder.encode_texts(list(different)).double().cpu(), dim=-1)
+        embedded = functional.normalize(host64(encoder.encode_texts(list(different))), dim=-1)
         for name, each in texts.items():
             rows[name].append(functional.normalize(embedded[[different[t] for t in each]].mean(dim=0), dim=0))
         if progress is not None:

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 from clipmk.evaluate.measured import MeasuredRow, Table, Values, measured_rows
 from clipmk.evaluate.prompt_sets import (
@@ -222,9 +223,9 @@ class ZeroShot:
             fallback=vocabulary.class_prompts,
             progress=progress,
         )
-        rows["templates"] = self._explainer.bank.classes.double().cpu()
-        images, labels = torch.stack(self._embeddings).double(), torch.tensor(self._labels)
-        return {name: ((images @ classes.T).argmax(dim=1) == labels).double().numpy() for name, classes in rows.items()}
+        rows["templates"] = host64(self._explainer.bank.classes)
+        images, labels = host64(torch.stack(self._embeddings)), torch.tensor(self._labels)
+        return {name: host64((images @ classes.T).argmax(dim=1) == labels).numpy() for name, classes in rows.items()}
 
     def _add_values(
         self, values: Values, right: Mapping[str, NDArray[np.float64]], prefix: str, half: _Half, plan: list[list[int]]

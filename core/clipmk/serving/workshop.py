@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipmk.errors import OUT_OF_MEMORY, ClipmkError, InputError
+from clipmk.errors import OUT_OF_MEMORY, ClipmkError, InputError, OutOfMemoryError
 from clipmk.memory import Recent, device_memory, is_out_of_memory, tensor_bytes
 from clipmk.service import Pace
 from clipmk.serving.messages import Declined, Done, Order, Result, Working
@@ -96,7 +96,7 @@ class Workshop:
             pictures, failures = self._pictures(order.images, attached)
             targets = [order.target] * len(pictures)
             made = iter(explainer.explain(list(pictures.values()), targets=targets) if pictures else [])
-        except (RuntimeError, MemoryError) as reason:
+        except (OutOfMemoryError, RuntimeError, MemoryError) as reason:
             if not is_out_of_memory(reason):
                 raise
             made = None

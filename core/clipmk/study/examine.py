@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clipmk.vocabulary import Vocabulary
 
 Row = dict[str, Any]
-"""Columns of `schema.IMAGE` from "predicted" on, and "parts"."""
+"""Columns of `schema.IMAGE` from "predicted" on, and "parts"; or "parts" and "error" alone."""
 Step = Callable[[int], None]
 """Called with the number of images done since the last call; raise from it to stop."""
 
@@ -87,6 +87,8 @@ class Examiner:
         return [row.result() for row in rows]
 
     def _rows(self, observed: Observed, label: int | None) -> list[Row]:
+        if observed.error is not None:
+            return [{"parts": way, "error": str(observed.error)} for way in self.ways]
         prediction = self._prediction(observed.embedding, label)
         notes = blank_notes(observed.square)
         rows = []

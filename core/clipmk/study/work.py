@@ -7,8 +7,9 @@ alone, never on what was done before or elsewhere; so a study that was killed an
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from clipmk.backbones import load
-from clipmk.errors import DeviceError, ImageError
-from clipmk.memory import is_out_of_memory
+from clipmk.errors import ImageError
+from clipmk.memory import memory_named
 from clipmk.observer import worker_threads
 from clipmk.square import Square, square_image
 from clipmk.study import schema
@@ -118,7 +119,7 @@ class ShardWorker:
 
         Raises:
             ClipmkError: a file cannot be written.
-            DeviceError: the device's memory does not suffice for the batch size.
+            OutOfMemoryError: the device's memory does not suffice for the batch size.
         """
         torch.set_num_threads(self.task.threads)  # of the calling thread, which need not be that of the constructor
         decoded = [future.result() for future in prepared.decoded]
@@ -136,7 +137,8 @@ class ShardWorker:
         if progress is not None:
             progress(f"loading {name}", 0, 0)
         backbone = load(name, device=task.device, precision=task.precision)
-        bank = load_bank(backbone, task.vocabulary, cache=task.cache, progress=embedding)
+        with _memory_named(task, name):
+            bank = load_bank(backbone, task.vocabulary, cache=task.cache, progress=embedding)
         made = Examiner(
             backbone=backbone,
             bank=bank,
@@ -195,7 +197,7 @@ class ShardWorker:
 def _full_row(row: PlanRow, model: str, decoded: _Decoded, found: Row) -> dict[str, Any]:
     known = {"image": row.image, "key": row.entry.key, "label": row.entry.label, "model": model}
     full = {**known, "error": decoded.error, **found}
-    if decoded.error is None:
+    if full["error"] is None:
         full["warnings"] = list(dict.fromkeys((*decoded.warnings, *found["warnings"])))
     return full
 
@@ -219,16 +221,8 @@ def is_done(path: Path, rows: int) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def _memory_named(task: Task, model: str) -> Iterator[None]:
-    """Say what to do where the device's memory does not suffice."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as reason:
-        if not is_out_of_memory(reason):
-            raise
-        smaller = max(1, task.batch_size // 2)
-        raise DeviceError(
-            f"the memory of {task.device!r} does not suffice for {quoted(model)} at a batch size of "
-            f"{task.batch_size}; try --batch-size {smaller} in a new folder"
-        ) from reason
+def _memory_named(task: Task, model: str) -> AbstractContextManager[None]:
+    """A plan keeps its batch size: another one needs another folder."""
+    smaller = f"--batch-size {task.batch_size // 2} in a new folder"
+    helps = [smaller] if task.batch_size > 1 else ["--grounding attend", "--precision bf16", "a smaller model"]
+    return memory_named(task.device, f"{quoted(model)} at a batch size of {task.batch_size}", helps)
