@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from clipmk import world
@@ -117,7 +119,8 @@ def test_truth_is_measured_in_the_ways_that_are_left(
             settings={"default, prompts": plain(preset("default"))},
         )
 
-    monkeypatch.setattr(backbones, "load", lambda *_, **__: None, raising=False)
+    loaded = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32)
+    monkeypatch.setattr(backbones, "load", lambda *_, **__: loaded, raising=False)
     monkeypatch.setattr(truth, "run", run)
     text = clipmk("evaluate", "--truth", "--preset", "paper", "--split", "val", "--scenes", 3, "--seed", 7).out
     assert "embedded/vit-s8, test: concepts" in text
@@ -139,14 +142,18 @@ def second_fails(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     wrong: list[BaseException] = [DeviceError("the memory is too small")]
     values = {"ap": Interval(0.5, 0.25, 0.75, 3), "foreground": Interval(0.4, 0.3, 0.5, 3)}
 
-    def run(model: str, **_: Any) -> TruthReport:
+    def run(backbone: Any, **_: Any) -> TruthReport:
+        model = backbone.info.id
         if model == "embedded/rn-s":
             raise wrong[0]
         return TruthReport(
             model=model, scenes=3, seed=0, rows=(Row("test", "default, prompts", values),), settings={"seed": {}}
         )
 
-    monkeypatch.setattr(backbones, "load", lambda model, **_: model, raising=False)
+    def load(model: str, **_: Any) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(id=model), device=torch.device("cpu"), dtype=torch.float32)
+
+    monkeypatch.setattr(backbones, "load", load, raising=False)
     monkeypatch.setattr(truth, "run", run)
     return wrong
 
@@ -171,6 +178,16 @@ def test_a_model_that_fails_costs_only_its_own_reports(
     assert (ran.status, json.loads(ran.out)) == (5, made)
     ran = clipmk("evaluate", "--truth", "-m", "embedded/rn-s", "--json")
     assert (ran.status, json.loads(ran.out)["error"]) == (5, error)
+
+
+def test_memory_that_runs_out_is_named_and_the_next_model_goes_on(
+    clipmk: Runner, second_fails: list[BaseException]
+) -> None:
+    second_fails[0] = torch.OutOfMemoryError("CUDA out of memory")
+    ran = clipmk("evaluate", "--truth", *THREE)
+    assert ran.status == 5
+    assert "embedded/cnx-s, test: concepts" in ran.out
+    assert "embedded/rn-s: the memory of cpu does not suffice" in ran.err
 
 
 def test_what_was_measured_before_ctrl_c_is_shown_and_kept(

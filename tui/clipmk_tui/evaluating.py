@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError, UsageError
+from clipmk.memory import memory_named, remedies
 from clipmk.text import quoted
 from clipmk.vocabulary import Vocabulary, load_vocabulary
 from clipmk_tui.output import say
@@ -88,6 +89,19 @@ def _of_model(
     backbone = load(
         model, device=choices.device, precision=choices.precision, arch=choices.arch, download=choices.download
     )
+    with memory_named(backbone.device, f"model {quoted(model)}", remedies(backbone.device, backbone.dtype)):
+        return _measured(model, backbone, vocabulary, data, choices=choices, stages=stages)
+
+
+def _measured(
+    model: str,
+    backbone: Backbone,
+    vocabulary: Vocabulary,
+    data: Sequence[DataSet],
+    *,
+    choices: Evaluation,
+    stages: Stages,
+) -> Measured:
     truth = _truth(backbone, choices, stages) if "truth" in choices.measures else None
     measures = [name for name in choices.measures if name != "truth"]
     if not measures:
