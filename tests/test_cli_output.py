@@ -91,6 +91,7 @@ def test_console_width_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("COLUMNS", "3")
     with data_stream() as stream:
         assert text_console(stream).width == 40
+        assert text_console(stream, narrowest=30).width == 30
 
 
 def test_messages_are_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:

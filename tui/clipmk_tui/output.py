@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 100
 """Columns where stdout is no terminal and COLUMNS is not set."""
 
-_NARROWEST = 40
+NARROWEST = 40
+"""Fewest columns that text is laid out for, unless whoever prints can do with less."""
 
 
 class ReaderGone(Exception):  # noqa: N818 - nothing went wrong
@@ -87,13 +88,19 @@ def locale_encoding() -> str:
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
-def text_console(stream: DataStream, *, no_color: bool = False) -> Console:
-    """A console for people on the data stream: plain without a terminal, never reading markup."""
+def text_console(stream: DataStream, *, no_color: bool = False, narrowest: int = NARROWEST) -> Console:
+    """A console for people on the data stream: plain without a terminal, never reading markup.
+
+    Args:
+        stream: where it prints.
+        no_color: no colours, whatever the terminal can do.
+        narrowest: columns that it has in narrower terminals.
+    """
     from rich.console import Console  # noqa: PLC0415 - not needed for JSON
 
     return Console(
         file=cast("IO[str]", stream),
-        width=_width(stream),
+        width=max(narrowest, _width(stream)),
         no_color=True if no_color else None,
         markup=False,
         emoji=False,
@@ -115,11 +122,11 @@ def say(kind: str, message: str) -> None:
 def _width(stream: DataStream) -> int:
     wanted = os.environ.get("COLUMNS", "")
     if wanted.isdigit() and int(wanted) > 0:
-        return max(_NARROWEST, int(wanted))
+        return int(wanted)
     if not stream.isatty():
         return PLAIN_WIDTH
     with contextlib.suppress(OSError):
-        return max(_NARROWEST, os.get_terminal_size(stream.fileno()).columns or PLAIN_WIDTH)
+        return os.get_terminal_size(stream.fileno()).columns or PLAIN_WIDTH
     return PLAIN_WIDTH
 
 
