@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from clipmk.errors import ClipmkError
 from clipmk.text import printable
@@ -58,7 +58,7 @@ class DataStream:
         except BrokenPipeError as reason:
             raise ReaderGone from reason
         except OSError as reason:
-            raise ClipmkError(f"stdout cannot be written: {reason.strerror or reason}") from reason
+            raise _unwritable(reason) from reason
 
     def isatty(self) -> bool:
         """Whether a terminal shows it."""
@@ -81,6 +81,57 @@ def data_stream(*, encoding: str = "utf-8") -> Iterator[DataStream]:
         stream = DataStream(descriptor, encoding=encoding)
         yield stream
         stream.flush()
+
+
+class _Watched:
+    """`sys.stdout`, remembering what went wrong with it, so that it is told from what goes wrong with other files."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as reason:
+            self.failure = reason
+            raise
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as reason:
+            self.failure = reason
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def watched_stdout() -> Iterator[None]:
+    """What prints to `sys.stdout` meanwhile, as the argument parser does its help, fails as `data_stream` does.
+
+    Raises:
+        ReaderGone: nobody reads it any more.
+        ClipmkError: stdout cannot be written.
+    """
+    original = sys.stdout
+    if original is None:  # closed from the start
+        yield
+        return
+    watched = _Watched(original)
+    try:
+        with contextlib.redirect_stdout(cast("IO[str]", watched)):
+            yield
+        watched.flush()
+    except OSError as reason:
+        if reason is not watched.failure:
+            raise
+        _give_up(original)
+        if isinstance(reason, BrokenPipeError):
+            raise ReaderGone from reason
+        raise _unwritable(reason) from reason
 
 
 def locale_encoding() -> str:
@@ -151,6 +202,18 @@ def _diverted() -> Iterator[int]:
             ctypes.CDLL(None).fflush(None)  # and C code has a buffer of its own
         os.dup2(saved, 1)
         os.close(saved)
+
+
+def _unwritable(reason: OSError) -> ClipmkError:
+    return ClipmkError(f"stdout cannot be written: {reason.strerror or reason}")
+
+
+def _give_up(stream: IO[str]) -> None:
+    """Let what a failed stream still holds go nowhere; Python would write it at its end and fail once more."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _point(descriptor: int, *, at: int) -> None:
