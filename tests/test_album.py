@@ -152,7 +152,14 @@ def test_standard_input_is_refused() -> None:
         open_album(["-"])
 
 
-@pytest.mark.parametrize("named", ["missing.png", "nothing*.png", "", "nul\0.png"])
+def test_a_pattern_without_files_is_told_without_a_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "nothing.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^no file matches the pattern 'nothing\?\.png'$"):
+        open_album(["nothing?.png"])
+
+
+@pytest.mark.parametrize("named", ["missing.png", "", "nul\0.png"])
 def test_a_missing_file_is_an_error(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="does not exist"):

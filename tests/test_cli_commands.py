@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import typer
 
 import clipmk as package
 from clipmk import document
 from clipmk.backbones import catalog
 from clipmk.records import ModelEntry
 from clipmk_tui import health
+from clipmk_tui.cli import build
 from conftest import Ran, Runner
 
 ENTRIES = [
@@ -201,6 +203,19 @@ def test_help_of_the_world_names_every_split(clipmk: Runner) -> None:
 
     told = clipmk("world", "export", "--help").out
     assert [split for split in ALL_SPLITS if split not in told] == []
+
+
+def test_arguments_are_upper_case_in_every_help() -> None:
+    def metavars(command: Any, path: str) -> Iterator[tuple[str, str | None]]:
+        for parameter in command.params:
+            if parameter.param_type_name == "argument":
+                yield f"{path} {parameter.name}", parameter.metavar
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from metavars(inner, f"{path} {name}")
+
+    found = dict(metavars(typer.main.get_command(build()), "clipmk"))
+    assert found["clipmk world export folder"] == "FOLDER"
+    assert {name: metavar for name, metavar in found.items() if metavar is None or metavar != metavar.upper()} == {}
 
 
 def test_scenes_are_exported_with_their_truth(clipmk: Runner, tmp_path: Path) -> None:

@@ -16,12 +16,16 @@ from clipmk import world
 from clipmk.errors import DeviceError
 from clipmk.evaluate import truth
 from clipmk.evaluate.metrics import Interval
+from clipmk.evaluate.report import GROUPS
 from clipmk.evaluate.truth import Row, TruthReport
+from clipmk.evaluate.ways import BASELINES, FEATURE_MAPS, ways
 from clipmk.records import plain
 from clipmk.settings import preset
 from clipmk_tui.evaluate_run import fitted
 from conftest import Runner
 
+METRICS = [name for _, names in GROUPS for name in names]
+"""All that --truth measures."""
 FEW = ("--scenes", 2, "--split", "counterfactual", "--preset", "paper", "--grounding", "attend")
 
 
@@ -122,7 +126,8 @@ def test_truth_is_measured_in_the_ways_that_are_left(
     loaded = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32)
     monkeypatch.setattr(backbones, "load", lambda *_, **__: loaded, raising=False)
     monkeypatch.setattr(truth, "run", run)
-    text = clipmk("evaluate", "--truth", "--preset", "paper", "--split", "val", "--scenes", 3, "--seed", 7).out
+    argv = ("evaluate", "--truth", "--preset", "paper", "--split", "val", "--scenes", 3, "--seed", 7)
+    text = clipmk(*argv, "--verbose").out
     assert "embedded/vit-s8, test: concepts" in text
     assert "0.500 [0.250, 0.750]" in text
     assert {(way.settings.preset) for way in asked["chosen"]} == {"paper"}
@@ -158,6 +163,61 @@ def second_fails(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     return wrong
 
 
+@pytest.fixture
+def full_report(monkeypatch: pytest.MonkeyPatch) -> TruthReport:
+    """What measuring gives: every metric of every way and baseline on two splits; the numbers are made up."""
+    from clipmk import backbones  # noqa: PLC0415 - only the loader is replaced
+
+    values = {name: Interval(i / 20, i / 20 - 0.03, i / 20 + 0.05, 3) for i, name in enumerate(METRICS)}
+    names = (*BASELINES, *(way.name for way in ways()))
+    margins = {name: Interval(0.125, 0.111, 0.155, 3) for name in (*BASELINES, FEATURE_MAPS)}
+    rows = [
+        Row(split, name, {"ap": values["ap"]} if name in BASELINES else values, margins)
+        for split in ("test", "counterfactual")
+        for name in names
+    ]
+    report = TruthReport(model="embedded/vit-s8", scenes=3, seed=0, rows=tuple(rows), settings={"seed": {}})
+    monkeypatch.setattr(backbones, "load", lambda *_, **__: None, raising=False)
+    monkeypatch.setattr(truth, "run", lambda *_, **__: report)
+    return report
+
+
+@pytest.mark.usefixtures("full_report")
+def test_truth_is_summed_up_unless_everything_is_asked_for(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    ran = clipmk("evaluate", "--truth")
+    assert len(ran.out.splitlines()) <= 60
+    headings = [line.split() for line in ran.out.splitlines() if line.split()[:1] == ["ap"]]
+    assert headings == [["ap", "hit1", "hit3", "foreground", "part_iou", "top1"]] * 2
+    assert ran.out.count("0.125 [0.111, 0.155]") == 2 * 2 * 5, "five ways over two baselines on two splits"
+    assert "true" not in ran.out
+    assert "clipmk: note: --truth is summed up; --verbose prints every metric" in ran.err
+    everything = clipmk("evaluate", "--truth", "-v")
+    assert "summed up" not in everything.err
+    assert all(name in everything.out for name in (*METRICS, *(way.name for way in ways()), *BASELINES))
+    assert clipmk("evaluate", "--truth", "-q").err == ""
+    monkeypatch.setenv("CLIPMK_VERBOSE", "1")
+    assert clipmk("evaluate", "--truth").out == everything.out
+
+
+def test_json_holds_everything_in_any_case(clipmk: Runner, full_report: TruthReport) -> None:
+    ran = clipmk("evaluate", "--truth", "--json")
+    assert json.loads(ran.out)["truth"][0]["rows"] == plain(full_report)["rows"]
+    assert "summed up" not in ran.err
+
+
+@pytest.mark.usefixtures("full_report")
+def test_a_piece_of_a_divided_table_says_which_it_is(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = clipmk("evaluate", "--truth", "--verbose").out
+    titles = [line.strip() for line in out.splitlines() if line.startswith("embedded/vit-s8, test: concepts")]
+    assert titles == [f"embedded/vit-s8, test: concepts ({i} of 3)" for i in (1, 2, 3)]
+    monkeypatch.setenv("COLUMNS", "300")
+    assert " of " not in "".join(
+        line for line in clipmk("evaluate", "--truth").out.splitlines() if line.startswith("embedded/vit-s8")
+    )
+
+
 THREE = ("-m", "embedded/vit-s8", "-m", "embedded/rn-s", "-m", "embedded/cnx-s")
 
 
@@ -168,7 +228,7 @@ def test_a_model_that_fails_costs_only_its_own_reports(
     ran = clipmk("evaluate", "--truth", *THREE, "--output", "found.json")
     assert ran.status == 5
     assert ran.err.count("clipmk: error: embedded/rn-s: the memory is too small") == 1
-    assert ran.out.index("embedded/vit-s8, test: concepts") < ran.out.index("embedded/cnx-s, test: concepts")
+    assert ran.out.index("embedded/vit-s8, test: summary") < ran.out.index("embedded/cnx-s, test: summary")
     made = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     valid(made)
     assert [report["model"] for report in made["truth"]] == ["embedded/vit-s8", "embedded/cnx-s"]
@@ -196,7 +256,7 @@ def test_what_was_measured_before_ctrl_c_is_shown_and_kept(
     second_fails[0] = KeyboardInterrupt()
     ran = clipmk("evaluate", "--truth", *THREE, "--output", "found.json")
     assert ran.status == 130
-    assert "embedded/vit-s8, test: concepts" in ran.out
+    assert "embedded/vit-s8, test: summary" in ran.out
     made = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert [report["model"] for report in made["truth"]] == ["embedded/vit-s8"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,11 +18,15 @@ from backbone_zoo import model_config, save
 from clipmk.backbones.download import Transfer
 from clipmk.backbones.inventory import inventory
 from clipmk.errors import UsageError
+from clipmk.vocabulary import available
 from clipmk_tui import pulling
 from clipmk_tui.commands.models import parameter_count
 from clipmk_tui.pulling import PullProgress, file_size
 from conftest import Runner
 from fake_hub import Hub, serving
+
+ALL_COLUMNS = ("classes", "descriptors", "templates", "description")
+"""Of the list of vocabularies, besides the name."""
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +91,55 @@ def test_people_see_size_data_and_what_an_alias_stands_for(clipmk: Runner) -> No
     assert "ViT-L-14-336-quickgelu:openai" in shown
     assert "428 M, 1.7 GB in fp32" in shown
     assert "WIT (OpenAI), 400 M image-text pairs" in shown
+
+
+@pytest.fixture
+def lines_at(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[str], str]]:
+    """The lines that a terminal of some width shows, without styles, and what stands on stderr."""
+
+    def run(width: int, *argv: str) -> tuple[list[str], str]:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", str(width))
+        ran = clipmk(*argv)
+        assert ran.status == 0, ran.err
+        return re.sub(r"\x1b\[[0-9;]*m", "", ran.out).splitlines(), ran.err
+
+    return run
+
+
+@pytest.mark.parametrize("width", [18, 30, 40, 60, 80, 100, 140])
+def test_ids_stay_in_one_piece_in_a_narrow_terminal(width: int, lines_at: Any, listed: Any) -> None:
+    """Words of a line are cut nowhere; what leaves the table is said."""
+    entries = listed("ViT-B", "openai") + listed("embedded")
+    lines, err = lines_at(width, "models", "ViT-B", "openai")
+    more, _ = lines_at(width, "models", "embedded")
+    words = [word for line in lines + more for word in line.split()]
+    assert {entry["id"] for entry in entries} <= set(words)
+    ids = {entry["id"] for entry in entries}
+    assert {word for word in words if "ViT" in word or "quickgelu" in word} <= ids, "so does what an alias stands for"
+    assert all(line in ids for line in lines + more if len(line) > width), "only an id alone may be longer"
+    gone = err.partition("no room for: ")[2].partition(";")[0].split(", ")
+    for heading in ("source", "family", "px", "parameters", "trained on"):
+        assert (heading in gone) != (heading in lines[0])
+
+
+@pytest.mark.parametrize(("width", "gone"), [(9, 4), (30, 3), (40, 2), (60, 1), (80, 0)])
+def test_names_of_vocabularies_stay_in_one_piece(width: int, gone: int, lines_at: Any) -> None:
+    lines, err = lines_at(width, "vocab", "list")
+    assert set(available()) <= {line.split()[0] for line in lines if line[:1].isalpha()}
+    assert max(map(len, lines)) <= max(width, len("places365"))
+    columns = ["templates", "descriptors", "classes", "description"][:gone]
+    note = f"no room for: {', '.join(name for name in ALL_COLUMNS if name in columns)}; --json has everything"
+    assert err == (f"clipmk: note: {note}\n" if gone else "")
+
+
+def test_without_a_terminal_a_vocabulary_is_a_line(clipmk: Runner) -> None:
+    lines = clipmk("vocab", "list").out.splitlines()
+    assert len(lines) == 1 + len(available())
+    assert any(
+        line.split()[:4] == ["everyday", "1136", "4558", "3"] and line.rstrip().endswith("any picture")
+        for line in lines
+    )
 
 
 @pytest.mark.parametrize(

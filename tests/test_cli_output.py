@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import io
 import logging
 import os
@@ -13,7 +14,7 @@ import pytest
 
 from clipmk.errors import ClipmkError
 from clipmk_tui.logs import logging_to_stderr
-from clipmk_tui.output import DataStream, ReaderGone, data_stream, say, text_console
+from clipmk_tui.output import DataStream, ReaderGone, data_stream, say, text_console, watched_stdout
 from clipmk_tui.stages import Stages
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
@@ -63,6 +64,13 @@ def test_closed_pipe_is_told_from_other_failures(tmp_path: Path) -> None:
         stream.flush()
 
 
+def test_a_failure_of_another_file_is_not_told_as_one_of_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OSError, match="No space left"), watched_stdout():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    print("after")  # noqa: T201
+    assert capfd.readouterr().out == "after\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_is_an_error() -> None:
     with Path("/dev/full").open("wb", buffering=0) as handle:
@@ -91,6 +99,7 @@ def test_console_width_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("COLUMNS", "3")
     with data_stream() as stream:
         assert text_console(stream).width == 40
+        assert text_console(stream, narrowest=30).width == 30
 
 
 def test_messages_are_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,7 +146,10 @@ def test_reader_that_stops_reading_ends_the_run_quietly(argv: tuple[str, ...]) -
 @pytest.mark.skipif(os.name != "posix", reason="POSIX shell")
 @pytest.mark.parametrize(
     ("redirection", "message"),
-    [(">&-", b"clipmk: error: stdout is closed\n"), ("> /dev/full", b"clipmk: error: stdout cannot be written: ")],
+    [
+        (">&-", b"clipmk: error: stdout is closed\n"),
+        ("> /dev/full", b"clipmk: error: stdout cannot be written: No space left on device\n"),
+    ],
 )
 def test_stdout_that_takes_nothing_is_an_error(redirection: str, message: bytes) -> None:
     if "full" in redirection and not Path("/dev/full").exists():
@@ -159,6 +162,19 @@ def test_stdout_that_takes_nothing_is_an_error(redirection: str, message: bytes)
     )
     assert ran.returncode == 1
     assert ran.stderr.startswith(message)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("argv", ["--help", "--version", "explain --help", "models --help", "vocab list"])
+def test_help_that_cannot_be_written_fails_as_every_command_does(argv: str, unbuffered: str) -> None:
+    ran = subprocess.run(
+        ["sh", "-c", f'"$0" -m clipmk_tui {argv} > /dev/full', sys.executable],
+        capture_output=True,
+        env=_environment(PYTHONUNBUFFERED=unbuffered),
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (1, b"clipmk: error: stdout cannot be written: No space left on device\n")
 
 
 def test_closed_stderr_does_not_stop_the_data() -> None:

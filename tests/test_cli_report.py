@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import io
+import itertools
+import re
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +15,9 @@ from rich.console import Console
 
 import samples
 from clipmk.palette import colour_of
-from clipmk.records import Explanation
+from clipmk.records import Explanation, SoftPair
 from clipmk_tui.bars import bar, sparkline
+from clipmk_tui.columns import Step, squeezed
 from clipmk_tui.picture import explained_picture, fitted, half_blocks
 from clipmk_tui.report import report
 
@@ -46,13 +51,99 @@ def _trimmed(text: str) -> str:
     return "".join(line.rstrip() + "\n" for line in text.splitlines())
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 200])
 @pytest.mark.parametrize("with_picture", [False, True])
 def test_no_line_is_wider_than_the_terminal(width: int, with_picture: bool) -> None:
     explanation = samples.explanation(
         path="a/very/long/folder/name/" * 6 + "猫.png", descriptor="描述 " * 30, with_picture=with_picture
     )
     assert max(cell_len(line) for line in _printed(explanation, width=width).splitlines()) <= width
+
+
+NARROW = pytest.mark.parametrize("width", [30, 40, 44, 46, 50, 54, 60, 64, 80, 120])
+
+
+def _crowded() -> Explanation:
+    """Longer names than there is room for, many parts, probabilities of their own, and nearly mutual pairs."""
+    made = samples.explanation(independent=0.4, descriptor="round and very orange headlights")
+    parts = (tuple(range(1, 13)), (11, 12, 13), (1, 2), (2,))
+    seen = tuple(replace(one, parts=own) for one, own in zip(made.vision_concepts, parts, strict=True))
+    pairs = (SoftPair(vision="a rather long bushy tail", language="the long tail of a fox", cosine=0.9123),)
+    return replace(made, vision_concepts=seen, mutual=replace(made.mutual, soft=pairs))
+
+
+def _block(text: str, sign: str, words: str) -> str:
+    """The line of a concept and those that its name goes on in, as one line of single blanks."""
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f" {sign} {words.split(maxsplit=1)[0]}"))
+    rest = itertools.takewhile(lambda line: line.startswith("   ") and line.strip(), lines[start + 1 :])
+    return " ".join([*lines[start].split(), *" ".join(rest).split()])
+
+
+@NARROW
+def test_every_concept_keeps_its_sign_name_and_number_however_narrow(width: int) -> None:
+    explanation = _crowded()
+    text = _printed(explanation, width=width)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    for seen in explanation.vision_concepts:
+        sign, number = "●" if seen.mutual else "◐", f"{seen.importance:.3f}"
+        tokens = _block(text, sign, seen.text).split()
+        assert tokens[0] == sign
+        assert number in tokens
+        assert [word for word in tokens if word.isalpha() and word not in {"part", "parts"}] == seen.text.split()
+    for tied in (one for one in explanation.language_concepts if not one.mutual):
+        assert _block(text, "◑", tied.text) == f"◑ {tied.text} cos {tied.cosine:.3f}"
+    (pair,) = explanation.mutual.soft
+    block = _block(text, "≈", pair.vision)
+    assert Counter(block.split()) == Counter(f"≈ {pair.vision} {pair.language} cos 0.912".split())
+
+
+@NARROW
+def test_numbers_of_summary_and_predictions_stay_however_narrow(width: int) -> None:
+    explanation = _crowded()
+    text = _printed(explanation, width=width)
+    for name, value in (("mutual concepts", "2"), ("MI", "3.69"), ("AUC", "0.61")):
+        assert re.search(rf"^ {name} +{value}( |$)", text, re.MULTILINE), text
+    for one in explanation.predictions:
+        line = rf"^ {one.rank} {one.class_name} .*{100 * one.probability:.1f} % +cos {one.cosine:.3f}"
+        assert re.search(line, text, re.MULTILINE), text
+    assert text.count("alone 40.0 %") == 3
+
+
+@NARROW
+def test_a_list_of_parts_is_whole_or_ends_in_an_ellipsis(width: int) -> None:
+    text = _printed(_crowded(), width=width)
+    for seen in _crowded().vision_concepts:
+        (line,) = [line for line in text.splitlines() if f" {seen.importance:.3f}" in line]
+        _, word, listed = line.partition(" part")
+        numbers = listed.removeprefix("s").split()
+        whole = [str(part) for part in seen.parts]
+        if word and numbers != whole:
+            assert numbers == [*whole[: len(numbers) - 1], "…"]
+    assert ("parts 1" in text) == (width > 30)
+
+
+def test_bars_and_values_by_chance_give_way_before_names_do() -> None:
+    assert "by chance 0.20, p = 0.017" in _printed(_crowded(), width=50)
+    forty = _printed(_crowded(), width=40)
+    assert "by chance 0.20,\n" in re.sub(" +\n", "\n", forty)
+    assert re.search(r"^ +p = 0\.017 *$", forty, re.MULTILINE)
+    assert "by chance" not in _printed(_crowded(), width=30)
+    plain = samples.explanation()
+    assert " ● pointed ears ██████ 0.712 part 1 " in _printed(plain, width=39)
+    assert " ● pointed ears 0.712 part 1 " in _printed(plain, width=32)
+
+
+def test_columns_shrink_in_the_order_of_the_steps_and_no_more_than_needed() -> None:
+    wanted = {"a": 10, "b": 8, "empty": 0, "c": 5}
+    steps = [Step("a", 4), Step("b"), Step("a", 2)]
+    assert squeezed(wanted, steps, 27) == wanted
+    assert squeezed(wanted, steps, 25) == {"a": 8, "b": 8, "empty": 0, "c": 5}
+    assert squeezed(wanted, steps, 21) == {"a": 4, "b": 8, "empty": 0, "c": 5}
+    assert squeezed(wanted, steps, 20) == {"a": 10, "b": 0, "empty": 0, "c": 5}, "what b leaves goes back to a"
+    assert squeezed(wanted, steps, 11) == {"a": 3, "b": 0, "empty": 0, "c": 5}
+    assert squeezed(wanted, steps, 1) == {"a": 2, "b": 0, "empty": 0, "c": 5}
+    assert squeezed(wanted, steps, 19, gap=3, edges=0) == {"a": 10, "b": 0, "empty": 0, "c": 5}
 
 
 def test_text_from_outside_is_neither_markup_nor_control() -> None:

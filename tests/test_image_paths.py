@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmk.errors import InputError
+from clipmk.errors import ImageError, InputError
 from clipmk.images import expand_paths
 
 
@@ -32,13 +32,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["pics/*.txt"], ["pics/notes.txt"]),
         (["pics/**/*.webp"], ["pics/sub/deep.webp"]),
         (["pics/b*", "-", "pics/notes.txt"], ["pics/b.PNG", "-", "pics/notes.txt"]),
-        (["nothing*.png", "missing.jpg"], ["nothing*.png", "missing.jpg"]),
+        (["missing.jpg", "no/where.png"], ["missing.jpg", "no/where.png"]),
         (["x" * 5000, "", "a\0b"], ["x" * 5000, "", "a\0b"]),
         ([], []),
     ],
 )
 def test_arguments_become_paths(folder: Path, arguments: list[str], expected: list[str]) -> None:
     assert [path.replace(os.sep, "/") for path in expand_paths(arguments)] == expected
+
+
+@pytest.mark.parametrize("pattern", ["nothing*.png", "pics/?.gif", "pics/[xy].png", "**/*.bmp", "pics/folder.*"])
+def test_a_pattern_without_files_is_told_without_a_guess(folder: Path, pattern: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        expand_paths(["pics/a.jpg", pattern])
+    assert str(caught.value) == f"no file matches the pattern '{pattern}'"
 
 
 def test_a_folder_without_images_names_the_known_endings(folder: Path) -> None:

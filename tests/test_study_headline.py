@@ -109,6 +109,30 @@ def test_points_stand_where_their_numbers_say() -> None:
     assert lines[-1].split() == ["0.00", "10.00"]
 
 
+@pytest.mark.parametrize(
+    ("share", "top", "bottom"),
+    [(100, "100.0", "99.0"), (99.5, "100.0", "98.5"), (0, "1.0", "0.0"), (50, "51.0", "49.0")],
+)
+def test_an_axis_of_shares_ends_at_0_and_100(share: float, top: str, bottom: str) -> None:
+    lines = scatter([Dot(0, share, "a"), Dot(1, share, "b")], width=40, height=9, within=(0, 100))
+    labels = [line.split()[0] for line in lines[:-2] if line[:7].strip()]
+    assert (labels[0], labels[-1]) == (top, bottom)
+    (row,) = [line for line in lines[:-2] if "a" in line]
+    assert "b" in row
+    if share in {0, 100}:
+        assert row.startswith(f"{share:>6.1f} │a")
+
+
+def test_models_that_are_all_right_are_at_the_top_of_the_plot(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pool = tuple((*facts, 1.0) for *facts, _ in FIVE)
+    headline(write_study(tmp_path, make_manifest(pool=pool, images=40), pool=pool).root)
+    shown = capfd.readouterr().out
+    assert "100.0 │" in shown
+    assert "101.0" not in shown
+
+
 @given(
     st.lists(st.tuples(st.floats(-9, 9), st.floats(0, 100)), min_size=1, max_size=13),
     st.integers(30, 120),

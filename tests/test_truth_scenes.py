@@ -12,10 +12,9 @@ import embedded
 from clipmk import world
 from clipmk.backbones import Backbone, load
 from clipmk.evaluate import bench, metrics, scoring, truth
-from clipmk.evaluate.bench import BASELINES, LOOKUP, NEAREST, SPARSE, TRUE_LOOKUP
 from clipmk.evaluate.lens import Reading
 from clipmk.evaluate.report import TruthReport
-from clipmk.evaluate.ways import FEATURE_MAPS, Way, ways
+from clipmk.evaluate.ways import BASELINES, FEATURE_MAPS, LOOKUP, NEAREST, SPARSE, TRUE_LOOKUP, TRUE_PARTS, Way, ways
 from clipmk.images import read_picture
 from clipmk.settings import preset
 
@@ -204,6 +203,26 @@ def test_a_report_tells_its_numbers_as_tables_and_as_plain_data() -> None:
     plain = next(row for row in data["rows"] if row["name"] == "ours")
     assert plain["values"]["ap"] == dataclasses.asdict(ours.values["ap"])
     assert plain["margins"][NEAREST] == dataclasses.asdict(ours.margins[NEAREST])
+
+
+def test_a_summary_tells_first_what_the_tables_tell_too() -> None:
+    ceiling = dataclasses.replace(CEILING, name=f"ours{TRUE_PARTS}")
+    report = measured(OURS, ceiling, MAPS)
+    ours = next(row for row in report.rows if (row.split, row.name) == ("counterfactual", "ours"))
+    titles = ("summary, ± half the 95 % interval", "average precision above two baselines (paired)")
+    assert [one[0] for one in report.summary()] == [f"{split}: {title}" for split in SPLITS for title in titles]
+    (_, columns, body), (_, over, margins) = report.summary()[2:]
+    assert columns == ["", "ap", "hit1", "hit3", "foreground", "part_iou", "top1"]
+    rows = {line[0]: line[1:] for line in body}
+    assert list(rows) == [*(name for name in BASELINES if name != TRUE_LOOKUP), "ours", "maps"]
+    assert rows["ours"] == [
+        f"{told.mean:.3f} ±{(told.high - told.low) / 2:.3f}" for told in (ours.values[name] for name in columns[1:])
+    ]
+    assert rows[NEAREST][1:] == [""] * 5
+    assert over == ["", LOOKUP, NEAREST]
+    assert [line[0] for line in margins] == ["ours", "maps"]
+    told = ours.margins[NEAREST]
+    assert margins[0][2] == f"{told.mean:.3f} [{told.low:.3f}, {told.high:.3f}]"
 
 
 def test_lookup_of_the_true_class_never_looks_at_the_picture() -> None:

@@ -115,11 +115,18 @@ def test_paths_are_kept_as_given_when_something_is_there(tmp_path: Path) -> None
     assert start_from(paths, {}).paths == paths
 
 
-@pytest.mark.parametrize("path", ["b.png", "*.jpg", "", "a\0b", "nowhere/b.png"])
+@pytest.mark.parametrize("path", ["b.png", "", "a\0b", "nowhere/b.png"])
 def test_path_where_nothing_is_stops_the_app(path: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(ImageError, match="does not exist"):
         start_from(("a.png", path), {})
+
+
+def test_pattern_without_files_is_answered_without_a_guess(clipmk: Runner, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    for command in ("tui", "explain"):
+        ran = clipmk(command, "*b.png")
+        assert (ran.status, ran.err) == (3, "clipmk: error: no file matches the pattern '*b.png'\n")
 
 
 def test_mistyped_path_is_answered_with_a_close_one_and_steers_no_terminal(clipmk: Runner, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +43,25 @@ FOUND = ("default, attend", "default, prompts", "paper, attend", "paper, prompts
 """Ways that find their own parts."""
 
 
-def main() -> None:
-    """Print the tables of one model, or one table over several."""
+def main() -> int:
+    """Print the tables of one model, or one table over several.
+
+    Returns:
+        Exit status: 1 where the reader of stdout stops before the end (`... | head`).
+    """
+    try:
+        show_tables()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # Python writes what is left at its end, and would fail once more
+        os.close(nowhere)
+        return 1
+    return 0
+
+
+def show_tables() -> None:
+    """As the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--way", action="append", default=[], help="over several files: which ways")
@@ -134,4 +153,4 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,11 +7,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipmk.errors import InputError
+from clipmk.errors import ImageError, InputError
 from clipmk.text import quoted
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"})
 """File endings (lower case) that count as images in a folder."""
+
+_WILD = frozenset("*?[")
+"""What makes a name a pattern, unless a file is called so."""
 
 MAX_BYTES = 512 * 2**20
 """Largest file read."""
@@ -22,12 +25,22 @@ def expand_paths(arguments: Sequence[str]) -> list[str]:
 
     "-" and existing files stay as they are, whatever characters their names hold. A folder gives its files with a known
     ending, sorted, hidden and nested ones left out. A pattern (``*``, ``?``, ``[]``, ``**``) gives the files it
-    matches, sorted. What names nothing stays as it is, for `read_picture` to report.
+    matches, sorted. Any other name of nothing stays as it is, for `read_picture` to report.
 
     Raises:
-        InputError: a folder cannot be listed or holds no image.
+        InputError: a folder cannot be listed or holds no image; or a pattern matches no file.
     """
     return [path for argument in arguments for path in _expanded(argument)]
+
+
+def is_pattern(argument: str) -> bool:
+    """Whether a name may stand for several files."""
+    return not _WILD.isdisjoint(argument)
+
+
+def unmatched(pattern: str) -> ImageError:
+    """The error of a pattern without files. A close name is no guess at what it meant."""
+    return ImageError(f"no file matches the pattern {quoted(pattern)}")
 
 
 def _expanded(argument: str) -> list[str]:
@@ -38,7 +51,10 @@ def _expanded(argument: str) -> list[str]:
     if os.path.lexists(argument):
         return [argument]
     matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps the path as the user wrote it
-    return [match for match in matches if not Path(match).is_dir()] or [argument]
+    files = [match for match in matches if not Path(match).is_dir()]
+    if not files and is_pattern(argument):
+        raise unmatched(argument)
+    return files or [argument]
 
 
 def _images_in(folder: str) -> list[str]:

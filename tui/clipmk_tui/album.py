@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipmk.errors import ImageError, InputError, UsageError
+from clipmk.image_paths import is_pattern, unmatched
 from clipmk.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, label_key, parse_labels
 from clipmk.text import quoted
 
@@ -151,7 +152,9 @@ def _add(found: _Found, argument: str) -> None:
 
 
 def _refuse(path: str) -> None:
-    """Raise what reading a missing image raises."""
+    """Raise what reading a missing image raises; of a pattern, that nothing matches it."""
+    if is_pattern(path):
+        raise unmatched(path)
     from clipmk.files import read_regular  # noqa: PLC0415
     from clipmk.images import EXTENSIONS, MAX_BYTES  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError
 from clipmk.text import printable
-from clipmk_tui.output import ReaderGone, data_stream, say
+from clipmk_tui.output import ReaderGone, data_stream, say, watched_stdout
 
 if TYPE_CHECKING:
     import typer
@@ -55,7 +55,8 @@ def _run(argv: Sequence[str]) -> int:
         return open_app((), {})
     from clipmk_tui.cli import run  # noqa: PLC0415
 
-    return run(argv)
+    with watched_stdout():
+        return run(argv)
 
 
 def _other(argv: Sequence[str], error: Exception) -> int:
@@ -71,7 +72,7 @@ def _other(argv: Sequence[str], error: Exception) -> int:
 
 
 def _unexpected(argv: Sequence[str], error: Exception) -> int:
-    if isinstance(error, BrokenPipeError):  # stderr, or help on stdout: nobody reads it
+    if isinstance(error, BrokenPipeError):  # stderr: nobody reads it
         return RUNTIME
     _trace(argv)
     hint = "" if _debugging(argv) else "; --debug shows where"

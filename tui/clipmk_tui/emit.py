@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from clipmk_tui.explaining import Result
 
 _PICTURE_ROWS = 20
+_NARROWEST = 30
+"""Columns that a report needs."""
 
 
 class Writer(Protocol):
@@ -35,7 +37,7 @@ class TextWriter:
     """For people."""
 
     def __init__(self, stream: DataStream, *, picture: bool, everything: bool, no_color: bool) -> None:
-        self._console = text_console(stream, no_color=no_color)
+        self._console = text_console(stream, no_color=no_color, narrowest=_NARROWEST)
         self._stream = stream
         self._everything = everything
         self._picture = picture and self._console.color_system is not None and not self._console.no_color

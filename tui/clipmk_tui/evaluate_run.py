@@ -53,6 +53,8 @@ class Evaluation:
     output: Path | None
     json: bool
     quiet: bool
+    verbose: bool
+    """Print every metric, way and margin of --truth."""
     no_color: bool
 
 
@@ -96,6 +98,7 @@ def evaluation_choices(flags: Mapping[str, Any]) -> Evaluation:
         output=_output(flags["output"]),
         json=present.wants_json(flags["json"]),
         quiet=choose(flags["quiet"], variable("quiet"), config.quiet, False),
+        verbose=choose(flags["verbose"], variable("verbose"), config.verbose, False),
         no_color=choose(flags["no_color"], variable("no_color"), config.no_color, False),
     )
 
@@ -117,7 +120,7 @@ def run(choices: Evaluation) -> int:
             if one.failure is not None:
                 say("error", f"{one.model}: {one.failure}")
             elif not choices.json:
-                _print(console, one)
+                _print(console, one, everything=choices.verbose)
     if choices.json:
         present.put_json(_content(choices, done))
     _say(done, choices)
@@ -186,22 +189,24 @@ def _output(text: str | None) -> Path | None:
     return path
 
 
-def _print(console: Console, found: Measured) -> None:
+def _print(console: Console, found: Measured, *, everything: bool) -> None:
     from clipmk_tui.texts import shown  # noqa: PLC0415 - rich
 
-    for subject, columns, rows in _tables(found):
-        for headings, body in fitted(columns, rows, width=console.width):
+    for subject, columns, rows in _tables(found, everything=everything):
+        pieces = [piece for piece in fitted(columns, rows, width=console.width) if piece[1]]
+        for number, (headings, body) in enumerate(pieces, start=1):
             made = present.table(headings, body, right=range(1, len(headings)))
-            made.title, made.title_justify = shown(subject), "left"
+            which = f" ({number} of {len(pieces)})" if len(pieces) > 1 else ""
+            console.print(shown(subject + which, "italic"))
             present.put_table(console, made)
             console.print()
 
 
-def _tables(found: Measured) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """(title, headings, rows) of every report of one model."""
+def _tables(found: Measured, *, everything: bool) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """(title, headings, rows) of every report of one model; of the truth a summary, unless everything is asked for."""
     from clipmk.evaluate import faithfulness, zero_shot  # noqa: PLC0415
 
-    made = [] if found.truth is None else list(found.truth.table())
+    made = [] if found.truth is None else found.truth.table() if everything else found.truth.summary()
     for report, tables in ((found.faithfulness, faithfulness.tables), (found.zero_shot, zero_shot.tables)):
         made += [] if report is None else tables(report)
     for title, columns, rows in made:
@@ -235,3 +240,7 @@ def _say(done: Sequence[Measured], choices: Evaluation) -> None:
         note for one in done for report in (one.faithfulness, one.zero_shot) if report for note in report.notes
     ):
         say("note", note)
+    if not choices.verbose and any(one.truth for one in done):
+        say(
+            "note", "--truth is summed up; --verbose prints every metric, way and margin, --json and --output hold them"
+        )

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from clipmk.errors import ClipmkError
 from clipmk.text import printable
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 100
 """Columns where stdout is no terminal and COLUMNS is not set."""
 
-_NARROWEST = 40
+NARROWEST = 40
+"""Fewest columns that text is laid out for, unless whoever prints can do with less."""
 
 
 class ReaderGone(Exception):  # noqa: N818 - nothing went wrong
@@ -57,7 +58,7 @@ class DataStream:
         except BrokenPipeError as reason:
             raise ReaderGone from reason
         except OSError as reason:
-            raise ClipmkError(f"stdout cannot be written: {reason.strerror or reason}") from reason
+            raise _unwritable(reason) from reason
 
     def isatty(self) -> bool:
         """Whether a terminal shows it."""
@@ -82,18 +83,75 @@ def data_stream(*, encoding: str = "utf-8") -> Iterator[DataStream]:
         stream.flush()
 
 
+class _Watched:
+    """`sys.stdout`, remembering what went wrong with it, so that it is told from what goes wrong with other files."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as reason:
+            self.failure = reason
+            raise
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as reason:
+            self.failure = reason
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def watched_stdout() -> Iterator[None]:
+    """What prints to `sys.stdout` meanwhile, as the argument parser does its help, fails as `data_stream` does.
+
+    Raises:
+        ReaderGone: nobody reads it any more.
+        ClipmkError: stdout cannot be written.
+    """
+    original = sys.stdout
+    if original is None:  # closed from the start
+        yield
+        return
+    watched = _Watched(original)
+    try:
+        with contextlib.redirect_stdout(cast("IO[str]", watched)):
+            yield
+        watched.flush()
+    except OSError as reason:
+        if reason is not watched.failure:
+            raise
+        _give_up(original)
+        if isinstance(reason, BrokenPipeError):
+            raise ReaderGone from reason
+        raise _unwritable(reason) from reason
+
+
 def locale_encoding() -> str:
     """The encoding that stdout has for people to read."""
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
-def text_console(stream: DataStream, *, no_color: bool = False) -> Console:
-    """A console for people on the data stream: plain without a terminal, never reading markup."""
+def text_console(stream: DataStream, *, no_color: bool = False, narrowest: int = NARROWEST) -> Console:
+    """A console for people on the data stream: plain without a terminal, never reading markup.
+
+    Args:
+        stream: where it prints.
+        no_color: no colours, whatever the terminal can do.
+        narrowest: columns that it has in narrower terminals.
+    """
     from rich.console import Console  # noqa: PLC0415 - not needed for JSON
 
     return Console(
         file=cast("IO[str]", stream),
-        width=_width(stream),
+        width=max(narrowest, _width(stream)),
         no_color=True if no_color else None,
         markup=False,
         emoji=False,
@@ -115,11 +173,11 @@ def say(kind: str, message: str) -> None:
 def _width(stream: DataStream) -> int:
     wanted = os.environ.get("COLUMNS", "")
     if wanted.isdigit() and int(wanted) > 0:
-        return max(_NARROWEST, int(wanted))
+        return int(wanted)
     if not stream.isatty():
         return PLAIN_WIDTH
     with contextlib.suppress(OSError):
-        return max(_NARROWEST, os.get_terminal_size(stream.fileno()).columns or PLAIN_WIDTH)
+        return os.get_terminal_size(stream.fileno()).columns or PLAIN_WIDTH
     return PLAIN_WIDTH
 
 
@@ -144,6 +202,18 @@ def _diverted() -> Iterator[int]:
             ctypes.CDLL(None).fflush(None)  # and C code has a buffer of its own
         os.dup2(saved, 1)
         os.close(saved)
+
+
+def _unwritable(reason: OSError) -> ClipmkError:
+    return ClipmkError(f"stdout cannot be written: {reason.strerror or reason}")
+
+
+def _give_up(stream: IO[str]) -> None:
+    """Let what a failed stream still holds go nowhere; Python would write it at its end and fail once more."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _point(descriptor: int, *, at: int) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from clipmk import document
 from clipmk.config import Config, choose, read_config
 from clipmk.errors import UsageError
-from clipmk_tui.output import data_stream, locale_encoding, text_console
+from clipmk_tui.columns import GONE, Step, squeezed
+from clipmk_tui.output import NARROWEST, data_stream, locale_encoding, say, text_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,8 +29,15 @@ def put_json(content: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def for_people(no_color: bool | None = None, *, config_may_be_broken: bool = False) -> Iterator[Console]:
+def for_people(
+    no_color: bool | None = None, *, config_may_be_broken: bool = False, narrowest: int = NARROWEST
+) -> Iterator[Console]:
     """A console on stdout; what libraries print meanwhile goes to stderr.
+
+    Args:
+        no_color: as asked for by a flag.
+        config_may_be_broken: it counts as empty then.
+        narrowest: columns that the console has in narrower terminals.
 
     Raises:
         UsageError: the config is malformed, unless that may be.
@@ -42,7 +50,7 @@ def for_people(no_color: bool | None = None, *, config_may_be_broken: bool = Fal
         config = Config()
     plain = choose(no_color, "CLIPMK_NO_COLOR", config.no_color, False)
     with data_stream(encoding=locale_encoding()) as stream:
-        yield text_console(stream, no_color=plain)
+        yield text_console(stream, no_color=plain, narrowest=narrowest)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> Table:
@@ -74,3 +82,45 @@ def put_table(console: Console, made: Table) -> None:
         widest = console.options.update(max_width=10_000)
         console.width = max(console.width, Measurement.get(console, widest, made).maximum)
     console.print(made)
+
+
+def put_listing(
+    console: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    steps: Sequence[Step],
+    *,
+    right: Sequence[int] = (),
+) -> None:
+    """Print a list whose first column holds names to copy: they stay in one piece, other columns make room for them.
+
+    Args:
+        console: where; without a terminal every row is one line, however long.
+        columns: headings, all different.
+        rows: as for `table`.
+        steps: how columns make room in a terminal; those that shrink wrap. What is left out is said on stderr.
+        right: indices of the columns that are aligned to the right.
+    """
+    if not console.is_terminal:
+        put_table(console, table(columns, rows, right=right))
+        return
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    from clipmk_tui.texts import shown  # noqa: PLC0415
+
+    wanted = {
+        name: max([len(name), *(cell_len(shown(str(row[i])).plain) for row in rows)]) for i, name in enumerate(columns)
+    }
+    widths = squeezed(wanted, steps, console.width, gap=2, edges=0)
+    kept = [i for i, name in enumerate(columns) if widths[name] != GONE]
+    if kept == [0]:  # a name that is wider than the terminal goes on in its next line, with no blank or break in it
+        for row in rows:
+            console.print(shown(str(row[0])), soft_wrap=True)
+    else:
+        places = [place for place, i in enumerate(kept) if i in right]
+        made = table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], right=places)
+        for column, i in zip(made.columns, kept, strict=True):
+            column.no_wrap = widths[columns[i]] == wanted[columns[i]]
+        console.print(made)
+    if gone := [name or "description" for name in columns if widths[name] == GONE]:
+        say("note", f"no room for: {', '.join(gone)}; --json has everything")

@@ -1,12 +1,14 @@
 """An explanation for people to read: predictions, why, and the concepts behind it. Reads the record, computes nothing.
 
 Colour is never the only carrier: parts have numbers, concepts have signs, and without colour everything still reads.
+Where there is little room, bars, lists of parts and values by chance give way; names wrap, numbers and signs stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,6 +17,7 @@ from rich.text import Text
 from clipmk.palette import colour_of
 from clipmk.text import quoted
 from clipmk_tui.bars import bar, sparkline
+from clipmk_tui.columns import GONE, Step, squeezed
 from clipmk_tui.texts import shown
 
 if TYPE_CHECKING:
@@ -27,7 +30,13 @@ VISION_SHOWN = 8
 
 MUTUAL, VISION, LANGUAGE = "green", "cyan", "magenta"
 _DIM = "dim"
-_BAR = 12
+_BAR, _SHORT_BAR = 12, 4
+_NAME, _SHORT_NAME, _SHORTEST_NAME = 24, 16, 6
+"""Cells of a concept's or a class's name: with room, where others give way for it, and where nothing else can."""
+_BESIDE_PICTURE, _PICTURE_GAP = 42, 2
+"""Fewest cells that the predictions take beside the picture, and the blanks between."""
+_MORE = "…"
+_CURVE_NOTES = ("  MI, the most important concepts left out", "  MI", "")
 
 
 def report(
@@ -41,13 +50,16 @@ def report(
         everything: list all concepts and how the result was made.
         picture: lines of equal length to show beside the predictions.
     """
-    beside = Group(_predictions(explanation), Text(), _parts(explanation.parts, everything=everything))
+    beside_picture = width - picture[0].cell_len - _PICTURE_GAP if picture else 0
+    room = beside_picture if beside_picture >= _BESIDE_PICTURE else width
+    beside = Group(_predictions(explanation, room), Text(), _parts(explanation.parts, everything=everything))
     top: RenderableType = beside
-    if picture and width - picture[0].cell_len >= 44:
+    if room < width:
         top = _columns(Group(*picture), beside, width=picture[0].cell_len)
     elif picture:
         top = Group(*picture, Text(), beside)
-    pieces = [_header(explanation, width), Text(), top, Text(), _why(explanation), *_concepts(explanation, everything)]
+    why, concepts = _why(explanation, width), _concepts(explanation, width, everything=everything)
+    pieces = [_header(explanation, width), Text(), top, Text(), why, *concepts]
     if everything:
         pieces += [Text(), _provenance(explanation)]
     return Group(*pieces)
@@ -64,22 +76,26 @@ def _header(explanation: Explanation, width: int) -> RenderableType:
     return Text.assemble(left, " " * (width - left.cell_len - right.cell_len), right)
 
 
-def _predictions(explanation: Explanation) -> RenderableType:
-    table = _table()
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    for one in explanation.predictions:
+def _predictions(explanation: Explanation, width: int) -> RenderableType:
+    rows = explanation.predictions
+    names, cosines = [shown(one.class_name) for one in rows], [_cosine(one) for one in rows]
+    wanted = {
+        "rank": max((len(str(one.rank)) for one in rows), default=1),
+        "name": _longest(names),
+        "bar": _BAR,
+        "share": max((len(_percent(one.probability)) for one in rows), default=1),
+        "cosine": _longest(cosines),
+    }
+    alone = max((cosine.plain.count("  ") for cosine in cosines), default=0)
+    lines = [Step("cosine", len("alone 100.0 %"))] if alone else []
+    steps = [Step("bar", _SHORT_BAR), Step("name", _NAME), Step("bar"), *lines, Step("name", _SHORTEST_NAME)]
+    widths = squeezed(wanted, steps, width)
+    table = _sized(widths, right=("rank", "share", "cosine"), folded=("name", "cosine"))
+    for one, name, cosine in zip(rows, names, cosines, strict=True):
         chosen = one.class_name == explanation.class_name
-        table.add_row(
-            str(one.rank),
-            shown(one.class_name, "bold" if chosen else ""),
-            Text(bar(one.probability, _BAR), MUTUAL if chosen else VISION),
-            f"{100 * one.probability:.1f} %",
-            _cosine(one),
-        )
+        name.stylize("bold" if chosen else "")
+        drawn = Text(bar(one.probability, widths["bar"]), MUTUAL if chosen else VISION)
+        _add(table, widths, (str(one.rank), name, drawn, _percent(one.probability), cosine))
     return Group(_title("predictions"), table)
 
 
@@ -98,86 +114,131 @@ def _parts(parts: Sequence[Part], *, everything: bool) -> RenderableType:
     for part in parts:
         words = [one.text for one in part.descriptors][: None if everything else 1]
         swatch = "#{:02x}{:02x}{:02x}".format(*colour_of(part.id))
-        table.add_row(Text.assemble(("■", swatch), f" {part.id}"), shown(", ".join(words)), f"{100 * part.area:.1f} %")
+        table.add_row(Text.assemble(("■", swatch), f" {part.id}"), shown(", ".join(words)), _percent(part.area))
     if not parts:
         table.add_row("none", "", "")
     return Group(_title("parts", "share of the picture"), table)
 
 
-def _why(explanation: Explanation) -> RenderableType:
+def _why(explanation: Explanation, width: int) -> RenderableType:
     mutual = explanation.mutual
-    table = _table()
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
-    count = f"by chance {mutual.chance.count:.2f}, p = {mutual.p_value:.2g}"
-    table.add_row("mutual concepts", str(mutual.count), Text(count, _DIM))
-    table.add_row("MI", f"{mutual.mi_paper:.2f}", Text(f"by chance {mutual.chance.mi_paper:.2f}", _DIM))
-    table.add_row("AUC", f"{mutual.auc:.2f}", Text(f"by chance {mutual.chance.auc:.2f}", _DIM))
-    curve = Text.assemble(
-        " dynamics  ", (sparkline(mutual.curve), MUTUAL), ("  MI, the most important concepts left out", _DIM)
+    rows = (
+        ("mutual concepts", str(mutual.count), f"by chance {mutual.chance.count:.2f}, p = {mutual.p_value:.2g}"),
+        ("MI", f"{mutual.mi_paper:.2f}", f"by chance {mutual.chance.mi_paper:.2f}"),
+        ("AUC", f"{mutual.auc:.2f}", f"by chance {mutual.chance.auc:.2f}"),
     )
-    return Group(_title(f"why {quoted(explanation.class_name)}"), table, curve)
+    wanted = {name: max(len(row[i]) for row in rows) for i, name in enumerate(("name", "value", "chance"))}
+    piece = max(len(piece) for row in rows for piece in row[2].split(", ")) + 1
+    widths = squeezed(wanted, [Step("chance", piece), Step("chance")], width)
+    table = _sized(widths, right=("value",), folded=("chance",))
+    for name, value, chance in rows:
+        lines = chance if widths["chance"] == wanted["chance"] else chance.replace(", ", ",\n")
+        _add(table, widths, (name, value, Text(lines, _DIM)))
+    return Group(_title(f"why {quoted(explanation.class_name)}"), table, _dynamics(mutual.curve, width))
 
 
-def _concepts(explanation: Explanation, everything: bool) -> Iterable[RenderableType]:
+def _dynamics(curve: Sequence[float], width: int) -> Text:
+    """The curve and as much of what it means as there is room for; a curve longer than a line goes on in the next."""
+    line = Text.assemble(" dynamics  ", (sparkline(curve), MUTUAL))
+    note = next(note for note in _CURVE_NOTES if not note or line.cell_len + len(note) <= width)
+    return line.append(note, _DIM)
+
+
+def _concepts(explanation: Explanation, width: int, *, everything: bool) -> Iterable[RenderableType]:
     seen = explanation.vision_concepts
-    strongest = max((concept.importance for concept in seen), default=0.0)
     mutual = [concept for concept in seen if concept.mutual]
     others = [concept for concept in seen if not concept.mutual]
     unseen = [concept for concept in explanation.language_concepts if not concept.mutual]
+    most = None if everything else VISION_SHOWN
+    layout = _Seen.of([*mutual, *others[:most]], width, strongest=max((one.importance for one in seen), default=0.0))
     name = quoted(explanation.class_name)
     yield Text()
     yield _title(f"∩ mutual ({len(mutual)})", f"seen, and tied to {name}", MUTUAL)
-    yield _seen(mutual, "●", MUTUAL, strongest, most=None)
+    yield layout.table(mutual, "●", MUTUAL, most=None)
     yield Text()
     yield _title(f"◐ vision only ({len(others)})", f"seen, but not tied to {name}", VISION)
-    yield _seen(others, "◐", VISION, strongest, most=None if everything else VISION_SHOWN)
+    yield layout.table(others, "◐", VISION, most=most)
     yield Text()
     yield _title(f"◑ language only ({len(unseen)})", f"tied to {name}, but not seen", LANGUAGE)
-    yield _tied(unseen, most=None if everything else LANGUAGE_SHOWN)
+    yield _tied(unseen, width, most=None if everything else LANGUAGE_SHOWN)
     if explanation.mutual.soft:
         yield Text()
         yield _title(f"≈ nearly mutual ({len(explanation.mutual.soft)})", "seen and tied in different words")
-        yield _nearly(explanation.mutual.soft)
+        yield _nearly(explanation.mutual.soft, width)
 
 
-def _seen(
-    concepts: Sequence[VisionConcept], sign: str, style: str, strongest: float, *, most: int | None
-) -> RenderableType:
-    table = _table()
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold", min_width=24)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
-    for concept in concepts[:most]:
-        share = concept.importance / strongest if strongest > 0 else 0.0
-        numbers = " ".join(str(part) for part in concept.parts)
-        table.add_row(
-            Text(sign, style),
-            shown(concept.text),
-            Text(bar(share, _BAR), style),
-            f"{concept.importance:.3f}",
-            Text(f"part{'s' if len(concept.parts) > 1 else ''} {numbers}", _DIM),
-        )
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """How the concepts that were seen are laid out: mutual and other ones in the same columns."""
+
+    widths: Mapping[str, int]
+    strongest: float
+    """Importance that a full bar stands for."""
+
+    @classmethod
+    def of(cls, concepts: Sequence[VisionConcept], width: int, *, strongest: float) -> _Seen:
+        longest = _longest([shown(one.text) for one in concepts])
+        wanted = {
+            "sign": 1,
+            "name": max(_NAME, longest),
+            "bar": _BAR,
+            "number": max((len(f"{one.importance:.3f}") for one in concepts), default=1),
+            "parts": max((len(_part_numbers(one.parts)) for one in concepts), default=1),
+        }
+        fewest = len(f"parts {max((part for one in concepts for part in one.parts), default=0)} {_MORE}")
+        steps = [
+            *(Step("name", max(1, longest)), Step("bar", _SHORT_BAR), Step("name", _NAME), Step("bar")),
+            *(Step("parts", fewest), Step("name", _SHORT_NAME), Step("parts"), Step("name", _SHORTEST_NAME)),
+        ]
+        return cls(squeezed(wanted, steps, width), strongest)
+
+    def table(self, concepts: Sequence[VisionConcept], sign: str, style: str, *, most: int | None) -> RenderableType:
+        """The first concepts, all where `most` is None."""
+        table = _sized(self.widths, right=("number",), folded=("name",))
+        for concept in concepts[:most]:
+            share = concept.importance / self.strongest if self.strongest > 0 else 0.0
+            drawn = Text(bar(share, self.widths["bar"]), style)
+            numbers = Text(_part_numbers(concept.parts, self.widths["parts"]), _DIM)
+            cells = (Text(sign, style), shown(concept.text), drawn, f"{concept.importance:.3f}", numbers)
+            _add(table, self.widths, cells)
+        return _listed(table, len(concepts), most)
+
+
+def _part_numbers(parts: Sequence[int], width: int | None = None) -> str:
+    """The numbers of parts in so many cells: whole ones, and `…` for those that do not fit."""
+    word = f"part{'s' if len(parts) > 1 else ''}"
+    for count in range(len(parts), -1, -1):
+        text = " ".join([word, *map(str, parts[:count]), *([_MORE] if count < len(parts) else [])])
+        if width is None or len(text) <= width:
+            return text
+    return _MORE
+
+
+def _tied(concepts: Sequence[LanguageConcept], width: int, *, most: int | None) -> RenderableType:
+    listed = concepts[:most]
+    names, cosines = [shown(one.text) for one in listed], [f"cos {one.cosine:.3f}" for one in listed]
+    longest = _longest(names)
+    wanted = {"sign": 1, "name": max(_NAME, longest), "cosine": max(map(len, cosines), default=1)}
+    widths = squeezed(wanted, [Step("name", max(1, longest)), Step("name", _SHORTEST_NAME)], width)
+    table = _sized(widths, right=("cosine",), folded=("name",))
+    for name, cosine in zip(names, cosines, strict=True):
+        _add(table, widths, (Text("◑", LANGUAGE), name, Text(cosine, _DIM)))
     return _listed(table, len(concepts), most)
 
 
-def _tied(concepts: Sequence[LanguageConcept], *, most: int | None) -> RenderableType:
-    table = _table()
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold", min_width=24)
-    table.add_column(justify="right", no_wrap=True)
-    for concept in concepts[:most]:
-        table.add_row(Text("◑", LANGUAGE), shown(concept.text), Text(f"cos {concept.cosine:.3f}", _DIM))
-    return _listed(table, len(concepts), most)
-
-
-def _nearly(pairs: Sequence[SoftPair]) -> RenderableType:
-    table = _table()
-    for pair in pairs:
-        table.add_row("≈", shown(pair.vision), shown(pair.language), Text(f"cos {pair.cosine:.3f}", _DIM))
+def _nearly(pairs: Sequence[SoftPair], width: int) -> RenderableType:
+    """Pairs beside each other, or below each other where one pair does not fit into a line."""
+    seen, tied = [shown(pair.vision) for pair in pairs], [shown(pair.language) for pair in pairs]
+    cosines = [f"cos {pair.cosine:.3f}" for pair in pairs]
+    wanted = {"sign": 1, "seen": _longest(seen), "tied": _longest(tied), "cosine": max(map(len, cosines))}
+    widths = squeezed(wanted, [Step("tied"), Step("seen", _SHORTEST_NAME)], width)
+    if widths["tied"] == GONE:
+        stacked = wanted | {"seen": max(wanted["seen"], wanted["tied"]), "tied": GONE}
+        widths = squeezed(stacked, [Step("seen", _SHORTEST_NAME)], width)
+        seen = [Text("\n").join(both) for both in zip(seen, tied, strict=True)]
+    table = _sized(widths, right=("cosine",), folded=("seen", "tied"))
+    for one, other, cosine in zip(seen, tied, cosines, strict=True):
+        _add(table, widths, ("≈", one, other, Text(cosine, _DIM)))
     return table
 
 
@@ -211,12 +272,36 @@ def _title(text: str, note: str = "", style: str = "") -> Text:
     return Text.assemble((text, f"bold {style}".strip()), (f"  {note}" if note else "", _DIM))
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _longest(texts: Sequence[Text]) -> int:
+    return max((text.cell_len for text in texts), default=0)
+
+
+def _sized(widths: Mapping[str, int], *, right: Sequence[str], folded: Sequence[str]) -> Table:
+    """A table of these columns, those that are gone left out; the first one's cells are as wide as they like."""
+    table = _table()
+    for name, width in widths.items():
+        if width != GONE:
+            justify: Literal["left", "right"] = "right" if name in right else "left"
+            cells = width if table.columns else None  # Rich forgets the blank before a first column of a given width
+            table.add_column(justify=justify, overflow="fold", no_wrap=name not in folded, width=cells)
+    return table
+
+
+def _add(table: Table, widths: Mapping[str, int], cells: Sequence[RenderableType]) -> None:
+    """A row of cells in the order of the columns, those of columns that are gone left out."""
+    table.add_row(*(cell for cell, width in zip(cells, widths.values(), strict=True) if width != GONE))
+
+
 def _table() -> Table:
     return Table.grid(padding=(0, 1), pad_edge=True)
 
 
 def _columns(left: RenderableType, right: RenderableType, *, width: int) -> Table:
-    table = Table.grid(padding=(0, 2), expand=True)
+    table = Table.grid(padding=(0, _PICTURE_GAP), expand=True)
     table.add_column(width=width, no_wrap=True)
     table.add_column(ratio=1)
     table.add_row(left, right)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from math import inf
 from typing import Final, NamedTuple
 
 LETTERS: Final = string.ascii_lowercase + string.ascii_uppercase
@@ -27,7 +28,14 @@ def letter(index: int) -> str:
     return LETTERS[index] if index < len(LETTERS) else MANY
 
 
-def scatter(dots: Sequence[Dot], *, width: int, height: int, vertical: float | None = None) -> list[str]:
+def scatter(
+    dots: Sequence[Dot],
+    *,
+    width: int,
+    height: int,
+    vertical: float | None = None,
+    within: tuple[float, float] = (-inf, inf),
+) -> list[str]:
     """Lines of a plot with its axes; a mark whose cell is taken stands in the nearest free one of its line.
 
     Args:
@@ -35,10 +43,11 @@ def scatter(dots: Sequence[Dot], *, width: int, height: int, vertical: float | N
         width: columns, numbers of the y axis included.
         height: lines, the two of the x axis included.
         vertical: where a dotted vertical line stands, within the plot whatever the points are.
+        within: lowest and highest value that y can have; the axis goes no further.
     """
     columns, lines = max(8, width - _LABEL - 1), max(3, height - 2)
     low_x, high_x = _range([*(dot.x for dot in dots), *([] if vertical is None else [vertical])])
-    low_y, high_y = _range([dot.y for dot in dots])
+    low_y, high_y = _range([dot.y for dot in dots], within)
     cells = [[" "] * columns for _ in range(lines)]
     if vertical is not None:
         at = _cell(vertical, low_x, high_x, columns)
@@ -59,10 +68,10 @@ def scatter(dots: Sequence[Dot], *, width: int, height: int, vertical: float | N
     return drawn
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """The values' ends; where all are alike, one below and one above."""
+def _range(values: Sequence[float], within: tuple[float, float] = (-inf, inf)) -> tuple[float, float]:
+    """The values' ends; where all are alike, one below and one above, as far as there can be such values."""
     low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 1, high + 1)
+    return (low, high) if high > low else (max(within[0], low - 1), min(within[1], high + 1))
 
 
 def _cell(value: float, low: float, high: float, count: int) -> int:

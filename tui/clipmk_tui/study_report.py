@@ -209,7 +209,7 @@ def _accuracy(results: Results, width: int) -> Iterator[RenderableType]:
     dots = [Dot(row["auc"], 100 * row["top1"], keys[row["model"]]) for row in known]
     yield Text()
     yield Text.assemble(("top-1 % against AUC", "bold"), (f"  letters as above, ┊ AUC by chance {chance:.2f}", "dim"))
-    for line in scatter(dots, width=min(width, 80), height=_PLOT_LINES, vertical=chance):
+    for line in scatter(dots, width=min(width, 80), height=_PLOT_LINES, vertical=chance, within=(0, 100)):
         yield Text(line, no_wrap=True)
     if results.fits:
         yield Text()

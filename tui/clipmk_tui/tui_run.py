@@ -107,6 +107,10 @@ def check_path(path: str) -> None:
 
     if path and "\0" not in path and (os.path.lexists(path) or next(glob.iglob(path, recursive=True), None)):  # noqa: PTH207
         return
+    from clipmk.image_paths import is_pattern, unmatched  # noqa: PLC0415 - not for the bare command
+
+    if is_pattern(path):
+        raise unmatched(path)
     folder = Path(path).parent
     names: list[str] = []
     with contextlib.suppress(OSError, ValueError):

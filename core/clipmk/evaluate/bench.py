@@ -19,7 +19,7 @@ from clipmk.evaluate.disturbances import inject_outliers, moved_inside, shifted
 from clipmk.evaluate.lens import Lens, Parts, Pictures, Reading
 from clipmk.evaluate.report import Row, rows_of
 from clipmk.evaluate.splice import Splice
-from clipmk.evaluate.ways import Way
+from clipmk.evaluate.ways import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Way
 from clipmk.explainer import Explainer
 from clipmk.images import read_picture
 from clipmk.records import plain
@@ -28,14 +28,6 @@ from clipmk.vocabulary import load_vocabulary
 if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone
     from clipmk.settings import Resize, Settings
-
-LOOKUP = "class lookup, predicted class"
-TRUE_LOOKUP = "class lookup, true class"
-NEAREST = "nearest to the whole image"
-SPARSE = "sparse decomposition"
-RANDOM = "random descriptors"
-BASELINES = (LOOKUP, TRUE_LOOKUP, NEAREST, SPARSE, RANDOM)
-"""Rankings that look at no part."""
 
 CALIBRATION_SCENES = 100
 CALIBRATION_START = 1_000_000

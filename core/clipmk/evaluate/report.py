@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from clipmk.evaluate import metrics
 from clipmk.evaluate.metrics import Interval
+from clipmk.evaluate.ways import BASELINES, LOOKUP, NEAREST, TRUE_LOOKUP, TRUE_PARTS
 from clipmk.records import plain
 
 GROUPS = (
@@ -22,8 +23,15 @@ GROUPS = (
 )
 """Tables of metrics; margins over the baselines have one of their own after the first."""
 
+FIRST = ("ap", "hit1", "hit3", "foreground", "part_iou", "top1")
+"""Metrics of the summary."""
+FIRST_MARGINS = (LOOKUP, NEAREST)
+"""Baselines that the ways of the summary are held against."""
+
 Values = Mapping[str, Sequence[float]]
 """Metric -> one value per scene, NaN where it is undefined."""
+Table = tuple[str, list[str], list[list[str]]]
+"""Title, column headings, rows of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ class TruthReport:
         """JSON-ready."""
         return dict(plain(self))
 
-    def table(self) -> list[tuple[str, list[str], list[list[str]]]]:
+    def table(self) -> list[Table]:
         """(title, columns, rows of text) for each split and group of metrics."""
         tables = []
         for split in dict.fromkeys(row.split for row in self.rows):
@@ -66,6 +74,24 @@ class TruthReport:
                 title = f"{split}: average precision above each baseline (paired)"
                 tables.append((title, *_lines(over, {row.name: row.margins for row in rows})))
             tables += others
+        return tables
+
+    def summary(self) -> list[Table]:
+        """What one wants to know first: two tables for each split, of the baselines and the ways that find parts."""
+        tables = []
+        for split in dict.fromkeys(row.split for row in self.rows):
+            rows = [
+                row
+                for row in self.rows
+                if row.split == split and row.name != TRUE_LOOKUP and not row.name.endswith(TRUE_PARTS)
+            ]
+            found = [name for name in FIRST if any(name in row.values for row in rows)]
+            means = {row.name: row.values for row in rows}
+            tables.append((f"{split}: summary, ± half the 95 % interval", *_lines(found, means, _short)))
+            over = [name for name in FIRST_MARGINS if any(name in row.margins for row in rows)]
+            margins = {row.name: row.margins for row in rows if row.name not in BASELINES}
+            if over and margins:
+                tables.append((f"{split}: average precision above two baselines (paired)", *_lines(over, margins)))
         return tables
 
 
@@ -94,9 +120,14 @@ def rows_of(split: str, tally: Mapping[str, Values], *, over: Iterable[str], see
     ]
 
 
-def _lines(columns: Sequence[str], rows: Mapping[str, Mapping[str, Interval]]) -> tuple[list[str], list[list[str]]]:
+def _lines(
+    columns: Sequence[str],
+    rows: Mapping[str, Mapping[str, Interval]],
+    cell: Callable[[Interval | None], str] | None = None,
+) -> tuple[list[str], list[list[str]]]:
+    told = cell or _cell
     body = [
-        [name, *(_cell(values.get(column)) for column in columns)]
+        [name, *(told(values.get(column)) for column in columns)]
         for name, values in rows.items()
         if any(column in values for column in columns)
     ]
@@ -109,3 +140,7 @@ def _any(values: Sequence[float]) -> bool:
 
 def _cell(value: Interval | None) -> str:
     return "" if value is None else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def _short(value: Interval | None) -> str:
+    return "" if value is None else f"{value.mean:.3f} ±{(value.high - value.low) / 2:.3f}"

@@ -1,4 +1,4 @@
-"""The ways of explaining that are held against the truth."""
+"""The ways of explaining that are held against the truth, and the names of the baselines beside them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ PartSource = Literal["found", "true", "feature maps"]
 GROUNDINGS = ("prompts", "attend")
 FEATURE_MAPS = "feature maps, attend"
 """Name of the baseline whose regions are channels of the feature map (see `feature_maps`)."""
+TRUE_PARTS = ", true parts"
+"""How the name of a way ends that is given the true masks."""
+
+LOOKUP = "class lookup, predicted class"
+TRUE_LOOKUP = "class lookup, true class"
+NEAREST = "nearest to the whole image"
+SPARSE = "sparse decomposition"
+RANDOM = "random descriptors"
+BASELINES = (LOOKUP, TRUE_LOOKUP, NEAREST, SPARSE, RANDOM)
+"""Rankings that look at no part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +48,5 @@ def ways(*, seed: int = 0) -> tuple[Way, ...]:
         for grounding in GROUNDINGS:
             settings = preset(name, grounding=grounding, seed=seed)
             listed.append(Way(f"{name}, {grounding}", settings))
-            listed.append(Way(f"{name}, {grounding}, true parts", settings, parts="true"))
+            listed.append(Way(f"{name}, {grounding}{TRUE_PARTS}", settings, parts="true"))
     return (*listed, Way(FEATURE_MAPS, preset("default", grounding="attend", seed=seed), parts="feature maps"))

@@ -52,6 +52,15 @@ Output = Annotated[
     str | None,
     typer.Option("--output", "-o", metavar="FILE.json", help="Write the JSON there as well.", rich_help_panel="Output"),
 ]
+Verbose = Annotated[
+    bool | None,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Every metric, way and margin of --truth, not a summary; JSON always has them.",
+        rich_help_panel="Manners",
+    ),
+]
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
@@ -76,12 +85,15 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option; they are rea
     json: o.Json = None,
     output: Output = None,
     quiet: o.Quiet = None,
+    verbose: Verbose = None,
     no_color: o.NoColor = None,
     debug: o.Debug = None,
 ) -> int:
     """Measure explanations on the same images in every way: both presets, both groundings, and baselines.
 
     Numbers are means with 95 % bootstrap intervals over images. --preset and --grounding leave ways out.
+
+    Of --truth a summary is printed: AP, hits, IoU, top-1 and margins over two baselines. --verbose prints everything.
     """
     from clipmk_tui.evaluate_run import evaluation_choices, run  # noqa: PLC0415
 

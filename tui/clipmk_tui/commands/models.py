@@ -18,6 +18,8 @@ from clipmk_tui.groups import did_you_mean
 from clipmk_tui.output import say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from clipmk import records
     from clipmk.records import ModelEntry
 
@@ -74,10 +76,10 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
         pretrained=pretrained,
         most=None if max_parameters is None else parameter_count(max_parameters),
     )
-    with present.for_people(no_color) as console:
+    with present.for_people(no_color, narrowest=1) as console:
         entries = [entry for entry in listed(sources) if wanted.matches(entry)]
         if not present.wants_json(json):
-            present.put_table(console, _table(entries))
+            _put(console, entries)
     if present.wants_json(json):
         present.put_json({"models": [asdict(entry) for entry in entries]})
     elif not entries:
@@ -243,14 +245,19 @@ def _card(entry: ModelEntry) -> dict[str, Any] | None:
     return content
 
 
-def _table(entries: Iterable[ModelEntry]) -> Any:
+def _put(console: Console, entries: Iterable[ModelEntry]) -> None:
     from clipmk_tui import present  # noqa: PLC0415
+    from clipmk_tui.columns import Step  # noqa: PLC0415
 
     rows = [
         (entry.id, entry.source, entry.family, entry.input_size, _count(entry.parameters), _trained_on(entry))
         for entry in entries
     ]
-    return present.table(("model", "source", "family", "px", "parameters", "trained on"), rows, right=(3, 4))
+    columns = ("model", "source", "family", "px", "parameters", "trained on")
+    data = columns[-1]
+    unbroken = max((len(word) for row in rows for word in row[-1].split()), default=0)  # an alias names a model, too
+    steps = [Step(data, max(16, unbroken)), *(Step(name) for name in ("px", "family", data, "parameters", "source"))]
+    present.put_listing(console, columns, rows, steps, right=(3, 4))
 
 
 def _count(number: int | None) -> str:

@@ -47,15 +47,17 @@ def list_vocabularies(json: o.Json = None, no_color: o.NoColor = None, debug: o.
     """List the shipped vocabularies."""
     from clipmk.vocabulary import available, load_vocabulary  # noqa: PLC0415
     from clipmk_tui import present  # noqa: PLC0415
+    from clipmk_tui.columns import Step  # noqa: PLC0415
 
     found = [(load_vocabulary(name), text) for name, text in available().items()]
     if present.wants_json(json):
         present.put_json({"vocabularies": [_entry(vocabulary) for vocabulary, _ in found]})
         return 0
     rows = [(one.name, len(one.classes), len(one.descriptors), len(one.templates), text) for one, text in found]
-    with present.for_people(no_color) as console:
-        columns = ("vocabulary", "classes", "descriptors", "templates", "")
-        console.print(present.table(columns, rows, right=(1, 2, 3)))
+    columns = ("vocabulary", "classes", "descriptors", "templates", "")
+    steps = [Step("", 16), *(Step(name) for name in ("templates", "descriptors", "classes", ""))]
+    with present.for_people(no_color, narrowest=1) as console:
+        present.put_listing(console, columns, rows, steps, right=(1, 2, 3))
     return 0
 
 
