@@ -172,8 +172,8 @@ class ZeroShot:
         giving = [index for index, side in enumerate(self._halves) if side in given]
         if not giving:
             return [[] for _ in self._halves]
-        images = torch.stack([self._embeddings[index] for index in giving]).double().numpy()
-        bank = self._explainer.bank.descriptors.cpu().double().numpy()
+        images = host64(torch.stack([self._embeddings[index] for index in giving])).numpy()
+        bank = host64(self._explainer.bank.descriptors).numpy()
         found = dict(zip(giving, sparse_descriptors(images, bank, count=IMAGE_DESCRIPTORS), strict=True))
         return [found.get(index, []) for index in range(len(self._halves))]
 
