@@ -111,6 +111,21 @@ def test_nothing_is_written_where_an_answer_is_broken(clipmk: Runner, tmp_path: 
     assert ".json" in ran.err
 
 
+def test_a_file_mended_by_hand_is_replaced_only_by_force(clipmk: Runner, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text('{"gull": ["white wings"], "hen": ["a red comb"]}', encoding="utf-8")
+    written = Path("birds.json")
+    written.write_text("mended", encoding="utf-8")
+    for answer in ("one.txt", "missing.txt"):  # refused before any answer is read
+        ran = clipmk("vocab", "build", answer, "-o", "birds.json")
+        assert ran.status == 2
+        assert "'birds.json', which exists; --force replaces it" in ran.err
+        assert written.read_text(encoding="utf-8") == "mended"
+    assert clipmk("vocab", "build", "missing.txt", "-o", "birds.json", "--force").status == 3
+    assert written.read_text(encoding="utf-8") == "mended"
+    clipmk("vocab", "build", "one.txt", "-o", "birds.json", "--force")
+    assert load_vocabulary("birds.json").classes == ("gull", "hen")
+
+
 def test_the_help_shows_no_half_brackets(clipmk: Runner) -> None:
     for command in ("build", "check", "show"):
         ran = clipmk("vocab", command, "--help")

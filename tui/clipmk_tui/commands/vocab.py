@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,9 @@ Template = Annotated[
 ClassList = Annotated[
     str | None,
     typer.Option("--classes", metavar="a,b,c|FILE", help="All classes in their order; each must be answered."),
+]
+Force = Annotated[
+    bool | None, typer.Option("--force", help="Replace the file where there is one; it may have been mended by hand.")
 ]
 
 
@@ -98,6 +102,7 @@ def build(
     output: Output,
     classes: ClassList = None,
     template: Template = None,
+    force: Force = None,
     json: o.Json = None,
     no_color: o.NoColor = None,
     debug: o.Debug = None,
@@ -111,6 +116,10 @@ def build(
 
     if output.suffix.lower() != ".json":
         raise UsageError(f"--output is {quoted(output)}; --vocab reads files whose name ends in .json")
+    if not force and os.path.lexists(output):
+        raise UsageError(
+            f"--output is {quoted(output)}, which exists; --force replaces it, with all mended by hand in it"
+        )
     vocabulary = from_answers(
         (
             (f"answer {quoted(path)}", read_regular(path, limit=MAX_BYTES, noun="answer", error=VocabularyError))
