@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from clipmk import locations
 from clipmk.errors import UsageError, VocabularyError, suggest
 from clipmk.files import read_regular
 from clipmk.text import printable, quoted
+from clipmk.vocabulary_json import fields_of, parsed
 from clipmk.vocabulary_report import VocabularyReport, check
-from clipmk.wording import checked_text, checked_texts, decoded, kind_of, unique
+from clipmk.wording import checked_text, checked_texts, decoded, unique
 
 __all__ = [
     "IMAGENET_TEMPLATES",
@@ -63,16 +64,6 @@ DESCRIPTOR_TEMPLATE = "a photo showing {}"
 MAX_BYTES = 64 * 2**20
 """Largest vocabulary file read."""
 
-_FULL_KEYS = (
-    "name",
-    "description",
-    "classes",
-    "templates",
-    "descriptors",
-    "descriptor_template",
-    "by_class",
-    "attributes",
-)
 _FILE_ENDING = re.compile(r"\.(txt|json|csv|tsv|lst)$", re.IGNORECASE)
 
 
@@ -151,7 +142,7 @@ def available() -> dict[str, str]:
     """Name -> short description of every built-in vocabulary."""
     described = {"world": "the rendered world that the embedded models were trained on"}
     for name, path in _shipped().items():
-        described[name] = str(_parse(path.read_bytes(), name).get("description", ""))
+        described[name] = str(parsed(path.read_bytes(), name).get("description", ""))
     return described
 
 
@@ -200,12 +191,12 @@ def from_descriptor_json(data: bytes | str, *, name: str) -> Vocabulary:
     Raises:
         VocabularyError: malformed; the message gives line and column, or key and index.
     """
-    table = _parse(data, name)
+    table = parsed(data, f"vocabulary {quoted(name)}")
     try:
-        fields = _full_form(table) if "classes" in table or "by_class" in table else _descriptor_form(table)
+        fields = fields_of(table)
     except VocabularyError as error:
         raise VocabularyError(f"vocabulary {quoted(name)}: {error}") from error
-    return Vocabulary(**{"name": name, **fields})
+    return Vocabulary(**{"name": name, "templates": IMAGENET_TEMPLATES, **fields})
 
 
 def parse_classes(argument: str) -> tuple[str, ...]:
@@ -262,92 +253,6 @@ def _shipped() -> dict[str, Path]:
 
 def _is_file(argument: str) -> bool:
     return os.path.lexists(argument) and not os.path.isdir(argument)  # noqa: PTH112 - unlike Path.is_dir, never raises
-
-
-class _RepeatedKeyError(Exception):
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
-def _parse(data: bytes | str, name: str) -> dict[str, Any]:
-    """JSON object with unique keys."""
-    label = f"vocabulary {quoted(name)}"
-    text = decoded(data, label)
-    try:
-        table = json.loads(text, object_pairs_hook=_unique_keys)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise VocabularyError(f"{label} is not JSON: {error.msg} ({place})") from error
-    except _RepeatedKeyError as error:
-        raise VocabularyError(f"{label}: the key {error.key!r} stands twice{_second_place(text, error.key)}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        raise VocabularyError(f"{label} is not JSON that can be read: {error}") from error
-    if not isinstance(table, dict):
-        raise VocabularyError(f"{label} is {kind_of(table)}; an object {{class: [descriptor, ...]}} is needed")
-    if not table:
-        raise VocabularyError(f"{label} is empty; an object {{class: [descriptor, ...]}} is needed")
-    return table
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in table:
-            raise _RepeatedKeyError(key)
-        table[key] = value
-    return table
-
-
-def _second_place(text: str, key: str) -> str:
-    places = [match.start() for match in re.finditer(re.escape(json.dumps(key, ensure_ascii=False)) + r"\s*:", text)]
-    return f" (again in line {text.count(chr(10), 0, places[1]) + 1})" if len(places) > 1 else ""
-
-
-def _descriptor_form(table: dict[str, Any]) -> dict[str, Any]:
-    by_class = _by_class(table)
-    return {
-        "classes": tuple(by_class),
-        "templates": IMAGENET_TEMPLATES,
-        "descriptors": _union(by_class),
-        "by_class": by_class,
-    }
-
-
-def _full_form(table: dict[str, Any]) -> dict[str, Any]:
-    for key in table:
-        if key not in _FULL_KEYS:
-            raise VocabularyError(f"{key!r} is no key of a vocabulary; {suggest(key, _FULL_KEYS)}")
-    by_class = _by_class(_object(table.get("by_class", {}), "by_class"))
-    attributes = checked_texts(table["attributes"], "attributes") if "attributes" in table else []
-    described = checked_texts(table.get("descriptors", list(_union(by_class)) or attributes), "descriptors")
-    fields: dict[str, Any] = {
-        "classes": tuple(checked_texts(table.get("classes", list(by_class)), "classes")),
-        "templates": tuple(checked_texts(table.get("templates", list(IMAGENET_TEMPLATES)), "templates")),
-        "descriptors": tuple(dict.fromkeys([*described, *attributes])),
-        "by_class": by_class,
-    }
-    return fields | {key: checked_text(table[key], key) for key in ("name", "descriptor_template") if key in table}
-
-
-def _object(value: Any, key: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise VocabularyError(f"{key!r} is {kind_of(value)}; an object is needed")
-    return value
-
-
-def _by_class(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    by_class: dict[str, tuple[str, ...]] = {}
-    for index, (key, value) in enumerate(table.items()):
-        name = checked_text(key, f"key {index}")
-        if name in by_class:
-            raise VocabularyError(f"the key {name!r} stands twice")
-        by_class[name] = tuple(dict.fromkeys(checked_texts(value, repr(key))))
-    return by_class
-
-
-def _union(by_class: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text for texts in by_class.values() for text in texts))
 
 
 def _check_template(template: str, place: str) -> None:
