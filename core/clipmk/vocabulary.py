@@ -30,7 +30,7 @@ from clipmk.files import read_regular
 from clipmk.text import printable, quoted
 from clipmk.vocabulary_json import fields_of, parsed
 from clipmk.vocabulary_report import VocabularyReport, check
-from clipmk.wording import checked_text, checked_texts, decoded, unique
+from clipmk.wording import all_of, checked_text, checked_texts, decoded, unique
 
 __all__ = [
     "IMAGENET_TEMPLATES",
@@ -39,6 +39,7 @@ __all__ = [
     "available",
     "check",
     "from_descriptor_json",
+    "load_to_check",
     "load_vocabulary",
     "parse_classes",
     "resolve_class",
@@ -167,6 +168,24 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         UsageError: it is neither; the message names what exists.
         VocabularyError: the file cannot be read or is malformed; the message says where.
     """
+    return _loaded(name_or_path, None)
+
+
+def load_to_check(name_or_path: str) -> tuple[Vocabulary, tuple[str, ...]]:
+    """Load what can be checked of a vocabulary, even where single descriptors keep it from being used.
+
+    Returns:
+        The vocabulary, in which a class with an empty list has no descriptors, and what was left out of it and why.
+
+    Raises:
+        UsageError: as `load_vocabulary`.
+        VocabularyError: as `load_vocabulary`, for all other faults.
+    """
+    left_out: list[str] = []
+    return _loaded(name_or_path, left_out), tuple(left_out)
+
+
+def _loaded(name_or_path: str, left_out: list[str] | None) -> Vocabulary:
     shipped = _shipped()
     if name_or_path == "world":
         return _world()
@@ -176,7 +195,7 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         data = read_regular(
             name_or_path, limit=MAX_BYTES, noun="vocabulary", error=VocabularyError, suffixes=frozenset({".json"})
         )
-        return from_descriptor_json(data, name=Path(name_or_path).stem)
+        return _read(data, Path(name_or_path).stem, left_out)
     known = suggest(name_or_path, ["world", *shipped])
     raise UsageError(f"vocabulary {quoted(name_or_path)} is neither a name nor a file; {known}")
 
@@ -189,11 +208,15 @@ def from_descriptor_json(data: bytes | str, *, name: str) -> Vocabulary:
         name: What the vocabulary is called in messages and records, unless the file says it.
 
     Raises:
-        VocabularyError: malformed; the message gives line and column, or key and index.
+        VocabularyError: malformed; the message gives line and column, or key and index, of several faults at once.
     """
+    return _read(data, name, None)
+
+
+def _read(data: bytes | str, name: str, left_out: list[str] | None) -> Vocabulary:
     table = parsed(data, f"vocabulary {quoted(name)}")
     try:
-        fields = fields_of(table)
+        fields = fields_of(table, left_out=left_out)
     except VocabularyError as error:
         raise VocabularyError(f"vocabulary {quoted(name)}: {error}") from error
     return Vocabulary(**{"name": name, "templates": IMAGENET_TEMPLATES, **fields})
@@ -262,12 +285,17 @@ def _check_template(template: str, place: str) -> None:
 
 def _check_by_class(vocabulary: Vocabulary) -> None:
     classes, descriptors = set(vocabulary.classes), set(vocabulary.descriptors)
+    faults = []
     for name, texts in vocabulary.by_class.items():
         if name not in classes:
-            raise VocabularyError(f"by_class names {name!r}, which is no class; {suggest(name, vocabulary.classes)}")
-        for index, text in enumerate(texts):
-            if text not in descriptors:
-                raise VocabularyError(f"by_class {name!r}[{index}] is {text!r}, which is not among the descriptors")
+            faults.append(f"by_class names {name!r}, which is no class; {suggest(name, vocabulary.classes)}")
+        faults += [
+            f"by_class {name!r}[{index}] is {text!r}, which is not among the descriptors"
+            for index, text in enumerate(texts)
+            if text not in descriptors
+        ]
+    if faults:
+        raise VocabularyError(all_of(faults))
 
 
 def _classes_of_file(data: bytes, path: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,9 +92,10 @@ def show(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.D
 @app.command("check")
 def check(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
     """Look for repetitions, class names given away and classes alike; exit status 3 when something is found."""
-    from clipmk.vocabulary import load_vocabulary  # noqa: PLC0415
+    from clipmk.vocabulary import load_to_check  # noqa: PLC0415
 
-    return _report(load_vocabulary(name), json, no_color)
+    vocabulary, left_out = load_to_check(name)
+    return _report(vocabulary, json, no_color, left_out)
 
 
 @app.command("build")
@@ -134,21 +136,24 @@ def build(
     return _report(vocabulary, json, no_color)
 
 
-def _report(vocabulary: Vocabulary, json: bool | None, no_color: bool | None) -> int:
-    """Print what the check finds, as `check` and `build` do."""
+def _report(vocabulary: Vocabulary, json: bool | None, no_color: bool | None, left_out: Sequence[str] = ()) -> int:
+    """Print what the check finds, as `check` and `build` do; what had to be left out stands first."""
     from clipmk.vocabulary import check as check_vocabulary  # noqa: PLC0415
+    from clipmk.wording import all_of  # noqa: PLC0415
     from clipmk_tui import present  # noqa: PLC0415
 
     report = check_vocabulary(vocabulary)
+    unusable = [f"cannot be used as it is: {all_of(left_out)}"] if left_out else []
+    problems = [*unusable, *report.problems]
     if present.wants_json(json):
-        present.put_json({"vocabulary": _entry(vocabulary), "problems": report.problems})
+        present.put_json({"vocabulary": _entry(vocabulary), "problems": problems})
     else:
         with present.for_people(no_color) as console:
             counts = f"{report.class_count} classes, {report.descriptor_count} descriptors"
             console.print(present.table(("",), [(f"{vocabulary.name}: {counts}, {report.template_count} templates",)]))
-            lines = report.problems or ["nothing questionable found"]
-            console.print(present.table(("", ""), [("!" if report.problems else "ok", line) for line in lines]))
-    return PROBLEMS if report.problems else 0
+            lines = problems or ["nothing questionable found"]
+            console.print(present.table(("", ""), [("!" if problems else "ok", line) for line in lines]))
+    return PROBLEMS if problems else 0
 
 
 def _entry(vocabulary: Vocabulary) -> dict[str, object]:
