@@ -185,6 +185,28 @@ def test_what_can_be_checked_is_loaded_with_what_was_left_out(tmp_path: Path) ->
             load_to_check(str(path))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"hen":}', "vocabulary 'lists/v2.json' is not JSON: Expecting value (line 1, column 8)"),
+        ('{"hen": 1}', "vocabulary 'lists/v2.json': 'hen' is a number; a list of texts is needed"),
+        (
+            '{"name": "farm", "by_class": {"hen": ["a"]}, "templates": ["x"]}',
+            "vocabulary 'lists/v2.json': templates[0] is 'x'; it must hold {} exactly once",
+        ),
+    ],
+)
+def test_a_malformed_file_is_named_as_the_user_gave_it(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lists").mkdir()
+    Path("lists/v2.json").write_text(text, encoding="utf-8")
+    with pytest.raises(VocabularyError) as caught:
+        load_vocabulary("lists/v2.json")
+    assert str(caught.value) == message
+
+
 def test_bytes_that_are_no_text_are_refused() -> None:
     with pytest.raises(VocabularyError, match=r"is not UTF-8 text \(byte 2\)"):
         from_descriptor_json(b'{"\xff": ["a"]}', name="v")

@@ -88,7 +88,6 @@ class Vocabulary:
     """Typical descriptors of some or all classes; may be empty. No part of the method: for checks and truth metrics."""
 
     def __post_init__(self) -> None:
-        with_place = f"vocabulary {quoted(self.name)}: "
         try:
             for key in ("classes", "templates", "descriptors"):
                 object.__setattr__(self, key, unique(checked_texts(getattr(self, key), key), key))
@@ -99,7 +98,7 @@ class Vocabulary:
             _check_template(checked_text(self.descriptor_template, "descriptor_template"), "descriptor_template")
             _check_by_class(self)
         except VocabularyError as error:
-            raise VocabularyError(with_place + str(error)) from error
+            raise VocabularyError(_place(self.name) + str(error)) from error
 
     @property
     def sha256(self) -> str:
@@ -195,7 +194,7 @@ def _loaded(name_or_path: str, left_out: list[str] | None) -> Vocabulary:
         data = read_regular(
             name_or_path, limit=MAX_BYTES, noun="vocabulary", error=VocabularyError, suffixes=frozenset({".json"})
         )
-        return _read(data, Path(name_or_path).stem, left_out)
+        return _read(data, Path(name_or_path).stem, left_out, path=name_or_path)
     known = suggest(name_or_path, ["world", *shipped])
     raise UsageError(f"vocabulary {quoted(name_or_path)} is neither a name nor a file; {known}")
 
@@ -210,16 +209,26 @@ def from_descriptor_json(data: bytes | str, *, name: str) -> Vocabulary:
     Raises:
         VocabularyError: malformed; the message gives line and column, or key and index, of several faults at once.
     """
-    return _read(data, name, None)
+    return _read(data, name)
 
 
-def _read(data: bytes | str, name: str, left_out: list[str] | None) -> Vocabulary:
-    table = parsed(data, f"vocabulary {quoted(name)}")
+def _read(data: bytes | str, name: str, left_out: list[str] | None = None, *, path: str | None = None) -> Vocabulary:
+    """A vocabulary from either form; messages call it by its path as the user gave it, where it has one."""
+    label = f"vocabulary {quoted(path or name)}"
+    table = parsed(data, label)
     try:
-        fields = fields_of(table, left_out=left_out)
+        fields = {"name": name, "templates": IMAGENET_TEMPLATES, **fields_of(table, left_out=left_out)}
     except VocabularyError as error:
-        raise VocabularyError(f"vocabulary {quoted(name)}: {error}") from error
-    return Vocabulary(**{"name": name, "templates": IMAGENET_TEMPLATES, **fields})
+        raise VocabularyError(f"{label}: {error}") from error
+    try:
+        return Vocabulary(**fields)
+    except VocabularyError as error:
+        raise VocabularyError(f"{label}: {str(error).removeprefix(_place(fields['name']))}") from error
+
+
+def _place(name: str) -> str:
+    """How what is wrong with a vocabulary begins where its name is all that is known of it."""
+    return f"vocabulary {quoted(name)}: "
 
 
 def parse_classes(argument: str) -> tuple[str, ...]:
