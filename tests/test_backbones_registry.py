@@ -128,6 +128,8 @@ def test_targets_that_are_no_model_are_refused(tmp_path: Path, config: Path) -> 
         ("empty", None, "needs the file"),
         ("local-dir:absent", None, "does not exist"),
         ("absent.pt", "ViT-B-32", "does not exist"),
+        ("absent.pt", None, "checkpoint 'absent.pt' does not exist"),
+        ("checkpoint:ViT-B-32:absent.pt", None, "checkpoint '.*absent.pt' does not exist"),
         ("bad.safetensors", "ViT-B-32", "cannot be read"),
         ("bad.safetensors", "ViT-B-23", "architecture 'ViT-B-23' does not exist"),
         ("embedded/vit-s9", None, "neither a folder, nor a checkpoint, nor a model"),

@@ -76,7 +76,7 @@ def _checked_target(target: str, arch: str | None) -> str:
         architecture, file = catalog.split_checkpoint(target)
         return _checked(f"{CHECKPOINT}{arch or architecture}:{file.absolute()}", None)
     if catalog.is_checkpoint(target):
-        return _checked_checkpoint(path.absolute(), arch)
+        return _checked_checkpoint(path, arch)
     if arch is not None:
         raise UsageError(f"an architecture ({arch!r}) goes with a checkpoint file; {target!r} has its own")
     name = aliases.canonical(target)
@@ -86,9 +86,11 @@ def _checked_target(target: str, arch: str | None) -> str:
 
 
 def _checked_checkpoint(path: Path, arch: str | None) -> str:
+    if not path.is_file():
+        raise ModelError(f"checkpoint {quoted(path)} does not exist")
     if arch is None:
         raise UsageError(f"checkpoint {quoted(path)} needs its architecture (--arch NAME, such as ViT-B-32)")
-    return _checked(f"{CHECKPOINT}{aliases.architecture_spelt(arch) or arch}:{path}", None)
+    return _checked(f"{CHECKPOINT}{aliases.architecture_spelt(arch) or arch}:{path.absolute()}", None)
 
 
 def _checked(target: str, arch: str | None) -> str:
