@@ -107,7 +107,7 @@ def test_settings_of_the_config_apply_unless_a_preset_is_named(monkeypatch: pyte
     [
         ({"preset": "papr"}, "preset 'papr' does not exist; close: 'paper'"),
         ({"grounding": "guess"}, "grounding 'guess' does not exist; choose one of: prompts, attend"),
-        ({"top": 0}, "prediction_count is 0; it must be at least 1"),
+        ({"top": 0}, "^--top is 0; it must be at least 1$"),
         ({"json": True, "jsonl": True}, "choose one of them"),
         ({"overlay": "fox.jpg"}, "--overlay 'fox.jpg' must end in .png"),
         ({"html": "fox.png"}, "--html 'fox.png' must end in .html"),
@@ -121,6 +121,20 @@ def test_value_that_does_not_exist_is_repeated_with_what_does(given: dict[str, A
 def test_malformed_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPMK_SEED", "many")
     with pytest.raises(UsageError, match="CLIPMK_SEED is 'many'"):
+        choices_from(_flags())
+
+
+def test_a_number_out_of_range_is_named_as_it_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    _config("[settings]\nprediction_count = -1\npart_count = 0")
+    with pytest.raises(
+        UsageError, match=r"^part_count is 0; .* at least 1 \(it was set in the config '.*config\.toml'\)$"
+    ):
+        choices_from(_flags(top=3))
+    _config("[settings]\nprediction_count = -1")
+    with pytest.raises(UsageError, match=r"^prediction_count is -1; .* \(it was set in the config '.*config\.toml'\)$"):
+        choices_from(_flags())
+    monkeypatch.setenv("CLIPMK_TOP", "-2")
+    with pytest.raises(UsageError, match=r"^CLIPMK_TOP is -2; it must be at least 1$"):
         choices_from(_flags())
 
 
