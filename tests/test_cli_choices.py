@@ -10,6 +10,7 @@ import pytest
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.settings import preset
 from clipmk_tui.choices import DEFAULT_MODEL, choices_from
+from clipmk_tui.cli import _COMMANDS
 from clipmk_tui.edge import asked
 from clipmk_tui.files import check_writable, overlay_names
 from clipmk_tui.groups import GROUPS, with_default_command
@@ -182,6 +183,8 @@ def test_left_out_commands_are_completed(given: list[str], completed: list[str])
         ),
         ("study rnu photos", "did you mean `clipmk study run`?"),
         ("vocab shwo pets", "'shwo' is no command of `clipmk vocab`; did you mean `clipmk vocab show`?"),
+        ("info x", "'info' is no command of `clipmk`; did you mean `clipmk models info` or `clipmk cache info`?"),
+        ("pull x", "'pull' is no command of `clipmk`; did you mean `clipmk models pull`?"),
         ("cache claer", "'claer' is no command of `clipmk cache`; did you mean `clipmk cache clear`?"),
     ],
 )
@@ -194,6 +197,18 @@ def test_a_misspelt_command_is_no_argument_of_the_default_one(given: str, messag
 def test_the_commands_of_a_group_are_those_that_it_has(name: str) -> None:
     commands = import_module(f"clipmk_tui.commands.{name}").app.registered_commands
     assert tuple(command.name or command.callback.__name__ for command in commands) == GROUPS[name].commands
+
+
+def test_no_command_of_a_group_has_the_name_of_another_command() -> None:
+    for group in GROUPS.values():
+        assert set(group.commands).isdisjoint(_COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["models", "vocab"])
+def test_the_readme_names_the_commands_of_a_group_after_it(name: str) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    commands = r"\|".join(GROUPS[name].commands)
+    assert f"| `clipmk {name} [{commands}]` |" in readme
 
 
 def test_what_lies_there_is_a_data_set_whatever_its_name() -> None:
