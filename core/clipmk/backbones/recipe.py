@@ -137,7 +137,7 @@ def _embedded(target: str, model_id: str) -> Recipe:
     if target not in known:
         raise ModelError(f"model {target!r} does not exist; {suggest(target, known)}")
     recipe = _folder(locations.assets_dir() / "models" / target.removeprefix(EMBEDDED), model_id)
-    return replace(recipe, entry=replace(recipe.entry, source="embedded"))
+    return replace(recipe, entry=catalog.as_embedded(recipe.entry))
 
 
 def _folder(folder: Path, model_id: str) -> Recipe:

@@ -121,8 +121,7 @@ def pull(
         from clipmk.backbones import pull as fetch  # noqa: PLC0415 - torch and open_clip: seconds
 
         with pulling(quiet=bool(quiet)) as progress:
-            fetch(model, progress=progress)
-        entry = _find(model)  # knows its data and licence, too
+            entry = fetch(model, progress=progress)
         card = _card(entry)
         if entry.pretrained == _RANDOM and not quiet:
             say("note", f"no weights of {entry.id} were fetched: {_ON_THE_SPOT}")
