@@ -155,6 +155,42 @@ def test_missing_models_say_how_to_get_them_and_ask_nobody(hub_cache: Path, monk
     assert asked == []
 
 
+@pytest.mark.parametrize(
+    "several",
+    [
+        "embedded/vit-s8,embedded/rn-s",
+        "ViT-B/32:openai, RN50:openai",
+        "ViT-B-32:random,hf-hub:org/name,mine",
+        "RN50:openai,weights.pt",
+    ],
+)
+def test_several_models_in_one_name_are_to_be_named_one_by_one(
+    several: str, tmp_path: Path, no_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_config.write_text('[models]\nmine = "embedded/vit-s8"\n', encoding="utf-8")
+    (tmp_path / "weights.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    each = " ".join(f"-m {name.strip()}" for name in several.split(","))
+    with pytest.raises(ModelError, match=f"^model '{several}' does not exist; name each with -m: {each}$"):
+        load(several, device="cpu")
+
+
+def test_a_name_with_a_comma_of_which_a_part_exists_only_is_reported_as_ever() -> None:
+    for name in ("embedded/vit-s8,embedded/no", "embedded/vit-s8,"):
+        with pytest.raises(ModelError, match=rf"^model '{name}' does not exist; close: "):
+            load(name, device="cpu")
+
+
+def test_what_looks_like_a_repository_is_told_how_to_write_one() -> None:
+    with pytest.raises(ModelError, match=r"^model 'nosuch/x' does not exist; .*write hf-hub:nosuch/x$"):
+        load("nosuch/x", device="cpu")
+    with pytest.raises(ModelError, match=r"close: 'ViT-B-32'.*; for a repository of the hub write hf-hub:ViT-B/33$"):
+        load("ViT-B/33", device="cpu")
+    for no_repository in ("embedded/vit-s9", "nosuch", "a/b/c", "nosuch/x:openai"):
+        with pytest.raises(ModelError, match=r"^(?!.*repository)"):
+            load(no_repository, device="cpu")
+
+
 def test_downloading_without_a_network_says_so(hub_cache: Path) -> None:
     for model_id in ("ViT-B-32:openai", "hf-hub:org/none"):
         with pytest.raises(ModelError, match=r"cannot reach huggingface\.co; is it offline"):

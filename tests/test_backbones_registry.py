@@ -13,6 +13,8 @@ from backbone_zoo import model_config, save
 from clipmk.backbones import list_models, load
 from clipmk.backbones import loading as loading_module
 from clipmk.backbones.catalog import pair_entry
+from clipmk.backbones.loading import build
+from clipmk.backbones.recipe import resolve
 from clipmk.backbones.registry import register, unregister
 from clipmk.config import read_config
 from clipmk.errors import ModelError, UsageError
@@ -43,13 +45,47 @@ def test_a_folder_gets_a_name_and_loses_it_again_and_comments_stay(tmp_path: Pat
     assert (tmp_path / "m" / "open_clip_config.json").exists()
 
 
-def test_a_checkpoint_keeps_its_architecture_beside_it(tmp_path: Path) -> None:
-    torch.save({"visual.proj": torch.zeros(2)}, tmp_path / "weights.pt")
+@pytest.fixture(scope="module")
+def b32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of ViT-B-32 whose tensors take no room: every number is the same one."""
+    skeleton = build(resolve("ViT-B-32:random"), device="meta").state_dict()
+    path = tmp_path_factory.mktemp("b32") / "weights.pt"
+    torch.save({f"module.{name}": torch.zeros(()).expand(tensor.shape) for name, tensor in skeleton.items()}, path)
+    return path
+
+
+def test_a_checkpoint_keeps_its_architecture_beside_it(tmp_path: Path, b32: Path) -> None:
+    (tmp_path / "weights.pt").symlink_to(b32)
     path = tmp_path / "weights.pt"
     assert register("tuned", "weights.pt", arch="vit-b/32") == f"checkpoint:ViT-B-32:{path}"
     (entry,) = list_models(("local",))
     assert (entry.id, entry.architecture, entry.family) == ("tuned", "ViT-B-32", "vit")
     assert (entry.parameters, entry.path) == (151_277_313, str(path))
+
+
+@pytest.mark.parametrize(
+    ("arch", "message"), [("RN50", "missing .*; unexpected "), ("ViT-B-16", r"other sizes in visual\.conv1\.weight$")]
+)
+def test_a_checkpoint_of_another_architecture_gets_no_name(b32: Path, config: Path, arch: str, message: str) -> None:
+    with pytest.raises(ModelError, match=f"^the weights in '{b32}' do not fit '{arch}': .*{message}"):
+        register("tuned", str(b32), arch=arch)
+    assert register("larger", str(b32), arch="ViT-B-32-256"), "the loader adapts the table of positions"
+    unregister("larger")
+    assert config.read_text(encoding="utf-8") == CONFIG
+
+
+def test_a_folder_whose_weights_do_not_fit_gets_no_name(
+    tmp_path: Path, config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "m", model_config("vit"))
+    register("fitting", "m")
+    assert caplog.text == "", "a skeleton that stays empty is no reason to warn"
+    before = config.read_text(encoding="utf-8")
+    settings = tmp_path / "m" / "open_clip_config.json"
+    settings.write_text(settings.read_text(encoding="utf-8").replace('"layers": 3', '"layers": 4'), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"do not fit 'm': missing visual\.transformer\.resblocks\.3\."):
+        register("mine", "m")
+    assert config.read_text(encoding="utf-8") == before
 
 
 def test_ids_of_checkpoints_that_are_incomplete_or_gone_say_so() -> None:
@@ -92,6 +128,8 @@ def test_targets_that_are_no_model_are_refused(tmp_path: Path, config: Path) -> 
         ("empty", None, "needs the file"),
         ("local-dir:absent", None, "does not exist"),
         ("absent.pt", "ViT-B-32", "does not exist"),
+        ("absent.pt", None, "checkpoint 'absent.pt' does not exist"),
+        ("checkpoint:ViT-B-32:absent.pt", None, "checkpoint '.*absent.pt' does not exist"),
         ("bad.safetensors", "ViT-B-32", "cannot be read"),
         ("bad.safetensors", "ViT-B-23", "architecture 'ViT-B-23' does not exist"),
         ("embedded/vit-s9", None, "neither a folder, nor a checkpoint, nor a model"),

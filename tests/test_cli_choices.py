@@ -10,6 +10,7 @@ import pytest
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.settings import preset
 from clipmk_tui.choices import DEFAULT_MODEL, choices_from
+from clipmk_tui.cli import _COMMANDS
 from clipmk_tui.edge import asked
 from clipmk_tui.files import check_writable, overlay_names
 from clipmk_tui.groups import GROUPS, with_default_command
@@ -107,7 +108,7 @@ def test_settings_of_the_config_apply_unless_a_preset_is_named(monkeypatch: pyte
     [
         ({"preset": "papr"}, "preset 'papr' does not exist; close: 'paper'"),
         ({"grounding": "guess"}, "grounding 'guess' does not exist; choose one of: prompts, attend"),
-        ({"top": 0}, "prediction_count is 0; it must be at least 1"),
+        ({"top": 0}, "^--top is 0; it must be at least 1$"),
         ({"json": True, "jsonl": True}, "choose one of them"),
         ({"overlay": "fox.jpg"}, "--overlay 'fox.jpg' must end in .png"),
         ({"html": "fox.png"}, "--html 'fox.png' must end in .html"),
@@ -121,6 +122,20 @@ def test_value_that_does_not_exist_is_repeated_with_what_does(given: dict[str, A
 def test_malformed_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPMK_SEED", "many")
     with pytest.raises(UsageError, match="CLIPMK_SEED is 'many'"):
+        choices_from(_flags())
+
+
+def test_a_number_out_of_range_is_named_as_it_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    _config("[settings]\nprediction_count = -1\npart_count = 0")
+    with pytest.raises(
+        UsageError, match=r"^part_count is 0; .* at least 1 \(it was set in the config '.*config\.toml'\)$"
+    ):
+        choices_from(_flags(top=3))
+    _config("[settings]\nprediction_count = -1")
+    with pytest.raises(UsageError, match=r"^prediction_count is -1; .* \(it was set in the config '.*config\.toml'\)$"):
+        choices_from(_flags())
+    monkeypatch.setenv("CLIPMK_TOP", "-2")
+    with pytest.raises(UsageError, match=r"^CLIPMK_TOP is -2; it must be at least 1$"):
         choices_from(_flags())
 
 
@@ -168,6 +183,8 @@ def test_left_out_commands_are_completed(given: list[str], completed: list[str])
         ),
         ("study rnu photos", "did you mean `clipmk study run`?"),
         ("vocab shwo pets", "'shwo' is no command of `clipmk vocab`; did you mean `clipmk vocab show`?"),
+        ("info x", "'info' is no command of `clipmk`; did you mean `clipmk models info` or `clipmk cache info`?"),
+        ("pull x", "'pull' is no command of `clipmk`; did you mean `clipmk models pull`?"),
         ("cache claer", "'claer' is no command of `clipmk cache`; did you mean `clipmk cache clear`?"),
     ],
 )
@@ -180,6 +197,18 @@ def test_a_misspelt_command_is_no_argument_of_the_default_one(given: str, messag
 def test_the_commands_of_a_group_are_those_that_it_has(name: str) -> None:
     commands = import_module(f"clipmk_tui.commands.{name}").app.registered_commands
     assert tuple(command.name or command.callback.__name__ for command in commands) == GROUPS[name].commands
+
+
+def test_no_command_of_a_group_has_the_name_of_another_command() -> None:
+    for group in GROUPS.values():
+        assert set(group.commands).isdisjoint(_COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["models", "vocab"])
+def test_the_readme_names_the_commands_of_a_group_after_it(name: str) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    commands = r"\|".join(GROUPS[name].commands)
+    assert f"| `clipmk {name} [{commands}]` |" in readme
 
 
 def test_what_lies_there_is_a_data_set_whatever_its_name() -> None:

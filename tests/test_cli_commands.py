@@ -174,6 +174,30 @@ def test_questionable_vocabulary_is_found_out_with_status_3(
     assert len(valid_json(clipmk("vocab", "check", "bad.json", "--json"))["problems"]) >= 2
 
 
+@pytest.mark.parametrize(
+    ("content", "problems"),
+    [
+        (
+            '{"tabby cat": ["fur"], "dog": ["ears"], "x": []}',
+            ["cannot be used as it is: 'x' is empty", "1 classes without descriptors: 'x'"],
+        ),
+        (
+            '{"a": ["xyz", "a tall a", 3]}',
+            ["cannot be used as it is: 'a'[2] is a number; a text is needed", "that name a class: 'a tall a' ('a')"],
+        ),
+    ],
+)
+def test_a_check_goes_on_after_what_cannot_be_used(
+    content: str, problems: list[str], clipmk: Runner, tmp_path: Path, valid_json: Callable[[Ran], Any]
+) -> None:
+    (tmp_path / "bad.json").write_text(content, encoding="utf-8")
+    ran = clipmk("vocab", "check", "bad.json", "--json")
+    assert ran.status == 3
+    found = valid_json(ran)["problems"]
+    assert [any(problem in line for line in found) for problem in problems] == [True] * len(problems), found
+    assert clipmk("vocab", "show", "bad.json").status == 3
+
+
 @pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("[]", "an object {class: [descriptor, ...]}")])
 def test_malformed_vocabulary_is_an_input_error(content: str, message: str, clipmk: Runner, tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(content, encoding="utf-8")

@@ -141,7 +141,8 @@ def test_device_that_is_not_here_is_a_device_error(clipmk: Runner, scene_files: 
     [
         (("--preset", "papr"), "preset 'papr' does not exist; close: 'paper'"),
         (("--json", "--jsonl"), "choose one of them"),
-        (("--seed", "many"), "Invalid value for '--seed'"),
+        (("--seed", "many"), "--seed is 'many'; it must be a whole number; see clipmk explain --help"),
+        (("--top", "0"), "--top is 0; it must be at least 1"),
         (("--modle", "x"), "No such option: --modle"),
         (("--overlay", "nowhere/o.png"), "the folder 'nowhere' does not exist"),
     ],
@@ -155,6 +156,45 @@ def test_usage_errors_are_one_line_and_come_before_the_work(
     assert message in ran.err
     assert ran.err.startswith("clipmk: error: ")
     assert ran.err.count("\n") == 1
+
+
+def test_a_number_that_is_too_small_is_refused_in_words_of_ours(clipmk: Runner) -> None:
+    ran = clipmk("evaluate", "--truth", "--scenes", "0")
+    assert (ran.status, ran.err) == (
+        2,
+        "clipmk: error: --scenes is 0; it must be at least 1; see clipmk evaluate --help\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("CLIPMK_PRESET", "foo", "preset 'foo' does not exist; known: default, paper ('foo' was set by CLIPMK_PRESET)"),
+        ("CLIPMK_DEVICE", "gpu", "('gpu' was set by CLIPMK_DEVICE)"),
+        ("CLIPMK_MODEL", "embedded/vit-s8,embedded/no", "('embedded/no' was set by CLIPMK_MODEL)"),
+        ("CLIPMK_VOCAB", "wrld", "('wrld' was set by CLIPMK_VOCAB)"),
+        ("CLIPMK_SEED", "many", "CLIPMK_SEED is 'many': it must be a whole number"),
+    ],
+)
+def test_a_value_of_the_environment_is_laid_to_its_variable(
+    variable: str, value: str, message: str, clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    ran = clipmk("explain", scene_files[0])
+    assert ran.status != 0
+    assert f"{message}\n" in ran.err
+    if variable not in {"CLIPMK_SEED", "CLIPMK_MODEL"}:
+        assert "was set by" not in clipmk("explain", scene_files[0], f"--{variable[7:].lower()}", value).err
+
+
+def test_a_value_of_the_config_is_laid_to_it_and_advice_to_nobody(
+    clipmk: Runner, scene_files: list[Path], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('preset = "papr"\nvocabulary = "world"', encoding="utf-8")
+    ran = clipmk("explain", scene_files[0])
+    assert f"close: 'paper' ('papr' was set by preset in the config '{config}')\n" in ran.err
+    assert "was set" not in clipmk("vocab", "show", "wrld").err, "'world' is what could be meant"
 
 
 def _never(*_: Any, **__: Any) -> None:

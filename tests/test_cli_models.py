@@ -186,6 +186,37 @@ def test_names_are_added_and_removed_on_the_command_line(clipmk: Runner, tmp_pat
     assert clipmk("models", "add", "mine", "absent.pt", "--arch", "ViT-B-32").status == 4
 
 
+def _rows(shown: str) -> dict[str, str]:
+    """What a model's two columns say."""
+    return {line[:20].strip(): line[20:].strip() for line in shown.splitlines()}
+
+
+def test_random_weights_are_said_to_be_made_and_not_fetched(clipmk: Runner) -> None:
+    rows = _rows(clipmk("models", "info", "ViT-B-32:random").out)
+    assert rows["path"] == "none: random weights are made on the spot"
+    assert (rows["architecture"], rows["trained on"], rows["licence"]) == ("ViT-B-32", "nothing", "-")
+    pulled = clipmk("models", "pull", "ViT-B-32:random")
+    note = "clipmk: note: no weights of ViT-B-32:random were fetched: random weights are made on the spot\n"
+    assert (pulled.status, pulled.err, _rows(pulled.out)) == (0, note, rows)
+    assert clipmk("models", "pull", "ViT-B-32:random", "--quiet").err == ""
+
+
+def test_what_is_pulled_is_described_as_what_is_looked_up(clipmk: Runner) -> None:
+    for form in ((), ("--json",)):
+        shown = clipmk("models", "info", "embedded/vit-s8", *form).out
+        assert clipmk("models", "pull", "embedded/vit-s8", *form).out == shown
+    assert "clipmk's rendered world" in shown
+
+
+def test_a_folder_of_one_s_own_is_described_by_its_own_configuration(clipmk: Runner, tmp_path: Path) -> None:
+    save(tmp_path / "m", model_config("vit"))
+    assert clipmk("models", "add", "mine", "m").status == 0
+    for name in ("mine", "local-dir:m"):
+        rows = _rows(clipmk("models", "info", name).out)
+        assert rows["architecture"] == "its own configuration, open_clip_config.json"
+    assert _rows(clipmk("models", "info", "ViT-B-32:openai").out)["architecture"] == "ViT-B-32-quickgelu"
+
+
 def test_a_model_is_pulled_from_a_hub_with_a_line_a_file(clipmk: Runner, tmp_path: Path) -> None:
     save(tmp_path / "m", model_config("vit"), clipmk={"bpe": "bpe.txt.gz"})
     with serving() as hub, pytest.MonkeyPatch.context() as patch:

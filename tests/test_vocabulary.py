@@ -19,6 +19,7 @@ from clipmk.vocabulary import (
     available,
     check,
     from_descriptor_json,
+    load_to_check,
     load_vocabulary,
     parse_classes,
     resolve_class,
@@ -144,6 +145,66 @@ def test_a_malformed_file_is_refused_with_the_place(text: str, message: str) -> 
         from_descriptor_json(text, name="v")
     assert str(caught.value).startswith("vocabulary 'v'")
     assert str(caught.value).isprintable()
+
+
+def test_all_faults_of_the_descriptors_are_told_at_once() -> None:
+    with pytest.raises(VocabularyError) as caught:
+        from_descriptor_json('{"hen": ["a", 3, " "], "owl": [], " ": ["b"], "cat": "c"}', name="v")
+    assert str(caught.value) == (
+        "vocabulary 'v': 5 faults: 1) 'hen'[1] is a number; a text is needed; 2) 'hen'[2] is blank; 3) 'owl' is empty; "
+        "4) key 2 is blank; 5) 'cat' is a text; a list of texts is needed"
+    )
+    with pytest.raises(VocabularyError, match=r"12 faults: 1\) 'hen'\[0\] .*; 8\) 'hen'\[7\] is null.*; and 4 more$"):
+        from_descriptor_json(json.dumps({"hen": [None] * 12}), name="v")
+    repeated = '{"classes": ["a", "b", "a", "b"], "descriptors": ["x"]}'
+    with pytest.raises(VocabularyError, match=r"classes\[2\] repeats classes\[0\]: 'a'; 2\) classes\[3\] repeats"):
+        from_descriptor_json(repeated, name="v")
+    strange = '{"classes": ["hen"], "descriptors": ["x"], "by_class": {"hen": ["y"], "owl": ["x"]}}'
+    with pytest.raises(VocabularyError, match=r"1\) by_class 'hen'\[0\] is 'y'.*; 2\) by_class names 'owl'"):
+        from_descriptor_json(strange, name="v")
+
+
+def test_what_can_be_checked_is_loaded_with_what_was_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "v.json"
+    path.write_text('{"hen": ["a comb", 3], "owl": [], "cat": 1, "dog": ["a tail"]}', encoding="utf-8")
+    vocabulary, left_out = load_to_check(str(path))
+    assert vocabulary.classes == ("hen", "owl", "cat", "dog")
+    assert vocabulary.by_class == {"hen": ("a comb",), "dog": ("a tail",)}
+    assert check(vocabulary).undescribed == ("owl", "cat")
+    assert left_out == (
+        "'hen'[1] is a number; a text is needed",
+        "'owl' is empty",
+        "'cat' is a number; a list of texts is needed",
+    )
+    with pytest.raises(VocabularyError, match=r"3 faults: .*'owl' is empty"):
+        load_vocabulary(str(path))
+    assert load_to_check("cifar10") == (load_vocabulary("cifar10"), ())
+    for nothing_left in ('{"owl": []}', '{"by_class": {"owl": []}, "attributes": ["a"]}'):
+        path.write_text(nothing_left, encoding="utf-8")
+        with pytest.raises(VocabularyError, match="'owl' is empty"):
+            load_to_check(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"hen":}', "vocabulary 'lists/v2.json' is not JSON: Expecting value (line 1, column 8)"),
+        ('{"hen": 1}', "vocabulary 'lists/v2.json': 'hen' is a number; a list of texts is needed"),
+        (
+            '{"name": "farm", "by_class": {"hen": ["a"]}, "templates": ["x"]}',
+            "vocabulary 'lists/v2.json': templates[0] is 'x'; it must hold {} exactly once",
+        ),
+    ],
+)
+def test_a_malformed_file_is_named_as_the_user_gave_it(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lists").mkdir()
+    Path("lists/v2.json").write_text(text, encoding="utf-8")
+    with pytest.raises(VocabularyError) as caught:
+        load_vocabulary("lists/v2.json")
+    assert str(caught.value) == message
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:

@@ -32,13 +32,30 @@ def test_answers_are_joined_in_one_wording() -> None:
     vocabulary = from_answers([("one", PROSE), ("two", b'{"gull": ["white wings"]}')], name="birds")
     assert vocabulary.by_class == {
         "hen": ("a red comb", "a pointed beak", "scaly legs", "a straw-covered ground"),
-        "owl": ("Round eyes", "a pointed beak", "mottled feathers"),
+        "owl": ("round eyes", "a pointed beak", "mottled feathers"),
         "duck": ("a pointed beak", "T-shaped prints"),
         "gull": ("white wings",),
     }
     assert vocabulary.classes == ("hen", "owl", "duck", "gull")
     assert vocabulary.name == "birds"
     assert vocabulary.templates == IMAGENET_TEMPLATES
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("Pale speckled plumage", "pale speckled plumage"),
+        ("An eye", "an eye"),
+        ("A beak", "a beak"),
+        ("- Has Yellow-green legs.", "yellow-green legs"),
+        ("Émaillé panels", "émaillé panels"),
+        *((same, same) for same in ("T-shirt", "USB port", "X shape", "McIntosh apples", "V-neck collar", "a TV set")),
+        *((same, same) for same in ("3D letters", "A4 sheets", "A-frame roof", "UPPER letters", "O'clock dial")),
+    ],
+)
+def test_a_descriptor_begins_in_lower_case_unless_the_word_has_capitals_of_its_own(said: str, kept: str) -> None:
+    vocabulary = from_answers([("one", json.dumps({"zzz": [said]}))], name="n")
+    assert vocabulary.descriptors == (kept,)
 
 
 def test_words_in_another_order_may_mean_another_thing() -> None:
@@ -109,6 +126,21 @@ def test_nothing_is_written_where_an_answer_is_broken(clipmk: Runner, tmp_path: 
     ran = clipmk("vocab", "build", "one.txt", "-o", "birds.txt")
     assert ran.status == 2
     assert ".json" in ran.err
+
+
+def test_a_file_mended_by_hand_is_replaced_only_by_force(clipmk: Runner, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text('{"gull": ["white wings"], "hen": ["a red comb"]}', encoding="utf-8")
+    written = Path("birds.json")
+    written.write_text("mended", encoding="utf-8")
+    for answer in ("one.txt", "missing.txt"):  # refused before any answer is read
+        ran = clipmk("vocab", "build", answer, "-o", "birds.json")
+        assert ran.status == 2
+        assert "'birds.json', which exists; --force replaces it" in ran.err
+        assert written.read_text(encoding="utf-8") == "mended"
+    assert clipmk("vocab", "build", "missing.txt", "-o", "birds.json", "--force").status == 3
+    assert written.read_text(encoding="utf-8") == "mended"
+    clipmk("vocab", "build", "one.txt", "-o", "birds.json", "--force")
+    assert load_vocabulary("birds.json").classes == ("gull", "hen")
 
 
 def test_the_help_shows_no_half_brackets(clipmk: Runner) -> None:

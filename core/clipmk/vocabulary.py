@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from clipmk import locations
 from clipmk.errors import UsageError, VocabularyError, suggest
 from clipmk.files import read_regular
 from clipmk.text import printable, quoted
+from clipmk.vocabulary_json import fields_of, parsed
 from clipmk.vocabulary_report import VocabularyReport, check
-from clipmk.wording import checked_text, checked_texts, decoded, kind_of, unique
+from clipmk.wording import all_of, checked_text, checked_texts, decoded, unique
 
 __all__ = [
     "IMAGENET_TEMPLATES",
@@ -38,6 +39,7 @@ __all__ = [
     "available",
     "check",
     "from_descriptor_json",
+    "load_to_check",
     "load_vocabulary",
     "parse_classes",
     "resolve_class",
@@ -63,16 +65,6 @@ DESCRIPTOR_TEMPLATE = "a photo showing {}"
 MAX_BYTES = 64 * 2**20
 """Largest vocabulary file read."""
 
-_FULL_KEYS = (
-    "name",
-    "description",
-    "classes",
-    "templates",
-    "descriptors",
-    "descriptor_template",
-    "by_class",
-    "attributes",
-)
 _FILE_ENDING = re.compile(r"\.(txt|json|csv|tsv|lst)$", re.IGNORECASE)
 
 
@@ -96,7 +88,6 @@ class Vocabulary:
     """Typical descriptors of some or all classes; may be empty. No part of the method: for checks and truth metrics."""
 
     def __post_init__(self) -> None:
-        with_place = f"vocabulary {quoted(self.name)}: "
         try:
             for key in ("classes", "templates", "descriptors"):
                 object.__setattr__(self, key, unique(checked_texts(getattr(self, key), key), key))
@@ -107,7 +98,7 @@ class Vocabulary:
             _check_template(checked_text(self.descriptor_template, "descriptor_template"), "descriptor_template")
             _check_by_class(self)
         except VocabularyError as error:
-            raise VocabularyError(with_place + str(error)) from error
+            raise VocabularyError(_place(self.name) + str(error)) from error
 
     @property
     def sha256(self) -> str:
@@ -151,7 +142,7 @@ def available() -> dict[str, str]:
     """Name -> short description of every built-in vocabulary."""
     described = {"world": "the rendered world that the embedded models were trained on"}
     for name, path in _shipped().items():
-        described[name] = str(_parse(path.read_bytes(), name).get("description", ""))
+        described[name] = str(parsed(path.read_bytes(), name).get("description", ""))
     return described
 
 
@@ -176,6 +167,24 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         UsageError: it is neither; the message names what exists.
         VocabularyError: the file cannot be read or is malformed; the message says where.
     """
+    return _loaded(name_or_path, None)
+
+
+def load_to_check(name_or_path: str) -> tuple[Vocabulary, tuple[str, ...]]:
+    """Load what can be checked of a vocabulary, even where single descriptors keep it from being used.
+
+    Returns:
+        The vocabulary, in which a class with an empty list has no descriptors, and what was left out of it and why.
+
+    Raises:
+        UsageError: as `load_vocabulary`.
+        VocabularyError: as `load_vocabulary`, for all other faults.
+    """
+    left_out: list[str] = []
+    return _loaded(name_or_path, left_out), tuple(left_out)
+
+
+def _loaded(name_or_path: str, left_out: list[str] | None) -> Vocabulary:
     shipped = _shipped()
     if name_or_path == "world":
         return _world()
@@ -185,7 +194,7 @@ def load_vocabulary(name_or_path: str) -> Vocabulary:
         data = read_regular(
             name_or_path, limit=MAX_BYTES, noun="vocabulary", error=VocabularyError, suffixes=frozenset({".json"})
         )
-        return from_descriptor_json(data, name=Path(name_or_path).stem)
+        return _read(data, Path(name_or_path).stem, left_out, path=name_or_path)
     known = suggest(name_or_path, ["world", *shipped])
     raise UsageError(f"vocabulary {quoted(name_or_path)} is neither a name nor a file; {known}")
 
@@ -198,14 +207,28 @@ def from_descriptor_json(data: bytes | str, *, name: str) -> Vocabulary:
         name: What the vocabulary is called in messages and records, unless the file says it.
 
     Raises:
-        VocabularyError: malformed; the message gives line and column, or key and index.
+        VocabularyError: malformed; the message gives line and column, or key and index, of several faults at once.
     """
-    table = _parse(data, name)
+    return _read(data, name)
+
+
+def _read(data: bytes | str, name: str, left_out: list[str] | None = None, *, path: str | None = None) -> Vocabulary:
+    """A vocabulary from either form; messages call it by its path as the user gave it, where it has one."""
+    label = f"vocabulary {quoted(path or name)}"
+    table = parsed(data, label)
     try:
-        fields = _full_form(table) if "classes" in table or "by_class" in table else _descriptor_form(table)
+        fields = {"name": name, "templates": IMAGENET_TEMPLATES, **fields_of(table, left_out=left_out)}
     except VocabularyError as error:
-        raise VocabularyError(f"vocabulary {quoted(name)}: {error}") from error
-    return Vocabulary(**{"name": name, **fields})
+        raise VocabularyError(f"{label}: {error}") from error
+    try:
+        return Vocabulary(**fields)
+    except VocabularyError as error:
+        raise VocabularyError(f"{label}: {str(error).removeprefix(_place(fields['name']))}") from error
+
+
+def _place(name: str) -> str:
+    """How what is wrong with a vocabulary begins where its name is all that is known of it."""
+    return f"vocabulary {quoted(name)}: "
 
 
 def parse_classes(argument: str) -> tuple[str, ...]:
@@ -264,92 +287,6 @@ def _is_file(argument: str) -> bool:
     return os.path.lexists(argument) and not os.path.isdir(argument)  # noqa: PTH112 - unlike Path.is_dir, never raises
 
 
-class _RepeatedKeyError(Exception):
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
-def _parse(data: bytes | str, name: str) -> dict[str, Any]:
-    """JSON object with unique keys."""
-    label = f"vocabulary {quoted(name)}"
-    text = decoded(data, label)
-    try:
-        table = json.loads(text, object_pairs_hook=_unique_keys)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise VocabularyError(f"{label} is not JSON: {error.msg} ({place})") from error
-    except _RepeatedKeyError as error:
-        raise VocabularyError(f"{label}: the key {error.key!r} stands twice{_second_place(text, error.key)}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        raise VocabularyError(f"{label} is not JSON that can be read: {error}") from error
-    if not isinstance(table, dict):
-        raise VocabularyError(f"{label} is {kind_of(table)}; an object {{class: [descriptor, ...]}} is needed")
-    if not table:
-        raise VocabularyError(f"{label} is empty; an object {{class: [descriptor, ...]}} is needed")
-    return table
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in table:
-            raise _RepeatedKeyError(key)
-        table[key] = value
-    return table
-
-
-def _second_place(text: str, key: str) -> str:
-    places = [match.start() for match in re.finditer(re.escape(json.dumps(key, ensure_ascii=False)) + r"\s*:", text)]
-    return f" (again in line {text.count(chr(10), 0, places[1]) + 1})" if len(places) > 1 else ""
-
-
-def _descriptor_form(table: dict[str, Any]) -> dict[str, Any]:
-    by_class = _by_class(table)
-    return {
-        "classes": tuple(by_class),
-        "templates": IMAGENET_TEMPLATES,
-        "descriptors": _union(by_class),
-        "by_class": by_class,
-    }
-
-
-def _full_form(table: dict[str, Any]) -> dict[str, Any]:
-    for key in table:
-        if key not in _FULL_KEYS:
-            raise VocabularyError(f"{key!r} is no key of a vocabulary; {suggest(key, _FULL_KEYS)}")
-    by_class = _by_class(_object(table.get("by_class", {}), "by_class"))
-    attributes = checked_texts(table["attributes"], "attributes") if "attributes" in table else []
-    described = checked_texts(table.get("descriptors", list(_union(by_class)) or attributes), "descriptors")
-    fields: dict[str, Any] = {
-        "classes": tuple(checked_texts(table.get("classes", list(by_class)), "classes")),
-        "templates": tuple(checked_texts(table.get("templates", list(IMAGENET_TEMPLATES)), "templates")),
-        "descriptors": tuple(dict.fromkeys([*described, *attributes])),
-        "by_class": by_class,
-    }
-    return fields | {key: checked_text(table[key], key) for key in ("name", "descriptor_template") if key in table}
-
-
-def _object(value: Any, key: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise VocabularyError(f"{key!r} is {kind_of(value)}; an object is needed")
-    return value
-
-
-def _by_class(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    by_class: dict[str, tuple[str, ...]] = {}
-    for index, (key, value) in enumerate(table.items()):
-        name = checked_text(key, f"key {index}")
-        if name in by_class:
-            raise VocabularyError(f"the key {name!r} stands twice")
-        by_class[name] = tuple(dict.fromkeys(checked_texts(value, repr(key))))
-    return by_class
-
-
-def _union(by_class: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text for texts in by_class.values() for text in texts))
-
-
 def _check_template(template: str, place: str) -> None:
     if template.count("{}") != 1:
         raise VocabularyError(f"{place} is {template!r}; it must hold {{}} exactly once")
@@ -357,12 +294,17 @@ def _check_template(template: str, place: str) -> None:
 
 def _check_by_class(vocabulary: Vocabulary) -> None:
     classes, descriptors = set(vocabulary.classes), set(vocabulary.descriptors)
+    faults = []
     for name, texts in vocabulary.by_class.items():
         if name not in classes:
-            raise VocabularyError(f"by_class names {name!r}, which is no class; {suggest(name, vocabulary.classes)}")
-        for index, text in enumerate(texts):
-            if text not in descriptors:
-                raise VocabularyError(f"by_class {name!r}[{index}] is {text!r}, which is not among the descriptors")
+            faults.append(f"by_class names {name!r}, which is no class; {suggest(name, vocabulary.classes)}")
+        faults += [
+            f"by_class {name!r}[{index}] is {text!r}, which is not among the descriptors"
+            for index, text in enumerate(texts)
+            if text not in descriptors
+        ]
+    if faults:
+        raise VocabularyError(all_of(faults))
 
 
 def _classes_of_file(data: bytes, path: str) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ MISSING = 5
 _FENCED = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
 _BULLET = re.compile(r"^[-*•]\s+")
 _OPENING = re.compile(r"^(it )?(has|have|with) ", re.IGNORECASE)
-_ARTICLE = re.compile(r"^(A|An|The) ")
 
 
 def from_answers(
@@ -34,8 +33,8 @@ def from_answers(
 ) -> Vocabulary:
     """Join answers of the form `{class: [descriptor, ...]}` and choose one wording for each descriptor.
 
-    Full stops, bullets, "has" and capital articles go. Of wordings that differ in articles, plurals and case only, the
-    most frequent is taken. A class that is answered twice keeps the descriptors of both answers.
+    Full stops, bullets, "has" and the capital of a first word go. Of wordings that differ in articles, plurals and case
+    only, the most frequent is taken. A class that is answered twice keeps the descriptors of both answers.
 
     Args:
         answers: Label for messages and content of each; text around JSON objects is passed over.
@@ -126,10 +125,17 @@ def _objects(text: str, label: str, lines_before: int) -> Iterator[_Pairs]:
 
 def _tidy(text: str) -> str:
     text = _OPENING.sub("", _BULLET.sub("", " ".join(text.split())))
-    tidied = _ARTICLE.sub(lambda match: match[0].lower(), text.rstrip(".;, "))
+    tidied = text.rstrip(".;, ")
     if not tidied:
         raise VocabularyError(f"nothing remains of the descriptor {quoted(text)}")
-    return tidied
+    return _begun_small(tidied)
+
+
+def _begun_small(text: str) -> str:
+    """Without the capital of a sentence, as the prompt demands: "pale plumage"; "T-shirt" and "USB port" stay."""
+    word = text.split(" ", 1)[0]
+    common = text.startswith("A ") or (word[1:2].isalpha() and word[1:].islower())
+    return text[0].lower() + text[1:] if common else text
 
 
 def _in_one_wording(said: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -11,6 +11,9 @@ from clipmk.text import is_unsafe, printable, quoted
 MAX_LENGTH = 300
 """Most characters of a class name, template or descriptor; text towers read no further."""
 
+FAULTS = 8
+"""Most faults of one file that a message tells."""
+
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """`1 image`, `0 images`, `50,000 images`.
@@ -46,13 +49,35 @@ def checked_texts(values: Any, place: str) -> list[str]:
     """A list of texts from outside, each as `checked_text`.
 
     Raises:
-        VocabularyError: it is no list, is empty, or a text is bad; `place` says where.
+        VocabularyError: it is no list, is empty, or texts are bad; `place` says where, for each.
     """
+    texts, faults = sifted_texts(values, place)
+    if faults:
+        raise VocabularyError(all_of(faults))
+    return texts
+
+
+def sifted_texts(values: Any, place: str) -> tuple[list[str], list[str]]:
+    """The good texts of a list from outside, and what is wrong with the list and with each other one."""
     if not isinstance(values, list | tuple):
-        raise VocabularyError(f"{place} is {kind_of(values)}; a list of texts is needed")
-    if not values:
-        raise VocabularyError(f"{place} is empty")
-    return [checked_text(value, f"{place}[{index}]") for index, value in enumerate(values)]
+        return [], [f"{place} is {kind_of(values)}; a list of texts is needed"]
+    texts: list[str] = []
+    faults = [] if values else [f"{place} is empty"]
+    for index, value in enumerate(values):
+        try:
+            texts.append(checked_text(value, f"{place}[{index}]"))
+        except VocabularyError as error:
+            faults.append(str(error))
+    return texts, faults
+
+
+def all_of(faults: Sequence[str]) -> str:
+    """One fault as it is; several with numbers and how many there are, at most `FAULTS` of them in full."""
+    if len(faults) == 1:
+        return faults[0]
+    listed = "; ".join(f"{number}) {fault}" for number, fault in enumerate(faults[:FAULTS], 1))
+    more = f"; and {len(faults) - FAULTS:,} more" if len(faults) > FAULTS else ""
+    return f"{len(faults):,} faults: {listed}{more}"
 
 
 def checked_text(value: Any, place: str) -> str:
@@ -80,16 +105,13 @@ def unique(texts: Sequence[str], key: str) -> tuple[str, ...]:
     """The texts as they are.
 
     Raises:
-        VocabularyError: one repeats another; the message gives both places.
+        VocabularyError: some repeat others; the message gives both places.
     """
     if len(set(texts)) == len(texts):
         return tuple(texts)
     first: dict[str, int] = {}
-    for index, text in enumerate(texts):
-        if text in first:
-            raise VocabularyError(f"{key}[{index}] repeats {key}[{first[text]}]: {text!r}")
-        first[text] = index
-    return tuple(texts)
+    places = [(index, first.setdefault(text, index), text) for index, text in enumerate(texts)]
+    raise VocabularyError(all_of([f"{key}[{i}] repeats {key}[{j}]: {text!r}" for i, j, text in places if i != j]))
 
 
 def kind_of(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any, Literal
 
 from clipmk.config import Config, choose, read_config
 from clipmk.errors import UsageError
+from clipmk.locations import config_path
 from clipmk.settings import PRESETS, Settings
 from clipmk.settings import preset as settings_of
+from clipmk.text import quoted
 
 DEFAULT_MODEL = "embedded/vit-s8"
 
@@ -130,7 +133,21 @@ def settings_from(flags: Mapping[str, Any], config: Config, *, prediction_count:
     changes["prediction_count"] = choose(
         flags["top"], variable("top"), changes.get("prediction_count"), prediction_count or base.prediction_count
     )
-    return settings_of(name, **changes)
+    try:
+        return settings_of(name, **changes)
+    except UsageError as error:
+        raise UsageError(_as_the_user_said(str(error), flags, changes)) from error
+
+
+def _as_the_user_said(message: str, flags: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
+    """What is wrong with a setting, by the name of the option or variable, or with the file that it comes from."""
+    setting = message.split(" ", 1)[0]
+    if setting == "prediction_count" and flags["top"] is not None:
+        return message.replace(setting, "--top", 1)
+    if setting == "prediction_count" and os.environ.get(variable("top")):
+        return message.replace(setting, variable("top"), 1)
+    from_config = isinstance(changes.get(setting), int | float)  # where a text comes from is told by `origins`
+    return f"{message} (it was set in the config {quoted(config_path())})" if from_config else message
 
 
 def _form(flags: Mapping[str, Any]) -> Form:

@@ -7,10 +7,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError
-from clipmk.text import printable
+from clipmk.text import printable, quoted
 from clipmk_tui.output import ReaderGone, data_stream, say, watched_stdout
 
 if TYPE_CHECKING:
@@ -25,8 +26,13 @@ _INTERRUPTED, _UNEXPECTED = "interrupted", "unexpected"
 _OFF = frozenset({"", "0", "false", "no", "off"})
 
 
+_ARGUMENTS: ContextVar[Sequence[str]] = ContextVar("arguments", default=())
+"""Of the command line that runs."""
+
+
 def guarded(argv: Sequence[str]) -> int:
     """Run the command line and turn whatever happens into an exit status."""
+    _ARGUMENTS.set(argv)
     try:
         status = _run(argv)
     except KeyboardInterrupt:
@@ -35,7 +41,7 @@ def guarded(argv: Sequence[str]) -> int:
         return RUNTIME
     except ClipmkError as error:
         _trace(argv)
-        return _report(argv, error.code, str(error), error.exit_status)
+        return _report(argv, error.code, with_origin(str(error)), error.exit_status)
     except Exception as error:  # noqa: BLE001 - the one place that may: nothing may end in a traceback
         return _other(argv, error)
     return _report(argv, _INTERRUPTED, "interrupted", INTERRUPTED) if status == INTERRUPTED else status
@@ -45,6 +51,13 @@ def asked(argv: Sequence[str], flag: str, variable: str) -> bool:
     """Whether a flag is given, by itself or by the environment: known even where the arguments cannot be parsed."""
     given = list(argv[: argv.index("--")] if "--" in argv else argv)
     return flag in given or os.environ.get(variable, "").strip().lower() not in _OFF
+
+
+def with_origin(message: str) -> str:
+    """The message of an error, with the variable or the key of the config that set what is wrong, where one did."""
+    from clipmk_tui.origins import with_origin as told  # noqa: PLC0415 - only where something is wrong
+
+    return told(message, _ARGUMENTS.get())
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -103,7 +116,22 @@ def _report(argv: Sequence[str], code: str, message: str, status: int) -> int:
 
 
 def _usage_message(error: typer.TyperException) -> str:
-    """Typer's sentence, and where to read more."""
+    """What is wrong with a value in our words, else Typer's sentence, and where to read more."""
     context = getattr(error, "ctx", None)
     command = getattr(context, "command_path", "clipmk")
-    return f"{error.format_message().rstrip('.')}; see {command} --help"
+    return f"{_wrong_value(error) or error.format_message().rstrip('.')}; see {command} --help"
+
+
+def _wrong_value(error: typer.TyperException) -> str | None:
+    """Of an option's number, which Typer leaves to pydantic; None for all else, and where Typer does not."""
+    names, details = getattr(getattr(error, "param", None), "opts", None), getattr(error.__cause__, "errors", None)
+    if not names or details is None:
+        return None
+    detail = details()[0]
+    kind, value = str(detail["type"]), str(detail["input"])
+    option = max(names, key=len)
+    if kind == "greater_than_equal":
+        return f"{option} is {printable(value)}; it must be at least {detail['ctx']['ge']}"
+    if kind.startswith("int_"):
+        return f"{option} is {quoted(value)}; it must be a whole number"
+    return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from clipmk import document
 from clipmk.document import Failure
 from clipmk.records import Explanation
+from clipmk_tui.edge import with_origin
 from clipmk_tui.files import check_writable, overlay_names, write_png, write_text
 from clipmk_tui.output import DataStream, say, text_console
 
@@ -153,7 +154,7 @@ class Teller:
         if isinstance(result, Failure):
             self.status = max(self.status, result.exit_status)
             if result.message != self._last:
-                say("error", result.message)
+                say("error", with_origin(result.message))
             self._last = result.message
         else:
             for warning in result.warnings:

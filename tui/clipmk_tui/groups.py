@@ -39,11 +39,12 @@ def with_default_command(argv: Sequence[str]) -> list[str]:
     """Complete what may be left out: `clipmk` is `clipmk --help`, `clipmk models vit` is `clipmk models list vit`.
 
     Raises:
-        UsageError: a misspelt command stands where it can be nothing else.
+        UsageError: a misspelt command stands where it can be nothing else, or a command of a group without its group.
     """
     arguments = list(argv) or ["--help"]
     group = GROUPS.get(arguments[0])
     if group is None:
+        _refuse_without_group(arguments[0])
         return arguments
     following = arguments[1] if len(arguments) > 1 else ""
     if following in {*group.commands, "-h", "--help"}:
@@ -60,6 +61,13 @@ def did_you_mean(group: str, word: str) -> str:
         return ""
     close = difflib.get_close_matches(word.lower(), GROUPS[group].commands, n=1)
     return f"; did you mean `clipmk {group} {close[0]}`?" if close else ""
+
+
+def _refuse_without_group(word: str) -> None:
+    """Say of which groups a word is a command, as in `clipmk info`; those have no name of a command outside groups."""
+    meant = [f"`clipmk {name} {word}`" for name, group in GROUPS.items() if word in group.commands]
+    if meant:
+        raise UsageError(f"{quoted(word)} is no command of `clipmk`; did you mean {' or '.join(meant)}?")
 
 
 def _can_be_meant(word: str, group: Group) -> bool:

@@ -207,14 +207,18 @@ def _embedded() -> Iterator[ModelEntry]:
         folder = locations.assets_dir() / "models" / model_id.removeprefix(EMBEDDED)
         config = read_folder(folder, model_id)["model_cfg"]
         entry = describe(model_id, config, source="embedded", architecture=folder.name)
-        yield replace(
-            entry,
-            path=str(folder),
-            parameters=stored_parameters(weights_in(folder)),
-            data="clipmk's rendered world",
-            licence="MIT",
-            licence_source="LICENSE of clipmk",
-        )
+        yield as_embedded(replace(entry, path=str(folder), parameters=stored_parameters(weights_in(folder))))
+
+
+def as_embedded(entry: ModelEntry) -> ModelEntry:
+    """A model that comes with the package: with what is known of all of those."""
+    return replace(
+        entry,
+        source="embedded",
+        data="clipmk's rendered world",
+        licence="MIT",
+        licence_source="LICENSE of clipmk",
+    )
 
 
 def _registered() -> Iterator[ModelEntry]:

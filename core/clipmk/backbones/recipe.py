@@ -55,6 +55,16 @@ def resolve(
         ModelError: there is no such model, or it is not on this machine; the message says what to do.
         UsageError: `arch` without a checkpoint, or a checkpoint without `arch`.
     """
+    try:
+        return _resolve(model_id, arch=arch, download=download, progress=progress)
+    except (ModelError, UsageError) as error:
+        if not _names_several(model_id):
+            raise
+        each = " ".join(f"-m {name}" for name in _pieces(model_id))
+        raise ModelError(f"model {model_id!r} does not exist; name each with -m: {each}") from error
+
+
+def _resolve(model_id: str, *, arch: str | None, download: bool, progress: Progress | None) -> Recipe:
     target = catalog.registered_models().get(model_id, model_id)
     if target.startswith(CHECKPOINT):
         named, path = catalog.split_checkpoint(target)
@@ -72,6 +82,24 @@ def resolve(
     if target.startswith(LOCAL) or Path(target).expanduser().is_dir():
         return _folder(Path(target.removeprefix(LOCAL)).expanduser(), model_id)
     return _pair(target, model_id, download=download, progress=progress)
+
+
+def _names_several(model_id: str) -> bool:
+    """Whether a model id is a list of models that exist, as the environment takes it."""
+    return "," in model_id and all(_exists(name) for name in _pieces(model_id))
+
+
+def _pieces(model_id: str) -> list[str]:
+    return [piece.strip() for piece in model_id.split(",")]
+
+
+def _exists(name: str) -> bool:
+    if name in {*catalog.embedded_names(), *catalog.registered_models()} or name.startswith(HUB):
+        return True
+    architecture, _, tag = aliases.canonical(name).partition(":")
+    if (architecture, tag) in inventory().pairs or (tag == RANDOM and architecture in inventory().architectures):
+        return True
+    return name != "" and Path(name.removeprefix(LOCAL)).expanduser().exists()
 
 
 def pair_recipe(name: str, tag: str) -> Recipe:
@@ -109,7 +137,7 @@ def _embedded(target: str, model_id: str) -> Recipe:
     if target not in known:
         raise ModelError(f"model {target!r} does not exist; {suggest(target, known)}")
     recipe = _folder(locations.assets_dir() / "models" / target.removeprefix(EMBEDDED), model_id)
-    return replace(recipe, entry=replace(recipe.entry, source="embedded"))
+    return replace(recipe, entry=catalog.as_embedded(recipe.entry))
 
 
 def _folder(folder: Path, model_id: str) -> Recipe:
@@ -192,7 +220,7 @@ def _known_pair(target: str) -> tuple[str, str]:
     name = aliases.architecture_spelt(wanted) or wanted
     if catalog.architecture_config(name) is None:
         known = [*catalog.embedded_names(), *catalog.registered_models(), *library.list_models()]
-        raise ModelError(f"model {target!r} does not exist; {suggest(name, known)}")
+        raise ModelError(f"model {target!r} does not exist; {_what_else(target, name, known)}")
     tags: list[str] = library.list_pretrained_tags_by_model(name)
     if wanted_tag == RANDOM:
         return name, RANDOM
@@ -203,6 +231,15 @@ def _known_pair(target: str) -> tuple[str, str]:
     if wanted_tag in tags:
         return name, wanted_tag
     raise ModelError(f"model {name!r} has no pretrained tag {wanted_tag!r}; {suggest(wanted_tag, tags)}")
+
+
+def _what_else(target: str, name: str, known: list[str]) -> str:
+    """What could be meant: close names, a repository where it looks like one, else what is known."""
+    hint = suggest(name, known)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", target) is None:
+        return hint
+    close = f"{hint}; " if hint.startswith("close") else ""
+    return f"{close}for a repository of the hub write {HUB}{target}"
 
 
 def _absent(model_id: str) -> ModelError:

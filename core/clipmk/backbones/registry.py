@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipmk import preferences
 from clipmk.backbones import aliases, catalog
@@ -11,6 +12,9 @@ from clipmk.backbones.catalog import CHECKPOINT, HUB, LOCAL
 from clipmk.backbones.inventory import inventory
 from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.text import printable, quoted
+
+if TYPE_CHECKING:
+    from clipmk.backbones.recipe import Recipe
 
 
 def register(name: str, target: str, *, arch: str | None = None) -> str:
@@ -26,7 +30,7 @@ def register(name: str, target: str, *, arch: str | None = None) -> str:
 
     Raises:
         UsageError: the name is taken or none, `arch` is missing or too much, or the config file is malformed.
-        ModelError: the target is no model, or holds something that will not be loaded.
+        ModelError: the target is no model, or holds what will not be loaded: code, or weights that do not fit.
     """
     _check_name(name)
     meant = _checked_target(target, arch)
@@ -72,7 +76,7 @@ def _checked_target(target: str, arch: str | None) -> str:
         architecture, file = catalog.split_checkpoint(target)
         return _checked(f"{CHECKPOINT}{arch or architecture}:{file.absolute()}", None)
     if catalog.is_checkpoint(target):
-        return _checked_checkpoint(path.absolute(), arch)
+        return _checked_checkpoint(path, arch)
     if arch is not None:
         raise UsageError(f"an architecture ({arch!r}) goes with a checkpoint file; {target!r} has its own")
     name = aliases.canonical(target)
@@ -82,9 +86,11 @@ def _checked_target(target: str, arch: str | None) -> str:
 
 
 def _checked_checkpoint(path: Path, arch: str | None) -> str:
+    if not path.is_file():
+        raise ModelError(f"checkpoint {quoted(path)} does not exist")
     if arch is None:
         raise UsageError(f"checkpoint {quoted(path)} needs its architecture (--arch NAME, such as ViT-B-32)")
-    return _checked(f"{CHECKPOINT}{aliases.architecture_spelt(arch) or arch}:{path}", None)
+    return _checked(f"{CHECKPOINT}{aliases.architecture_spelt(arch) or arch}:{path.absolute()}", None)
 
 
 def _checked(target: str, arch: str | None) -> str:
@@ -94,4 +100,19 @@ def _checked(target: str, arch: str | None) -> str:
     recipe = resolve(target, arch=arch)
     if recipe.weights is not None:
         check_weights(recipe.weights)
+        _check_fit(recipe, recipe.weights)
     return target
+
+
+def _check_fit(recipe: Recipe, weights: Path) -> None:
+    """Refuse weights of another architecture, which is cheap without memory; what is not so is left to the loader."""
+    from clipmk.backbones.loading import build  # noqa: PLC0415 - torch
+    from clipmk.backbones.weights import check_fit  # noqa: PLC0415
+
+    if catalog.hub_text_tower(recipe.config):
+        return
+    try:
+        skeleton = build(recipe, device="meta")
+    except ModelError:
+        return
+    check_fit(skeleton, weights, architecture=recipe.entry.architecture)

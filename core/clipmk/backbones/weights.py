@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,32 @@ def fill(model: nn.Module, path: Path, *, architecture: str) -> None:
     Raises:
         ModelError: the file belongs to another architecture; the message names a few tensors that do not fit.
     """
+    with hushed():
+        _put(model, path, architecture, device="cpu")
+
+
+def check_fit(skeleton: nn.Module, path: Path, *, architecture: str) -> None:
+    """Make sure that `fill` could put a checked weight file into a model, by names and shapes alone.
+
+    Args:
+        skeleton: the model on device "meta".
+        path: the file; no tensor of it is read.
+        architecture: for the message.
+
+    Raises:
+        ModelError: as `fill`.
+    """
+    device = "cpu" if path.suffix == ".safetensors" else "meta"  # safetensors maps its file: nothing is read either
+    with hushed():
+        warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")  # which does nothing: right
+        _put(skeleton, path, architecture, device=device)
+
+
+def _put(model: nn.Module, path: Path, architecture: str, *, device: str) -> None:
     import open_clip  # noqa: PLC0415 - 3 s; only when a model is really loaded
 
     try:
-        with hushed():
-            open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True, device=device)
     except (RuntimeError, KeyError, AttributeError, AssertionError) as error:
         raise ModelError(f"the weights in {str(path)!r} do not fit {architecture!r}: {_misfits(error)}") from error
 

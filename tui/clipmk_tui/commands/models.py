@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List models, look one up, fetch one, give one a name.")
 
 SOURCES: tuple[records.Source, ...] = ("embedded", "local", "cached", "remote")
+_RANDOM = "random"
+"""The tag of random weights, as `clipmk.backbones.catalog` has it."""
+_ON_THE_SPOT = "random weights are made on the spot"
 FAMILIES = ("vit", "resnet", "convnext", "siglip", "eva", "timm")
 
 Filter = Annotated[
@@ -121,10 +124,13 @@ def pull(
 
         with pulling(quiet=bool(quiet)) as progress:
             entry = fetch(model, progress=progress)
+        card = _card(entry)
+        if entry.pretrained == _RANDOM and not quiet:
+            say("note", f"no weights of {entry.id} were fetched: {_ON_THE_SPOT}")
         if not present.wants_json(json):
-            console.print(present.table(("", ""), _facts(entry, None)))
+            console.print(present.table(("", ""), _facts(entry, card)))
     if present.wants_json(json):
-        present.put_json({"model": asdict(entry), "card": None})
+        present.put_json({"model": asdict(entry), "card": card})
     return 0
 
 
@@ -277,20 +283,17 @@ def _facts(entry: ModelEntry, card: dict[str, Any] | None) -> list[tuple[str, ob
     rows: list[tuple[str, object]] = [
         ("model", entry.id),
         ("source", entry.source),
-        ("architecture", entry.architecture),
+        ("architecture", _architecture(entry)),
         ("pretrained", entry.pretrained or "-"),
         ("family", entry.family),
         ("input", f"{entry.input_size} px"),
         ("embedding", f"{entry.embed_dim} numbers"),
         ("parameters", _size(entry)),
         ("trained on", _training(entry)),
-        (
-            "licence",
-            f"{entry.licence} ({entry.licence_source})" if entry.licence else "not known here; see the model card",
-        ),
+        ("licence", _licence(entry)),
         ("needs transformers", "yes" if entry.needs_transformers else "no"),
         ("repository", entry.repository or "-"),
-        ("path", entry.path or "not on this machine; clipmk models pull fetches it"),
+        ("path", _place(entry)),
     ]
     for key, value in (card or {}).items():
         rows.append((key, value if isinstance(value, str | int | float) else json_text.dumps(value)))
@@ -304,7 +307,27 @@ def _size(entry: ModelEntry) -> str:
     return f"{_count(entry.parameters)}, {entry.parameters * 4 / 1e9:.2g} GB in fp32"
 
 
+def _architecture(entry: ModelEntry) -> str:
+    """open_clip's name of it, where it has one: the name of a folder says nothing."""
+    own = entry.id.startswith("hf-hub:") or (entry.path is not None and Path(entry.path).is_dir())
+    return "its own configuration, open_clip_config.json" if own else entry.architecture
+
+
+def _licence(entry: ModelEntry) -> str:
+    if entry.pretrained == _RANDOM:
+        return "-"
+    return f"{entry.licence} ({entry.licence_source})" if entry.licence else "not known here; see the model card"
+
+
+def _place(entry: ModelEntry) -> str:
+    if entry.pretrained == _RANDOM:
+        return f"none: {_ON_THE_SPOT}"
+    return entry.path or "not on this machine; clipmk models pull fetches it"
+
+
 def _training(entry: ModelEntry) -> str:
+    if entry.pretrained == _RANDOM:
+        return "nothing"
     if entry.data is None:
         return "not known"
     pairs = "" if entry.data_pairs is None else f", {_count(entry.data_pairs)} image-text pairs"

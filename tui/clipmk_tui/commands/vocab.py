@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +41,9 @@ Template = Annotated[
 ClassList = Annotated[
     str | None,
     typer.Option("--classes", metavar="a,b,c|FILE", help="All classes in their order; each must be answered."),
+]
+Force = Annotated[
+    bool | None, typer.Option("--force", help="Replace the file where there is one; it may have been mended by hand.")
 ]
 
 
@@ -89,9 +94,10 @@ def show(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.D
 @app.command("check")
 def check(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
     """Look for repetitions, class names given away and classes alike; exit status 3 when something is found."""
-    from clipmk.vocabulary import load_vocabulary  # noqa: PLC0415
+    from clipmk.vocabulary import load_to_check  # noqa: PLC0415
 
-    return _report(load_vocabulary(name), json, no_color)
+    vocabulary, left_out = load_to_check(name)
+    return _report(vocabulary, json, no_color, left_out)
 
 
 @app.command("build")
@@ -100,6 +106,7 @@ def build(
     output: Output,
     classes: ClassList = None,
     template: Template = None,
+    force: Force = None,
     json: o.Json = None,
     no_color: o.NoColor = None,
     debug: o.Debug = None,
@@ -113,6 +120,10 @@ def build(
 
     if output.suffix.lower() != ".json":
         raise UsageError(f"--output is {quoted(output)}; --vocab reads files whose name ends in .json")
+    if not force and os.path.lexists(output):
+        raise UsageError(
+            f"--output is {quoted(output)}, which exists; --force replaces it, with all mended by hand in it"
+        )
     vocabulary = from_answers(
         (
             (f"answer {quoted(path)}", read_regular(path, limit=MAX_BYTES, noun="answer", error=VocabularyError))
@@ -127,21 +138,24 @@ def build(
     return _report(vocabulary, json, no_color)
 
 
-def _report(vocabulary: Vocabulary, json: bool | None, no_color: bool | None) -> int:
-    """Print what the check finds, as `check` and `build` do."""
+def _report(vocabulary: Vocabulary, json: bool | None, no_color: bool | None, left_out: Sequence[str] = ()) -> int:
+    """Print what the check finds, as `check` and `build` do; what had to be left out stands first."""
     from clipmk.vocabulary import check as check_vocabulary  # noqa: PLC0415
+    from clipmk.wording import all_of  # noqa: PLC0415
     from clipmk_tui import present  # noqa: PLC0415
 
     report = check_vocabulary(vocabulary)
+    unusable = [f"cannot be used as it is: {all_of(left_out)}"] if left_out else []
+    problems = [*unusable, *report.problems]
     if present.wants_json(json):
-        present.put_json({"vocabulary": _entry(vocabulary), "problems": report.problems})
+        present.put_json({"vocabulary": _entry(vocabulary), "problems": problems})
     else:
         with present.for_people(no_color) as console:
             counts = f"{report.class_count} classes, {report.descriptor_count} descriptors"
             console.print(present.table(("",), [(f"{vocabulary.name}: {counts}, {report.template_count} templates",)]))
-            lines = report.problems or ["nothing questionable found"]
-            console.print(present.table(("", ""), [("!" if report.problems else "ok", line) for line in lines]))
-    return PROBLEMS if report.problems else 0
+            lines = problems or ["nothing questionable found"]
+            console.print(present.table(("", ""), [("!" if problems else "ok", line) for line in lines]))
+    return PROBLEMS if problems else 0
 
 
 def _entry(vocabulary: Vocabulary) -> dict[str, object]:
