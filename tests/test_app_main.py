@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.widgets import Input
 
 import fakes
 import samples
@@ -124,8 +125,11 @@ async def test_the_model_filter_looks_at_everything_that_is_shown(album: Path) -
         assert str(pane.border_subtitle).startswith("1 of 5")
         await press(pilot, "enter")
         assert pilot.app.focused is screen.models.list
-        await press(pilot, "slash", "escape")
+        await press(pilot, "slash", *"96px", "enter")  # what is typed takes the place of what stood there
+        assert pane.query_one(Input).value == "96px"
+        await press(pilot, "escape")  # in the list, where the filter still holds
         assert str(pane.border_subtitle).startswith("5")
+        assert not pane.has_class("-filtered")
 
 
 async def test_wrong_predictions_come_first_when_asked_for(album: Path) -> None:

@@ -102,3 +102,14 @@ def test_asked_and_true_class_that_were_never_ranked_are_there_without_a_number(
 def test_a_bound_has_no_bar() -> None:
     (fox,) = [line for line in lines(BEFORE, after=HIGHEST) if line.class_name == "fox"]
     assert set(line_text(fox, 60, longest=4).plain) <= set("· fox71.2 → < 3.0 %")
+
+
+@pytest.mark.parametrize(("before", "after", "moved"), [(0.99954, 0.99946, "▼ 0.1"), (0.5001, 0.5004, "= 0.0")])
+def test_the_change_is_that_of_the_numbers_that_stand_there(before: float, after: float, moved: str) -> None:
+    (line,) = lines(
+        [Prediction(rank=1, class_name="fox", probability=before, cosine=0.3, independent=None)],
+        after=[Prediction(rank=1, class_name="fox", probability=after, cosine=0.3, independent=None)],
+    )
+    text = line_text(line, 60, longest=4).plain
+    assert f"{100 * before:.1f} → {100 * after:.1f} %" in " ".join(text.split())
+    assert " ".join(text.split()).endswith(moved)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 from textual import events
+from textual.widgets import Input
 
 import fakes
 import samples
@@ -135,6 +136,9 @@ async def test_the_filter_narrows_the_tree_and_esc_drops_it(album: Path) -> None
         found = [node.data.text for group in tree.root.children for node in group.children if node.data]  # type: ignore[union-attr]
         assert found == ["a bushy tail"]
         assert "1 of 2" in seen(screen)
+        await press(pilot, "enter", "slash", "e", "a", "r", "enter")  # another word in the place of the first
+        assert screen.concepts.query_one(Input).value == "ear"
+        assert pilot.app.focused is tree
         await press(pilot, "escape")
         assert "mutual (2)" in seen(screen)
         assert pilot.app.focused is tree

@@ -318,7 +318,7 @@ class ConceptsPane(Vertical):
         yield Static(id="strength")
         yield Static(id="note")
         yield ConceptTree()
-        yield Input(placeholder="filter concepts", select_on_focus=False, compact=True)
+        yield Input(placeholder="filter concepts", compact=True)
 
     @property
     def concept_tree(self) -> ConceptTree:
@@ -370,8 +370,8 @@ class ConceptsPane(Vertical):
         self._close(keep=bool(event.value.strip()))
 
     def on_key(self, event: events.Key) -> None:
-        """Esc in the filter drops it."""
-        if event.key == "escape" and self.query_one(Input).has_focus:
+        """Esc drops the filter."""
+        if event.key == "escape" and self.has_class("-filtered"):
             event.stop()
             self._close(keep=False)
 

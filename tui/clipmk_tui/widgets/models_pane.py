@@ -129,7 +129,7 @@ class ModelsPane(Vertical):
     def compose(self) -> ComposeResult:
         """List and filter."""
         yield ModelList()
-        yield Input(placeholder="filter: vit 224px cached ...", select_on_focus=False, compact=True)
+        yield Input(placeholder="filter: vit 224px cached ...", compact=True)
 
     @property
     def list(self) -> ModelList:
@@ -157,13 +157,11 @@ class ModelsPane(Vertical):
         self._close(keep=bool(event.value.strip()))
 
     def on_key(self, event: events.Key) -> None:
-        """Esc in the filter drops it; the down arrow goes to the list."""
-        if not self.query_one(Input).has_focus:
-            return
-        if event.key == "escape":
+        """Esc drops the filter; the down arrow goes from it to the list."""
+        if event.key == "escape" and self.has_class("-filtered"):
             event.stop()
             self._close(keep=False)
-        elif event.key == "down":
+        elif event.key == "down" and self.query_one(Input).has_focus:
             event.stop()
             self.list.focus()
 

@@ -178,7 +178,7 @@ def _numbers(line: Line, *, room: int) -> Text:
     after = f"{100 * line.after:.1f}"
     if line.before is None:
         return Text(f"{after} %")
-    change = 100 * (line.after - line.before)
+    change = float(after) - float(f"{100 * line.before:.1f}")  # of what stands there
     sign = "=" if abs(change) < 0.05 else "▲" if change > 0 else "▼"
     moved = f" {sign}{abs(change):4.1f}"
     if room < 30:
