@@ -60,7 +60,7 @@ class FakeWorker:
         tell(Done())
 
     def _wait(self, abandoned: Callable[[], bool]) -> None:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not self.gate.wait(0.01) and time.monotonic() < until:
             if abandoned():
                 self.seen[-1] = f"!{self.seen[-1]}"
@@ -129,7 +129,7 @@ def running(path: Path, *, idle_s: float = 60.0, clock: Callable[[], float] = ti
         thread.join()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Until it holds."""
     until = time.monotonic() + seconds
     while not condition():
