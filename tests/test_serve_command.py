@@ -320,7 +320,7 @@ assert not [name for name in {LIGHT!r} if name in sys.modules]
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert clipmk("serve", "--stop").status == 0
-    out, err = real.communicate(timeout=10)
+    out, err = real.communicate(timeout=60)
     assert (real.returncode, out) == (0, "")
     assert err.splitlines()[-1] == "clipmk: info: ended"
     assert [line for line in err.splitlines() if "Traceback" in line or "warning" in line] == []
