@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,13 +24,24 @@ from clipmk.evaluate.truth import Row, TruthReport
 from clipmk.evaluate.ways import BASELINES, FEATURE_MAPS, ways
 from clipmk.records import plain
 from clipmk.settings import preset
-from clipmk_tui.evaluate_run import fitted
+from clipmk_tui.commands.evaluate import evaluate
+from clipmk_tui.evaluate_run import evaluation_choices, fitted
+from clipmk_tui.evaluating import measured
+from clipmk_tui.stages import Stages
 from conftest import Runner
 
 METRICS = [name for _, names in GROUPS for name in names]
 """All that --truth measures."""
-LOADED = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32)
-"""All that is looked at of a model whose numbers are made up."""
+
+
+class Loaded:
+    """All that is looked at of a model whose numbers are made up."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, name: str) -> None:
+        self.info = SimpleNamespace(id=name)
+
 
 FEW = ("--scenes", 2, "--split", "counterfactual", "--preset", "paper", "--grounding", "attend")
 
@@ -126,7 +140,7 @@ def test_truth_is_measured_in_the_ways_that_are_left(
             settings={"default, prompts": plain(preset("default"))},
         )
 
-    monkeypatch.setattr(backbones, "load", lambda *_, **__: LOADED, raising=False)
+    monkeypatch.setattr(backbones, "load", lambda model, **_: Loaded(model), raising=False)
     monkeypatch.setattr(truth, "run", run)
     argv = ("evaluate", "--truth", "--preset", "paper", "--split", "val", "--scenes", 3, "--seed", 7)
     text = clipmk(*argv, "--verbose").out
@@ -158,7 +172,7 @@ def second_fails(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
         )
 
     def load(model: str, **_: Any) -> Any:
-        return SimpleNamespace(info=SimpleNamespace(id=model), device=torch.device("cpu"), dtype=torch.float32)
+        return Loaded(model)
 
     monkeypatch.setattr(backbones, "load", load, raising=False)
     monkeypatch.setattr(truth, "run", run)
@@ -179,7 +193,7 @@ def full_report(monkeypatch: pytest.MonkeyPatch) -> TruthReport:
         for name in names
     ]
     report = TruthReport(model="embedded/vit-s8", scenes=3, seed=0, rows=tuple(rows), settings={"seed": {}})
-    monkeypatch.setattr(backbones, "load", lambda *_, **__: LOADED, raising=False)
+    monkeypatch.setattr(backbones, "load", lambda model, **_: Loaded(model), raising=False)
     monkeypatch.setattr(truth, "run", lambda *_, **__: report)
     return report
 
@@ -250,6 +264,25 @@ def test_memory_that_runs_out_is_named_and_the_next_model_goes_on(
     assert ran.status == 5
     assert "embedded/cnx-s, test: summary" in ran.out
     assert "embedded/rn-s: the memory of cpu does not suffice" in ran.err
+
+
+def test_a_model_that_failed_is_let_go(second_fails: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    from clipmk import backbones  # noqa: PLC0415 - only the loader is replaced
+
+    gone: list[weakref.ref[Any]] = []
+    real = backbones.load
+
+    def load(model: str, **options: Any) -> Any:
+        gc.collect()
+        assert all(one() is None for one in gone)
+        loaded = real(model, **options)
+        gone.append(weakref.ref(loaded))
+        return loaded
+
+    monkeypatch.setattr(backbones, "load", load)
+    flags = dict.fromkeys(inspect.signature(evaluate).parameters) | {"truth": True, "model": list(THREE[1::2])}
+    kept = list(measured(evaluation_choices(flags), Stages(shown=False)))
+    assert [one.failure is None for one in kept] == [True, False, True]
 
 
 def test_what_was_measured_before_ctrl_c_is_shown_and_kept(

@@ -129,3 +129,9 @@ def test_neither_open_clip_nor_the_compiler_is_imported_for_images_or_texts() ->
 )
 def test_who_needs_open_clip_is_known_beforehand(model: str, needed: bool) -> None:
     assert needs_open_clip(model) is needed
+
+
+def test_a_name_of_ones_own_needs_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "registered_models", lambda: {"mine": SMALL, "other": "embedded/rn-xs"})
+    assert not needs_open_clip("mine")
+    assert needs_open_clip("other")

@@ -13,7 +13,9 @@ import torch
 
 from backbone_zoo import MERGES, make, model_config, save
 from clipmk import textstore
-from clipmk.backbones import load
+from clipmk.backbones import load, loading
+from clipmk.backbones.recipe import Recipe
+from clipmk.records import ModelEntry
 from clipmk.textbank import load_bank
 from clipmk.vocabulary import Vocabulary
 from fake_text_encoder import FakeBackbone
@@ -51,6 +53,18 @@ def test_a_folder_that_is_repaired_has_its_texts_embedded_anew(tmp_path: Path, c
     expected = load_bank(repaired, WORDS, cache=False)
     assert not torch.equal(before.descriptors, expected.descriptors)
     assert torch.equal(load_bank(repaired, WORDS).descriptors, expected.descriptors)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "merges.txt", "spiece.model"])
+def test_files_of_a_tokenizer_of_the_hub_belong_to_the_recipe(tmp_path: Path, name: str) -> None:
+    entry = ModelEntry(
+        id="mine", source="local", architecture="mine", pretrained=None, family="vit", input_size=32, embed_dim=8
+    )
+    config = {"vision_cfg": {}, "text_cfg": {"hf_tokenizer_name": "org/words"}}
+    recipe = Recipe(entry=entry, config=config, preprocess={}, folder=tmp_path)
+    before = loading._text_recipe(recipe, None)
+    (tmp_path / name).write_text("other words")
+    assert loading._text_recipe(recipe, None) != before
 
 
 def test_what_concerns_images_alone_leaves_the_recipe_of_texts_as_it_is(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ class Explainer:
             embeddings = part_embeddings(
                 self.backbone, self.settings, square=square, encoded=one, masks=parts.masks, progress=self._progress
             )
-            self.backbone.check_finite(one.embeddings, embeddings)
+            self.backbone.check_finite(torch.cat([one.embeddings, embeddings]))  # one wait for the device
             seen = see(self.bank, self.settings, embedding=one.embeddings[0], part_embeddings=embeddings)
             result = self.assembler.assemble(
                 Subject.of(picture),

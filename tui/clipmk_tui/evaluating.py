@@ -21,6 +21,24 @@ if TYPE_CHECKING:
     from clipmk_tui.stages import Stages
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What an error says; the error itself would keep the model in memory, by the frames of its traceback."""
+
+    code: str
+    message: str
+    exit_status: int
+
+    @classmethod
+    def of(cls, error: ClipmkError) -> Trouble:
+        """What this one says."""
+        return cls(error.code, str(error), error.exit_status)
+
+    def __str__(self) -> str:
+        """As the error itself."""
+        return self.message
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """One model's reports, None for what was not asked for; or what went wrong."""
@@ -31,7 +49,7 @@ class Measured:
     zero_shot: MeasuredReport | None = None
     skipped: tuple[str, ...] = ()
     """Images that could not be used."""
-    failure: ClipmkError | None = None
+    failure: Trouble | None = None
 
 
 def measured(choices: Evaluation, stages: Stages) -> Iterator[Measured]:
@@ -56,7 +74,7 @@ def measured(choices: Evaluation, stages: Stages) -> Iterator[Measured]:
         except ClipmkError as error:
             if len(choices.models) == 1:
                 raise
-            found = Measured(model=model, failure=error)
+            found = Measured(model=model, failure=Trouble.of(error))
         yield found
 
 

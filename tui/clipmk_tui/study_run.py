@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("local", "ray")
 FAILURES_NAMED = 3
-"""Images that could not be read, told one by one."""
+"""Images that could not be explained, told one by one."""
 
 
 def run(flags: Mapping[str, Any]) -> int:

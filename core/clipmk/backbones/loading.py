@@ -40,6 +40,8 @@ _PROBES = (
     "Café & Bär <b>",
 )
 """Texts by whose tokens a caller's tokenizer is known again."""
+_TOKENIZER_FILES = ("*token*.json", "vocab.*", "merges.txt", "*.model")
+"""What the tokenizers of `transformers` are stored in."""
 
 
 def load(
@@ -208,7 +210,8 @@ def needs_open_clip(model: str) -> bool:
     Raises:
         ModelError: no such embedded model.
     """
-    return not (model.startswith(catalog.EMBEDDED) and _needs_no_library(resolve(model)))
+    target = catalog.registered_models().get(model, model)
+    return not (target.startswith(catalog.EMBEDDED) and _needs_no_library(resolve(target)))
 
 
 def _needs_no_library(recipe: Recipe) -> bool:
@@ -235,7 +238,8 @@ def _text_recipe(recipe: Recipe | None, tokenizer: Tokenizer | None) -> str:
         config = {name: value for name, value in recipe.config.items() if name != "vision_cfg"}
         known += [config, recipe.quick_gelu, recipe.bpe and file_sha256(recipe.bpe)]
         if recipe.folder is not None and config["text_cfg"].get("hf_tokenizer_name"):
-            known += [[path.name, file_sha256(path)] for path in sorted(recipe.folder.glob("*token*.json"))]
+            files = sorted({path for pattern in _TOKENIZER_FILES for path in recipe.folder.glob(pattern)})
+            known += [[path.name, file_sha256(path)] for path in files]
     if tokenizer is not None:
         known.append([tokenizer([text]).tolist() for text in _PROBES])
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()

@@ -5,6 +5,7 @@ All of it for the thread that loads, and for no other: results may be printed wh
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import threading
@@ -23,13 +24,16 @@ _hushed: list[int] = []
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def hushed(*, ignoring: str | None = None) -> Iterator[None]:
     """Send what libraries print to stderr, their warnings to our log, their records on the root logger to debug.
 
     open_clip calls `logging.warning` on the root logger ("initialized randomly", before it loads the weights), which
     also installs a handler when there is none; a passing NullHandler prevents that.
 
     Only of this thread; threads that a library starts are heard. Any number of threads may be hushed at once.
+
+    Args:
+        ignoring: warnings that say this go nowhere.
     """
     root, handler, to_debug = logging.getLogger(), logging.NullHandler(), _ToDebug()
     root.addHandler(handler)
@@ -40,7 +44,7 @@ def hushed() -> Iterator[None]:
     finally:
         root.removeFilter(to_debug)
         root.removeHandler(handler)
-    _tell(seen)
+    _tell([warning for warning in seen if ignoring is None or ignoring not in str(warning.message)])
 
 
 def _tell(seen: list[warnings.WarningMessage]) -> None:
@@ -68,9 +72,11 @@ class _Stdout:
 
     def __init__(self, real: TextIO) -> None:
         self.real = real
+        self._nowhere = io.StringIO()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr if threading.get_ident() in _hushed else self.real, name)
+        stream = sys.stderr if threading.get_ident() in _hushed else self.real
+        return getattr(self._nowhere if stream is None else stream, name)  # None: a process without such a stream
 
 
 @contextmanager

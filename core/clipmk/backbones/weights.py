@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -95,8 +94,7 @@ def check_fit(skeleton: nn.Module, path: Path, *, architecture: str) -> None:
         ModelError: as `fill`.
     """
     device = "cpu" if path.suffix == ".safetensors" else "meta"  # safetensors maps its file: nothing is read either
-    with hushed():
-        warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")  # which does nothing: right
+    with hushed(ignoring="copying from a non-meta parameter"):  # which does nothing: right
         _put(skeleton, path, architecture, device=device)
 
 

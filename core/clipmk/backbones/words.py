@@ -53,8 +53,7 @@ def _alone() -> Any:
         module = _tokenizer_module()
     except (ImportError, OSError):  # a release whose tokenizer stands elsewhere, or needs more of it
         return catalog.open_clip().SimpleTokenizer
-    sys.modules[_ALONE] = module
-    return module.SimpleTokenizer
+    return sys.modules.setdefault(_ALONE, module).SimpleTokenizer  # another thread may have been faster
 
 
 def _tokenizer_module() -> ModuleType:

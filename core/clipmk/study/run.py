@@ -79,7 +79,7 @@ class Outcome:
 
     manifest: Manifest
     failed: int
-    """Images that could not be decoded."""
+    """Images that could not be explained."""
     failures: tuple[FailedImage, ...]
     """The first of them, in the order of the data set."""
     resumed: int
@@ -135,7 +135,7 @@ class _Counter:
 
 
 def _failures(folder: StudyFolder) -> tuple[tuple[FailedImage, ...], int]:
-    """The first images of a finished study that could not be decoded, and how many there are."""
+    """The first images of a finished study that could not be explained, and how many there are."""
     counts = read_table(folder.table("models"), schema.MODELS, columns=["failed"])["failed"].to_pylist()
     if not any(counts):  # the table of images is large
         return (), 0
