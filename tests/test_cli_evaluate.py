@@ -166,7 +166,7 @@ def second_fails(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     def run(backbone: Any, **_: Any) -> TruthReport:
         model = backbone.info.id
         if model == "embedded/rn-s":
-            raise wrong[0]
+            raise type(wrong[0])(*wrong[0].args)  # a new one: it keeps what its traceback leads to
         return TruthReport(
             model=model, scenes=3, seed=0, rows=(Row("test", "default, prompts", values),), settings={"seed": {}}
         )
