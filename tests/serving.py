@@ -69,6 +69,8 @@ class FakeWorker:
     def _result(self, model: str, image: str) -> Result:
         if image.startswith("gone"):
             return Result(explanation=None, code="image", message=f"image {image!r} does not exist")
+        if image.startswith("infinite"):
+            return Result(explanation=None, code="model", message="what it makes of this image is not finite")
         made = dataclasses.replace(samples.explanation(path=image), warnings=())
         if model == "large":
             made = dataclasses.replace(made, warnings=("x" * 2**24,))

@@ -5,22 +5,30 @@ from __future__ import annotations
 import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import embedded
 from clipmk.backbones import load
-from clipmk.errors import ModelError
+from clipmk.errors import InputError, ModelError
+from clipmk.evaluate import running, truth
+from clipmk.evaluate.frames import embed_pictures
+from clipmk.evaluate.lens import Lens, Pictures
+from clipmk.evaluate.looking import Looker, ways_of
+from clipmk.evaluate.samples import open_images
 from clipmk.explainer import Explainer
 from clipmk.images import read_picture
 from clipmk.records import Explanation
 from clipmk.settings import preset
 from clipmk.study import schema
 from clipmk.study.examine import Examiner
+from clipmk.vocabulary import load_vocabulary
 
 BAD = embedded.flat((200, 40, 40))
 """The picture that overflows in these tests."""
@@ -142,6 +150,126 @@ def test_in_a_study_it_is_the_error_of_that_image_alone(overflowing: str) -> Non
     assert [row["parts"] for row in good] == ["kmeans", "superpixels"]
     assert all(math.isfinite(row["probability"]) for row in good)
     assert set(bad[0]) <= set(schema.IMAGE.names)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images that can be embedded, and between them one that cannot."""
+    good = [scene.image for scene in embedded.scenes(count=2)]
+    for name, image in zip("abc", (good[0], BAD, good[1]), strict=True):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def faithfulness(folder: Path) -> Any:
+    words = load_vocabulary("world")
+    return running.run(
+        embedded.backbone(),
+        words,
+        [open_images(str(folder), words)],
+        chosen=ways_of(["default", "paper"], ["attend"]),
+        measures=["faithfulness"],
+    ).faithfulness
+
+
+@pytest.mark.usefixtures("clean")
+def test_in_an_evaluation_that_image_alone_is_skipped(overflowing: str, folder: Path) -> None:
+    found = faithfulness(folder)
+    (used,) = found.data
+    (skipped,) = used.skipped
+    assert used.images == 2
+    assert "b.png" in skipped
+    assert skipped.endswith(TOLD)
+    values = [value for row in found.rows for value in row.values.values()]
+    assert all(math.isfinite(number) for value in values for number in (value.mean, value.low, value.high))
+    (folder / "b.png").unlink()
+    alone = {row.name: row.values["deletion"].mean for row in faithfulness(folder).rows}
+    ways = ("default, attend", "paper, attend")
+    measured = {row.name: row.values["deletion"].mean for row in found.rows}
+    assert [measured[name] for name in ways] == pytest.approx([alone[name] for name in ways])
+
+
+@pytest.mark.usefixtures("clean")
+def test_an_evaluation_without_any_image_left_blames_the_model_unless_a_file_is_bad(
+    overflowing: str, folder: Path
+) -> None:
+    for name in "ac":
+        (folder / f"{name}.png").unlink()
+    with pytest.raises(ModelError, match=r"no image of .* can be used; the first: image .*b\.png.* is not finite"):
+        faithfulness(folder)
+    (folder / "c.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="no image of"):
+        faithfulness(folder)
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("grounding", ["attend", "prompts"])
+def test_parts_that_are_not_finite_skip_their_image_too(monkeypatch: pytest.MonkeyPatch, grounding: str) -> None:
+    backbone: Any = embedded.backbone()
+    looker = Looker(backbone, embedded.words(600), ways_of(["default"], [grounding]), cache=False)
+    for name in ("pool_regions", "encode_images"):
+        real = getattr(backbone, name)
+        monkeypatch.setattr(backbone, name, lambda *given, _real=real: _real(*given) * math.inf)
+    with pytest.raises(ModelError, match=TOLD):
+        looker.look(embedded.picture())
+
+
+@pytest.mark.usefixtures("clean")
+def test_what_is_wrong_with_the_model_itself_skips_no_image(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ModelError("it has no attention keys")
+
+    monkeypatch.setattr(embedded.backbone(), "encode_with_patches", refuse)
+    with pytest.raises(ModelError, match=r"^it has no attention keys$"):
+        faithfulness(folder)
+
+
+def test_variants_that_are_not_finite_are_not_measured(overflowing: str) -> None:
+    pictures = np.stack([embedded.scenes()[0].image, BAD])
+    if overflowing == "patches":
+        assert embed_pictures(embedded.backbone(), pictures).isfinite().all()
+        return
+    with pytest.raises(ModelError, match=TOLD):
+        embed_pictures(embedded.backbone(), pictures)
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_a_lens_tells_it(overflowing: str, name: str) -> None:
+    explainer = embedded.explainer(name)
+    good = embedded.scenes()[0].image
+    lens = Lens(explainer, Pictures([good, BAD]))
+    for _ in range(2):
+        with pytest.raises(ModelError, match=TOLD):
+            lens.read(lens.find(explainer.settings), explainer.settings)
+    if overflowing != "patches":
+        with pytest.raises(ModelError, match=TOLD):
+            lens.embed(lens.squares)
+    fine = Lens(explainer, Pictures([good]))
+    assert len(fine.read(fine.find(explainer.settings), explainer.settings)) == 1
+
+
+def test_a_lens_tells_it_of_pooled_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer = embedded.explainer(grounding="attend")
+    lens = Lens(explainer, Pictures([embedded.scenes()[0].image]))
+    parts = lens.find(explainer.settings)
+    pool = explainer.backbone.pool_regions
+    monkeypatch.setattr(explainer.backbone, "pool_regions", lambda *given: pool(*given) * math.inf)
+    with pytest.raises(ModelError, match=TOLD):
+        lens.part_embeddings(parts, explainer.settings)
+
+
+@pytest.mark.usefixtures("clean")
+def test_the_truth_of_a_model_that_overflows_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone: Any = embedded.backbone()
+    look = backbone._images.look
+
+    def looked(pixels: torch.Tensor, features: Any) -> Any:
+        raw = look(pixels, features)
+        return dataclasses.replace(raw, patches=raw.patches * math.inf)
+
+    monkeypatch.setattr(backbone._images, "look", looked)
+    with pytest.raises(ModelError, match=TOLD):
+        truth.run(backbone, scenes=1, splits=["test"], chosen=truth.ways()[:1], behaviour=False)
 
 
 def test_predicting_such_an_image_says_so() -> None:

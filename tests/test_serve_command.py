@@ -87,6 +87,16 @@ def test_a_bad_image_is_told_in_its_place_and_the_exit_status_is_3(worker: FakeW
     assert errors == [None, {"code": "image", "message": "image 'gone.png' does not exist"}, None]
 
 
+def test_an_image_that_the_model_cannot_embed_is_told_in_its_place_and_the_exit_status_is_4(
+    worker: FakeWorker, clipmk: Runner, nothing_here: list[list[str]]
+) -> None:
+    ran = clipmk("explain", "a.png", "infinite.png", "gone.png", "b.png", "--jsonl", "-m", "any")
+    assert ran.status == 4
+    errors = [json.loads(line).get("error", {}).get("code") for line in ran.out.splitlines()]
+    assert errors == [None, "model", "image", None]
+    assert (worker.seen, nothing_here) == (["a.png", "infinite.png", "gone.png", "b.png"], [])
+
+
 def test_a_folder_without_images_is_told_without_asking(worker: FakeWorker, clipmk: Runner, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     ran = clipmk("explain", "empty", "a.png", "--jsonl", "-m", "any")

@@ -154,6 +154,42 @@ def test_a_lack_of_memory_lets_all_models_go_and_is_declined(
     assert isinstance(results(shop, wanted())[0], Result)
 
 
+@pytest.fixture
+def overflowing(loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model embeds its images as no number."""
+    loading = backbones.load
+
+    def load(model: str, **options: Any) -> Any:
+        made: Any = loading(model, **options)
+        encode = made.encode_with_patches
+
+        def encoded(*arguments: Any, **named: Any) -> Any:
+            found = encode(*arguments, **named)
+            return dataclasses.replace(found, embeddings=torch.full_like(found.embeddings, torch.nan))
+
+        monkeypatch.setattr(made, "encode_with_patches", encoded)
+        return made
+
+    monkeypatch.setattr(backbones, "load", load)
+
+
+@pytest.mark.usefixtures("overflowing")
+def test_an_image_that_cannot_be_embedded_is_told_in_its_place(loads: list[str], wanted: Callable[..., Order]) -> None:
+    shop = Workshop()
+    for _ in range(2):
+        found, done = results(shop, wanted())
+        assert (found.explanation, found.code, isinstance(done, Done)) == (None, "model", True)
+        assert "makes of this image in precision fp32 is not finite" in found.message
+    assert loads == [SMALL]
+
+
+@pytest.mark.usefixtures("overflowing")
+def test_which_of_several_images_cannot_be_embedded_is_for_the_client_to_find_out(wanted: Callable[..., Order]) -> None:
+    (answer,) = results(Workshop(), wanted(images=("fox.png", "fox.png")))
+    assert isinstance(answer, Declined)
+    assert answer.code == "model"
+
+
 def test_an_order_that_nobody_waits_for_ends_at_the_next_border(loads: list[str], wanted: Callable[..., Order]) -> None:
     shop = Workshop()
     results(shop, wanted())

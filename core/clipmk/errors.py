@@ -52,6 +52,10 @@ class ModelError(ClipmkError):
     exit_status = 4
 
 
+class NotFiniteError(ModelError):
+    """What a model makes of one image is infinite or no number; other images may be fine (exit status 4)."""
+
+
 class DeviceError(ClipmkError):
     """A device or precision that is not available here (exit status 5)."""
 

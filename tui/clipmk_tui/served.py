@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clipmk.config import read_config
 from clipmk.document import Failure
-from clipmk.errors import OUT_OF_MEMORY, UNEXPECTED, InputError
+from clipmk.errors import OUT_OF_MEMORY, UNEXPECTED, InputError, ModelError
 from clipmk.locations import socket_path
 from clipmk.serving.client import Connection, DeclinedError, UnusableServerError, connected
 from clipmk.serving.identity import identity
@@ -138,7 +138,7 @@ class _Asker:
         made = served.explanation
         if made is None:
             message = printable(served.message)
-            status = InputError.exit_status
+            status = (ModelError if served.code == ModelError.code else InputError).exit_status
             return Failure(path=source.name, model=model, code=served.code, message=message, exit_status=status)
         return dataclasses.replace(made, picture=source.picture().image) if self._must_carry(source) else made
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clipmk.backbones.devices import PRECISIONS, upload
-from clipmk.errors import ModelError
+from clipmk.errors import NotFiniteError
 from clipmk.text import quoted
 
 if TYPE_CHECKING:
@@ -106,14 +106,16 @@ class Backbone(ABC):
         """Look at what was encoded, where it has reached the CPU: half precision can overflow for single images.
 
         Raises:
-            ModelError: a value is infinite or no number.
+            NotFiniteError: a value is infinite or no number; a `ModelError`.
         """
         if all(bool(one.isfinite().all()) for one in values):
             return
         name = next((name for name, dtype in PRECISIONS.items() if dtype == self.dtype), str(self.dtype))
         wider = {"fp16": "try precision bf16 or fp32", "bf16": "try precision fp32"}
         remedy = wider.get(name, "its weights are damaged, or the pixels are not finite")
-        raise ModelError(f"what {quoted(self.info.id)} makes of this image in precision {name} is not finite; {remedy}")
+        raise NotFiniteError(
+            f"what {quoted(self.info.id)} makes of this image in precision {name} is not finite; {remedy}"
+        )
 
     @abstractmethod
     def encode_images(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:

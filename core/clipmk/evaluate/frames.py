@@ -55,10 +55,16 @@ def batch_size(backbone: Backbone, side: int) -> int:
 
 
 def embed_pictures(backbone: Backbone, pictures: NDArray[np.uint8]) -> Float[Tensor, "pictures embed"]:
-    """Embed square inputs, uint8 RGB (pictures, S, S, 3), batch by batch whatever image they come from."""
+    """Embed square inputs, uint8 RGB (pictures, S, S, 3), batch by batch whatever image they come from.
+
+    Raises:
+        NotFiniteError: an embedding is not finite; a `ModelError`.
+    """
     size = batch_size(backbone, pictures.shape[1])
     rows = [
         backbone.encode_images(backbone.normalise(torch.from_numpy(pictures[start : start + size])))
         for start in range(0, len(pictures), size)
     ]
-    return torch.cat(rows)
+    embedded = torch.cat(rows)
+    backbone.check_finite(embedded.cpu())
+    return embedded

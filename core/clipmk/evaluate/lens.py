@@ -113,6 +113,9 @@ class Lens:
     Args:
         explainer: model and embedded vocabulary; of its settings only `resize` is read.
         pictures: the batch.
+
+    Whatever is embedded here raises a `NotFiniteError`, a `ModelError`, where it is not finite: rendered scenes have no
+    odd pixels, so a model that overflows on one is not worth measuring on the others.
     """
 
     def __init__(self, explainer: Explainer, pictures: Pictures) -> None:
@@ -132,7 +135,9 @@ class Lens:
         if features not in self._encoded:
             backbone = self.explainer.backbone
             pixels = backbone.normalise(torch.from_numpy(self.squares))
-            self._encoded[features] = backbone.encode_with_patches(pixels, features=features)
+            encoded = backbone.encode_with_patches(pixels, features=features)
+            backbone.check_finite(encoded.embeddings.cpu(), encoded.patches.cpu())
+            self._encoded[features] = encoded
         return self._encoded[features]
 
     def singly(self, features: Features) -> list[Encoded]:
@@ -167,7 +172,9 @@ class Lens:
         backbone = self.explainer.backbone
         size = FORWARD_IMAGES.get(backbone.device.type, ACCELERATOR_IMAGES)
         batches = (torch.from_numpy(squares[start : start + size]) for start in range(0, len(squares), size))
-        return torch.cat([backbone.encode_images(backbone.normalise(batch)) for batch in batches])
+        embedded = torch.cat([backbone.encode_images(backbone.normalise(batch)) for batch in batches])
+        backbone.check_finite(embedded.cpu())
+        return embedded
 
     def find(self, settings: Settings) -> Parts:
         """The parts that the settings find in each picture alone."""
@@ -288,4 +295,5 @@ class Lens:
         weights[filled] = coverage(np.concatenate([one.masks for one in parts.found]), grid=encoded.grid)
         backbone = self.explainer.backbone
         pooled = backbone.pool_regions(encoded, weights.to(backbone.device))
+        backbone.check_finite(pooled.cpu())
         return [row[:count] for row, count in zip(pooled, counts, strict=True)]

@@ -49,11 +49,17 @@ class Look:
         return self.encoded.embeddings[0]
 
     def embed_regions(self, masks: NDArray[np.bool_]) -> Float[Tensor, "regions embed"]:
-        """Embed other regions of the image, bool (regions, S, S), as this way embeds its parts."""
+        """Embed other regions of the image, bool (regions, S, S), as this way embeds its parts.
+
+        Raises:
+            NotFiniteError: an embedding is not finite; a `ModelError`.
+        """
         made = self.explainer
-        return part_embeddings(
+        embedded = part_embeddings(
             made.backbone, made.settings, square=self.square, encoded=self.encoded, masks=masks, progress=None
         )
+        made.backbone.check_finite(embedded.cpu())
+        return embedded
 
 
 def ways_of(presets: Sequence[str] = (), groundings: Sequence[str] = (), *, seed: int = 0) -> tuple[Way, ...]:
@@ -102,8 +108,12 @@ class Looker:
         return next(iter(self.explainers.values()))
 
     def look(self, picture: Picture) -> dict[str, Look]:
-        """Way -> its look at the picture. Forwards and segmentations that ways share are done once."""
-        encoded: dict[object, tuple[NDArray[np.uint8], Encoded]] = {}
+        """Way -> its look at the picture. Forwards and segmentations that ways share are done once.
+
+        Raises:
+            NotFiniteError: what the model makes of the picture is not finite; a `ModelError`.
+        """
+        encoded: dict[object, tuple[NDArray[np.uint8], Encoded, Encoded]] = {}
         found: dict[object, Segmentation] = {}
         looks = {}
         for name, explainer in self.explainers.items():
@@ -111,14 +121,18 @@ class Looker:
             forward = (settings.features, settings.resize)
             if forward not in encoded:
                 square = explainer.square(picture)
-                encoded[forward] = square, explainer.look(square)
-            square, image = encoded[forward]
+                image = explainer.look(square)
+                arrived = image.on_cpu()
+                explainer.backbone.check_finite(arrived.embeddings, arrived.patches)
+                encoded[forward] = square, image, arrived
+            square, image, arrived = encoded[forward]
             division = dataclasses.replace(settings, grounding="attend")  # the grounding does not divide the image
             if division not in found:
-                found[division] = segment([square], [image], settings)[0]
+                found[division] = segment([square], [arrived], settings)[0]
             parts = part_embeddings(
                 explainer.backbone, settings, square=square, encoded=image, masks=found[division].masks
             )
+            explainer.backbone.check_finite(parts.cpu())
             seen = see(explainer.bank, settings, embedding=image.embeddings[0], part_embeddings=parts)
             looks[name] = Look(explainer, square, image, found[division], parts, seen)
         return looks

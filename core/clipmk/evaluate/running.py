@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clipmk.errors import ImageError, InputError, UsageError, suggest
+from clipmk.errors import ClipmkError, ImageError, InputError, ModelError, NotFiniteError, UsageError, suggest
 from clipmk.evaluate import faithfulness, zero_shot
 from clipmk.evaluate.faithfulness import Faithfulness
-from clipmk.evaluate.looking import Looker
+from clipmk.evaluate.looking import Look, Looker
 from clipmk.evaluate.measured import DataUsed, MeasuredReport, MeasuredRow
-from clipmk.evaluate.samples import DataSet
+from clipmk.evaluate.samples import DataSet, Sample
 from clipmk.evaluate.ways import Way
 from clipmk.evaluate.zero_shot import ZeroShot
 from clipmk.records import plain
@@ -34,7 +34,7 @@ class Measured:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Images that could not be decoded, and why."""
+        """Images that could not be decoded or embedded, and why."""
         report = self.faithfulness or self.zero_shot
         return () if report is None else tuple(text for data in report.data for text in data.skipped)
 
@@ -64,7 +64,8 @@ def run(
 
     Raises:
         UsageError: a measure does not exist, or the zero-shot gain is asked for on images without labels.
-        InputError: no image of a data set can be decoded.
+        InputError: no image of a data set can be used, and some cannot be decoded.
+        ModelError: what the model makes of every image, or of one with regions hidden, is not finite.
     """
     _check(data, measures)
     looker = Looker(backbone, vocabulary, chosen, cache=cache)
@@ -107,20 +108,34 @@ def _check(data: Sequence[DataSet], measures: Collection[str]) -> None:
 def _pass(
     data: DataSet, looker: Looker, consumers: Sequence[Faithfulness | ZeroShot], progress: Progress | None
 ) -> DataUsed:
-    """Show every image to every consumer; what cannot be decoded is noted."""
+    """Show every image to every consumer; what cannot be decoded or embedded is noted."""
     tell = _stage(f"{data.name}: images", progress)
-    skipped: list[str] = []
+    errors: list[ClipmkError] = []
     for done, sample in enumerate(data.samples(), 1):
-        if isinstance(sample, ImageError):
-            skipped.append(printable(str(sample)))
-        else:
-            looks = looker.look(sample.picture)
+        looks = _looks(looker, sample)
+        if isinstance(looks, ClipmkError):
+            errors.append(looks)
+        elif isinstance(sample, Sample):
             for consumer in consumers:
                 consumer.add(sample, looks)
         tell(done, len(data))
+    skipped = tuple(printable(str(error)) for error in errors)
     if len(skipped) == len(data):
-        raise InputError(f"no image of {quoted(data.name)} can be used; the first: {skipped[0]}")
-    return DataUsed(data.name, len(data) - len(skipped), data.labelled, tuple(skipped))
+        blamed = InputError if any(isinstance(error, ImageError) for error in errors) else ModelError
+        raise blamed(f"no image of {quoted(data.name)} can be used; the first: {skipped[0]}")
+    return DataUsed(data.name, len(data) - len(skipped), data.labelled, skipped)
+
+
+def _looks(looker: Looker, sample: Sample | ImageError) -> dict[str, Look] | ClipmkError:
+    """Every way's look at an image, or why there is none; what is wrong with the model itself is raised."""
+    if isinstance(sample, ImageError):
+        return sample
+    try:
+        return looker.look(sample.picture)
+    except NotFiniteError as error:
+        path = sample.picture.info.path
+        named = f"image {sample.index + 1}" if path is None else f"image {quoted(path)}"
+        return NotFiniteError(f"{named}: {error}")
 
 
 def _stage(name: str, progress: Progress | None) -> Callable[[int, int], None]:

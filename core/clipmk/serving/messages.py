@@ -81,7 +81,7 @@ class Working:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One image: its explanation without the picture, or why the image cannot be read."""
+    """One image: its explanation without the picture, or why the image cannot be read or explained."""
 
     explanation: Explanation | None
     code: str = ""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipmk.errors import OUT_OF_MEMORY, ClipmkError, InputError, OutOfMemoryError
+from clipmk.errors import OUT_OF_MEMORY, ClipmkError, InputError, ModelError, OutOfMemoryError
 from clipmk.memory import Recent, device_memory, is_out_of_memory, tensor_bytes
 from clipmk.service import Pace
 from clipmk.serving.messages import Declined, Done, Order, Result, Working
@@ -94,8 +94,7 @@ class Workshop:
         try:
             explainer = self._explainer(order).with_settings(order.settings)
             pictures, failures = self._pictures(order.images, attached)
-            targets = [order.target] * len(pictures)
-            made = iter(explainer.explain(list(pictures.values()), targets=targets) if pictures else [])
+            made = self._explained(explainer, order, pictures)
         except (OutOfMemoryError, RuntimeError, MemoryError) as reason:
             if not is_out_of_memory(reason):
                 raise
@@ -104,10 +103,25 @@ class Workshop:
             self._let_go()
             yield Declined(code=OUT_OF_MEMORY, message="the memory did not suffice; all models were let go")
             return
-        for index in range(len(order.images)):
-            found = dataclasses.replace(next(made), picture=None) if index in pictures else None
-            yield failures[index] if found is None else Result(explanation=found)
+        results = failures | made
+        yield from (results[index] for index in range(len(order.images)))
         yield Done()
+
+    def _explained(self, explainer: Explainer, order: Order, pictures: dict[int, Picture]) -> dict[int, Result]:
+        """The results of the pictures. Where one is all that is asked for, what keeps it from being explained is its.
+
+        Declined, it would have the client load the model and do all other images itself.
+        """
+        if not pictures:
+            return {}
+        try:
+            found = explainer.explain(list(pictures.values()), targets=[order.target] * len(pictures))
+        except ModelError as error:
+            if len(order.images) > 1:
+                raise
+            return dict.fromkeys(pictures, Result(explanation=None, code=error.code, message=str(error)))
+        made = (Result(explanation=dataclasses.replace(one, picture=None)) for one in found)
+        return dict(zip(pictures, made, strict=True))
 
     def _pictures(self, names: Sequence[str], attached: bytes) -> tuple[dict[int, Picture], dict[int, Result]]:
         from clipmk.images import read_picture  # noqa: PLC0415 - numpy and Pillow
