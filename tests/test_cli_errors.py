@@ -193,6 +193,24 @@ def test_a_value_of_the_environment_is_laid_to_its_variable(
         assert "was set by" not in clipmk("explain", scene_files[0], f"--{variable[7:].lower()}", value).err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "form"),
+    [
+        ("CLIPMK_PRESET", "foo", "--json"),
+        ("CLIPMK_PRESET", "foo", "--jsonl"),
+        ("CLIPMK_MODEL", "embedded/no", "--json"),
+    ],
+)
+def test_where_a_value_was_set_is_for_people_alone(
+    variable: str, value: str, form: str, clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_option = clipmk("explain", scene_files[0], form, f"--{variable[7:].lower()}", value)
+    monkeypatch.setenv(variable, value)
+    by_variable = clipmk("explain", scene_files[0], form)
+    assert f"'{value}' was set by {variable}" in by_variable.err
+    assert by_variable.out == by_option.out
+
+
 def test_a_value_of_the_config_is_laid_to_it_and_advice_to_nobody(
     clipmk: Runner, scene_files: list[Path], tmp_path: Path
 ) -> None:
