@@ -16,6 +16,7 @@ from PIL import Image
 from clipmk import backbones
 from clipmk.locations import assets_dir
 from clipmk.stream import Stream
+from clipmk_tui.origins import with_origin
 from conftest import FAST, Ran, Runner
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
@@ -173,6 +174,11 @@ def test_a_number_that_is_too_small_is_refused_in_words_of_ours(clipmk: Runner) 
         ("CLIPMK_DEVICE", "gpu", "('gpu' was set by CLIPMK_DEVICE)"),
         ("CLIPMK_MODEL", "embedded/vit-s8,embedded/no", "('embedded/no' was set by CLIPMK_MODEL)"),
         ("CLIPMK_VOCAB", "wrld", "('wrld' was set by CLIPMK_VOCAB)"),
+        ("CLIPMK_TARGET", "zebr", "('zebr' was set by CLIPMK_TARGET)"),
+        ("CLIPMK_GROUNDING", "look", "('look' was set by CLIPMK_GROUNDING)"),
+        ("CLIPMK_PRECISION", "fp3", "('fp3' was set by CLIPMK_PRECISION)"),
+        ("CLIPMK_ARCH", "ViT-B-32", "('ViT-B-32' was set by CLIPMK_ARCH)"),
+        ("CLIPMK_OVERLAY", "o.jpg", "('o.jpg' was set by CLIPMK_OVERLAY)"),
         ("CLIPMK_SEED", "many", "CLIPMK_SEED is 'many': it must be a whole number"),
     ],
 )
@@ -187,6 +193,24 @@ def test_a_value_of_the_environment_is_laid_to_its_variable(
         assert "was set by" not in clipmk("explain", scene_files[0], f"--{variable[7:].lower()}", value).err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "form"),
+    [
+        ("CLIPMK_PRESET", "foo", "--json"),
+        ("CLIPMK_PRESET", "foo", "--jsonl"),
+        ("CLIPMK_MODEL", "embedded/no", "--json"),
+    ],
+)
+def test_where_a_value_was_set_is_for_people_alone(
+    variable: str, value: str, form: str, clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_option = clipmk("explain", scene_files[0], form, f"--{variable[7:].lower()}", value)
+    monkeypatch.setenv(variable, value)
+    by_variable = clipmk("explain", scene_files[0], form)
+    assert f"'{value}' was set by {variable}" in by_variable.err
+    assert by_variable.out == by_option.out
+
+
 def test_a_value_of_the_config_is_laid_to_it_and_advice_to_nobody(
     clipmk: Runner, scene_files: list[Path], tmp_path: Path
 ) -> None:
@@ -195,6 +219,47 @@ def test_a_value_of_the_config_is_laid_to_it_and_advice_to_nobody(
     ran = clipmk("explain", scene_files[0])
     assert f"close: 'paper' ('papr' was set by preset in the config '{config}')\n" in ran.err
     assert "was set" not in clipmk("vocab", "show", "wrld").err, "'world' is what could be meant"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("CLIPMK_POOL", "zo", "pool 'zo' is neither a file nor one of: zoo"),
+        ("CLIPMK_CLASSES", "a,,b", "class list 'a,,b': class 2 is empty"),
+        ("CLIPMK_MODEL", "a, m.pt", "checkpoint 'm.pt' does not exist"),
+        ("CLIPMK_ARCH", "vit", "an architecture ('vit') goes with a checkpoint file"),
+        ("CLIPMK_AGAINST", "papr", "--against 'papr' does not exist"),
+    ],
+)
+def test_errors_call_a_value_by_what_it_is(
+    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    blamed = value.rpartition(", ")[2]
+    assert with_origin(message, []) == f"{message} ('{blamed}' was set by {variable})"
+    assert with_origin(message, ["-x", blamed]) == message, "the command line counts"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("CLIPMK_BATCH_SIZE", "100", "folder '100' holds no image"),
+        ("CLIPMK_BATCH_SIZE", "100", "class '100' is not in birds"),
+        ("CLIPMK_NO_CACHE", "true", "'true' is no class of the vocabulary 'facts'"),
+        ("CLIPMK_MODEL", "fox", "class 'fox' is not in birds"),
+        ("CLIPMK_TARGET", "fox", "model 'fox' does not exist"),
+        ("CLIPMK_TARGET", "fox", "subclass 'fox' is not in birds"),
+        ("CLIPMK_TARGET", "fox", "class 'foxes' is not in birds"),
+        ("CLIPMK_TARGET", "fox", "class 'fx' is not in birds; close: class 'fox'"),
+        ("CLIPMK_VOCAB", "a,b", "vocabulary 'b' is neither a name nor a file"),
+        ("CLIPMK_CACHE_DIR", "x", "folder 'x' cannot be made"),
+    ],
+)
+def test_a_variable_is_not_blamed_for_a_word_like_its_value(
+    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert with_origin(message, []) == message
 
 
 def _never(*_: Any, **__: Any) -> None:

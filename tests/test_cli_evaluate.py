@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from clipmk import world
-from clipmk.errors import DeviceError
+from clipmk.errors import DeviceError, ModelError
 from clipmk.evaluate import truth
 from clipmk.evaluate.metrics import Interval
 from clipmk.evaluate.report import GROUPS
@@ -254,6 +254,17 @@ def test_a_model_that_fails_costs_only_its_own_reports(
     assert (ran.status, json.loads(ran.out)) == (5, made)
     ran = clipmk("evaluate", "--truth", "-m", "embedded/rn-s", "--json")
     assert (ran.status, json.loads(ran.out)["error"]) == (5, error)
+
+
+def test_a_model_that_fails_is_laid_to_the_variable_that_named_it(
+    clipmk: Runner, second_fails: list[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_fails[0] = ModelError("model 'embedded/rn-s' cannot be built: no")
+    monkeypatch.setenv("CLIPMK_MODEL", ",".join(THREE[1::2]))
+    ran = clipmk("evaluate", "--truth", "--json")
+    message = "model 'embedded/rn-s' cannot be built: no"
+    assert f"embedded/rn-s: {message} ('embedded/rn-s' was set by CLIPMK_MODEL)\n" in ran.err
+    assert json.loads(ran.out)["failures"][0]["error"]["message"] == message
 
 
 def test_memory_that_runs_out_is_named_and_the_next_model_goes_on(

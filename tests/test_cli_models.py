@@ -201,6 +201,19 @@ def test_random_weights_are_said_to_be_made_and_not_fetched(clipmk: Runner) -> N
     assert clipmk("models", "pull", "ViT-B-32:random", "--quiet").err == ""
 
 
+def test_pull_is_quiet_where_the_environment_or_the_config_says_so(
+    clipmk: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("models", "pull", "ViT-B-32:random")
+    monkeypatch.setenv("CLIPMK_QUIET", "1")
+    assert clipmk(*command).err == ""
+    (tmp_path / "config.toml").write_text("quiet = true", encoding="utf-8")
+    monkeypatch.setenv("CLIPMK_QUIET", "0")
+    assert "no weights" in clipmk(*command).err, "a variable outranks the config"
+    monkeypatch.delenv("CLIPMK_QUIET")
+    assert clipmk(*command).err == ""
+
+
 def test_what_is_pulled_is_described_as_what_is_looked_up(clipmk: Runner) -> None:
     for form in ((), ("--json",)):
         shown = clipmk("models", "info", "embedded/vit-s8", *form).out

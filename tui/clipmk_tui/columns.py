@@ -24,7 +24,7 @@ def squeezed(
     Args:
         wanted: column -> the cells it wants; 0 where it is empty and takes no place.
         steps: what is taken first, second, ... until the rest fits; columns without a step keep what they want. What
-            a step takes too much is given back to the columns that are left, the last step's first.
+            a step takes too much is given back, the last step's first: a column that went comes back where it fits.
         room: cells of the line.
         gap: blanks between two columns.
         edges: blanks at both ends together.
@@ -39,11 +39,17 @@ def squeezed(
         shown = [width for width in widths.values() if width]
         return room - edges - sum(shown) - gap * max(0, len(shown) - 1)
 
+    taken: list[tuple[str, int]] = []  # with the width before
     for column, floor in steps:
         if spare() >= 0:
             break
+        taken.append((column, widths[column]))
         widths[column] = GONE if floor == GONE else max(min(floor, widths[column]), widths[column] + spare())
-    for column, _ in reversed(steps):
-        if widths[column] and spare() > 0:
-            widths[column] = min(wanted[column], widths[column] + spare())
+    for column, before in reversed(taken):
+        if widths[column] != GONE:
+            widths[column] = min(before, widths[column] + max(0, spare()))
+            continue
+        widths[column] = before
+        if spare() < 0:
+            widths[column] = GONE
     return widths

@@ -41,7 +41,7 @@ def guarded(argv: Sequence[str]) -> int:
         return RUNTIME
     except ClipmkError as error:
         _trace(argv)
-        return _report(argv, error.code, with_origin(str(error)), error.exit_status)
+        return _report(argv, error.code, str(error), error.exit_status, told=with_origin(str(error)))
     except Exception as error:  # noqa: BLE001 - the one place that may: nothing may end in a traceback
         return _other(argv, error)
     return _report(argv, _INTERRUPTED, "interrupted", INTERRUPTED) if status == INTERRUPTED else status
@@ -54,7 +54,10 @@ def asked(argv: Sequence[str], flag: str, variable: str) -> bool:
 
 
 def with_origin(message: str) -> str:
-    """The message of an error, with the variable or the key of the config that set what is wrong, where one did."""
+    """The message of an error, with the variable or the key of the config that set what is wrong, where one did.
+
+    For people alone: in JSON the same mistake has the same message, wherever it was made.
+    """
     from clipmk_tui.origins import with_origin as told  # noqa: PLC0415 - only where something is wrong
 
     return told(message, _ARGUMENTS.get())
@@ -103,8 +106,9 @@ def _debugging(argv: Sequence[str]) -> bool:
     return asked(argv, "--debug", "CLIPMK_DEBUG")
 
 
-def _report(argv: Sequence[str], code: str, message: str, status: int) -> int:
-    say("error", message)
+def _report(argv: Sequence[str], code: str, message: str, status: int, *, told: str | None = None) -> int:
+    """Say what went wrong, and in JSON where that is asked for; `told` is what people read instead of the message."""
+    say("error", told or message)
     in_one_line = asked(argv, "--jsonl", "CLIPMK_JSONL")
     if in_one_line or asked(argv, "--json", "CLIPMK_JSON"):
         from clipmk import document  # noqa: PLC0415

@@ -15,6 +15,7 @@ from clipmk.text import encodable, quoted
 from clipmk.vocabulary import default_vocabulary
 from clipmk_tui import present
 from clipmk_tui.choices import DEFAULT_MODEL, models_from, variable
+from clipmk_tui.edge import with_origin
 from clipmk_tui.evaluating import Measured, measured
 from clipmk_tui.files import check_writable, write_text
 from clipmk_tui.output import say
@@ -118,7 +119,7 @@ def run(choices: Evaluation) -> int:
             if choices.output is not None:  # first, for whoever reads the tables may stop reading
                 write_text(document.dump(document.versioned(content)) + "\n", choices.output)
             if one.failure is not None:
-                say("error", f"{one.model}: {one.failure}")
+                say("error", with_origin(f"{one.model}: {one.failure}"))
             elif not choices.json:
                 _print(console, one, everything=choices.verbose)
     if choices.json:

@@ -115,17 +115,19 @@ def pull(
     debug: o.Debug = None,
 ) -> int:
     """Download a model's weights, configuration and tokenizer into the Hugging Face cache; a broken pull goes on."""
+    from clipmk.config import choose, read_config  # noqa: PLC0415
     from clipmk_tui import present  # noqa: PLC0415
     from clipmk_tui.pulling import pulling  # noqa: PLC0415
 
+    mute = choose(quiet, "CLIPMK_QUIET", read_config().quiet, False)
     with present.for_people(no_color) as console:
-        _warn_if_too_large(model, quiet=bool(quiet))
+        _warn_if_too_large(model, quiet=mute)
         from clipmk.backbones import pull as fetch  # noqa: PLC0415 - torch and open_clip: seconds
 
-        with pulling(quiet=bool(quiet)) as progress:
+        with pulling(quiet=mute) as progress:
             entry = fetch(model, progress=progress)
         card = _card(entry)
-        if entry.pretrained == _RANDOM and not quiet:
+        if entry.pretrained == _RANDOM and not mute:
             say("note", f"no weights of {entry.id} were fetched: {_ON_THE_SPOT}")
         if not present.wants_json(json):
             console.print(present.table(("", ""), _facts(entry, card)))
