@@ -18,7 +18,7 @@ REGIONS = {
     "foreground": "foreground IoU",
     "of_ceiling": "the same, relative to the best union of grid cells",
     "outliers": "foreground IoU with three outlier tokens injected",
-    "corloc": "CorLoc (IoU > 0.5)",
+    "corloc": "CorLoc (boxes, IoU > 0.5)",
     "part_iou": "mean best IoU of the true parts",
     "pixel_iou": "k-means on pixels (k = 12, same foreground) instead",
     "parts": "parts found",
