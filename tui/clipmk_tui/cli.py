@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
     Returns:
         Exit status.
     """
-    # Typer parses options by pydantic, which looks through all installed packages for plugins: 20 ms; we have none.
+    # Typer from 0.29 on parses by pydantic, which looks through all that is installed for plugins: 20 ms; we have none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     arguments = with_default_command(argv)
     status = build(arguments[0])(arguments, prog_name="clipmk", standalone_mode=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipmk.errors import ClipmkError
 from clipmk.text import printable, quoted
@@ -127,13 +128,26 @@ def _usage_message(error: typer.TyperException) -> str:
 
 
 def _wrong_value(error: typer.TyperException) -> str | None:
-    """Of an option's number, which Typer leaves to pydantic; None for all else, and where Typer does not."""
-    names, details = getattr(getattr(error, "param", None), "opts", None), getattr(error.__cause__, "errors", None)
-    if not names or details is None:
+    """Of an option's number; None for all else."""
+    names = getattr(getattr(error, "param", None), "opts", None)
+    if not names:
         return None
-    detail = details()[0]
+    option, details = max(names, key=len), getattr(error.__cause__, "errors", None)
+    return _said_by_typer(option, str(error)) if details is None else _said_by_pydantic(option, details()[0])
+
+
+def _said_by_typer(option: str, said: str) -> str | None:
+    """What Typer itself says of a number, as it does before 0.29."""
+    if found := re.fullmatch(r"(.+) is not in the range x>=(\S+?)\.?", said):
+        return f"{option} is {printable(found[1])}; it must be at least {printable(found[2])}"
+    if found := re.fullmatch(r"'(.*)' is not a valid int(?:eger)?\.?", said, re.DOTALL):
+        return f"{option} is {quoted(found[1])}; it must be a whole number"
+    return None
+
+
+def _said_by_pydantic(option: str, detail: Mapping[str, Any]) -> str | None:
+    """What pydantic says of it, to which Typer leaves it from 0.29 on."""
     kind, value = str(detail["type"]), str(detail["input"])
-    option = max(names, key=len)
     if kind == "greater_than_equal":
         return f"{option} is {printable(value)}; it must be at least {detail['ctx']['ge']}"
     if kind.startswith("int_"):
