@@ -88,13 +88,18 @@ def mean(values: Floats) -> float | None:
 
 
 def mean_interval(values: Floats) -> Estimate:
-    """The mean and mean ± 1.96 · s / sqrt(n), s with n - 1 degrees of freedom; no interval below two values."""
+    """The mean and mean ± `half_width`; no interval below two values."""
     centre = mean(values)
     if centre is None or len(values) < 2:
         return Estimate(centre)
-    count = len(values)
-    half = NORMAL_95 * sqrt(fsum(((values - centre) ** 2).tolist()) / (count - 1) / count)
+    half = half_width(values)
     return Estimate(centre, centre - half, centre + half)
+
+
+def half_width(values: Floats) -> float:
+    """Half the 95 % normal interval of a mean: 1.96 · s / sqrt(n), s with n - 1 degrees of freedom; n is 2 or more."""
+    centre, count = fsum(values.tolist()) / len(values), len(values)
+    return NORMAL_95 * sqrt(fsum(((values - centre) ** 2).tolist()) / (count - 1) / count)
 
 
 def wilson(hits: int, count: int) -> Estimate:
