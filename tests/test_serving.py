@@ -37,7 +37,7 @@ def test_results_come_in_order_with_progress_and_without_loss(socket_path: Path)
 
     made = dataclasses.replace(explanation(path="a.png"), warnings=())
     assert found[0].explanation.to_json() == made.to_json()
-    assert stages == ["parts"]
+    assert {"parts"} <= set(stages) <= {"waiting", "parts"}  # a sign of life may repeat any
     assert worker.seen == ["a.png", "-", "-"]
 
 
