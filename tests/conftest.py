@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import jsonschema
 import pytest
 from PIL import Image
@@ -30,6 +31,13 @@ class Ran:
 
 
 Runner = Callable[..., Ran]
+
+# A machine that stands still for a second is no fault of the code; the same examples each time, so that a change is
+# never refused for what it did not touch. `--hypothesis-profile=search` looks for new ones.
+_TIMELESS = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("steady", _TIMELESS, derandomize=True)
+hypothesis.settings.register_profile("search", _TIMELESS, max_examples=1000)
+hypothesis.settings.load_profile("steady")
 
 FAST = ("--preset", "paper", "--grounding", "attend")
 """Options of `clipmk explain` with which an image takes one forward."""
