@@ -97,7 +97,7 @@ def test_ray_gives_an_actor_two_shards_at_a_time(tmp_path: Path, monkeypatch: py
         engine="ray",
         workers=1,
     )
-    ray.init(num_cpus=2, logging_level="error", log_to_driver=False, include_dashboard=False)
+    ray.init(address="local", num_cpus=2, logging_level="error", log_to_driver=False, include_dashboard=False)
     try:
         outcome = run_study(request)
     finally:

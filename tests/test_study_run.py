@@ -146,7 +146,7 @@ def test_ray_and_the_local_engine_write_the_same_bytes(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     folder = tmp_path / "study"
     told: list[tuple[str, int, int]] = []
-    ray.init(num_cpus=2, logging_level="error", log_to_driver=False, include_dashboard=False)
+    ray.init(address="local", num_cpus=2, logging_level="error", log_to_driver=False, include_dashboard=False)
     try:
         run_study(request(folder, images, engine="ray", workers=2), progress=lambda *step: told.append(step))
     finally:
@@ -284,10 +284,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, images: Path, 
     [
         (
             ConnectionError("no node\nanswers"),
-            "10.0.0.1:6379",
-            r"RAY_ADDRESS='10.0.0.1:6379' cannot be reached: no node answers",
+            "auto",
+            r"RAY_ADDRESS='auto' cannot be reached: no node answers; if it asks for a token, set RAY_AUTH_MODE=token",
         ),
         (ValueError("Invalid address format: x"), "x", r"RAY_ADDRESS='x' cannot be reached: Invalid address format: x"),
+        (AssertionError("nobody listens"), "127.0.0.1:1", r"'127.0.0.1:1' cannot be reached: Connection refused$"),
+        (AssertionError("nobody listens"), "ray://[::1]:1", r"'ray://\[::1\]:1' cannot be reached: "),
         (ConnectionError("no port is free"), None, r"Ray does not start: no port is free"),
     ],
 )
@@ -301,6 +303,7 @@ def test_a_cluster_out_of_reach_is_named(
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ClipmkError, match=words):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +28,8 @@ _SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"
 
 Ray tells in one line that the level was set, and nothing keeps it from that; without the level it tells more.
 """
+KNOCK_SECONDS: Final = 10.0
+"""For a cluster's machine to let us in."""
 _CALLS: Final = 2
 """At once in an actor: one works off a shard, the other has its shard decoded meanwhile."""
 
@@ -67,7 +70,7 @@ def run_ray(
     step: Step,
     progress: Progress | None,
 ) -> None:
-    """Work off shards on a Ray cluster: the one that `RAY_ADDRESS` names, else one started on this machine.
+    """Work off shards on a Ray cluster: that of `RAY_ADDRESS`, else the one this machine is part of, else a new one.
 
     Args:
         task: what to do; its folder must be at the same path on every machine.
@@ -105,13 +108,31 @@ def run_ray(
 
 
 def _init(ray: Any) -> None:
+    address = os.environ.get("RAY_ADDRESS")
+    what, advice = "Ray does not start", ""
+    if address:
+        what = f"the Ray cluster of RAY_ADDRESS={quoted(address)} cannot be reached"
+        if "RAY_AUTH_MODE" not in os.environ:
+            advice = "; if it asks for a token, set RAY_AUTH_MODE=token here and on all its machines"
+        try:
+            _knock(address)
+        except OSError as reason:
+            raise ClipmkError(f"{what}: {printable(reason.strerror or str(reason))}") from reason
     try:
         ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
     except (OSError, RuntimeError, ValueError) as reason:  # OSError: ConnectionError above all
-        what = "Ray does not start"
-        if address := os.environ.get("RAY_ADDRESS"):
-            what = f"the Ray cluster of RAY_ADDRESS={quoted(address)} cannot be reached"
-        raise ClipmkError(f"{what}: {printable(' '.join(str(reason).split()))}") from reason
+        raise ClipmkError(f"{what}: {printable(' '.join(str(reason).split()))}{advice}") from reason
+
+
+def _knock(address: str) -> None:
+    """Make sure that somebody listens at HOST:PORT, for Ray itself would try for minutes; other forms are left to Ray.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal() and int(port) < 2**16:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def _work(
