@@ -17,7 +17,7 @@ from PIL import Image
 
 from clipmk import world
 from clipmk.study.manifest import read_manifest, write_manifest
-from clipmk.study.run import Request
+from clipmk.study.request import Request
 from clipmk.text import encodable
 from clipmk_tui.study_progress import StudyProgress
 from conftest import Runner

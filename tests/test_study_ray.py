@@ -20,7 +20,8 @@ from clipmk.settings import preset
 from clipmk.study.dataset import Entry, Reader
 from clipmk.study.layout import StudyFolder
 from clipmk.study.ray_engine import ShardActor
-from clipmk.study.run import Request, run_study
+from clipmk.study.request import Request
+from clipmk.study.run import run_study
 from clipmk.study.sources import open_dataset
 from clipmk.vocabulary import load_vocabulary
 

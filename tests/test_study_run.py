@@ -23,7 +23,8 @@ from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
 from clipmk.records import ModelInfo
 from clipmk.settings import preset
 from clipmk.study.layout import StudyFolder
-from clipmk.study.run import Request, run_study
+from clipmk.study.request import Request
+from clipmk.study.run import run_study
 from clipmk.study.sources import open_dataset
 from clipmk.vocabulary import load_vocabulary
 
@@ -169,6 +170,32 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(undisturbed:
         with pytest.raises(UsageError, match=words):
             run_study(request(undisturbed, images, **changes))
     assert fingerprints(undisturbed) == before
+
+
+def test_models_are_added_to_a_study_when_that_is_asked_for(tmp_path: Path, images: Path, undisturbed: Path) -> None:
+    folder = tmp_path / "study"
+    first = request(folder, images, models=MODELS[:1])
+    with pytest.raises(InputError, match="is no study"):
+        run_study(dataclasses.replace(first, extend=True))
+    assert not (folder / "study.json").exists()
+    run_study(dataclasses.replace(first, command="clipmk one"))
+    before = fingerprints(folder)
+    with pytest.raises(UsageError, match=rf"there, '{MODELS[0]}, {MODELS[1]}' here; --extend adds models to a study$"):
+        run_study(request(folder, images))
+    with pytest.raises(UsageError, match=r"same again: settings.seed: 0 there, 3 here$"):
+        run_study(request(folder, images, models=MODELS[:1], settings=preset("default", seed=3), extend=True))
+    with pytest.raises(UsageError, match=r"settings.seed: 0 there, 3 here$"):
+        run_study(request(folder, images, settings=preset("default", seed=3), extend=True))
+    assert fingerprints(folder) == before
+    added = request(folder, images, models=MODELS[1:], extend=True, command="clipmk two")
+    with pytest.raises(KeyboardInterrupt):
+        run_study(added, progress=stopping_after(SCENES + 3))
+    outcome = run_study(added)
+    assert outcome.manifest.command == "clipmk one && clipmk two"
+    assert run_study(request(folder, images)).resumed == outcome.manifest.shards * len(MODELS)
+    after, wanted = fingerprints(folder), fingerprints(undisturbed)
+    assert after.pop("study.json") != wanted.pop("study.json")  # the commands
+    assert after == wanted
 
 
 def test_what_is_left_open_is_as_in_the_folder(undisturbed: Path, images: Path) -> None:

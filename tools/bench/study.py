@@ -30,7 +30,7 @@ from clipmk.backbones import Backbone
 from clipmk.settings import preset
 from clipmk.study.layout import StudyFolder
 from clipmk.study.plan import make_plan, write_plan
-from clipmk.study.run import ways_of
+from clipmk.study.settle import ways_of
 from clipmk.study.sources import open_dataset
 from clipmk.study.work import ShardWorker, Task
 from clipmk.vocabulary import load_vocabulary

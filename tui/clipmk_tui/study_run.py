@@ -22,7 +22,8 @@ from clipmk_tui.study_progress import StudyProgress
 
 if TYPE_CHECKING:
     from clipmk.study.dataset import Dataset
-    from clipmk.study.run import Engine, Outcome, Request
+    from clipmk.study.request import Engine, Request
+    from clipmk.study.run import Outcome
     from clipmk.vocabulary import Vocabulary
 
 ENGINES = ("local", "ray")
@@ -99,7 +100,7 @@ def _check(flags: Mapping[str, Any]) -> None:
 def _request(flags: Mapping[str, Any], config: Config) -> Request:
     from clipmk.backbones.pools import POOLS, pool  # noqa: PLC0415
     from clipmk.study.layout import StudyFolder  # noqa: PLC0415
-    from clipmk.study.run import Request as Made  # noqa: PLC0415 - torch
+    from clipmk.study.request import Request as Made  # noqa: PLC0415
     from clipmk.study.sources import open_dataset  # noqa: PLC0415 - pyarrow
 
     named: tuple[str, ...] = () if flags["pool"] else models_from(flags, config)
@@ -114,6 +115,7 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
         folder=StudyFolder(Path(flags["out"]).expanduser()),
         dataset=dataset,
         models=models,
+        extend=bool(flags["extend"]),
         vocabulary=_vocabulary(flags, config, models, dataset),
         settings=settings_from({**flags, "seed": seed, "top": None}, config),
         fit=flags["fit"],

@@ -7,70 +7,35 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from filelock import FileLock, Timeout
 
-import clipmk
 from clipmk.backbones import describe, pull
-from clipmk.backbones.devices import choose_device, choose_dtype
+from clipmk.backbones.devices import choose_device
 from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
 from clipmk.memory import device_memory
-from clipmk.records import ModelInfo, plain
-from clipmk.settings import PartMethod, Settings
+from clipmk.records import ModelInfo
 from clipmk.study import schema
-from clipmk.study.labels import resolve_labels
-from clipmk.study.manifest import Manifest, VocabularyInfo, differences, read_manifest, write_manifest
+from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.parquet import read_table
-from clipmk.study.plan import make_plan, shard_sizes, write_plan
+from clipmk.study.plan import shard_sizes
 from clipmk.study.results import FailedImage, failed_images
+from clipmk.study.settle import settled, ways_of
 from clipmk.study.tables import write_tables
 from clipmk.study.work import Task, is_done
-from clipmk.text import printable, quoted
+from clipmk.text import quoted
 
 if TYPE_CHECKING:
     from clipmk.grounding import Progress
-    from clipmk.study.dataset import Dataset
     from clipmk.study.layout import StudyFolder
-    from clipmk.vocabulary import Vocabulary
+    from clipmk.study.request import Request
 
-Engine = Literal["local", "ray"]
-
-SHARD_SIZE = 128
-"""Images of a shard: what is lost, per model, when a run is killed."""
-SMALL_SIDE = 128
-"""Pixels; inputs up to this size are bound by the overhead of a call on a CPU."""
 MEMORY_SHARE = 0.5
 """Of a device's memory, what the weights of the models held at once may take."""
 WEIGHT_GROWTH = 2
 """A weight file in half precision takes twice its size in float32."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What somebody wants studied; None leaves the choice to the folder, if it holds this study, else to `clipmk`."""
-
-    folder: StudyFolder
-    dataset: Dataset
-    models: tuple[str, ...]
-    vocabulary: Vocabulary
-    settings: Settings
-    fit: Literal["image", "batch"] | None = None
-    engine: Engine = "local"
-    workers: int | None = None
-    """Actors of the engine "ray"."""
-    shard_size: int | None = None
-    batch_size: int | None = None
-    device: str = "auto"
-    precision: str = "fp32"
-    threads: int | None = None
-    cache: bool = True
-    download: bool = False
-    """Fetch missing weights first."""
-    command: str | None = None
-    """The command line, for the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +61,15 @@ def run_study(request: Request, *, progress: Progress | None = None) -> Outcome:
             raised in it stops the study cleanly, and everything finished stays.
 
     Raises:
-        InputError: the folder holds something else, or labels are unknown to the vocabulary.
+        InputError: the folder holds something else, or no study to extend, or labels are unknown to the vocabulary.
         UsageError: the folder holds a study of something else (the message shows the difference), or an option cannot
             be meant.
         ModelError: models are not at hand; all of them are named.
         ClipmkError: another run is at work in the folder, or it cannot be written.
     """
-    described = _described(request.models, download=request.download)
+    described = _pool(request)
     with _locked(request.folder):
-        manifest, warnings = _settled(request, [info for info, _ in described])
+        manifest, warnings = settled(request, [info for info, _ in described])
         sizes = shard_sizes(request.folder.plan)
         missing = _missing(request.folder, manifest, sizes)
         done = sum(sizes.values()) * len(manifest.models) - _images(missing, sizes)
@@ -143,11 +108,17 @@ def _failures(folder: StudyFolder) -> tuple[tuple[FailedImage, ...], int]:
     return tuple(found), count
 
 
-def ways_of(settings: Settings) -> tuple[PartMethod, ...]:
-    """The ways of finding parts that a study records: the `paper` preset's k-means and PCA, else what is set."""
-    if settings.preset == "paper" and settings.parts == "kmeans":
-        return ("kmeans", "pca")
-    return (settings.parts,)
+def _pool(request: Request) -> list[tuple[ModelInfo, int]]:
+    """The models of the study: those asked for; where it is to be extended, after those that it has."""
+    asked = _described(request.models, download=request.download)
+    if not request.extend:
+        return asked
+    had = [model.id for model in read_manifest(request.folder.manifest).models]
+    known = {info.id: (info, size) for info, size in asked}
+    others = [model for model in had if model not in known]
+    if others:
+        known |= {info.id: (info, size) for info, size in _described(others, download=request.download)}
+    return [known[model] for model in had] + [one for one in asked if one[0].id not in had]
 
 
 def _described(models: Sequence[str], *, download: bool) -> list[tuple[ModelInfo, int]]:
@@ -202,95 +173,6 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
         except OSError as reason:
             raise ClipmkError(f"{quoted(root)} cannot be written: {reason.strerror or reason}") from reason
         yield  # outside: an error of the work itself, a lost connection say, is none of this folder
-
-
-def _settled(request: Request, infos: Sequence[ModelInfo]) -> tuple[Manifest, tuple[str, ...]]:
-    """The manifest of this study, new or that of the folder, and what needs a warning.
-
-    Raises:
-        UsageError: the folder's study is another one.
-    """
-    folder = request.folder
-    old = read_manifest(folder.manifest) if folder.manifest.exists() else None
-    labels, warnings = resolve_labels([entry.label for entry in request.dataset.entries], request.vocabulary)
-    fit = _fit(request, labels)
-    shard_size = request.shard_size or (old.shard_size if old else SHARD_SIZE)
-    plan = make_plan(request.dataset.entries, labels, fit=fit, shard_size=shard_size)
-    new = _manifest(request, infos, old, settings=dataclasses.replace(request.settings, fit=fit), labels=labels)
-    new = dataclasses.replace(new, shards=plan["shard"][-1].as_py() + 1, shard_size=shard_size)
-    if old is None:
-        write_plan(plan, folder.plan)
-        write_manifest(new, folder.manifest)
-        return new, request.dataset.warnings + warnings
-    different = differences(old, new)
-    if different:
-        raise UsageError(
-            f"{quoted(folder.root)} holds a study of something else; name another folder with --out, or ask for the "
-            f"same again: {printable('; '.join(different))}"
-        )
-    changed = [f"{name} {old.versions.get(name)} then, {now} now" for name, now in new.versions.items()]
-    if old.versions != new.versions:
-        note = f"the study was begun with other versions ({', '.join(changed)}); its last digits may differ"
-        warnings = (*warnings, note)
-    return old, request.dataset.warnings + warnings
-
-
-def _fit(request: Request, labels: Sequence[str | None]) -> Literal["image", "batch"]:
-    """Whether images of one class are fitted together: as asked, else as the reference code does for a data set."""
-    if request.fit is not None:
-        return request.fit
-    labelled = any(label is not None for label in labels)
-    return "batch" if labelled and request.settings.preset == "paper" else "image"
-
-
-def _manifest(
-    request: Request,
-    infos: Sequence[ModelInfo],
-    old: Manifest | None,
-    *,
-    settings: Settings,
-    labels: Sequence[str | None],
-) -> Manifest:
-    """All but the shards. What the request leaves open is as in the folder's study."""
-    device = choose_device(request.device)
-    dtype = choose_dtype(request.precision, device)
-    on_cpu = device.type == "cpu"
-    words = request.vocabulary
-    known = [label for label in labels if label is not None]
-    largest = max(info.input_size for info in infos)
-    return Manifest(
-        dataset=dataclasses.replace(request.dataset.info, labelled=len(known), classes=len(set(known))),
-        vocabulary=VocabularyInfo(
-            name=words.name,
-            sha256=words.sha256,
-            classes=len(words.classes),
-            descriptors=len(words.descriptors),
-            templates=words.templates,
-            descriptor_template=words.descriptor_template,
-        ),
-        models=tuple(infos),
-        parts=ways_of(settings),
-        settings=plain(settings),
-        shards=0,
-        shard_size=0,
-        batch_size=request.batch_size or (old.batch_size if old else _batch_size(largest, on_cpu=on_cpu)),
-        device=device.type,
-        dtype=str(dtype).removeprefix("torch."),
-        threads=(request.threads or (old.threads if old else torch.get_num_threads())) if on_cpu else None,
-        versions={
-            "clipmk": clipmk.__version__,
-            "torch": torch.__version__,
-            "open_clip": metadata.version("open_clip_torch"),
-        },
-        command=request.command,
-    )
-
-
-def _batch_size(side: int, *, on_cpu: bool) -> int:
-    """Images per forward: on a CPU large batches gain nothing for large inputs and cost memory."""
-    if on_cpu:
-        return 64 if side <= SMALL_SIDE else 16
-    return 256 if side <= 256 else 64
 
 
 def _task(request: Request, manifest: Manifest) -> Task:

@@ -38,6 +38,10 @@ Out = Annotated[
         rich_help_panel=_WORK,
     ),
 ]
+Extend = Annotated[
+    bool | None,
+    typer.Option("--extend", help="Add these models to the study found there.", rich_help_panel=_WORK),
+]
 Fit = Annotated[
     str | None,
     typer.Option(
@@ -80,6 +84,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     model: o.Models = None,
     pool: Pool = None,
     out: Out = None,
+    extend: Extend = None,
     vocab: o.Vocabulary = None,
     classes: o.Classes = None,
     preset: o.Preset = None,

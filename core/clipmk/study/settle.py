@@ -1,0 +1,144 @@
+"""What a study is to be: what was asked for, what the folder holds already, and what follows from both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+import clipmk
+from clipmk.backbones.devices import choose_device, choose_dtype
+from clipmk.errors import UsageError
+from clipmk.records import ModelInfo, plain
+from clipmk.settings import PartMethod, Settings
+from clipmk.study.labels import resolve_labels
+from clipmk.study.manifest import Manifest, VocabularyInfo, differences, read_manifest, write_manifest
+from clipmk.study.plan import make_plan, write_plan
+from clipmk.text import printable, quoted
+
+if TYPE_CHECKING:
+    from clipmk.study.request import Request
+
+SHARD_SIZE = 128
+"""Images of a shard: what is lost, per model, when a run is killed."""
+SMALL_SIDE = 128
+"""Pixels; inputs up to this size are bound by the overhead of a call on a CPU."""
+
+
+def settled(request: Request, infos: Sequence[ModelInfo]) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest of this study, new or that of the folder, and what needs a warning.
+
+    Raises:
+        UsageError: the folder's study is another one.
+    """
+    folder = request.folder
+    old = read_manifest(folder.manifest) if folder.manifest.exists() else None
+    labels, warnings = resolve_labels([entry.label for entry in request.dataset.entries], request.vocabulary)
+    fit = _fit(request, labels)
+    shard_size = request.shard_size or (old.shard_size if old else SHARD_SIZE)
+    plan = make_plan(request.dataset.entries, labels, fit=fit, shard_size=shard_size)
+    new = _manifest(request, infos, old, settings=dataclasses.replace(request.settings, fit=fit), labels=labels)
+    new = dataclasses.replace(new, shards=plan["shard"][-1].as_py() + 1, shard_size=shard_size)
+    warnings = request.dataset.warnings + warnings
+    if old is None:
+        write_plan(plan, folder.plan)
+        write_manifest(new, folder.manifest)
+        return new, warnings
+    kept = _agreed(request, old, new)
+    if kept.models != old.models:
+        write_manifest(kept, folder.manifest)
+    if old.versions != new.versions:
+        changed = [f"{name} {old.versions.get(name)} then, {now} now" for name, now in new.versions.items()]
+        note = f"the study was begun with other versions ({', '.join(changed)}); its last digits may differ"
+        warnings = (*warnings, note)
+    return kept, warnings
+
+
+def _agreed(request: Request, old: Manifest, new: Manifest) -> Manifest:
+    """The folder's study, with further models where it is to be extended.
+
+    Raises:
+        UsageError: what is asked for is another study.
+    """
+    longer = len(new.models) > len(old.models)
+    shared = dataclasses.replace(new, models=new.models[: len(old.models)]) if longer else new
+    same_but_models = not differences(old, shared)
+    if longer and request.extend and same_but_models:
+        commands = [command for command in (old.command, new.command) if command is not None]
+        return dataclasses.replace(old, models=new.models, command=" && ".join(commands) or None)
+    different = differences(old, new)
+    if different:
+        hint = "; --extend adds models to a study" if longer and same_but_models else ""
+        raise UsageError(
+            f"{quoted(request.folder.root)} holds a study of something else; name another folder with --out, or ask "
+            f"for the same again: {printable('; '.join(different))}{hint}"
+        )
+    return old
+
+
+def _fit(request: Request, labels: Sequence[str | None]) -> Literal["image", "batch"]:
+    """Whether images of one class are fitted together: as asked, else as the reference code does for a data set."""
+    if request.fit is not None:
+        return request.fit
+    labelled = any(label is not None for label in labels)
+    return "batch" if labelled and request.settings.preset == "paper" else "image"
+
+
+def _manifest(
+    request: Request,
+    infos: Sequence[ModelInfo],
+    old: Manifest | None,
+    *,
+    settings: Settings,
+    labels: Sequence[str | None],
+) -> Manifest:
+    """All but the shards. What the request leaves open is as in the folder's study."""
+    device = choose_device(request.device)
+    dtype = choose_dtype(request.precision, device)
+    on_cpu = device.type == "cpu"
+    words = request.vocabulary
+    known = [label for label in labels if label is not None]
+    largest = max(info.input_size for info in infos)
+    return Manifest(
+        dataset=dataclasses.replace(request.dataset.info, labelled=len(known), classes=len(set(known))),
+        vocabulary=VocabularyInfo(
+            name=words.name,
+            sha256=words.sha256,
+            classes=len(words.classes),
+            descriptors=len(words.descriptors),
+            templates=words.templates,
+            descriptor_template=words.descriptor_template,
+        ),
+        models=tuple(infos),
+        parts=ways_of(settings),
+        settings=plain(settings),
+        shards=0,
+        shard_size=0,
+        batch_size=request.batch_size or (old.batch_size if old else _batch_size(largest, on_cpu=on_cpu)),
+        device=device.type,
+        dtype=str(dtype).removeprefix("torch."),
+        threads=(request.threads or (old.threads if old else torch.get_num_threads())) if on_cpu else None,
+        versions={
+            "clipmk": clipmk.__version__,
+            "torch": torch.__version__,
+            "open_clip": metadata.version("open_clip_torch"),
+        },
+        command=request.command,
+    )
+
+
+def _batch_size(side: int, *, on_cpu: bool) -> int:
+    """Images per forward: on a CPU large batches gain nothing for large inputs and cost memory."""
+    if on_cpu:
+        return 64 if side <= SMALL_SIDE else 16
+    return 256 if side <= 256 else 64
+
+
+def ways_of(settings: Settings) -> tuple[PartMethod, ...]:
+    """The ways of finding parts that a study records: the `paper` preset's k-means and PCA, else what is set."""
+    if settings.preset == "paper" and settings.parts == "kmeans":
+        return ("kmeans", "pca")
+    return (settings.parts,)
