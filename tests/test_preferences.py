@@ -133,7 +133,8 @@ def test_refused_first_choice_leaves_no_file(path: Path) -> None:
     assert not path.exists()
 
 
-def test_two_apps_do_not_lose_each_others_changes(path: Path) -> None:
+def test_two_apps_do_not_lose_each_others_changes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preferences, "LOCK_SECONDS", 300)
     names = [f"keys.pane.action{number}" for number in range(12)]
     threads = [threading.Thread(target=save, args=({name: "x"}, path)) for name in names]
     for thread in threads:
