@@ -185,7 +185,7 @@ CHANGES = st.dictionaries(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=CHANGES, second=CHANGES)
 def test_any_text_under_any_key_is_read_back_as_it_was_given(
     path: Path, first: dict[str, str | None], second: dict[str, str | None]
