@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from textual.app import App
-from textual.pilot import Pilot
 
 from clipmk_tui import theme
 from clipmk_tui.screens.compare import CompareScreen
@@ -42,8 +41,3 @@ def line(app: App[Any], start: str) -> str:
 
 def opened(engine: FakeEngine, models: tuple[str, ...] = MODELS, **options: Any) -> Host:
     return Host(CompareScreen(engine, models, IMAGE, **options))
-
-
-async def settled(pilot: Pilot[Any]) -> None:
-    for _ in range(2):
-        await pilot.pause()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,17 @@ FAST = ("--preset", "paper", "--grounding", "attend")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew; then read the diff")
+
+
+@pytest.fixture(autouse=True)
+def _still() -> Iterator[None]:
+    """Tests that drive an app by a pilot wait for states and not for times; the others need not import it."""
+    with pytest.MonkeyPatch.context() as patch:  # not the test's own, which it may undo
+        if "textual.app" in sys.modules:
+            import stillness  # noqa: PLC0415
+
+            stillness.install(patch)
+        yield
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from clipmk.settings import preset
 from clipmk_tui.app import ClipmkApp
 from clipmk_tui.screens.main import MainScreen
 from clipmk_tui.tui_run import Start
+from stillness import settled
 
 VIT, VIT_XS, RN, CNX = fakes.FAMILIES
 THRESHOLDS = gc.get_threshold()
@@ -40,22 +40,13 @@ async def running(
     gc.set_threshold(*THRESHOLDS)
 
 
-async def settled(pilot: Pilot[Any]) -> None:
-    """Until nothing is asked or decoded any more."""
-    for _ in range(200):
-        await pilot.pause()
-        busy = [worker for worker in pilot.app.workers if worker.is_running and worker.group != "settings"]
-        if not busy:
-            break
-        await asyncio.sleep(0.01)
-    await pilot.pause()
-
-
 def seen(screen: MainScreen) -> str:
     """The screen as text."""
     return "\n".join("".join(segment.text for segment in strip) for strip in screen._compositor.render_strips())
 
 
 async def press(pilot: Pilot[Any], *keys: str) -> None:
-    await pilot.press(*keys)
-    await settled(pilot)
+    """One key after the other, each when all is done that the one before it began."""
+    for key in keys:
+        await pilot.press(key)
+        await settled(pilot)

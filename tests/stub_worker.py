@@ -12,6 +12,9 @@ from clipmk import protocol
 from clipmk.protocol import Hello, Message, Request, decode, encode
 from clipmk.records import ModelInfo
 
+NEVER = 600
+"""Seconds after which a child ends that nobody has ended: long after a test has given it up."""
+
 
 def say(message: Message) -> None:
     sys.stdout.buffer.write(encode(message))
@@ -31,7 +34,7 @@ def greet(mode: str) -> Hello:
         sys.exit(3)
     if mode == "refusing":
         say(protocol.Failed(id=0, code="protocol", message="it wants version 0"))
-        time.sleep(60)
+        time.sleep(NEVER)
     say(protocol.Ready(version=99 if mode == "foreign" else protocol.VERSION, pid=os.getpid()))
     return hello
 
@@ -63,14 +66,14 @@ def misbehave(mode: str, marker: Path) -> None:
                 return
     if mode in {"deaf", "stubborn"}:
         signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "stubborn" else signal.SIG_DFL)
-        time.sleep(60)
+        time.sleep(NEVER)
     if mode == "dying" or (mode == "dying-once" and not marker.exists()):
         marker.touch()
         die()
     if mode == "babbling":
         sys.stdout.buffer.write(b"Downloading: 100%\n")
         sys.stdout.buffer.flush()
-        time.sleep(60)
+        time.sleep(NEVER)
 
 
 def main(mode: str, file: str = "") -> None:

@@ -10,7 +10,8 @@ import pytest
 import fakes
 from clipmk import protocol
 from clipmk_tui.concept_rows import ConceptRow
-from main_screen import RN, VIT, press, running, seen, settled
+from main_screen import RN, VIT, press, running, seen
+from stillness import settled
 
 
 async def test_comparing_needs_two_marked_models(album: Path) -> None:
@@ -66,9 +67,7 @@ async def test_other_settings_ask_everything_anew_under_a_new_session(album: Pat
     engine = fakes.FakeEngine()
     async with running(engine, album) as (pilot, screen):
         asked = len(engine.asked)
-        await pilot.press("comma")
-        await pilot.pause()
-        await press(pilot, "tab", "enter", "down", "enter", "ctrl+s")
+        await press(pilot, "comma", "tab", "enter", "down", "enter", "ctrl+s")
         assert pilot.app.screen is screen
         assert [session.settings.preset for session in engine.sessions] == ["paper"]
         assert screen.asking.session.settings.grounding == "prompts"
@@ -81,11 +80,7 @@ async def test_the_palette_knows_models_images_and_classes_by_name(album: Path) 
     engine = fakes.FakeEngine()
     async with running(engine, album) as (pilot, screen):
         for typed, expected in (("image c.png", "c.png"), ("model rn-s", "embedded/rn-s"), ('why "wolf', "wolf")):
-            await pilot.press("ctrl+p")
-            await pilot.pause(0.1)
-            await pilot.press(*("space" if letter == " " else letter for letter in typed))
-            await pilot.pause(0.5)
-            await press(pilot, "enter")
+            await press(pilot, "ctrl+p", *("space" if letter == " " else letter for letter in typed), "enter")
             assert pilot.app.screen is screen
             state = (screen.desk.item and screen.desk.item.path, screen.desk.model, screen.desk.target)
             assert any(expected in str(value) for value in state), typed
@@ -95,6 +90,7 @@ async def test_the_palette_knows_models_images_and_classes_by_name(album: Path) 
 async def test_copying_says_what_was_copied(album: Path) -> None:
     async with running(fakes.FakeEngine(), album) as (pilot, screen):
         screen.concepts.concept_tree.select("a bushy tail")
+        await pilot.pause()
         await press(pilot, "y")
         assert pilot.app.clipboard == "a bushy tail"
         assert "copied: a bushy tail" in seen(screen)

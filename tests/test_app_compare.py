@@ -22,8 +22,9 @@ from clipmk_tui.compare_table import BEST
 from clipmk_tui.engine import EngineStoppedError
 from clipmk_tui.gathered import Gathered
 from clipmk_tui.screens.compare import CompareChoice, CompareScreen
-from compare_host import IMAGE, MODELS, Host, line, opened, seen, settled
+from compare_host import IMAGE, MODELS, Host, line, opened, seen
 from fakes import FakeEngine, explained
+from stillness import settled
 
 SIZES = [(80, 24), (120, 40)]
 
@@ -79,7 +80,7 @@ async def test_awaited_columns_show_what_is_at_hand_and_how_far_the_next_one_is(
     engine.gate.clear()
     app = opened(engine, MODELS[:3], known={MODELS[0]: explained(MODELS[0], IMAGE)})
     async with app.run_test(size=(120, 40)) as pilot:
-        await settled(pilot)
+        await pilot.pause()
         assert "2 of 3 awaited" in seen(app)[0]
         assert "1/1" in line(app, "pointed ears")
         assert line(app, "pointed ears").count("…") == 2
@@ -97,7 +98,7 @@ async def test_leaving_cancels_the_request() -> None:
     engine.gate.clear()
     app = opened(engine)
     async with app.run_test() as pilot:
-        await settled(pilot)
+        await pilot.pause()
         await pilot.press("escape")
         await settled(pilot)
         assert app.answers == [None]
@@ -220,7 +221,6 @@ async def test_w_writes_valid_json_beside_what_is_there(
         await settled(pilot)
         for _ in range(2):
             await pilot.press("w")
-            await app.workers.wait_for_complete()
             await settled(pilot)
         assert app.answers == []
         notes = [note.message for note in app._notifications]
@@ -240,7 +240,6 @@ async def test_file_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: 
     async with app.run_test() as pilot:
         await settled(pilot)
         await pilot.press("w")
-        await app.workers.wait_for_complete()
         await settled(pilot)
         assert [note.severity for note in app._notifications] == ["error"]
 
@@ -250,7 +249,7 @@ async def test_y_copies_the_table() -> None:
     async with app.run_test() as pilot:
         await settled(pilot)
         await pilot.press("y")
-        await app.workers.wait_for_complete()
+        await settled(pilot)
         assert "pointed ears" in app.clipboard
         assert "AUC is not comparable" not in app.clipboard
         assert "\x1b" not in app.clipboard
@@ -261,9 +260,9 @@ async def test_nothing_is_written_or_copied_before_the_first_answer(tmp_path: Pa
     engine.gate.clear()
     app = opened(engine)
     async with app.run_test() as pilot:
-        await settled(pilot)
+        await pilot.pause()
         await pilot.press("w", "y", "t", "v")
-        await settled(pilot)
+        await pilot.pause()
         assert {note.severity for note in app._notifications} == {"warning"}
         assert app.screen is app.opened
         assert app.clipboard == ""

@@ -8,8 +8,9 @@ from clipmk.records import VisionConcept
 from clipmk_tui.screens.compare import CompareChoice
 from clipmk_tui.screens.venn import VennScreen
 from clipmk_tui.widgets.compare_grid import CompareGrid
-from compare_host import IMAGE, MODELS, line, opened, seen, settled
+from compare_host import IMAGE, MODELS, line, opened, seen
 from fakes import FakeEngine, explained
+from stillness import settled
 
 
 async def test_enter_goes_to_the_model_and_concept_under_the_cursor() -> None:
@@ -120,11 +121,11 @@ async def test_resizing_while_busy_keeps_the_cursor() -> None:
     engine.gate.clear()
     app = opened(engine, known={MODELS[0]: explained(MODELS[0], IMAGE)})
     async with app.run_test(size=(120, 40)) as pilot:
-        await settled(pilot)
+        await pilot.pause()
         await pilot.press("down", "right")
         for size in ((80, 24), (20, 6), (200, 60)):
             await pilot.resize_terminal(*size)
-            await settled(pilot)
+            await pilot.pause()
         grid = app.screen.query_one(CompareGrid)
         assert (grid.concept, grid.model_index) == ("a bushy tail", 1)
         engine.gate.set()

@@ -11,18 +11,17 @@ import pytest
 from clipmk_tui.screens.compare import CompareScreen
 from dialog_host import Host
 from fakes import FAMILIES, FakeEngine
+from stillness import settled
 
 
 async def written(image: str) -> list[str]:
     """What the app says after `w`, twice; still running at the end."""
     app = Host(partial(CompareScreen, FakeEngine(), tuple(FAMILIES), image))
     async with app.run_test(size=(120, 40)) as pilot:
-        await app.workers.wait_for_complete()
-        await pilot.pause()
+        await settled(pilot)
         for _ in range(2):
             await pilot.press("w")
-            await app.workers.wait_for_complete()
-            await pilot.pause()
+            await settled(pilot)
         assert app.is_running
         assert isinstance(app.screen, CompareScreen)
     return app.told

@@ -23,6 +23,7 @@ from clipmk_tui.screens.settings import Preferences, SettingsScreen, changed_key
 from clipmk_tui.signs import SIGN, WORD
 from clipmk_tui.theme import DARK, LIGHT
 from dialog_host import Host, screen_text, told
+from stillness import LIMIT, settled
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -153,8 +154,7 @@ async def test_settings_are_written_to_the_config_file_and_given_back(tmp_path: 
         app.screen.query_one("#model", Select).value = "embedded/rn-s"
         app.screen.query_one("#seed", Input).value = "7"
         await pilot.press("ctrl+s")
-        await app.workers.wait_for_complete()
-        await pilot.pause()
+        await settled(pilot)
         (session,) = app.given
     assert session == dataclasses.replace(
         SESSION, settings=dataclasses.replace(SESSION.settings, grounding="prompts", seed=7)
@@ -174,8 +174,7 @@ async def test_settings_can_be_changed_by_keys_alone() -> None:
         await pilot.pause()
         assert app.screen.query_one("#grounding", Select).value == "prompts"
         await pilot.press("tab", "tab", "5", "enter")
-        await app.workers.wait_for_complete()
-        await pilot.pause()
+        await settled(pilot)
         (session,) = app.given
     assert session.settings == preset("paper", seed=5, prediction_count=10)
     assert saved == [{"preset": "paper", "settings.grounding": None, "seed": 5}]
@@ -196,8 +195,7 @@ async def test_nothing_changed_writes_nothing(tmp_path: Path) -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
         await pilot.press("ctrl+s")
-        await app.workers.wait_for_complete()
-        await pilot.pause()
+        await settled(pilot)
         assert app.given == [SESSION]
     assert not (tmp_path / "config.toml").exists()
 
@@ -211,8 +209,7 @@ async def test_failed_write_is_shown_and_loses_nothing() -> None:
         await pilot.pause()
         app.screen.query_one("#seed", Input).value = "9"
         await pilot.press("ctrl+s")
-        await app.workers.wait_for_complete()
-        await pilot.pause()
+        await settled(pilot)
         assert told(app) == "config '[red]x[/red]' cannot be written: no space left"
         assert app.screen.query_one("#seed", Input).value == "9"
         assert app.given == []
@@ -227,8 +224,7 @@ async def test_malformed_config_is_told_where_it_stands_and_left_alone(tmp_path:
         await pilot.pause()
         app.screen.query_one("#seed", Input).value = "9"
         await pilot.press("ctrl+s")
-        await app.workers.wait_for_complete()
-        await pilot.pause()
+        await settled(pilot)
         assert "line 1: themes is no config key" in told(app)
     assert (tmp_path / "config.toml").read_text(encoding="utf-8") == "themes = 3\n"
 
@@ -244,15 +240,14 @@ async def test_impossible_value_is_told_and_nothing_written(field: str, value: s
         await pilot.pause()
         app.screen.query_one(f"#{field}", Input).value = value
         await pilot.press("ctrl+s")
-        await app.workers.wait_for_complete()
-        await pilot.pause()
+        await settled(pilot)
         assert message in told(app)
         assert (app.given, saved) == ([], [])
 
 
 async def test_writing_settings_does_not_hold_the_app_up() -> None:
     free = threading.Event()
-    app = Host(lambda: SettingsScreen(SESSION, save=lambda changes: free.wait(10)))
+    app = Host(lambda: SettingsScreen(SESSION, save=lambda changes: free.wait(LIMIT)))
     async with app.run_test() as pilot:
         await pilot.pause()
         app.screen.query_one("#seed", Input).value = "9"
@@ -260,8 +255,7 @@ async def test_writing_settings_does_not_hold_the_app_up() -> None:
         await pilot.press("escape", "ctrl+s")
         assert isinstance(app.screen, SettingsScreen)
         free.set()
-        await app.workers.wait_for_complete()
-        await pilot.pause()
+        await settled(pilot)
         assert len(app.given) == 1
 
 

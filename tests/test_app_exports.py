@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -26,6 +25,7 @@ from clipmk_tui.emit import JsonWriter, OverlayWriter, PageWriter
 from clipmk_tui.output import DataStream
 from clipmk_tui.screens.write import WriteScreen, file_name
 from dialog_host import Host, screen_text, told
+from stillness import settled, until
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -162,18 +162,13 @@ def test_file_is_named_after_image_and_model(path: str | None, model: str, name:
     assert file_name(made, "json") == name
 
 
-async def _written(app: Host, pilot: Any) -> None:
-    await app.workers.wait_for_complete()
-    await pilot.pause()
-
-
 async def test_enter_writes_json_under_the_name_offered(explanation: Explanation, tmp_path: Path) -> None:
     app = Host(lambda: WriteScreen(explanation))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert "fox_03-vit-s8.json" in screen_text(app)
         await pilot.press("enter")
-        await _written(app, pilot)
+        await settled(pilot)
         assert app.given == [Path("fox_03-vit-s8.json")]
         assert app.told == ["written: fox_03-vit-s8.json"]
     made = json.loads((tmp_path / "fox_03-vit-s8.json").read_text(encoding="utf-8"))
@@ -193,7 +188,7 @@ async def test_arrows_choose_the_kind_and_the_ending_follows(explanation: Explan
         assert "● PNG" in screen_text(app)
         await pilot.press("down", "down", "up", "up")
         await pilot.press("x", "enter")
-        await _written(app, pilot)
+        await settled(pilot)
     assert asked == [("png", Path("fox_03-vit-s8x.png"))]
 
 
@@ -202,7 +197,7 @@ async def test_whole_name_typed_in_front_of_the_ending_is_the_name(explanation: 
     async with app.run_test() as pilot:
         await pilot.pause()
         await pilot.press("ctrl+u", *"my.json", "enter")
-        await _written(app, pilot)
+        await settled(pilot)
         assert app.given == [Path("my.json")]
     assert (tmp_path / "my.json").exists()
 
@@ -214,14 +209,14 @@ async def test_file_that_exists_is_replaced_only_after_asking(explanation: Expla
     async with app.run_test() as pilot:
         await pilot.pause()
         await pilot.press("enter")
-        await _written(app, pilot)
+        await settled(pilot)
         assert told(app) == "'fox_03-vit-s8.json' exists; enter again replaces it"
         await pilot.press("z", "backspace")  # another name and back: what was agreed no longer holds
         await pilot.press("enter")
-        await _written(app, pilot)
+        await settled(pilot)
         assert target.read_text(encoding="utf-8") == "precious"
         await pilot.press("enter")
-        await _written(app, pilot)
+        await settled(pilot)
         assert app.given == [Path("fox_03-vit-s8.json")]
     assert target.read_text(encoding="utf-8") != "precious"
 
@@ -244,30 +239,31 @@ async def test_name_that_cannot_be_written_is_told_in_the_dialog(
         await pilot.pause()
         app.screen.query_one(Input).value = name
         await pilot.press("enter")
-        await _written(app, pilot)
+        await settled(pilot)
         assert message in told(app)
         assert app.given == []
         assert app.screen.query_one(Input).value == name
 
 
 async def test_escape_gives_a_slow_write_up(explanation: Explanation) -> None:
-    ended: list[str] = []
+    heard: list[str] = []
 
     async def write(explanation: Explanation, kind: str, path: Path) -> None:
+        heard.append("begun")
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
-            ended.append("cancelled")
+            heard.append("cancelled")
             raise
 
     app = Host(lambda: WriteScreen(explanation, write=write))
     async with app.run_test() as pilot:
         await pilot.pause()
         await pilot.press("enter")
-        await asyncio.sleep(0.05)
+        await until(lambda: heard)
         await pilot.press("escape")
-        await pilot.pause()
-        assert (ended, app.given, app.told) == (["cancelled"], [None], [])
+        await settled(pilot)
+        assert (heard, app.given, app.told) == (["begun", "cancelled"], [None], [])
 
 
 # Copying.

@@ -29,7 +29,8 @@ from clipmk_tui.screens.main import MainScreen
 from clipmk_tui.tui_run import Start
 from clipmk_tui.widgets.key_bar import KeyBar
 from dialog_host import screen_text
-from main_screen import press, settled
+from main_screen import press
+from stillness import settled
 
 VIT, VIT_XS, RN, CNX = fakes.FAMILIES
 THRESHOLDS = gc.get_threshold()

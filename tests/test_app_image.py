@@ -18,6 +18,7 @@ import samples
 from clipmk.images import Picture, read_picture
 from clipmk_tui import canvas as canvas_module
 from clipmk_tui.widgets.image_pane import ImagePane
+from stillness import LIMIT, settled
 
 NAME = "fox_03.png"
 EVIL = "[red]\x1b[31m\u202e" + "long " * 60
@@ -62,14 +63,8 @@ async def hosted(size: tuple[int, int] = (40, 24)) -> AsyncIterator[tuple[Host, 
     app = Host()
     async with app.run_test(size=size) as pilot:
         app.pane.focus()
-        await settled(app, pilot)
+        await settled(pilot)
         yield app, pilot
-
-
-async def settled(app: App[Any], pilot: Pilot[Any]) -> None:
-    await pilot.pause()
-    await app.workers.wait_for_complete()
-    await pilot.pause()
 
 
 def picture(name: str = NAME, seed: int | None = None) -> Picture:
@@ -82,7 +77,7 @@ def picture(name: str = NAME, seed: int | None = None) -> Picture:
 async def explained(app: Host, pilot: Pilot[None], seed: int | None = None) -> None:
     app.pane.show_picture(picture(seed=seed), name=NAME)
     app.pane.show_explanation(samples.explanation())
-    await settled(app, pilot)
+    await settled(pilot)
     app.regions.clear()
 
 
@@ -125,7 +120,7 @@ async def test_a_message_is_wrapped_and_goes_with_the_next_picture() -> None:
         assert joined == "image [b]'x.png'[/b] is damaged: the end of the file is missing"
         assert {len(line) for line in text} == {24}
         app.pane.show_picture(picture(seed=1), name=NAME)
-        await settled(app, pilot)
+        await settled(pilot)
         assert "damaged" not in "".join(app.text())
         assert "▀" in "".join(app.text())
 
@@ -139,7 +134,7 @@ async def test_picture_and_explanation_may_come_in_any_order(first: str) -> None
         ]
         for step in steps if first == "picture" else steps[::-1]:
             step()
-            await settled(app, pilot)
+            await settled(pilot)
         assert "■1 pointed ears" in "".join(app.text())
 
 
@@ -148,22 +143,22 @@ async def test_parts_of_another_image_are_never_drawn() -> None:
         await explained(app, pilot)
         before = cells(app)
         app.pane.show_explanation(dataclasses.replace(samples.explanation(path="other.png"), parts=()))
-        await settled(app, pilot)
+        await settled(pilot)
         assert cells(app) == before
         assert app.regions == []
         app.pane.show_explanation(samples.explanation())
         app.pane.show_picture(picture("third.png"), name="third.png")
-        await settled(app, pilot)
+        await settled(pilot)
         assert "■" not in "".join(app.text())
 
 
 async def test_the_picture_stays_where_it_is_whatever_is_known_of_it() -> None:
     async with hosted((30, 20)) as (app, pilot):
         app.pane.show_picture(picture(seed=1), name=NAME)
-        await settled(app, pilot)
+        await settled(pilot)
         places = [[at for at, cell in enumerate(row) if cell[0] == "▀"] for row in cells(app)]
         app.pane.show_explanation(samples.explanation())
-        await settled(app, pilot)
+        await settled(pilot)
         after = [[at for at, cell in enumerate(row) if cell[0] in "▀12"] for row in cells(app)]
         picture_rows = [row for row, columns in enumerate(places) if columns]
         assert len(picture_rows) >= 10
@@ -193,15 +188,15 @@ async def test_the_lit_part_shows_in_every_mode(mode: str) -> None:
         await explained(app, pilot, seed=2)
         while app.pane.mode != mode:
             await pilot.press("g")
-        await settled(app, pilot)
+        await settled(pilot)
         unlit = cells(app)
         app.pane.light_up([2])
-        await settled(app, pilot)
+        await settled(pilot)
         assert cells(app) != unlit
         text = app.text()
         assert any("2" in line and "▀" in line for line in text)
         app.pane.light_up([])
-        await settled(app, pilot)
+        await settled(pilot)
         assert cells(app) == unlit
 
 
@@ -210,13 +205,13 @@ async def test_what_does_not_change_writes_nothing() -> None:
         await explained(app, pilot)
         app.pane.light_up([1])
         app.pane.blur_parts([2])
-        await settled(app, pilot)
+        await settled(pilot)
         app.regions.clear()
         app.pane.light_up((1,))
         app.pane.blur_parts({2})
         app.pane.light_up([1, 77])  # no such part
         app.pane.show_explanation(samples.explanation())
-        await settled(app, pilot)
+        await settled(pilot)
         assert app.regions == []
 
 
@@ -225,7 +220,7 @@ async def test_a_new_picture_of_the_same_shape_is_written_once() -> None:
         await explained(app, pilot, seed=1)
         app.pane.show_explanation(None)
         app.pane.show_picture(picture("b.png", seed=2), name="b.png")
-        await settled(app, pilot)
+        await settled(pilot)
         rows = [row for region in app.regions if region is not None for row in range(region.y, region.bottom)]
         assert None not in app.regions
         assert len(rows) == len(set(rows))
@@ -236,7 +231,7 @@ async def test_left_out_parts_are_blurred_and_told_by_a_sign() -> None:
         await explained(app, pilot, seed=3)
         before = cells(app)
         app.pane.blur_parts([2])
-        await settled(app, pilot)
+        await settled(pilot)
         assert cells(app) != before
         assert "○2 a bushy tail" in "".join(app.text())
         assert "■1 pointed ears" in "".join(app.text())
@@ -246,7 +241,7 @@ async def test_g_cycles_the_modes_and_z_asks_for_room() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot)
         await pilot.press("g", "g", "z", "g")
-        await settled(app, pilot)
+        await settled(pilot)
         assert app.heard == ["concept", "plain", "zoom", "parts"]
 
 
@@ -254,10 +249,10 @@ async def test_concept_mode_without_a_lit_part_is_the_plain_picture() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=4)
         await pilot.press("g")
-        await settled(app, pilot)
+        await settled(pilot)
         concept = cells(app)
         await pilot.press("g")
-        await settled(app, pilot)
+        await settled(pilot)
         assert cells(app) == concept
 
 
@@ -268,7 +263,7 @@ async def test_the_state_at_the_end_is_drawn_however_quickly_it_changed(monkeypa
 
     def slow(*args: Any, **options: Any) -> Any:
         at_once.append(threading.current_thread() is threading.main_thread())
-        assert gate.wait(10)
+        assert gate.wait(LIMIT)
         return real(*args, **options)
 
     monkeypatch.setattr(canvas_module, "shrunk", slow)
@@ -281,26 +276,26 @@ async def test_the_state_at_the_end_is_drawn_however_quickly_it_changed(monkeypa
         app.pane.light_up([2])
         await pilot.pause()
         gate.set()
-        await settled(app, pilot)
+        await settled(pilot)
         assert at_once == [False, False]  # the first and the last
         last = cells(app)
     monkeypatch.undo()
     async with hosted() as (app, pilot):
         await explained(app, pilot)
         app.pane.light_up([2])
-        await settled(app, pilot)
+        await settled(pilot)
         assert cells(app) == last
 
 
 async def test_a_message_while_a_picture_is_drawn_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, real = threading.Event(), canvas_module.shrunk
-    monkeypatch.setattr(canvas_module, "shrunk", lambda *a, **o: (gate.wait(10), real(*a, **o))[1])
+    monkeypatch.setattr(canvas_module, "shrunk", lambda *a, **o: (gate.wait(LIMIT), real(*a, **o))[1])
     async with hosted() as (app, pilot):
         app.pane.show_picture(picture(), name=NAME)
         await pilot.pause()
         app.pane.show_message("gone")
         gate.set()
-        await settled(app, pilot)
+        await settled(pilot)
         assert " ".join(" ".join(app.text()).split()) == "gone"
 
 
@@ -310,7 +305,7 @@ async def test_any_size_is_drawn_and_resized(size: tuple[int, int]) -> None:
         await explained(app, pilot)
         app.pane.light_up([1])
         await pilot.resize_terminal(*size)
-        await settled(app, pilot)
+        await settled(pilot)
         assert (app.pane.size.width, app.pane.size.height) == size
         assert {len(row) for row in cells(app)} == {size[0]}
         assert app.export_screenshot()
@@ -320,7 +315,7 @@ async def test_descriptors_are_neither_markup_nor_control() -> None:
     async with hosted() as (app, pilot):
         app.pane.show_picture(picture(), name=NAME)
         app.pane.show_explanation(samples.explanation(descriptor=EVIL))
-        await settled(app, pilot)
+        await settled(pilot)
         text = "".join(app.text())
         assert r"■1 [red]\x1b[31m" in text
         assert not set(text) & set("\x1b\u202e")

@@ -13,7 +13,8 @@ import pytest
 
 import fakes
 import samples
-from main_screen import RN, VIT, running, seen, settled
+from main_screen import RN, VIT, running, seen
+from stillness import settled
 
 LOOKS = {
     "app-wide": ((120, 30), "clipmk-dark", ("down", "down")),

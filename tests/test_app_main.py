@@ -16,7 +16,8 @@ from clipmk_tui.app import ClipmkApp
 from clipmk_tui.screens.main import MainScreen
 from clipmk_tui.tui_run import Start
 from clipmk_tui.widgets.models_pane import ModelsPane
-from main_screen import RN, SIZES, VIT, VIT_XS, press, running, seen, settled
+from main_screen import RN, SIZES, VIT, VIT_XS, press, running, seen
+from stillness import settled
 
 
 @pytest.mark.parametrize("size", SIZES)

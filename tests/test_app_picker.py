@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,12 @@ import samples
 from clipmk.images import Picture, read_picture
 from clipmk_tui.album import Item
 from clipmk_tui.fuzzy import matching, offsets, ranked
+from clipmk_tui.screens import picker
 from clipmk_tui.screens.picker import PickerScreen
 from clipmk_tui.widgets.image_pane import ImagePane
+from stillness import settled
 
 EVIL = "[red]\x1b[31m\u202e" + "long " * 60
-
-
-async def settled(app: App[Any], pilot: Pilot[Any]) -> None:
-    await pilot.pause()
-    await app.workers.wait_for_complete()
-    await pilot.pause()
 
 
 # Finding names.
@@ -101,7 +98,7 @@ async def picking(
 ) -> AsyncIterator[tuple[PickerHost, Pilot[None]]]:
     app = PickerHost(PickerScreen(items, **options))
     async with app.run_test(size=size) as pilot:
-        await settled(app, pilot)
+        await settled(pilot)
         yield app, pilot
 
 
@@ -145,10 +142,10 @@ async def test_the_image_under_the_cursor_is_shown_and_a_broken_one_says_so(file
 
         assert (255, 0, 0) in colours()
         await pilot.press("down")
-        await settled(app, pilot)
+        await settled(pilot)
         assert (0, 0, 255) in colours()
         await pilot.press("down")
-        await settled(app, pilot)
+        await settled(pilot)
         text = " ".join(" ".join(pane.render_line(y).text for y in range(pane.size.height)).split())
         assert "is damaged" in text
 
@@ -162,13 +159,18 @@ async def test_holding_an_arrow_decodes_only_where_it_stops(files: list[Item], m
         return read_picture(np.asarray(samples.picture()), name=path)
 
     monkeypatch.setattr("clipmk.images.read_picture", reading)
-    many = [Item(f"{number}.png", None) for number in range(50)]
+    many, stopped = [Item(f"{number}.png", None) for number in range(50)], asyncio.Event()
     async with picking(many) as (app, pilot):
         read.clear()
+        monkeypatch.setattr(
+            picker, "asyncio", SimpleNamespace(sleep=lambda _: stopped.wait(), to_thread=asyncio.to_thread)
+        )
         for _ in range(30):
             app.picker.action_move(1)
-            await asyncio.sleep(0)
-        await settled(app, pilot)
+            await pilot.pause()
+        assert read == []
+        stopped.set()
+        await settled(pilot)
         assert read == ["30.png"]
 
 

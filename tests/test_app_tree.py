@@ -15,7 +15,8 @@ import samples
 from clipmk import protocol
 from clipmk_tui.bars import bar
 from clipmk_tui.concept_rows import ConceptRow, GroupRow, full_bar
-from main_screen import SIZES, press, running, seen, settled
+from main_screen import SIZES, press, running, seen
+from stillness import settled
 
 
 async def test_the_tree_keeps_the_focus_while_the_next_image_is_explained(album: Path) -> None:
@@ -24,7 +25,7 @@ async def test_the_tree_keeps_the_focus_while_the_next_image_is_explained(album:
         assert screen.focused is screen.concepts.concept_tree
         engine.gate.clear()
         await pilot.press("n")
-        await pilot.pause(0.1)
+        await pilot.pause()
         assert screen.desk.explanation is None
         assert screen.focused is screen.concepts.concept_tree
         engine.gate.set()

@@ -11,17 +11,16 @@ import fakes
 import samples
 from clipmk import protocol
 from clipmk_tui.engine import AskError, EngineStoppedError
-from main_screen import RN, SIZES, press, running, seen, settled
+from main_screen import RN, SIZES, press, running, seen
+from stillness import settled, until
 
 
 async def test_esc_cancels_and_ctrl_r_asks_again(album: Path) -> None:
     engine = fakes.FakeEngine()
     engine.gate.clear()
     async with running(engine, album) as (pilot, screen):
-        for _ in range(100):
-            await pilot.pause()
-            if screen.status.working:
-                break
+        await until(lambda: screen.status.working)
+        await pilot.pause()
         assert "esc" in seen(screen).split("\n", 1)[0]
         await pilot.press("escape")
         await settled(pilot)
@@ -77,9 +76,9 @@ async def test_a_failure_of_a_question_nobody_asks_any_more_is_not_shown(album: 
     async with running(engine, album) as (pilot, screen):
         engine.gate.clear()
         await pilot.press("n")
-        await pilot.pause(0.1)
+        await pilot.pause()
         await pilot.press("p")
-        await pilot.pause(0.1)
+        await pilot.pause()
         engine.gate.set()
         await settled(pilot)
         text = seen(screen)
@@ -150,11 +149,9 @@ async def test_quitting_while_busy_closes_the_engine(album: Path) -> None:
     engine = fakes.FakeEngine()
     engine.gate.clear()
     async with running(engine, album) as (pilot, screen):
-        while not screen.status.working:
-            await pilot.pause(0.01)
+        await until(lambda: screen.status.working)
         await pilot.press("q")
-        await pilot.pause()
-        assert engine.closed
+        await until(lambda: engine.closed)
         assert pilot.app.return_code == 0
 
 

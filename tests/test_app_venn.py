@@ -10,7 +10,8 @@ import samples
 from clipmk.records import Explanation, VisionConcept
 from clipmk_tui.screens.venn import VennPicture, VennScreen
 from clipmk_tui.venn_picture import draw, regions
-from compare_host import Host, seen, settled
+from compare_host import Host, seen
+from stillness import settled
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])

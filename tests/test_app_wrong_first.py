@@ -84,9 +84,7 @@ async def test_other_settings_end_it_too(album: Path) -> None:
     async with running(engine, album) as (pilot, screen):
         await press(pilot, "e", "n", "n")
         assert "b.png  3/4" in status(screen)
-        await pilot.press("comma")
-        await pilot.pause()
-        await press(pilot, "tab", "enter", "down", "enter", "ctrl+s")
+        await press(pilot, "comma", "tab", "enter", "down", "enter", "ctrl+s")
         assert len(engine.sessions) == 1
         assert "b.png  2/4" in status(screen)
         await press(pilot, "e")

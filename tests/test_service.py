@@ -203,9 +203,13 @@ def test_cancelling_is_obeyed_at_the_next_border(stage: str, images: list[str]) 
 
 def test_cancelling_ends_the_wait_for_an_import(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     talk, imported = Conversation(), threading.Event()
-    talk.hook = lambda answer: None if imported.is_set() else talk.service.cancel(answer.id)
+
+    def importing() -> None:
+        talk.service.cancel(talk.number)
+        imported.wait(120)
+
     with monkeypatch.context() as patch:
-        patch.setattr(catalog, "open_clip", lambda: imported.wait(30))
+        patch.setattr(catalog, "open_clip", importing)
         assert talk.ask(Load(model=tiny_model)).code == protocol.CANCELLED
     assert not imported.is_set()
     imported.set()

@@ -1,0 +1,26 @@
+"""Questions that are on their way, and processes that are about to end, for tests of the engines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import Any
+
+from clipmk import protocol
+from clipmk_tui.engine import Engine
+
+
+def begun(engine: Engine, request: protocol.Request) -> tuple[asyncio.Task[Any], asyncio.Event]:
+    """A question that is being asked, and an event set with its first partial answer."""
+    working = asyncio.Event()
+    return asyncio.ensure_future(engine.ask(request, lambda partial: working.set())), working  # type: ignore[call-overload]
+
+
+async def gone(pid: int) -> None:
+    """Returns when a process has ended: one that was killed may take its time on a busy machine."""
+    with contextlib.suppress(ProcessLookupError):
+        async with asyncio.timeout(60):  # a tenth of what a child sleeps that nobody ends
+            while True:
+                os.kill(pid, 0)
+                await asyncio.sleep(0.01)
