@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import jsonschema
 import pytest
 from PIL import Image
@@ -16,6 +17,11 @@ from PIL import Image
 import samples
 from clipmk import document, world
 from clipmk_tui.__main__ import main
+
+hypothesis.settings.register_profile(
+    "no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("no clock")  # before test modules are imported: a slow machine is no mistake of ours
 
 GOLDEN = Path(__file__).parent / "golden"
 
