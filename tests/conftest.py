@@ -18,9 +18,7 @@ import samples
 from clipmk import document, world
 from clipmk_tui.__main__ import main
 
-hypothesis.settings.register_profile(
-    "no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
+hypothesis.settings.register_profile("no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("no clock")  # before test modules are imported: a slow machine is no mistake of ours
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -158,7 +158,7 @@ def test_one_text_that_does_not_fit_is_an_error_and_others_are_not_swallowed(
 PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(PRINTABLE | st.text(max_size=12) | st.sampled_from(SPECIAL), min_size=1, max_size=4))
 def test_remembered_words_give_the_tokens_of_the_tokenizer(texts: list[str]) -> None:
     assert torch.equal(QUICK(texts), PLAIN(texts))
@@ -225,7 +225,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return pair(tmp_path_factory.mktemp("native"), "native")[0]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(texts=st.lists(st.text(max_size=12), min_size=1, max_size=6), batch_size=st.integers(1, 4))
 def test_a_text_is_embedded_the_same_whatever_its_company(native: Any, texts: list[str], batch_size: int) -> None:
     together = native.encode_texts(texts, batch_size=batch_size)

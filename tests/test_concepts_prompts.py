@@ -180,7 +180,7 @@ def test_parts_drawn_together_are_those_drawn_alone() -> None:
     assert np.array_equal(together, np.concatenate([draw_prompts(image, mask) for mask in masks]))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(2, 70), st.integers(0, 2**32 - 1))
 def test_prompts_composed_as_tensors_are_those_that_opencv_draws(side: int, seed: int) -> None:
     generator = np.random.default_rng(seed)

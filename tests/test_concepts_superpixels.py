@@ -194,7 +194,7 @@ def test_a_blank_picture_is_one_part_where_it_is_salient() -> None:
     assert found.warnings == ()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     hnp.arrays(np.uint8, (20, 20, 3), elements=st.sampled_from([0, 9, 128, 255])),
     hnp.arrays(np.float32, (5, 5), elements=st.sampled_from([-1.0, 0.0, 0.5, 1.0])),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from clipmk.evaluate.regions_baseline import moved_regions
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.integers(1, 4))
 def test_moved_regions_keep_shape_and_area_within_the_picture(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)

@@ -69,7 +69,7 @@ def test_a_class_gets_what_was_found_on_its_neighbours_images() -> None:
     assert gathered(found, [[1, 2], [0, 3], [0, 1], [2, 2]]) == [[7], [1, 2, 5, 9], [2, 5, 7, 9], []]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31))
 def test_random_descriptors_match_in_number_and_length_and_avoid_the_own(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -91,7 +91,7 @@ def shares(mask: NDArray[np.bool_], grid: tuple[int, int]) -> list[float]:
     return values
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(4, 13), st.tuples(st.integers(1, 4), st.integers(1, 4)), st.integers(0, 2**32 - 1))
 def test_coverage_is_the_share_of_each_patchs_pixels(side: int, grid: tuple[int, int], seed: int) -> None:
     masks = np.random.default_rng(seed).random((2, side, side)) < 0.5

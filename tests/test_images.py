@@ -159,7 +159,7 @@ def test_a_truncated_file_is_damaged(kind: str, share: float) -> None:
         read_picture(data[: int(len(data) * share) + 4], name="x")
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP"]), st.data())
 def test_broken_bytes_raise_nothing_but_image_errors(kind: str, data: st.DataObject) -> None:
     broken = bytearray(encode(noise(9, 8), kind))

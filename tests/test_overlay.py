@@ -131,7 +131,7 @@ def test_empty_part_outside_a_crop_is_skipped() -> None:
     assert np.array_equal(drawn, np.asarray(samples.picture()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filter(np.any))
 def test_anchor_is_as_far_inside_as_any_pixel(mask: np.ndarray) -> None:
     padded = np.pad(mask, 1)

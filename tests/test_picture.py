@@ -37,7 +37,7 @@ def seen(segments: list[Segment]) -> Seen:
     return cells
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(CELLS)
 def test_the_parser_reads_what_rich_reads(cells: npt.NDArray[np.uint8]) -> None:
     rows, columns = cells.shape[0] // 2, cells.shape[1]
@@ -47,7 +47,7 @@ def test_the_parser_reads_what_rich_reads(cells: npt.NDArray[np.uint8]) -> None:
         assert seen(list(parsed(line))) == seen(theirs)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(CELLS)
 def test_every_pixel_is_where_it_belongs(cells: npt.NDArray[np.uint8]) -> None:
     rows = half_block_rows(cells)

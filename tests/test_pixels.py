@@ -20,7 +20,7 @@ def box(mask: NDArray[np.bool_]) -> tuple[int, ...]:
     return (min(xs), min(ys), max(xs) + 1, max(ys) + 1) if len(ys) else (0, 0, 0, 0)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.integers(1, 40),
     st.integers(1, 40),

@@ -15,7 +15,7 @@ from clipmk.rle import rle_decode, rle_encode, rle_sample
 MASKS = st.tuples(st.integers(1, 30), st.integers(1, 30)).flatmap(lambda size: arrays(np.bool_, size))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(MASKS, st.data())
 def test_samples_are_the_decoded_masks_pixels(mask: npt.NDArray[np.bool_], data: st.DataObject) -> None:
     height, width = mask.shape

@@ -51,7 +51,7 @@ def square_of(mask_grid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.repeat(np.repeat(mask_grid, SIDE // GRID[0], 0), SIDE // GRID[1], 1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(7, 40), st.integers(0, 2**32 - 1))
 def test_each_pixel_of_an_enlarged_mask_is_that_of_the_cell_under_its_centre(
     rows: int, columns: int, side: int, seed: int
@@ -207,7 +207,7 @@ def test_the_foreground_alone_is_that_of_the_segmentation(name: str, method: str
         np.testing.assert_array_equal(segment([square], [encoded], chosen, regions=[regions])[0].masks, found.masks)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.booleans())
 def test_joining_superpixels_never_changes_the_foreground(seed: int, empty: bool) -> None:
     rng = np.random.default_rng(seed)

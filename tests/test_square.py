@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from open_clip.transform import image_transform
 
@@ -55,7 +55,6 @@ def test_the_box_is_the_region_of_the_original(resize: str, expected: tuple[floa
     assert Square(80, 40, 20, resize).box == expected
 
 
-@settings(deadline=None)
 @given(width=SIZES, height=SIZES, side=SIZES, resize=st.sampled_from(["squash", "crop"]), seed=st.integers(0, 9))
 def test_masks_follow_the_pixels_that_their_centres_fall_on(
     width: int, height: int, side: int, resize: str, seed: int
@@ -81,7 +80,6 @@ def test_masks_follow_the_pixels_that_their_centres_fall_on(
             assert to_pixels[row, column] == (inside and mask_square[int(y), int(x)])
 
 
-@settings(deadline=None)
 @given(width=SIZES, height=SIZES, side=SIZES, seed=st.integers(0, 9))
 def test_squashed_masks_survive_the_way_through_the_finer_grid(width: int, height: int, side: int, seed: int) -> None:
     square, draw = Square(width, height, side, "squash"), np.random.default_rng(seed)
@@ -93,7 +91,6 @@ def test_squashed_masks_survive_the_way_through_the_finer_grid(width: int, heigh
         np.testing.assert_array_equal(square.to_square(square.to_pixels(mask_square)), mask_square)
 
 
-@settings(deadline=None)
 @given(width=SIZES, height=SIZES, side=SIZES)
 def test_a_crop_covers_exactly_the_pixels_with_their_centre_in_its_box(width: int, height: int, side: int) -> None:
     square = Square(width, height, side, "crop")

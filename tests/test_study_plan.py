@@ -105,7 +105,7 @@ def test_images_added_at_the_end_leave_the_groups_of_others_as_they_were(
     assert before == {image: after[image] for image in before}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(labels=LABELS, fit=FITS)
 def test_a_shard_is_read_as_it_was_planned(labels: Labels, fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("plan") / "plan.parquet"

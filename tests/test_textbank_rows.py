@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmk import textrows, textstore
@@ -103,7 +103,6 @@ def test_rows_in_memory_and_rows_from_a_file_lie_the_same_way_in_cache_lines() -
 WORDS = st.integers(0, 3).map(np.uint64)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.tuples(WORDS, WORDS), max_size=6), max_size=4), st.lists(st.tuples(WORDS, WORDS), max_size=9)
 )

@@ -52,7 +52,7 @@ def projected_gradient(target: np.ndarray, atoms: np.ndarray, penalty: float) ->
     return weights
 
 
-@settings(deadline=None, max_examples=4)
+@settings(max_examples=4)
 @given(st.integers(0, 2**32 - 1))
 def test_the_decomposition_is_that_of_plain_projected_gradient(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -150,7 +150,7 @@ def test_features_without_any_variation_give_the_whole_picture() -> None:
     np.testing.assert_array_equal(single.masks[0], single.foreground)
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(st.integers(0, 1000))
 def test_outliers_leave_everything_else_as_it_was(seed: int) -> None:
     encoded = embedded.explainer().look(embedded.scenes()[0].image)
@@ -167,7 +167,7 @@ def test_outliers_leave_everything_else_as_it_was(seed: int) -> None:
     assert torch.equal(long[0], long[1])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.integers(2, 7), st.integers(2, 7))
 def test_a_moved_region_is_the_same_shape_elsewhere_inside_the_object(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)

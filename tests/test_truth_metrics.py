@@ -62,7 +62,7 @@ def test_pairwise_and_best_iou_are_iou_of_every_pair(found: list[np.ndarray], tr
     np.testing.assert_allclose(metrics.best_iou(np.stack(found), np.stack(true)), best)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(MASKS, st.sampled_from([(3, 3), (2, 3), (3, 1), (4, 2), (4, 1)]))
 def test_no_union_of_cells_beats_the_grid_ceiling(mask: np.ndarray, grid: tuple[int, int]) -> None:
     rows, columns = grid
@@ -85,7 +85,7 @@ def test_jaccard_ignores_repetition() -> None:
     assert metrics.jaccard(["a", "a", "b"], ["b", "b"]) == 0.5
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
 def test_an_interval_lies_around_its_mean_within_the_values(values: list[float]) -> None:
     found = metrics.interval(values)

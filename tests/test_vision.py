@@ -144,7 +144,7 @@ def test_shares_under_contrast_are_a_softmax_over_the_parts() -> None:
     np.testing.assert_allclose(seen.shares.numpy(), expected, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 4), st.integers(1, 6), st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_contrast_is_its_equation(parts: int, descriptors: int, weight: float, seed: int) -> None:
     rng = np.random.default_rng(seed)

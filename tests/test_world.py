@@ -320,7 +320,7 @@ def test_class_lookup_explains_test_scenes_and_fails_on_counterfactual_ones(few:
 MASKS = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda size: arrays.arrays(np.bool_, size))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(MASKS)
 def test_masks_are_encoded_as_pycocotools_encodes_them(mask: npt.NDArray[np.bool_]) -> None:
     theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
