@@ -139,7 +139,9 @@ def start(path: Path) -> subprocess.Popen[bytes]:
 
 
 @contextlib.contextmanager
-def running(path: Path, *, idle_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> Iterator[FakeWorker]:
+def running(
+    path: Path, *, idle_s: float = 2 * PATIENCE, clock: Callable[[], float] = time.monotonic
+) -> Iterator[FakeWorker]:
     """A server in a thread of this process."""
     fake = FakeWorker()
     one = Server(fake, idle_s=idle_s, identity=identity(Config()), clock=clock)
@@ -163,6 +165,6 @@ def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None
 
 
 if __name__ == "__main__":
-    one = Server(FakeWorker(), idle_s=60.0, identity=identity(Config()))
+    one = Server(FakeWorker(), idle_s=2 * PATIENCE, identity=identity(Config()))
     with stopped_by_signals(one):
         sys.exit(0 if one.serve(Path(sys.argv[1])) else 1)
