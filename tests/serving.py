@@ -15,6 +15,7 @@ from pathlib import Path
 
 import samples
 from clipmk.config import Config
+from clipmk.serving import client, server
 from clipmk.serving.client import Connection, connected, listens
 from clipmk.serving.identity import identity
 from clipmk.serving.messages import Declined, Done, Order, Result, Working
@@ -22,13 +23,29 @@ from clipmk.serving.server import Server, stopped_by_signals
 from clipmk.serving.workshop import AbandonedError, Tell
 from clipmk.settings import Settings
 
+PATIENCE = 60.0
+"""Seconds until what does not happen counts as not happening; a busy machine stops threads and processes for a few."""
+
+client.GREETING_SECONDS = client.STOP_SECONDS = PATIENCE
+server.SILENCE_SECONDS = server.TAKE_SECONDS = server.END_SECONDS = PATIENCE
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
 
 class FakeWorker:
     """Does what the model's name says; explains every image as `samples.explanation`.
 
     Attributes:
         seen: the first image of every order, in the order they were begun, and "!" before those given up.
-        gate: orders for "waiting" wait until it is set.
+        gate: orders for "waiting" and "absorbed" wait until it is set; those for "absorbed" cannot be given up.
     """
 
     models = ("waiting",)
@@ -45,9 +62,16 @@ class FakeWorker:
         """See `clipmk.serving.workshop.Workshop.work`."""
         self.seen.append(order.images[0])
         self.attached = attached
+        try:
+            self._answer(order, tell, abandoned)
+        except AbandonedError:
+            self.seen[-1] = f"!{self.seen[-1]}"
+            raise
+
+    def _answer(self, order: Order, tell: Tell, abandoned: Callable[[], bool]) -> None:
         tell(Working(stage="parts", done=1, total=2))
-        if order.model == "waiting":
-            self._wait(abandoned)
+        if order.model in {"waiting", "absorbed"}:
+            self._wait(abandoned if order.model == "waiting" else lambda: False)
         if order.model == "broken":
             raise ZeroDivisionError("on purpose")
         if order.model == "dying":
@@ -60,10 +84,9 @@ class FakeWorker:
         tell(Done())
 
     def _wait(self, abandoned: Callable[[], bool]) -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while not self.gate.wait(0.01) and time.monotonic() < until:
             if abandoned():
-                self.seen[-1] = f"!{self.seen[-1]}"
                 raise AbandonedError
 
     def _result(self, model: str, image: str) -> Result:
@@ -116,22 +139,24 @@ def start(path: Path) -> subprocess.Popen[bytes]:
 
 
 @contextlib.contextmanager
-def running(path: Path, *, idle_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> Iterator[FakeWorker]:
+def running(
+    path: Path, *, idle_s: float = 2 * PATIENCE, clock: Callable[[], float] = time.monotonic
+) -> Iterator[FakeWorker]:
     """A server in a thread of this process."""
     fake = FakeWorker()
-    server = Server(fake, idle_s=idle_s, identity=identity(Config()), clock=clock)
-    thread = threading.Thread(target=server.serve, args=(path,))
+    one = Server(fake, idle_s=idle_s, identity=identity(Config()), clock=clock)
+    thread = threading.Thread(target=one.serve, args=(path,))
     thread.start()
     try:
         wait_for(lambda: listens(path))
         yield fake
     finally:
         fake.gate.set()
-        server.stop()
+        one.stop()
         thread.join()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Until it holds."""
     until = time.monotonic() + seconds
     while not condition():
@@ -140,6 +165,6 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 if __name__ == "__main__":
-    one = Server(FakeWorker(), idle_s=60.0, identity=identity(Config()))
+    one = Server(FakeWorker(), idle_s=2 * PATIENCE, identity=identity(Config()))
     with stopped_by_signals(one):
         sys.exit(0 if one.serve(Path(sys.argv[1])) else 1)

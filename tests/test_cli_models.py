@@ -250,6 +250,7 @@ def at(hub: Hub, patch: pytest.MonkeyPatch) -> None:
     constants = huggingface_hub.constants
     patch.setattr(constants, "ENDPOINT", hub.url)
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 60)
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_TOKEN"):
         patch.delenv(name, raising=False)
 

@@ -22,7 +22,7 @@ from clipmk_tui import served
 from clipmk_tui.serve_run import idle_seconds
 from conftest import FAST, Runner
 from samples import explanation, picture
-from serving import FakeWorker, running, talking, wait_for
+from serving import PATIENCE, FakeWorker, running, talking, wait_for
 
 pytestmark = pytest.mark.skipif(not place.supported(), reason="needs SO_PEERCRED")
 
@@ -284,7 +284,7 @@ def real(clean: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Po
     """`clipmk serve` in a process of its own, one thread like us."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    command = [sys.executable, "-m", "clipmk_tui", "serve", "--idle", "60s"]
+    command = [sys.executable, "-m", "clipmk_tui", "serve", "--idle", "10m"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: client.listens(Path(os.environ["CLIPMK_SOCKET"])))
         yield process
@@ -324,13 +324,15 @@ def test_the_real_server_answers_byte_for_byte_as_this_process(
         assert found[0] == found[1], arguments
     code = f"""
 import sys
+from clipmk.serving import client
 from clipmk_tui.__main__ import main
+client.GREETING_SECONDS = {PATIENCE}
 assert main(["explain", {first!r}, "--jsonl", "-m", {small[1]!r}]) == 0
 assert not [name for name in {LIGHT!r} if name in sys.modules]
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert clipmk("serve", "--stop").status == 0
-    out, err = real.communicate(timeout=60)
+    out, err = real.communicate(timeout=PATIENCE)
     assert (real.returncode, out) == (0, "")
     assert err.splitlines()[-1] == "clipmk: info: ended"
     assert [line for line in err.splitlines() if "Traceback" in line or "warning" in line] == []

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from clipmk.errors import ClipmkError
 from clipmk.serving import client, messages, place, server
 from clipmk.serving.client import UnusableServerError
-from serving import FakeWorker, ask, order, running, start, talking, wait_for
+from serving import PATIENCE, Clock, FakeWorker, ask, order, running, start, talking, wait_for
 
 pytestmark = pytest.mark.skipif(not place.supported(), reason="needs SO_PEERCRED")
 
@@ -39,10 +43,10 @@ def test_a_killed_client_ends_its_order_and_nobody_elses(socket_path: Path) -> N
 
 def test_an_order_whose_client_left_the_queue_is_never_begun(socket_path: Path) -> None:
     with running(socket_path) as worker, talking(socket_path) as first:
-        first._stream.write(messages.encode(order("1", model="waiting")), seconds=1)
+        first._stream.write(messages.encode(order("1", model="waiting")), seconds=PATIENCE)
         wait_for(lambda: worker.seen)
         with talking(socket_path) as second:
-            second._stream.write(messages.encode(order("2")), seconds=1)
+            second._stream.write(messages.encode(order("2")), seconds=PATIENCE)
             wait_for(lambda: _waiting(socket_path) == 2)
         wait_for(lambda: _listeners() == 1)  # the server has noticed that the second hung up
         worker.gate.set()
@@ -76,6 +80,7 @@ def test_a_server_that_stands_still_is_given_up(socket_path: Path, monkeypatch: 
     process = start(socket_path)
     with talking(socket_path) as connection:
         process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # until the last of its threads has stopped
         with pytest.raises(UnusableServerError, match="lost: the other end is silent"):
             ask(connection, order())
     process.kill()
@@ -85,7 +90,7 @@ def test_a_server_that_stands_still_is_given_up(socket_path: Path, monkeypatch: 
 def test_a_termination_ends_the_server_in_the_middle_of_an_order(socket_path: Path) -> None:
     process = start(socket_path)
     with talking(socket_path) as connection:
-        connection._stream.write(messages.encode(order(model="waiting")), seconds=1)
+        connection._stream.write(messages.encode(order(model="waiting")), seconds=PATIENCE)
         wait_for(lambda: _waiting(socket_path) == 1)
         assert client.stop(socket_path) == process.pid
         with pytest.raises(UnusableServerError, match="lost"):
@@ -118,21 +123,11 @@ def test_a_hang_up_that_nohup_ignores_does_not_end_the_server(socket_path: Path)
 # The end.
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_an_idle_server_ends_by_itself_but_not_while_it_works(socket_path: Path) -> None:
     clock = Clock()
     with running(socket_path, idle_s=10, clock=clock) as worker:
         with talking(socket_path) as connection:
-            connection._stream.write(messages.encode(order(model="waiting")), seconds=1)
+            connection._stream.write(messages.encode(order(model="waiting")), seconds=PATIENCE)
             wait_for(lambda: worker.seen)
             clock.now = 25
             assert _waiting(socket_path) == 1  # it lets people in: it has not ended
@@ -151,6 +146,43 @@ def test_a_look_at_the_server_does_not_keep_it_up(socket_path: Path) -> None:
         assert _welcome(socket_path).orders == 0
         clock.now = 11
         wait_for(lambda: not socket_path.exists())
+
+
+def test_a_worker_in_the_middle_of_something_is_left_there_and_nothing_is_wrong(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "END_SECONDS", 0.01)
+    worker = FakeWorker()
+    one = server.Server(worker, idle_s=60, identity={})
+    with ThreadPoolExecutor(1) as pool:
+        tidy = pool.submit(one.serve, socket_path)
+        wait_for(lambda: client.listens(socket_path))
+        with talking(socket_path) as connection:
+            connection._stream.write(messages.encode(order(model="absorbed")), seconds=PATIENCE)
+            wait_for(lambda: worker.seen)
+            one.stop()
+            assert tidy.result() is False
+    worker.gate.set()
+
+
+def test_a_signal_may_come_in_the_middle_of_another() -> None:
+    one = server.Server(FakeWorker(), idle_s=60, identity={})
+
+    def another(frame: FrameType, event: str, argument: Any) -> Any:
+        """Called before every line of what the first one calls."""
+        sys.settrace(None)
+        one.stop()
+        sys.settrace(another)
+        return another
+
+    def first() -> None:
+        sys.settrace(another)
+        one.stop()
+
+    thread = threading.Thread(target=first, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 def test_a_worker_that_cannot_start_ends_the_server(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

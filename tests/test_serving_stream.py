@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +33,16 @@ def test_a_closed_stream_is_over_for_whoever_reads_waits_or_writes(stream: Strea
     with pytest.raises(OSError, match="Bad file descriptor"):
         stream.write(b"x", seconds=1)
     stream.write_if_free(b"x")
+
+
+def test_a_socket_is_let_go_when_no_thread_sends_any_more(stream: Stream) -> None:
+    with stream._sending:
+        closing = threading.Thread(target=stream.close)
+        closing.start()
+        closing.join(0.1)  # long enough for one that does not wait
+        assert stream._connection.fileno() >= 0
+    closing.join()
+    assert stream._connection.fileno() == -1
 
 
 @pytest.mark.parametrize("answer", [Working(stage="texts"), Done()])

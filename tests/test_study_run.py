@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,18 +120,29 @@ def test_lost_and_damaged_shards_are_made_again(tmp_path: Path, images: Path, un
     assert fingerprints(folder) == fingerprints(undisturbed)
 
 
+KILLED = """
+import os, pathlib, signal, sys
+from clipmk_tui.__main__ import main
+def kill(descriptor):
+    if list(folder.glob("shards/*/*.parquet")):
+        os.kill(os.getpid(), signal.SIGKILL)
+folder = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+os.fsync = kill
+main(sys.argv[1:])
+"""
+"""The command line, killed while it writes the second shard: its bytes are there, its name is not."""
+
+
 def test_a_killed_process_leaves_a_study_that_can_be_resumed(tmp_path: Path, images: Path, undisturbed: Path) -> None:
     folder = tmp_path / "study"
     command = [
-        sys.executable, "-m", "clipmk_tui", "study", str(images), "--out", str(folder), "--shard-size", "4",
+        sys.executable, "-c", KILLED, "study", str(images), "--out", str(folder), "--shard-size", "4",
         "--batch-size", "3", "--threads", "1", "--device", "cpu", *(word for model in MODELS for word in ("-m", model)),
     ]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None and not list(folder.glob("shards/*/*.parquet")):
-            time.sleep(0.01)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
-    assert not (folder / "tables" / "models.parquet").exists()
+    killed = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(folder.glob("shards/*/*.parquet"))) == 1
+    assert list(folder.rglob(".*.tmp"))
     run_study(request(folder, images))
     made, expected = fingerprints(folder), fingerprints(undisturbed)
     assert made.pop("study.json") != expected.pop("study.json")  # it says by which command it was begun

@@ -177,8 +177,11 @@ expected = load_bank(FakeBackbone(), grown, cache=False)
 for moment in range(12):
     child = os.fork()
     if not child:
-        for number in range(10_000):
-            load_bank(FakeBackbone(), grown.with_classes([f"class {number}"]))
+        try:
+            for number in range(10_000):
+                load_bank(FakeBackbone(), grown.with_classes([f"class {number}"]))
+        finally:
+            os._exit(1)  # a parent that comes late must not find it doing the parent's work
     time.sleep(0.005 * moment)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -188,7 +191,7 @@ for moment in range(12):
     clear_cache()
 """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    subprocess.run([sys.executable, "-c", script], env=env, timeout=120, check=True)
+    subprocess.run([sys.executable, "-c", script], env=env, timeout=600, check=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
@@ -213,7 +216,7 @@ print(json.dumps(results))
 """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=env, timeout=120, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, env=env, timeout=600, check=True
     )
     results = json.loads(done.stdout)
     assert sum(asked for asked, _, _ in results) == 1

@@ -168,7 +168,7 @@ def test_threads_hushed_at_once_leave_stdout_logging_and_warnings_as_they_were(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     def loud(text: str) -> None:
-        print(text)  # noqa: T201
+        print(f"{text}\n", end="")  # noqa: T201 - in one piece: the other thread prints as well
         say(f"warned: {text}")
         logging.warning("logged: %s", text)
 

@@ -17,6 +17,9 @@ from clipmk import protocol
 from clipmk.protocol import Cancel, Compare, Explain, Failed, Hello, Load, Ready, Session, Survey, decode, encode
 from clipmk.settings import preset
 
+PATIENCE = 120.0
+"""Seconds after which a worker counts as hanging, in one test."""
+
 VIT = "embedded/vit-s8"
 SESSION = Session(vocabulary="world", settings=preset("default"), device="cpu")
 GREETING = Hello(version=protocol.VERSION, session=SESSION)
@@ -57,10 +60,16 @@ class Parent:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._in, self._out = self.process.stdin, self.process.stdout
-        self._limit = threading.Timer(60, self.process.kill)
+        self._limit = threading.Timer(PATIENCE, self.process.kill)
         self._limit.start()
         self.number = 0
         self.errors = ""
+
+    def begin_anew(self) -> None:
+        """The time it has begins now."""
+        self._limit.cancel()
+        self._limit = threading.Timer(PATIENCE, self.process.kill)
+        self._limit.start()
 
     def say(self, *messages: Any) -> None:
         """Messages, or bytes as they are."""
@@ -122,6 +131,7 @@ def _busy(_cache: Path) -> Iterator[Parent]:
     ready = made.hear()
     assert ready == Ready(version=protocol.VERSION, pid=made.process.pid)
     yield made
+    made.begin_anew()
     long = Survey(id=900, model=VIT, images=("none.png",) * 100_000)
     made.say(long)
     made.until(protocol.Sighted, 900)
@@ -134,6 +144,7 @@ def _busy(_cache: Path) -> Iterator[Parent]:
 @pytest.fixture
 def worker(_busy: Parent) -> Parent:
     """One worker for all tests that need a model."""
+    _busy.begin_anew()
     return _busy
 
 

@@ -109,12 +109,12 @@ class Server:
         self._filled = threading.Condition()
         self._streams: set[Stream] = set()
         self._broken = False
-        self._stopping = threading.Event()
+        self._stopping = False  # no Event: its lock is none for signal handlers, of which one may interrupt another
         self._waker: socket.socket | None = None
 
     def stop(self) -> None:
         """Begin to end; may be called from a signal handler or any thread."""
-        self._stopping.set()
+        self._stopping = True
         waker = self._waker
         if waker is not None:
             with contextlib.suppress(OSError):
@@ -151,7 +151,7 @@ class Server:
         with self._waker, woken, selectors.DefaultSelector() as selector:
             selector.register(listener, selectors.EVENT_READ)
             selector.register(woken, selectors.EVENT_READ)
-            while not self._stopping.is_set():
+            while not self._stopping:
                 for key, _ in selector.select(min(PULSE_SECONDS, max(0.01, self._left()))):
                     if key.fileobj is listener:
                         self._accept(listener)
@@ -249,19 +249,20 @@ class Server:
     # Working: one thread.
 
     def _work(self) -> None:
-        self._broken = True
         try:
             self._worker.warm_up()
             self._work_off()
-            self._broken = False
+        except BaseException:
+            self._broken = True
+            raise
         finally:
             self.stop()  # where it could not even start, too: its traceback is on stderr
 
     def _work_off(self) -> None:
         while True:
             with self._filled:
-                self._filled.wait_for(lambda: self._jobs or self._stopping.is_set())
-                if self._stopping.is_set():
+                self._filled.wait_for(lambda: self._jobs or self._stopping)
+                if self._stopping:
                     return
                 job = self._jobs[0]
             self._attempt(job)
@@ -290,7 +291,7 @@ class Server:
             job.over.set()
 
     def _end(self) -> None:
-        self._stopping.set()
+        self._stopping = True
         with self._filled:
             for job in self._jobs:
                 job.abandoned = True

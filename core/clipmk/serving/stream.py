@@ -26,6 +26,7 @@ class Stream:
         self._connection = connection
         self._buffer = bytearray()
         self._sending = threading.Lock()
+        self._ending = threading.Lock()
 
     def read_line(self, *, limit: int, seconds: float | None) -> bytes:
         """The next line with its newline; `b""` at the end of the conversation, also in the middle of a line.
@@ -96,13 +97,14 @@ class Stream:
 
     def hang_up(self) -> None:
         """End the conversation for both sides and for threads that wait in it; the socket is closed by its owner."""
-        with contextlib.suppress(OSError):
+        with self._ending, contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Hang up and let the socket go."""
+        """Hang up and let the socket go, once no thread is about to use its number: the next client may get it."""
         self.hang_up()
-        self._connection.close()
+        with self._sending, self._ending:
+            self._connection.close()
 
     def _more(self, until: float | None) -> bool:
         """Wait for bytes; False at the end."""
