@@ -96,9 +96,9 @@ class MainScreen(Screen[None]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Image and models share a place where there is little."""
-        self.call_after_refresh(self._arrange)
+        self.call_after_refresh(self._place_panes)
 
-    def _arrange(self) -> None:
+    def _place_panes(self) -> None:
         if self._panes is not None:
             self._panes.adapt(narrow=self.has_class("-narrow"), zoomed=self.has_class("-zoomed"))
 
@@ -274,7 +274,7 @@ class MainScreen(Screen[None]):
         """Go to the next pane; where image and models share a place, to the one not shown."""
         following = self.panes.following(self.focused)
         self.remove_class("-zoomed")
-        self._arrange()
+        self._place_panes()
         self.set_focus(following)
 
     def action_step(self, by: int) -> None:
@@ -311,7 +311,7 @@ class MainScreen(Screen[None]):
         if not self.has_class("-zoomed"):
             self._before_zoom = self.focused
         self.toggle_class("-zoomed")
-        self._arrange()
+        self._place_panes()
         self.set_focus(self.image if self.has_class("-zoomed") else self._before_zoom or self.concepts.concept_tree)
 
     def action_open(self) -> None:
@@ -359,7 +359,7 @@ class MainScreen(Screen[None]):
     def go_to_the_tree(self) -> None:
         """Give the tree the focus, and the picture its place."""
         self.panes.show_image()
-        self._arrange()
+        self._place_panes()
         self.set_focus(self.concepts.concept_tree)
 
     # Beginning.
@@ -375,6 +375,6 @@ class MainScreen(Screen[None]):
             await self.query_one("#panes").remove()
             await self.mount(panes, Static(_TINY, id="tiny", markup=False), after=self.status)
             self._panes = panes
-            self._arrange()
+            self._place_panes()
             self.set_focus(self.concepts.concept_tree)
         self.refresh_bindings()
