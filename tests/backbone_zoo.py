@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -49,6 +50,8 @@ VISION: dict[str, dict[str, Any]] = {
     "resnet-timm": _trunk("test_resnet", 96),
 }
 """One vision configuration per kind of image tower that is pooled in its own way."""
+if not timm.is_model("test_vit_relpos"):  # timm before 1.0.31
+    del VISION["relative"]
 
 EXTRA: dict[str, dict[str, Any]] = {
     "siglip": {"custom_text": True, "init_logit_bias": -10.0, "embed_dim": 96},

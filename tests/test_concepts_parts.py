@@ -124,7 +124,7 @@ def test_identical_patches_are_one_part(method: str, level: float) -> None:
 def test_two_kinds_of_patches_are_two_parts_by_kmeans_and_one_by_their_single_component() -> None:
     patches = torch.eye(4).repeat(9, 1)[None].clone()
     patches[..., 2:] = 0
-    patches[patches.sum(-1) == 0, 0] = 1
+    patches[..., 0] += patches.sum(-1) == 0
     masks = np.ones((1, 6, 6), dtype=bool)
     assert same_division(divide("kmeans", patches, masks, 5).labels.ravel(), patches[0, :, 1].numpy())
     assert (divide("pca", patches, masks, 5).labels == 1).all()
