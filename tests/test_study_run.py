@@ -185,7 +185,7 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(undisturbed:
 def test_models_are_added_to_a_study_when_that_is_asked_for(tmp_path: Path, images: Path, undisturbed: Path) -> None:
     folder = tmp_path / "study"
     first = request(folder, images, models=MODELS[:1])
-    with pytest.raises(InputError, match="is no study"):
+    with pytest.raises(InputError, match="holds no study to extend; leave --extend out"):
         run_study(dataclasses.replace(first, extend=True))
     assert not (folder / "study.json").exists()
     run_study(dataclasses.replace(first, command="clipmk one"))

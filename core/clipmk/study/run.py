@@ -113,6 +113,8 @@ def _pool(request: Request) -> list[tuple[ModelInfo, int]]:
     asked = _described(request.models, download=request.download)
     if not request.extend:
         return asked
+    if not request.folder.manifest.exists():
+        raise InputError(f"{quoted(request.folder.root)} holds no study to extend; leave --extend out to begin one")
     had = [model.id for model in read_manifest(request.folder.manifest).models]
     known = {info.id: (info, size) for info, size in asked}
     others = [model for model in had if model not in known]
