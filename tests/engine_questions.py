@@ -12,9 +12,11 @@ from clipmk_tui.engine import Engine
 
 
 def begun(engine: Engine, request: protocol.Request) -> tuple[asyncio.Task[Any], asyncio.Event]:
-    """A question that is being asked, and an event set with its first partial answer."""
+    """A question that is being asked, and an event set with its first partial answer, or its end."""
     working = asyncio.Event()
-    return asyncio.ensure_future(engine.ask(request, lambda partial: working.set())), working  # type: ignore[call-overload]
+    task = asyncio.ensure_future(engine.ask(request, lambda partial: working.set()))  # type: ignore[call-overload]
+    task.add_done_callback(lambda _: working.set())
+    return task, working
 
 
 async def gone(pid: int) -> None:

@@ -35,11 +35,11 @@ async def until_idle(*_: float) -> None:
     Threads and timers are not waited for.
     """
     deadline = time.monotonic() + LIMIT
-    await _nothing_due()
+    await _nothing_due(deadline)
     while (work := _put_off(active_app.get(None))) is not None:
         assert time.monotonic() < deadline, f"again and again: {work}"
         work()
-        await _nothing_due()
+        await _nothing_due(deadline)
 
 
 async def settled(pilot: Pilot[Any]) -> None:
@@ -61,10 +61,11 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Notification, "time_left", property(lambda _: 3600.0))
 
 
-async def _nothing_due() -> None:
+async def _nothing_due(deadline: float) -> None:
     ready: Any = asyncio.get_running_loop()._ready  # type: ignore[attr-defined] # callbacks due now; nothing else tells
     rounds = 0
     while rounds < _ROUNDS:
+        assert time.monotonic() < deadline, f"due again and again: {ready}"
         await asyncio.sleep(0)
         rounds = 0 if ready else rounds + 1
 

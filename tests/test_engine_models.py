@@ -57,7 +57,7 @@ async def cancelled_survey(engine: Engine, image: str) -> int:
     sighted: list[protocol.Partial] = []
     survey = protocol.Survey(model=MODEL, images=(image,) * 5_000)
     task = asyncio.ensure_future(engine.ask(survey, sighted.append))
-    while len(sighted) < 9:
+    while len(sighted) < 9 and not task.done():
         await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -3,78 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import shutil
-import signal
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from clipmk import world
 from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
 from clipmk.records import ModelInfo
 from clipmk.settings import preset
-from clipmk.study.layout import StudyFolder
-from clipmk.study.request import Request
 from clipmk.study.run import run_study
 from clipmk.study.sources import open_dataset
-from clipmk.vocabulary import load_vocabulary
-
-MODELS = ("embedded/vit-xs8-48", "embedded/rn-xs")
-SCENES = 9
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of class folders with one file that is no image."""
-    folder = world.export(tmp_path_factory.mktemp("data") / "scenes", split="test", count=SCENES)
-    broken = next(folder.glob("*/*.png")).with_name("zzz.png")
-    broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    return folder
-
-
-def request(folder: Path, images: Path, **changes: Any) -> Request:
-    made = Request(
-        folder=StudyFolder(folder),
-        dataset=open_dataset(str(images)),
-        models=MODELS,
-        vocabulary=load_vocabulary("world"),
-        settings=preset("default"),
-        shard_size=4,
-        batch_size=3,
-        threads=1,
-        device="cpu",
-    )
-    return dataclasses.replace(made, **changes)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
-    folder = tmp_path_factory.mktemp("studies") / "undisturbed"
-    outcome = run_study(request(folder, images))
-    assert (outcome.failed, outcome.resumed) == (1, 0)
-    return folder
-
-
-def fingerprints(folder: Path) -> dict[str, str]:
-    """The bytes of everything a study wrote, by name."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "study.lock"]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def stopping_after(images_done: int) -> Callable[[str, int, int], None]:
-    def progress(stage: str, done: int, total: int) -> None:
-        if stage == "study" and done >= images_done:
-            raise KeyboardInterrupt
-
-    return progress
+from study_runs import MODELS, SCENES, fingerprints, images, killed, request, stopping_after, undisturbed  # noqa: F401
 
 
 def test_a_study_says_everything_about_every_image_once(undisturbed: Path, images: Path) -> None:
@@ -120,29 +63,9 @@ def test_lost_and_damaged_shards_are_made_again(tmp_path: Path, images: Path, un
     assert fingerprints(folder) == fingerprints(undisturbed)
 
 
-KILLED = """
-import os, pathlib, signal, sys
-from clipmk_tui.__main__ import main
-def kill(descriptor):
-    if list(folder.glob("shards/*/*.parquet")):
-        os.kill(os.getpid(), signal.SIGKILL)
-folder = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
-os.fsync = kill
-main(sys.argv[1:])
-"""
-"""The command line, killed while it writes the second shard: its bytes are there, its name is not."""
-
-
 def test_a_killed_process_leaves_a_study_that_can_be_resumed(tmp_path: Path, images: Path, undisturbed: Path) -> None:
     folder = tmp_path / "study"
-    command = [
-        sys.executable, "-c", KILLED, "study", str(images), "--out", str(folder), "--shard-size", "4",
-        "--batch-size", "3", "--threads", "1", "--device", "cpu", *(word for model in MODELS for word in ("-m", model)),
-    ]  # fmt: skip
-    killed = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert len(list(folder.glob("shards/*/*.parquet"))) == 1
-    assert list(folder.rglob(".*.tmp"))
+    killed(folder, images, *(word for model in MODELS for word in ("-m", model)), shards=1)
     run_study(request(folder, images))
     made, expected = fingerprints(folder), fingerprints(undisturbed)
     assert made.pop("study.json") != expected.pop("study.json")  # it says by which command it was begun
@@ -171,7 +94,10 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(undisturbed:
     for changes, words in (
         ({"settings": preset("default", seed=3)}, "settings.seed: 0 there, 3 here"),
         ({"batch_size": 2}, "batch_size: 3 there, 2 here"),
-        ({"models": MODELS[:1]}, rf"same again: models: '{MODELS[0]}, {MODELS[1]}' there, '{MODELS[0]}' here$"),
+        (
+            {"models": MODELS[:1]},
+            rf"same again: models: '{MODELS[0]}, {MODELS[1]}' there, '{MODELS[0]}' here; --extend goes on",
+        ),
         (
             {"dataset": open_dataset("world:test?scenes=10")},
             rf"same again: dataset: '{images} \(10 images\)' there, 'world:test\?scenes=10 \(10 images\)' here$",
@@ -180,32 +106,6 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(undisturbed:
         with pytest.raises(UsageError, match=words):
             run_study(request(undisturbed, images, **changes))
     assert fingerprints(undisturbed) == before
-
-
-def test_models_are_added_to_a_study_when_that_is_asked_for(tmp_path: Path, images: Path, undisturbed: Path) -> None:
-    folder = tmp_path / "study"
-    first = request(folder, images, models=MODELS[:1])
-    with pytest.raises(InputError, match="holds no study to extend; leave --extend out"):
-        run_study(dataclasses.replace(first, extend=True))
-    assert not (folder / "study.json").exists()
-    run_study(dataclasses.replace(first, command="clipmk one"))
-    before = fingerprints(folder)
-    with pytest.raises(UsageError, match=rf"there, '{MODELS[0]}, {MODELS[1]}' here; --extend adds models to a study$"):
-        run_study(request(folder, images))
-    with pytest.raises(UsageError, match=r"same again: settings.seed: 0 there, 3 here$"):
-        run_study(request(folder, images, models=MODELS[:1], settings=preset("default", seed=3), extend=True))
-    with pytest.raises(UsageError, match=r"settings.seed: 0 there, 3 here$"):
-        run_study(request(folder, images, settings=preset("default", seed=3), extend=True))
-    assert fingerprints(folder) == before
-    added = request(folder, images, models=MODELS[1:], extend=True, command="clipmk two")
-    with pytest.raises(KeyboardInterrupt):
-        run_study(added, progress=stopping_after(SCENES + 3))
-    outcome = run_study(added)
-    assert outcome.manifest.command == "clipmk one && clipmk two"
-    assert run_study(request(folder, images)).resumed == outcome.manifest.shards * len(MODELS)
-    after, wanted = fingerprints(folder), fingerprints(undisturbed)
-    assert after.pop("study.json") != wanted.pop("study.json")  # the commands
-    assert after == wanted
 
 
 def test_what_is_left_open_is_as_in_the_folder(undisturbed: Path, images: Path) -> None:
@@ -259,9 +159,9 @@ def test_two_spellings_of_one_model_are_one_model_too_many(
         pretrained="openai",
         input_size=224,
     )
-    monkeypatch.setattr("clipmk.study.run.describe", lambda _: (entry, 1))
-    models = ("ViT-B-32:openai", "ViT-B-32-quickgelu:openai")
-    with pytest.raises(UsageError, match="'ViT-B-32-quickgelu:openai' is named twice, by two of its names"):
+    monkeypatch.setattr("clipmk.study.run.describe", lambda name: (dataclasses.replace(entry, id=name), 1))
+    models = ("ViT-B-32:openai", "ViT-B/32:openai")
+    with pytest.raises(UsageError, match="models 'ViT-B-32:openai' and 'ViT-B/32:openai' are the same"):
         run_study(request(tmp_path / "study", images, models=models))
 
 
@@ -325,6 +225,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, images: Path, 
             r"RAY_ADDRESS='auto' cannot be reached: no node answers; if it asks for a token, set RAY_AUTH_MODE=token",
         ),
         (ValueError("Invalid address format: x"), "x", r"RAY_ADDRESS='x' cannot be reached: Invalid address format: x"),
+        (AssertionError("no host"), "head..node:6379", r"'head\.\.node:6379' cannot be reached: "),
         (AssertionError("nobody listens"), "127.0.0.1:1", r"'127.0.0.1:1' cannot be reached: Connection refused$"),
         (AssertionError("nobody listens"), "ray://[::1]:1", r"'ray://\[::1\]:1' cannot be reached: "),
         (ConnectionError("no port is free"), None, r"Ray does not start: no port is free"),

@@ -106,7 +106,7 @@ class _Terminal:
         assert termios.tcgetattr(self._theirs) == self.before
         os.close(self._theirs)
         with contextlib.suppress(OSError):  # what Linux says at the end of what was written
-            while text := os.read(self._ours, 65536):
+            while select.select([self._ours], [], [], PATIENCE)[0] and (text := os.read(self._ours, 65536)):
                 self.written += text
         os.close(self._ours)
         return self.process.wait()

@@ -109,8 +109,10 @@ def test_files_load_fast_and_are_diffable(name: str) -> None:
 
     before = sys.gettrace()
     sys.settrace(step)
-    one = load_vocabulary(name)
-    sys.settrace(before)
+    try:
+        one = load_vocabulary(name)
+    finally:
+        sys.settrace(before)
     assert 0 < steps < MAX_STEPS * (len(one.classes) + len(one.descriptors))
     text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
     assert sum(line.startswith("  ") and ": [" in line for line in text.splitlines()) == len(one.classes)

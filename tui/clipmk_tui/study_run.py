@@ -115,7 +115,7 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
         folder=StudyFolder(Path(flags["out"]).expanduser()),
         dataset=dataset,
         models=models,
-        extend=bool(flags["extend"]),
+        extend=choose(flags["extend"], variable("extend"), None, False),
         vocabulary=_vocabulary(flags, config, models, dataset),
         settings=settings_from({**flags, "seed": seed, "top": None}, config),
         fit=flags["fit"],

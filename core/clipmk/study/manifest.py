@@ -84,9 +84,9 @@ class Manifest:
     threads: int | None
     """Of a CPU; they change the last bits of a sum."""
     versions: dict[str, str]
-    """clipmk, torch, open_clip."""
+    """clipmk, torch, open_clip, when it was begun."""
     command: str | None = None
-    """The command line that began it, if it was one."""
+    """The command line that began it, and those that added models (" && "); None where one was none."""
     format: int = FORMAT
 
     def to_json(self) -> str:

@@ -112,15 +112,14 @@ def _init(ray: Any) -> None:
     what, advice = "Ray does not start", ""
     if address:
         what = f"the Ray cluster of RAY_ADDRESS={quoted(address)} cannot be reached"
-        if "RAY_AUTH_MODE" not in os.environ:
-            advice = "; if it asks for a token, set RAY_AUTH_MODE=token here and on all its machines"
+        advice = "; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here and on all its machines"
         try:
             _knock(address)
-        except OSError as reason:
-            raise ClipmkError(f"{what}: {printable(reason.strerror or str(reason))}") from reason
+        except (OSError, ValueError) as reason:  # ValueError: no name of a host
+            raise ClipmkError(f"{what}: {printable(getattr(reason, 'strerror', None) or str(reason))}") from reason
     try:
         ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
-    except (OSError, RuntimeError, ValueError) as reason:  # OSError: ConnectionError above all
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as reason:  # RayError: no token, or another
         raise ClipmkError(f"{what}: {printable(' '.join(str(reason).split()))}{advice}") from reason
 
 
@@ -129,6 +128,7 @@ def _knock(address: str) -> None:
 
     Raises:
         OSError: nobody does.
+        ValueError: the host's name is none.
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdecimal() and int(port) < 2**16:

@@ -67,8 +67,11 @@ def run_study(request: Request, *, progress: Progress | None = None) -> Outcome:
         ModelError: models are not at hand; all of them are named.
         ClipmkError: another run is at work in the folder, or it cannot be written.
     """
-    described = _pool(request)
+    if request.extend and not request.folder.manifest.exists():
+        raise InputError(f"{quoted(request.folder.root)} holds no study to extend; leave --extend out to begin one")
+    asked = _described(request.models, download=request.download)
     with _locked(request.folder):
+        described = _with_others(request, asked) if request.extend else asked
         manifest, warnings = settled(request, [info for info, _ in described])
         sizes = shard_sizes(request.folder.plan)
         missing = _missing(request.folder, manifest, sizes)
@@ -108,19 +111,28 @@ def _failures(folder: StudyFolder) -> tuple[tuple[FailedImage, ...], int]:
     return tuple(found), count
 
 
-def _pool(request: Request) -> list[tuple[ModelInfo, int]]:
-    """The models of the study: those asked for; where it is to be extended, after those that it has."""
-    asked = _described(request.models, download=request.download)
-    if not request.extend:
-        return asked
-    if not request.folder.manifest.exists():
-        raise InputError(f"{quoted(request.folder.root)} holds no study to extend; leave --extend out to begin one")
-    had = [model.id for model in read_manifest(request.folder.manifest).models]
-    known = {info.id: (info, size) for info, size in asked}
-    others = [model for model in had if model not in known]
-    if others:
-        known |= {info.id: (info, size) for info, size in _described(others, download=request.download)}
-    return [known[model] for model in had] + [one for one in asked if one[0].id not in had]
+def _with_others(request: Request, asked: Sequence[tuple[ModelInfo, int]]) -> list[tuple[ModelInfo, int]]:
+    """The models of the folder's study and then those of `asked` that are new to it.
+
+    What has examined every image is not looked for, for it is not needed: its weights may have gone.
+    """
+    folder = request.folder
+    had = read_manifest(folder.manifest)
+    given = {info.id: (info, size) for info, size in asked}
+    missing = _missing(folder, had, shard_sizes(folder.plan))
+    unfinished = {name for names in missing.values() for name in names}
+    found = []
+    for model in had.models:
+        if model.id in given:
+            found.append(given[model.id])
+        elif model.id in unfinished:
+            found += _described([model.id], download=request.download)
+        else:
+            found.append((model, 0))
+    known = {info.id for info, _ in found}
+    every = found + [one for one in asked if one[0].id not in known]
+    _refuse_twins([info for info, _ in every])
+    return every
 
 
 def _described(models: Sequence[str], *, download: bool) -> list[tuple[ModelInfo, int]]:
@@ -146,10 +158,20 @@ def _described(models: Sequence[str], *, download: bool) -> list[tuple[ModelInfo
             f"{len(faults)} of {len(models)} models cannot be had, nothing was started: {listed}; of the first: "
             f"{faults[0][1]}"
         )
-    ids = [info.id for info, _ in found]
-    if twice := [name for name in ids if ids.count(name) > 1]:
-        raise UsageError(f"model {quoted(twice[0])} is named twice, by two of its names; every model is studied once")
+    _refuse_twins([info for info, _ in found])
     return found
+
+
+def _refuse_twins(infos: Sequence[ModelInfo]) -> None:
+    """Refuse the same weights of the same architecture under two names: spellings, or names of the user's own."""
+    first: dict[tuple[str, str], str] = {}
+    for info in infos:
+        key = (info.architecture, info.weights_sha256)
+        if key in first:
+            raise UsageError(
+                f"models {quoted(first[key])} and {quoted(info.id)} are the same; every model is studied once"
+            )
+        first[key] = info.id
 
 
 @contextlib.contextmanager

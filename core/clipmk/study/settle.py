@@ -60,23 +60,36 @@ def settled(request: Request, infos: Sequence[ModelInfo]) -> tuple[Manifest, tup
 def _agreed(request: Request, old: Manifest, new: Manifest) -> Manifest:
     """The folder's study, with further models where it is to be extended.
 
+    A model that was added and has no result yet binds nobody: the study goes on without it where it is not asked for,
+    so that one that cannot be loaded does no harm.
+
     Raises:
         UsageError: what is asked for is another study.
     """
-    longer = len(new.models) > len(old.models)
-    shared = dataclasses.replace(new, models=new.models[: len(old.models)]) if longer else new
-    same_but_models = not differences(old, shared)
-    if longer and request.extend and same_but_models:
-        commands = [command for command in (old.command, new.command) if command is not None]
-        return dataclasses.replace(old, models=new.models, command=" && ".join(commands) or None)
-    different = differences(old, new)
-    if different:
-        hint = "; --extend adds models to a study" if longer and same_but_models else ""
-        raise UsageError(
-            f"{quoted(request.folder.root)} holds a study of something else; name another folder with --out, or ask "
-            f"for the same again: {printable('; '.join(different))}{hint}"
-        )
-    return old
+    bound = dataclasses.replace(old, models=_bound(request, old, new))
+    different = differences(bound, new)
+    if not different:
+        return dataclasses.replace(bound, models=new.models)
+    others = differences(old, dataclasses.replace(new, models=old.models))
+    if request.extend and not others and new.models[: len(old.models)] == old.models:
+        begun = None if old.command is None or new.command is None else f"{old.command} && {new.command}"
+        return dataclasses.replace(old, models=new.models, command=begun)
+    hint = "" if others or request.extend else "; --extend goes on with the models that are there and adds others"
+    raise UsageError(
+        f"{quoted(request.folder.root)} holds a study of something else; name another folder with --out, or ask for "
+        f"the same again: {printable('; '.join(different))}{hint}"
+    )
+
+
+def _bound(request: Request, old: Manifest, new: Manifest) -> tuple[ModelInfo, ...]:
+    """The models of the folder's study that are asked for or have results; all where there are none yet."""
+    asked = {model.id for model in new.models}
+    found = [
+        model
+        for model in old.models
+        if model.id in asked or any(request.folder.shard(model.id, 0).parent.glob("*.parquet"))
+    ]
+    return tuple(found) if any(model.id in asked for model in found) else old.models
 
 
 def _fit(request: Request, labels: Sequence[str | None]) -> Literal["image", "batch"]:
