@@ -1,4 +1,4 @@
-"""Our widgets and screens have no name that Textual uses for itself."""
+"""Our widgets and screens define nothing that Textual defines for itself."""
 
 from __future__ import annotations
 
