@@ -228,16 +228,26 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, images: Path, 
         (AssertionError("no host"), "head..node:6379", r"'head\.\.node:6379' cannot be reached: "),
         (AssertionError("nobody listens"), "127.0.0.1:1", r"'127.0.0.1:1' cannot be reached: Connection refused$"),
         (AssertionError("nobody listens"), "ray://[::1]:1", r"'ray://\[::1\]:1' cannot be reached: "),
+        (
+            "InvalidAuthToken",
+            "auto",
+            r"cannot be reached: InvalidAuthToken.*set RAY_AUTH_MODE=token",
+        ),
         (ConnectionError("no port is free"), None, r"Ray does not start: no port is free"),
     ],
 )
 def test_a_cluster_out_of_reach_is_named(
-    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, address: str | None, words: str
+    tmp_path: Path,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | str,
+    address: str | None,
+    words: str,
 ) -> None:
     ray = pytest.importorskip("ray")
 
     def init(**_: object) -> None:
-        raise error
+        raise error if isinstance(error, Exception) else ray.exceptions.AuthenticationError(error)
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
