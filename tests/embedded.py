@@ -26,6 +26,7 @@ PRESETS = ("default", "paper")
 
 @cache
 def backbone() -> Backbone:
+    """Shared: replace a method by `monkeypatch.setitem(vars(backbone()), ...)`; `setattr` would leave it bound."""
     return load("embedded/vit-s8", device="cpu")
 
 

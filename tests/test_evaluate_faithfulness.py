@@ -150,7 +150,7 @@ def test_what_ways_share_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = first.backbone
     for name in ("encode_with_patches", "pool_regions"):
         real = getattr(backbone, name)
-        monkeypatch.setattr(backbone, name, lambda *a, _n=name, _r=real, **k: (calls.append(_n), _r(*a, **k))[1])
+        monkeypatch.setitem(vars(backbone), name, lambda *a, _n=name, _r=real, **k: (calls.append(_n), _r(*a, **k))[1])
     looks = looker.look(embedded.picture())
     assert calls.count("encode_with_patches") == 1
     assert calls.count("pool_regions") == 2  # once a preset

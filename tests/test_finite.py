@@ -209,7 +209,7 @@ def test_parts_that_are_not_finite_skip_their_image_too(monkeypatch: pytest.Monk
     looker = Looker(backbone, embedded.words(600), ways_of(["default"], [grounding]), cache=False)
     for name in ("pool_regions", "encode_images"):
         real = getattr(backbone, name)
-        monkeypatch.setattr(backbone, name, lambda *given, _real=real: _real(*given) * math.inf)
+        monkeypatch.setitem(vars(backbone), name, lambda *given, _real=real: _real(*given) * math.inf)
     with pytest.raises(ModelError, match=TOLD):
         looker.look(embedded.picture())
 
@@ -219,7 +219,7 @@ def test_what_is_wrong_with_the_model_itself_skips_no_image(monkeypatch: pytest.
     def refuse(*_: Any, **__: Any) -> None:
         raise ModelError("it has no attention keys")
 
-    monkeypatch.setattr(embedded.backbone(), "encode_with_patches", refuse)
+    monkeypatch.setitem(vars(embedded.backbone()), "encode_with_patches", refuse)
     with pytest.raises(ModelError, match=r"^it has no attention keys$"):
         faithfulness(folder)
 
@@ -253,7 +253,7 @@ def test_a_lens_tells_it_of_pooled_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     lens = Lens(explainer, Pictures([embedded.scenes()[0].image]))
     parts = lens.find(explainer.settings)
     pool = explainer.backbone.pool_regions
-    monkeypatch.setattr(explainer.backbone, "pool_regions", lambda *given: pool(*given) * math.inf)
+    monkeypatch.setitem(vars(explainer.backbone), "pool_regions", lambda *given: pool(*given) * math.inf)
     with pytest.raises(ModelError, match=TOLD):
         lens.part_embeddings(parts, explainer.settings)
 
