@@ -203,7 +203,7 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch, _models: dict[str, Any]) -> Non
             _models[key] = real_load(model, **options)
         return _models[key]
 
-    monkeypatch.setattr(backbones, "load", load, raising=False)
+    monkeypatch.setitem(vars(backbones), "load", load)  # `setattr` would leave there what is resolved on first use
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,7 @@ def test_device_that_is_not_here_is_a_device_error(clipmk: Runner, scene_files: 
 def test_usage_errors_are_one_line_and_come_before_the_work(
     argv: tuple[str, ...], message: str, clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backbones, "load", _never)
+    monkeypatch.setitem(vars(backbones), "load", _never)
     ran = clipmk("explain", scene_files[0], *argv)
     assert ran.status == (1 if "nowhere/o.png" in argv else 2)
     assert message in ran.err
@@ -344,7 +344,7 @@ def test_library_that_prints_does_not_reach_stdout(
             ctypes.CDLL(None).puts(b"noise three")
         return quiet_load(model, **options)
 
-    monkeypatch.setattr(backbones, "load", load)
+    monkeypatch.setitem(vars(backbones), "load", load)
     ran = clipmk("explain", scene_files[0], *FAST, "--json", "-q")
     assert len(_results(ran)) == 1
     assert ran.err.count("noise") == (3 if os.name == "posix" else 2)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clipmk
-from clipmk import protocol
+from clipmk import backbones, protocol
 from clipmk.backbones import catalog
 from clipmk.errors import ModelError
 from clipmk.protocol import Compare, Explain, Load, Survey, WhatIf
@@ -165,7 +165,7 @@ def test_models_are_listed_embedded_ones_first() -> None:
 def test_a_typo_is_said_before_a_model_is_loaded(
     session: Any, request_: Any, code: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmk.backbones.load", None)
+    monkeypatch.setitem(vars(backbones), "load", None)
     answer = Conversation(**session).ask(request_)
     assert (type(answer), answer.code) == (protocol.Failed, code)
     assert words in answer.message

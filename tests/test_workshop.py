@@ -37,7 +37,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(model)
         return real_load(model, **options)
 
-    monkeypatch.setattr(backbones, "load", load, raising=False)
+    monkeypatch.setitem(vars(backbones), "load", load)
     return seen
 
 
@@ -170,7 +170,7 @@ def overflowing(loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(made, "encode_with_patches", encoded)
         return made
 
-    monkeypatch.setattr(backbones, "load", load)
+    monkeypatch.setitem(vars(backbones), "load", load)
 
 
 @pytest.mark.usefixtures("overflowing")
