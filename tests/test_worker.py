@@ -154,7 +154,7 @@ def image(scene_files: list[Path]) -> str:
 
 
 def test_requests_are_answered_in_order_and_nothing_but_answers_is_on_stdout(worker: Parent, image: str) -> None:
-    loaded, partial = worker.ask(Load(model=VIT))
+    loaded, partial = worker.ask(Load(model="embedded/vit-xs8-48"))  # no other test has had it loaded
     assert isinstance(loaded, protocol.Loaded)
     assert partial[0] == protocol.Progress(id=loaded.id, stage="loading", done=0, total=0)
     explained, _ = worker.ask(Explain(model=VIT, image=image))

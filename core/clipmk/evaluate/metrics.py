@@ -113,13 +113,14 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
     array = array[~np.isnan(array)]
     if not len(array):
         raise ValueError("an interval needs at least one defined value")
+    mean = float(array.mean())
     if len(array) < MOST_RESAMPLED:
         means = _resamples(len(array), seed) @ array / len(array)
         low, high = np.quantile(means, [0.025, 0.975]).tolist()
     else:
         half = half_width(array)
-        low, high = float(array.mean()) - half, float(array.mean()) + half
-    return Interval(mean=float(array.mean()), low=low, high=high, count=len(array))
+        low, high = mean - half, mean + half
+    return Interval(mean=mean, low=low, high=high, count=len(array))
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0) -> Interval:

@@ -120,15 +120,11 @@ def _with_others(request: Request, asked: Sequence[tuple[ModelInfo, int]]) -> li
     had = read_manifest(folder.manifest)
     given = {info.id: (info, size) for info, size in asked}
     missing = _missing(folder, had, shard_sizes(folder.plan))
-    unfinished = {name for names in missing.values() for name in names}
-    found = []
-    for model in had.models:
-        if model.id in given:
-            found.append(given[model.id])
-        elif model.id in unfinished:
-            found += _described([model.id], download=request.download)
-        else:
-            found.append((model, 0))
+    needed = {name for names in missing.values() for name in names} - given.keys()
+    others = [model.id for model in had.models if model.id in needed]
+    if others:
+        given |= {info.id: (info, size) for info, size in _described(others, download=request.download)}
+    found = [given.get(model.id, (model, 0)) for model in had.models]
     known = {info.id for info, _ in found}
     every = found + [one for one in asked if one[0].id not in known]
     _refuse_twins([info for info, _ in every])

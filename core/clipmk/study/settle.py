@@ -69,7 +69,7 @@ def _agreed(request: Request, old: Manifest, new: Manifest) -> Manifest:
     bound = dataclasses.replace(old, models=_bound(request, old, new))
     different = differences(bound, new)
     if not different:
-        return dataclasses.replace(bound, models=new.models)
+        return bound
     others = differences(old, dataclasses.replace(new, models=old.models))
     if request.extend and not others and new.models[: len(old.models)] == old.models:
         begun = None if old.command is None or new.command is None else f"{old.command} && {new.command}"
