@@ -6,8 +6,8 @@ from typing import Any
 
 from textual.app import App
 
-from clipmk_tui import theme
-from clipmk_tui.screens.compare import CompareScreen
+from clipmk_tui.app import theme
+from clipmk_tui.app.screens.compare import CompareScreen
 from fakes import FAMILIES, FakeEngine
 
 MODELS = tuple(FAMILIES)

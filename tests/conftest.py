@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,13 @@ import pytest
 from PIL import Image
 
 import samples
-from clipmk import document, world
+from clipmk import world
+from clipmk.output import document
 from clipmk_tui.__main__ import main
+from command_line import Ran, Runner
 
 GOLDEN = Path(__file__).parent / "golden"
 
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What a run of the command line left behind."""
-
-    status: int
-    out: str
-    err: str
-
-
-Runner = Callable[..., Ran]
 
 # A machine that stands still for a second is no fault of the code; the same examples each time, so that a change is
 # never refused for what it did not touch. `--hypothesis-profile=search` looks for new ones.
@@ -40,9 +30,6 @@ _TIMELESS = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis
 hypothesis.settings.register_profile("steady", _TIMELESS, derandomize=True)
 hypothesis.settings.register_profile("search", _TIMELESS, max_examples=1000)
 hypothesis.settings.load_profile("steady")
-
-FAST = ("--preset", "paper", "--grounding", "attend")
-"""Options of `clipmk explain` with which an image takes one forward."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -192,8 +179,8 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch, _models: dict[str, Any]) -> Non
     """Every model is loaded by the real loader, once for all tests."""
     import torch  # noqa: PLC0415 - not for tests that need no model
 
-    from clipmk import backbones  # noqa: PLC0415
-    from clipmk.backbones.loading import load as real_load  # noqa: PLC0415
+    from clipmk.models import loading  # noqa: PLC0415
+    from clipmk.models.loading import load as real_load  # noqa: PLC0415
 
     torch.set_num_threads(1)
 
@@ -203,14 +190,14 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch, _models: dict[str, Any]) -> Non
             _models[key] = real_load(model, **options)
         return _models[key]
 
-    monkeypatch.setitem(vars(backbones), "load", load)  # `setattr` would leave there what is resolved on first use
+    monkeypatch.setattr(loading, "load", load)  # `setattr` would leave there what is resolved on first use
 
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
     """kind -> (backbone loaded from its folder, the plain open_clip model whose weights it holds)."""
     from backbone_zoo import model_config, save  # noqa: PLC0415 - not for tests that need no model
-    from clipmk.backbones import load  # noqa: PLC0415
+    from clipmk.models.loading import load  # noqa: PLC0415
 
     loaded: dict[str, tuple[Any, Any]] = {}
 

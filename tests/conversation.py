@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from clipmk import protocol
-from clipmk.protocol import Session
-from clipmk.service import Service
 from clipmk.settings import preset
+from clipmk.worker import protocol
+from clipmk.worker.protocol import Session
+from clipmk.worker.service import Service
 
 VIT = "embedded/vit-s8"
 

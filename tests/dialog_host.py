@@ -9,7 +9,7 @@ from textual.app import App
 from textual.screen import Screen
 from textual.widgets import Static
 
-from clipmk_tui.theme import DARK, LIGHT, own_variables
+from clipmk_tui.app.theme import DARK, LIGHT, own_variables
 
 
 class Host(App[None]):

@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from clipmk import world
-from clipmk.backbones import Backbone, load
-from clipmk.explainer import Explainer
-from clipmk.images import Picture, read_picture
-from clipmk.records import Explanation
-from clipmk.rle import rle_decode
+from clipmk.backbones.base import Backbone
+from clipmk.explanation import Explanation
+from clipmk.images.decoder import Picture, read_picture
+from clipmk.images.masks import rle_decode
+from clipmk.models.loading import load
+from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import Settings, preset
-from clipmk.vocabulary import Vocabulary, load_vocabulary
+from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
 
 torch.set_num_threads(1)
 

@@ -7,8 +7,8 @@ import contextlib
 import os
 from typing import Any
 
-from clipmk import protocol
-from clipmk_tui.engine import Engine
+from clipmk.worker import protocol
+from clipmk_tui.app.engine.base import Engine
 
 
 def begun(engine: Engine, request: protocol.Request) -> tuple[asyncio.Task[Any], asyncio.Event]:

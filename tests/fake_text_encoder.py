@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clipmk.records import ModelInfo
-from clipmk.textbank import TextBank
-from clipmk.vocabulary import Vocabulary
+from clipmk.vocabulary.embeddings import TextBank
+from clipmk.vocabulary.vocabulary import Vocabulary
 
 FARM = Vocabulary(
     name="farm",

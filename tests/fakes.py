@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import samples
-from clipmk import protocol
-from clipmk.protocol import Final, Request
-from clipmk.records import Explanation, ModelEntry, ModelInfo, Prediction
-from clipmk.revise import answerable, retarget
-from clipmk_tui.engine import OnPartial
+from clipmk.explanation import Explanation, answerable, retarget
+from clipmk.records import ModelEntry, ModelInfo, Prediction
+from clipmk.worker import protocol
+from clipmk.worker.protocol import Final, Request
+from clipmk_tui.app.engine.base import OnPartial
 
 FAMILIES = {"embedded/vit-s8": "vit", "embedded/vit-xs": "vit", "embedded/rn-s": "resnet", "embedded/cnx-s": "convnext"}
 """Models that the fake engine holds."""

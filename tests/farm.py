@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from clipmk.vocabulary import Vocabulary
+from clipmk.vocabulary.vocabulary import Vocabulary
 
 FARM = Vocabulary(
     name="farm",

@@ -11,11 +11,11 @@ from typing import Any
 from textual.pilot import Pilot
 
 import fakes
-from clipmk import protocol
 from clipmk.settings import preset
-from clipmk_tui.app import ClipmkApp
-from clipmk_tui.screens.main import MainScreen
-from clipmk_tui.tui_run import Start
+from clipmk.worker import protocol
+from clipmk_tui.app.app import ClipmkApp
+from clipmk_tui.app.screens.main import MainScreen
+from clipmk_tui.app.start import Start
 from stillness import settled
 
 VIT, VIT_XS, RN, CNX = fakes.FAMILIES

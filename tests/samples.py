@@ -8,11 +8,12 @@ import math
 import numpy as np
 from PIL import Image
 
+from clipmk.explanation import Explanation
+from clipmk.images.masks import rle_encode
 from clipmk.records import (
     Alternative,
     Chance,
     Elapsed,
-    Explanation,
     ImageInfo,
     LanguageConcept,
     ModelInfo,
@@ -23,10 +24,9 @@ from clipmk.records import (
     Provenance,
     SoftPair,
     VisionConcept,
-    plain,
 )
-from clipmk.rle import rle_encode
 from clipmk.settings import preset
+from clipmk.system.serialization import plain
 
 WIDTH, HEIGHT = 60, 40
 

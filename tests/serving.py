@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import samples
-from clipmk.config import Config
-from clipmk.serving import client, server
-from clipmk.serving.client import Connection, connected, listens
-from clipmk.serving.identity import identity
-from clipmk.serving.messages import Declined, Done, Order, Result, Working
-from clipmk.serving.server import Server, stopped_by_signals
-from clipmk.serving.workshop import AbandonedError, Tell
 from clipmk.settings import Settings
+from clipmk.system.config import Config
+from clipmk.worker import client, server
+from clipmk.worker.client import Connection, connected, listens
+from clipmk.worker.identity import identity
+from clipmk.worker.messages import Declined, Done, Order, Result, Working
+from clipmk.worker.server import Server, stopped_by_signals
+from clipmk.worker.workshop import AbandonedError, Tell
 
 PATIENCE = 60.0
 """Seconds until what does not happen counts as not happening; a busy machine stops threads and processes for a few."""
@@ -59,7 +59,7 @@ class FakeWorker:
         """There is nothing to import."""
 
     def work(self, order: Order, attached: bytes, tell: Tell, abandoned: Callable[[], bool] = lambda: False) -> None:
-        """See `clipmk.serving.workshop.Workshop.work`."""
+        """See `clipmk.worker.workshop.Workshop.work`."""
         self.seen.append(order.images[0])
         self.attached = attached
         try:

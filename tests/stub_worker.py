@@ -1,4 +1,4 @@
-"""A child that misbehaves as it is told: `stub_worker.py MODE [FILE]`, in place of `python -m clipmk.worker`."""
+"""A child that misbehaves as it is told: `stub_worker.py MODE [FILE]`, in place of `python -m clipmk.worker.pipe`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from clipmk import protocol
-from clipmk.protocol import Hello, Message, Request, decode, encode
 from clipmk.records import ModelInfo
+from clipmk.worker import protocol
+from clipmk.worker.protocol import Hello, Message, Request, decode, encode
 
 NEVER = 600
 """Seconds after which a child ends that nobody has ended: long after a test has given it up."""

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from clipmk import world
+from clipmk.datasets.opening import open_dataset
 from clipmk.settings import preset
 from clipmk.study.layout import StudyFolder
 from clipmk.study.request import Request
 from clipmk.study.run import run_study
-from clipmk.study.sources import open_dataset
-from clipmk.vocabulary import load_vocabulary
+from clipmk.vocabulary.vocabulary import load_vocabulary
 
 MODELS = ("embedded/vit-xs8-48", "embedded/rn-xs")
 SCENES = 9

@@ -16,10 +16,10 @@ import clipmk
 import embedded
 from backbone_zoo import model_config, save
 from clipmk.api import default_vocabulary
-from clipmk.backbones import Backbone
+from clipmk.backbones.base import Backbone
 from clipmk.errors import ImageError, ModelError, UsageError
-from clipmk.rle import rle_decode
-from clipmk.vocabulary import Vocabulary
+from clipmk.images.masks import rle_decode
+from clipmk.vocabulary.vocabulary import Vocabulary
 
 PETS = Vocabulary(
     name="pets",

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import ast
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import clipmk
+from imports import loaded_by
 
 CORE = Path(__file__).parents[1] / "core" / "clipmk"
 HEAVY = {"torch", "open_clip", "textual", "PIL", "cv2", "sklearn", "scipy", "timm", "transformers"}
-
-
-def loaded_by(code: str) -> set[str]:
-    script = f"{code}\nimport sys; print(' '.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
-    return set(ran.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize(
     "code",
     [
         "import clipmk",
-        "import clipmk.errors, clipmk.records, clipmk.settings, clipmk.locations, clipmk.config",
+        "import clipmk.errors, clipmk.records, clipmk.settings, clipmk.system.locations, clipmk.system.config",
         "import clipmk.concepts.mutual",
-        "import clipmk.vocabulary, clipmk.document",
-        "from clipmk.backbones import catalog; catalog.embedded_names()",
+        "import clipmk.vocabulary.vocabulary, clipmk.output.document",
+        "from clipmk.models import catalog; catalog.embedded_names()",
         "import clipmk_tui.__main__",
     ],
 )
@@ -39,12 +30,12 @@ def test_light_modules_load_nothing_heavy(code: str) -> None:
 
 
 def test_the_default_explanation_loads_no_learning_toolkit() -> None:
-    code = "from clipmk.explainer import Explainer; from samples import explanation"
+    code = "from clipmk.pipeline.explainer import Explainer; from samples import explanation"
     assert not loaded_by(code) & {"sklearn", "pandas", "textual", "matplotlib", "pyarrow"}
 
 
 def test_the_function_explain_is_not_hidden_by_a_module() -> None:
-    code = "import clipmk, clipmk.api, clipmk.explainer; assert callable(clipmk.explain); "
+    code = "import clipmk, clipmk.api, clipmk.pipeline.explainer; assert callable(clipmk.explain); "
     code += "assert all(getattr(clipmk, name) for name in clipmk.__all__)"
     loaded_by(code)
 
@@ -59,7 +50,7 @@ def test_core_never_imports_what_faces_a_terminal() -> None:
 
 
 def test_leaving_concepts_out_needs_no_torch() -> None:
-    code = "from samples import explanation; from clipmk.revise import remaining\n"
+    code = "from samples import explanation; from clipmk.explanation import remaining\n"
     code += "found = remaining(explanation(), ['pointed ears']); assert found.count == 1, found"
     assert not loaded_by(code) & {"torch", "open_clip", "textual", "sklearn", "timm"}
 

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 import clipmk
-from clipmk.backbones import catalog
-from clipmk.backbones.inventory import inventory
-from clipmk.vocabulary import from_descriptor_json
+from clipmk.models import catalog
+from clipmk.models.inventory import inventory
+from clipmk.vocabulary.vocabulary import from_descriptor_json
 
 _SIZES = re.compile(
     r"_(tiny|small|base|medium|large2?|xlarge|xxlarge|huge|giant|giantopt|gigantic|enormous|so400m|patch\d+|window\d+|\d{3})"

@@ -12,9 +12,9 @@ import json
 import sys
 from typing import Any
 
-from clipmk.backbones import catalog
-from clipmk.backbones.loading import build
-from clipmk.backbones.recipe import Recipe
+from clipmk.models import catalog
+from clipmk.models.loading import build
+from clipmk.models.recipe import Recipe
 
 
 def parameters(name: str, config: dict[str, Any]) -> int | None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 
 from clipmk import world
-from clipmk.records import plain
-from clipmk.rle import rle_encode
+from clipmk.images.masks import rle_encode
+from clipmk.system.serialization import plain
 from clipmk.world.export import bbox_xyxy
 
 SEED = 2026

@@ -14,12 +14,12 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from clipmk.protocol import Session
 from clipmk.settings import preset
-from clipmk_tui.app import ClipmkApp
-from clipmk_tui.screens.main import MainScreen
-from clipmk_tui.tui_run import Start
-from clipmk_tui.worker_engine import WorkerEngine
+from clipmk.worker.protocol import Session
+from clipmk_tui.app.app import ClipmkApp
+from clipmk_tui.app.engine.worker import WorkerEngine
+from clipmk_tui.app.screens.main import MainScreen
+from clipmk_tui.app.start import Start
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("embedded/vit-s8", "embedded/rn-s", "embedded/cnx-s")

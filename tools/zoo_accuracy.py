@@ -18,11 +18,11 @@ from scipy.stats import binomtest
 
 import clipmk
 from clipmk import world
-from clipmk.backbones.catalog import EMBEDDED, embedded_names
-from clipmk.explainer import Explainer
-from clipmk.images import Picture, read_picture
+from clipmk.images.decoder import Picture, read_picture
+from clipmk.models.catalog import EMBEDDED, embedded_names
+from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
-from clipmk.vocabulary import load_vocabulary
+from clipmk.vocabulary.vocabulary import load_vocabulary
 
 BATCH: Final = 100
 

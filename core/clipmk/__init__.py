@@ -8,26 +8,28 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from clipmk.version import __version__
+
 if TYPE_CHECKING:
     from clipmk.api import explain, explain_stream
-    from clipmk.backbones import Backbone, load
+    from clipmk.backbones.base import Backbone
     from clipmk.errors import ClipmkError
-    from clipmk.records import Explanation
+    from clipmk.explanation import Explanation
+    from clipmk.models.loading import load
     from clipmk.settings import Settings
-    from clipmk.vocabulary import Vocabulary, load_vocabulary
+    from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
 
-__version__ = "0.1.0"
 
 _HOMES = {
-    "Backbone": "clipmk.backbones",
-    "load": "clipmk.backbones",
+    "Backbone": "clipmk.backbones.base",
+    "load": "clipmk.models.loading",
     "ClipmkError": "clipmk.errors",
     "explain": "clipmk.api",
     "explain_stream": "clipmk.api",
-    "Explanation": "clipmk.records",
+    "Explanation": "clipmk.explanation",
     "Settings": "clipmk.settings",
-    "Vocabulary": "clipmk.vocabulary",
-    "load_vocabulary": "clipmk.vocabulary",
+    "Vocabulary": "clipmk.vocabulary.vocabulary",
+    "load_vocabulary": "clipmk.vocabulary.vocabulary",
 }
 
 __all__ = [

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmk.backbones.base import Backbone
-from clipmk.backbones.loading import load
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.explainer import Explainer
-from clipmk.images import ImageSource, read_picture
+from clipmk.images.decoder import ImageSource, read_picture
+from clipmk.models.loading import load
+from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset as settings_of
-from clipmk.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
+from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
 
 if TYPE_CHECKING:
-    from clipmk.records import Explanation
+    from clipmk.explanation import Explanation
     from clipmk.settings import Settings
 
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_] | None] | None

@@ -6,13 +6,11 @@ recomputes anything. Its `to_dict` is the JSON of one result (see `clipmk schema
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 FORMAT_VERSION = "1.0"
 """Version of the JSON: a minor step adds fields, a major step may break readers."""
@@ -236,91 +234,3 @@ class Provenance:
     vocabulary: str
     vocabulary_sha256: str
     settings: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Explanation:
-    """Why this model says this class of this image: one record, read by every face of `clipmk`."""
-
-    image: ImageInfo
-    model: ModelInfo
-    predictions: tuple[Prediction, ...]
-    """The highest-ranked classes, best first."""
-    class_name: str
-    """The class explained: the predicted one unless another was asked for."""
-    foreground: Rle
-    parts: tuple[Part, ...]
-    vision_concepts: tuple[VisionConcept, ...]
-    language_concepts: tuple[LanguageConcept, ...]
-    mutual: Mutual
-    alternatives: tuple[Alternative, ...]
-    """The other highest-ranked classes with their D_y, for "why not B?" without a model."""
-    elapsed_ms: Elapsed
-    provenance: Provenance
-    warnings: tuple[str, ...]
-    picture: Image.Image | None = field(default=None, repr=False, compare=False, metadata={"written": False})
-    """The decoded image, for overlays and notebooks; never written out."""
-
-    def __repr__(self) -> str:
-        found = f"{self.mutual.count} mutual concepts, MI {self.mutual.mi_paper:.2f}, AUC {self.mutual.auc:.2f}"
-        return f"<Explanation of {self.image.path!r} by {self.model.id!r}: {self.class_name!r}, {found}>"
-
-    @property
-    def mutual_concepts(self) -> tuple[str, ...]:
-        """D_v ∩ D_y, most important first."""
-        return tuple(concept.text for concept in self.vision_concepts if concept.mutual)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object of one result, as the schema of `clipmk schema` describes it."""
-        explanation = {
-            "preset": self.provenance.settings["preset"],
-            "class": self.class_name,
-            **{
-                name: plain(getattr(self, name))
-                for name in ("foreground", "parts", "vision_concepts", "language_concepts", "mutual", "alternatives")
-            },
-        }
-        return {
-            "image": plain(self.image),
-            "model": plain(self.model),
-            "predictions": plain(self.predictions),
-            "explanation": explanation,
-            "elapsed_ms": plain(self.elapsed_ms),
-            "provenance": plain(self.provenance),
-            "warnings": list(self.warnings),
-        }
-
-    def to_json(self, *, indent: int | None = 2) -> str:
-        """`to_dict` as JSON text; finite numbers only."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=indent)
-
-    def overlay(self, image: Image.Image | None = None, *, alpha: float = 0.45, scale: int = 1) -> Image.Image:
-        """The picture with its parts in colour, their contours and numbers (see `clipmk.overlay`).
-
-        Raises:
-            ImageError: no picture is at hand, or `image` has another size.
-        """
-        from clipmk.overlay import overlay  # noqa: PLC0415 - numpy, OpenCV and Pillow only where they are needed
-
-        return overlay(self, image, alpha=alpha, scale=scale)
-
-    def _repr_html_(self) -> str:
-        """What notebooks show."""
-        from clipmk.webpage import fragment  # noqa: PLC0415
-
-        return fragment(self)
-
-
-def plain(value: Any) -> Any:
-    """Turn records into JSON-ready dicts and lists; the field `class_name` is written as "class"."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            "class" if f.name == "class_name" else f.name: plain(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-            if f.metadata.get("written", True)
-        }
-    if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return value

@@ -30,12 +30,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipmk.session import Session
 from clipmk.settings import preset
-from clipmk_tui.app import ClipmkApp
-from clipmk_tui.screens.main import MainScreen
-from clipmk_tui.tui_run import Start
-from clipmk_tui.worker_engine import WorkerEngine
+from clipmk.worker.session import Session
+from clipmk_tui.app.app import ClipmkApp
+from clipmk_tui.app.engine.worker import WorkerEngine
+from clipmk_tui.app.screens.main import MainScreen
+from clipmk_tui.app.start import Start
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = 0.15

@@ -33,11 +33,11 @@ from PIL import Image
 from reference_loop import ReferenceLoop
 
 import clipmk
-from clipmk.backbones import Backbone
+from clipmk.backbones.base import Backbone
 from clipmk.errors import ClipmkError
-from clipmk.explainer import Explainer
-from clipmk.images import Picture, read_picture
-from clipmk.records import Explanation
+from clipmk.explanation import Explanation
+from clipmk.images.decoder import Picture, read_picture
+from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "sample_images" / "photographs"

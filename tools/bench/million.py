@@ -24,11 +24,11 @@ import torch
 import clipmk
 from clipmk import world
 from clipmk.backbones.base import Backbone
-from clipmk.explainer import Explainer
-from clipmk.images import read_picture
+from clipmk.images.decoder import read_picture
+from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
-from clipmk.textbank import cache_info, load_bank
-from clipmk.vocabulary import Vocabulary, load_vocabulary
+from clipmk.vocabulary.embeddings import cache_info, load_bank
+from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
 from clipmk.world.vocabulary import COLOURS
 
 SIZES = ("", "small ", "large ", "long ", "short ", "thin ", "wide ", "old ", "new ", "wet ", "dry ", "soft ", "hard ",

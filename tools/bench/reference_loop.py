@@ -19,10 +19,10 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
-from clipmk.backbones import Backbone
+from clipmk.backbones.base import Backbone
 from clipmk.concepts.prompts import draw_prompts
-from clipmk.textbank import load_bank
-from clipmk.vocabulary import Vocabulary
+from clipmk.vocabulary.embeddings import load_bank
+from clipmk.vocabulary.vocabulary import Vocabulary
 
 PARTS, TOP, PER_PART, ROUNDS, SCALE, OFFSET = 5, 500, 3, 1_000, 2.5, 0.02
 

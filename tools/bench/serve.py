@@ -21,10 +21,10 @@ import torch
 from cold_start import Cost, cost
 
 import clipmk
-from clipmk.explainer import Explainer
-from clipmk.images import read_picture
-from clipmk.serving.client import listens
+from clipmk.images.decoder import read_picture
+from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
+from clipmk.worker.client import listens
 
 ALONE, SERVED = "alone (--no-serve)", "asked of the server"
 

@@ -26,14 +26,14 @@ import torch
 from PIL import Image
 from reference_loop import ReferenceLoop
 
-from clipmk.backbones import Backbone
+from clipmk.backbones.base import Backbone
+from clipmk.datasets.opening import open_dataset
 from clipmk.settings import preset
 from clipmk.study.layout import StudyFolder
 from clipmk.study.plan import make_plan, write_plan
 from clipmk.study.settle import ways_of
-from clipmk.study.sources import open_dataset
 from clipmk.study.work import ShardWorker, Task
-from clipmk.vocabulary import load_vocabulary
+from clipmk.vocabulary.vocabulary import load_vocabulary
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "sample_images" / "photographs"
 WIDTH, HEIGHT = 500, 375

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 import clipmk
 from clipmk.backbones.openclip import OpenClipBackbone
 from clipmk.records import ModelInfo
-from clipmk.textbank import load_bank
-from clipmk.textrows import Progress
-from clipmk.vocabulary import Vocabulary
+from clipmk.vocabulary.embeddings import load_bank
+from clipmk.vocabulary.rows import Progress
+from clipmk.vocabulary.vocabulary import Vocabulary
 
 
 def seconds(work: Callable[[], object]) -> float:

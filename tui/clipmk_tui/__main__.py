@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from clipmk_tui.edge import guarded
+from clipmk_tui.cli.errors import guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:

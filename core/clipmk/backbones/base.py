@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clipmk.backbones.devices import PRECISIONS, upload
 from clipmk.errors import NotFiniteError
-from clipmk.text import quoted
+from clipmk.system.text import quoted
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, layer_norm, scaled_dot_product_attention
 
-from clipmk.backbones.silence import hushed
 from clipmk.errors import DeviceError, suggest
+from clipmk.system.quiet import hushed
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Names of the precisions and the dtype of the weights in each."""

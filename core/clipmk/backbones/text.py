@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from clipmk.backbones.words import Tokenizer, quick
-from clipmk.memory import is_out_of_memory
+from clipmk.backbones.tokenizer import Tokenizer, quick
+from clipmk.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

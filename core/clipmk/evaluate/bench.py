@@ -20,10 +20,10 @@ from clipmk.evaluate.lens import Lens, Parts, Pictures, Reading
 from clipmk.evaluate.report import Row, rows_of
 from clipmk.evaluate.splice import Splice
 from clipmk.evaluate.ways import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Way
-from clipmk.explainer import Explainer
-from clipmk.images import read_picture
-from clipmk.records import plain
-from clipmk.vocabulary import load_vocabulary
+from clipmk.images.decoder import read_picture
+from clipmk.pipeline.explainer import Explainer
+from clipmk.system.serialization import plain
+from clipmk.vocabulary.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from clipmk.evaluate.looking import Look
     from clipmk.evaluate.measured import MeasuredReport
     from clipmk.evaluate.samples import Sample
-    from clipmk.explainer import Explainer
+    from clipmk.pipeline.explainer import Explainer
 
 SCORE_SCALE = 2.5
 """Of the cosine in deletion and insertion, as in the paper."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmk.concepts.float64 import host64
-from clipmk.segmentation import Segmentation, enlarge
+from clipmk.pipeline.segmentation import Segmentation, enlarge
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipmk.concepts.prompts import blurred
-from clipmk.grounding import CPU_PIXELS
+from clipmk.pipeline.grounding import CPU_PIXELS
 
 if TYPE_CHECKING:
     from jaxtyping import Float

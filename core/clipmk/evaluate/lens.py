@@ -24,18 +24,18 @@ from clipmk.concepts.prompts import Ellipse, draw_around, fit_ellipse
 from clipmk.concepts.selection import highest
 from clipmk.concepts.superpixels import PictureRegions, picture_regions
 from clipmk.evaluate.feature_maps import feature_map_parts
-from clipmk.grounding import coverage
-from clipmk.images import read_picture
-from clipmk.segmentation import Segmentation, find_foreground, given_parts, segment
-from clipmk.square import Square, square_image
-from clipmk.vision import Seen, see
+from clipmk.images.decoder import read_picture
+from clipmk.images.square import Square, square_image
+from clipmk.pipeline.grounding import coverage
+from clipmk.pipeline.ranking import Seen, see
+from clipmk.pipeline.segmentation import Segmentation, find_foreground, given_parts, segment
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
     from clipmk.backbones.base import Encoded
-    from clipmk.explainer import Explainer
+    from clipmk.pipeline.explainer import Explainer
     from clipmk.settings import Features, Settings
 
 FORWARD_IMAGES = {"cpu": 24}
@@ -228,7 +228,7 @@ class Lens:
         return self._seen[key]
 
     def part_embeddings(self, parts: Parts, settings: Settings) -> list[Float[Tensor, "parts embed"]]:
-        """The parts of every picture in the way that `settings.grounding` names, see `clipmk.grounding`."""
+        """The parts of every picture in the way that `settings.grounding` names, see `clipmk.pipeline.grounding`."""
         key = (parts.key, settings.grounding)
         if key not in self._embedded:
             drawn = settings.grounding == "prompts"

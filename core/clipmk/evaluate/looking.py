@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from clipmk.errors import UsageError, suggest
 from clipmk.evaluate.ways import Way
-from clipmk.explainer import Explainer
-from clipmk.grounding import part_embeddings
-from clipmk.segmentation import Segmentation, segment
+from clipmk.pipeline.explainer import Explainer
+from clipmk.pipeline.grounding import part_embeddings
+from clipmk.pipeline.ranking import Seen, see
+from clipmk.pipeline.segmentation import Segmentation, segment
 from clipmk.settings import PRESETS, Grounding, preset
-from clipmk.vision import Seen, see
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
     from clipmk.backbones.base import Backbone, Encoded
-    from clipmk.images import Picture
-    from clipmk.vocabulary import Vocabulary
+    from clipmk.images.decoder import Picture
+    from clipmk.vocabulary.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clipmk.evaluate.metrics import Interval, interval
-from clipmk.records import plain
+from clipmk.system.serialization import plain
 
 Values = dict[str, list[float]]
 """Metric -> its value on each image; NaN where it is undefined."""

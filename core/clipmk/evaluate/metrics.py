@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmk.study.statistics import half_width
+from clipmk.concepts.statistics import half_width
 
 RESAMPLES = 2_000
 MOST_RESAMPLED = 4_096

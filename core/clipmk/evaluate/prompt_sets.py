@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from clipmk.textbank import TextEncoder
-    from clipmk.vocabulary import Vocabulary
+    from clipmk.vocabulary.embeddings import TextEncoder
+    from clipmk.vocabulary.vocabulary import Vocabulary
 
 PAPER_PROMPT = "how can you identify a {class}. Distinctive and physical features describing it is {d}"
 """The paper's, appendix K."""

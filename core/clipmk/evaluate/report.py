@@ -11,7 +11,7 @@ import numpy as np
 from clipmk.evaluate import metrics
 from clipmk.evaluate.metrics import Interval
 from clipmk.evaluate.ways import BASELINES, LOOKUP, NEAREST, TRUE_LOOKUP, TRUE_PARTS
-from clipmk.records import plain
+from clipmk.system.serialization import plain
 
 GROUPS = (
     ("concepts", ("ap", "r_precision", "hit1", "hit3", "mutual_true", "margin")),

@@ -14,13 +14,13 @@ from clipmk.evaluate.measured import DataUsed, MeasuredReport, MeasuredRow
 from clipmk.evaluate.samples import DataSet, Sample
 from clipmk.evaluate.ways import Way
 from clipmk.evaluate.zero_shot import ZeroShot
-from clipmk.records import plain
-from clipmk.text import printable, quoted
+from clipmk.system.serialization import plain
+from clipmk.system.text import printable, quoted
 
 if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone
-    from clipmk.grounding import Progress
-    from clipmk.vocabulary import Vocabulary
+    from clipmk.pipeline.grounding import Progress
+    from clipmk.vocabulary.vocabulary import Vocabulary
 
 MEASURES = ("faithfulness", "zero_shot")
 

@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmk import world
+from clipmk.datasets.labels import LABEL_BYTES, TRUTH_FILE
+from clipmk.datasets.matching import resolve_labels
 from clipmk.errors import ImageError, InputError, UsageError, suggest
-from clipmk.files import read_regular
-from clipmk.images import read_picture
-from clipmk.labels import LABEL_BYTES, TRUTH_FILE
+from clipmk.images.decoder import read_picture
+from clipmk.images.masks import rle_decode
 from clipmk.records import Rle
-from clipmk.rle import rle_decode
-from clipmk.study.labels import resolve_labels
-from clipmk.text import quoted
+from clipmk.system.files import read_regular
+from clipmk.system.text import quoted
 from clipmk.world.sampling import ALL_SPLITS
 
 if TYPE_CHECKING:
-    from clipmk.images import Picture
-    from clipmk.study.dataset import Dataset
-    from clipmk.vocabulary import Vocabulary
+    from clipmk.datasets.dataset import Dataset
+    from clipmk.images.decoder import Picture
+    from clipmk.vocabulary.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +152,7 @@ def open_images(spec: str, vocabulary: Vocabulary, *, limit: int | None = None) 
         UsageError: the spec can mean no such data set.
         InputError: it does not exist, is empty or damaged, or a label is no class of the vocabulary.
     """
-    from clipmk.study.sources import open_dataset  # noqa: PLC0415 - only here
+    from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - only here
 
     if spec == "world" or spec.startswith("world:"):
         raise UsageError(f"{quoted(spec)} names rendered scenes; choose them by their split instead")

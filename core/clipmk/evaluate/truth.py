@@ -17,7 +17,7 @@ from clipmk.evaluate.ways import Way, ways
 
 if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone
-    from clipmk.grounding import Progress
+    from clipmk.pipeline.grounding import Progress
 
 __all__ = ["Row", "TruthReport", "Way", "run", "run_all", "ways"]
 

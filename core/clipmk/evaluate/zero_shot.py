@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from clipmk.evaluate.looking import Look
     from clipmk.evaluate.measured import MeasuredReport
     from clipmk.evaluate.samples import Sample
-    from clipmk.explainer import Explainer
+    from clipmk.pipeline.explainer import Explainer
 
 RANDOM_DRAWS = 5
 """Draws of random descriptors; a control's value on an image is its mean over them."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmk.assembly import Assembler, blank_notes
 from clipmk.concepts.mutual import measure, overlap
-from clipmk.observer import Block, Observed, Observer, blocks
-from clipmk.vision import Seen, see
+from clipmk.pipeline.builder import Assembler, blank_notes
+from clipmk.pipeline.encoder import Block, Observed, Observer, blocks
+from clipmk.pipeline.ranking import Seen, see
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone
     from clipmk.concepts.language import LanguagePicks
     from clipmk.settings import PartMethod, Settings
-    from clipmk.textbank import TextBank
-    from clipmk.vocabulary import Vocabulary
+    from clipmk.vocabulary.embeddings import TextBank
+    from clipmk.vocabulary.vocabulary import Vocabulary
 
 Row = dict[str, Any]
 """Columns of `schema.IMAGE` from "predicted" on, and "parts"; or "parts" and "error" alone."""

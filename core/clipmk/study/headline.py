@@ -9,16 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from clipmk.study.paper import (
-    PRINTED_FIT,
-    PUBLISHED,
-    Compared,
-    PublishedModel,
-    against_paper,
-    published_fit,
-)
+from clipmk.concepts.statistics import Estimate, Fit, RankEstimate
+from clipmk.study.paper import PRINTED_FIT, PUBLISHED, Compared, PublishedModel, against_paper, published_fit
 from clipmk.study.results import Results, family_name
-from clipmk.study.statistics import Estimate, Fit, RankEstimate
 
 NONE: Final = "–"
 """Where there is no number."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clipmk.study.work import ShardWorker, Task
 
 if TYPE_CHECKING:
-    from clipmk.grounding import Progress
+    from clipmk.pipeline.grounding import Progress
     from clipmk.study.examine import Step
 
 

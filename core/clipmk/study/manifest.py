@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipmk.errors import InputError
-from clipmk.files import atomic_write
-from clipmk.records import ModelInfo, plain
-from clipmk.text import quoted
-from clipmk.wording import counted
+from clipmk.records import ModelInfo
+from clipmk.system.files import atomic_write
+from clipmk.system.serialization import plain
+from clipmk.system.text import counted, quoted
 
 FORMAT: Final = 1
 """Raised whenever a reader of a study folder would have to change."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from clipmk.concepts.mutual import PAPER_LANGUAGE_COUNT, PAPER_VOCABULARY_SIZE
+from clipmk.concepts.statistics import Fit, fit
 from clipmk.settings import preset
 from clipmk.study.manifest import Manifest
-from clipmk.study.statistics import Fit, fit
-from clipmk.wording import counted
+from clipmk.system.text import counted
 
 WAYS: Final = ("pca", "kmeans")
 """The paper's ways of finding parts, in the order of its table."""

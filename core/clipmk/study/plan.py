@@ -22,15 +22,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipmk.datasets.dataset import Entry
 from clipmk.errors import InputError, UsageError, suggest
-from clipmk.files import atomic_write
 from clipmk.settings import GROUP_LIMIT
-from clipmk.text import printable, quoted
-from clipmk.wording import counted
-
-from .dataset import Entry
-from .parquet import open_parquet
-from .schema import PLAN
+from clipmk.study.schema import PLAN
+from clipmk.system.files import atomic_write
+from clipmk.system.parquet import open_parquet
+from clipmk.system.text import counted, printable, quoted
 
 Fit: TypeAlias = Literal["image", "batch"]
 Numbers: TypeAlias = npt.NDArray[np.int64]

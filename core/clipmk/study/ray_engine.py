@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.study.work import ShardWorker, Task
-from clipmk.text import printable, quoted
-from clipmk.wording import counted
+from clipmk.system.text import counted, printable, quoted
 
 if TYPE_CHECKING:
-    from clipmk.grounding import Progress
+    from clipmk.pipeline.grounding import Progress
     from clipmk.study.examine import Step
 
 _SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}

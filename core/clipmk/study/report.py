@@ -1,6 +1,6 @@
 """A study as one self-contained HTML file, its pictures beside it as PNG files.
 
-Everything from outside is escaped; the page loads and runs nothing (see `clipmk.webpage`).
+Everything from outside is escaped; the page loads and runs nothing (see `clipmk.output.html`).
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from clipmk.files import atomic_write, make_folder
+from clipmk.output.html import page, safe
 from clipmk.study import headline
 from clipmk.study.concept_totals import SHOWN, concept_totals
 from clipmk.study.headline import NONE, TextTable, number, percent
 from clipmk.study.paper import departures
 from clipmk.study.results import Results
 from clipmk.study.summary import Row
-from clipmk.webpage import page, safe
-from clipmk.wording import counted, one_or_many
+from clipmk.system.files import atomic_write, make_folder
+from clipmk.system.text import counted, one_or_many
 
 if TYPE_CHECKING:
     from clipmk.study.figures import Plot

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from clipmk.datasets.dataset import Dataset
     from clipmk.settings import Settings
-    from clipmk.study.dataset import Dataset
     from clipmk.study.layout import StudyFolder
-    from clipmk.vocabulary import Vocabulary
+    from clipmk.vocabulary.vocabulary import Vocabulary
 
 Engine = Literal["local", "ray"]
 

@@ -9,17 +9,17 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
+from clipmk.concepts.statistics import POOLED, Fit, fit
 from clipmk.errors import InputError
-from clipmk.records import plain
 from clipmk.study.layout import StudyFolder
 from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.paper import against_paper
-from clipmk.study.parquet import read_groups, read_table
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, MEAN, MODELS
-from clipmk.study.statistics import POOLED, Fit, fit
 from clipmk.study.summary import Row
 from clipmk.study.tables import Completeness, ensure_tables
-from clipmk.text import quoted
+from clipmk.system.parquet import read_groups, read_table
+from clipmk.system.serialization import plain
+from clipmk.system.text import quoted
 
 FAMILIES: Final = {
     "vit": "ViT",

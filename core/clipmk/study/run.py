@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 import torch
 from filelock import FileLock, Timeout
 
-from clipmk.backbones import describe, pull
 from clipmk.backbones.devices import choose_device
 from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
-from clipmk.memory import device_memory
+from clipmk.models.loading import describe, pull
 from clipmk.records import ModelInfo
 from clipmk.study import schema
 from clipmk.study.manifest import Manifest, read_manifest
-from clipmk.study.parquet import read_table
 from clipmk.study.plan import shard_sizes
 from clipmk.study.results import FailedImage, failed_images
 from clipmk.study.settle import settled, ways_of
 from clipmk.study.tables import write_tables
 from clipmk.study.work import Task, is_done
-from clipmk.text import quoted
+from clipmk.system.memory import device_memory
+from clipmk.system.parquet import read_table
+from clipmk.system.text import quoted
 
 if TYPE_CHECKING:
-    from clipmk.grounding import Progress
+    from clipmk.pipeline.grounding import Progress
     from clipmk.study.layout import StudyFolder
     from clipmk.study.request import Request
 

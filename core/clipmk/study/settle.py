@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-import clipmk
 from clipmk.backbones.devices import choose_device, choose_dtype
+from clipmk.datasets.matching import resolve_labels
 from clipmk.errors import UsageError
-from clipmk.records import ModelInfo, plain
+from clipmk.records import ModelInfo
 from clipmk.settings import PartMethod, Settings
-from clipmk.study.labels import resolve_labels
 from clipmk.study.manifest import Manifest, VocabularyInfo, differences, read_manifest, write_manifest
 from clipmk.study.plan import make_plan, write_plan
-from clipmk.text import printable, quoted
+from clipmk.system.serialization import plain
+from clipmk.system.text import printable, quoted
+from clipmk.version import __version__
 
 if TYPE_CHECKING:
     from clipmk.study.request import Request
@@ -135,7 +136,7 @@ def _manifest(
         dtype=str(dtype).removeprefix("torch."),
         threads=(request.threads or (old.threads if old else torch.get_num_threads())) if on_cpu else None,
         versions={
-            "clipmk": clipmk.__version__,
+            "clipmk": __version__,
             "torch": torch.__version__,
             "open_clip": metadata.version("open_clip_torch"),
         },

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmk.concepts.statistics import Estimate, mean, mean_interval, wilson
 from clipmk.records import ModelInfo
 from clipmk.study.measures import UNKNOWN, Integers, Measures
-from clipmk.study.statistics import Estimate, mean, mean_interval, wilson
 
 Row = dict[str, Any]
 """A value per column of a schema."""

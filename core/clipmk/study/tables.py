@@ -19,16 +19,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipmk.errors import InputError
-from clipmk.files import atomic_write, make_folder
 from clipmk.records import ModelInfo
 from clipmk.study.concept_counts import ConceptCounts, language_concepts
 from clipmk.study.layout import StudyFolder
 from clipmk.study.manifest import Manifest
 from clipmk.study.measures import ClassCodes, Measures, joined, mean_of_ways, measures
-from clipmk.study.parquet import read_metadata, read_table, table_writer, write_rows
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, LANGUAGE, MEAN, MODELS
 from clipmk.study.summary import Row, Way, class_rows, model_row
-from clipmk.text import quoted
+from clipmk.system.files import atomic_write, make_folder
+from clipmk.system.parquet import read_metadata, read_table, table_writer, write_rows
+from clipmk.system.text import quoted
 
 _MADE_OF: Final = "clipmk_shards"
 """Metadata of the table `models`: digest of the shards that it was made of."""

@@ -20,24 +20,24 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from clipmk.backbones import load
+from clipmk.datasets.dataset import Reader
 from clipmk.errors import ImageError
-from clipmk.memory import memory_named
-from clipmk.observer import worker_threads
-from clipmk.square import Square, square_image
+from clipmk.images.square import Square, square_image
+from clipmk.models.loading import load
+from clipmk.pipeline.encoder import worker_threads
 from clipmk.study import schema
-from clipmk.study.dataset import Reader
 from clipmk.study.examine import Examiner, Row, Step
 from clipmk.study.layout import StudyFolder
-from clipmk.study.parquet import open_parquet, write_rows
 from clipmk.study.plan import PlanRow, read_shard
-from clipmk.text import quoted
-from clipmk.textbank import load_bank
+from clipmk.system.memory import memory_named
+from clipmk.system.parquet import open_parquet, write_rows
+from clipmk.system.text import quoted
+from clipmk.vocabulary.embeddings import load_bank
 
 if TYPE_CHECKING:
-    from clipmk.grounding import Progress
+    from clipmk.pipeline.grounding import Progress
     from clipmk.settings import PartMethod, Settings
-    from clipmk.vocabulary import Vocabulary
+    from clipmk.vocabulary.vocabulary import Vocabulary
 
 Geometry = tuple[int, str]
 """(side of the square input in pixels, interpolation)."""

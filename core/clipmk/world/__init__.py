@@ -1,10 +1,10 @@
 """The rendered world: scenes of objects made of named parts, whose true concepts are known."""
 
-from .combinations import typical_descriptors, typical_probabilities
-from .export import export
-from .sampling import SPLITS
-from .scene import Scene, ScenePart, class_names, scene, scenes
-from .vocabulary import descriptors
+from clipmk.world.combinations import typical_descriptors, typical_probabilities
+from clipmk.world.export import export
+from clipmk.world.sampling import SPLITS
+from clipmk.world.scene import Scene, ScenePart, class_names, scene, scenes
+from clipmk.world.vocabulary import descriptors
 
 __all__ = [
     "SPLITS",

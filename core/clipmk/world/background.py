@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .conditions import Conditions
+from clipmk.world.conditions import Conditions
 
 PLACES: Final[dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]]] = {
     "sky": ((140, 190, 240), (205, 226, 244)),

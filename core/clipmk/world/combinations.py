@@ -12,9 +12,9 @@ from hashlib import sha256
 from itertools import combinations
 from typing import Final
 
-from .records import Part
-from .tables import CLASSES
-from .vocabulary import NOUNS, Look
+from clipmk.world.records import Part
+from clipmk.world.tables import CLASSES
+from clipmk.world.vocabulary import NOUNS, Look
 
 UNDRAWN_SHARE: Final = 0.32
 """Share of the descriptors typical of no class that no scene draws."""

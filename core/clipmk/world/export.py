@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.records import plain
-from clipmk.rle import rle_encode
-
-from .scene import Scene, class_names, scenes
+from clipmk.images.masks import rle_encode
+from clipmk.system.serialization import plain
+from clipmk.world.scene import Scene, class_names, scenes
 
 TRUTH_FILE: Final = "truth.json"
 TRUTH_FORMAT: Final = 1

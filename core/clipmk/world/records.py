@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from .vocabulary import NOUNS, Look
+from clipmk.world.vocabulary import NOUNS, Look
 
 ROLES: Final = ("body", "top", "bottom", "front", "back", "face", "sides")
 """Where a part sits; a part from another class takes the place of one with the same role."""

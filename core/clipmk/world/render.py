@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .background import Background, draw_background, paint_background
-from .conditions import Conditions, Exposure
-from .records import Box
-from .sampling import Camera, Placed, Plan
-from .shapes import shape
-from .vocabulary import COLOURS, NOUNS, Outline
+from clipmk.world.background import Background, draw_background, paint_background
+from clipmk.world.conditions import Conditions, Exposure
+from clipmk.world.records import Box
+from clipmk.world.sampling import Camera, Placed, Plan
+from clipmk.world.shapes import shape
+from clipmk.world.vocabulary import COLOURS, NOUNS, Outline
 
 SUPERSAMPLE: Final = 2
 REFERENCE_SIZE: Final = 64

@@ -8,11 +8,11 @@ from functools import cache
 from random import Random
 from typing import Final, TypeVar
 
-from .combinations import atypical_looks, body_of, donors, removals, reweighted, typical_anywhere
-from .conditions import CONDITIONS, Conditions
-from .records import Box, Part
-from .tables import CLASSES
-from .vocabulary import NOUNS, Look
+from clipmk.world.combinations import atypical_looks, body_of, donors, removals, reweighted, typical_anywhere
+from clipmk.world.conditions import CONDITIONS, Conditions
+from clipmk.world.records import Box, Part
+from clipmk.world.tables import CLASSES
+from clipmk.world.vocabulary import NOUNS, Look
 
 T = TypeVar("T")
 

@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmk.errors import UsageError, suggest
-
-from .conditions import CONDITIONS
-from .render import REFERENCE_SIZE, VISIBLE_PIXELS, draw, part_labels, render
-from .sampling import ALL_SPLITS, plan
-from .tables import CLASSES
+from clipmk.world.conditions import CONDITIONS
+from clipmk.world.render import REFERENCE_SIZE, VISIBLE_PIXELS, draw, part_labels, render
+from clipmk.world.sampling import ALL_SPLITS, plan
+from clipmk.world.tables import CLASSES
 
 SMALLEST_SIZE: Final = 16
 """Smallest image side in pixels."""

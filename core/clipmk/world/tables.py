@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from .living import ANIMALS, PLANTS
-from .made import BUILDINGS, VEHICLES
-from .records import Part
-from .things import FOOD, THINGS
+from clipmk.world.living import ANIMALS, PLANTS
+from clipmk.world.made import BUILDINGS, VEHICLES
+from clipmk.world.records import Part
+from clipmk.world.things import FOOD, THINGS
 
 CLASSES: Final[dict[str, tuple[Part, ...]]] = {**ANIMALS, **VEHICLES, **PLANTS, **BUILDINGS, **FOOD, **THINGS}
 """Every class with its parts in painting order. The order of classes is part of what a seed means."""

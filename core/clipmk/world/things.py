@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .records import Part, row
+from clipmk.world.records import Part, row
 
 FOOD: Final[dict[str, tuple[Part, ...]]] = {
     "cake": (

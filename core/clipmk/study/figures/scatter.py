@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from clipmk.concepts.statistics import POOLED, Fit
 from clipmk.study.figures.labels import Point, place_labels
 from clipmk.study.figures.style import GREY, canvas, label, look, quiet_grid
 from clipmk.study.headline import estimate
 from clipmk.study.paper import PRINTED_FIT
 from clipmk.study.results import Results, family_name
-from clipmk.study.statistics import POOLED, Fit
 from clipmk.study.summary import Row
 
 

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from clipmk.palette import PALETTE
-from clipmk.text import printable
+from clipmk.output.palette import PALETTE
+from clipmk.system.text import printable
 
 LONGEST_LABEL: Final = 36
 """Characters of a name in a picture; the tables have all of it."""

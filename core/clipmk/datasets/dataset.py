@@ -1,0 +1,51 @@
+"""What a study needs of a data set: which images there are, what is on them, and one of them decoded.
+
+`clipmk.datasets.opening` makes data sets of folders, manifests, tar shards and the rendered world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from clipmk.images.decoder import Picture
+    from clipmk.study.manifest import DatasetInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of a data set."""
+
+    key: str
+    """Its name in the data set, unique; UTF-8 can hold it."""
+    label: str | None
+    """True class, as the data set has it; None where it is unknown."""
+    path: str | None = None
+    """File that holds it, below the data set's root; None where it is rendered."""
+    offset: int | None = None
+    """Of its bytes in a tar file; None: the whole file."""
+    size: int | None = None
+    """Bytes at the offset, or of the file."""
+
+
+class Reader(Protocol):
+    """Decodes single images; small, picklable (it travels to other machines) and safe to share by threads."""
+
+    def read(self, entry: Entry) -> Picture:
+        """Decode one image.
+
+        Raises:
+            ImageError: it is missing, damaged or no image; the message names it.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The images of a study, in their order."""
+
+    info: DatasetInfo
+    entries: Sequence[Entry]
+    reader: Reader
+    warnings: tuple[str, ...] = ()

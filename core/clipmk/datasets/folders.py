@@ -1,0 +1,141 @@
+"""Data sets in folders: one folder per class, or images side by side with their labels beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from clipmk.datasets.dataset import Dataset
+from clipmk.datasets.entries import ENDINGS, Named, assemble, file_entries, spread, why
+from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_labels
+from clipmk.datasets.readers import FileReader
+from clipmk.datasets.shards import open_shards
+from clipmk.errors import InputError, UsageError
+from clipmk.images.decoder import EXTENSIONS
+from clipmk.system.files import read_regular
+from clipmk.system.text import counted, one_or_many, printable, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a folder holds, by name, sorted; hidden things are left out."""
+
+    images: list[str]
+    folders: list[str]
+    shards: list[str]
+    """Tar files."""
+
+
+def open_folder(spec: str, limit: int | None) -> Dataset:
+    """The images of a folder: side by side, in one folder per class as torchvision's ImageFolder, or in tar shards.
+
+    Where there are images of both kinds, label files decide: images that they name are the data set; else folders are
+    classes.
+
+    Raises:
+        UsageError: it holds images as well as tar shards.
+        InputError: it holds no image, cannot be listed, or a label file in it is malformed.
+    """
+    root = os.path.abspath(spec)  # noqa: PTH100 - leaves links alone
+    top = listed(root)
+    labels = _labels_of(root)
+    side_by_side = [Named(name, labels.get(name)) for name in top.images]
+    by_class: list[Named] = []
+    if all(one.label is None for one in side_by_side):
+        by_class = [Named(path, labels.get(path, name)) for name in top.folders for path in _images_below(root, name)]
+    named, warnings = by_class or side_by_side, list[str]()
+    if by_class and side_by_side:
+        beside = (
+            f"{counted(len(side_by_side), 'image')} beside them {one_or_many(len(side_by_side), 'is', 'are')} left out"
+        )
+        warnings.append(f"folder {quoted(spec)} has a folder per class; {beside}")
+    if top.shards and not named:
+        return open_shards(spec, [os.path.join(spec, name) for name in top.shards], limit)  # noqa: PTH118
+    if top.shards:
+        raise UsageError(
+            f"folder {quoted(spec)} holds both images and tar shards; name the shards by a pattern "
+            f"({printable(top.shards[0])} or {{000..012}}.tar) or move them elsewhere"
+        )
+    if not named:
+        raise InputError(
+            f"folder {quoted(spec)} holds no image, neither in it nor below, and no .tar; known endings: {ENDINGS}"
+        )
+    warnings += _unused(labels, named)
+    chosen = [named[index] for index in spread(len(named), limit)]
+    entries = file_entries(chosen, root=root, noun=f"folder {quoted(spec)}")
+    return assemble(spec, "folder", entries, FileReader(root), warnings=warnings)
+
+
+def listed(folder: str) -> Listing:
+    """List a folder; nothing in it is opened.
+
+    Raises:
+        InputError: it cannot be listed.
+    """
+    found = Listing([], [], [])
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - 100,000 names
+                if entry.is_dir():
+                    found.folders.append(entry.name)
+                elif ending in EXTENSIONS:
+                    found.images.append(entry.name)
+                elif ending == ".tar":
+                    found.shards.append(entry.name)
+    except OSError as reason:
+        raise InputError(f"folder {quoted(folder)} cannot be listed: {why(reason)}") from reason
+    for names in (found.images, found.folders, found.shards):
+        names.sort()
+    return found
+
+
+def _images_below(root: str, name: str) -> Iterator[str]:
+    """Paths below the root of a class's images, with forward slashes: folder by folder, each folder's sorted."""
+    found: dict[str, list[str]] = {}
+    _walk(root, name, found, ())
+    for folder in sorted(found):
+        yield from (f"{folder}/{image}" for image in found[folder])
+
+
+def _walk(root: str, folder: str, found: dict[str, list[str]], above: tuple[str, ...]) -> None:
+    """Gather the images of a folder and those below; links are followed, but not round and round."""
+    place = os.path.join(root, folder)  # noqa: PTH118
+    real = os.path.realpath(place)
+    if real in above:
+        return
+    listing = listed(place)
+    found[folder] = listing.images
+    for inner in listing.folders:
+        _walk(root, f"{folder}/{inner}", found, (*above, real))
+
+
+def _labels_of(root: str) -> dict[str, str]:
+    """What the label files of a folder say.
+
+    Raises:
+        InputError: one is malformed: a study whose labels are wrong is worth nothing.
+    """
+    labels: dict[str, str] = {}
+    for name in (TRUTH_FILE, LABELS_FILE):
+        path = os.path.join(root, name)  # noqa: PTH118
+        if os.path.lexists(path):
+            data = read_regular(path, limit=LABEL_BYTES, noun="label file", error=InputError)
+            try:
+                labels |= parse_labels(name, data)
+            except ValueError as reason:
+                raise InputError(f"label file {quoted(path)} is malformed: {printable(str(reason))}") from reason
+    return labels
+
+
+def _unused(labels: Mapping[str, str], named: list[Named]) -> list[str]:
+    """A warning where label files name images that are not there."""
+    missing = labels.keys() - {one.path for one in named}
+    if not missing:
+        return []
+    verb, more = one_or_many(len(missing), "is", "are"), one_or_many(len(missing), "", " ...")
+    images = f"{len(missing):,} of {counted(len(labels), 'image')}"
+    return [f"{images} that {TRUTH_FILE} or {LABELS_FILE} name {verb} not there: {quoted(min(missing))}{more}"]

@@ -1,0 +1,177 @@
+"""A data set's labels as classes of the vocabulary: by name in any spelling, by WordNet id, or by index."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Final
+
+from clipmk.datasets.labels import label_key
+from clipmk.errors import InputError
+from clipmk.system.text import counted, one_or_many, quoted
+from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
+
+SHOWN: Final = 5
+"""Most unknown labels that a message names."""
+_DESCRIPTORS: Final = "{class: [descriptor, ...]}"
+
+_WORDNET = re.compile(r"(n\d{8})(?:[\s_-].*)?", re.ASCII | re.DOTALL)
+_INDEX = re.compile(r"\d{1,9}", re.ASCII)
+
+
+def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tuple[list[str | None], tuple[str, ...]]:
+    """Classes as the vocabulary spells them, and what the user should know.
+
+    A label is, in this order, a class; a class in other case or with its words joined otherwise (`Tabby_cat`); a
+    WordNet id of ImageNet-1k (`n02123045`, `n02085620-Chihuahua`), whose class is looked for by its name in our
+    `imagenet` vocabulary, then by its words in WordNet; an index into the vocabulary's classes, counted from 0. Labels
+    are indices only where all of them are: one number among words is a mistake.
+
+    Args:
+        labels: Of the images, in their order; None where unknown.
+        vocabulary: Whose classes are meant.
+
+    Returns:
+        As many classes as labels, None where the label is, and warnings.
+
+    Raises:
+        InputError: labels are no classes of the vocabulary; the message names some, with close classes and how many
+            images have them.
+    """
+    counts = Counter(label for label in labels if label is not None)
+    found = _by_name(counts, vocabulary.classes)
+    found |= _by_wordnet([label for label in counts if label not in found], vocabulary.classes)
+    warnings: tuple[str, ...] = ()
+    if counts and not found and all(_INDEX.fullmatch(label) for label in counts):
+        found = _by_index(counts, vocabulary.classes)
+        warnings = _index_note(found, vocabulary.name)
+    unknown = [label for label in counts if label not in found]
+    if unknown:
+        raise InputError(_refusal(unknown, counts, vocabulary))
+    return [None if label is None else found[label] for label in labels], warnings
+
+
+def vocabulary_asked(labels: Sequence[str | None]) -> str:
+    """The message where a vocabulary must be named and is not: how, and which shipped ones have the labels.
+
+    Args:
+        labels: Of the images; None where unknown.
+    """
+    known = list(dict.fromkeys(label for label in labels if label is not None))
+    message = "no vocabulary is named; name one with --vocab NAME|FILE"
+    if held := _held_by(known):
+        return f"{message}; {held}"
+    if known:
+        some = ", ".join(map(quoted, known[:SHOWN])) + (", ..." if len(known) > SHOWN else "")
+        message += f"; no shipped one has all labels of the data set: {some}"
+    return f"{message}; shipped are {', '.join(available())}; a FILE is an LLM descriptor JSON {_DESCRIPTORS}"
+
+
+def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
+    """Which shipped vocabularies have all these labels, the smallest first, as a message's end; blank if none has.
+
+    Args:
+        labels: At least one, else none has.
+        but: A vocabulary that is not meant.
+    """
+    sizes: dict[str, int] = {}
+    for name in available() if labels else ():
+        classes = load_vocabulary(name).classes
+        if name != but and _holds(classes, labels):
+            sizes[name] = len(classes)
+    names = sorted(sizes, key=lambda name: sizes[name])
+    return f"{' and '.join(names)} {one_or_many(len(names), 'has', 'have')} all labels of the data set" if names else ""
+
+
+def _holds(classes: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether all labels are classes by their names or WordNet ids; places would fit anywhere."""
+    found = _by_name(labels, classes)
+    rest = [label for label in labels if label not in found]
+    return len(_by_wordnet(rest, classes)) == len(rest)
+
+
+def _by_name(labels: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
+    """Labels that are classes, also in another spelling where no two classes share it."""
+    exact, by_key = frozenset(classes), _unambiguous(classes)
+    spelled = {label: label if label in exact else by_key.get(label_key(label)) for label in labels}
+    return {label: name for label, name in spelled.items() if name is not None}
+
+
+def _by_wordnet(labels: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
+    """Labels that begin with a WordNet id whose class is in the vocabulary."""
+    ids = {label: match[1] for label in labels if (match := _WORDNET.fullmatch(label))}
+    if not ids:
+        return {}
+    by_key, known = _unambiguous(classes), _wordnet_keys()
+    found: dict[str, str] = {}
+    for label, wordnet_id in ids.items():
+        name = next((by_key[key] for key in known.get(wordnet_id, ()) if key in by_key), None)
+        if name is not None:
+            found[label] = name
+    return found
+
+
+def _by_index(labels: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
+    """Labels that are whole numbers, as places among the classes; those beyond are left out."""
+    return {label: classes[int(label)] for label in labels if int(label) < len(classes)}
+
+
+def _index_note(found: Mapping[str, str], vocabulary: str) -> tuple[str, ...]:
+    if not found:
+        return ()
+    first = min(found, key=int)
+    place = f"{first} is {quoted(found[first])}"
+    return (f"labels are numbers, taken as places in the vocabulary {quoted(vocabulary)}, counted from 0: {place}",)
+
+
+def _unambiguous(classes: Sequence[str]) -> dict[str, str]:
+    """What `label_key` makes of a class -> that class, where it is the only such one."""
+    counts = Counter(map(label_key, classes))
+    return {key: name for name in classes if counts[key := label_key(name)] == 1}
+
+
+@cache
+def _wordnet_keys() -> dict[str, tuple[str, ...]]:
+    """WordNet id of ImageNet-1k -> keys that its class may have, the likeliest first.
+
+    Our name of it comes first, then its words in WordNet, without those that mean another class as well: "crane" is
+    a bird and a machine.
+    """
+    from timm.data import ImageNetInfo  # noqa: PLC0415 - loads torch
+
+    info = ImageNetInfo()
+    ids: list[str] = info.label_names()
+    names = [label_key(name) for name in load_vocabulary("imagenet").classes]
+    words = [list(map(label_key, info.index_to_description(index).split(", "))) for index in range(len(ids))]
+    owners = Counter(word for group in words for word in set(group))
+    taken = dict(zip(names, ids, strict=True))
+    return {
+        one: (name, *(word for word in group if owners[word] == 1 and taken.get(word, one) == one))
+        for one, name, group in zip(ids, names, words, strict=True)
+    }
+
+
+def _refusal(unknown: Sequence[str], counts: Mapping[str, int], vocabulary: Vocabulary) -> str:
+    """The message about labels that are no classes, the most frequent first."""
+    images = sum(counts[label] for label in unknown)
+    worst = sorted(unknown, key=lambda label: -counts[label])[:SHOWN]
+    lines = [
+        f"{quoted(label)} ({counted(counts[label], 'image')}{_close(label, vocabulary.classes)})" for label in worst
+    ]
+    more = ", ..." if len(unknown) > SHOWN else ""
+    hint = f"; places count from 0 to {len(vocabulary.classes) - 1}" if all(map(_INDEX.fullmatch, unknown)) else ""
+    held = _held_by(list(counts), but=vocabulary.name)
+    return (
+        f"{len(unknown):,} of {counted(len(counts), 'label')}, of {counted(images, 'image')}, "
+        f"{one_or_many(len(unknown), 'is no class', 'are no classes')} of the vocabulary "
+        f"{quoted(vocabulary.name)}: {', '.join(lines)}{more}{hint}; name the vocabulary with --vocab NAME|FILE"
+        + (f"; {held}" if held else "")
+    )
+
+
+def _close(label: str, classes: Sequence[str]) -> str:
+    close = difflib.get_close_matches(label_key(label), classes, n=2)
+    return f"; close: {', '.join(map(quoted, close))}" if close else ""

@@ -1,0 +1,102 @@
+"""The data sets of a study: folders, tables of paths, tar shards and the rendered world.
+
+Nothing is decoded here. Whatever can be wrong with a data set as a whole is found before any work starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import re
+from typing import TYPE_CHECKING, Final
+
+from clipmk.errors import InputError, UsageError
+from clipmk.system.files import NEARBY_LIMIT
+from clipmk.system.text import quoted
+
+if TYPE_CHECKING:
+    from clipmk.datasets.dataset import Dataset
+
+__all__ = ["SCENES", "open_dataset"]
+
+SCENES: Final = 600
+"""Scenes of the rendered world, unless another number is asked for."""
+
+_KINDS = "a folder of images, a CSV, TSV or Parquet table of paths, tar shards (train-{000..012}.tar) or world:SPLIT"
+
+_ARCHIVE = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz)$", re.IGNORECASE)
+_DATA = re.compile(r"\.(csv|tsv|parquet|tar)$", re.IGNORECASE)
+
+
+def open_dataset(
+    spec: str, *, limit: int | None = None, scenes: int | None = None, seed: int = 0, size: int = 64
+) -> Dataset:
+    """Find the images of a data set and what is known to be on them.
+
+    Args:
+        spec: One of
+            a folder: of images (labels beside them in `truth.json` or `labels.csv`), of one folder per class (images
+            may lie deeper, the label is the name of the upper folder), or of tar shards;
+            a table `.csv`, `.tsv` or `.parquet` with the column `path` (below its folder) and, if known, `label`;
+            WebDataset shards: `x.tar`, a folder of them, or a pattern `train-{000..012}.tar`;
+            the rendered world: `world:test`, `world:counterfactual?scenes=600&seed=3&size=64`.
+        limit: Most images taken, spread evenly over the data set; of the rendered world its first ones.
+        scenes: How many of the rendered world, `SCENES` unless given; what `spec` says goes before the arguments.
+        seed: Of the rendered world.
+        size: Side of a rendered scene in pixels.
+
+    Raises:
+        UsageError: the spec or an argument can mean no data set.
+        InputError: the data set does not exist, is empty, incomplete, damaged, or names an image twice.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}; at least 1 image is needed")
+    if spec.startswith("world:") or spec == "world":
+        from clipmk.datasets.rendered import open_world  # noqa: PLC0415 - the renderer loads OpenCV
+
+        return open_world(spec, limit=limit, scenes=SCENES if scenes is None else scenes, seed=seed, size=size)
+    if scenes is not None:
+        raise UsageError(f"scenes are of the rendered world (world:SPLIT), not of {quoted(spec)}; use a limit instead")
+    return _open_files(spec, limit)
+
+
+def _open_files(spec: str, limit: int | None) -> Dataset:
+    from clipmk.datasets import folders, shards, tables  # noqa: PLC0415 - numpy and Pillow
+
+    if os.path.isdir(spec):  # noqa: PTH112 - unlike Path.is_dir, never raises
+        return folders.open_folder(spec, limit)
+    ending = os.path.splitext(spec)[1].lower()  # noqa: PTH122 - a pattern is no path
+    if "\0" not in spec and os.path.lexists(spec):
+        if ending in tables.SUFFIXES:
+            return tables.open_table(spec, limit)
+        if ending == ".tar" or _ARCHIVE.search(spec):
+            return shards.open_shards(spec, [spec], limit)
+        raise _unknown(spec, ending)
+    if "{" in spec or "}" in spec:
+        return shards.open_shards(spec, shards.expand_braces(spec), limit)
+    raise InputError(f"data set {quoted(spec)} does not exist; {_nearby(spec)}")
+
+
+def _unknown(spec: str, ending: str) -> InputError:
+    """A file that is no data set."""
+    from clipmk.images.decoder import EXTENSIONS  # noqa: PLC0415
+
+    if ending in EXTENSIONS:
+        return InputError(
+            f"{quoted(spec)} is a single image; a study takes a data set: {_KINDS}; clipmk explain takes it"
+        )
+    return InputError(f"data set {quoted(spec)} is of no known kind; name {_KINDS}")
+
+
+def _nearby(spec: str) -> str:
+    """What stands where a missing data set was looked for, as the end of a message."""
+    folder, name = os.path.split(spec.rstrip("/"))
+    try:
+        with os.scandir(folder or ".") as entries:
+            some = itertools.islice(entries, NEARBY_LIMIT)
+            names = [entry.name for entry in some if entry.is_dir() or _DATA.search(entry.name)]
+    except (OSError, ValueError):
+        names = []
+    close = difflib.get_close_matches(name, sorted(names), n=3)
+    return f"close: {', '.join(map(quoted, close))}" if close else f"name {_KINDS}"

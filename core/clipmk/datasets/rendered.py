@@ -1,0 +1,89 @@
+"""The rendered world as a data set: scenes are drawn when they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from clipmk import world
+from clipmk.datasets.dataset import Dataset, Entry
+from clipmk.datasets.entries import assemble
+from clipmk.errors import ImageError, UsageError, suggest
+from clipmk.images.decoder import Picture, read_picture
+from clipmk.system.text import printable, quoted
+from clipmk.world.sampling import ALL_SPLITS, class_at
+from clipmk.world.scene import SMALLEST_SIZE
+
+LARGEST_SIZE = 4096
+"""Largest side of a scene in pixels."""
+
+_OPTIONS = ("scenes", "seed", "size")
+
+
+@dataclass(frozen=True, slots=True)
+class WorldReader:
+    """Draws scenes by their key, `SPLIT/INDEX`."""
+
+    seed: int
+    size: int
+    """Side in pixels."""
+
+    def read(self, entry: Entry) -> Picture:
+        """Draw one scene.
+
+        Raises:
+            ImageError: the key names no scene.
+        """
+        split, _, index = entry.key.partition("/")
+        if split not in ALL_SPLITS or not index.isdecimal():
+            raise ImageError(f"image {quoted(entry.key)} is no scene of the rendered world")
+        return read_picture(world.scene(split, int(index), size=self.size, seed=self.seed).image, name=entry.key)
+
+
+def open_world(spec: str, *, limit: int | None, scenes: int, seed: int, size: int) -> Dataset:
+    """The first scenes of a split: `world:SPLIT?scenes=600&seed=0&size=64`; every class comes equally often.
+
+    Raises:
+        UsageError: the split or an option does not exist, or a value cannot be.
+    """
+    split, _, query = spec.removeprefix("world").removeprefix(":").partition("?")
+    if split not in ALL_SPLITS:
+        raise UsageError(
+            f"split {quoted(split)} of the rendered world does not exist; {printable(suggest(split, ALL_SPLITS))}; "
+            f"as in world:{world.SPLITS[1]}"
+        )
+    options = {"scenes": scenes, "seed": seed, "size": size} | _options_of(spec, query)
+    _check("scenes", options["scenes"], 1, None)
+    _check("seed", options["seed"], 0, None)
+    _check("size", options["size"], SMALLEST_SIZE, LARGEST_SIZE)
+    count, seed, size = (options[name] for name in _OPTIONS)
+    count = count if limit is None else min(count, limit)
+    entries = [Entry(key=f"{split}/{index:06d}", label=class_at(split, index, seed)) for index in range(count)]
+    warnings = (
+        [f"the embedded models were trained on scenes of {split!r}: their accuracy on it is not that on unseen images"]
+        if split == "train"
+        else []
+    )
+    return assemble(
+        spec, "world", entries, WorldReader(seed, size), warnings=warnings, drawn=f"seed={seed} size={size}"
+    )
+
+
+def _options_of(spec: str, query: str) -> dict[str, int]:
+    """What stands behind the question mark."""
+    options: dict[str, int] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in _OPTIONS:
+            raise UsageError(
+                f"option {quoted(name)} of {quoted(spec)} does not exist; {printable(suggest(name, _OPTIONS))}"
+            )
+        if not (value.isascii() and value.isdecimal() and len(value) < 19):
+            raise UsageError(f"option {name} of {quoted(spec)} is {quoted(value)}; a whole number is needed")
+        options[name] = int(value)
+    return options
+
+
+def _check(name: str, value: int, least: int, most: int | None) -> None:
+    if value < least or (most is not None and value > most):
+        bound = f"at least {least}" if most is None else f"{least} to {most}"
+        raise UsageError(f"{name} is {value}; {bound} can be")

@@ -1,0 +1,158 @@
+"""Data sets in tables: a CSV, TSV or Parquet file with a column of paths and perhaps one of labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from clipmk.datasets.dataset import Dataset
+from clipmk.datasets.entries import Named, assemble, file_entries, spread
+from clipmk.datasets.readers import FileReader
+from clipmk.errors import InputError
+from clipmk.system.files import read_regular
+from clipmk.system.text import counted, printable, quoted
+
+PATHS: Final = ("path", "image", "file", "filename", "filepath", "file_name", "image_path")
+"""Columns that hold paths; where a table has several, the first of these counts."""
+LABELS: Final = ("label", "class", "class_name", "target")
+"""Columns that hold labels, likewise."""
+
+SUFFIXES: Final = (".csv", ".tsv", ".parquet")
+
+_MAX_BYTES = 4 * 2**30
+"""Largest table read."""
+
+
+def open_table(spec: str, limit: int | None) -> Dataset:
+    """The images that a table names, in its order; other columns are ignored, blank labels are none.
+
+    Raises:
+        InputError: it cannot be read, has no column of paths or no row, or names images that are not there.
+    """
+    noun = f"table {quoted(spec)}"
+    read = _parquet if spec.lower().endswith(".parquet") else _text
+    named = read(spec, noun)
+    if not named:
+        raise InputError(f"{noun} names no image: it has no row with a path")
+    root = os.path.dirname(os.path.abspath(spec))  # noqa: PTH100, PTH120 - leaves links alone
+    chosen = [named[index] for index in spread(len(named), limit)]
+    entries = file_entries(chosen, root=root, noun=noun)
+    return assemble(spec, "manifest", entries, FileReader(root))
+
+
+def _text(spec: str, noun: str) -> list[Named]:
+    """Rows of a CSV or TSV file."""
+    data = read_regular(spec, limit=_MAX_BYTES, noun="table", error=InputError)
+    try:
+        head = data[:65536].splitlines()[:1]
+        delimiter = "\t" if spec.lower().endswith(".tsv") else _delimiter(head[0] if head else b"")
+        lines = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+        header = next(rows, [])
+        columns = _columns(header, noun)
+        return _named(_cells(rows, columns, len(header), noun), noun)
+    except UnicodeDecodeError as reason:
+        raise InputError(f"{noun} is not UTF-8 text") from reason
+    except csv.Error as reason:
+        raise InputError(f"{noun} is malformed: {printable(str(reason))}") from reason
+
+
+def _delimiter(head: bytes) -> str:
+    """What separates the columns of a CSV file, by its first line; spreadsheets write semicolons in some countries."""
+    return max(",;\t", key=lambda sign: head.count(sign.encode()))
+
+
+def _cells(
+    rows: Any, columns: tuple[int, int | None], width: int, noun: str
+) -> Iterator[tuple[str | None, str | None]]:
+    """(path, label) of each line that is not blank."""
+    path, label = columns
+    for row in rows:
+        if not row:
+            continue
+        if len(row) != width:
+            columns_here = counted(len(row), "column")
+            raise InputError(f"{noun}: line {rows.line_num} has {columns_here}, the first line {width}")
+        yield row[path], None if label is None else row[label]
+
+
+def _parquet(spec: str, noun: str) -> list[Named]:
+    """Rows of a Parquet file; other columns are not read."""
+    import pyarrow as pa  # noqa: PLC0415 - a CSV file does without
+
+    from clipmk.system.parquet import open_parquet  # noqa: PLC0415
+
+    if not Path(spec).is_file():
+        raise InputError(f"{noun} is no regular file")
+    try:
+        with open_parquet(spec) as file:
+            names = file.schema_arrow.names
+            path, label = _columns(names, noun)
+            table = file.read(columns=[names[path], *([] if label is None else [names[label]])])
+            paths = _texts(table[names[path]], f"{noun}: column {quoted(names[path])}")
+            if label is None:
+                return _named(((text, None) for text in paths), noun)
+            labels = _label_texts(table[names[label]], f"{noun}: column {quoted(names[label])}")
+            return _named(zip(paths, labels, strict=True), noun)
+    except (OSError, KeyError, pa.ArrowException) as reason:
+        raise InputError(f"{noun} is no Parquet file that can be read: {printable(str(reason))}") from reason
+
+
+def _texts(column: Any, place: str) -> list[str | None]:
+    """A column of texts."""
+    import pyarrow.types as kinds  # noqa: PLC0415
+
+    if kinds.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not (kinds.is_string(column.type) or kinds.is_large_string(column.type) or kinds.is_null(column.type)):
+        raise InputError(f"{place} is of type {column.type}; text is needed")
+    values: list[str | None] = column.to_pylist()
+    return values
+
+
+def _label_texts(column: Any, place: str) -> list[str | None]:
+    """A column of labels: texts, or whole numbers, which pandas writes as fractions where some are missing."""
+    import pyarrow.types as kinds  # noqa: PLC0415
+
+    if not (kinds.is_integer(column.type) or kinds.is_floating(column.type)):
+        return _texts(column, place)
+    values = [None if value is None or value != value else value for value in column.to_pylist()]  # noqa: PLR0124 - NaN
+    broken = next((value for value in values if value is not None and value % 1 != 0), None)
+    if broken is not None:
+        raise InputError(f"{place} holds {broken}; a label is a text or a whole number")
+    return [None if value is None else str(int(value)) for value in values]
+
+
+def _columns(header: Sequence[str], noun: str) -> tuple[int, int | None]:
+    """Positions of the path and of the label.
+
+    Raises:
+        InputError: no column is one of paths.
+    """
+    names = [name.strip().lower() for name in header]
+    path, label = (next((names.index(name) for name in known if name in names), None) for known in (PATHS, LABELS))
+    if path is None:
+        columns = ", ".join(quoted(name) for name in header[:8]) or "none"
+        raise InputError(f"{noun} has no column of paths ({', '.join(PATHS)}); its columns: {columns}")
+    return path, label
+
+
+def _named(cells: Iterable[tuple[str | None, str | None]], noun: str) -> list[Named]:
+    """Images of rows; the same label is the same object, so that 100,000 labels take no memory.
+
+    Raises:
+        InputError: a row has a label and no path.
+    """
+    labels: dict[str, str] = {}
+    found: list[Named] = []
+    for number, (path, label) in enumerate(cells, 1):
+        name, text = (path or "").strip().removeprefix("./"), (label or "").strip()
+        if name:
+            found.append(Named(name, labels.setdefault(text, text) if text else None))
+        elif text:
+            raise InputError(f"{noun}: row {number} has the label {quoted(text)} and no path")
+    return found

@@ -1,0 +1,298 @@
+"""Safe decoding of pictures: formats on a list, sizes capped, nothing that blocks, every failure an `ImageError`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from clipmk.errors import ImageError
+from clipmk.images import square
+from clipmk.images.paths import EXTENSIONS, MAX_BYTES, expand_paths
+from clipmk.images.square import Square
+from clipmk.records import ImageInfo
+from clipmk.settings import Resize
+from clipmk.system.files import read_regular
+from clipmk.system.text import encodable, printable, quoted
+from clipmk.system.thread_warnings import recorded_warnings
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+__all__ = [
+    "EXTENSIONS",
+    "FORMATS",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "Picture",
+    "Square",
+    "expand_paths",
+    "read_picture",
+    "square_image",
+]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""The only decoders ever tried: Pillow 10.4 has known holes in others."""
+
+MAX_PIXELS = 100_000_000
+"""Checked against the header, before anything is decoded."""
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | io.IOBase | Image.Image | np.ndarray | Any"
+"""What `read_picture` reads; Any stands for a torch tensor, which this module need not import."""
+
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""Everything Pillow's decoders are known to raise on broken files."""
+
+_SIGNATURES = (
+    (b"\xff\xd8", "JPEG"),
+    (b"\x89PNG", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"%PDF", "PDF"),
+    (b"<svg", "SVG"),
+    (b"<?xml", "XML or SVG"),
+)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what undoes it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded image: upright, opaque, RGB."""
+
+    pixels: UInt8[np.ndarray, "height width 3"]
+    """uint8 (height, width, 3), RGB."""
+    info: ImageInfo
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> Image.Image:
+        """The same pixels as a PIL image, mode RGB."""
+        return Image.fromarray(self.pixels, mode="RGB")
+
+
+def read_picture(source: ImageSource, *, name: str | None = None) -> Picture:
+    """Decode an image to upright RGB; transparency is laid on white, of an animation the first frame is taken.
+
+    16-bit grey is scaled to 8 bits (value / 257, rounded); of 16-bit colour Pillow keeps the upper byte.
+
+    Args:
+        source: A path, encoded bytes, an open binary file, a PIL image, a uint8 array (H, W, 3) RGB or (H, W) grey, or
+            a float tensor (3, H, W) RGB in [0, 1].
+        name: What the image is called in messages and records, instead of its path ("-" for standard input).
+
+    Raises:
+        ImageError: it cannot be read or decoded, or is of another format, kind, type or range; the message repeats the
+            path and says what is possible.
+    """
+    if isinstance(source, Image.Image):
+        return _from_pil(source, name)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name)
+    if hasattr(source, "detach") and hasattr(source, "is_floating_point"):
+        return _from_tensor(source, name)
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        data = read_regular(path, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)
+        return _decode(data, path if name is None else name)
+    return _decode(_bytes_of(source, name), name)
+
+
+def square_image(picture: Picture, *, side: int, resize: Resize, interpolation: str = "bicubic") -> Image.Image:
+    """The picture as the model's square input: RGB, `side` x `side` px; `Square` gives the way back.
+
+    Raises:
+        UsageError: the resize or the interpolation does not exist.
+    """
+    mapping = Square(picture.info.width, picture.info.height, side, resize)
+    return square.square_image(picture.image, mapping, interpolation=interpolation)
+
+
+def _label(name: str | None) -> str:
+    return "image" if name is None else f"image {quoted(name)}"
+
+
+def _bytes_of(source: Any, name: str | None) -> bytes:
+    data = source.read(MAX_BYTES + 1) if hasattr(source, "read") else source
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ImageError(
+            f"{_label(name)} is given as {type(data).__name__}; a path, bytes, an open binary file, a PIL image, "
+            "a uint8 array (height, width, 3) or a float tensor (3, height, width) is needed"
+        )
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"{_label(name)} is larger than {MAX_BYTES // 2**20} MiB")
+    return bytes(data)
+
+
+def _decode(data: bytes, name: str | None) -> Picture:
+    label, notes = _label(name), list[str]()
+    if not data:
+        raise ImageError(f"{label} is empty")
+    with _decoding(label, notes):
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError as reason:
+            raise ImageError(f"{label} {_unidentified(data)}") from reason
+        with image:
+            _check_size(image.size, label)
+            pixels = _pixels(image, label, notes)
+            notes += _animation_note(image)
+    return _picture(pixels, name, hashlib.sha256(data).hexdigest(), notes)
+
+
+def _from_pil(image: Image.Image, name: str | None) -> Picture:
+    label, notes = _label(name), list[str]()
+    _check_size(image.size, label)
+    with _decoding(label, notes):
+        pixels = _pixels(image, label, notes)
+    return _picture(pixels, name, _pixel_sha256(pixels), notes)
+
+
+def _from_array(array: np.ndarray, name: str | None) -> Picture:
+    if array.dtype != np.uint8 or array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] != 3):
+        raise ImageError(
+            f"{_label(name)} is {array.dtype} {array.shape}; "
+            "uint8 (height, width, 3) RGB or (height, width) grey is needed"
+        )
+    _check_size((array.shape[1], array.shape[0]), _label(name))
+    pixels = np.array(array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2), order="C")
+    return _picture(pixels, name, _pixel_sha256(pixels), [])
+
+
+def _from_tensor(tensor: Any, name: str | None) -> Picture:
+    shape = tuple(tensor.shape)
+    if not tensor.is_floating_point() or len(shape) != 3 or shape[0] != 3:
+        raise ImageError(f"{_label(name)} is {tensor.dtype} {shape}; float (3, height, width) RGB in [0, 1] is needed")
+    _check_size((shape[2], shape[1]), _label(name))
+    values = tensor.detach().cpu().double().numpy()
+    low, high = float(values.min()), float(values.max())
+    if not (low >= -1e-6 and high <= 1 + 1e-6):  # written so that NaN fails too
+        raise ImageError(
+            f"{_label(name)} has values in [{low:.4g}, {high:.4g}]; [0, 1] is needed, before any mean and deviation"
+        )
+    pixels = np.ascontiguousarray(np.rint(values * 255).clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+    return _picture(pixels, name, _pixel_sha256(pixels), [])
+
+
+def _picture(pixels: np.ndarray, name: str | None, sha256: str, notes: list[str]) -> Picture:
+    path = None if name is None else encodable(name)
+    info = ImageInfo(path=path, sha256=sha256, width=pixels.shape[1], height=pixels.shape[0])
+    return Picture(pixels=pixels, info=info, warnings=tuple(dict.fromkeys(notes)))
+
+
+def _pixel_sha256(pixels: np.ndarray) -> str:
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+@contextmanager
+def _decoding(label: str, notes: list[str]) -> Iterator[None]:
+    """Turn what Pillow raises into `ImageError`, and what it warns about into notes."""
+    try:
+        with recorded_warnings() as caught:
+            yield
+    except Image.DecompressionBombError as reason:
+        raise ImageError(f"{label} has more than {MAX_PIXELS // 10**6} megapixels") from reason
+    except _DAMAGE as reason:
+        raise ImageError(f"{label} is damaged: {printable(str(reason)) or type(reason).__name__}") from reason
+    notes += [printable(str(entry.message)) for entry in caught if issubclass(entry.category, UserWarning)]
+
+
+def _check_size(size: tuple[int, int], label: str) -> None:
+    width, height = size
+    if min(size) < 1:
+        raise ImageError(f"{label} is {width}x{height} px; at least 1x1 is needed")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{label} is {width}x{height} px; at most {MAX_PIXELS // 10**6} megapixels are read")
+
+
+def _unidentified(data: bytes) -> str:
+    head = data[:512].lstrip()
+    kind = next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
+    kind = "WEBP" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else kind
+    kind = "HEIC or AVIF" if head[4:8] == b"ftyp" else kind
+    if kind in FORMATS:
+        return f"is damaged: its {kind} header cannot be read"
+    what = "not an image that can be read" if kind is None else f"of the format {kind}"
+    return f"is {what}; readable formats: {', '.join(FORMATS)}"
+
+
+def _animation_note(image: Image.Image) -> list[str]:
+    """Called last: looking for a second frame moves on from the first. A phone's MPO holds further views, no film."""
+    try:
+        animated = image.format != "MPO" and getattr(image, "is_animated", False)
+    except _DAMAGE:
+        return ["what follows the first frame is damaged"]
+    return ["the image is animated; only its first frame is used"] if animated else []
+
+
+def _pixels(image: Image.Image, label: str, notes: list[str]) -> UInt8[np.ndarray, "height width 3"]:
+    image.load()
+    method = _UPRIGHT.get(_orientation(image, notes))
+    opaque = _opaque(image, label)
+    return np.array(opaque if method is None else opaque.transpose(method))
+
+
+def _orientation(image: Image.Image, notes: list[str]) -> int:
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGE:
+        notes.append("the EXIF data is damaged; its orientation is ignored")
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _opaque(image: Image.Image, label: str) -> Image.Image:
+    """Any mode as RGB on white."""
+    if image.mode.startswith("I;16"):
+        return _from_16_bit(image)
+    if image.mode in {"I", "F", "LAB"}:
+        raise ImageError(f"{label} has mode {image.mode!r}; convert it to 'L' or 'RGB' first")
+    if image.mode == "La":
+        image = image.convert("LA")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.uint32)
+    grey = ((values + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257: white stays white
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")

@@ -1,0 +1,76 @@
+"""Which files are images, by their names alone: neither numpy nor Pillow is needed to list them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipmk.errors import ImageError, InputError
+from clipmk.system.text import quoted
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"})
+"""File endings (lower case) that count as images in a folder."""
+
+_WILD = frozenset("*?[")
+"""What makes a name a pattern, unless a file is called so."""
+
+MAX_BYTES = 512 * 2**20
+"""Largest file read."""
+
+
+def expand_paths(arguments: Sequence[str]) -> list[str]:
+    """Turn command-line arguments into image paths, in order.
+
+    "-" and existing files stay as they are, whatever characters their names hold. A folder gives its files with a known
+    ending, sorted, hidden and nested ones left out. A pattern (``*``, ``?``, ``[]``, ``**``) gives the files it
+    matches, sorted. Any other name of nothing stays as it is, for `read_picture` to report.
+
+    Raises:
+        InputError: a folder cannot be listed or holds no image; or a pattern matches no file.
+    """
+    return [path for argument in arguments for path in _expanded(argument)]
+
+
+def is_pattern(argument: str) -> bool:
+    """Whether a name may stand for several files."""
+    return not _WILD.isdisjoint(argument)
+
+
+def unmatched(pattern: str) -> ImageError:
+    """The error of a pattern without files. A close name is no guess at what it meant."""
+    return ImageError(f"no file matches the pattern {quoted(pattern)}")
+
+
+def _expanded(argument: str) -> list[str]:
+    if argument == "-" or not argument or "\0" in argument:
+        return [argument]
+    if os.path.isdir(argument):  # noqa: PTH112 - unlike Path.is_dir, never raises
+        return _images_in(argument)
+    if os.path.lexists(argument):
+        return [argument]
+    matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps the path as the user wrote it
+    files = [match for match in matches if not Path(match).is_dir()]
+    if not files and is_pattern(argument):
+        raise unmatched(argument)
+    return files or [argument]
+
+
+def _images_in(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if _is_image_name(entry.name) and entry.is_file())
+    except OSError as reason:
+        raise InputError(f"folder {quoted(folder)} cannot be listed: {reason.strerror or reason}") from reason
+    if not names:
+        nested = glob.glob("*/", root_dir=folder)  # noqa: PTH207 - hidden ones left out
+        wanted = quoted(os.path.join(folder, "*", "*"))  # noqa: PTH118 - keeps the path as the user wrote it
+        hint = f"; folders in it are not searched, name what they hold: {wanted}" if nested else ""
+        endings = ", ".join(sorted(EXTENSIONS))
+        raise InputError(f"folder {quoted(folder)} holds no image; known endings: {endings}{hint}")
+    return [str(Path(folder) / name) for name in names]
+
+
+def _is_image_name(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS

@@ -1,0 +1,82 @@
+"""Other spellings of open_clip's names: `ViT-B/32:openai`, `vit-b-32:openai`, `openai/clip-vit-base-patch32`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from clipmk.models.inventory import Inventory, Pair, inventory
+
+_ELSEWHERE = {
+    "openai/clip-vit-base-patch32": "ViT-B-32-quickgelu:openai",
+    "openai/clip-vit-base-patch16": "ViT-B-16-quickgelu:openai",
+    "openai/clip-vit-large-patch14": "ViT-L-14-quickgelu:openai",
+    "openai/clip-vit-large-patch14-336": "ViT-L-14-336-quickgelu:openai",
+    "google/siglip-base-patch16-224": "ViT-B-16-SigLIP:webli",
+    "google/siglip-base-patch16-256": "ViT-B-16-SigLIP-256:webli",
+    "google/siglip-base-patch16-384": "ViT-B-16-SigLIP-384:webli",
+    "google/siglip-base-patch16-512": "ViT-B-16-SigLIP-512:webli",
+    "google/siglip-large-patch16-256": "ViT-L-16-SigLIP-256:webli",
+    "google/siglip-large-patch16-384": "ViT-L-16-SigLIP-384:webli",
+    "google/siglip-so400m-patch14-384": "ViT-SO400M-14-SigLIP-384:webli",
+}
+"""Repositories made for `transformers`, and the pair that holds the same weights."""
+
+
+def canonical(name: str) -> str:
+    """The NAME:TAG that a spelling stands for, with the activation that its weights need; other names as they are.
+
+    A repository of the hub that a pair lies in stands for that pair. Case and the signs between letters and digits do
+    not matter, "px" may stand after a size. `clip-` in front of an architecture means OpenAI's weights. A pair whose
+    architecture has the wrong activation stands for its `-quickgelu` twin.
+
+    Args:
+        name: as the user wrote it; neither a folder, nor a checkpoint, nor a registered name.
+    """
+    known = inventory()
+    wanted = _ELSEWHERE.get(name.lower().removeprefix("hf-hub:"), name)
+    pair = known.pairs.get(_split(wanted)) or _in_repository(wanted, known) or _spelt(wanted, known)
+    if pair is None:
+        return name
+    return (known.twin(pair) or pair).id
+
+
+def architecture_spelt(name: str) -> str | None:
+    """The architecture that a spelling without a tag stands for; None where it is none."""
+    known = inventory().architectures
+    return name if name in known else _unique(name, known)
+
+
+def _split(name: str) -> tuple[str, str]:
+    head, _, tag = name.partition(":")
+    return head, tag
+
+
+def _in_repository(name: str, known: Inventory) -> Pair | None:
+    """The pair whose weights lie in a repository; of those that share it, the one with the right activation."""
+    found = [pair for pair in known.pairs.values() if pair.repository.lower() == name.lower()]
+    right = [pair for pair in found if known.twin(pair) is None]
+    return right[0] if len(right) == 1 else None
+
+
+def _spelt(name: str, known: Inventory) -> Pair | None:
+    head, tag = _split(name)
+    if not tag and squashed(head).startswith("clip"):
+        head, tag = re.sub(r"(?i)^clip[^a-z0-9]*", "", head), "openai"
+    architecture = head if head in known.architectures else _unique(head, known.architectures)
+    if architecture is None:
+        return None
+    tags = [one for owner, one in known.pairs if owner == architecture]
+    chosen = tag if tag in tags else _unique(tag, tags)
+    return None if chosen is None else known.pairs[architecture, chosen]
+
+
+def _unique(name: str, names: Iterable[str]) -> str | None:
+    wanted = squashed(name)
+    found = [one for one in names if wanted and squashed(one) == wanted]
+    return found[0] if len(found) == 1 else None
+
+
+def squashed(name: str) -> str:
+    """A name in lower case with nothing but letters and digits, and without the "px" of a size."""
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"(?<=\d)px\b", "", name.lower()))

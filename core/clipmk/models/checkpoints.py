@@ -1,0 +1,148 @@
+"""Weight files: read without ever running what is in them, hashed, and put into a model."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipmk.errors import ModelError
+from clipmk.models.sizes import SUFFIXES
+from clipmk.system.quiet import hushed
+
+_SHOWN_KEYS = 3
+
+
+def check_weights(path: Path) -> None:
+    """Make sure a file holds tensors and nothing that runs.
+
+    Raises:
+        ModelError: missing, damaged, a TorchScript archive, or a pickle that would run code when read.
+    """
+    if not path.is_file():
+        raise ModelError(f"weight file {str(path)!r} does not exist")
+    if path.suffix not in SUFFIXES:
+        raise ModelError(f"weight file {str(path)!r} is of an unknown kind; its name must end in {', '.join(SUFFIXES)}")
+    if path.suffix == ".safetensors":
+        _check_safetensors(path)
+    else:
+        _check_pickle(path)
+
+
+def _check_safetensors(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - only for this kind of file
+
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            tensors.keys()
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"weight file {str(path)!r} cannot be read: {error}") from error
+
+
+def _check_pickle(path: Path) -> None:
+    zipped = zipfile.is_zipfile(path)
+    try:
+        if zipped and _is_torchscript(path):
+            raise ModelError(
+                f"weight file {str(path)!r} is a TorchScript archive: it holds a program, which is refused; "
+                "save the model's state_dict instead"
+            )
+        with hushed():
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"weight file {str(path)!r} is refused: reading it would run code, or it holds more than tensors; "
+            "save only the state_dict, best as .safetensors"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"weight file {str(path)!r} cannot be read: {first_line(error)}") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"weight file {str(path)!r} holds no state_dict")
+
+
+def _is_torchscript(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def fill(model: nn.Module, path: Path, *, architecture: str) -> None:
+    """Put a checked weight file into a model, every tensor of it.
+
+    Raises:
+        ModelError: the file belongs to another architecture; the message names a few tensors that do not fit.
+    """
+    with hushed():
+        _put(model, path, architecture, device="cpu")
+
+
+def check_fit(skeleton: nn.Module, path: Path, *, architecture: str) -> None:
+    """Make sure that `fill` could put a checked weight file into a model, by names and shapes alone.
+
+    Args:
+        skeleton: the model on device "meta".
+        path: the file; no tensor of it is read.
+        architecture: for the message.
+
+    Raises:
+        ModelError: as `fill`.
+    """
+    device = "cpu" if path.suffix == ".safetensors" else "meta"  # safetensors maps its file: nothing is read either
+    with hushed(ignoring="copying from a non-meta parameter"):  # which does nothing: right
+        _put(skeleton, path, architecture, device=device)
+
+
+def _put(model: nn.Module, path: Path, architecture: str, *, device: str) -> None:
+    import open_clip  # noqa: PLC0415 - 3 s; only when a model is really loaded
+
+    try:
+        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True, device=device)
+    except (RuntimeError, KeyError, AttributeError, AssertionError) as error:
+        raise ModelError(f"the weights in {str(path)!r} do not fit {architecture!r}: {_misfits(error)}") from error
+
+
+def _misfits(error: Exception) -> str:
+    text = str(error)
+    parts = []
+    for label, pattern in (
+        ("missing", r"Missing key\(s\) in state_dict: (.*)"),
+        ("unexpected", r"Unexpected key.*?: (.*)"),
+    ):
+        if found := re.search(pattern, text):
+            keys = re.findall(r'"([^"]+)"', found.group(1))
+            more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
+            parts.append(f"{label} {', '.join(keys[:_SHOWN_KEYS])}{more}")
+    sizes = re.findall(r"size mismatch for ([^:]+):", text)
+    if sizes:
+        parts.append(f"other sizes in {', '.join(sizes[:_SHOWN_KEYS])}")
+    return "; ".join(parts) or first_line(error)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, without its advice."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def module_sha256(model: nn.Module) -> str:
+    """Hexadecimal SHA-256 over a module's parameters and buffers in the order of its state_dict."""
+    digest = hashlib.sha256()
+    state: dict[str, Any] = model.state_dict()
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            tensor = value.detach().cpu().contiguous()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

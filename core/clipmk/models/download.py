@@ -1,0 +1,268 @@
+"""Fetching single files from the hub into its cache: with progress, resumed after a break, checked by their hash.
+
+The hub's own client throws a partial file away when its process ends. Here it stays beside the finished ones as
+`blobs/<hash>.clipmk.incomplete` and the next call goes on where it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlparse
+
+from filelock import FileLock, Timeout
+
+from clipmk.errors import ModelError
+from clipmk.models.hub import cache_folder, folder_name
+from clipmk.system.text import printable
+
+LOCK_SECONDS = 5.0
+"""Longest wait for another process that fetches the same file."""
+
+_SPARE = 2**20
+"""Bytes of the disk that stay free."""
+
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """How far a download has come."""
+
+    repository: str
+    name: str
+    """Of the file."""
+    done: int
+    """Bytes that are here, those of an earlier try included."""
+    total: int | None
+    """Bytes of the file, None when the hub does not say."""
+
+
+Progress = Callable[[Transfer], None]
+"""Told at the start and after every piece that has arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Remote:
+    repository: str
+    name: str
+    url: str
+    etag: str
+    size: int | None
+
+
+def fetch(repository: str, names: Sequence[str], *, progress: Progress | None = None) -> Path:
+    """Download the first of `names` that the repository has into the hub's cache, or go on with what a break left.
+
+    Args:
+        repository: "org/name".
+        names: of files, the preferred ones first.
+        progress: is told how far it has come.
+
+    Returns:
+        The file in the cache.
+
+    Raises:
+        ModelError: the hub cannot be reached, has no such file, or does not hand it out; the disk is too small; what
+            arrived is not what the hub announced. The message says what to do.
+    """
+    hub = _library()
+    _check_reachable(hub.constants.ENDPOINT, repository)
+    with _told(repository, hub):
+        remote = _find(repository, names, hub)
+        _complete(remote, hub, progress)
+        return Path(hub.hf_hub_download(repository, remote.name))
+
+
+def _find(repository: str, names: Sequence[str], hub: Any) -> _Remote:
+    reason: Exception | None = None
+    for name in names:
+        url = hub.hf_hub_url(repository, name)
+        try:
+            found = hub.get_hf_file_metadata(url)
+        except hub.errors.EntryNotFoundError as error:
+            reason = error
+            continue
+        etag = str(found.etag or "")
+        if re.fullmatch(r"[\w.-]+", etag) is None:  # it becomes a file name
+            raise ModelError(f"{repository!r} could not be downloaded: the hub names no hash of {name!r}")
+        return _Remote(repository=repository, name=name, url=url, etag=etag, size=found.size)
+    raise ModelError(f"{repository!r} on the hub has none of: {', '.join(names)}") from reason
+
+
+def _complete(remote: _Remote, hub: Any, progress: Progress | None) -> None:
+    """Put the file among the cache's blobs, where the hub's client finds it and links to it."""
+    blob = cache_folder() / folder_name(remote.repository) / "blobs" / remote.etag
+    if blob.exists():
+        return
+    lock = cache_folder() / ".locks" / folder_name(remote.repository) / f"{remote.etag}.clipmk.lock"
+    for folder in (blob.parent, lock.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    part = blob.with_name(f"{remote.etag}.clipmk.incomplete")
+    try:
+        with FileLock(lock, timeout=LOCK_SECONDS):
+            if not blob.exists():
+                _download(remote, part, progress)
+                _check_hash(remote, part)
+                part.replace(blob)
+    except Timeout as error:
+        raise ModelError(
+            f"another process is downloading {remote.name!r} of {remote.repository!r}; wait for it"
+        ) from error
+
+
+def _download(remote: _Remote, part: Path, progress: Progress | None) -> None:
+    from huggingface_hub.file_download import http_get  # noqa: PLC0415 - retries, and goes on within one run
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # noqa: PLC0415 - the user's token
+
+    with part.open("ab") as file:
+        start = file.tell()
+        if remote.size is not None and start > remote.size:
+            file.truncate(0)
+            start = 0
+        _check_room(remote, part, start)
+        target = _Reporting(file, remote, start, progress)
+        http_get(
+            remote.url,
+            cast(BinaryIO, target),  # all of a file that it uses
+            resume_size=start,
+            headers=build_hf_headers(),
+            expected_size=remote.size,
+            displayed_filename=remote.name,
+        )
+
+
+class _Reporting:
+    """A file open for appending that tells how far it has grown."""
+
+    def __init__(self, file: BinaryIO, remote: _Remote, start: int, progress: Progress | None) -> None:
+        self._file, self._remote, self._done, self._progress = file, remote, start, progress
+        self._report()
+
+    def write(self, data: bytes) -> int:
+        written = self._file.write(data)
+        self._done += written
+        self._report()
+        return written
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        """The server sends everything again."""
+        self._done = self._file.truncate(size)
+        self._report()
+        return self._done
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            one = self._remote
+            self._progress(Transfer(repository=one.repository, name=one.name, done=self._done, total=one.size))
+
+
+def _check_room(remote: _Remote, part: Path, start: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    needed = (remote.size or 0) - start + _SPARE
+    if needed > free:
+        raise ModelError(
+            f"{remote.name!r} of {remote.repository!r} needs {needed / 1e9:.1f} GB more, but {str(part.parent)!r} has "
+            f"{free / 1e9:.1f} GB free; point HF_HUB_CACHE to a larger disk"
+        )
+
+
+def _check_hash(remote: _Remote, part: Path) -> None:
+    """Compare with the hub's: SHA-256 of large files, git's own SHA-1 of small ones; other tags say nothing."""
+    digest = _digest_like(remote.etag, part.stat().st_size)
+    if digest is None:
+        return
+    with part.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest() != remote.etag:
+        part.unlink()
+        raise ModelError(
+            f"{remote.name!r} of {remote.repository!r} arrived damaged and was removed: its {digest.name} is "
+            f"{digest.hexdigest()}, the hub says {remote.etag}; pull it again"
+        )
+
+
+def _digest_like(etag: str, size: int) -> Any:
+    if re.fullmatch(r"[0-9a-f]{64}", etag):
+        return hashlib.sha256()
+    if re.fullmatch(r"[0-9a-f]{40}", etag):
+        return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    return None
+
+
+@contextlib.contextmanager
+def _told(repository: str, hub: Any) -> Iterator[None]:
+    """Turn what the hub's client raises into what a user can do about it."""
+    errors = hub.errors
+    page = f"{hub.constants.ENDPOINT}/{repository}"
+    login = "log in with `hf auth login` or set HF_TOKEN"
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise ModelError(f"{repository!r} is gated: accept its terms at {page}, then {login}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(f"{repository!r} does not exist on the hub, or is private: {login} if it is yours") from error
+    except errors.OfflineModeIsEnabled as error:
+        raise ModelError(
+            f"{repository!r} could not be downloaded: HF_HUB_OFFLINE is set; unset it to download"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in {401, 403}:
+            raise ModelError(f"the hub refuses {repository!r} (HTTP {status}): {login}, and see {page}") from error
+        raise ModelError(f"{repository!r} could not be downloaded: {_why(error)}") from error
+    except (errors.HFValidationError, OSError, *_transport_errors()) as error:
+        raise ModelError(
+            f"{repository!r} could not be downloaded: {_why(error)}; what has arrived is kept, pull again to go on"
+        ) from error
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """The base error of whichever HTTP library this version of the hub's client brings."""
+    loaded = (sys.modules.get(name) for name in ("httpx2", "httpx"))
+    return tuple(module.HTTPError for module in loaded if module is not None)
+
+
+def _library() -> Any:
+    import huggingface_hub  # noqa: PLC0415 - 0.3 s
+    import huggingface_hub.constants  # noqa: PLC0415
+    import huggingface_hub.errors  # noqa: PLC0415
+
+    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+    return huggingface_hub
+
+
+def _check_reachable(endpoint: str, repository: str) -> None:
+    """Fail at once where the hub's own client would try again for 20 seconds; a proxy resolves names for itself."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return
+    host = urlparse(endpoint).hostname or endpoint
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError as error:
+        raise ModelError(
+            f"{repository!r} could not be downloaded: this machine cannot reach {host}; is it offline? Pull the model "
+            f"on another one and copy the folder {folder_name(repository)} of its cache into {str(cache_folder())!r}, "
+            "or name a copy of its files by local-dir:FOLDER"
+        ) from error
+
+
+def _why(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return printable(lines[0]) if lines else type(error).__name__

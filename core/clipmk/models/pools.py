@@ -1,0 +1,81 @@
+"""Pools: sets of models that are studied together, by name or from a text file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from clipmk.errors import InputError, UsageError, suggest
+from clipmk.models.catalog import embedded_names
+from clipmk.system.files import read_regular
+from clipmk.system.text import is_unsafe, printable, quoted
+
+PAPER13 = (
+    "ViT-B-32-quickgelu:openai",
+    "ViT-B-16-quickgelu:openai",
+    "ViT-B-32:datacomp_xl_s13b_b90k",
+    "ViT-B-16:datacomp_xl_s13b_b90k",
+    "ViT-L-14-quickgelu:openai",
+    "ViT-L-14-336-quickgelu:openai",
+    "ViT-B-16-quickgelu:dfn2b",
+    "RN50-quickgelu:openai",
+    "RN101-quickgelu:openai",
+    "RN50x4-quickgelu:openai",
+    "RN50x16-quickgelu:openai",
+    "convnext_base:laion400m_s13b_b51k",
+    "convnext_base_w_320:laion_aesthetic_s13b_b82k",
+)
+"""The 13 models of the paper in the order of its table, as open_clip names them; only the last name is inferred."""
+
+POOLS = ("zoo", "paper13")
+"""Pools with a name: the embedded models, and the paper's."""
+
+FILE_LIMIT = 2**20
+"""Most bytes of a pool file."""
+
+
+def pool(name: str) -> tuple[str, ...]:
+    """The ids of the models in a pool; whether they exist or are on this machine is not looked at.
+
+    Args:
+        name: one of `POOLS`, or a text file with one model a line. In a file everything from a `#` at the start of a
+            line or after a space is a comment, and empty lines count for nothing.
+
+    Returns:
+        Ids as `load` takes them, in the pool's order, each once.
+
+    Raises:
+        UsageError: there is no such pool and no such file.
+        InputError: the file cannot be read, is not UTF-8, names no model, or one twice.
+    """
+    if name == "zoo":
+        return tuple(embedded_names())
+    if name == "paper13":
+        return PAPER13
+    if not Path(name).exists():
+        raise UsageError(
+            f"pool {quoted(name)} is neither a file nor one of: {', '.join(POOLS)}; {printable(suggest(name, POOLS))}"
+        )
+    return _parsed(read_regular(name, limit=FILE_LIMIT, noun="pool", error=InputError), name)
+
+
+def _parsed(data: bytes, name: str) -> tuple[str, ...]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as reason:
+        raise InputError(f"pool {quoted(name)} is not UTF-8 text (byte {reason.start})") from reason
+    seen: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        model = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not model:
+            continue
+        if any(is_unsafe(character) for character in model):
+            raise InputError(f"pool {quoted(name)}, line {number}: {quoted(model)} holds control characters")
+        if model in seen:
+            raise InputError(
+                f"pool {quoted(name)}, line {number}: {quoted(model)} stands in line {seen[model]} already"
+            )
+        seen[model] = number
+    if not seen:
+        raise InputError(f"pool {quoted(name)} names no model")
+    return tuple(seen)

@@ -1,0 +1,4 @@
+"""What is written for others: JSON and its schema, HTML pages, overlays, and the colours of parts.
+
+In: finished explanations. Out: documents, pages and images; nothing here computes a number.
+"""

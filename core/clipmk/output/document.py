@@ -1,0 +1,126 @@
+"""The JSON that `clipmk` prints: documents, entries, errors, and the schema that describes them; pure Python."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clipmk.errors import ClipmkError
+from clipmk.explanation import Explanation
+from clipmk.records import FORMAT_VERSION
+from clipmk.system.locations import assets_dir
+from clipmk.system.text import encodable, is_unsafe, printable
+from clipmk.version import __version__
+
+if TYPE_CHECKING:
+    from clipmk.pipeline.comparison import Comparison
+
+SCHEMA_NAME = f"clipmk-{FORMAT_VERSION}.schema.json"
+"""File name of the shipped JSON Schema (draft 2020-12) below `assets/schema`."""
+
+INTERRUPTED = "interrupted"
+"""Error code of a run that the user stopped."""
+UNEXPECTED = "unexpected"
+"""Error code of a mistake in `clipmk` itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One image that could not be explained with one model."""
+
+    path: str
+    """As the user gave it, "-" for standard input."""
+    model: str
+    """As the user gave it."""
+    code: str
+    message: str
+    exit_status: int
+
+    @classmethod
+    def of(cls, error: ClipmkError, *, path: str, model: str) -> Failure:
+        """The failure that an error means for one image and model."""
+        return cls(
+            path=path, model=model, code=error.code, message=printable(str(error)), exit_status=error.exit_status
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of this failure: an entry with `error` in place of `explanation`."""
+        return {
+            "image": {"path": encodable(self.path)},
+            "model": {"id": encodable(self.model)},
+            "error": error_object(self.code, self.message),
+        }
+
+
+def document(results: Sequence[Explanation | Failure]) -> dict[str, Any]:
+    """One JSON document about a run, `{"format_version", "tool", "results"}`.
+
+    Where every result is a failure, the gravest one also stands at the top as "error".
+    """
+    return _signed({"results": [result.to_dict() for result in results]}, results)
+
+
+def comparison_document(comparison: Comparison, results: Sequence[Explanation | Failure]) -> dict[str, Any]:
+    """One JSON document about a comparison, `{"format_version", "tool", "comparison"}`.
+
+    Args:
+        comparison: what `compare` made of the results.
+        results: where every one is a failure, the gravest also stands at the top as "error".
+    """
+    return _signed({"comparison": comparison.to_dict()}, results)
+
+
+def _signed(content: dict[str, Any], results: Sequence[Explanation | Failure]) -> dict[str, Any]:
+    """Content after who wrote it, and the gravest failure where there is nothing else."""
+    failures = [result for result in results if isinstance(result, Failure)]
+    made = versioned({"tool": {"name": "clipmk", "version": __version__}, **content})
+    if failures and len(failures) == len(results):
+        worst = max(failures, key=lambda failure: failure.exit_status)
+        made["error"] = error_object(worst.code, worst.message)
+    return made
+
+
+def versioned(content: dict[str, Any]) -> dict[str, Any]:
+    """Any other JSON object that `clipmk` prints: the content after its `format_version`."""
+    return {"format_version": FORMAT_VERSION, **content}
+
+
+def error_document(code: str, message: str) -> dict[str, Any]:
+    """The JSON document of a run that failed as a whole."""
+    return versioned({"error": error_object(code, message)})
+
+
+def error_object(code: str, message: str) -> dict[str, str]:
+    """`{"code", "message"}`; the message in one line without control characters."""
+    return {"code": code, "message": printable(message)}
+
+
+def dump(content: dict[str, Any], *, indent: int | None = 2) -> str:
+    """JSON text without a final newline; `indent=None` keeps it in one line.
+
+    Letters stay as they are; what could steer a terminal (see `clipmk.system.text`) is escaped even where JSON would
+    allow it.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
+    return re.sub(r"[^\n\x20-\x7e]", lambda found: _escaped(found[0]), text)
+
+
+def schema_text() -> str:
+    """The shipped JSON Schema, as it is."""
+    return (assets_dir() / "schema" / SCHEMA_NAME).read_text(encoding="utf-8")
+
+
+def schema() -> dict[str, Any]:
+    """The shipped JSON Schema: everything that `--json` prints, and each line of `--jsonl`."""
+    content: dict[str, Any] = json.loads(schema_text())
+    return content
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1] if is_unsafe(character) else character

@@ -1,0 +1,141 @@
+"""The picture with its parts on it: translucent colours, contours, and numbers, for colour must not be all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from clipmk.errors import ImageError
+from clipmk.images.decoder import read_picture
+from clipmk.images.masks import rle_decode
+from clipmk.output.palette import colour_of
+from clipmk.system.text import quoted
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+
+    from clipmk.explanation import Explanation
+    from clipmk.records import Part
+
+ALPHA = 0.45
+"""How much of the colour covers the picture."""
+
+READABLE_SIDE = 256
+"""Pixels: pictures with a shorter side than this are magnified where numbers must be read."""
+
+_CONTOUR = 1 / 200
+_NUMBER = 1 / 14
+"""Width of a contour and height of a number, as shares of the picture's shorter side."""
+
+
+def overlay(
+    explanation: Explanation,
+    image: Image.Image | None = None,
+    *,
+    alpha: float = ALPHA,
+    marks: bool = True,
+    scale: int = 1,
+) -> Image.Image:
+    """Draw the parts of an explanation over its picture.
+
+    Args:
+        explanation: what to draw.
+        image: the picture, upright; None takes the one the explanation carries, or reads its file again.
+        alpha: opacity of the parts in [0, 1].
+        marks: draw contours and part numbers as well.
+        scale: magnify by this whole number, so that numbers can be read on a small picture.
+
+    Returns:
+        RGB, `scale` times as large as the picture; a new image.
+
+    Raises:
+        ImageError: there is no picture, its file has changed since, or `image` has another size.
+    """
+    base = (picture_of(explanation) if image is None else image).convert("RGB")
+    wanted = (explanation.image.width, explanation.image.height)
+    if base.size != wanted:
+        raise ImageError(
+            f"the picture is {base.width}x{base.height} px; the explanation is about {wanted[0]}x{wanted[1]} px"
+        )
+    drawn = base.resize((base.width * scale, base.height * scale), Image.Resampling.NEAREST)
+    masks = [(part, rle_decode(part.mask).repeat(scale, 0).repeat(scale, 1)) for part in explanation.parts]
+    for part, mask in masks:
+        drawn.paste(colour_of(part.id), mask=_opacity(mask, alpha))
+    if marks:
+        for part, mask in masks:
+            drawn.paste(colour_of(part.id), mask=_opacity(_contour(mask), 1.0))
+        for part, mask in masks:
+            _number(drawn, part, mask)
+    return drawn
+
+
+def readable_scale(explanation: Explanation) -> int:
+    """The smallest whole magnification with a shorter side of `READABLE_SIDE` px at least."""
+    return -(-READABLE_SIDE // min(explanation.image.width, explanation.image.height))
+
+
+def picture_of(explanation: Explanation) -> Image.Image:
+    """The picture an explanation is about: the one it carries, else its file read again.
+
+    Raises:
+        ImageError: it was in memory or on standard input, or the file is gone or has changed.
+    """
+    if explanation.picture is not None:
+        return explanation.picture
+    path = explanation.image.path
+    if path is None or path == "-":
+        raise ImageError("the explanation carries no picture and names no file to read it from; pass the image")
+    again = read_picture(path)
+    if again.info.sha256 != explanation.image.sha256:
+        raise ImageError(f"image {quoted(path)} has changed since it was explained; pass the image that was explained")
+    return again.image
+
+
+def anchor(mask: Bool[np.ndarray, "height width"]) -> tuple[int, int]:
+    """(x, y) of the pixel of a mask that is farthest from its border, where a number is best read.
+
+    Of several, the one nearest to the mask's centre.
+
+    Raises:
+        ValueError: the mask holds no pixel.
+    """
+    if not mask.any():
+        raise ValueError("an empty mask has no anchor")
+    padded = np.pad(mask, 1).astype(np.uint8)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    ys, xs = np.nonzero(depth >= depth.max() - 1e-3)
+    centre_y, centre_x = (float(axis.mean()) for axis in np.nonzero(mask))
+    best = int(np.hypot(ys - centre_y, xs - centre_x).argmin())
+    return int(xs[best]), int(ys[best])
+
+
+def _opacity(mask: Bool[np.ndarray, "height width"], alpha: float) -> Image.Image:
+    return Image.fromarray(np.where(mask, round(255 * alpha), 0).astype(np.uint8))
+
+
+def _contour(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """The pixels of a mask along its border, also along the picture's."""
+    width = max(1, round(min(mask.shape) * _CONTOUR))
+    square = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
+    inner = cv2.erode(mask.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=(0.0,))
+    contour: Bool[np.ndarray, "height width"] = mask & (inner == 0)
+    return contour
+
+
+def _number(drawn: Image.Image, part: Part, mask: Bool[np.ndarray, "height width"]) -> None:
+    """Write the part's number where the part is widest, white with a black rim: readable on every colour."""
+    if not mask.any():
+        return
+    size = max(8, round(min(drawn.size) * _NUMBER))
+    ImageDraw.Draw(drawn).text(
+        anchor(mask),
+        str(part.id),
+        font=ImageFont.load_default(size),
+        fill="white",
+        stroke_fill="black",
+        stroke_width=max(1, size // 8),
+        anchor="mm",
+    )

@@ -1,0 +1,296 @@
+"""From what was seen in an image to its `Explanation`: plain records, made beside the model and without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipmk.concepts.float64 import host64
+from clipmk.concepts.language import LanguagePicks, language_concepts
+from clipmk.concepts.mutual import language_count_for, measure, overlap
+from clipmk.concepts.selection import highest
+from clipmk.concepts.soft import soft_matches
+from clipmk.explanation import Explanation
+from clipmk.images.pixels import pixel_mask
+from clipmk.images.square import Square
+from clipmk.records import (
+    Alternative,
+    Elapsed,
+    LanguageConcept,
+    Mutual,
+    Part,
+    PartDescriptor,
+    Prediction,
+    Provenance,
+    SoftPair,
+    VisionConcept,
+)
+from clipmk.system.serialization import plain
+from clipmk.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from jaxtyping import Float
+    from PIL import Image
+    from torch import Tensor
+
+    from clipmk.backbones.base import Backbone
+    from clipmk.images.decoder import Picture
+    from clipmk.pipeline.ranking import Seen
+    from clipmk.pipeline.segmentation import Segmentation
+    from clipmk.records import ImageInfo
+    from clipmk.settings import Settings
+    from clipmk.vocabulary.embeddings import TextBank
+    from clipmk.vocabulary.vocabulary import Vocabulary
+
+BLANK = "the picture is of one colour; what is said of it comes from the model, not from the picture"
+LANGUAGES_KEPT = 4096
+"""Classes whose D_y an assembler remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the record says of the picture itself."""
+
+    info: ImageInfo
+    warnings: tuple[str, ...]
+    image: Image.Image | None
+    """The decoded picture, where it is kept."""
+
+    @classmethod
+    def of(cls, picture: Picture, *, keep: bool = True) -> Subject:
+        """A picture's own words; without its pixels unless they are to be kept."""
+        return cls(picture.info, picture.warnings, picture.image if keep else None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assembler:
+    """A vocabulary as one model embeds it, and what it says of images that were looked at.
+
+    Args:
+        backbone: only what it knows of itself is read, and how its cosines become logits.
+        vocabulary: classes and descriptors.
+        bank: the same, embedded; everything is chosen on its device.
+        settings: what to do.
+        load_ms: what loading the model took.
+        warnings: of model and vocabulary, for every record.
+    """
+
+    backbone: Backbone
+    vocabulary: Vocabulary
+    bank: TextBank
+    settings: Settings
+    load_ms: float = 0.0
+    warnings: tuple[str, ...] = ()
+    _languages: dict[int, LanguagePicks] = field(default_factory=dict, init=False, repr=False)
+    _hashes: list[str] = field(default_factory=list, init=False, repr=False)
+
+    @property
+    def language_count(self) -> int:
+        """U: how many descriptors make up D_y."""
+        wanted = self.settings.language_count
+        size = len(self.vocabulary.descriptors)
+        return min(size, language_count_for(size) if wanted is None else wanted)
+
+    def geometry(self, info: ImageInfo) -> Square:
+        """How the model's square input maps to the picture's pixels."""
+        return Square(info.width, info.height, self.backbone.info.input_size, self.settings.resize)
+
+    def language(self, number: int) -> LanguagePicks:
+        """D_y of the class of this number; looked up once for many images."""
+        known = self._languages.get(number)
+        if known is None:
+            known = language_concepts(self.bank.classes[number], self.bank.descriptors, count=self.language_count)
+            if len(self._languages) < LANGUAGES_KEPT:
+                self._languages[number] = known
+        return known
+
+    def class_logits(
+        self, image_embedding: Float[Tensor, " embed"]
+    ) -> tuple[Float[Tensor, " classes"], Float[Tensor, " classes"]]:
+        """Cosines of the image with every class, and logits = logit_scale · cos + logit_bias; float64 on the CPU.
+
+        Raises:
+            ModelError: the embedding is not finite.
+        """
+        cosines = host64(self.bank.classes @ image_embedding)
+        self.backbone.check_finite(cosines)
+        return cosines, self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)
+
+    def predict(
+        self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = ()
+    ) -> tuple[Prediction, ...]:
+        """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few.
+
+        Args:
+            image_embedding: L2-normalised, on the bank's device.
+            also: classes to tell of wherever they stand: those below the highest few follow, with their own ranks.
+        """
+        cosines, logits = self.class_logits(image_embedding)
+        probabilities = logits.softmax(0)
+        independent = logits.sigmoid() if self.backbone.logit_bias is not None else None
+        names, count = self.vocabulary.classes, self.settings.prediction_count
+        order = highest(cosines, len(cosines) if also else count).tolist()
+        return tuple(
+            Prediction(
+                rank=rank,
+                class_name=names[i],
+                probability=float(probabilities[i]),
+                cosine=float(cosines[i]),
+                independent=None if independent is None else float(independent[i]),
+            )
+            for rank, i in enumerate(order, 1)
+            if rank <= count or names[i] in also
+        )
+
+    def assemble(
+        self,
+        subject: Subject,
+        *,
+        embedding: Float[Tensor, " embed"],
+        found: Segmentation,
+        seen: Seen,
+        target: int | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Explanation:
+        """The record of one image; what explaining it took is left at 0.
+
+        Args:
+            subject: the picture.
+            embedding: of the whole image, L2-normalised, on the bank's device.
+            found: its parts.
+            seen: what `clipmk.pipeline.ranking.see` made of them.
+            target: number of the class to explain; None explains the predicted one.
+            notes: warnings to put after all others.
+        """
+        predictions = self.predict(embedding)
+        names = self.vocabulary.classes
+        chosen = predictions[0].class_name if target is None else names[target]
+        language, mutual = self._against(chosen, seen)
+        vision = self._vision(seen, shared={concept.text for concept in language if concept.mutual})
+        warnings = subject.warnings + self.warnings + found.warnings + seen.warnings + notes
+        return Explanation(
+            image=subject.info,
+            model=self.backbone.info,
+            predictions=predictions,
+            class_name=chosen,
+            foreground=pixel_mask(found.foreground, self.geometry(subject.info)).rle,
+            parts=self._parts(subject.info, found, seen),
+            vision_concepts=vision,
+            language_concepts=language,
+            mutual=mutual,
+            alternatives=tuple(
+                Alternative(class_name=p.class_name, language_concepts=other[0], mutual=other[1])
+                for p in predictions
+                if p.class_name != chosen
+                for other in [self._against(p.class_name, seen)]
+            ),
+            elapsed_ms=Elapsed(load=self.load_ms, explain=0.0),
+            provenance=self._provenance(),
+            warnings=tuple(dict.fromkeys(warnings)),
+            picture=subject.image,
+        )
+
+    def _vision(self, seen: Seen, *, shared: set[str]) -> tuple[VisionConcept, ...]:
+        texts = self.vocabulary.descriptors
+        return tuple(
+            VisionConcept(
+                rank=rank,
+                text=texts[i],
+                importance=value,
+                parts=tuple(part + 1 for part in parts),
+                mutual=texts[i] in shared,
+            )
+            for rank, (i, value, parts) in enumerate(zip(seen.concepts, seen.importance, seen.carriers, strict=True), 1)
+        )
+
+    def _against(self, class_name: str, seen: Seen) -> tuple[tuple[LanguageConcept, ...], Mutual]:
+        """D_y of a class and the knowledge it shares with what was seen."""
+        picks = self.language(self.vocabulary.classes.index(class_name))
+        ids = picks.indices.tolist()
+        flags = overlap(ids, seen.concepts)
+        language = tuple(
+            LanguageConcept(rank=rank, text=self.vocabulary.descriptors[i], cosine=float(cosine), mutual=flag)
+            for rank, (i, cosine, flag) in enumerate(zip(ids, picks.cosines.tolist(), flags, strict=True), 1)
+        )
+        mutual = measure(
+            overlap(seen.concepts, ids),
+            language_count=len(ids),
+            vocabulary_size=len(self.vocabulary.descriptors),
+            length=self.settings.curve_length,
+            soft=self._soft(seen.concepts, ids),
+        )
+        return language, mutual
+
+    def _soft(self, vision_ids: Sequence[int], language_ids: Sequence[int]) -> tuple[SoftPair, ...]:
+        threshold = self.settings.soft_threshold
+        if threshold is None:
+            return ()
+        left = [i for i in vision_ids if i not in set(language_ids)]
+        right = [i for i in language_ids if i not in set(vision_ids)]
+        texts = self.vocabulary.descriptors
+        found = soft_matches(self.bank.raw[left], self.bank.raw[right], threshold=threshold)
+        return tuple(
+            SoftPair(vision=texts[left[m.vision]], language=texts[right[m.language]], cosine=m.cosine) for m in found
+        )
+
+    def _parts(self, info: ImageInfo, found: Segmentation, seen: Seen) -> tuple[Part, ...]:
+        geometry = self.geometry(info)
+        column = {descriptor: c for c, descriptor in enumerate(seen.candidates.tolist())}
+        parts = []
+        for index, mask in enumerate(found.masks):
+            told = pixel_mask(mask, geometry)
+            descriptors = tuple(
+                PartDescriptor(
+                    text=self.vocabulary.descriptors[i],
+                    cosine=float(seen.scores[index, column[i]]),
+                    transport=float(seen.shares[index, column[i]]),
+                )
+                for i in seen.picks[index]
+            )
+            parts.append(
+                Part(id=index + 1, area=told.area, bbox_xyxy=told.bbox_xyxy, mask=told.rle, descriptors=descriptors)
+            )
+        return tuple(parts)
+
+    def _vocabulary_sha256(self) -> str:
+        """Hashed once: large vocabularies take a while."""
+        if not self._hashes:
+            self._hashes.append(self.vocabulary.sha256)
+        return self._hashes[0]
+
+    def _provenance(self) -> Provenance:
+        return Provenance(
+            clipmk=__version__,
+            torch=torch.__version__,
+            open_clip=_open_clip_version(),
+            device=str(self.backbone.device),
+            dtype=str(self.backbone.dtype).removeprefix("torch."),
+            templates=self.vocabulary.templates,
+            descriptor_template=self.vocabulary.descriptor_template,
+            vocabulary=self.vocabulary.name,
+            vocabulary_sha256=self._vocabulary_sha256(),
+            settings=plain(self.settings),
+        )
+
+
+@cache
+def _open_clip_version() -> str:
+    return metadata.version("open_clip_torch")
+
+
+def is_blank(square: NDArray[np.uint8]) -> bool:
+    """Whether a square input, uint8 RGB (S, S, 3), is of one colour."""
+    return bool((square == square[0, 0]).all())
+
+
+def blank_notes(square: NDArray[np.uint8]) -> tuple[str, ...]:
+    """A warning where a square input, uint8 RGB (S, S, 3), is of one colour."""
+    return (BLANK,) if is_blank(square) else ()

@@ -1,0 +1,298 @@
+"""The orchestrator: image + backbone + vocabulary + settings -> Explanation."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipmk.errors import ClipmkError, ImageError, UsageError
+from clipmk.explanation import Explanation
+from clipmk.images.decoder import Picture, read_picture
+from clipmk.images.square import Square, square_image
+from clipmk.models.catalog import RANDOM
+from clipmk.pipeline.builder import Assembler, Subject, blank_notes
+from clipmk.pipeline.grounding import ACCELERATOR_BATCH, part_embeddings
+from clipmk.pipeline.ranking import see
+from clipmk.pipeline.segmentation import Segmentation, given_parts, segment
+from clipmk.pipeline.stream import Stream
+from clipmk.records import Elapsed, Prediction
+from clipmk.settings import GROUP_LIMIT
+from clipmk.system.memory import memory_named, remedies
+from clipmk.system.text import quoted
+from clipmk.vocabulary.embeddings import TextBank, load_bank
+from clipmk.vocabulary.vocabulary import Vocabulary, resolve_class
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from clipmk.backbones.base import Backbone, Encoded
+    from clipmk.pipeline.grounding import Progress
+    from clipmk.settings import Settings
+
+Source = TypeVar("Source")
+
+UNTRAINED = "the model has random weights, as was asked for: its predictions and concepts mean nothing"
+FEW_DESCRIPTORS = 500
+"""Below this size candidates are no selection any more (k = 500 in the reference code)."""
+
+
+class Explainer:
+    """One model and one vocabulary, ready for any number of images: texts are embedded once, here.
+
+    Args:
+        backbone: from `clipmk.load`.
+        vocabulary: classes, templates and descriptors.
+        settings: what to do (see `clipmk.Settings`).
+        cache: keep the embedded texts on disk.
+        progress: called with (stage, done, total) while working; an exception raised in it cancels the work.
+        load_ms: what loading the model took, for the record.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        vocabulary: Vocabulary,
+        settings: Settings,
+        *,
+        cache: bool = True,
+        progress: Progress | None = None,
+        load_ms: float = 0.0,
+    ) -> None:
+        self.backbone = backbone
+        self.vocabulary = vocabulary
+        self.settings = settings
+        self.load_ms = load_ms
+        self._progress = progress
+
+        def embedding(done: int, total: int) -> None:
+            self._tell("texts", done, total)
+
+        with self._memory_named():
+            bank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
+            self.bank: TextBank = bank.to(backbone.device)
+        untrained = (UNTRAINED,) if backbone.info.pretrained == RANDOM else ()
+        self.warnings: tuple[str, ...] = untrained + bank.warnings + vocabulary_warnings(vocabulary)
+        self.assembler = Assembler(backbone, vocabulary, self.bank, settings, load_ms, self.warnings)
+
+    @property
+    def language_count(self) -> int:
+        """U: how many descriptors make up D_y."""
+        return self.assembler.language_count
+
+    def explain(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        targets: Sequence[str | None] | None = None,
+        masks: Sequence[NDArray[np.bool_] | None] | None = None,
+    ) -> list[Explanation]:
+        """Explain pictures, in order. They are fitted together where the settings say `fit="batch"`.
+
+        Args:
+            pictures: decoded images.
+            targets: for each, the class to explain; None explains the predicted one.
+            masks: for each, the user's own parts, bool (parts, height, width) in its pixels; None finds parts.
+
+        Raises:
+            UsageError: a target is not in the vocabulary.
+            ImageError: masks do not fit their picture, or one of them marks nothing that the model sees.
+            ModelError: what the model makes of a picture is not finite.
+            OutOfMemoryError: the memory of the device or the machine does not suffice; a `DeviceError`.
+        """
+        wanted = [None if t is None else resolve_class(self.vocabulary, t) for t in targets or [None] * len(pictures)]
+        own = list(masks or [None] * len(pictures))
+        together = GROUP_LIMIT if self.settings.fit == "batch" else 1
+        results: list[Explanation] = []
+        with self._memory_named():
+            for start in range(0, len(pictures), together):
+                rows = slice(start, start + together)
+                results += self._explain_group(list(pictures[rows]), wanted[rows], own[rows])
+        return results
+
+    def stream(
+        self,
+        sources: Iterable[Source],
+        *,
+        target: str | None = None,
+        read: Callable[[Source], Picture] = read_picture,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        keep_pictures: bool = True,
+    ) -> Iterator[Explanation | ClipmkError]:
+        """Explain many images, in order, while further ones are decoded, encoded and divided into parts.
+
+        What `explain` finds, at the speed of the model: bit for bit with a batch size of 1, to rounding with others.
+        Memory does not grow with the number of sources. While the stream is open, numpy's BLAS has one thread in this
+        process.
+
+        Args:
+            sources: any iterable; read a few ahead of the results.
+            target: the class to explain; None explains the predicted one of each.
+            read: decodes a source, in several threads at a time.
+            batch_size: images, or prompted images, per forward. None: 1 on a CPU, where batches gain nothing, else
+                `grounding.ACCELERATOR_BATCH`.
+            threads: that decode, and as many that find parts and make records. None: one per core, up to 8.
+            keep_pictures: leave the decoded picture in each record; else `Explanation.picture` is None.
+
+        Yields:
+            For each source its explanation (`elapsed_ms.explain` is the time since the result before it), or, in its
+            place, the error that kept its image from being decoded, or the model from embedding it.
+
+        Raises:
+            UsageError: the target is not in the vocabulary, or a number is below 1.
+            OutOfMemoryError: the memory of the device or the machine does not suffice; a `DeviceError`, with the result
+                that it keeps from being made.
+        """
+        for name, number in (("batch_size", batch_size), ("threads", threads)):
+            if number is not None and number < 1:
+                raise UsageError(f"{name} is {number}; it must be at least 1")
+        made = Stream(
+            assembler=dataclasses.replace(self.assembler, bank=self.bank.to("cpu")),
+            read=read,
+            target=None if target is None else resolve_class(self.vocabulary, target),
+            batch_size=batch_size or (1 if self.backbone.device.type == "cpu" else ACCELERATOR_BATCH),
+            together=GROUP_LIMIT if self.settings.fit == "batch" else 1,
+            threads=threads or min(8, os.cpu_count() or 1),
+            keep_pictures=keep_pictures,
+        )
+        return self._streamed(made, sources)
+
+    def predict(
+        self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = ()
+    ) -> tuple[Prediction, ...]:
+        """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few.
+
+        Classes of `also` that stand below them follow, with their own ranks.
+        """
+        return self.assembler.predict(image_embedding, also=also)
+
+    def square(self, picture: Picture) -> NDArray[np.uint8]:
+        """The picture at the model's input size, uint8 RGB (S, S, 3)."""
+        image = square_image(picture.image, self.geometry(picture), interpolation=self.backbone.interpolation)
+        return np.array(image)
+
+    def look(self, square: NDArray[np.uint8]) -> Encoded:
+        """One forward: embedding and patch features of a square input, uint8 RGB (S, S, 3)."""
+        pixels = self.backbone.normalise(torch.from_numpy(square)[None])
+        return self.backbone.encode_with_patches(pixels, features=self.settings.features)
+
+    def class_cosines(self, squares: Sequence[NDArray[np.uint8]], class_name: str) -> list[float]:
+        """cos(image, class) of several square inputs, in one batch."""
+        embedded = self.backbone.encode_images(self.backbone.normalise(torch.from_numpy(np.stack(squares))))
+        row = self.bank.classes[self.vocabulary.classes.index(class_name)]
+        return [float(value) for value in embedded @ row]
+
+    def with_settings(self, settings: Settings) -> Explainer:
+        """The same model and embedded texts under other settings."""
+        other = copy.copy(self)
+        other.settings = settings
+        other.assembler = dataclasses.replace(self.assembler, settings=settings)
+        return other
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(stage, done, total)
+
+    def _memory_named(self, batch_size: int = 1) -> AbstractContextManager[None]:
+        """What would help here where memory does not suffice."""
+        backbone = self.backbone
+        helps = [f"a batch size below {batch_size}"] if batch_size > 1 else []
+        helps += ["grounding 'attend'"] if self.settings.grounding == "prompts" else []
+        helps += remedies(backbone.device, backbone.dtype)
+        return memory_named(backbone.device, f"model {quoted(backbone.info.id)}", helps)
+
+    def _streamed(self, stream: Stream[Source], sources: Iterable[Source]) -> Iterator[Explanation | ClipmkError]:
+        with self._memory_named(stream.batch_size):
+            yield from stream.results(sources)
+
+    def _explain_group(
+        self, pictures: list[Picture], targets: list[int | None], masks: list[NDArray[np.bool_] | None]
+    ) -> list[Explanation]:
+        started = time.perf_counter()
+        squares = [self.square(picture) for picture in pictures]
+        encoded = []
+        for done, square in enumerate(squares, 1):
+            encoded.append(self.look(square))
+            self._tell("image", done, len(squares))
+        found = self._segment(pictures, squares, encoded, masks)
+        self._tell("parts", 1, 1)
+        shared_ms = 1_000 * (time.perf_counter() - started) / len(pictures)
+        results = []
+        for picture, square, one, parts, target in zip(pictures, squares, encoded, found, targets, strict=True):
+            begun = time.perf_counter()
+            embeddings = part_embeddings(
+                self.backbone, self.settings, square=square, encoded=one, masks=parts.masks, progress=self._progress
+            )
+            self.backbone.check_finite(torch.cat([one.embeddings, embeddings]))  # one wait for the device
+            seen = see(self.bank, self.settings, embedding=one.embeddings[0], part_embeddings=embeddings)
+            result = self.assembler.assemble(
+                Subject.of(picture),
+                embedding=one.embeddings[0],
+                found=parts,
+                seen=seen,
+                target=target,
+                notes=blank_notes(square),
+            )
+            elapsed = Elapsed(load=self.load_ms, explain=shared_ms + 1_000 * (time.perf_counter() - begun))
+            results.append(dataclasses.replace(result, elapsed_ms=elapsed))
+        return results
+
+    def _segment(
+        self,
+        pictures: list[Picture],
+        squares: list[NDArray[np.uint8]],
+        encoded: list[Encoded],
+        masks: list[NDArray[np.bool_] | None],
+    ) -> list[Segmentation]:
+        if all(own is not None for own in masks):
+            return [
+                given_parts(self._own_masks(picture, own))
+                for picture, own in zip(pictures, masks, strict=True)
+                if own is not None
+            ]
+        arrived = [one.on_cpu() for one in encoded]
+        self.backbone.check_finite(*(values for one in arrived for values in (one.embeddings, one.patches)))
+        found = segment(squares, arrived, self.settings)
+        return [
+            one if own is None else given_parts(self._own_masks(picture, own))
+            for one, picture, own in zip(found, pictures, masks, strict=True)
+        ]
+
+    def _own_masks(self, picture: Picture, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        height, width = picture.pixels.shape[:2]
+        if masks.ndim != 3 or masks.shape[1:] != (height, width) or not len(masks):
+            raise ImageError(
+                f"part masks have shape {masks.shape}; (parts, {height}, {width}) with at least one part is needed"
+            )
+        square = self.geometry(picture)
+        own = np.stack([square.to_square(mask.astype(bool)) for mask in masks])
+        for number, (mask, shown) in enumerate(zip(masks, own, strict=True), 1):
+            if not shown.any():
+                why = 'lies outside of what the model sees; try resize="squash"' if mask.any() else "is empty"
+                raise ImageError(f"part mask {number} of {len(masks)} {why}")
+        return own
+
+    def geometry(self, picture: Picture) -> Square:
+        """How the model's square input maps to the picture's pixels."""
+        return self.assembler.geometry(picture.info)
+
+
+def vocabulary_warnings(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """What a small vocabulary leaves to chance."""
+    notes = []
+    if len(vocabulary.classes) == 1:
+        notes.append("the vocabulary has one class; whatever the image shows, it is predicted with certainty")
+    if len(vocabulary.descriptors) < FEW_DESCRIPTORS:
+        count = len(vocabulary.descriptors)
+        notes.append(f"the vocabulary has {count} descriptors, fewer than {FEW_DESCRIPTORS}: many overlap by chance")
+    return tuple(notes)

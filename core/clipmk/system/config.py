@@ -1,0 +1,248 @@
+"""The user's TOML config file, and which of flag, environment and config decides."""
+
+from __future__ import annotations
+
+import os
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from clipmk.errors import UsageError, suggest
+from clipmk.settings import Settings
+from clipmk.system.locations import config_path
+from clipmk.system.text import printable, quoted
+
+T = TypeVar("T")
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What the config file says; None where it says nothing."""
+
+    model: str | None = None
+    """Model explained when none is named."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """`[models]`: short names for model ids, folders and checkpoints."""
+    vocabulary: str | None = None
+    """Vocabulary name or JSON file."""
+    classes: str | None = None
+    """Class list: `a,b,c` or a file."""
+    preset: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    seed: int | None = None
+    download: bool | None = None
+    quiet: bool | None = None
+    verbose: bool | None = None
+    no_color: bool | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """`[settings]`: single choices of `Settings` on top of the preset, already checked for name and type."""
+    theme: str | None = None
+    """Theme of the app."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """`[keys]`: action of the app -> keys, comma-separated."""
+
+
+def read_config(path: Path | None = None) -> Config:
+    """Read the config file; a missing one means nothing is set.
+
+    Args:
+        path: The file; `locations.config_path()` when not given.
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, or has an unknown key or a value of the wrong type; the
+            message names file, line and key.
+    """
+    chosen = config_path() if path is None else path
+    try:
+        data = chosen.read_bytes()
+    except FileNotFoundError:
+        return Config()
+    except OSError as reason:
+        raise UsageError(f"config {quoted(chosen)} cannot be read: {reason.strerror or reason}") from reason
+    return parse_config(data, chosen)
+
+
+def parse_config(data: bytes, path: Path) -> Config:
+    """Read what a config file holds.
+
+    Args:
+        data: its bytes.
+        path: where it stands, for messages.
+
+    Raises:
+        UsageError: as `read_config`.
+    """
+    import tomllib  # noqa: PLC0415 - most users have no such file
+
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as reason:
+        raise UsageError(f"config {quoted(path)} is not UTF-8 text (byte {reason.start})") from reason
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as reason:
+        raise UsageError(f"config {quoted(path)} is not TOML: {_malformed(text, str(reason))}") from reason
+    return _checked(table, _Source(path, text))
+
+
+def choose(
+    flag: T | None,
+    env_name: str,
+    config_value: T | None,
+    default: T,
+    *,
+    parse: Callable[[str], T] | None = None,
+) -> T:
+    """The value that counts: flag > environment > config > default.
+
+    Args:
+        flag: From the command line, None when not given.
+        env_name: Environment variable; unset and empty mean not given.
+        config_value: From the config file, None when not given.
+        default: When nobody says anything.
+        parse: Reads the variable's text; by default as bool, int or float when config or default is one, else as text.
+
+    Raises:
+        UsageError: the variable's text cannot be read; the message names variable and text.
+    """
+    if flag is not None:
+        return flag
+    text = os.environ.get(env_name)
+    if text:
+        like: Callable[[str], T] = _parser_like(default if config_value is None else config_value)
+        return _from_environment(env_name, text, parse or like)
+    return default if config_value is None else config_value
+
+
+def _from_environment(name: str, text: str, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(text)
+    except ValueError as reason:
+        raise UsageError(f"{name} is {quoted(text)}: {printable(str(reason))}") from reason
+
+
+def _parser_like(example: object) -> Callable[[str], Any]:
+    if isinstance(example, bool):
+        return _bool
+    if isinstance(example, int):
+        return _whole
+    return float if isinstance(example, float) else str
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as reason:
+        raise ValueError("it must be a whole number") from reason
+
+
+def _bool(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise ValueError("it must be one of: 1, 0, true, false, yes, no, on, off")
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A config file's text, to say where a key stands."""
+
+    path: Path
+    text: str
+
+    def at(self, *keys: str) -> str:
+        """``config 'FILE', line N: KEY`` for messages; without the line when it cannot be found."""
+        line = _line_of(self.text, keys)
+        place = f", line {line}" if line else ""
+        return f"config {quoted(self.path)}{place}: {printable('.'.join(keys))}"
+
+
+def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
+    """1-based line where the dotted key is assigned or opens a table."""
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[+([^\]]+)\]", line)
+        if header:
+            table = found = _dotted(header[1])
+        else:
+            assignment = re.match(r"\s*([^=#]+)=", line)
+            if not assignment:
+                continue
+            found = table + _dotted(assignment[1])
+        if found[: len(keys)] == keys:
+            return number
+    return None
+
+
+def _malformed(text: str, message: str) -> str:
+    """The parser's message, which ends in line and column, with the key that stands on that line in front."""
+    place = re.search(r"at line (\d+)", message)
+    lines = text.splitlines()
+    line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
+    key = line.split("=")[0].strip() if "=" in line else ""
+    return printable(f"{key}: {message}" if key else message)
+
+
+def _dotted(text: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in text.split("."))
+
+
+def _checked(table: dict[str, Any], source: _Source) -> Config:
+    hints = get_type_hints(Config)
+    for key, value in table.items():
+        if key not in hints:
+            raise UsageError(f"{source.at(key)} is no config key; {printable(suggest(key, hints))}")
+        if get_origin(hints[key]) is Mapping:
+            _check_table(key, value, source, get_args(hints[key])[1])
+        else:
+            _check_value(value, hints[key], source, key)
+    return Config(**table)
+
+
+def _check_table(key: str, value: Any, source: _Source, hint: Any) -> None:
+    if not isinstance(value, dict):
+        raise UsageError(f"{source.at(key)} is {value!r}; it must be a table: [{key}]")
+    known = _setting_hints() if key == "settings" else None
+    for name, entry in value.items():
+        if known is not None and name not in known:
+            raise UsageError(f"{source.at(key, name)} is no setting; {printable(suggest(name, known))}")
+        _check_value(entry, hint if known is None else known[name], source, key, name)
+
+
+def _setting_hints() -> dict[str, Any]:
+    """Name -> type of every setting; the preset itself has a key of its own."""
+    return {name: hint for name, hint in get_type_hints(Settings).items() if name != "preset"}
+
+
+def _check_value(value: Any, hint: Any, source: _Source, *keys: str) -> None:
+    if not _fits(value, hint):
+        raise UsageError(f"{source.at(*keys)} is {value!r}; it must be {_named(hint)}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a TOML value has the type; an integer is a number too, a boolean is neither."""
+    origin = get_origin(hint)
+    if origin in {Union, types.UnionType}:
+        return any(_fits(value, choice) for choice in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float) if hint is float else isinstance(value, hint)
+
+
+def _named(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of: " + ", ".join(get_args(hint))
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
+    words = {bool: "true or false", int: "an integer", float: "a number", str: "a text in quotes"}
+    return " or ".join(words[kind] for kind in kinds)

@@ -1,0 +1,147 @@
+"""Reading files that a stranger named, and writing files that are never seen half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from clipmk.errors import ClipmkError, InputError, suggest
+from clipmk.system.text import printable, quoted
+
+NEARBY_LIMIT = 5000
+"""Most folder entries looked at to suggest a name."""
+
+_KINDS = (
+    (stat.S_ISDIR, "is a folder"),
+    (stat.S_ISFIFO, "is a pipe"),
+    (stat.S_ISSOCK, "is a socket"),
+    (stat.S_ISCHR, "is a device"),
+    (stat.S_ISBLK, "is a device"),
+)
+
+
+def read_regular(
+    path: str | Path, *, limit: int, noun: str, error: type[InputError], suffixes: Collection[str] = ()
+) -> bytes:
+    """Read a regular file whole; pipes, devices, sockets and folders are refused without ever blocking.
+
+    Args:
+        path: As the user gave it; the message repeats it.
+        limit: Most bytes accepted.
+        noun: What the file is to be, for the message ("image").
+        error: Class of error to raise.
+        suffixes: Lower-case file endings worth suggesting when the file does not exist.
+
+    Raises:
+        InputError: as `error`; the file is missing, unreadable, not a regular file, or larger than `limit`.
+    """
+    shown = f"{noun} {quoted(path)}"
+    if not str(path):
+        raise error(f"{noun} name is empty")
+    try:
+        data, refusal = _read(Path(path), limit)
+    except FileNotFoundError as reason:
+        raise error(f"{shown} does not exist{_nearby(Path(path), suffixes)}") from reason
+    except (OSError, ValueError) as reason:  # ValueError: a null byte in the name
+        raise error(f"{shown} cannot be read: {_why(reason)}") from reason
+    if refusal is not None:
+        raise error(f"{shown} {refusal}")
+    return data
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO]:
+    """Yield a binary file that takes the place of `path` only when the block ends well.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk and renamed over `path` (a link is
+    followed); on any failure the temporary file is removed and `path` stays as it was. `private` files are readable by
+    their owner only, others follow the umask.
+
+    Raises:
+        ClipmkError: the file cannot be written; the message says why.
+    """
+    import secrets  # noqa: PLC0415 - brings hashlib along, which those who only read need not load
+
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        _require_replaceable(target)
+        with _create(temporary, mode=0o600 if private else 0o666) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(target)
+    except OSError as reason:
+        raise ClipmkError(f"{quoted(path)} cannot be written: {_why(reason)}") from reason
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        ClipmkError: it cannot be made; the message says why.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise ClipmkError(f"{quoted(path)} cannot be written: {_why(reason)}") from reason
+
+
+def _require_replaceable(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it exists and is not a regular file")
+
+
+def _create(path: Path, *, mode: int) -> BinaryIO:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, mode), "wb")
+
+
+def _read(path: Path, limit: int) -> tuple[bytes, str | None]:
+    """The file's bytes, or why it is refused."""
+    refusal = _refusal(path.stat(), limit)  # before opening: opening a device can already have an effect
+    if refusal is not None:
+        return b"", refusal
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as handle:
+        refusal = _refusal(os.fstat(handle.fileno()), limit)  # after: the name may mean another file by now
+        if refusal is not None:
+            return b"", refusal
+        data = handle.read(limit + 1)
+    return (b"", _too_large(limit)) if len(data) > limit else (data, None)
+
+
+def _refusal(status: os.stat_result, limit: int) -> str | None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((text for is_kind, text in _KINDS if is_kind(status.st_mode)), "is special")
+        return f"{kind}, not a regular file"
+    return _too_large(limit) if status.st_size > limit else None
+
+
+def _too_large(limit: int) -> str:
+    return f"is larger than {limit // 2**20} MiB"
+
+
+def _nearby(path: Path, suffixes: Collection[str]) -> str:
+    """What stands in the folder where a missing file was looked for, as the end of a message."""
+    folder = path.parent
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in itertools.islice(entries, NEARBY_LIMIT)]
+    except OSError:
+        return f"; neither does the folder {quoted(folder)}"
+    names = sorted(name for name in names if Path(name).suffix.lower() in suffixes)
+    return f"; {printable(suggest(path.name, names))}" if names else ""
+
+
+def _why(reason: OSError | ValueError) -> str:
+    return (reason.strerror if isinstance(reason, OSError) else None) or str(reason)

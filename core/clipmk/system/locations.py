@@ -1,0 +1,126 @@
+"""The only place that knows where `clipmk` keeps things: cache, config and shipped assets."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipmk.errors import ClipmkError, UsageError
+from clipmk.system.files import atomic_write
+from clipmk.system.text import quoted
+
+__all__ = [
+    "CacheInfo",
+    "assets_dir",
+    "atomic_write",
+    "cache_dir",
+    "cache_info",
+    "clear_cache",
+    "config_path",
+    "socket_path",
+    "texts_dir",
+]
+
+_CACHED = ("*.safetensors", ".*.tmp")
+"""What `clipmk` itself puts into its text cache (and what a killed process left); nothing else is ever removed."""
+
+_LOCKS = ("*.lock",)
+"""Empty files that processes wait on; removed with the cache, not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """How much the cache holds."""
+
+    path: Path
+    files: int
+    bytes: int
+
+
+def cache_dir() -> Path:
+    """Folder of everything that can be made again; `CLIPMK_CACHE_DIR` moves it. It need not exist."""
+    chosen = _chosen("CLIPMK_CACHE_DIR")
+    if chosen is not None:
+        return chosen
+    import platformdirs  # noqa: PLC0415 - only those who need the platform's default pay for it
+
+    return platformdirs.user_cache_path("clipmk", appauthor=False)
+
+
+def config_path() -> Path:
+    """The user's config file; `CLIPMK_CONFIG` moves it. It need not exist."""
+    chosen = _chosen("CLIPMK_CONFIG")
+    if chosen is not None:
+        return chosen
+    import platformdirs  # noqa: PLC0415
+
+    return platformdirs.user_config_path("clipmk", appauthor=False) / "config.toml"
+
+
+def assets_dir() -> Path:
+    """Folder of the shipped models, vocabularies and schema."""
+    return Path(__file__).parents[1] / "assets"
+
+
+def texts_dir() -> Path:
+    """Folder of embedded vocabularies (see `vocabulary.embeddings`)."""
+    return cache_dir() / "texts"
+
+
+def socket_path() -> Path:
+    """Where `clipmk serve` listens, absolute; `CLIPMK_SOCKET` moves it.
+
+    In the session's own folder (`XDG_RUNTIME_DIR`, which ends with the session) where there is one, else in the cache.
+    It need not exist.
+    """
+    chosen = _chosen("CLIPMK_SOCKET")
+    if chosen is None:
+        runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+        folder = runtime / "clipmk" if runtime.is_absolute() and runtime.is_dir() else cache_dir() / "serve"
+        chosen = folder / "serve.sock"
+    return Path(os.path.abspath(chosen))  # noqa: PTH100 - no link is followed
+
+
+def cache_info() -> CacheInfo:
+    """Count the cached files and their bytes."""
+    sizes = []
+    for path in _files(_CACHED):
+        try:
+            sizes.append(path.stat().st_size)
+        except FileNotFoundError:  # another process tidied up meanwhile
+            continue
+    return CacheInfo(path=texts_dir(), files=len(sizes), bytes=sum(sizes))
+
+
+def clear_cache() -> CacheInfo:
+    """Remove the cached files, and nothing that `clipmk` did not put there.
+
+    Returns:
+        What was there before.
+
+    Raises:
+        ClipmkError: a file cannot be removed.
+    """
+    before = cache_info()
+    for path in _files(_CACHED + _LOCKS):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as reason:
+            raise ClipmkError(f"{quoted(path)} cannot be removed: {reason.strerror or reason}") from reason
+    return before
+
+
+def _chosen(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as reason:  # no such user
+        raise UsageError(f"{variable} is {quoted(value)}: {reason}") from reason
+
+
+def _files(patterns: tuple[str, ...]) -> list[Path]:
+    folder = texts_dir()
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]

@@ -1,0 +1,137 @@
+"""Writes single keys of the user's config file (see `config`), and leaves everything else in it as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import tomlkit
+from filelock import FileLock, Timeout
+from tomlkit.container import OutOfOrderTableProxy
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AbstractTable
+
+from clipmk.errors import ClipmkError, UsageError
+from clipmk.system.config import Config, parse_config
+from clipmk.system.files import atomic_write
+from clipmk.system.locations import config_path
+from clipmk.system.text import printable, quoted
+
+TABLES = ("models", "settings", "keys")
+"""Tables of the config file: "keys.tree.leave_out" is the entry "tree.leave_out" of [keys]."""
+
+LOCK_SECONDS = 10.0
+"""Longest wait for another process that writes the file."""
+
+Value = str | int | float | bool | None
+"""What a key can be set to; None removes it."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def save(changes: Mapping[str, Value], path: Path | None = None) -> Config:
+    """Change single keys of the config file; comments, order and all other keys stay.
+
+    The file and its folder are made where they are missing, readable by the user only. It is replaced as a whole, and
+    only one process does so at a time.
+
+    Args:
+        changes: key -> value, with the table in front of a dot: ``{"theme": "dark", "settings.grounding": None}``.
+        path: the file; `locations.config_path()` when not given.
+
+    Returns:
+        What the file says now.
+
+    Raises:
+        UsageError: the file is malformed, or would be afterwards: a key that does not exist, a value of a wrong type.
+        ClipmkError: it cannot be written.
+
+    Whatever is raised, the file is as it was.
+    """
+    chosen = config_path() if path is None else path
+    try:
+        chosen.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(chosen.with_name(f"{chosen.name}.lock"), timeout=LOCK_SECONDS)
+        with lock:
+            return _save(changes, chosen)
+    except Timeout as reason:
+        raise ClipmkError(f"config {quoted(chosen)} is being written by another process; try again") from reason
+    except OSError as reason:
+        raise ClipmkError(f"config {quoted(chosen)} cannot be written: {reason.strerror or reason}") from reason
+
+
+def _save(changes: Mapping[str, Value], path: Path) -> Config:
+    before = _read(path)
+    parse_config(before, path)
+    after = _changed(before, changes, path)
+    config = parse_config(after, path)
+    if _content(after) != _content(before, changes):
+        raise UsageError(f"config {quoted(path)} is written in a way that cannot be changed here; edit it by hand")
+    if after != before:
+        with atomic_write(path) as handle:
+            if os.name == "posix" and path.exists():
+                os.fchmod(handle.fileno(), stat.S_IMODE(path.stat().st_mode))
+            handle.write(after)
+    return config
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _changed(before: bytes, changes: Mapping[str, Value], path: Path) -> bytes:
+    """The file's bytes with the changes in them.
+
+    Raises:
+        UsageError: a text cannot stand in a file, or the file is written in a way that cannot be changed.
+    """
+    try:
+        document = tomlkit.parse(before.decode("utf-8-sig"))
+        for name, value in changes.items():
+            _change(document, name, value)
+        text = tomlkit.dumps(document).encode()
+    except UnicodeEncodeError as reason:
+        raise UsageError(f"{printable(repr(reason.object))} cannot be kept in a file: it is not UTF-8") from reason
+    except TOMLKitError as reason:
+        raise UsageError(f"config {quoted(path)} cannot be changed: {printable(str(reason))}") from reason
+    return (_BOM if before.startswith(_BOM) else b"") + text
+
+
+def _content(data: bytes, changes: Mapping[str, Value] | None = None) -> str:
+    """What a file says, with changes made to it, in a form that compares."""
+    table = tomllib.loads(data.decode("utf-8-sig"))
+    for name, value in (changes or {}).items():
+        head, dot, rest = name.partition(".")
+        holder, key = (table.setdefault(head, {}), rest) if dot and head in TABLES else (table, name)
+        holder.pop(key, None)
+        if value is not None:
+            holder[key] = value
+    return json.dumps({key: value for key, value in table.items() if value != {}}, sort_keys=True)
+
+
+def _change(document: tomlkit.TOMLDocument, name: str, value: Value) -> None:
+    head, dot, rest = name.partition(".")
+    holder: tomlkit.TOMLDocument | AbstractTable | OutOfOrderTableProxy = document
+    key = name
+    if dot and head in TABLES:
+        key = rest
+        if head not in document:
+            if value is None:
+                return
+            document[head] = tomlkit.table()
+        found = document[head]
+        if not isinstance(found, AbstractTable | OutOfOrderTableProxy):  # refused when the file was read
+            raise UsageError(f"{head} is no table")
+        holder = found
+    if value is None:
+        if key in holder:
+            del holder[key]
+    elif key not in holder or holder[key] != value or isinstance(holder[key], bool) != isinstance(value, bool):
+        holder[key] = tomlkit.item(value)

@@ -1,0 +1,58 @@
+"""Text from outside (file names, class names, descriptors), made safe to show and to write."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import PurePath
+
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories that steer a terminal or reorder a line: controls, formats (bidi), surrogates, separators."""
+
+_JOINERS = frozenset({"\u200c", "\u200d"})
+"""Format characters that Persian, Indic scripts and emoji are spelled with; they steer nothing."""
+
+
+def printable(text: str) -> str:
+    r"""Replace control, escape, bidi and undecodable characters by ``\xNN`` style escapes; all else stays.
+
+    The result is one line that neither moves the cursor, nor changes colours, nor reads in another order.
+    """
+    return "".join(_escaped(character) if is_unsafe(character) else character for character in text)
+
+
+def is_unsafe(character: str) -> bool:
+    """Whether one character could steer a terminal or reorder what stands around it."""
+    return unicodedata.category(character) in _UNSAFE and character not in _JOINERS
+
+
+def quoted(text: str | PurePath) -> str:
+    """`printable` text in single quotes, for messages that repeat the user's input."""
+    return f"'{printable(str(text))}'"
+
+
+def encodable(text: str) -> str:
+    r"""Text that UTF-8 can hold: bytes of a file name that were not UTF-8 become ``\udcNN``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 image`, `0 images`, `50,000 images`.
+
+    Args:
+        number: how many.
+        noun: for one.
+        plural: for any other number, where it does not end in a mere `s`.
+    """
+    return f"{number:,} {one_or_many(number, noun, plural or f'{noun}s')}"
+
+
+def one_or_many(number: int, one: str, many: str) -> str:
+    """Whichever words fit a number: `is` for 1, `are` for all others."""
+    return one if number == 1 else many
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -1,0 +1,148 @@
+"""A vocabulary from what a language model answered: prose around the JSON, several answers, wordings that differ."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from clipmk.errors import VocabularyError, suggest
+from clipmk.system.text import quoted
+from clipmk.vocabulary.lint import plain_words
+from clipmk.vocabulary.texts import checked_text, checked_texts, decoded
+from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, Vocabulary
+
+__all__ = ["as_text", "from_answers"]
+
+MISSING = 5
+"""Most classes without an answer that a message names."""
+
+_FENCED = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
+_BULLET = re.compile(r"^[-*•]\s+")
+_OPENING = re.compile(r"^(it )?(has|have|with) ", re.IGNORECASE)
+
+
+def from_answers(
+    answers: Iterable[tuple[str, bytes | str]],
+    *,
+    name: str,
+    classes: Sequence[str] = (),
+    templates: Sequence[str] = IMAGENET_TEMPLATES,
+) -> Vocabulary:
+    """Join answers of the form `{class: [descriptor, ...]}` and choose one wording for each descriptor.
+
+    Full stops, bullets, "has" and the capital of a first word go. Of wordings that differ in articles, plurals and case
+    only, the most frequent is taken. A class that is answered twice keeps the descriptors of both answers.
+
+    Args:
+        answers: Label for messages and content of each; text around JSON objects is passed over.
+        name: Of the vocabulary.
+        classes: All classes, in the order wanted; without, those that were answered.
+        templates: Prompts of a class.
+
+    Raises:
+        VocabularyError: an answer holds no JSON object or a broken one, a class is unknown or was not answered.
+    """
+    said = _joined(answers, classes)
+    by_class = _in_one_wording({one: said[one] for one in classes or said})
+    descriptors = tuple(dict.fromkeys(text for texts in by_class.values() for text in texts))
+    return Vocabulary(
+        name=checked_text(name, "name"),
+        classes=tuple(by_class),
+        templates=tuple(templates),
+        descriptors=descriptors,
+        by_class=by_class,
+    )
+
+
+def as_text(vocabulary: Vocabulary) -> str:
+    """The full form with a line for each class, as the shipped ones are written."""
+    head = {"name": vocabulary.name, "templates": list(vocabulary.templates)}
+    lines = [f" {_json(key)}: {_json(value)}," for key, value in head.items()]
+    rows = [f"  {_json(one)}: {_json(list(texts))}" for one, texts in vocabulary.by_class.items()]
+    return "\n".join(["{", *lines, ' "by_class": {', ",\n".join(rows), " }", "}", ""])
+
+
+def _joined(answers: Iterable[tuple[str, bytes | str]], classes: Sequence[str]) -> dict[str, list[str]]:
+    """What all answers say of each class; names are spelled as in the list, or as first seen."""
+    said: dict[str, list[str]] = {}
+    spelled, known = {one.casefold(): one for one in classes}, set(classes)
+    for label, data in answers:
+        for answered, texts in _answered(decoded(data, label), label):
+            one = spelled.setdefault(answered.casefold(), answered)
+            if classes and one not in known:
+                raise VocabularyError(f"{label}: {answered!r} is no class of the list; {suggest(answered, classes)}")
+            said.setdefault(one, []).extend(texts)
+    missing = [one for one in classes if one not in said]
+    if missing:
+        more = ", ..." if len(missing) > MISSING else ""
+        listed = ", ".join(repr(one) for one in missing[:MISSING])
+        raise VocabularyError(f"{len(missing)} of {len(classes)} classes have no answer: {listed}{more}")
+    return said
+
+
+class _Pairs(tuple[tuple[str, Any], ...]):
+    """A JSON object as read; a key that stands twice is kept twice."""
+
+    __slots__ = ()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _answered(text: str, label: str) -> Iterator[tuple[str, list[str]]]:
+    """Classes with tidied descriptors, of all JSON objects of an answer."""
+    found = False
+    for start, part in [(match.start(1), match[1]) for match in _FENCED.finditer(text)] or [(0, text)]:
+        for pairs in _objects(part, label, text.count("\n", 0, start)):
+            found = True
+            for key, value in pairs:
+                if isinstance(value, _Pairs):
+                    raise VocabularyError(f"{label}: {key!r} is an object; a list of texts is needed")
+                one = checked_text(key, f"{label}: a class")
+                yield one, [_tidy(said) for said in checked_texts(value, f"{label}: {one!r}")]
+    if not found:
+        raise VocabularyError(f"{label} holds no JSON object {{class: [descriptor, ...]}}")
+
+
+def _objects(text: str, label: str, lines_before: int) -> Iterator[_Pairs]:
+    decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
+    start = text.find("{")
+    while start >= 0:
+        try:
+            pairs, stop = decoder.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            place = f"line {lines_before + error.lineno}, column {error.colno}"
+            raise VocabularyError(f"{label} is cut off or not JSON: {error.msg} ({place})") from error
+        except (ValueError, RecursionError) as error:
+            raise VocabularyError(f"{label} is not JSON that can be read: {error}") from error
+        yield pairs
+        start = text.find("{", stop)
+
+
+def _tidy(text: str) -> str:
+    text = _OPENING.sub("", _BULLET.sub("", " ".join(text.split())))
+    tidied = text.rstrip(".;, ")
+    if not tidied:
+        raise VocabularyError(f"nothing remains of the descriptor {quoted(text)}")
+    return _begun_small(tidied)
+
+
+def _begun_small(text: str) -> str:
+    """Without the capital of a sentence, as the prompt demands: "pale plumage"; "T-shirt" and "USB port" stay."""
+    word = text.split(" ", 1)[0]
+    common = text.startswith("A ") or (word[1:2].isalpha() and word[1:].islower())
+    return text[0].lower() + text[1:] if common else text
+
+
+def _in_one_wording(said: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Each descriptor in the most frequent of the wordings with the same words; the first of those as frequent."""
+    wordings: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for texts in said.values():
+        for text in texts:
+            wordings[plain_words(text)][text] += 1
+    chosen = {key: max(counted, key=lambda text: counted[text]) for key, counted in wordings.items()}
+    return {one: tuple(dict.fromkeys(chosen[plain_words(text)] for text in texts)) for one, texts in said.items()}

@@ -1,0 +1,248 @@
+"""What is questionable about a vocabulary: repetitions, near repetitions, class names given away, odd lengths."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipmk.vocabulary.vocabulary import Vocabulary
+
+SIMILAR = 0.75
+"""Two different words of otherwise equal descriptors are near when difflib's ratio is above this."""
+
+PREFIX = 3
+"""... and when they begin with the same letters; this also keeps the number of comparisons small."""
+
+BUCKET_LIMIT = 40
+"""Most descriptors compared pairwise within one group of otherwise equal ones."""
+
+SHORTEST = 3
+"""Characters; below, a descriptor is odd."""
+
+LONGEST = 60
+"""Characters; beyond, a descriptor is odd when it is also more than three times as long as the median."""
+
+OWN_DESCRIPTORS = 2
+"""Descriptors a class should have that a single other class lacks: were it one alone, a model that misjudges this one
+could not tell the two classes apart."""
+
+EXAMPLES = 5
+"""Examples per kind in `VocabularyReport.problems`."""
+
+_ARTICLES = frozenset({"a", "an", "the"})
+
+_SMALL_WORDS = _ARTICLES | {"and", "at", "by", "for", "from", "in", "of", "on", "or", "to", "with"}
+"""Words of a class name that give nothing away."""
+
+_PLURAL_ONLY = frozenset({"briefs", "goods", "overalls", "shorts", "tights"})
+"""Words whose singular is another word: "a short tail" does not name shorts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VocabularyReport:
+    """What `check` found."""
+
+    class_count: int
+    template_count: int
+    descriptor_count: int
+    duplicates: tuple[tuple[str, ...], ...]
+    """Groups that differ in case and spaces only, among classes or among descriptors."""
+    near_duplicates: tuple[tuple[str, str], ...]
+    """Descriptors that differ in articles, plurals, order or one similar word."""
+    leaks: tuple[tuple[str, str], ...]
+    """(class, descriptor that names it)."""
+    own_words: tuple[tuple[str, str], ...]
+    """(class, descriptor of its own that holds one word of its name)."""
+    outliers: tuple[str, ...]
+    """Descriptors of odd length."""
+    same_descriptors: tuple[tuple[str, ...], ...]
+    """Groups of classes with one and the same set of descriptors."""
+    alike: tuple[tuple[str, str], ...]
+    """(class, other class that has almost all of its descriptors)."""
+    undescribed: tuple[str, ...]
+    """Classes without descriptors of their own, where others have some."""
+
+    @property
+    def problems(self) -> list[str]:
+        """One line per kind of problem, with a few examples."""
+        kinds = (
+            ("equal but for case and spaces", [_listed(group) for group in self.duplicates]),
+            ("nearly equal descriptors", [_listed(pair) for pair in self.near_duplicates]),
+            ("descriptors that name a class", [f"{text!r} ({name!r})" for name, text in self.leaks]),
+            (
+                "descriptors with a word of their class's name",
+                [f"{text!r} ({name!r})" for name, text in self.own_words],
+            ),
+            ("descriptors of odd length", [repr(text) for text in self.outliers]),
+            ("classes with the same descriptors", [_listed(group) for group in self.same_descriptors]),
+            ("classes hardly told from another", [_listed(pair) for pair in self.alike]),
+            ("classes without descriptors", [repr(name) for name in self.undescribed]),
+        )
+        return [_line(kind, found) for kind, found in kinds if found]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems
+
+
+def check(vocabulary: Vocabulary, *, own: int = OWN_DESCRIPTORS) -> VocabularyReport:
+    """Look for what makes explanations weaker: concepts counted twice, classes given away, classes alike.
+
+    The cost grows about linearly with the vocabulary.
+
+    Args:
+        vocabulary: What to look at.
+        own: Fewest descriptors of a class that each single other class should lack.
+    """
+    leaks = tuple(_leaks(vocabulary.classes, vocabulary.descriptors))
+    return VocabularyReport(
+        class_count=len(vocabulary.classes),
+        template_count=len(vocabulary.templates),
+        descriptor_count=len(vocabulary.descriptors),
+        duplicates=(*_duplicates(vocabulary.classes), *_duplicates(vocabulary.descriptors)),
+        near_duplicates=tuple(_near_duplicates(vocabulary.descriptors)),
+        leaks=leaks,
+        own_words=tuple(pair for pair in _own_words(vocabulary.by_class) if pair not in set(leaks)),
+        outliers=_outliers(vocabulary.descriptors),
+        same_descriptors=_same_descriptors(vocabulary),
+        alike=tuple(_alike(vocabulary.by_class, own)),
+        undescribed=tuple(n for n in vocabulary.classes if n not in vocabulary.by_class) if vocabulary.by_class else (),
+    )
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return " / ".join(repr(text) for text in texts)
+
+
+def _line(kind: str, found: Sequence[str]) -> str:
+    more = f", and {len(found) - EXAMPLES} more" if len(found) > EXAMPLES else ""
+    return f"{len(found)} {kind}: {', '.join(found[:EXAMPLES])}{more}"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _groups(keyed: Iterable[tuple[object, str]]) -> tuple[tuple[str, ...], ...]:
+    """Texts with the same key, where there are several, in first-seen order."""
+    groups: dict[object, list[str]] = defaultdict(list)
+    for key, text in keyed:
+        groups[key].append(text)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def _duplicates(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    return _groups((_plain(text), text) for text in texts)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _forms(word: str) -> set[str]:
+    """The word and what it would be in the singular: foxes -> foxes, foxe, fox."""
+    forms = {word}
+    if word in _PLURAL_ONLY:
+        return forms
+    if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
+        forms.add(word[:-1])
+    if len(word) > 4 and word.endswith("es"):
+        forms.add(word[:-2])
+    if len(word) > 4 and word.endswith("ies"):
+        forms.add(word[:-3] + "y")
+    return forms
+
+
+def plain_words(text: str) -> tuple[str, ...]:
+    """The words in lower case without articles and plurals; all words where nothing else is left."""
+    words = _words(text)
+    return tuple(min(_forms(word), key=len) for word in words if word not in _ARTICLES) or (*words, text)
+
+
+def _core(text: str) -> tuple[str, ...]:
+    return tuple(sorted(plain_words(text)))
+
+
+def _near_duplicates(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pairs with equal cores, and pairs whose cores differ in one similar word.
+
+    Descriptors meet in a bucket when they agree in all words but one and those two begin alike: no quadratic search.
+    """
+    distinct = list({_plain(text): text for text in reversed(texts)}.values())[::-1]
+    for group in _groups((_core(text), text) for text in distinct):
+        yield from ((group[0], other) for other in group[1:])
+    buckets: dict[tuple[tuple[str, ...], str], dict[str, str]] = defaultdict(dict)
+    for text in distinct:
+        core = _core(text)
+        for index, word in enumerate(core):
+            rest = core[:index] + core[index + 1 :]
+            buckets[rest, word[:PREFIX]].setdefault(word, text)
+    for bucket in buckets.values():
+        yield from _similar_pairs(list(bucket.items())[:BUCKET_LIMIT])
+
+
+def _similar_pairs(worded: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for index, (word, text) in enumerate(worded):
+        for other_word, other_text in worded[index + 1 :]:
+            if difflib.SequenceMatcher(None, word, other_word).ratio() > SIMILAR:
+                yield text, other_text
+
+
+def _leaks(classes: Sequence[str], descriptors: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Whole-word occurrences of a class name, singular or plural, found by looking up runs of words."""
+    names: dict[tuple[str, ...], str] = {}
+    for name in classes:
+        words = _words(name)
+        for form in _forms(words[-1]) if words else ():
+            names.setdefault((*words[:-1], form), name)
+    longest = max((len(key) for key in names), default=0)
+    for text in descriptors:
+        found = dict.fromkeys(names[run] for run in _runs(_words(text), longest) if run in names)
+        yield from ((name, text) for name in found)
+
+
+def _runs(words: Sequence[str], longest: int) -> Iterator[tuple[str, ...]]:
+    for start in range(len(words)):
+        for stop in range(start + 1, min(len(words), start + longest) + 1):
+            for form in _forms(words[stop - 1]):
+                yield (*words[start : stop - 1], form)
+
+
+def _outliers(texts: Sequence[str]) -> tuple[str, ...]:
+    limit = max(LONGEST, 3 * statistics.median(len(text) for text in texts))
+    return tuple(text for text in texts if not SHORTEST <= len(text) <= limit)
+
+
+def _same_descriptors(vocabulary: Vocabulary) -> tuple[tuple[str, ...], ...]:
+    return _groups((frozenset(texts), name) for name, texts in vocabulary.by_class.items())
+
+
+def _own_words(by_class: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Descriptors of a class with a word of its name, singular or plural: half a name gives away much of it."""
+    for name, texts in by_class.items():
+        given = {form for word in _words(name) if word not in _SMALL_WORDS for form in _forms(word)}
+        yield from ((name, text) for text in texts if any(not given.isdisjoint(_forms(word)) for word in _words(text)))
+
+
+def _alike(by_class: Mapping[str, Sequence[str]], own: int) -> Iterator[tuple[str, str]]:
+    """Classes of which another has all descriptors but fewer than `own`; equal sets are told elsewhere.
+
+    Such another class shares one of any `own` descriptors, so those who share the rarest ones are all to be looked at.
+    """
+    sets = {name: frozenset(texts) for name, texts in by_class.items()}
+    holders: dict[str, list[str]] = defaultdict(list)
+    for name, texts in sets.items():
+        for text in texts:
+            holders[text].append(name)
+    for name, texts in sets.items():
+        rarest = sorted(texts, key=lambda text: (len(holders[text]), text))[:own]
+        for other in dict.fromkeys(other for text in rarest for other in holders[text]):
+            if len(texts - sets[other]) < own and texts != sets[other]:
+                yield name, other

@@ -1,0 +1,301 @@
+"""The help and the settings of the app."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.screen import Screen
+from textual.widgets import Input, Select
+
+from clipmk.errors import ClipmkError, UsageError, VocabularyError
+from clipmk.settings import preset
+from clipmk.system.config import read_config
+from clipmk.worker.protocol import Session
+from clipmk_tui.app.help_texts import GUIDES
+from clipmk_tui.app.screens.help import HelpScreen, help_for
+from clipmk_tui.app.screens.settings import Preferences, SettingsScreen, changed_keys, changed_session
+from clipmk_tui.app.theme import DARK, LIGHT
+from clipmk_tui.show.comparison import BEST, NEITHER
+from clipmk_tui.show.signs import SIGN, WORD
+from dialog_host import Host, screen_text, told
+from stillness import LIMIT, settled
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+HOSTILE = "[red]x[/red]\x1b[31m\u202e" + "y" * 300
+
+
+# Help.
+
+
+@pytest.mark.parametrize(
+    ("pane", "size"), [*((pane, (80, 24)) for pane in GUIDES), ("concepts", (60, 16)), ("concepts", (200, 60))]
+)
+async def test_help_of_every_pane_can_be_read_to_the_end(pane: str, size: tuple[int, int]) -> None:
+    app = Host(lambda: HelpScreen(pane, [("x", "leave out")], [("ctrl+p", "the very last line")]))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        seen = screen_text(app)
+        assert f"help: {pane}" in seen
+        for _ in range(12):
+            await pilot.press("space")
+            page = screen_text(app)
+            if page in seen:
+                break
+            seen += page
+        assert "the very last line" in seen
+        words = " ".join(seen.split())
+        for sign, _ in GUIDES[pane].terms:
+            assert sign in words
+        assert all(len(line) <= size[0] for line in page.splitlines())
+
+
+@pytest.mark.parametrize("key", ["escape", "question_mark", "q"])
+async def test_help_is_left_by_every_key_that_means_it(key: str) -> None:
+    app = Host(lambda: HelpScreen("image", [], []))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("down", "up", key)
+        assert app.given == [None]
+        assert not isinstance(app.screen, HelpScreen)
+
+
+def test_every_sign_of_a_concept_is_explained_with_its_word() -> None:
+    terms = dict(GUIDES["concepts"].terms)
+    for kind, sign in SIGN.items():
+        assert terms[sign].startswith(WORD[kind])
+
+
+def test_help_speaks_of_every_number_that_the_panes_show() -> None:
+    assert {"MI", "AUC", "chance", "p"} <= set(dict(GUIDES["concepts"].terms))
+    assert {"MI", "AUC", "p", *list(SIGN.values())[:3], NEITHER, BEST} <= set(dict(GUIDES["comparison"].terms))
+
+
+async def test_help_names_the_keys_as_they_are_bound_and_never_reads_markup() -> None:
+    app = Host(lambda: HelpScreen("[red]pane[/red]", [("[b]", "a [bold]thing[/bold]"), (HOSTILE, HOSTILE)], []))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        text = screen_text(app)
+        for piece in ("[red]pane[/red]", "[b]", "a [bold]thing[/bold]", "\\x1b[31m\\u202e"):
+            assert piece in text
+        assert "\x1b" not in text
+
+
+async def test_help_for_a_screen_tells_the_focused_panes_keys_apart() -> None:
+    from textual.binding import Binding  # noqa: PLC0415
+    from textual.widget import Widget  # noqa: PLC0415
+
+    class Pane(Widget, can_focus=True):
+        BINDINGS = [Binding("x", "leave_out", "leave out", id="tree.leave_out")]  # noqa: RUF012
+
+    class Main(Screen[None]):
+        BINDINGS = [Binding("w", "write", "write", id="main.write")]  # noqa: RUF012
+
+        def compose(self) -> Any:
+            yield Pane(id="concepts")
+
+        def on_mount(self) -> None:
+            self.query_one(Pane).focus()
+
+    app = Host(Main)
+    app.set_keymap({"tree.leave_out": "d,ctrl+x"})
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        made = help_for(app.screen)
+        assert made._pane == "concepts"
+        assert made._keys == (("d ^x", "leave out"),)
+        assert ("w", "write") in made._everywhere
+
+
+# Settings.
+
+SESSION = Session(vocabulary="world", settings=preset("default", prediction_count=10))
+
+
+def _settings(saved: list[Mapping[str, Any]] | None = None, **options: Any) -> Callable[[], SettingsScreen]:
+    return lambda: SettingsScreen(SESSION, **({} if saved is None else {"save": saved.append}), **options)
+
+
+async def test_settings_fit_80x24_and_say_where_they_are_kept(tmp_path: Path) -> None:
+    app = Host(_settings())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        text = screen_text(app)
+        for word in ("theme", "preset", "grounding", "seed", "start model", "vocabulary", "Save", "kept in"):
+            assert word in text
+        assert "config.toml" in "".join(text.replace("│", "").split())
+
+
+async def test_theme_is_shown_at_once_and_restored_on_cancel() -> None:
+    saved: list[Mapping[str, Any]] = []
+    app = Host(_settings(saved))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.screen.query_one("#theme", Select).value = LIGHT.name
+        await pilot.pause()
+        assert app.theme == LIGHT.name
+        await pilot.press("escape")
+        assert app.theme == DARK.name
+        assert (app.given, saved) == ([None], [])
+
+
+async def test_settings_are_written_to_the_config_file_and_given_back(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("# mine\n[settings]\npart_count = 7\n", encoding="utf-8")
+    app = Host(_settings(models=["embedded/vit-s8", "embedded/rn-s"]))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.screen.query_one("#theme", Select).value = LIGHT.name
+        app.screen.query_one("#grounding", Select).value = "prompts"
+        app.screen.query_one("#model", Select).value = "embedded/rn-s"
+        app.screen.query_one("#seed", Input).value = "7"
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        (session,) = app.given
+    assert session == dataclasses.replace(
+        SESSION, settings=dataclasses.replace(SESSION.settings, grounding="prompts", seed=7)
+    )
+    config = read_config()
+    assert (config.theme, config.model, config.seed, config.preset) == (LIGHT.name, "embedded/rn-s", 7, None)
+    assert dict(config.settings) == {"part_count": 7, "grounding": "prompts"}
+    assert (tmp_path / "config.toml").read_text(encoding="utf-8").startswith("# mine\n")
+
+
+async def test_settings_can_be_changed_by_keys_alone() -> None:
+    saved: list[Mapping[str, Any]] = []
+    app = Host(_settings(saved))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("tab", "enter", "down", "enter")
+        await pilot.pause()
+        assert app.screen.query_one("#grounding", Select).value == "prompts"
+        await pilot.press("tab", "tab", "5", "enter")
+        await settled(pilot)
+        (session,) = app.given
+    assert session.settings == preset("paper", seed=5, prediction_count=10)
+    assert saved == [{"preset": "paper", "settings.grounding": None, "seed": 5}]
+
+
+async def test_escape_in_a_list_closes_the_list_and_not_the_dialog() -> None:
+    app = Host(_settings([]))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("enter", "escape")
+        assert isinstance(app.screen, SettingsScreen)
+        await pilot.press("escape")
+        assert app.given == [None]
+
+
+async def test_nothing_changed_writes_nothing(tmp_path: Path) -> None:
+    app = Host(_settings())
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert app.given == [SESSION]
+    assert not (tmp_path / "config.toml").exists()
+
+
+async def test_failed_write_is_shown_and_loses_nothing() -> None:
+    def fail(changes: Mapping[str, Any]) -> None:
+        raise ClipmkError("config '[red]x[/red]' cannot be written: no space left")
+
+    app = Host(lambda: SettingsScreen(SESSION, save=fail))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.screen.query_one("#seed", Input).value = "9"
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert told(app) == "config '[red]x[/red]' cannot be written: no space left"
+        assert app.screen.query_one("#seed", Input).value == "9"
+        assert app.given == []
+        await pilot.press("escape")
+        assert app.given == [None]
+
+
+async def test_malformed_config_is_told_where_it_stands_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("themes = 3\n", encoding="utf-8")
+    app = Host(_settings())
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.screen.query_one("#seed", Input).value = "9"
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert "line 1: themes is no config key" in told(app)
+    assert (tmp_path / "config.toml").read_text(encoding="utf-8") == "themes = 3\n"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("seed", "", "seed '' must be a whole number"), ("vocabulary", "wrld", "'wrld' is neither a name nor a file")],
+)
+async def test_impossible_value_is_told_and_nothing_written(field: str, value: str, message: str) -> None:
+    saved: list[Mapping[str, Any]] = []
+    app = Host(_settings(saved))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.screen.query_one(f"#{field}", Input).value = value
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert message in told(app)
+        assert (app.given, saved) == ([], [])
+
+
+async def test_writing_settings_does_not_hold_the_app_up() -> None:
+    free = threading.Event()
+    app = Host(lambda: SettingsScreen(SESSION, save=lambda changes: free.wait(LIMIT)))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.screen.query_one("#seed", Input).value = "9"
+        await pilot.press("ctrl+s")
+        await pilot.press("escape", "ctrl+s")
+        assert isinstance(app.screen, SettingsScreen)
+        free.set()
+        await settled(pilot)
+        assert len(app.given) == 1
+
+
+async def test_model_names_are_never_markup() -> None:
+    app = Host(_settings(models=[HOSTILE, "embedded/vit-s8"]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        app.screen.query_one("#model", Select).value = HOSTILE
+        await pilot.pause()
+        text = screen_text(app)
+        assert "[red]x[/red]\\x1b[31m" in text
+        assert "\x1b" not in text
+
+
+BEFORE = Preferences(
+    theme="a", preset="default", grounding="attend", seed="0", model="embedded/vit-s8", vocabulary="world"
+)
+
+
+def test_only_what_was_changed_is_written() -> None:
+    assert changed_keys(BEFORE, BEFORE) == {}
+    after = dataclasses.replace(BEFORE, theme="b", seed="3", grounding="prompts")
+    assert changed_keys(BEFORE, after) == {"theme": "b", "seed": 3, "settings.grounding": "prompts"}
+    assert changed_keys(after, BEFORE)["settings.grounding"] is None
+
+
+def test_vocabulary_file_is_kept_with_its_whole_path(tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text('{"fox": ["ears"], "cat": ["whiskers"]}', encoding="utf-8")
+    after = dataclasses.replace(BEFORE, vocabulary="own.json")
+    assert changed_keys(BEFORE, after) == {"vocabulary": str(tmp_path / "own.json")}
+    assert changed_keys(after, BEFORE) == {"vocabulary": "world"}
+    assert changed_session(SESSION, after).vocabulary == "own.json"
+    (tmp_path / "own.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(VocabularyError, match="is empty"):
+        changed_session(SESSION, after)
+
+
+def test_same_preset_keeps_the_sessions_other_settings() -> None:
+    session = dataclasses.replace(SESSION, settings=preset("default", part_limit=3, prediction_count=10))
+    after = changed_session(session, dataclasses.replace(BEFORE, seed="5"))
+    assert after.settings == preset("default", part_limit=3, prediction_count=10, seed=5)
+    with pytest.raises(UsageError, match="seed 'x' must be a whole number"):
+        changed_session(session, dataclasses.replace(BEFORE, seed="x"))

@@ -1,0 +1,127 @@
+"""Both engines with a real model: they answer alike, obey, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipmk.settings import preset
+from clipmk.worker import protocol
+from clipmk.worker.protocol import Explain, Load, Session
+from clipmk_tui.app.engine.base import AskError, Engine, EngineStoppedError
+from clipmk_tui.app.engine.local import LocalEngine
+from clipmk_tui.app.engine.worker import WorkerEngine
+from engine_questions import begun, gone
+
+MODEL = "embedded/vit-s8"
+
+
+@pytest.fixture
+def world_session(clean: None, monkeypatch: pytest.MonkeyPatch) -> Session:
+    import torch  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return Session(vocabulary="world", settings=preset("default"), device="cpu")
+
+
+async def conversation(engine: Engine, images: list[str]) -> tuple[list[Any], list[Any]]:
+    """The same questions to any engine: what it answers, without times and ids, and what it told between."""
+    told: list[protocol.Partial] = []
+    explained = await engine.ask(Explain(model=MODEL, image=images[0]), told.append)
+    concept = explained.explanation.vision_concepts[0].text
+    answers = [
+        dataclasses.replace(explained.explanation, elapsed_ms=None),  # type: ignore[arg-type]
+        (await engine.ask(protocol.WhatIf(model=MODEL, image=images[0], left_out=(concept,)))).predictions,
+        (await engine.ask(protocol.Compare(models=(MODEL, "nope"), image=images[1]), told.append)).count,
+        (await engine.ask(protocol.Survey(model=MODEL, images=(*images, "none.png")), told.append)).count,
+    ]
+    for request in (Explain(model=MODEL, image="none.png"), Explain(model="nope", image=images[0])):
+        with pytest.raises(AskError) as caught:
+            await engine.ask(request)
+        answers.append((caught.value.reason, str(caught.value)))
+    columns = [partial for partial in told if isinstance(partial, protocol.ColumnReady)]
+    assert [column.model for column in columns] == [MODEL, "nope"]
+    sighted = [dataclasses.replace(partial, id=0) for partial in told if isinstance(partial, protocol.Sighted)]
+    return answers, [columns[0].explanation.class_name if columns[0].explanation else None, columns[1].code, sighted]
+
+
+async def cancelled_survey(engine: Engine, image: str) -> int:
+    """Cancel a survey that would take minutes; how many images it got to."""
+    sighted: list[protocol.Partial] = []
+    survey = protocol.Survey(model=MODEL, images=(image,) * 5_000)
+    task = asyncio.ensure_future(engine.ask(survey, sighted.append))
+    while len(sighted) < 9 and not task.done():
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await engine.ask(Load(model=MODEL))
+    return len(sighted)
+
+
+async def test_worker_and_local_engine_answer_alike_obey_and_the_worker_survives_a_kill(
+    world_session: Session, scene_files: list[Path]
+) -> None:
+    images = [str(path) for path in scene_files]
+    local, worker = LocalEngine(world_session), WorkerEngine(world_session, patience=60)
+    restarts: list[str] = []
+    worker.on_restart = restarts.append
+    await worker.start()
+    await local.start()
+    expected = await conversation(local, images)
+    assert await conversation(worker, images) == expected
+    assert await cancelled_survey(local, images[0]) < 5_000
+    pid = worker.pid
+    assert await cancelled_survey(worker, images[0]) < 5_000
+    assert worker.pid == pid is not None
+    os.kill(pid, signal.SIGSTOP)  # it cannot have answered when it is killed
+    task, _ = begun(worker, protocol.Survey(model=MODEL, images=(images[0],) * 60))
+    await asyncio.sleep(0)
+    os.kill(pid, signal.SIGKILL)
+    assert (await task).count == 60
+    assert restarts == ["the engine was killed by signal 9 (SIGKILL) and was started again"]
+    again = worker.pid
+    busy, working = begun(worker, protocol.Survey(model=MODEL, images=(images[0],) * 5_000))
+    await working.wait()
+    await worker.close()
+    await local.close()
+    assert again is not None
+    await gone(again)
+    with pytest.raises(AskError):
+        await busy
+
+
+async def test_the_local_engine_gives_up_what_waits_and_says_what_nobody_foresaw(
+    world_session: Session, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, image = LocalEngine(world_session), str(scene_files[0])
+    survey = protocol.Survey(model=MODEL, images=(image,) * 5_000)
+    task, working = begun(engine, survey)
+    behind, _ = begun(engine, Load(model=MODEL))
+    await working.wait()
+    await engine.reconfigure(dataclasses.replace(world_session, classes="fox,cat"))
+    for waiting in (task, behind):
+        with pytest.raises(AskError) as caught:
+            await waiting
+        assert caught.value.reason == protocol.CANCELLED
+    assert (await engine.ask(Load(model=MODEL))).classes == ("fox", "cat")
+    monkeypatch.setattr("clipmk.worker.service.Service._loaded", lambda *_: 1 / 0)
+    with pytest.raises(AskError, match="ZeroDivisionError") as caught:
+        await engine.ask(Load(model=MODEL))
+    assert caught.value.reason == protocol.UNEXPECTED
+    task, working = begun(engine, survey)
+    await working.wait()
+    await engine.close()
+    await engine.close()
+    with pytest.raises(AskError) as caught:
+        await task
+    assert caught.value.reason == protocol.CANCELLED
+    with pytest.raises(EngineStoppedError):
+        await engine.ask(Load(model=MODEL))

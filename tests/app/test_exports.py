@@ -1,0 +1,291 @@
+"""What the app writes and copies."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from textual.widgets import Input
+
+import samples
+from clipmk.errors import ClipmkError, UsageError
+from clipmk.explanation import Explanation
+from clipmk.output import document
+from clipmk_tui.app import clipboard, exports
+from clipmk_tui.app.screens.write import WriteScreen, file_name
+from clipmk_tui.cli.emit import JsonWriter, OverlayWriter, PageWriter
+from clipmk_tui.cli.streams import DataStream
+from dialog_host import Host, screen_text, told
+from stillness import settled, until
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+
+
+# Writing.
+
+
+@pytest.fixture
+def explanation(tmp_path: Path) -> Explanation:
+    """An explanation of a picture that exists, as the engine sends it: without the picture."""
+    path = tmp_path / "images" / "fox_03.png"
+    path.parent.mkdir()
+    samples.picture().save(path)
+    made = samples.explanation(path=str(path))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return dataclasses.replace(made, image=dataclasses.replace(made.image, sha256=sha256))
+
+
+def test_json_is_what_the_command_line_prints(explanation: Explanation, tmp_path: Path) -> None:
+    with (tmp_path / "cli").open("wb") as handle:
+        writer = JsonWriter(DataStream(handle.fileno()))
+        writer.add(explanation)
+        writer.finish()
+    asyncio.run(exports.export(explanation, "json", tmp_path / "out.json"))
+    assert (tmp_path / "out.json").read_bytes() == (tmp_path / "cli").read_bytes()
+
+
+def test_picture_and_page_are_what_the_command_line_writes(explanation: Explanation, tmp_path: Path) -> None:
+    OverlayWriter([tmp_path / "cli.png"]).add(explanation)
+    page = PageWriter(tmp_path / "cli.html")
+    page.add(explanation)
+    page.finish()
+    for kind in ("png", "html"):
+        asyncio.run(exports.export(explanation, kind, tmp_path / f"out.{kind}"))
+        assert (tmp_path / f"out.{kind}").read_bytes() == (tmp_path / f"cli.{kind}").read_bytes()
+
+
+@posix
+def test_picture_is_found_by_a_name_that_is_not_utf8(explanation: Explanation, tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    Path(str(explanation.image.path)).rename(name)
+    asyncio.run(exports.export(explanation, "png", tmp_path / "out.png", image=name))
+    with Image.open(tmp_path / "out.png") as drawn:
+        assert drawn.size == (samples.WIDTH * 7, samples.HEIGHT * 7)
+
+
+def test_module_of_the_users_folder_is_not_taken_for_ours(explanation: Explanation, tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit(9)\n", encoding="utf-8")
+    asyncio.run(exports.export(explanation, "png", tmp_path / "out.png"))
+    assert (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.write_bytes(b"other"), "."),
+        (lambda path: samples.picture().rotate(90).save(path), "has changed since it was explained"),
+        (lambda path: path.unlink(), "does not exist"),
+    ],
+)
+def test_picture_that_is_gone_or_another_is_an_error_and_leaves_no_file(
+    explanation: Explanation, tmp_path: Path, change: Callable[[Path], object], message: str
+) -> None:
+    change(Path(str(explanation.image.path)))
+    with pytest.raises(ClipmkError, match=rf"(?s)'.*out.png' cannot be written: image '.*fox_03.png'.*{message}"):
+        asyncio.run(exports.export(explanation, "png", tmp_path / "out.png"))
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_page_without_its_picture_is_still_written(explanation: Explanation, tmp_path: Path) -> None:
+    Path(str(explanation.image.path)).unlink()
+    asyncio.run(exports.export(explanation, "html", tmp_path / "out.html"))
+    text = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "pointed ears" in text
+    assert "data:image/png" not in text
+
+
+@pytest.mark.parametrize("kind", exports.KINDS)
+def test_folder_that_does_not_exist_is_named(explanation: Explanation, kind: exports.Kind, tmp_path: Path) -> None:
+    with pytest.raises(ClipmkError, match=r"cannot be written: the folder 'gone' does not exist"):
+        asyncio.run(exports.export(explanation, kind, Path("gone") / f"x.{kind}"))
+
+
+def test_image_itself_is_never_replaced(explanation: Explanation) -> None:
+    with pytest.raises(UsageError, match="is one of the images"):
+        asyncio.run(exports.export(explanation, "png", Path(str(explanation.image.path))))
+
+
+def test_child_that_is_killed_is_an_error(
+    explanation: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nkill -9 $$\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(ClipmkError, match=r"'.*out.png' cannot be written: the drawing process ended with status -9"):
+        asyncio.run(exports.export(explanation, "png", tmp_path / "out.png"))
+
+
+def test_child_says_what_went_wrong_in_one_line(
+    explanation: Explanation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"nonsense\n")))
+    assert exports.main(["png", "x.png", "\x1b.png"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_app_that_writes_loads_no_drawing_library(explanation: Explanation, tmp_path: Path) -> None:
+    import subprocess  # noqa: PLC0415
+
+    code = (
+        "import sys, clipmk_tui.app.exports, clipmk_tui.app.screens.write, clipmk_tui.app.screens.help\n"
+        "import clipmk_tui.app.clipboard\n"
+        "import clipmk_tui.app.screens.settings\n"
+        "assert not {'cv2', 'numpy', 'PIL', 'torch', 'tomlkit'} & set(sys.modules)"
+    )
+    env = {**os.environ, "PYTHONPATH": exports._roots()}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "name"),
+    [
+        ("a/fox_03.png", "embedded/vit-s8", "fox_03-vit-s8.json"),
+        (None, "ViT-B-32:laion2b", "image-ViT-B-32-laion2b.json"),
+        ("../\x1b[31m x\n.jpg", "local-dir:/m/x", "31m-x-x.json"),
+        ("q" * 300, "m", "q" * 80 + "-m.json"),
+    ],
+)
+def test_file_is_named_after_image_and_model(path: str | None, model: str, name: str) -> None:
+    made = samples.explanation(path=path)
+    made = dataclasses.replace(made, model=dataclasses.replace(made.model, id=model))
+    assert file_name(made, "json") == name
+
+
+async def test_enter_writes_json_under_the_name_offered(explanation: Explanation, tmp_path: Path) -> None:
+    app = Host(lambda: WriteScreen(explanation))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert "fox_03-vit-s8.json" in screen_text(app)
+        await pilot.press("enter")
+        await settled(pilot)
+        assert app.given == [Path("fox_03-vit-s8.json")]
+        assert app.told == ["written: fox_03-vit-s8.json"]
+    made = json.loads((tmp_path / "fox_03-vit-s8.json").read_text(encoding="utf-8"))
+    assert made == document.document([explanation])
+
+
+async def test_arrows_choose_the_kind_and_the_ending_follows(explanation: Explanation) -> None:
+    asked: list[tuple[str, Path]] = []
+
+    async def write(explanation: Explanation, kind: str, path: Path) -> None:
+        asked.append((kind, path))
+
+    app = Host(lambda: WriteScreen(explanation, write=write))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("down")
+        assert "● PNG" in screen_text(app)
+        await pilot.press("down", "down", "up", "up")
+        await pilot.press("x", "enter")
+        await settled(pilot)
+    assert asked == [("png", Path("fox_03-vit-s8x.png"))]
+
+
+async def test_whole_name_typed_in_front_of_the_ending_is_the_name(explanation: Explanation, tmp_path: Path) -> None:
+    app = Host(lambda: WriteScreen(explanation))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+u", *"my.json", "enter")
+        await settled(pilot)
+        assert app.given == [Path("my.json")]
+    assert (tmp_path / "my.json").exists()
+
+
+async def test_file_that_exists_is_replaced_only_after_asking(explanation: Explanation, tmp_path: Path) -> None:
+    target = tmp_path / "fox_03-vit-s8.json"
+    target.write_text("precious", encoding="utf-8")
+    app = Host(lambda: WriteScreen(explanation))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("enter")
+        await settled(pilot)
+        assert told(app) == "'fox_03-vit-s8.json' exists; enter again replaces it"
+        await pilot.press("z", "backspace")  # another name and back: what was agreed no longer holds
+        await pilot.press("enter")
+        await settled(pilot)
+        assert target.read_text(encoding="utf-8") == "precious"
+        await pilot.press("enter")
+        await settled(pilot)
+        assert app.given == [Path("fox_03-vit-s8.json")]
+    assert target.read_text(encoding="utf-8") != "precious"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone/x.json", "'gone/x.json' cannot be written: the folder 'gone' does not exist"),
+        ("", "a file name is needed"),
+        ("x.txt", "'x.txt' must end in .json"),
+        ("~nobody-of-that-name/x.json", "home"),
+        ("[red]y[/red].json/x.json", "'[red]y[/red].json/x.json' cannot be written"),
+    ],
+)
+async def test_name_that_cannot_be_written_is_told_in_the_dialog(
+    explanation: Explanation, name: str, message: str
+) -> None:
+    app = Host(lambda: WriteScreen(explanation))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.screen.query_one(Input).value = name
+        await pilot.press("enter")
+        await settled(pilot)
+        assert message in told(app)
+        assert app.given == []
+        assert app.screen.query_one(Input).value == name
+
+
+async def test_escape_gives_a_slow_write_up(explanation: Explanation) -> None:
+    heard: list[str] = []
+
+    async def write(explanation: Explanation, kind: str, path: Path) -> None:
+        heard.append("begun")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            heard.append("cancelled")
+            raise
+
+    app = Host(lambda: WriteScreen(explanation, write=write))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("enter")
+        await until(lambda: heard)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert (heard, app.given, app.told) == (["begun", "cancelled"], [None], [])
+
+
+# Copying.
+
+
+def test_copied_things_are_plain_text_in_one_line() -> None:
+    made = samples.explanation()
+    assert clipboard.concept_text("pointed ears") == "pointed ears"
+    assert clipboard.prediction_text(made.predictions[0]) == "fox 71.2 %"
+    assert clipboard.model_text("ViT-B-32:openai") == "ViT-B-32:openai"
+    assert clipboard.image_text("a/b c.png") == "a/b c.png"
+    for copy in (clipboard.concept_text, clipboard.model_text, clipboard.image_text):
+        assert copy("rm -rf x\n\x1b[31m") == "rm -rf x\\x0a\\x1b[31m"
+
+
+def test_summary_says_the_numbers_and_the_shared_concepts() -> None:
+    assert clipboard.summary(samples.explanation()) == (
+        "fox_03.png · embedded/vit-s8 · preset default\n"
+        "fox: 71.2 %, rank 1\n"
+        "MI 3.69 (chance 0.90)  AUC 0.61 (chance 0.55)  p 0.017\n"
+        "∩ mutual (2): pointed ears, a bushy tail"
+    )
+    asked = dataclasses.replace(samples.explanation(), class_name="[b]owl\n[/b]", predictions=())
+    assert clipboard.summary(asked).splitlines()[1] == "[b]owl\\x0a[/b]: not among the first"

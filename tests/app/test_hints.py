@@ -1,0 +1,209 @@
+"""Keys in hints, palette, key bar and help are those that the user's config binds."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+import fakes
+import samples
+from clipmk.settings import preset
+from clipmk.worker import protocol
+from clipmk_tui.app import keys
+from clipmk_tui.app.app import ClipmkApp
+from clipmk_tui.app.engine.base import AskError
+from clipmk_tui.app.keymap import known_ids, parse_keys
+from clipmk_tui.app.keys import PAIRS, keys_of
+from clipmk_tui.app.palette import Commander
+from clipmk_tui.app.screens.compare import CompareScreen
+from clipmk_tui.app.screens.help import help_for
+from clipmk_tui.app.screens.main import MainScreen
+from clipmk_tui.app.start import Start
+from clipmk_tui.app.widgets.key_bar import KeyBar
+from dialog_host import screen_text
+from main_screen import press
+from stillness import settled
+
+VIT, VIT_XS, RN, CNX = fakes.FAMILIES
+THRESHOLDS = gc.get_threshold()
+
+
+@pytest.fixture
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))
+    path = tmp_path / "fox" / "a.png"
+    path.parent.mkdir()
+    samples.picture().save(path)
+    return path
+
+
+@asynccontextmanager
+async def bound(
+    config: Mapping[str, str],
+    path: Path | str,
+    *,
+    engine: fakes.FakeEngine | None = None,
+    size: tuple[int, int] = (160, 40),
+    models: tuple[str, ...] = (VIT,),
+) -> AsyncIterator[tuple[Pilot[Any], MainScreen]]:
+    """The app on an image with keys as the config file has them."""
+    session = protocol.Session(vocabulary="world", settings=preset("default"))
+    start = Start(paths=(str(path),), models=models, session=session, keys=parse_keys(config, known_ids()))
+    app = ClipmkApp(start, lambda: engine or fakes.FakeEngine())
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await settled(pilot)
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        yield pilot, screen
+    gc.unfreeze()  # the app freezes what is loaded when it begins; other tests have loaded more
+    gc.set_threshold(*THRESHOLDS)
+
+
+def bar(pilot: Pilot[Any]) -> str:
+    return pilot.app.screen.query_one(KeyBar).render().plain
+
+
+def palette(screen: MainScreen) -> dict[str, str]:
+    return {name: key for name, _, key in Commander(screen)._keys()}
+
+
+async def test_by_default_hints_name_the_default_keys(image: Path) -> None:
+    async with bound({}, image) as (pilot, screen):
+        assert list(palette(screen).values()) == ["o", "c", "e", "v", "w", ","]
+        assert "[ ] model" in bar(pilot)
+        assert keys_of(screen, "main.again") == "ctrl+r"
+        assert keys_of(screen.concepts, "app.help") == "?"
+
+
+async def test_the_palette_names_the_keys_of_the_config(image: Path) -> None:
+    config = {"image.open": "ctrl+o, O", "main.settings": "?", "app.help": "h", "main.venn": "space"}
+    async with bound(config, image) as (_, screen):
+        assert list(palette(screen).values()) == ["ctrl+o", "c", "e", "space", "w", "?"]
+
+
+async def test_after_a_failure_the_hint_names_the_keys_of_the_config(image: Path) -> None:
+    engine = fakes.FakeEngine()
+    engine.failures[protocol.Explain] = AskError("model", "it is broken")
+    config = {"main.again": "R", "image.next": "j", "image.previous": "k", "models.next": "right"}
+    async with bound(config, image, engine=engine) as (_, screen):
+        note = str(screen.concepts.query_one("#note", Static).content)
+    assert note.splitlines()[-1] == "R tries again  ·  j k another image  ·  [ → another model"
+
+
+async def test_an_image_that_is_not_there_names_the_key_that_opens_another(image: Path) -> None:
+    async with bound({"image.open": "L"}, image.with_name("gone.png")) as (pilot, screen):
+        assert "; L opens another" in " ".join(screen_text(pilot.app).replace("│", " ").split())
+        assert screen.desk.item is None
+
+
+async def test_what_is_left_out_names_the_key_that_takes_it_in_again(image: Path) -> None:
+    async with bound({"concepts.leave_out": "d"}, image) as (pilot, _):
+        await press(pilot, "d")
+        assert "left out (d)" in screen_text(pilot.app)
+
+
+async def test_ctrl_c_names_the_keys_that_quit_and_give_up(image: Path) -> None:
+    async with bound({"app.quit": "Q", "main.cancel": "backspace"}, image) as (pilot, _):
+        await press(pilot, "ctrl+c")
+        assert "Q quits, ⌫ gives up" in screen_text(pilot.app)
+
+
+async def test_the_status_line_names_the_key_that_gives_up(image: Path) -> None:
+    engine = fakes.FakeEngine()
+    async with bound({"main.cancel": "u"}, image, engine=engine) as (pilot, screen):
+        engine.gate.clear()
+        await pilot.press("ctrl+r")
+        await pilot.pause()
+        assert re.search(r"· u\s", screen.status.render().plain + " ")
+        engine.gate.set()
+
+
+async def test_the_walk_through_mistakes_names_the_key_that_walks_on(image: Path) -> None:
+    async with bound({"image.next": "j"}, image.parent.parent) as (pilot, _):
+        await press(pilot, "e")
+        assert "j walks on" in screen_text(pilot.app)
+
+
+async def test_titles_of_panes_that_share_a_place_name_the_key_between_them(image: Path) -> None:
+    async with bound({"main.next_pane": "P"}, image, size=(80, 24)) as (pilot, _):
+        assert " image P models ─" in screen_text(pilot.app)
+
+
+async def test_what_a_comparison_needs_names_the_key_that_marks(image: Path) -> None:
+    async with bound({"models.mark": "M"}, image) as (pilot, _):
+        await press(pilot, "c")
+        assert "M in the models pane" in screen_text(pilot.app)
+
+
+@pytest.mark.parametrize(
+    ("config", "shown"),
+    [
+        ({"models.next": "m"}, "[ m"),
+        ({"models.previous": "m"}, "m ]"),
+        ({"models.previous": "m,M", "models.next": "k,K"}, "m k"),
+    ],
+)
+async def test_the_key_bar_and_the_help_name_both_keys_between_models(
+    config: dict[str, str], shown: str, image: Path
+) -> None:
+    async with bound(config, image) as (pilot, screen):
+        assert f"  {shown} model  " in bar(pilot)
+        assert (shown, "model") in help_for(screen)._everywhere
+
+
+@pytest.mark.parametrize(
+    ("config", "pressed", "hint"),
+    [
+        ({"help.close": "c", "help.page": "b"}, ("question_mark",), "↑↓ b scroll · c closes"),
+        ({"help.close": "["}, ("question_mark",), "[ closes"),
+        ({"settings.save": "ctrl+o", "settings.cancel": "ctrl+x"}, ("comma",), "ctrl+o saves · ctrl+x cancels"),
+        ({"write.kind_after": "ctrl+n", "write.cancel": "ctrl+x"}, ("w",), "↑ ctrl+n kind · enter writes · ctrl+x"),
+        ({"venn.up": "k", "venn.down": "j", "venn.close": "x"}, ("v",), "k j scroll  x close"),
+        ({"picker.down": "ctrl+n", "picker.cancel": "ctrl+x"}, ("o",), "↑ ctrl+n move  enter open  ctrl+x cancel"),
+    ],
+)
+async def test_dialogs_name_the_keys_of_the_config(
+    config: dict[str, str], pressed: tuple[str, ...], hint: str, image: Path
+) -> None:
+    async with bound(config, image) as (pilot, screen):
+        for key in pressed:
+            await pilot.press(key)
+        for _ in range(3):
+            await pilot.pause()
+        assert pilot.app.screen is not screen
+        assert hint in screen_text(pilot.app)
+
+
+async def test_a_comparison_under_way_names_the_key_that_gives_up(image: Path) -> None:
+    engine = fakes.FakeEngine()
+    async with bound({"compare.back": "b"}, image, engine=engine, models=(VIT, RN)) as (pilot, _):
+        engine.gate.clear()
+        await pilot.press("c")
+        for _ in range(3):
+            await pilot.pause()
+        assert isinstance(pilot.app.screen, CompareScreen)
+        assert "b gives up" in screen_text(pilot.app)
+        engine.gate.set()
+
+
+async def test_an_action_that_nothing_binds_is_refused(image: Path) -> None:
+    async with bound({}, image) as (_, screen):
+        with pytest.raises(LookupError, match=r"main\.nothing"):
+            keys_of(screen, "main.nothing")
+
+
+def test_every_action_named_in_a_hint_exists() -> None:
+    named = set(PAIRS) | set(PAIRS.values())
+    for path in Path(keys.__file__).parent.rglob("*.py"):
+        for call in re.findall(r"(?:keys_of|key)\(([^()]*)\)", path.read_text(encoding="utf-8")):
+            named |= set(re.findall(r"[\"']([a-z]+\.[a-z_]+)[\"']", call))
+    assert len(named) > 20
+    assert named <= known_ids()

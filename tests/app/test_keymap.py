@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import re
+import string
+import sys
+from typing import ClassVar
+
+import pytest
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.keys import _character_to_key
+from textual.widget import Widget
+
+from clipmk.errors import UsageError
+from clipmk_tui.app.keymap import binding_ids, holders, known_ids, parse_keys, refuse_clashes
+
+IDS = {"app.quit", "tree.leave_out", "image.overlay"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x", "x"),
+        ("X", "X"),
+        ("x, ctrl+x", "x,ctrl+x"),
+        ("up,down, left ,right", "up,down,left,right"),
+        ("esc, Enter, space, tab", "escape,enter,space,tab"),
+        ("?", "question_mark"),
+        ("question_mark", "question_mark"),
+        ("/,slash,[", "slash,left_square_bracket"),
+        ("-, minus,_,+", "minus,underscore,plus"),
+        (",", "comma"),
+        ("comma,.", "comma,full_stop"),
+        (" ", "space"),
+        ("é", "é"),
+    ],
+)
+def test_keys_are_given_textuals_names(text: str, expected: str) -> None:
+    assert parse_keys({"app.quit": text}, IDS) == {"app.quit": expected}
+
+
+@pytest.mark.parametrize("character", [c for c in string.printable if c.isprintable() and c not in ", "])
+def test_every_printable_character_is_named_as_textual_names_it_and_may_be_named_so(character: str) -> None:
+    name = _character_to_key(character)
+    assert parse_keys({"app.quit": character}, IDS) == {"app.quit": name}
+    assert parse_keys({"app.quit": name}, IDS) == {"app.quit": name}
+
+
+@pytest.mark.parametrize(
+    "text", ["f1", "shift+tab", "ctrl+1", "ctrl+up", "alt+x", "pagedown", "home", "delete", "ctrl+X", "x,ctrl+f5"]
+)
+def test_key_that_does_not_survive_ssh_is_refused_with_those_that_do(text: str) -> None:
+    key = text.rpartition(",")[2]
+    message = rf"the key '{re.escape(key)}' of 'app.quit' does not survive .*; possible: one character.*escape.*up"
+    with pytest.raises(UsageError, match=message):
+        parse_keys({"app.quit": text}, IDS)
+
+
+def test_key_that_terminals_send_as_another_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"'ctrl\+m' of 'app.quit' reaches no app: terminals send it as enter"):
+        parse_keys({"app.quit": "ctrl+m"}, IDS)
+
+
+def test_unknown_action_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match=r"there is no action 'tree.leaveout'; close: 'tree.leave_out'"):
+        parse_keys({"tree.leaveout": "x"}, IDS)
+    with pytest.raises(UsageError, match=r"known: app.quit, image.overlay, tree.leave_out"):
+        parse_keys({"\x1b[31m": "x"}, IDS)
+
+
+def test_action_without_a_key_is_refused() -> None:
+    for text in ("", "  ", " , ,"):
+        with pytest.raises(UsageError, match=r"'app.quit' is given no key"):
+            parse_keys({"app.quit": text}, IDS)
+
+
+class _Pane(Widget):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "leave_out", "Leave out", id="tree.leave_out"),
+        Binding("y", "copy", "Copy"),
+    ]
+
+
+class _SubPane(_Pane):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("g", "overlay", "Overlay", id="image.overlay"),
+        ("z", "zoom", "Zoom"),
+    ]
+
+
+class _Host(App[None]):
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "quit", "Quit", id="app.quit")]
+    pressed = ""
+
+    def action_quit(self) -> None:  # type: ignore[override]
+        self.pressed += "q"
+
+
+def test_ids_are_gathered_from_apps_and_widgets() -> None:
+    assert binding_ids([_Host, _Pane, _SubPane]) == {"app.quit", "tree.leave_out", "image.overlay"}
+
+
+def test_every_key_of_the_app_can_be_changed_and_survives_ssh() -> None:
+    ids = known_ids()
+    assert ids >= {"app.quit", "image.overlay", "help.close", "settings.save", "write.save"}
+    for holder in _own_classes():
+        for binding in vars(holder).get("BINDINGS", ()):
+            assert binding.id, (holder, binding)
+            assert parse_keys({binding.id: binding.key}, ids)
+
+
+def _own_classes() -> list[type]:
+    modules = [module for name, module in sys.modules.items() if name.startswith("clipmk_tui.")]
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    return [value for value in found if value.__module__.startswith("clipmk_tui.")]
+
+
+async def test_textual_obeys_the_parsed_keys() -> None:
+    app = _Host()
+    app.set_keymap(parse_keys({"app.quit": "?, ctrl+x,comma"}, binding_ids([_Host])))
+    async with app.run_test() as pilot:
+        await pilot.press("q", "question_mark", "ctrl+x", "comma")
+        assert app.pressed == "qqq"
+
+
+def test_a_key_that_two_actions_would_share_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"'p' would be the key of 'image.next' and of 'image.previous'"):
+        refuse_clashes({"image.next": "p"}, holders())
+    refuse_clashes({"image.next": "p", "image.previous": "P"}, holders())  # swapped on purpose
+    refuse_clashes({"image.next": "p,j", "image.previous": "n"}, holders())
+
+
+def test_no_two_actions_of_one_screen_or_pane_share_a_key_to_begin_with() -> None:
+    for holder in holders():
+        keys = [key for binding in vars(holder).get("BINDINGS", ()) for key in binding.key.split(",")]
+        assert len(keys) == len(set(keys)), holder

@@ -1,0 +1,219 @@
+"""The main screen, driven by keys, with an engine that answers without a model: panes, images, models, classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.widgets import Input
+
+import fakes
+import samples
+from clipmk.settings import preset
+from clipmk.worker import protocol
+from clipmk_tui.app.app import ClipmkApp
+from clipmk_tui.app.screens.main import MainScreen
+from clipmk_tui.app.start import Start
+from clipmk_tui.app.widgets.models_pane import ModelsPane
+from main_screen import RN, SIZES, VIT, VIT_XS, press, running, seen
+from stillness import settled
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_first_image_is_explained(album: Path, size: tuple[int, int]) -> None:
+    async with running(fakes.FakeEngine(), album, size=size) as (_, screen):
+        text = seen(screen)
+    for expected in ("a.png", "1/4", "fox", "71.2 %", 'why "fox"', "MI", "3.69", "mutual (2)", "pointed ears", "∩"):
+        assert expected in text
+    assert "vision only (2)" in text
+    assert "language only (3)" in text
+    assert "✗ is cat" in text
+
+
+async def test_the_engine_starts_only_after_the_first_frame_and_is_closed_at_the_end(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    async with running(engine, album) as (_, _screen):
+        assert engine.started
+        assert [type(request) for request in engine.asked[:3]] == [
+            protocol.Load,
+            protocol.Explain,
+            protocol.ListModels,
+        ]
+    assert engine.closed
+
+
+async def test_all_four_panes_can_be_reached_by_tab_at_eighty_columns(album: Path) -> None:
+    async with running(fakes.FakeEngine(), album, size=(80, 24)) as (pilot, screen):
+        visited = []
+        for _ in range(4):
+            await press(pilot, "tab")
+            assert pilot.app.focused is not None
+            assert pilot.app.focused.region.area > 0
+            visited.append(type(pilot.app.focused).__name__)
+        assert visited == ["ImagePane", "ModelList", "PredictionsPane", "ConceptTree"]
+        assert "vit-s8" not in seen(screen).split("\n", 1)[1]
+        await press(pilot, "tab", "tab")
+        assert "vit-xs" in seen(screen)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_keys_typed_faster_than_the_screen_is_drawn_go_where_they_were_meant(
+    album: Path, size: tuple[int, int]
+) -> None:
+    async with running(fakes.FakeEngine(), album, size=size) as (pilot, screen):
+        for key in ("tab", "tab", "tab", "down"):
+            pilot.app.post_message(events.Key(key, None))
+        await settled(pilot)
+        assert pilot.app.focused is screen.predictions
+        assert 'why "cat"' in seen(screen)
+
+
+async def test_the_next_image_is_asked_for_and_the_previous_one_is_at_hand(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        await press(pilot, "n")
+        assert "b.png" in seen(screen)
+        count = len(engine.asked)
+        await press(pilot, "p")
+        assert "a.png" in seen(screen)
+        await press(pilot, "p")
+        assert len(engine.asked) == count
+
+
+async def test_a_class_under_the_cursor_is_explained_without_the_engine(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        count = len(engine.asked)
+        screen.predictions.focus()
+        await press(pilot, "down")
+        text = seen(screen)
+        assert 'why "cat"' in text
+        assert "mutual (1)" in text
+        await press(pilot, "up")
+        assert 'why "fox"' in seen(screen)
+        assert len(engine.asked) == count
+
+
+async def test_switching_models_keeps_image_and_class_and_is_at_hand_the_second_time(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        await press(pilot, "n", "right_square_bracket")
+        assert screen.desk.model == VIT_XS
+        assert "b.png" in seen(screen)
+        count = len(engine.asked)
+        await press(pilot, "left_square_bracket", "right_square_bracket")
+        assert screen.desk.model == VIT_XS
+        assert len(engine.asked) == count
+
+
+async def test_a_model_is_chosen_and_marked_in_its_pane(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        screen.models.list.focus()
+        await press(pilot, "down", "space", "down", "space", "enter")
+        assert screen.desk.marked == [VIT_XS, RN]
+        assert screen.desk.model == RN
+        assert "2 marked" in seen(screen)
+        assert 'why "cat"' in seen(screen)
+
+
+async def test_the_model_filter_looks_at_everything_that_is_shown(album: Path) -> None:
+    async with running(fakes.FakeEngine(), album) as (pilot, screen):
+        pane = screen.query_one(ModelsPane)
+        screen.models.list.focus()
+        await press(pilot, "slash", *"224px down")
+        assert str(pane.border_subtitle).startswith("1 of 5")
+        await press(pilot, "enter")
+        assert pilot.app.focused is screen.models.list
+        await press(pilot, "slash", *"96px", "enter")  # what is typed takes the place of what stood there
+        assert pane.query_one(Input).value == "96px"
+        await press(pilot, "escape")  # in the list, where the filter still holds
+        assert str(pane.border_subtitle).startswith("5")
+        assert not pane.has_class("-filtered")
+
+
+async def test_wrong_predictions_come_first_when_asked_for(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        await press(pilot, "n", "e")
+        assert screen.desk.item is not None
+        assert screen.desk.item.path.endswith("cat/a.png")
+        assert "1 of 4 labelled images are predicted wrong" in seen(screen)
+        await press(pilot, "e")
+        assert not screen.desk.sorted_by_truth
+
+
+async def test_without_labels_there_is_no_wrong_first(tmp_path: Path) -> None:
+    samples.picture().save(tmp_path / "x.png")
+    engine = fakes.FakeEngine()
+    async with running(engine, tmp_path / "x.png") as (pilot, screen):
+        await press(pilot, "e")
+        assert "no labels here" in seen(screen)
+        assert not any(isinstance(request, protocol.Survey) for request in engine.asked)
+
+
+@pytest.mark.parametrize("size", [(20, 5), (59, 30), (100, 15)])
+async def test_a_tiny_terminal_is_told_how_large_it_must_be(album: Path, size: tuple[int, int]) -> None:
+    async with running(fakes.FakeEngine(), album, size=size) as (pilot, screen):
+        assert "60 x 16" in seen(screen) or size == (20, 5)
+        await pilot.resize_terminal(120, 40)
+        await settled(pilot)
+        assert 'why "fox"' in seen(screen)
+
+
+async def test_resizing_while_busy_keeps_everything_on_the_screen(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    engine.gate.clear()
+    async with running(engine, album) as (pilot, screen):
+        for width, height in ((80, 24), (200, 60), (60, 16), (120, 40), (80, 24)):
+            await pilot.resize_terminal(width, height)
+            await pilot.pause()
+        engine.gate.set()
+        await settled(pilot)
+        text = seen(screen)
+        assert 'why "fox"' in text
+        assert all(len(line) == 80 for line in text.split("\n"))
+
+
+async def test_zoom_gives_the_picture_the_screen_and_esc_takes_it_back(album: Path) -> None:
+    async with running(fakes.FakeEngine(), album, size=(80, 24)) as (pilot, screen):
+        await press(pilot, "z")
+        assert screen.image.size.width > 70
+        assert not screen.concepts.region.area
+        await press(pilot, "escape")
+        assert screen.concepts.region.area
+
+
+async def test_the_way_of_the_overlay_is_named(album: Path) -> None:
+    async with running(fakes.FakeEngine(), album) as (pilot, screen):
+        names = []
+        for _ in range(3):
+            await press(pilot, "g")
+            names.append(str(screen.image.border_subtitle))
+        assert names == ["concept under the cursor", "plain", ""]
+
+
+async def test_keys_can_be_bound_anew(album: Path) -> None:
+    session = protocol.Session(vocabulary="world", settings=preset("default"))
+    start = Start(paths=(str(album),), models=(VIT,), session=session, keys={"image.next": "j", "main.venn": "ctrl+v"})
+    app = ClipmkApp(start, fakes.FakeEngine)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await settled(pilot)
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        await press(pilot, "n")
+        assert screen.desk.place[0] == 1
+        await press(pilot, "j")
+        assert screen.desk.place[0] == 2
+        assert "j next" in seen(screen)
+
+
+async def test_ten_thousand_images_are_laid_out_and_walked_through(tmp_path: Path) -> None:
+    samples.picture().save(tmp_path / "00000.png")
+    for number in range(1, 10_000):
+        (tmp_path / f"{number:05}.png").hardlink_to(tmp_path / "00000.png")
+    async with running(fakes.FakeEngine(), tmp_path, size=(80, 24)) as (pilot, screen):
+        assert "1/10000" in seen(screen)
+        await press(pilot, "n", "o", *"09998", "enter")
+        assert "9999/10000" in seen(screen)

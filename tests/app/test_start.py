@@ -1,0 +1,241 @@
+"""How the app starts: what is refused before anything is drawn, and in what state the terminal is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import types
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from clipmk.errors import ImageError, ModelError, UsageError
+from clipmk.output import document
+from clipmk.vocabulary import vocabulary
+from clipmk_tui.app import start as tui_run
+from clipmk_tui.app.start import Start, launch, start_from
+from clipmk_tui.cli import errors as edge
+from clipmk_tui.cli.choices import DEFAULT_MODEL
+from command_line import Runner
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX terminals")
+
+
+def _config(text: str) -> None:
+    Path("config.toml").write_text(text, encoding="utf-8")
+
+
+# What the app begins with.
+
+
+def test_nothing_said_means_the_demonstration_model_and_its_vocabulary() -> None:
+    start = start_from((), {})
+    assert (start.paths, start.models, start.theme, start.no_color) == ((), (DEFAULT_MODEL,), None, False)
+    assert (start.session.vocabulary, start.session.classes, start.session.device) == ("world", None, "auto")
+    assert start.session.settings.prediction_count == 10
+
+
+def test_shortcuts_of_a_fast_start_agree_with_what_they_leave_out() -> None:
+    assert vocabulary.default_vocabulary(DEFAULT_MODEL) == tui_run.DEFAULT_VOCABULARY
+    assert (edge._INTERRUPTED, edge._UNEXPECTED) == (document.INTERRUPTED, document.UNEXPECTED)
+
+
+def test_flag_outranks_environment_outranks_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    _config('theme = "a"\ndevice = "cpu"\nseed = 3\nno_color = true\n[settings]\nprediction_count = 7\n')
+    start = start_from((), {})
+    assert (start.theme, start.session.device, start.session.settings.seed, start.no_color) == ("a", "cpu", 3, True)
+    assert start.session.settings.prediction_count == 7
+    for name, value in (("THEME", "b"), ("DEVICE", "mps"), ("SEED", "4"), ("TOP", "8"), ("NO_COLOR", "0")):
+        monkeypatch.setenv(f"CLIPMK_{name}", value)
+    start = start_from((), {})
+    assert (start.theme, start.session.device, start.session.settings.seed, start.no_color) == ("b", "mps", 4, False)
+    assert start.session.settings.prediction_count == 8
+    start = start_from((), {"theme": "c", "device": "cuda", "seed": 5, "no_color": True, "top": 9, "vocab": None})
+    assert (start.theme, start.session.device, start.session.settings.seed, start.no_color) == ("c", "cuda", 5, True)
+    assert start.session.settings.prediction_count == 9
+
+
+def test_first_model_starts_and_the_others_are_kept_in_order() -> None:
+    start = start_from((), {"model": ["embedded/rn-s", "ViT-B-32:openai", "embedded/rn-s"]})
+    assert start.models == ("embedded/rn-s", "ViT-B-32:openai")
+    assert start.session.vocabulary == "world"
+
+
+def test_start_model_without_a_vocabulary_needs_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'ViT-B-32:random' brings no vocabulary; choose one with --vocab"):
+        start_from((), {"model": ["ViT-B-32:random"]})
+    with pytest.raises(ModelError, match=r"ViT-B-31.*close: 'ViT-B-32'"):  # said first: it is the cause
+        start_from((), {"model": ["ViT-B-31:openai"]})
+    (tmp_path / "own.json").write_text('{"fox": ["pointed ears"], "cat": ["whiskers"]}', encoding="utf-8")
+    assert start_from((), {"model": ["ViT-B-32:openai"], "vocab": "own.json"}).session.vocabulary == "own.json"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"vocab": "wrld"}, "vocabulary 'wrld' is neither a name nor a file; close: 'world'"),
+        ({"vocab": "gone.json"}, "vocabulary 'gone.json' does not exist"),
+        ({"classes": "fox,fox"}, "fox"),
+        ({"classes": "gone.txt"}, "class list 'gone.txt' does not exist"),
+        ({"preset": "papr"}, "preset 'papr' does not exist; close: 'paper'"),
+        ({"grounding": "magic"}, "grounding 'magic' does not exist; choose one of: prompts, attend"),
+    ],
+)
+def test_what_does_not_exist_is_refused(clipmk: Runner, flags: dict[str, str], message: str) -> None:
+    ran = clipmk("tui", *(word for name, value in flags.items() for word in (f"--{name}", value)))
+    assert ran.status in {2, 3}
+    assert ran.out == ""
+    assert ran.err.startswith("clipmk: error: ")
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_malformed_config_is_refused_naming_the_line(clipmk: Runner) -> None:
+    _config('theme = "a"\nthemes = "b"\n')
+    for argv in ((), ("tui",)):
+        ran = clipmk(*argv)
+        assert ran.status == 2
+        assert "line 2: themes is no config key; close: 'theme'" in ran.err
+
+
+def test_paths_are_kept_as_given_when_something_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    paths = ("a.png", "folder", "*.png", str(tmp_path))
+    assert start_from(paths, {}).paths == paths
+
+
+@pytest.mark.parametrize("path", ["b.png", "", "a\0b", "nowhere/b.png"])
+def test_path_where_nothing_is_stops_the_app(path: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ImageError, match="does not exist"):
+        start_from(("a.png", path), {})
+
+
+def test_pattern_without_files_is_answered_without_a_guess(clipmk: Runner, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    for command in ("tui", "explain"):
+        ran = clipmk(command, "*b.png")
+        assert (ran.status, ran.err) == (3, "clipmk: error: no file matches the pattern '*b.png'\n")
+
+
+def test_mistyped_path_is_answered_with_a_close_one_and_steers_no_terminal(clipmk: Runner, tmp_path: Path) -> None:
+    (tmp_path / "fox_03.png").write_bytes(b"")
+    assert clipmk("tui", "fox_3.png").err == "clipmk: error: 'fox_3.png' does not exist; close: 'fox_03.png'\n"
+    assert "\\x1b[31m" in clipmk("tui", "\x1b[31m").err
+
+
+def test_standard_input_cannot_be_an_image() -> None:
+    with pytest.raises(UsageError, match="reads its keys from standard input"):
+        start_from(("-",), {})
+
+
+# Where it is drawn.
+
+
+class _Stream:
+    closed = False
+
+    def __init__(self, *, terminal: bool) -> None:
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+@pytest.mark.parametrize(("name", "words"), [("stdin", "standard input"), ("stderr", "standard error")])
+def test_app_without_a_terminal_is_refused_with_a_way_out(
+    name: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stream in ("stdin", "stderr"):
+        monkeypatch.setattr(sys, stream, _Stream(terminal=stream != name))
+    with pytest.raises(UsageError, match=f"{words} is none; without one: clipmk explain IMAGE --json"):
+        tui_run.require_terminal({"TERM": "xterm"})
+    monkeypatch.setattr(sys, name, None)
+    with pytest.raises(UsageError, match=words):
+        tui_run.require_terminal({"TERM": "xterm"})
+
+
+@posix
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [({"TERM": "dumb"}, "TERM is 'dumb'"), ({}, "TERM is not set"), ({"TERM": ""}, "not set")],
+)
+def test_terminal_that_cannot_draw_is_refused_with_what_to_set(
+    environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stream in ("stdin", "stderr"):
+        monkeypatch.setattr(sys, stream, _Stream(terminal=True))
+    with pytest.raises(UsageError, match=f"{message}: no screen can be drawn; .*export TERM=xterm-256color"):
+        tui_run.require_terminal(environment)
+    tui_run.require_terminal({"TERM": "xterm-256color"})
+
+
+def test_bare_command_is_the_app(clipmk: Runner) -> None:
+    for argv in ((), ("tui",)):
+        ran = clipmk(*argv)
+        assert (ran.status, ran.out) == (2, "")
+        assert "clipmk explain IMAGE --json" in ran.err
+
+
+class _App(App[None]):
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "leave", "Quit", id="app.quit")]
+    made: Start | None = None
+
+    def __init__(self, start: Start, make_engine: Any) -> None:
+        super().__init__()
+        type(self).made = start
+        self.make_engine = make_engine
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """`clipmk_tui.app.app` and the engine, replaced; and a terminal for all that `launch` can see."""
+    module = types.ModuleType("clipmk_tui.app.app")
+    module.ClipmkApp = _App  # type: ignore[attr-defined]
+    engines = types.ModuleType("clipmk_tui.app.engine.worker")
+    engines.WorkerEngine = lambda session: session  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "clipmk_tui.app.app", module)
+    monkeypatch.setattr("clipmk_tui.app.app", module, raising=False)
+    monkeypatch.setitem(sys.modules, "clipmk_tui.app.engine.worker", engines)
+    monkeypatch.setattr("clipmk_tui.app.engine.worker", engines, raising=False)
+    monkeypatch.setattr("clipmk_tui.app.keymap.known_ids", lambda: frozenset({"app.quit"}))
+    monkeypatch.setattr(tui_run, "require_terminal", lambda environment: None)
+    monkeypatch.setattr(tui_run, "restored_terminal", contextlib.nullcontext)
+    monkeypatch.setattr(tui_run, "run_app", lambda app: 0)
+    return module
+
+
+def test_keys_of_the_config_are_checked_before_anything_is_drawn(home: types.ModuleType) -> None:
+    _config('[keys]\n"app.quit" = "Q, ctrl+x"\n')
+    assert launch(start_from((), {})) == 0
+    assert _App.made is not None
+    assert _App.made.keys == {"app.quit": "Q,ctrl+x"}
+    for line, message in (
+        ('"app.quti" = "Q"', "there is no action 'app.quti'; close: 'app.quit'"),
+        ('"app.quit" = "f1"', "the key 'f1' of 'app.quit' does not survive"),
+    ):
+        _config(f"[keys]\n{line}\n")
+        with pytest.raises(UsageError, match=message):
+            launch(start_from((), {}))
+
+
+def test_unknown_theme_is_refused_with_those_there_are(home: types.ModuleType) -> None:
+    with pytest.raises(UsageError, match="theme 'clipmk-drak' does not exist; close: 'clipmk-dark'"):
+        launch(start_from((), {"theme": "clipmk-drak"}))
+    assert launch(start_from((), {"theme": "clipmk-light"})) == 0
+    assert launch(start_from((), {"theme": "nord"})) == 0
+
+
+def test_no_color_reaches_textual(home: types.ModuleType) -> None:
+    assert "NO_COLOR" not in os.environ
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_COLOR", "")
+        launch(start_from((), {"no_color": True}))
+        assert os.environ["NO_COLOR"]

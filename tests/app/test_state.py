@@ -1,0 +1,171 @@
+"""The state behind the app: images walked through, models switched, explanations kept, concepts left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+import fakes
+from clipmk.concepts.mutual import mi_paper
+from clipmk_tui.app import state as module
+from clipmk_tui.app.state import Desk
+
+VIT, VIT_XS, RN, CNX = fakes.FAMILIES
+
+
+@dataclass(frozen=True)
+class Item:
+    path: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Album:
+    items: tuple[Item, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def desk(count: int = 3) -> Desk:
+    made = Desk(VIT)
+    made.entries = tuple(map(fakes.entry, fakes.FAMILIES))
+    made.lay_out(Album(tuple(Item(f"{i}.png") for i in range(count))))  # type: ignore[arg-type]
+    return made
+
+
+def test_an_empty_desk_asks_for_nothing() -> None:
+    empty = Desk(VIT)
+    assert empty.item is None
+    assert empty.explanation is None
+    assert not empty.step(1)
+    assert empty.place == (0, 0)
+    assert empty.strength is None
+    assert empty.blurred == frozenset()
+
+
+def test_walking_stops_at_both_ends() -> None:
+    made = desk(3)
+    assert not made.step(-1)
+    assert made.step(1)
+    assert made.place == (2, 3)
+    assert made.step(5)
+    assert made.place == (3, 3)
+    assert not made.step(1)
+
+
+def test_another_walking_order_keeps_the_images_and_begins_at_its_beginning() -> None:
+    made = desk(3)
+    made.walk([2, 0, 1], by_truth=True)
+    assert made.item == Item("2.png")
+    made.go_to(1)
+    assert made.place == (3, 3)
+    assert made.sorted_by_truth
+
+
+def test_a_new_image_forgets_the_class_asked_about_and_what_was_left_out() -> None:
+    made = desk()
+    made.target = "cat"
+    made.leave_out("round eyes")
+    made.step(1)
+    assert made.target is None
+    assert made.left_out == ()
+
+
+def test_a_new_model_keeps_the_class_asked_about() -> None:
+    made = desk()
+    made.target = "cat"
+    assert made.choose_model(RN)
+    assert made.target == "cat"
+    assert not made.choose_model(RN)
+
+
+def test_an_explanation_at_hand_is_found_and_answers_for_other_classes_too() -> None:
+    made = desk()
+    explained = fakes.explained(VIT, "0.png")
+    made.keep(explained, "0.png", VIT, None)
+    assert made.explanation is explained
+    made.target = "cat"
+    assert made.explanation is not None
+    assert made.explanation.class_name == "cat"
+    assert made.explanation.mutual == explained.alternatives[0].mutual
+    made.target = "zebra"
+    assert made.explanation is None
+    made.target = None
+    made.choose_model(RN)
+    assert made.explanation is None
+    made.choose_model(VIT)
+    made.step(1)
+    assert made.explanation is None
+    made.forget()
+    made.step(-1)
+    assert made.explanation is None
+
+
+def test_the_explanations_not_looked_at_for_longest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT", 2)
+    made = desk()
+    for image in ("0.png", "1.png"):
+        made.keep(fakes.explained(VIT, image), image, VIT, None)
+    assert made.find("0.png", VIT, None) is not None
+    made.keep(fakes.explained(VIT, "2.png"), "2.png", VIT, None)
+    assert made.find("1.png", VIT, None) is None
+    assert made.find("0.png", VIT, None) is not None
+
+
+def test_neighbours_are_the_marked_models_where_there_are_two_else_all_that_are_here() -> None:
+    made = desk()
+    made.entries = (*made.entries, fakes.entry("ViT-B-32:openai", "remote"))
+    assert made.neighbour(1) == VIT_XS
+    assert made.neighbour(-1) == CNX
+    made.mark(RN)
+    assert made.neighbour(1) == VIT_XS
+    made.mark(VIT)
+    assert made.neighbour(1) == RN
+    made.choose_model(RN)
+    assert made.neighbour(1) == VIT
+    made.mark(VIT)
+    assert made.neighbour(1) == CNX
+
+
+def test_a_comparison_has_thirteen_models_at_most() -> None:
+    made = desk()
+    assert all(made.mark(f"m{i}") for i in range(13))
+    assert not made.mark("m13")
+    assert made.mark("m0")
+    assert made.mark("m13")
+
+
+def test_leaving_out_a_mutual_concept_lowers_the_information_and_blurs_its_parts() -> None:
+    made = desk()
+    made.keep(fakes.explained(VIT, "0.png"), "0.png", VIT, None)
+    assert made.strength is None
+    made.leave_out("a bushy tail")
+    assert made.strength is not None
+    assert made.strength.mi_paper == pytest.approx(mi_paper(4, 5, 1))
+    assert made.blurred == frozenset({1, 2})
+    made.leave_out("a bushy tail")
+    assert made.strength is None
+    assert made.blurred == frozenset()
+
+
+def test_a_concept_left_out_elsewhere_does_not_disturb() -> None:
+    made = desk()
+    made.keep(fakes.explained(VIT, "0.png"), "0.png", VIT, None)
+    made.leave_out("a red roof")
+    assert made.strength is not None
+    assert made.strength.count == 2
+
+
+def test_the_reranking_is_void_once_something_else_is_left_out() -> None:
+    made = desk()
+    made.leave_out("round eyes")
+    made.reranked = fakes.explained(VIT, "0.png").predictions
+    made.leave_out("thin legs")
+    assert made.reranked is None
+
+
+def test_what_is_at_hand_for_a_comparison_is_each_models_own_prediction() -> None:
+    made = desk()
+    made.keep(fakes.explained(VIT, "0.png"), "0.png", VIT, None)
+    made.keep(fakes.explained(RN, "0.png", "fox"), "0.png", RN, "fox")
+    assert set(made.at_hand([VIT, RN, CNX])) == {VIT}

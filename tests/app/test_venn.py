@@ -1,0 +1,106 @@
+"""The Venn view: three regions by sign and word, lists that scroll, and no concept lost."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import samples
+from clipmk.explanation import Explanation
+from clipmk.records import VisionConcept
+from clipmk_tui.app.screens.venn import VennPicture, VennScreen
+from clipmk_tui.app.venn_picture import draw, regions
+from compare_host import Host, seen
+from stillness import settled
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_venn_shows_three_regions_by_sign_and_word_with_the_numbers(size: tuple[int, int]) -> None:
+    app = Host(VennScreen(samples.explanation()))
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot)
+        text = "\n".join(seen(app))
+        for words in (
+            "◐ vision only (2)",
+            "∩ mutual (2)",
+            "◑ language only (3)",
+            "seen by the vision encoder",
+            "tied to 'fox' by the language encoder",
+            "∩ pointed ears",
+            "◐ thin legs",
+            "◑ red fur",
+            "mutual 2 (by chance 0.20)",
+            "MI 3.69 (0.90)",
+            "AUC 0.61 (0.55)",
+            "p = 0.017",
+        ):
+            assert words in text, words
+        drawn = next(one for one in seen(app) if "∩ pointed ears" in one)
+        assert drawn.count("│") == 4
+        assert drawn.index("◐ ") < drawn.index("∩ ") < drawn.index("◑ ")
+
+
+async def test_venn_is_closed_by_each_of_its_keys() -> None:
+    app = Host(VennScreen(samples.explanation()))
+    async with app.run_test() as pilot:
+        for times, key in enumerate(("escape", "v", "q"), 1):
+            await settled(pilot)
+            await pilot.press(key)
+            await settled(pilot)
+            assert app.answers == [None] * times
+            app.push_screen(VennScreen(samples.explanation()), app.answers.append)
+
+
+def _crowded(count: int) -> Explanation:
+    made = samples.explanation()
+    concepts = tuple(
+        VisionConcept(rank=rank, text=f"concept {rank:02}", importance=0.5, parts=(1,), mutual=False)
+        for rank in range(1, count + 1)
+    )
+    return dataclasses.replace(made, vision_concepts=concepts)
+
+
+async def test_lists_that_are_too_long_scroll_to_their_end_and_back() -> None:
+    app = Host(VennScreen(_crowded(40)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert any("more lines" in one for one in seen(app))
+        await pilot.press(*["space"] * 4)
+        await settled(pilot)
+        assert any("concept 40" in one for one in seen(app))
+        assert not any("more lines" in one for one in seen(app))
+        await pilot.press("up")
+        await settled(pilot)
+        assert any("more lines" in one for one in seen(app))
+        app.screen.query_one(VennPicture).scroll_lists(-99)
+        await settled(pilot)
+        assert any("concept 01" in one for one in seen(app))
+
+
+@pytest.mark.parametrize("width", [24, 40, 76, 200])
+@pytest.mark.parametrize("height", [7, 18, 50])
+def test_every_line_of_the_drawing_is_as_wide_as_asked(width: int, height: int) -> None:
+    made = draw(samples.explanation(descriptor="猫の耳" * 20, class_name="x" * 300), width=width, height=height)
+    assert len(made.lines) == height
+    assert {one.cell_len for one in made.lines} == {width}
+
+
+def test_no_concept_is_lost_while_scrolling() -> None:
+    explanation = _crowded(30)
+    first = draw(explanation, width=76, height=16)
+    texts = set()
+    for offset in range(first.hidden + 1):
+        for one in draw(explanation, width=76, height=16, offset=offset).lines:
+            texts |= {text for text in regions(explanation)["vision"] if text in one.plain}
+    assert texts == set(regions(explanation)["vision"])
+
+
+def test_regions_are_a_partition_of_all_concepts() -> None:
+    explanation = samples.explanation()
+    found = regions(explanation)
+    assert found["mutual"] == explanation.mutual_concepts
+    together = [text for texts in found.values() for text in texts]
+    assert sorted(together) == sorted(
+        {concept.text for concept in (*explanation.vision_concepts, *explanation.language_concepts)}
+    )

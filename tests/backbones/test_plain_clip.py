@@ -1,0 +1,137 @@
+"""The shipped vision transformers without open_clip: bit for bit what open_clip makes of the same files."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from clipmk.backbones.plain_clip import PlainClip, causal_mask, is_plain, load_plain
+from clipmk.errors import ModelError
+from clipmk.models import catalog
+from clipmk.models.checkpoints import fill
+from clipmk.models.loading import build, load, needs_open_clip, tokenizer_for
+from clipmk.models.recipe import Recipe, resolve
+from imports import loaded_by
+
+TEXTS = ["a photo of a fox", "pointed ears", "x"]
+SMALL = "embedded/vit-xs8-48"
+
+
+def plain_of(recipe: Recipe) -> PlainClip:
+    assert recipe.weights is not None
+    return load_plain(recipe.config, recipe.weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("model", [SMALL, "embedded/vit-s16"])
+def test_embeddings_are_those_of_open_clip_to_the_last_bit(model: str, dtype: torch.dtype) -> None:
+    recipe = resolve(model)
+    theirs: Any = build(recipe)
+    assert recipe.weights is not None
+    fill(theirs, recipe.weights, architecture="theirs")
+    ours = plain_of(recipe).to(dtype)
+    theirs.to(dtype)
+    side = recipe.config["vision_cfg"]["image_size"]
+    pixels = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0)).to(dtype)
+    tokens = tokenizer_for(recipe)(TEXTS)
+    for mode in (torch.inference_mode, torch.enable_grad):  # torch's attention takes another path without gradients
+        with mode():
+            assert torch.equal(ours.encode_image(pixels), theirs.encode_image(pixels))
+            assert torch.equal(ours.encode_text(tokens), theirs.encode_text(tokens))
+    assert {name: value.shape for name, value in ours.state_dict().items()} == {
+        name: value.shape for name, value in theirs.state_dict().items()
+    }
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+
+
+def test_patches_and_pooled_regions_are_those_of_open_clip_to_the_last_bit() -> None:
+    recipe = resolve(SMALL)
+    theirs: Any = build(recipe)
+    assert recipe.weights is not None
+    fill(theirs, recipe.weights, architecture="theirs")
+    pixels = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    weights = torch.rand(2, 3, 36, generator=torch.Generator().manual_seed(1))
+    found = []
+    for model in (load(SMALL, device="cpu"), load(theirs, device="cpu", tokenizer=tokenizer_for(recipe))):
+        for features in ("tokens", "keys"):
+            encoded = model.encode_with_patches(pixels, features=features)  # type: ignore[arg-type]
+            assert encoded.attention is not None
+            found.append((encoded.patches, encoded.attention, model.pool_regions(encoded, weights)))
+    for ours, other in zip(found[:2], found[2:], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, other, strict=True))
+
+
+def test_a_text_sees_nothing_behind_it() -> None:
+    assert causal_mask(3).tolist() == [[0, -torch.inf, -torch.inf], [0, 0, -torch.inf], [0, 0, 0]]
+
+
+def test_every_shipped_vision_transformer_is_plain_and_nothing_else_is() -> None:
+    plain = {name for name in catalog.embedded_names() if is_plain(resolve(name).config)}
+    assert plain == {name for name in catalog.embedded_names() if resolve(name).entry.family == "vit"}
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
+    "activation": lambda config: config.update(quick_gelu=True),
+    "pooling": lambda config: config["vision_cfg"].update(pool_type="avg"),
+    "stages": lambda config: config["vision_cfg"].update(layers=[1, 1]),
+    "tokenizer": lambda config: config["text_cfg"].update(hf_tokenizer_name="x/y"),
+    "less": lambda config: config["text_cfg"].pop("heads"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_configuration_that_says_anything_else_is_not_plain(change: str) -> None:
+    config = copy.deepcopy(dict(resolve(SMALL).config))
+    assert is_plain(config)
+    CHANGES[change](config)
+    assert not is_plain(config)
+
+
+@pytest.mark.parametrize("change", ["missing", "more", "shape"])
+def test_weights_that_do_not_fit_are_refused(tmp_path: Any, change: str) -> None:
+    recipe = resolve(SMALL)
+    assert recipe.weights is not None
+    state = load_file(recipe.weights)
+    if change == "missing":
+        del state["visual.proj"]
+    else:
+        state["visual.more" if change == "more" else "visual.proj"] = torch.zeros(2)
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"w\.safetensors' do not fit"):
+        load_plain(recipe.config, tmp_path / "w.safetensors")
+
+
+def test_loading_leaves_the_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    plain_of(resolve(SMALL))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_neither_open_clip_nor_the_compiler_is_imported_for_images_or_texts() -> None:
+    code = (
+        "import torch; from clipmk.models.loading import load; from clipmk.pipeline.explainer import Explainer\n"
+        f"model = load({SMALL!r}); model.encode_with_patches(torch.zeros(1, 3, 48, 48))\n"
+        "model.encode_texts(['a fox'])\n"
+        "import sys; assert 'torch._dynamo' not in sys.modules"
+    )
+    assert not loaded_by(code) & {"open_clip", "torchvision", "timm"}
+
+
+@pytest.mark.parametrize(
+    ("model", "needed"), [(SMALL, False), ("embedded/rn-xs", True), ("ViT-B-32:random", True), ("a/folder", True)]
+)
+def test_who_needs_open_clip_is_known_beforehand(model: str, needed: bool) -> None:
+    assert needs_open_clip(model) is needed
+
+
+def test_a_name_of_ones_own_needs_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "registered_models", lambda: {"mine": SMALL, "other": "embedded/rn-xs"})
+    assert not needs_open_clip("mine")
+    assert needs_open_clip("other")

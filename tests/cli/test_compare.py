@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.cells import cell_len
+from rich.console import Console
+
+import clipmk as package
+from clipmk.pipeline.comparison import Comparison, compare
+from clipmk_tui.show.comparison import BEST, ROWS_SHOWN, dynamics, plain_text, report, short_names
+from command_line import FAST, Ran, Runner
+from compared import by, failed
+
+loaded_once = pytest.mark.usefixtures("loaded_once")
+MODEL = "embedded/vit-s8"
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The embedded model under another name."""
+    folder = tmp_path_factory.mktemp("models") / "twin"
+    shutil.copytree(Path(package.__file__ or "").parent / "assets" / "models" / "vit-s8", folder)
+    return f"local-dir:{folder}"
+
+
+def _comparison(ran: Ran) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(ran.out)["comparison"]
+    return found
+
+
+@loaded_once
+def test_json_of_two_models_is_valid_and_equal_weights_say_the_same(
+    clipmk: Runner, scene_files: list[Path], valid: Callable[[Any], None], twin: str
+) -> None:
+    ran = clipmk("compare", scene_files[0], "-m", MODEL, "-m", twin, *FAST, "--json")
+    assert ran.status == 0
+    valid(json.loads(ran.out))
+    made = _comparison(ran)
+    assert (made["image"]["path"], made["target"], made["answered"]) == (str(scene_files[0]), None, 2)
+    assert [column["id"] for column in made["columns"]] == [MODEL, twin]
+    assert made["agreement"] == 1.0
+    assert made["rows"]
+    for row in made["rows"]:
+        assert row["cells"][0] == row["cells"][1]
+        assert row["mutual_count"] in {0, 2}
+
+
+@loaded_once
+def test_comparison_says_what_explain_says(clipmk: Runner, scene_files: list[Path], twin: str) -> None:
+    options = (*FAST, "--json", "--seed", 3, "--top", 2)
+    (alone,) = json.loads(clipmk("explain", scene_files[1], "-m", MODEL, *options).out)["results"]
+    column = _comparison(clipmk("compare", scene_files[1], "-m", MODEL, "-m", twin, *options))["columns"][0]
+    assert column["predictions"] == alone["predictions"]
+    assert len(column["predictions"]) == 2
+    assert column["mutual"] == alone["explanation"]["mutual"]
+    assert column["provenance"] == alone["provenance"]
+
+
+@loaded_once
+def test_table_names_models_families_and_concepts(clipmk: Runner, scene_files: list[Path], twin: str) -> None:
+    ran = clipmk("compare", scene_files[0], "-m", MODEL, "-m", twin, *FAST)
+    assert ran.status == 0
+    assert "\x1b" not in ran.out
+    assert all(word in ran.out for word in ("vit-s8", "twin", "family", "top-1", "AUC / by chance", "agreed", "2/2"))
+    assert "∩ mutual  ◐ vision only  ◑ language only" in ran.out
+    assert max(cell_len(line) for line in ran.out.splitlines()) <= 100
+
+
+@loaded_once
+def test_failing_model_fills_its_column_and_the_others_go_on(
+    clipmk: Runner, scene_files: list[Path], valid: Callable[[Any], None], twin: str
+) -> None:
+    argv = ("compare", scene_files[0], "-m", "embedded/nope", "-m", MODEL, "-m", twin, *FAST)
+    ran = clipmk(*argv, "--json")
+    assert ran.status == 4
+    valid(json.loads(ran.out))
+    made = _comparison(ran)
+    assert [column["error"] and column["error"]["code"] for column in made["columns"]] == ["model", None, None]
+    assert made["answered"] == 2
+    assert "error" not in json.loads(ran.out)
+    text = clipmk(*argv)
+    assert text.status == 4
+    assert "failed: model" in text.out
+    assert text.err.count("clipmk: error: model 'embedded/nope' does not exist") == 1
+
+
+@loaded_once
+def test_warning_is_told_once_with_the_models_it_holds_for(clipmk: Runner, tmp_path: Path, twin: str) -> None:
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    argv = ("compare", "a.gif", "-m", MODEL, "-m", twin, *FAST, "--json")
+    assert clipmk(*argv).err.count(f"clipmk: warning: {MODEL}, {twin}: the image is animated") == 1
+    assert clipmk(*argv, "--quiet").err == ""
+
+
+@loaded_once
+def test_one_class_is_explained_by_all_as_the_vocabulary_spells_it(
+    clipmk: Runner, scene_files: list[Path], twin: str
+) -> None:
+    made = _comparison(clipmk("compare", scene_files[0], "-m", MODEL, "-m", twin, *FAST, "--json", "--target", "CAT"))
+    assert made["target"] == "cat"
+    assert [column["class"] for column in made["columns"]] == ["cat", "cat"]
+
+
+@loaded_once
+def test_models_without_a_vocabulary_use_that_of_the_first_that_has_one(
+    clipmk: Runner, scene_files: list[Path], twin: str
+) -> None:
+    made = _comparison(clipmk("compare", scene_files[0], "-m", twin, "-m", MODEL, *FAST, "--json"))
+    assert [column["provenance"]["vocabulary"] for column in made["columns"]] == ["world", "world"]
+
+
+@loaded_once
+def test_named_vocabulary_and_classes_are_everyones(
+    clipmk: Runner, scene_files: list[Path], twin: str, tmp_path: Path
+) -> None:
+    descriptors = {"cat": [f"a {word} tail" for word in ("long", "short", "red", "blue")], "owl": ["round eyes"]}
+    (tmp_path / "own.json").write_text(json.dumps(descriptors), encoding="utf-8")
+    ran = clipmk(
+        *("compare", scene_files[0], "-m", twin, "-m", MODEL, *FAST, "--json"),
+        *("--vocab", "own.json", "--classes", "hen,owl,cat"),
+    )
+    made = _comparison(ran)
+    for column in made["columns"]:
+        assert column["provenance"]["vocabulary"] == "own"
+        assert {one["class"] for one in column["predictions"]} == {"hen", "owl", "cat"}
+
+
+def test_models_of_which_none_brings_a_vocabulary_are_an_error(
+    clipmk: Runner, scene_files: list[Path], twin: str, tmp_path: Path
+) -> None:
+    shutil.copytree(twin.removeprefix("local-dir:"), tmp_path / "third")
+    ran = clipmk("compare", scene_files[0], "-m", twin, "-m", "local-dir:third")
+    assert ran.status == 2
+    assert "brings no vocabulary; choose one with --vocab" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ([], "2 to 13 models can be compared, 0 named"),
+        ([MODEL], "2 to 13 models can be compared, 1 named: embedded/vit-s8"),
+        ([f"embedded/m{i}" for i in range(14)], "2 to 13 models can be compared, 14 named"),
+        ([MODEL, "embedded/nope", MODEL], "model 'embedded/vit-s8' is named twice"),
+    ],
+)
+def test_too_few_too_many_or_repeated_models_are_a_usage_error(
+    models: list[str], message: str, clipmk: Runner, scene_files: list[Path]
+) -> None:
+    ran = clipmk("compare", scene_files[0], *(word for model in models for word in ("-m", model)), "--json")
+    assert ran.status == 2
+    assert message in ran.err
+    assert json.loads(ran.out)["error"]["code"] == "usage"
+
+
+def test_models_can_come_from_the_environment(
+    clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPMK_MODEL", "embedded/a,embedded/b,embedded/a")
+    assert "model 'embedded/a' is named twice" in clipmk("compare", scene_files[0]).err
+
+
+def test_several_images_are_a_usage_error(clipmk: Runner, scene_files: list[Path]) -> None:
+    models = ("-m", MODEL, "-m", "embedded/nope")
+    folder = scene_files[0].parent
+    ran = clipmk("compare", folder, *models)
+    assert ran.status == 2
+    assert f"'{folder}' stands for 3 images; models are compared on exactly one" in ran.err
+    assert clipmk("compare", *scene_files[:2], *models).status == 2
+    assert clipmk("compare", *models).status == 2
+
+
+def test_image_that_cannot_be_read_is_told_once(clipmk: Runner, tmp_path: Path, valid: Callable[[Any], None]) -> None:
+    (tmp_path / "bad.png").write_bytes(b"not an image")
+    argv = ("compare", "bad.png", "-m", MODEL, "-m", "embedded/nope")
+    ran = clipmk(*argv)
+    assert (ran.status, ran.out) == (3, "")
+    assert ran.err.count("clipmk: error: ") == 1
+    made = clipmk(*argv, "--json")
+    valid(json.loads(made.out))
+    assert json.loads(made.out)["error"]["code"] == "image"
+    assert json.loads(made.out)["comparison"]["answered"] == 0
+
+
+def test_unknown_target_stops_everything_before_a_model_is_loaded(clipmk: Runner, scene_files: list[Path]) -> None:
+    ran = clipmk("compare", scene_files[0], "-m", MODEL, "-m", "embedded/nope", "--target", "cta")
+    assert ran.status == 2
+    assert "class 'cta' is not in world; close: 'cat'" in ran.err
+
+
+# the table
+
+
+def _many(count: int, **changes: Any) -> Comparison:
+    families = ("vit", "resnet")
+    return compare([by(f"org/model-{i}", family=families[i % 2], auc=float(i), **changes) for i in range(count)])
+
+
+def _printed(made: Comparison, width: int, **options: Any) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width, color_system=None, markup=False, highlight=False, emoji=False).print(
+        report(made, width=width, **options)
+    )
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+@pytest.mark.parametrize("count", [1, 2, 3, 13])
+def test_no_line_is_wider_than_the_terminal_and_no_model_is_lost(width: int, count: int) -> None:
+    text = _printed(_many(count, vision={"a very long descriptor " * 8: 0.5, "猫" * 50: 0.4}), width)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    for index in range(count):
+        assert f"model-{index}" in text
+
+
+def test_three_models_stand_beside_one_another_at_80_columns() -> None:
+    text = _printed(_many(3), 80)
+    (line,) = [line for line in text.splitlines() if line.startswith("top-1")]
+    assert line.count("fox 60 %") == 3
+    assert text.count("agreed") == 1
+
+
+def test_columns_that_do_not_fit_follow_in_blocks_below() -> None:
+    text = _printed(_many(13), 80)
+    lines = [line for line in text.splitlines() if line.startswith("ears")]
+    assert len(lines) > 1
+    assert sum(line.count("∩ 0.700") for line in lines) == 13
+    assert all("13/13" in line for line in lines)
+
+
+def test_best_auc_is_marked_once_in_each_family_and_the_mark_is_explained() -> None:
+    text = _printed(_many(4), 120)
+    (line,) = [line for line in text.splitlines() if line.startswith("AUC")]
+    assert line.count(BEST) == 2
+    assert f"2.00 / 0.55 {BEST}" in line
+    assert f"3.00 / 0.55 {BEST}" in line
+    assert "AUC is not comparable across families" in text
+    assert BEST not in _printed(_many(2), 120)
+
+
+def test_every_status_has_its_sign() -> None:
+    made = compare(
+        [
+            by("a", vision={"ears": 0.7, "tail": 0.5}, language={"ears": 0.8, "fur": 0.6}),
+            by("b", vision={"eyes": 0.3}, language={"eyes": 0.2}),
+            failed("c"),
+        ]
+    )
+    cells = {line.split("  ")[0]: line for line in _printed(made, 100).splitlines()}
+    assert "∩ 0.700" in cells["ears"]
+    assert "◐ 0.500" in cells["tail"]
+    assert "◑ cos 0.60" in cells["fur"]
+    assert all("·" in cells[text] for text in ("ears", "tail", "fur", "eyes"))
+    assert "c failed: model 'c' does not exist" in _printed(made, 100)
+
+
+def test_first_rows_are_shown_unless_all_are_asked_for() -> None:
+    made = _many(2, vision={f"concept {i:02}": 0.5 for i in range(30)}, language={})
+    text = _printed(made, 100)
+    assert sum(line.startswith("concept ") for line in text.splitlines()) == ROWS_SHOWN
+    assert f"and {30 - ROWS_SHOWN} more (--verbose)" in text
+    everything = _printed(made, 100, most=None)
+    assert "concept 29" in everything
+    assert "more (--verbose)" not in everything
+
+
+def test_text_from_outside_is_neither_markup_nor_control() -> None:
+    evil = "[red]\x1b[31m\u202e[/red]"
+    text = _printed(compare([by(evil, predicted=evil, vision={evil: 0.5}), failed(evil)]), 200)
+    assert not set(text) & set("\x1b\u202e")
+    assert text.count(r"[red]\x1b[31m\u202e[/red]") >= 4
+
+
+def test_copied_text_holds_the_whole_table() -> None:
+    text = plain_text(_many(2, vision={f"concept {i:02}": 0.5 for i in range(30)}, language={}))
+    assert "concept 29" in text
+    assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+def test_long_curve_is_thinned_out_to_the_room_there_is() -> None:
+    curve = [float(31 - i) for i in range(32)]
+    assert dynamics(curve, 32) != dynamics(curve, 16)
+    assert len(dynamics(curve, 16)) == 16
+    assert dynamics(curve, 16)[0] == "█"
+    assert dynamics(curve, 16)[-1] == "▁"
+    assert dynamics([1.0, 0.0], 16) == "█▁"
+
+
+def test_headings_are_short_unless_that_makes_two_alike() -> None:
+    assert short_names(["embedded/a", "local-dir:/x/b", "B:t"]) == ("a", "b", "B:t")
+    assert short_names(["embedded/a", "local-dir:/x/a"]) == ("embedded/a", "local-dir:/x/a")

@@ -1,0 +1,342 @@
+"""`clipmk evaluate` through its entry point: measures, data, files, and what is refused before any work."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import json
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from clipmk import world
+from clipmk.errors import DeviceError, ModelError
+from clipmk.evaluate import truth
+from clipmk.evaluate.metrics import Interval
+from clipmk.evaluate.report import GROUPS
+from clipmk.evaluate.truth import Row, TruthReport
+from clipmk.evaluate.ways import BASELINES, FEATURE_MAPS, ways
+from clipmk.models import loading
+from clipmk.settings import preset
+from clipmk.system.serialization import plain
+from clipmk_tui.cli.commands.evaluate import evaluate
+from clipmk_tui.cli.evaluate_run import evaluation_choices, fitted
+from clipmk_tui.cli.evaluating import measured
+from clipmk_tui.cli.progress import Stages
+from command_line import Runner
+
+METRICS = [name for _, names in GROUPS for name in names]
+"""All that --truth measures."""
+
+
+class Loaded:
+    """All that is looked at of a model whose numbers are made up."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, name: str) -> None:
+        self.info = SimpleNamespace(id=name)
+
+
+FEW = ("--scenes", 2, "--split", "counterfactual", "--preset", "paper", "--grounding", "attend")
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_both_measures_are_printed_narrowly_and_written_as_valid_json(
+    clipmk: Runner, valid: Callable[[Any], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ran = clipmk("evaluate", "--faithfulness", "--zero-shot", *FEW, "--output", "found.json")
+    assert ran.status == 0
+    assert max(len(line) for line in ran.out.splitlines()) <= 80
+    assert "paper, attend: random regions" in ran.out
+    assert "sparse decomposition: held out" in ran.out
+    assert "clipmk: note: transductive" in ran.err
+    made = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    valid(made)
+    assert made["truth"] is None
+    (faithful,), (gain,) = made["faithfulness"], made["zero_shot"]
+    assert [(one["name"], one["images"]) for one in faithful["data"]] == [("counterfactual", 2)]
+    deletion = faithful["rows"][0]["values"]["deletion"]
+    assert f"{deletion['mean']:.3f} [{deletion['low']:.3f}, {deletion['high']:.3f}]" in ran.out
+    assert {row["name"].split(": ")[1] for row in gain["rows"]} == {"transductive", "held out"}
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_a_folder_without_labels_is_measured_and_bad_images_decide_the_status(
+    clipmk: Runner, valid: Callable[[Any], None], tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(next(iter(world.scenes("test", count=1))).image).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"no picture")
+    ran = clipmk("evaluate", folder, "--faithfulness", *FEW[4:], "--json")
+    assert ran.status == 3
+    assert "b.png" in ran.err
+    made = json.loads(ran.out)
+    valid(made)
+    (used,) = made["faithfulness"][0]["data"]
+    assert (used["images"], used["labelled"], len(used["skipped"])) == (1, False, 1)
+    refused = clipmk("evaluate", folder, "--zero-shot")
+    assert (refused.status, refused.out) == (2, "")
+    assert "has no labels" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        ((), 2, "say what to measure: --truth, --faithfulness, --zero-shot"),
+        (("--truth", "--split", "tset"), 2, "split 'tset' does not exist; close: 'test'"),
+        (("--truth", "--preset", "papr"), 2, "preset 'papr' does not exist; close: 'paper'"),
+        (("--truth", "--grounding", "x"), 2, "known: prompts, attend"),
+        (("--truth", "folder"), 2, "--truth needs rendered scenes"),
+        (("--faithfulness", "folder", "--split", "test"), 2, "--split chooses rendered scenes"),
+        (("--faithfulness", "folder", "--scenes", "5"), 2, "--scenes chooses rendered scenes"),
+        (("--faithfulness", "nowhere"), 3, "data set 'nowhere' does not exist"),
+        (("--faithfulness", "--vocab", "pets"), 2, "no class of the vocabulary 'pets'"),
+        (("--faithfulness", "-m", "embedded/vit-s8", "-m", "embedded/vit-s9"), 4, "close: 'embedded/vit-s8'"),
+        (("--truth", "--output", "table.csv"), 2, "must end in .json"),
+        (("--truth", "--output", "no/where.json"), 1, "the folder 'no' does not exist"),
+        (("--truth", "--scenes", "0"), 2, "--scenes"),
+        (("--faithfulness", "--limit", "5"), 2, "--limit goes with a data set"),
+        (("--faithfulness", "world:test"), 2, "choose them by their split"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_any_work(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...], status: int, words: str
+) -> None:
+
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(loading, "load", load)
+    ran = clipmk("evaluate", *argv)
+    assert (ran.status, ran.out) == (status, "")
+    assert words in ran.err
+
+
+def test_truth_is_measured_in_the_ways_that_are_left(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, valid: Callable[[Any], None]
+) -> None:
+
+    values = {"ap": Interval(0.5, 0.25, 0.75, 3), "foreground": Interval(0.4, 0.3, 0.5, 3)}
+    asked: dict[str, Any] = {}
+
+    def run(_: object, **options: Any) -> TruthReport:
+        asked.update(options)
+        return TruthReport(
+            model="embedded/vit-s8",
+            scenes=3,
+            seed=0,
+            rows=(Row("test", "default, prompts", values),),
+            settings={"default, prompts": plain(preset("default"))},
+        )
+
+    monkeypatch.setattr(loading, "load", lambda model, **_: Loaded(model))
+    monkeypatch.setattr(truth, "run", run)
+    argv = ("evaluate", "--truth", "--preset", "paper", "--split", "val", "--scenes", 3, "--seed", 7)
+    text = clipmk(*argv, "--verbose").out
+    assert "embedded/vit-s8, test: concepts" in text
+    assert "0.500 [0.250, 0.750]" in text
+    assert {(way.settings.preset) for way in asked["chosen"]} == {"paper"}
+    assert (asked["splits"], asked["scenes"], asked["seed"]) == (("val",), 3, 7)
+    made = json.loads(clipmk("evaluate", "--truth", "--json").out)
+    valid(made)
+    assert made["truth"][0]["rows"][0]["values"]["ap"] == {"mean": 0.5, "low": 0.25, "high": 0.75, "count": 3}
+    assert (made["faithfulness"], made["zero_shot"]) == (None, None)
+    assert {way.settings.preset for way in asked["chosen"]} == {"default", "paper"}
+
+
+@pytest.fixture
+def second_fails(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """What goes wrong once a model has been measured; the numbers are made up."""
+
+    wrong: list[BaseException] = [DeviceError("the memory is too small")]
+    values = {"ap": Interval(0.5, 0.25, 0.75, 3), "foreground": Interval(0.4, 0.3, 0.5, 3)}
+
+    def run(backbone: Any, **_: Any) -> TruthReport:
+        model = backbone.info.id
+        if model == "embedded/rn-s":
+            raise type(wrong[0])(*wrong[0].args)  # a new one: it keeps what its traceback leads to
+        return TruthReport(
+            model=model, scenes=3, seed=0, rows=(Row("test", "default, prompts", values),), settings={"seed": {}}
+        )
+
+    def load(model: str, **_: Any) -> Any:
+        return Loaded(model)
+
+    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(truth, "run", run)
+    return wrong
+
+
+@pytest.fixture
+def full_report(monkeypatch: pytest.MonkeyPatch) -> TruthReport:
+    """What measuring gives: every metric of every way and baseline on two splits; the numbers are made up."""
+
+    values = {name: Interval(i / 20, i / 20 - 0.03, i / 20 + 0.05, 3) for i, name in enumerate(METRICS)}
+    names = (*BASELINES, *(way.name for way in ways()))
+    margins = {name: Interval(0.125, 0.111, 0.155, 3) for name in (*BASELINES, FEATURE_MAPS)}
+    rows = [
+        Row(split, name, {"ap": values["ap"]} if name in BASELINES else values, margins)
+        for split in ("test", "counterfactual")
+        for name in names
+    ]
+    report = TruthReport(model="embedded/vit-s8", scenes=3, seed=0, rows=tuple(rows), settings={"seed": {}})
+    monkeypatch.setattr(loading, "load", lambda model, **_: Loaded(model))
+    monkeypatch.setattr(truth, "run", lambda *_, **__: report)
+    return report
+
+
+@pytest.mark.usefixtures("full_report")
+def test_truth_is_summed_up_unless_everything_is_asked_for(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    ran = clipmk("evaluate", "--truth")
+    assert len(ran.out.splitlines()) <= 60
+    headings = [line.split() for line in ran.out.splitlines() if line.split()[:1] == ["ap"]]
+    assert headings == [["ap", "hit1", "hit3", "foreground", "part_iou", "top1"]] * 2
+    assert ran.out.count("0.125 [0.111, 0.155]") == 2 * 2 * 5, "five ways over two baselines on two splits"
+    assert "true" not in ran.out
+    assert "clipmk: note: --truth is summed up; --verbose prints every metric" in ran.err
+    everything = clipmk("evaluate", "--truth", "-v")
+    assert "summed up" not in everything.err
+    assert all(name in everything.out for name in (*METRICS, *(way.name for way in ways()), *BASELINES))
+    assert clipmk("evaluate", "--truth", "-q").err == ""
+    monkeypatch.setenv("CLIPMK_VERBOSE", "1")
+    assert clipmk("evaluate", "--truth").out == everything.out
+
+
+def test_json_holds_everything_in_any_case(clipmk: Runner, full_report: TruthReport) -> None:
+    ran = clipmk("evaluate", "--truth", "--json")
+    assert json.loads(ran.out)["truth"][0]["rows"] == plain(full_report)["rows"]
+    assert "summed up" not in ran.err
+
+
+@pytest.mark.usefixtures("full_report")
+def test_a_piece_of_a_divided_table_says_which_it_is(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = clipmk("evaluate", "--truth", "--verbose").out
+    titles = [line.strip() for line in out.splitlines() if line.startswith("embedded/vit-s8, test: concepts")]
+    assert titles == [f"embedded/vit-s8, test: concepts ({i} of 3)" for i in (1, 2, 3)]
+    monkeypatch.setenv("COLUMNS", "300")
+    assert " of " not in "".join(
+        line for line in clipmk("evaluate", "--truth").out.splitlines() if line.startswith("embedded/vit-s8")
+    )
+
+
+THREE = ("-m", "embedded/vit-s8", "-m", "embedded/rn-s", "-m", "embedded/cnx-s")
+
+
+@pytest.mark.usefixtures("second_fails")
+def test_a_model_that_fails_costs_only_its_own_reports(
+    clipmk: Runner, valid: Callable[[Any], None], tmp_path: Path
+) -> None:
+    ran = clipmk("evaluate", "--truth", *THREE, "--output", "found.json")
+    assert ran.status == 5
+    assert ran.err.count("clipmk: error: embedded/rn-s: the memory is too small") == 1
+    assert ran.out.index("embedded/vit-s8, test: summary") < ran.out.index("embedded/cnx-s, test: summary")
+    made = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    valid(made)
+    assert [report["model"] for report in made["truth"]] == ["embedded/vit-s8", "embedded/cnx-s"]
+    error = {"code": "device", "message": "the memory is too small"}
+    assert made["failures"] == [{"model": "embedded/rn-s", "error": error}]
+    ran = clipmk("evaluate", "--truth", *THREE, "--json")
+    assert (ran.status, json.loads(ran.out)) == (5, made)
+    ran = clipmk("evaluate", "--truth", "-m", "embedded/rn-s", "--json")
+    assert (ran.status, json.loads(ran.out)["error"]) == (5, error)
+
+
+def test_a_model_that_fails_is_laid_to_the_variable_that_named_it(
+    clipmk: Runner, second_fails: list[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_fails[0] = ModelError("model 'embedded/rn-s' cannot be built: no")
+    monkeypatch.setenv("CLIPMK_MODEL", ",".join(THREE[1::2]))
+    ran = clipmk("evaluate", "--truth", "--json")
+    message = "model 'embedded/rn-s' cannot be built: no"
+    assert f"embedded/rn-s: {message} ('embedded/rn-s' was set by CLIPMK_MODEL)\n" in ran.err
+    assert json.loads(ran.out)["failures"][0]["error"]["message"] == message
+
+
+def test_memory_that_runs_out_is_named_and_the_next_model_goes_on(
+    clipmk: Runner, second_fails: list[BaseException]
+) -> None:
+    second_fails[0] = torch.OutOfMemoryError("CUDA out of memory")
+    ran = clipmk("evaluate", "--truth", *THREE)
+    assert ran.status == 5
+    assert "embedded/cnx-s, test: summary" in ran.out
+    assert "embedded/rn-s: the memory of cpu does not suffice" in ran.err
+
+
+def test_a_model_that_failed_is_let_go(second_fails: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    from clipmk.models import loading  # noqa: PLC0415 - only the loader is replaced
+
+    gone: list[weakref.ref[Any]] = []
+    real = loading.load
+
+    def load(model: str, **options: Any) -> Any:
+        gc.collect()
+        assert all(one() is None for one in gone)
+        loaded = real(model, **options)
+        gone.append(weakref.ref(loaded))
+        return loaded
+
+    monkeypatch.setattr(loading, "load", load)
+    flags = dict.fromkeys(inspect.signature(evaluate).parameters) | {"truth": True, "model": list(THREE[1::2])}
+    kept = list(measured(evaluation_choices(flags), Stages(shown=False)))
+    assert [one.failure is None for one in kept] == [True, False, True]
+
+
+def test_what_was_measured_before_ctrl_c_is_shown_and_kept(
+    clipmk: Runner, second_fails: list[BaseException], tmp_path: Path
+) -> None:
+    second_fails[0] = KeyboardInterrupt()
+    ran = clipmk("evaluate", "--truth", *THREE, "--output", "found.json")
+    assert ran.status == 130
+    assert "embedded/vit-s8, test: summary" in ran.out
+    made = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert [report["model"] for report in made["truth"]] == ["embedded/vit-s8"]
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_ctrl_c_leaves_no_file(clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from clipmk.evaluate import running  # noqa: PLC0415 - torch
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "_pass", interrupted)
+    ran = clipmk("evaluate", "--faithfulness", *FEW, "--output", "found.json")
+    assert (ran.status, ran.out, ran.err) == (130, "", "clipmk: error: interrupted\n")
+    assert not list(tmp_path.glob("*.json"))
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_the_file_is_there_even_when_nobody_reads_the_tables(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from clipmk_tui.cli.streams import DataStream, ReaderGone  # noqa: PLC0415 - only here
+
+    def gone(_: DataStream) -> None:
+        raise ReaderGone
+
+    monkeypatch.setattr(DataStream, "flush", gone)
+    assert clipmk("evaluate", "--zero-shot", "--scenes", 1, *FEW[2:], "--output", "found.json").status == 1
+    assert json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["zero_shot"]
+
+
+def test_wide_tables_are_divided_where_there_is_no_room() -> None:
+    columns = ["", "one", "two", "three"]
+    rows = [["a way", "1" * 20, "2" * 20, ""], ["other", "1" * 20, "", "3" * 20]]
+    assert fitted(columns, rows, width=200) == [(columns, rows)]
+    assert fitted(columns, rows, width=5 + 2 * 22) == [
+        (["", "one", "two"], [["a way", "1" * 20, "2" * 20], ["other", "1" * 20, ""]]),
+        (["", "three"], [["other", "3" * 20]]),
+    ]
+    assert [headings for headings, _ in fitted(columns, rows, width=1)] == [["", "one"], ["", "two"], ["", "three"]]

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import io
+import itertools
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.cells import cell_len
+from rich.console import Console
+
+import samples
+from clipmk.explanation import Explanation
+from clipmk.output.palette import colour_of
+from clipmk.records import SoftPair
+from clipmk_tui.cli.report import report
+from clipmk_tui.show.bars import bar, sparkline
+from clipmk_tui.show.columns import Step, squeezed
+from clipmk_tui.show.half_blocks import explained_picture, fitted, half_blocks
+
+
+def _printed(explanation: Explanation, *, width: int, everything: bool = False, colour: bool = False) -> str:
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=width,
+        force_terminal=colour,
+        color_system="truecolor" if colour else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    lines = explained_picture(explanation, columns=30, rows=20) if explanation.picture else []
+    console.print(report(explanation, width=width, everything=everything, picture=lines))
+    return stream.getvalue()
+
+
+def test_report_stays_as_it_was(golden: Callable[[str, str], None]) -> None:
+    golden("explain_80.txt", _trimmed(_printed(samples.explanation(), width=80)))
+
+
+def test_report_of_everything_stays_as_it_was(golden: Callable[[str, str], None]) -> None:
+    text = _printed(samples.explanation(independent=0.4), width=100, everything=True)
+    golden("explain_100_verbose.txt", _trimmed(text))
+
+
+def _trimmed(text: str) -> str:
+    return "".join(line.rstrip() + "\n" for line in text.splitlines())
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 200])
+@pytest.mark.parametrize("with_picture", [False, True])
+def test_no_line_is_wider_than_the_terminal(width: int, with_picture: bool) -> None:
+    explanation = samples.explanation(
+        path="a/very/long/folder/name/" * 6 + "猫.png", descriptor="描述 " * 30, with_picture=with_picture
+    )
+    assert max(cell_len(line) for line in _printed(explanation, width=width).splitlines()) <= width
+
+
+NARROW = pytest.mark.parametrize("width", [30, 40, 44, 46, 50, 54, 60, 64, 80, 120])
+
+
+def _crowded() -> Explanation:
+    """Longer names than there is room for, many parts, probabilities of their own, and nearly mutual pairs."""
+    made = samples.explanation(independent=0.4, descriptor="round and very orange headlights")
+    parts = (tuple(range(1, 13)), (11, 12, 13), (1, 2), (2,))
+    seen = tuple(replace(one, parts=own) for one, own in zip(made.vision_concepts, parts, strict=True))
+    pairs = (SoftPair(vision="a rather long bushy tail", language="the long tail of a fox", cosine=0.9123),)
+    return replace(made, vision_concepts=seen, mutual=replace(made.mutual, soft=pairs))
+
+
+def _block(text: str, sign: str, words: str) -> str:
+    """The line of a concept and those that its name goes on in, as one line of single blanks."""
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f" {sign} {words.split(maxsplit=1)[0]}"))
+    rest = itertools.takewhile(lambda line: line.startswith("   ") and line.strip(), lines[start + 1 :])
+    return " ".join([*lines[start].split(), *" ".join(rest).split()])
+
+
+@NARROW
+def test_every_concept_keeps_its_sign_name_and_number_however_narrow(width: int) -> None:
+    explanation = _crowded()
+    text = _printed(explanation, width=width)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    for seen in explanation.vision_concepts:
+        sign, number = "●" if seen.mutual else "◐", f"{seen.importance:.3f}"
+        tokens = _block(text, sign, seen.text).split()
+        assert tokens[0] == sign
+        assert number in tokens
+        assert [word for word in tokens if word.isalpha() and word not in {"part", "parts"}] == seen.text.split()
+    for tied in (one for one in explanation.language_concepts if not one.mutual):
+        assert _block(text, "◑", tied.text) == f"◑ {tied.text} cos {tied.cosine:.3f}"
+    (pair,) = explanation.mutual.soft
+    block = _block(text, "≈", pair.vision)
+    assert Counter(block.split()) == Counter(f"≈ {pair.vision} {pair.language} cos 0.912".split())
+
+
+@NARROW
+def test_numbers_of_summary_and_predictions_stay_however_narrow(width: int) -> None:
+    explanation = _crowded()
+    text = _printed(explanation, width=width)
+    for name, value in (("mutual concepts", "2"), ("MI", "3.69"), ("AUC", "0.61")):
+        assert re.search(rf"^ {name} +{value}( |$)", text, re.MULTILINE), text
+    for one in explanation.predictions:
+        line = rf"^ {one.rank} {one.class_name} .*{100 * one.probability:.1f} % +cos {one.cosine:.3f}"
+        assert re.search(line, text, re.MULTILINE), text
+    assert text.count("alone 40.0 %") == 3
+
+
+@NARROW
+def test_a_list_of_parts_is_whole_or_ends_in_an_ellipsis(width: int) -> None:
+    text = _printed(_crowded(), width=width)
+    for seen in _crowded().vision_concepts:
+        (line,) = [line for line in text.splitlines() if f" {seen.importance:.3f}" in line]
+        _, word, listed = line.partition(" part")
+        numbers = listed.removeprefix("s").split()
+        whole = [str(part) for part in seen.parts]
+        if word and numbers != whole:
+            assert numbers == [*whole[: len(numbers) - 1], "…"]
+    assert ("parts 1" in text) == (width > 30)
+
+
+def test_bars_and_values_by_chance_give_way_before_names_do() -> None:
+    assert "by chance 0.20, p = 0.017" in _printed(_crowded(), width=50)
+    forty = _printed(_crowded(), width=40)
+    assert "by chance 0.20,\n" in re.sub(" +\n", "\n", forty)
+    assert re.search(r"^ +p = 0\.017 *$", forty, re.MULTILINE)
+    assert "by chance" not in _printed(_crowded(), width=30)
+    plain = samples.explanation()
+    assert " ● pointed ears ██████ 0.712 part 1 " in _printed(plain, width=39)
+    assert " ● pointed ears 0.712 part 1 " in _printed(plain, width=32)
+
+
+def test_columns_shrink_in_the_order_of_the_steps_and_no_more_than_needed() -> None:
+    wanted = {"a": 10, "b": 8, "empty": 0, "c": 5}
+    steps = [Step("a", 4), Step("b"), Step("a", 2)]
+    assert squeezed(wanted, steps, 27) == wanted
+    assert squeezed(wanted, steps, 25) == {"a": 8, "b": 8, "empty": 0, "c": 5}
+    assert squeezed(wanted, steps, 21) == {"a": 4, "b": 8, "empty": 0, "c": 5}
+    assert squeezed(wanted, steps, 20) == {"a": 10, "b": 0, "empty": 0, "c": 5}, "what b leaves goes back to a"
+    assert squeezed(wanted, steps, 11) == {"a": 3, "b": 0, "empty": 0, "c": 5}
+    assert squeezed(wanted, steps, 1) == {"a": 2, "b": 0, "empty": 0, "c": 5}
+    assert squeezed(wanted, steps, 19, gap=3, edges=0) == {"a": 10, "b": 0, "empty": 0, "c": 5}
+
+
+def test_a_column_comes_back_where_a_later_step_makes_room() -> None:
+    wanted = {"name": 40, "source": 6, "family": 8, "px": 3, "data": 40}
+    steps = [Step("data", 30), Step("px"), Step("family"), Step("data"), Step("source")]
+    squeezed_to = squeezed(wanted, steps, 76, gap=2, edges=0)
+    assert squeezed_to == {"name": 40, "source": 6, "family": 8, "px": 3, "data": 0}
+
+
+def test_no_column_is_gone_that_would_fit_and_none_is_small_beside_free_room() -> None:
+    """Of random tables in every width: what is left over is less than any column that is gone or smaller takes."""
+    draw = random.Random(0)  # noqa: S311 - no secret
+    for _ in range(300):
+        wanted = {name: draw.randint(1, 12) for name in "abcde"} | {"empty": 0}
+        floor = draw.randint(1, 12)
+        steps = [Step("b", floor), *(Step(name) for name in draw.sample(["b", "c", "d", "empty"], 4))]
+        smallest = wanted | {"b": min(floor, wanted["b"])}
+        gap, edges = draw.randint(0, 3), draw.randint(0, 2)
+        for room in range(sum(wanted.values()) + 4 * gap + edges + 2):
+            widths = squeezed(wanted, steps, room, gap=gap, edges=edges)
+            shown = [width for width in widths.values() if width]
+            left = room - edges - sum(shown) - gap * (len(shown) - 1)
+            gone = [name for name in "abcde" if not widths[name]]
+            assert set(gone) <= set("bcd")
+            assert left >= 0 or gone == ["b", "c", "d"]
+            assert all(left < smallest[name] + gap for name in gone)
+            assert left <= 0 or all(widths[name] == wanted[name] for name in "abcde" if name not in gone)
+            assert not widths["b"] or smallest["b"] <= widths["b"] <= wanted["b"]
+
+
+def test_text_from_outside_is_neither_markup_nor_control() -> None:
+    name = "[red]x[/red].png"
+    evil = "[bold]\x1b[31m\u202e[/bold]\r"
+    text = _printed(samples.explanation(path=name, class_name=evil, descriptor=evil), width=100)
+    assert name in text
+    assert text.count(r"[bold]\x1b[31m\u202e[/bold]\x0d") >= 5
+    assert not set(text) & set("\x1b\u202e\r")
+
+
+def test_colour_is_not_the_only_carrier() -> None:
+    """Without colour the three kinds of concepts have signs, parts have numbers, and no escape is printed."""
+    text = _printed(samples.explanation(with_picture=True), width=100)
+    assert "\x1b" not in text
+    lines = text.splitlines()
+    assert any("● pointed ears" in line and "part 1" in line for line in lines)
+    assert any("◐ round eyes" in line for line in lines)
+    assert any("◑ a white chest" in line for line in lines)
+    assert any("■ 2 a bushy tail" in line and "16.0 %" in line for line in lines)
+
+
+def test_explained_class_that_is_not_the_predicted_one_is_named() -> None:
+    assert "why 'cat'" in _printed(samples.explanation(class_name="cat"), width=80)
+
+
+def test_half_blocks_put_two_pixels_into_a_cell() -> None:
+    image = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 255, 0]]], dtype=np.uint8))
+    (line,) = half_blocks(image, columns=2, rows=1)
+    styles = [line.get_style_at_offset(Console(), i) for i in range(2)]
+    assert line.plain == "▀ "
+    assert styles[0].color.triplet == (255, 0, 0)
+    assert styles[0].bgcolor.triplet == (0, 0, 255)
+    assert styles[1].bgcolor.triplet == (0, 255, 0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 40), (1, 500), (500, 1), (64, 64), (3000, 100)])
+def test_picture_keeps_its_shape_and_fits(width: int, height: int) -> None:
+    columns, rows = fitted(width, height, columns=40, rows=20)
+    assert 1 <= columns <= 40
+    assert 1 <= rows <= 20
+    if 1 < columns < 40 or 1 < rows < 20:
+        assert columns / (2 * rows) == pytest.approx(width / height, rel=0.2)
+
+
+def test_picture_has_part_numbers_on_their_colour_where_the_parts_are() -> None:
+    lines = explained_picture(samples.explanation(with_picture=True), columns=30, rows=20)
+    assert {line.cell_len for line in lines} == {30}
+    places = {
+        character: (row, column)
+        for row, line in enumerate(lines)
+        for column, character in enumerate(line.plain)
+        if character in "12"
+    }
+    assert set(places) == {"1", "2"}
+    for character, mask in zip("12", samples.MASKS, strict=True):
+        row, column = places[character]
+        assert mask[row * 40 // len(lines), column * 2]
+        style = lines[row].get_style_at_offset(Console(), column)
+        assert style.bgcolor.triplet == colour_of(int(character))
+
+
+def test_bar_is_as_long_as_its_share_and_shows_the_smallest() -> None:
+    assert bar(0.5, 4) == "██  "
+    assert bar(1.0, 4) == "████"
+    assert bar(7.0, 4) == "████"
+    assert bar(0.0, 4) == "    "
+    assert bar(1e-9, 4) == "▏   "
+    assert bar(-1.0, 4) == "    "
+    assert bar(0.53125, 4) == "██▏ "
+
+
+def test_sparkline_is_relative_to_its_largest_value() -> None:
+    assert sparkline((8.0, 4.0, 0.0)) == "█▅▁"
+    assert sparkline((0.0, 0.0)) == "▁▁"
+    assert sparkline(()) == ""

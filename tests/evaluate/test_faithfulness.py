@@ -1,0 +1,300 @@
+"""Deletion and insertion on the embedded model against a plain loop, and what its controls share with the parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import embedded
+from clipmk import world
+from clipmk.errors import ImageError, InputError, UsageError
+from clipmk.evaluate import faithfulness, running
+from clipmk.evaluate.curves import box_iou, mask_box
+from clipmk.evaluate.frames import Frames, embed_pictures
+from clipmk.evaluate.looking import Looker, ways_of
+from clipmk.evaluate.measured import MeasuredReport
+from clipmk.evaluate.samples import DataSet, Sample, Scenes, open_images
+from clipmk.images.decoder import read_picture
+from clipmk.images.masks import rle_decode
+from clipmk.pipeline.grounding import pooled_embeddings
+from clipmk.vocabulary.vocabulary import load_vocabulary
+
+FAST = ways_of(["paper"], ["attend"])
+OWN = "paper, attend"
+COUNT = 2
+MASKLESS = b'{"images": [{"file": "fox/b.png", "class_name": "fox", "object_mask": 3}]}'
+CONTROLS = ("random order", "random descriptors", "nearest descriptor", "random regions")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "truth-cache"))
+
+
+def measured(*data: DataSet, **options: Any) -> MeasuredReport:
+    words = load_vocabulary("world")
+    made = running.run(
+        embedded.backbone(), words, data, **{"chosen": FAST, "measures": ["faithfulness"], **options}
+    ).faithfulness
+    assert made is not None
+    return made
+
+
+@cache
+def _of_scenes() -> MeasuredReport:
+    return measured(Scenes("counterfactual", COUNT, 0))
+
+
+def rows(report: MeasuredReport) -> dict[str, Any]:
+    return {row.name: row.values for row in report.rows}
+
+
+def plain_curves(scene: world.Scene) -> dict[str, list[float]]:
+    """Deletion and insertion of the paper preset with masked pooling, one picture at a time."""
+    explainer = embedded.explainer("paper", grounding="attend")
+    found = explainer.explain([read_picture(scene.image)])[0]
+    masks = [rle_decode(part.mask) for part in found.parts]
+    encoded = explainer.look(scene.image)
+    image = encoded.embeddings[0].double()
+    parts = pooled_embeddings(explainer.backbone, encoded, np.stack(masks)).double()
+    texts = explainer.vocabulary.descriptors
+    worth = []
+    for part, mask_embedding in zip(found.parts, parts, strict=True):
+        raw = explainer.bank.raw[texts.index(part.descriptors[0].text)].double()
+        worth.append(float(mask_embedding @ image / mask_embedding.norm()) * float(raw @ image))
+    order = sorted(range(len(masks)), key=lambda i: -worth[i])
+    blurry = cv2.GaussianBlur(scene.image, (11, 11), 2.0, borderType=cv2.BORDER_REFLECT_101)
+    classes = explainer.vocabulary.classes
+    predicted = classes.index(found.predictions[0].class_name)
+    curves: dict[str, list[float]] = {"deletion": [], "insertion": [], "acc_drop": [], "acc_inc": []}
+    for step in range(len(masks) + 1):
+        for name, accuracy, start, end in (
+            ("deletion", "acc_drop", scene.image, blurry),
+            ("insertion", "acc_inc", blurry, scene.image),
+        ):
+            picture = start.copy()
+            for k in order[:step]:
+                picture[masks[k]] = end[masks[k]]
+            cosines = (explainer.bank.classes @ explainer.look(picture).embeddings[0]).tolist()
+            curves[name].append(2.5 * cosines[predicted])
+            curves[accuracy].append(float(classes[int(np.argmax(cosines))] == scene.class_name))
+    return curves
+
+
+def test_areas_are_those_of_a_plain_loop_over_pictures() -> None:
+    values = rows(_of_scenes())[OWN]
+    plain = [plain_curves(scene) for scene in embedded.scenes("counterfactual", count=COUNT)]
+    for name in ("deletion", "insertion", "acc_drop", "acc_inc"):
+        assert values[name].mean == pytest.approx(np.mean([np.mean(c[name]) for c in plain]), abs=1e-5), name
+        assert values[f"{name}_sum"].mean == pytest.approx(np.mean([sum(c[name]) for c in plain]), abs=1e-4), name
+    assert values["parts"].mean == np.mean([len(c["deletion"]) - 1 for c in plain])
+
+
+def test_corloc_is_of_boxes_around_foreground_and_object() -> None:
+    scenes = embedded.scenes("counterfactual", count=COUNT)
+    expected = []
+    for scene in scenes:
+        found = embedded.explainer("paper", grounding="attend").explain([read_picture(scene.image)])[0]
+        boxes = mask_box(rle_decode(found.foreground)), mask_box(scene.object_mask)
+        expected.append(float(box_iou(*boxes) > 0.5))
+    assert rows(_of_scenes())[OWN]["corloc"].mean == np.mean(expected)
+
+
+def test_rows_are_ways_their_controls_and_feature_maps() -> None:
+    found = rows(_of_scenes())
+    assert list(found) == [OWN, *(f"{OWN}: {name}" for name in CONTROLS), "feature maps, attend"]
+    for name in CONTROLS[:3]:
+        assert found[f"{OWN}: {name}"]["area"] == found[OWN]["area"]
+    for name in CONTROLS:
+        control = found[f"{OWN}: {name}"]
+        assert control["parts"] == found[OWN]["parts"]
+        assert control["deletion_margin"].mean == pytest.approx(control["deletion"].mean - found[OWN]["deletion"].mean)
+        better = found[OWN]["insertion"].mean - control["insertion"].mean
+        assert control["insertion_margin"].mean == pytest.approx(better)
+    assert found["feature maps, attend"]["parts"].mean == 5
+    assert {"entropy", "entropy_nearest", "entropy_transport", "corloc", "top1"} <= set(found[OWN])
+
+
+def test_batches_that_cross_images_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = _of_scenes()
+    monkeypatch.setattr(faithfulness, "FRAMES_HELD", 1)  # every image by itself
+    apart = measured(Scenes("counterfactual", COUNT, 0))
+    for one, other in zip(together.rows, apart.rows, strict=True):
+        assert one.name == other.name
+        for name, value in one.values.items():
+            assert dataclasses.astuple(other.values[name]) == pytest.approx(dataclasses.astuple(value), abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_report_to_the_bit_and_another_one_other_controls() -> None:
+    assert measured(Scenes("counterfactual", COUNT, 0)) == _of_scenes()
+    other = rows(measured(Scenes("counterfactual", COUNT, 0), seed=1))
+    assert other[OWN]["deletion"].mean == rows(_of_scenes())[OWN]["deletion"].mean
+    controls = [f"{OWN}: {name}" for name in ("random order", "random regions")]
+    assert any(other[name]["deletion"].mean != rows(_of_scenes())[name]["deletion"].mean for name in controls)
+
+
+def test_what_ways_share_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looker = Looker(embedded.backbone(), load_vocabulary("world"), ways_of())
+    calls: list[str] = []
+    first = next(iter(looker.explainers.values()))
+    backbone = first.backbone
+    for name in ("encode_with_patches", "pool_regions"):
+        real = getattr(backbone, name)
+        monkeypatch.setitem(vars(backbone), name, lambda *a, _n=name, _r=real, **k: (calls.append(_n), _r(*a, **k))[1])
+    looks = looker.look(embedded.picture())
+    assert calls.count("encode_with_patches") == 1
+    assert calls.count("pool_regions") == 2  # once a preset
+    assert list(looks) == ["default, prompts", "default, attend", "paper, prompts", "paper, attend"]
+    assert looks["paper, prompts"].found is looks["paper, attend"].found
+    for name, look in looks.items():
+        own = embedded.explainer(name.split(", ")[0], grounding=name.split(", ")[1]).explain([embedded.picture()])[0]
+        texts = look.explainer.vocabulary.descriptors
+        assert [texts[i] for i in look.seen.concepts] == [c.text for c in own.vision_concepts], name
+
+
+def test_transport_spreads_the_papers_parts_over_more_descriptors() -> None:
+    values = rows(_of_scenes())[OWN]
+    assert values["entropy"] == values["entropy_transport"]
+    assert values["entropy_transport"].mean > values["entropy_nearest"].mean
+    assert values["entropy_transport"].high <= np.log(15) + 1e-9
+
+
+def test_equal_variants_of_an_image_are_one() -> None:
+    frames = Frames(embedded.scenes()[0].image)
+    nothing, left = np.zeros((2, 64, 64), dtype=bool)
+    left[:, :20] = True
+    assert frames.add(np.stack([nothing, left])) == [0, 1]
+    assert frames.add(np.stack([left, ~left, nothing])) == [1, 2, 0]
+    pictures = frames.pictures()
+    np.testing.assert_array_equal(pictures[0], frames.square)
+    np.testing.assert_array_equal(pictures[1][:, 20:], frames.square[:, 20:])
+    assert (pictures[1][:, :20] != frames.square[:, :20]).any()
+
+
+def test_pictures_are_embedded_in_order_whatever_the_batch() -> None:
+    pictures = np.stack([scene.image for scene in embedded.scenes(count=4)] * 4)
+    found = embed_pictures(embedded.backbone(), pictures)
+    for row, picture in zip(found[:4], pictures[:4], strict=True):
+        torch.testing.assert_close(row, embedded.explainer().look(picture).embeddings[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[:4], found[12:], atol=1e-5, rtol=0)
+
+
+def test_without_labels_accuracy_is_against_the_models_own_prediction(tmp_path: Path) -> None:
+    scenes = embedded.scenes("counterfactual", count=COUNT)
+    for scene in scenes:
+        Image.fromarray(scene.image).save(tmp_path / f"{scene.index}.png")
+    folder = open_images(str(tmp_path), load_vocabulary("world"))
+    assert not folder.labelled
+    report = measured(folder)
+    values = rows(report)[OWN]
+    assert not report.data[0].labelled
+    assert not {"corloc", "top1"} & set(values)
+    assert values["deletion"].mean == pytest.approx(rows(_of_scenes())[OWN]["deletion"].mean, abs=1e-6)
+    assert values["acc_drop"].mean >= 1 / (1 + values["parts"].high)  # the first step is the prediction itself
+    with pytest.raises(UsageError, match="has no labels"):
+        measured(folder, measures=["zero_shot"])
+
+
+def test_an_exported_world_gives_what_its_scenes_give(tmp_path: Path) -> None:
+    world.export(tmp_path / "w", split="counterfactual", count=COUNT)
+    folder = open_images(str(tmp_path / "w"), load_vocabulary("world"))
+    own, there = rows(measured(folder)), rows(_of_scenes())
+    assert folder.labelled
+    for name in ("deletion", "insertion", "acc_drop", "corloc", "top1"):
+        assert own[OWN][name].mean == pytest.approx(there[OWN][name].mean, abs=1e-6)
+
+
+def test_a_broken_image_is_noted_and_the_others_are_measured(tmp_path: Path) -> None:
+    world.export(tmp_path / "w", split="test", count=2)
+    broken = next((tmp_path / "w").glob("*/*.png"))
+    broken.write_bytes(b"no picture")
+    report = measured(open_images(str(tmp_path / "w"), load_vocabulary("world")))
+    assert report.data[0].images == 1
+    assert broken.name in report.data[0].skipped[0]
+    for path in (tmp_path / "w").glob("*/*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="no image of"):
+        measured(open_images(str(tmp_path / "w"), load_vocabulary("world")))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no image"),
+        ({"nosuch/a.png": b""}, "nosuch"),
+        ({"fox/b.png": b"", "truth.json": b"{"}, "truth.json"),
+        (
+            {"fox/b.png": b"", "truth.json": b'{"images": [{"file": "b", "class_name": "fox", "object_mask": 3}]}'},
+            "truth",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_meant_is_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises((InputError, UsageError), match=message):
+        open_images(str(tmp_path), load_vocabulary("world"))
+
+
+def test_rendered_scenes_are_no_data_set_for_they_have_masks() -> None:
+    with pytest.raises(UsageError, match="by their split"):
+        open_images("world:test", load_vocabulary("world"))
+
+
+def test_names_that_do_not_exist_are_refused_with_those_that_do() -> None:
+    with pytest.raises(UsageError, match="does not exist; known: train, test"):
+        Scenes("nope", 1, 0)
+    with pytest.raises(UsageError, match="close: 'paper'"):
+        ways_of(["papr"])
+    with pytest.raises(UsageError, match="prompts, attend"):
+        ways_of([], ["x"])
+    with pytest.raises(UsageError, match="close: 'zero_shot'"):
+        measured(Scenes("test", 1, 0), measures=["zero-shot"])
+
+
+class Endless:
+    """Claims to be large; fails when more is asked for than was measured before cancelling."""
+
+    name, labelled, warnings = "endless", True, ()
+
+    def __len__(self) -> int:
+        return 10**9
+
+    def samples(self) -> Iterator[Sample | ImageError]:
+        yield from Scenes("test", 2, 0).samples()
+        raise AssertionError("asked for more after it was cancelled")
+
+
+def test_an_exception_in_progress_cancels_the_work() -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        assert (stage, total) == ("endless: images", 10**9)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(Endless(), progress=stop)
+
+
+def test_report_is_plain_data_and_tables_of_text() -> None:
+    report = _of_scenes()
+    data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert data["data"] == [{"name": "counterfactual", "images": COUNT, "labelled": True, "skipped": []}]
+    title, columns, body = faithfulness.tables(report)[0]
+    assert title.startswith("counterfactual: score of the predicted class")
+    assert columns == ["", "deletion", "insertion"]
+    value = rows(report)[OWN]["deletion"]
+    assert body[0] == [
+        OWN,
+        f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]",
+        body[0][2],
+    ]

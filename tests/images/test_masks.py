@@ -1,0 +1,54 @@
+"""Looking masks up without decoding them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from clipmk.images.masks import rle_decode, rle_encode, rle_sample
+from clipmk.records import Rle
+
+MASKS = st.tuples(st.integers(1, 30), st.integers(1, 30)).flatmap(lambda size: arrays(np.bool_, size))
+
+
+@settings(max_examples=150)
+@given(MASKS, st.data())
+def test_samples_are_the_decoded_masks_pixels(mask: npt.NDArray[np.bool_], data: st.DataObject) -> None:
+    height, width = mask.shape
+    xs = np.array(data.draw(st.lists(st.integers(0, width - 1), max_size=8)), dtype=np.int64)
+    ys = np.array(data.draw(st.lists(st.integers(0, height - 1), max_size=8)), dtype=np.int32)
+    rle = rle_encode(mask)
+    found = rle_sample(rle, xs, ys)
+    assert found.shape == (len(ys), len(xs))
+    assert found.dtype == np.bool_
+    np.testing.assert_array_equal(found, rle_decode(rle)[np.ix_(ys, xs)])
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_a_mask_of_one_value_is_that_value_everywhere(value: bool) -> None:
+    rle = rle_encode(np.full((5, 7), value))
+    assert (rle_sample(rle, np.arange(7), np.arange(5)) == value).all()
+
+
+def test_large_masks_are_sampled_exactly() -> None:
+    mask = np.zeros((9_000, 8_000), dtype=bool)
+    mask[4_000:4_003, 5:7_000] = True
+    xs, ys = np.array([4, 5, 6_999, 7_000]), np.array([3_999, 4_000, 4_002, 4_003])
+    np.testing.assert_array_equal(rle_sample(rle_encode(mask), xs, ys), mask[np.ix_(ys, xs)])
+
+
+@pytest.mark.parametrize(("xs", "ys"), [([3], [0]), ([-1], [0]), ([0], [2]), ([0], [-1])])
+def test_positions_outside_are_refused(xs: list[int], ys: list[int]) -> None:
+    with pytest.raises(ValueError, match="outside a mask of 2 x 3 px"):
+        rle_sample(rle_encode(np.zeros((2, 3), dtype=bool)), np.array(xs), np.array(ys))
+
+
+@pytest.mark.parametrize("counts", ["", "3", "P", "!!", "\x7f", "é", "o" * 40 + "0"])
+def test_broken_masks_are_refused(counts: str) -> None:
+    for look in (rle_decode, lambda rle: rle_sample(rle, np.array([0]), np.array([0]))):
+        with pytest.raises(ValueError, match="mask"):
+            look(Rle(size=(2, 3), counts=counts))

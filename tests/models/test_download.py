@@ -1,0 +1,223 @@
+"""Downloads: from a hub on this machine, through the hub's own client, into a cache that it can read."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub.constants
+import huggingface_hub.file_download
+import pytest
+from filelock import FileLock
+
+from backbone_zoo import model_config, save
+from clipmk.errors import ModelError
+from clipmk.models import download as downloading
+from clipmk.models.catalog import list_models
+from clipmk.models.download import Transfer, fetch
+from clipmk.models.hub import cached_file
+from clipmk.models.loading import load, pull
+from fake_hub import Hub, serving
+
+CONTENT = bytes(range(256)) * 4000
+NAME = "model.safetensors"
+PATH = "/{repo_id}/resolve/{revision}/{filename}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Hub]:
+    with serving() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(server: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
+    """The server, forgetful; the hub's client asks it, never waits and keeps what it gets in the test's folder."""
+    fresh = Hub(url=server.url, files={f"org/tiny/{NAME}": CONTENT})
+    for name in Hub.__slots__:
+        setattr(server, name, getattr(fresh, name))
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    point_to(server.url, monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 60)
+    monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda _: None)
+    monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    huggingface_hub.utils.disable_progress_bars()
+    return server
+
+
+def point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every address of a file; the client reads it from one place or the other, as its version has it."""
+    for module in (huggingface_hub.constants, huggingface_hub.file_download):
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", address + PATH, raising=False)
+
+
+def partial(folder: Path) -> Path:
+    blobs = folder / "hub" / "models--org--tiny" / "blobs"
+    return blobs / f"{hashlib.sha256(CONTENT).hexdigest()}.clipmk.incomplete"
+
+
+def test_a_file_arrives_with_progress_and_lies_where_the_hub_s_client_finds_it(hub: Hub) -> None:
+    seen: list[Transfer] = []
+    path = fetch("org/tiny", ["absent.bin", NAME], progress=seen.append)
+    assert path.read_bytes() == CONTENT
+    assert cached_file("org/tiny", [NAME]) == path
+    assert huggingface_hub.hf_hub_download("org/tiny", NAME, local_files_only=True) == str(path)
+    assert [one.done for one in seen] == sorted({one.done for one in seen})
+    assert (seen[0].done, seen[-1].done, seen[0].total) == (0, len(CONTENT), len(CONTENT))
+    assert len(seen) > 5
+
+
+def test_what_is_there_is_not_fetched_again(hub: Hub) -> None:
+    first = fetch("org/tiny", [NAME])
+    hub.asked.clear()
+    assert fetch("org/tiny", [NAME]) == first
+    assert hub.ranges_asked() == []
+
+
+def test_a_stopped_download_is_kept_and_the_next_call_goes_on(hub: Hub, tmp_path: Path) -> None:
+    def stop(one: Transfer) -> None:
+        if one.done >= 200_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch("org/tiny", [NAME], progress=stop)
+    kept = partial(tmp_path).read_bytes()
+    assert kept == CONTENT[:200_000], "the pieces that had arrived whole"
+    hub.asked.clear()
+    seen: list[Transfer] = []
+    assert fetch("org/tiny", [NAME], progress=seen.append).read_bytes() == CONTENT
+    assert hub.ranges_asked() == [f"bytes={len(kept)}-"]
+    assert seen[0].done == len(kept)
+    assert not partial(tmp_path).exists()
+
+
+def test_a_connection_that_breaks_for_good_says_that_the_next_call_goes_on(hub: Hub, tmp_path: Path) -> None:
+    hub.break_after = 0
+    partial(tmp_path).parent.mkdir(parents=True)
+    partial(tmp_path).write_bytes(CONTENT[:5000])
+    with pytest.raises(
+        ModelError, match=r"'org/tiny' could not be downloaded: .*; what has arrived is kept, pull again"
+    ):
+        fetch("org/tiny", [NAME])
+    assert partial(tmp_path).read_bytes() == CONTENT[:5000]
+
+
+def test_a_connection_that_breaks_now_and_then_is_taken_up_again(hub: Hub) -> None:
+    hub.break_after = 300_000
+    assert fetch("org/tiny", [NAME]).read_bytes() == CONTENT
+    assert len(hub.ranges_asked()) > 2
+
+
+def test_a_server_that_knows_no_ranges_starts_from_the_beginning(hub: Hub, tmp_path: Path) -> None:
+    hub.ranges = False
+    partial(tmp_path).parent.mkdir(parents=True)
+    partial(tmp_path).write_bytes(CONTENT[:5000])
+    seen: list[Transfer] = []
+    assert fetch("org/tiny", [NAME], progress=seen.append).read_bytes() == CONTENT
+    assert [one.done for one in seen[:2]] == [5000, 0]
+
+
+def test_a_damaged_file_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
+    hub.damage = True
+    with pytest.raises(ModelError, match=r"arrived damaged and was removed: its sha256 is [0-9a-f]{64}, the hub says"):
+        fetch("org/tiny", [NAME])
+    assert cached_file("org/tiny", [NAME]) is None
+    assert not partial(tmp_path).exists()
+    hub.damage = False
+    assert fetch("org/tiny", [NAME]).read_bytes() == CONTENT
+
+
+def test_a_partial_file_of_other_bytes_is_found_out(hub: Hub, tmp_path: Path) -> None:
+    partial(tmp_path).parent.mkdir(parents=True)
+    partial(tmp_path).write_bytes(b"x" * 5000)
+    with pytest.raises(ModelError, match="arrived damaged"):
+        fetch("org/tiny", [NAME])
+    partial(tmp_path).write_bytes(CONTENT + b"more")
+    assert fetch("org/tiny", [NAME]).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (401, "GatedRepo", r"'org/tiny' is gated: accept its terms at http://127.0.0.1:\d+/org/tiny, then log in"),
+        (403, "GatedRepo", "'org/tiny' is gated"),
+        (401, "RepoNotFound", "'org/tiny' does not exist on the hub, or is private: log in with `hf auth login`"),
+        (404, "RepoNotFound", "'org/tiny' does not exist on the hub"),
+        (403, "", r"the hub refuses 'org/tiny' \(HTTP 403\): log in"),
+    ],
+)
+def test_refusals_of_the_hub_say_what_to_do(hub: Hub, status: int, code: str, message: str) -> None:
+    hub.refusals = {"org/tiny": (status, code)}
+    with pytest.raises(ModelError, match=message):
+        fetch("org/tiny", [NAME])
+
+
+def test_a_repository_without_the_file_says_which_were_looked_for(hub: Hub) -> None:
+    with pytest.raises(ModelError, match=r"'org/tiny' on the hub has none of: a.bin, b.bin"):
+        fetch("org/tiny", ["a.bin", "b.bin"])
+
+
+def test_a_hub_that_does_not_answer_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        point_to(nobody, monkeypatch)
+        with pytest.raises(ModelError, match=r"'org/tiny' could not be downloaded: .*onnect"):
+            fetch("org/tiny", [NAME])
+
+
+def test_a_machine_without_a_network_is_told_how_else_to_get_it(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise socket.gaierror("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(ModelError, match=r"is it offline\? Pull .* copy the folder models--org--tiny .*/hub', or name"):
+        fetch("org/tiny", [NAME])
+
+
+def test_the_offline_switch_of_the_hub_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
+        fetch("org/tiny", [NAME])
+    assert hub.asked == []
+
+
+def test_a_disk_without_room_is_found_before_the_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = downloading.shutil.disk_usage
+    monkeypatch.setattr(downloading.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**6))
+    with pytest.raises(ModelError, match=r"needs 0\.0 GB more, but .* has 0\.0 GB free; point HF_HUB_CACHE"):
+        fetch("org/tiny", [NAME])
+    assert hub.ranges_asked() == []
+
+
+def test_two_processes_do_not_write_one_file(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloading, "LOCK_SECONDS", 0.05)
+    home = tmp_path / "hub" / ".locks" / "models--org--tiny"
+    home.mkdir(parents=True)
+    with (
+        FileLock(home / f"{hashlib.sha256(CONTENT).hexdigest()}.clipmk.lock"),
+        pytest.raises(ModelError, match="another process is downloading 'model"),
+    ):
+        fetch("org/tiny", [NAME])
+
+
+def test_a_pulled_repository_loads_and_is_listed_as_cached(hub: Hub, tmp_path: Path) -> None:
+    save(tmp_path / "m", model_config("resnet"), clipmk={"bpe": "bpe.txt.gz"})
+    hub.files = {f"org/small/{path.name}": path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    seen: list[Transfer] = []
+    entry = pull("hf-hub:org/small", progress=seen.append)
+    assert (entry.id, entry.source, entry.family) == ("hf-hub:org/small", "cached", "resnet")
+    assert {one.name for one in seen} == {"open_clip_config.json", "open_clip_model.safetensors", "bpe.txt.gz"}
+    assert [one.id for one in list_models(("cached",))] == ["hf-hub:org/small"]
+    hub.asked.clear()
+    assert load("hf-hub:org/small", device="cpu").info.family == "resnet"
+    assert hub.asked == []

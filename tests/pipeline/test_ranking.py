@@ -1,0 +1,177 @@
+"""The vision side against a second writing of method.md 2.5 to 2.7 in plain numpy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import embedded
+from clipmk.concepts.prompts import draw_prompts
+from clipmk.concepts.selection import contrast
+from clipmk.pipeline.explainer import Explainer
+from clipmk.pipeline.grounding import part_embeddings
+from clipmk.pipeline.ranking import Seen, importance, see
+from clipmk.pipeline.segmentation import segment
+from clipmk.settings import preset
+
+Doubles = NDArray[np.float64]
+
+
+class Look(NamedTuple):
+    seen: Seen
+    square: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    image: torch.Tensor
+    parts: torch.Tensor
+
+
+def look(explainer: Explainer, index: int) -> Look:
+    square = explainer.square(embedded.picture(index))
+    encoded = explainer.look(square)
+    masks = segment([square], [encoded], explainer.settings)[0].masks
+    parts = part_embeddings(explainer.backbone, explainer.settings, square=square, encoded=encoded, masks=masks)
+    seen = see(explainer.bank, explainer.settings, embedding=encoded.embeddings[0], part_embeddings=parts)
+    return Look(seen, square, masks, encoded.embeddings[0], parts)
+
+
+def embed(images: NDArray[np.uint8]) -> Doubles:
+    backbone = embedded.backbone()
+    vectors = backbone.encode_images(backbone.normalise(torch.from_numpy(images))).double().numpy()
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def order(values: Doubles, count: int | None = None) -> list[int]:
+    return sorted(range(len(values)), key=lambda i: (-values[i], i))[:count]
+
+
+def paper_by_hand(square: NDArray[np.uint8], masks: NDArray[np.bool_], k: int) -> dict[str, Any]:
+    """method.md 2.5 to 2.7 as the `paper` preset reads them."""
+    bank = embedded.explainer().bank
+    templated, raw = bank.descriptors.double().numpy(), bank.raw.double().numpy()
+    parts = np.stack([embed(draw_prompts(square, mask)).mean(axis=0) for mask in masks])
+    scores = parts @ templated.T
+    common = sorted(set.intersection(*(set(order(row, k)) for row in scores)))
+    to_image = raw @ embed(square[None])[0]
+    mean = sum(to_image[i] for i in common) / len(common)
+    kept = [i for i in common if to_image[i] > mean - 0.02]
+    plan = np.exp(2.5 * scores[:, kept])
+    for _ in range(1_000):
+        plan = plan / plan.sum(axis=1, keepdims=True)
+        plan = plan / plan.sum(axis=0, keepdims=True)
+    picks = [[kept[i] for i in order(row, 3)] for row in plan]
+    unique = sorted({i for row in picks for i in row})
+    concepts = [unique[i] for i in order(to_image[unique])][:15]
+    return {
+        "candidates": kept,
+        "common": common,
+        "plan": plan,
+        "picks": picks,
+        "concepts": concepts,
+        "importance": [2.5 * to_image[i] for i in concepts],
+        "carriers": [tuple(p for p, row in enumerate(picks) if i in row) for i in concepts],
+    }
+
+
+@pytest.mark.parametrize(("index", "k"), [(0, 500), (1, 500), (2, 200)])
+def test_the_paper_preset_sees_what_its_equations_say(index: int, k: int) -> None:
+    seen, square, masks, _, _ = look(embedded.explainer("paper", candidate_count=k), index)
+    expected = paper_by_hand(square, masks, k)
+    assert len(masks) > 1
+    assert 3 < len(expected["candidates"]) < len(expected["common"]) < 650  # both steps leave something out
+    assert seen.candidates.tolist() == expected["candidates"]
+    np.testing.assert_allclose(seen.shares.numpy(), expected["plan"], atol=1e-5)
+    assert [list(row) for row in seen.picks] == expected["picks"]
+    assert list(seen.concepts) == expected["concepts"]
+    np.testing.assert_allclose(seen.importance, expected["importance"], atol=1e-5)
+    assert list(seen.carriers) == expected["carriers"]
+    assert seen.warnings == ()
+
+
+def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> list[list[int]]:
+    """Union of the candidates, relevance, contrast with w = 0.7, five per part; from the scores of the whole bank."""
+    templated, raw = explainer.bank.descriptors.double().numpy(), explainer.bank.raw.double().numpy()
+    union = sorted(set.union(*(set(order(row, 500)) for row in scores)))
+    mean = np.mean([raw[i] @ image for i in union])
+    kept = [i for i in union if raw[i] @ image > mean - 0.02]
+    return [
+        [
+            kept[j]
+            for j in order(
+                np.array(
+                    [
+                        scores[p, i]
+                        + 0.7 * (templated[i] @ image - sum(scores[q, i] for q in range(len(scores))) / len(scores))
+                        for i in kept
+                    ]
+                ),
+                5,
+            )
+        ]
+        for p in range(len(scores))
+    ]
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_the_default_preset_picks_by_contrast_among_relevant_candidates(index: int) -> None:
+    explainer = embedded.explainer()
+    seen, _, _, image, parts = look(explainer, index)
+    scores = (parts @ explainer.bank.descriptors.T).double().numpy()
+    np.testing.assert_array_equal(seen.scores, scores[:, seen.candidates.numpy()].astype(np.float32))
+    expected = default_by_hand(explainer, scores, image.double().numpy())
+    assert [list(row) for row in seen.picks] == expected
+    best = scores.max(axis=0)
+    to_image = explainer.bank.raw.double().numpy() @ image.double().numpy()
+    worth = np.array([(to_image[i] + best[i]) / 2 for i in range(len(best))])
+    unique = sorted({i for row in expected for i in row})
+    assert list(seen.concepts) == [unique[i] for i in order(worth[unique])][:15]
+    np.testing.assert_allclose(seen.importance, [2.5 * worth[i] for i in seen.concepts], atol=1e-5)
+
+
+def test_shares_under_contrast_are_a_softmax_over_the_parts() -> None:
+    seen = look(embedded.explainer(), 0).seen
+    scores = seen.scores.double().numpy()
+    expected = [
+        [math.exp(2.5 * scores[p, c]) / sum(math.exp(2.5 * s) for s in scores[:, c]) for c in range(scores.shape[1])]
+        for p in range(len(scores))
+    ]
+    np.testing.assert_allclose(seen.shares.numpy(), expected, atol=1e-6)
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 4), st.integers(1, 6), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_contrast_is_its_equation(parts: int, descriptors: int, weight: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    s, g = rng.uniform(-1, 1, (parts, descriptors)), rng.uniform(-1, 1, descriptors)
+    found = contrast(torch.tensor(s), torch.tensor(g), weight=weight)
+    for p in range(parts):
+        for d in range(descriptors):
+            mean = sum(s[q, d] for q in range(parts)) / parts
+            assert found[p, d].item() == pytest.approx(s[p, d] + weight * (g[d] - mean), abs=1e-12)
+
+
+def test_contrast_without_weight_is_the_plain_nearest() -> None:
+    scores = torch.tensor([[0.1, 0.9], [0.4, 0.2]])
+    assert torch.equal(contrast(scores, torch.tensor([5.0, -5.0]), weight=0.0), scores)
+
+
+def test_importance_is_that_of_the_image_of_the_nearest_part_or_their_mean() -> None:
+    raw, scores = torch.tensor([0.5, -0.2, 0.3]), torch.tensor([[0.1, 0.4, 0.0], [0.3, -0.6, 0.2]])
+    expected = {"image": [0.5, -0.2, 0.3], "part": [0.3, 0.4, 0.2], "both": [0.4, 0.1, 0.25]}
+    for name, values in expected.items():
+        found = importance(raw, scores, preset("default", importance=name))
+        np.testing.assert_allclose(found.numpy(), values, atol=1e-7)
+
+
+def test_the_vision_limit_keeps_the_most_important_concepts() -> None:
+    whole = look(embedded.explainer("paper"), 0).seen
+    cut = look(embedded.explainer("paper", vision_limit=4), 0).seen
+    assert len(whole.concepts) > 4
+    assert cut.concepts == whole.concepts[:4]
+    assert cut.picks == whole.picks

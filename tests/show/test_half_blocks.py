@@ -1,0 +1,113 @@
+"""Pictures in half-blocks, and the little parser that reads them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
+
+from clipmk.output.palette import PALETTE
+from clipmk_tui.show import half_blocks as picture
+from clipmk_tui.show.half_blocks import half_block_rows, ink_on, parsed, shrunk
+
+CELLS = st.tuples(st.integers(1, 4), st.integers(1, 9)).flatmap(
+    lambda size: arrays(np.uint8, (2 * size[0], size[1], 3), elements=st.sampled_from([0, 7, 128, 255]))
+)
+Seen = list[tuple[str, object, object]]
+
+
+def seen(segments: list[Segment]) -> Seen:
+    """(character, ink, paper) of every cell; a blank has no ink."""
+    cells: Seen = []
+    for text, style, _ in segments:
+        for character in text:
+            ink = style.color.triplet if style and style.color and character != " " else None
+            cells.append((character, ink, style.bgcolor.triplet if style and style.bgcolor else None))
+    return cells
+
+
+@settings(max_examples=80)
+@given(CELLS)
+def test_the_parser_reads_what_rich_reads(cells: npt.NDArray[np.uint8]) -> None:
+    rows, columns = cells.shape[0] // 2, cells.shape[1]
+    console = Console(width=200)
+    for line in picture._rendered(Image.fromarray(cells), columns, rows).split("\n"):
+        theirs = [segment for segment in Text.from_ansi(line).render(console) if segment.text]
+        assert seen(list(parsed(line))) == seen(theirs)
+
+
+@settings(max_examples=80)
+@given(CELLS)
+def test_every_pixel_is_where_it_belongs(cells: npt.NDArray[np.uint8]) -> None:
+    rows = half_block_rows(cells)
+    assert len(rows) == cells.shape[0] // 2
+    for y, row in enumerate(rows):
+        drawn = seen(row)
+        assert len(drawn) == cells.shape[1]
+        for x, (character, ink, paper) in enumerate(drawn):
+            upper, lower = tuple(cells[2 * y, x]), tuple(cells[2 * y + 1, x])
+            assert paper == lower
+            assert (character, ink) == ((" ", None) if upper == lower else ("▀", upper))
+
+
+def test_neighbours_of_one_colour_share_a_segment() -> None:
+    (row,) = half_block_rows(np.full((2, 50, 3), 90, dtype=np.uint8))
+    assert [segment.text for segment in row if segment.text] == [" " * 50]
+
+
+def test_a_sequence_that_is_no_colour_is_refused() -> None:
+    with pytest.raises(ValueError, match="is no colour"):
+        list(parsed("\x1b[2Jmoved"))
+
+
+def test_text_before_the_first_sequence_is_kept() -> None:
+    assert [segment.text for segment in parsed("ab\x1b[38;2;1;2;3mc\x1b[md")] == ["ab", "c", "d"]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "RGB"])
+def test_images_of_any_mode_are_shrunk_to_rgb(mode: str) -> None:
+    cells = shrunk(Image.new(mode, (300, 200)), columns=10, rows=4)
+    assert cells.shape == (8, 10, 3)
+    assert cells.dtype == np.uint8
+
+
+@pytest.mark.parametrize("colour", PALETTE)
+def test_numbers_are_readable_on_every_colour(colour: tuple[int, int, int]) -> None:
+    def luminance(rgb: tuple[int, int, int]) -> float:
+        linear = [(c / 255 / 12.92) if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, bright = sorted((luminance(colour), luminance(ink_on(colour))))
+    assert (bright + 0.05) / (dark + 0.05) > 4.5
+
+
+def test_importing_the_pane_loads_neither_numpy_nor_a_decoder() -> None:
+    code = "import clipmk_tui.app.widgets.image_pane, clipmk_tui.app.screens.picker, clipmk_tui.app.image_list, sys\n"
+    code += "print({'numpy', 'PIL', 'term_image', 'cv2', 'torch'} & set(sys.modules))"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert ran.stdout.strip() == "set()"
+
+
+def test_drawing_loads_no_library_that_the_apps_process_must_not_load() -> None:
+    code = "import numpy, sys, samples\nfrom clipmk.images.decoder import read_picture\n"
+    code += "from clipmk_tui.app.canvas import Canvas, Shapes, painted\n"
+    code += "from clipmk_tui.show.half_blocks import half_block_rows\n"
+    code += "canvas = Canvas(read_picture(samples.picture()), columns=20, rows=8)\n"
+    code += "shapes = Shapes(samples.explanation().parts, columns=20, rows=8)\n"
+    code += "half_block_rows(painted(canvas, shapes, 'parts', lit=[1], blurred=[2]).cells)\n"
+    code += "print({'cv2', 'torch', 'scipy', 'sklearn', 'open_clip', 'torchvision'} & set(sys.modules))"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(os.path.dirname(__file__)), *sys.path])}  # noqa: PTH120
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert ran.stdout.strip() == "set()"

@@ -1,0 +1,139 @@
+"""Examining many images at once against explaining them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import embedded
+from clipmk.concepts.language import language_concepts
+from clipmk.explanation import Explanation
+from clipmk.images.decoder import Picture, read_picture
+from clipmk.pipeline.encoder import blocks
+from clipmk.settings import PartMethod, Settings
+from clipmk.study.examine import Examiner, Row
+from clipmk.vocabulary.embeddings import load_bank
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def examiner(workers: ThreadPoolExecutor, settings: Settings, *ways: PartMethod, batch_size: int = 4) -> Examiner:
+    explainer = embedded.explainer()
+    return Examiner(
+        backbone=explainer.backbone,
+        bank=load_bank(explainer.backbone, explainer.vocabulary, cache=False),
+        vocabulary=explainer.vocabulary,
+        settings=settings,
+        ways=ways,
+        batch_size=batch_size,
+        workers=workers,
+    )
+
+
+def pictures(count: int) -> list[Picture]:
+    return [read_picture(scene.image) for scene in embedded.scenes(count=6)[:count]]
+
+
+def squares(count: int) -> Any:
+    return np.stack([embedded.explainer().square(picture) for picture in pictures(count)])
+
+
+def assert_says(row: Row, one: Explanation) -> None:
+    """A row holds what an explanation says."""
+    assert row["predicted"] == one.predictions[0].class_name == one.class_name
+    assert row["probability"] == pytest.approx(one.predictions[0].probability, abs=1e-5)
+    assert row["part_count"] == len(one.parts)
+    assert row["vision_concepts"] == [concept.text for concept in one.vision_concepts]
+    assert row["importance"] == pytest.approx([concept.importance for concept in one.vision_concepts], abs=1e-4)
+    assert row["mutual"] == [concept.mutual for concept in one.vision_concepts]
+    assert (row["vision_count"], row["language_count"]) == (len(one.vision_concepts), len(one.language_concepts))
+    assert row["curve"] == list(one.mutual.curve)
+    for name in ("mi_paper", "mi_textbook", "auc", "auc_unpadded", "p_value"):
+        assert row[name] == getattr(one.mutual, name)
+    assert (row["mutual_count"], row["chance_mi"], row["chance_auc"]) == (
+        one.mutual.count,
+        one.mutual.chance.mi_paper,
+        one.mutual.chance.auc,
+    )
+    assert row["warnings"] == list(one.warnings)
+
+
+def test_a_batch_says_of_each_image_what_its_own_explanation_says(workers: ThreadPoolExecutor) -> None:
+    explainer = embedded.explainer()
+    told: list[int] = []
+    rows = examiner(workers, explainer.settings, "superpixels").examine(
+        squares(6), [0, 1, 2, 3, 4, 5], [None] * 6, step=told.append
+    )
+    expected = explainer.explain(pictures(6))
+    assert [len(own) for own in rows] == [1] * 6
+    for (row,), one in zip(rows, expected, strict=True):
+        assert_says(row, one)
+        assert (row["correct"], row["label_rank"], row["label_probability"]) == (None, None, None)
+    assert sum(told) == 6
+
+
+@pytest.mark.parametrize("way", ["kmeans", "pca"])
+def test_groups_are_fitted_together_as_the_explainer_fits_them(workers: ThreadPoolExecutor, way: PartMethod) -> None:
+    together = embedded.explainer("paper", parts=way, fit="batch")
+    made = examiner(workers, together.settings, "kmeans", "pca", batch_size=7)
+    rows = made.examine(squares(5), [0, 0, 0, 1, 1], [None] * 5, step=lambda _: None)
+    expected = together.explain(pictures(3)) + together.explain(pictures(5)[3:])
+    for own, one in zip(rows, expected, strict=True):
+        assert [row["parts"] for row in own] == ["kmeans", "pca"]
+        assert_says(next(row for row in own if row["parts"] == way), one)
+
+
+def test_the_batch_size_changes_nothing_but_rounding(workers: ThreadPoolExecutor) -> None:
+    settings = embedded.explainer("paper").settings
+    one = examiner(workers, settings, "kmeans", batch_size=1)
+    many = examiner(workers, settings, "kmeans", batch_size=64)
+    arguments = (squares(3), [0, 1, 2], [None] * 3)
+    for (left,), (right,) in zip(
+        one.examine(*arguments, step=lambda _: None), many.examine(*arguments, step=lambda _: None), strict=True
+    ):
+        assert left["vision_concepts"] == right["vision_concepts"]
+        assert left["importance"] == pytest.approx(right["importance"], abs=1e-4)
+
+
+def test_the_rank_of_the_true_class_counts_those_before_it(workers: ThreadPoolExecutor) -> None:
+    explainer = embedded.explainer()
+    one = explainer.explain(pictures(1))[0]
+    classes = explainer.vocabulary.classes
+    made = examiner(workers, explainer.settings, "superpixels")
+    for prediction in one.predictions:
+        label = classes.index(prediction.class_name)
+        ((row,),) = made.examine(squares(1), [0], [label], step=lambda _: None)
+        assert row["label_rank"] == prediction.rank
+        assert row["correct"] is (prediction.rank == 1)
+        assert row["label_probability"] == pytest.approx(prediction.probability, abs=1e-5)
+
+
+def test_language_concepts_are_those_of_the_class(workers: ThreadPoolExecutor) -> None:
+    made = examiner(workers, embedded.explainer().settings, "superpixels")
+    for number in (0, 7):
+        found = made.language(number).indices.tolist()
+        expected = language_concepts(made.bank.classes[number], made.bank.descriptors, count=len(found))
+        assert found == expected.indices.tolist()
+        assert len(found) == embedded.explainer().language_count
+        assert made.language(number) is made.language(number)  # looked up once
+
+
+@given(st.lists(st.integers(1, 9), max_size=30), st.integers(1, 20))
+def test_blocks_are_runs_of_whole_groups_of_at_least_a_batch(sizes: list[int], size: int) -> None:
+    groups = [number for number, count in enumerate(sizes) for _ in range(count)]
+    found = list(blocks(groups, size))
+    assert [index for block in found for index in range(block.start, block.stop)] == list(range(len(groups)))
+    for block in found:
+        assert block.stop == len(groups) or groups[block.stop - 1] != groups[block.stop]
+        assert block.stop - block.start < size + 9
+    assert all(block.stop - block.start >= size for block in found[:-1])

@@ -1,0 +1,336 @@
+"""The report of a study: what stands in it, that it is self-contained and escaped, that its pictures can be read."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import math
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from clipmk.concepts.statistics import Estimate, RankEstimate, fit
+from clipmk.errors import InputError
+from clipmk.output import document
+from clipmk.study.concept_totals import concept_totals
+from clipmk.study.headline import estimate, fits, headline, headline_wide, paper_tables
+from clipmk.study.layout import StudyFolder
+from clipmk.study.manifest import write_manifest
+from clipmk.study.results import FAMILIES, Results, read_results, results_document
+from clipmk.study.schema import IMAGE, MEAN
+from imports import loaded_by
+from study_shards import POOL, failed_row, image_row, make_manifest, models, write_language, write_shard, write_study
+
+SIX = (*POOL[:4], *POOL[11:])
+EMBEDDED = ("vit-s8", None, "vit", 0.9)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    folder = write_study(tmp_path_factory.mktemp("study"), make_manifest(pool=SIX), pool=SIX)
+    return read_results(folder)
+
+
+@pytest.fixture(scope="module")
+def page(study: Results) -> str:
+    from clipmk.study.report import write_report  # noqa: PLC0415
+
+    return write_report(study, against="paper", dpi=30).read_text(encoding="utf-8")
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and the text between."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def tiny(root: Path, rows: list[dict[str, Any]], *, parts: tuple[str, ...] = ("superpixels",)) -> StudyFolder:
+    """A study of one model and one shard."""
+    info = replace(models(POOL[:1])[0], id="embedded/vit-s8", architecture="vit-s8", pretrained=None)
+    manifest = replace(make_manifest(pool=POOL[:1]), models=(info,), parts=parts, shards=1)
+    folder = StudyFolder(root)
+    root.mkdir(parents=True, exist_ok=True)
+    write_manifest(manifest, folder.manifest)
+    write_language(folder, info.id, ["a", "b"])
+    write_shard(folder.shard(info.id, 0), [dict.fromkeys(IMAGE.names) | row | {"model": info.id} for row in rows])
+    return folder
+
+
+def test_the_page_loads_and_runs_nothing(page: str) -> None:
+    found = Tags(page)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in found.tags}
+    assert all(str(attrs["src"]).startswith("data:image/png;base64,") for tag, attrs in found.tags if tag == "img")
+    assert not re.search(r"(?:https?:)?//[a-z]|url\(|@import", re.sub(r'src="data:[^"]*"', "", page))
+    assert "default-src 'none'" in page
+
+
+def test_every_picture_stands_in_the_page_and_beside_it_with_its_numbers(study: Results, page: str) -> None:
+    images = [attrs for tag, attrs in Tags(page).tags if tag == "img"]
+    inlined = [base64.b64decode(str(attrs["src"]).partition(",")[2]) for attrs in images]
+    files = sorted(path.read_bytes() for path in study.folder.report.glob("*.png"))
+    assert len(files) == 5
+    assert sorted(inlined) == files
+    assert all(re.search(r"\d\.\d", str(attrs["alt"])) for attrs in images)
+    row = study.models[0]
+    assert f"AUC {row['auc']:.2f}, top-1 {100 * row['top1']:.1f} %" in str(images[1]["alt"])
+
+
+def test_pictures_are_not_blank(study: Results, page: str) -> None:
+    for path in study.folder.report.glob("*.png"):
+        assert np.asarray(Image.open(path).convert("L")).std() > 5, path.name
+
+
+def test_names_from_outside_are_escaped(page: str) -> None:
+    assert "<b>cat" not in page
+    assert "&lt;b&gt;cat &amp; dog&lt;/b&gt;" in page
+
+
+def test_the_page_tells_data_models_settings_and_failures(study: Results, page: str) -> None:
+    text = Tags(page).text
+    manifest = study.manifest
+    expected = [manifest.dataset.fingerprint, manifest.vocabulary.sha256, "a photo showing {}", "torch 2.9.0", "batch"]
+    expected += [model.weights_sha256 for model in manifest.models] + [model.id for model in manifest.models]
+    expected += ["image '00007.jpg' is truncated", "2 images could not be explained", "never ranked across families"]
+    assert [one for one in expected if one not in text] == []
+    assert "not finished" not in text
+
+
+def test_the_page_has_the_numbers_of_the_tables(study: Results, page: str) -> None:
+    text = Tags(page).text
+    for row in study.models:
+        assert f"{row['auc']:.2f} [{row['auc_low']:.2f}, {row['auc_high']:.2f}]" in text
+        assert f"{100 * row['top1']:.1f} [{100 * row['top1_low']:.1f}, {100 * row['top1_high']:.1f}]" in text
+    [vits, pooled] = study.fits
+    assert f"{vits.slope:.2f} AUC + {vits.intercept:.2f}" in text
+    assert (vits.group, vits.count, pooled.count) == ("vit", 4, 6)
+    assert estimate(vits.spearman) in text
+
+
+def test_lines_are_fitted_to_the_rows_shown(study: Results) -> None:
+    vits = [row for row in study.models if row["family"] == "vit"]
+    slope, intercept = np.polyfit([row["auc"] for row in vits], [100 * row["top1"] for row in vits], 1)
+    assert (study.fits[0].slope, study.fits[0].intercept) == pytest.approx((slope, intercept))
+    assert [table.title for table in headline(study)] == ["ViT", "ConvNeXt"]
+    assert len(headline_wide(study)[0].columns) == len(headline_wide(study)[0].rows[0])
+    assert [row[0] for row in fits(study).rows] == ["ViT", "all families"]
+
+
+def test_the_papers_numbers_stand_beside_ours(study: Results, page: str) -> None:
+    values, lines = paper_tables(study, wide=True)
+    row = next(row for row in study.every_way if (row["model"], row["parts"]) == (study.models[0]["model"], "pca"))
+    assert values.columns[10] == "AUC pca paper"
+    assert values.rows[0][10:13] == ("3.61", f"{row['auc']:.2f}", f"{row['auc'] - 3.61:+.2f}")
+    assert [name for name, *_ in lines.rows[:4]] == [
+        "ViT, as the paper prints it",
+        "ViT, the paper's table",
+        "ViT, of it, models studied here",
+        "ViT, this study",
+    ]
+    assert lines.rows[1][2] == "11.25 AUC + 25.90"
+    assert "the paper's is the ImageNet validation set" in Tags(page).text
+
+
+def test_an_unlabelled_unfinished_study_has_a_report(tmp_path: Path) -> None:
+    from clipmk.study.report import write_report  # noqa: PLC0415
+
+    tied = [f"t{i}" for i in range(8)]
+    folder = tiny(tmp_path, [image_row(i, "superpixels", ["t0", "x"], tied, label=None) for i in range(3)])
+    write_manifest(replace(read_results(folder).manifest, shards=4), folder.manifest)
+    results = read_results(folder)
+    text = Tags(write_report(results, against="paper", dpi=20).read_text(encoding="utf-8")).text
+    assert "1 of 4 shards (25 %)" in text
+    assert "No image has a known label" in text
+    assert "None of the paper's 13 models was studied" in text
+    assert {path.stem for path in folder.report.glob("*.png")} == {"dynamics", "concepts"}
+    assert (results.way, results.fits, results.names) == ("superpixels", (), {"embedded/vit-s8": "vit-s8"})
+
+
+def test_names_of_any_script_can_be_drawn(tmp_path: Path) -> None:
+    from clipmk.study.report import write_report  # noqa: PLC0415
+
+    names = ["猫", "a $5 $ note_{", "\x1b[31mred", "x" * 200, "قطة"]
+    rows = [image_row(i, "superpixels", ["t0"], ["t0"], label=name) for i, name in enumerate(names)]
+    page = write_report(read_results(tiny(tmp_path, rows)), dpi=20).read_text(encoding="utf-8")
+    assert "\x1b" not in page
+    assert "猫" in page
+
+
+def test_families_that_fail_one_way_are_shown_another_way(tmp_path: Path) -> None:
+    rows = [image_row(0, "kmeans", ["t0"], ["t0"]), failed_row(0, "pca")]
+    assert read_results(tiny(tmp_path, rows, parts=("kmeans", "pca"))).way == "kmeans"
+
+
+def test_many_classes_are_shown_by_their_extremes() -> None:
+    from clipmk.study.figures.classes import class_grid, draw_classes  # noqa: PLC0415
+    from clipmk.study.figures.style import png, styled  # noqa: PLC0415
+
+    found = [{"model": m, "family": f, "pretrained": None} for m, f in (("p/a", "vit"), ("p/b", "resnet"))]
+    results = Results(
+        folder=StudyFolder(Path()), manifest=make_manifest(), completeness=None, way=MEAN,  # type: ignore[arg-type]
+        models=tuple(found), every_way=(), fits=(),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    rows = [
+        {"model": model, "class": f"c{number:02d}", "auc": number / 10 + shift + 0.01 * rng.random()}
+        for model, shift in (("p/a", 0.0), ("p/b", 3.0))
+        for number in range(60)
+    ]
+    grid = class_grid(results, [*rows, {"model": "p/a", "class": "unseen", "auc": None}])
+    assert grid.classes[0] == "c59"
+    assert grid.classes[-1] == "c00"
+    assert grid.above.mean(axis=0) == pytest.approx([0, 0], abs=1e-12)
+    assert grid.auc[0] == pytest.approx([5.9, 8.9], abs=0.01)
+    with styled():
+        figure = draw_classes(results, grid)
+        shown = [one.get_text() for one in figure.axes[0].get_yticklabels()]
+        drawn = png(figure, 20)
+    assert shown == [*(f"c{number:02d}" for number in range(59, 39, -1)), *(f"c{n:02d}" for n in range(19, -1, -1))]
+    assert Image.open(io.BytesIO(drawn)).size[0] == 160
+
+
+def test_names_in_a_crowd_cover_neither_one_another_nor_a_mark() -> None:
+    from clipmk.study.figures.labels import Point, place_labels  # noqa: PLC0415
+    from clipmk.study.figures.style import canvas  # noqa: PLC0415
+
+    figure = canvas(8.6, 6.6)
+    axes = figure.subplots()
+    axes.set_xlim(0, 4)
+    axes.set_ylim(50, 90)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    rng = np.random.default_rng(1)
+    at = np.column_stack([rng.normal(3.5, 0.2, 13), rng.normal(75, 2, 13)]).tolist()
+    points = [
+        Point(name=f"ViT-B-{number} openai", x=x, y=y, x_reach=(x, x), y_reach=(y, y), colour=(0, 0, 0))
+        for number, (x, y) in enumerate(at)
+    ]
+    boxes = place_labels(axes, points)
+    left, low, right, high = (axes.get_window_extent().extents * 72 / figure.dpi).tolist()
+    for one, other in itertools.combinations(boxes, 2):
+        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    for box in boxes:
+        assert left <= box[0] < box[2] <= right
+        assert low <= box[1] < box[3] <= high
+        for x, y in axes.transData.transform(at) * 72 / figure.dpi:
+            assert not (box[0] < x < box[2] and box[1] < y < box[3])
+
+
+def test_families_differ_in_colour_and_in_shape() -> None:
+    from clipmk.study.figures.style import look  # noqa: PLC0415
+
+    looks = [look(family) for family in FAMILIES]
+    for name in ("colour", "marker"):
+        assert len({getattr(one, name) for one in looks}) == len(FAMILIES)
+    fitted = [look(family).line for family in ("vit", "resnet", "convnext", "siglip", "eva")]
+    assert len(set(fitted)) == 5
+
+
+def test_the_same_study_gives_the_same_picture(study: Results) -> None:
+    from clipmk.study.figures.split import draw_split  # noqa: PLC0415
+    from clipmk.study.figures.style import png, styled  # noqa: PLC0415
+
+    with styled():
+        assert png(draw_split(study), 20) == png(draw_split(study), 20)
+
+
+def test_concepts_add_up_over_models_and_ways(study: Results) -> None:
+    rows = study.concepts()
+    totals = concept_totals(study, rows)
+    assert totals.explanations == sum(row["images"] for row in study.every_way if row["parts"] != MEAN)
+    assert sum(one.mutual for one in totals.by_descriptor.values()) == sum(row["mutual"] for row in rows)
+    most = [one.mutual for _, one in totals.most("mutual")]
+    assert most == sorted(most, reverse=True)
+    assert most[0] == max(one.mutual for one in totals.by_descriptor.values())
+
+
+def test_the_json_of_results_has_every_row_and_the_papers_numbers(study: Results) -> None:
+    found = results_document(study, against="paper")
+    assert [row["model"] for row in found["models"]] == [row["model"] for row in study.every_way]
+    assert found["fits"][0]["models"] == 4
+    assert found["paper"][0]["top1_percent"]["paper"] == 61.66
+    assert results_document(study)["paper"] is None
+
+
+def test_the_json_of_fits_is_as_the_schema_says(study: Results, valid: Callable[[Any], None]) -> None:
+    lines = [fit(name, range(count), [math.sin(x) for x in range(count)]) for name, count in (("vit", 5), ("eva", 12))]
+    found = results_document(replace(study, fits=tuple(one for one in lines if one is not None)))
+    valid(document.versioned({"study": {**found, "report": None}}))
+    few, many = (one["spearman"] for one in found["fits"])
+    assert few["p"] is not None
+    assert few["low"] is few["high"] is many["p"] is None
+    assert many["low"] < many["value"] < many["high"]
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (Estimate(0.912, 0.507, 0.987), "0.91 [0.51, 0.99]"),
+        (Estimate(1.0), "1.00"),
+        (RankEstimate(0.786, p=0.048), "0.79 (p 0.048)"),
+        (RankEstimate(1.0, p=2 / 5040), "1.00 (p < 0.001)"),
+        (RankEstimate(0.687, 0.152, 0.911), "0.69 [0.15, 0.91]"),
+        (RankEstimate(None), "–"),
+    ],
+)
+def test_correlations_are_told_with_what_makes_them_sure(one: Estimate | RankEstimate, words: str) -> None:
+    assert estimate(one) == words
+
+
+def test_short_names_are_told_apart(study: Results) -> None:
+    assert list(study.names.values())[:3] == ["ViT-B-32 openai", "ViT-B-16 openai", "ViT-B-32 datacomp"]
+    rows = ({"model": one, "family": "vit", "pretrained": None} for one in ("a/x", "b/x", "c/y"))
+    assert replace(study, models=tuple(rows)).names == {"a/x": "a/x", "b/x": "b/x", "c/y": "y"}
+
+
+def test_what_is_no_study_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no study"):
+        read_results(StudyFolder(tmp_path / "nowhere"))
+
+
+def test_a_study_without_results_says_why(tmp_path: Path) -> None:
+    folder = tiny(tmp_path / "failed", [failed_row(0, "superpixels")])
+    with pytest.raises(InputError, match="no results yet: all images failed"):
+        read_results(folder)
+    shutil.rmtree(folder.root / "shards")
+    with pytest.raises(InputError, match="no results yet: no shard is finished"):
+        read_results(folder)
+
+
+@pytest.mark.parametrize("name", ["models", "classes", "concepts", "images"])
+def test_a_damaged_table_is_named(study: Results, tmp_path: Path, name: str) -> None:
+    shutil.copytree(study.folder.root, tmp_path, dirs_exist_ok=True)
+    path = StudyFolder(tmp_path).table(name)
+    metadata = pq.read_schema(path).metadata
+    path.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    if name == "models":
+        assert metadata  # a damaged table of models does not say what it is made of: all are made again
+        assert read_results(StudyFolder(tmp_path)).models == study.models
+        return
+    results = read_results(StudyFolder(tmp_path))
+    read = {"classes": results.classes, "concepts": results.concepts, "images": results.failures}[name]
+    with pytest.raises(InputError, match=rf"{name}.parquet' is damaged"):
+        read()
+
+
+def test_numbers_need_no_matplotlib() -> None:
+    assert not loaded_by("import clipmk.study.report, clipmk.study.results") & {"matplotlib", "torch", "scipy"}

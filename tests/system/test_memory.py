@@ -1,0 +1,129 @@
+"""Memory that runs out: one error that says what would help, whichever way the device words it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import embedded
+from clipmk.backbones.openclip import OpenClipBackbone
+from clipmk.errors import DeviceError, OutOfMemoryError
+from clipmk.explanation import Explanation
+from clipmk.models import loading
+from clipmk.pipeline.explainer import Explainer
+from clipmk.system.memory import is_out_of_memory, memory_named, remedies
+
+SHORT = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+]
+
+
+@pytest.fixture(params=range(len(SHORT)))
+def short(request: pytest.FixtureRequest) -> Exception:
+    return SHORT[request.param]
+
+
+def raising(error: Exception, *, after: int = 0) -> Any:
+    """A method that works a few times and then fails."""
+    real, calls = OpenClipBackbone.encode_with_patches, iter(range(after))
+
+    def encode(*args: Any, **options: Any) -> Any:
+        if next(calls, None) is None:
+            raise error
+        return real(*args, **options)
+
+    return encode
+
+
+def test_a_lack_of_memory_is_a_device_error_that_says_what_helps(short: Exception) -> None:
+    with pytest.raises(OutOfMemoryError) as caught, memory_named("cuda:1", "this", ["one", "another", "a third"]):
+        raise short
+    assert str(caught.value) == "the memory of cuda:1 does not suffice for this; try one, another or a third"
+    assert caught.value.__cause__ is short
+    assert (caught.value.code, caught.value.exit_status) == (DeviceError.code, DeviceError.exit_status)
+    assert is_out_of_memory(caught.value)
+    with pytest.raises(OutOfMemoryError, match=r"try one$"), memory_named("cpu", "this", ["one"]):
+        raise short
+
+
+def test_what_is_no_lack_of_memory_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match=r"^shapes do not fit$"), memory_named("cpu", "this", ["nothing"]):
+        raise RuntimeError("shapes do not fit")
+
+
+def test_only_what_would_change_something_is_proposed() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert remedies(gpu, torch.float32) == ["precision 'bf16'", "device 'cpu'", "a smaller model"]
+    assert remedies(cpu, torch.bfloat16) == ["a smaller model"]
+
+
+@pytest.mark.parametrize("grounding", ["attend", "prompts"])
+def test_explaining_names_model_device_and_remedies(
+    short: Exception, grounding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explainer = embedded.explainer(grounding=grounding)
+    monkeypatch.setattr(OpenClipBackbone, "encode_with_patches", raising(short))
+    with pytest.raises(OutOfMemoryError) as caught:
+        explainer.explain([embedded.picture()])
+    message = str(caught.value)
+    assert message.startswith("the memory of cpu does not suffice for model 'embedded/vit-s8'; try ")
+    assert ("grounding 'attend'" in message) == (grounding == "prompts")
+    assert "precision 'bf16'" in message
+    assert "device 'cpu'" not in message  # it is there already
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_stream_gives_what_it_could_and_then_names_the_lack_of_memory(
+    short: Exception, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenClipBackbone, "encode_with_patches", raising(short, after=2))
+    images = [scene.image for scene in embedded.scenes()]
+    found: Iterator[Any] = embedded.explainer().stream(images, batch_size=batch_size, threads=1)
+    assert isinstance(next(found), Explanation)
+    with pytest.raises(OutOfMemoryError, match="does not suffice for model 'embedded/vit-s8'; try") as caught:
+        list(found)
+    assert ("a batch size below 2" in str(caught.value)) == (batch_size == 2)
+
+
+def test_a_lack_of_memory_in_a_thread_of_a_stream_is_named_too(
+    short: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def segment(*_: Any, **__: Any) -> None:
+        raise short
+
+    monkeypatch.setattr("clipmk.pipeline.encoder.segment", segment)
+    with pytest.raises(OutOfMemoryError):
+        list(embedded.explainer().stream([embedded.scenes()[0].image], threads=1))
+
+
+def test_loading_a_model_and_embedding_its_texts_name_a_lack_of_memory(
+    short: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise short
+
+    explainer = embedded.explainer()
+    monkeypatch.setattr("clipmk.pipeline.explainer.load_bank", refuse)
+    with pytest.raises(OutOfMemoryError, match="model 'embedded/vit-s8'"):
+        Explainer(explainer.backbone, explainer.vocabulary, explainer.settings)
+    monkeypatch.setattr("clipmk.models.loading._assemble", refuse)
+    with pytest.raises(OutOfMemoryError, match="the memory of cpu does not suffice for model 'embedded/rn-xs'"):
+        loading.load("embedded/rn-xs", device="cpu")
+
+
+def test_a_shard_names_the_batch_size_of_its_study(short: Exception) -> None:
+    from clipmk.study.work import _memory_named  # noqa: PLC0415
+
+    task: Any = type("Task", (), {"batch_size": 8, "device": "cuda"})
+    told = "'vit' at a batch size of 8; try --batch-size 4 in a new folder"
+    with pytest.raises(OutOfMemoryError, match=told), _memory_named(task, "vit"):
+        raise short
+    task.batch_size = 1
+    with pytest.raises(OutOfMemoryError, match="try --grounding attend"), _memory_named(task, "vit"):
+        raise short

@@ -1,0 +1,87 @@
+"""The messages between app and worker survive the wire; what is no message is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+import samples
+from clipmk.records import ModelEntry
+from clipmk.settings import preset
+from clipmk.worker import protocol
+from clipmk.worker.protocol import ProtocolError, decode, encode
+
+ENTRY = ModelEntry(
+    id="embedded/x", source="embedded", architecture="x", pretrained=None, family="vit", input_size=64, embed_dim=8
+)
+MESSAGES = (
+    protocol.Hello(version=1, session=protocol.Session(vocabulary="world", settings=preset("paper", seed=3))),
+    protocol.Load(id=1, model="ViT-B-32:random"),
+    protocol.Explain(id=2, model="a", image='b\udcff"\n\x1b.png', target=None),
+    protocol.WhatIf(id=3, model="a", image="b", left_out=("round eyes", "∩")),
+    protocol.Compare(id=4, models=("a", "b"), image="c", target="fox"),
+    protocol.Survey(id=5, model="a", images=("x", "y")),
+    protocol.ListModels(id=6),
+    protocol.Cancel(id=7, request=6),
+    protocol.Ready(version=1, pid=12),
+    protocol.Progress(id=1, stage="texts", done=3, total=0),
+    protocol.Explained(id=2, explanation=samples.explanation(independent=0.25)),
+    protocol.Reranked(id=3, left_out=("x",), predictions=samples.explanation().predictions),
+    protocol.ColumnReady(id=4, model="a", explanation=None, code="model", message="no"),
+    protocol.Listed(id=6, models=(ENTRY, dataclasses.replace(ENTRY, needs_transformers=True, path="/x"))),
+    protocol.Failed(id=0, code="memory", message="too small"),
+)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_a_message_is_the_same_after_the_wire(message: protocol.Message) -> None:
+    line = encode(message)
+    assert line.isascii()
+    assert line.count(b"\n") == 1
+    assert decode(line) == message
+
+
+def test_the_picture_stays_behind() -> None:
+    sent = protocol.Explained(id=1, explanation=samples.explanation(with_picture=True))
+    received = decode(encode(sent))
+    assert isinstance(received, protocol.Explained)
+    assert received.explanation.picture is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"Traceback (most recent call last):\n",
+        b"[1]\n",
+        b'"explain"\n',
+        b'{"id": 1}\n',
+        b'{"type": "dance", "id": 1}\n',
+        b'{"type": "load", "id": 1}\n',
+        b'{"type": "load", "id": 1, "model": 3}\n',
+        b'{"type": "load", "id": true, "model": "a"}\n',
+        b'{"type": "load", "id": 1, "model": "a", "extra": 1}\n',
+        b'{"type": ["load"], "id": 1, "model": "a"}\n',
+        b"\xff\xfe\n",
+    ],
+)
+def test_what_is_no_message_is_refused_by_name(line: bytes) -> None:
+    with pytest.raises(ProtocolError, match="is no message of version"):
+        decode(line)
+
+
+def test_every_message_has_a_type_name_of_its_own() -> None:
+    names = [json.loads(encode(message))["type"] for message in MESSAGES]
+    assert len(set(names)) == len(MESSAGES)
+    assert {"list-models", "column-ready", "what-if"} <= set(names)
+
+
+def test_the_protocol_needs_neither_torch_nor_numpy() -> None:
+    script = "import sys, clipmk.worker.protocol, clipmk.explanation\n"
+    script += "print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,279 @@
+"""Requests against the real models, in this process: the answers are the library's, and nothing stops the service."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import clipmk
+from clipmk.errors import ModelError
+from clipmk.explanation import Explanation
+from clipmk.models import catalog, loading
+from clipmk.settings import preset
+from clipmk.worker import protocol
+from clipmk.worker.protocol import Compare, Explain, Load, Survey, WhatIf
+from clipmk.worker.service import INTERVAL, Pace
+from conversation import VIT, Conversation
+
+pytestmark = pytest.mark.usefixtures("clean", "loaded_once")
+
+
+def timeless(explanation: Explanation) -> Explanation:
+    return dataclasses.replace(explanation, elapsed_ms=None, picture=None)  # type: ignore[arg-type]
+
+
+def test_a_loaded_model_is_described_and_loading_is_told_first() -> None:
+    talk = Conversation()
+    answer = talk.ask(Load(model=VIT))
+    backbone = clipmk.load(VIT, device="cpu")
+    assert isinstance(answer, protocol.Loaded)
+    assert answer.model == backbone.info
+    assert answer.classes == clipmk.load_vocabulary("world").classes
+    assert (answer.descriptor_count, answer.device) == (650, "cpu")
+    assert talk.stages()[0] == ("loading", 0, 0)
+    talk.ask(Load(model=VIT))
+    assert talk.stages() == []  # it is held
+
+
+def test_an_explanation_is_the_librarys(images: list[str]) -> None:
+    talk = Conversation()
+    for target in (None, "cat"):
+        answer = talk.ask(Explain(model=VIT, image=images[0], target=target))
+        assert timeless(answer.explanation) == timeless(clipmk.explain(images[0], VIT, target=target))
+        assert answer.explanation.picture is None
+    assert talk.stages() == [("image", 0, 1), ("image", 1, 1), ("parts", 1, 1)]
+
+
+def test_classes_of_the_session_replace_the_vocabularys(images: list[str]) -> None:
+    answer = Conversation(classes="cat,fox").ask(Explain(model=VIT, image=images[0]))
+    assert {prediction.class_name for prediction in answer.explanation.predictions} == {"cat", "fox"}
+
+
+def test_prompts_are_told_as_they_are_done(images: list[str]) -> None:
+    talk = Conversation(settings=preset("paper"))
+    parts = len(talk.ask(Explain(model=VIT, image=images[0])).explanation.parts)
+    prompts = [(done, total) for stage, done, total in talk.stages() if stage == "prompts"]
+    assert prompts[-1] == (3 * parts, 3 * parts)
+    assert talk.stages()[-1][0] == "prompts"
+
+
+def test_a_what_if_is_the_librarys_and_needs_no_new_explanation(
+    images: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipmk.images.decoder import read_picture  # noqa: PLC0415
+    from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
+    from clipmk.pipeline.occlusion import what_if  # noqa: PLC0415
+
+    talk = Conversation()
+    explanation = talk.ask(Explain(model=VIT, image=images[1])).explanation
+    left_out = tuple(concept.text for concept in explanation.vision_concepts[:3])
+    explainer = Explainer(clipmk.load(VIT, device="cpu"), clipmk.load_vocabulary("world"), preset("default"))
+    expected = what_if(explainer, read_picture(images[1]), explanation, left_out)
+    assert expected.predictions != explanation.predictions
+    restarted = Conversation()
+    again = restarted.ask(WhatIf(model=VIT, image=images[1], left_out=left_out))
+    monkeypatch.setattr(Explainer, "explain", None)
+    for target in (None, explanation.predictions[1].class_name):
+        answer = talk.ask(WhatIf(model=VIT, image=images[1], target=target, left_out=left_out))
+        assert (answer.left_out, answer.predictions) == (left_out, expected.predictions)
+    assert again.predictions == expected.predictions
+
+
+def test_a_concept_that_was_not_seen_cannot_be_left_out(images: list[str]) -> None:
+    answer = Conversation().ask(WhatIf(model=VIT, image=images[1], left_out=("a nonsense",)))
+    assert (answer.code, "a nonsense" in answer.message) == ("usage", True)
+
+
+def test_a_file_that_changed_is_explained_anew(tmp_path: Path, scene_files: list[Path]) -> None:
+    path, talk = tmp_path / "x.png", Conversation()
+    found = []
+    for number, scene in enumerate(scene_files[:2]):
+        path.write_bytes(scene.read_bytes())
+        os.utime(path, ns=(number, number))
+        found.append(talk.ask(Explain(model=VIT, image=str(path))).explanation)
+    assert found[0].image.sha256 != found[1].image.sha256
+    assert talk.ask(Explain(model=VIT, image=str(path))).explanation is found[1]
+
+
+def test_a_comparison_has_a_column_per_model_and_a_broken_one_costs_only_its_own(
+    images: list[str], tiny_model: str
+) -> None:
+    talk = Conversation()
+    models = (VIT, "no-such-model", tiny_model, VIT)
+    answer = talk.ask(Compare(models=models, image=images[0]))
+    columns = talk.heard(protocol.ColumnReady)
+    assert answer.count == len(columns) == 4
+    assert tuple(column.model for column in columns) == models
+    assert (columns[1].explanation, columns[1].code) == (None, "model")
+    assert "no-such-model" in columns[1].message
+    for index in (0, 2, 3):
+        expected = clipmk.explain(images[0], models[index], vocabulary="world")
+        assert timeless(columns[index].explanation) == timeless(expected)
+        assert (columns[index].code, columns[index].message) == (None, None)
+    talk.ask(Compare(models=(VIT, tiny_model), image=images[0], target="cat"))
+    assert [column.explanation.class_name for column in talk.heard(protocol.ColumnReady)] == ["cat", "cat"]
+
+
+def test_a_survey_predicts_what_an_explanation_would(tmp_path: Path, images: list[str]) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG")
+    every = (*images, str(broken), *images, *images, "missing.png")
+    talk = Conversation()
+    answer = talk.ask(Survey(model=VIT, images=every))
+    sighted = talk.heard(protocol.Sighted)
+    assert tuple(one.image for one in sighted) == every
+    assert answer.count == len(every)
+    for one in sighted:
+        if one.image not in images:
+            assert (one.class_name, one.probability) == (None, None)
+            assert Path(one.image).name in one.message
+            continue
+        best = clipmk.explain(one.image, VIT).predictions[0]
+        assert (one.class_name, one.message) == (best.class_name, None)
+        assert one.probability == pytest.approx(best.probability, abs=1e-5)
+    assert talk.stages()[-1] == ("image", len(every), len(every))
+
+
+def test_models_are_listed_embedded_ones_first() -> None:
+    answer = Conversation().ask(protocol.ListModels())
+    assert answer.models[0].source == "embedded"
+    assert VIT in [entry.id for entry in answer.models]
+    assert any(entry.source == "remote" for entry in answer.models)
+
+
+@pytest.mark.parametrize(
+    ("session", "request_", "code", "words"),
+    [
+        ({}, Explain(model=VIT, image="missing.png"), "image", "missing.png"),
+        ({}, Explain(model=VIT, image="a\0b.png"), "image", "a"),
+        ({}, Compare(models=(VIT,), image="missing.png"), "image", "missing.png"),
+        ({}, Explain(model=VIT, image="missing.png", target="fxo"), "usage", "close: 'fox'"),
+        ({"vocabulary": "wrold"}, Load(model=VIT), "usage", "close: 'world'"),
+        ({"classes": "a,a"}, Load(model=VIT), "vocabulary", "repeats"),
+    ],
+)
+def test_a_typo_is_said_before_a_model_is_loaded(
+    session: Any, request_: Any, code: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load", None)
+    answer = Conversation(**session).ask(request_)
+    assert (type(answer), answer.code) == (protocol.Failed, code)
+    assert words in answer.message
+
+
+# Cancelling.
+
+
+def test_a_request_cancelled_before_it_begins_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Conversation()
+    talk.service.cancel(1)
+    answer = talk.ask(Load(model=VIT))
+    assert talk.told == [answer]
+    assert (answer.code, answer.id) == (protocol.CANCELLED, 1)
+    assert isinstance(talk.ask(Load(model=VIT)), protocol.Loaded)
+
+
+@pytest.mark.parametrize("stage", ["loading", "image", "parts", "prompts"])
+def test_cancelling_is_obeyed_at_the_next_border(stage: str, images: list[str]) -> None:
+    talk = Conversation(settings=preset("paper"))
+
+    def cancel(answer: Any) -> None:
+        if isinstance(answer, protocol.Progress) and answer.stage == stage:
+            talk.service.cancel(answer.id)
+
+    talk.hook = cancel
+    request = Explain(model=VIT, image=images[0])
+    answer = talk.ask(request)
+    assert (type(answer), answer.code) == (protocol.Failed, protocol.CANCELLED)
+    assert [told[0] for told in talk.stages()].count(stage) == 1
+    assert talk.stages()[-1][0] == stage
+    talk.hook = lambda answer: None
+    assert isinstance(talk.ask(request), protocol.Explained)
+
+
+def test_cancelling_ends_the_wait_for_an_import(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk, imported = Conversation(), threading.Event()
+
+    def importing() -> None:
+        talk.service.cancel(talk.number)
+        imported.wait(120)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "open_clip", importing)
+        assert talk.ask(Load(model=tiny_model)).code == protocol.CANCELLED
+    assert not imported.is_set()
+    imported.set()
+    assert isinstance(talk.ask(Load(model=tiny_model)), protocol.Loaded)
+
+
+def test_what_goes_wrong_aside_is_told_like_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise ModelError("no open_clip")
+
+    monkeypatch.setattr(catalog, "open_clip", fails)
+    answer = Conversation().ask(Load(model="ViT-B-32:random"))
+    assert (answer.code, answer.message) == ("model", "no open_clip")
+
+
+def test_texts_that_are_being_embedded_can_be_given_up(tiny_model: str) -> None:
+    talk = Conversation(cache=False)
+    talk.hook = lambda answer: talk.service.cancel(answer.id) if getattr(answer, "stage", "") == "texts" else None
+    assert talk.ask(Load(model=tiny_model)).code == protocol.CANCELLED
+    assert talk.service.models.keys == ()
+    talk.hook = lambda answer: None
+    assert isinstance(talk.ask(Load(model=tiny_model)), protocol.Loaded)
+
+
+def test_a_survey_and_a_comparison_end_between_their_members(images: list[str], tiny_model: str) -> None:
+    talk = Conversation()
+    talk.hook = lambda answer: (
+        talk.service.cancel(answer.id) if isinstance(answer, protocol.Sighted | protocol.ColumnReady) else None
+    )
+    assert talk.ask(Survey(model=VIT, images=tuple(images) * 40)).code == protocol.CANCELLED
+    assert 1 <= len(talk.heard(protocol.Sighted)) <= 8
+    assert talk.ask(Compare(models=(VIT, tiny_model), image=images[0])).code == protocol.CANCELLED
+    assert len(talk.heard(protocol.ColumnReady)) == 1
+
+
+# Progress and imports.
+
+
+@given(st.lists(st.floats(0, 0.2), min_size=1, max_size=60))
+def test_progress_is_told_first_last_and_seldom_between(steps: list[float]) -> None:
+    now, told = 0.0, []
+    pace = Pace(lambda: now)
+    for done, step in enumerate(steps, 1):
+        now += step
+        if pace.lets("texts", done, len(steps)):
+            told.append((done, now))
+    assert told[0][0] == 1
+    assert told[-1][0] == len(steps)
+    for (_, before), (done, after) in itertools.pairwise(told):
+        assert done == len(steps) or after - before >= INTERVAL
+    assert len(told) <= now / INTERVAL + 2
+    assert pace.lets("image", 0, 5)  # another stage
+
+
+def test_loading_is_told_before_anything_heavy_is_imported() -> None:
+    code = (
+        "import sys\nfrom clipmk.worker import pipe, protocol\nfrom clipmk.worker.service import Service\n"
+        "from clipmk.settings import preset\n"
+        "def tell(answer):\n    print(answer.stage, *sys.modules)\n    sys.exit(0)\n"
+        "session = protocol.Session(vocabulary='world', settings=preset('default'))\n"
+        "Service(session, tell).handle(protocol.Load(id=1, model='embedded/vit-s8'))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    stage, *modules = ran.stdout.split()
+    assert stage == "loading"
+    assert not {"torch", "numpy", "PIL", "open_clip", "cv2"} & set(modules)

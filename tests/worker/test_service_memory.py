@@ -1,0 +1,141 @@
+"""What a service holds in memory: how much, what goes first, and what it does when there is none left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import clipmk
+from clipmk.errors import OutOfMemoryError
+from clipmk.settings import preset
+from clipmk.system.memory import Recent, is_out_of_memory
+from clipmk.worker import protocol
+from clipmk.worker.protocol import Compare, Explain, Load
+from conversation import VIT, Conversation
+
+pytestmark = pytest.mark.usefixtures("clean", "loaded_once")
+MiB = 2**20
+
+operations = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 12), st.booleans()), max_size=40)
+
+
+@given(operations, st.integers(0, 20))
+def test_what_is_held_stays_within_the_budget_and_the_least_recently_used_goes_first(
+    steps: list[tuple[str, int, bool]], budget: int
+) -> None:
+    held: Recent[str, str] = Recent(budget)
+    used: list[str] = []  # least recently first, everything ever put and not known to be gone
+    weights: dict[str, int] = {}
+    for key, weight, putting in steps:
+        if putting:
+            held.put(key, key.upper(), weight=weight)
+            weights[key] = weight
+        elif held.get(key) is None:
+            assert key not in held.keys
+            continue
+        used = [*(other for other in used if other != key), key]
+        gone = [other for other in used if other not in held.keys]
+        assert used[: len(gone)] == gone  # the oldest only
+        used = used[len(gone) :]
+        assert list(held.keys) == used
+        assert held.weight == sum(weights[key] for key in used)
+        assert held.weight <= budget or len(used) == 1
+        if putting and gone:  # nothing was let go without need
+            assert held.weight + weights[gone[-1]] > budget
+
+
+def test_a_tiny_budget_holds_one_model_and_a_large_one_all(images: list[str], tiny_model: str) -> None:
+    tiny, large = Conversation(memory_budget=1), Conversation(memory_budget=1024 * MiB)
+    for model in (VIT, tiny_model, VIT):
+        for talk in (tiny, large):
+            assert isinstance(talk.ask(Load(model=model)), protocol.Loaded)
+        assert tiny.service.models.keys == (model,)
+    assert set(large.service.models.keys) == {VIT, tiny_model}
+    assert isinstance(tiny.ask(Compare(models=(tiny_model, VIT), image=images[0])), protocol.Compared)
+    assert all(column.explanation for column in tiny.heard(protocol.ColumnReady))
+
+
+def test_a_model_weighs_what_its_parameters_and_its_texts_take(tiny_model: str) -> None:
+    talk = Conversation()
+    talk.ask(Load(model=tiny_model))
+    backbone = clipmk.load(tiny_model, device="cpu")
+    module: Any = backbone._texts._model  # type: ignore[attr-defined]
+    tensors = {t.data_ptr(): t for t in (*module.parameters(), *module.buffers())}
+    words = clipmk.load_vocabulary("world")
+    rows = len(words.classes) + 2 * len(words.descriptors)
+    assert talk.service.models.weight == sum(t.nbytes for t in tensors.values()) + rows * backbone.embed_dim * 4
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert talk.service.models.budget == total // 2
+
+
+def out_of_memory() -> list[Exception]:
+    import torch  # noqa: PLC0415
+
+    return [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        OutOfMemoryError("the memory of cuda does not suffice"),
+    ]
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_running_out_of_memory_lets_the_models_go_and_the_service_goes_on(
+    index: int, images: list[str], tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
+
+    talk, real = Conversation(settings=preset("default")), Explainer.explain
+    talk.ask(Load(model=tiny_model))
+
+    def explain(self: Any, *args: Any, **options: Any) -> Any:
+        if self.backbone.info.id == VIT:
+            raise out_of_memory()[index]
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(Explainer, "explain", explain)
+    answer = talk.ask(Explain(model=VIT, image=images[0]))
+    assert (type(answer), answer.code) == (protocol.Failed, protocol.OUT_OF_MEMORY)
+    for words in (f"'{VIT}'", "cpu", "a smaller model", "--precision bf16"):
+        assert words in answer.message
+    assert "--device cpu" not in answer.message  # it is there already
+    assert talk.service.models.keys == ()
+    talk.ask(Compare(models=(VIT, tiny_model), image=images[0]))
+    codes = [(column.code, column.explanation is not None) for column in talk.heard(protocol.ColumnReady)]
+    assert codes == [(protocol.OUT_OF_MEMORY, False), (None, True)]
+    monkeypatch.undo()
+    assert isinstance(talk.ask(Explain(model=VIT, image=images[0])), protocol.Explained)
+
+
+def test_a_mistake_of_ours_is_no_lack_of_memory(images: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
+
+    talk = Conversation()
+    talk.ask(Load(model=VIT))
+
+    def explain(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(Explainer, "explain", explain)
+    with pytest.raises(RuntimeError, match="shapes"):
+        talk.ask(Explain(model=VIT, image=images[0]))
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
+    assert talk.service.models.keys == (VIT,)
+
+
+def test_pictures_are_kept_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipmk.worker.service.PICTURE_BYTES", 3 * 100 * 100 * 3)
+    talk = Conversation()
+    for number in range(6):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.full((100, 100, 3), 40 * number, dtype=np.uint8)).save(path)
+        talk.ask(Explain(model=VIT, image=str(path)))
+    assert [Path(stamp[0]).stem for stamp in talk.service._pictures.keys] == ["3", "4", "5"]

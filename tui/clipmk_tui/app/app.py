@@ -1,0 +1,141 @@
+"""The app: themes, keys, palette and screens around one engine. What a user does is in `screens.main`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.command import Provider
+from textual.screen import Screen
+
+from clipmk.errors import ClipmkError
+from clipmk.system.text import printable
+from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.screens.main import MainScreen
+from clipmk_tui.app.theme import DARK, LIGHT, own_variables
+
+if TYPE_CHECKING:
+    from textual.worker import WorkType
+
+    from clipmk_tui.app.engine.base import Engine
+    from clipmk_tui.app.start import Start
+
+
+def _providers() -> type[Provider]:
+    from clipmk_tui.app.palette import Commander  # noqa: PLC0415 - only when the palette opens
+
+    return Commander
+
+
+class ClipmkApp(App[int]):
+    """`clipmk tui`.
+
+    Args:
+        start: what to begin with.
+        make_engine: makes who answers; called after the first frame.
+    """
+
+    TITLE = "clipmk"
+    CSS_PATH = "app.tcss"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*App.COMMANDS, _providers}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit", id="app.quit"),
+        Binding("ctrl+q", "quit", "quit", show=False, priority=True, id="app.quit_at_once"),
+        Binding("question_mark", "help", "help", key_display="?", id="app.help"),
+        Binding("ctrl+p", "command_palette", "palette", show=False, id="app.palette"),
+    ]
+
+    def __init__(self, start: Start, make_engine: Callable[[], Engine]) -> None:
+        super().__init__()
+        self._start = start
+        self._make_engine = make_engine
+        self._parting: asyncio.Future[None] | None = None
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = start.theme if start.theme in self.available_themes else DARK.name
+        self.changed_keys = dict(start.keys)
+        """Id of a binding -> its keys, where they are not the default ones."""
+        self.set_keymap(self.changed_keys)
+
+    def get_default_screen(self) -> Screen[None]:
+        """The main screen."""
+        return MainScreen(self._start)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our colours under themes that are not ours."""
+        return own_variables(dark=self.current_theme.dark)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Themes, keys, settings; without what makes no sense here."""
+        for command in super().get_system_commands(screen):
+            if command.title in {"Theme", "Quit"}:
+                yield command
+
+    def on_mount(self) -> None:
+        """Keep the theme that is chosen."""
+        self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Who answers."""
+        engine = self._make_engine()
+        engine.on_restart = self._restarted
+        return engine
+
+    async def close_engine(self) -> None:
+        """Leave no process behind."""
+        if "engine" in vars(self):
+            await self.engine.close()
+
+    async def on_unmount(self) -> None:
+        """However the app ends."""
+        await (self._parting or self.close_engine())
+
+    async def action_quit(self) -> None:
+        """Stop at once, whatever is going on: the engine while the terminal is given back, which takes a while too."""
+        self._parting = asyncio.ensure_future(self.close_engine())
+        self.exit(0)
+
+    def action_help_quit(self) -> None:
+        """What ctrl+c says."""
+        quits, gives_up = keys_of(self, "app.quit"), keys_of(self.screen_stack[0], "main.cancel")
+        self.notify(f"{quits} quits, {gives_up} gives up what is being worked on", markup=False)
+
+    def action_help(self) -> None:
+        """Explain the focused pane and its keys."""
+        from clipmk_tui.app.screens.help import help_for  # noqa: PLC0415
+
+        self.push_screen(help_for(self.screen))
+
+    def _restarted(self, message: str) -> None:
+        self._warn(message)
+
+    def _warn(self, message: str) -> None:
+        self.notify(printable(message), severity="warning", timeout=10, markup=False)
+
+    def _keep_theme(self, name: str) -> None:
+        """Keep a theme that the palette chose; the settings dialog only tries them, and keeps one itself."""
+        from clipmk_tui.app.screens.settings import SettingsScreen  # noqa: PLC0415
+
+        if not isinstance(self.screen, SettingsScreen):
+            work: WorkType[None] = partial(self._save_theme, name)
+            self.run_worker(work, group="preferences")
+
+    async def _save_theme(self, name: str) -> None:
+        try:
+            await asyncio.to_thread(_save_theme, name)
+        except (ClipmkError, OSError) as error:
+            self._warn(f"the theme is not kept: {error}")
+
+
+def _save_theme(name: str) -> None:
+    """Write a theme to the config, unless it stands there already."""
+    from clipmk.system.config import read_config  # noqa: PLC0415
+    from clipmk.system.preferences import save  # noqa: PLC0415
+
+    if name != (read_config().theme or DARK.name):
+        save({"theme": name})

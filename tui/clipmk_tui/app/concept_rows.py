@@ -1,0 +1,99 @@
+"""The concept tree as data: what stands in which group, and what the filter leaves of it. Pure Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clipmk_tui.show.signs import Kind
+
+if TYPE_CHECKING:
+    from clipmk.explanation import Explanation
+    from clipmk.records import Part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptRow:
+    """One concept of one group."""
+
+    kind: Kind
+    """"mutual", "vision" or "language", whether left out or not."""
+    text: str
+    importance: float | None
+    """Of a vision concept."""
+    cosine: float | None
+    """Of a language concept, with the class."""
+    parts: tuple[int, ...]
+    """Ids of the parts that carry it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartRow:
+    """One part below a concept."""
+
+    part: Part
+    cosine: float | None
+    """Between part and concept, where the concept is among the part's descriptors."""
+    concept: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRow:
+    """One of the three groups."""
+
+    kind: Kind
+    rows: tuple[ConceptRow, ...]
+    of: int
+    """How many there are without the filter."""
+
+
+def groups(explanation: Explanation, *, wanted: str = "") -> tuple[GroupRow, ...]:
+    """Mutual, vision only, language only, each most important first.
+
+    Args:
+        explanation: what to show.
+        wanted: keep the concepts whose text holds this, whatever the case.
+    """
+    cosines = {concept.text: concept.cosine for concept in explanation.language_concepts}
+    vision = [
+        ConceptRow(
+            kind="mutual" if concept.mutual else "vision",
+            text=concept.text,
+            importance=concept.importance,
+            cosine=cosines.get(concept.text),
+            parts=concept.parts,
+        )
+        for concept in explanation.vision_concepts
+    ]
+    language = [
+        ConceptRow(kind="language", text=concept.text, importance=None, cosine=concept.cosine, parts=())
+        for concept in explanation.language_concepts
+        if not concept.mutual
+    ]
+    rows = [*vision, *language]
+    found = [row for row in rows if wanted.casefold() in row.text.casefold()]
+    kinds: tuple[Kind, ...] = ("mutual", "vision", "language")
+    return tuple(
+        GroupRow(
+            kind=kind,
+            rows=tuple(row for row in found if row.kind == kind),
+            of=sum(row.kind == kind for row in rows),
+        )
+        for kind in kinds
+    )
+
+
+def part_rows(explanation: Explanation, row: ConceptRow) -> tuple[PartRow, ...]:
+    """The parts that carry a concept."""
+    found = []
+    for part in explanation.parts:
+        if part.id in row.parts:
+            cosines = [descriptor.cosine for descriptor in part.descriptors if descriptor.text == row.text]
+            found.append(PartRow(part=part, cosine=cosines[0] if cosines else None, concept=row.text))
+    return tuple(found)
+
+
+def full_bar(explanation: Explanation) -> float:
+    """The largest importance, which is the full length of a bar; 1 where there is none above zero."""
+    largest = max((concept.importance for concept in explanation.vision_concepts), default=1.0)
+    return largest if largest > 0 else 1.0

@@ -1,0 +1,131 @@
+"""Writes one explanation to a file, as `clipmk explain` would: JSON, the picture with its parts, or a page.
+
+Drawing needs numpy and OpenCV, which the app's process never loads: PNG and HTML are made by a short-lived child,
+``python -m clipmk_tui.app.exports KIND FILE IMAGE``, with the explanation on its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from clipmk.errors import ClipmkError
+from clipmk.output import document
+from clipmk.system.files import atomic_write
+from clipmk.system.text import printable, quoted
+from clipmk.worker import protocol
+from clipmk_tui.show.files import check_writable
+
+if TYPE_CHECKING:
+    from clipmk.explanation import Explanation
+
+Kind = Literal["json", "png", "html"]
+"""What can be written; also the file's ending."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str | None = None) -> None:
+    """Write an explanation; the file is there whole or not at all. Cancelling stops the child.
+
+    Args:
+        explanation: without its picture.
+        kind: what to write.
+        path: the file; one that exists is replaced.
+        image: the picture's path; None: as the explanation names it, which is not the same for a name beyond UTF-8.
+
+    Raises:
+        ClipmkError: the file cannot be written, or the picture is gone or has changed; the message names the file.
+    """
+    source = image or explanation.image.path or ""
+    await asyncio.to_thread(check_writable, path, inputs=[source])
+    if kind == "json":
+        await asyncio.to_thread(_write_json, explanation, path)
+    else:
+        await _write_in_child(explanation, kind, path, source)
+
+
+def json_text(explanation: Explanation) -> str:
+    """What `clipmk explain --json` prints for this explanation alone."""
+    return document.dump(document.document([explanation])) + "\n"
+
+
+def main(argv: Sequence[str]) -> int:
+    """The child: draw and write; what goes wrong becomes one line on stderr.
+
+    Args:
+        argv: kind, file, image.
+
+    Returns:
+        Exit status.
+    """
+    kind, path, image = argv
+    try:
+        _draw(sys.stdin.buffer.read(), kind, Path(path), image)
+    except ClipmkError as error:
+        sys.stderr.write(f"{printable(str(error))}\n")
+        return error.exit_status
+    return 0
+
+
+def _draw(line: bytes, kind: str, path: Path, image: str) -> None:
+    from clipmk.output.html import page, section  # noqa: PLC0415
+    from clipmk.output.overlay import picture_of, readable_scale  # noqa: PLC0415 - numpy, OpenCV, Pillow
+
+    message = protocol.decode(line)
+    if not isinstance(message, protocol.Explained):
+        raise ClipmkError("an explanation is needed on standard input")
+    explanation = message.explanation
+    picture = picture_of(_at(explanation, image)) if kind == "png" or Path(image).exists() else None
+    explanation = dataclasses.replace(explanation, picture=picture)
+    with atomic_write(path, private=False) as handle:
+        if kind == "png":
+            explanation.overlay(scale=readable_scale(explanation)).save(handle, format="PNG")
+        else:
+            handle.write(page([section(explanation)]).encode("utf-8", "backslashreplace"))
+
+
+def _at(explanation: Explanation, image: str) -> Explanation:
+    return dataclasses.replace(explanation, image=dataclasses.replace(explanation.image, path=image))
+
+
+def _write_json(explanation: Explanation, path: Path) -> None:
+    with atomic_write(path, private=False) as handle:
+        handle.write(json_text(explanation).encode("utf-8", "backslashreplace"))
+
+
+async def _write_in_child(explanation: Explanation, kind: Kind, path: Path, image: str) -> None:
+    line = await asyncio.to_thread(protocol.encode, protocol.Explained(id=1, explanation=explanation))
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "clipmk_tui.app.exports", kind, str(path), image),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": _roots()},
+    )
+    try:
+        _, told = await child.communicate(line)
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        raise
+    if child.returncode:
+        lines = told.decode("utf-8", "backslashreplace").strip().splitlines()
+        why = lines[-1] if lines else f"the drawing process ended with status {child.returncode}"
+        raise ClipmkError(printable(why) if quoted(path) in why else f"{quoted(path)} cannot be written: {why}")
+
+
+def _roots() -> str:
+    """Where our packages were found, in front of what PYTHONPATH says: the child must find the same ones."""
+    ours = [str(Path(folder).resolve().parents[2]) for folder in (__file__, document.__file__)]
+    return os.pathsep.join([*dict.fromkeys(ours), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,229 @@
+"""Which images the app shows, and what is known to be on them. Nothing is decoded here, and no file looked at twice."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, label_key, parse_labels
+from clipmk.errors import ImageError, InputError, UsageError
+from clipmk.images.paths import is_pattern, unmatched
+from clipmk.system.text import quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image of an album."""
+
+    path: str
+    """As the user gave it, or below the folder the user gave."""
+    label: str | None
+    """What is on it, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """Images in the order in which they are shown."""
+
+    items: tuple[Item, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def open_album(arguments: Sequence[str]) -> Album:
+    """Find the images that files, folders and patterns name; without arguments the sample images.
+
+    A folder gives its images, sorted; hidden and nested ones are left out. A folder of folders that has no images of
+    its own is an image folder: the label is the name of the folder an image lies in. Labels also come from `truth.json`
+    and `labels.csv` beside the images, which go before folder names. What cannot be used is a warning while an image
+    is left.
+
+    Raises:
+        UsageError: "-" is named, or nothing, and there are no sample images.
+        InputError: no image is left; the message is about the first argument that gave none.
+    """
+    if "-" in arguments:
+        raise UsageError(
+            "'-' (standard input) is not for the app, which reads keys from there; name a file or a folder"
+        )
+    found = _Found()
+    failures: list[InputError] = []
+    for argument in arguments or [_samples()]:
+        try:
+            _add(found, argument)
+        except InputError as failure:
+            failures.append(failure)
+    if not found.items:
+        raise failures[0]
+    return Album(tuple(found.items), (*found.warnings, *map(str, failures)))
+
+
+def is_right(label: str | None, predicted: str | None) -> bool | None:
+    """Whether a prediction is what the label says; None where one of them is missing."""
+    return None if label is None or predicted is None else label_key(label) == label_key(predicted)
+
+
+def wrong_first(
+    items: Sequence[Item], predictions: Mapping[str, tuple[str, float]], classes: Collection[str] | None = None
+) -> list[int]:
+    """The order in which mistakes come first: wrong ones, then those of which nothing is known, then right ones.
+
+    Args:
+        items: the album's.
+        predictions: path -> (class, its probability); the wrong ones are ordered from the most certain down.
+        classes: of the vocabulary; a label that is none of them says nothing. None: every label counts.
+
+    Returns:
+        Indices of `items`; equal ones stay in their order.
+    """
+    known = None if classes is None else {label_key(name) for name in classes}
+
+    def rank(index: int) -> tuple[int, float]:
+        item = items[index]
+        predicted, probability = predictions.get(item.path, (None, 0.0))
+        label = item.label if item.label is None or known is None or label_key(item.label) in known else None
+        right = is_right(label, predicted)
+        if right is None:
+            return 1, 0.0
+        return (2, 0.0) if right else (0, -probability)
+
+    return sorted(range(len(items)), key=rank)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What is gathered while the arguments are gone through."""
+
+    items: list[Item] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    manifests: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def labels_of(self, folder: str) -> dict[str, str]:
+        """What the manifests of a folder say: path below it, with forward slashes -> label. Read once."""
+        if folder not in self.manifests:
+            labels: dict[str, str] = {}
+            for name in (TRUTH_FILE, LABELS_FILE):
+                labels |= self._manifest(_prefix(folder) + name, name)
+            self.manifests[folder] = labels
+        return self.manifests[folder]
+
+    def _manifest(self, path: str, name: str) -> dict[str, str]:
+        from clipmk.system.files import read_regular  # noqa: PLC0415
+
+        if not os.path.lexists(path):
+            return {}
+        try:
+            data = read_regular(path, limit=LABEL_BYTES, noun="manifest", error=InputError)
+            return parse_labels(name, data)
+        except InputError as reason:
+            self.warnings.append(str(reason))
+        except ValueError as reason:
+            self.warnings.append(f"manifest {quoted(path)} is ignored: {quoted(str(reason))[1:-1]}")
+        return {}
+
+
+def _samples() -> str:
+    folder = Path(__file__).parents[3] / "sample_images"
+    if not (folder / TRUTH_FILE).is_file():
+        raise UsageError("no image is named; name an image or a folder: clipmk tui FOLDER")
+    return str(folder)
+
+
+def _add(found: _Found, argument: str) -> None:
+    """Add the images that an argument names.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not argument or "\0" in argument:
+        raise ImageError(f"image {quoted(argument)} does not exist")
+    if os.path.isdir(argument):  # noqa: PTH112 - unlike Path.is_dir, never raises
+        _add_folder(found, argument)
+    elif os.path.lexists(argument):
+        found.items.append(Item(argument, _label_beside(found, argument)))
+    else:
+        matches = [match for match in sorted(glob.glob(argument, recursive=True)) if not Path(match).is_dir()]  # noqa: PTH207
+        if not matches:
+            _refuse(argument)
+        found.items += [Item(match, _label_beside(found, match)) for match in matches]
+
+
+def _refuse(path: str) -> None:
+    """Raise what reading a missing image raises; of a pattern, that nothing matches it."""
+    if is_pattern(path):
+        raise unmatched(path)
+    from clipmk.images.decoder import EXTENSIONS, MAX_BYTES  # noqa: PLC0415
+    from clipmk.system.files import read_regular  # noqa: PLC0415
+
+    read_regular(path, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)
+    raise ImageError(f"image {quoted(path)} has only just appeared; try again")
+
+
+def _add_folder(found: _Found, folder: str) -> None:
+    images, folders = _listed(folder)
+    if images:
+        prefix = _prefix(folder)
+        found.items += [Item(prefix + name, _label_beside(found, prefix + name)) for name in images]
+        return
+    before = len(found.items)
+    labels = found.labels_of(folder) if folders else {}
+    for name in folders:
+        _add_class(found, _prefix(folder) + name, labels)
+    if len(found.items) == before:
+        from clipmk.images.decoder import EXTENSIONS  # noqa: PLC0415
+
+        endings = ", ".join(sorted(EXTENSIONS))
+        raise InputError(f"folder {quoted(folder)} holds no image; known endings: {endings}")
+
+
+def _add_class(found: _Found, folder: str, labels: Mapping[str, str]) -> None:
+    """Add a folder of an image folder; one that cannot be listed is a warning."""
+    try:
+        images, _ = _listed(folder)
+    except InputError as reason:
+        found.warnings.append(str(reason))
+        return
+    name, prefix = os.path.basename(folder), _prefix(folder)  # noqa: PTH119
+    label = " ".join(re.split(r"[\s_-]+", name)).strip() or None
+    found.items += [Item(prefix + image, labels.get(f"{name}/{image}", label)) for image in images]
+
+
+def _listed(folder: str) -> tuple[list[str], list[str]]:
+    """(images, folders) of a folder by name, sorted; hidden ones left out.
+
+    Raises:
+        InputError: it cannot be listed.
+    """
+    from clipmk.images.decoder import EXTENSIONS  # noqa: PLC0415 - numpy and Pillow
+
+    images: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                if os.path.splitext(name)[1].lower() in EXTENSIONS and entry.is_file():  # noqa: PTH122 - 10,000 names
+                    images.append(name)
+                elif entry.is_dir():
+                    folders.append(name)
+    except OSError as reason:
+        raise InputError(f"folder {quoted(folder)} cannot be listed: {reason.strerror or reason}") from reason
+    return sorted(images), sorted(folders)
+
+
+def _prefix(folder: str) -> str:
+    """What stands before the name of a file of a folder, as `clipmk.images.decoder.expand_paths` writes it."""
+    return str(Path(folder) / "x")[:-1]
+
+
+def _label_beside(found: _Found, path: str) -> str | None:
+    """The label that a manifest in an image's folder, or in the one above, has for it."""
+    folder, name = os.path.split(path)
+    above, place = os.path.split(folder)
+    label = found.labels_of(folder or ".").get(name)
+    return found.labels_of(above or ".").get(f"{place}/{name}") if label is None and place else label

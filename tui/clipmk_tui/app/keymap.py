@@ -1,0 +1,139 @@
+"""The keys of the app, as the user's config changes them: `[keys]`, action -> keys, comma-separated."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+
+from clipmk.errors import UsageError, suggest
+from clipmk.system.text import quoted
+
+NAMED = frozenset({"up", "down", "left", "right", "space", "enter", "tab", "escape", "backspace"})
+"""Keys without a character that reach an app through tmux and SSH."""
+
+ALIASES = {"esc": "escape", "return": "enter", " ": "space"}
+
+SENT_AS = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+h": "backspace"}
+"""What a terminal sends under another name."""
+
+_SHORT = {
+    "solidus": "slash",
+    "reverse_solidus": "backslash",
+    "commercial_at": "at",
+    "hyphen_minus": "minus",
+    "plus_sign": "plus",
+    "low_line": "underscore",
+}
+"""Unicode name -> Textual's name."""
+
+_POSSIBLE = "possible: one character, its name (comma, slash, ...), ctrl+ and a letter, " + ", ".join(sorted(NAMED))
+
+
+def parse_keys(keys: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
+    """Check the user's keys.
+
+    Args:
+        keys: id of an action -> its keys, as in the config file: ``"x, ctrl+x"``.
+        known: every id there is (see `known_ids`).
+
+    Returns:
+        The same in Textual's names, for `App.set_keymap`: ``"x,ctrl+x"``.
+
+    Raises:
+        UsageError: there is no such action, or a key that does not survive tmux and SSH; the message names what does.
+    """
+    found: dict[str, str] = {}
+    for action, text in keys.items():
+        if action not in known:
+            raise UsageError(f"config [keys]: there is no action {quoted(action)}; {suggest(action, sorted(known))}")
+        names = [_named(key, action) for key in _split(text)]
+        if not names:
+            raise UsageError(f"config [keys]: {quoted(action)} is given no key; {_POSSIBLE}")
+        found[action] = ",".join(dict.fromkeys(names))
+    return found
+
+
+def refuse_clashes(keys: Mapping[str, str], holders: Iterable[type]) -> None:
+    """Refuse a key that two actions of one screen or pane would share: one of them could not be reached any more.
+
+    Args:
+        keys: what `parse_keys` gave.
+        holders: classes of apps, screens and widgets.
+
+    Raises:
+        UsageError: it names the key and both actions.
+    """
+    for holder in holders:
+        taken: dict[str, str] = {}
+        for binding in vars(holder).get("BINDINGS", ()):
+            for key in keys.get(binding.id or "", binding.key).split(","):
+                other = taken.setdefault(key, binding.id or "")
+                if other != binding.id and (other in keys or binding.id in keys):
+                    both = f"{quoted(other)} and of {quoted(binding.id)}"
+                    raise UsageError(f"config [keys]: {quoted(key)} would be the key of {both}; give one another")
+
+
+def known_ids() -> frozenset[str]:
+    """The ids of all bindings of the app, its screens and widgets; imports them all."""
+    return binding_ids(holders())
+
+
+def holders() -> list[type]:
+    """The classes of the app, its screens and widgets; imports them all."""
+    names = ["clipmk_tui.app.app"]
+    for package in ("clipmk_tui.app.screens", "clipmk_tui.app.widgets"):
+        folder = importlib.import_module(package)
+        names += [f"{package}.{found.name}" for found in pkgutil.iter_modules(folder.__path__)]
+    return [
+        holder
+        for name in names
+        for holder in vars(importlib.import_module(name)).values()
+        if isinstance(holder, type) and holder.__module__.startswith("clipmk_tui.")
+    ]
+
+
+def binding_ids(holders: Iterable[type]) -> frozenset[str]:
+    """The ids of the bindings that some classes (of apps, screens, widgets) add to their parents'."""
+    return frozenset(
+        binding.id for holder in holders for binding in vars(holder).get("BINDINGS", ()) if getattr(binding, "id", None)
+    )
+
+
+def _split(text: str) -> list[str]:
+    """The keys of a comma-separated list; a comma or a space all alone is the key."""
+    if text == " " or text.strip() == ",":
+        return [text.strip() or text]
+    return [key.strip() for key in text.split(",") if key.strip()]
+
+
+def _named(key: str, action: str) -> str:
+    """Textual's name of a key."""
+    lowered = ALIASES.get(key.lower(), key.lower())
+    name = _of_character(key) if len(key) == 1 else lowered if lowered in NAMED else key
+    refused = f"config [keys]: the key {quoted(key)} of {quoted(action)}"
+    if name in SENT_AS:
+        raise UsageError(f"{refused} reaches no app: terminals send it as {SENT_AS[name]}; {_POSSIBLE}")
+    if name is None or not (len(key) == 1 or _survives(name)):
+        raise UsageError(f"{refused} does not survive every terminal, tmux and SSH; {_POSSIBLE}")
+    return name
+
+
+def _survives(name: str) -> bool:
+    if name.startswith("ctrl+"):
+        letter = name.removeprefix("ctrl+")
+        return len(letter) == 1 and letter.isascii() and letter.islower()
+    return name in NAMED or name in {_of_character(chr(code)) for code in range(0x21, 0x100)}
+
+
+def _of_character(character: str) -> str | None:
+    """Textual's name of a printable character: letters and digits are their own, all else go by their Unicode name."""
+    if character == " ":
+        return "space"
+    if not character.isprintable():
+        return None
+    if character.isalnum():
+        return character
+    name = unicodedata.name(character, "").lower().replace("-", "_").replace(" ", "_")
+    return _SHORT.get(name, name) or None

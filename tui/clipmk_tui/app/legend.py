@@ -1,0 +1,152 @@
+"""Where picture and legend lie in the image pane, and what the legend says. Plain Python and rich."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.style import Style
+from rich.text import Text
+
+from clipmk.output.palette import colour_of
+from clipmk.system.text import printable
+from clipmk_tui.show.half_blocks import fitted
+from clipmk_tui.show.signs import SIGN
+
+if TYPE_CHECKING:
+    from clipmk.records import Part
+
+_LEGEND_SHARE = 0.4
+"""Of the pane's height at most."""
+
+_LEGEND_CELLS = 150
+"""What a legend of usual length takes."""
+
+_BESIDE = 1.2
+"""The legend goes beside the picture where that makes the picture larger by this factor."""
+
+_LONGEST = 40
+"""Cells of a descriptor at most, where several share a line."""
+
+_GAP = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Cells within the pane's content."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Depends on the sizes of pane and picture alone, so that the picture stays where it is whatever is known of it."""
+
+    picture: Box
+    legend: Box
+
+
+def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool = True) -> Layout:
+    """Place a picture of (width, height) pixels in a pane of that many cells, at least 1 x 1.
+
+    The legend lies below, or beside where the pane is too flat for that; below, it takes at most 40 % of the height.
+    """
+    if not legend:
+        columns, rows = fitted(*picture, columns=width, rows=height)
+        return Layout(Box((width - columns) // 2, (height - rows) // 2, columns, rows), Box(0, height, width, 0))
+    below, beside = _below(width, height, picture), _beside(width, height, picture)
+    if beside is not None and _area(beside) > _BESIDE * _area(below):
+        return beside
+    return below
+
+
+def legend_lines(
+    parts: Sequence[Part], *, width: int, height: int, lit: Collection[int], blurred: Collection[int]
+) -> list[Text]:
+    """A coloured square, a number and a descriptor for each part, in at most `height` lines of `width` cells.
+
+    Lit parts stand out, those left out have the sign of that instead of the square. A line each where there is room,
+    else one after the other, with shorter texts if need be.
+    """
+    names = _names(parts)
+    cap = width if len(parts) <= height else _cap(parts, names, width, height)
+    entries = [_entry(part, names[part.id], cap, lit=lit, blurred=blurred) for part in parts]
+    lines = entries if len(parts) <= height else _flowed(entries, width)
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines[:height]
+
+
+def _cap(parts: Sequence[Part], names: dict[int, str], width: int, height: int) -> int:
+    """The most cells a text may take for all entries to fit; 0: numbers alone."""
+    lengths = [(1 + len(str(part.id)), cell_len(printable(names[part.id]))) for part in parts]
+    for cap in range(_LONGEST, 2, -1):
+        lines, at = 1, -len(_GAP)
+        for head, text in lengths:
+            taken = min(width, head + 1 + min(cap, text))
+            at += len(_GAP) + taken
+            if at > width:
+                lines, at = lines + 1, taken
+        if lines <= height:
+            return cap
+    return 0
+
+
+def _names(parts: Sequence[Part]) -> dict[int, str]:
+    """Part id -> its first descriptor that no earlier part is called by, or its first one."""
+    names: dict[int, str] = {}
+    for part in parts:
+        texts = [descriptor.text for descriptor in part.descriptors] or ["?"]
+        names[part.id] = next((text for text in texts if text not in names.values()), texts[0])
+    return names
+
+
+def _entry(part: Part, name: str, cap: int, *, lit: Collection[int], blurred: Collection[int]) -> Text:
+    square = Style(color="#{:02x}{:02x}{:02x}".format(*colour_of(part.id)))
+    entry = Text(no_wrap=True, end="")
+    entry.append(SIGN["left-out"] if part.id in blurred else "■", square)
+    entry.append(str(part.id), Style(bold=True))
+    if cap:
+        text = Text(printable(name), Style(reverse=True) if part.id in lit else "")
+        text.truncate(cap, overflow="ellipsis")
+        entry.append(" ").append_text(text)
+    elif part.id in lit:
+        entry.stylize(Style(reverse=True), 1)
+    return entry
+
+
+def _flowed(entries: Sequence[Text], width: int) -> list[Text]:
+    lines: list[Text] = []
+    for entry in entries:
+        if lines and lines[-1].cell_len + cell_len(_GAP) + entry.cell_len <= width:
+            lines[-1].append(_GAP).append_text(entry)
+        else:
+            lines.append(entry.copy())
+    return lines
+
+
+def _below(width: int, height: int, picture: tuple[int, int]) -> Layout:
+    reserved = min(int(height * _LEGEND_SHARE), -(-_LEGEND_CELLS // width))
+    columns, rows = fitted(*picture, columns=width, rows=height - reserved)
+    top = (height - reserved - rows) // 2
+    bottom = top + rows
+    return Layout(Box((width - columns) // 2, top, columns, rows), Box(0, bottom, width, height - bottom))
+
+
+def _beside(width: int, height: int, picture: tuple[int, int]) -> Layout | None:
+    side = max(16, min(28, width // 3))
+    if width < 2 * side:
+        return None
+    columns, rows = fitted(*picture, columns=width - side - 1, rows=height)
+    left = (width - side - 1 - columns) // 2
+    edge = left + columns + 1
+    return Layout(Box(left, (height - rows) // 2, columns, rows), Box(edge, 0, width - edge, height))
+
+
+def _area(layout: Layout) -> int:
+    return layout.picture.width * layout.picture.height

@@ -1,0 +1,314 @@
+"""Picking an image: type some of its name's characters, look at it, take it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from clipmk.errors import ClipmkError
+from clipmk.system.text import printable
+from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
+from clipmk_tui.app.image_list import Item, is_right
+from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.widgets.image_pane import ImagePane
+from clipmk_tui.show.text import shown
+
+if TYPE_CHECKING:
+    from textual.worker import WorkType
+
+Predictions = Mapping[str, tuple[str, float]]
+"""Path -> (class, its probability)."""
+
+_PAUSE = 0.06
+"""Seconds that the cursor rests before an image is decoded."""
+
+
+class Matches(Widget):
+    """The images that match, however many: only the lines in sight are ever made."""
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "matches--cursor",
+        "matches--note",
+        "matches--found",
+        "matches--wrong",
+    }
+    DEFAULT_CSS = """
+    Matches {
+        height: 1fr;
+        & > .matches--cursor { background: $primary; color: $background; text-style: bold; }
+        & > .matches--note { color: $text-muted; }
+        & > .matches--found { color: $accent; text-style: bold; }
+        & > .matches--wrong { color: $error; text-style: bold; }
+    }
+    """
+
+    class Moved(Message):
+        """The cursor stands on another image, or on none."""
+
+    def __init__(self, items: Sequence[Item], names: Sequence[str], predictions: Predictions, current: int) -> None:
+        super().__init__()
+        self._items, self._names, self._predictions = items, names, predictions
+        self._query = ""
+        self._places: Sequence[int] = range(len(items))
+        self._cursor = min(max(0, current), max(0, len(items) - 1))
+        self._top = 0
+
+    @property
+    def place(self) -> int | None:
+        """Index of the item under the cursor."""
+        return self._places[self._cursor] if self._places else None
+
+    @property
+    def count(self) -> int:
+        """How many match."""
+        return len(self._places)
+
+    def show(self, places: Sequence[int], query: str) -> None:
+        """Show these items; the cursor goes to the first."""
+        self._places, self._query = places, query
+        self._cursor = self._top = 0
+        self.refresh()
+        self.post_message(self.Moved())
+
+    def move(self, by: int) -> None:
+        """Move the cursor, without going round."""
+        cursor = min(max(0, self._cursor + by), max(0, self.count - 1))
+        if cursor != self._cursor:
+            self._cursor = cursor
+            self._scroll()
+            self.refresh()
+            self.post_message(self.Moved())
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Keep the cursor in sight."""
+        self._scroll()
+
+    def render_line(self, y: int) -> Strip:
+        """One item."""
+        width, row = self.size.width, self._top + y
+        if row >= self.count:
+            return Strip.blank(width, self.rich_style)
+        on_cursor = row == self._cursor
+        base = self.get_component_rich_style("matches--cursor") if on_cursor else self.rich_style
+        text = self._line(self._places[row], width, plain=on_cursor)
+        return Strip(text.render(self.app.console)).apply_style(base).adjust_cell_length(width, base)
+
+    def _line(self, place: int, width: int, *, plain: bool) -> Text:
+        """Name to the left, what is known to the right; `plain` without colours of its own."""
+        item = self._items[place]
+        known = verdict(item, self._predictions, short=True)
+        known.truncate(max(0, width // 2), overflow="ellipsis")
+        name = shown(self._names[place])
+        query = folded(self._query)
+        if not plain and query and name.plain == self._names[place]:
+            for at in offsets(query, name.plain.lower()) if len(name.plain.lower()) == len(name.plain) else ():
+                name.stylize(self._component("matches--found"), at, at + 1)
+        room = max(1, width - 3 - known.cell_len)
+        if name.cell_len > room:
+            name = Text("…").append_text(name[-(room - 1) :]) if room > 1 else Text("…")
+            name.truncate(room)
+        name.pad_right(max(0, room - name.cell_len))
+        if not plain:
+            wrong = known.plain.startswith("✗")
+            known.stylize(self._component("matches--wrong" if wrong else "matches--note"))
+        return Text("▸ " if plain else "  ", end="").append_text(name).append(" ").append_text(known)
+
+    def _component(self, name: str) -> Style:
+        return self.get_component_rich_style(name)
+
+    def _scroll(self) -> None:
+        height = max(1, self.size.height)
+        self._top = min(max(self._top, self._cursor - height + 1), self._cursor)
+
+
+class PickerScreen(ModalScreen["int | str | None"]):
+    """Ends with the index of an item, with the path of a file or folder that was typed, or with None.
+
+    Args:
+        items: the album's.
+        predictions: what a model says of them, as far as it is known.
+        current: index of the item under the cursor at first.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", "up", id="picker.up", show=False),
+        Binding("down", "move(1)", "down", id="picker.down", show=False),
+        Binding("escape", "cancel", "cancel", id="picker.cancel"),
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-roomy")]  # noqa: RUF012 - as Screen declares it
+    DEFAULT_CSS = """
+    PickerScreen {
+        align: center middle;
+        & > Vertical { width: 92%; max-width: 130; height: 84%; border: round $border; background: $surface; }
+        & Input, & Input:focus { height: 1; border: none; padding: 0 1; background: $panel; }
+        & Matches { width: 3fr; }
+        & #preview { width: 2fr; border-left: solid $panel; }
+        & #caption { height: auto; max-height: 3; padding: 0 1; }
+        & #hint { height: 1; padding: 0 1; color: $text-muted; }
+        &.-narrow #preview { display: none; }
+    }
+    """
+
+    def __init__(self, items: Sequence[Item], predictions: Predictions | None = None, *, current: int = 0) -> None:
+        super().__init__()
+        self._items = items
+        self._predictions = predictions or {}
+        names = _names([item.path for item in items])
+        self._folded = [name.lower() for name in names]
+        self._matches = Matches(items, names, self._predictions, current)
+        self._query, self._found = "", list(range(len(items)))
+        self._busy = False
+        self._previewed: str | None = None
+
+    def compose(self) -> ComposeResult:
+        """Lay it out."""
+        with Vertical() as box:
+            box.border_title = "open an image"
+            yield Input(placeholder="some letters of its name, or a path")
+            with Horizontal():
+                yield self._matches
+                with Vertical(id="preview"):
+                    pane = ImagePane(legend=False)
+                    pane.can_focus = False
+                    yield pane
+                    yield Static(id="caption", markup=False)
+            yield Static(id="hint", markup=False)
+
+    def on_mount(self) -> None:
+        """Begin with the current image."""
+        self.query_one(Input).focus()
+        self._look()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Find what matches; a longer query looks only at what the shorter one found."""
+        query, before = folded(event.value), folded(self._query)
+        among = self._found if before and query.startswith(before) else None
+        self._query = event.value
+        self._found = matching(query, self._folded, among)
+        self._matches.show(ranked(query, self._folded, self._found), event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Take the typed path, or else the image under the cursor."""
+        typed = self._typed(event.value)
+        if typed is not None:
+            same = Path(typed).absolute()
+            places = (place for place, item in enumerate(self._items) if Path(item.path).absolute() == same)
+            self.dismiss(next(places, typed))
+        elif self._matches.place is not None:
+            self.dismiss(self._matches.place)
+
+    def on_matches_moved(self, event: Matches.Moved) -> None:
+        """Show the image under the cursor."""
+        self._look()
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        self._matches.move(by)
+
+    def action_cancel(self) -> None:
+        """Keep the image that was looked at."""
+        self.dismiss(None)
+
+    def _typed(self, value: str) -> str | None:
+        """The file or folder that was typed: where no name matches, or where it cannot be meant as some letters."""
+        path = os.path.expanduser(value.strip())  # noqa: PTH111 - shown and handed on as it was typed
+        meant = not self._matches.count or os.sep in path
+        return path if path and meant and os.path.exists(path) else None  # noqa: PTH110 - never raises
+
+    def _look(self) -> None:
+        """Say what is under the cursor, and show it a moment later."""
+        self.query_one("#hint", Static).update(self._hint())
+        place = self._matches.place
+        caption = Text() if place is None else verdict(self._items[place], self._predictions, short=False)
+        self.query_one("#caption", Static).update(caption)
+        if not self._busy:
+            self._busy = True
+            work: WorkType[None] = self._preview
+            self.run_worker(work, group="preview")
+
+    def _hint(self) -> Text:
+        typed = self._typed(self._query)
+        if typed is not None:
+            kind = "folder" if os.path.isdir(typed) else "file"  # noqa: PTH112
+            return shown(f"enter opens the {kind} {typed}")
+        if not self._matches.count:
+            return Text("nothing matches; a path of a file or folder works too")
+        keys = f"{keys_of(self, 'picker.up', 'picker.down')} move  enter open  {keys_of(self, 'picker.cancel')} cancel"
+        return Text(f"{self._matches.count} of {len(self._items)}  {keys}")
+
+    def _wanted(self) -> str | None:
+        place = self._matches.place
+        return None if place is None else self._items[place].path
+
+    async def _preview(self) -> None:
+        """Decode what is under the cursor, again while it moves on meanwhile."""
+        try:
+            while self._wanted() != self._previewed:
+                path = self._wanted()
+                await asyncio.sleep(_PAUSE)
+                if path == self._wanted():
+                    await self._show(path)
+        finally:
+            self._busy = False
+
+    async def _show(self, path: str | None) -> None:
+        self._previewed = path
+        pane = next(iter(self.query(ImagePane)), None)
+        if pane is None:  # closed meanwhile
+            return
+        if path is None:
+            pane.show_message("")
+            return
+        from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
+
+        try:
+            picture = await asyncio.to_thread(read_picture, path)
+        except ClipmkError as error:
+            if path == self._wanted():
+                pane.show_message(str(error))
+            return
+        if path == self._wanted():
+            pane.show_picture(picture, name=path)
+
+
+def verdict(item: Item, predictions: Predictions, *, short: bool) -> Text:
+    """What is known of an image: its label, the class predicted, and whether that is wrong."""
+    predicted, probability = predictions.get(item.path, (None, 0.0))
+    right = is_right(item.label, predicted)
+    label, guess = printable(item.label or ""), printable(predicted or "")
+    if short:
+        if right is None:
+            return Text(label or (f"→ {guess}" if guess else ""))
+        return Text(f"✓ {label}" if right else f"✗ wrong: {guess}")
+    lines = [f"label {label}"] if label else []
+    if predicted is not None:
+        lines.append(f"predicted {guess} {100 * probability:.0f} %")
+    lines += ["✗ wrong"] if right is False else []
+    return Text("\n".join(lines))
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """Paths without the folder they share."""
+    folders = sorted({path[: path.rfind("/") + 1] for path in paths})
+    if not folders:
+        return []
+    first, last = folders[0], folders[-1]
+    same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    start = first.rfind("/", 0, same) + 1
+    return [path[start:] for path in paths]

@@ -1,0 +1,274 @@
+"""The settings dialog: theme, preset, grounding, seed, start model, vocabulary; kept in the user's config file."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.suggester import SuggestFromList
+from textual.widgets import Button, Input, Select, Static
+
+from clipmk.errors import ClipmkError, UsageError
+from clipmk.settings import PRESETS, Grounding, Settings
+from clipmk.settings import preset as settings_of
+from clipmk.system.text import printable, quoted
+from clipmk.worker.protocol import Session
+from clipmk_tui.app.keys import keys_of
+from clipmk_tui.show.text import shown
+
+Save = Callable[[Mapping[str, Any]], object]
+"""Writes changed keys to the config file; raises `ClipmkError`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preferences:
+    """What the dialog shows and changes."""
+
+    theme: str
+    preset: str
+    grounding: str
+    seed: str
+    """As typed."""
+    model: str
+    """Start model; takes effect the next time."""
+    vocabulary: str
+    """Name or file."""
+
+
+class SettingsScreen(ModalScreen[Session | None]):
+    """Change what is kept. Themes are shown at once; the rest is asked anew under the session that is given back.
+
+    Args:
+        session: as it is now.
+        models: ids to choose the start model from; the embedded ones when not given.
+        save: who writes; `clipmk.system.preferences.save` when not given.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "cancel", id="settings.cancel"),
+        Binding("ctrl+s", "save", "save", id="settings.save"),
+    ]
+
+    DEFAULT_CSS = """
+    SettingsScreen { align: center middle; }
+    SettingsScreen > Vertical {
+      width: 76; max-width: 96%; height: auto; max-height: 96%; padding: 1 2; background: $surface;
+      border: round $border; border-title-color: $border; border-title-style: bold;
+    }
+    SettingsScreen Horizontal { height: 1; }
+    SettingsScreen .label { width: 14; color: $text-muted; }
+    SettingsScreen .label.-here { color: $border; text-style: bold; }
+    SettingsScreen Select { width: 1fr; }
+    SettingsScreen Select > SelectCurrent { background: $panel; }
+    SettingsScreen Input, SettingsScreen Input:focus {
+      width: 1fr; height: 1; border: none; padding: 0; background: $panel;
+    }
+    SettingsScreen Button { margin-top: 1; min-width: 16; }
+    SettingsScreen #told { height: auto; margin-top: 1; }
+    SettingsScreen #where { height: auto; margin-top: 1; color: $text-muted; }
+    """
+
+    def __init__(self, session: Session, *, models: Sequence[str] = (), save: Save | None = None) -> None:
+        super().__init__()
+        self._session = session
+        self._models = tuple(models)
+        self._save_changes = save or _save
+        self._before: Preferences | None = None
+        self._preset = session.settings.preset
+        self._busy = False
+
+    def compose(self) -> ComposeResult:
+        """A line for each choice."""
+        before = self._before = self._now()
+        with Vertical() as box:
+            box.border_title = "settings"
+            saves, cancels = keys_of(self, "settings.save"), keys_of(self, "settings.cancel")
+            box.border_subtitle = shown(f"tab next · enter chooses · {saves} saves · {cancels} cancels")
+            yield from _line("theme", _choice("theme", self.app.available_themes, before.theme))
+            yield from _line("preset", _choice("preset", PRESETS, before.preset))
+            yield from _line("grounding", _choice("grounding", get_args(Grounding), before.grounding))
+            yield from _line("seed", Input(before.seed, type="integer", id="seed", select_on_focus=False))
+            yield from _line("start model", _choice("model", self._models or _embedded(), before.model))
+            names = SuggestFromList(_vocabularies(), case_sensitive=False)
+            field = Input(before.vocabulary, suggester=names, id="vocabulary", select_on_focus=False)
+            field.placeholder = "a name or a JSON file"
+            yield from _line("vocabulary", field)
+            yield Static(id="told")
+            yield Button("Save", id="save", variant="primary", compact=True)
+            yield Static(id="where")
+
+    def on_mount(self) -> None:
+        """Say where it is kept."""
+        from clipmk.system.locations import config_path  # noqa: PLC0415
+
+        self.query_one("#where", Static).update(
+            Content(f"kept in {quoted(config_path())}; keys are changed there, too")
+        )
+        self.query_one("#theme", Select).focus()
+
+    def on_descendant_focus(self) -> None:
+        """Mark the line with the focus."""
+        for label in self.query(".label"):
+            line = label.parent
+            label.set_class(isinstance(line, Horizontal) and line.has_focus_within, "-here")
+
+    def on_select_changed(self, event: Select.Changed) -> None:
+        """Show a theme at once; a preset brings its own grounding along."""
+        event.stop()
+        value = event.value
+        if not isinstance(value, str):
+            return
+        if event.select.id == "theme" and value != self.app.theme:
+            self.app.theme = value
+        elif event.select.id == "preset" and value != self._preset:
+            self._preset = value
+            self.query_one("#grounding", Select).value = PRESETS[value].grounding
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter in a field saves."""
+        event.stop()
+        self.action_save()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """The button saves."""
+        event.stop()
+        self.action_save()
+
+    def action_save(self) -> None:
+        """Write what was changed, and leave."""
+        if not self._busy:
+            self._busy = True
+            self._tell("saving ...", "dim")
+            self.run_worker(self._work(self._shown()), group="settings")
+
+    def action_cancel(self) -> None:
+        """Leave everything as it was."""
+        if self._busy:
+            return
+        if self._before is not None and self.app.theme != self._before.theme:
+            self.app.theme = self._before.theme
+        self.dismiss(None)
+
+    async def _work(self, chosen: Preferences) -> None:
+        try:
+            session = await asyncio.to_thread(changed_session, self._session, chosen)
+            changes = changed_keys(self._before or chosen, chosen)
+            if changes:
+                await asyncio.to_thread(self._save_changes, changes)
+        except (ClipmkError, OSError) as error:
+            self._tell(str(error), "$error")
+            return
+        finally:
+            self._busy = False
+        self.dismiss(session)
+
+    def _now(self) -> Preferences:
+        from clipmk.system.config import read_config  # noqa: PLC0415
+        from clipmk_tui.cli.choices import DEFAULT_MODEL  # noqa: PLC0415
+
+        try:
+            model = read_config().model
+        except UsageError:  # told when it is written
+            model = None
+        settings = self._session.settings
+        return Preferences(
+            theme=self.app.theme,
+            preset=settings.preset,
+            grounding=settings.grounding,
+            seed=str(settings.seed),
+            model=model or DEFAULT_MODEL,
+            vocabulary=self._session.vocabulary,
+        )
+
+    def _shown(self) -> Preferences:
+        values = {name: str(self.query_one(f"#{name}", Select).value) for name in _CHOICES}
+        fields = {name: self.query_one(f"#{name}", Input).value.strip() for name in ("seed", "vocabulary")}
+        return Preferences(**values, **fields)
+
+    def _tell(self, message: str, style: str) -> None:
+        self.query_one("#told", Static).update(Content.styled(printable(message), style))
+
+
+_CHOICES = ("theme", "preset", "grounding", "model")
+
+
+def changed_keys(before: Preferences, after: Preferences) -> dict[str, str | int | None]:
+    """What has to be written to the config file, key by key.
+
+    A grounding that is the preset's own is not written; a vocabulary file is written with its whole path.
+    """
+    changes: dict[str, str | int | None] = {}
+    for name in ("theme", "preset", "model"):
+        if getattr(after, name) != getattr(before, name):
+            changes[name] = getattr(after, name)
+    if (after.preset, after.grounding) != (before.preset, before.grounding):
+        own = PRESETS[after.preset].grounding
+        changes["settings.grounding"] = None if after.grounding == own else after.grounding
+    if after.seed != before.seed:
+        changes["seed"] = int(after.seed)
+    if after.vocabulary != before.vocabulary:
+        is_name = after.vocabulary in _vocabularies()
+        changes["vocabulary"] = after.vocabulary if is_name else str(Path(after.vocabulary).absolute())
+    return changes
+
+
+def changed_session(session: Session, chosen: Preferences) -> Session:
+    """The session under the chosen preferences.
+
+    Raises:
+        UsageError: the seed is no whole number, or there is no such vocabulary.
+        VocabularyError: the vocabulary file cannot be used.
+    """
+    try:
+        seed = int(chosen.seed)
+    except ValueError as reason:
+        raise UsageError(f"seed {quoted(chosen.seed)} must be a whole number") from reason
+    if chosen.vocabulary not in {session.vocabulary, "world"}:  # the world needs the renderer
+        from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
+
+        load_vocabulary(chosen.vocabulary)
+    settings: Settings = session.settings
+    if chosen.preset != settings.preset:
+        settings = settings_of(chosen.preset, prediction_count=settings.prediction_count)
+    settings = dataclasses.replace(settings, grounding=chosen.grounding, seed=seed)  # type: ignore[arg-type]
+    return dataclasses.replace(session, settings=settings, vocabulary=chosen.vocabulary)
+
+
+def _line(label: str, control: Select[str] | Input) -> ComposeResult:
+    with Horizontal():
+        yield Static(label, classes="label", markup=False)
+        yield control
+
+
+def _choice(name: str, values: Iterable[str], value: str) -> Select[str]:
+    known = sorted(values) if name == "theme" else list(values)
+    known += [] if value in known else [value]
+    options = [(Content(printable(one)), one) for one in known]
+    return Select(options, value=value, allow_blank=False, compact=True, id=name)
+
+
+def _embedded() -> list[str]:
+    from clipmk.models.catalog import embedded_names  # noqa: PLC0415
+
+    return embedded_names()
+
+
+def _vocabularies() -> list[str]:
+    from clipmk.vocabulary.vocabulary import available  # noqa: PLC0415
+
+    return list(available())
+
+
+def _save(changes: Mapping[str, Any]) -> None:
+    from clipmk.system.preferences import save  # noqa: PLC0415 - tomlkit, filelock
+
+    save(changes)

@@ -1,0 +1,103 @@
+"""The Venn view: what the vision encoder sees, what the language encoder ties to the class, and what is both."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Static
+
+from clipmk.explanation import Explanation
+from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.venn_picture import draw, numbers
+from clipmk_tui.show.signs import COLOUR
+from clipmk_tui.show.text import shown
+
+
+class VennPicture(Widget):
+    """The outlines, as large as the widget; scrolls its lists, never the outlines."""
+
+    DEFAULT_CSS = """
+    VennPicture { width: 1fr; height: 1fr; }
+    """
+
+    def __init__(self, explanation: Explanation) -> None:
+        super().__init__(id="venn")
+        self._explanation = explanation
+        self._offset = 0
+        self.hidden = 0
+        """Lines below the last one shown."""
+
+    def render(self) -> Text:
+        """The drawing in the theme's colours."""
+        variables = self.app.theme_variables
+        made = draw(
+            self._explanation,
+            width=self.size.width,
+            height=self.size.height,
+            offset=self._offset,
+            colours={kind: variables.get(name.removeprefix("$"), "") for kind, name in COLOUR.items()},
+        )
+        self.hidden = made.hidden
+        return Text("\n").join(made.lines)
+
+    def scroll_lists(self, lines: int) -> None:
+        """Move the lists by so many lines, not beyond their ends."""
+        wanted = max(0, self._offset + min(lines, self.hidden))
+        if wanted != self._offset:
+            self._offset = wanted
+            self.refresh()
+
+
+class VennScreen(ModalScreen[None]):
+    """One explanation as a Venn diagram.
+
+    Args:
+        explanation: what to show.
+    """
+
+    DEFAULT_CSS = """
+    VennScreen { align: center middle; }
+    VennScreen > Vertical {
+        width: 100%; max-width: 132; height: 100%; max-height: 36; background: $surface; padding: 0 1;
+    }
+    VennScreen Static { height: 1; }
+    VennScreen #numbers { height: auto; max-height: 2; }
+    VennScreen #keys { color: $text-muted; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,v,q", "close", "close", id="venn.close"),
+        Binding("down", "move(1)", "down", show=False, id="venn.down"),
+        Binding("up", "move(-1)", "up", show=False, id="venn.up"),
+        Binding("space", "move(10)", "on", show=False, id="venn.on"),
+    ]
+
+    def __init__(self, explanation: Explanation) -> None:
+        super().__init__()
+        self._explanation = explanation
+
+    def compose(self) -> ComposeResult:
+        """Title, diagram, numbers, keys."""
+        made = self._explanation
+        name = (made.image.path or "an image in memory").rpartition("/")[2]
+        title = Text.assemble(shown(made.model.id, "bold"), "  ", shown(name), no_wrap=True)
+        title.overflow = "ellipsis"
+        with Vertical():
+            yield Static(title, markup=False)
+            yield VennPicture(made)
+            yield Static(Text(numbers(made)), id="numbers", markup=False)
+            keys = f"{keys_of(self, 'venn.up', 'venn.down')} scroll  {keys_of(self, 'venn.close')} close"
+            yield Static(Text(keys), id="keys", markup=False)
+
+    def action_move(self, lines: int) -> None:
+        """Scroll the lists."""
+        self.query_one(VennPicture).scroll_lists(lines)
+
+    def action_close(self) -> None:
+        """Back to where it was opened."""
+        self.dismiss(None)

@@ -1,0 +1,197 @@
+"""The dialog that writes an explanation to a file: what, and under which name."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from clipmk.errors import ClipmkError
+from clipmk.system.text import printable, quoted
+from clipmk_tui.app.exports import KINDS, Kind, export
+from clipmk_tui.app.keys import keys_of
+from clipmk_tui.show.text import shown
+
+if TYPE_CHECKING:
+    from clipmk.explanation import Explanation
+
+Write = Callable[["Explanation", Kind, Path], Awaitable[None]]
+"""Writes an explanation; raises `ClipmkError`."""
+
+WORDS: Final[dict[Kind, str]] = {
+    "json": "everything, as clipmk explain --json prints it",
+    "png": "the picture with its parts",
+    "html": "a page with picture, numbers and concepts",
+}
+
+
+def file_name(explanation: Explanation, kind: Kind) -> str:
+    """``<image>-<model>.<kind>``, of letters that any file system takes."""
+    image, model = explanation.image.path or "image", explanation.model.id.rpartition("/")[2]
+    stems = (re.sub(r"[^\w.-]+", "-", text).strip("-.")[:80] for text in (Path(image).stem, model))
+    return "-".join(stem or "image" for stem in stems) + f".{kind}"
+
+
+class WriteScreen(ModalScreen[Path | None]):
+    """Choose what to write and where; gives back the file written, None when given up.
+
+    Args:
+        explanation: what to write.
+        image: the picture's path, where it differs from what the explanation says.
+        write: who writes; `exports.export` when not given.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "cancel", id="write.cancel"),
+        Binding("up", "kind(-1)", "kind", id="write.kind_before"),
+        Binding("down", "kind(1)", "kind", show=False, id="write.kind_after"),
+        Binding("ctrl+s", "save", "write", id="write.save"),
+    ]
+
+    DEFAULT_CSS = """
+    WriteScreen { align: center middle; }
+    WriteScreen > Vertical {
+      width: 76; max-width: 96%; height: auto; padding: 1 2; background: $surface;
+      border: round $border; border-title-color: $border; border-title-style: bold;
+    }
+    WriteScreen Input, WriteScreen Input:focus { height: 1; border: none; margin: 1 0; padding: 0; background: $panel; }
+    WriteScreen #told { height: auto; }
+    """
+
+    def __init__(self, explanation: Explanation, *, image: str | None = None, write: Write | None = None) -> None:
+        super().__init__()
+        self._explanation = explanation
+        self._image = image
+        self._write = write or self._export
+        self._kind: Kind = KINDS[0]
+        self._agreed: str | None = None
+        """The name of an existing file that the user was told about."""
+        self._busy = False
+
+    def compose(self) -> ComposeResult:
+        """Kinds, name, and what there is to say."""
+        with Vertical() as box:
+            box.border_title = "write this explanation"
+            cancels = keys_of(self, "write.cancel")
+            box.border_subtitle = shown(f"{self._kind_keys} kind · enter writes · {cancels} cancels")
+            yield Static(id="kinds")
+            yield Input(file_name(self._explanation, self._kind), select_on_focus=False, id="name")
+            yield Static(id="told")
+
+    def on_mount(self) -> None:
+        """Begin with the name."""
+        self._show_kinds()
+        self._tell(_folder(), "dim")
+        field = self.query_one(Input)
+        field.cursor_position = len(Path(field.value).stem)
+        field.focus()
+
+    def action_kind(self, by: int) -> None:
+        """Another kind; the name's ending follows."""
+        if self._busy:
+            return
+        before, self._kind = self._kind, KINDS[(KINDS.index(self._kind) + by) % len(KINDS)]
+        field = self.query_one(Input)
+        stem = field.value.removesuffix(f".{before}")
+        field.value = f"{stem}.{self._kind}"
+        field.cursor_position = len(stem)
+        self._show_kinds()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Another name: nothing is agreed about it."""
+        event.stop()
+        if self._agreed is not None and event.value != self._agreed:
+            self._agreed = None
+            self._tell(_folder(), "dim")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter writes."""
+        event.stop()
+        self.action_save()
+
+    def action_save(self) -> None:
+        """Write, unless it takes an answer first."""
+        if self._busy:
+            return
+        name = self.query_one(Input).value.strip()
+        if name.lower().endswith(2 * f".{self._kind}"):  # typed in front of the ending that stood there
+            name = self.query_one(Input).value = name[: -len(f".{self._kind}")]
+        refusal = self._refusal(name)
+        if refusal is not None:
+            self._tell(refusal, "$error")
+            return
+        self._busy = True
+        self.run_worker(self._work(name), group="write")
+
+    def action_cancel(self) -> None:
+        """Leave; what is being written is given up."""
+        self.workers.cancel_node(self)
+        self.dismiss(None)
+
+    async def _work(self, name: str) -> None:
+        path = Path(name)
+        try:
+            if self._agreed != name and await asyncio.to_thread(_exists, path):
+                self._agreed = name
+                self._tell(f"{quoted(name)} exists; enter again replaces it", "$warning")
+                return
+            path = await asyncio.to_thread(path.expanduser)
+            self._tell("writing ...", "dim")
+            await self._write(self._explanation, self._kind, path)
+        except (ClipmkError, OSError, RuntimeError) as error:  # RuntimeError: there is no such home folder
+            self._tell(str(error), "$error")
+            return
+        finally:
+            self._busy = False
+        self.app.notify(f"written: {printable(str(path))}", markup=False)
+        self.dismiss(path)
+
+    @property
+    def _kind_keys(self) -> str:
+        return keys_of(self, "write.kind_before", "write.kind_after")
+
+    def _refusal(self, name: str) -> str | None:
+        if not name or "\0" in name:
+            return "a file name is needed"
+        if not name.lower().endswith(f".{self._kind}"):
+            return f"{quoted(name)} must end in .{self._kind}; {self._kind_keys} choose another kind"
+        return None
+
+    async def _export(self, explanation: Explanation, kind: Kind, path: Path) -> None:
+        await export(explanation, kind, path, image=self._image)
+
+    def _show_kinds(self) -> None:
+        rows = [
+            Content.assemble(
+                ("● " if kind == self._kind else "○ ", "$primary"),
+                (f"{kind.upper():<5}", "bold" if kind == self._kind else ""),
+                (f" {words}", "dim"),
+            )
+            for kind, words in WORDS.items()
+        ]
+        self.query_one("#kinds", Static).update(Content("\n").join(rows))
+
+    def _tell(self, message: str, style: str) -> None:
+        self.query_one("#told", Static).update(Content.styled(printable(message), style))
+
+
+def _folder() -> str:
+    """Where a bare name is written to."""
+    try:
+        return f"in {quoted(Path.cwd())}"
+    except OSError:
+        return "the working folder does not exist any more; give a whole path"
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something to be replaced; asked of the disk, which may be slow."""
+    return path.expanduser().exists()

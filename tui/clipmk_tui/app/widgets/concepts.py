@@ -1,0 +1,398 @@
+"""The concept tree: why this class, by what both encoders know, what only one of them does, and where it was seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Input, Static, Tree
+from textual.widgets.tree import TreeNode
+
+from clipmk.output.palette import colour_of
+from clipmk.system.text import printable
+from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, PartRow, full_bar, groups, part_rows
+from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.messages import LeaveOut, LightUp, Restore
+from clipmk_tui.show.bars import bar, sparkline
+from clipmk_tui.show.signs import SIGN, WORD, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clipmk.concepts.mutual import Strength
+    from clipmk.explanation import Explanation
+
+Row = GroupRow | ConceptRow | PartRow
+
+_BAR = 5
+"""Cells of a concept's bar at full length."""
+
+_PART_CELLS = 5
+"""Cells for the numbers of a concept's parts."""
+
+_HINT = {
+    "mutual": "seen, and tied to {}",
+    "vision": "seen, but not tied to {}",
+    "language": "tied to {}, but not seen",
+}
+
+
+class ConceptTree(Tree[Row]):
+    """Groups, concepts, parts. Labels are laid out to the pane's width; parts are added when a concept is opened."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "leave_out", "leave out", id="concepts.leave_out"),
+        Binding("r", "restore", "restore", id="concepts.restore"),
+        Binding("left", "fold", "fold", id="concepts.fold", show=False),
+        Binding("right", "unfold", "open", id="concepts.unfold", show=False),
+        Binding("enter", "select_cursor", "open/fold", id="concepts.toggle"),
+    ]
+
+    DEFAULT_CSS = """
+    ConceptTree { background: transparent; padding: 0; height: 1fr; overflow-x: hidden;
+                  scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__("concepts")
+        self.show_root = False
+        self.guide_depth = 2
+        self.auto_expand = True
+        self._explanation: Explanation | None = None
+        self._full = 1.0
+        self._left_out: frozenset[str] = frozenset()
+        self._open: dict[str, bool] = {"mutual": True}
+        """Groups and concepts (by text) that the user opened or folded: they stay so for the next image and model."""
+
+    def lay_out(self, explanation: Explanation, *, wanted: str = "", room: int = 0) -> None:
+        """Show another explanation; the cursor stays on the same concept where it is still there.
+
+        Args:
+            explanation: what to show.
+            wanted: show only concepts that hold this text.
+            room: lines there are; groups never touched are open where all fit.
+        """
+        before = self._under_cursor()
+        self._explanation = explanation
+        self._full = full_bar(explanation)
+        self.clear()
+        shown = groups(explanation, wanted=wanted)
+        roomy = sum(1 + len(group.rows) for group in shown) <= room
+        for group in shown:
+            opened = bool(wanted) or self._open.get(group.kind, roomy)
+            node = self.root.add("", data=group, expand=opened)
+            for row in group.rows:
+                child = node.add("", data=row, allow_expand=bool(row.parts))
+                if row.parts and self._open.get(row.text, False):
+                    self._fill(child, row)
+                    child.expand()
+        self._go_back_to(before)
+
+    def leave_out(self, texts: frozenset[str]) -> None:
+        """Show which concepts are left out."""
+        changed = texts ^ self._left_out
+        self._left_out = texts
+        for group in self.root.children:
+            nodes = [node for node in group.children if isinstance(node.data, ConceptRow) and node.data.text in changed]
+            for node in (group, *nodes) if nodes else ():
+                node.refresh()
+
+    def select(self, text: str) -> bool:
+        """Move the cursor to a concept, opening its group; whether it is there."""
+        for group in self.root.children:
+            for node in group.children:
+                if isinstance(node.data, ConceptRow) and node.data.text == text:
+                    group.expand()
+                    self.call_after_refresh(self.move_cursor, node)
+                    return True
+        return False
+
+    @property
+    def row(self) -> Row | None:
+        """What the cursor stands on."""
+        return None if self.cursor_node is None else self.cursor_node.data
+
+    def get_label_width(self, node: TreeNode[Row]) -> int:
+        """Every label fills its line: none has to be made to know its width."""
+        return max(8, self.scrollable_content_region.width - self._indent(node))
+
+    def render_label(self, node: TreeNode[Row], base_style: Style, style: Style) -> Text:
+        """One line, as wide as the pane."""
+        row = node.data
+        if isinstance(row, GroupRow):
+            text = self._group(row, node)
+        elif isinstance(row, ConceptRow):
+            text = self._concept(row, node)
+        elif isinstance(row, PartRow):
+            text = self._part(row)
+        else:
+            text = Text()
+        width = max(8, self.scrollable_content_region.width - self._indent(node))
+        text.truncate(width, overflow="ellipsis", pad=True)
+        text.stylize(style)
+        return text
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lay the labels out anew."""
+        self.notify_style_update()
+        self.refresh()
+
+    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Row]) -> None:
+        """Tell which parts the concept was seen on."""
+        row = event.node.data
+        if isinstance(row, PartRow):
+            self.post_message(LightUp((row.part.id,)))
+        elif isinstance(row, ConceptRow):
+            self.post_message(LightUp(row.parts))
+        else:
+            self.post_message(LightUp(()))
+
+    def on_tree_node_expanded(self, event: Tree.NodeExpanded[Row]) -> None:
+        """Add the parts when they are first looked at."""
+        row = event.node.data
+        self._remember(row, opened=True)
+        if isinstance(row, ConceptRow) and not event.node.children:
+            self._fill(event.node, row)
+
+    def on_tree_node_collapsed(self, event: Tree.NodeCollapsed[Row]) -> None:
+        """Keep it folded."""
+        self._remember(event.node.data, opened=False)
+
+    def action_leave_out(self) -> None:
+        """Leave the concept under the cursor out, or take it in again."""
+        row = self.row
+        text = row.concept if isinstance(row, PartRow) else row.text if isinstance(row, ConceptRow) else None
+        if text is None or (isinstance(row, ConceptRow) and row.kind == "language"):
+            self.notify("only what the vision encoder sees can be left out: ∩ or ◐", markup=False, timeout=3)
+        else:
+            self.post_message(LeaveOut(text))
+
+    def action_restore(self) -> None:
+        """Take all concepts in again."""
+        self.post_message(Restore())
+
+    def action_fold(self) -> None:
+        """Fold the node, or go to its parent."""
+        node = self.cursor_node
+        if node is None:
+            return
+        if node.is_expanded and node.allow_expand and node.children:
+            node.collapse()
+        elif node.parent is not None and node.parent is not self.root:
+            self.move_cursor(node.parent)
+
+    def action_unfold(self) -> None:
+        """Open the node, or go to its first child."""
+        node = self.cursor_node
+        if node is None or not node.allow_expand:
+            return
+        if node.is_expanded and node.children:
+            self.move_cursor(node.children[0])
+        else:
+            node.expand()
+
+    def _remember(self, row: Row | None, *, opened: bool) -> None:
+        if isinstance(row, GroupRow):
+            self._open[row.kind] = opened
+        elif isinstance(row, ConceptRow):
+            self._open[row.text] = opened
+
+    def _fill(self, node: TreeNode[Row], row: ConceptRow) -> None:
+        if self._explanation is not None:
+            for part in part_rows(self._explanation, row):
+                node.add_leaf("", data=part)
+
+    def _under_cursor(self) -> str:
+        """Text of the concept under the cursor."""
+        row = self.row
+        return row.concept if isinstance(row, PartRow) else row.text if isinstance(row, ConceptRow) else ""
+
+    def _go_back_to(self, text: str) -> None:
+        """To the same concept where there is one, else to the first."""
+        if not (text and self.select(text)):
+            self.call_after_refresh(self._go_to_the_first)
+
+    def _go_to_the_first(self) -> None:
+        if self.last_line >= 0:  # else the next image has taken the tree away already
+            self.move_cursor_to_line(min(1, self.last_line))
+
+    def _indent(self, node: TreeNode[Row]) -> int:
+        depth = 0
+        while node.parent is not None and node.parent is not self.root:
+            node = node.parent
+            depth += 1
+        return depth * self.guide_depth
+
+    def _ink(self, kind: Kind) -> str:
+        return self.app.theme_variables[kind]
+
+    def _group(self, row: GroupRow, node: TreeNode[Row]) -> Text:
+        out = sum(concept.text in self._left_out for concept in row.rows)
+        count = f"{len(row.rows) - out}" + (f"+{out} left out" if out else "")
+        if len(row.rows) != row.of:
+            count = f"{len(row.rows)} of {row.of}"
+        mark = "▾" if node.is_expanded else "▸"
+        text = Text.assemble(
+            f"{mark} ", (f"{SIGN[row.kind]} {WORD[row.kind]}", f"bold {self._ink(row.kind)}"), f" ({count})"
+        )
+        if self._explanation is not None:
+            hint = _HINT[row.kind].format(f'"{printable(self._explanation.class_name)}"')
+            text.append(f"  {hint}", "dim")
+        return text
+
+    def _concept(self, row: ConceptRow, node: TreeNode[Row]) -> Text:
+        left_out = row.text in self._left_out
+        kind: Kind = "left-out" if left_out else row.kind
+        mark = ("▾ " if node.is_expanded else "▸ ") if row.parts else "  "
+        room = max(8, self.scrollable_content_region.width - self._indent(node))
+        tail = self._tail(row, room, left_out=left_out)
+        name = Text(printable(row.text), "strike" if left_out else "")
+        lead = Text.assemble(mark, (f"{SIGN[kind]} ", self._ink(kind)))
+        width = max(4, room - lead.cell_len - tail.cell_len - 1)
+        name.truncate(width, overflow="ellipsis")
+        return Text.assemble(lead, name, " " * (width - name.cell_len + 1), tail)
+
+    def _tail(self, row: ConceptRow, room: int, *, left_out: bool) -> Text:
+        """Bar, number, parts: as many of them as there is room for."""
+        if left_out:
+            return Text(f"left out ({keys_of(self, 'concepts.leave_out')})" if room >= 36 else "out", "dim")
+        if row.importance is None:
+            return Text(f"{row.cosine:.3f}" if row.cosine is not None else "")
+        number = f"{row.importance:.3f}"
+        if room < 34:
+            return Text(number)
+        cells = _BAR if room < 70 else 2 * _BAR
+        tail = Text.assemble((bar(row.importance / self._full, cells), self._ink(row.kind)), f" {number}")
+        if room >= 48:
+            tail.append(f"  part {_listed(row.parts)}".ljust(12), "dim")
+        return tail
+
+    def _part(self, row: PartRow) -> Text:
+        red, green, blue = colour_of(row.part.id)
+        text = Text.assemble(("■", f"#{red:02x}{green:02x}{blue:02x}"), f" part {row.part.id}")
+        text.append(f" · {row.part.area:.0%} of image", "dim")
+        if row.cosine is not None:
+            text.append(f" · similarity {row.cosine:.3f}", "dim")
+        return text
+
+
+def _listed(parts: Sequence[int]) -> str:
+    """The numbers of some parts in five cells: whole numbers, `…` for those that do not fit."""
+    numbers = list(map(str, parts))
+    for count in range(len(numbers), 0, -1):
+        text = ",".join(numbers[:count]) + ("…" if count < len(numbers) else "")
+        if len(text) <= _PART_CELLS:
+            return text
+    return "…"
+
+
+class ConceptsPane(Vertical):
+    """The tree under two lines that say how strong the shared knowledge is."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "filter", key_display="/", id="concepts.filter"),
+    ]
+
+    DEFAULT_CSS = """
+    ConceptsPane > #strength { height: 2; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    ConceptsPane > #note { display: none; height: auto; max-height: 80%; padding: 0 1; }
+    ConceptsPane.-empty > #strength { visibility: hidden; }
+    ConceptsPane.-empty > #note { display: block; }
+    ConceptsPane > Input { display: none; background: $panel; }
+    ConceptsPane.-filtered > Input { display: block; }
+    ConceptsPane.-empty > ConceptTree { height: 0; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="concepts", classes="pane -empty")
+        self.border_title = "why"
+        self._explanation: Explanation | None = None
+
+    def compose(self) -> ComposeResult:
+        """Numbers, note, tree, filter."""
+        yield Static(id="strength")
+        yield Static(id="note")
+        yield ConceptTree()
+        yield Input(placeholder="filter concepts", compact=True)
+
+    @property
+    def concept_tree(self) -> ConceptTree:
+        """The tree."""
+        return self.query_one(ConceptTree)
+
+    def show(self, explanation: Explanation) -> None:
+        """Show an explanation."""
+        self._explanation = explanation
+        self.remove_class("-empty")
+        self.border_title = f'why "{printable(explanation.class_name)}"'.replace("[", r"\[")
+        self._lay_out(explanation)
+        self.show_strength(None)
+
+    def show_note(self, text: Text) -> None:
+        """Say why there is no tree."""
+        self._explanation = None
+        self.add_class("-empty")
+        self.border_title = "why"
+        self.concept_tree.clear()
+        self.query_one("#note", Static).update(text)
+
+    def show_failure(self, message: str) -> None:
+        """Say why there is no explanation, and what can be done."""
+        again, image = keys_of(self, "main.again"), keys_of(self, "image.next", "image.previous")
+        hints = f"{again} tries again  ·  {image} another image"
+        hints += f"  ·  {keys_of(self, 'models.previous', 'models.next')} another model"
+        self.show_note(Text.assemble((printable(message), "bold"), "\n\n", (hints, "dim")))
+
+    def show_strength(self, after: Strength | None) -> None:
+        """Show MI, AUC, p and the dynamics; where concepts are left out, what they become."""
+        if self._explanation is not None:
+            self.query_one("#strength", Static).update(strength_text(self._explanation, after), layout=False)
+
+    def action_filter(self) -> None:
+        """Open the filter."""
+        self.add_class("-filtered")
+        self.query_one(Input).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while typing."""
+        event.stop()
+        if self._explanation is not None:
+            self._lay_out(self._explanation)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Keep the filter and go back to the tree."""
+        event.stop()
+        self._close(keep=bool(event.value.strip()))
+
+    def on_key(self, event: events.Key) -> None:
+        """Esc drops the filter."""
+        if event.key == "escape" and self.has_class("-filtered"):
+            event.stop()
+            self._close(keep=False)
+
+    def _lay_out(self, explanation: Explanation) -> None:
+        wanted = self.query_one(Input).value.strip()
+        self.concept_tree.lay_out(explanation, wanted=wanted, room=self.size.height - 2)
+
+    def _close(self, *, keep: bool) -> None:
+        if not keep:
+            self.query_one(Input).value = ""
+            self.remove_class("-filtered")
+        self.concept_tree.focus()
+
+
+def strength_text(explanation: Explanation, after: Strength | None) -> Text:
+    """MI and AUC beside chance, p, and the dynamics as a sparkline; with concepts left out, the new values too."""
+    mutual = explanation.mutual
+    mi, auc, curve = f"{mutual.mi_paper:.2f}", f"{mutual.auc:.2f}", mutual.curve
+    if after is not None:
+        mi, auc, curve = f"{mi} → {after.mi_paper:.2f}", f"{auc} → {after.auc:.2f}", after.curve
+    return Text.assemble(
+        *("MI  ", (mi, "bold"), (f" (chance {mutual.chance.mi_paper:.2f})", "dim"), f"  p {mutual.p_value:.2g}\n"),
+        *("AUC ", (auc, "bold"), (f" (chance {mutual.chance.auc:.2f})", "dim"), f"  {sparkline(curve)}"),
+    )

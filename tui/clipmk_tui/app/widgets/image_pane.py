@@ -1,0 +1,341 @@
+"""The image pane: the picture in half-blocks, the model's parts over it, and their legend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from rich.segment import Segment
+from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from clipmk.output.palette import colour_of
+from clipmk.system.text import encodable
+from clipmk_tui.app.legend import Box, Layout, laid_out, legend_lines
+from clipmk_tui.show.text import shown
+
+if TYPE_CHECKING:
+    from textual.worker import WorkType
+
+    from clipmk.explanation import Explanation
+    from clipmk.images.decoder import Picture
+    from clipmk.records import Part
+    from clipmk_tui.app.canvas import Canvas, Frame, Shapes
+
+Mode = Literal["plain", "parts", "concept"]
+"""The picture alone; all parts in colour; the lit parts in colour and the rest dimmed."""
+
+Spans = Mapping[int, tuple[int, int]]
+"""Row -> (first, past the last) column that is written again."""
+
+MODES: tuple[Mode, ...] = ("parts", "concept", "plain")
+"""In the order in which they are cycled."""
+
+_AT_ONCE = 1600
+"""Cells that are drawn without a thread: fewer than 10 ms, which is quicker than to wait for one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """What is to be drawn; everything a thread needs for it."""
+
+    layout: Layout
+    canvas: Canvas
+    shapes: Shapes
+    mode: Mode
+    lit: frozenset[int]
+    blurred: frozenset[int]
+    before: Frame | None
+    """What stands in the same place now."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drawn:
+    """A job done: what differs from what stood there."""
+
+    frame: Frame
+    rows: dict[int, Strip]
+    """The rows that differ, whole."""
+    spans: Spans
+
+
+class ImagePane(Widget, can_focus=True):
+    """Shows one picture. What it is told arrives in any order; it draws what belongs together.
+
+    Args:
+        legend: keep room for a legend of the parts.
+        id: of the widget.
+        classes: of the widget.
+    """
+
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("g", "cycle_overlay", "overlay", id="image.overlay"),
+        Binding("z", "zoom", "zoom", id="image.zoom"),
+    ]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"image-pane--note"}
+    DEFAULT_CSS = """
+    ImagePane {
+        height: 1fr;
+        & > .image-pane--note { color: $text-muted; }
+    }
+    """
+
+    class ZoomToggled(Message):
+        """The user wants the pane as large as the screen, or back."""
+
+    class ModeChanged(Message):
+        """The parts are shown in another way.
+
+        Attributes:
+            mode: the way.
+        """
+
+        def __init__(self, mode: Mode) -> None:
+            super().__init__()
+            self.mode = mode
+
+    def __init__(self, *, legend: bool = True, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id, classes=classes)
+        self.mode: Mode = MODES[0]
+        self._with_legend = legend
+        self._picture: Picture | None = None
+        self._note = "no image yet"
+        self._explanation: Explanation | None = None
+        self._lit: frozenset[int] = frozenset()
+        self._blurred: frozenset[int] = frozenset()
+        self._canvas: Canvas | None = None
+        self._shapes: Shapes | None = None
+        self._stale = self._busy = False
+        """What stands in the pane is not what it was told last; a thread is at work."""
+        self._layout: Layout | None = None
+        """Of what stands in the pane; None: the note does."""
+        self._frame: Frame | None = None
+        self._rows: list[Strip] = []
+        self._legend: list[Text] = []
+
+    # What the screen tells.
+
+    def show_picture(self, picture: Picture | None, *, name: str) -> None:
+        """Show another picture, or that the one of that name is not there yet; ends a message.
+
+        The parts of an explanation are drawn only on the picture of its path, whichever is told first.
+        """
+        note = f"reading {name}" if name else "no image yet"
+        if picture is not self._picture or note != self._note:
+            self._picture, self._note = picture, note
+            self._redraw()
+
+    def show_message(self, text: str) -> None:
+        """Show a sentence in place of the picture: why there is none."""
+        self._picture, self._note = None, text
+        self._redraw()
+
+    def show_explanation(self, explanation: Explanation | None) -> None:
+        """Draw the parts of an explanation; None: nothing is known of the picture."""
+        if explanation is not self._explanation:
+            self._explanation = explanation
+            self._redraw()
+
+    def light_up(self, parts: Collection[int]) -> None:
+        """Let the parts with these ids stand out, in every mode."""
+        if frozenset(parts) != self._lit:
+            self._lit = frozenset(parts)
+            self._redraw()
+
+    def blur_parts(self, parts: Collection[int]) -> None:
+        """Blur the regions of the parts with these ids: they are left out."""
+        if frozenset(parts) != self._blurred:
+            self._blurred = frozenset(parts)
+            self._redraw()
+
+    def action_cycle_overlay(self) -> None:
+        """Show the parts in the next way."""
+        self.mode = MODES[(MODES.index(self.mode) + 1) % len(MODES)]
+        self._redraw()
+        self.post_message(self.ModeChanged(self.mode))
+
+    def action_zoom(self) -> None:
+        """Ask for the whole screen, or for the pane's own place."""
+        self.post_message(self.ZoomToggled())
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Draw at the new size."""
+        self._redraw()
+
+    # Drawing.
+
+    def _redraw(self) -> None:
+        """Draw what changed: at once if it is little and nothing has to be prepared, else off the event loop."""
+        if not self.is_attached or not self.size:
+            return
+        self._stale = True
+        if self._busy:
+            return  # the thread at work is asked again when it comes back
+        if self._picture is None:
+            self._take_note()
+            return
+        job = self._job(self._picture)
+        if job.canvas.is_warm and job.shapes.is_warm:
+            frame = _paint(job)
+            spans = frame.changes(job.before)
+            if len(spans) * job.canvas.columns <= _AT_ONCE:
+                self._take(job, _Drawn(frame, _strips(frame, list(spans)), spans))
+                return
+        self._busy = True
+        work: WorkType[None] = self._draw
+        self.run_worker(work, group="paint")
+
+    async def _draw(self) -> None:
+        """Draw in a thread, again if the state has changed meanwhile."""
+        try:
+            while self._stale and self._picture is not None:
+                self._stale = False
+                job = self._job(self._picture)
+                drawn = await asyncio.to_thread(_draw, job)
+                if not self._stale:
+                    self._take(job, drawn)
+        finally:
+            self._busy = False
+        if self._stale:
+            self._take_note()
+
+    def _job(self, picture: Picture) -> _Job:
+        from clipmk_tui.app.canvas import Canvas, Shapes  # noqa: PLC0415 - numpy, not before there is a picture
+
+        parts, size = self._parts(picture), (picture.info.width, picture.info.height)
+        layout = laid_out(self.size.width, self.size.height, size, legend=self._with_legend)
+        columns, rows = layout.picture.width, layout.picture.height
+        canvas, shapes = self._canvas, self._shapes
+        if canvas is None or canvas.picture is not picture or (canvas.columns, canvas.rows) != (columns, rows):
+            canvas = self._canvas = Canvas(picture, columns=columns, rows=rows)
+        if shapes is None or shapes.parts != parts or (shapes.columns, shapes.rows) != (columns, rows):
+            shapes = self._shapes = Shapes(parts, columns=columns, rows=rows)
+        before = self._frame if self._layout == layout else None
+        return _Job(layout, canvas, shapes, self.mode, self._lit, self._blurred, before)
+
+    def _parts(self, picture: Picture) -> tuple[Part, ...]:
+        """The parts that belong to a picture; while those of another one wait for it, what stands there stays."""
+        if self._explanation is None:
+            return ()
+        paths = (self._explanation.image.path, picture.info.path)
+        if None in paths or len({encodable(str(path)) for path in paths}) == 1:
+            return self._explanation.parts
+        same = self._canvas is not None and self._canvas.picture is picture
+        return self._shapes.parts if same and self._shapes is not None else ()
+
+    def _take_note(self) -> None:
+        """Put the note into the pane."""
+        self._stale = False
+        self._layout, self._frame, self._rows, self._legend = None, None, [], []
+        self.refresh()
+
+    def _take(self, job: _Job, drawn: _Drawn) -> None:
+        """Put what was drawn into the pane; only rows that differ are written to the terminal."""
+        legend = legend_lines(
+            job.shapes.parts,
+            width=job.layout.legend.width,
+            height=job.layout.legend.height,
+            lit=job.lit,
+            blurred=job.blurred,
+        )
+        self._stale = False
+        before, self._frame = self._legend, drawn.frame
+        self._legend = legend
+        if self._layout != job.layout:
+            self._layout = job.layout
+            self._rows = [drawn.rows[row] for row in range(job.layout.picture.height)]
+            self.refresh()
+            return
+        for row, strip in drawn.rows.items():
+            self._rows[row] = strip
+        self._write(job.layout.picture, drawn.spans)
+        self._write(job.layout.legend, dict.fromkeys(_different(before, legend), (0, job.layout.legend.width)))
+
+    def _write(self, box: Box, spans: Spans) -> None:
+        """Write some cells of a box again: a region for each run of neighbouring rows."""
+        for _, run in groupby(enumerate(spans), key=lambda pair: pair[1] - pair[0]):
+            rows = [row for _, row in run]
+            left, right = min(spans[row][0] for row in rows), max(spans[row][1] for row in rows)
+            self.refresh(Region(box.x + left, box.y + rows[0], right - left, len(rows)))
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the pane."""
+        if self._layout is None:
+            return self._note_line(y)
+        pieces: list[Strip] = []
+        at = 0
+        legend = self._legend_line(y - self._layout.legend.y)
+        for box, strip in (
+            (self._layout.picture, self._row(y - self._layout.picture.y)),
+            (self._layout.legend, legend),
+        ):
+            if strip is not None:
+                pieces += [Strip.blank(box.x - at, self.rich_style), strip]
+                at = box.x + strip.cell_length
+        return Strip.join(pieces).adjust_cell_length(self.size.width, self.rich_style)
+
+    def _row(self, row: int) -> Strip | None:
+        return self._rows[row] if 0 <= row < len(self._rows) else None
+
+    def _legend_line(self, line: int) -> Strip | None:
+        if not 0 <= line < len(self._legend):
+            return None
+        return Strip(self._legend[line].render(self.app.console)).apply_style(self.rich_style)
+
+    def _note_line(self, y: int) -> Strip:
+        """A line of the note, in the middle of the pane."""
+        width, height = self.size
+        style = self.get_component_rich_style("image-pane--note")
+        lines = shown(self._note).wrap(self.app.console, max(1, width - 2))[:height]
+        line = y - (height - len(lines)) // 2
+        if not 0 <= line < len(lines):
+            return Strip.blank(width, self.rich_style)
+        text = Text(lines[line].plain.strip())
+        text.align("center", width)
+        return Strip([Segment(text.plain, style)]).adjust_cell_length(width, self.rich_style)
+
+
+def _paint(job: _Job) -> Frame:
+    from clipmk_tui.app.canvas import painted  # noqa: PLC0415
+
+    return painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred)
+
+
+def _draw(job: _Job) -> _Drawn:
+    """The whole work, on any thread."""
+    frame = _paint(job)
+    spans = frame.changes(job.before)
+    return _Drawn(frame, _strips(frame, list(spans)), spans)
+
+
+def _strips(frame: Frame, rows: Sequence[int]) -> dict[int, Strip]:
+    """Some rows of a frame as they are written, with the numbers of the parts."""
+    from clipmk_tui.show.half_blocks import half_block_rows, number_style  # noqa: PLC0415
+
+    if not rows:
+        return {}
+    height, columns, channels = frame.cells.shape
+    cells = frame.cells.reshape(height // 2, 2, columns, channels)[list(rows)].reshape(-1, columns, channels)
+    drawn = dict(zip(rows, (Strip(row, columns) for row in half_block_rows(cells)), strict=True))
+    for (row, column), part in frame.numbers.items():
+        if row in drawn:
+            number, strip = str(part), drawn[row]
+            middle = Strip([Segment(number, number_style(colour_of(part)))], len(number))
+            pieces = [strip.crop(0, column), middle, strip.crop(column + len(number), columns)]
+            drawn[row] = Strip.join(pieces).crop(0, columns)
+    return drawn
+
+
+def _different(before: Sequence[Text], after: Sequence[Text]) -> list[int]:
+    """Lines that are not the same."""
+    longest = max(len(before), len(after))
+    return [line for line in range(longest) if before[line : line + 1] != after[line : line + 1]]

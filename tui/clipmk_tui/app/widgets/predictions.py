@@ -1,0 +1,187 @@
+"""The predicted classes: rank, name, bar, probability; the cursor asks "why not this one?"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.cells import cell_len
+from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from clipmk.system.text import printable
+from clipmk_tui.app.messages import ChooseClass
+from clipmk_tui.show.bars import bar
+
+if TYPE_CHECKING:
+    from clipmk.explanation import Explanation
+    from clipmk.records import Prediction
+
+_NAME = 9
+"""Cells that a class name gets before the bar gets any."""
+_BAR, _SHORTEST_BAR = 20, 4
+"""Cells of a bar at most, and where the names are long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One class as the pane shows it."""
+
+    rank: int
+    """As ranked now; 0 where that is not known."""
+    class_name: str
+    before: float | None
+    """Probability; None for a class that is only there because it is asked about or true."""
+    after: float | None
+    """Probability without what is left out; None while nothing is, or where it is not known (yet)."""
+    below: float | None = None
+    """Where the new ranking does not tell of the class: the lowest probability of those it ranks without a gap."""
+    true: bool | None
+    """Whether it is the image's own label; None where there is no label."""
+
+
+def lines(
+    predictions: Sequence[Prediction],
+    *,
+    after: Sequence[Prediction] | None = None,
+    label: str | None = None,
+    target: str | None = None,
+) -> tuple[Line, ...]:
+    """What to show: ranked anew where concepts are left out, the asked and the true class always among them.
+
+    A class of which the new ranking says nothing has no rank, and no probability but an upper bound.
+
+    Args:
+        predictions: as explained.
+        after: with concepts left out.
+        label: the image's true class.
+        target: the class asked about.
+    """
+    was = {prediction.class_name: prediction.probability for prediction in predictions}
+    now = {prediction.class_name: prediction.probability for prediction in after or ()}
+    ranks = {prediction.class_name: prediction.rank for prediction in after or predictions}
+    lowest = min((p.probability for place, p in enumerate(after or (), 1) if p.rank == place), default=None)
+    asked = [name for name in (label, target) if name is not None]
+    return tuple(
+        Line(
+            rank=ranks.get(name, 0),
+            class_name=name,
+            before=was.get(name),
+            after=now.get(name),
+            below=lowest if name in was and name not in now else None,
+            true=None if label is None else name == label,
+        )
+        for name in dict.fromkeys([*now, *was, *asked])
+    )
+
+
+class PredictionsPane(OptionList):
+    """A line a class. Moving the cursor re-targets the tree."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select", "why not this?", id="predictions.choose"),
+    ]
+
+    DEFAULT_CSS = """
+    PredictionsPane { padding: 0; overflow-x: hidden; background: transparent;
+                      scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="predictions", classes="pane", markup=False)
+        self.border_title = "predictions"
+        self._shown: tuple[Line, ...] = ()
+        self._target = ""
+
+    def show(self, explanation: Explanation, *, after: Sequence[Prediction] | None, label: str | None) -> None:
+        """Show the classes, the cursor on the one explained.
+
+        Args:
+            explanation: of the image.
+            after: the classes with concepts left out, once they are known.
+            label: the image's true class; a wrong prediction is marked.
+        """
+        self._target = explanation.class_name
+        self._shown = lines(explanation.predictions, after=after, label=label, target=self._target)
+        self._lay_out()
+        right = label == explanation.predictions[0].class_name
+        self.border_subtitle = "" if label is None else Text(f"✓ {label}" if right else f"✗ is {printable(label)}")
+
+    def show_nothing(self) -> None:
+        """There is no prediction yet."""
+        self._shown, self._target = (), ""
+        self.clear_options()
+        self.border_subtitle = ""
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lay the lines out anew."""
+        self._lay_out()
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Ask about the class under the cursor."""
+        event.stop()
+        name = self._shown[event.option_index].class_name if event.option_index < len(self._shown) else ""
+        if name and name != self._target and self.has_focus:
+            self._target = name
+            self.post_message(ChooseClass(name))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Ask about it, and go to the tree."""
+        event.stop()
+        self.screen.focus_next()
+
+    def _lay_out(self) -> None:
+        names = [line.class_name for line in self._shown]
+        width = max(16, self.scrollable_content_region.width)
+        longest = max((cell_len(printable(name)) for name in names), default=0)
+        self.set_options([Option(line_text(line, width, longest=longest)) for line in self._shown])
+        if self._target in names:
+            self.highlighted = names.index(self._target)
+
+
+def line_text(line: Line, width: int, *, longest: int) -> Text:
+    """One line of exactly `width` cells: as much of rank, name, bar and numbers as there is room for.
+
+    Args:
+        line: what to write.
+        width: cells.
+        longest: cells of the longest name, so that all bars begin in one column.
+    """
+    tail = _numbers(line, room=width)
+    mark = {True: "✓", False: " ", None: ""}[line.true]
+    lead = f"{line.rank or '·':>2} "
+    rest = width - len(lead) - len(mark) - len(tail) - 2
+    cells = max(0, min(_BAR, rest - max(_NAME, min(longest, rest - _SHORTEST_BAR)) - 1))
+    name = Text(printable(line.class_name), "bold" if line.true else "")
+    name.truncate(max(4, rest - cells - bool(cells)), overflow="ellipsis", pad=True)
+    share = line.before if line.after is None and line.below is None else line.after
+    middle = f" {bar(share or 0.0, cells)}" if cells else ""
+    text = Text.assemble(
+        (lead, "dim"), (mark, "bold green"), name, middle, " ", tail, no_wrap=True, overflow="ellipsis"
+    )
+    text.truncate(width, overflow="ellipsis", pad=True)
+    return text
+
+
+def _numbers(line: Line, *, room: int) -> Text:
+    """``71.2 %``; with something left out ``71.2 → 63.0 % ▼ 8.2`` or ``71.2 → < 3.0 %``, shorter in little room."""
+    if line.before is None and line.after is None:
+        return Text("–", "dim")
+    if line.below is not None:
+        bound = f"< {100 * line.below:.1f} %"
+        return Text(bound if room < 30 else f"{100 * (line.before or 0):.1f} → {bound}")
+    if line.after is None:
+        return Text(f"{100 * (line.before or 0):5.1f} %")
+    after = f"{100 * line.after:.1f}"
+    if line.before is None:
+        return Text(f"{after} %")
+    change = float(after) - float(f"{100 * line.before:.1f}")  # of what stands there
+    sign = "=" if abs(change) < 0.05 else "▲" if change > 0 else "▼"
+    moved = f" {sign}{abs(change):4.1f}"
+    if room < 30:
+        return Text(f"{after:>5} %{moved}")
+    return Text(f"{100 * line.before:.1f} → {after:>4} %{moved}")

@@ -1,0 +1,1 @@
+"""The commands of `clipmk`: a module each."""

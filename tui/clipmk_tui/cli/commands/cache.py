@@ -1,0 +1,40 @@
+"""`clipmk cache`: the embedded vocabularies that are kept on disk."""
+
+from __future__ import annotations
+
+import typer
+
+from clipmk.system.locations import CacheInfo, cache_info, clear_cache
+from clipmk_tui.cli import options as o
+
+app = typer.Typer(help="Look at, or empty, the cache of embedded vocabularies (CLIPMK_CACHE_DIR moves it).")
+
+
+@app.command("info")
+def info(json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+    """Show where the cache is and how much it holds."""
+    return _print(cache_info(), cleared=False, json=json, no_color=no_color)
+
+
+@app.command("clear")
+def clear(json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+    """Remove what clipmk cached, and nothing else; downloaded models stay."""
+    return _print(clear_cache(), cleared=True, json=json, no_color=no_color)
+
+
+def megabytes(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 2**20:.1f} MiB"
+
+
+def _print(found: CacheInfo, *, cleared: bool, json: bool | None, no_color: bool | None) -> int:
+    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+
+    if present.wants_json(json):
+        content = {"path": str(found.path), "files": found.files, "bytes": found.bytes, "cleared": cleared}
+        present.put_json(content)
+        return 0
+    rows = [("folder", found.path), ("removed" if cleared else "files", found.files), ("size", megabytes(found.bytes))]
+    with present.for_people(no_color) as console:
+        console.print(present.table(("", ""), rows))
+    return 0

@@ -1,0 +1,35 @@
+"""`clipmk doctor`: what is here, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from clipmk_tui.cli import options as o
+
+Full = Annotated[bool, typer.Option("--full", help="Also import torch and open_clip, to ask for devices and weights.")]
+
+
+def doctor(full: Full = False, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+    """Check terminal, packages, GPU, weights, cache and config; each line says what to do."""
+    from rich.text import Text  # noqa: PLC0415
+
+    from clipmk_tui.cli import health  # noqa: PLC0415
+    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+
+    with present.for_people(no_color, config_may_be_broken=True) as console:
+        found = list(health.checks(full=full))
+        if not present.wants_json(json):
+            for check in found:
+                sign = Text("ok  ", "green") if check.status == "ok" else Text("warn", "bold yellow")
+                rows: list[tuple[object, ...]] = [(sign, check.name, check.detail)]
+                if check.hint is not None:
+                    rows.append(("", "", f"-> {check.hint}"))
+                made = present.table(("", "", ""), rows)
+                made.columns[1].min_width = 15
+                console.print(made)
+    if present.wants_json(json):
+        present.put_json({"checks": [asdict(check) for check in found]})
+    return 0

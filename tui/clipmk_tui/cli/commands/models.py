@@ -1,0 +1,336 @@
+"""`clipmk models`: what exists, what one is, fetching one, and names of the user's own."""
+
+from __future__ import annotations
+
+import json as json_text
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clipmk.errors import ModelError, UsageError, suggest
+from clipmk.system.text import quoted
+from clipmk_tui.cli import options as o
+from clipmk_tui.cli.groups import did_you_mean
+from clipmk_tui.cli.streams import say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clipmk import records
+    from clipmk.records import ModelEntry
+
+app = typer.Typer(help="List models, look one up, fetch one, give one a name.")
+
+SOURCES: tuple[records.Source, ...] = ("embedded", "local", "cached", "remote")
+_RANDOM = "random"
+"""The tag of random weights, as `clipmk.models.catalog` has it."""
+_ON_THE_SPOT = "random weights are made on the spot"
+FAMILIES = ("vit", "resnet", "convnext", "siglip", "eva", "timm")
+
+Filter = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[WORD...]", help="Only models with all these words in id, family, source or data."),
+]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(metavar="|".join(SOURCES), help="Only these sources; may be repeated."),
+]
+Family = Annotated[
+    list[str] | None,
+    typer.Option(metavar="|".join(FAMILIES), help="Only these families; may be repeated."),
+]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Only weights whose tag or training data hold this, such as laion2b."),
+]
+Here = Annotated[bool | None, typer.Option("--cached", help="Only what is on this machine.")]
+MaxParameters = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Only models with at most so many parameters, such as 200M or 1.5B."),
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="As for -m.", autocompletion=o.complete_model)]
+
+
+@app.command("list")
+def list_models(  # noqa: PLR0913, PLR0917 - an option each
+    words: Filter = None,
+    source: Source = None,
+    family: Family = None,
+    pretrained: Pretrained = None,
+    cached: Here = None,
+    max_parameters: MaxParameters = None,
+    json: o.Json = None,
+    no_color: o.NoColor = None,
+    debug: o.Debug = None,
+) -> int:
+    """List embedded, registered, cached and downloadable models. `clipmk models WORD` does the same."""
+    from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
+    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+
+    chosen = _known("source", source, SOURCES)
+    sources = [name for name in SOURCES if name in chosen and not (cached and name == "remote")]
+    wanted = _Wanted(
+        words=tuple(words or ()),
+        families=_known("family", family, FAMILIES),
+        pretrained=pretrained,
+        most=None if max_parameters is None else parameter_count(max_parameters),
+    )
+    with present.for_people(no_color, narrowest=1) as console:
+        entries = [entry for entry in listed(sources) if wanted.matches(entry)]
+        if not present.wants_json(json):
+            _put(console, entries)
+    if present.wants_json(json):
+        present.put_json({"models": [asdict(entry) for entry in entries]})
+    elif not entries:
+        what = f" {quoted(' '.join(words))}{did_you_mean('models', words[0])}" if words else ""
+        say("note", f"no model matches{what}")
+    return 0
+
+
+@app.command("info")
+def info(model: Model, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+    """Show what is known about one model; a bare NAME lists its tags."""
+    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+
+    with present.for_people(no_color) as console:
+        entry = _find(model)
+        card = _card(entry)
+        if not present.wants_json(json):
+            console.print(present.table(("", ""), _facts(entry, card)))
+    if present.wants_json(json):
+        present.put_json({"model": asdict(entry), "card": card})
+    return 0
+
+
+@app.command("pull")
+def pull(
+    model: Model,
+    quiet: o.Quiet = None,
+    json: o.Json = None,
+    no_color: o.NoColor = None,
+    debug: o.Debug = None,
+) -> int:
+    """Download a model's weights, configuration and tokenizer into the Hugging Face cache; a broken pull goes on."""
+    from clipmk.system.config import choose, read_config  # noqa: PLC0415
+    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.cli.pulling import pulling  # noqa: PLC0415
+
+    mute = choose(quiet, "CLIPMK_QUIET", read_config().quiet, False)
+    with present.for_people(no_color) as console:
+        _warn_if_too_large(model, quiet=mute)
+        from clipmk.models.loading import pull as fetch  # noqa: PLC0415 - torch and open_clip: seconds
+
+        with pulling(quiet=mute) as progress:
+            entry = fetch(model, progress=progress)
+        card = _card(entry)
+        if entry.pretrained == _RANDOM and not mute:
+            say("note", f"no weights of {entry.id} were fetched: {_ON_THE_SPOT}")
+        if not present.wants_json(json):
+            console.print(present.table(("", ""), _facts(entry, card)))
+    if present.wants_json(json):
+        present.put_json({"model": asdict(entry), "card": card})
+    return 0
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the model is to be called.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A folder, a checkpoint file, or a model as for -m.")],
+    arch: o.Arch = None,
+    debug: o.Debug = None,
+) -> int:
+    """Let NAME stand for a folder, a checkpoint or a model, in the config file."""
+    from clipmk.models.registry import register  # noqa: PLC0415
+
+    say("note", f"{name} stands for {register(name, path, arch=arch)}")
+    return 0
+
+
+@app.command("remove")
+def remove(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A registered name.", autocompletion=o.complete_registered)
+    ],
+    debug: o.Debug = None,
+) -> int:
+    """Forget a registered name; its files stay."""
+    from clipmk.models.registry import unregister  # noqa: PLC0415
+
+    say("note", f"{name} no longer stands for {unregister(name)}")
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What a listing is narrowed to."""
+
+    words: tuple[str, ...]
+    families: tuple[str, ...]
+    pretrained: str | None
+    most: int | None
+
+    def matches(self, entry: ModelEntry) -> bool:
+        text = f"{entry.id} {entry.family} {entry.source} {entry.data or ''}".casefold()
+        if not all(word.casefold() in text for word in self.words) or entry.family not in self.families:
+            return False
+        if self.pretrained is not None:
+            data = f"{entry.pretrained or ''} {entry.data or ''}".casefold()
+            if self.pretrained.casefold() not in data:
+                return False
+        return self.most is None or (entry.parameters is not None and entry.parameters <= self.most)
+
+
+def _known(what: str, given: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The given ones in the usual order, or all where none is given."""
+    for name in given or ():
+        if name not in known:
+            raise UsageError(f"{what} {name!r} does not exist; choose from: {', '.join(known)}")
+    return tuple(name for name in known if not given or name in given)
+
+
+def parameter_count(text: str) -> int:
+    """A number of parameters as people write it: "86M", "1.5B", "900k", "1000000".
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmb]?)", text.strip().lower())
+    if found is None:
+        raise UsageError(f"--max-parameters is {text!r}; a number such as 200M or 1.5B is needed")
+    return int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[found[2]])
+
+
+def _warn_if_too_large(model: str, *, quiet: bool) -> None:
+    """Say before a long download that the model will not run here."""
+    from clipmk.models.aliases import canonical  # noqa: PLC0415
+    from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
+    from clipmk.system.memory import machine_memory  # noqa: PLC0415
+
+    known = {entry.id: entry.parameters for entry in listed(("cached", "remote"))}
+    needed, present = 4 * (known.get(canonical(model)) or 0), machine_memory()
+    if needed > present and not quiet:
+        has = f"this machine has {present / 1e9:.1f} GB"
+        say("warning", f"{canonical(model)} needs {needed / 1e9:.1f} GB of memory to load; {has}")
+
+
+def _find(model: str) -> ModelEntry:
+    """The entry of a model, whether its weights are here or not.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    from clipmk.models.aliases import canonical  # noqa: PLC0415
+    from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
+
+    entries = {entry.id: entry for entry in listed(("embedded", "local"))}
+    if model not in entries:
+        model = canonical(model)
+        entries |= {entry.id: entry for entry in listed(("cached", "remote"))}
+    if model in entries:
+        return entries[model]
+    from clipmk.models.recipe import resolve  # noqa: PLC0415 - knows folders, checkpoints and near misses
+
+    try:
+        return resolve(model).entry
+    except ModelError as error:
+        if ":" not in model or model.partition(":")[0] not in {name.partition(":")[0] for name in entries}:
+            raise
+        raise ModelError(f"model {model!r} does not exist; {suggest(model, entries)}") from error
+
+
+def _card(entry: ModelEntry) -> dict[str, Any] | None:
+    """How an embedded model was made."""
+    if entry.source != "embedded" or entry.path is None:
+        return None
+    path = Path(entry.path) / "card.json"
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json_text.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _put(console: Console, entries: Iterable[ModelEntry]) -> None:
+    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.show.columns import Step  # noqa: PLC0415
+
+    rows = [
+        (entry.id, entry.source, entry.family, entry.input_size, _count(entry.parameters), _trained_on(entry))
+        for entry in entries
+    ]
+    columns = ("model", "source", "family", "px", "parameters", "trained on")
+    data = columns[-1]
+    unbroken = max((len(word) for row in rows for word in row[-1].split()), default=0)  # an alias names a model, too
+    steps = [Step(data, max(16, unbroken)), *(Step(name) for name in ("px", "family", data, "parameters", "source"))]
+    present.put_listing(console, columns, rows, steps, right=(3, 4))
+
+
+def _count(number: int | None) -> str:
+    """151,277,313 as "151 M"; "-" where it is not known."""
+    if number is None:
+        return "-"
+    unit, size = ("B", 1e9) if number >= 999.5e6 else ("M", 1e6)
+    return f"{number / size:.3g} {unit}"
+
+
+def _trained_on(entry: ModelEntry) -> str:
+    return f"= {entry.alias_of}" if entry.alias_of else entry.data or "-"
+
+
+def _facts(entry: ModelEntry, card: dict[str, Any] | None) -> list[tuple[str, object]]:
+    """Two columns: what, and its value."""
+    rows: list[tuple[str, object]] = [
+        ("model", entry.id),
+        ("source", entry.source),
+        ("architecture", _architecture(entry)),
+        ("pretrained", entry.pretrained or "-"),
+        ("family", entry.family),
+        ("input", f"{entry.input_size} px"),
+        ("embedding", f"{entry.embed_dim} numbers"),
+        ("parameters", _size(entry)),
+        ("trained on", _training(entry)),
+        ("licence", _licence(entry)),
+        ("needs transformers", "yes" if entry.needs_transformers else "no"),
+        ("repository", entry.repository or "-"),
+        ("path", _place(entry)),
+    ]
+    for key, value in (card or {}).items():
+        rows.append((key, value if isinstance(value, str | int | float) else json_text.dumps(value)))
+    return rows
+
+
+def _size(entry: ModelEntry) -> str:
+    """How many there are, and the memory that takes."""
+    if entry.parameters is None:
+        return "not known without loading"
+    return f"{_count(entry.parameters)}, {entry.parameters * 4 / 1e9:.2g} GB in fp32"
+
+
+def _architecture(entry: ModelEntry) -> str:
+    """open_clip's name of it, where it has one: the name of a folder says nothing."""
+    own = entry.id.startswith("hf-hub:") or (entry.path is not None and Path(entry.path).is_dir())
+    return "its own configuration, open_clip_config.json" if own else entry.architecture
+
+
+def _licence(entry: ModelEntry) -> str:
+    if entry.pretrained == _RANDOM:
+        return "-"
+    return f"{entry.licence} ({entry.licence_source})" if entry.licence else "not known here; see the model card"
+
+
+def _place(entry: ModelEntry) -> str:
+    if entry.pretrained == _RANDOM:
+        return f"none: {_ON_THE_SPOT}"
+    return entry.path or "not on this machine; clipmk models pull fetches it"
+
+
+def _training(entry: ModelEntry) -> str:
+    if entry.pretrained == _RANDOM:
+        return "nothing"
+    if entry.data is None:
+        return "not known"
+    pairs = "" if entry.data_pairs is None else f", {_count(entry.data_pairs)} image-text pairs"
+    return f"{entry.data}{pairs}" + ("" if entry.samples_seen is None else f", {_count(entry.samples_seen)} seen")

@@ -1,0 +1,168 @@
+"""`clipmk vocab`: what vocabularies exist, what one holds, what is questionable about it; new ones from answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipmk_tui.cli import options as o
+
+if TYPE_CHECKING:
+    from clipmk.vocabulary.vocabulary import Vocabulary
+
+app = typer.Typer(help="List vocabularies, show one, check one, build one.")
+
+PROBLEMS = 3
+"""Exit status of `check` when it finds something: the input should be mended."""
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE",
+        help="A vocabulary's name, or a JSON file, such as a language model's lists of descriptors per class.",
+        autocompletion=o.complete_vocabulary,
+    ),
+]
+Answers = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ANSWER", help="Files with answers of a language model: JSON with a list of descriptors per class."
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE.json", help="Where to write the vocabulary.")]
+Template = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="Prompt of a class, with one {}; may be repeated. Default: those of ImageNet."),
+]
+ClassList = Annotated[
+    str | None,
+    typer.Option("--classes", metavar="a,b,c|FILE", help="All classes in their order; each must be answered."),
+]
+Force = Annotated[
+    bool | None, typer.Option("--force", help="Replace the file where there is one; it may have been mended by hand.")
+]
+
+
+@app.command("list")
+def list_vocabularies(json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+    """List the shipped vocabularies."""
+    from clipmk.vocabulary.vocabulary import available, load_vocabulary  # noqa: PLC0415
+    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.show.columns import Step  # noqa: PLC0415
+
+    found = [(load_vocabulary(name), text) for name, text in available().items()]
+    if present.wants_json(json):
+        present.put_json({"vocabularies": [_entry(vocabulary) for vocabulary, _ in found]})
+        return 0
+    rows = [(one.name, len(one.classes), len(one.descriptors), len(one.templates), text) for one, text in found]
+    columns = ("vocabulary", "classes", "descriptors", "templates", "")
+    steps = [Step("", 16), *(Step(name) for name in ("templates", "descriptors", "classes", ""))]
+    with present.for_people(no_color, narrowest=1) as console:
+        present.put_listing(console, columns, rows, steps, right=(1, 2, 3))
+    return 0
+
+
+@app.command("show")
+def show(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+    """Print a whole vocabulary; --json prints the full form that --vocab FILE reads, without a format_version."""
+    from clipmk.output import document  # noqa: PLC0415
+    from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
+    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.cli.streams import data_stream  # noqa: PLC0415
+
+    vocabulary = load_vocabulary(name)
+    if present.wants_json(json):
+        with data_stream() as stream:
+            stream.write(document.dump(vocabulary.to_dict()) + "\n")
+        return 0
+    with present.for_people(no_color) as console:
+        for title, texts in (
+            ("templates", vocabulary.templates),
+            ("template of descriptors", (vocabulary.descriptor_template,)),
+            ("classes", vocabulary.classes),
+            ("descriptors", vocabulary.descriptors),
+        ):
+            console.print(present.table((f"{title} ({len(texts)})",), [(text,) for text in texts]))
+            console.print()
+    return 0
+
+
+@app.command("check")
+def check(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+    """Look for repetitions, class names given away and classes alike; exit status 3 when something is found."""
+    from clipmk.vocabulary.vocabulary import load_to_check  # noqa: PLC0415
+
+    vocabulary, left_out = load_to_check(name)
+    return _report(vocabulary, json, no_color, left_out)
+
+
+@app.command("build")
+def build(
+    answers: Answers,
+    output: Output,
+    classes: ClassList = None,
+    template: Template = None,
+    force: Force = None,
+    json: o.Json = None,
+    no_color: o.NoColor = None,
+    debug: o.Debug = None,
+) -> int:
+    """Join answers of a language model into a vocabulary file and check it; exit status 3 when something is found."""
+    from clipmk.errors import UsageError, VocabularyError  # noqa: PLC0415
+    from clipmk.system.files import atomic_write, read_regular  # noqa: PLC0415
+    from clipmk.system.text import quoted  # noqa: PLC0415
+    from clipmk.vocabulary.answers import as_text, from_answers  # noqa: PLC0415
+    from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, MAX_BYTES, parse_classes  # noqa: PLC0415
+
+    if output.suffix.lower() != ".json":
+        raise UsageError(f"--output is {quoted(output)}; --vocab reads files whose name ends in .json")
+    if not force and os.path.lexists(output):
+        raise UsageError(
+            f"--output is {quoted(output)}, which exists; --force replaces it, with all mended by hand in it"
+        )
+    vocabulary = from_answers(
+        (
+            (f"answer {quoted(path)}", read_regular(path, limit=MAX_BYTES, noun="answer", error=VocabularyError))
+            for path in answers
+        ),
+        name=output.stem,
+        classes=parse_classes(classes) if classes else (),
+        templates=template or IMAGENET_TEMPLATES,
+    )
+    with atomic_write(output, private=False) as file:
+        file.write(as_text(vocabulary).encode())
+    return _report(vocabulary, json, no_color)
+
+
+def _report(vocabulary: Vocabulary, json: bool | None, no_color: bool | None, left_out: Sequence[str] = ()) -> int:
+    """Print what the check finds, as `check` and `build` do; what had to be left out stands first."""
+    from clipmk.vocabulary.texts import all_of  # noqa: PLC0415
+    from clipmk.vocabulary.vocabulary import check as check_vocabulary  # noqa: PLC0415
+    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+
+    report = check_vocabulary(vocabulary)
+    unusable = [f"cannot be used as it is: {all_of(left_out)}"] if left_out else []
+    problems = [*unusable, *report.problems]
+    if present.wants_json(json):
+        present.put_json({"vocabulary": _entry(vocabulary), "problems": problems})
+    else:
+        with present.for_people(no_color) as console:
+            counts = f"{report.class_count} classes, {report.descriptor_count} descriptors"
+            console.print(present.table(("",), [(f"{vocabulary.name}: {counts}, {report.template_count} templates",)]))
+            lines = problems or ["nothing questionable found"]
+            console.print(present.table(("", ""), [("!" if problems else "ok", line) for line in lines]))
+    return PROBLEMS if problems else 0
+
+
+def _entry(vocabulary: Vocabulary) -> dict[str, object]:
+    return {
+        "name": vocabulary.name,
+        "classes": len(vocabulary.classes),
+        "descriptors": len(vocabulary.descriptors),
+        "templates": len(vocabulary.templates),
+        "sha256": vocabulary.sha256,
+    }

@@ -1,0 +1,44 @@
+"""`clipmk world`: scenes of the rendered world as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipmk_tui.cli import options as o
+
+app = typer.Typer(help="The rendered world, whose concepts and parts are known.")
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="New or empty folder.")]
+Split = Annotated[str, typer.Option(metavar="NAME", help="train, val, test, counterfactual or hard.")]
+Count = Annotated[int, typer.Option(metavar="N", help="How many scenes.")]
+Size = Annotated[int, typer.Option(metavar="PX", help="Side of each image in pixels.")]
+
+
+@app.callback()
+def _group() -> None:
+    """The rendered world, whose concepts and parts are known."""
+
+
+@app.command("export")
+def export(
+    folder: Folder,
+    split: Split = "test",
+    count: Count = 100,
+    size: Size = 64,
+    seed: o.Seed = None,
+    debug: o.Debug = None,
+) -> int:
+    """Write scenes as <class>/<index>.png with their truth (classes, descriptors, part masks) in truth.json."""
+    from clipmk.system.config import choose  # noqa: PLC0415
+    from clipmk.world import export as write  # noqa: PLC0415
+    from clipmk_tui.cli.streams import data_stream, locale_encoding  # noqa: PLC0415
+    from clipmk_tui.show.text import shown  # noqa: PLC0415
+
+    chosen = choose(seed, "CLIPMK_SEED", None, 0)
+    with data_stream(encoding=locale_encoding()) as stream:
+        made = write(folder, split=split, count=count, size=size, seed=chosen)
+        stream.write(f"{shown(str(made))}\n")
+    return 0

@@ -1,0 +1,131 @@
+"""What `clipmk serve` does: serve, look at the server, end it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+
+from clipmk.errors import ClipmkError, UsageError
+from clipmk.system.config import choose, read_config
+from clipmk.system.locations import socket_path
+from clipmk.system.text import quoted
+from clipmk.worker import client
+from clipmk.worker.place import require_support
+from clipmk_tui.cli.choices import variable
+from clipmk_tui.cli.streams import data_stream, say
+
+IDLE = "15m"
+"""How long a server waits for a question by default."""
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600}
+
+
+def place(named: str | None) -> Path:
+    """Where the server listens: as named, else `clipmk.system.locations.socket_path`; absolute."""
+    if named is None:
+        return socket_path()
+    return Path(os.path.abspath(Path(named).expanduser()))  # noqa: PTH100 - no link is followed
+
+
+def idle_seconds(text: str | None) -> float:
+    """Read a duration: "90", "90s", "15m", "1.5h".
+
+    Raises:
+        UsageError: it is none, or not above 0.
+    """
+    wanted = choose(text, variable("idle"), None, IDLE)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", wanted.strip().lower())
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if seconds <= 0:
+        raise UsageError(f"--idle {wanted!r} is no duration above 0; write it as 90s, 15m or 2h")
+    return seconds
+
+
+def one_thing_at_a_time() -> UsageError:
+    """What is wrong with --stop --status."""
+    return UsageError("--stop ends the server, --status looks at it; choose one of them")
+
+
+def serve(path: Path, idle_s: float, *, quiet: bool | None, verbose: bool | None) -> int:
+    """Serve until told to stop or idle for long enough.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ClipmkError: this system has no private sockets, a server listens there already, or the place will not do.
+    """
+    require_support()
+    config = read_config()
+    from clipmk.worker.identity import identity  # noqa: PLC0415
+    from clipmk.worker.server import Server, stopped_by_signals  # noqa: PLC0415
+    from clipmk.worker.workshop import Workshop  # noqa: PLC0415
+    from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
+
+    mute = choose(quiet, variable("quiet"), config.quiet, False)
+    talk = choose(verbose, variable("verbose"), config.verbose, False)
+    with data_stream(), logging_to_stderr(quiet=mute, verbose=talk, usual=logging.INFO):
+        server = Server(Workshop(), idle_s=idle_s, identity=identity(config))
+        with stopped_by_signals(server):
+            tidy = server.serve(path)
+        if not mute:
+            say("info", "ended")
+    if not tidy:  # a thread works on in C code, which would crash where the interpreter goes away under it
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+def stop(path: Path, *, quiet: bool | None) -> int:
+    """End the server and wait until it has gone; that there is none is no failure.
+
+    Returns:
+        Exit status.
+    """
+    require_support()
+    pid = client.stop(path)
+    if not choose(quiet, variable("quiet"), read_config().quiet, False):
+        where = quoted(path)
+        say("note", f"no server listens at {where}" if pid is None else f"the server at {where} (process {pid}) ended")
+    return 0
+
+
+def status(path: Path, *, json: bool | None, no_color: bool | None) -> int:
+    """Print how the server is doing.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ClipmkError: there is none, or it is of another version.
+    """
+    require_support()
+    from clipmk.worker.identity import differences, identity  # noqa: PLC0415
+    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+
+    with client.connected(path) as found:
+        if found is None:
+            raise ClipmkError(f"no server listens at {quoted(path)}; `clipmk serve` starts one")
+        welcome = found.welcome()
+    other = differences(identity(read_config()), welcome.identity)
+    facts = {
+        "path": str(path),
+        "pid": welcome.pid,
+        "clipmk": welcome.clipmk,
+        "uptime_s": round(welcome.uptime_s, 1),
+        "idle_s": welcome.idle_s,
+        "orders": welcome.orders,
+        "waiting": welcome.waiting,
+        "models": list(welcome.models),
+        "differs_in": other,
+    }
+    if present.wants_json(json):
+        present.put_json(facts)
+        return 0
+    shown = {**facts, "models": ", ".join(welcome.models) or "none", "differs_in": ", ".join(other) or "nothing"}
+    with present.for_people(no_color) as console:
+        console.print(present.table(("", ""), [(name.replace("_", " "), value) for name, value in shown.items()]))
+    return 0

@@ -1,0 +1,157 @@
+"""`clipmk explain` by a server where one would answer the same, by this process otherwise, with the same results."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipmk.errors import OUT_OF_MEMORY, UNEXPECTED, InputError, ModelError
+from clipmk.output.document import Failure
+from clipmk.settings import GROUP_LIMIT
+from clipmk.system.config import read_config
+from clipmk.system.locations import socket_path
+from clipmk.system.text import encodable, printable, quoted
+from clipmk.worker.client import Connection, DeclinedError, UnusableServerError, connected
+from clipmk.worker.identity import identity
+from clipmk.worker.messages import ATTACHED_BYTES, Order, Working
+from clipmk_tui.cli.explaining import Result, results, subject
+from clipmk_tui.cli.sources import STDIN
+from clipmk_tui.cli.streams import say
+
+if TYPE_CHECKING:
+    from clipmk.worker.messages import Result as Served
+    from clipmk_tui.cli.choices import Choices
+    from clipmk_tui.cli.progress import Stages
+    from clipmk_tui.cli.sources import Source
+
+
+def answers(choices: Choices, sources: Sequence[Source], stages: Stages) -> Iterator[Result]:
+    """Explain every image with every model, in order, as `explaining.results` does (see there for what it raises).
+
+    Whatever the server declines is done here: so every error is worded, and weighed, as if there were no server.
+    """
+    with contextlib.ExitStack() as held:
+        server = _found(held, choices)
+        if server is None:
+            yield from results(choices, sources, stages)
+            return
+        asker = _Asker(choices, stages, server)
+        for model in choices.models:
+            yield from asker.explained(model, sources)
+
+
+def _found(held: contextlib.ExitStack, choices: Choices) -> Connection | None:
+    """A server that would answer as we would."""
+    if not choices.serve:
+        return None
+    path = socket_path()
+    try:
+        server = held.enter_context(connected(path))
+        if server is not None:
+            server.require_like_us(identity(read_config()))
+    except UnusableServerError as reason:
+        if not choices.quiet:
+            say("note", f"the server at {quoted(path)} is not used: {reason}")
+        return None
+    if server is not None and choices.verbose:
+        say("info", f"asking the server at {quoted(path)} (process {server.peer.pid})")
+    return server
+
+
+class _Asker:
+    """Asks the server as long as there is one."""
+
+    def __init__(self, choices: Choices, stages: Stages, server: Connection) -> None:
+        self._choices = choices
+        self._stages = stages
+        self._server: Connection | None = server
+
+    def explained(self, model: str, sources: Sequence[Source]) -> Iterator[Result]:
+        """Explain every image with one model."""
+        together = GROUP_LIMIT if self._choices.settings.fit == "batch" else 1
+        for start in range(0, len(sources), together):
+            self._stages.begin(subject(sources[start], start, len(sources)))
+            found = self._group(model, sources[start : start + together])
+            if found is None:
+                yield from results(dataclasses.replace(self._choices, models=(model,)), sources[start:], self._stages)
+                return
+            yield from found
+
+    def _group(self, model: str, group: Sequence[Source]) -> list[Result] | None:
+        """The server's results; None where we must see to it ourselves."""
+        if self._server is None:
+            return None
+        try:
+            return self._asked(self._server, model, group)
+        except UnusableServerError as reason:
+            self._server = None
+            self._note(f"the server is not used any more: {reason}")
+        except DeclinedError as reason:
+            if reason.reason in {OUT_OF_MEMORY, UNEXPECTED}:
+                self._note(f"the server could not do it: {reason}")
+        return None
+
+    def _asked(self, server: Connection, model: str, group: Sequence[Source]) -> list[Result]:
+        failures: dict[int, Failure] = {}
+        attached = b""
+        for index, source in enumerate(group):
+            if source.name == STDIN:
+                with contextlib.suppress(InputError):  # remembered as its failure
+                    attached = source.data()
+            if source.failure is not None:
+                failures[index] = Failure.of(source.failure, path=source.name, model=model)
+        if len(attached) > ATTACHED_BYTES:
+            raise DeclinedError(InputError.code, f"more than {ATTACHED_BYTES} bytes")
+        asked = [index for index in range(len(group)) if index not in failures]
+        made: dict[int, Result] = dict(failures)
+        if asked:
+            order = self._order(model, [group[index].name for index in asked], len(attached))
+            served = server.ask(order, attached, self._working)
+            made |= {index: self._result(model, group[index], one) for index, one in zip(asked, served, strict=True)}
+        return [made[index] for index in range(len(group))]
+
+    def _order(self, model: str, names: Sequence[str], attached: int) -> Order:
+        choices = self._choices
+        try:
+            folder = str(Path.cwd())
+        except OSError as reason:  # it was removed
+            raise DeclinedError(InputError.code, str(reason)) from reason
+        return Order(
+            folder=folder,
+            images=tuple(names),
+            attached=attached,
+            model=model,
+            vocabulary=choices.vocabulary,
+            classes=choices.classes,
+            target=choices.target,
+            settings=choices.settings,
+            device=choices.device,
+            precision=choices.precision,
+            arch=choices.arch,
+            cache=choices.cache,
+        )
+
+    def _result(self, model: str, source: Source, served: Served) -> Result:
+        made = served.explanation
+        if made is None:
+            message = printable(served.message)
+            status = (ModelError if served.code == ModelError.code else InputError).exit_status
+            return Failure(path=source.name, model=model, code=served.code, message=message, exit_status=status)
+        return dataclasses.replace(made, picture=source.picture().image) if self._must_carry(source) else made
+
+    def _must_carry(self, source: Source) -> bool:
+        """Whether the picture is wanted and cannot be read again by the name that the explanation has."""
+        nameless = source.name == STDIN or encodable(source.name) != source.name
+        choices = self._choices
+        return nameless and (choices.form == "text" or choices.overlay is not None or choices.html is not None)
+
+    def _working(self, working: Working) -> None:
+        self._stages(working.stage, working.done, working.total)
+
+    def _note(self, message: str) -> None:
+        self._stages.clear()
+        if not self._choices.quiet:
+            say("note", message)

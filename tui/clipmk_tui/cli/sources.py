@@ -1,0 +1,119 @@
+"""The images of a run, decoded when they are needed. Importing this loads neither numpy nor Pillow."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from clipmk.errors import ImageError, InputError
+from clipmk.images.paths import MAX_BYTES, expand_paths
+
+if TYPE_CHECKING:
+    from clipmk.images.decoder import Picture
+
+STDIN = "-"
+
+_KEPT = 4
+"""Up to this many images stay decoded for the next model; more are read again."""
+
+
+class Source:
+    """One image of the command line. A failure is remembered, and so is standard input, which can be read only once.
+
+    Several threads may ask for it.
+
+    Args:
+        name: path, or "-" for standard input.
+        keep: keep the decoded picture.
+        failure: why there is no such image, where that is known already.
+    """
+
+    def __init__(self, name: str, *, keep: bool, failure: InputError | None = None) -> None:
+        self.name = name
+        self._keep = keep
+        self._ready: Picture | None = None
+        self._data: bytes | None = None
+        self._failure = failure
+        self._reading = threading.Lock()
+
+    @property
+    def failure(self) -> InputError | None:
+        """Why it cannot be read or decoded, where that is known already."""
+        return self._failure
+
+    @property
+    def readable(self) -> bool:
+        """Whether it can be decoded."""
+        try:
+            self._ready = self.picture()
+        except InputError:
+            return False
+        return True
+
+    def picture(self) -> Picture:
+        """The decoded picture.
+
+        Raises:
+            InputError: it cannot be read or decoded.
+        """
+        with self._reading:
+            if self._failure is not None:
+                raise self._failure
+            ready = self._ready
+            if ready is None:
+                ready = self._read()
+            self._ready = ready if self._keep or self.name == STDIN else None
+        return ready
+
+    def data(self) -> bytes:
+        """What came from standard input.
+
+        Raises:
+            InputError: nothing did.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._data is None:
+            try:
+                self._data = _standard_input()
+            except ImageError as error:
+                self._failure = error
+                raise
+        return self._data
+
+    def _read(self) -> Picture:
+        from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
+
+        try:
+            return read_picture(self.data(), name=STDIN) if self.name == STDIN else read_picture(self.name)
+        except ImageError as error:
+            self._failure = error
+            raise
+
+
+def sources_of(arguments: Sequence[str]) -> list[Source]:
+    """The images that the arguments stand for, in order; the same name is the same source."""
+    names: list[str] = []
+    failures: dict[str, InputError] = {}
+    for argument in arguments:
+        try:
+            names += expand_paths([argument])
+        except InputError as error:  # a folder without images: told like a bad image, the others go on
+            failures[argument] = error
+            names.append(argument)
+    keep = len(names) <= _KEPT
+    made = {name: Source(name, keep=keep, failure=failures.get(name)) for name in names}
+    return [made[name] for name in names]
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise ImageError("standard input is closed")
+    if sys.stdin.isatty():
+        raise ImageError("standard input is a terminal; pipe an image into it, as in: clipmk explain - < fox.png")
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if not data:
+        raise ImageError("standard input is empty; pipe an image into it, as in: clipmk explain - < fox.png")
+    return data

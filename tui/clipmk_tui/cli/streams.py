@@ -1,0 +1,231 @@
+"""The two streams: stdout carries data and nothing else, whatever a library prints; stderr carries the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from clipmk.errors import ClipmkError
+from clipmk.system.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_WIDTH = 100
+"""Columns where stdout is no terminal and COLUMNS is not set."""
+
+NARROWEST = 40
+"""Fewest columns that text is laid out for, unless whoever prints can do with less."""
+
+
+class ReaderGone(Exception):  # noqa: N818 - nothing went wrong
+    """Whoever read our stdout has stopped (`clipmk ... | head`)."""
+
+
+class DataStream:
+    """Text for the real stdout, written when flushed. A file for `rich.console.Console`.
+
+    Args:
+        descriptor: where to write; stays open.
+        encoding: what it cannot hold becomes a question mark.
+    """
+
+    def __init__(self, descriptor: int, *, encoding: str = "utf-8") -> None:
+        self.encoding = encoding
+        self._descriptor = descriptor
+        self._pending: list[bytes] = []
+
+    def write(self, text: str) -> int:
+        """Keep text for the next flush."""
+        self._pending.append(text.encode(self.encoding, "replace"))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is pending.
+
+        Raises:
+            ReaderGone: nobody reads it any more.
+            ClipmkError: it cannot be written.
+        """
+        left = memoryview(b"".join(self._pending))
+        self._pending.clear()
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except BrokenPipeError as reason:
+            raise ReaderGone from reason
+        except OSError as reason:
+            raise _unwritable(reason) from reason
+
+    def isatty(self) -> bool:
+        """Whether a terminal shows it."""
+        return os.isatty(self._descriptor)
+
+    def fileno(self) -> int:
+        """The descriptor behind it."""
+        return self._descriptor
+
+
+@contextlib.contextmanager
+def data_stream(*, encoding: str = "utf-8") -> Iterator[DataStream]:
+    """Hand out the real stdout; meanwhile everything else that is printed goes to stderr, even from C code.
+
+    Raises:
+        ReaderGone: nobody reads it any more.
+        ClipmkError: stdout is closed or cannot be written.
+    """
+    with _diverted() as descriptor:
+        stream = DataStream(descriptor, encoding=encoding)
+        yield stream
+        stream.flush()
+
+
+class _Watched:
+    """`sys.stdout`, remembering what went wrong with it, so that it is told from what goes wrong with other files."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as reason:
+            self.failure = reason
+            raise
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as reason:
+            self.failure = reason
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def watched_stdout() -> Iterator[None]:
+    """What prints to `sys.stdout` meanwhile, as the argument parser does its help, fails as `data_stream` does.
+
+    Raises:
+        ReaderGone: nobody reads it any more.
+        ClipmkError: stdout cannot be written.
+    """
+    original = sys.stdout
+    if original is None:  # closed from the start
+        yield
+        return
+    watched = _Watched(original)
+    try:
+        with contextlib.redirect_stdout(cast("IO[str]", watched)):
+            yield
+        watched.flush()
+    except OSError as reason:
+        if reason is not watched.failure:
+            raise
+        _give_up(original)
+        if isinstance(reason, BrokenPipeError):
+            raise ReaderGone from reason
+        raise _unwritable(reason) from reason
+
+
+def locale_encoding() -> str:
+    """The encoding that stdout has for people to read."""
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+def text_console(stream: DataStream, *, no_color: bool = False, narrowest: int = NARROWEST) -> Console:
+    """A console for people on the data stream: plain without a terminal, never reading markup.
+
+    Args:
+        stream: where it prints.
+        no_color: no colours, whatever the terminal can do.
+        narrowest: columns that it has in narrower terminals.
+    """
+    from rich.console import Console  # noqa: PLC0415 - not needed for JSON
+
+    return Console(
+        file=cast("IO[str]", stream),
+        width=max(narrowest, _width(stream)),
+        no_color=True if no_color else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=False,
+    )
+
+
+def say(kind: str, message: str) -> None:
+    """One line on stderr, `clipmk: kind: message`, control characters made harmless."""
+    stream = sys.stderr
+    if stream is not None:
+        line = f"clipmk: {kind}: {printable(message)}\n"
+        with contextlib.suppress(OSError):  # nobody is left to be told
+            stream.write(line.encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8"))
+            stream.flush()
+
+
+def _width(stream: DataStream) -> int:
+    wanted = os.environ.get("COLUMNS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    if not stream.isatty():
+        return PLAIN_WIDTH
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(stream.fileno()).columns or PLAIN_WIDTH
+    return PLAIN_WIDTH
+
+
+@contextlib.contextmanager
+def _diverted() -> Iterator[int]:
+    """Point descriptor 1 and `sys.stdout` to stderr, and yield a descriptor of the real stdout."""
+    original = sys.stdout
+    _flush(original)
+    try:
+        saved = os.dup(1)
+    except OSError as reason:
+        raise ClipmkError("stdout is closed") from reason
+    try:
+        _point(1, at=2)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield saved
+    finally:
+        _flush(original)  # a library may have kept the old sys.stdout
+        if os.name == "posix":
+            import ctypes  # noqa: PLC0415 - the app never comes here
+
+            ctypes.CDLL(None).fflush(None)  # and C code has a buffer of its own
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _unwritable(reason: OSError) -> ClipmkError:
+    return ClipmkError(f"stdout cannot be written: {reason.strerror or reason}")
+
+
+def _give_up(stream: IO[str]) -> None:
+    """Let what a failed stream still holds go nowhere; Python would write it at its end and fail once more."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _point(descriptor: int, *, at: int) -> None:
+    try:
+        os.dup2(at, descriptor)
+    except OSError:  # stderr is closed
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+def _flush(stream: IO[str] | None) -> None:
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):  # gone or closed: nothing of ours is in it
+            stream.flush()

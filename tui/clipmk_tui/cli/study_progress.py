@@ -1,0 +1,106 @@
+"""How far a study is: a bar with rate and time left on a terminal, now and then a line in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from clipmk.system.text import counted, printable
+from clipmk_tui.cli.streams import say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+LINE_SECONDS = 30.0
+"""Between two lines where stderr is no terminal."""
+_WORDS = {"texts": "embedding the vocabulary", "tables": "aggregating"}
+
+
+class StudyProgress:
+    """The `progress` callback of `clipmk.study.run.run_study`; use it in a `with` block.
+
+    Args:
+        shown: False shows nothing at all.
+        clock: seconds.
+    """
+
+    def __init__(self, *, shown: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shown = shown and sys.stderr is not None
+        self._clock = clock
+        self._display: Progress | None = None
+        self._task: TaskID | None = None
+        self._began: tuple[float, int] | None = None
+        self._told = clock()
+        self.done = 0
+        self.total = 0
+
+    def __enter__(self) -> Self:
+        if self._shown and sys.stderr.isatty():
+            self._display = _display()
+            self._task = self._display.add_task("getting ready", total=None, rate="")
+            self._display.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._display is not None:
+            self._display.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show what is going on."""
+        if stage != "study":
+            self._show(_WORDS.get(stage, stage), None)
+            return
+        if self._began is None:
+            self._began = self._clock(), done
+        self.done, self.total = done, total
+        self._show("images x models", self.rate())
+
+    def rate(self) -> float:
+        """Images times models per second in this run; 0 while nothing is known."""
+        if self._began is None:
+            return 0.0
+        since, before = self._began
+        passed = self._clock() - since
+        return (self.done - before) / passed if passed > 0 else 0.0
+
+    def _show(self, words: str, rate: float | None) -> None:
+        if self._display is not None and self._task is not None:
+            shown = "" if not rate else f"{rate:.1f}/s"
+            self._display.update(
+                self._task, description=printable(words), completed=self.done, total=self.total or None, rate=shown
+            )
+        elif self._shown and rate is not None and self._clock() - self._told >= LINE_SECONDS:
+            self._told = self._clock()
+            left = f", {counted(round((self.total - self.done) / rate / 60), 'minute')} left" if rate else ""
+            say("note", f"{self.done} of {self.total} images x models, {rate:.1f}/s{left}")
+
+
+def _display() -> Progress:
+    from rich.console import Console  # noqa: PLC0415 - not needed without a terminal
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("ctrl+c stops", style="dim"),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

@@ -1,0 +1,126 @@
+"""How the smaller commands answer: a table for people, or one JSON object."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from clipmk.errors import UsageError
+from clipmk.output import document
+from clipmk.system.config import Config, choose, read_config
+from clipmk_tui.cli.streams import NARROWEST, data_stream, locale_encoding, say, text_console
+from clipmk_tui.show.columns import GONE, Step, squeezed
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def wants_json(flag: bool | None) -> bool:
+    """Whether JSON is asked for, by --json or CLIPMK_JSON."""
+    return choose(flag, "CLIPMK_JSON", None, False)
+
+
+def put_json(content: dict[str, Any]) -> None:
+    """Print one JSON object after its `format_version`."""
+    with data_stream() as stream:
+        stream.write(document.dump(document.versioned(content)) + "\n")
+
+
+@contextlib.contextmanager
+def for_people(
+    no_color: bool | None = None, *, config_may_be_broken: bool = False, narrowest: int = NARROWEST
+) -> Iterator[Console]:
+    """A console on stdout; what libraries print meanwhile goes to stderr.
+
+    Args:
+        no_color: as asked for by a flag.
+        config_may_be_broken: it counts as empty then.
+        narrowest: columns that the console has in narrower terminals.
+
+    Raises:
+        UsageError: the config is malformed, unless that may be.
+    """
+    try:
+        config = read_config()
+    except UsageError:
+        if not config_may_be_broken:
+            raise
+        config = Config()
+    plain = choose(no_color, "CLIPMK_NO_COLOR", config.no_color, False)
+    with data_stream(encoding=locale_encoding()) as stream:
+        yield text_console(stream, no_color=plain, narrowest=narrowest)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> Table:
+    """A table of texts from anywhere.
+
+    Args:
+        columns: headings; empty ones show no heading.
+        rows: whatever `str` turns into text; `rich.text.Text` keeps its style.
+        right: indices of the columns that are aligned to the right.
+    """
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from clipmk_tui.show.text import shown  # noqa: PLC0415
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(columns))
+    for index, name in enumerate(columns):
+        made.add_column(shown(name), justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else shown(str(cell)) for cell in row))
+    return made
+
+
+def put_table(console: Console, made: Table) -> None:
+    """Print a table; without a terminal each row keeps to one line, however long, for grep and awk."""
+    from rich.measure import Measurement  # noqa: PLC0415
+
+    if not console.is_terminal:
+        widest = console.options.update(max_width=10_000)
+        console.width = max(console.width, Measurement.get(console, widest, made).maximum)
+    console.print(made)
+
+
+def put_listing(
+    console: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    steps: Sequence[Step],
+    *,
+    right: Sequence[int] = (),
+) -> None:
+    """Print a list whose first column holds names to copy: they stay in one piece, other columns make room for them.
+
+    Args:
+        console: where; without a terminal every row is one line, however long.
+        columns: headings, all different.
+        rows: as for `table`.
+        steps: how columns make room in a terminal; those that shrink wrap. What is left out is said on stderr.
+        right: indices of the columns that are aligned to the right.
+    """
+    if not console.is_terminal:
+        put_table(console, table(columns, rows, right=right))
+        return
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    from clipmk_tui.show.text import shown  # noqa: PLC0415
+
+    wanted = {
+        name: max([len(name), *(cell_len(shown(str(row[i])).plain) for row in rows)]) for i, name in enumerate(columns)
+    }
+    widths = squeezed(wanted, steps, console.width, gap=2, edges=0)
+    kept = [i for i, name in enumerate(columns) if widths[name] != GONE]
+    if kept == [0]:  # a name that is wider than the terminal goes on in its next line, with no blank or break in it
+        for row in rows:
+            console.print(shown(str(row[0])), soft_wrap=True)
+    else:
+        places = [place for place, i in enumerate(kept) if i in right]
+        made = table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], right=places)
+        for column, i in zip(made.columns, kept, strict=True):
+            column.no_wrap = widths[columns[i]] == wanted[columns[i]]
+        console.print(made)
+    if gone := [name or "description" for name in columns if widths[name] == GONE]:
+        say("note", f"no room for: {', '.join(gone)}; --json has everything")

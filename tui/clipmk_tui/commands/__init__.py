@@ -1,1 +1,0 @@
-"""One module per command: the arguments it takes, and a few lines that do it."""

@@ -1,0 +1,90 @@
+"""The files that a run writes: names that never collide, and a look at them before the work begins."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipmk.errors import ClipmkError, UsageError
+from clipmk.system.files import atomic_write
+from clipmk.system.text import quoted
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def overlay_names(target: Path, images: Sequence[str], models: Sequence[str]) -> list[Path]:
+    """The file of each overlay, models outside, images inside: FILE.png for one, else FILE-<image>[-<model>].png.
+
+    Images of the same name in different folders get a number, so that no result replaces another.
+    """
+    if len(images) == len(models) == 1:
+        return [target]
+    names: list[Path] = []
+    taken: set[str] = set()
+    for model in models:
+        for image in images:
+            stem = "-".join([target.stem, _word(_stem(image)), *([_word(model)] if len(models) > 1 else [])])
+            name, number = stem, 2
+            while name.casefold() in taken:  # some file systems do not tell upper from lower case
+                name, number = f"{stem}-{number}", number + 1
+            taken.add(name.casefold())
+            names.append(target.with_name(name + target.suffix))
+    return names
+
+
+def check_writable(path: Path, *, inputs: Sequence[str]) -> None:
+    """Refuse a file that cannot be written or that is an input, before any work.
+
+    Raises:
+        ClipmkError: its folder does not exist or may not be written to, or it is no regular file.
+        UsageError: it is one of the images.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise ClipmkError(f"{quoted(path)} cannot be written: the folder {quoted(folder)} does not exist")
+    if path.exists() and not path.is_file():
+        raise ClipmkError(f"{quoted(path)} cannot be written: it exists and is not a regular file")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise ClipmkError(f"{quoted(path)} cannot be written: permission denied")
+    if path.exists() and any(_same(path, name) for name in inputs):
+        raise UsageError(f"{quoted(path)} is one of the images; name another file to write")
+
+
+def write_png(image: Image.Image, path: Path) -> None:
+    """Write a picture; the file is there whole or not at all.
+
+    Raises:
+        ClipmkError: it cannot be written.
+    """
+    with atomic_write(path, private=False) as handle:
+        image.save(handle, format="PNG")
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write UTF-8 text; the file is there whole or not at all.
+
+    Raises:
+        ClipmkError: it cannot be written.
+    """
+    with atomic_write(path, private=False) as handle:
+        handle.write(text.encode("utf-8", "backslashreplace"))
+
+
+def _stem(image: str) -> str:
+    return "stdin" if image == "-" else Path(image).stem
+
+
+def _word(text: str) -> str:
+    """What may stand in a file name anywhere."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "image"
+
+
+def _same(path: Path, name: str) -> bool:
+    try:
+        return path.samefile(name)
+    except (OSError, ValueError):
+        return False

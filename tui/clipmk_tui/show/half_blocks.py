@@ -1,0 +1,174 @@
+"""A picture in half-blocks: the one place that knows how (term-image today)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from rich.color import Color, ColorType
+from rich.color_triplet import ColorTriplet
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+
+from clipmk.output.palette import colour_of
+from clipmk.system.thread_warnings import recorded_warnings
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+    from numpy import ndarray
+    from PIL import Image
+
+    from clipmk.explanation import Explanation
+
+_ALPHA = 0.55
+"""Stronger than on paper: a cell has room for colour, but not for contours."""
+
+_MIDDLE = 0.179
+"""Relative luminance on which black and white have the same contrast, 4.6 (WCAG 2)."""
+
+_ESCAPE = "\x1b["
+_INK, _PAPER = "38;2;", "48;2;"
+
+
+def half_blocks(image: Image.Image, *, columns: int, rows: int) -> list[Text]:
+    """Draw an image with two pixels in every character cell.
+
+    Args:
+        image: any mode; its shape is changed to fit.
+        columns: characters across.
+        rows: lines.
+
+    Returns:
+        `rows` lines of `columns` cells in true colour; the console lowers it to what the terminal has.
+    """
+    return [_text(row) for row in half_block_rows(shrunk(image, columns=columns, rows=rows))]
+
+
+def half_block_rows(cells: UInt8[ndarray, "pixel_rows columns 3"]) -> list[list[Segment]]:
+    """Draw pixels with two of them, one above the other, in every character cell.
+
+    Args:
+        cells: uint8 RGB (2 * rows, columns, 3), at least two pixel rows.
+
+    Returns:
+        `rows` lists of segments, `columns` cells each, in true colour; neighbours of one colour share a segment.
+    """
+    from PIL import Image  # noqa: PLC0415 - not before there is a picture
+
+    rendered = _rendered(Image.fromarray(cells, mode="RGB"), cells.shape[1], cells.shape[0] // 2)
+    return [list(parsed(line)) for line in rendered.split("\n")]
+
+
+def shrunk(image: Image.Image, *, columns: int, rows: int) -> UInt8[ndarray, "pixel_rows columns 3"]:
+    """An image as the pixels of that many cells, uint8 RGB (2 * rows, columns, 3); its shape is changed to fit."""
+    import numpy as np  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+
+    return np.asarray(image.convert("RGB").resize((columns, 2 * rows), Image.Resampling.BOX, reducing_gap=4.0))
+
+
+def parsed(line: str) -> Iterator[Segment]:
+    """Read one line of text coloured by SGR sequences (true colour and reset, nothing else) as segments."""
+    plain, *pieces = line.split(_ESCAPE)
+    if plain:
+        yield Segment(plain, Style.null())
+    ink = paper = ""
+    for piece in pieces:
+        code, _, text = piece.partition("m")
+        if code.startswith(_PAPER):
+            paper = code[len(_PAPER) :]
+        elif code.startswith(_INK):
+            ink = code[len(_INK) :]
+        elif code in {"", "0"}:
+            ink = paper = ""
+        else:
+            raise ValueError(f"{code!r} is no colour that pictures are drawn with")
+        if text:
+            yield Segment(text, _style("" if text.isspace() else ink, paper))
+
+
+def ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white (sRGB), whichever is read better on a colour."""
+    linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]  # IEC 61966-2-1
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if luminance > _MIDDLE else (255, 255, 255)
+
+
+def number_style(colour: tuple[int, int, int]) -> Style:
+    """How a part's number is written on the part's own colour."""
+    ink, paper = ("#{:02x}{:02x}{:02x}".format(*rgb) for rgb in (ink_on(colour), colour))
+    return Style(color=ink, bgcolor=paper, bold=True)
+
+
+def explained_picture(explanation: Explanation, *, columns: int, rows: int) -> list[Text]:
+    """The picture of an explanation with its parts in colour and their numbers, at most `columns` x `rows` cells.
+
+    Raises:
+        ImageError: the picture is not at hand.
+    """
+    from clipmk.images.masks import rle_decode  # noqa: PLC0415
+    from clipmk.output.overlay import anchor, overlay  # noqa: PLC0415 - OpenCV, never in the app's own process
+
+    across, down = fitted(explanation.image.width, explanation.image.height, columns=columns, rows=rows)
+    lines = half_blocks(overlay(explanation, alpha=_ALPHA, marks=False), columns=across, rows=down)
+    for part in explanation.parts:
+        mask = rle_decode(part.mask)
+        if mask.any():
+            x, y = anchor(mask)
+            column, row = x * across // mask.shape[1], y * down // mask.shape[0]
+            _write(lines, column, row, str(part.id), colour_of(part.id))
+    return lines
+
+
+def fitted(width: int, height: int, *, columns: int, rows: int) -> tuple[int, int]:
+    """(columns, rows) of the largest area within the given one that keeps the picture's shape; cells are 1:2."""
+    scale = min(columns / width, 2 * rows / height)
+    return max(1, min(columns, round(width * scale))), max(1, min(rows, round(height * scale / 2)))
+
+
+def _rendered(small: Image.Image, columns: int, rows: int) -> str:
+    """Term-image's string. Only after its questions to the terminal are switched off: they swallow key presses."""
+    drawn = _block_image()(small)
+    drawn.set_size(width=columns, height=rows)
+    return str(drawn)
+
+
+@lru_cache(maxsize=1)
+def _block_image() -> type:
+    with recorded_warnings():  # "not running within a terminal"; images may be decoded in other threads meanwhile
+        import term_image  # noqa: PLC0415 - looks for a terminal when it is imported
+        from term_image.image import BlockImage  # noqa: PLC0415
+
+    term_image.disable_queries()
+    kind: type = BlockImage
+    return kind
+
+
+@lru_cache(maxsize=8192)
+def _style(ink: str, paper: str) -> Style:
+    return Style.from_color(_colour(ink), _colour(paper))
+
+
+@lru_cache(maxsize=8192)
+def _colour(code: str) -> Color | None:
+    """A colour of an SGR sequence: "r;g;b", nothing for none."""
+    if not code:
+        return None
+    red, green, blue = map(int, code.split(";"))
+    return Color(f"#{red:02x}{green:02x}{blue:02x}", ColorType.TRUECOLOR, None, ColorTriplet(red, green, blue))
+
+
+def _text(row: list[Segment]) -> Text:
+    line = Text(no_wrap=True)
+    for segment in row:
+        line.append(segment.text, segment.style)
+    return line
+
+
+def _write(lines: list[Text], column: int, row: int, text: str, colour: tuple[int, int, int]) -> None:
+    """Replace cells by a part's number on its own colour."""
+    line = lines[row]
+    start = max(0, min(column, len(line) - len(text)))
+    lines[row] = line[:start] + Text(text, number_style(colour)) + line[start + len(text) :]

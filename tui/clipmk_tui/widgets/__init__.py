@@ -1,1 +1,0 @@
-"""What the panes of the app are made of."""
