@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmk.concepts.mutual import measure
+from clipmk.datasets.dataset import DatasetInfo
 from clipmk.records import ModelInfo
 from clipmk.settings import preset
 from clipmk.study.layout import StudyFolder
-from clipmk.study.manifest import DatasetInfo, Manifest, VocabularyInfo, write_manifest
+from clipmk.study.manifest import Manifest, VocabularyInfo, write_manifest
 from clipmk.study.schema import IMAGE, LANGUAGE
 
 POOL = (

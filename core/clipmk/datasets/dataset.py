@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
-    from clipmk.study.manifest import DatasetInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,22 @@ class Reader(Protocol):
         Raises:
             ImageError: it is missing, damaged or no image; the message names it.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInfo:
+    """What a data set is called and holds; its fingerprint tells whether two are the same."""
+
+    name: str
+    """As the user gave it."""
+    kind: str
+    """"folder", "manifest", "tar" or "world"."""
+    images: int
+    labelled: int
+    classes: int
+    """Different true classes."""
+    fingerprint: str
+    """SHA-256 of all keys, labels and file sizes, in order."""
 
 
 @dataclass(frozen=True, slots=True)

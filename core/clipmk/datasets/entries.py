@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from clipmk.datasets.dataset import Dataset, Entry, Reader
+from clipmk.datasets.dataset import Dataset, DatasetInfo, Entry, Reader
 from clipmk.errors import InputError
 from clipmk.images.decoder import EXTENSIONS
-from clipmk.study.manifest import DatasetInfo
 from clipmk.system.text import counted, encodable, one_or_many, printable, quoted
 
 SHOWN: Final = 3

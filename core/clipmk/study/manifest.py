@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from clipmk.datasets.dataset import DatasetInfo
 from clipmk.errors import InputError
 from clipmk.records import ModelInfo
 from clipmk.system.files import atomic_write
@@ -33,22 +34,6 @@ _FOLLOWS: Final = (
 )
 """What differs in two studies -> beginnings of what differs in consequence."""
 _NEVER_FOLLOWS: Final = frozenset({"settings.preset", "settings.seed"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetInfo:
-    """Which images were studied."""
-
-    name: str
-    """As the user gave it."""
-    kind: str
-    """"folder", "manifest", "tar" or "world"."""
-    images: int
-    labelled: int
-    classes: int
-    """Different true classes."""
-    fingerprint: str
-    """SHA-256 of all keys, labels and file sizes, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
