@@ -7,8 +7,7 @@ import dataclasses
 import samples
 from clipmk.errors import ModelError
 from clipmk.explanation import Explanation
-from clipmk.output.document import Failure
-from clipmk.records import LanguageConcept, Prediction, VisionConcept
+from clipmk.records import Failure, LanguageConcept, Prediction, VisionConcept
 
 
 def by(

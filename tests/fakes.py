@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import samples
-from clipmk.explanation import Explanation, answerable, retarget
+from clipmk.explanation import Explanation
 from clipmk.records import ModelEntry, ModelInfo, Prediction
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Final, Request
@@ -41,10 +41,10 @@ def explained(model: str, image: str, target: str | None = None) -> Explanation:
     if predicted == "cat":
         swapped = (made.predictions[1], made.predictions[0], *made.predictions[2:])
         made = dataclasses.replace(
-            retarget(made, "cat"),
+            made.for_class("cat"),
             predictions=tuple(dataclasses.replace(p, rank=rank) for rank, p in enumerate(swapped, 1)),
         )
-    return made if target is None or target not in answerable(made) else retarget(made, target)
+    return made if target is None or target not in made.classes else made.for_class(target)
 
 
 class FakeEngine:

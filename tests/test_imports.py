@@ -50,8 +50,8 @@ def test_core_never_imports_what_faces_a_terminal() -> None:
 
 
 def test_leaving_concepts_out_needs_no_torch() -> None:
-    code = "from samples import explanation; from clipmk.explanation import remaining\n"
-    code += "found = remaining(explanation(), ['pointed ears']); assert found.count == 1, found"
+    code = "from samples import explanation; "
+    code += "found = explanation().without(['pointed ears']); assert found.count == 1, found"
     assert not loaded_by(code) & {"torch", "open_clip", "textual", "sklearn", "timm"}
 
 

@@ -1,56 +1,25 @@
-"""What an explanation can answer by itself: leave a concept out, ask "why not B?". Plain Python, no model, no torch."""
+"""The result of `clipmk.explain`: the record of one explanation, and what can be asked of it without a model."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clipmk.concepts.mutual import Strength, leave_out
 from clipmk.errors import UsageError, suggest
-from clipmk.records import (
-    Alternative,
-    Elapsed,
-    ImageInfo,
-    LanguageConcept,
-    ModelInfo,
-    Mutual,
-    Part,
-    Prediction,
-    Provenance,
-    Rle,
-    VisionConcept,
-)
-from clipmk.system.serialization import plain
+from clipmk.output.document import explanation_entry
+from clipmk.records import ExplanationRecord
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Explanation:
-    """Why this model says this class of this image: one record, read by every face of `clipmk`."""
-
-    image: ImageInfo
-    model: ModelInfo
-    predictions: tuple[Prediction, ...]
-    """The highest-ranked classes, best first."""
-    class_name: str
-    """The class explained: the predicted one unless another was asked for."""
-    foreground: Rle
-    parts: tuple[Part, ...]
-    vision_concepts: tuple[VisionConcept, ...]
-    language_concepts: tuple[LanguageConcept, ...]
-    mutual: Mutual
-    alternatives: tuple[Alternative, ...]
-    """The other highest-ranked classes with their D_y, for "why not B?" without a model."""
-    elapsed_ms: Elapsed
-    provenance: Provenance
-    warnings: tuple[str, ...]
-    picture: Image.Image | None = field(default=None, repr=False, compare=False, metadata={"written": False})
-    """The decoded image, for overlays and notebooks; never written out."""
+class Explanation(ExplanationRecord):
+    """Why a model predicts a class for an image."""
 
     def __repr__(self) -> str:
         found = f"{self.mutual.count} mutual concepts, MI {self.mutual.mi_paper:.2f}, AUC {self.mutual.auc:.2f}"
@@ -61,37 +30,73 @@ class Explanation:
         """D_v ∩ D_y, most important first."""
         return tuple(concept.text for concept in self.vision_concepts if concept.mutual)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that `for_class` can answer: the explained one, and those with an `Alternative`."""
+        return (self.class_name, *(alternative.class_name for alternative in self.alternatives))
+
+    def without(self, left_out: Collection[str]) -> Strength:
+        """The strength of the shared knowledge without some vision concepts (see `concepts.mutual.leave_out`).
+
+        Raises:
+            UsageError: a text is not among the vision concepts; the message names those that are.
+        """
+        texts = [concept.text for concept in self.vision_concepts]
+        for text in left_out:
+            if text not in texts:
+                raise UsageError(f"{text!r} is not a vision concept of this explanation; {suggest(text, texts)}")
+        return leave_out(
+            [concept.mutual for concept in self.vision_concepts],
+            len(self.language_concepts),
+            {texts.index(text) for text in left_out},
+            length=self.provenance.settings["vision_limit"] + 1,
+        )
+
+    def for_class(self, class_name: str) -> Explanation:
+        """The same image and model explained for another class ("why not B?").
+
+        D_v stays; D_y and the shared knowledge are those of the `Alternative`, and the class explained so far becomes
+        an alternative, so nothing is lost on the way back. Equal to a fresh explanation of that class, except for the
+        order of the alternatives.
+
+        Raises:
+            UsageError: there is no such alternative; the message names those there are.
+        """
+        if class_name == self.class_name:
+            return self
+        chosen = next((other for other in self.alternatives if other.class_name == class_name), None)
+        if chosen is None:
+            raise UsageError(f"class {class_name!r} is not in this explanation; {suggest(class_name, self.classes)}")
+        previous = dataclasses.replace(
+            chosen, class_name=self.class_name, language_concepts=self.language_concepts, mutual=self.mutual
+        )
+        shared = {concept.text for concept in chosen.language_concepts if concept.mutual}
+        return dataclasses.replace(
+            self,
+            class_name=class_name,
+            vision_concepts=tuple(
+                dataclasses.replace(concept, mutual=concept.text in shared) for concept in self.vision_concepts
+            ),
+            language_concepts=chosen.language_concepts,
+            mutual=chosen.mutual,
+            alternatives=(previous, *(other for other in self.alternatives if other is not chosen)),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of one result, as the schema of `clipmk schema` describes it."""
-        explanation = {
-            "preset": self.provenance.settings["preset"],
-            "class": self.class_name,
-            **{
-                name: plain(getattr(self, name))
-                for name in ("foreground", "parts", "vision_concepts", "language_concepts", "mutual", "alternatives")
-            },
-        }
-        return {
-            "image": plain(self.image),
-            "model": plain(self.model),
-            "predictions": plain(self.predictions),
-            "explanation": explanation,
-            "elapsed_ms": plain(self.elapsed_ms),
-            "provenance": plain(self.provenance),
-            "warnings": list(self.warnings),
-        }
+        return explanation_entry(self)
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """`to_dict` as JSON text; finite numbers only."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=indent)
 
     def overlay(self, image: Image.Image | None = None, *, alpha: float = 0.45, scale: int = 1) -> Image.Image:
-        """The picture with its parts in colour, their contours and numbers (see `clipmk.output.overlay`).
+        """The picture with its parts in colour, their contours and numbers (see `output.overlay`).
 
         Raises:
             ImageError: no picture is at hand, or `image` has another size.
         """
-        from clipmk.output.overlay import overlay  # noqa: PLC0415 - numpy, OpenCV and Pillow only where they are needed
+        from clipmk.output.overlay import overlay  # noqa: PLC0415 - loads numpy, OpenCV and Pillow
 
         return overlay(self, image, alpha=alpha, scale=scale)
 
@@ -100,62 +105,3 @@ class Explanation:
         from clipmk.output.html import fragment  # noqa: PLC0415
 
         return fragment(self)
-
-
-def remaining(explanation: Explanation, left_out: Collection[str]) -> Strength:
-    """The shared knowledge without some vision concepts (see `concepts.mutual.leave_out`).
-
-    Raises:
-        UsageError: a text is not among the explanation's vision concepts; the message names those that are.
-    """
-    texts = [concept.text for concept in explanation.vision_concepts]
-    for text in left_out:
-        if text not in texts:
-            raise UsageError(f"{text!r} is not a vision concept of this explanation; {suggest(text, texts)}")
-    settings = explanation.provenance.settings
-    return leave_out(
-        [concept.mutual for concept in explanation.vision_concepts],
-        len(explanation.language_concepts),
-        {texts.index(text) for text in left_out},
-        length=settings["vision_limit"] + 1,
-    )
-
-
-def answerable(explanation: Explanation) -> tuple[str, ...]:
-    """The classes for which `retarget` needs no model: the one explained, and those with an `Alternative`."""
-    return (explanation.class_name, *(alternative.class_name for alternative in explanation.alternatives))
-
-
-def retarget(explanation: Explanation, class_name: str) -> Explanation:
-    """The same image and model explained for another class ("why not B?").
-
-    D_v stays, D_y and the shared knowledge are those of the `Alternative`; the class explained until now takes its
-    place, so that nothing is lost on the way there and back. The same record as a fresh explanation of that class, but
-    for the order of the alternatives.
-
-    Raises:
-        UsageError: the explanation holds no such alternative; the message names those it holds.
-    """
-    if class_name == explanation.class_name:
-        return explanation
-    chosen = next((other for other in explanation.alternatives if other.class_name == class_name), None)
-    if chosen is None:
-        known = answerable(explanation)
-        raise UsageError(f"class {class_name!r} is not held by this explanation; {suggest(class_name, known)}")
-    before = dataclasses.replace(
-        chosen,
-        class_name=explanation.class_name,
-        language_concepts=explanation.language_concepts,
-        mutual=explanation.mutual,
-    )
-    shared = {concept.text for concept in chosen.language_concepts if concept.mutual}
-    return dataclasses.replace(
-        explanation,
-        class_name=class_name,
-        vision_concepts=tuple(
-            dataclasses.replace(concept, mutual=concept.text in shared) for concept in explanation.vision_concepts
-        ),
-        language_concepts=chosen.language_concepts,
-        mutual=chosen.mutual,
-        alternatives=(before, *(other for other in explanation.alternatives if other is not chosen)),
-    )

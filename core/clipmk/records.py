@@ -1,16 +1,19 @@
-"""The frozen records every room hands on: plain data, no torch, no numpy.
+"""The frozen records that the rooms pass to one another: plain data, no torch, no numpy.
 
-`Explanation` is the one record that the command line, the app, the studies and notebooks read; none of them
-recomputes anything. Its `to_dict` is the JSON of one result (see `clipmk schema`).
+`ExplanationRecord` is what the command line, the app, the studies and notebooks read; none of them recomputes
+anything. `output.document` writes it as JSON.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from clipmk.errors import ClipmkError
+from clipmk.system.text import printable
+
 if TYPE_CHECKING:
-    pass
+    from PIL import Image
 
 FORMAT_VERSION = "1.0"
 """Version of the JSON: a minor step adds fields, a major step may break readers."""
@@ -234,3 +237,148 @@ class Provenance:
     vocabulary: str
     vocabulary_sha256: str
     settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplanationRecord:
+    """Why this model says this class of this image: one record, read by every face of `clipmk`.
+
+    `explanation.Explanation` adds what can be asked of it.
+    """
+
+    image: ImageInfo
+    model: ModelInfo
+    predictions: tuple[Prediction, ...]
+    """The highest-ranked classes, best first."""
+    class_name: str
+    """The class explained: the predicted one unless another was asked for."""
+    foreground: Rle
+    parts: tuple[Part, ...]
+    vision_concepts: tuple[VisionConcept, ...]
+    language_concepts: tuple[LanguageConcept, ...]
+    mutual: Mutual
+    alternatives: tuple[Alternative, ...]
+    """The other highest-ranked classes with their D_y, for "why not B?" without a model."""
+    elapsed_ms: Elapsed
+    provenance: Provenance
+    warnings: tuple[str, ...]
+    picture: Image.Image | None = field(default=None, repr=False, compare=False, metadata={"written": False})
+    """The decoded image, for overlays and notebooks; never written out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One image that could not be explained with one model."""
+
+    path: str
+    """As the user gave it, "-" for standard input."""
+    model: str
+    """As the user gave it."""
+    code: str
+    message: str
+    exit_status: int
+
+    @classmethod
+    def of(cls, error: ClipmkError, *, path: str, model: str) -> Failure:
+        """The failure that an error means for one image and model."""
+        return cls(
+            path=path, model=model, code=error.code, message=printable(str(error)), exit_status=error.exit_status
+        )
+
+
+ConceptStatus = Literal["mutual", "vision", "language", "none"]
+"""What one model says of a concept: seen and tied to the class, only seen, only tied, neither."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedImage:
+    """The one image; what no model could find out is None."""
+
+    path: str | None
+    """As the user gave it; None for an image in memory, "-" for standard input."""
+    sha256: str | None
+    width: int | None
+    """Pixels, after EXIF orientation."""
+    height: int | None
+    """Pixels, after EXIF orientation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why a model gave no explanation."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedModel:
+    """One model's share: either an explanation without its concepts, or why there is none (all else None, then)."""
+
+    id: str
+    """The name under which the model was asked for."""
+    model: ModelInfo | None
+    predictions: tuple[Prediction, ...]
+    """The highest-ranked classes, best first; empty for a model that failed."""
+    class_name: str | None
+    """The class explained."""
+    mutual: Mutual | None
+    best_in_family: bool
+    """Its AUC is the highest of those members of its family that answered, and another member's is lower."""
+    elapsed_ms: Elapsed | None
+    provenance: Provenance | None
+    warnings: tuple[str, ...]
+    error: Fault | None
+
+    @property
+    def family(self) -> str | None:
+        """Of its architecture."""
+        return None if self.model is None else self.model.family
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedCell:
+    """What one model says of one concept."""
+
+    status: ConceptStatus
+    importance: float | None
+    """As in `VisionConcept`, where the model sees it; on the model's own scale."""
+    cosine: float | None
+    """As in `LanguageConcept`, where the model ties it to the class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedConcept:
+    """One concept, with what every model says of it."""
+
+    rank: int
+    text: str
+    mutual_count: int
+    """How many models hold it mutual."""
+    seen_count: int
+    """How many see it, mutual or not."""
+    of: int
+    """How many models answered."""
+    cells: tuple[ComparedCell | None, ...]
+    """One per column, in their order; None for a model that failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Several models about one image."""
+
+    image: ComparedImage
+    target: str | None
+    """The one class that all explain; None: each its own prediction."""
+    answered: int
+    """How many models did not fail."""
+    agreed_class: str | None
+    """The class that most models predict; the first by name where several are as frequent."""
+    agreed_count: int
+    """How many predict it."""
+    agreement: float | None
+    """`agreed_count` / `answered`, in (0, 1]; None where no model answered."""
+    columns: tuple[ComparedModel, ...]
+    """In the order given."""
+    rows: tuple[ComparedConcept, ...]
+    """Most agreed first: by `mutual_count`, then `seen_count`, then mean importance where it is seen, then text."""

@@ -13,7 +13,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import clipmk as package
-from clipmk.pipeline.comparison import Comparison, compare
+from clipmk.pipeline.comparison import compare
+from clipmk.records import Comparison
 from clipmk_tui.show.comparison import BEST, ROWS_SHOWN, dynamics, plain_text, report, short_names
 from command_line import FAST, Ran, Runner
 from compared import by, failed

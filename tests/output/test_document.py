@@ -14,8 +14,7 @@ import samples
 from clipmk import records
 from clipmk.errors import ClipmkError, DeviceError, ImageError, ModelError, UsageError
 from clipmk.output import document
-from clipmk.output.document import Failure
-from clipmk.records import ModelEntry
+from clipmk.records import Failure, ModelEntry
 from clipmk.settings import Settings
 
 Validator = jsonschema.Draft202012Validator
@@ -117,7 +116,7 @@ def test_document_of_a_run_is_valid_and_stays_as_it_was(
 
 def test_each_result_alone_is_a_valid_line(validator: Validator) -> None:
     for result in (samples.explanation(), samples.explanation(path=None), _failure(ModelError("no such model"))):
-        line = document.dump(result.to_dict(), indent=None)
+        line = document.dump(document.entry(result), indent=None)
         assert "\n" not in line
         validator.validate(json.loads(line))
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import samples
-from clipmk.output.document import Failure
 from clipmk.output.html import fragment, page, section
+from clipmk.records import Failure
 
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">&\x1b[31m\u202e'
 

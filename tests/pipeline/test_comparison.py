@@ -16,9 +16,9 @@ import samples
 from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
-from clipmk.output.document import Failure
 from clipmk.pipeline import comparison as module
-from clipmk.pipeline.comparison import Comparison, Status, compare
+from clipmk.pipeline.comparison import compare
+from clipmk.records import Comparison, ConceptStatus, Failure
 from compared import by, failed
 
 FAMILIES = ("vit", "resnet", "convnext")
@@ -259,9 +259,9 @@ def test_document_says_at_the_top_when_everyone_failed(valid: Callable[[Any], No
     [
         (module.Comparison, "compared"),
         (module.ComparedImage, "compared_image"),
-        (module.Column, "compared_model"),
-        (module.Row, "compared_concept"),
-        (module.Cell, "compared_cell"),
+        (module.ComparedModel, "compared_model"),
+        (module.ComparedConcept, "compared_concept"),
+        (module.ComparedCell, "compared_cell"),
         (module.Fault, "error"),
     ],
 )
@@ -273,7 +273,7 @@ def test_schema_has_the_fields_of_each_record_and_all_are_required(record: type,
 
 def test_schema_knows_every_status() -> None:
     node = document.schema()["$defs"]["compared_cell"]["properties"]["status"]
-    assert node["enum"] == list(get_args(Status))
+    assert node["enum"] == list(get_args(ConceptStatus))
 
 
 @pytest.mark.parametrize(

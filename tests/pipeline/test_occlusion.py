@@ -13,7 +13,7 @@ import embedded
 from clipmk.concepts.mutual import leave_out, mi_paper
 from clipmk.concepts.prompts import blur_region
 from clipmk.errors import UsageError
-from clipmk.explanation import Explanation, answerable, remaining, retarget
+from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import rle_decode
 from clipmk.pipeline.occlusion import what_if
@@ -37,7 +37,7 @@ def test_what_remains_is_what_leaving_out_by_position_gives(name: str) -> None:
     assert any(flags)
     for size in (0, 1, 2, len(texts)):
         for positions in itertools.islice(itertools.combinations(range(len(texts)), size), 30):
-            found = remaining(explanation, [texts[i] for i in positions])
+            found = explanation.without([texts[i] for i in positions])
             expected = leave_out(flags, len(explanation.language_concepts), set(positions), length=16)
             assert found == expected
             kept = [flag for i, flag in enumerate(flags) if i not in positions]
@@ -47,7 +47,7 @@ def test_what_remains_is_what_leaving_out_by_position_gives(name: str) -> None:
 
 def test_nothing_left_out_leaves_the_explanation_as_it_is() -> None:
     explanation = explained()
-    found = remaining(explanation, [])
+    found = explanation.without([])
     assert found.curve == explanation.mutual.curve
     assert (found.count, found.auc, found.mi_paper) == (
         explanation.mutual.count,
@@ -58,13 +58,13 @@ def test_nothing_left_out_leaves_the_explanation_as_it_is() -> None:
 
 def test_everything_left_out_leaves_nothing() -> None:
     explanation = explained()
-    found = remaining(explanation, [concept.text for concept in explanation.vision_concepts])
+    found = explanation.without([concept.text for concept in explanation.vision_concepts])
     assert (found.count, found.mi_paper, found.auc, found.curve) == (0, 0.0, 0.0, (0.0,))
 
 
 def test_the_curve_is_padded_to_the_vision_limit_of_the_explanation() -> None:
     explanation = embedded.explainer("paper", vision_limit=6).explain([embedded.picture()])[0]
-    found = remaining(explanation, [])
+    found = explanation.without([])
     assert explanation.mutual.count > 0
     assert found.auc == pytest.approx(sum(found.curve) / 7) == explanation.mutual.auc
 
@@ -73,7 +73,7 @@ def test_an_unknown_concept_is_refused_and_the_close_one_named() -> None:
     explanation = explained()
     text = explanation.vision_concepts[0].text
     for call in (
-        lambda: remaining(explanation, [text + "x"]),
+        lambda: explanation.without([text + "x"]),
         lambda: what_if(embedded.explainer(), embedded.picture(), explanation, [text + "x"]),
     ):
         with pytest.raises(
@@ -98,7 +98,7 @@ def test_classes_are_ranked_again_with_exactly_the_carrying_parts_blurred(name: 
         assert [p.class_name for p in found.predictions] == [p.class_name for p in expected]
         assert [p.cosine for p in found.predictions] == pytest.approx([p.cosine for p in expected], abs=1e-5)
         assert found.predictions != explanation.predictions
-        assert found.strength == remaining(explanation, [concept.text])
+        assert found.strength == explanation.without([concept.text])
         assert found.left_out == (concept.text,)
 
 
@@ -157,18 +157,18 @@ def test_default_settings_pad_to_sixteen_points() -> None:
 def test_why_not_b_without_the_model_says_what_the_model_says(name: str) -> None:
     explainer, picture = embedded.explainer(name), embedded.picture(0)
     first = explained(name)
-    assert len(answerable(first)) >= 4
-    for other in answerable(first):
+    assert len(first.classes) >= 4
+    for other in first.classes:
         fresh = explainer.explain([picture], targets=[other])[0]
-        found = retarget(first, other)
+        found = first.for_class(other)
         assert {a.class_name: a for a in found.alternatives} == {a.class_name: a for a in fresh.alternatives}
         assert dataclasses.replace(found, alternatives=(), elapsed_ms=fresh.elapsed_ms) == dataclasses.replace(
             fresh, alternatives=()
         )
-        assert retarget(found, first.class_name).mutual == first.mutual
+        assert found.for_class(first.class_name).mutual == first.mutual
 
 
 def test_why_not_a_class_that_is_not_held_names_those_that_are() -> None:
     explanation = explained()
     with pytest.raises(UsageError, match=explanation.alternatives[0].class_name):
-        retarget(explanation, "zeppelin")
+        explanation.for_class("zeppelin")

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from clipmk.errors import ClipmkError
-from clipmk.explanation import Explanation
-from clipmk.records import FORMAT_VERSION
+from clipmk.records import FORMAT_VERSION, Comparison, ExplanationRecord, Failure
 from clipmk.system.locations import assets_dir
+from clipmk.system.serialization import plain
 from clipmk.system.text import encodable, is_unsafe, printable
 from clipmk.version import __version__
-
-if TYPE_CHECKING:
-    from clipmk.pipeline.comparison import Comparison
 
 SCHEMA_NAME = f"clipmk-{FORMAT_VERSION}.schema.json"
 """File name of the shipped JSON Schema (draft 2020-12) below `assets/schema`."""
@@ -27,53 +22,54 @@ UNEXPECTED = "unexpected"
 """Error code of a mistake in `clipmk` itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """One image that could not be explained with one model."""
+def explanation_entry(explanation: ExplanationRecord) -> dict[str, Any]:
+    """The JSON object of one explanation."""
+    names = ("foreground", "parts", "vision_concepts", "language_concepts", "mutual", "alternatives")
+    return {
+        "image": plain(explanation.image),
+        "model": plain(explanation.model),
+        "predictions": plain(explanation.predictions),
+        "explanation": {
+            "preset": explanation.provenance.settings["preset"],
+            "class": explanation.class_name,
+            **{name: plain(getattr(explanation, name)) for name in names},
+        },
+        "elapsed_ms": plain(explanation.elapsed_ms),
+        "provenance": plain(explanation.provenance),
+        "warnings": list(explanation.warnings),
+    }
 
-    path: str
-    """As the user gave it, "-" for standard input."""
-    model: str
-    """As the user gave it."""
-    code: str
-    message: str
-    exit_status: int
 
-    @classmethod
-    def of(cls, error: ClipmkError, *, path: str, model: str) -> Failure:
-        """The failure that an error means for one image and model."""
-        return cls(
-            path=path, model=model, code=error.code, message=printable(str(error)), exit_status=error.exit_status
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object of this failure: an entry with `error` in place of `explanation`."""
+def entry(result: ExplanationRecord | Failure) -> dict[str, Any]:
+    """The JSON object of one image and model; a failure has `error` in place of `explanation`."""
+    if isinstance(result, Failure):
         return {
-            "image": {"path": encodable(self.path)},
-            "model": {"id": encodable(self.model)},
-            "error": error_object(self.code, self.message),
+            "image": {"path": encodable(result.path)},
+            "model": {"id": encodable(result.model)},
+            "error": error_object(result.code, result.message),
         }
+    return explanation_entry(result)
 
 
-def document(results: Sequence[Explanation | Failure]) -> dict[str, Any]:
+def document(results: Sequence[ExplanationRecord | Failure]) -> dict[str, Any]:
     """One JSON document about a run, `{"format_version", "tool", "results"}`.
 
     Where every result is a failure, the gravest one also stands at the top as "error".
     """
-    return _signed({"results": [result.to_dict() for result in results]}, results)
+    return _signed({"results": [entry(result) for result in results]}, results)
 
 
-def comparison_document(comparison: Comparison, results: Sequence[Explanation | Failure]) -> dict[str, Any]:
+def comparison_document(comparison: Comparison, results: Sequence[ExplanationRecord | Failure]) -> dict[str, Any]:
     """One JSON document about a comparison, `{"format_version", "tool", "comparison"}`.
 
     Args:
         comparison: what `compare` made of the results.
         results: where every one is a failure, the gravest also stands at the top as "error".
     """
-    return _signed({"comparison": comparison.to_dict()}, results)
+    return _signed({"comparison": plain(comparison)}, results)
 
 
-def _signed(content: dict[str, Any], results: Sequence[Explanation | Failure]) -> dict[str, Any]:
+def _signed(content: dict[str, Any], results: Sequence[ExplanationRecord | Failure]) -> dict[str, Any]:
     """Content after who wrote it, and the gravest failure where there is nothing else."""
     failures = [result for result in results if isinstance(result, Failure)]
     made = versioned({"tool": {"name": "clipmk", "version": __version__}, **content})

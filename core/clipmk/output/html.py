@@ -12,14 +12,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from clipmk.errors import ImageError
-from clipmk.output.document import Failure
 from clipmk.output.overlay import overlay, readable_scale
 from clipmk.output.palette import colour_of
+from clipmk.records import Failure
 from clipmk.system.text import printable
 
 if TYPE_CHECKING:
-    from clipmk.explanation import Explanation
-    from clipmk.records import LanguageConcept, Mutual, Part, Prediction, VisionConcept
+    from clipmk.records import ExplanationRecord, LanguageConcept, Mutual, Part, Prediction, VisionConcept
 
 LONGEST_SIDE = 1024
 """Pixels: larger pictures are scaled down for the page."""
@@ -65,12 +64,12 @@ def page(sections: Sequence[str], *, title: str = "clipmk", style: str = "") -> 
     )
 
 
-def section(result: Explanation | Failure) -> str:
+def section(result: ExplanationRecord | Failure) -> str:
     """One result: what was found, or why nothing was; a picture that is not at hand is told about, not shown."""
     return _failure(result) if isinstance(result, Failure) else _explanation(result)
 
 
-def fragment(explanation: Explanation) -> str:
+def fragment(explanation: ExplanationRecord) -> str:
     """One explanation for a notebook cell, its style included."""
     return f"<style>\n{_STYLE}\n</style>\n{_explanation(explanation)}"
 
@@ -87,7 +86,7 @@ def _failure(failure: Failure) -> str:
     )
 
 
-def _explanation(explanation: Explanation) -> str:
+def _explanation(explanation: ExplanationRecord) -> str:
     name, model = explanation.image.path or "an image in memory", explanation.model
     about = safe(f"{model.id} · {model.family} · preset {explanation.provenance.settings['preset']}")
     warnings = "".join(f"<li>{safe(warning)}</li>" for warning in explanation.warnings)
@@ -103,7 +102,7 @@ def _explanation(explanation: Explanation) -> str:
     )
 
 
-def _image(explanation: Explanation) -> str:
+def _image(explanation: ExplanationRecord) -> str:
     try:
         drawn = overlay(explanation, scale=readable_scale(explanation))
     except ImageError as reason:
@@ -170,7 +169,7 @@ def _curve(curve: Sequence[float]) -> str:
     )
 
 
-def _concepts(explanation: Explanation) -> str:
+def _concepts(explanation: ExplanationRecord) -> str:
     seen, tied = explanation.vision_concepts, explanation.language_concepts
     unseen = [concept for concept in tied if not concept.mutual]
     strongest = max((concept.importance for concept in seen), default=0.0)

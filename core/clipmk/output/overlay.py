@@ -17,8 +17,7 @@ from clipmk.system.text import quoted
 if TYPE_CHECKING:
     from jaxtyping import Bool
 
-    from clipmk.explanation import Explanation
-    from clipmk.records import Part
+    from clipmk.records import ExplanationRecord, Part
 
 ALPHA = 0.45
 """How much of the colour covers the picture."""
@@ -32,7 +31,7 @@ _NUMBER = 1 / 14
 
 
 def overlay(
-    explanation: Explanation,
+    explanation: ExplanationRecord,
     image: Image.Image | None = None,
     *,
     alpha: float = ALPHA,
@@ -72,12 +71,12 @@ def overlay(
     return drawn
 
 
-def readable_scale(explanation: Explanation) -> int:
+def readable_scale(explanation: ExplanationRecord) -> int:
     """The smallest whole magnification with a shorter side of `READABLE_SIDE` px at least."""
     return -(-READABLE_SIDE // min(explanation.image.width, explanation.image.height))
 
 
-def picture_of(explanation: Explanation) -> Image.Image:
+def picture_of(explanation: ExplanationRecord) -> Image.Image:
     """The picture an explanation is about: the one it carries, else its file read again.
 
     Raises:

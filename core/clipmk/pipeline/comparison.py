@@ -6,125 +6,21 @@ Pure Python on records: importing this loads neither torch nor numpy. The comman
 AUC is never ranked across families. It follows the rank of the last mutual concept that survives, and how a family
 spreads its importance over D_v differs between families: in the paper a ConvNeXt of 65 % top-1 has an AUC of 2.5 and a
 ResNet of 65 % one of 3.8. Within one family a higher AUC means stronger shared knowledge; across families it means
-nothing. So the only mark there is (`Column.best_in_family`) compares members of one family.
+nothing. So the only mark there is (`ComparedModel.best_in_family`) compares members of one family.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import fsum
-from typing import Any, Literal
 
 from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
-from clipmk.output.document import Failure, error_object
-from clipmk.records import Elapsed, ModelInfo, Mutual, Prediction, Provenance
-from clipmk.system.serialization import plain
+from clipmk.output.document import error_object
+from clipmk.records import ComparedCell, ComparedConcept, ComparedImage, ComparedModel, Comparison, Failure, Fault
 from clipmk.system.text import encodable, quoted
-
-Status = Literal["mutual", "vision", "language", "none"]
-"""What one model says of a concept: seen and tied to the class, only seen, only tied, neither."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedImage:
-    """The one image; what no model could find out is None."""
-
-    path: str | None
-    """As the user gave it; None for an image in memory, "-" for standard input."""
-    sha256: str | None
-    width: int | None
-    """Pixels, after EXIF orientation."""
-    height: int | None
-    """Pixels, after EXIF orientation."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """Why a model gave no explanation."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One model's share: either an explanation without its concepts, or why there is none (all else None, then)."""
-
-    id: str
-    """The name under which the model was asked for."""
-    model: ModelInfo | None
-    predictions: tuple[Prediction, ...]
-    """The highest-ranked classes, best first; empty for a model that failed."""
-    class_name: str | None
-    """The class explained."""
-    mutual: Mutual | None
-    best_in_family: bool
-    """Its AUC is the highest of those members of its family that answered, and another member's is lower."""
-    elapsed_ms: Elapsed | None
-    provenance: Provenance | None
-    warnings: tuple[str, ...]
-    error: Fault | None
-
-    @property
-    def family(self) -> str | None:
-        """Of its architecture."""
-        return None if self.model is None else self.model.family
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """What one model says of one concept."""
-
-    status: Status
-    importance: float | None
-    """As in `VisionConcept`, where the model sees it; on the model's own scale."""
-    cosine: float | None
-    """As in `LanguageConcept`, where the model ties it to the class."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One concept, with what every model says of it."""
-
-    rank: int
-    text: str
-    mutual_count: int
-    """How many models hold it mutual."""
-    seen_count: int
-    """How many see it, mutual or not."""
-    of: int
-    """How many models answered."""
-    cells: tuple[Cell | None, ...]
-    """One per column, in their order; None for a model that failed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Several models about one image."""
-
-    image: ComparedImage
-    target: str | None
-    """The one class that all explain; None: each its own prediction."""
-    answered: int
-    """How many models did not fail."""
-    agreed_class: str | None
-    """The class that most models predict; the first by name where several are as frequent."""
-    agreed_count: int
-    """How many predict it."""
-    agreement: float | None
-    """`agreed_count` / `answered`, in (0, 1]; None where no model answered."""
-    columns: tuple[Column, ...]
-    """In the order given."""
-    rows: tuple[Row, ...]
-    """Most agreed first: by `mutual_count`, then `seen_count`, then mean importance where it is seen, then text."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object under "comparison", as the schema of `clipmk schema` describes it."""
-        content: dict[str, Any] = plain(self)
-        return content
 
 
 def compare(results: Sequence[Explanation | Failure], *, target: str | None = None) -> Comparison:
@@ -227,10 +123,10 @@ def _agreed(answers: Sequence[Explanation]) -> tuple[str | None, int]:
     return min(votes.items(), key=lambda vote: (-vote[1], vote[0]))
 
 
-def _column(result: Explanation | Failure, *, best: bool) -> Column:
+def _column(result: Explanation | Failure, *, best: bool) -> ComparedModel:
     if isinstance(result, Failure):
         fault = Fault(**error_object(result.code, result.message))
-        return Column(
+        return ComparedModel(
             id=encodable(result.model),
             model=None,
             predictions=(),
@@ -242,7 +138,7 @@ def _column(result: Explanation | Failure, *, best: bool) -> Column:
             warnings=(),
             error=fault,
         )
-    return Column(
+    return ComparedModel(
         id=result.model.id,
         model=result.model,
         predictions=result.predictions,
@@ -256,27 +152,27 @@ def _column(result: Explanation | Failure, *, best: bool) -> Column:
     )
 
 
-def _rows(results: Sequence[Explanation | Failure]) -> tuple[Row, ...]:
+def _rows(results: Sequence[Explanation | Failure]) -> tuple[ComparedConcept, ...]:
     said = [_cells(result) if isinstance(result, Explanation) else None for result in results]
     of = sum(cells is not None for cells in said)
-    nothing = Cell(status="none", importance=None, cosine=None)
+    nothing = ComparedCell(status="none", importance=None, cosine=None)
     rows = []
     for text in dict.fromkeys(text for cells in said if cells is not None for text in cells):
         cells = tuple(None if one is None else one.get(text, nothing) for one in said)
         found = [cell for cell in cells if cell is not None]
         mutual = sum(cell.status == "mutual" for cell in found)
         seen = [cell.importance for cell in found if cell.importance is not None]
-        row = Row(rank=1, text=text, mutual_count=mutual, seen_count=len(seen), of=of, cells=cells)
+        row = ComparedConcept(rank=1, text=text, mutual_count=mutual, seen_count=len(seen), of=of, cells=cells)
         rows.append(((-mutual, -len(seen), -_mean(seen), text), row))
     rows.sort(key=lambda pair: pair[0])
     return tuple(replace(row, rank=rank) for rank, (_, row) in enumerate(rows, 1))
 
 
-def _cells(explanation: Explanation) -> dict[str, Cell]:
+def _cells(explanation: Explanation) -> dict[str, ComparedCell]:
     """What one model says, by the concept's text."""
     cosines = {concept.text: concept.cosine for concept in explanation.language_concepts}
     made = {
-        concept.text: Cell(
+        concept.text: ComparedCell(
             status="mutual" if concept.mutual else "vision",
             importance=concept.importance,
             cosine=cosines.get(concept.text),
@@ -284,7 +180,7 @@ def _cells(explanation: Explanation) -> dict[str, Cell]:
         for concept in explanation.vision_concepts
     }
     for text, cosine in cosines.items():
-        made.setdefault(text, Cell(status="language", importance=None, cosine=cosine))
+        made.setdefault(text, ComparedCell(status="language", importance=None, cosine=cosine))
     return made
 
 

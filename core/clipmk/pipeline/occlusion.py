@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipmk.concepts.prompts import blur_region
-from clipmk.explanation import remaining
 from clipmk.images.masks import rle_decode
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def what_if(explainer: Explainer, picture: Picture, explanation: Explanation, le
     Raises:
         UsageError: a text is not among the explanation's vision concepts.
     """
-    strength = remaining(explanation, left_out)
+    strength = explanation.without(left_out)
     carrying = {
         part for concept in explanation.vision_concepts if concept.text in set(left_out) for part in concept.parts
     }

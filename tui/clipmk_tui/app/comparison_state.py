@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from clipmk.explanation import Explanation, answerable, retarget
-from clipmk.output.document import Failure
-from clipmk.pipeline.comparison import Comparison, compare
+from clipmk.explanation import Explanation
+from clipmk.pipeline.comparison import compare
+from clipmk.records import Comparison, Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ class Gathered:
         """What a model says of a class (None: of the one it predicts), where that needs no model any more."""
         for held in self._held[model].values():
             wanted = held.predictions[0].class_name if target is None else target
-            if wanted in answerable(held):
-                return retarget(held, wanted)
+            if wanted in held.classes:
+                return held.for_class(wanted)
         return None
 
     def missing(self, target: str | None) -> tuple[str, ...]:

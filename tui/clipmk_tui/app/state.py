@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from clipmk.concepts.mutual import Strength
-from clipmk.explanation import Explanation, answerable, remaining, retarget
+from clipmk.explanation import Explanation
 from clipmk.records import ModelEntry, Prediction
 
 if TYPE_CHECKING:
@@ -171,8 +171,8 @@ class Desk:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        if own is not None and target is not None and target in answerable(own):
-            return retarget(own, target)
+        if own is not None and target is not None and target in own.classes:
+            return own.for_class(target)
         return None
 
     def at_hand(self, models: Iterable[str]) -> Mapping[str, Explanation]:
@@ -204,7 +204,7 @@ class Desk:
         if explanation is None or not self.left_out:
             return None
         seen = {concept.text for concept in explanation.vision_concepts}
-        return remaining(explanation, [text for text in self.left_out if text in seen])
+        return explanation.without([text for text in self.left_out if text in seen])
 
     @property
     def blurred(self) -> frozenset[int]:

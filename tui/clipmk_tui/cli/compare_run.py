@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
-from clipmk.pipeline.comparison import Comparison, compare
+from clipmk.pipeline.comparison import compare
+from clipmk.records import Comparison
 from clipmk.system.config import read_config
 from clipmk.system.text import quoted
 from clipmk.vocabulary.vocabulary import default_vocabulary

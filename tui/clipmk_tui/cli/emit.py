@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from clipmk.explanation import Explanation
 from clipmk.output import document
-from clipmk.output.document import Failure
+from clipmk.records import Failure
 from clipmk_tui.cli.errors import with_origin
 from clipmk_tui.cli.streams import DataStream, say, text_console
 from clipmk_tui.show.files import check_writable, overlay_names, write_png, write_text
@@ -94,7 +94,7 @@ class LinesWriter:
 
     def add(self, result: Result) -> None:
         """Print its line."""
-        self._stream.write(document.dump(result.to_dict(), indent=None) + "\n")
+        self._stream.write(document.dump(document.entry(result), indent=None) + "\n")
         self._stream.flush()
 
     def finish(self) -> None:

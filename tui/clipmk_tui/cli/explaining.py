@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.explanation import Explanation
-from clipmk.output.document import Failure
+from clipmk.records import Failure
 from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary, parse_classes, resolve_class
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmk.errors import OUT_OF_MEMORY, UNEXPECTED, InputError, ModelError
-from clipmk.output.document import Failure
+from clipmk.records import Failure
 from clipmk.settings import GROUP_LIMIT
 from clipmk.system.config import read_config
 from clipmk.system.locations import socket_path

@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from clipmk.pipeline.comparison import Cell, Column, Comparison, Row
+from clipmk.records import ComparedCell, ComparedConcept, ComparedModel, Comparison
 from clipmk.system.text import printable, quoted
 from clipmk_tui.cli.report import LANGUAGE, MUTUAL, VISION
 from clipmk_tui.show.bars import sparkline
@@ -43,7 +43,7 @@ class Fact(NamedTuple):
     kind: Kind | None = None
 
 
-def facts(column: Column, *, cells: int) -> tuple[Fact, ...]:
+def facts(column: ComparedModel, *, cells: int) -> tuple[Fact, ...]:
     """What stands under a model, one per name of `FACT_NAMES`.
 
     Args:
@@ -71,7 +71,7 @@ def short_names(ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(long if short.count(brief) > 1 else brief for long, brief in zip(ids, short, strict=True))
 
 
-def top(column: Column, *, width: int | None = None) -> str:
+def top(column: ComparedModel, *, width: int | None = None) -> str:
     """The predicted class and its probability; the class is shortened to fit into `width` cells."""
     first = column.predictions[0]
     share = f"{100 * first.probability:.0f} %"
@@ -81,7 +81,7 @@ def top(column: Column, *, width: int | None = None) -> str:
     return f"{name.plain} {share}"
 
 
-def cell_fact(cell: Cell | None) -> Fact:
+def cell_fact(cell: ComparedCell | None) -> Fact:
     """Sign and number of a concept in one model; nothing for a model that did not answer."""
     if cell is None:
         return Fact("")
@@ -92,7 +92,7 @@ def cell_fact(cell: Cell | None) -> Fact:
     return Fact(f"{SIGN[cell.status]} {cell.importance or 0.0:.3f}", cell.status)
 
 
-def agreed(row: Row) -> str:
+def agreed(row: ComparedConcept) -> str:
     """How many of the models that answered hold a concept mutual."""
     return f"{row.mutual_count}/{row.of}"
 
@@ -152,7 +152,7 @@ def plain_text(comparison: Comparison, *, width: int = 120) -> str:
     return "".join(line.rstrip() + "\n" for line in stream.getvalue().splitlines())
 
 
-def _blocks(comparison: Comparison, rows: Sequence[Row], width: int) -> Iterator[tuple[range, int, int]]:
+def _blocks(comparison: Comparison, rows: Sequence[ComparedConcept], width: int) -> Iterator[tuple[range, int, int]]:
     """Which columns stand beside one another; the width of their labels and of each."""
     names = [*FACT_NAMES, *(row.text for row in rows)]
     natural = max(Text(printable(name)).cell_len for name in names)
@@ -172,7 +172,7 @@ def _headings(comparison: Comparison) -> tuple[str, ...]:
     return short_names([column.id for column in comparison.columns])
 
 
-def _table(comparison: Comparison, rows: Sequence[Row], block: range, *, label: int, across: int) -> Table:
+def _table(comparison: Comparison, rows: Sequence[ComparedConcept], block: range, *, label: int, across: int) -> Table:
     columns = [comparison.columns[index] for index in block]
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     table.add_column("", width=label, overflow="fold")

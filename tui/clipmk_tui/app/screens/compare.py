@@ -21,7 +21,7 @@ from textual.widgets import Input, Static
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
-from clipmk.pipeline.comparison import Comparison, Row
+from clipmk.records import ComparedConcept, Comparison
 from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
 from clipmk_tui.app.comparison_state import Gathered, View
@@ -180,7 +180,7 @@ class CompareScreen(Screen[CompareChoice | None]):
         self.query_one(CompareGrid).show(self._gathered.models, self._view, self._rows(), self._notes)
         self._draw_title()
 
-    def _rows(self) -> list[Row]:
+    def _rows(self) -> list[ComparedConcept]:
         made = self._view.comparison
         wanted = self._wanted.casefold()
         return [row for row in made.rows if wanted in row.text.casefold()] if made is not None else []

@@ -20,7 +20,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from clipmk.pipeline.comparison import Column, Row
+from clipmk.records import ComparedConcept, ComparedModel
 from clipmk.system.text import printable
 from clipmk_tui.app.comparison_state import View
 from clipmk_tui.show.comparison import FACT_NAMES, Fact, agreed, cell_fact, facts, short_names, top
@@ -77,7 +77,9 @@ class CompareGrid(Widget, can_focus=True):
         self._rows: list[_Drawn] = []
         self._row = self._model = self._top = self._first = 0
 
-    def show(self, models: Sequence[str], view: View, rows: Sequence[Row], notes: Mapping[int, str]) -> None:
+    def show(
+        self, models: Sequence[str], view: View, rows: Sequence[ComparedConcept], notes: Mapping[int, str]
+    ) -> None:
         """Draw everything anew.
 
         Args:
@@ -223,7 +225,7 @@ class CompareGrid(Widget, can_focus=True):
             return _fitted(words, self._label)
         return _beside(("", *FACT_NAMES)[y], self._agreed if y == 2 else "", self._label)
 
-    def _head(self, name: str, column: Column | None, note: str) -> tuple[Fact, ...]:
+    def _head(self, name: str, column: ComparedModel | None, note: str) -> tuple[Fact, ...]:
         """The lines above a column, as many as `HEAD`."""
         if column is None:
             lines = [Fact(name), Fact(AWAITED), *(Fact(part) for part in _wrapped(note, self._across))]
@@ -243,7 +245,7 @@ class CompareGrid(Widget, can_focus=True):
         return Style.parse(self.app.theme_variables.get(COLOUR[fact.kind].removeprefix("$"), "none"))
 
 
-def _fact(row: Row, place: int | None) -> Fact:
+def _fact(row: ComparedConcept, place: int | None) -> Fact:
     return Fact(AWAITED) if place is None else cell_fact(row.cells[place])
 
 
