@@ -15,11 +15,11 @@ from textual.binding import Binding, BindingType
 
 from clipmk.errors import ImageError, ModelError, UsageError
 from clipmk.output import document
+from clipmk.system.options import DEFAULT_MODEL
 from clipmk.vocabulary import vocabulary
 from clipmk_tui.app import start as tui_run
 from clipmk_tui.app.start import Start, launch, start_from
 from clipmk_tui.cli import errors as edge
-from clipmk_tui.cli.choices import DEFAULT_MODEL
 from command_line import Runner
 
 pytestmark = pytest.mark.usefixtures("clean")

@@ -9,7 +9,8 @@ import pytest
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.settings import preset
-from clipmk_tui.cli.choices import DEFAULT_MODEL, choices_from
+from clipmk.system.options import DEFAULT_MODEL
+from clipmk_tui.cli.choices import choices_from
 from clipmk_tui.cli.errors import asked
 from clipmk_tui.cli.groups import GROUPS, with_default_command
 from clipmk_tui.cli.main import _COMMANDS

@@ -7,17 +7,26 @@ import dataclasses
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import ImageError, UsageError, suggest
-from clipmk.system.config import Config, choose, read_config
+from clipmk.system.config import Config, read_config
+from clipmk.system.options import (
+    DEFAULT_MODEL,
+    comma_separated,
+    config_options,
+    environment_options,
+    positive_number,
+    settings_from,
+    switch,
+    whole_number,
+)
 from clipmk.system.text import printable, quoted
 from clipmk.worker.session import Session
-from clipmk_tui.cli.choices import DEFAULT_MODEL, models_from, settings_from, variable
 
 if TYPE_CHECKING:
     from clipmk_tui.app.app import ClipmkApp
@@ -28,6 +37,16 @@ PREDICTION_COUNT = 10
 
 DEFAULT_VOCABULARY = "world"
 """The default model's own."""
+
+_READERS: Final[dict[str, Callable[[str], Any]]] = {
+    **dict.fromkeys(("vocab", "classes", "arch", "preset", "grounding", "device", "precision", "theme"), str),
+    "model": comma_separated,
+    "seed": whole_number,
+    "top": positive_number,
+    "download": switch,
+    "no_color": switch,
+}
+"""The app's options, and what reads the environment's text of each."""
 
 _GRACE = 3.0
 """Seconds that the app may take to end after a signal."""
@@ -54,12 +73,12 @@ class Start:
     no_color: bool = False
 
 
-def run(paths: Sequence[str], flags: Mapping[str, Any]) -> int:
+def run(paths: Sequence[str], options: Mapping[str, Any]) -> int:
     """Open the app.
 
     Args:
         paths: images, folders, patterns.
-        flags: the command's parameters by name; None or missing where a flag was not given.
+        options: those of the command line by name; None or missing where one was not given.
 
     Returns:
         Exit status.
@@ -67,30 +86,31 @@ def run(paths: Sequence[str], flags: Mapping[str, Any]) -> int:
     Raises:
         ClipmkError: as `start_from` and `launch`.
     """
-    return launch(start_from(paths, flags))
+    return launch(start_from(paths, options))
 
 
-def start_from(paths: Sequence[str], flags: Mapping[str, Any]) -> Start:
-    """Settle every choice: flag, else environment (CLIPMK_*), else config, else default.
+def start_from(paths: Sequence[str], options: Mapping[str, Any]) -> Start:
+    """Settle every option: command line, else environment (CLIPMK_*), else config, else default.
 
     Raises:
         UsageError: the config or an environment variable is malformed, or a vocabulary, preset or setting does not
             exist.
         InputError: an image, a class list or a vocabulary file cannot be used.
     """
-    given = dict.fromkeys(("model", "preset", "grounding", "seed", "top")) | dict(flags)
     config = read_config()
-    models = models_from(given, config) or (DEFAULT_MODEL,)
-    session = _session(given, config, models[0])
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    chosen = config_options(config) | environment_options(_READERS) | given
+    models = tuple(dict.fromkeys(chosen.get("model") or [DEFAULT_MODEL]))
+    session = _session(chosen, config, models[0])
     for path in paths:
         check_path(path)
     return Start(
         paths=tuple(paths),
         models=models,
         session=session,
-        theme=choose(given.get("theme"), variable("theme"), config.theme, None),
+        theme=chosen.get("theme"),
         keys=dict(config.keys),
-        no_color=choose(given.get("no_color"), variable("no_color"), config.no_color, False),
+        no_color=chosen.get("no_color", False),
     )
 
 
@@ -264,19 +284,15 @@ def restored_terminal() -> Iterator[None]:
                 termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
-def _session(flags: Mapping[str, Any], config: Config, model: str) -> Session:
-    def text(name: str, config_value: str | None = None) -> str | None:
-        flag: str | None = flags.get(name)
-        return choose(flag, variable(name), config_value, None)
-
+def _session(options: Mapping[str, Any], config: Config, model: str) -> Session:
     return Session(
-        vocabulary=_vocabulary(text("vocab", config.vocabulary), model, text("arch")),
-        classes=_classes(text("classes", config.classes)),
-        settings=settings_from(flags, config, prediction_count=PREDICTION_COUNT),
-        device=choose(flags.get("device"), variable("device"), config.device, "auto"),
-        precision=choose(flags.get("precision"), variable("precision"), config.precision, "fp32"),
-        arch=text("arch"),
-        download=choose(flags.get("download"), variable("download"), config.download, False),
+        vocabulary=_vocabulary(options.get("vocab"), model, options.get("arch")),
+        classes=_classes(options.get("classes")),
+        settings=settings_from(options, config, prediction_count=PREDICTION_COUNT),
+        device=options.get("device", "auto"),
+        precision=options.get("precision", "fp32"),
+        arch=options.get("arch"),
+        download=options.get("download", False),
     )
 
 

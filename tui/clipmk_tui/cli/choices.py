@@ -13,9 +13,8 @@ from clipmk.settings import PRESETS, Settings
 from clipmk.settings import preset as settings_of
 from clipmk.system.config import Config, choose, read_config
 from clipmk.system.locations import config_path
+from clipmk.system.options import DEFAULT_MODEL, variable
 from clipmk.system.text import quoted
-
-DEFAULT_MODEL = "embedded/vit-s8"
 
 Form = Literal["text", "json", "jsonl"]
 
@@ -104,11 +103,6 @@ def manners(flags: Mapping[str, Any], config: Config) -> dict[str, bool]:
         "verbose": choose(flags["verbose"], variable("verbose"), config.verbose, False),
         "no_color": choose(flags["no_color"], variable("no_color"), config.no_color, False),
     }
-
-
-def variable(name: str) -> str:
-    """The environment variable of an option, by the name of its parameter."""
-    return f"CLIPMK_{name.upper()}"
 
 
 def settings_from(flags: Mapping[str, Any], config: Config, *, prediction_count: int | None = None) -> Settings:

@@ -11,10 +11,11 @@ from clipmk.errors import InputError, UsageError, suggest
 from clipmk.output import document
 from clipmk.settings import PRESETS, Grounding
 from clipmk.system.config import choose, read_config
+from clipmk.system.options import DEFAULT_MODEL, variable
 from clipmk.system.text import encodable, quoted
 from clipmk.vocabulary.vocabulary import default_vocabulary
 from clipmk_tui.cli import tables as present
-from clipmk_tui.cli.choices import DEFAULT_MODEL, models_from, variable
+from clipmk_tui.cli.choices import models_from
 from clipmk_tui.cli.errors import with_origin
 from clipmk_tui.cli.evaluating import Measured, measured
 from clipmk_tui.cli.progress import Stages

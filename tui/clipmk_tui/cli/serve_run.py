@@ -11,10 +11,10 @@ from pathlib import Path
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.system.config import choose, read_config
 from clipmk.system.locations import socket_path
+from clipmk.system.options import variable
 from clipmk.system.text import quoted
 from clipmk.worker import client
 from clipmk.worker.place import require_support
-from clipmk_tui.cli.choices import variable
 from clipmk_tui.cli.streams import data_stream, say
 
 IDLE = "15m"

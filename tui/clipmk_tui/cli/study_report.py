@@ -14,9 +14,9 @@ from clipmk.study.layout import StudyFolder
 from clipmk.study.paper import departures
 from clipmk.study.results import Results, family_name, read_results, results_document
 from clipmk.system.config import choose, read_config
+from clipmk.system.options import variable
 from clipmk.system.text import counted, one_or_many, printable
 from clipmk_tui.cli import tables as present
-from clipmk_tui.cli.choices import variable
 from clipmk_tui.cli.scatter import Dot, letter, scatter
 from clipmk_tui.cli.streams import DataStream, data_stream, locale_encoding, say, text_console
 from clipmk_tui.show.bars import bar, sparkline

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from clipmk.errors import UsageError
 from clipmk.settings import Fit
 from clipmk.system.config import Config, choose, read_config
+from clipmk.system.options import variable
 from clipmk.system.text import counted, encodable, printable, quoted
 from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary, parse_classes
 from clipmk_tui.cli import tables as present
-from clipmk_tui.cli.choices import models_from, settings_from, variable
+from clipmk_tui.cli.choices import models_from, settings_from
 from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.streams import say
 from clipmk_tui.cli.study_progress import StudyProgress

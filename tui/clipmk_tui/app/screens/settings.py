@@ -173,7 +173,7 @@ class SettingsScreen(ModalScreen[Session | None]):
 
     def _now(self) -> Preferences:
         from clipmk.system.config import read_config  # noqa: PLC0415
-        from clipmk_tui.cli.choices import DEFAULT_MODEL  # noqa: PLC0415
+        from clipmk.system.options import DEFAULT_MODEL  # noqa: PLC0415
 
         try:
             model = read_config().model
