@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import samples
-from clipmk import world
 from clipmk.output import document
+from clipmk.world.scene import render_scenes
 from clipmk_tui.__main__ import main
 from command_line import Ran, Runner
 
@@ -135,7 +135,7 @@ def scene_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three pictures of the rendered world as PNG files."""
     folder = tmp_path_factory.mktemp("scenes")
     paths = []
-    for scene in world.scenes("test", count=3, seed=0):
+    for scene in render_scenes("test", count=3, seed=0):
         path = folder / f"{scene.class_name}.png"
         Image.fromarray(scene.image).save(path)
         paths.append(path)

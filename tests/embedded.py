@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk import world
 from clipmk.backbones.base import Backbone
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
@@ -19,6 +18,7 @@ from clipmk.models.loading import load
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import Settings, preset
 from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
+from clipmk.world.scene import Scene, render_scenes
 
 torch.set_num_threads(1)
 
@@ -46,8 +46,8 @@ def explainer_of(vocabulary: Vocabulary, settings: Settings) -> Explainer:
 
 
 @cache
-def scenes(split: str = "test", count: int = 4, seed: int = 0) -> tuple[world.Scene, ...]:
-    return tuple(world.scenes(split, count=count, seed=seed))
+def scenes(split: str = "test", count: int = 4, seed: int = 0) -> tuple[Scene, ...]:
+    return tuple(render_scenes(split, count=count, seed=seed))
 
 
 def picture(index: int = 0) -> Picture:

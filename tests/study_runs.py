@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from clipmk import world
 from clipmk.datasets.opening import open_dataset
 from clipmk.settings import preset
 from clipmk.study.layout import StudyFolder
 from clipmk.study.request import Request
 from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary
+from clipmk.world.export import export_scenes
 
 MODELS = ("embedded/vit-xs8-48", "embedded/rn-xs")
 SCENES = 9
@@ -29,7 +29,7 @@ SCENES = 9
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of class folders with one file that is no image."""
-    folder = world.export(tmp_path_factory.mktemp("data") / "scenes", split="test", count=SCENES)
+    folder = export_scenes(tmp_path_factory.mktemp("data") / "scenes", split="test", count=SCENES)
     broken = next(folder.glob("*/*.png")).with_name("zzz.png")
     broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     return folder

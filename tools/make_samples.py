@@ -12,10 +12,10 @@ from pathlib import Path
 
 import cv2
 
-from clipmk import world
 from clipmk.images.masks import rle_encode
 from clipmk.system.serialization import plain
 from clipmk.world.export import bbox_xyxy
+from clipmk.world.scene import render_scene
 
 SEED = 2026
 SIZE = 512
@@ -30,7 +30,7 @@ def main() -> None:
     chosen = [("test", index) for index in ORDINARY] + [("counterfactual", index) for index in UNUSUAL + MISTAKEN]
     truth = {}
     for split, index in chosen:
-        scene = world.scene(split, index, size=SIZE, seed=SEED)
+        scene = render_scene(split, index, size=SIZE, seed=SEED)
         name = f"{scene.class_name}-{scene.kind}-{index:02d}.png".replace(" ", "-")
         cv2.imwrite(str(folder / name), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
         truth[name] = {

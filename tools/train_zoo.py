@@ -16,7 +16,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from clipmk import world
+from clipmk.world.tables import all_descriptors, class_names
 from zoo import bpe, captions, data, export, training
 from zoo.recipes import ZOO, Recipe
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 def train_one(name: str, recipe: Recipe, runs: Path, out: Path, threads: int) -> None:
     """Render, train, measure and export one model."""
-    names = (world.class_names(), world.descriptors())
+    names = (class_names(), all_descriptors())
     folder = runs / name
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer(folder / "bpe.txt.gz", names, recipe)

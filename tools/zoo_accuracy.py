@@ -17,12 +17,13 @@ import torch
 from scipy.stats import binomtest
 
 import clipmk
-from clipmk import world
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.models.catalog import EMBEDDED, embedded_names
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 from clipmk.vocabulary.vocabulary import load_vocabulary
+from clipmk.world.conditions import SPLITS
+from clipmk.world.scene import render_scenes
 
 BATCH: Final = 100
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "models", nargs="*", default=embedded_names(), help="ids of models; all embedded ones unless named"
     )
-    parser.add_argument("--split", dest="splits", nargs="+", choices=world.SPLITS, default=["hard"])
+    parser.add_argument("--split", dest="splits", nargs="+", choices=SPLITS, default=["hard"])
     parser.add_argument("--scenes", type=int, default=1_000, help="of each split")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def questions(split: str, count: int, seed: int) -> tuple[list[Picture], list[str]]:
     """Pictures of the split and the class of each."""
-    pairs = [(read_picture(scene.image), scene.class_name) for scene in world.scenes(split, count=count, seed=seed)]
+    pairs = [(read_picture(scene.image), scene.class_name) for scene in render_scenes(split, count=count, seed=seed)]
     return [picture for picture, _ in pairs], [class_name for _, class_name in pairs]
 
 

@@ -12,7 +12,7 @@ import pytest
 from clipmk.datasets.labels import label_in
 from clipmk.errors import InputError, UsageError
 from clipmk.images.decoder import expand_paths
-from clipmk.world import export
+from clipmk.world.export import export_scenes
 from clipmk_tui.app import image_list as album
 from clipmk_tui.app.image_list import Album, Item, is_right, open_album, wrong_first
 
@@ -86,7 +86,7 @@ def test_without_sample_images_something_must_be_named(tmp_path: Path, monkeypat
 
 
 def test_the_exported_world_brings_its_labels(tmp_path: Path) -> None:
-    folder = export(tmp_path / "world", split="test", count=6, size=32)
+    folder = export_scenes(tmp_path / "world", split="test", count=6, size=32)
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     for image in truth["images"]:  # the manifest says more than the folder's name
         image["class_name"] += "!"

@@ -223,7 +223,7 @@ def test_cache_is_counted_and_emptied_of_our_files_only(
 
 
 def test_help_of_the_world_names_every_split(clipmk: Runner) -> None:
-    from clipmk.world.sampling import ALL_SPLITS  # noqa: PLC0415 - not for tests that draw no scene
+    from clipmk.world.conditions import ALL_SPLITS  # noqa: PLC0415 - not for tests that draw no scene
 
     told = clipmk("world", "export", "--help").out
     assert [split for split in ALL_SPLITS if split not in told] == []

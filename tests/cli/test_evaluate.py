@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from clipmk import world
 from clipmk.errors import DeviceError, ModelError
 from clipmk.evaluate import truth
 from clipmk.evaluate.metrics import Interval
@@ -25,6 +24,7 @@ from clipmk.evaluate.ways import BASELINES, FEATURE_MAPS, ways
 from clipmk.models import loading
 from clipmk.settings import preset
 from clipmk.system.serialization import plain
+from clipmk.world.scene import render_scenes
 from clipmk_tui.cli.commands.evaluate import evaluate
 from clipmk_tui.cli.evaluate_run import evaluation_choices, fitted
 from clipmk_tui.cli.evaluating import measured
@@ -75,7 +75,7 @@ def test_a_folder_without_labels_is_measured_and_bad_images_decide_the_status(
 ) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
-    Image.fromarray(next(iter(world.scenes("test", count=1))).image).save(folder / "a.png")
+    Image.fromarray(next(iter(render_scenes("test", count=1))).image).save(folder / "a.png")
     (folder / "b.png").write_bytes(b"no picture")
     ran = clipmk("evaluate", folder, "--faithfulness", *FEW[4:], "--json")
     assert ran.status == 3

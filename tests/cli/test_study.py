@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from clipmk import world
 from clipmk.study.manifest import read_manifest, write_manifest
 from clipmk.study.request import Request
 from clipmk.system.text import encodable
+from clipmk.world.export import export_scenes
 from clipmk_tui.cli.study_progress import StudyProgress
 from command_line import Runner
 from study_shards import POOL, make_manifest, write_study
@@ -104,7 +104,7 @@ def test_a_missing_file_of_a_manifest_is_said_before_any_work(clipmk: Runner, tm
 def test_a_study_runs_resumes_and_tells_its_headline(
     clipmk: Runner, loaded_once: None, tmp_path: Path, valid: Callable[[Any], None]
 ) -> None:
-    images = world.export(tmp_path / "scenes", split="test", count=5)
+    images = export_scenes(tmp_path / "scenes", split="test", count=5)
     (images / "fox").mkdir(exist_ok=True)
     (images / "fox" / "broken.png").write_bytes(b"no picture")
     command = ("study", images, "-m", MODEL, "--out", tmp_path / "study", "--device", "cpu")
@@ -136,7 +136,7 @@ def test_a_study_runs_resumes_and_tells_its_headline(
 def test_the_first_images_that_cannot_be_read_are_named_with_the_reason(
     clipmk: Runner, loaded_once: None, tmp_path: Path
 ) -> None:
-    images = world.export(tmp_path / "scenes", split="test", count=2)
+    images = export_scenes(tmp_path / "scenes", split="test", count=2)
     (images / "fox").mkdir(exist_ok=True)
     (images / "fox" / "a\x1b[31m.png").write_bytes(b"")
     for name in ("b.png", "c.png", "d.png"):

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from clipmk.concepts import superpixels as sp
 from clipmk.concepts.regions import Regions, join_alike, join_patterns, merge_closest
-from clipmk.world import Scene, scenes
+from clipmk.world.scene import Scene, render_scenes
 
 RED, WHITE, BLUE, GREEN = (220, 40, 40), (240, 240, 240), (40, 60, 210), (60, 160, 60)
 
@@ -69,7 +69,7 @@ def colour_kmeans(scene: Scene, saliency: np.ndarray, count: int) -> np.ndarray:
 
 def test_parts_follow_true_parts_better_than_colour_kmeans_with_no_more_of_them() -> None:
     ours, simple, counts = [], [], []
-    for scene in scenes("val", count=32, size=64, start=900):
+    for scene in render_scenes("val", count=32, size=64, start=900):
         if not scene.parts:
             continue
         saliency = saliency_of(scene.object_mask)
@@ -108,7 +108,7 @@ def test_every_size_of_square_works_and_keeps_its_size(side: int) -> None:
 
 
 def test_the_same_picture_gives_the_same_parts() -> None:
-    scene = next(iter(scenes("val", count=1, size=64, start=3)))
+    scene = next(iter(render_scenes("val", count=1, size=64, start=3)))
     saliency = saliency_of(scene.object_mask)
     one, other = (sp.superpixel_parts(scene.image, saliency).labels for _ in range(2))
     assert np.array_equal(one, other)
@@ -116,7 +116,7 @@ def test_the_same_picture_gives_the_same_parts() -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 4])
 def test_there_are_never_more_parts_than_the_limit(limit: int) -> None:
-    for scene in scenes("val", count=4, size=64, start=20):
+    for scene in render_scenes("val", count=4, size=64, start=20):
         labels = sp.superpixel_parts(scene.image, saliency_of(scene.object_mask), limit=limit).labels
         assert 1 <= labels.max() <= limit
     with pytest.raises(ValueError, match="0 parts"):

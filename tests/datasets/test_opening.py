@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from torchvision.datasets import ImageFolder
 
-from clipmk import world
 from clipmk.datasets.opening import SCENES, open_dataset
 from clipmk.errors import ImageError, InputError, UsageError
 from clipmk.images.decoder import EXTENSIONS
-from clipmk.world.sampling import ALL_SPLITS
+from clipmk.world.conditions import ALL_SPLITS
+from clipmk.world.export import export_scenes
+from clipmk.world.scene import render_scene, render_scenes
 from image_files import png, red_of, shown, touch
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
@@ -58,11 +59,11 @@ def test_an_image_is_read_from_another_working_folder_by_a_pickled_reader(
 
 
 def test_the_exported_world_brings_its_labels(tmp_path: Path) -> None:
-    folder = world.export(tmp_path / "world", split="test", count=5, size=32)
+    folder = export_scenes(tmp_path / "world", split="test", count=5, size=32)
     text = (folder / "truth.json").read_text(encoding="utf-8").replace('"class_name": "', '"class_name": "my ')
     (folder / "truth.json").write_text(text, encoding="utf-8")
     expected = sorted(
-        (f"{s.class_name}/{s.index:06d}.png", f"my {s.class_name}") for s in world.scenes("test", count=5)
+        (f"{s.class_name}/{s.index:06d}.png", f"my {s.class_name}") for s in render_scenes("test", count=5)
     )
     dataset = open_dataset(str(folder))
     assert shown(dataset) == expected
@@ -206,7 +207,7 @@ def test_the_rendered_world_is_drawn_when_it_is_read() -> None:
     assert [entry.key for entry in dataset.entries] == [f"counterfactual/{k:06d}" for k in range(40)]
     reader = pickle.loads(pickle.dumps(dataset.reader))  # noqa: S301 - our own
     for index in (0, 39):
-        scene = world.scene("counterfactual", index, size=32, seed=3)
+        scene = render_scene("counterfactual", index, size=32, seed=3)
         assert dataset.entries[index].label == scene.class_name
         np.testing.assert_array_equal(reader.read(dataset.entries[index]).pixels, scene.image)
     info = dataset.info

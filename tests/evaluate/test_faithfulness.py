@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 import embedded
-from clipmk import world
 from clipmk.errors import ImageError, InputError, UsageError
 from clipmk.evaluate import faithfulness, running
 from clipmk.evaluate.curves import box_iou, mask_box
@@ -28,6 +27,8 @@ from clipmk.images.decoder import read_picture
 from clipmk.images.masks import rle_decode
 from clipmk.pipeline.grounding import pooled_embeddings
 from clipmk.vocabulary.vocabulary import load_vocabulary
+from clipmk.world.export import export_scenes
+from clipmk.world.scene import Scene
 
 FAST = ways_of(["paper"], ["attend"])
 OWN = "paper, attend"
@@ -59,7 +60,7 @@ def rows(report: MeasuredReport) -> dict[str, Any]:
     return {row.name: row.values for row in report.rows}
 
 
-def plain_curves(scene: world.Scene) -> dict[str, list[float]]:
+def plain_curves(scene: Scene) -> dict[str, list[float]]:
     """Deletion and insertion of the paper preset with masked pooling, one picture at a time."""
     explainer = embedded.explainer("paper", grounding="attend")
     found = explainer.explain([read_picture(scene.image)])[0]
@@ -206,7 +207,7 @@ def test_without_labels_accuracy_is_against_the_models_own_prediction(tmp_path: 
 
 
 def test_an_exported_world_gives_what_its_scenes_give(tmp_path: Path) -> None:
-    world.export(tmp_path / "w", split="counterfactual", count=COUNT)
+    export_scenes(tmp_path / "w", split="counterfactual", count=COUNT)
     folder = open_images(str(tmp_path / "w"), load_vocabulary("world"))
     own, there = rows(measured(folder)), rows(_of_scenes())
     assert folder.labelled
@@ -215,7 +216,7 @@ def test_an_exported_world_gives_what_its_scenes_give(tmp_path: Path) -> None:
 
 
 def test_a_broken_image_is_noted_and_the_others_are_measured(tmp_path: Path) -> None:
-    world.export(tmp_path / "w", split="test", count=2)
+    export_scenes(tmp_path / "w", split="test", count=2)
     broken = next((tmp_path / "w").glob("*/*.png"))
     broken.write_bytes(b"no picture")
     report = measured(open_images(str(tmp_path / "w"), load_vocabulary("world")))

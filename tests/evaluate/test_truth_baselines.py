@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embedded
-from clipmk import world
 from clipmk.evaluate import disturbances, feature_maps, rankings, scoring, splice
 from clipmk.evaluate.disturbances import moved_inside
+from clipmk.world.combinations import typical_descriptors
 
 
 def unit_rows(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
@@ -20,7 +20,7 @@ def unit_rows(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
 
 
 def test_class_lookup_recites_the_most_usual_descriptors() -> None:
-    assert rankings.class_lookup("fox", most=4) == world.typical_descriptors("fox")[:4]
+    assert rankings.class_lookup("fox", most=4) == typical_descriptors("fox")[:4]
 
 
 def test_nearest_descriptors_are_those_of_highest_cosine_in_order() -> None:
@@ -235,4 +235,4 @@ def test_rankings_keep_to_their_length(most: int) -> None:
     rows = torch.tensor(unit_rows(np.random.default_rng(0), 30, 5))
     assert len(rankings.nearest_descriptors(rows[0], rows, most=most)) == most
     assert len(rankings.random_descriptors(30, most=most, seed=0)) == most
-    assert len(rankings.class_lookup("fox", most=most)) == min(most, len(world.typical_descriptors("fox")))
+    assert len(rankings.class_lookup("fox", most=most)) == min(most, len(typical_descriptors("fox")))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import embedded
-from clipmk import world
 from clipmk.backbones.base import Backbone
 from clipmk.evaluate import bench, metrics, scoring, truth
 from clipmk.evaluate.lens import Reading
@@ -18,6 +17,8 @@ from clipmk.evaluate.ways import BASELINES, FEATURE_MAPS, LOOKUP, NEAREST, SPARS
 from clipmk.images.decoder import read_picture
 from clipmk.models.loading import load
 from clipmk.settings import preset
+from clipmk.world.combinations import typical_descriptors
+from clipmk.world.scene import render_scenes
 
 OURS = Way("ours", preset("default"))
 PAPER = Way("paper", preset("paper", grounding="attend"))
@@ -229,8 +230,8 @@ def test_a_summary_tells_first_what_the_tables_tell_too() -> None:
 def test_lookup_of_the_true_class_never_looks_at_the_picture() -> None:
     row = next(r for r in measured(OURS).rows if (r.split, r.name) == ("counterfactual", TRUE_LOOKUP))
     expected = [
-        metrics.average_precision(world.typical_descriptors(scene.class_name)[:15], scene.descriptors)
-        for scene in world.scenes("counterfactual", count=2, seed=0)
+        metrics.average_precision(typical_descriptors(scene.class_name)[:15], scene.descriptors)
+        for scene in render_scenes("counterfactual", count=2, seed=0)
     ]
     assert row.values["ap"].mean == pytest.approx(np.mean(expected))
 

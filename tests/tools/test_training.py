@@ -11,12 +11,13 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from clipmk import world
+from clipmk.world.scene import render_scenes
+from clipmk.world.tables import all_descriptors, class_names
 from zoo import bpe, captions, data, training
 from zoo.captions import Caption
 from zoo.recipes import ZOO, Recipe
 
-NAMES = (world.class_names(), world.descriptors())
+NAMES = (class_names(), all_descriptors())
 TINY = Recipe(
     vision={"image_size": 64, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16},
     text={"context_length": 24, "width": 32, "heads": 2, "layers": 1},
@@ -52,7 +53,7 @@ def test_small_vocabulary_makes_a_word_a_token_and_reads_back(tokenizer: SimpleT
 
 def test_rendered_rows_say_what_the_scenes_say(scenes: data.Scenes) -> None:
     shows = scenes.shows(np.arange(TINY.scenes), len(NAMES[1]))
-    for row, scene in enumerate(world.scenes("train", count=TINY.scenes)):
+    for row, scene in enumerate(render_scenes("train", count=TINY.scenes)):
         assert (scenes.images[row] == scene.image).all()
         assert NAMES[0][scenes.class_ids[row]] == scene.class_name
         assert {NAMES[1][i] for i in np.flatnonzero(shows[row])} == set(scene.descriptors)

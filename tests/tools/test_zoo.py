@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import zoo_accuracy
-from clipmk import world
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
 from clipmk.models.catalog import list_models
@@ -20,6 +19,7 @@ from clipmk.pipeline.comparison import compare
 from clipmk.pipeline.explainer import Explainer
 from clipmk.records import ModelEntry
 from clipmk.settings import preset
+from clipmk.world.scene import render_scenes
 from embedded import scenes, words
 from zoo.recipes import ZOO
 
@@ -104,7 +104,7 @@ def test_accuracy_is_the_share_of_scenes_whose_first_class_is_theirs(capsys: pyt
     for split in ("hard", "test"):
         looked = [
             (one, explainer.look(explainer.square(read_picture(one.image))))
-            for one in world.scenes(split, count=12, seed=3)
+            for one in render_scenes(split, count=12, seed=3)
         ]
         shares.append(
             sum(explainer.predict(seen.embeddings[0])[0].class_name == one.class_name for one, seen in looked) / 12

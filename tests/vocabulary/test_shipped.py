@@ -45,7 +45,8 @@ def vocabulary(name: str) -> Vocabulary:
 def test_all_are_there_and_described() -> None:
     assert set(available()) == {"world", *NAMES}
     assert all(10 <= len(text) <= 80 for text in available().values())
-    assert {path.stem for path in FOLDER.glob("*.json")} == set(NAMES)
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(available())
+    assert next(iter(available())) == "world"
     with pytest.raises(UsageError, match=r"known: world, cifar10, .*imagenet"):
         default_vocabulary("ViT-B-32:openai")
 

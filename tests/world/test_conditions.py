@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmk import world
 from clipmk.world import render
-from clipmk.world.conditions import CONDITIONS, Conditions, Share, Spread
-from clipmk.world.sampling import ALL_SPLITS, SPLITS, plan
+from clipmk.world.combinations import typical_descriptors
+from clipmk.world.conditions import ALL_SPLITS, CONDITIONS, SPLITS, Bernoulli, Conditions, Uniform
+from clipmk.world.sampling import plan_scene
+from clipmk.world.scene import render_scenes
 
 COUNT = 60
 PIXELS = {
@@ -29,12 +30,12 @@ PIXELS = {
 
 
 def drawings(split: str, count: int = COUNT, seed: int = 11) -> list[render.Drawing]:
-    """What `world.scene` renders."""
+    """What `render_scene` renders."""
     made = []
     for index in range(count):
-        planned, lots = plan(split, index, seed=seed)
+        planned, rng = plan_scene(split, index, seed=seed)
         grain = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
-        made.append(render.draw(planned, lots, grain, CONDITIONS[split]))
+        made.append(render.draw(planned, rng, grain, CONDITIONS[split]))
     return made
 
 
@@ -54,7 +55,7 @@ def silhouette(occluders: tuple[render.Occluder, ...], side: int = 256) -> np.nd
 @pytest.mark.parametrize(("split", "digest"), PIXELS.items())
 def test_pixels_and_truth_of_every_split_are_what_they_have_always_been(split: str, digest: str) -> None:
     found = hashlib.sha256()
-    for scene in (*world.scenes(split, count=30), *world.scenes(split, count=3, size=200, seed=7)):
+    for scene in (*render_scenes(split, count=30), *render_scenes(split, count=3, size=200, seed=7)):
         found.update(scene.image.tobytes() + scene.object_mask.tobytes())
         found.update(f"{scene.class_name}|{scene.kind}|{scene.framing}|{scene.missing}".encode())
         for part in scene.parts:
@@ -69,36 +70,36 @@ def test_every_split_has_conditions_and_those_of_a_study_are_never_trained_on() 
 
 
 def test_hard_scenes_are_ordinary_ones_of_their_own() -> None:
-    plans = [plan("hard", index, seed=0)[0] for index in range(300)]
+    plans = [plan_scene("hard", index, seed=0)[0] for index in range(300)]
     assert {(one.kind, one.missing, one.camera.target) for one in plans} == {("typical", (), None)}
     for one in plans:
-        assert {part.descriptor for part in one.placed} <= set(world.typical_descriptors(one.class_name))
-    assert {split for split in ALL_SPLITS if plan(split, 0, seed=0)[0] == plans[0]} == {"hard"}
+        assert {part.descriptor for part in one.placed} <= set(typical_descriptors(one.class_name))
+    assert {split for split in ALL_SPLITS if plan_scene(split, 0, seed=0)[0] == plans[0]} == {"hard"}
 
 
 @pytest.mark.parametrize("split", ALL_SPLITS)
 def test_cameras_keep_to_the_conditions_of_their_split_and_use_them(split: str) -> None:
     seen = CONDITIONS[split]
-    cameras = [plan(split, index, seed=0)[0].camera for index in range(400)]
+    cameras = [plan_scene(split, index, seed=0)[0].camera for index in range(400)]
     whole = [camera for camera in cameras if camera.target is None]
     for spread, values in (
         (seen.scale, [camera.scale for camera in whole]),
         (seen.stretch, [camera.stretch for camera in cameras]),
         (seen.degrees, [camera.degrees for camera in cameras]),
     ):
-        assert spread.least <= min(values) < spread.least + 0.05 * spread.span
-        assert spread.least + 0.95 * spread.span < max(values) <= spread.least + spread.span
+        assert spread.low <= min(values) < spread.low + 0.05 * spread.span
+        assert spread.low + 0.95 * spread.span < max(values) <= spread.low + spread.span
 
 
 @given(st.floats(-100, 100), st.floats(0, 100), st.integers(0, 2**32))
 def test_spread_is_its_equation_and_share_costs_a_lot_only_where_chance_decides(
-    least: float, span: float, seed: int
+    low: float, span: float, seed: int
 ) -> None:
-    lots, again = (Random(seed) for _ in range(2))  # noqa: S311 -- pictures, not secrets
-    assert Spread(least, span).draw(lots) == least + span * again.random()
-    assert Share(0.4).draw(lots) == (again.random() < 0.4)
-    assert (Share(0.0).draw(lots), Share(1.0).draw(lots)) == (False, True)
-    assert lots.random() == again.random()
+    rng, again = (Random(seed) for _ in range(2))  # noqa: S311 -- pictures, not secrets
+    assert Uniform(low, span).draw(rng) == low + span * again.random()
+    assert Bernoulli(0.4).draw(rng) == (again.random() < 0.4)
+    assert (Bernoulli(0.0).draw(rng), Bernoulli(1.0).draw(rng)) == (False, True)
+    assert rng.random() == again.random()
 
 
 def test_patches_take_from_masks_exactly_what_they_cover(hard: list[render.Drawing]) -> None:
@@ -118,14 +119,14 @@ def test_patches_take_from_masks_exactly_what_they_cover(hard: list[render.Drawi
 
 def test_the_camera_changes_no_mask(hard: list[render.Drawing]) -> None:
     for drawing in hard[:20]:
-        assert (render.render(drawing, 64).labels == render.render(replace(drawing, shot=None), 64).labels).all()
+        assert (render.render(drawing, 64).labels == render.render(replace(drawing, exposure=None), 64).labels).all()
 
 
 @pytest.mark.parametrize("size", [64, 200])
 def test_exposure_is_its_equation_on_flat_pictures(size: int) -> None:
-    shot = render.Shot(blur=0.7, contrast=0.6, light=(0.1, -0.2, 0.8))
+    exposure = render.Exposure(blur=0.7, contrast=0.6, light=(0.1, -0.2, 0.8))
     for value in (0, 90, 128, 255):
-        exposed = render._expose(np.full((size, size, 3), value, np.uint8), shot)
+        exposed = render._expose(np.full((size, size, 3), value, np.uint8), exposure)
         for row, column in ((0, 0), (0, size - 1), (size - 1, 3), (size // 2, size // 3)):
             x, y = 2 * column / (size - 1) - 1, 2 * row / (size - 1) - 1
             expected = (0.1 * x - 0.2 * y + 0.8) * (128 + 0.6 * (value - 128))
@@ -133,11 +134,11 @@ def test_exposure_is_its_equation_on_flat_pictures(size: int) -> None:
 
 
 def test_blur_is_a_gaussian_of_the_same_width_at_every_size() -> None:
-    shot = render.Shot(blur=1.5, contrast=1.0, light=(0.0, 0.0, 1.0))
+    exposure = render.Exposure(blur=1.5, contrast=1.0, light=(0.0, 0.0, 1.0))
     for size in (64, 256):
         edge = np.zeros((size, size, 3), np.uint8)
         edge[:, size // 2 :] = 200
-        slope = np.diff(render._expose(edge, shot)[size // 2, :, 0].astype(float)).clip(0)
+        slope = np.diff(render._expose(edge, exposure)[size // 2, :, 0].astype(float)).clip(0)
         places = np.arange(size - 1)
         middle = np.average(places, weights=slope)
         sigma = np.sqrt(np.average((places - middle) ** 2, weights=slope)) * 64 / size

@@ -12,16 +12,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from clipmk import world
+import make_world_vocabulary
 from clipmk.errors import UsageError
 from clipmk.images.masks import rle_decode, rle_encode
 from clipmk.records import Rle
-from clipmk.world.combinations import atypical_looks, body_of, trained, undrawn
-from clipmk.world.records import row
-from clipmk.world.sampling import ALL_SPLITS, Plan, plan
+from clipmk.system import locations
+from clipmk.vocabulary.vocabulary import load_vocabulary
+from clipmk.world.combinations import (
+    atypical_looks,
+    body_of,
+    trained,
+    typical_descriptors,
+    typical_probabilities,
+    undrawn,
+)
+from clipmk.world.conditions import ALL_SPLITS
+from clipmk.world.export import export_scenes
+from clipmk.world.sampling import Plan, plan_scene
+from clipmk.world.scene import Scene, render_scene, render_scenes
 from clipmk.world.shapes import shape, shape_names
-from clipmk.world.tables import CLASSES
-from clipmk.world.vocabulary import COLOURS, NOUNS
+from clipmk.world.tables import all_descriptors, class_names, classes, colours, grammar, read_part
 
 coco = pytest.importorskip("pycocotools.mask")
 
@@ -31,16 +41,16 @@ CAPTIONS = {"train": "411966deed6d", "val": "74f303b8d9df", "test": "a61484b4e22
 
 
 @pytest.fixture(scope="module")
-def few() -> dict[str, list[world.Scene]]:
-    return {split: list(world.scenes(split, count=COUNT, seed=11)) for split in ALL_SPLITS}
+def few() -> dict[str, list[Scene]]:
+    return {split: list(render_scenes(split, count=COUNT, seed=11)) for split in ALL_SPLITS}
 
 
 @pytest.fixture(scope="module")
 def plans() -> dict[str, list[Plan]]:
-    return {split: [plan(split, k, seed=5)[0] for k in range(6000)] for split in ALL_SPLITS}
+    return {split: [plan_scene(split, k, seed=5)[0] for k in range(6000)] for split in ALL_SPLITS}
 
 
-def fingerprint(scene: world.Scene) -> str:
+def fingerprint(scene: Scene) -> str:
     parts = b"".join(part.descriptor.encode() + part.mask_pixels.tobytes() for part in scene.parts)
     return hashlib.sha256(scene.image.tobytes() + scene.object_mask.tobytes() + parts).hexdigest()
 
@@ -54,47 +64,53 @@ def halves(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def test_there_are_enough_classes_and_descriptors() -> None:
-    assert len(world.class_names()) >= 24
-    assert 500 <= len(world.descriptors()) <= 650
-    assert len(set(world.descriptors())) == len(world.descriptors())
+    assert len(class_names()) >= 24
+    assert 500 <= len(all_descriptors()) <= 650
+    assert len(set(all_descriptors())) == len(all_descriptors())
 
 
 def test_every_class_has_three_to_seven_parts_one_of_them_a_body_and_no_kind_twice() -> None:
-    for parts in CLASSES.values():
+    for parts in classes().values():
         assert 3 <= len(parts) <= 7
         assert [part.role for part in parts].count("body") == 1
         assert len({part.noun for part in parts}) == len(parts)
 
 
 def test_no_class_name_stands_in_a_descriptor() -> None:
-    assert not [(name, text) for name in world.class_names() for text in world.descriptors() if name in text]
+    assert not [(name, text) for name in class_names() for text in all_descriptors() if name in text]
 
 
 def test_most_kinds_of_parts_are_shared_or_borrowed_between_classes() -> None:
-    owners = {noun: sum(any(part.noun == noun for part in parts) for parts in CLASSES.values()) for noun in NOUNS}
+    owners = {noun: sum(any(part.noun == noun for part in parts) for parts in classes().values()) for noun in grammar()}
     assert min(owners.values()) >= 1
     assert sum(count >= 2 for count in owners.values()) >= 25
 
 
 def test_every_shape_fits_its_unit_box_but_for_line_widths_and_is_used() -> None:
-    used = {outline.shape for noun in NOUNS.values() for outline in noun.outlines.values()}
-    used |= {part.shape for parts in CLASSES.values() for part in parts if part.shape}
+    used = {outline.shape for noun in grammar().values() for outline in noun.outlines.values()}
+    used |= {part.shape for parts in classes().values() for part in parts if part.shape}
     assert used == set(shape_names())
     for name in shape_names():
         assert all(np.abs(piece).max() <= 1.4 for piece in shape(name)), name
 
 
 def test_a_table_with_an_unknown_look_or_role_is_refused() -> None:
-    with pytest.raises(ValueError, match="'pointed mauve' is no look of 'ears'"):
-        row("ears", "top", (0, 0, 1, 1), looks={"pointed mauve": 1})
+    with pytest.raises(ValueError, match="'pointed mauve' is not a look of 'ears'"):
+        read_part({"noun": "ears", "role": "top", "boxes": [[0, 0, 1, 1]], "looks": {"pointed mauve": 1}})
     with pytest.raises(ValueError, match="role 'nose' is unknown"):
-        row("ears", "nose", (0, 0, 1, 1), looks={"pointed black": 1})
+        read_part({"noun": "ears", "role": "nose", "boxes": [[0, 0, 1, 1]], "looks": {"pointed black": 1}})
+
+
+def test_the_shipped_vocabulary_is_the_one_generated_from_the_tables() -> None:
+    shipped = locations.assets_dir() / "vocabularies" / "world.json"
+    assert shipped.read_text(encoding="utf-8") == make_world_vocabulary.text()
+    assert load_vocabulary("world").sha256 == "ad3c1b4e999dec8db66c9bafa246046a2fae35bd36df8500cfedffd0a3f84b78"
 
 
 def test_some_descriptors_are_never_drawn_and_none_of_them_is_usual() -> None:
-    share = len(undrawn()) / len(world.descriptors())
+    share = len(undrawn()) / len(all_descriptors())
     assert 0.14 <= share <= 0.22
-    usual = {text for name in world.class_names() for text in world.typical_descriptors(name)}
+    usual = {text for name in class_names() for text in typical_descriptors(name)}
     assert not usual & undrawn()
 
 
@@ -103,38 +119,38 @@ def test_some_descriptors_are_never_drawn_and_none_of_them_is_usual() -> None:
 
 @pytest.mark.parametrize("split", ALL_SPLITS)
 def test_the_same_arguments_give_the_same_bytes(split: str) -> None:
-    first = [fingerprint(world.scene(split, k, seed=3)) for k in range(10)]
-    again = [fingerprint(world.scene(split, k, seed=3)) for k in reversed(range(10))][::-1]
+    first = [fingerprint(render_scene(split, k, seed=3)) for k in range(10)]
+    again = [fingerprint(render_scene(split, k, seed=3)) for k in reversed(range(10))][::-1]
     assert first == again
     assert len(set(first)) == 10
 
 
 def test_splits_and_seeds_show_different_scenes() -> None:
-    prints = {fingerprint(world.scene(split, 4, seed=seed)) for split in ALL_SPLITS for seed in range(3)}
+    prints = {fingerprint(render_scene(split, 4, seed=seed)) for split in ALL_SPLITS for seed in range(3)}
     assert len(prints) == 3 * len(ALL_SPLITS)
 
 
 @pytest.mark.parametrize(("split", "digest"), CAPTIONS.items())
 def test_captions_are_the_ones_the_shipped_models_were_trained_on(split: str, digest: str) -> None:
-    drawn = [plan(split, k, seed=0)[0] for k in range(300)]
+    drawn = [plan_scene(split, k, seed=0)[0] for k in range(300)]
     text = "\n".join(f"{some.class_name}: {', '.join(placed.descriptor for placed in some.placed)}" for some in drawn)
     assert hashlib.sha256(text.encode()).hexdigest()[:12] == digest
 
 
 def test_global_random_state_is_neither_read_nor_changed() -> None:
-    np.random.seed(0)  # noqa: NPY002 -- the state that must not matter
+    np.random.seed(0)  # noqa: NPY002
     untouched = np.random.random()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
-    one = fingerprint(world.scene("train", 9))
+    one = fingerprint(render_scene("train", 9))
     assert np.random.random() == untouched  # noqa: NPY002
-    assert fingerprint(world.scene("train", 9)) == one
+    assert fingerprint(render_scene("train", 9)) == one
 
 
 @pytest.mark.parametrize("split", ["test", "counterfactual", "train", "hard"])
 def test_a_scene_is_the_same_at_64_and_at_512_pixels(split: str) -> None:
     overlaps, closeness = [], []
     for k in range(8):
-        small, large = world.scene(split, k), world.scene(split, k, size=512)
+        small, large = render_scene(split, k), render_scene(split, k, size=512)
         assert small.descriptors == large.descriptors
         closeness.append(
             np.abs(cv2.resize(large.image, (64, 64), interpolation=cv2.INTER_AREA) / 255 - small.image / 255)
@@ -147,7 +163,7 @@ def test_a_scene_is_the_same_at_64_and_at_512_pixels(split: str) -> None:
     assert np.mean(closeness) < 0.05
 
 
-def test_masks_are_disjoint_inside_the_object_and_large_enough(few: dict[str, list[world.Scene]]) -> None:
+def test_masks_are_disjoint_inside_the_object_and_large_enough(few: dict[str, list[Scene]]) -> None:
     for scene in (scene for some in few.values() for scene in some):
         masks = np.array([part.mask_pixels for part in scene.parts])
         assert scene.image.shape == (64, 64, 3)
@@ -159,7 +175,7 @@ def test_masks_are_disjoint_inside_the_object_and_large_enough(few: dict[str, li
         assert scene.object_mask.any()
 
 
-def test_masks_show_the_colour_that_the_descriptor_names(few: dict[str, list[world.Scene]]) -> None:
+def test_masks_show_the_colour_that_the_descriptor_names(few: dict[str, list[Scene]]) -> None:
     right = []
     for scene in few["test"]:
         for part in scene.parts:
@@ -167,38 +183,38 @@ def test_masks_show_the_colour_that_the_descriptor_names(few: dict[str, list[wor
             if modifier in ("striped", "spotted", "checkered") or part.mask_pixels.sum() < 100:
                 continue
             seen = np.median(scene.image[part.mask_pixels], axis=0)
-            nearest = min(COLOURS, key=lambda word: float(np.square(seen - COLOURS[word]).sum()))
+            nearest = min(colours(), key=lambda word: float(np.square(seen - colours()[word]).sum()))
             right.append(nearest == colour)
     assert len(right) > 200
     assert np.mean(right) > 0.9
 
 
-def test_parts_are_not_flat_colours(few: dict[str, list[world.Scene]]) -> None:
+def test_parts_are_not_flat_colours(few: dict[str, list[Scene]]) -> None:
     spread = [scene.image[part.mask_pixels].std(axis=0).mean() for scene in few["test"] for part in scene.parts]
     assert np.quantile(spread, 0.05) > 4
 
 
-def test_descriptors_come_from_the_vocabulary_without_repetition(few: dict[str, list[world.Scene]]) -> None:
-    known = set(world.descriptors())
+def test_descriptors_come_from_the_vocabulary_without_repetition(few: dict[str, list[Scene]]) -> None:
+    known = set(all_descriptors())
     for scene in (scene for some in few.values() for scene in some):
         assert set(scene.descriptors) <= known
         assert len(set(scene.descriptors)) == len(scene.descriptors)
         assert len({part.part for part in scene.parts}) == len(scene.parts)
 
 
-def test_every_class_comes_equally_often(few: dict[str, list[world.Scene]]) -> None:
-    whole = [scene.class_name for scene in few["train"][: len(CLASSES)]]
-    assert sorted(whole) == sorted(world.class_names())
-    assert whole != [scene.class_name for scene in few["test"][: len(CLASSES)]]
+def test_every_class_comes_equally_often(few: dict[str, list[Scene]]) -> None:
+    whole = [scene.class_name for scene in few["train"][: len(classes())]]
+    assert sorted(whole) == sorted(class_names())
+    assert whole != [scene.class_name for scene in few["test"][: len(classes())]]
 
 
 def test_a_class_can_be_asked_for() -> None:
-    assert {world.scene("test", k, class_name="ice cream").class_name for k in range(5)} == {"ice cream"}
+    assert {render_scene("test", k, class_name="ice cream").class_name for k in range(5)} == {"ice cream"}
 
 
 def test_start_continues_where_count_stopped() -> None:
-    later = next(world.scenes("val", count=1, start=7))
-    assert fingerprint(later) == fingerprint(world.scene("val", 7))
+    later = next(render_scenes("val", count=1, start=7))
+    assert fingerprint(later) == fingerprint(render_scene("val", 7))
 
 
 @pytest.mark.parametrize(
@@ -212,20 +228,20 @@ def test_start_continues_where_count_stopped() -> None:
 )
 def test_impossible_arguments_are_refused_by_name(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        world.scene(**{"split": "test", "index": 0, **arguments})  # type: ignore[arg-type]
+        render_scene(**{"split": "test", "index": 0, **arguments})  # type: ignore[arg-type]
 
 
 # typical and atypical
 
 
 def atypical(some: Plan) -> list[str]:
-    usual = world.typical_probabilities(some.class_name)
+    usual = typical_probabilities(some.class_name)
     return [placed.descriptor for placed in some.placed if placed.descriptor not in usual]
 
 
 def absent(some: Plan) -> frozenset[str]:
     """Parts that every typical scene has and this one has not, found without asking the plan."""
-    always = {part.noun for part in CLASSES[some.class_name] if part.chance == 1.0}
+    always = {part.noun for part in classes()[some.class_name] if part.chance == 1.0}
     return frozenset(always - {placed.part.noun for placed in some.placed})
 
 
@@ -241,12 +257,12 @@ def test_test_scenes_are_typical_and_about_a_fifth_of_train_scenes_is_not(plans:
 
 
 def test_typical_probabilities_are_the_frequencies_of_typical_scenes(plans: dict[str, list[Plan]]) -> None:
-    for name in world.class_names():
+    for name in class_names():
         shown = [{placed.descriptor for placed in some.placed} for some in plans["test"] if some.class_name == name]
-        for descriptor, probability in world.typical_probabilities(name).items():
+        for descriptor, probability in typical_probabilities(name).items():
             share = np.mean([descriptor in scene for scene in shown])
             assert abs(share - probability) < 5 * np.sqrt(0.25 / len(shown)), (name, descriptor)
-        assert world.typical_descriptors(name) == tuple(world.typical_probabilities(name))
+        assert typical_descriptors(name) == tuple(typical_probabilities(name))
 
 
 def test_every_counterfactual_scene_departs_from_type_at_least_twice(plans: dict[str, list[Plan]]) -> None:
@@ -257,9 +273,9 @@ def test_every_counterfactual_scene_departs_from_type_at_least_twice(plans: dict
     assert {some.kind for some in plans["counterfactual"]} == {"recoloured", "missing", "swapped", "chimera"}
 
 
-def test_most_visible_descriptors_of_a_counterfactual_scene_are_atypical(few: dict[str, list[world.Scene]]) -> None:
+def test_most_visible_descriptors_of_a_counterfactual_scene_are_atypical(few: dict[str, list[Scene]]) -> None:
     shares = [
-        np.mean([text not in world.typical_probabilities(scene.class_name) for text in scene.descriptors])
+        np.mean([text not in typical_probabilities(scene.class_name) for text in scene.descriptors])
         for scene in few["counterfactual"]
     ]
     assert np.mean(shares) > 0.5
@@ -287,10 +303,13 @@ def test_whatever_counterfactual_scenes_draw_is_drawn_in_training(plans: dict[st
     drawn = {split: {placed.descriptor for some in plans[split] for placed in some.placed} for split in plans}
     assert drawn["counterfactual"] <= trained()
     assert not any(texts & undrawn() for texts in drawn.values())
-    in_train_half = {
-        NOUNS[noun].phrase(look) for name in CLASSES for noun in NOUNS for look in atypical_looks(name, noun, "train")
+    in_train_partition = {
+        grammar()[noun].phrase(look)
+        for name in classes()
+        for noun in grammar()
+        for look in atypical_looks(name, noun, "train")
     }
-    assert drawn["counterfactual"] - drawn["train"] <= in_train_half
+    assert drawn["counterfactual"] - drawn["train"] <= in_train_partition
     missed = len(drawn["counterfactual"] - drawn["train"])
     assert missed <= 0.02 * len(drawn["counterfactual"])
 
@@ -301,11 +320,11 @@ def average_precision(ranked: list[str], true: set[str]) -> float:
     return sum(found / k for found, k in enumerate(hits, start=1)) / len(true)
 
 
-def test_class_lookup_explains_test_scenes_and_fails_on_counterfactual_ones(few: dict[str, list[world.Scene]]) -> None:
+def test_class_lookup_explains_test_scenes_and_fails_on_counterfactual_ones(few: dict[str, list[Scene]]) -> None:
     precision = {
         split: np.mean(
             [
-                average_precision(list(world.typical_descriptors(scene.class_name)), set(scene.descriptors))
+                average_precision(list(typical_descriptors(scene.class_name)), set(scene.descriptors))
                 for scene in few[split]
             ]
         )
@@ -343,11 +362,11 @@ def test_broken_masks_are_refused(counts: str) -> None:
 
 
 def test_exported_scenes_are_the_scenes(tmp_path: Path) -> None:
-    folder = world.export(tmp_path / "new" / "world", split="counterfactual", count=12, size=64, seed=2)
+    folder = export_scenes(tmp_path / "new" / "world", split="counterfactual", count=12, size=64, seed=2)
     truth = json.loads((folder / "truth.json").read_text())
-    assert truth["classes"] == list(world.class_names())
+    assert truth["classes"] == list(class_names())
     assert (truth["split"], truth["size"], truth["seed"]) == ("counterfactual", 64, 2)
-    for entry, scene in zip(truth["images"], world.scenes("counterfactual", count=12, seed=2), strict=True):
+    for entry, scene in zip(truth["images"], render_scenes("counterfactual", count=12, seed=2), strict=True):
         assert entry["file"] == f"{scene.class_name}/{scene.index:06d}.png"
         image = cv2.cvtColor(cv2.imread(str(folder / entry["file"])), cv2.COLOR_BGR2RGB)
         assert (image == scene.image).all()
@@ -366,9 +385,9 @@ def test_export_never_overwrites_and_leaves_nothing_behind_when_it_fails(tmp_pat
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("kept")
     with pytest.raises(UsageError, match="not an empty folder"):
-        world.export(tmp_path / "full", split="test", count=1)
+        export_scenes(tmp_path / "full", split="test", count=1)
     with pytest.raises(UsageError, match="split 'no' is unknown"):
-        world.export(tmp_path / "none", split="no", count=1)
+        export_scenes(tmp_path / "none", split="no", count=1)
     with pytest.raises(UsageError, match="at least 1 scene"):
-        world.export(tmp_path / "none", split="test", count=0)
+        export_scenes(tmp_path / "none", split="test", count=0)
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "mine.txt"]

@@ -22,14 +22,13 @@ from pathlib import Path
 import torch
 
 import clipmk
-from clipmk import world
 from clipmk.backbones.base import Backbone
 from clipmk.images.decoder import read_picture
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 from clipmk.vocabulary.embeddings import cache_info, load_bank
 from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
-from clipmk.world.vocabulary import COLOURS
+from clipmk.world.tables import all_descriptors, class_names, colours
 
 SIZES = ("", "small ", "large ", "long ", "short ", "thin ", "wide ", "old ", "new ", "wet ", "dry ", "soft ", "hard ",
          "dark ", "pale ", "bent ", "flat ", "open ", "thick ", "round ")  # fmt: skip
@@ -42,9 +41,9 @@ def descriptors(count: int) -> tuple[str, ...]:
     """The first `count` of all degrees x sizes x pairs of colours x the world's descriptors."""
 
     def every() -> Iterator[str]:
-        words = {tuple(text.removeprefix("an ").removeprefix("a ").split(" ", 2)) for text in world.descriptors()}
+        words = {tuple(text.removeprefix("an ").removeprefix("a ").split(" ", 2)) for text in all_descriptors()}
         looks = sorted({(modifier, noun) for modifier, _, noun in words})
-        for degree, size, one, two, (modifier, noun) in itertools.product(DEGREES, SIZES, COLOURS, COLOURS, looks):
+        for degree, size, one, two, (modifier, noun) in itertools.product(DEGREES, SIZES, colours(), colours(), looks):
             yield f"a {degree}{size}{modifier} {one}{'' if one == two else f' and {two}'} {noun}"
 
     return tuple(itertools.islice(dict.fromkeys(every()), count))
@@ -90,7 +89,7 @@ def read_vocabulary(folder: Path, count: int, steps: Steps) -> Vocabulary:
     """Write the descriptors to a file and read it, as a user's would be."""
     path = folder / f"vocabulary-{count}.json"
     texts = descriptors(count)
-    table = {"classes": world.class_names(), "templates": ["a photo of a {}."], "descriptors": texts}
+    table = {"classes": class_names(), "templates": ["a photo of a {}."], "descriptors": texts}
     path.write_text(json.dumps(table), encoding="ascii")
     steps.done("texts written", f"{len(texts)} descriptors, {path.stat().st_size / 2**20:.0f} MiB")
     del table, texts

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from clipmk import world
+from clipmk.world.scene import render_scenes
+from clipmk.world.tables import all_descriptors, class_names
 
 SIZE = 64
 """Side of a scene in pixels unless a recipe asks for more."""
@@ -66,7 +67,7 @@ class Scenes:
 def render(folder: Path, *, count: int, seed: int, size: int = SIZE, workers: int = 2, chunk: int = 1_000) -> Scenes:
     """Render `count` scenes of the `train` split into `folder`, once: a finished folder is reused."""
     stamp = folder / "done.json"
-    wanted = {"count": count, "seed": seed, "descriptors": len(world.descriptors())}
+    wanted = {"count": count, "seed": seed, "descriptors": len(all_descriptors())}
     if stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return Scenes.load(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,13 +93,13 @@ def render(folder: Path, *, count: int, seed: int, size: int = SIZE, workers: in
 
 def _render_chunk(start: int, count: int, seed: int, size: int) -> dict[str, npt.NDArray[np.generic]]:
     cv2.setNumThreads(1)
-    class_of = {name: i for i, name in enumerate(world.class_names())}
-    descriptor_of = {name: i for i, name in enumerate(world.descriptors())}
+    class_of = {name: i for i, name in enumerate(class_names())}
+    descriptor_of = {name: i for i, name in enumerate(all_descriptors())}
     images = np.zeros((count, size, size, 3), np.uint8)
     class_ids = np.zeros(count, np.int64)
     part_ids = np.full((count, MAX_PARTS), -1, np.int64)
     boxes = np.zeros((count, MAX_PARTS, 4), np.int64)
-    for i, scene in enumerate(world.scenes("train", count=count, size=size, seed=seed, start=start)):
+    for i, scene in enumerate(render_scenes("train", count=count, size=size, seed=seed, start=start)):
         images[i], class_ids[i] = scene.image, class_of[scene.class_name]
         for j, part in enumerate(scene.parts[:MAX_PARTS]):
             ys, xs = np.nonzero(part.mask_pixels)

@@ -14,7 +14,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from clipmk import world
+from clipmk.world.scene import render_scenes
+from clipmk.world.tables import class_names
 from zoo.data import resized
 from zoo.recipes import Recipe
 from zoo.training import MEAN, STD, encode_text, to_input
@@ -35,7 +36,7 @@ TEMPLATES = ("a photo of a {}.", "a drawing of a {}.", "a picture of a {}.", "a 
 @torch.inference_mode()
 def zero_shot(model: CLIP, tokenizer: SimpleTokenizer, split: str, *, count: int, side: int) -> Accuracy:
     """Zero-shot top-1 on the first `count` scenes of a split (seed 0, 64 px), resized to the model's `side`."""
-    classes = world.class_names()
+    classes = class_names()
     heads = torch.stack(
         [
             functional.normalize(
@@ -48,7 +49,7 @@ def zero_shot(model: CLIP, tokenizer: SimpleTokenizer, split: str, *, count: int
         ]
     )
     right = 0
-    scenes = list(world.scenes(split, count=count))
+    scenes = list(render_scenes(split, count=count))
     for start in range(0, count, 250):
         part = scenes[start : start + 250]
         features = functional.normalize(

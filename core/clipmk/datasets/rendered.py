@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from clipmk import world
 from clipmk.datasets.dataset import Dataset, Entry
 from clipmk.datasets.entries import assemble
 from clipmk.errors import ImageError, UsageError, suggest
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.system.text import printable, quoted
-from clipmk.world.sampling import ALL_SPLITS, class_at
-from clipmk.world.scene import SMALLEST_SIZE
+from clipmk.world.conditions import ALL_SPLITS, SPLITS
+from clipmk.world.sampling import class_at
+from clipmk.world.scene import SMALLEST_SIZE, render_scene
 
 LARGEST_SIZE = 4096
 """Largest side of a scene in pixels."""
@@ -37,7 +37,7 @@ class WorldReader:
         split, _, index = entry.key.partition("/")
         if split not in ALL_SPLITS or not index.isdecimal():
             raise ImageError(f"image {quoted(entry.key)} is no scene of the rendered world")
-        return read_picture(world.scene(split, int(index), size=self.size, seed=self.seed).image, name=entry.key)
+        return read_picture(render_scene(split, int(index), size=self.size, seed=self.seed).image, name=entry.key)
 
 
 def open_world(spec: str, *, limit: int | None, scenes: int, seed: int, size: int) -> Dataset:
@@ -50,7 +50,7 @@ def open_world(spec: str, *, limit: int | None, scenes: int, seed: int, size: in
     if split not in ALL_SPLITS:
         raise UsageError(
             f"split {quoted(split)} of the rendered world does not exist; {printable(suggest(split, ALL_SPLITS))}; "
-            f"as in world:{world.SPLITS[1]}"
+            f"as in world:{SPLITS[1]}"
         )
     options = {"scenes": scenes, "seed": seed, "size": size} | _options_of(spec, query)
     _check("scenes", options["scenes"], 1, None)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmk import world
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.prompts import blur_region
 from clipmk.evaluate import metrics, rankings, scoring, splice
@@ -24,6 +23,7 @@ from clipmk.images.decoder import read_picture
 from clipmk.pipeline.explainer import Explainer
 from clipmk.system.serialization import plain
 from clipmk.vocabulary.vocabulary import load_vocabulary
+from clipmk.world.scene import Scene, render_scenes
 
 if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone
@@ -43,14 +43,14 @@ Hiding = dict[str, NDArray[np.bool_] | None]
 class SceneBatch:
     """Scenes with their pictures, ready for any number of models."""
 
-    scenes: tuple[world.Scene, ...]
+    scenes: tuple[Scene, ...]
     """Each with at least one visible part."""
     pictures: Pictures
     shifted: Pictures
     """The same, moved by `SHIFT` pixels."""
 
     @classmethod
-    def of(cls, scenes: Sequence[world.Scene]) -> SceneBatch | None:
+    def of(cls, scenes: Sequence[Scene]) -> SceneBatch | None:
         """Those of the scenes that show a part; None where none does."""
         shown = tuple(scene for scene in scenes if scene.parts)
         if not shown:
@@ -61,7 +61,7 @@ class SceneBatch:
 
 def calibration_scenes(seed: int) -> SceneBatch:
     """Held-out scenes that baselines are fitted on: of `val`, with indices that no report covers."""
-    found = SceneBatch.of(tuple(world.scenes("val", count=CALIBRATION_SCENES, seed=seed, start=CALIBRATION_START)))
+    found = SceneBatch.of(tuple(render_scenes("val", count=CALIBRATION_SCENES, seed=seed, start=CALIBRATION_START)))
     if found is None:
         raise RuntimeError("no scene of val shows a part")
     return found
@@ -133,7 +133,7 @@ class Bench:
         for metric, each in columns.items():
             values.setdefault(metric, []).extend(each)
 
-    def _rank(self, scenes: Sequence[world.Scene], lens: Lens) -> dict[str, dict[str, list[float]]]:
+    def _rank(self, scenes: Sequence[Scene], lens: Lens) -> dict[str, dict[str, list[float]]]:
         """AP and R-precision of every ranking that looks at no part."""
         bank, texts, most = self._explainer.bank, self._explainer.vocabulary.descriptors, self._most
         weights = self._splice.weights(lens.embeddings.cpu().numpy())
@@ -171,9 +171,7 @@ class Batch:
         moved: at the same pictures, shifted.
     """
 
-    def __init__(
-        self, scenes: Sequence[world.Scene], lenses: Mapping[Resize, Lens], moved: Mapping[Resize, Lens]
-    ) -> None:
+    def __init__(self, scenes: Sequence[Scene], lenses: Mapping[Resize, Lens], moved: Mapping[Resize, Lens]) -> None:
         self._scenes = scenes
         self._lenses, self._moved = lenses, moved
         self._regions: dict[object, dict[str, list[float]]] = {}
@@ -286,7 +284,7 @@ class Batch:
         }
 
 
-def hiding(scene: world.Scene, reading: Reading) -> Hiding:
+def hiding(scene: Scene, reading: Reading) -> Hiding:
     """Which regions of a scene are blurred, one after the other, to see what they did for the predicted class.
 
     Returns:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipmk import world
 from clipmk.concepts.selection import highest
+from clipmk.world.combinations import typical_descriptors
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def class_lookup(class_name: str, *, most: int) -> tuple[str, ...]:
     """The descriptors that scenes of the class usually show, most usual first: no picture is looked at."""
-    return world.typical_descriptors(class_name)[:most]
+    return typical_descriptors(class_name)[:most]
 
 
 def nearest_descriptors(

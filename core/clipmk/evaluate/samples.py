@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmk import world
 from clipmk.datasets.labels import LABEL_BYTES, TRUTH_FILE
 from clipmk.datasets.matching import resolve_labels
 from clipmk.errors import ImageError, InputError, UsageError, suggest
@@ -20,7 +19,8 @@ from clipmk.images.masks import rle_decode
 from clipmk.records import Rle
 from clipmk.system.files import read_regular
 from clipmk.system.text import quoted
-from clipmk.world.sampling import ALL_SPLITS
+from clipmk.world.conditions import ALL_SPLITS
+from clipmk.world.scene import render_scenes
 
 if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
@@ -92,7 +92,7 @@ class Scenes:
 
     def samples(self) -> Iterator[Sample | ImageError]:
         """Every scene, in order."""
-        for scene in world.scenes(self.split, count=self.count, seed=self.seed):
+        for scene in render_scenes(self.split, count=self.count, seed=self.seed):
             mask = scene.object_mask if scene.object_mask.any() else None
             yield Sample(scene.index, read_picture(scene.image), scene.class_name, mask)
 

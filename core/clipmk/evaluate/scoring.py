@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from clipmk import world
 from clipmk.evaluate import metrics
 from clipmk.evaluate.curves import localised, mask_box
+from clipmk.world.combinations import typical_descriptors
+from clipmk.world.scene import Scene
 
 if TYPE_CHECKING:
     from clipmk.evaluate.lens import Reading
@@ -21,7 +22,7 @@ BASELINE_CLUSTERS = 12
 """k of the pixel k-means baseline: as many as the `default` preset may find."""
 
 
-def ranking_scores(ranked: Sequence[str], scene: world.Scene) -> dict[str, float]:
+def ranking_scores(ranked: Sequence[str], scene: Scene) -> dict[str, float]:
     """AP and R-precision of a ranked list of descriptors."""
     return {
         "ap": metrics.average_precision(ranked, scene.descriptors),
@@ -29,7 +30,7 @@ def ranking_scores(ranked: Sequence[str], scene: world.Scene) -> dict[str, float
     }
 
 
-def concept_scores(scene: world.Scene, reading: Reading, *, true_parts: bool) -> dict[str, float]:
+def concept_scores(scene: Scene, reading: Reading, *, true_parts: bool) -> dict[str, float]:
     """The ranking of D_v, hits per true part, and how many mutual concepts are true and typical.
 
     A true part is hit@k if its descriptor is among the first k of the part with the highest IoU (of itself, where the
@@ -43,7 +44,7 @@ def concept_scores(scene: world.Scene, reading: Reading, *, true_parts: bool) ->
             for part, holder in zip(scene.parts, holders, strict=True)
         ]
         scores[f"hit{count}"] = float(np.mean(hits))
-    typical = set(world.typical_descriptors(reading.class_name)) & set(scene.descriptors)
+    typical = set(typical_descriptors(reading.class_name)) & set(scene.descriptors)
     mutual = [text for text, shared in zip(reading.concepts, reading.mutual, strict=True) if shared]
     scores["mutual_true"] = float(np.mean([text in typical for text in mutual])) if mutual else float("nan")
     scores["top1"] = float(reading.class_name == scene.class_name)
@@ -52,7 +53,7 @@ def concept_scores(scene: world.Scene, reading: Reading, *, true_parts: bool) ->
 
 
 def region_scores(
-    scene: world.Scene, masks: NDArray[np.bool_], foreground: NDArray[np.bool_], *, grid: tuple[int, int]
+    scene: Scene, masks: NDArray[np.bool_], foreground: NDArray[np.bool_], *, grid: tuple[int, int]
 ) -> dict[str, float]:
     """Foreground against the object, also relative to the grid's ceiling and as boxes, and parts against the true ones.
 
@@ -71,13 +72,13 @@ def region_scores(
     }
 
 
-def pixel_baseline(scene: world.Scene, foreground: NDArray[np.bool_], *, seed: int) -> float:
+def pixel_baseline(scene: Scene, foreground: NDArray[np.bool_], *, seed: int) -> float:
     """Mean best IoU of the true parts with k-means on the pixels of the same foreground, bool (S, S)."""
     pixels = pixel_clusters(scene.image, foreground, count=BASELINE_CLUSTERS, seed=seed)
     return float(metrics.best_iou(pixels, true_masks(scene)).mean())
 
 
-def true_masks(scene: world.Scene) -> NDArray[np.bool_]:
+def true_masks(scene: Scene) -> NDArray[np.bool_]:
     """The masks of a scene's visible parts, bool (parts, S, S)."""
     return np.stack([part.mask_pixels for part in scene.parts])
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from clipmk import world
 from clipmk.evaluate.bench import Bench, SceneBatch, calibration_scenes
 from clipmk.evaluate.report import Row, TruthReport
 from clipmk.evaluate.ways import Way, ways
+from clipmk.world.scene import Scene, render_scenes
 
 if TYPE_CHECKING:
     from clipmk.backbones.base import Backbone
@@ -83,7 +83,7 @@ def run_all(
     rows: list[list[Row]] = [[] for _ in benches]
     for split in splits:
         done = 0
-        for drawn in _batches(world.scenes(split, count=scenes, seed=seed)):
+        for drawn in _batches(render_scenes(split, count=scenes, seed=seed)):
             batch = SceneBatch.of(drawn)
             for bench in benches:
                 if batch is not None:
@@ -99,6 +99,6 @@ def run_all(
     ]
 
 
-def _batches(scenes: Iterator[world.Scene]) -> Iterator[list[world.Scene]]:
+def _batches(scenes: Iterator[Scene]) -> Iterator[list[Scene]]:
     while batch := list(islice(scenes, BATCH)):
         yield batch

@@ -1,6 +1,6 @@
 """Vocabularies: what a model may say (classes) and by what it may say it (descriptors).
 
-A vocabulary is the built-in "world" or a JSON file in one of two forms. The descriptor JSON that a language model
+A vocabulary is a JSON file in one of two forms. The descriptor JSON that a language model
 writes, `{class: [descriptor, ...]}`:
 
     {"hen": ["a red comb", "a small beak"], "owl": ["round eyes", "a small beak"]}
@@ -56,9 +56,6 @@ IMAGENET_TEMPLATES = (
     "a photo of a {}.",
 )
 """The ImageNet 8 of method.md section 1: the default of every vocabulary that brings none."""
-
-WORLD_TEMPLATES = ("a photo of a {}.", "a drawing of a {}.", "a picture of a {}.", "a {}.")
-"""As in the captions that the embedded models were trained on."""
 
 DESCRIPTOR_TEMPLATE = "a photo showing {}"
 
@@ -140,10 +137,7 @@ class Vocabulary:
 
 def available() -> dict[str, str]:
     """Name -> short description of every built-in vocabulary."""
-    described = {"world": "the rendered world that the embedded models were trained on"}
-    for name, path in _shipped().items():
-        described[name] = str(parsed(path.read_bytes(), name).get("description", ""))
-    return described
+    return {name: str(parsed(path.read_bytes(), name).get("description", "")) for name, path in _shipped().items()}
 
 
 def default_vocabulary(model_id: str) -> str:
@@ -156,7 +150,7 @@ def default_vocabulary(model_id: str) -> str:
         return "world"
     raise UsageError(
         f"model {model_id!r} brings no vocabulary; choose one with --vocab NAME|FILE (known: "
-        f"{', '.join(['world', *_shipped()])}; a FILE is an LLM descriptor JSON {{class: [descriptor, ...]}})"
+        f"{', '.join(_shipped())}; a FILE is an LLM descriptor JSON {{class: [descriptor, ...]}})"
     )
 
 
@@ -186,8 +180,6 @@ def load_to_check(name_or_path: str) -> tuple[Vocabulary, tuple[str, ...]]:
 
 def _loaded(name_or_path: str, left_out: list[str] | None) -> Vocabulary:
     shipped = _shipped()
-    if name_or_path == "world":
-        return _world()
     if name_or_path in shipped:
         return from_descriptor_json(shipped[name_or_path].read_bytes(), name=name_or_path)
     if os.path.lexists(name_or_path) or _FILE_ENDING.search(name_or_path):
@@ -195,7 +187,7 @@ def _loaded(name_or_path: str, left_out: list[str] | None) -> Vocabulary:
             name_or_path, limit=MAX_BYTES, noun="vocabulary", error=VocabularyError, suffixes=frozenset({".json"})
         )
         return _read(data, Path(name_or_path).stem, left_out, path=name_or_path)
-    known = suggest(name_or_path, ["world", *shipped])
+    known = suggest(name_or_path, [*shipped])
     raise UsageError(f"vocabulary {quoted(name_or_path)} is neither a name nor a file; {known}")
 
 
@@ -265,22 +257,10 @@ def resolve_class(vocabulary: Vocabulary, name: str) -> int:
     raise UsageError(f"{where}; {suggest(name, vocabulary.classes)}")
 
 
-def _world() -> Vocabulary:
-    from clipmk import world  # noqa: PLC0415 - the renderer loads numpy and OpenCV
-
-    names = tuple(world.class_names())
-    return Vocabulary(
-        name="world",
-        classes=names,
-        templates=WORLD_TEMPLATES,
-        descriptors=tuple(world.descriptors()),
-        by_class={name: tuple(world.typical_descriptors(name)) for name in names},
-    )
-
-
 def _shipped() -> dict[str, Path]:
+    """Name -> file of every built-in vocabulary; the default model's comes first, then by name."""
     folder = locations.assets_dir() / "vocabularies"
-    return {path.stem: path for path in sorted(folder.glob("*.json"))}
+    return {path.stem: path for path in sorted(folder.glob("*.json"), key=lambda path: (path.stem != "world", path))}
 
 
 def _is_file(argument: str) -> bool:

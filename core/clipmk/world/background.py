@@ -12,35 +12,27 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmk.world.conditions import Conditions
+from clipmk.world.tables import places
 
-PLACES: Final[dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]]] = {
-    "sky": ((140, 190, 240), (205, 226, 244)),
-    "grass": ((150, 196, 226), (122, 174, 92)),
-    "sand": ((238, 224, 186), (214, 190, 138)),
-    "water": ((150, 202, 226), (70, 136, 186)),
-    "plain": ((226, 226, 224), (204, 204, 208)),
-    "night": ((28, 32, 62), (70, 66, 104)),
-    "room": ((222, 206, 190), (160, 126, 102)),
-    "field": ((214, 206, 160), (168, 178, 104)),
-}
-"""Colours at the top and at the bottom, sRGB."""
 GRID: Final = 16
+"""Coarse colours along each side."""
 GRAIN: Final = 64
+"""Cells of fine noise along each side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A painted polygon or line of the background, in image shares."""
+    """A painted polygon or line of the background, in fractions of the image's side."""
 
     points: npt.NDArray[np.float64]
     paint: tuple[float, float, float]
     width: float
-    """Line width in image shares; 0 fills the polygon."""
+    """Line width as a fraction of the image's side; 0 fills the polygon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """A background with every accident decided."""
+    """A background with all its random choices made."""
 
     ground: npt.NDArray[np.float32]
     """Coarse colours, float32 (16, 16, 3), 0..255."""
@@ -49,37 +41,37 @@ class Background:
     """Fine noise on the whole image, float32 (64, 64, 3)."""
 
 
-def draw_background(lots: Random, grain: np.random.Generator, seen: Conditions) -> Background:
-    """Decide the place, its unevenness, its clutter and its distractors."""
-    place = tuple(PLACES)[int(lots.random() * len(PLACES))]
-    top, bottom = (np.array(colour, dtype=np.float32) for colour in PLACES[place])
-    horizon = 0.45 + 0.3 * lots.random()
+def draw_background(rng: Random, grain: np.random.Generator, conditions: Conditions) -> Background:
+    """Draw the place, its unevenness, its clutter and its distractors."""
+    place, colours = tuple(places().items())[int(rng.random() * len(places()))]
+    top, bottom = (np.array(colour, dtype=np.float32) for colour in colours)
+    horizon = 0.45 + 0.3 * rng.random()
     sharp = 12.0 if place in ("grass", "room", "field") else 1.6
     down = np.clip(0.5 + sharp * (np.linspace(0, 1, GRID, dtype=np.float32) - horizon), 0, 1)[:, None, None]
-    brightness = np.float32(0.82 + 0.28 * lots.random())
+    brightness = np.float32(0.82 + 0.28 * rng.random())
     ground = (top + (bottom - top) * down) * brightness + 9 * grain.standard_normal((GRID, GRID, 1), dtype=np.float32)
     ground = ground + 5 * grain.standard_normal((GRID, GRID, 3), dtype=np.float32)
-    blobs, shapes = seen.clutter, seen.distractors
-    marks = [_clutter(lots, place, ground, seen) for _ in range(int(blobs.least) + int(blobs.span * lots.random()))]
-    few = shapes.span * lots.random() ** 1.4
-    marks += [_distractor(lots, seen) for _ in range(int(shapes.least) + int(few))]
-    fine = np.float32(seen.grain) * grain.standard_normal((GRAIN, GRAIN, 1), dtype=np.float32)
+    blobs, shapes = conditions.clutter, conditions.distractors
+    marks = [_clutter(rng, place, ground, conditions) for _ in range(int(blobs.low) + int(blobs.span * rng.random()))]
+    few = shapes.span * rng.random() ** 1.4
+    marks += [_distractor(rng, conditions) for _ in range(int(shapes.low) + int(few))]
+    fine = np.float32(conditions.grain) * grain.standard_normal((GRAIN, GRAIN, 1), dtype=np.float32)
     return Background(np.clip(ground, 0, 255), tuple(marks), np.repeat(fine, 3, axis=2))
 
 
-def _clutter(lots: Random, place: str, ground: npt.NDArray[np.float32], seen: Conditions) -> Mark:
+def _clutter(rng: Random, place: str, ground: npt.NDArray[np.float32], conditions: Conditions) -> Mark:
     """A blob, blade or ripple in a colour near that of its surroundings."""
-    x, y, length = lots.random(), lots.random(), 0.04 + 0.22 * lots.random()
+    x, y, length = rng.random(), rng.random(), 0.04 + 0.22 * rng.random()
     near = ground[int(y * GRID), int(x * GRID)]
-    change = seen.clutter_change * (lots.random() - 0.5)
+    change = conditions.clutter_change * (rng.random() - 0.5)
     paint = (float(near[0]) + change, float(near[1]) + change, float(near[2]) + change)
     if place in ("grass", "field"):
-        lean = 0.1 * (lots.random() - 0.5)
+        lean = 0.1 * (rng.random() - 0.5)
         return Mark(np.array([(x, y), (x + lean, y - length)]), paint, 0.012)
     if place in ("water", "room"):
-        return Mark(np.array([(x - length, y), (x + length, y + 0.02 * lots.random())]), paint, 0.016)
+        return Mark(np.array([(x - length, y), (x + length, y + 0.02 * rng.random())]), paint, 0.016)
     radius = 0.015 if place == "night" else 0.5 * length
-    return Mark(_blob(x, y, radius, radius * (0.4 + 0.6 * lots.random()), 10), paint, 0.0)
+    return Mark(_blob(x, y, radius, radius * (0.4 + 0.6 * rng.random()), 10), paint, 0.0)
 
 
 def _blob(x: float, y: float, rx: float, ry: float, corners: int, turn: float = 0.0) -> npt.NDArray[np.float64]:
@@ -88,20 +80,20 @@ def _blob(x: float, y: float, rx: float, ry: float, corners: int, turn: float = 
     return np.array([(x + rx * cos(a), y + ry * sin(a)) for a in angles])
 
 
-def _distractor(lots: Random, seen: Conditions) -> Mark:
+def _distractor(rng: Random, conditions: Conditions) -> Mark:
     """A small shape near the border, in any colour."""
-    angle, far = 2 * pi * lots.random(), seen.distractor_distance.draw(lots)
-    radius = seen.distractor_radius.draw(lots)
-    corners = (3, 4, 5, 14)[int(4 * lots.random())]
+    angle, far = 2 * pi * rng.random(), conditions.distractor_distance.draw(rng)
+    radius = conditions.distractor_radius.draw(rng)
+    corners = (3, 4, 5, 14)[int(4 * rng.random())]
     points = _blob(
         0.5 + far * cos(angle),
         0.5 + far * sin(angle),
         radius,
-        radius * (0.6 + 0.4 * lots.random()),
+        radius * (0.6 + 0.4 * rng.random()),
         corners,
-        lots.random(),
+        rng.random(),
     )
-    return Mark(points, (255 * lots.random(), 255 * lots.random(), 255 * lots.random()), 0.0)
+    return Mark(points, (255 * rng.random(), 255 * rng.random(), 255 * rng.random()), 0.0)
 
 
 def paint_background(background: Background, side: int) -> npt.NDArray[np.uint8]:

@@ -1,8 +1,9 @@
 """Which looks and absences are usual for a class, and which split may draw the unusual ones.
 
 A combination of a class and a descriptor is atypical when no ordinary scene of the class shows it. Every atypical
-combination, and every set of missing parts, belongs to exactly one half, chosen by a stable hash: `train` (which the
-split `val` shares) or `counterfactual`. Some descriptors belong to the vocabulary only: no scene draws them.
+combination, and every set of missing parts, belongs to exactly one partition, chosen by a stable hash:
+`train` (which the split `val` shares) or `counterfactual`. Some descriptors belong to the vocabulary only: no scene
+draws them.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from hashlib import sha256
 from itertools import combinations
 from typing import Final
 
-from clipmk.world.records import Part
-from clipmk.world.tables import CLASSES
-from clipmk.world.vocabulary import NOUNS, Look
+from clipmk.world.records import Look, Part
+from clipmk.world.tables import classes, grammar
 
 UNDRAWN_SHARE: Final = 0.32
 """Share of the descriptors typical of no class that no scene draws."""
-WAYS_TO_LEARN: Final = 11
-"""Classes that must be able to borrow a part with an unusual look in training before it counts as learnt."""
+OCCASIONS_TO_LEARN: Final = 11
+"""Classes that must be able to borrow a part with an unusual look in training before the look counts as learnt."""
 SAME_COLOUR: Final = 0.15
 """Weight of a look that repeats the colour of the body, relative to its weight otherwise."""
 
@@ -31,12 +31,7 @@ def _fraction(*words: str) -> float:
 
 def body_of(class_name: str) -> Part:
     """The part that carries the others; every typical scene has it."""
-    return next(part for part in CLASSES[class_name] if part.role == "body")
-
-
-def part_of(class_name: str, noun: str) -> Part | None:
-    """The class's own part of this kind, if it has one."""
-    return next((part for part in CLASSES[class_name] if part.noun == noun), None)
+    return next(part for part in classes()[class_name] if part.role == "body")
 
 
 def reweighted(part: Part, avoid: str) -> tuple[tuple[Look, float], ...]:
@@ -54,8 +49,8 @@ def _typical(class_name: str) -> dict[str, float]:
     """
     body = body_of(class_name)
     found: dict[str, float] = {}
-    for part in CLASSES[class_name]:
-        noun = NOUNS[part.noun]
+    for part in classes()[class_name]:
+        noun = grammar()[part.noun]
         for body_look, body_chance in body.looks:
             looks = part.looks if part is body else reweighted(part, body_look.colour)
             for look, chance in looks:
@@ -79,20 +74,20 @@ def typical_descriptors(class_name: str) -> tuple[str, ...]:
 @cache
 def typical_anywhere() -> frozenset[str]:
     """Descriptors that are typical of at least one class."""
-    return frozenset(descriptor for name in CLASSES for descriptor in _typical(name))
+    return frozenset(descriptor for name in classes() for descriptor in _typical(name))
 
 
 @cache
 def undrawn() -> frozenset[str]:
     """Descriptors of the vocabulary that no scene of any split draws."""
-    every = {noun.phrase(look) for noun in NOUNS.values() for look in noun.looks()}
+    every = {noun.phrase(look) for noun in grammar().values() for look in noun.looks()}
     return frozenset(d for d in every - typical_anywhere() if _fraction("undrawn", d) < UNDRAWN_SHARE)
 
 
 @cache
-def _halves(class_name: str, noun: str) -> dict[str, str]:
-    """Half of every atypical descriptor of this kind of part on the class: every other one, by the rank of its hash."""
-    kind = NOUNS[noun]
+def _partitions(class_name: str, noun: str) -> dict[str, str]:
+    """Partition of every atypical descriptor of this kind of part on the class: alternating by the rank of its hash."""
+    kind = grammar()[noun]
     names = {kind.phrase(look) for look in kind.looks()} - undrawn() - set(_typical(class_name))
     ranked = sorted(names, key=lambda name: _fraction("combination", class_name, name))
     first = _fraction("first", class_name, noun) < 0.5
@@ -100,9 +95,9 @@ def _halves(class_name: str, noun: str) -> dict[str, str]:
 
 
 @cache
-def _missing_halves(class_name: str) -> dict[frozenset[str], str]:
-    """Half of every set of parts that can be missing, by size: every other one, in order of their hashes."""
-    nouns = sorted(part.noun for part in CLASSES[class_name] if part.role != "body" and part.chance == 1.0)
+def _missing_partitions(class_name: str) -> dict[frozenset[str], str]:
+    """Partition of every set of parts that can be missing: alternating by the rank of its hash, size by size."""
+    nouns = sorted(part.noun for part in classes()[class_name] if part.role != "body" and part.chance == 1.0)
     found: dict[frozenset[str], str] = {}
     for count in range(1, len(nouns) + 1):
         sets = [frozenset(some) for some in combinations(nouns, count)]
@@ -117,54 +112,54 @@ def _missing_halves(class_name: str) -> dict[frozenset[str], str]:
 @cache
 def _reachable(class_name: str) -> frozenset[str]:
     """Kinds of parts that a scene of the class can show: its own, and what other classes have for the same roles."""
-    roles = {part.role for part in CLASSES[class_name] if part.role != "body"}
-    own = {part.noun for part in CLASSES[class_name]}
-    return frozenset(own.union(*(donors(class_name, role) for role in roles)))
+    roles = {part.role for part in classes()[class_name] if part.role != "body"}
+    own = {part.noun for part in classes()[class_name]}
+    return frozenset(own.union(*(replacements(class_name, role) for role in roles)))
 
 
 @cache
 def trained() -> frozenset[str]:
     """Descriptors that train scenes draw often enough to be learnt; counterfactual scenes draw no others.
 
-    These are the usual ones, and the unusual ones of the train half of a class with this kind of part, or of many
+    These are the usual ones, and the unusual ones of the train partition of a class with this kind of part, or of many
     classes that can borrow it.
     """
-    ways: dict[str, int] = dict.fromkeys(typical_anywhere(), WAYS_TO_LEARN)
-    for name, parts in CLASSES.items():
+    occasions: dict[str, int] = dict.fromkeys(typical_anywhere(), OCCASIONS_TO_LEARN)
+    for name, parts in classes().items():
         own = {part.noun for part in parts}
         for noun in sorted(_reachable(name)):
-            for descriptor, half in _halves(name, noun).items():
-                if half == "train":
-                    ways[descriptor] = ways.get(descriptor, 0) + (WAYS_TO_LEARN if noun in own else 1)
-    return frozenset(descriptor for descriptor, count in ways.items() if count >= WAYS_TO_LEARN)
+            for descriptor, partition in _partitions(name, noun).items():
+                if partition == "train":
+                    occasions[descriptor] = occasions.get(descriptor, 0) + (OCCASIONS_TO_LEARN if noun in own else 1)
+    return frozenset(descriptor for descriptor, count in occasions.items() if count >= OCCASIONS_TO_LEARN)
 
 
 @cache
-def atypical_looks(class_name: str, noun: str, half: str) -> tuple[Look, ...]:
-    """Looks of this kind of part that are atypical for the class and belong to the half, in grammar order."""
-    kind, halves = NOUNS[noun], _halves(class_name, noun)
+def atypical_looks(class_name: str, noun: str, partition: str) -> tuple[Look, ...]:
+    """Looks of this kind of part that are atypical for the class and belong to the partition, in grammar order."""
+    kind, partitions = grammar()[noun], _partitions(class_name, noun)
     return tuple(
         look
         for look in kind.looks()
-        if halves.get(kind.phrase(look)) == half and (half == "train" or kind.phrase(look) in trained())
+        if partitions.get(kind.phrase(look)) == partition and (partition == "train" or kind.phrase(look) in trained())
     )
 
 
 @cache
-def removals(class_name: str, half: str, most: int, *, only_missing: bool) -> tuple[tuple[str, ...], ...]:
-    """Sets of parts (nouns) that the half may take away, up to `most` at a time; never the body.
+def removals(class_name: str, partition: str, most: int, *, only_missing: bool) -> tuple[tuple[str, ...], ...]:
+    """Sets of parts (nouns) that the partition may remove, up to `most` at a time; never the body.
 
-    The half is decided by the parts that every typical scene has. `only_missing` leaves sets of such parts only;
+    The partition is decided by the parts that every typical scene has. `only_missing` keeps only sets of such parts;
     without it, parts that are sometimes absent anyway count too, as places for a part from another class.
     """
-    parts = {part.noun: part for part in CLASSES[class_name] if part.role != "body"}
+    parts = {part.noun: part for part in classes()[class_name] if part.role != "body"}
     found = []
     for count in range(1, min(most, len(parts)) + 1):
         for nouns in combinations(parts, count):
             missing = frozenset(noun for noun in nouns if parts[noun].chance == 1.0)
             if only_missing and len(missing) < count:
                 continue
-            if not missing or _missing_halves(class_name)[missing] == half:
+            if not missing or _missing_partitions(class_name)[missing] == partition:
                 found.append(nouns)
     return tuple(found)
 
@@ -174,14 +169,14 @@ BODY_PLACES: Final = ("top", "bottom")
 
 
 @cache
-def donors(class_name: str, role: str) -> dict[str, tuple[tuple[str, Part], ...]]:
+def replacements(class_name: str, role: str) -> dict[str, tuple[tuple[str, Part], ...]]:
     """Parts of other classes that can serve in this role, by kind, each with the class it comes from.
 
-    Kinds that the class has itself are left out.
+    Kinds that the class has itself are excluded.
     """
-    own = {part.noun for part in CLASSES[class_name]}
+    own = {part.noun for part in classes()[class_name]}
     found: dict[str, list[tuple[str, Part]]] = {}
-    for name, parts in CLASSES.items():
+    for name, parts in classes().items():
         for part in parts:
             fits = part.role == role or (part.role == "body" and role in BODY_PLACES)
             if fits and name != class_name and part.noun not in own:

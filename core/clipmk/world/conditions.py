@@ -1,7 +1,7 @@
-"""Under which conditions the scenes of a split are seen: one table of numbers per split.
+"""The conditions under which the scenes of a split are drawn: one table of numbers per split.
 
-`sampling`, `background` and `render` read them and draw lots; nothing there asks for a split by its name. Lengths are
-image shares unless said otherwise; colours and their changes count 0..255.
+`sampling`, `background` and `render` draw from them; nothing there asks for a split by its name. Lengths are fractions
+of the image's side unless said otherwise; colours and their changes count 0..255.
 """
 
 from __future__ import annotations
@@ -10,43 +10,43 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal, TypeAlias
 
-Half: TypeAlias = Literal["train", "counterfactual"]
+Partition: TypeAlias = Literal["train", "counterfactual"]
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """An even spread of numbers, from `least` to `least + span`."""
+class Uniform:
+    """A uniform distribution from `low` to `low + span`."""
 
-    least: float
+    low: float
     span: float
 
-    def draw(self, lots: Random) -> float:
-        """One number: least + span * u, u even in [0, 1)."""
-        return self.least + self.span * lots.random()
+    def draw(self, rng: Random) -> float:
+        """One number: low + span * u, u uniform in [0, 1)."""
+        return self.low + self.span * rng.random()
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """How often something happens."""
+class Bernoulli:
+    """An event with probability `p`."""
 
-    of_one: float
+    p: float
 
-    def draw(self, lots: Random) -> bool:
-        """Whether it happens; what never or always happens costs no lot."""
-        return self.of_one >= 1 or (self.of_one > 0 and lots.random() < self.of_one)
+    def draw(self, rng: Random) -> bool:
+        """Whether it happens; p = 0 and p = 1 draw nothing from the generator."""
+        return self.p >= 1 or (self.p > 0 and rng.random() < self.p)
 
 
 @dataclass(frozen=True, slots=True)
-class Exposure:
+class ExposureRanges:
     """What a bad camera does to the whole picture: blur, then contrast and uneven, dim light; noise comes last."""
 
-    blur: Spread
+    blur: Uniform
     """Standard deviation, in pixels of a picture 64 pixels wide."""
-    contrast: Spread
+    contrast: Uniform
     """Factor on the distance from middle gray."""
-    gain: Spread
+    gain: Uniform
     """Light in the middle of the picture, as a factor."""
-    fall: Spread
+    fall: Uniform
     """How much of that factor is lost or gained towards two opposite borders."""
 
 
@@ -54,69 +54,69 @@ class Exposure:
 class Conditions:
     """What a split shows and how it is seen. The defaults are those of ordinary scenes."""
 
-    departs: Share = Share(0.0)
+    departs: Bernoulli = Bernoulli(0.0)
     """Share of scenes that depart from type."""
-    half: Half = "train"
-    """From which half of the unusual combinations they draw."""
-    close_ups: Share = Share(0.0)
+    partition: Partition = "train"
+    """From which partition of the unusual combinations they draw."""
+    close_ups: Bernoulli = Bernoulli(0.0)
     """Share of scenes that show one part large."""
 
-    scale: Spread = Spread(0.88, 0.32)
+    scale: Uniform = Uniform(0.88, 0.32)
     """Size of the object; 1 makes it about 0.9 wide. What it leaves free is room for its place to vary."""
-    stretch: Spread = Spread(0.92, 0.16)
+    stretch: Uniform = Uniform(0.92, 0.16)
     """Width times this, height divided by it."""
-    degrees: Spread = Spread(-12, 24)
+    degrees: Uniform = Uniform(-12, 24)
 
-    sun: Spread = Spread(0.04, 0.1)
+    sun: Uniform = Uniform(0.04, 0.1)
     """Strength of the light's slope over the object."""
-    brightness: Spread = Spread(0.9, 0.14)
+    brightness: Uniform = Uniform(0.9, 0.14)
     """Of the object's paint."""
 
-    occluders: tuple[Share, ...] = (Share(0.15),)
-    """Of each patch that may lie over the object."""
-    occluder_radius: Spread = Spread(0.05, 0.05)
+    occluders: tuple[Bernoulli, ...] = (Bernoulli(0.15),)
+    """Of each patch that may cover part of the object."""
+    occluder_radius: Uniform = Uniform(0.05, 0.05)
     occluders_follow: float = 0.0
     """0: occluders lie around the middle of the picture; 1: of the object."""
 
-    clutter: Spread = Spread(3, 6)
+    clutter: Uniform = Uniform(3, 6)
     """Number of blobs, blades or ripples of the background, rounded down."""
     clutter_change: float = 50.0
-    """Most that their colours range over, around that of their surroundings."""
-    distractors: Spread = Spread(0, 3.6)
+    """Range of their colours around that of their surroundings."""
+    distractors: Uniform = Uniform(0, 3.6)
     """Number of small shapes in any colour, rounded down; few are likelier than many."""
-    distractor_distance: Spread = Spread(0.4, 0.12)
+    distractor_distance: Uniform = Uniform(0.4, 0.12)
     """From the middle of the picture."""
-    distractor_radius: Spread = Spread(0.035, 0.055)
+    distractor_radius: Uniform = Uniform(0.035, 0.055)
 
     grain: float = 5.0
     """Standard deviation of the fine noise on the picture."""
-    exposure: Exposure | None = None
+    exposure: ExposureRanges | None = None
     """None: a good camera."""
 
 
-_TRAINING: Final = Conditions(departs=Share(0.2), close_ups=Share(0.1))
+_TRAINING: Final = Conditions(departs=Bernoulli(0.2), close_ups=Bernoulli(0.1))
 
 CONDITIONS: Final[dict[str, Conditions]] = {
     "train": _TRAINING,
     "test": Conditions(),
-    "counterfactual": Conditions(departs=Share(1.0), half="counterfactual"),
+    "counterfactual": Conditions(departs=Bernoulli(1.0), partition="counterfactual"),
     "val": _TRAINING,
     "hard": Conditions(
-        scale=Spread(0.78, 0.36),
-        stretch=Spread(0.86, 0.3),
-        degrees=Spread(-20, 40),
-        sun=Spread(0.05, 0.15),
-        brightness=Spread(0.86, 0.18),
-        occluders=(Share(0.6), Share(0.3), Share(0.15)),
-        occluder_radius=Spread(0.05, 0.06),
+        scale=Uniform(0.78, 0.36),
+        stretch=Uniform(0.86, 0.3),
+        degrees=Uniform(-20, 40),
+        sun=Uniform(0.05, 0.15),
+        brightness=Uniform(0.86, 0.18),
+        occluders=(Bernoulli(0.6), Bernoulli(0.3), Bernoulli(0.15)),
+        occluder_radius=Uniform(0.05, 0.06),
         occluders_follow=1.0,
-        clutter=Spread(4, 8),
+        clutter=Uniform(4, 8),
         clutter_change=70.0,
-        distractors=Spread(1, 4),
-        distractor_distance=Spread(0.36, 0.16),
+        distractors=Uniform(1, 4),
+        distractor_distance=Uniform(0.36, 0.16),
         grain=6.5,
-        exposure=Exposure(
-            blur=Spread(0.1, 0.5), contrast=Spread(0.7, 0.3), gain=Spread(0.7, 0.36), fall=Spread(0.0, 0.25)
+        exposure=ExposureRanges(
+            blur=Uniform(0.1, 0.5), contrast=Uniform(0.7, 0.3), gain=Uniform(0.7, 0.36), fall=Uniform(0.0, 0.25)
         ),
     ),
 }
@@ -125,3 +125,7 @@ CONDITIONS: Final[dict[str, Conditions]] = {
 "val" is for tuning, drawn like "train" from seeds of its own. "hard" shows ordinary scenes, as "test" does, but badly
 photographed: small, turned, hidden in part, on a busy ground, in poor light, blurred and noisy.
 """
+
+ALL_SPLITS: Final = tuple(CONDITIONS)
+SPLITS: Final = tuple(split for split in ALL_SPLITS if split != "val")
+"""The splits of a study."""

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.images.masks import rle_encode
 from clipmk.system.serialization import plain
-from clipmk.world.scene import Scene, class_names, scenes
+from clipmk.world.scene import Scene, render_scenes
+from clipmk.world.tables import class_names
 
 TRUTH_FILE: Final = "truth.json"
 TRUTH_FORMAT: Final = 1
@@ -47,7 +48,7 @@ class ImageTruth(TypedDict):
     parts: list[PartTruth]
 
 
-def export(folder: str | Path, *, split: str, count: int, size: int = 64, seed: int = 0) -> Path:
+def export_scenes(folder: str | Path, *, split: str, count: int, size: int = 64, seed: int = 0) -> Path:
     """Write scenes 0 to `count` of the split as `<class>/<index>.png` with `truth.json` beside the class folders.
 
     The folder appears only when it is complete.
@@ -77,7 +78,7 @@ def _write_folder(target: Path, *, split: str, count: int, size: int, seed: int)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
         unfinished = Path(temporary) / "world"
         unfinished.mkdir()
-        images = [_write(unfinished, scene) for scene in scenes(split, count=count, size=size, seed=seed)]
+        images = [_write(unfinished, scene) for scene in render_scenes(split, count=count, size=size, seed=seed)]
         truth = {"format": TRUTH_FORMAT, "split": split, "size": size, "seed": seed, "classes": class_names()}
         text = json.dumps({**truth, "images": images}, indent=1)
         (unfinished / TRUTH_FILE).write_text(text + "\n", encoding="utf-8")

@@ -1,23 +1,69 @@
-"""What a class table is made of."""
+"""What the world's tables are made of: kinds of parts with their looks, and the parts of a class."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
-
-from clipmk.world.vocabulary import NOUNS, Look
+from typing import Final
 
 ROLES: Final = ("body", "top", "bottom", "front", "back", "face", "sides")
 """Where a part sits; a part from another class takes the place of one with the same role."""
 
+TEXTURES: Final = frozenset({"plain", "striped", "spotted", "checkered"})
+"""Modifiers that are painted on; any other modifier is a shape."""
 
-Place: TypeAlias = tuple[float, float, float, float] | tuple[float, float, float, float, float]
-"""A box as tables write it: centre x, centre y, width, height[, clockwise degrees]."""
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a descriptor says about a part beside its noun."""
+
+    modifier: str
+    colour: str
+
+    @property
+    def is_texture(self) -> bool:
+        """Whether the modifier is painted on rather than a shape."""
+        return self.modifier in TEXTURES
+
+    @property
+    def texture(self) -> str:
+        """The painted texture; "plain" where the modifier is a shape."""
+        return self.modifier if self.is_texture else "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """Shape of a part, stretched against the box its class gives it."""
+
+    shape: str
+    width: float = 1.0
+    height: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """One kind of part: its word, its colours, and the outline of each modifier."""
+
+    name: str
+    singular: bool
+    outlines: Mapping[str, Outline]
+    colours: tuple[str, ...]
+
+    def phrase(self, look: Look) -> str:
+        """Descriptor of the part with this look: "[a|an] <modifier> <colour> <noun>"."""
+        words = f"{look.modifier} {look.colour} {self.name}"
+        if not self.singular:
+            return words
+        return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+    def looks(self) -> tuple[Look, ...]:
+        """Every look in the grammar, in table order."""
+        return tuple(Look(modifier, colour) for modifier in self.outlines for colour in self.colours)
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Place of one copy of a part, in object coordinates; angle in degrees, clockwise."""
+    """Position of one copy of a part, in object coordinates; angle in degrees, clockwise."""
 
     x: float
     y: float
@@ -29,7 +75,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One row of a class table."""
+    """One part of a class."""
 
     noun: str
     role: str
@@ -40,34 +86,3 @@ class Part:
     """Probability that a typical scene has this part at all."""
     shape: str
     """Outline for textured looks instead of the noun's own; empty for the noun's."""
-
-
-def row(
-    noun: str,
-    role: str,
-    *at: Place,
-    looks: dict[str, float],
-    chance: float = 1.0,
-    mirrored: bool = False,
-    shape: str = "",
-) -> Part:
-    """One row of a class table.
-
-    `at` lists boxes in object coordinates; `mirrored` adds each of them a second time on the other side of x = 0.
-    `looks` gives the usual looks, "modifier colour", with their weights; `chance` is how often the part is there at
-    all. `shape` replaces the noun's outline for textured looks.
-    """
-    boxes = [Box(*place) for place in at]
-    if mirrored:
-        boxes += [Box(-box.x, box.y, box.width, box.height, box.angle, mirrored=True) for box in boxes]
-    total = sum(looks.values())
-    read: list[tuple[Look, float]] = []
-    for words, weight in looks.items():
-        modifier, colour = words.split()
-        look = Look(modifier, colour)
-        if look not in NOUNS[noun].looks():
-            raise ValueError(f"{words!r} is no look of {noun!r}; possible: {NOUNS[noun].looks()}")
-        read.append((look, weight / total))
-    if role not in ROLES:
-        raise ValueError(f"role {role!r} is unknown; possible: {ROLES}")
-    return Part(noun, role, tuple(boxes), tuple(read), chance, shape)

@@ -2,7 +2,8 @@
 
 Painting goes through one label image at twice the size: its low five bits say which part a pixel shows, two more
 whether it belongs to the painted texture or to the outline of the part. Colours and light come from tables over the
-labels, masks from counting labels. All lots are drawn before the size matters, so a scene is the same at any size.
+labels, masks from counting labels. All random choices are made before the size matters, so a scene is the same at any
+size.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmk.world.background import Background, draw_background, paint_background
-from clipmk.world.conditions import Conditions, Exposure
-from clipmk.world.records import Box
-from clipmk.world.sampling import Camera, Placed, Plan
+from clipmk.world.conditions import Conditions, ExposureRanges
+from clipmk.world.records import Box, Outline
+from clipmk.world.sampling import Camera, PlacedPart, Plan
 from clipmk.world.shapes import shape
-from clipmk.world.vocabulary import COLOURS, NOUNS, Outline
+from clipmk.world.tables import colours, grammar
 
 SUPERSAMPLE: Final = 2
 REFERENCE_SIZE: Final = 64
 """Side in pixels of the image in which a part must have `VISIBLE_PIXELS` to count as visible."""
 VISIBLE_PIXELS: Final = 12
 MIDDLE_GRAY: Final = 128.0
-"""What a weak contrast draws all colours to, sRGB."""
+"""Low contrast moves all colours towards this value, sRGB."""
 PART_BITS: Final = 0x1F
 TEXTURE_BIT: Final = 0x20
 OUTLINE_BIT: Final = 0x40
@@ -41,8 +42,8 @@ Labels: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
-    """Accidents of one part: its exact paint and how the light falls on it."""
+class Appearance:
+    """Random details of one part: its exact paint and how the light falls on it."""
 
     paint: tuple[float, float, float]
     """sRGB 0..255."""
@@ -61,13 +62,13 @@ class Occluder:
     """A patch over the object."""
 
     points: npt.NDArray[np.float64]
-    """Polygon in image shares, float64 (points, 2)."""
+    """Polygon in fractions of the image's side, float64 (points, 2)."""
     paint: tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
-    """An exposure with every accident decided; see `Exposure`."""
+class Exposure:
+    """An exposure drawn from its `ExposureRanges`."""
 
     blur: float
     contrast: float
@@ -77,15 +78,15 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A plan with every accident decided; renders to the same scene at any size."""
+    """A plan with all random choices made; renders to the same scene at any size."""
 
     plan: Plan
-    finishes: tuple[Finish, ...]
+    appearances: tuple[Appearance, ...]
     background: Background
     occluders: tuple[Occluder, ...]
     relief: npt.NDArray[np.float32]
     """Unevenness of the paint, float32 (16, 16), mean 0."""
-    shot: Shot | None
+    exposure: Exposure | None
     """What the camera does to the picture; None: nothing."""
 
 
@@ -99,54 +100,54 @@ class Painted:
     """Part index + 1 at each pixel, 0 elsewhere, uint8 (size, size)."""
 
 
-def draw(plan: Plan, lots: Random, grain: np.random.Generator, seen: Conditions) -> Drawing:
-    """Decide every accident of the scene."""
-    sun, strength, brightness = 2 * pi * lots.random(), seen.sun.draw(lots), seen.brightness.draw(lots)
+def draw(plan: Plan, rng: Random, grain: np.random.Generator, conditions: Conditions) -> Drawing:
+    """Make every random choice of the scene."""
+    sun, strength, brightness = 2 * pi * rng.random(), conditions.sun.draw(rng), conditions.brightness.draw(rng)
     sun_x, sun_y = strength * cos(sun), strength * sin(sun)
-    finishes = tuple(_finish(lots, placed, sun_x, sun_y, brightness) for placed in plan.placed)
-    background = draw_background(lots, grain, seen)
-    occluders = tuple(_occluder(lots, plan.camera, seen) for share in seen.occluders if share.draw(lots))
+    appearances = tuple(_appearance(rng, placed, sun_x, sun_y, brightness) for placed in plan.placed)
+    background = draw_background(rng, grain, conditions)
+    occluders = tuple(_occluder(rng, plan.camera, conditions) for covers in conditions.occluders if covers.draw(rng))
     relief = grain.standard_normal((16, 16), dtype=np.float32)
-    shot = None if seen.exposure is None else _shot(lots, seen.exposure)
-    return Drawing(plan, finishes, background, occluders, relief, shot)
+    exposure = None if conditions.exposure is None else _exposure(rng, conditions.exposure)
+    return Drawing(plan, appearances, background, occluders, relief, exposure)
 
 
-def _finish(lots: Random, placed: Placed, sun_x: float, sun_y: float, brightness: float) -> Finish:
-    """Accidents of one part under this light."""
-    r, g, b = COLOURS[placed.look.colour]
-    tint = 18 * (lots.random() - 0.5)
+def _appearance(rng: Random, placed: PlacedPart, sun_x: float, sun_y: float, brightness: float) -> Appearance:
+    """Random details of one part under this light."""
+    r, g, b = colours()[placed.look.colour]
+    tint = 18 * (rng.random() - 0.5)
     paint = (
-        r + tint + 14 * (lots.random() - 0.5),
-        g + tint + 14 * (lots.random() - 0.5),
-        b + tint + 14 * (lots.random() - 0.5),
+        r + tint + 14 * (rng.random() - 0.5),
+        g + tint + 14 * (rng.random() - 0.5),
+        b + tint + 14 * (rng.random() - 0.5),
     )
     light = (
-        sun_x + 0.16 * (lots.random() - 0.5),
-        sun_y + 0.16 * (lots.random() - 0.5),
-        brightness + 0.08 * (lots.random() - 0.5),
+        sun_x + 0.16 * (rng.random() - 0.5),
+        sun_y + 0.16 * (rng.random() - 0.5),
+        brightness + 0.08 * (rng.random() - 0.5),
     )
-    upright = 0.0 if lots.random() < 0.5 else pi / 2
-    texture = (upright + 0.5 * (lots.random() - 0.5), lots.random(), lots.random())
-    size = (0.92 + 0.16 * lots.random(), 0.92 + 0.16 * lots.random())
-    offset = (0.02 * (lots.random() - 0.5), 0.02 * (lots.random() - 0.5))
-    return Finish(paint, light, texture, size, offset)
+    upright = 0.0 if rng.random() < 0.5 else pi / 2
+    texture = (upright + 0.5 * (rng.random() - 0.5), rng.random(), rng.random())
+    size = (0.92 + 0.16 * rng.random(), 0.92 + 0.16 * rng.random())
+    offset = (0.02 * (rng.random() - 0.5), 0.02 * (rng.random() - 0.5))
+    return Appearance(paint, light, texture, size, offset)
 
 
-def _occluder(lots: Random, camera: Camera, seen: Conditions) -> Occluder:
+def _occluder(rng: Random, camera: Camera, conditions: Conditions) -> Occluder:
     """A small irregular patch over the object."""
-    middle_x, middle_y = (0.5 + seen.occluders_follow * along for along in camera.shift)
-    x, y = middle_x + 0.5 * (lots.random() - 0.5), middle_y + 0.5 * (lots.random() - 0.5)
-    radius = seen.occluder_radius.draw(lots)
-    rim = [(2 * pi * k / 7, radius * (0.7 + 0.6 * lots.random())) for k in range(7)]
+    middle_x, middle_y = (0.5 + conditions.occluders_follow * along for along in camera.shift)
+    x, y = middle_x + 0.5 * (rng.random() - 0.5), middle_y + 0.5 * (rng.random() - 0.5)
+    radius = conditions.occluder_radius.draw(rng)
+    rim = [(2 * pi * k / 7, radius * (0.7 + 0.6 * rng.random())) for k in range(7)]
     points = np.array([(x + r * cos(t), y + r * sin(t)) for t, r in rim])
-    return Occluder(points, (255 * lots.random(), 255 * lots.random(), 255 * lots.random()))
+    return Occluder(points, (255 * rng.random(), 255 * rng.random(), 255 * rng.random()))
 
 
-def _shot(lots: Random, exposure: Exposure) -> Shot:
-    """One picture by a bad camera."""
-    turn, fall, gain = 2 * pi * lots.random(), exposure.fall.draw(lots), exposure.gain.draw(lots)
+def _exposure(rng: Random, exposure: ExposureRanges) -> Exposure:
+    """What a bad camera does to one picture."""
+    turn, fall, gain = 2 * pi * rng.random(), exposure.fall.draw(rng), exposure.gain.draw(rng)
     light = (gain * fall * cos(turn), gain * fall * sin(turn), gain)
-    return Shot(exposure.blur.draw(lots), exposure.contrast.draw(lots), light)
+    return Exposure(exposure.blur.draw(rng), exposure.contrast.draw(rng), light)
 
 
 def part_labels(drawing: Drawing, size: int) -> Labels:
@@ -165,19 +166,19 @@ def render(drawing: Drawing, size: int) -> Painted:
     painted = cv2.multiply(painted, cv2.merge([light, light, light]), dtype=cv2.CV_8U)
     cv2.copyTo(painted, labels, ground)
     image = cv2.resize(ground, (size, size), interpolation=cv2.INTER_AREA)
-    if drawing.shot is not None:
-        image = _expose(image, drawing.shot)
+    if drawing.exposure is not None:
+        image = _expose(image, drawing.exposure)
     image = cv2.add(image, _grain(drawing.background.grain, size), dtype=cv2.CV_8U)
     return Painted(np.asarray(image, dtype=np.uint8), _downsample(labels, len(drawing.plan.placed), size))
 
 
-def _expose(image: npt.NDArray[np.uint8], shot: Shot) -> npt.NDArray[np.uint8]:
+def _expose(image: npt.NDArray[np.uint8], exposure: Exposure) -> npt.NDArray[np.uint8]:
     """gain(x, y) * (gray + contrast * (blurred - gray)), clipped, uint8 (size, size, 3)."""
     size = image.shape[0]
-    blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), shot.blur * size / REFERENCE_SIZE)
+    blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), exposure.blur * size / REFERENCE_SIZE)
     x, y = _ramp(size)
-    gain = shot.light[0] * x + shot.light[1] * y + shot.light[2]
-    exposed = gain[..., None] * (MIDDLE_GRAY + shot.contrast * (blurred - MIDDLE_GRAY))
+    gain = exposure.light[0] * x + exposure.light[1] * y + exposure.light[2]
+    exposed = gain[..., None] * (MIDDLE_GRAY + exposure.contrast * (blurred - MIDDLE_GRAY))
     return np.asarray(np.clip(np.rint(exposed), 0, 255), dtype=np.uint8)
 
 
@@ -199,9 +200,9 @@ def _light(drawing: Drawing, labels: Labels, side: int) -> npt.NDArray[np.float3
     """Gain of the paint at each pixel, float32 (side, side)."""
     slopes = np.zeros((3, 256), dtype=np.float32)
     slopes[2] = 1.0
-    for k, finish in enumerate(drawing.finishes):
+    for k, appearance in enumerate(drawing.appearances):
         for bits in (0, TEXTURE_BIT, OUTLINE_BIT, TEXTURE_BIT | OUTLINE_BIT):
-            slopes[:, k + 1 | bits] = finish.light
+            slopes[:, k + 1 | bits] = appearance.light
     x, y = _ramp(side)
     relief = cv2.resize(drawing.relief, (side, side), interpolation=cv2.INTER_LINEAR)
     light = cv2.LUT(labels, slopes[2])
@@ -214,19 +215,19 @@ def _light(drawing: Drawing, labels: Labels, side: int) -> npt.NDArray[np.float3
 def _palette(drawing: Drawing) -> npt.NDArray[np.float32]:
     """Paint of every label, float32 (256, 3)."""
     table = np.zeros((256, 3), dtype=np.float32)
-    for k, (placed, finish) in enumerate(zip(drawing.plan.placed, drawing.finishes, strict=True), start=1):
-        paint = np.array(finish.paint, dtype=np.float32)
+    for k, (placed, appearance) in enumerate(zip(drawing.plan.placed, drawing.appearances, strict=True), start=1):
+        paint = np.array(appearance.paint, dtype=np.float32)
         contrast = np.array((40, 38, 42) if placed.look.colour in ("white", "yellow", "pink") else (242, 240, 236))
         table[k] = paint
         table[k | TEXTURE_BIT] = contrast
         table[k | OUTLINE_BIT] = 0.45 * paint if placed.look.colour != "black" else 80.0
-    for k, occluder in enumerate(drawing.occluders, start=len(drawing.finishes) + 1):
+    for k, occluder in enumerate(drawing.occluders, start=len(drawing.appearances) + 1):
         table[k] = occluder.paint
     return table
 
 
 def _view(camera: Camera, target: Sequence[Box] | None) -> npt.NDArray[np.float64]:
-    """Affine map from object coordinates to image shares, float64 (2, 3)."""
+    """Affine map from object coordinates to fractions of the image's side, float64 (2, 3)."""
     c, s = cos(radians(camera.degrees)), sin(radians(camera.degrees))
     wide, high = camera.scale * camera.stretch * (-1 if camera.flip else 1), camera.scale / camera.stretch
     linear = np.array([[c * wide, -s * high], [s * wide, c * high]])
@@ -237,21 +238,21 @@ def _view(camera: Camera, target: Sequence[Box] | None) -> npt.NDArray[np.float6
     return np.column_stack([linear, 0.5 + shift])
 
 
-def _placement(box: Box, outline: Outline, role: str, finish: Finish) -> npt.NDArray[np.float64]:
+def _placement(box: Box, outline: Outline, role: str, appearance: Appearance) -> npt.NDArray[np.float64]:
     """Affine map from the unit box of a shape to object coordinates, float64 (2, 3)."""
-    width = box.width * outline.width * finish.size[0] / 2 * (-1 if box.mirrored else 1)
-    height = box.height * outline.height * finish.size[1] / 2
+    width = box.width * outline.width * appearance.size[0] / 2 * (-1 if box.mirrored else 1)
+    height = box.height * outline.height * appearance.size[1] / 2
     grown = box.height / 2 - height
     y = box.y + (grown if role == "top" else -grown if role == "bottom" else 0.0)
     turn = radians(-box.angle if box.mirrored else box.angle)
     c, s = cos(turn), sin(turn)
-    x = box.x + finish.offset[0]
-    return np.array([[c * width, -s * height, x], [s * width, c * height, y + finish.offset[1]]])
+    x = box.x + appearance.offset[0]
+    return np.array([[c * width, -s * height, x], [s * width, c * height, y + appearance.offset[1]]])
 
 
-def _outline(placed: Placed) -> Outline:
+def _outline(placed: PlacedPart) -> Outline:
     """Outline of the part: its class's own for textured looks, else the one the modifier names."""
-    outline = NOUNS[placed.part.noun].outlines[placed.look.modifier]
+    outline = grammar()[placed.part.noun].outlines[placed.look.modifier]
     shaped = placed.part.shape and placed.look.is_texture
     return Outline(placed.part.shape) if shaped else outline
 
@@ -264,10 +265,10 @@ def _paint_labels(drawing: Drawing, side: int) -> Labels:
     view = _view(plan.camera, target)
     pixels = side * (1 << FRACTION_BITS)
     thickness = max(1, round(side / 110))
-    for k, (placed, finish) in enumerate(zip(plan.placed, drawing.finishes, strict=True), start=1):
+    for k, (placed, appearance) in enumerate(zip(plan.placed, drawing.appearances, strict=True), start=1):
         outline = _outline(placed)
         for box in placed.boxes:
-            inner = _placement(box, outline, placed.part.role, finish)
+            inner = _placement(box, outline, placed.part.role, appearance)
             linear = view[:, :2] @ inner[:, :2] * pixels
             offset = (view[:, :2] @ inner[:, 2] + view[:, 2]) * pixels - (1 << FRACTION_BITS) / 2
             for piece in shape(outline.shape):
@@ -275,7 +276,7 @@ def _paint_labels(drawing: Drawing, side: int) -> Labels:
                 cv2.fillPoly(labels, points, k, cv2.LINE_8, FRACTION_BITS)
                 cv2.polylines(labels, points, True, k | OUTLINE_BIT, thickness, cv2.LINE_8, FRACTION_BITS)
         if placed.look.texture != "plain":
-            _paint_texture(labels, k, placed, finish, view, side)
+            _paint_texture(labels, k, placed, appearance, view, side)
     for k, occluder in enumerate(drawing.occluders, start=len(plan.placed) + 1):
         points = [np.rint(occluder.points * pixels).astype(np.int32)]
         cv2.fillPoly(labels, points, k, cv2.LINE_8, FRACTION_BITS)
@@ -283,7 +284,7 @@ def _paint_labels(drawing: Drawing, side: int) -> Labels:
 
 
 def _paint_texture(
-    labels: Labels, k: int, placed: Placed, finish: Finish, view: npt.NDArray[np.float64], side: int
+    labels: Labels, k: int, placed: PlacedPart, appearance: Appearance, view: npt.NDArray[np.float64], side: int
 ) -> None:
     """Mark stripes, spots or checks inside part `k`, in place."""
     corners = np.array(
@@ -300,7 +301,7 @@ def _paint_texture(
     region = labels[y0:y1, x0:x1]
     if region.size == 0:
         return
-    turn, u_offset, v_offset = finish.texture
+    turn, u_offset, v_offset = appearance.texture
     spin = np.array([[cos(turn), sin(turn)], [-sin(turn), cos(turn)]])
     back = spin @ np.linalg.inv(view[:, :2]) / _period(placed)
     x = ((np.arange(x0, x1) + 0.5) / side - view[0, 2]).astype(np.float32)[None, :]
@@ -326,7 +327,7 @@ def _checks(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32]) -> npt.NDArr
     return np.asarray((np.floor(2 * u) + np.floor(2 * v)) % 2 == 0)
 
 
-def _period(placed: Placed) -> float:
+def _period(placed: PlacedPart) -> float:
     """Period of the texture in object coordinates: coarse on large parts, and never too fine for 64 pixels."""
     box = placed.boxes[0]
     across = min(abs(box.width), box.height)

@@ -1,4 +1,4 @@
-"""Drawing lots: which parts a scene shows, with which looks, seen how. Nothing here knows about pixels."""
+"""Planning a scene: which parts it shows, with which looks, seen how. Nothing here knows about pixels."""
 
 from __future__ import annotations
 
@@ -8,28 +8,23 @@ from functools import cache
 from random import Random
 from typing import Final, TypeVar
 
-from clipmk.world.combinations import atypical_looks, body_of, donors, removals, reweighted, typical_anywhere
+from clipmk.world.combinations import atypical_looks, body_of, removals, replacements, reweighted, typical_anywhere
 from clipmk.world.conditions import CONDITIONS, Conditions
-from clipmk.world.records import Box, Part
-from clipmk.world.tables import CLASSES
-from clipmk.world.vocabulary import NOUNS, Look
+from clipmk.world.records import Box, Look, Part
+from clipmk.world.tables import classes, grammar
 
 T = TypeVar("T")
-
-SPLITS: Final = ("train", "test", "counterfactual", "hard")
-"""The splits of a study. "val" is one more, for tuning."""
-ALL_SPLITS: Final = tuple(CONDITIONS)
 
 RARE_LOOK: Final = 6.0
 """Weight in training of a look that no class usually shows, so that every descriptor is learnt."""
 FEWEST_PARTS: Final = 2
-"""Parts that must be left when parts are taken away without being replaced."""
+"""Parts that must remain when parts are removed without a replacement."""
 REPEATED_COLOUR: Final = 0.15
-"""Weight of an unusual look whose colour the scene already has, relative to one it has not."""
+"""Weight of an unusual look whose colour the scene already has, relative to a new colour."""
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedPart:
     """A part that will be painted, in object coordinates."""
 
     part: Part
@@ -39,12 +34,15 @@ class Placed:
     @property
     def descriptor(self) -> str:
         """What the vocabulary calls the part."""
-        return NOUNS[self.part.noun].phrase(self.look)
+        return grammar()[self.part.noun].phrase(self.look)
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """How the object is seen: image = 0.5 + shift + scale * turn(flip(stretch(object))), in image shares."""
+    """How the object is seen, in fractions of the image's side.
+
+    image = 0.5 + shift + scale * turn(flip(stretch(object))).
+    """
 
     scale: float
     stretch: float
@@ -62,15 +60,15 @@ class Plan:
 
     class_name: str
     kind: str
-    placed: tuple[Placed, ...]
+    placed: tuple[PlacedPart, ...]
     missing: tuple[str, ...]
-    """Parts (nouns) that every typical scene of the class has and this one has not."""
+    """Parts (nouns) that every typical scene of the class has and this one does not."""
     camera: Camera
 
 
-def pick(lots: Random, items: Sequence[tuple[T, float]]) -> T:
-    """One item by its weight."""
-    left = lots.random() * sum(weight for _, weight in items)
+def weighted_choice(rng: Random, items: Sequence[tuple[T, float]]) -> T:
+    """One item, with probability proportional to its weight."""
+    left = rng.random() * sum(weight for _, weight in items)
     for item, weight in items:
         left -= weight
         if left < 0:
@@ -78,159 +76,159 @@ def pick(lots: Random, items: Sequence[tuple[T, float]]) -> T:
     return items[-1][0]
 
 
-def pick_even(lots: Random, items: Sequence[T]) -> T:
-    """One item, all alike."""
-    return items[int(lots.random() * len(items))]
+def uniform_choice(rng: Random, items: Sequence[T]) -> T:
+    """One item, each with the same probability."""
+    return items[int(rng.random() * len(items))]
 
 
 @cache
 def _round_of_classes(seed: int, split: str, number: int) -> tuple[str, ...]:
     """Every class once, in an order of its own for each round."""
-    lots = Random(f"classes|{seed}|{split}|{number}")  # noqa: S311 -- pictures, not secrets
-    return tuple(sorted(CLASSES, key=lambda _: lots.random()))
+    rng = Random(f"classes|{seed}|{split}|{number}")  # noqa: S311 -- pictures, not secrets
+    return tuple(sorted(classes(), key=lambda _: rng.random()))
 
 
 def class_at(split: str, index: int, seed: int) -> str:
     """Class of the scene: every run of as many scenes as there are classes shows each class once."""
-    number, place = divmod(index, len(CLASSES))
+    number, place = divmod(index, len(classes()))
     return _round_of_classes(seed, split, number)[place]
 
 
-def plan(split: str, index: int, *, seed: int, class_name: str | None = None) -> tuple[Plan, Random]:
-    """Plan of the scene, and the lots to go on with for its light and background."""
-    name, seen = class_at(split, index, seed) if class_name is None else class_name, CONDITIONS[split]
-    lots = Random(f"scene|{seed}|{split}|{index}|{name}")  # noqa: S311 -- pictures, not secrets
-    scene = _typical(lots, name)
-    if seen.departs.draw(lots):
-        depart = _atypical if seen.half == "train" else _counterfactual
-        scene = depart(lots, scene)
-    close = seen.close_ups.draw(lots)
-    return replace(scene, camera=_camera(lots, scene, seen, close=close)), lots
+def plan_scene(split: str, index: int, *, seed: int, class_name: str | None = None) -> tuple[Plan, Random]:
+    """Plan of the scene, and its generator, which then draws light and background."""
+    name, conditions = class_at(split, index, seed) if class_name is None else class_name, CONDITIONS[split]
+    rng = Random(f"scene|{seed}|{split}|{index}|{name}")  # noqa: S311 -- pictures, not secrets
+    scene = _typical(rng, name)
+    if conditions.departs.draw(rng):
+        depart = _atypical if conditions.partition == "train" else _counterfactual
+        scene = depart(rng, scene)
+    close = conditions.close_ups.draw(rng)
+    return replace(scene, camera=_camera(rng, scene, conditions, close=close)), rng
 
 
-def _typical(lots: Random, name: str) -> Plan:
+def _typical(rng: Random, name: str) -> Plan:
     """An ordinary scene: usual parts with usual looks."""
     body = body_of(name)
-    body_look = pick(lots, body.looks)
+    body_look = weighted_choice(rng, body.looks)
     placed = []
-    for part in CLASSES[name]:
-        look = body_look if part is body else pick(lots, reweighted(part, body_look.colour))
-        if lots.random() < part.chance:
-            placed.append(Placed(part, look, part.boxes))
+    for part in classes()[name]:
+        look = body_look if part is body else weighted_choice(rng, reweighted(part, body_look.colour))
+        if rng.random() < part.chance:
+            placed.append(PlacedPart(part, look, part.boxes))
     return Plan(name, "typical", tuple(placed), (), Camera(1.0, 1.0, 0.0, (0.0, 0.0), flip=False, target=None))
 
 
-def _atypical(lots: Random, scene: Plan) -> Plan:
-    """One to three departures from type, from the train half."""
-    kind = pick(lots, (("recoloured", 0.4), ("missing", 0.12), ("swapped", 0.48)))
+def _atypical(rng: Random, scene: Plan) -> Plan:
+    """One to three departures from type, from the train partition."""
+    kind = weighted_choice(rng, (("recoloured", 0.4), ("missing", 0.12), ("swapped", 0.48)))
     changed = scene
     if kind != "recoloured":
-        changed = _take_away(lots, changed, "train", most=2, kind=kind)
-    if kind == "recoloured" or lots.random() < 0.5 or changed == scene:
-        changed = _recolour(lots, changed, "train", count=1 + int(2.9 * lots.random()))
+        changed = _remove_parts(rng, changed, "train", most=2, kind=kind)
+    if kind == "recoloured" or rng.random() < 0.5 or changed == scene:
+        changed = _recolour(rng, changed, "train", count=1 + int(2.9 * rng.random()))
     return changed
 
 
-def _counterfactual(lots: Random, scene: Plan) -> Plan:
-    """Two strong departures from type or more, from the counterfactual half."""
-    kind = pick(lots, (("recoloured", 0.3), ("missing", 0.15), ("swapped", 0.3), ("chimera", 0.25)))
+def _counterfactual(rng: Random, scene: Plan) -> Plan:
+    """Two strong departures from type or more, from the counterfactual partition."""
+    kind = weighted_choice(rng, (("recoloured", 0.3), ("missing", 0.15), ("swapped", 0.3), ("chimera", 0.25)))
     changed = scene
     if kind != "recoloured":
-        most = (len(CLASSES[scene.class_name]) + 1) // 2 if kind == "chimera" else 2
-        changed = _take_away(lots, changed, "counterfactual", most=most, kind=kind)
-    own = sum(placed.part in CLASSES[scene.class_name] for placed in changed.placed)
+        most = (len(classes()[scene.class_name]) + 1) // 2 if kind == "chimera" else 2
+        changed = _remove_parts(rng, changed, "counterfactual", most=most, kind=kind)
+    own = sum(placed.part in classes()[scene.class_name] for placed in changed.placed)
     foreign = len(changed.placed) - own
-    wanted = round((0.6 + 0.35 * lots.random()) * len(changed.placed)) - foreign
-    return _recolour(lots, changed, "counterfactual", count=min(own, max(wanted, 1 if foreign else 2)))
+    wanted = round((0.6 + 0.35 * rng.random()) * len(changed.placed)) - foreign
+    return _recolour(rng, changed, "counterfactual", count=min(own, max(wanted, 1 if foreign else 2)))
 
 
-def _recolour(lots: Random, scene: Plan, half: str, *, count: int) -> Plan:
+def _recolour(rng: Random, scene: Plan, partition: str, *, count: int) -> Plan:
     """Give `count` of the class's own parts a look against type."""
     name = scene.class_name
     own = [
         k
         for k, placed in enumerate(scene.placed)
-        if placed.part in CLASSES[name] and atypical_looks(name, placed.part.noun, half)
+        if placed.part in classes()[name] and atypical_looks(name, placed.part.noun, partition)
     ]
-    chosen = set(sorted(own, key=lambda _: lots.random())[:count])
+    chosen = set(sorted(own, key=lambda _: rng.random())[:count])
     placed = list(scene.placed)
     for k in sorted(chosen):
         usual = {look.colour for look, _ in placed[k].part.looks}
         colours = {other.look.colour for other in placed}
-        looks = _unusual(name, placed[k].part.noun, half, colours)
+        looks = _unusual(name, placed[k].part.noun, partition, colours)
         weights = [(look, weight * (0.3 if look.colour in usual else 1.0)) for look, weight in looks]
-        placed[k] = replace(placed[k], look=pick(lots, weights))
+        placed[k] = replace(placed[k], look=weighted_choice(rng, weights))
     kind = "recoloured" if chosen and scene.kind == "typical" else scene.kind
     return replace(scene, kind=kind, placed=tuple(placed))
 
 
-def _take_away(lots: Random, scene: Plan, half: str, *, most: int, kind: str) -> Plan:
-    """Take parts away; for swaps and chimeras, put parts of other classes in their places."""
+def _remove_parts(rng: Random, scene: Plan, partition: str, *, most: int, kind: str) -> Plan:
+    """Remove parts; for swaps and chimeras, put parts of other classes in their places."""
     name = scene.class_name
-    choices = removals(name, half, most, only_missing=kind == "missing")
-    size = most if kind == "chimera" else 1 + int(2 * lots.random())
+    choices = removals(name, partition, most, only_missing=kind == "missing")
+    size = most if kind == "chimera" else 1 + int(2 * rng.random())
     shown = {placed.part.noun for placed in scene.placed}
     choices = tuple(nouns for nouns in choices if kind != "missing" or len(shown.difference(nouns)) >= FEWEST_PARTS)
     if not choices:
         return scene
     fitting = [nouns for nouns in choices if len(nouns) == size] or choices
-    nouns = pick_even(lots, fitting)
-    giver = _giver(lots, name, nouns) if kind == "chimera" else None
-    placed: list[Placed] = []
-    for part in CLASSES[name]:
+    nouns = uniform_choice(rng, fitting)
+    donor = _donor_class(rng, name, nouns) if kind == "chimera" else None
+    placed: list[PlacedPart] = []
+    for part in classes()[name]:
         kept = next((old for old in scene.placed if old.part is part), None)
         if part.noun not in nouns:
             new = kept
         else:
-            new = None if kind == "missing" else _foreign(lots, name, part, half, giver, placed)
+            new = None if kind == "missing" else _foreign(rng, name, part, partition, donor, placed)
         if new is not None:
             placed.append(new)
-    missing = tuple(part.noun for part in CLASSES[name] if part.noun in nouns and part.chance == 1.0)
+    missing = tuple(part.noun for part in classes()[name] if part.noun in nouns and part.chance == 1.0)
     return replace(scene, kind=kind, placed=tuple(placed), missing=missing)
 
 
-def _giver(lots: Random, name: str, nouns: tuple[str, ...]) -> str:
-    """Class that can fill the most of the places left, among a few drawn by lot."""
-    roles = {part.role for part in CLASSES[name] if part.noun in nouns}
-    some = [pick_even(lots, tuple(CLASSES)) for _ in range(6)]
+def _donor_class(rng: Random, name: str, nouns: tuple[str, ...]) -> str:
+    """Class that can fill the most of the places left, among six drawn at random."""
+    roles = {part.role for part in classes()[name] if part.noun in nouns}
+    some = [uniform_choice(rng, tuple(classes())) for _ in range(6)]
 
-    def fills(giver: str) -> int:
-        pairs = (pair for role in roles for pairs in donors(name, role).values() for pair in pairs)
-        return len({part.noun for source, part in pairs if source == giver})
+    def fills(donor: str) -> int:
+        pairs = (pair for role in roles for pairs in replacements(name, role).values() for pair in pairs)
+        return len({part.noun for source, part in pairs if source == donor})
 
     return max(some, key=fills)
 
 
 def _foreign(
-    lots: Random, name: str, place: Part, half: str, giver: str | None, placed: Sequence[Placed]
-) -> Placed | None:
-    """A part of another class at the place of one that was taken away; None if nothing fits."""
+    rng: Random, name: str, place: Part, partition: str, donor: str | None, placed: Sequence[PlacedPart]
+) -> PlacedPart | None:
+    """A part of another class in the place of a removed one; None if nothing fits."""
     taken = {other.part.noun for other in placed}
     able = {
         noun: pairs
-        for noun, pairs in donors(name, place.role).items()
-        if noun not in taken and atypical_looks(name, noun, half)
+        for noun, pairs in replacements(name, place.role).items()
+        if noun not in taken and atypical_looks(name, noun, partition)
     }
     if not able:
         return None
-    given = [part for pairs in able.values() for source, part in pairs if source == giver]
-    part = pick_even(lots, given or [part for _, part in able[pick_even(lots, tuple(able))]])
+    given = [part for pairs in able.values() for source, part in pairs if source == donor]
+    part = uniform_choice(rng, given or [part for _, part in able[uniform_choice(rng, tuple(able))]])
     colours = {other.look.colour for other in placed}
-    return Placed(part, pick(lots, _unusual(name, part.noun, half, colours)), _moved(part, place))
+    return PlacedPart(part, weighted_choice(rng, _unusual(name, part.noun, partition, colours)), _moved(part, place))
 
 
-def _unusual(name: str, noun: str, half: str, colours: set[str]) -> list[tuple[Look, float]]:
+def _unusual(name: str, noun: str, partition: str, colours: set[str]) -> list[tuple[Look, float]]:
     """Looks against type with weights: fresh colours first, and in training what no class usually shows."""
-    rare = RARE_LOOK if half == "train" else 1.0
-    kind, usual = NOUNS[noun], typical_anywhere()
+    rare = RARE_LOOK if partition == "train" else 1.0
+    kind, usual = grammar()[noun], typical_anywhere()
     return [
         (look, (REPEATED_COLOUR if look.colour in colours else 1.0) * (1.0 if kind.phrase(look) in usual else rare))
-        for look in atypical_looks(name, noun, half)
+        for look in atypical_looks(name, noun, partition)
     ]
 
 
 def _extent(boxes: Sequence[Box]) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of all boxes, their turn left aside."""
+    """Left, top, right, bottom of all boxes, ignoring their angles."""
     return (
         min(box.x - abs(box.width) / 2 for box in boxes),
         min(box.y - box.height / 2 for box in boxes),
@@ -269,15 +267,15 @@ def _moved(part: Part, place: Part) -> tuple[Box, ...]:
     return _moved_boxes(part.boxes, place.boxes, place.role, 0.5 if part.role == "body" else 0.75)
 
 
-def _camera(lots: Random, scene: Plan, seen: Conditions, *, close: bool) -> Camera:
+def _camera(rng: Random, scene: Plan, conditions: Conditions, *, close: bool) -> Camera:
     """A view of the whole object, or a close-up of one of its parts."""
-    scale = seen.scale.draw(lots)
-    stretch = seen.stretch.draw(lots)
-    degrees = seen.degrees.draw(lots)
+    scale = conditions.scale.draw(rng)
+    stretch = conditions.stretch.draw(rng)
+    degrees = conditions.degrees.draw(rng)
     room = max(0.03, 0.5 - 0.44 * scale)
-    shift = (room * (2 * lots.random() - 1), room * (2 * lots.random() - 1))
-    flip = lots.random() < 0.5
-    zoom, target = 1.3 + 0.9 * lots.random(), int(lots.random() * len(scene.placed))
+    shift = (room * (2 * rng.random() - 1), room * (2 * rng.random() - 1))
+    flip = rng.random() < 0.5
+    zoom, target = 1.3 + 0.9 * rng.random(), int(rng.random() * len(scene.placed))
     if close:
         return Camera(zoom, stretch, degrees, (0.4 * shift[0], 0.4 * shift[1]), flip, target)
     return Camera(scale, stretch, degrees, shift, flip, None)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmk.errors import UsageError, suggest
-from clipmk.world.conditions import CONDITIONS
+from clipmk.world.conditions import ALL_SPLITS, CONDITIONS
 from clipmk.world.render import REFERENCE_SIZE, VISIBLE_PIXELS, draw, part_labels, render
-from clipmk.world.sampling import ALL_SPLITS, plan
-from clipmk.world.tables import CLASSES
+from clipmk.world.sampling import plan_scene
+from clipmk.world.tables import classes
 
 SMALLEST_SIZE: Final = 16
 """Smallest image side in pixels."""
@@ -43,7 +43,7 @@ class Scene:
     framing: str
     """"whole" or "close-up"."""
     missing: tuple[str, ...]
-    """Parts (nouns) that every typical scene of the class has and this one has not."""
+    """Parts (nouns) that every typical scene of the class has and this one does not."""
     image: npt.NDArray[np.uint8]
     """sRGB, uint8 (size, size, 3)."""
     parts: tuple[ScenePart, ...]
@@ -57,20 +57,15 @@ class Scene:
         return tuple(part.descriptor for part in self.parts)
 
 
-def class_names() -> tuple[str, ...]:
-    """Names of all classes."""
-    return tuple(CLASSES)
-
-
-def scene(split: str, index: int, *, size: int = 64, seed: int = 0, class_name: str | None = None) -> Scene:
+def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0, class_name: str | None = None) -> Scene:
     """Scene number `index` of the split, `size` x `size` pixels; the same arguments give the same bytes.
 
     `class_name` asks for a class instead of the one that the split has at this index.
     """
     _check(split, index, size, class_name)
-    planned, lots = plan(split, index, seed=seed, class_name=class_name)
+    planned, rng = plan_scene(split, index, seed=seed, class_name=class_name)
     grain = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
-    drawing = draw(planned, lots, grain, CONDITIONS[split])
+    drawing = draw(planned, rng, grain, CONDITIONS[split])
     painted = render(drawing, size)
     reference = painted.labels if size == REFERENCE_SIZE else part_labels(drawing, REFERENCE_SIZE)
     visible = np.bincount(reference.ravel(), minlength=len(planned.placed) + 1) >= VISIBLE_PIXELS
@@ -93,19 +88,19 @@ def scene(split: str, index: int, *, size: int = 64, seed: int = 0, class_name: 
     )
 
 
-def scenes(split: str, *, count: int, size: int = 64, seed: int = 0, start: int = 0) -> Iterator[Scene]:
+def render_scenes(split: str, *, count: int, size: int = 64, seed: int = 0, start: int = 0) -> Iterator[Scene]:
     """Scenes `start` to `start + count` of the split; every class comes equally often."""
     for index in range(start, start + count):
-        yield scene(split, index, size=size, seed=seed)
+        yield render_scene(split, index, size=size, seed=seed)
 
 
 def _check(split: str, index: int, size: int, class_name: str | None) -> None:
-    """Raise UsageError for arguments that name no scene."""
+    """Raise UsageError for arguments that do not name a scene."""
     if split not in ALL_SPLITS:
         raise UsageError(f"split {split!r} is unknown; {suggest(split, ALL_SPLITS)}")
     if index < 0:
         raise UsageError(f"index is {index}; scenes count from 0")
     if size < SMALLEST_SIZE:
         raise UsageError(f"size is {size} px, at least {SMALLEST_SIZE} needed")
-    if class_name is not None and class_name not in CLASSES:
-        raise UsageError(f"class {class_name!r} is unknown; {suggest(class_name, CLASSES)}")
+    if class_name is not None and class_name not in classes():
+        raise UsageError(f"class {class_name!r} is unknown; {suggest(class_name, classes())}")

@@ -167,7 +167,7 @@ def _check_data(flags: Mapping[str, Any], measures: Sequence[str]) -> None:
     elif flags["limit"] is not None:
         raise UsageError("--limit goes with a data set; --scenes N says how many scenes are rendered")
     if flags["split"]:
-        from clipmk.world.sampling import ALL_SPLITS  # noqa: PLC0415 - numpy
+        from clipmk.world.conditions import ALL_SPLITS  # noqa: PLC0415
 
         for name in flags["split"]:
             if name not in ALL_SPLITS:

@@ -84,12 +84,12 @@ def _data(choices: Evaluation, vocabulary: Vocabulary) -> list[DataSet]:
     Raises:
         ClipmkError: the data set cannot be used, or rendered scenes have classes that the vocabulary has not.
     """
-    from clipmk import world  # noqa: PLC0415 - numpy and OpenCV
     from clipmk.evaluate.samples import Scenes, open_images  # noqa: PLC0415
+    from clipmk.world.tables import class_names  # noqa: PLC0415
 
     if choices.dataset is not None:
         return [open_images(choices.dataset, vocabulary, limit=choices.limit)]
-    missing = [name for name in world.class_names() if name not in vocabulary.classes]
+    missing = [name for name in class_names() if name not in vocabulary.classes]
     if missing and choices.measures != ("truth",):
         raise UsageError(
             f"rendered scenes show {quoted(missing[0])}, no class of the vocabulary {quoted(vocabulary.name)}; "

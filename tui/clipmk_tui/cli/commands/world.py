@@ -33,7 +33,7 @@ def export(
 ) -> int:
     """Write scenes as <class>/<index>.png with their truth (classes, descriptors, part masks) in truth.json."""
     from clipmk.system.config import choose  # noqa: PLC0415
-    from clipmk.world import export as write  # noqa: PLC0415
+    from clipmk.world.export import export_scenes as write  # noqa: PLC0415
     from clipmk_tui.cli.streams import data_stream, locale_encoding  # noqa: PLC0415
     from clipmk_tui.show.text import shown  # noqa: PLC0415
 
