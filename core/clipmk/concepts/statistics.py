@@ -1,14 +1,13 @@
-"""Statistics of a study: intervals over images, and how AUC and accuracy go together over models. Float64, pure.
+"""Intervals over images, and how AUC and accuracy go together over models. Float64, pure.
 
-Sums are exactly rounded (`math.fsum`), so that no result depends on an order of summation.
+Means and their intervals are summed exactly (`math.fsum`), so they do not depend on the order of the images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, permutations
-from math import atanh, fsum, isnan, sqrt, tanh
+from math import atanh, fsum, sqrt, tanh
 from typing import Final
 
 import numpy as np
@@ -22,8 +21,9 @@ FEWEST_MODELS: Final = 4
 """Models of a family from which a line is fitted through them."""
 FEWEST_RANKED: Final = 10
 """Models from which rho has an interval; fewer have a p-value over all their orders, at most 9! of them."""
+POOLED: Final = "all families"
 _PERFECT: Final = 1e-12
-"""A correlation this close to 1 or -1 is one, but for rounding."""
+"""A correlation this close to 1 or -1 is perfect but for rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,9 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class RankEstimate:
-    """A rank correlation with its 95 % interval or, where that would mean nothing, a p-value; None: not defined."""
+class RankEstimate(Estimate):
+    """A rank correlation with its 95 % interval or, for few models, a p-value."""
 
-    value: float | None
-    low: float | None = None
-    high: float | None = None
     p: float | None = None
     """Two-sided, exact; see `permutation_p`."""
 
@@ -79,11 +76,8 @@ class Fit:
         return np.asarray(quantile * self.deviation * np.sqrt(1 / self.count + (x - self.mean_x) ** 2 / self.spread_x))
 
 
-POOLED: Final = "all families"
-
-
 def mean(values: Floats) -> float | None:
-    """The arithmetic mean, its sum exactly rounded; None of nothing."""
+    """The arithmetic mean, its sum exactly rounded; None for no values."""
     return fsum(values.tolist()) / len(values) if len(values) else None
 
 
@@ -103,72 +97,52 @@ def half_width(values: Floats) -> float:
 
 
 def wilson(hits: int, count: int) -> Estimate:
-    """A share and its 95 % Wilson interval: (p + z²/2n ± z · sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)."""
+    """A share and its 95 % Wilson interval."""
     if not count:
         return Estimate(None)
-    share, z2 = hits / count, NORMAL_95**2
-    centre = share + z2 / (2 * count)
-    half = NORMAL_95 * sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    scale = 1 + z2 / count
-    return Estimate(share, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
+    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import
+
+    low, high = binomtest(hits, count).proportion_ci(0.95, method="wilson")
+    return Estimate(hits / count, float(low), float(high))
 
 
 def fit(group: str, x: Sequence[float], y: Sequence[float]) -> Fit | None:
-    """Fit y = a · x + b by least squares, with correlations and how far they can be trusted.
-
-    Args:
-        group: name of the group of models.
-        x: AUC of each model.
-        y: accuracy of each model.
-
-    Returns:
-        None below `FEWEST_MODELS`, or where all x are alike.
-    """
+    """Fit accuracy y to AUC x by least squares; None below `FEWEST_MODELS` models, or where all x are equal."""
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    count = len(xs)
-    if count < FEWEST_MODELS or np.ptp(xs) == 0:
+    if len(xs) < FEWEST_MODELS or np.ptp(xs) == 0:
         return None
-    mean_x, mean_y = fsum(xs) / count, fsum(ys) / count
-    spread = fsum((xs - mean_x) ** 2)
-    slope = fsum((xs - mean_x) * (ys - mean_y)) / spread
-    intercept = mean_y - slope * mean_x
-    residual = fsum((ys - slope * xs - intercept) ** 2)
+    from scipy.stats import linregress  # noqa: PLC0415 - slow to import
+
+    line = linregress(xs, ys)
+    residuals = ys - line.slope * xs - line.intercept
     return Fit(
         group=group,
-        count=count,
-        slope=slope,
-        intercept=intercept,
+        count=len(xs),
+        slope=float(line.slope),
+        intercept=float(line.intercept),
         pearson=pearson_estimate(xs, ys),
         spearman=spearman_estimate(xs, ys),
-        mean_x=mean_x,
-        spread_x=spread,
-        deviation=sqrt(residual / (count - 2)),
+        mean_x=float(xs.mean()),
+        spread_x=float(xs.var() * len(xs)),
+        deviation=sqrt(fsum(residuals**2) / (len(xs) - 2)),
     )
 
 
-def pearson(x: Floats, y: Floats) -> Floats:
-    """cov(x, y) / (sd(x) · sd(y)) along the last axis, within [-1, 1]; NaN where one of the two does not vary."""
-    dx, dy = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
-    varies = (np.ptp(x, axis=-1) > 0) & (np.ptp(y, axis=-1) > 0)
-    norm = np.sqrt((dx**2).sum(axis=-1) * (dy**2).sum(axis=-1))
-    found = np.clip((dx * dy).sum(axis=-1) / np.where(varies, norm, 1.0), -1.0, 1.0)  # rounding may lead beyond
-    return np.asarray(np.where(varies, found, np.nan))
-
-
-def spearman(x: Floats, y: Floats) -> Floats:
-    """rho: `pearson` of the ranks, ties sharing their mean rank."""
-    return pearson(_ranks(x), _ranks(y))
-
-
 def pearson_estimate(x: Floats, y: Floats) -> Estimate:
-    """Pearson's r and its 95 % interval by Fisher's z, tanh(atanh r ± 1.96 / sqrt(n - 3)).
+    """Pearson's r and its 95 % interval by Fisher's z; no interval for n < 4, nor for |r| = 1.
 
-    It holds for models drawn from a bivariate normal distribution. There is none for n < 4, nor for |r| = 1.
+    It holds for models drawn from a bivariate normal distribution.
     """
-    found = float(pearson(x, y))
-    if isnan(found):
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
         return Estimate(None)
-    return Estimate(found, *_fisher(found, len(x), variance=1.0))
+    from scipy.stats import pearsonr  # noqa: PLC0415 - slow to import
+
+    found = pearsonr(x, y)
+    value = float(found.statistic)
+    if len(x) < 4 or 1 - abs(value) < _PERFECT:
+        return Estimate(value)
+    low, high = found.confidence_interval(0.95)
+    return Estimate(value, float(low), float(high))
 
 
 def spearman_estimate(x: Floats, y: Floats) -> RankEstimate:
@@ -177,12 +151,19 @@ def spearman_estimate(x: Floats, y: Floats) -> RankEstimate:
     The interval is that of Bonett & Wright (2000), tanh(atanh rho ± 1.96 · sqrt((1 + rho²/2) / (n - 3))); there is none
     for |rho| = 1.
     """
-    found = float(spearman(x, y))
-    if isnan(found):
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
         return RankEstimate(None)
+    from scipy.stats import spearmanr  # noqa: PLC0415 - slow to import
+
+    rho = float(spearmanr(x, y).statistic)
+    perfect = 1 - abs(rho) < _PERFECT
+    rho = float(round(rho)) if perfect else rho
     if len(x) < FEWEST_RANKED:
-        return RankEstimate(found, p=permutation_p(x, y))
-    return RankEstimate(found, *_fisher(found, len(x), variance=1 + found**2 / 2))
+        return RankEstimate(rho, p=permutation_p(x, y))
+    if perfect:
+        return RankEstimate(rho)
+    half = NORMAL_95 * sqrt((1 + rho**2 / 2) / (len(x) - 3))
+    return RankEstimate(rho, tanh(atanh(rho) - half), tanh(atanh(rho) + half))
 
 
 def permutation_p(x: Floats, y: Floats) -> float:
@@ -190,26 +171,13 @@ def permutation_p(x: Floats, y: Floats) -> float:
 
     As rho = (n · S - A · B) / constant, where S is the sum of products of the ranks and A, B are the sums of the ranks,
     |n · S - A · B| is compared, in whole numbers: ranks are doubled, since ties have halves.
-
-    Args:
-        x: (n,), n below `FEWEST_RANKED`, for all orders are gone through.
-        y: (n,).
     """
-    a, b = (np.rint(2 * _ranks(values)).astype(np.int64) for values in (x, y))
-    orders = np.fromiter(chain.from_iterable(permutations(b.tolist())), dtype=np.int64).reshape(-1, len(b))
-    distances, found = (np.abs(len(a) * (order @ a) - a.sum() * b.sum()) for order in (orders, b))
-    return float(np.mean(distances >= found))
+    from scipy.stats import permutation_test, rankdata  # noqa: PLC0415 - slow to import
 
+    a, b = 2 * rankdata(x), 2 * rankdata(y)
 
-def _fisher(value: float, count: int, *, variance: float) -> tuple[float | None, float | None]:
-    """tanh(atanh(value) ± 1.96 · sqrt(variance / (count - 3))), or no interval."""
-    if count < 4 or 1 - abs(value) < _PERFECT:
-        return None, None
-    half = NORMAL_95 * sqrt(variance / (count - 3))
-    return tanh(atanh(value) - half), tanh(atanh(value) + half)
+    def distance(order: Floats, axis: int = -1) -> Floats:
+        return np.asarray(np.abs(len(a) * np.moveaxis(order, axis, -1) @ a - a.sum() * b.sum()))
 
-
-def _ranks(values: Floats) -> Floats:
-    """1-based ranks along the last axis: the number of smaller values + (the number of equal ones + 1) / 2."""
-    one, other = values[..., :, None], values[..., None, :]
-    return np.asarray((other < one).sum(axis=-1) + ((other == one).sum(axis=-1) + 1) / 2)
+    orders = {"permutation_type": "pairings", "n_resamples": np.inf, "batch": 50_000}
+    return float(permutation_test((b,), distance, vectorized=True, alternative="greater", **orders).pvalue)
