@@ -15,10 +15,10 @@ import embedded
 from clipmk.concepts.float64 import device64, host64
 from clipmk.evaluate.prompt_sets import nearest_classes
 from clipmk.explanation import Explanation
-from clipmk.pipeline.builder import Subject
+from clipmk.pipeline.builder import SourceImage
+from clipmk.pipeline.encoder import EncodedImage, fetch
 from clipmk.pipeline.explainer import Explainer
-from clipmk.pipeline.grounding import part_embeddings
-from clipmk.pipeline.ranking import see
+from clipmk.pipeline.grounding import embed_parts
 from clipmk.pipeline.segmentation import segment
 
 WIDENS = re.compile(r"\.double\(\)|torch\.float64|torch\.double")
@@ -63,17 +63,19 @@ def test_values_are_widened_on_the_cpu_without_their_gradient() -> None:
 
 def _explained(explainer: Explainer, *, apple: bool) -> Explanation:
     square = explainer.square(embedded.picture())
-    encoded = explainer.look(square)
+    encoded = explainer.encode(square)
     found = segment([square], [encoded], explainer.settings)[0]
-    parts = part_embeddings(explainer.backbone, explainer.settings, square=square, encoded=encoded, masks=found.masks)
-    bank, whole, assembler = explainer.bank, encoded.embeddings[0], explainer.assembler
+    (parts,) = fetch(
+        embed_parts(explainer.backbone, "attend", squares=[square], forwards=[encoded], masks=[found.masks])
+    )
+    bank, whole, builder = explainer.bank, encoded.embeddings[0], explainer.builder
     if apple:
         whole, parts = on_apple(whole), on_apple(parts)
         rows = {name: on_apple(getattr(bank, name)) for name in ("classes", "descriptors", "raw")}
         bank = dataclasses.replace(bank, **rows)
-        assembler = dataclasses.replace(assembler, bank=bank)
-    seen = see(bank, explainer.settings, embedding=whole, part_embeddings=parts)
-    return assembler.assemble(Subject.of(embedded.picture(), keep=False), embedding=whole, found=found, seen=seen)
+        builder = dataclasses.replace(builder, bank=bank)
+    source = SourceImage.of(embedded.picture(), keep_pixels=False)
+    return builder.build(source, EncodedImage(square, whole, (found,), (parts,)))
 
 
 @pytest.mark.parametrize("preset", embedded.PRESETS)

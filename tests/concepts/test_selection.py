@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from clipmk.concepts import selection
 from clipmk.concepts.language import language_concepts
 from clipmk.concepts.soft import soft_matches
-from clipmk.concepts.transport import sinkhorn, top_descriptors
+from clipmk.concepts.transport import sinkhorn
 
 COSINES = st.floats(-1, 1).map(lambda x: round(x, 2))
 
@@ -199,14 +199,14 @@ def test_one_part_takes_everything_and_one_descriptor_is_shared_evenly() -> None
 def test_transport_spreads_parts_over_different_descriptors() -> None:
     scores = torch.tensor([[0.9, 0.5, 0.1, 0.1], [0.9, 0.1, 0.5, 0.1], [0.9, 0.1, 0.1, 0.5]])
     alone = set(selection.highest(scores, 1).flatten().tolist())
-    spread = set(top_descriptors(sinkhorn(scores, scale=10.0).plan, count=1).flatten().tolist())
+    spread = set(selection.highest(sinkhorn(scores, scale=10.0).plan, 1).flatten().tolist())
     assert len(spread) > len(alone)
 
 
-def test_top_descriptors_are_stable_and_at_most_all() -> None:
+def test_the_highest_are_stable_and_at_most_all() -> None:
     plan = torch.tensor([[0.5, 0.5, 0.2, 0.5], [0.1, 0.2, 0.9, 0.2]])
-    assert top_descriptors(plan, count=3).tolist() == [[0, 1, 3], [2, 1, 3]]
-    assert top_descriptors(plan[:, :2], count=3).tolist() == [[0, 1], [1, 0]]
+    assert selection.highest(plan, 3).tolist() == [[0, 1, 3], [2, 1, 3]]
+    assert selection.highest(plan[:, :2], 3).tolist() == [[0, 1], [1, 0]]
 
 
 @given(
@@ -220,7 +220,7 @@ def test_vision_concepts_are_unique_ordered_and_carried(picks: list[list[int]], 
     expected = sorted(unique, key=lambda d: (-raw[d], d))[:most]
     assert found.indices.tolist() == expected
     assert found.importance.tolist() == pytest.approx([2.5 * raw[d] for d in expected])
-    assert found.parts == tuple(tuple(part for part, chosen in enumerate(picks) if d in chosen) for d in expected)
+    assert found.part_ids == tuple(tuple(part for part, chosen in enumerate(picks) if d in chosen) for d in expected)
 
 
 @given(hnp.arrays(np.float64, (8, 3), elements=st.sampled_from([0.0, 1.0, -1.0])), st.integers(1, 10))

@@ -65,9 +65,9 @@ def plain_curves(scene: Scene) -> dict[str, list[float]]:
     explainer = embedded.explainer("paper", grounding="attend")
     found = explainer.explain([read_picture(scene.image)])[0]
     masks = [rle_decode(part.mask) for part in found.parts]
-    encoded = explainer.look(scene.image)
+    encoded = explainer.encode(scene.image)
     image = encoded.embeddings[0].double()
-    parts = pooled_embeddings(explainer.backbone, encoded, np.stack(masks)).double()
+    parts = pooled_embeddings(explainer.backbone, encoded, [np.stack(masks)])[0].double()
     texts = explainer.vocabulary.descriptors
     worth = []
     for part, mask_embedding in zip(found.parts, parts, strict=True):
@@ -86,7 +86,7 @@ def plain_curves(scene: Scene) -> dict[str, list[float]]:
             picture = start.copy()
             for k in order[:step]:
                 picture[masks[k]] = end[masks[k]]
-            cosines = (explainer.bank.classes @ explainer.look(picture).embeddings[0]).tolist()
+            cosines = (explainer.bank.classes @ explainer.encode(picture).embeddings[0]).tolist()
             curves[name].append(2.5 * cosines[predicted])
             curves[accuracy].append(float(classes[int(np.argmax(cosines))] == scene.class_name))
     return curves
@@ -186,7 +186,7 @@ def test_pictures_are_embedded_in_order_whatever_the_batch() -> None:
     pictures = np.stack([scene.image for scene in embedded.scenes(count=4)] * 4)
     found = embed_pictures(embedded.backbone(), pictures)
     for row, picture in zip(found[:4], pictures[:4], strict=True):
-        torch.testing.assert_close(row, embedded.explainer().look(picture).embeddings[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(row, embedded.explainer().encode(picture).embeddings[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(found[:4], found[12:], atol=1e-5, rtol=0)
 
 

@@ -153,7 +153,7 @@ def test_features_without_any_variation_give_the_whole_picture() -> None:
 @settings(max_examples=5)
 @given(st.integers(0, 1000))
 def test_outliers_leave_everything_else_as_it_was(seed: int) -> None:
-    encoded = embedded.explainer().look(embedded.scenes()[0].image)
+    encoded = embedded.explainer().encode(embedded.scenes()[0].image)
     before = encoded.patches.clone()
     damaged = disturbances.inject_outliers(encoded, seed=seed)
     changed = (damaged.patches != encoded.patches).any(-1)[0]

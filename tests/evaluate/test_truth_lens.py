@@ -107,7 +107,7 @@ def test_outliers_are_injected_before_the_foreground_is_found(way: Way) -> None:
     asked = explainer().with_settings(way.settings)
     for scene, picture in zip(scenes().scenes, scenes().pictures.pictures, strict=True):
         square = asked.square(picture)
-        damaged = inject_outliers(asked.look(square), seed=scene.index)
+        damaged = inject_outliers(asked.encode(square), seed=scene.index)
         found = segment([square], [damaged], way.settings)[0]
         expected.append(metrics.iou(asked.geometry(picture).to_pixels(found.foreground), scene.object_mask))
     assert batch().scores(way, behaviour=False)["outliers"] == pytest.approx(expected)

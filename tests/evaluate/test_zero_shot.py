@@ -132,7 +132,7 @@ class Bench:
         blank = read_picture(np.zeros((32, 32, 3), dtype=np.uint8))
         for index, label in enumerate(self.labels):
             look: Any = SimpleNamespace(
-                embedding=self.embeddings[index], seen=SimpleNamespace(picks=[[self.picks[index][0], 99]])
+                embedding=self.embeddings[index], seen=SimpleNamespace(top_descriptors=[[self.picks[index][0], 99]])
             )
             self.measure.add(Sample(index, blank, BIRDS.classes[label], None), {"way": look})
 

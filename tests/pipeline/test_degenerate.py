@@ -52,13 +52,13 @@ def test_a_blank_picture_is_explained_with_every_step_told(name: str, colour: tu
 @both_presets
 def test_a_picture_without_foreground_is_one_part_with_a_warning(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer = embedded.explainer(name)
-    look = explainer.look
+    encode = explainer.backbone.encode_with_patches
 
-    def alike(square: np.ndarray) -> Any:
-        encoded = look(square)
+    def alike(pixels: torch.Tensor, **given: Any) -> Any:
+        encoded = encode(pixels, **given)
         return dataclasses.replace(encoded, patches=torch.ones_like(encoded.patches))
 
-    monkeypatch.setattr(explainer, "look", alike)
+    monkeypatch.setitem(vars(explainer.backbone), "encode_with_patches", alike)
     found = explainer.explain([read_picture(embedded.flat((90, 90, 90)))])[0]
     is_sound(found)
     assert len(found.parts) == 1
@@ -134,7 +134,7 @@ def test_parts_without_a_common_candidate_use_the_union_with_a_warning() -> None
     is_sound(found)
     assert found.warnings == (NO_COMMON_CANDIDATE,)
     square = embedded.scenes()[2].image
-    scores = prompt_embeddings(explainer.backbone, square, masks) @ explainer.bank.descriptors.T
+    scores = next(prompt_embeddings(explainer.backbone, [square], [masks])) @ explainer.bank.descriptors.T
     nearest = {explainer.vocabulary.descriptors[i] for i in scores.argmax(1).tolist()}
     assert len(nearest) > 1
     assert {c.text for c in found.vision_concepts} == nearest

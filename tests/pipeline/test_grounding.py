@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import embedded
 from clipmk.concepts.prompts import draw_prompts
 from clipmk.pipeline import grounding
-from clipmk.pipeline.grounding import coverage, pooled_embeddings, prompt_embeddings, prompt_embeddings_of
+from clipmk.pipeline.grounding import coverage, pooled_embeddings, prompt_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def seen() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 def test_a_part_is_the_plain_mean_of_its_three_unit_prompts(seen: tuple[np.ndarray, np.ndarray]) -> None:
     image, masks = seen
     backbone = embedded.backbone()
-    found = prompt_embeddings(backbone, image, masks)
+    found = next(prompt_embeddings(backbone, [image], [masks]))
     assert len(masks) >= 3
     for row, mask in zip(found, masks, strict=True):
         each = [
@@ -45,9 +45,9 @@ def test_a_part_is_the_plain_mean_of_its_three_unit_prompts(seen: tuple[np.ndarr
 def test_micro_batches_do_not_change_part_embeddings(seen: tuple[np.ndarray, np.ndarray], per_forward: int) -> None:
     image, masks = seen
     calls: list[tuple[str, int, int]] = []
-    whole = prompt_embeddings(embedded.backbone(), image, masks)
+    whole = next(prompt_embeddings(embedded.backbone(), [image], [masks]))
     with mock.patch.object(grounding, "CPU_PIXELS", per_forward * image.shape[0] ** 2):
-        cut = prompt_embeddings(embedded.backbone(), image, masks, progress=lambda *told: calls.append(told))
+        cut = next(prompt_embeddings(embedded.backbone(), [image], [masks], progress=lambda *told: calls.append(told)))
     torch.testing.assert_close(cut, whole, atol=1e-5, rtol=0)
     total = 3 * len(masks)
     assert calls == [
@@ -57,15 +57,15 @@ def test_micro_batches_do_not_change_part_embeddings(seen: tuple[np.ndarray, np.
 
 def test_a_part_that_covers_everything_is_the_image(seen: tuple[np.ndarray, np.ndarray]) -> None:
     image, _ = seen
-    encoded = embedded.explainer().look(image)
-    pooled = pooled_embeddings(embedded.backbone(), encoded, np.ones((2, 64, 64), dtype=bool))
+    encoded = embedded.explainer().encode(image)
+    pooled = pooled_embeddings(embedded.backbone(), encoded, [np.ones((2, 64, 64), dtype=bool)])[0]
     torch.testing.assert_close(pooled, encoded.embeddings.expand(2, -1), atol=1e-5, rtol=0)
 
 
 def test_parts_are_pooled_each_by_its_own_coverage(seen: tuple[np.ndarray, np.ndarray]) -> None:
     image, masks = seen
-    encoded = embedded.explainer().look(image)
-    pooled = pooled_embeddings(embedded.backbone(), encoded, masks)
+    encoded = embedded.explainer().encode(image)
+    pooled = pooled_embeddings(embedded.backbone(), encoded, [masks])[0]
     for row, mask in zip(pooled, masks, strict=True):
         weights = torch.tensor(mask.reshape(8, 8, 8, 8).mean((1, 3)).ravel(), dtype=torch.float32)
         expected = embedded.backbone().pool_regions(encoded, weights[None, None])[0, 0]
@@ -111,9 +111,9 @@ def test_prompts_put_together_on_the_device_embed_alike(
     seen: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, masks = seen
-    drawn = prompt_embeddings(embedded.backbone(), image, masks)
+    drawn = next(prompt_embeddings(embedded.backbone(), [image], [masks]))
     monkeypatch.setattr(grounding, "_drawing", lambda _: grounding.marks_of)
-    torch.testing.assert_close(prompt_embeddings(embedded.backbone(), image, masks), drawn, atol=0, rtol=0)
+    torch.testing.assert_close(next(prompt_embeddings(embedded.backbone(), [image], [masks])), drawn, atol=0, rtol=0)
 
 
 def test_the_prompts_of_many_parts_are_encoded_a_batch_at_a_time_on_an_accelerator(
@@ -139,9 +139,9 @@ def test_the_prompts_of_many_parts_are_encoded_a_batch_at_a_time_on_an_accelerat
     for index, mask in enumerate(masks):
         mask[index : index + 9, 8:40] = True
     model: Any = OnAccelerator()
-    found = prompt_embeddings(model, image, masks)
+    found = next(prompt_embeddings(model, [image], [masks]))
     assert model.batches == [32, 32, 5]
-    expected = prompt_embeddings(embedded.backbone(), image, masks)
+    expected = next(prompt_embeddings(embedded.backbone(), [image], [masks]))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
@@ -150,6 +150,10 @@ def test_prompts_of_many_images_embed_as_those_of_each(seen: tuple[np.ndarray, n
     image, masks = seen
     images = [(image, masks), (image[::-1].copy(), masks[:1]), (image, masks[1:])]
     with ThreadPoolExecutor(2) as drawers:
-        found = list(prompt_embeddings_of(embedded.backbone(), images, batch_size=batch_size, drawers=drawers))
+        found = list(
+            prompt_embeddings(embedded.backbone(), *zip(*images, strict=True), batch_size=batch_size, workers=drawers)
+        )
     for rows, (own, parts) in zip(found, images, strict=True):
-        torch.testing.assert_close(rows, prompt_embeddings(embedded.backbone(), own, parts), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            rows, next(prompt_embeddings(embedded.backbone(), [own], [parts])), atol=1e-5, rtol=0
+        )

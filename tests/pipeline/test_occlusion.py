@@ -110,7 +110,7 @@ def test_several_concepts_blur_the_union_of_their_parts() -> None:
     for part in explanation.parts:
         if any(part.id in concept.parts for concept in explanation.vision_concepts):
             region |= rle_decode(part.mask)
-    embedding = explainer.look(blur_region(embedded.scenes()[0].image, region)).embeddings[0]
+    embedding = explainer.encode(blur_region(embedded.scenes()[0].image, region)).embeddings[0]
     assert found.predictions == explainer.predict(embedding, also=names(explanation))
     assert found.strength.mi_paper == 0
 
@@ -145,7 +145,7 @@ def test_the_region_is_blurred_on_the_square_whatever_the_pictures_size() -> Non
     for part in explanation.parts:
         if part.id in concept.parts:
             region |= rle_decode(part.mask)[2::4, 1::2]
-    expected = explainer.predict(explainer.look(blur_region(square, region)).embeddings[0], also=names(explanation))
+    expected = explainer.predict(explainer.encode(blur_region(square, region)).embeddings[0], also=names(explanation))
     assert what_if(explainer, picture, explanation, [concept.text]).predictions == expected
 
 

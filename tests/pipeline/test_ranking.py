@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 import embedded
 from clipmk.concepts.prompts import draw_prompts
 from clipmk.concepts.selection import contrast
+from clipmk.pipeline.encoder import fetch
 from clipmk.pipeline.explainer import Explainer
-from clipmk.pipeline.grounding import part_embeddings
-from clipmk.pipeline.ranking import Seen, importance, see
+from clipmk.pipeline.grounding import embed_parts
+from clipmk.pipeline.ranking import VisionConcepts, importance, rank_vision_concepts
 from clipmk.pipeline.segmentation import segment
 from clipmk.settings import preset
 
@@ -25,7 +26,7 @@ Doubles = NDArray[np.float64]
 
 
 class Look(NamedTuple):
-    seen: Seen
+    seen: VisionConcepts
     square: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     image: torch.Tensor
@@ -34,10 +35,13 @@ class Look(NamedTuple):
 
 def look(explainer: Explainer, index: int) -> Look:
     square = explainer.square(embedded.picture(index))
-    encoded = explainer.look(square)
+    encoded = explainer.encode(square)
     masks = segment([square], [encoded], explainer.settings)[0].masks
-    parts = part_embeddings(explainer.backbone, explainer.settings, square=square, encoded=encoded, masks=masks)
-    seen = see(explainer.bank, explainer.settings, embedding=encoded.embeddings[0], part_embeddings=parts)
+    grounding = explainer.settings.grounding
+    (parts,) = fetch(embed_parts(explainer.backbone, grounding, squares=[square], forwards=[encoded], masks=[masks]))
+    seen = rank_vision_concepts(
+        explainer.bank, explainer.settings, embedding=encoded.embeddings[0], part_embeddings=parts
+    )
     return Look(seen, square, masks, encoded.embeddings[0], parts)
 
 
@@ -87,10 +91,10 @@ def test_the_paper_preset_sees_what_its_equations_say(index: int, k: int) -> Non
     assert 3 < len(expected["candidates"]) < len(expected["common"]) < 650  # both steps leave something out
     assert seen.candidates.tolist() == expected["candidates"]
     np.testing.assert_allclose(seen.shares.numpy(), expected["plan"], atol=1e-5)
-    assert [list(row) for row in seen.picks] == expected["picks"]
+    assert [list(row) for row in seen.top_descriptors] == expected["picks"]
     assert list(seen.concepts) == expected["concepts"]
     np.testing.assert_allclose(seen.importance, expected["importance"], atol=1e-5)
-    assert list(seen.carriers) == expected["carriers"]
+    assert list(seen.part_ids) == expected["carriers"]
     assert seen.warnings == ()
 
 
@@ -125,7 +129,7 @@ def test_the_default_preset_picks_by_contrast_among_relevant_candidates(index: i
     scores = (parts @ explainer.bank.descriptors.T).double().numpy()
     np.testing.assert_array_equal(seen.scores, scores[:, seen.candidates.numpy()].astype(np.float32))
     expected = default_by_hand(explainer, scores, image.double().numpy())
-    assert [list(row) for row in seen.picks] == expected
+    assert [list(row) for row in seen.top_descriptors] == expected
     best = scores.max(axis=0)
     to_image = explainer.bank.raw.double().numpy() @ image.double().numpy()
     worth = np.array([(to_image[i] + best[i]) / 2 for i in range(len(best))])
@@ -174,4 +178,4 @@ def test_the_vision_limit_keeps_the_most_important_concepts() -> None:
     cut = look(embedded.explainer("paper", vision_limit=4), 0).seen
     assert len(whole.concepts) > 4
     assert cut.concepts == whole.concepts[:4]
-    assert cut.picks == whole.picks
+    assert cut.top_descriptors == whole.top_descriptors

@@ -92,7 +92,7 @@ def test_the_pca_variant_divides_by_principal_components() -> None:
 def test_the_default_preset_divides_the_centred_foreground_by_superpixels_of_colour_and_features() -> None:
     explainer, features_matter = embedded.explainer(), False
     for scene in embedded.scenes(count=8):
-        encoded = explainer.look(scene.image)
+        encoded = explainer.encode(scene.image)
         saliency = foreground.centred_direction(encoded.patches, grid=(8, 8), attention=encoded.attention)
         values = saliency.values.numpy().reshape(8, 8)
         kept, _ = foreground.largest_components(values > 0, keep_second=True)
@@ -112,7 +112,7 @@ def test_the_default_preset_divides_the_centred_foreground_by_superpixels_of_col
 def test_the_part_limit_bounds_the_superpixels(limit: int) -> None:
     scene = embedded.scenes()[1]
     explainer = embedded.explainer("default", part_limit=limit)
-    assert len(segment([scene.image], [explainer.look(scene.image)], explainer.settings)[0].masks) == limit
+    assert len(segment([scene.image], [explainer.encode(scene.image)], explainer.settings)[0].masks) == limit
 
 
 def test_attention_is_asked_only_where_every_image_has_it() -> None:

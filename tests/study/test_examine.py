@@ -15,7 +15,7 @@ import embedded
 from clipmk.concepts.language import language_concepts
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
-from clipmk.pipeline.encoder import blocks
+from clipmk.pipeline.encoder import batch_slices
 from clipmk.settings import PartMethod, Settings
 from clipmk.study.examine import Examiner, Row
 from clipmk.vocabulary.embeddings import load_bank
@@ -131,7 +131,7 @@ def test_language_concepts_are_those_of_the_class(workers: ThreadPoolExecutor) -
 @given(st.lists(st.integers(1, 9), max_size=30), st.integers(1, 20))
 def test_blocks_are_runs_of_whole_groups_of_at_least_a_batch(sizes: list[int], size: int) -> None:
     groups = [number for number, count in enumerate(sizes) for _ in range(count)]
-    found = list(blocks(groups, size))
+    found = list(batch_slices(groups, size))
     assert [index for block in found for index in range(block.start, block.stop)] == list(range(len(groups)))
     for block in found:
         assert block.stop == len(groups) or groups[block.stop - 1] != groups[block.stop]

@@ -103,7 +103,7 @@ def test_accuracy_is_the_share_of_scenes_whose_first_class_is_theirs(capsys: pyt
     shares = []
     for split in ("hard", "test"):
         looked = [
-            (one, explainer.look(explainer.square(read_picture(one.image))))
+            (one, explainer.encode(explainer.square(read_picture(one.image))))
             for one in render_scenes(split, count=12, seed=3)
         ]
         shares.append(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class LanguagePicks(NamedTuple):
+class LanguageConcepts(NamedTuple):
     """D_y, nearest first."""
 
     indices: Int[Tensor, " concepts"]
@@ -22,7 +22,7 @@ class LanguagePicks(NamedTuple):
 
 def language_concepts(
     class_embedding: Float[Tensor, " embed"], bank: Float[Tensor, "descriptors embed"], *, count: int
-) -> LanguagePicks:
+) -> LanguageConcepts:
     """D_y = the u = `count` descriptors with the highest cosine to the class; ties in the bank's order.
 
     Args:
@@ -32,4 +32,4 @@ def language_concepts(
     """
     cosines = bank @ class_embedding
     indices = highest(cosines, count)
-    return LanguagePicks(indices, cosines[indices])
+    return LanguageConcepts(indices, cosines[indices])

@@ -45,15 +45,15 @@ class Relevant(NamedTuple):
     warnings: tuple[str, ...]
 
 
-class VisionPicks(NamedTuple):
+class OrderedConcepts(NamedTuple):
     """D_v, most important first."""
 
     indices: Int[Tensor, " concepts"]
     """Positions among the descriptors that were ordered, int64, each once."""
     importance: Float[Tensor, " concepts"]
     """score_scale · cos(raw descriptor, un-prompted image)."""
-    parts: tuple[tuple[int, ...], ...]
-    """For each concept the parts that carry it: positions in `part_picks`, 0-based, rising."""
+    part_ids: tuple[tuple[int, ...], ...]
+    """For each concept the parts that carry it: positions in `top_descriptors`, 0-based, rising."""
 
 
 def highest(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*rows chosen"]:
@@ -175,12 +175,16 @@ def contrast(
 
 
 def vision_concepts(
-    part_picks: Sequence[Sequence[int]], raw_cosines: Float[Tensor, " descriptors"], *, most: int, scale: float = 2.5
-) -> VisionPicks:
+    top_descriptors: Sequence[Sequence[int]],
+    raw_cosines: Float[Tensor, " descriptors"],
+    *,
+    most: int,
+    scale: float = 2.5,
+) -> OrderedConcepts:
     """D_v: the unique descriptors of all parts by importance = scale · cosine, descending.
 
     Args:
-        part_picks: for each part its descriptors as positions among those that have a cosine.
+        top_descriptors: for each part its descriptors as positions among those that have a cosine.
         raw_cosines: what orders them: cos(raw descriptor, un-prompted image) in the reference code.
         most: 3L; the least important beyond it are dropped.
         scale: of the cosine, 2.5 in the reference code.
@@ -189,10 +193,10 @@ def vision_concepts(
         At most `most` concepts; equal importance in order of position.
     """
     carriers: dict[int, list[int]] = {}
-    for part, picks in enumerate(part_picks):
-        for descriptor in dict.fromkeys(picks):
+    for part, descriptors in enumerate(top_descriptors):
+        for descriptor in dict.fromkeys(descriptors):
             carriers.setdefault(descriptor, []).append(part)
     unique = torch.tensor(sorted(carriers), dtype=torch.int64, device=raw_cosines.device)
     order = highest(raw_cosines[unique], most)
     indices = unique[order]
-    return VisionPicks(indices, scale * raw_cosines[indices], tuple(tuple(carriers[i]) for i in indices.tolist()))
+    return OrderedConcepts(indices, scale * raw_cosines[indices], tuple(tuple(carriers[i]) for i in indices.tolist()))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from clipmk.concepts.float64 import host64
-from clipmk.concepts.selection import highest
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
     from torch import Tensor
 
 
@@ -55,8 +54,3 @@ def sinkhorn(
         residual = float((logs.exp().sum(dim=1) * (parts / descriptors) - 1).abs().max())
         rounds += 1
     return Plan(logs.exp(), rounds, residual)
-
-
-def top_descriptors(plan: Float[Tensor, "parts descriptors"], *, count: int = 3) -> Int[Tensor, "parts chosen"]:
-    """For each part the `count` descriptors of which it takes most (all where fewer exist), equal shares in order."""
-    return highest(plan, count)

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
-from clipmk.concepts.transport import sinkhorn, top_descriptors
+from clipmk.concepts.transport import sinkhorn
 from clipmk.evaluate.curves import (
     area_mean,
     area_sum,
@@ -205,7 +205,7 @@ def _of_way(name: str, look: Look, sample: Sample, frames: Frames, rng: np.rando
     """The way itself and its controls, on its own regions."""
     masks = look.found.masks
     bank = look.explainer.bank
-    own = _order(look, look.parts, [picks[0] for picks in look.seen.picks])
+    own = _order(look, look.parts, [picks[0] for picks in look.seen.top_descriptors])
     nearest = int((bank.raw @ look.embedding).argmax())
     moved = moved_regions(masks, _object(look, sample), rng=rng)
     drawn = rng.integers(len(bank.raw), size=len(masks)).tolist()
@@ -269,9 +269,9 @@ def entropies(look: Look) -> dict[str, float]:
     count = settings.descriptors_per_part
     plan = sinkhorn(scores, scale=settings.score_scale).plan
     return {
-        "entropy": descriptor_entropy(seen.picks),
+        "entropy": descriptor_entropy(seen.top_descriptors),
         "entropy_nearest": descriptor_entropy(highest(scores, count).tolist()),
-        "entropy_transport": descriptor_entropy(top_descriptors(plan, count=count).tolist()),
+        "entropy_transport": descriptor_entropy(highest(plan, count).tolist()),
     }
 
 

@@ -65,6 +65,6 @@ def embed_pictures(backbone: Backbone, pictures: NDArray[np.uint8]) -> Float[Ten
         backbone.encode_images(backbone.normalise(torch.from_numpy(pictures[start : start + size])))
         for start in range(0, len(pictures), size)
     ]
-    embedded = torch.cat(rows)
-    backbone.check_finite(embedded.cpu())
+    embedded = torch.cat(rows).cpu()
+    backbone.check_finite(embedded)
     return embedded

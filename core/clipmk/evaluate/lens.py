@@ -27,7 +27,7 @@ from clipmk.evaluate.feature_maps import feature_map_parts
 from clipmk.images.decoder import read_picture
 from clipmk.images.square import Square, square_image
 from clipmk.pipeline.grounding import coverage
-from clipmk.pipeline.ranking import Seen, see
+from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.pipeline.segmentation import Segmentation, find_foreground, given_parts, segment
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Lens:
         self._parts: dict[Hashable, Parts] = {}
         self._prompts: dict[tuple[int, Ellipse], Tensor] = {}
         self._embedded: dict[Hashable, list[Tensor]] = {}
-        self._seen: dict[Hashable, list[Seen]] = {}
+        self._seen: dict[Hashable, list[VisionConcepts]] = {}
         self._pixels: dict[Hashable, list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]] = {}
 
     def encoded(self, features: Features = "tokens") -> Encoded:
@@ -159,7 +159,7 @@ class Lens:
         """The ordinary image embeddings, float32, L2-normalised."""
         if not self._encoded:
             self.encoded()
-        return next(iter(self._encoded.values())).embeddings
+        return next(iter(self._encoded.values())).embeddings.cpu()
 
     @cached_property
     def predicted(self) -> list[str]:
@@ -174,7 +174,7 @@ class Lens:
         batches = (torch.from_numpy(squares[start : start + size]) for start in range(0, len(squares), size))
         embedded = torch.cat([backbone.encode_images(backbone.normalise(batch)) for batch in batches])
         backbone.check_finite(embedded.cpu())
-        return embedded
+        return embedded.cpu()
 
     def find(self, settings: Settings) -> Parts:
         """The parts that the settings find in each picture alone."""
@@ -216,13 +216,13 @@ class Lens:
             self._parts[key] = Parts(key, tuple(given_parts(own) for own in squares))
         return self._parts[key]
 
-    def see(self, parts: Parts, settings: Settings) -> list[Seen]:
+    def see(self, parts: Parts, settings: Settings) -> list[VisionConcepts]:
         """Name the parts of every picture and order the vision concepts."""
         key = (parts.key, dataclasses.replace(settings, seed=0))
         if key not in self._seen:
             bank = self.explainer.bank
             self._seen[key] = [
-                see(bank, settings, embedding=whole, part_embeddings=own)
+                rank_vision_concepts(bank, settings, embedding=whole, part_embeddings=own)
                 for whole, own in zip(self.embeddings, self.part_embeddings(parts, settings), strict=True)
             ]
         return self._seen[key]
@@ -256,10 +256,10 @@ class Lens:
                     class_name=name,
                     part_pixels=masks,
                     foreground_pixels=foreground,
-                    picks=tuple(tuple(texts[i] for i in row) for row in seen.picks),
+                    picks=tuple(tuple(texts[i] for i in row) for row in seen.top_descriptors),
                     concepts=tuple(texts[i] for i in seen.concepts),
                     mutual=overlap(seen.concepts, self._language(name, settings)),
-                    carriers=seen.carriers,
+                    carriers=seen.part_ids,
                 )
             )
         return readings
@@ -294,6 +294,6 @@ class Lens:
         filled = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
         weights[filled] = coverage(np.concatenate([one.masks for one in parts.found]), grid=encoded.grid)
         backbone = self.explainer.backbone
-        pooled = backbone.pool_regions(encoded, weights.to(backbone.device))
-        backbone.check_finite(pooled.cpu())
+        pooled = backbone.pool_regions(encoded, weights.to(backbone.device)).cpu()
+        backbone.check_finite(pooled)
         return [row[:count] for row, count in zip(pooled, counts, strict=True)]

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from clipmk.errors import UsageError, suggest
 from clipmk.evaluate.ways import Way
+from clipmk.pipeline.encoder import fetch
 from clipmk.pipeline.explainer import Explainer
-from clipmk.pipeline.grounding import part_embeddings
-from clipmk.pipeline.ranking import Seen, see
+from clipmk.pipeline.grounding import embed_parts
+from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.pipeline.segmentation import Segmentation, segment
 from clipmk.settings import PRESETS, Grounding, preset
 
@@ -41,12 +42,12 @@ class Look:
     found: Segmentation
     parts: Float[Tensor, "parts embed"]
     """Part embeddings."""
-    seen: Seen
+    seen: VisionConcepts
 
     @property
     def embedding(self) -> Float[Tensor, " embed"]:
         """Of the whole image."""
-        return self.encoded.embeddings[0]
+        return self.encoded.embeddings[0].cpu()
 
     def embed_regions(self, masks: NDArray[np.bool_]) -> Float[Tensor, "regions embed"]:
         """Embed other regions of the image, bool (regions, S, S), as this way embeds its parts.
@@ -55,10 +56,12 @@ class Look:
             NotFiniteError: an embedding is not finite; a `ModelError`.
         """
         made = self.explainer
-        embedded = part_embeddings(
-            made.backbone, made.settings, square=self.square, encoded=self.encoded, masks=masks, progress=None
+        (embedded,) = fetch(
+            embed_parts(
+                made.backbone, made.settings.grounding, squares=[self.square], forwards=[self.encoded], masks=[masks]
+            )
         )
-        made.backbone.check_finite(embedded.cpu())
+        made.backbone.check_finite(embedded)
         return embedded
 
 
@@ -121,7 +124,7 @@ class Looker:
             forward = (settings.features, settings.resize)
             if forward not in encoded:
                 square = explainer.square(picture)
-                image = explainer.look(square)
+                image = explainer.encode(square)
                 arrived = image.on_cpu()
                 explainer.backbone.check_finite(arrived.embeddings, arrived.patches)
                 encoded[forward] = square, image, arrived
@@ -129,10 +132,18 @@ class Looker:
             division = dataclasses.replace(settings, grounding="attend")  # the grounding does not divide the image
             if division not in found:
                 found[division] = segment([square], [arrived], settings)[0]
-            parts = part_embeddings(
-                explainer.backbone, settings, square=square, encoded=image, masks=found[division].masks
+            (parts,) = fetch(
+                embed_parts(
+                    explainer.backbone,
+                    settings.grounding,
+                    squares=[square],
+                    forwards=[image],
+                    masks=[found[division].masks],
+                )
             )
-            explainer.backbone.check_finite(parts.cpu())
-            seen = see(explainer.bank, settings, embedding=image.embeddings[0], part_embeddings=parts)
+            explainer.backbone.check_finite(parts)
+            seen = rank_vision_concepts(
+                explainer.bank, settings, embedding=arrived.embeddings[0], part_embeddings=parts
+            )
             looks[name] = Look(explainer, square, image, found[division], parts, seen)
         return looks

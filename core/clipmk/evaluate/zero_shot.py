@@ -142,7 +142,7 @@ class ZeroShot:
         embedding = next(iter(looks.values())).embedding
         self._embeddings.append(embedding.cpu())
         for name, look in looks.items():
-            self._found[name].append([picks[0] for picks in look.seen.picks])
+            self._found[name].append([picks[0] for picks in look.seen.top_descriptors])
         nearest = highest(self._explainer.bank.descriptors @ embedding, IMAGE_DESCRIPTORS)
         self._found[NEAREST].append(nearest.tolist())
 

@@ -1,4 +1,4 @@
-"""From what was seen in an image to its `Explanation`: plain records, made beside the model and without it."""
+"""The last stage of the pipeline: rank classes and concepts of an encoded image and build its `Explanation`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from clipmk.concepts.float64 import host64
-from clipmk.concepts.language import LanguagePicks, language_concepts
+from clipmk.concepts.language import LanguageConcepts, language_concepts
 from clipmk.concepts.mutual import language_count_for, measure, overlap
 from clipmk.concepts.selection import highest
 from clipmk.concepts.soft import soft_matches
 from clipmk.explanation import Explanation
 from clipmk.images.pixels import pixel_mask
 from clipmk.images.square import Square
+from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.records import (
     Alternative,
     Elapsed,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from clipmk.backbones.base import Backbone
     from clipmk.images.decoder import Picture
-    from clipmk.pipeline.ranking import Seen
+    from clipmk.pipeline.encoder import EncodedImage
     from clipmk.pipeline.segmentation import Segmentation
     from clipmk.records import ImageInfo
     from clipmk.settings import Settings
@@ -52,35 +53,37 @@ if TYPE_CHECKING:
 
 BLANK = "the picture is of one colour; what is said of it comes from the model, not from the picture"
 LANGUAGES_KEPT = 4096
-"""Classes whose D_y an assembler remembers."""
+"""Classes whose D_y a builder remembers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What the record says of the picture itself."""
+class SourceImage:
+    """The image itself, as its record names it."""
 
     info: ImageInfo
     warnings: tuple[str, ...]
     image: Image.Image | None
-    """The decoded picture, where it is kept."""
+    """The decoded pixels, where they are kept."""
 
     @classmethod
-    def of(cls, picture: Picture, *, keep: bool = True) -> Subject:
-        """A picture's own words; without its pixels unless they are to be kept."""
-        return cls(picture.info, picture.warnings, picture.image if keep else None)
+    def of(cls, picture: Picture, *, keep_pixels: bool = True) -> SourceImage:
+        """What a record says of a decoded picture."""
+        return cls(picture.info, picture.warnings, picture.image if keep_pixels else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Assembler:
-    """A vocabulary as one model embeds it, and what it says of images that were looked at.
+class ExplanationBuilder:
+    """A vocabulary as one model embeds it: ranks classes and concepts for encoded images and builds their records.
+
+    Everything happens on the CPU, beside the model.
 
     Args:
-        backbone: only what it knows of itself is read, and how its cosines become logits.
+        backbone: only what it knows about itself is read, and how its cosines become logits.
         vocabulary: classes and descriptors.
-        bank: the same, embedded; everything is chosen on its device.
+        bank: the same, embedded, on the CPU.
         settings: what to do.
-        load_ms: what loading the model took.
-        warnings: of model and vocabulary, for every record.
+        load_ms: how long loading the model took.
+        warnings: about model and vocabulary, for every record.
     """
 
     backbone: Backbone
@@ -89,7 +92,7 @@ class Assembler:
     settings: Settings
     load_ms: float = 0.0
     warnings: tuple[str, ...] = ()
-    _languages: dict[int, LanguagePicks] = field(default_factory=dict, init=False, repr=False)
+    _languages: dict[int, LanguageConcepts] = field(default_factory=dict, init=False, repr=False)
     _hashes: list[str] = field(default_factory=list, init=False, repr=False)
 
     @property
@@ -103,7 +106,7 @@ class Assembler:
         """How the model's square input maps to the picture's pixels."""
         return Square(info.width, info.height, self.backbone.info.input_size, self.settings.resize)
 
-    def language(self, number: int) -> LanguagePicks:
+    def language(self, number: int) -> LanguageConcepts:
         """D_y of the class of this number; looked up once for many images."""
         known = self._languages.get(number)
         if known is None:
@@ -150,84 +153,82 @@ class Assembler:
             if rank <= count or names[i] in also
         )
 
-    def assemble(
-        self,
-        subject: Subject,
-        *,
-        embedding: Float[Tensor, " embed"],
-        found: Segmentation,
-        seen: Seen,
-        target: int | None = None,
-        notes: tuple[str, ...] = (),
-    ) -> Explanation:
-        """The record of one image; what explaining it took is left at 0.
+    def build(self, source: SourceImage, encoded: EncodedImage, *, target: int | None = None) -> Explanation:
+        """Rank the concepts of an encoded image and build its record, with an `elapsed_ms.explain` of 0.
 
         Args:
-            subject: the picture.
-            embedding: of the whole image, L2-normalised, on the bank's device.
-            found: its parts.
-            seen: what `clipmk.pipeline.ranking.see` made of them.
+            source: the image.
+            encoded: the same image under one part method.
             target: number of the class to explain; None explains the predicted one.
-            notes: warnings to put after all others.
+
+        Raises:
+            ModelError: the model's output for the image is not finite.
         """
-        predictions = self.predict(embedding)
+        if encoded.error is not None:
+            raise encoded.error
+        (segmentation,), (part_embeddings,) = encoded.segmentations, encoded.part_embeddings
+        vision = rank_vision_concepts(
+            self.bank, self.settings, embedding=encoded.embedding, part_embeddings=part_embeddings
+        )
+        predictions = self.predict(encoded.embedding)
         names = self.vocabulary.classes
         chosen = predictions[0].class_name if target is None else names[target]
-        language, mutual = self._against(chosen, seen)
-        vision = self._vision(seen, shared={concept.text for concept in language if concept.mutual})
-        warnings = subject.warnings + self.warnings + found.warnings + seen.warnings + notes
+        language, mutual = self._against(chosen, vision)
+        warnings = source.warnings + self.warnings + segmentation.warnings + vision.warnings
         return Explanation(
-            image=subject.info,
+            image=source.info,
             model=self.backbone.info,
             predictions=predictions,
             class_name=chosen,
-            foreground=pixel_mask(found.foreground, self.geometry(subject.info)).rle,
-            parts=self._parts(subject.info, found, seen),
-            vision_concepts=vision,
+            foreground=pixel_mask(segmentation.foreground, self.geometry(source.info)).rle,
+            parts=self._parts(source.info, segmentation, vision),
+            vision_concepts=self._vision(vision, shared={concept.text for concept in language if concept.mutual}),
             language_concepts=language,
             mutual=mutual,
             alternatives=tuple(
                 Alternative(class_name=p.class_name, language_concepts=other[0], mutual=other[1])
                 for p in predictions
                 if p.class_name != chosen
-                for other in [self._against(p.class_name, seen)]
+                for other in [self._against(p.class_name, vision)]
             ),
             elapsed_ms=Elapsed(load=self.load_ms, explain=0.0),
             provenance=self._provenance(),
-            warnings=tuple(dict.fromkeys(warnings)),
-            picture=subject.image,
+            warnings=tuple(dict.fromkeys(warnings + blank_notes(encoded.square))),
+            picture=source.image,
         )
 
-    def _vision(self, seen: Seen, *, shared: set[str]) -> tuple[VisionConcept, ...]:
+    def _vision(self, vision: VisionConcepts, *, shared: set[str]) -> tuple[VisionConcept, ...]:
         texts = self.vocabulary.descriptors
         return tuple(
             VisionConcept(
                 rank=rank,
                 text=texts[i],
                 importance=value,
-                parts=tuple(part + 1 for part in parts),
+                parts=tuple(part + 1 for part in part_ids),
                 mutual=texts[i] in shared,
             )
-            for rank, (i, value, parts) in enumerate(zip(seen.concepts, seen.importance, seen.carriers, strict=True), 1)
+            for rank, (i, value, part_ids) in enumerate(
+                zip(vision.concepts, vision.importance, vision.part_ids, strict=True), 1
+            )
         )
 
-    def _against(self, class_name: str, seen: Seen) -> tuple[tuple[LanguageConcept, ...], Mutual]:
-        """D_y of a class and the knowledge it shares with what was seen."""
-        picks = self.language(self.vocabulary.classes.index(class_name))
-        ids = picks.indices.tolist()
-        flags = overlap(ids, seen.concepts)
-        language = tuple(
+    def _against(self, class_name: str, vision: VisionConcepts) -> tuple[tuple[LanguageConcept, ...], Mutual]:
+        """D_y of a class, and the knowledge that the image shares with it."""
+        language = self.language(self.vocabulary.classes.index(class_name))
+        ids = language.indices.tolist()
+        flags = overlap(ids, vision.concepts)
+        concepts = tuple(
             LanguageConcept(rank=rank, text=self.vocabulary.descriptors[i], cosine=float(cosine), mutual=flag)
-            for rank, (i, cosine, flag) in enumerate(zip(ids, picks.cosines.tolist(), flags, strict=True), 1)
+            for rank, (i, cosine, flag) in enumerate(zip(ids, language.cosines.tolist(), flags, strict=True), 1)
         )
         mutual = measure(
-            overlap(seen.concepts, ids),
+            overlap(vision.concepts, ids),
             language_count=len(ids),
             vocabulary_size=len(self.vocabulary.descriptors),
             length=self.settings.curve_length,
-            soft=self._soft(seen.concepts, ids),
+            soft=self._soft(vision.concepts, ids),
         )
-        return language, mutual
+        return concepts, mutual
 
     def _soft(self, vision_ids: Sequence[int], language_ids: Sequence[int]) -> tuple[SoftPair, ...]:
         threshold = self.settings.soft_threshold
@@ -241,22 +242,25 @@ class Assembler:
             SoftPair(vision=texts[left[m.vision]], language=texts[right[m.language]], cosine=m.cosine) for m in found
         )
 
-    def _parts(self, info: ImageInfo, found: Segmentation, seen: Seen) -> tuple[Part, ...]:
+    def _parts(self, info: ImageInfo, segmentation: Segmentation, vision: VisionConcepts) -> tuple[Part, ...]:
         geometry = self.geometry(info)
-        column = {descriptor: c for c, descriptor in enumerate(seen.candidates.tolist())}
+        column = {descriptor: c for c, descriptor in enumerate(vision.candidates.tolist())}
+        cosines, shares = vision.cosines.tolist(), vision.shares.tolist()
         parts = []
-        for index, mask in enumerate(found.masks):
-            told = pixel_mask(mask, geometry)
+        for index, mask in enumerate(segmentation.masks):
+            pixels = pixel_mask(mask, geometry)
             descriptors = tuple(
                 PartDescriptor(
                     text=self.vocabulary.descriptors[i],
-                    cosine=float(seen.scores[index, column[i]]),
-                    transport=float(seen.shares[index, column[i]]),
+                    cosine=cosines[index][column[i]],
+                    transport=shares[index][column[i]],
                 )
-                for i in seen.picks[index]
+                for i in vision.top_descriptors[index]
             )
             parts.append(
-                Part(id=index + 1, area=told.area, bbox_xyxy=told.bbox_xyxy, mask=told.rle, descriptors=descriptors)
+                Part(
+                    id=index + 1, area=pixels.area, bbox_xyxy=pixels.bbox_xyxy, mask=pixels.rle, descriptors=descriptors
+                )
             )
         return tuple(parts)
 

@@ -1,18 +1,20 @@
-"""One model looks at many images: forwards cross image borders, what is fitted together stays together.
+"""The model's half of the pipeline: a batch of images -> their embeddings, parts and part embeddings, on the CPU.
 
-Three things go on at once: the model encodes, threads find parts and draw prompts for what comes next, and whoever
-reads the results turns those that are there into records. Studies and `Explainer.stream` both stand on this.
+    ImageBatch -> forward -> segmentation (threads) -> part embeddings -> EncodedImage
+
+Forwards cross image borders; what is fitted together stays together. `BatchEncoder.encode` takes one batch (of one
+image, too), `BatchEncoder.encode_all` many: while the model encodes a batch, threads find the parts of the one before.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # co
 from clipmk.backbones.base import Encoded
 from clipmk.backbones.devices import Download
 from clipmk.errors import ModelError
-from clipmk.pipeline.grounding import pooled_embeddings_of, prompt_embeddings, prompt_embeddings_of
+from clipmk.pipeline.grounding import embed_parts
 from clipmk.pipeline.segmentation import Segmentation, find_saliency, given_parts, segment
 
 if TYPE_CHECKING:
@@ -30,118 +32,157 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from clipmk.backbones.base import Backbone
+    from clipmk.pipeline.grounding import Progress
     from clipmk.settings import PartMethod, Settings
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
-    """Images that are looked at together."""
+class ImageBatch:
+    """Images that are encoded together."""
 
     squares: NDArray[np.uint8]
     """RGB (images, S, S, 3), at the model's input size."""
     groups: Sequence[int]
-    """For each image the group it is fitted with; members stand together and are all here."""
+    """For each image the group it is fitted with; members are neighbours, and all of them are in the batch."""
+    masks: Sequence[NDArray[np.bool_] | None] | None = None
+    """For each image the user's own parts, bool (parts, S, S); None where parts are to be found."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Observed:
-    """What the model has to say of one image, on the CPU."""
+class EncodedImage:
+    """One image as the model sees it, on the CPU."""
 
     square: NDArray[np.uint8]
     embedding: Float[Tensor, " embed"]
     """Of the whole image, L2-normalised."""
-    found: tuple[Segmentation, ...]
-    """Its parts, for each way of finding them."""
-    parts: tuple[Float[Tensor, "parts embed"], ...]
-    """Their embeddings, for each way."""
-    error: ModelError | None
-    """Why the rest means nothing: what the model made of the image is not finite."""
+    segmentations: tuple[Segmentation, ...]
+    """Its parts, for each part method."""
+    part_embeddings: tuple[Float[Tensor, "parts embed"], ...]
+    """For each part method."""
+    error: ModelError | None = None
+    """The model's output for this image is not finite, so that the other fields mean nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Found:
+class _Segmented:
     """The parts of one image."""
 
-    ways: tuple[Segmentation, ...]
-    """For each way of finding them; the whole image as one part where there is an error."""
+    segmentations: tuple[Segmentation, ...]
+    """For each part method; the whole image as one part where there is an error."""
     error: ModelError | None
     """Its patches or its embedding are not finite."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Begun:
-    """A block that the model has looked at; its parts are being found."""
+class _InFlight:
+    """A batch after its forward, while its parts are being found."""
 
-    squares: NDArray[np.uint8]
+    batch: ImageBatch
     forwards: list[Encoded]
     """Of at most `batch_size` images each; without `state` where regions are not pooled."""
     embeddings: list[Download]
     """Of the same images."""
-    found: list[Future[list[_Found]]]
+    segmented: list[Future[list[_Segmented]]]
     """For each group: for each of its images."""
 
 
+class _InPlace(Executor):
+    """Runs what is submitted at once, in the calling thread."""
+
+    def submit(
+        self, work: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Future[Result]:
+        future: Future[Result] = Future()
+        future.set_result(work(*args, **kwargs))
+        return future
+
+
 @dataclass(frozen=True, slots=True)
-class Observer:
-    """A model and what to do with images.
+class BatchEncoder:
+    """A model with everything that is set about encoding images.
 
     Args:
         backbone: the model.
-        settings: what to do; its `parts` is replaced by each of the ways.
-        ways: how parts are found.
-        batch_size: images, or prompted images, per forward. With 1, every image is encoded exactly as `Explainer`
-            encodes one alone; with more, only rounding differs.
-        workers: threads for whatever the model is not needed for.
+        settings: `features`, `grounding` and whatever finds parts; `parts` is replaced by each of `part_methods`.
+        part_methods: how parts are found; each image gets one segmentation per method.
+        batch_size: images, or prompted images, per forward. With 1, every image is encoded exactly as one alone; with
+            more, only rounding differs.
+        workers: threads for whatever the model is not needed for; None: the calling thread.
+        progress: called with the stages "image", "parts" and "prompts"; raise from it to cancel.
     """
 
     backbone: Backbone
     settings: Settings
-    ways: tuple[PartMethod, ...]
-    batch_size: int
-    workers: Executor
+    part_methods: tuple[PartMethod, ...]
+    batch_size: int = 1
+    workers: Executor = dataclasses.field(default_factory=_InPlace)
+    progress: Progress | None = None
 
-    def observe(self, blocks: Iterable[Block]) -> Iterator[list[Observed]]:
-        """Look at blocks of images, in order; the next one is begun before the last one is given out."""
-        waiting: _Begun | None = None
-        for block in blocks:
-            begun = self._begin(block)
+    def encode(self, batch: ImageBatch) -> list[EncodedImage]:
+        """Encode one batch."""
+        return self._finish(self._begin(batch))
+
+    def encode_all(self, batches: Iterable[ImageBatch]) -> Iterator[list[EncodedImage]]:
+        """Encode batches, in order; the forward of the next one starts before a batch is yielded."""
+        waiting: _InFlight | None = None
+        for batch in batches:
+            begun = self._begin(batch)
             if waiting is not None:
                 yield self._finish(waiting)
             waiting = begun
         if waiting is not None:
             yield self._finish(waiting)
 
-    def _begin(self, block: Block) -> _Begun:
-        """Look at a block of images and have their parts found."""
-        forwards, embeddings, single = [], [], []
-        for first in range(0, len(block.squares), self.batch_size):
-            pixels = self.backbone.normalise(torch.from_numpy(block.squares[first : first + self.batch_size]))
+    def _begin(self, batch: ImageBatch) -> _InFlight:
+        """Run the forwards of a batch and start to find its parts."""
+        count = len(batch.squares)
+        forwards, embeddings, arriving = [], [], []
+        for first in range(0, count, self.batch_size):
+            pixels = self.backbone.normalise(torch.from_numpy(batch.squares[first : first + self.batch_size]))
             encoded = self.backbone.encode_with_patches(pixels, features=self.settings.features)
             pooled = self.settings.grounding == "attend"
             forwards.append(encoded if pooled else dataclasses.replace(encoded, state=None))
-            embeddings.append(Download(encoded.embeddings))
-            single += _images(encoded)
-        found = []
-        for rows in runs(block.groups):
-            found.append(self.workers.submit(self._segment, list(block.squares[rows]), single[rows]))
-        return _Begun(block.squares, forwards, embeddings, found)
+            images = _images(encoded)
+            embeddings.append(images[0].embeddings)
+            arriving += images
+            self._report("image", min(first + self.batch_size, count), count)
+        masks = batch.masks or [None] * count
+        segmented = [
+            self.workers.submit(self._segment, list(batch.squares[rows]), arriving[rows], masks[rows])
+            for rows in group_slices(batch.groups)
+        ]
+        return _InFlight(batch, forwards, embeddings, segmented)
 
-    def _segment(self, squares: list[NDArray[np.uint8]], images: list[_Patches]) -> list[_Found]:
+    def _segment(
+        self, squares: list[NDArray[np.uint8]], images: list[_Arriving], masks: Sequence[NDArray[np.bool_] | None]
+    ) -> list[_Segmented]:
         """Find the parts of a group; an image that is not finite is left out of what is fitted together."""
+        methods = len(self.part_methods)
+        if all(own is not None for own in masks):
+            given = [given_parts(own) for own in masks if own is not None]
+            errors = [self._error(one.embeddings.wait()[one.index]) for one in images]
+            return [_Segmented((one,) * methods, error) for one, error in zip(given, errors, strict=True)]
         encoded = [one.encoded() for one in images]
         errors = [self._error(one.embeddings, one.patches) for one in encoded]
-        sound = [index for index, error in enumerate(errors) if error is None]
+        finite = [index for index, error in enumerate(errors) if error is None]
         whole = given_parts(np.ones((1, *squares[0].shape[:2]), dtype=bool))
-        found = [_Found((whole,) * len(self.ways), error) for error in errors]
-        if not sound:
-            return found
-        own, fitted = [squares[index] for index in sound], [encoded[index] for index in sound]
-        saliency = find_saliency(fitted, self.settings)
-        ways = [dataclasses.replace(self.settings, parts=way) for way in self.ways]
-        by_way = [segment(own, fitted, way, saliency=saliency) for way in ways]
-        for index, each in zip(sound, zip(*by_way, strict=True), strict=True):
-            found[index] = _Found(each, None)
-        return found
+        found: list[tuple[Segmentation, ...]] = [(whole,) * methods] * len(squares)
+        if finite:
+            squares, encoded = [squares[index] for index in finite], [encoded[index] for index in finite]
+            saliency = find_saliency(encoded, self.settings)
+            by_method = [
+                segment(squares, encoded, dataclasses.replace(self.settings, parts=method), saliency=saliency)
+                for method in self.part_methods
+            ]
+            for index, own in zip(finite, zip(*by_method, strict=True), strict=True):
+                found[index] = own
+        return [
+            _Segmented(own if mask is None else (given_parts(mask),) * methods, error)
+            for own, mask, error in zip(found, masks, errors, strict=True)
+        ]
 
     def _error(self, *values: Tensor) -> ModelError | None:
         try:
@@ -150,46 +191,40 @@ class Observer:
             return error
         return None
 
-    def _finish(self, begun: _Begun) -> list[Observed]:
-        """Embed the parts of a block."""
-        found = [one for future in begun.found for one in future.result()]
-        parts = self._part_embeddings(begun, [[one.ways[way] for one in found] for way in range(len(self.ways))])
-        whole = torch.cat([embeddings.wait() for embeddings in begun.embeddings])
-        return [
-            Observed(
-                square=square,
-                embedding=embedding,
-                found=own.ways,
-                parts=each,
-                error=own.error or self._error(*each),
+    def _finish(self, begun: _InFlight) -> list[EncodedImage]:
+        """Embed the parts of a batch; everything is fetched together, after all of it is queued."""
+        segmented = [one for future in begun.segmented for one in future.result()]
+        self._report("parts", 1, 1)
+        squares, count = list(begun.batch.squares), len(segmented)
+        parts = fetch(
+            own
+            for method in range(len(self.part_methods))
+            for own in embed_parts(
+                self.backbone,
+                self.settings.grounding,
+                squares=squares,
+                forwards=begun.forwards,
+                masks=[one.segmentations[method].masks for one in segmented],
+                batch_size=self.batch_size,
+                workers=self.workers,
+                progress=self.progress,
             )
-            for square, embedding, own, each in zip(begun.squares, whole, found, zip(*parts, strict=True), strict=True)
+        )
+        embeddings = torch.cat([one.wait() for one in begun.embeddings])
+        by_image = [tuple(parts[image::count]) for image in range(count)]
+        return [
+            EncodedImage(square, embedding, one.segmentations, own, one.error or self._error(*own))
+            for square, embedding, one, own in zip(squares, embeddings, segmented, by_image, strict=True)
         ]
 
-    def _part_embeddings(self, begun: _Begun, by_way: list[list[Segmentation]]) -> list[list[Tensor]]:
-        """For each way the part embeddings of each image, on the CPU: fetched together, after all is on its way."""
-        masks = [[one.masks for one in way] for way in by_way]
-        embed = self._prompted if self.settings.grounding == "prompts" else self._pooled
-        every = [parts for way in masks for parts in embed(begun, way)]
-        fetched = torch.split(torch.cat(every).cpu(), [len(parts) for parts in every])
-        size = len(begun.squares)
-        return [list(fetched[start : start + size]) for start in range(0, len(every), size)]
-
-    def _prompted(self, begun: _Begun, masks: list[NDArray[np.bool_]]) -> Iterator[Tensor]:
-        pairs = zip(begun.squares, masks, strict=True)
-        if self.batch_size == 1:
-            return (prompt_embeddings(self.backbone, square, own) for square, own in pairs)
-        return prompt_embeddings_of(self.backbone, pairs, batch_size=self.batch_size, drawers=self.workers)
-
-    def _pooled(self, begun: _Begun, masks: list[NDArray[np.bool_]]) -> Iterator[Tensor]:
-        left = iter(masks)
-        for encoded in begun.forwards:
-            yield from pooled_embeddings_of(self.backbone, encoded, [next(left) for _ in encoded.embeddings])
+    def _report(self, stage: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(stage, done, total)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Patches:
-    """One image of a forward, without what pools its regions, on its way to the CPU."""
+class _Arriving:
+    """One image of a forward on its way to the CPU, without what pools its regions."""
 
     index: int
     embeddings: Download
@@ -204,16 +239,22 @@ class _Patches:
         return Encoded(self.embeddings.wait()[own], self.patches.wait()[own], self.grid, attention, state=None)
 
 
-def _images(encoded: Encoded) -> list[_Patches]:
+def _images(encoded: Encoded) -> list[_Arriving]:
     attention = None if encoded.attention is None else Download(encoded.attention)
     embeddings, patches = Download(encoded.embeddings), Download(encoded.patches)
-    return [_Patches(index, embeddings, patches, attention, encoded.grid) for index in range(len(encoded.embeddings))]
+    return [_Arriving(index, embeddings, patches, attention, encoded.grid) for index in range(len(encoded.embeddings))]
 
 
-def blocks(groups: Sequence[int], size: int) -> Iterator[slice]:
-    """Cut images into runs of whole groups: each holds at least `size` images, if that many are left."""
+def fetch(tensors: Iterable[Float[Tensor, "rows embed"]]) -> list[Float[Tensor, "rows embed"]]:
+    """Bring tensors of one width to the CPU, all in one copy."""
+    every = list(tensors)
+    return list(torch.split(torch.cat(every).cpu(), [len(one) for one in every]))
+
+
+def batch_slices(groups: Sequence[int], size: int) -> Iterator[slice]:
+    """Cut images into batches of whole groups: each holds at least `size` images, if that many are left."""
     start = end = 0
-    for run in runs(groups):
+    for run in group_slices(groups):
         end = run.stop
         if end - start >= size:
             yield slice(start, end)
@@ -222,8 +263,8 @@ def blocks(groups: Sequence[int], size: int) -> Iterator[slice]:
         yield slice(start, end)
 
 
-def runs(groups: Iterable[int]) -> Iterator[slice]:
-    """Where equal neighbours stand."""
+def group_slices(groups: Iterable[int]) -> Iterator[slice]:
+    """The runs of equal neighbours."""
     start = 0
     for _, members in groupby(groups):
         end = start + sum(1 for _ in members)
@@ -233,10 +274,10 @@ def runs(groups: Iterable[int]) -> Iterator[slice]:
 
 @contextlib.contextmanager
 def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
-    """Pools of threads whose sums keep their order: BLAS and OpenMP in them have one thread each.
+    """Pools of threads whose sums keep their order: BLAS and OpenMP have one thread each in them.
 
-    What has not begun when the block is left is dropped, also where it is left by an exception. What has begun is
-    waited for: k-means limits the threads of the process for itself, and would put back our limit after it was lifted.
+    On exit, also by an exception, tasks that have not started are dropped and running ones are awaited: k-means limits
+    the threads of the process for itself, and would restore our limit after it was lifted.
     """
     # scikit-learn's own threads add up in the order in which they end; BLAS is limited in the whole process meanwhile.
     with threadpool_limits(1, user_api="blas"):

@@ -1,4 +1,4 @@
-"""The orchestrator: image + backbone + vocabulary + settings -> Explanation."""
+"""The entrance to the pipeline: one model and one vocabulary explain images, one, a few, or a stream."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.images.square import Square, square_image
 from clipmk.models.catalog import RANDOM
-from clipmk.pipeline.builder import Assembler, Subject, blank_notes
-from clipmk.pipeline.grounding import ACCELERATOR_BATCH, part_embeddings
-from clipmk.pipeline.ranking import see
-from clipmk.pipeline.segmentation import Segmentation, given_parts, segment
+from clipmk.pipeline.builder import ExplanationBuilder, SourceImage
+from clipmk.pipeline.encoder import BatchEncoder, ImageBatch
+from clipmk.pipeline.grounding import ACCELERATOR_BATCH
 from clipmk.pipeline.stream import Stream
 from clipmk.records import Elapsed, Prediction
 from clipmk.settings import GROUP_LIMIT
@@ -78,16 +77,15 @@ class Explainer:
             self._tell("texts", done, total)
 
         with self._memory_named():
-            bank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
-            self.bank: TextBank = bank.to(backbone.device)
+            self.bank: TextBank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
         untrained = (UNTRAINED,) if backbone.info.pretrained == RANDOM else ()
-        self.warnings: tuple[str, ...] = untrained + bank.warnings + vocabulary_warnings(vocabulary)
-        self.assembler = Assembler(backbone, vocabulary, self.bank, settings, load_ms, self.warnings)
+        self.warnings: tuple[str, ...] = untrained + self.bank.warnings + vocabulary_warnings(vocabulary)
+        self.builder = ExplanationBuilder(backbone, vocabulary, self.bank, settings, load_ms, self.warnings)
 
     @property
     def language_count(self) -> int:
         """U: how many descriptors make up D_y."""
-        return self.assembler.language_count
+        return self.builder.language_count
 
     def explain(
         self,
@@ -157,7 +155,7 @@ class Explainer:
             if number is not None and number < 1:
                 raise UsageError(f"{name} is {number}; it must be at least 1")
         made = Stream(
-            assembler=dataclasses.replace(self.assembler, bank=self.bank.to("cpu")),
+            builder=self.builder,
             read=read,
             target=None if target is None else resolve_class(self.vocabulary, target),
             batch_size=batch_size or (1 if self.backbone.device.type == "cpu" else ACCELERATOR_BATCH),
@@ -174,14 +172,14 @@ class Explainer:
 
         Classes of `also` that stand below them follow, with their own ranks.
         """
-        return self.assembler.predict(image_embedding, also=also)
+        return self.builder.predict(image_embedding, also=also)
 
     def square(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture at the model's input size, uint8 RGB (S, S, 3)."""
         image = square_image(picture.image, self.geometry(picture), interpolation=self.backbone.interpolation)
         return np.array(image)
 
-    def look(self, square: NDArray[np.uint8]) -> Encoded:
+    def encode(self, square: NDArray[np.uint8]) -> Encoded:
         """One forward: embedding and patch features of a square input, uint8 RGB (S, S, 3)."""
         pixels = self.backbone.normalise(torch.from_numpy(square)[None])
         return self.backbone.encode_with_patches(pixels, features=self.settings.features)
@@ -196,7 +194,7 @@ class Explainer:
         """The same model and embedded texts under other settings."""
         other = copy.copy(self)
         other.settings = settings
-        other.assembler = dataclasses.replace(self.assembler, settings=settings)
+        other.builder = dataclasses.replace(self.builder, settings=settings)
         return other
 
     def _tell(self, stage: str, done: int, total: int) -> None:
@@ -218,55 +216,26 @@ class Explainer:
     def _explain_group(
         self, pictures: list[Picture], targets: list[int | None], masks: list[NDArray[np.bool_] | None]
     ) -> list[Explanation]:
+        """Explain pictures that are fitted together; their shared work counts evenly in `elapsed_ms`."""
         started = time.perf_counter()
-        squares = [self.square(picture) for picture in pictures]
-        encoded = []
-        for done, square in enumerate(squares, 1):
-            encoded.append(self.look(square))
-            self._tell("image", done, len(squares))
-        found = self._segment(pictures, squares, encoded, masks)
-        self._tell("parts", 1, 1)
+        batch = ImageBatch(
+            np.stack([self.square(picture) for picture in pictures]),
+            [0] * len(pictures),
+            [
+                None if own is None else self._own_masks(picture, own)
+                for picture, own in zip(pictures, masks, strict=True)
+            ],
+        )
+        encoder = BatchEncoder(self.backbone, self.settings, (self.settings.parts,), progress=self._progress)
+        encoded = encoder.encode(batch)
         shared_ms = 1_000 * (time.perf_counter() - started) / len(pictures)
         results = []
-        for picture, square, one, parts, target in zip(pictures, squares, encoded, found, targets, strict=True):
+        for picture, image, target in zip(pictures, encoded, targets, strict=True):
             begun = time.perf_counter()
-            embeddings = part_embeddings(
-                self.backbone, self.settings, square=square, encoded=one, masks=parts.masks, progress=self._progress
-            )
-            self.backbone.check_finite(torch.cat([one.embeddings, embeddings]))  # one wait for the device
-            seen = see(self.bank, self.settings, embedding=one.embeddings[0], part_embeddings=embeddings)
-            result = self.assembler.assemble(
-                Subject.of(picture),
-                embedding=one.embeddings[0],
-                found=parts,
-                seen=seen,
-                target=target,
-                notes=blank_notes(square),
-            )
+            result = self.builder.build(SourceImage.of(picture), image, target=target)
             elapsed = Elapsed(load=self.load_ms, explain=shared_ms + 1_000 * (time.perf_counter() - begun))
             results.append(dataclasses.replace(result, elapsed_ms=elapsed))
         return results
-
-    def _segment(
-        self,
-        pictures: list[Picture],
-        squares: list[NDArray[np.uint8]],
-        encoded: list[Encoded],
-        masks: list[NDArray[np.bool_] | None],
-    ) -> list[Segmentation]:
-        if all(own is not None for own in masks):
-            return [
-                given_parts(self._own_masks(picture, own))
-                for picture, own in zip(pictures, masks, strict=True)
-                if own is not None
-            ]
-        arrived = [one.on_cpu() for one in encoded]
-        self.backbone.check_finite(*(values for one in arrived for values in (one.embeddings, one.patches)))
-        found = segment(squares, arrived, self.settings)
-        return [
-            one if own is None else given_parts(self._own_masks(picture, own))
-            for one, picture, own in zip(found, pictures, masks, strict=True)
-        ]
 
     def _own_masks(self, picture: Picture, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
         height, width = picture.pixels.shape[:2]
@@ -284,7 +253,7 @@ class Explainer:
 
     def geometry(self, picture: Picture) -> Square:
         """How the model's square input maps to the picture's pixels."""
-        return self.assembler.geometry(picture.info)
+        return self.builder.geometry(picture.info)
 
 
 def vocabulary_warnings(vocabulary: Vocabulary) -> tuple[str, ...]:

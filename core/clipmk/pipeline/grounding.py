@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from clipmk.backbones.base import Backbone, Encoded
-    from clipmk.settings import Settings
+    from clipmk.settings import Grounding
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); raise from it to cancel."""
@@ -34,100 +34,88 @@ ACCELERATOR_BATCH = 32
 """Images, or prompted images, per forward where batches help."""
 
 
-def part_embeddings(
+def embed_parts(
     backbone: Backbone,
-    settings: Settings,
+    grounding: Grounding,
     *,
-    square: NDArray[np.uint8],
-    encoded: Encoded,
-    masks: NDArray[np.bool_],
+    squares: Sequence[NDArray[np.uint8]],
+    forwards: Sequence[Encoded],
+    masks: Sequence[NDArray[np.bool_]],
+    batch_size: int = 1,
+    workers: Executor | None = None,
     progress: Progress | None = None,
-) -> Float[Tensor, "parts embed"]:
-    """Embed the parts of one image in the way that `settings.grounding` names (method.md 2.5, section 5).
-
-    Args:
-        backbone: the one that made `encoded`.
-        settings: only the grounding is read.
-        square: uint8 RGB (S, S, 3).
-        encoded: of the square (batch 1).
-        masks: the parts, bool (parts, S, S).
-        progress: hears of each prompted forward.
-    """
-    if settings.grounding == "prompts":
-        return prompt_embeddings(backbone, square, masks, progress=progress)
-    return pooled_embeddings(backbone, encoded, masks)
-
-
-def prompt_embeddings(
-    backbone: Backbone, image: NDArray[np.uint8], masks: NDArray[np.bool_], *, progress: Progress | None = None
-) -> Float[Tensor, "parts embed"]:
-    """Part embedding = mean of the L2-normalised embeddings of its three prompted images, not renormalised.
-
-    Args:
-        backbone: encodes the 3L prompted images: `ACCELERATOR_BATCH` at a time, fewer on a CPU.
-        image: uint8 RGB (S, S, 3), the square input.
-        masks: bool (parts, S, S).
-        progress: called after each forward with ("prompts", done, 3L).
-
-    Returns:
-        float32; the length of a row is below 1 where the three prompts disagree.
-    """
-    drawn = _prompts(backbone, image, _drawing(backbone)(image, masks))
-    size = max(1, CPU_PIXELS // image.shape[0] ** 2) if backbone.device.type == "cpu" else ACCELERATOR_BATCH
-    embedded = []
-    for start in range(0, len(drawn), size):
-        embedded.append(backbone.encode_images(backbone.normalise(drawn[start : start + size])))
-        if progress is not None:
-            progress("prompts", min(start + size, len(drawn)), len(drawn))
-    every = torch.cat(embedded)
-    return every.reshape(len(masks), 3, every.shape[1]).mean(dim=1)
-
-
-def pooled_embeddings(backbone: Backbone, encoded: Encoded, masks: NDArray[np.bool_]) -> Float[Tensor, "parts embed"]:
-    """Masked pooling over each part: a patch counts by the share of its pixels that the part covers.
-
-    Args:
-        backbone: the one that made `encoded`.
-        encoded: of this image alone (batch 1).
-        masks: bool (parts, S, S) in the square input.
-    """
-    weights = upload(coverage(masks, grid=encoded.grid), backbone.device)
-    return backbone.pool_regions(encoded, weights[None])[0]
-
-
-def prompt_embeddings_of(
-    backbone: Backbone,
-    images: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
-    *,
-    batch_size: int,
-    drawers: Executor,
 ) -> Iterator[Float[Tensor, "parts embed"]]:
-    """`prompt_embeddings` of many images: batches cross image borders, and are drawn while the one before is encoded.
+    """Embed the parts of each image (docs/method.md, 2.5 and section 5).
 
     Args:
-        backbone: encodes the prompts.
-        images: (uint8 RGB (S, S, 3), bool (parts, S, S)) of each; all S alike. Read a little ahead.
-        batch_size: prompts per forward.
-        drawers: threads that draw.
+        backbone: made `forwards`.
+        grounding: "prompts" or "attend".
+        squares: uint8 RGB (S, S, 3), the square inputs.
+        forwards: of the same images in order, any number in each; read by "attend" alone.
+        masks: for each image its parts, bool (parts, S, S).
+        batch_size: prompts per forward, across image borders. 1: each image's prompts by themselves, as many per
+            forward as suit the device.
+        workers: threads that draw prompts; None: the calling thread.
+        progress: called after each forward of prompts.
 
     Yields:
         Of each image in order, float32 on the backbone's device.
     """
-    counts: deque[int] = deque()
+    if grounding == "attend":
+        left = iter(masks)
+        for encoded in forwards:
+            yield from pooled_embeddings(backbone, encoded, [next(left) for _ in encoded.embeddings])
+    elif batch_size > 1:
+        yield from prompt_embeddings(backbone, squares, masks, batch_size=batch_size, workers=workers)
+    else:
+        for square, own in zip(squares, masks, strict=True):
+            yield from prompt_embeddings(backbone, [square], [own], workers=workers, progress=progress)
 
-    def prompts() -> Iterator[UInt8[Tensor, "prompts side side 3"]]:
-        for image, drawn in _drawn_ahead(_drawing(backbone), iter(images), drawers, ahead=2 + batch_size // 8):
-            made = _prompts(backbone, image, drawn)
-            counts.append(len(made))
-            yield made
 
-    waiting = torch.empty(0, backbone.embed_dim, device=backbone.device)
-    for batch in _batched(prompts(), batch_size):
-        waiting = torch.cat([waiting, backbone.encode_images(backbone.normalise(batch))])
-        while counts and len(waiting) >= counts[0]:
+def prompt_embeddings(
+    backbone: Backbone,
+    squares: Sequence[NDArray[np.uint8]],
+    masks: Sequence[NDArray[np.bool_]],
+    *,
+    batch_size: int | None = None,
+    workers: Executor | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Float[Tensor, "parts embed"]]:
+    """Part embedding = mean of the L2-normalised embeddings of its three prompted images, not renormalised.
+
+    Batches cross image borders; the next prompts are drawn while a batch is encoded.
+
+    Args:
+        backbone: encodes the 3L prompted images of each image.
+        squares: uint8 RGB (S, S, 3), the square inputs; all S alike.
+        masks: for each image its parts, bool (parts, S, S).
+        batch_size: prompts per forward; None: `ACCELERATOR_BATCH`, fewer on a CPU.
+        workers: threads that draw; None: the calling thread.
+        progress: called after each forward with ("prompts", done, total).
+
+    Yields:
+        Of each image in order, float32 on the backbone's device; a row is shorter than 1 where its prompts disagree.
+    """
+    total = 3 * sum(map(len, masks))
+    size = batch_size or _prompts_per_forward(backbone, side=squares[0].shape[0])
+    images = zip(squares, masks, strict=True)
+    drawn = _drawn_ahead(_drawing(backbone), images, workers, ahead=2 + size // 8)
+    counts, done = deque(map(len, masks)), 0
+    waiting: Tensor | None = None
+    for batch in _batched((_prompts(backbone, square, marks) for square, marks in drawn), size):
+        embedded = backbone.encode_images(backbone.normalise(batch))
+        waiting = embedded if waiting is None else torch.cat([waiting, embedded])
+        done += len(batch)
+        if progress is not None:
+            progress("prompts", done, total)
+        while counts and len(waiting) >= 3 * counts[0]:
             count = counts.popleft()
-            yield waiting[:count].reshape(count // 3, 3, -1).mean(dim=1)
-            waiting = waiting[count:]
+            yield waiting[: 3 * count].reshape(count, 3, -1).mean(dim=1)
+            waiting = waiting[3 * count :]
+
+
+def _prompts_per_forward(backbone: Backbone, *, side: int) -> int:
+    return max(1, CPU_PIXELS // side**2) if backbone.device.type == "cpu" else ACCELERATOR_BATCH
 
 
 def _drawing(backbone: Backbone) -> Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]:
@@ -153,15 +141,18 @@ def _prompts(
 
 def _drawn_ahead(
     draw: Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]],
-    images: Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
-    drawers: Executor,
+    images: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
+    workers: Executor | None,
     *,
     ahead: int,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Each image with what is drawn of its parts, for at most `ahead` images before it is asked for."""
+    if workers is None:
+        yield from ((image, draw(image, masks)) for image, masks in images)
+        return
     futures: deque[tuple[NDArray[np.uint8], Future[NDArray[np.uint8]]]] = deque()
     for image, masks in images:
-        futures.append((image, drawers.submit(draw, image, masks)))
+        futures.append((image, workers.submit(draw, image, masks)))
         if len(futures) > ahead:
             first, drawn = futures.popleft()
             yield first, drawn.result()
@@ -187,14 +178,14 @@ def _batched(
         yield torch.cat(held)
 
 
-def pooled_embeddings_of(
+def pooled_embeddings(
     backbone: Backbone, encoded: Encoded, masks: Sequence[NDArray[np.bool_]]
 ) -> list[Float[Tensor, "parts embed"]]:
-    """`pooled_embeddings` of all images of one forward at once.
+    """Masked pooling over each part of all images of a forward: a patch counts by the share that the part covers.
 
     Args:
-        backbone: the one that made `encoded`.
-        encoded: of several images.
+        backbone: made `encoded`.
+        encoded: of one or several images.
         masks: for each image its parts, bool (parts, S, S); their number may differ.
     """
     weights = torch.zeros(len(masks), max(map(len, masks)), encoded.patches.shape[1])

@@ -49,6 +49,6 @@ def what_if(explainer: Explainer, picture: Picture, explanation: Explanation, le
     for part in explanation.parts:
         if part.id in carrying:
             region |= geometry.to_square(rle_decode(part.mask))
-    embedding = explainer.look(blur_region(square, region)).embeddings[0]
+    embedding = explainer.encode(blur_region(square, region)).embeddings[0].cpu()
     before = {prediction.class_name for prediction in explanation.predictions}
     return WhatIf(left_out=tuple(left_out), strength=strength, predictions=explainer.predict(embedding, also=before))

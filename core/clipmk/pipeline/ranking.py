@@ -1,4 +1,4 @@
-"""The vision side of an explanation: part embeddings -> candidates -> transport -> ordered vision concepts."""
+"""From part embeddings to vision concepts: candidates -> relevance -> assignment to parts -> order of importance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import candidates, contrast, highest, nearest, relevance_filter, vision_concepts
-from clipmk.concepts.transport import sinkhorn, top_descriptors
+from clipmk.concepts.transport import sinkhorn
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -18,42 +18,44 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class VisionConcepts:
     """What the vision encoder sees in one image, in rows of the descriptor bank."""
 
-    scores: Float[Tensor, "parts candidates"]
-    """cos(part, templated candidate)."""
     candidates: Int[Tensor, " candidates"]
     """Descriptors that passed the relevance filter."""
+    scores: Float[Tensor, "parts candidates"]
+    """Part embedding x templated candidate, as it enters the transport; below the cosine for prompted parts."""
+    cosines: Float[Tensor, "parts candidates"]
+    """cos(part, templated candidate)."""
     shares: Float[Tensor, "parts candidates"]
     """Each part's share of each candidate, in [0, 1]."""
-    picks: tuple[tuple[int, ...], ...]
+    top_descriptors: tuple[tuple[int, ...], ...]
     """For each part its descriptors, best first."""
     concepts: tuple[int, ...]
     """D_v, most important first."""
     importance: tuple[float, ...]
     """Of each concept."""
-    carriers: tuple[tuple[int, ...], ...]
+    part_ids: tuple[tuple[int, ...], ...]
     """For each concept the parts that carry it, 0-based."""
     warnings: tuple[str, ...]
 
 
-def see(
+def rank_vision_concepts(
     bank: TextBank,
     settings: Settings,
     *,
     embedding: Float[Tensor, " embed"],
     part_embeddings: Float[Tensor, "parts embed"],
-) -> Seen:
-    """Give an image's parts their descriptors and order the vision concepts (method.md 2.6 and 2.7).
+) -> VisionConcepts:
+    """Give an image's parts their descriptors and order the vision concepts (docs/method.md, 2.6 and 2.7).
 
     Memory and, but for one product with the bank, time depend on the candidates, not on the size of the bank.
 
     Args:
-        bank: embedded vocabulary on the embeddings' device.
-        settings: candidates, relevance, assignment and importance are read.
+        bank: the embedded vocabulary, on the embeddings' device: the CPU, where all of this is quick.
+        settings: grounding, candidates, relevance, assignment and importance are read.
         embedding: of the whole un-prompted image, L2-normalised.
-        part_embeddings: see `clipmk.pipeline.grounding.part_embeddings`.
+        part_embeddings: of `pipeline.grounding.embed_parts`.
     """
     near = nearest(part_embeddings, bank.descriptors, count=settings.candidate_count)
     found = candidates(near.scores, count=settings.candidate_count, intersect=settings.intersect_candidates)
@@ -61,39 +63,46 @@ def see(
     raw_cosines = bank.raw[rows] @ embedding
     relevant = relevance_filter(raw_cosines, statistic=settings.relevance, offset=settings.relevance_offset)
     rows, scores, raw_cosines = rows[relevant.keep], scores[:, relevant.keep], raw_cosines[relevant.keep]
+    cosines = scores
+    if settings.grounding == "prompts":  # a mean of three unit vectors is shorter than one
+        cosines = scores / part_embeddings.norm(dim=1, keepdim=True)
     whole = bank.descriptors[rows] @ embedding
-    shares, chosen = _assign(scores, whole, settings)
-    worth = importance(raw_cosines, scores, settings)
+    shares, chosen = _assign(scores, cosines, whole, settings)
+    worth = importance(raw_cosines, cosines, settings)
     ordered = vision_concepts(chosen.tolist(), worth, most=settings.vision_limit, scale=settings.score_scale)
-    return Seen(
-        scores=scores,
+    return VisionConcepts(
         candidates=rows,
+        scores=scores,
+        cosines=cosines,
         shares=shares,
-        picks=tuple(tuple(row) for row in rows[chosen.to(rows.device)].tolist()),
+        top_descriptors=tuple(tuple(row) for row in rows[chosen.to(rows.device)].tolist()),
         concepts=tuple(rows[ordered.indices].tolist()),
         importance=tuple(ordered.importance.tolist()),
-        carriers=ordered.parts,
+        part_ids=ordered.part_ids,
         warnings=found.warnings + relevant.warnings,
     )
 
 
 def importance(
-    raw_cosines: Float[Tensor, " candidates"], scores: Float[Tensor, "parts candidates"], settings: Settings
+    raw_cosines: Float[Tensor, " candidates"], cosines: Float[Tensor, "parts candidates"], settings: Settings
 ) -> Float[Tensor, " candidates"]:
     """cos(raw descriptor, image), the highest cos(descriptor, part), or the mean of both; see `Settings.importance`."""
     if settings.importance == "image":
         return raw_cosines
-    best = scores.max(0).values
+    best = cosines.max(0).values
     return best if settings.importance == "part" else (raw_cosines + best) / 2
 
 
 def _assign(
-    scores: Float[Tensor, "parts candidates"], whole: Float[Tensor, " candidates"], settings: Settings
+    scores: Float[Tensor, "parts candidates"],
+    cosines: Float[Tensor, "parts candidates"],
+    whole: Float[Tensor, " candidates"],
+    settings: Settings,
 ) -> tuple[Float[Tensor, "parts candidates"], Int[Tensor, "parts chosen"]]:
     """Shares of the candidates and each part's best few, by transport or by contrast."""
     count = settings.descriptors_per_part
     if settings.assignment == "transport":
         plan = sinkhorn(scores, scale=settings.score_scale).plan
-        return plan, top_descriptors(plan, count=count)
-    shares = (settings.score_scale * host64(scores)).softmax(0)
-    return shares, highest(contrast(scores, whole, weight=settings.contrast_weight), count)
+        return plan, highest(plan, count)
+    shares = (settings.score_scale * host64(cosines)).softmax(0)
+    return shares, highest(contrast(cosines, whole, weight=settings.contrast_weight), count)

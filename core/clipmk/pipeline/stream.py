@@ -1,8 +1,8 @@
-"""Many images, one after another, at the speed of the model: decoded ahead, batched, told in order.
+"""Many images, one after another, at the speed of the model: decoded ahead, batched, yielded in order.
 
-    sources -> threads decode -> blocks -> `Observer` (model, parts, prompts) -> threads assemble -> records, in order
+    sources -> threads decode -> batches -> `BatchEncoder` (model, parts, prompts) -> threads build -> records, in order
 
-At any time there are about three blocks of images in memory, however many sources there are.
+At any time there are about three batches of images in memory, however many sources there are.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
 from clipmk.images.square import square_image
-from clipmk.pipeline.builder import Assembler, Subject, blank_notes
-from clipmk.pipeline.encoder import Block, Observed, Observer, worker_threads
-from clipmk.pipeline.ranking import see
+from clipmk.pipeline.builder import ExplanationBuilder, SourceImage
+from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, worker_threads
 from clipmk.records import Elapsed
 
 if TYPE_CHECKING:
@@ -34,15 +33,15 @@ Source = TypeVar("Source")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Ready:
+class _Prepared:
     """A decoded image."""
 
     square: NDArray[np.uint8]
-    subject: Subject
+    source: SourceImage
 
 
-_Decoded = _Ready | ClipmkError
-_Block = list[tuple[int, _Decoded]]
+_Decoded = _Prepared | ClipmkError
+_Batch = list[tuple[int, _Decoded]]
 """Each image with the number of the group it is fitted with."""
 
 
@@ -51,16 +50,16 @@ class Stream(Generic[Source]):
     """How a stream of images is explained; see `Explainer.stream`, which makes it.
 
     Args:
-        assembler: with its bank on the CPU: descriptors are chosen there while the model goes on.
+        builder: builds the records while the model goes on.
         read: decodes a source; a `ClipmkError` from it takes the image's place.
         target: number of the class to explain; None explains the predicted one.
         batch_size: images, or prompted images, per forward.
         together: consecutive sources that are fitted together.
-        threads: that decode; as many again find parts, draw and assemble.
+        threads: that decode; as many again find parts, draw and build records.
         keep_pictures: leave the decoded picture in each record.
     """
 
-    assembler: Assembler
+    builder: ExplanationBuilder
     read: Callable[[Source], Picture]
     target: int | None
     batch_size: int
@@ -70,21 +69,21 @@ class Stream(Generic[Source]):
 
     def results(self, sources: Iterable[Source]) -> Iterator[Explanation | ClipmkError]:
         """Explain the sources, in order."""
-        backbone, settings = self.assembler.backbone, self.assembler.settings
+        backbone, settings = self.builder.backbone, self.builder.settings
         last = time.perf_counter()
         with worker_threads(self.threads, self.threads) as (decoders, workers):
-            observer = Observer(backbone, settings, (settings.parts,), self.batch_size, workers)
-            for one in self._in_order(observer, self._blocks(self._decoded(sources, decoders))):
+            encoder = BatchEncoder(backbone, settings, (settings.parts,), self.batch_size, workers)
+            for one in self._in_order(encoder, self._batches(self._decoded(sources, decoders))):
                 now = time.perf_counter()
                 if isinstance(one, Explanation):
-                    elapsed = Elapsed(load=self.assembler.load_ms, explain=1_000 * (now - last))
+                    elapsed = Elapsed(load=self.builder.load_ms, explain=1_000 * (now - last))
                     yield dataclasses.replace(one, elapsed_ms=elapsed)
                 else:
                     yield one
                 last = now
 
     def _decoded(self, sources: Iterable[Source], decoders: Executor) -> Iterator[_Decoded]:
-        """Decoded images, at most a block and what the threads work on ahead of their use."""
+        """Decoded images, at most a batch and what the threads work on ahead of their use."""
         left = iter(sources)
         ahead = max(self.batch_size, self.together) + self.threads
         futures = deque(decoders.submit(self._decode, source) for source in islice(left, ahead))
@@ -96,77 +95,65 @@ class Stream(Generic[Source]):
     def _decode(self, source: Source) -> _Decoded:
         try:
             picture = self.read(source)
-            subject = Subject.of(picture, keep=self.keep_pictures)
-            geometry = self.assembler.geometry(picture.info)
+            known = SourceImage.of(picture, keep_pixels=self.keep_pictures)
+            geometry = self.builder.geometry(picture.info)
         except ClipmkError as error:
             return error
-        image = square_image(picture.image, geometry, interpolation=self.assembler.backbone.interpolation)
-        return _Ready(np.array(image), subject)
+        image = square_image(picture.image, geometry, interpolation=self.builder.backbone.interpolation)
+        return _Prepared(np.array(image), known)
 
-    def _blocks(self, images: Iterable[_Decoded]) -> Iterator[_Block]:
-        """Cut into blocks of whole groups with at least `batch_size` images each, the first one as small as it can be.
+    def _batches(self, images: Iterable[_Decoded]) -> Iterator[_Batch]:
+        """Cut into batches of whole groups with at least `batch_size` images each; the first is as small as can be.
 
-        So a first result is there early. Images that failed stand in the block of their neighbours.
+        So a first result is there early. Images that failed are in the batch of their neighbours.
         """
-        block: _Block = []
+        batch: _Batch = []
         ready, wanted = 0, 1
         for position, one in enumerate(images):
             if position % self.together == 0 and ready >= wanted:
-                yield block
-                block, ready, wanted = [], 0, self.batch_size
-            block.append((position // self.together, one))
-            ready += isinstance(one, _Ready)
-        if block:
-            yield block
+                yield batch
+                batch, ready, wanted = [], 0, self.batch_size
+            batch.append((position // self.together, one))
+            ready += isinstance(one, _Prepared)
+        if batch:
+            yield batch
 
-    def _in_order(self, observer: Observer, blocks: Iterable[_Block]) -> Iterator[Explanation | ClipmkError]:
-        """Results in the order of the sources; those that are being assembled are waited for as late as possible."""
+    def _in_order(self, encoder: BatchEncoder, batches: Iterable[_Batch]) -> Iterator[Explanation | ClipmkError]:
+        """Results in the order of the sources; those that are being built are awaited as late as possible."""
         waiting: deque[Future[Explanation | ClipmkError] | ClipmkError] = deque()
-        limit = 0  # the first result is waited for
-        for block, observed in _looked_at(observer, blocks):
-            seen = iter(observed)
-            for _, one in block:
+        limit = 0  # the first result is awaited
+        for batch, encoded in _encoded(encoder, batches):
+            left = iter(encoded)
+            for _, one in batch:
                 if isinstance(one, ClipmkError):
                     waiting.append(one)
                 else:
-                    waiting.append(observer.workers.submit(self._assembled, one, next(seen)))
+                    waiting.append(encoder.workers.submit(self._built, one.source, next(left)))
             while waiting and (len(waiting) > limit or _is_there(waiting[0])):
                 yield _result(waiting.popleft())
             limit = 2 * self.batch_size
         while waiting:
             yield _result(waiting.popleft())
 
-    def _assembled(self, one: _Ready, observed: Observed) -> Explanation | ClipmkError:
-        if observed.error is not None:
-            return observed.error
-        (parts,), (found,) = observed.parts, observed.found
-        assembler = self.assembler
-        seen = see(assembler.bank, assembler.settings, embedding=observed.embedding, part_embeddings=parts)
-        return assembler.assemble(
-            one.subject,
-            embedding=observed.embedding,
-            found=found,
-            seen=seen,
-            target=self.target,
-            notes=blank_notes(one.square),
-        )
+    def _built(self, source: SourceImage, encoded: EncodedImage) -> Explanation | ClipmkError:
+        return encoded.error or self.builder.build(source, encoded, target=self.target)
 
 
-def _looked_at(observer: Observer, blocks: Iterable[_Block]) -> Iterator[tuple[_Block, list[Observed]]]:
-    """Each block with what was observed of the images in it that could be decoded; only the last may have none."""
-    begun: deque[_Block] = deque()
+def _encoded(encoder: BatchEncoder, batches: Iterable[_Batch]) -> Iterator[tuple[_Batch, list[EncodedImage]]]:
+    """Each batch with those of its images that could be decoded, encoded; only the last batch may have none."""
+    begun: deque[_Batch] = deque()
 
-    def sound() -> Iterator[Block]:
-        for block in blocks:
-            begun.append(block)
-            ready = [(group, one) for group, one in block if isinstance(one, _Ready)]
+    def decoded() -> Iterator[ImageBatch]:
+        for batch in batches:
+            begun.append(batch)
+            ready = [(group, one) for group, one in batch if isinstance(one, _Prepared)]
             if ready:
-                yield Block(np.stack([one.square for _, one in ready]), [group for group, _ in ready])
+                yield ImageBatch(np.stack([one.square for _, one in ready]), [group for group, _ in ready])
 
-    for observed in observer.observe(sound()):
-        yield begun.popleft(), observed
-    for block in begun:
-        yield block, []
+    for images in encoder.encode_all(decoded()):
+        yield begun.popleft(), images
+    for batch in begun:
+        yield batch, []
 
 
 def _is_there(one: Future[Explanation | ClipmkError] | ClipmkError) -> bool:

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmk.concepts.mutual import measure, overlap
-from clipmk.pipeline.builder import Assembler, blank_notes
-from clipmk.pipeline.encoder import Block, Observed, Observer, blocks
-from clipmk.pipeline.ranking import Seen, see
+from clipmk.pipeline.builder import ExplanationBuilder, blank_notes
+from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batch_slices
+from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
     from clipmk.backbones.base import Backbone
-    from clipmk.concepts.language import LanguagePicks
+    from clipmk.concepts.language import LanguageConcepts
     from clipmk.settings import PartMethod, Settings
     from clipmk.vocabulary.embeddings import TextBank
     from clipmk.vocabulary.vocabulary import Vocabulary
@@ -53,15 +53,15 @@ class Examiner:
     ways: tuple[PartMethod, ...]
     batch_size: int
     workers: Executor
-    _assembler: Assembler = dataclasses.field(init=False, repr=False)
+    _builder: ExplanationBuilder = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        assembler = Assembler(self.backbone, self.vocabulary, self.bank, self.settings)
-        object.__setattr__(self, "_assembler", assembler)
+        builder = ExplanationBuilder(self.backbone, self.vocabulary, self.bank, self.settings)
+        object.__setattr__(self, "_builder", builder)
 
-    def language(self, number: int) -> LanguagePicks:
+    def language(self, number: int) -> LanguageConcepts:
         """D_y of the class of this number; looked up once for many images."""
-        return self._assembler.language(number)
+        return self._builder.language(number)
 
     def examine(
         self, squares: NDArray[np.uint8], groups: Sequence[int], labels: Sequence[int | None], *, step: Step
@@ -77,26 +77,26 @@ class Examiner:
         Returns:
             For each image one row per way.
         """
-        observer = Observer(self.backbone, self.settings, self.ways, self.batch_size, self.workers)
-        parts = (Block(squares[rows], groups[rows]) for rows in blocks(groups, self.batch_size))
+        encoder = BatchEncoder(self.backbone, self.settings, self.ways, self.batch_size, self.workers)
+        batches = (ImageBatch(squares[rows], groups[rows]) for rows in batch_slices(groups, self.batch_size))
         rows: list[Future[list[Row]]] = []
-        for observed in observer.observe(parts):
-            for one in observed:
+        for images in encoder.encode_all(batches):
+            for one in images:
                 rows.append(self.workers.submit(self._rows, one, labels[len(rows)]))
-            step(len(observed))
+            step(len(images))
         return [row.result() for row in rows]
 
-    def _rows(self, observed: Observed, label: int | None) -> list[Row]:
-        if observed.error is not None:
-            return [{"parts": way, "error": str(observed.error)} for way in self.ways]
-        prediction = self._prediction(observed.embedding, label)
-        notes = blank_notes(observed.square)
+    def _rows(self, image: EncodedImage, label: int | None) -> list[Row]:
+        if image.error is not None:
+            return [{"parts": way, "error": str(image.error)} for way in self.ways]
+        prediction = self._prediction(image.embedding, label)
+        notes = blank_notes(image.square)
         rows = []
-        for way, own, found in zip(self.ways, observed.parts, observed.found, strict=True):
+        for way, own, found in zip(self.ways, image.part_embeddings, image.segmentations, strict=True):
             settings = dataclasses.replace(self.settings, parts=way)
-            seen = see(self.bank, settings, embedding=observed.embedding, part_embeddings=own)
-            warnings = tuple(dict.fromkeys(found.warnings + seen.warnings + notes))
-            measured = self._measured(seen, prediction["predicted"])
+            vision = rank_vision_concepts(self.bank, settings, embedding=image.embedding, part_embeddings=own)
+            warnings = tuple(dict.fromkeys(found.warnings + vision.warnings + notes))
+            measured = self._measured(vision, prediction["predicted"])
             rows.append({"parts": way, "part_count": len(own), **prediction, **measured, "warnings": list(warnings)})
         for row in rows:
             row["predicted"] = self.vocabulary.classes[row["predicted"]]
@@ -104,7 +104,7 @@ class Examiner:
 
     def _prediction(self, embedding: Float[Tensor, " embed"], label: int | None) -> Row:
         """Softmax(logit_scale · cos + logit_bias); the predicted class as its number; equal cosines in order."""
-        cosines, logits = self._assembler.class_logits(embedding)
+        cosines, logits = self._builder.class_logits(embedding)
         probabilities = logits.softmax(0)
         predicted = int(cosines.argmax())
         row: Row = {
@@ -123,9 +123,9 @@ class Examiner:
             }
         return row
 
-    def _measured(self, seen: Seen, class_number: int) -> Row:
+    def _measured(self, vision: VisionConcepts, class_number: int) -> Row:
         ids = self.language(class_number).indices.tolist()
-        flags = overlap(seen.concepts, ids)
+        flags = overlap(vision.concepts, ids)
         found = measure(
             flags,
             language_count=len(ids),
@@ -144,7 +144,7 @@ class Examiner:
             "chance_auc": found.chance.auc,
             "p_value": found.p_value,
             "curve": list(found.curve),
-            "vision_concepts": [self.vocabulary.descriptors[i] for i in seen.concepts],
-            "importance": list(seen.importance),
+            "vision_concepts": [self.vocabulary.descriptors[i] for i in vision.concepts],
+            "importance": list(vision.importance),
             "mutual": list(flags),
         }
