@@ -72,7 +72,7 @@ class FakeBackbone:
     architecture: str = "tiny"
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    text_recipe: str = ""
+    text_fingerprint: str = ""
     model: TinyText = field(default_factory=TinyText)
     seconds: float = 0.0
     asked: list[list[str]] = field(default_factory=list)

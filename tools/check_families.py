@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 import clipmk
-from clipmk.models import catalog
-from clipmk.models.inventory import inventory
+from clipmk.backbones.library import open_clip
+from clipmk.models.inventory import architecture_config, inventory
 from clipmk.vocabulary.vocabulary import from_descriptor_json
 
 _SIZES = re.compile(
@@ -54,8 +54,8 @@ def kind_of(config: Mapping[str, Any]) -> str:
 def smallest() -> dict[str, str]:
     """Kind -> its architecture with the fewest parameters, kinds in alphabetical order."""
     found: dict[str, list[tuple[int, str]]] = {}
-    for name in catalog.open_clip().list_models():
-        config = catalog.architecture_config(name) or {}
+    for name in open_clip().list_models():
+        config = architecture_config(name) or {}
         found.setdefault(kind_of(config), []).append((inventory().architectures[name].parameters or 0, name))
     return {kind: min(names)[1] for kind, names in sorted(found.items())}
 
@@ -65,7 +65,7 @@ def tokenizer(config: Mapping[str, Any]) -> Any:
     text = config["text_cfg"]
     if not text.get("hf_tokenizer_name"):
         return None
-    words = catalog.open_clip().SimpleTokenizer(context_length=int(text.get("context_length", 77)))
+    words = open_clip().SimpleTokenizer(context_length=int(text.get("context_length", 77)))
     return lambda texts: words(texts) % int(text.get("vocab_size", 49408))
 
 
@@ -77,7 +77,7 @@ def explained(name: str, most: int) -> tuple[str, str, str]:
         return shown, f"skipped: more than {most} M parameters", ""
     start = time.perf_counter()
     try:
-        config = catalog.architecture_config(name) or {}
+        config = architecture_config(name) or {}
         backbone = clipmk.load(f"{name}:random", device="cpu", tokenizer=tokenizer(config))
     except clipmk.ClipmkError as error:
         return shown, f"refused: {error}", ""

@@ -12,23 +12,24 @@ import json
 import sys
 from typing import Any
 
-from clipmk.models import catalog
+from clipmk.backbones.library import open_clip
+from clipmk.models.inventory import architecture_config, describe
 from clipmk.models.loading import build
-from clipmk.models.recipe import Recipe
+from clipmk.models.spec import ModelSpec
 
 
 def parameters(name: str, config: dict[str, Any]) -> int | None:
     """Number of parameters of an architecture; None where `transformers` has to fetch a part of it."""
     if config["text_cfg"].get("hf_model_name"):
         return None
-    entry = catalog.describe(f"{name}:random", config, source="local", architecture=name)
-    model = build(Recipe(entry=entry, config=config, preprocess={}), device="meta")
+    entry = describe(f"{name}:random", config, source="local", architecture=name)
+    model = build(ModelSpec(entry=entry, config=config, preprocess={}), device="meta")
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def architecture(name: str) -> dict[str, Any]:
-    config = catalog.architecture_config(name) or {}
-    entry = catalog.describe(f"{name}:random", config, source="local", architecture=name)
+    config = architecture_config(name) or {}
+    entry = describe(f"{name}:random", config, source="local", architecture=name)
     return {
         "family": entry.family,
         "input_size": entry.input_size,
@@ -40,7 +41,7 @@ def architecture(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    library = catalog.open_clip()
+    library = open_clip()
     architectures = {}
     for name in library.list_models():
         print(name, file=sys.stderr)

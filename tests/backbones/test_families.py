@@ -17,7 +17,7 @@ from open_clip import factory
 import clipmk
 from check_families import kind_of, smallest, tokenizer
 from clipmk.errors import ModelError
-from clipmk.models.catalog import architecture_config
+from clipmk.models.inventory import architecture_config
 from clipmk.vocabulary.vocabulary import Vocabulary, from_descriptor_json
 
 torch.set_num_threads(1)
@@ -70,7 +70,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(timm, "create_model", create)
     monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("clipmk.models.catalog.has_transformers", lambda: False)
+    monkeypatch.setattr("clipmk.backbones.library.has_transformers", lambda: False)
 
     def shrink(name: str) -> dict[str, Any]:
         config = shrunken(architecture_config(name) or {})

@@ -15,30 +15,30 @@ from clipmk.errors import ModelError
 from clipmk.models import catalog
 from clipmk.models.checkpoints import fill
 from clipmk.models.loading import build, load, needs_open_clip, tokenizer_for
-from clipmk.models.recipe import Recipe, resolve
+from clipmk.models.spec import ModelSpec, resolve
 from imports import loaded_by
 
 TEXTS = ["a photo of a fox", "pointed ears", "x"]
 SMALL = "embedded/vit-xs8-48"
 
 
-def plain_of(recipe: Recipe) -> PlainClip:
-    assert recipe.weights is not None
-    return load_plain(recipe.config, recipe.weights)
+def plain_of(spec: ModelSpec) -> PlainClip:
+    assert spec.weights is not None
+    return load_plain(spec.config, spec.weights)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("model", [SMALL, "embedded/vit-s16"])
 def test_embeddings_are_those_of_open_clip_to_the_last_bit(model: str, dtype: torch.dtype) -> None:
-    recipe = resolve(model)
-    theirs: Any = build(recipe)
-    assert recipe.weights is not None
-    fill(theirs, recipe.weights, architecture="theirs")
-    ours = plain_of(recipe).to(dtype)
+    spec = resolve(model)
+    theirs: Any = build(spec)
+    assert spec.weights is not None
+    fill(theirs, spec.weights, architecture="theirs")
+    ours = plain_of(spec).to(dtype)
     theirs.to(dtype)
-    side = recipe.config["vision_cfg"]["image_size"]
+    side = spec.config["vision_cfg"]["image_size"]
     pixels = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0)).to(dtype)
-    tokens = tokenizer_for(recipe)(TEXTS)
+    tokens = tokenizer_for(spec)(TEXTS)
     for mode in (torch.inference_mode, torch.enable_grad):  # torch's attention takes another path without gradients
         with mode():
             assert torch.equal(ours.encode_image(pixels), theirs.encode_image(pixels))
@@ -50,14 +50,14 @@ def test_embeddings_are_those_of_open_clip_to_the_last_bit(model: str, dtype: to
 
 
 def test_patches_and_pooled_regions_are_those_of_open_clip_to_the_last_bit() -> None:
-    recipe = resolve(SMALL)
-    theirs: Any = build(recipe)
-    assert recipe.weights is not None
-    fill(theirs, recipe.weights, architecture="theirs")
+    spec = resolve(SMALL)
+    theirs: Any = build(spec)
+    assert spec.weights is not None
+    fill(theirs, spec.weights, architecture="theirs")
     pixels = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     weights = torch.rand(2, 3, 36, generator=torch.Generator().manual_seed(1))
     found = []
-    for model in (load(SMALL, device="cpu"), load(theirs, device="cpu", tokenizer=tokenizer_for(recipe))):
+    for model in (load(SMALL, device="cpu"), load(theirs, device="cpu", tokenizer=tokenizer_for(spec))):
         for features in ("tokens", "keys"):
             encoded = model.encode_with_patches(pixels, features=features)  # type: ignore[arg-type]
             assert encoded.attention is not None
@@ -94,16 +94,16 @@ def test_a_configuration_that_says_anything_else_is_not_plain(change: str) -> No
 
 @pytest.mark.parametrize("change", ["missing", "more", "shape"])
 def test_weights_that_do_not_fit_are_refused(tmp_path: Any, change: str) -> None:
-    recipe = resolve(SMALL)
-    assert recipe.weights is not None
-    state = load_file(recipe.weights)
+    spec = resolve(SMALL)
+    assert spec.weights is not None
+    state = load_file(spec.weights)
     if change == "missing":
         del state["visual.proj"]
     else:
         state["visual.more" if change == "more" else "visual.proj"] = torch.zeros(2)
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match=r"w\.safetensors' do not fit"):
-        load_plain(recipe.config, tmp_path / "w.safetensors")
+        load_plain(spec.config, tmp_path / "w.safetensors")
 
 
 def test_loading_leaves_the_random_numbers_alone() -> None:

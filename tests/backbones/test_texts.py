@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from backbone_zoo import CONTEXT, EMBED, TEXT, model_config, save, unit
-from clipmk.backbones import tokenizer as words_module
+from clipmk.backbones import library
+from clipmk.backbones import tokenizer as tokenizer_module
 from clipmk.backbones.text import TextEncoder
-from clipmk.backbones.tokenizer import quick
+from clipmk.backbones.tokenizer import cached
 from clipmk.models.loading import load
 from clipmk.vocabulary.vocabulary import load_vocabulary
 
@@ -29,7 +30,7 @@ TEXTS = ["the cat", "a", "the dog and the cat and the dog", "a", "cat", "", "the
 
 SPECIAL = ["<end_of_text>", "a<start_of_text>b", "&amp; &", "<b>bold</b>", "it's", "I'LL", "\t a \n", "1999", "naïve ½"]
 PLAIN = open_clip.SimpleTokenizer()
-QUICK = quick(PLAIN)
+CACHED = cached(PLAIN)
 
 TOWERS: dict[str, dict[str, Any]] = {
     "native": {},
@@ -161,23 +162,23 @@ PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size
 @settings(max_examples=60)
 @given(st.lists(PRINTABLE | st.text(max_size=12) | st.sampled_from(SPECIAL), min_size=1, max_size=4))
 def test_remembered_words_give_the_tokens_of_the_tokenizer(texts: list[str]) -> None:
-    assert torch.equal(QUICK(texts), PLAIN(texts))
-    assert torch.equal(QUICK(texts), PLAIN(texts)), "the second time from memory"
+    assert torch.equal(CACHED(texts), PLAIN(texts))
+    assert torch.equal(CACHED(texts), PLAIN(texts)), "the second time from memory"
 
 
 def test_all_texts_of_a_shipped_vocabulary_give_the_tokens_of_the_tokenizer() -> None:
     texts = [*load_vocabulary("food101").descriptor_prompts, "the " * 100]
-    assert torch.equal(QUICK(texts), PLAIN(texts))
+    assert torch.equal(CACHED(texts), PLAIN(texts))
 
 
 def test_the_tokenizer_alone_is_that_of_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "open_clip")
-    alone = words_module.simple_tokenizer()()
+    alone = library.simple_tokenizer_class()()
     assert type(alone) is not open_clip.SimpleTokenizer
-    assert words_module.simple_tokenizer() is type(alone)
+    assert library.simple_tokenizer_class() is type(alone)
     texts = [*load_vocabulary("everyday").descriptor_prompts, "the " * 100, *SPECIAL]
     assert torch.equal(alone(texts), PLAIN(texts))
-    assert isinstance(quick(alone), words_module.Words)
+    assert isinstance(cached(alone), tokenizer_module.CachedTokenizer)
 
 
 @pytest.mark.parametrize("trouble", ["no package", "no file", "needs its package"])
@@ -188,14 +189,14 @@ def test_where_the_tokenizer_cannot_stand_alone_open_clip_is_imported(
     if trouble == "needs its package":
         (tmp_path / "tokenizer.py").write_text("from .constants import DEFAULT_CONTEXT_LENGTH")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
-    assert words_module._alone() is open_clip.SimpleTokenizer
+    assert library._import_tokenizer() is open_clip.SimpleTokenizer
 
 
 @pytest.mark.parametrize("clean", ["canonicalize", "whitespace"])
 def test_other_ways_to_clean_a_text_are_kept(clean: str) -> None:
     words = open_clip.SimpleTokenizer(clean=clean)
     texts = ["A  Red_comb, (small)!", "it's <b>", "under__score", "_", "THE cat.", *SPECIAL]
-    assert torch.equal(quick(words)(texts), words(texts))
+    assert torch.equal(cached(words)(texts), words(texts))
 
 
 def test_tokenizers_that_are_not_open_clips_own_or_draw_lots_are_left_alone() -> None:
@@ -203,12 +204,12 @@ def test_tokenizers_that_are_not_open_clips_own_or_draw_lots_are_left_alone() ->
         """Might do anything."""
 
     for words in (Own(), open_clip.SimpleTokenizer(reduction_mask="random"), str.split):
-        assert quick(words) is words
+        assert cached(words) is words
 
 
 def test_the_memory_for_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words_module, "MOST_WORDS", 3)
-    words = words_module.Words(PLAIN)
+    monkeypatch.setattr(tokenizer_module, "WORD_LIMIT", 3)
+    words = tokenizer_module.CachedTokenizer(PLAIN)
     assert torch.equal(words(["a b c d e f a"]), PLAIN(["a b c d e f a"]))
     assert len(words._known) <= 3
 

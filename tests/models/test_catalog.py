@@ -15,11 +15,10 @@ import pytest
 from backbone_zoo import model_config, save
 from clipmk.errors import ModelError, UsageError
 from clipmk.models.aliases import _ELSEWHERE, canonical, squashed
-from clipmk.models.catalog import architecture_config, family_of, list_models, pair_entry
-from clipmk.models.inventory import inventory, live, shipped
+from clipmk.models.catalog import list_models, pair_entry, training_of
+from clipmk.models.inventory import architecture_config, family_of, inventory, live, shipped
 from clipmk.models.loading import build, load
-from clipmk.models.pretraining import pretraining_of
-from clipmk.models.recipe import Recipe, pair_recipe
+from clipmk.models.spec import ModelSpec, pair_spec
 from clipmk.system.locations import assets_dir
 
 
@@ -82,7 +81,7 @@ def test_the_shipped_list_is_what_the_installed_open_clip_says() -> None:
 @pytest.mark.parametrize("name", ["RN50", "ViT-B-32", "coca_ViT-B-32", "convnext_tiny", "MobileCLIP2-S0"])
 def test_parameters_are_those_of_the_model(name: str) -> None:
     entry = replace(pair_entry("RN50", "openai"), architecture=name, needs_transformers=False)
-    model = build(Recipe(entry=entry, config=architecture_config(name) or {}, preprocess={}), device="meta")
+    model = build(ModelSpec(entry=entry, config=architecture_config(name) or {}, preprocess={}), device="meta")
     assert inventory().architectures[name].parameters == sum(value.numel() for value in model.parameters())
 
 
@@ -130,12 +129,11 @@ def test_another_open_clip_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_tags_tell_the_data(tag: str, data: str | None, pairs: float | None, seen: float | None) -> None:
-    found = pretraining_of(tag)
-    assert (found.data, found.pairs, found.samples_seen) == (data, pairs, seen)
+    assert training_of(tag) == (data, pairs, seen)
 
 
 def test_only_the_tags_of_one_author_say_nothing_about_their_data() -> None:
-    assert {pair.tag for pair in inventory().pairs.values() if pretraining_of(pair.tag).data is None} == {"v1", "mrl"}
+    assert {pair.tag for pair in inventory().pairs.values() if training_of(pair.tag)[0] is None} == {"v1", "mrl"}
 
 
 def test_licences_are_told_with_their_source_or_not_at_all() -> None:
@@ -158,15 +156,15 @@ def test_every_pair_loads_under_the_activation_of_its_weights() -> None:
     aliases = {entry.id: entry.alias_of for entry in list_models(("remote",)) if entry.alias_of is not None}
     assert set(aliases) == wrong
     for name, tag in open_clip.list_pretrained():
-        recipe = pair_recipe(*canonical(f"{name}:{tag}").split(":"))
-        config = open_clip.get_model_config(recipe.entry.architecture)
+        spec = pair_spec(*canonical(f"{name}:{tag}").split(":"))
+        config = open_clip.get_model_config(spec.entry.architecture)
         trained = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
         own = bool(open_clip.get_model_config(name).get("quick_gelu"))
-        assert (bool(config.get("quick_gelu")) or recipe.quick_gelu) == (trained or own), (name, tag)
+        assert (bool(config.get("quick_gelu")) or spec.quick_gelu) == (trained or own), (name, tag)
         plain = {"vision_cfg": config["vision_cfg"], "text_cfg": config["text_cfg"], "embed_dim": config["embed_dim"]}
         given = open_clip.get_model_config(name)
         assert plain == {key: given[key] for key in plain}, "the same towers otherwise"
-        assert recipe.entry.repository == pair_entry(name, tag).repository
+        assert spec.entry.repository == pair_entry(name, tag).repository
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,10 @@ from torch import nn
 from backbone_zoo import CONTEXT, NATIVE_TEXT, VOCABULARY, assert_same, make, model_config, pixels_for, save, save_bpe
 from clipmk.backbones.devices import choose_device
 from clipmk.errors import DeviceError, ModelError
-from clipmk.models.catalog import architecture_config
+from clipmk.models.inventory import architecture_config
 from clipmk.models.loading import build, load
-from clipmk.models.recipe import pair_recipe
-from clipmk.system.quiet import hushed
+from clipmk.models.spec import pair_spec
+from clipmk.system.quiet import quiet
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("no_network", "no_config")
@@ -203,22 +203,22 @@ def test_hub_names_that_are_none_are_refused() -> None:
 
 
 def test_architectures_that_need_transformers_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmk.models.catalog.has_transformers", lambda: False)
+    monkeypatch.setattr("clipmk.backbones.library.has_transformers", lambda: False)
     with pytest.raises(ModelError, match="needs the package 'transformers'"):
         load("roberta-ViT-B-32:random", device="cpu")
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16", "ViT-L-14", "RN50"])
 def test_openai_weights_get_the_activation_they_were_trained_with(name: str) -> None:
-    recipe = pair_recipe(name, "openai")
-    model = build(recipe, device="meta")
+    spec = pair_spec(name, "openai")
+    model = build(spec, device="meta")
     activations = {type(module).__name__ for module in model.modules() if "GELU" in type(module).__name__}
     assert activations == {"QuickGELU"}
     assert not model.training
 
 
 def test_weights_of_later_pairs_keep_the_ordinary_activation() -> None:
-    model = build(pair_recipe("ViT-B-32", "laion2b_s34b_b79k"), device="meta")
+    model = build(pair_spec("ViT-B-32", "laion2b_s34b_b79k"), device="meta")
     assert not any(type(module).__name__ == "QuickGELU" for module in model.modules())
 
 
@@ -228,7 +228,7 @@ def test_activation_follows_the_catalogue_for_every_pair() -> None:
     for name, tag in quick:
         config = architecture_config(name)
         assert config is not None
-        assert pair_recipe(name, tag).quick_gelu or config.get("quick_gelu")
+        assert pair_spec(name, tag).quick_gelu or config.get("quick_gelu")
     assert {(name, "openai") for name in ("ViT-B-32", "ViT-L-14", "RN50x64")} <= set(quick)
 
 
@@ -254,7 +254,7 @@ def test_a_model_in_memory_is_copied_before_it_is_cast() -> None:
 
 def test_a_model_in_mixed_precision_of_open_clip_works(tmp_path: Path) -> None:
     save(tmp_path, model_config("vit", text=NATIVE_TEXT), bpe=False)
-    with hushed():
+    with quiet():
         mixed = open_clip.create_model(f"local-dir:{tmp_path}", precision="bf16")
     backbone = load(mixed, device="cpu", precision="bf16")
     full = load(f"local-dir:{tmp_path}", device="cpu")
@@ -266,7 +266,7 @@ def test_a_model_in_mixed_precision_of_open_clip_works(tmp_path: Path) -> None:
 
 def test_a_model_in_mixed_precision_keeps_its_float32_norms_when_it_is_cast(tmp_path: Path) -> None:
     save(tmp_path, model_config("vit", text=NATIVE_TEXT), bpe=False)
-    with hushed():
+    with quiet():
         mixed = open_clip.create_model(f"local-dir:{tmp_path}", precision="bf16")
     backbone = load(mixed, device="cpu", precision="fp16")
     full = load(f"local-dir:{tmp_path}", device="cpu")
@@ -347,7 +347,7 @@ def test_loading_prints_nothing_and_leaves_logging_alone(
 def test_what_libraries_print_or_warn_while_loading_goes_elsewhere(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG, logger="clipmk"), hushed():
+    with caplog.at_level(logging.DEBUG, logger="clipmk"), quiet():
         print("downloading vocabulary")  # noqa: T201
         warnings.warn("weights look odd", UserWarning, stacklevel=1)
         warnings.warn("old name", FutureWarning, stacklevel=1)

@@ -12,7 +12,7 @@ import pytest
 from clipmk.errors import ClipmkError, InputError, UsageError
 from clipmk.models.catalog import embedded_names
 from clipmk.models.pools import pool
-from clipmk.models.recipe import pair_recipe
+from clipmk.models.spec import pair_spec
 
 
 def test_the_zoo_is_every_embedded_model() -> None:
@@ -25,8 +25,8 @@ def test_the_paper_s_models_exist_and_their_activation_is_right_by_name_alone() 
     assert len(set(pairs)) == 13
     assert set(pairs) <= set(open_clip.list_pretrained())
     assert [tag for _, tag in pairs].count("openai") == 8
-    assert not any(pair_recipe(*pair).quick_gelu for pair in pairs)
-    families = [pair_recipe(*pair).entry.family for pair in pairs]
+    assert not any(pair_spec(*pair).quick_gelu for pair in pairs)
+    families = [pair_spec(*pair).entry.family for pair in pairs]
     assert families == ["vit"] * 7 + ["resnet"] * 4 + ["convnext"] * 2
 
 

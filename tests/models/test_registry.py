@@ -14,8 +14,8 @@ from clipmk.errors import ModelError, UsageError
 from clipmk.models import loading as loading_module
 from clipmk.models.catalog import list_models, pair_entry
 from clipmk.models.loading import build, load
-from clipmk.models.recipe import resolve
 from clipmk.models.registry import register, unregister
+from clipmk.models.spec import resolve
 from clipmk.system.config import read_config
 from clipmk.system.memory import machine_memory
 
@@ -88,7 +88,9 @@ def test_a_folder_whose_weights_do_not_fit_gets_no_name(
 
 
 def test_ids_of_checkpoints_that_are_incomplete_or_gone_say_so() -> None:
-    with pytest.raises(ModelError, match=r"'checkpoint:ViT-B-32' names no checkpoint; checkpoint:ARCHITECTURE:FILE"):
+    with pytest.raises(
+        ModelError, match=r"'checkpoint:ViT-B-32' does not name a checkpoint; write checkpoint:ARCHITECTURE:FILE"
+    ):
         load("checkpoint:ViT-B-32", device="cpu")
     with pytest.raises(ModelError, match=r"checkpoint 'gone\.pt' does not exist"):
         load("checkpoint:ViT-B-32:gone.pt", device="cpu")

@@ -112,7 +112,7 @@ def test_loading_a_model_and_embedding_its_texts_name_a_lack_of_memory(
     monkeypatch.setattr("clipmk.pipeline.explainer.load_bank", refuse)
     with pytest.raises(OutOfMemoryError, match="model 'embedded/vit-s8'"):
         Explainer(explainer.backbone, explainer.vocabulary, explainer.settings)
-    monkeypatch.setattr("clipmk.models.loading._assemble", refuse)
+    monkeypatch.setattr("clipmk.models.loading.OpenClipBackbone", refuse)
     with pytest.raises(OutOfMemoryError, match="the memory of cpu does not suffice for model 'embedded/rn-xs'"):
         loading.load("embedded/rn-xs", device="cpu")
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from backbone_zoo import MERGES, make, model_config, save
-from clipmk.models import loading
+from clipmk.models.fingerprint import text_fingerprint
 from clipmk.models.loading import load
-from clipmk.models.recipe import Recipe
+from clipmk.models.spec import ModelSpec
 from clipmk.records import ModelEntry
 from clipmk.vocabulary import cache as textstore
 from clipmk.vocabulary.embeddings import load_bank
@@ -62,24 +62,26 @@ def test_files_of_a_tokenizer_of_the_hub_belong_to_the_recipe(tmp_path: Path, na
         id="mine", source="local", architecture="mine", pretrained=None, family="vit", input_size=32, embed_dim=8
     )
     config = {"vision_cfg": {}, "text_cfg": {"hf_tokenizer_name": "org/words"}}
-    recipe = Recipe(entry=entry, config=config, preprocess={}, folder=tmp_path)
-    before = loading._text_recipe(recipe, None)
+    spec = ModelSpec(entry=entry, config=config, preprocess={}, folder=tmp_path)
+    before = text_fingerprint(spec, None)
     (tmp_path / name).write_text("other words")
-    assert loading._text_recipe(recipe, None) != before
+    assert text_fingerprint(spec, None) != before
 
 
 def test_what_concerns_images_alone_leaves_the_recipe_of_texts_as_it_is(tmp_path: Path) -> None:
     save(tmp_path / "a", model_config("vit"))
-    recipe = load(f"local-dir:{tmp_path / 'a'}", device="cpu").text_recipe
+    spec = load(f"local-dir:{tmp_path / 'a'}", device="cpu").text_fingerprint
     rewrite(tmp_path / "a", lambda content: content.update(preprocess_cfg={"mean": [0.5, 0.5, 0.5]}))
-    assert load(f"local-dir:{tmp_path / 'a'}", device="cpu").text_recipe == recipe
+    assert load(f"local-dir:{tmp_path / 'a'}", device="cpu").text_fingerprint == spec
 
 
 def test_callers_tokenizers_are_told_apart_by_what_they_make_of_texts() -> None:
     def letters(step: int) -> Callable[[list[str]], torch.Tensor]:
         return lambda texts: torch.tensor([[1 + step * (ord(one) % 7) for one in text[:8]] for text in texts])
 
-    recipes = [load(make(model_config("vit")), tokenizer=letters(step), device="cpu").text_recipe for step in (1, 2, 1)]
+    recipes = [
+        load(make(model_config("vit")), tokenizer=letters(step), device="cpu").text_fingerprint for step in (1, 2, 1)
+    ]
     assert recipes[0] == recipes[2] != recipes[1]
 
 

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clipmk
+from clipmk.backbones import library
 from clipmk.errors import ModelError
 from clipmk.explanation import Explanation
-from clipmk.models import catalog, loading
+from clipmk.models import loading
 from clipmk.settings import preset
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Compare, Explain, Load, Survey, WhatIf
@@ -209,7 +210,7 @@ def test_cancelling_ends_the_wait_for_an_import(tiny_model: str, monkeypatch: py
         imported.wait(120)
 
     with monkeypatch.context() as patch:
-        patch.setattr(catalog, "open_clip", importing)
+        patch.setattr(library, "open_clip", importing)
         assert talk.ask(Load(model=tiny_model)).code == protocol.CANCELLED
     assert not imported.is_set()
     imported.set()
@@ -220,7 +221,7 @@ def test_what_goes_wrong_aside_is_told_like_everything_else(monkeypatch: pytest.
     def fails() -> None:
         raise ModelError("no open_clip")
 
-    monkeypatch.setattr(catalog, "open_clip", fails)
+    monkeypatch.setattr(library, "open_clip", fails)
     answer = Conversation().ask(Load(model="ViT-B-32:random"))
     assert (answer.code, answer.message) == ("model", "no open_clip")
 

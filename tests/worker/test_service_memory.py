@@ -15,7 +15,7 @@ from PIL import Image
 import clipmk
 from clipmk.errors import OutOfMemoryError
 from clipmk.settings import preset
-from clipmk.system.memory import Recent, is_out_of_memory
+from clipmk.system.memory import LruCache, is_out_of_memory
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Compare, Explain, Load
 from conversation import VIT, Conversation
@@ -30,7 +30,7 @@ operations = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 12), s
 def test_what_is_held_stays_within_the_budget_and_the_least_recently_used_goes_first(
     steps: list[tuple[str, int, bool]], budget: int
 ) -> None:
-    held: Recent[str, str] = Recent(budget)
+    held: LruCache[str, str] = LruCache(budget)
     used: list[str] = []  # least recently first, everything ever put and not known to be gone
     weights: dict[str, int] = {}
     for key, weight, putting in steps:

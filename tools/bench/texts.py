@@ -92,7 +92,7 @@ class Drawn:
     """Stands for a text encoder: its embeddings are drawn."""
 
     def __init__(self, info: ModelInfo, embed: int = 512) -> None:
-        self.info, self.device, self.dtype, self.text_recipe = info, torch.device("cpu"), torch.float32, ""
+        self.info, self.device, self.dtype, self.text_fingerprint = info, torch.device("cpu"), torch.float32, ""
         self._embed = embed
 
     def encode_texts(

@@ -72,7 +72,7 @@ class Backbone(ABC):
     """`features="keys"` is possible."""
     trims_text: bool
     """Texts are cut to the longest of their batch, which changes nothing for this text tower."""
-    text_recipe: str
+    text_fingerprint: str
     """What decides a text's embedding besides the weights, as a digest: configuration, activation and tokenizer."""
 
     @property
@@ -192,9 +192,9 @@ class ImageEncoder(ABC):
         """Embed images, not normalised."""
 
     @abstractmethod
-    def look(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
+    def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
         """Embed images (not normalised) and keep patches, attention and the state of `pool`."""
 
     @abstractmethod
     def pool(self, state: Any, weights: Float[Tensor, "batch regions patches"]) -> Float[Tensor, "batch regions embed"]:
-        """Embed regions (not normalised) from the state of `look`; weights in [0, 1], none of them all zero."""
+        """Embed regions (not normalised) from the state of `encode`; weights in [0, 1], none of them all zero."""

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import conv2d, layer_norm, scaled_dot_product_attention
 
 from clipmk.errors import DeviceError, suggest
-from clipmk.system.quiet import hushed
+from clipmk.system.quiet import quiet
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Names of the precisions and the dtype of the weights in each."""
@@ -15,7 +15,7 @@ PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloa
 
 def available_devices() -> tuple[str, ...]:
     """Names of the devices of this machine, the best first: "cuda", "cuda:1", "mps", "cpu"."""
-    with hushed():  # asking an unsuitable driver warns
+    with quiet():  # asking an unsuitable driver warns
         cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
         mps = torch.backends.mps.is_available()
     return (*(f"cuda:{i}" if i else "cuda" for i in range(cuda)), *(["mps"] if mps else []), "cpu")
@@ -79,7 +79,7 @@ def upload(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.to(device)
 
 
-class Download:
+class HostCopy:
     """A tensor on its way to the CPU: from CUDA into pinned memory behind what is queued now; nobody waits yet.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class Catch:
+class ModuleCall:
     """What passed through one module: `inputs` (first argument), `keywords` and `output`, once it was called."""
 
     called: bool = False
@@ -19,22 +19,22 @@ class Catch:
 
 
 @contextmanager
-def caught(*modules: nn.Module) -> Iterator[tuple[Catch, ...]]:
+def captured(*modules: nn.Module) -> Iterator[tuple[ModuleCall, ...]]:
     """Record the last call of each module while the block runs."""
-    catches = tuple(Catch() for _ in modules)
+    calls = tuple(ModuleCall() for _ in modules)
     handles = [
-        module.register_forward_hook(_recorder(catch), with_kwargs=True)
-        for module, catch in zip(modules, catches, strict=True)
+        module.register_forward_hook(_recorder(call), with_kwargs=True)
+        for module, call in zip(modules, calls, strict=True)
     ]
     try:
-        yield catches
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
 
 
 @contextmanager
-def replaced(module: nn.Module, output: Any) -> Iterator[None]:
+def with_output(module: nn.Module, output: Any) -> Iterator[None]:
     """Let the module return `output` while the block runs, whatever goes in."""
     handle = module.register_forward_hook(lambda *_: output)
     try:
@@ -43,11 +43,11 @@ def replaced(module: nn.Module, output: Any) -> Iterator[None]:
         handle.remove()
 
 
-def _recorder(catch: Catch) -> Any:
+def _recorder(call: ModuleCall) -> Any:
     def record(_module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
-        catch.called = True
-        catch.inputs = args[0] if args else next(iter(keywords.values()))
-        catch.keywords = keywords
-        catch.output = output
+        call.called = True
+        call.inputs = args[0] if args else next(iter(keywords.values()))
+        call.keywords = keywords
+        call.output = output
 
     return record

@@ -1,8 +1,8 @@
-"""A backbone around any model of open_clip: one image encoder, one text encoder, one record of what it is."""
+"""A backbone around any open_clip model: one image encoder, one text encoder, and what they need to know."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipmk.backbones.base import Backbone, Encoded, Features, ImageEncoder, Progress
+from clipmk.backbones.devices import cast
 from clipmk.backbones.text import TextEncoder
 from clipmk.errors import ModelError
 
@@ -19,53 +20,74 @@ if TYPE_CHECKING:
 
     from clipmk.records import ModelInfo
 
+_OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
-"""How far the embedding of the full mask may be from the ordinary one (euclidean, unit vectors)."""
+"""Largest distance between the embedding of the full mask and the ordinary one (euclidean, unit vectors)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """How a model's training images were made."""
+    """How a model's training images were prepared."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str
     resize: Literal["squash", "crop"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Logits:
-    """How cosines become logits: scale * cosine + bias."""
-
-    scale: float
-    bias: float | None
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """Read open_clip's preprocessing configuration; its defaults hold for what is missing."""
+        mean, std = config.get("mean") or _OPENAI_MEAN, config.get("std") or _OPENAI_STD
+        return cls(
+            mean=(float(mean[0]), float(mean[1]), float(mean[2])),
+            std=(float(std[0]), float(std[1]), float(std[2])),
+            interpolation="bilinear" if config.get("interpolation") == "bilinear" else "bicubic",
+            resize="crop" if config.get("resize_mode", "shortest") == "shortest" else "squash",
+        )
 
 
 class OpenClipBackbone(Backbone):
-    """A `Backbone` over an open_clip model."""
+    """A `Backbone` over an open_clip model.
+
+    Args:
+        model: cast to `dtype` and moved to `device`, both in place.
+        info: what the model is.
+        texts: the text encoder of the same model.
+        preprocessing: of its images.
+        embed_dim: of its embeddings.
+        device: where it runs.
+        dtype: of its weights.
+
+    Raises:
+        ModelError: its image tower is of an unknown kind.
+    """
 
     def __init__(
         self,
+        model: Any,
         *,
         info: ModelInfo,
-        images: ImageEncoder,
         texts: TextEncoder,
         preprocessing: Preprocessing,
         embed_dim: int,
-        logits: Logits,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.info = info
         self.device, self.dtype = device, dtype
         self.embed_dim = embed_dim
-        self.logit_scale, self.logit_bias = logits.scale, logits.bias
+        bias = getattr(model, "logit_bias", None)  # both are read before the cast: exp(4.6052) is 98.9 in bfloat16
+        self.logit_bias = None if bias is None else float(bias.detach().float())
+        self.logit_scale = float(model.logit_scale.detach().float().exp())
+        if weights_dtype(model) != dtype:
+            cast(model, dtype)
+        self._images, self._texts = image_encoder(model.to(device)), texts
         self.mean, self.std = preprocessing.mean, preprocessing.std
         self.interpolation, self.default_resize = preprocessing.interpolation, preprocessing.resize
-        self.has_cls, self.supports_keys, self.trims_text = images.has_cls, images.supports_keys, texts.trims
-        self.text_recipe = texts.recipe
-        self._images, self._texts = images, texts
-        self._pools = False
+        self.has_cls, self.supports_keys = self._images.has_cls, self._images.supports_keys
+        self.trims_text, self.text_fingerprint = texts.trims, texts.fingerprint
+        self._pooling_checked = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.info.id} on {self.device}, {self.dtype}>"
@@ -88,7 +110,7 @@ class OpenClipBackbone(Backbone):
         if features == "keys" and not self.supports_keys:
             raise ModelError(f"{self.info.id!r} ({self.info.family}) has no attention keys; use features='tokens'")
         with torch.inference_mode():
-            raw = self._images.look(pixels, features)
+            raw = self._images.encode(pixels, features)
             embeddings = normalize(raw.embeddings.float(), dim=-1)
             patches = raw.patches.float()
         attention = None if raw.attention is None else raw.attention.clone()
@@ -122,26 +144,48 @@ class OpenClipBackbone(Backbone):
         return embeddings.clone()
 
     def _check_pooling(self, encoded: Encoded) -> None:
-        """Once per model: full masks must give the ordinary embedding, or masked pooling means nothing here."""
-        if self._pools:
+        """Once per model: full masks must give the ordinary embedding, otherwise masked pooling means nothing."""
+        if self._pooling_checked:
             return
         batch, patches = encoded.patches.shape[:2]
-        known = encoded.embeddings.isfinite().all(dim=-1).cpu()
-        if not known.any():  # nothing can be said of pooling: `check_finite` tells of the images
+        finite = encoded.embeddings.isfinite().all(dim=-1).cpu()
+        if not finite.any():  # says nothing about pooling; `check_finite` reports the images
             return
         full = self._images.pool(encoded.state, torch.ones(batch, 2, patches, device=self.device))
         distances = (normalize(full.float(), dim=-1) - encoded.embeddings[:, None]).norm(dim=-1).cpu()
-        distance = float(distances[known].max())
+        distance = float(distances[finite].max())
         if not distance <= _TOLERANCE.get(self.dtype, 1e-4):
             raise ModelError(
                 f"masked pooling does not reproduce the embedding of {self.info.id!r} (off by {distance:.2g}), so "
                 'regions cannot be pooled; use grounding="prompts"'
             )
-        self._pools = True
+        self._pooling_checked = True
 
 
-def read_logits(model: Any) -> Logits:
-    """Read scale and bias of an open_clip model, before its weights are cast: exp(4.6052) is 98.9 in bfloat16."""
-    bias = getattr(model, "logit_bias", None)
-    scale = float(model.logit_scale.detach().float().exp())
-    return Logits(scale=scale, bias=None if bias is None else float(bias.detach().float()))
+def image_encoder(model: Any) -> ImageEncoder:
+    """Choose the encoder class for an open_clip model by what its image tower is made of.
+
+    Raises:
+        ModelError: the tower is of an unknown kind.
+    """
+    visual = model.visual
+    if hasattr(visual, "trunk"):
+        from clipmk.backbones.timm import timm_encoder  # noqa: PLC0415
+
+        return timm_encoder(model)
+    if hasattr(visual, "attnpool"):
+        from clipmk.backbones.resnet import ResNetEncoder  # noqa: PLC0415
+
+        return ResNetEncoder(model)
+    if hasattr(visual, "transformer") and hasattr(visual, "class_embedding"):
+        from clipmk.backbones.vit import VitEncoder  # noqa: PLC0415
+
+        return VitEncoder(model)
+    raise ModelError(f"image tower of class {type(visual).__name__} is unknown")
+
+
+def weights_dtype(model: Any) -> torch.dtype:
+    """The dtype of the first convolution: some of open_clip's mixed models keep other parameters in float32."""
+    parameters = list(model.visual.parameters())
+    convolutions = [parameter for parameter in parameters if parameter.ndim == 4]
+    return (convolutions or parameters)[0].dtype  # type: ignore[no-any-return]

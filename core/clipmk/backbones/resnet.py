@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clipmk.backbones.attention import attention_row, masked_attention, view
 from clipmk.backbones.base import Encoded, Features, ImageEncoder
-from clipmk.backbones.hooks import caught
+from clipmk.backbones.hooks import captured
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -35,9 +35,9 @@ class ResNetEncoder(ImageEncoder):
         embeddings: Tensor = self._model.encode_image(pixels)
         return embeddings
 
-    def look(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
-        """See `ImageEncoder.look`."""
-        with caught(self._visual.attnpool) as (pool,):
+    def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
+        """See `ImageEncoder.encode`."""
+        with captured(self._visual.attnpool) as (pool,):
             embeddings = self.embed(pixels)
         rows, columns = pool.inputs.shape[2:]
         patches = pool.inputs.flatten(2).transpose(1, 2)

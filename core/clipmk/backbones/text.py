@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from clipmk.backbones.tokenizer import Tokenizer, quick
+from clipmk.backbones.tokenizer import Tokenizer, cached
 from clipmk.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class TextEncoder:
     promises it; on a GPU it does not hold.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, *, recipe: str = "") -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, *, fingerprint: str = "") -> None:
         self._model = model
-        self.recipe = recipe
-        """See `Backbone.text_recipe`."""
-        self._tokenizer = quick(tokenizer)
+        self.fingerprint = fingerprint
+        """See `Backbone.text_fingerprint`."""
+        self._tokenizer = cached(tokenizer)
         self._tower = model.text if hasattr(model, "text") else model
         self.trims = _is_causal(self._tower)
         self.budget = 0

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, view
 from clipmk.backbones.base import Encoded, Features, ImageEncoder
-from clipmk.backbones.hooks import caught
+from clipmk.backbones.hooks import captured
 from clipmk.backbones.vit import BlockState, requery, weighted_mean
 from clipmk.errors import ModelError
 
@@ -45,7 +45,7 @@ class _TimmEncoder(ImageEncoder):
         parameter = next(self._visual.parameters())
         blank = torch.zeros(1, 3, *self._visual.image_size, dtype=parameter.dtype, device=parameter.device)
         with torch.inference_mode():
-            return self.look(blank, "tokens").grid
+            return self.encode(blank, "tokens").grid
 
     def embed(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
         """Embed images, not normalised."""
@@ -72,10 +72,10 @@ class TimmVitEncoder(_TimmEncoder):
         self.has_cls = self._pooler is None and self._trunk.global_pool == "token"
         self.supports_keys = self._opened is not None
 
-    def look(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
-        """See `ImageEncoder.look`."""
+    def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
+        """See `ImageEncoder.encode`."""
         modules = [self._block, self._block.attn, *([self._pooler] if self._pooler is not None else [])]
-        with caught(*modules) as (block, attention, *pooler):
+        with captured(*modules) as (block, attention, *pooler):
             embeddings = self.embed(pixels)
         raw_keys = block.output[..., :0] if self._opened is None else self._opened.raw_keys(attention.inputs)
         state = _VitState(
@@ -170,10 +170,10 @@ class FeatureMapEncoder(_TimmEncoder):
     own average of one cell is that cell, and its norm and projection follow as ever.
     """
 
-    def look(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
-        """See `ImageEncoder.look`."""
+    def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
+        """See `ImageEncoder.encode`."""
         norm = getattr(self._trunk, "norm", None)
-        with caught(*([norm] if isinstance(norm, nn.Module) else [])) as norms:
+        with captured(*([norm] if isinstance(norm, nn.Module) else [])) as norms:
             last = self._trunk.forward_features(pixels)
         embeddings = self._visual.head(self._trunk.forward_head(last))
         averaged, grid = self._patches(last)

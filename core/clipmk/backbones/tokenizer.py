@@ -1,79 +1,36 @@
-"""Tokens without the price of making them: the words of open_clip's tokenizer, each split once and remembered."""
+"""open_clip's tokenizer with a memory: each word is split into tokens once."""
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clipmk.models import catalog
+from clipmk.backbones.library import loaded_tokenizer_classes
 
 Tokenizer = Callable[[list[str]], Tensor]
 """Texts -> int64 (texts, context)."""
 
-_ALONE = f"{__name__}.open_clip_tokenizer"
-"""What open_clip's tokenizer is called where it was imported alone."""
-
-MOST_WORDS = 2**17
-"""Words remembered; beyond it the memory starts anew."""
+WORD_LIMIT = 2**17
+"""Most words remembered; beyond it all are forgotten."""
 
 
-def simple_tokenizer() -> Any:
-    """open_clip's class `SimpleTokenizer`, without importing open_clip for it.
-
-    Importing open_clip takes longer than importing torch (docs/performance.md), and its tokenizer needs none of it: the
-    module is run by itself, from the installed file and under a name of ours, unless open_clip is here already.
-    """
-    known = _own_classes()
-    return known[0] if known else _alone()
+def cached(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokens, faster, where the tokenizer is open_clip's own; any other is returned as it is."""
+    usable = type(tokenizer) in loaded_tokenizer_classes() and getattr(tokenizer, "reduction_fn", None) is None
+    return CachedTokenizer(tokenizer) if usable else tokenizer
 
 
-def quick(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokens, sooner, where the tokenizer is open_clip's own; any other is given back as it is."""
-    usable = type(tokenizer) in _own_classes() and getattr(tokenizer, "reduction_fn", None) is None
-    return Words(tokenizer) if usable else tokenizer
-
-
-def _own_classes() -> list[type]:
-    """`SimpleTokenizer` of open_clip and of its tokenizer alone, as far as they have been imported."""
-    modules = (sys.modules.get(name) for name in ("open_clip", _ALONE))
-    return [found for module in modules if (found := getattr(module, "SimpleTokenizer", None))]
-
-
-def _alone() -> Any:
-    try:
-        module = _tokenizer_module()
-    except (ImportError, OSError):  # a release whose tokenizer stands elsewhere, or needs more of it
-        return catalog.open_clip().SimpleTokenizer
-    return sys.modules.setdefault(_ALONE, module).SimpleTokenizer  # another thread may have been faster
-
-
-def _tokenizer_module() -> ModuleType:
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("No module named 'open_clip'", name="open_clip")
-    spec = importlib.util.spec_from_file_location(_ALONE, Path(package.origin).with_name("tokenizer.py"))
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError("No module named 'open_clip.tokenizer'", name="open_clip.tokenizer")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Words:
+class CachedTokenizer:
     """open_clip's `SimpleTokenizer` (no reduction mask), word by word.
 
     tokens(text) = tokens(word 1) + tokens(word 2) + ...: no token of its pattern spans a space, and its clean-up
     (repair of encodings, HTML entities, runs of spaces, lower case) leaves alone or treats word by word whatever is
-    printable ASCII without "&". Such texts are put together from remembered words, all others are tokenized whole.
+    printable ASCII without "&". Such texts are put together from remembered words; all others are tokenized whole.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -96,14 +53,14 @@ class Words:
         row = [self._tokenizer.sot_token_id]
         if text.isascii() and text.isprintable() and "&" not in text:
             for word in text.split():
-                row += self._known.get(word) or self._learnt(word)
+                row += self._known.get(word) or self._encode(word)
         else:
             row += self._tokenizer.encode(text)
         row.append(self._tokenizer.eot_token_id)
         return row
 
-    def _learnt(self, word: str) -> list[int]:
-        if len(self._known) >= MOST_WORDS:
+    def _encode(self, word: str) -> list[int]:
+        if len(self._known) >= WORD_LIMIT:
             self._known.clear()
         tokens: list[int] = self._tokenizer.encode(word)
         self._known[word] = tokens

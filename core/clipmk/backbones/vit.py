@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 
 from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, split_heads, view
 from clipmk.backbones.base import Encoded, Features, ImageEncoder
-from clipmk.backbones.hooks import caught, replaced
+from clipmk.backbones.hooks import captured, with_output
 from clipmk.errors import ModelError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def requery(
     )
     merged = opened.merge(heads, token.expand(-1, weights.shape[1], -1))
     output: Any = (merged, None) if isinstance(attention, nn.MultiheadAttention) else merged
-    with replaced(attention, output):
+    with with_output(attention, output):
         pooled: Tensor = block(state.inputs[:, :1].expand(-1, weights.shape[1], -1))
     return pooled
 
@@ -86,9 +86,9 @@ class VitEncoder(ImageEncoder):
         embeddings: Tensor = self._model.encode_image(pixels)
         return embeddings
 
-    def look(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
-        """See `ImageEncoder.look`."""
-        with caught(self._block, self._block.attn) as (block, attention):
+    def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
+        """See `ImageEncoder.encode`."""
+        with captured(self._block, self._block.attn) as (block, attention):
             embeddings = self.embed(pixels)
         raw_keys = self._opened.raw_keys(attention.inputs)
         state = BlockState(block.inputs, attention.inputs, block.output, raw_keys, rope=None)

@@ -22,8 +22,8 @@ from clipmk.images.square import Square
 from clipmk.records import ImageInfo
 from clipmk.settings import Resize
 from clipmk.system.files import read_regular
+from clipmk.system.quiet import captured_warnings
 from clipmk.system.text import encodable, printable, quoted
-from clipmk.system.thread_warnings import recorded_warnings
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -222,7 +222,7 @@ def _pixel_sha256(pixels: np.ndarray) -> str:
 def _decoding(label: str, notes: list[str]) -> Iterator[None]:
     """Turn what Pillow raises into `ImageError`, and what it warns about into notes."""
     try:
-        with recorded_warnings() as caught:
+        with captured_warnings() as caught:
             yield
     except Image.DecompressionBombError as reason:
         raise ImageError(f"{label} has more than {MAX_PIXELS // 10**6} megapixels") from reason

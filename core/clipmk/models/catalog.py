@@ -1,29 +1,23 @@
-"""What models exist: shipped, on this machine, or downloadable; and of which family each is.
-
-Nothing here imports open_clip, whose import takes seconds, but `architecture_config` and `open_clip`.
-"""
+"""What models exist: shipped, registered, in the hub's cache, or downloadable; each with what is known of it."""
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import json
 import logging
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clipmk.errors import ModelError
 from clipmk.models import hub
-from clipmk.models.inventory import Inventory, Pair, inventory
-from clipmk.models.pretraining import licence_of, pretraining_of
-from clipmk.models.sizes import SUFFIXES, stored_parameters, weights_in
+from clipmk.models.folders import CONFIG_NAME, SUFFIXES, WEIGHT_NAMES, read_folder, stored_parameters, weights_in
+from clipmk.models.inventory import Inventory, Pair, describe, inventory
 from clipmk.records import ModelEntry, Source
-from clipmk.system import config as user_config
 from clipmk.system import locations
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from clipmk.system.config import read_config
 
 _log = logging.getLogger(__name__)
 
@@ -32,63 +26,7 @@ EMBEDDED, HUB, LOCAL, CHECKPOINT = "embedded/", "hf-hub:", "local-dir:", "checkp
 RANDOM = "random"
 """The tag that asks for random weights, for measuring and testing only."""
 
-
-def family_of(config: Mapping[str, Any]) -> str:
-    """Family of an open_clip model configuration: "vit", "resnet", "convnext", "siglip", "eva" or "timm" (others)."""
-    vision = config["vision_cfg"]
-    trunk = str(vision.get("timm_model_name") or "")
-    if not trunk:
-        return "resnet" if isinstance(vision.get("layers"), list | tuple) else "vit"
-    if "siglip" in trunk:
-        return "siglip"
-    words = trunk.split("_")
-    for family in ("convnext", "eva"):
-        if any(word.startswith(family) for word in words):
-            return family
-    return "timm"
-
-
-def needs_transformers(config: Mapping[str, Any]) -> bool:
-    """Whether text encoder or tokenizer come from the `transformers` package."""
-    text = config["text_cfg"]
-    return bool(text.get("hf_model_name") or text.get("hf_tokenizer_name"))
-
-
-def hub_text_tower(config: Mapping[str, Any]) -> bool:
-    """Whether the text encoder itself, not only its tokenizer, comes from the `transformers` package."""
-    return bool(config["text_cfg"].get("hf_model_name"))
-
-
-def has_transformers() -> bool:
-    """Whether `transformers` is installed; does not import it."""
-    return importlib.util.find_spec("transformers") is not None
-
-
-def describe(model_id: str, config: Mapping[str, Any], *, source: Source, architecture: str) -> ModelEntry:
-    """Make the entry of a model from its open_clip configuration.
-
-    Raises:
-        ModelError: the configuration is not one of an image-text model with square images.
-    """
-    try:
-        size = config["vision_cfg"].get("image_size", 224)
-        sides = [int(side) for side in size] if isinstance(size, list | tuple) else [int(size)]
-        embed_dim = int(config["embed_dim"])
-        family, transformers = family_of(config), needs_transformers(config)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the configuration of {model_id!r} is not one of an image-text model: {error!r}") from error
-    if len(set(sides)) != 1:
-        raise ModelError(f"{model_id!r} takes images of {sides[0]}x{sides[1]} px; only square ones can be explained")
-    return ModelEntry(
-        id=model_id,
-        source=source,
-        architecture=architecture,
-        pretrained=None,
-        family=family,
-        input_size=sides[0],
-        embed_dim=embed_dim,
-        needs_transformers=transformers,
-    )
+_UNITS = {"m": 10**6, "b": 10**9}
 
 
 def list_models(sources: Collection[Source] = ("embedded", "local", "cached", "remote")) -> list[ModelEntry]:
@@ -103,64 +41,35 @@ def list_models(sources: Collection[Source] = ("embedded", "local", "cached", "r
     """
     entries: list[ModelEntry] = []
     if "embedded" in sources:
-        entries.extend(_embedded())
+        entries.extend(_folder(model_id, embedded_folder(model_id)) for model_id in embedded_names())
     if "local" in sources:
         entries.extend(_registered())
     if "cached" in sources or "remote" in sources:
-        pairs = inventory()
-        known = [_entry(pair, pairs) for pair in pairs.pairs.values()]
-        addresses = {entry.repository for entry in known}
-        cached = [entry for entry in known if entry.source == "cached"]
+        known = inventory()
+        pairs = [_entry(pair, known) for pair in known.pairs.values()]
         if "cached" in sources:
-            entries.extend(cached)
-            entries.extend(_cached_others(addresses))
+            entries.extend(entry for entry in pairs if entry.source == "cached")
+            entries.extend(_cached_others({entry.repository for entry in pairs}))
         if "remote" in sources:
-            entries.extend(entry for entry in known if entry.source == "remote")
+            entries.extend(entry for entry in pairs if entry.source == "remote")
     return entries
-
-
-def read_folder(folder: Path, model_id: str) -> dict[str, Any]:
-    """Read the `open_clip_config.json` of a model folder.
-
-    Raises:
-        ModelError: the folder or its configuration is missing or malformed.
-    """
-    path = folder / hub.CONFIG_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"the file {str(path)!r} of model {model_id!r} is not JSON: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("model_cfg"), dict):
-        raise ModelError(f"the file {str(path)!r} of model {model_id!r} has no 'model_cfg'")
-    return content
 
 
 def embedded_names() -> list[str]:
     """Ids of the shipped models."""
-    folder = locations.assets_dir() / "models"
-    return [EMBEDDED + path.parent.name for path in sorted(folder.glob(f"*/{hub.CONFIG_NAME}"))]
+    return [
+        EMBEDDED + path.parent.name for path in sorted((locations.assets_dir() / "models").glob(f"*/{CONFIG_NAME}"))
+    ]
+
+
+def embedded_folder(model_id: str) -> Path:
+    """Folder of a shipped model."""
+    return locations.assets_dir() / "models" / model_id.removeprefix(EMBEDDED)
 
 
 def registered_models() -> Mapping[str, str]:
     """Names from the `[models]` table of the config file, and what each stands for."""
-    return user_config.read_config().models
-
-
-def architecture_config(name: str) -> dict[str, Any] | None:
-    """open_clip's configuration of an architecture; None when there is no such architecture."""
-    config: dict[str, Any] | None = open_clip().get_model_config(name)
-    return config
-
-
-def open_clip() -> ModuleType:
-    """Import open_clip, quietly."""
-    from clipmk.system.quiet import hushed  # noqa: PLC0415
-
-    with hushed():
-        import open_clip as library  # noqa: PLC0415 - seconds
-    return library  # type: ignore[no-any-return]
+    return read_config().models
 
 
 def pair_entry(name: str, tag: str) -> ModelEntry:
@@ -175,91 +84,31 @@ def pair_entry(name: str, tag: str) -> ModelEntry:
     return _entry(known.pairs[name, tag], known)
 
 
-def _entry(pair: Pair, known: Inventory) -> ModelEntry:
-    architecture = known.architectures[pair.name]
-    training = pretraining_of(pair.tag)
-    licence, licence_source = licence_of(pair.repository)
-    weights = hub.cached_file(*hub.candidates(pair.address))
-    twin = known.twin(pair)
-    return ModelEntry(
-        id=pair.id,
-        source="remote" if weights is None else "cached",
-        architecture=pair.name,
-        pretrained=pair.tag,
-        family=architecture.family,
-        input_size=architecture.input_size,
-        embed_dim=architecture.embed_dim,
-        needs_transformers=architecture.needs_transformers,
-        path=None if weights is None else str(weights),
-        alias_of=None if twin is None else twin.id,
-        parameters=architecture.parameters,
-        data=training.data,
-        data_pairs=training.pairs,
-        samples_seen=training.samples_seen,
-        licence=licence,
-        licence_source=licence_source,
-        repository=pair.repository or None,
-    )
+def folder_entry(model_id: str, folder: Path, content: Mapping[str, Any], weights: Path | None) -> ModelEntry:
+    """The entry of a model folder.
+
+    Args:
+        model_id: its id.
+        folder: the folder.
+        content: of its configuration, from `read_folder`.
+        weights: its weight file.
+
+    Raises:
+        ModelError: the configuration is not one of an image-text model with square images.
+    """
+    entry = describe(model_id, content["model_cfg"], source="local", architecture=folder.resolve().name)
+    entry = replace(entry, path=str(folder), parameters=stored_parameters(weights))
+    if not model_id.startswith(EMBEDDED):
+        return entry
+    licence = "LICENSE of clipmk"
+    data = "clipmk's rendered world"
+    return replace(entry, source="embedded", data=data, licence="MIT", licence_source=licence)
 
 
-def _embedded() -> Iterator[ModelEntry]:
-    for model_id in embedded_names():
-        folder = locations.assets_dir() / "models" / model_id.removeprefix(EMBEDDED)
-        config = read_folder(folder, model_id)["model_cfg"]
-        entry = describe(model_id, config, source="embedded", architecture=folder.name)
-        yield as_embedded(replace(entry, path=str(folder), parameters=stored_parameters(weights_in(folder))))
-
-
-def as_embedded(entry: ModelEntry) -> ModelEntry:
-    """A model that comes with the package: with what is known of all of those."""
-    return replace(
-        entry,
-        source="embedded",
-        data="clipmk's rendered world",
-        licence="MIT",
-        licence_source="LICENSE of clipmk",
-    )
-
-
-def _registered() -> Iterator[ModelEntry]:
-    """Registered folders and checkpoints, described; other registered names stand for ids that are listed anyway."""
-    for name, target in registered_models().items():
-        try:
-            entry = _described(name, target)
-        except ModelError as error:  # one broken folder must not hide the other models
-            _log.warning("%s", error)
-        else:
-            if entry is not None:
-                yield entry
-
-
-def _described(name: str, target: str) -> ModelEntry | None:
-    if target.startswith(CHECKPOINT):
-        architecture, path = split_checkpoint(target)
-        known = inventory().architectures.get(architecture)
-        if known is None:
-            raise ModelError(f"model {name!r} names the architecture {architecture!r}, which open_clip does not have")
-        if not path.is_file():
-            raise ModelError(f"the checkpoint {str(path)!r} of model {name!r} does not exist")
-        return ModelEntry(
-            id=name,
-            source="local",
-            architecture=architecture,
-            pretrained=None,
-            family=known.family,
-            input_size=known.input_size,
-            embed_dim=known.embed_dim,
-            needs_transformers=known.needs_transformers,
-            path=str(path),
-            parameters=known.parameters,
-        )
-    folder = Path(target.removeprefix(LOCAL)).expanduser()
-    if not folder.is_dir():
-        if target.startswith(LOCAL):
-            raise ModelError(f"the folder {str(folder)!r} of model {name!r} does not exist")
-        return None
-    entry = describe(name, read_folder(folder, name)["model_cfg"], source="local", architecture=folder.name)
-    return replace(entry, path=str(folder), parameters=stored_parameters(weights_in(folder)))
+def repository_entry(entry: ModelEntry, repository: str, weights: Path) -> ModelEntry:
+    """The entry of a folder that is the hub's copy of a repository."""
+    name = repository.rpartition("/")[2]
+    return replace(entry, source="cached", architecture=name, path=str(weights), repository=repository)
 
 
 def is_checkpoint(target: str) -> bool:
@@ -275,22 +124,120 @@ def split_checkpoint(target: str) -> tuple[str, Path]:
     """
     architecture, _, path = target.removeprefix(CHECKPOINT).partition(":")
     if not architecture or not path:
-        raise ModelError(f"{target!r} names no checkpoint; checkpoint:ARCHITECTURE:FILE is needed")
+        raise ModelError(f"{target!r} does not name a checkpoint; write checkpoint:ARCHITECTURE:FILE")
     return architecture, Path(path).expanduser()
 
 
+def training_of(tag: str) -> tuple[str | None, int | None, int | None]:
+    """What the tag of a pair says about its training: `laion2b_s34b_b79k` is LAION-2B, 34 billion samples seen.
+
+    Returns:
+        Readable name of the data set, image-text pairs in all of it, pairs shown in training (repetitions included).
+    """
+    data, pairs = _first_match(_pretraining()["data"], tag) or (None, None)
+    seen = re.search(r"_s(\d+)([mb])(?=_|$)", tag)
+    return data, pairs, int(seen[1]) * _UNITS[seen[2]] if seen else None
+
+
+def licence_of(repository: str) -> tuple[str | None, str | None]:
+    """Licence of the weights in a repository of the hub, and where it is written; None, None where not known."""
+    licence, source = _first_match(_pretraining()["licences"], repository) or (None, None)
+    return licence, source
+
+
+@functools.cache
+def _pretraining() -> dict[str, list[list[Any]]]:
+    """Data sets by the beginning of a tag, licences by the beginning of a repository's name, as regular expressions.
+
+    Sizes are image-text pairs of the whole data set as its authors publish them; licences are those of the model cards
+    on the hub. Both were noted by hand, and only where they are beyond doubt: null means "not known", never "none".
+    """
+    content: dict[str, list[list[Any]]] = json.loads(
+        (locations.assets_dir() / "pretraining.json").read_text(encoding="utf-8")
+    )
+    return content
+
+
+def _first_match(rows: list[list[Any]], name: str) -> list[Any] | None:
+    return next((facts for beginning, *facts in rows if re.match(beginning, name)), None)
+
+
+def _entry(pair: Pair, known: Inventory) -> ModelEntry:
+    architecture = known.architectures[pair.name]
+    data, data_pairs, samples_seen = training_of(pair.tag)
+    licence, licence_source = licence_of(pair.repository)
+    weights = hub.cached_file(*hub.candidates(pair.address))
+    twin = known.twin(pair)
+    return ModelEntry(
+        id=pair.id,
+        source="remote" if weights is None else "cached",
+        architecture=pair.name,
+        pretrained=pair.tag,
+        family=architecture.family,
+        input_size=architecture.input_size,
+        embed_dim=architecture.embed_dim,
+        needs_transformers=architecture.needs_transformers,
+        path=None if weights is None else str(weights),
+        alias_of=None if twin is None else twin.id,
+        parameters=architecture.parameters,
+        data=data,
+        data_pairs=data_pairs,
+        samples_seen=samples_seen,
+        licence=licence,
+        licence_source=licence_source,
+        repository=pair.repository or None,
+    )
+
+
+def _registered() -> Iterator[ModelEntry]:
+    """Registered folders and checkpoints; other registered names stand for ids that are listed anyway."""
+    for name, target in registered_models().items():
+        try:
+            if target.startswith(CHECKPOINT):
+                yield _checkpoint(name, target)
+            elif target.startswith(LOCAL) or Path(target).expanduser().is_dir():
+                yield _folder(name, Path(target.removeprefix(LOCAL)).expanduser())
+        except ModelError as error:  # one broken folder must not hide the other models
+            _log.warning("%s", error)
+
+
+def _folder(model_id: str, folder: Path) -> ModelEntry:
+    if not folder.is_dir():
+        raise ModelError(f"the folder {str(folder)!r} of model {model_id!r} does not exist")
+    return folder_entry(model_id, folder, read_folder(folder, model_id), weights_in(folder))
+
+
+def _checkpoint(name: str, target: str) -> ModelEntry:
+    architecture, path = split_checkpoint(target)
+    known = inventory().architectures.get(architecture)
+    if known is None:
+        raise ModelError(f"model {name!r} names the architecture {architecture!r}, which open_clip does not have")
+    if not path.is_file():
+        raise ModelError(f"the checkpoint {str(path)!r} of model {name!r} does not exist")
+    return ModelEntry(
+        id=name,
+        source="local",
+        architecture=architecture,
+        pretrained=None,
+        family=known.family,
+        input_size=known.input_size,
+        embed_dim=known.embed_dim,
+        needs_transformers=known.needs_transformers,
+        path=str(path),
+        parameters=known.parameters,
+    )
+
+
 def _cached_others(known: Collection[str | None]) -> Iterator[ModelEntry]:
+    """Models in the hub's cache that belong to none of open_clip's pairs."""
     for repository in hub.cached_repositories():
-        config = hub.cached_file(repository, [hub.CONFIG_NAME])
-        weights = hub.cached_file(repository, hub.WEIGHT_NAMES)
+        config = hub.cached_file(repository, [CONFIG_NAME])
+        weights = hub.cached_file(repository, WEIGHT_NAMES)
         if repository in known or config is None or weights is None:
             continue
         model_id = HUB + repository
         try:
-            content = read_folder(config.parent, model_id)["model_cfg"]
-            entry = describe(model_id, content, source="cached", architecture=repository.rpartition("/")[2])
+            content = read_folder(config.parent, model_id)
+            yield repository_entry(folder_entry(model_id, config.parent, content, weights), repository, weights)
         except ModelError as error:  # one odd repository must not hide the other models
             _log.warning("%s", error)
-            continue
-        size = stored_parameters(weights)
-        yield replace(entry, path=str(weights), parameters=size, repository=repository)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError
-from clipmk.models.sizes import SUFFIXES
-from clipmk.system.quiet import hushed
+from clipmk.models.folders import SUFFIXES
+from clipmk.system.quiet import quiet
 
 _SHOWN_KEYS = 3
 
@@ -53,7 +52,7 @@ def _check_pickle(path: Path) -> None:
                 f"weight file {str(path)!r} is a TorchScript archive: it holds a program, which is refused; "
                 "save the model's state_dict instead"
             )
-        with hushed():
+        with quiet():
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
         raise ModelError(
@@ -78,7 +77,7 @@ def fill(model: nn.Module, path: Path, *, architecture: str) -> None:
     Raises:
         ModelError: the file belongs to another architecture; the message names a few tensors that do not fit.
     """
-    with hushed():
+    with quiet():
         _put(model, path, architecture, device="cpu")
 
 
@@ -94,15 +93,13 @@ def check_fit(skeleton: nn.Module, path: Path, *, architecture: str) -> None:
         ModelError: as `fill`.
     """
     device = "cpu" if path.suffix == ".safetensors" else "meta"  # safetensors maps its file: nothing is read either
-    with hushed(ignoring="copying from a non-meta parameter"):  # which does nothing: right
+    with quiet(ignoring="copying from a non-meta parameter"):  # which does nothing: right
         _put(skeleton, path, architecture, device=device)
 
 
 def _put(model: nn.Module, path: Path, architecture: str, *, device: str) -> None:
-    import open_clip  # noqa: PLC0415 - 3 s; only when a model is really loaded
-
     try:
-        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True, device=device)
+        open_clip().load_checkpoint(model, str(path), strict=True, weights_only=True, device=device)
     except (RuntimeError, KeyError, AttributeError, AssertionError) as error:
         raise ModelError(f"the weights in {str(path)!r} do not fit {architecture!r}: {_misfits(error)}") from error
 
@@ -128,21 +125,3 @@ def first_line(error: Exception) -> str:
     """What an error of a library says, without its advice."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def module_sha256(model: nn.Module) -> str:
-    """Hexadecimal SHA-256 over a module's parameters and buffers in the order of its state_dict."""
-    digest = hashlib.sha256()
-    state: dict[str, Any] = model.state_dict()
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            tensor = value.detach().cpu().contiguous()
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

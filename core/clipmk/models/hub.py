@@ -7,16 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-CONFIG_NAME = "open_clip_config.json"
-"""open_clip's name for a model's configuration, on the hub and in a folder."""
-WEIGHT_NAMES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "pytorch_model.bin",
-)
-"""Names of weight files, the preferred ones first."""
+from clipmk.models.folders import CONFIG_NAME, WEIGHT_NAMES
 
 
 def candidates(address: str) -> tuple[str, tuple[str, ...]]:

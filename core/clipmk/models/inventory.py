@@ -1,7 +1,7 @@
-"""What open_clip holds, without importing it: architectures and pretrained pairs, from a shipped file.
+"""What open_clip knows, without importing it: architectures and pretrained pairs, from a shipped file.
 
-`assets/open_clip.json` is written by `python tools/make_catalog.py`. Under another version of open_clip than the file's
-its own lists count; only parameter counts are then taken from the file.
+`assets/open_clip.json` is written by `python tools/make_catalog.py`. Where another version of open_clip is installed
+than the file's, its own lists count, and only parameter counts come from the file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError
+from clipmk.records import ModelEntry, Source
 from clipmk.system.locations import assets_dir
 
 FILE_NAME = "open_clip.json"
@@ -37,7 +39,7 @@ class Architecture:
     """Of all its towers; None where the text tower's configuration lies on the hub, or the architecture is newer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """An architecture with weights to download."""
 
@@ -61,7 +63,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """All of it, in open_clip's order."""
+    """All architectures and pairs, in open_clip's order."""
 
     architectures: Mapping[str, Architecture]
     pairs: Mapping[tuple[str, str], Pair]
@@ -93,24 +95,20 @@ def inventory() -> Inventory:
 
 
 def shipped(content: Mapping[str, Any]) -> Inventory:
-    """The inventory as the shipped file tells it."""
+    """The inventory of the shipped file."""
     architectures = {name: Architecture(name=name, **facts) for name, facts in content["architectures"].items()}
-    pairs = {
-        (row[0], row[1]): Pair(name=row[0], tag=row[1], address=row[2], quick_gelu=row[3]) for row in content["pairs"]
-    }
+    pairs = {(row[0], row[1]): Pair(*row) for row in content["pairs"]}
     return Inventory(architectures=architectures, pairs=pairs)
 
 
 def live(content: Mapping[str, Any]) -> Inventory:
-    """The inventory as the installed open_clip tells it, which takes seconds; parameter counts from the file."""
-    from clipmk.models import catalog  # noqa: PLC0415 - it uses this module
-
-    library = catalog.open_clip()
+    """The inventory of the installed open_clip, which takes seconds; parameter counts from the shipped file."""
+    library = open_clip()
     architectures = {}
     for name in library.list_models():
         config = library.get_model_config(name)
         try:
-            entry = catalog.describe(name, config, source="remote", architecture=name)
+            entry = describe(name, config, source="remote", architecture=name)
         except ModelError:  # a new kind of model must not hide the others; loading it says why
             continue
         architectures[name] = Architecture(
@@ -127,8 +125,66 @@ def live(content: Mapping[str, Any]) -> Inventory:
         if name in architectures:
             settings = library.get_pretrained_cfg(name, tag)
             quick = bool(settings.get("quick_gelu", False))
-            pairs[name, tag] = Pair(name=name, tag=tag, address=str(settings.get("hf_hub", "")), quick_gelu=quick)
+            pairs[name, tag] = Pair(name, tag, str(settings.get("hf_hub", "")), quick)
     return Inventory(architectures=architectures, pairs=pairs)
+
+
+def architecture_config(name: str) -> dict[str, Any] | None:
+    """open_clip's configuration of an architecture, by importing open_clip; None when it has no such architecture."""
+    config: dict[str, Any] | None = open_clip().get_model_config(name)
+    return config
+
+
+def describe(model_id: str, config: Mapping[str, Any], *, source: Source, architecture: str) -> ModelEntry:
+    """Make the entry of a model from its open_clip configuration.
+
+    Raises:
+        ModelError: the configuration is not one of an image-text model with square images.
+    """
+    try:
+        size = config["vision_cfg"].get("image_size", 224)
+        sides = [int(side) for side in size] if isinstance(size, list | tuple) else [int(size)]
+        embed_dim = int(config["embed_dim"])
+        family, transformers = family_of(config), needs_transformers(config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"the configuration of {model_id!r} is not one of an image-text model: {error!r}") from error
+    if len(set(sides)) != 1:
+        raise ModelError(f"{model_id!r} takes images of {sides[0]}x{sides[1]} px; only square ones can be explained")
+    return ModelEntry(
+        id=model_id,
+        source=source,
+        architecture=architecture,
+        pretrained=None,
+        family=family,
+        input_size=sides[0],
+        embed_dim=embed_dim,
+        needs_transformers=transformers,
+    )
+
+
+def family_of(config: Mapping[str, Any]) -> str:
+    """Family of an open_clip model configuration: "vit", "resnet", "convnext", "siglip", "eva" or "timm" (others)."""
+    vision = config["vision_cfg"]
+    trunk = str(vision.get("timm_model_name") or "")
+    if not trunk:
+        return "resnet" if isinstance(vision.get("layers"), list | tuple) else "vit"
+    if "siglip" in trunk:
+        return "siglip"
+    words = trunk.split("_")
+    for family in ("convnext", "eva"):
+        if any(word.startswith(family) for word in words):
+            return family
+    return "timm"
+
+
+def needs_transformers(config: Mapping[str, Any]) -> bool:
+    """Whether text encoder or tokenizer come from the `transformers` package."""
+    return hub_text_tower(config) or bool(config["text_cfg"].get("hf_tokenizer_name"))
+
+
+def hub_text_tower(config: Mapping[str, Any]) -> bool:
+    """Whether the text encoder itself, not only its tokenizer, comes from the `transformers` package."""
+    return bool(config["text_cfg"].get("hf_model_name"))
 
 
 def _installed() -> str:

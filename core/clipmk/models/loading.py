@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
@@ -13,35 +10,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from clipmk.backbones.base import Backbone, ImageEncoder
-from clipmk.backbones.devices import cast, choose_device, choose_dtype
-from clipmk.backbones.openclip import OpenClipBackbone, Preprocessing, read_logits
+from clipmk.backbones import library
+from clipmk.backbones.base import Backbone
+from clipmk.backbones.devices import choose_device, choose_dtype
+from clipmk.backbones.openclip import OpenClipBackbone, Preprocessing, weights_dtype
 from clipmk.backbones.plain_clip import is_plain, load_plain
 from clipmk.backbones.text import TextEncoder
-from clipmk.backbones.tokenizer import Tokenizer, quick, simple_tokenizer
+from clipmk.backbones.tokenizer import Tokenizer, cached
 from clipmk.errors import ModelError
 from clipmk.models import catalog, hub
-from clipmk.models.checkpoints import check_weights, file_sha256, fill, first_line, module_sha256
+from clipmk.models.checkpoints import check_weights, fill, first_line
 from clipmk.models.download import Progress
-from clipmk.models.recipe import Recipe, resolve
+from clipmk.models.fingerprint import file_sha256, module_sha256, text_fingerprint
+from clipmk.models.inventory import family_of, hub_text_tower
+from clipmk.models.spec import ModelSpec, resolve
 from clipmk.records import ModelEntry, ModelInfo
 from clipmk.system.memory import device_memory, machine_memory, memory_named, remedies
-from clipmk.system.quiet import hushed
+from clipmk.system.quiet import quiet
 from clipmk.system.text import quoted
 
-_OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 _OPENAI_VOCABULARY = 49408
-
-_PROBES = (
-    "a photo of a probe",
-    "Ünï-cøde, 1999; it's",
-    "the quick brown fox jumps over the lazy dog",
-    "Café & Bär <b>",
-)
-"""Texts by whose tokens a caller's tokenizer is known again."""
-_TOKENIZER_FILES = ("*token*.json", "vocab.*", "merges.txt", "*.model")
-"""What the tokenizers of `transformers` are stored in."""
 
 
 def load(
@@ -76,13 +64,19 @@ def load(
     with memory_named(place, subject, remedies(place, dtype)):
         if isinstance(model, nn.Module):
             return _from_memory(model, place, dtype, tokenizer)
-        recipe = resolve(model, arch=arch, download=download)
-        _check_memory(recipe.entry, place, dtype)
-        built, sha256 = _weighted(recipe, download=download)
-        words = tokenizer or _tokenizer(recipe, download=download)
-        info = _info(recipe.entry, sha256)
-        texts = TextEncoder(built, words, recipe=_text_recipe(recipe, tokenizer))
-        return _assemble(built, info, texts, recipe.preprocess, recipe.entry.embed_dim, place, dtype)
+        spec = resolve(model, arch=arch, download=download)
+        _check_memory(spec.entry, place, dtype)
+        built, sha256 = _weighted(spec, download=download)
+        words = tokenizer or _tokenizer(spec, download=download)
+        return OpenClipBackbone(
+            built,
+            info=_info(spec.entry, sha256),
+            texts=TextEncoder(built, words, fingerprint=text_fingerprint(spec, tokenizer)),
+            preprocessing=Preprocessing.of(spec.preprocess),
+            embed_dim=spec.entry.embed_dim,
+            device=place,
+            dtype=dtype,
+        )
 
 
 def describe(model: str, *, arch: str | None = None, download: bool = False) -> tuple[ModelInfo, int]:
@@ -92,11 +86,11 @@ def describe(model: str, *, arch: str | None = None, download: bool = False) -> 
         ModelError: as `load`.
         UsageError: as `load`.
     """
-    recipe = resolve(model, arch=arch, download=download)
-    if recipe.weights is None:
-        built, sha256 = _weighted(recipe, download=download)
-        return _info(recipe.entry, sha256), sum(tensor.nbytes for tensor in built.state_dict().values())
-    return _info(recipe.entry, file_sha256(recipe.weights)), recipe.weights.stat().st_size
+    spec = resolve(model, arch=arch, download=download)
+    if spec.weights is None:
+        built, sha256 = _weighted(spec, download=download)
+        return _info(spec.entry, sha256), sum(tensor.nbytes for tensor in built.state_dict().values())
+    return _info(spec.entry, file_sha256(spec.weights)), spec.weights.stat().st_size
 
 
 def _info(entry: ModelEntry, weights_sha256: str) -> ModelInfo:
@@ -136,69 +130,69 @@ def pull(model_id: str, *, progress: Progress | None = None) -> ModelEntry:
         ModelError: there is no such model, it cannot be downloaded, or it needs the `transformers` package.
         UsageError: it is a checkpoint file, which is here already.
     """
-    recipe = resolve(model_id, download=True, progress=progress)
-    _need_transformers(recipe)
-    tokenizer_for(recipe, download=True)
-    if catalog.hub_text_tower(recipe.config):
-        build(recipe, download=True)  # open_clip gets the configuration of the text encoder from the hub, too
-    return recipe.entry
+    spec = resolve(model_id, download=True, progress=progress)
+    _need_transformers(spec)
+    tokenizer_for(spec, download=True)
+    if hub_text_tower(spec.config):
+        build(spec, download=True)  # open_clip gets the configuration of the text encoder from the hub, too
+    return spec.entry
 
 
-def build(recipe: Recipe, *, download: bool = False, device: str = "cpu") -> nn.Module:
-    """Build the model of a recipe with random weights, in evaluation mode, with the activation its weights need.
+def build(spec: ModelSpec, *, download: bool = False, device: str = "cpu") -> nn.Module:
+    """Build the model of a spec with random weights, in evaluation mode, with the activation its weights need.
 
     Args:
-        recipe: what to build.
+        spec: what to build.
         download: let `transformers` fetch the configuration of its text encoder.
         device: where the weights are made; "meta" for a skeleton without any.
 
     Raises:
         ModelError: it needs the `transformers` package, which is missing, or its configuration is wrong.
     """
-    if catalog.hub_text_tower(recipe.config):
-        _need_transformers(recipe)
-    name = recipe.entry.architecture if recipe.folder is None else f"{catalog.LOCAL}{recipe.folder}"
-    library = catalog.open_clip()
+    if hub_text_tower(spec.config):
+        _need_transformers(spec)
+    name = spec.entry.architecture if spec.folder is None else f"{catalog.LOCAL}{spec.folder}"
+    clip = library.open_clip()
     try:
-        with hushed(), torch.device(device), nullcontext() if download else hub.offline():
-            model: nn.Module = library.create_model(
-                name, device=device, load_weights=False, pretrained_text=False, force_quick_gelu=recipe.quick_gelu
+        with quiet(), torch.device(device), nullcontext() if download else hub.offline():
+            model: nn.Module = clip.create_model(
+                name, device=device, load_weights=False, pretrained_text=False, force_quick_gelu=spec.quick_gelu
             )
     except (RuntimeError, TypeError, ValueError, KeyError, OSError, AssertionError) as error:
-        raise ModelError(f"model {recipe.entry.id!r} cannot be built: {first_line(error)}") from error
+        raise ModelError(f"model {spec.entry.id!r} cannot be built: {first_line(error)}") from error
     return model.eval()
 
 
-def _need_transformers(recipe: Recipe) -> None:
-    if recipe.entry.needs_transformers and not catalog.has_transformers():
+def _need_transformers(spec: ModelSpec) -> None:
+    if spec.entry.needs_transformers and not library.has_transformers():
         raise ModelError(
-            f"model {recipe.entry.id!r} needs the package 'transformers' for its texts; pip install transformers"
+            f"model {spec.entry.id!r} needs the package 'transformers' for its texts; pip install transformers"
         )
 
 
-def tokenizer_for(recipe: Recipe, *, download: bool = False) -> Tokenizer:
-    """The tokenizer that goes with a recipe.
+def tokenizer_for(spec: ModelSpec, *, download: bool = False) -> Tokenizer:
+    """The tokenizer that goes with a spec.
 
     Raises:
         ModelError: its files are not on this machine, or its vocabulary is not the model's.
     """
-    text = recipe.config["text_cfg"]
+    text = spec.config["text_cfg"]
     options = dict(text.get("tokenizer_kwargs") or {})
     context = int(text.get("context_length", 77))
     if text.get("hf_tokenizer_name"):
-        _need_transformers(recipe)
-        return _hub_tokenizer(recipe, context, download=download)
+        _need_transformers(spec)
+        return _hub_tokenizer(spec, context, download=download)
     try:
-        with hushed():
-            if recipe.bpe is not None:
-                options["bpe_path"] = str(recipe.bpe)
-            words = simple_tokenizer()(context_length=context, **options)
+        with quiet():
+            if spec.bpe is not None:
+                options["bpe_path"] = str(spec.bpe)
+            words = library.simple_tokenizer_class()(context_length=context, **options)
     except (OSError, EOFError, UnicodeDecodeError, TypeError) as error:
-        raise ModelError(f"the tokenizer of {recipe.entry.id!r} cannot be read: {error}") from error
+        raise ModelError(f"the tokenizer of {spec.entry.id!r} cannot be read: {error}") from error
     size = int(text.get("vocab_size", _OPENAI_VOCABULARY))
     if words.vocab_size != size:
         raise ModelError(
-            f"model {recipe.entry.id!r} has {size} text tokens but its tokenizer makes {words.vocab_size}; "
+            f"model {spec.entry.id!r} has {size} text tokens but its tokenizer makes {words.vocab_size}; "
             "put its own merges into the folder as bpe.txt.gz"
         )
     return words  # type: ignore[no-any-return]
@@ -214,16 +208,16 @@ def needs_open_clip(model: str) -> bool:
     return not (target.startswith(catalog.EMBEDDED) and _needs_no_library(resolve(target)))
 
 
-def _needs_no_library(recipe: Recipe) -> bool:
+def _needs_no_library(spec: ModelSpec) -> bool:
     """Whether the model works without open_clip: the shipped plain CLIPs."""
-    return recipe.entry.source == "embedded" and is_plain(recipe.config)
+    return spec.entry.source == "embedded" and is_plain(spec.config)
 
 
-def _tokenizer(recipe: Recipe, *, download: bool) -> Tokenizer:
+def _tokenizer(spec: ModelSpec, *, download: bool) -> Tokenizer:
     """The tokenizer; where nothing else takes time either, not before a text must be embedded."""
-    if not _needs_no_library(recipe):
-        return tokenizer_for(recipe, download=download)
-    made = cache(lambda: quick(tokenizer_for(recipe)))
+    if not _needs_no_library(spec):
+        return tokenizer_for(spec, download=download)
+    made = cache(lambda: cached(tokenizer_for(spec)))
 
     def tokenize(texts: list[str]) -> torch.Tensor:
         return made()(texts)
@@ -231,56 +225,42 @@ def _tokenizer(recipe: Recipe, *, download: bool) -> Tokenizer:
     return tokenize
 
 
-def _text_recipe(recipe: Recipe | None, tokenizer: Tokenizer | None) -> str:
-    """See `Backbone.text_recipe`; no recipe for a module in memory, a tokenizer only where it is the caller's."""
-    known: list[object] = []
-    if recipe is not None:
-        config = {name: value for name, value in recipe.config.items() if name != "vision_cfg"}
-        known += [config, recipe.quick_gelu, recipe.bpe and file_sha256(recipe.bpe)]
-        if recipe.folder is not None and config["text_cfg"].get("hf_tokenizer_name"):
-            files = sorted({path for pattern in _TOKENIZER_FILES for path in recipe.folder.glob(pattern)})
-            known += [[path.name, file_sha256(path)] for path in files]
-    if tokenizer is not None:
-        known.append([tokenizer([text]).tolist() for text in _PROBES])
-    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _hub_tokenizer(recipe: Recipe, context: int, *, download: bool) -> Tokenizer:
-    library = catalog.open_clip()
-    name = recipe.entry.architecture if recipe.folder is None else f"{catalog.LOCAL}{recipe.folder}"
-    if recipe.repository is not None:
-        name = f"{catalog.HUB}{recipe.repository}"
-    wanted = recipe.config["text_cfg"]["hf_tokenizer_name"]
+def _hub_tokenizer(spec: ModelSpec, context: int, *, download: bool) -> Tokenizer:
+    clip = library.open_clip()
+    name = spec.entry.architecture if spec.folder is None else f"{catalog.LOCAL}{spec.folder}"
+    if spec.repository is not None:
+        name = f"{catalog.HUB}{spec.repository}"
+    wanted = spec.config["text_cfg"]["hf_tokenizer_name"]
     try:
-        with hushed():
+        with quiet():
             if download:
-                return library.get_tokenizer(name, context_length=context)  # type: ignore[no-any-return]
+                return clip.get_tokenizer(name, context_length=context)  # type: ignore[no-any-return]
             with hub.offline():
-                return library.get_tokenizer(name, context_length=context, local_files_only=True)  # type: ignore[no-any-return]
+                return clip.get_tokenizer(name, context_length=context, local_files_only=True)  # type: ignore[no-any-return]
     except (OSError, ValueError, ImportError) as error:
-        own = recipe.folder is not None and recipe.repository is None
+        own = spec.folder is not None and spec.repository is None
         remedy = (
             "put its files into the folder"
             if own
-            else f"`clipmk models pull {recipe.entry.id}` fetches it (or pass --download)"
+            else f"`clipmk models pull {spec.entry.id}` fetches it (or pass --download)"
         )
         raise ModelError(
-            f"the tokenizer {wanted!r} of model {recipe.entry.id!r} is not on this machine; {remedy}"
+            f"the tokenizer {wanted!r} of model {spec.entry.id!r} is not on this machine; {remedy}"
         ) from error
 
 
-def _weighted(recipe: Recipe, *, download: bool) -> tuple[nn.Module, str]:
-    if recipe.weights is None:
+def _weighted(spec: ModelSpec, *, download: bool) -> tuple[nn.Module, str]:
+    if spec.weights is None:
         with torch.random.fork_rng(devices=[]):  # it is built on the CPU: no GPU need wake up for it
             torch.default_generator.manual_seed(0)
-            model = build(recipe, download=download)
+            model = build(spec, download=download)
         return model, module_sha256(model)
-    check_weights(recipe.weights)
-    if _needs_no_library(recipe):
-        return load_plain(recipe.config, recipe.weights), file_sha256(recipe.weights)
-    model = build(recipe, download=download)
-    fill(model, recipe.weights, architecture=recipe.entry.architecture)
-    return model, file_sha256(recipe.weights)
+    check_weights(spec.weights)
+    if _needs_no_library(spec):
+        return load_plain(spec.config, spec.weights), file_sha256(spec.weights)
+    model = build(spec, download=download)
+    fill(model, spec.weights, architecture=spec.entry.architecture)
+    return model, file_sha256(spec.weights)
 
 
 def _from_memory(
@@ -290,7 +270,7 @@ def _from_memory(
     if missing := [name for name in needed if not hasattr(model, name)]:
         raise ModelError(f"a {type(model).__name__} is no open_clip model: it has no {', '.join(missing)}")
     own: Any = model.eval()
-    preprocess = catalog.open_clip().get_model_preprocess_cfg(own)
+    preprocess = library.open_clip().get_model_preprocess_cfg(own)
     size = own.visual.image_size
     sides = list(size) if isinstance(size, list | tuple) else [size]
     if len(set(sides)) != 1:
@@ -304,16 +284,23 @@ def _from_memory(
         input_size=int(sides[0]),
     )
     words = tokenizer or _usual_tokenizer(own)
-    copied = own if _dtype_of(own) == dtype else copy.deepcopy(own)
-    texts = TextEncoder(copied, words, recipe=_text_recipe(None, tokenizer))
-    return _assemble(copied, info, texts, preprocess, _embed_dim(own), device, dtype)
+    copied = own if weights_dtype(own) == dtype else copy.deepcopy(own)
+    return OpenClipBackbone(
+        copied,
+        info=info,
+        texts=TextEncoder(copied, words, fingerprint=text_fingerprint(None, tokenizer)),
+        preprocessing=Preprocessing.of(preprocess),
+        embed_dim=_embed_dim(own),
+        device=device,
+        dtype=dtype,
+    )
 
 
 def _usual_tokenizer(model: Any) -> Tokenizer:
     size = getattr(model, "vocab_size", getattr(getattr(model, "text", None), "vocab_size", None))
     if size != _OPENAI_VOCABULARY:
         raise ModelError(f"the model has {size} text tokens, not CLIP's {_OPENAI_VOCABULARY}; pass tokenizer=")
-    words: Tokenizer = simple_tokenizer()(context_length=int(model.context_length))
+    words: Tokenizer = library.simple_tokenizer_class()(context_length=int(model.context_length))
     return words
 
 
@@ -323,74 +310,9 @@ def _embed_dim(model: Any) -> int:
         return int(model.encode_text(torch.zeros(1, model.context_length, dtype=torch.long, device=place)).shape[-1])
 
 
-def _dtype_of(model: Any) -> torch.dtype:
-    """The dtype of the first convolution: some of open_clip's mixed models keep other parameters in float32."""
-    parameters = list(model.visual.parameters())
-    convolutions = [parameter for parameter in parameters if parameter.ndim == 4]
-    return (convolutions or parameters)[0].dtype  # type: ignore[no-any-return]
-
-
-def _assemble(
-    model: nn.Module,
-    info: ModelInfo,
-    texts: TextEncoder,
-    preprocess: Mapping[str, Any],
-    embed_dim: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> OpenClipBackbone:
-    logits = read_logits(model)
-    if _dtype_of(model) != dtype:
-        cast(model, dtype)
-    model.to(device)
-    return OpenClipBackbone(
-        info=info,
-        images=image_encoder(model),
-        texts=texts,
-        preprocessing=_preprocessing(preprocess),
-        embed_dim=embed_dim,
-        logits=logits,
-        device=device,
-        dtype=dtype,
-    )
-
-
-def image_encoder(model: Any) -> ImageEncoder:
-    """Choose the encoder class for an open_clip model by what its image tower is made of.
-
-    Raises:
-        ModelError: the tower is of no known kind.
-    """
-    visual = model.visual
-    if hasattr(visual, "trunk"):
-        from clipmk.backbones.timm import timm_encoder  # noqa: PLC0415
-
-        return timm_encoder(model)
-    if hasattr(visual, "attnpool"):
-        from clipmk.backbones.resnet import ResNetEncoder  # noqa: PLC0415
-
-        return ResNetEncoder(model)
-    if hasattr(visual, "transformer") and hasattr(visual, "class_embedding"):
-        from clipmk.backbones.vit import VitEncoder  # noqa: PLC0415
-
-        return VitEncoder(model)
-    raise ModelError(f"image tower of class {type(visual).__name__} is unknown")
-
-
 def _family(visual: Any) -> str:
     if hasattr(visual, "trunk"):
         settings = getattr(visual.trunk, "pretrained_cfg", None) or {}
         name = settings.get("architecture") or type(visual.trunk).__name__.lower()
-        return catalog.family_of({"vision_cfg": {"timm_model_name": name}})
+        return family_of({"vision_cfg": {"timm_model_name": name}})
     return "resnet" if hasattr(visual, "attnpool") else "vit"
-
-
-def _preprocessing(settings: Mapping[str, Any]) -> Preprocessing:
-    mean, std = settings.get("mean") or _OPENAI_MEAN, settings.get("std") or _OPENAI_STD
-    interpolation = str(settings.get("interpolation") or "bicubic")
-    return Preprocessing(
-        mean=(float(mean[0]), float(mean[1]), float(mean[2])),
-        std=(float(std[0]), float(std[1]), float(std[2])),
-        interpolation="bilinear" if interpolation == "bilinear" else "bicubic",
-        resize="crop" if settings.get("resize_mode", "shortest") == "shortest" else "squash",
-    )

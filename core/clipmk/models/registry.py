@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.models import aliases, catalog
 from clipmk.models.catalog import CHECKPOINT, HUB, LOCAL
-from clipmk.models.inventory import inventory
+from clipmk.models.inventory import hub_text_tower, inventory
 from clipmk.system import preferences
 from clipmk.system.text import printable, quoted
 
 if TYPE_CHECKING:
-    from clipmk.models.recipe import Recipe
+    from clipmk.models.spec import ModelSpec
 
 
 def register(name: str, target: str, *, arch: str | None = None) -> str:
@@ -95,24 +95,24 @@ def _checked_checkpoint(path: Path, arch: str | None) -> str:
 
 def _checked(target: str, arch: str | None) -> str:
     from clipmk.models.checkpoints import check_weights  # noqa: PLC0415
-    from clipmk.models.recipe import resolve  # noqa: PLC0415 - torch
+    from clipmk.models.spec import resolve  # noqa: PLC0415 - torch
 
-    recipe = resolve(target, arch=arch)
-    if recipe.weights is not None:
-        check_weights(recipe.weights)
-        _check_fit(recipe, recipe.weights)
+    spec = resolve(target, arch=arch)
+    if spec.weights is not None:
+        check_weights(spec.weights)
+        _check_fit(spec, spec.weights)
     return target
 
 
-def _check_fit(recipe: Recipe, weights: Path) -> None:
+def _check_fit(spec: ModelSpec, weights: Path) -> None:
     """Refuse weights of another architecture, which is cheap without memory; what is not so is left to the loader."""
     from clipmk.models.checkpoints import check_fit  # noqa: PLC0415
     from clipmk.models.loading import build  # noqa: PLC0415 - torch
 
-    if catalog.hub_text_tower(recipe.config):
+    if hub_text_tower(spec.config):
         return
     try:
-        skeleton = build(recipe, device="meta")
+        skeleton = build(spec, device="meta")
     except ModelError:
         return
-    check_fit(skeleton, weights, architecture=recipe.entry.architecture)
+    check_fit(skeleton, weights, architecture=spec.entry.architecture)

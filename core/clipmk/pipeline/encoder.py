@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # comes with scikit-learn
 
 from clipmk.backbones.base import Encoded
-from clipmk.backbones.devices import Download
+from clipmk.backbones.devices import HostCopy
 from clipmk.errors import ModelError
 from clipmk.pipeline.grounding import embed_parts
 from clipmk.pipeline.segmentation import Segmentation, find_saliency, given_parts, segment
@@ -83,7 +83,7 @@ class _InFlight:
     batch: ImageBatch
     forwards: list[Encoded]
     """Of at most `batch_size` images each; without `state` where regions are not pooled."""
-    embeddings: list[Download]
+    embeddings: list[HostCopy]
     """Of the same images."""
     segmented: list[Future[list[_Segmented]]]
     """For each group: for each of its images."""
@@ -227,9 +227,9 @@ class _Arriving:
     """One image of a forward on its way to the CPU, without what pools its regions."""
 
     index: int
-    embeddings: Download
-    patches: Download
-    attention: Download | None
+    embeddings: HostCopy
+    patches: HostCopy
+    attention: HostCopy | None
     grid: tuple[int, int]
 
     def encoded(self) -> Encoded:
@@ -240,8 +240,8 @@ class _Arriving:
 
 
 def _images(encoded: Encoded) -> list[_Arriving]:
-    attention = None if encoded.attention is None else Download(encoded.attention)
-    embeddings, patches = Download(encoded.embeddings), Download(encoded.patches)
+    attention = None if encoded.attention is None else HostCopy(encoded.attention)
+    embeddings, patches = HostCopy(encoded.embeddings), HostCopy(encoded.patches)
     return [_Arriving(index, embeddings, patches, attention, encoded.grid) for index in range(len(encoded.embeddings))]
 
 

@@ -1,6 +1,9 @@
-"""Keeping libraries quiet while they load: stdout belongs to our data, warnings and root logs go to our logger.
+"""Keeps libraries quiet in one thread while others go on: what they print, log and warn of.
 
-All of it for the thread that loads, and for no other: results may be printed while a model loads in the background.
+stdout belongs to our data. Python's own tools (`contextlib.redirect_stdout`, `warnings.catch_warnings`) swap objects of
+the whole process and put back what they found: where two threads overlap, the one that leaves last puts back what the
+other had put there, and prints or warnings stay lost until the process ends. So here the first thread that asks
+patches the process, the patch looks up which thread it is called in, and the last thread that leaves takes it away.
 """
 
 from __future__ import annotations
@@ -10,51 +13,97 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from clipmk.system.thread_warnings import recorded_warnings
-
 _log = logging.getLogger(__name__)
 
-_lock = threading.Lock()
-_hushed: list[int] = []
-"""The threads that are hushed, each as often as it is."""
+
+class SharedPatch:
+    """A change to the process that the first user makes and the last one takes back, in whichever threads they are.
+
+    Args:
+        apply: makes the change; called for every user, since another library may have undone it meanwhile.
+        revert: takes it back.
+    """
+
+    def __init__(self, apply: Callable[[], None], revert: Callable[[], None]) -> None:
+        self._apply, self._revert = apply, revert
+        self._lock, self._users = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._apply()
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._revert()
+
+
+class _Thread(threading.local):
+    """What is on in this thread."""
+
+    def __init__(self) -> None:
+        self.quiet = 0
+        """Depth of nested `quiet` blocks."""
+        self.captures: list[list[warnings.WarningMessage]] = []
+        """Lists of nested `captured_warnings` blocks; the innermost is the last one."""
+
+
+_thread = _Thread()
 
 
 @contextmanager
-def hushed(*, ignoring: str | None = None) -> Iterator[None]:
+def quiet(*, ignoring: str | None = None) -> Iterator[None]:
     """Send what libraries print to stderr, their warnings to our log, their records on the root logger to debug.
 
     open_clip calls `logging.warning` on the root logger ("initialized randomly", before it loads the weights), which
-    also installs a handler when there is none; a passing NullHandler prevents that.
+    also installs a handler when there is none; a temporary NullHandler prevents that.
 
-    Only of this thread; threads that a library starts are heard. Any number of threads may be hushed at once.
+    Covers this thread only: not the threads that a library starts, nor other threads of ours.
 
     Args:
-        ignoring: warnings that say this go nowhere.
+        ignoring: drop warnings that contain this text.
     """
     root, handler, to_debug = logging.getLogger(), logging.NullHandler(), _ToDebug()
     root.addHandler(handler)
     root.addFilter(to_debug)
+    _thread.quiet += 1
     try:
-        with _printing_to_stderr(), recorded_warnings() as seen:
+        with _stdout_patch, captured_warnings() as seen:
             yield
     finally:
+        _thread.quiet -= 1
         root.removeFilter(to_debug)
         root.removeHandler(handler)
-    _tell([warning for warning in seen if ignoring is None or ignoring not in str(warning.message)])
-
-
-def _tell(seen: list[warnings.WarningMessage]) -> None:
     for warning in seen:
-        meaningful = issubclass(warning.category, UserWarning | RuntimeWarning)
-        _log.log(logging.WARNING if meaningful else logging.DEBUG, "%s", warning.message)
+        if ignoring is None or ignoring not in str(warning.message):
+            meaningful = issubclass(warning.category, UserWarning | RuntimeWarning)
+            _log.log(logging.WARNING if meaningful else logging.DEBUG, "%s", warning.message)
+
+
+@contextmanager
+def captured_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """Collect the warnings of this thread instead of showing them; those of other threads are shown as ever.
+
+    Yields:
+        A list that fills as warnings come: all of them, whatever the filters say.
+    """
+    seen: list[warnings.WarningMessage] = []
+    _thread.captures.append(seen)
+    try:
+        with _warnings_patch:
+            yield seen
+    finally:
+        _thread.captures.pop()
 
 
 class _ToDebug(logging.Filter):
-    """Takes the records of the thread that made it to our debug log."""
+    """Sends the root logger's records of one thread to our debug log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,29 +117,76 @@ class _ToDebug(logging.Filter):
 
 
 class _Stdout:
-    """Stands in for `sys.stdout`: stderr in a hushed thread, the real one in the others."""
+    """Stands in for `sys.stdout`: stderr in a quiet thread, the real one in the others."""
 
     def __init__(self, real: TextIO) -> None:
         self.real = real
         self._nowhere = io.StringIO()
 
     def __getattr__(self, name: str) -> Any:
-        stream = sys.stderr if threading.get_ident() in _hushed else self.real
+        stream = sys.stderr if _thread.quiet else self.real
         return getattr(self._nowhere if stream is None else stream, name)  # None: a process without such a stream
 
 
-@contextmanager
-def _printing_to_stderr() -> Iterator[None]:
-    """The first thread to come puts the stand-in there, the last one to go takes it away."""
-    thread = threading.get_ident()
-    with _lock:
-        _hushed.append(thread)
-        if not isinstance(sys.stdout, _Stdout):
-            sys.stdout = cast(TextIO, _Stdout(sys.stdout))
-    try:
-        yield
-    finally:
-        with _lock:
-            _hushed.remove(thread)
-            if not _hushed and isinstance(sys.stdout, _Stdout):
-                sys.stdout = sys.stdout.real
+def _replace_stdout() -> None:
+    if not isinstance(sys.stdout, _Stdout):
+        sys.stdout = cast(TextIO, _Stdout(sys.stdout))
+
+
+def _restore_stdout() -> None:
+    if isinstance(sys.stdout, _Stdout):
+        sys.stdout = sys.stdout.real
+
+
+class _InCapturingThread(type):
+    """Makes its class a base of every warning category in a capturing thread, and of none in another."""
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return bool(_thread.captures)
+
+
+class _Captured(Warning, metaclass=_InCapturingThread):
+    """The category that the filter of the whole process matches: every warning of a capturing thread."""
+
+
+_FILTER = ("always", None, _Captured, None, 0)
+"""As `warnings.simplefilter` writes it."""
+
+
+class _Router:
+    """A `warnings.showwarning` that collects in a capturing thread, and otherwise does what its predecessor did."""
+
+    def __init__(self, predecessor: Callable[..., None]) -> None:
+        self.predecessor = predecessor
+
+    def __call__(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if _thread.captures:
+            _thread.captures[-1].append(warnings.WarningMessage(message, category, filename, lineno, file, line))
+        else:
+            self.predecessor(message, category, filename, lineno, file, line)
+
+
+def _route_warnings() -> None:
+    if _FILTER not in warnings.filters[:1]:
+        warnings.simplefilter("always", _Captured)
+    if not isinstance(warnings.showwarning, _Router):
+        warnings.showwarning = _Router(warnings.showwarning)
+
+
+def _unroute_warnings() -> None:
+    """Builds a new list of filters: another thread may be iterating over the old one."""
+    warnings.filters = [one for one in warnings.filters if one != _FILTER]
+    if isinstance(warnings.showwarning, _Router):
+        warnings.showwarning = warnings.showwarning.predecessor
+
+
+_stdout_patch = SharedPatch(_replace_stdout, _restore_stdout)
+_warnings_patch = SharedPatch(_route_warnings, _unroute_warnings)

@@ -1,4 +1,4 @@
-"""Plain data back into frozen records: the inverse of `records.plain`, checked against the records' own types."""
+"""Plain data back into frozen records: the inverse of `plain`, checked against the records' own types."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class MalformedRecordError(ValueError):
     """Data that is not what a record's types say; the message names the place and what stands there."""
 
 
-def restore(kind: type[Record], data: Any) -> Record:
-    """Make a record of the given dataclass from what `records.plain` and JSON made of it.
+def from_plain(kind: type[Record], data: Any) -> Record:
+    """Make a record of the given dataclass from what `plain` and JSON made of it.
 
     Raises:
         MalformedRecordError: a field is missing, unknown or of another type.

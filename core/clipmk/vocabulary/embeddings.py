@@ -232,7 +232,7 @@ def _model_key(backbone: TextEncoder) -> list[object]:
         info.pretrained,
         str(backbone.dtype),
         backbone.device.type,
-        backbone.text_recipe,
+        backbone.text_fingerprint,
     ]
     if info.architecture == "custom":
         key.append([round(value, 2) for value in backbone.encode_texts([PROBE])[0].tolist()])

@@ -65,7 +65,7 @@ class TextEncoder(Protocol):
     info: ModelInfo
     device: torch.device
     dtype: torch.dtype
-    text_recipe: str
+    text_fingerprint: str
     """Differs where, with the same weights, texts have other embeddings."""
 
     def encode_texts(

@@ -14,7 +14,7 @@ from typing import Any
 from clipmk.errors import ProtocolError
 from clipmk.explanation import Explanation
 from clipmk.settings import Settings
-from clipmk.system.serialization import MalformedRecordError, plain, restore
+from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 
 VERSION = 1
 """Raised with every change of a message."""
@@ -120,7 +120,7 @@ def decode(line: bytes) -> Message:
     try:
         content = json.loads(line)
         kind = _TYPES[content.pop("type")]
-        message: Message = restore(kind, content)
+        message: Message = from_plain(kind, content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedRecordError) as reason:
         raise ProtocolError(f"{line[:120]!r} is no message of version {VERSION}: {str(reason)[:200]}") from reason
     return message

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from clipmk.errors import OUT_OF_MEMORY, UNEXPECTED, ProtocolError
 from clipmk.explanation import Explanation
 from clipmk.records import ModelEntry, ModelInfo, Prediction
-from clipmk.system.serialization import MalformedRecordError, plain, restore
+from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 from clipmk.worker.session import Session
 
 __all__ = [
@@ -289,7 +289,7 @@ def decode(line: bytes) -> Message:
     try:
         content = json.loads(line)
         kind = _TYPES[content.pop("type")]
-        message: Message = restore(kind, content)
+        message: Message = from_plain(kind, content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedRecordError) as reason:
         raise ProtocolError(f"{line[:120]!r} is no message of version {VERSION}: {reason}") from reason
     return message

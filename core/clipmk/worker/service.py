@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from clipmk.errors import ClipmkError, ModelError, OutOfMemoryError
-from clipmk.system.memory import Recent, device_memory, is_out_of_memory, tensor_bytes
+from clipmk.system.memory import LruCache, device_memory, is_out_of_memory, tensor_bytes
 from clipmk.system.text import quoted
 from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary, parse_classes, resolve_class
 from clipmk.worker import protocol
@@ -76,11 +76,11 @@ class Service:
 
     def __init__(self, session: Session, tell: Tell, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.session = session
-        self.models: Recent[str, Explainer] = Recent(session.memory_budget or 0)
+        self.models: LruCache[str, Explainer] = LruCache(session.memory_budget or 0)
         self._tell = tell
         self._clock = clock
-        self._pictures: Recent[Stamp, Picture] = Recent(PICTURE_BYTES)
-        self._explanations: Recent[tuple[str, Stamp, str | None], Explanation] = Recent(EXPLANATIONS)
+        self._pictures: LruCache[Stamp, Picture] = LruCache(PICTURE_BYTES)
+        self._explanations: LruCache[tuple[str, Stamp, str | None], Explanation] = LruCache(EXPLANATIONS)
         self._sizes: dict[str, int] = {}
         self._vocabulary: Vocabulary | None = None
         self._importing = threading.Lock()
@@ -273,12 +273,13 @@ class Service:
             return held
         self._progress("loading", 0, 0)
         vocabulary = self._words()
-        from clipmk.models import catalog, loading  # noqa: PLC0415
+        from clipmk.backbones import library  # noqa: PLC0415
+        from clipmk.models import loading  # noqa: PLC0415
         from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
 
         session, started = self.session, time.perf_counter()
         if loading.needs_open_clip(model):
-            self._aside(catalog.open_clip)
+            self._aside(library.open_clip)
         self._check()
         self._make_room(self._sizes.get(model, 0))
         backbone = loading.load(

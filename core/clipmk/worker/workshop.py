@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipmk.errors import OUT_OF_MEMORY, ClipmkError, InputError, ModelError, OutOfMemoryError
-from clipmk.system.memory import Recent, device_memory, is_out_of_memory, tensor_bytes
+from clipmk.system.memory import LruCache, device_memory, is_out_of_memory, tensor_bytes
 from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary, parse_classes
 from clipmk.worker.messages import Declined, Done, Order, Result, Working
 from clipmk.worker.service import Pace
 
 if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
-    from clipmk.models.recipe import Recipe
+    from clipmk.models.spec import ModelSpec
     from clipmk.pipeline.explainer import Explainer
 
 VOCABULARIES = 8
@@ -48,8 +48,8 @@ class Workshop:
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._explainers: Recent[tuple[object, ...], Explainer] = Recent(0)
-        self._vocabularies: Recent[tuple[object, ...], Vocabulary] = Recent(VOCABULARIES)
+        self._explainers: LruCache[tuple[object, ...], Explainer] = LruCache(0)
+        self._vocabularies: LruCache[tuple[object, ...], Vocabulary] = LruCache(VOCABULARIES)
         self._sizes: dict[tuple[object, ...], int] = {}
         self._clock = clock
         self._pace = Pace(clock)
@@ -146,11 +146,11 @@ class Workshop:
             from clipmk.vocabulary.vocabulary import resolve_class  # noqa: PLC0415
 
             resolve_class(vocabulary, order.target)
-        from clipmk.models.recipe import resolve  # noqa: PLC0415 - torch
+        from clipmk.models.spec import resolve  # noqa: PLC0415 - torch
 
-        recipe = resolve(order.model, arch=order.arch)
+        spec = resolve(order.model, arch=order.arch)
         words = (vocabulary.name, vocabulary.sha256)
-        key = (order.model, order.arch, order.device, order.precision, order.cache, words, _stamps(recipe))
+        key = (order.model, order.arch, order.device, order.precision, order.cache, words, _stamps(spec))
         held = self._explainers.get(key)
         return self._loaded(order, vocabulary, key) if held is None else held
 
@@ -213,11 +213,11 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def _stamps(recipe: Recipe) -> tuple[Stamp, ...]:
+def _stamps(spec: ModelSpec) -> tuple[Stamp, ...]:
     """Of all files that a model is made of: another content, another key."""
-    folder = recipe.folder
+    folder = spec.folder
     described = [] if folder is None else sorted(path for path in folder.iterdir() if path.suffix == ".json")
-    files = [recipe.weights, recipe.bpe, *described]
+    files = [spec.weights, spec.bpe, *described]
     return tuple(_stamp(str(path)) for path in files if path is not None)
 
 

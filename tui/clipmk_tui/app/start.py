@@ -306,7 +306,7 @@ def _vocabulary(named: str | None, model: str, arch: str | None) -> str:
         try:
             return default_vocabulary(model)
         except UsageError:
-            from clipmk.models.recipe import resolve  # noqa: PLC0415 - open_clip: seconds
+            from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
 
             resolve(model, arch=arch)  # that a model does not exist, or lacks its tag, is said first
             raise

@@ -64,7 +64,7 @@ def measured(choices: Evaluation, stages: Stages) -> Iterator[Measured]:
         for text in dict.fromkeys(text for sets in data.values() for one in sets for text in one.warnings):
             say("warning", text)
     stages.begin("", "checking the models")
-    from clipmk.models.recipe import resolve  # noqa: PLC0415 - open_clip: seconds
+    from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
 
     for model in choices.models:  # a typo in the last name must not be found after hours
         resolve(model, arch=choices.arch, download=choices.download)

@@ -56,7 +56,7 @@ def own_vocabulary(choices: Choices, model: str) -> str:
     try:
         return default_vocabulary(model)
     except UsageError:
-        from clipmk.models.recipe import resolve  # noqa: PLC0415 - open_clip: seconds
+        from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
 
         if not choices.download:
             resolve(model, arch=choices.arch)

@@ -13,7 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from clipmk.output.palette import colour_of
-from clipmk.system.thread_warnings import recorded_warnings
+from clipmk.system.quiet import captured_warnings
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -137,7 +137,7 @@ def _rendered(small: Image.Image, columns: int, rows: int) -> str:
 
 @lru_cache(maxsize=1)
 def _block_image() -> type:
-    with recorded_warnings():  # "not running within a terminal"; images may be decoded in other threads meanwhile
+    with captured_warnings():  # "not running within a terminal"; images may be decoded in other threads meanwhile
         import term_image  # noqa: PLC0415 - looks for a terminal when it is imported
         from term_image.image import BlockImage  # noqa: PLC0415
 

@@ -232,7 +232,7 @@ def _find(model: str) -> ModelEntry:
         entries |= {entry.id: entry for entry in listed(("cached", "remote"))}
     if model in entries:
         return entries[model]
-    from clipmk.models.recipe import resolve  # noqa: PLC0415 - knows folders, checkpoints and near misses
+    from clipmk.models.spec import resolve  # noqa: PLC0415 - knows folders, checkpoints and near misses
 
     try:
         return resolve(model).entry

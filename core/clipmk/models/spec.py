@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.models import aliases, catalog, hub
 from clipmk.models.catalog import CHECKPOINT, EMBEDDED, HUB, LOCAL, RANDOM
 from clipmk.models.download import Progress, fetch
-from clipmk.models.inventory import inventory
-from clipmk.models.sizes import stored_parameters, weights_in
+from clipmk.models.folders import CONFIG_NAME, WEIGHT_NAMES, merges_in, merges_named, read_folder, weights_in
+from clipmk.models.inventory import architecture_config, describe, inventory
 from clipmk.records import ModelEntry
-from clipmk.system import locations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class ModelSpec:
     """How to build one model."""
 
     entry: ModelEntry
@@ -41,7 +41,7 @@ class Recipe:
 
 def resolve(
     model_id: str, *, arch: str | None = None, download: bool = False, progress: Progress | None = None
-) -> Recipe:
+) -> ModelSpec:
     """Find out what a model id stands for and where its weights lie.
 
     Args:
@@ -64,7 +64,7 @@ def resolve(
         raise ModelError(f"model {model_id!r} does not exist; name each with -m: {each}") from error
 
 
-def _resolve(model_id: str, *, arch: str | None, download: bool, progress: Progress | None) -> Recipe:
+def _resolve(model_id: str, *, arch: str | None, download: bool, progress: Progress | None) -> ModelSpec:
     target = catalog.registered_models().get(model_id, model_id)
     if target.startswith(CHECKPOINT):
         named, path = catalog.split_checkpoint(target)
@@ -102,59 +102,57 @@ def _exists(name: str) -> bool:
     return name != "" and Path(name.removeprefix(LOCAL)).expanduser().exists()
 
 
-def pair_recipe(name: str, tag: str) -> Recipe:
-    """The recipe of one of open_clip's pairs, weights left out: its preprocessing and its activation.
+def pair_spec(name: str, tag: str) -> ModelSpec:
+    """The spec of one of open_clip's pairs, weights left out: its preprocessing and its activation.
 
     `aliases.canonical` has chosen the architecture with the weights' own activation; where there is none, it is set
     here: the pair's own record is right, not the configuration.
     """
-    library = catalog.open_clip()
-    config = catalog.architecture_config(name)
+    library = open_clip()
+    config = architecture_config(name)
     settings = library.get_pretrained_cfg(name, tag)
     if config is None:
         raise ModelError(f"architecture {name!r} is unknown to open_clip")
     quick = bool(settings.get("quick_gelu", False)) and not config.get("quick_gelu", False)
-    return Recipe(entry=catalog.pair_entry(name, tag), config=config, preprocess=settings, quick_gelu=quick)
+    return ModelSpec(entry=catalog.pair_entry(name, tag), config=config, preprocess=settings, quick_gelu=quick)
 
 
-def _checkpoint(target: str, model_id: str, arch: str | None) -> Recipe:
+def _checkpoint(target: str, model_id: str, arch: str | None) -> ModelSpec:
     path = Path(target).expanduser()
     if not path.is_file():
         raise ModelError(f"checkpoint {target!r} does not exist")
     if arch is None:
         raise UsageError(f"checkpoint {target!r} needs its architecture (--arch NAME, such as ViT-B-32)")
     name = aliases.architecture_spelt(arch) or arch
-    config = catalog.architecture_config(name)
+    config = architecture_config(name)
     if config is None:
-        raise ModelError(f"architecture {arch!r} does not exist; {suggest(name, catalog.open_clip().list_models())}")
-    entry = catalog.describe(model_id, config, source="local", architecture=name)
+        raise ModelError(f"architecture {arch!r} does not exist; {suggest(name, open_clip().list_models())}")
+    entry = describe(model_id, config, source="local", architecture=name)
     entry = replace(entry, path=str(path), parameters=_parameters(name))
-    return Recipe(entry=entry, config=config, preprocess={}, weights=path)
+    return ModelSpec(entry=entry, config=config, preprocess={}, weights=path)
 
 
-def _embedded(target: str, model_id: str) -> Recipe:
+def _embedded(target: str, model_id: str) -> ModelSpec:
     known = catalog.embedded_names()
     if target not in known:
         raise ModelError(f"model {target!r} does not exist; {suggest(target, known)}")
-    recipe = _folder(locations.assets_dir() / "models" / target.removeprefix(EMBEDDED), model_id)
-    return replace(recipe, entry=catalog.as_embedded(recipe.entry))
+    spec = _folder(catalog.embedded_folder(target), target)
+    return replace(spec, entry=replace(spec.entry, id=model_id))
 
 
-def _folder(folder: Path, model_id: str) -> Recipe:
+def _folder(folder: Path, model_id: str) -> ModelSpec:
     if not folder.is_dir():
         raise ModelError(f"model folder {str(folder)!r} does not exist")
-    content = catalog.read_folder(folder, model_id)
+    content = read_folder(folder, model_id)
     weights = weights_in(folder)
     if weights is None:
-        raise ModelError(f"model folder {str(folder)!r} has no weights ({', '.join(hub.WEIGHT_NAMES)})")
-    config = content["model_cfg"]
-    entry = catalog.describe(model_id, config, source="local", architecture=folder.resolve().name)
-    return Recipe(
-        entry=replace(entry, path=str(folder), parameters=stored_parameters(weights)),
-        config=config,
+        raise ModelError(f"model folder {str(folder)!r} has no weights ({', '.join(WEIGHT_NAMES)})")
+    return ModelSpec(
+        entry=catalog.folder_entry(model_id, folder, content, weights),
+        config=content["model_cfg"],
         preprocess=content.get("preprocess_cfg") or {},
         folder=folder,
-        bpe=_bpe(folder, content, model_id),
+        bpe=merges_in(folder, content, model_id),
         weights=weights,
     )
 
@@ -164,61 +162,49 @@ def _parameters(name: str) -> int | None:
     return None if known is None else known.parameters
 
 
-def _bpe(folder: Path, content: Mapping[str, Any], model_id: str) -> Path | None:
-    """Merges named under "clipmk": {"bpe": FILE} in the configuration, else `bpe.txt.gz` where there is one."""
-    named = (content.get("clipmk") or {}).get("bpe")
-    path = folder / Path(named or "bpe.txt.gz").name
-    if path.is_file():
-        return path
-    if named is not None:
-        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist")
-    return None
-
-
-def _hub(target: str, model_id: str, *, download: bool, progress: Progress | None) -> Recipe:
+def _hub(target: str, model_id: str, *, download: bool, progress: Progress | None) -> ModelSpec:
     repository = target.removeprefix(HUB)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) is None:
         raise ModelError(f"{target!r} names no repository of the hub; hf-hub:ORGANISATION/NAME is needed")
-    config = hub.cached_file(repository, [hub.CONFIG_NAME])
-    weights = hub.cached_file(repository, hub.WEIGHT_NAMES)
+    config = hub.cached_file(repository, [CONFIG_NAME])
+    weights = hub.cached_file(repository, WEIGHT_NAMES)
     if config is None or weights is None:
         if not download:
             raise _absent(target)
-        config = fetch(repository, [hub.CONFIG_NAME], progress=progress)
-        merges = (catalog.read_folder(config.parent, model_id).get("clipmk") or {}).get("bpe")
+        config = fetch(repository, [CONFIG_NAME], progress=progress)
+        merges = merges_named(read_folder(config.parent, model_id))
         if merges is not None:
-            fetch(repository, [Path(merges).name], progress=progress)
-        weights = fetch(repository, hub.WEIGHT_NAMES, progress=progress)
-    recipe = _folder(config.parent, model_id)
-    name = repository.rpartition("/")[2]
-    entry = replace(recipe.entry, source="cached", architecture=name, path=str(weights))
-    return replace(recipe, entry=entry, weights=weights, repository=repository)
+            fetch(repository, [merges], progress=progress)
+        weights = fetch(repository, WEIGHT_NAMES, progress=progress)
+    spec = _folder(config.parent, model_id)
+    entry = catalog.repository_entry(spec.entry, repository, weights)
+    return replace(spec, entry=entry, weights=weights, repository=repository)
 
 
-def _pair(target: str, model_id: str, *, download: bool, progress: Progress | None) -> Recipe:
+def _pair(target: str, model_id: str, *, download: bool, progress: Progress | None) -> ModelSpec:
     name, tag = _known_pair(target)
     if tag == RANDOM:
-        config = catalog.architecture_config(name) or {}
-        entry = catalog.describe(f"{name}:{RANDOM}", config, source="local", architecture=name)
+        config = architecture_config(name) or {}
+        entry = describe(f"{name}:{RANDOM}", config, source="local", architecture=name)
         entry = replace(entry, pretrained=RANDOM, parameters=_parameters(name))
-        return Recipe(entry=entry, config=config, preprocess={})
-    recipe = pair_recipe(name, tag)
+        return ModelSpec(entry=entry, config=config, preprocess={})
+    spec = pair_spec(name, tag)
     if model_id != target:  # a registered name
-        recipe = replace(recipe, entry=replace(recipe.entry, id=model_id))
-    if recipe.entry.path is not None:
-        return replace(recipe, weights=Path(recipe.entry.path))
+        spec = replace(spec, entry=replace(spec.entry, id=model_id))
+    if spec.entry.path is not None:
+        return replace(spec, weights=Path(spec.entry.path))
     if not download:
         raise _absent(f"{name}:{tag}")
-    weights = fetch(*hub.candidates(str(recipe.preprocess["hf_hub"])), progress=progress)
-    return replace(recipe, weights=weights, entry=replace(recipe.entry, source="cached", path=str(weights)))
+    weights = fetch(*hub.candidates(str(spec.preprocess["hf_hub"])), progress=progress)
+    return replace(spec, weights=weights, entry=replace(spec.entry, source="cached", path=str(weights)))
 
 
 def _known_pair(target: str) -> tuple[str, str]:
     """Check NAME:TAG: open_clip itself falls back to something else in silence."""
-    library = catalog.open_clip()
+    library = open_clip()
     wanted, _, wanted_tag = target.partition(":")
     name = aliases.architecture_spelt(wanted) or wanted
-    if catalog.architecture_config(name) is None:
+    if architecture_config(name) is None:
         known = [*catalog.embedded_names(), *catalog.registered_models(), *library.list_models()]
         raise ModelError(f"model {target!r} does not exist; {_what_else(target, name, known)}")
     tags: list[str] = library.list_pretrained_tags_by_model(name)

@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 
 from clipmk.images.decoder import read_picture
-from clipmk.system.quiet import hushed
-from clipmk.system.thread_warnings import recorded_warnings
+from clipmk.system.quiet import captured_warnings, quiet
 
 PATIENCE = 60.0
 """Seconds until a thread that waits for another gives up, instead of hanging forever."""
@@ -77,7 +76,7 @@ def say(text: str) -> None:
 
 def test_each_thread_records_its_own_warnings_and_the_process_is_as_before() -> None:
     with unchanged():
-        records = overlapping(recorded_warnings, say)
+        records = overlapping(captured_warnings, say)
     assert [[str(one.message) for one in record] for record in records] == [["first"], ["second", "second, alone"]]
 
 
@@ -86,7 +85,7 @@ def test_a_thread_that_records_hears_everything_whatever_the_filters_say(action:
     with warnings.catch_warnings():
         warnings.simplefilter(action)
         for _ in range(2):
-            with recorded_warnings() as heard:
+            with captured_warnings() as heard:
                 warnings.warn("old", DeprecationWarning, stacklevel=1)
                 say("odd")
             assert [one.category for one in heard] == [DeprecationWarning, UserWarning]
@@ -96,7 +95,7 @@ def test_while_one_thread_records_the_warnings_of_others_follow_the_filters() ->
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", DeprecationWarning)
-        with recorded_warnings() as heard, ThreadPoolExecutor(1) as pool:
+        with captured_warnings() as heard, ThreadPoolExecutor(1) as pool:
             pool.submit(say, "elsewhere").result()
             pool.submit(warnings.warn, "old", DeprecationWarning).result()
     assert heard == []
@@ -104,9 +103,9 @@ def test_while_one_thread_records_the_warnings_of_others_follow_the_filters() ->
 
 
 def test_the_inner_of_two_records_takes_the_warnings() -> None:
-    with unchanged(), recorded_warnings() as outer:
+    with unchanged(), captured_warnings() as outer:
         say("before")
-        with recorded_warnings() as inner:
+        with captured_warnings() as inner:
             say("within")
         say("after")
     assert [str(one.message) for one in outer] == ["before", "after"]
@@ -116,14 +115,14 @@ def test_the_inner_of_two_records_takes_the_warnings() -> None:
 def test_a_filter_set_while_a_thread_records_stays() -> None:
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
-        with recorded_warnings():
+        with captured_warnings():
             warnings.simplefilter("ignore", UserWarning)
         say("not wanted")
     assert shown == []
 
 
 def test_a_record_that_fails_leaves_the_process_as_before() -> None:
-    with unchanged(), pytest.raises(OSError, match="broken"), recorded_warnings():
+    with unchanged(), pytest.raises(OSError, match="broken"), captured_warnings():
         raise OSError("broken")
 
 
@@ -164,7 +163,7 @@ def test_pictures_whose_decoding_overlaps_leave_warnings_as_they_were() -> None:
         assert list(pool.map(decoded, ["first", "second"])) == [("of the first",), ("of the second",)]
 
 
-def test_threads_hushed_at_once_leave_stdout_logging_and_warnings_as_they_were(
+def test_quiet_threads_at_once_leave_stdout_logging_and_warnings_as_they_were(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     def loud(text: str) -> None:
@@ -173,7 +172,7 @@ def test_threads_hushed_at_once_leave_stdout_logging_and_warnings_as_they_were(
         logging.warning("logged: %s", text)
 
     with caplog.at_level(logging.DEBUG, logger="clipmk"), unchanged():
-        overlapping(hushed, loud)
+        overlapping(quiet, loud)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert sorted(captured.err.splitlines()) == ["first", "second", "second, alone"]
@@ -183,10 +182,10 @@ def test_threads_hushed_at_once_leave_stdout_logging_and_warnings_as_they_were(
         assert levels[f"logged: {text}"] == logging.DEBUG
 
 
-def test_while_a_thread_is_hushed_others_print_and_log_as_ever(
+def test_while_a_thread_is_quiet_others_print_and_log_as_ever(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with hushed(), ThreadPoolExecutor(1) as pool:
+    with quiet(), ThreadPoolExecutor(1) as pool:
         pool.submit(print, "a result").result()
         pool.submit(logging.getLogger().warning, "a worry").result()
     assert capsys.readouterr().out == "a result\n"

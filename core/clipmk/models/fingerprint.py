@@ -1,0 +1,62 @@
+"""What tells two models apart: digests of weights, and of all else that decides how a text is embedded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from clipmk.backbones.tokenizer import Tokenizer
+    from clipmk.models.spec import ModelSpec
+
+_PROBES = (
+    "a photo of a probe",
+    "Ünï-cøde, 1999; it's",
+    "the quick brown fox jumps over the lazy dog",
+    "Café & Bär <b>",
+)
+"""Texts whose tokens identify a caller's tokenizer."""
+_TOKENIZER_FILES = ("*token*.json", "vocab.*", "merges.txt", "*.model")
+"""Files in which tokenizers of `transformers` are stored."""
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def module_sha256(model: nn.Module) -> str:
+    """Hexadecimal SHA-256 over a module's parameters and buffers in the order of its state_dict."""
+    digest = hashlib.sha256()
+    state: dict[str, Any] = model.state_dict()
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            tensor = value.detach().cpu().contiguous()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def text_fingerprint(spec: ModelSpec | None, tokenizer: Tokenizer | None) -> str:
+    """See `Backbone.text_fingerprint`.
+
+    Args:
+        spec: None for a module in memory.
+        tokenizer: only where the caller brings one.
+    """
+    known: list[object] = []
+    if spec is not None:
+        config = {name: value for name, value in spec.config.items() if name != "vision_cfg"}
+        known += [config, spec.quick_gelu, spec.bpe and file_sha256(spec.bpe)]
+        if spec.folder is not None and config["text_cfg"].get("hf_tokenizer_name"):
+            files = sorted({path for pattern in _TOKENIZER_FILES for path in spec.folder.glob(pattern)})
+            known += [[path.name, file_sha256(path)] for path in files]
+    if tokenizer is not None:
+        known.append([tokenizer([text]).tolist() for text in _PROBES])
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,96 @@
+"""What a model's folder holds: configuration, weights, merges. Read from names and headers alone, without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clipmk.errors import ModelError
+
+CONFIG_NAME = "open_clip_config.json"
+"""open_clip's name for a model's configuration, on the hub and in a folder."""
+WEIGHT_NAMES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "pytorch_model.bin",
+)
+"""Usual names of weight files, the preferred ones first."""
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+"""Endings of weight files, the safest first."""
+
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "attn_mask", "position_ids")
+"""Endings of the names of tensors that are not parameters."""
+_HEADER_LIMIT = 100_000_000
+"""The safetensors format's own limit on the bytes of a header."""
+
+
+def read_folder(folder: Path, model_id: str) -> dict[str, Any]:
+    """Read the `open_clip_config.json` of a model folder.
+
+    Raises:
+        ModelError: the folder or its configuration is missing or malformed.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"the file {str(path)!r} of model {model_id!r} is not JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("model_cfg"), dict):
+        raise ModelError(f"the file {str(path)!r} of model {model_id!r} has no 'model_cfg'")
+    return content
+
+
+def weights_in(folder: Path) -> Path | None:
+    """The weight file of a folder: by its usual name, else the first in alphabetical order, the safest kind first."""
+    named = [folder / name for name in WEIGHT_NAMES if (folder / name).is_file()]
+    others = [path for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}"))]
+    return next(iter(named + others), None)
+
+
+def merges_in(folder: Path, content: Mapping[str, Any], model_id: str) -> Path | None:
+    """The merges of a model's own tokenizer: `bpe.txt.gz`, or the file that its configuration names.
+
+    Args:
+        folder: the model's.
+        content: of its configuration; `"clipmk": {"bpe": FILE}` names another file.
+        model_id: for the message.
+
+    Raises:
+        ModelError: the configuration names a file that does not exist.
+    """
+    named = merges_named(content)
+    path = folder / (named or "bpe.txt.gz")
+    if path.is_file():
+        return path
+    if named is not None:
+        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist")
+    return None
+
+
+def merges_named(content: Mapping[str, Any]) -> str | None:
+    """File name of the merges that a configuration asks for; None where it names none."""
+    named = (content.get("clipmk") or {}).get("bpe")
+    return None if named is None else Path(named).name
+
+
+def stored_parameters(path: Path | None) -> int | None:
+    """Number of parameters in a safetensors file; None for other files and for a header that cannot be read."""
+    if path is None or path.suffix != ".safetensors":
+        return None
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > _HEADER_LIMIT:
+                return None
+            header: dict[str, Any] = json.loads(file.read(size))
+        kept = [name for name in header if name != "__metadata__" and not name.endswith(_BUFFERS)]
+        return sum(int(math.prod(header[name]["shape"])) for name in kept)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
