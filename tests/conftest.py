@@ -169,6 +169,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"local-dir:{folder}"
 
 
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A device `cuda` that computes on the CPU and counts host waits (see `fake_cuda.Waits`)."""
+    import fake_cuda  # noqa: PLC0415 - not for tests that need no model
+
+    with fake_cuda.installed(monkeypatch) as waits:
+        yield waits
+
+
 @pytest.fixture(scope="session")
 def _models() -> dict[str, Any]:
     return {}
