@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from clipmk.datasets.labels import label_in
 from clipmk.errors import InputError, UsageError
 from clipmk.images.decoder import expand_paths
 from clipmk.world.export import export_scenes
@@ -196,21 +195,6 @@ def test_ten_thousand_images_are_listed_without_opening_one(tmp_path: Path, monk
 def test_names_and_labels_are_kept_as_they_are(tmp_path: Path) -> None:
     touch(tmp_path, "[red]\x1b[31m.png")
     assert open_album([str(tmp_path)]).items[0].path.endswith("[red]\x1b[31m.png")
-
-
-@pytest.mark.parametrize(
-    ("label", "found"),
-    [
-        ("fox", "fox"),
-        ("FOX", "fox"),
-        ("Tabby_Cat", "tabby cat"),
-        ("tabby-cat ", "tabby cat"),
-        ("dog", None),
-        (None, None),
-    ],
-)
-def test_labels_mean_classes_in_any_spelling(label: str | None, found: str | None) -> None:
-    assert label_in(label, ["fox", "tabby cat"]) == found
 
 
 def test_a_prediction_is_right_wrong_or_unknown() -> None:

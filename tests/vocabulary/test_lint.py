@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmk.vocabulary.vocabulary import Vocabulary, check, from_descriptor_json
+from clipmk.vocabulary.lint import check
+from clipmk.vocabulary.vocabulary import Vocabulary, from_descriptor_json
 from farm import FARM, WORDS
 
 

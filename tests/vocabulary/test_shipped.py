@@ -15,14 +15,8 @@ import pytest
 from clipmk.errors import UsageError
 from clipmk.system import locations
 from clipmk.system.text import printable
-from clipmk.vocabulary.vocabulary import (
-    IMAGENET_TEMPLATES,
-    Vocabulary,
-    available,
-    check,
-    default_vocabulary,
-    load_vocabulary,
-)
+from clipmk.vocabulary.lint import check
+from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, Vocabulary, available, default_vocabulary, load_vocabulary
 from command_line import FAST, Runner
 
 SIZES = {"cifar10": 10, "cifar100": 100, "food101": 101, "imagenet": 1000, "pets": 37, "places365": 365}

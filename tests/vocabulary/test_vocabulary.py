@@ -11,18 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipmk.api import _explainer as explainer
 from clipmk.errors import UsageError, VocabularyError
+from clipmk.settings import preset
 from clipmk.system import locations
+from clipmk.vocabulary.lint import check
 from clipmk.vocabulary.vocabulary import (
     IMAGENET_TEMPLATES,
     Vocabulary,
     available,
-    check,
+    default_vocabulary,
     from_descriptor_json,
     load_to_check,
     load_vocabulary,
-    parse_classes,
-    resolve_class,
 )
 from clipmk.world.combinations import typical_descriptors
 from clipmk.world.tables import all_descriptors, class_names
@@ -99,13 +100,13 @@ def test_any_descriptor_json_becomes_its_union(table: dict[str, list[str]]) -> N
     ("text", "message"),
     [
         ('{"hen":\n ["a" "b"]}', r"is not JSON: .* \(line 2, column 7\)"),
-        ('{"hen": ["a"],\n "owl": ["b"],\n "hen": ["c"]}', r"the key 'hen' stands twice \(again in line 3\)"),
-        ('{"classes": ["a"], "by_class": {"a": ["x"], "a": ["y"]}}', "the key 'a' stands twice"),
+        ('{"hen": ["a"],\n "owl": ["b"],\n "hen": ["c"]}', r"the key 'hen' is repeated \(again in line 3\)"),
+        ('{"classes": ["a"], "by_class": {"a": ["x"], "a": ["y"]}}', "the key 'a' is repeated"),
         ('["a"]', "is a list; an object"),
         ("{}", "is empty"),
         ("", r"line 1, column 1"),
-        ("[" * 100_000, "is not JSON that can be read"),
-        ("1" * 5_000, "is not JSON that can be read|is a number"),
+        ("[" * 100_000, "is not readable JSON"),
+        ("1" * 5_000, "is not readable JSON|is a number"),
         ('{"hen": "a comb"}', "'hen' is a text; a list of texts is needed"),
         ('{"hen": {"a": 1}}', "'hen' is an object; a list"),
         ('{"hen": []}', "'hen' is empty"),
@@ -113,13 +114,16 @@ def test_any_descriptor_json_becomes_its_union(table: dict[str, list[str]]) -> N
         ('{"hen": ["a", null]}', r"'hen'\[1\] is null"),
         ('{"hen": ["a", "b", "  "]}', r"'hen'\[2\] is blank"),
         ('{" ": ["a"]}', "key 0 is blank"),
-        ('{"hen": ["a"], "hen ": ["b"]}', "the key 'hen' stands twice"),
+        ('{"hen": ["a"], "hen ": ["b"]}', "the key 'hen' is repeated"),
         (r'{"hen": ["a \u001b[31m"]}', r"'hen'\[0\] holds the control character \\x1b: 'a \\x1b\[31m'"),
         (r'{"hen": ["two\nlines"]}', r"control character \\x0a"),
         (r'{"hen": ["\ud800"]}', r"control character \\ud800"),
         (r'{"hen\u202e": ["a"]}', r"key 0 holds the control character \\u202e"),
         ('{"hen": ["%s"]}' % ("x" * 301), r"'hen'\[0\] has 301 characters; at most 300"),
-        ('{"classes": ["hen"], "descriptorz": ["a"]}', "'descriptorz' is no key of a vocabulary; close: 'descriptors'"),
+        (
+            '{"classes": ["hen"], "descriptorz": ["a"]}',
+            "'descriptorz' is not a key of a vocabulary; close: 'descriptors'",
+        ),
         ('{"classes": ["hen"]}', "descriptors is empty"),
         ('{"classes": "hen", "descriptors": ["a"]}', "classes is a text"),
         ('{"classes": ["hen", "owl", "hen"], "descriptors": ["a"]}', r"classes\[2\] repeats classes\[0\]: 'hen'"),
@@ -131,7 +135,7 @@ def test_any_descriptor_json_becomes_its_union(table: dict[str, list[str]]) -> N
         ('{"classes": ["hen"], "descriptors": ["a"], "descriptor_template": "x"}', "descriptor_template is 'x'"),
         (
             '{"classes": ["hen"], "descriptors": ["a"], "by_class": {"hne": ["a"]}}',
-            "'hne', which is no class; close: 'hen'",
+            "'hne', which is not a class; close: 'hen'",
         ),
         (
             '{"classes": ["hen"], "descriptors": ["a"], "by_class": {"hen": ["b"]}}',
@@ -282,70 +286,15 @@ def test_shipped_files_are_vocabularies_by_name(tmp_path: Path, monkeypatch: pyt
         load_vocabulary("farn")
 
 
-def test_class_lists_come_from_commas_or_files(tmp_path: Path) -> None:
-    assert parse_classes("red fox, cat,dog") == ("red fox", "cat", "dog")
-    assert parse_classes("fox") == ("fox",)
-    path = tmp_path / "classes.txt"
-    path.write_bytes("\ufeff# animals\r\nred fox\r\n\r\n  cat, tabby  \r\nC# sharp\r\n".encode())
-    assert parse_classes(str(path)) == ("red fox", "cat, tabby", "C# sharp")
-    (tmp_path / "c.json").write_text('["a", "b"]', encoding="utf-8")
-    assert parse_classes(str(tmp_path / "c.json")) == ("a", "b")
-
-
-def test_a_folder_named_like_a_class_is_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cat").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert parse_classes("cat") == ("cat",)
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("", "class 1 is blank"),
-        ("a,,b", "class list 'a,,b': class 2 is blank"),
-        ("a,b, a", "class 3 repeats class 1: 'a'"),
-        ("a,b\x1bc", r"class 2 holds the control character \\x1b"),
-        ("missing.txt", "class list 'missing.txt' does not exist"),
-        ("x" * 301, "at most 300"),
-    ],
-)
-def test_bad_class_lists_are_refused_with_the_place(argument: str, message: str) -> None:
-    with pytest.raises(VocabularyError, match=message):
-        parse_classes(argument)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("c.txt", b"# nothing\n\n", "is empty"),
-        ("c.txt", b"a\nb\n#x\na\n", "line 4 repeats line 1: 'a'"),
-        ("c.txt", b"a\nb\x07\n", r"line 2 holds the control character \\x07"),
-        ("c.txt", b"\xff\xfea\0", "is not UTF-8"),
-        ("c.json", b'["a", 1]', r"names\[1\] is a number"),
-        ("c.json", b'["a"', "is not JSON: .*line 1"),
-        ("c.json", b'{"a": 1}', "names is an object"),
-    ],
-)
-def test_bad_class_files_are_refused_with_the_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(VocabularyError, match=message) as caught:
-        parse_classes(str(tmp_path / name))
-    assert name in str(caught.value)
-
-
-def test_classes_are_found_by_name() -> None:
-    assert resolve_class(FARM, "barn owl") == 1
-    assert resolve_class(FARM, " Barn OWL") == 1
-    both = FARM.with_classes(["Cat", "cat", "dog"])
-    assert resolve_class(both, "cat") == 1
-    with pytest.raises(UsageError, match="class 'CAT' is not in farm; close: 'Cat', 'cat'"):
-        resolve_class(both, "CAT")
-
-
-def test_an_unknown_class_names_close_ones() -> None:
-    vocabulary = Vocabulary("imagenet", ("tabby cat", "tiger"), ("a {}",), ("x",))
-    with pytest.raises(UsageError) as caught:
-        resolve_class(vocabulary, "tabby cta")
-    assert str(caught.value) == "class 'tabby cta' is not in imagenet; close: 'tabby cat'"
-    with pytest.raises(UsageError, match="known: tabby cat, tiger"):
-        resolve_class(vocabulary, "zzzz")
+def test_a_name_of_the_users_own_for_an_embedded_model_brings_its_vocabulary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text(
+        '[models]\nmine = "embedded/vit-s8"\nother = "ViT-B-32:openai"\n', encoding="utf-8"
+    )
+    monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))
+    assert default_vocabulary("mine") == "world"
+    for name in ("other", "unknown"):
+        with pytest.raises(UsageError, match=f"model '{name}' brings no vocabulary"):
+            default_vocabulary(name)
+    assert explainer("mine", None, preset("default")).vocabulary == load_vocabulary("world")

@@ -1,13 +1,11 @@
-"""What is on which image: label files beside images, and when two spellings of a label mean the same class."""
+"""Label files beside images: what is on which image."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, Final
 
 TRUTH_FILE: Final = "truth.json"
@@ -23,36 +21,15 @@ def parse_labels(name: str, data: bytes) -> dict[str, str]:
 
     Args:
         name: `TRUTH_FILE` or `LABELS_FILE`.
-        data: What the file holds.
+        data: Content of the file.
 
     Raises:
-        ValueError: it is malformed; csv.Error and RecursionError are such, too.
+        ValueError: it is malformed.
     """
     try:
         return _truth(data) if name == TRUTH_FILE else _table(data)
     except (RecursionError, csv.Error) as reason:
         raise ValueError(str(reason)) from reason
-
-
-def label_key(label: str) -> str:
-    """What two spellings of a class have in common: neither case nor how words are joined matters."""
-    return " ".join(part for part in re.split(r"[\s_-]+", label.casefold()) if part)
-
-
-def label_in(label: str | None, classes: Iterable[str]) -> str | None:
-    """The class that a label means, whatever its case and however its words are joined; None for none."""
-    if label is None:
-        return None
-    return _by_key(tuple(classes)).get(label_key(label))
-
-
-@lru_cache(maxsize=4)
-def _by_key(classes: tuple[str, ...]) -> dict[str, str]:
-    """What `label_key` makes of each class -> the first such class."""
-    found: dict[str, str] = {}
-    for name in classes:
-        found.setdefault(label_key(name), name)
-    return found
 
 
 def _truth(data: bytes) -> dict[str, str]:
@@ -63,7 +40,7 @@ def _truth(data: bytes) -> dict[str, str]:
     """
     content = json.loads(data)
     if not isinstance(content, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004 - the data's fault, not the caller's
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - the data's fault, not the caller's
     entries: Iterable[tuple[Any, Any]] = content.items()
     key = "class"
     if "images" in content and isinstance(content["images"], list):
@@ -83,7 +60,7 @@ def _table(data: bytes) -> dict[str, str]:
     """Labels of a `labels.csv`.
 
     Raises:
-        ValueError: it is no UTF-8, or has no columns `path` and `label`.
+        ValueError: it is not UTF-8, or lacks the columns `path` and `label`.
     """
     rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
     if not {"path", "label"} <= set(rows.fieldnames or ()):

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Final
 
-from clipmk.datasets.labels import label_key
 from clipmk.errors import InputError
 from clipmk.system.text import counted, one_or_many, quoted
+from clipmk.vocabulary.classes import ClassIndex, class_key
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
 
 SHOWN: Final = 5
@@ -42,8 +42,9 @@ def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tupl
             images have them.
     """
     counts = Counter(label for label in labels if label is not None)
-    found = _by_name(counts, vocabulary.classes)
-    found |= _by_wordnet([label for label in counts if label not in found], vocabulary.classes)
+    index = ClassIndex(vocabulary.classes)
+    found = _by_name(counts, index)
+    found |= _by_wordnet([label for label in counts if label not in found], index)
     warnings: tuple[str, ...] = ()
     if counts and not found and all(_INDEX.fullmatch(label) for label in counts):
         found = _by_index(counts, vocabulary.classes)
@@ -88,27 +89,23 @@ def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
 
 def _holds(classes: Sequence[str], labels: Sequence[str]) -> bool:
     """Whether all labels are classes by their names or WordNet ids; places would fit anywhere."""
-    found = _by_name(labels, classes)
-    rest = [label for label in labels if label not in found]
-    return len(_by_wordnet(rest, classes)) == len(rest)
+    index = ClassIndex(classes)
+    rest = [label for label in labels if index.find(label) is None]
+    return len(_by_wordnet(rest, index)) == len(rest)
 
 
-def _by_name(labels: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
-    """Labels that are classes, also in another spelling where no two classes share it."""
-    exact, by_key = frozenset(classes), _unambiguous(classes)
-    spelled = {label: label if label in exact else by_key.get(label_key(label)) for label in labels}
-    return {label: name for label, name in spelled.items() if name is not None}
+def _by_name(labels: Iterable[str], index: ClassIndex) -> dict[str, str]:
+    """Labels that are classes, in any spelling."""
+    return {label: name for label in labels if (name := index.find(label)) is not None}
 
 
-def _by_wordnet(labels: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
+def _by_wordnet(labels: Iterable[str], index: ClassIndex) -> dict[str, str]:
     """Labels that begin with a WordNet id whose class is in the vocabulary."""
     ids = {label: match[1] for label in labels if (match := _WORDNET.fullmatch(label))}
-    if not ids:
-        return {}
-    by_key, known = _unambiguous(classes), _wordnet_keys()
     found: dict[str, str] = {}
     for label, wordnet_id in ids.items():
-        name = next((by_key[key] for key in known.get(wordnet_id, ()) if key in by_key), None)
+        names = map(index.find, _wordnet_keys().get(wordnet_id, ()))
+        name = next((name for name in names if name is not None), None)
         if name is not None:
             found[label] = name
     return found
@@ -127,12 +124,6 @@ def _index_note(found: Mapping[str, str], vocabulary: str) -> tuple[str, ...]:
     return (f"labels are numbers, taken as places in the vocabulary {quoted(vocabulary)}, counted from 0: {place}",)
 
 
-def _unambiguous(classes: Sequence[str]) -> dict[str, str]:
-    """What `label_key` makes of a class -> that class, where it is the only such one."""
-    counts = Counter(map(label_key, classes))
-    return {key: name for name in classes if counts[key := label_key(name)] == 1}
-
-
 @cache
 def _wordnet_keys() -> dict[str, tuple[str, ...]]:
     """WordNet id of ImageNet-1k -> keys that its class may have, the likeliest first.
@@ -144,8 +135,8 @@ def _wordnet_keys() -> dict[str, tuple[str, ...]]:
 
     info = ImageNetInfo()
     ids: list[str] = info.label_names()
-    names = [label_key(name) for name in load_vocabulary("imagenet").classes]
-    words = [list(map(label_key, info.index_to_description(index).split(", "))) for index in range(len(ids))]
+    names = [class_key(name) for name in load_vocabulary("imagenet").classes]
+    words = [list(map(class_key, info.index_to_description(index).split(", "))) for index in range(len(ids))]
     owners = Counter(word for group in words for word in set(group))
     taken = dict(zip(names, ids, strict=True))
     return {
@@ -173,5 +164,5 @@ def _refusal(unknown: Sequence[str], counts: Mapping[str, int], vocabulary: Voca
 
 
 def _close(label: str, classes: Sequence[str]) -> str:
-    close = difflib.get_close_matches(label_key(label), classes, n=2)
+    close = difflib.get_close_matches(class_key(label), classes, n=2)
     return f"; close: {', '.join(map(quoted, close))}" if close else ""

@@ -27,8 +27,9 @@ from clipmk.records import Elapsed, Prediction
 from clipmk.settings import GROUP_LIMIT
 from clipmk.system.memory import memory_named, remedies
 from clipmk.system.text import quoted
+from clipmk.vocabulary.classes import resolve_class
 from clipmk.vocabulary.embeddings import TextBank, load_bank
-from clipmk.vocabulary.vocabulary import Vocabulary, resolve_class
+from clipmk.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from jaxtyping import Float

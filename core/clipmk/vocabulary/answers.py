@@ -11,7 +11,7 @@ from typing import Any
 from clipmk.errors import VocabularyError, suggest
 from clipmk.system.text import quoted
 from clipmk.vocabulary.lint import plain_words
-from clipmk.vocabulary.texts import checked_text, checked_texts, decoded
+from clipmk.vocabulary.reader import checked_text, checked_texts, decoded
 from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, Vocabulary
 
 __all__ = ["as_text", "from_answers"]

@@ -1,4 +1,7 @@
-"""Both JSON forms of a vocabulary (see `vocabulary`), read into the fields of one."""
+"""Vocabulary files and the single texts in them, checked so that every error says where.
+
+Both JSON forms of a vocabulary (see `clipmk.vocabulary.vocabulary`) are read into the fields of one.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipmk.errors import VocabularyError, suggest
-from clipmk.vocabulary.texts import all_of, checked_text, checked_texts, decoded, kind_of, sifted_texts
+from clipmk.system.text import is_unsafe, printable, quoted
+
+MAX_BYTES = 64 * 2**20
+"""Largest vocabulary file or class list read."""
+
+FILE_ENDING = re.compile(r"\.(txt|json|csv|tsv|lst)$", re.IGNORECASE)
+"""How the name of a file ends, even if it does not exist."""
+
+MAX_LENGTH = 300
+"""Most characters of a class name, template or descriptor; text towers read no further."""
+
+FAULTS = 8
+"""Most faults of one file that a message lists."""
 
 _FULL_KEYS = (
     "name",
@@ -26,7 +41,7 @@ def parsed(data: bytes | str, label: str) -> dict[str, Any]:
     """JSON object with unique keys.
 
     Raises:
-        VocabularyError: it is none, is empty, or is not UTF-8; the message begins with `label`.
+        VocabularyError: it is not an object, is empty, or is not UTF-8; the message begins with `label`.
     """
     text = decoded(data, label)
     try:
@@ -35,9 +50,9 @@ def parsed(data: bytes | str, label: str) -> dict[str, Any]:
         place = f"line {error.lineno}, column {error.colno}"
         raise VocabularyError(f"{label} is not JSON: {error.msg} ({place})") from error
     except _RepeatedKeyError as error:
-        raise VocabularyError(f"{label}: the key {error.key!r} stands twice{_second_place(text, error.key)}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        raise VocabularyError(f"{label} is not JSON that can be read: {error}") from error
+        raise VocabularyError(f"{label}: the key {error.key!r} is repeated{_second_place(text, error.key)}") from error
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits, endless brackets
+        raise VocabularyError(f"{label} is not readable JSON: {error}") from error
     if not isinstance(table, dict):
         raise VocabularyError(f"{label} is {kind_of(table)}; an object {{class: [descriptor, ...]}} is needed")
     if not table:
@@ -45,19 +60,115 @@ def parsed(data: bytes | str, label: str) -> dict[str, Any]:
     return table
 
 
-def fields_of(table: dict[str, Any], *, left_out: list[str] | None = None) -> dict[str, Any]:
-    """What the file says of a `Vocabulary`, by the names of its fields; what has a default may be left out.
+def fields_of(table: dict[str, Any], *, skipped: list[str] | None = None) -> dict[str, Any]:
+    """The fields of a `Vocabulary` that a file gives; those with a default may be missing.
 
     Args:
         table: the file's object.
-        left_out: takes what is wrong with descriptors of single classes, which are left out then; a class with an empty
-            list is one without descriptors. Without it, all of that is an error.
+        skipped: collects what is wrong with descriptors of single classes, which are then skipped; a class with an
+            empty list has no descriptors. None: each of these is an error.
 
     Raises:
-        VocabularyError: a key is unknown, or values are not what is needed; the message says where.
+        VocabularyError: a key is unknown, or a value has the wrong form; the message says where.
     """
     full = "classes" in table or "by_class" in table
-    return _full_form(table, left_out) if full else _descriptor_form(table, left_out)
+    return _full_form(table, skipped) if full else _descriptor_form(table, skipped)
+
+
+def decoded(data: bytes | str, label: str) -> str:
+    """UTF-8 text, with or without a byte order mark.
+
+    Raises:
+        VocabularyError: it is not UTF-8.
+    """
+    if isinstance(data, str):
+        return data
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise VocabularyError(f"{label} is not UTF-8 text (byte {error.start})") from error
+
+
+def checked_texts(values: Any, place: str) -> list[str]:
+    """A list of texts from outside, each as `checked_text`.
+
+    Raises:
+        VocabularyError: it is not a list, is empty, or texts are bad; `place` says where, for each.
+    """
+    texts, faults = split_texts(values, place)
+    if faults:
+        raise VocabularyError(join_faults(faults))
+    return texts
+
+
+def split_texts(values: Any, place: str) -> tuple[list[str], list[str]]:
+    """The valid texts of a list from outside, and what is wrong with the list and with each invalid text."""
+    if not isinstance(values, list | tuple):
+        return [], [f"{place} is {kind_of(values)}; a list of texts is needed"]
+    texts: list[str] = []
+    faults = [] if values else [f"{place} is empty"]
+    for index, value in enumerate(values):
+        try:
+            texts.append(checked_text(value, f"{place}[{index}]"))
+        except VocabularyError as error:
+            faults.append(str(error))
+    return texts, faults
+
+
+def join_faults(faults: Sequence[str]) -> str:
+    """One message for all faults: a single one as it is, several numbered and counted, at most `FAULTS` of them."""
+    if len(faults) == 1:
+        return faults[0]
+    listed = "; ".join(f"{number}) {fault}" for number, fault in enumerate(faults[:FAULTS], 1))
+    more = f"; and {len(faults) - FAULTS:,} more" if len(faults) > FAULTS else ""
+    return f"{len(faults):,} faults: {listed}{more}"
+
+
+def checked_text(value: Any, place: str) -> str:
+    """One text from outside, without surrounding spaces.
+
+    Raises:
+        VocabularyError: it is not a text, blank, longer than `MAX_LENGTH` or holds control characters.
+    """
+    if not isinstance(value, str):
+        raise VocabularyError(f"{place} is {kind_of(value)}; a text is needed")
+    text = value.strip()
+    if not text:
+        raise VocabularyError(f"{place} is blank")
+    if len(text) > MAX_LENGTH:
+        raise VocabularyError(f"{place} has {len(text)} characters; at most {MAX_LENGTH} are allowed")
+    if text.isprintable():  # the fast path: one call for the whole text
+        return text
+    unsafe = next((character for character in text if is_unsafe(character)), None)
+    if unsafe is not None:
+        raise VocabularyError(f"{place} holds the control character {printable(unsafe)}: {quoted(text)}")
+    return text
+
+
+def unique(texts: Sequence[str], key: str) -> tuple[str, ...]:
+    """The texts as they are.
+
+    Raises:
+        VocabularyError: some repeat others; the message gives both places.
+    """
+    if len(set(texts)) == len(texts):
+        return tuple(texts)
+    first: dict[str, int] = {}
+    places = [(index, first.setdefault(text, index), text) for index, text in enumerate(texts)]
+    raise VocabularyError(join_faults([f"{key}[{i}] repeats {key}[{j}]: {text!r}" for i, j, text in places if i != j]))
+
+
+def kind_of(value: Any) -> str:
+    """The type of a JSON value, in words."""
+    names = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+    }
+    return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
 class _RepeatedKeyError(Exception):
@@ -80,16 +191,16 @@ def _second_place(text: str, key: str) -> str:
     return f" (again in line {text.count(chr(10), 0, places[1]) + 1})" if len(places) > 1 else ""
 
 
-def _descriptor_form(table: dict[str, Any], left_out: list[str] | None) -> dict[str, Any]:
-    by_class = _by_class(table, left_out)
+def _descriptor_form(table: dict[str, Any], skipped: list[str] | None) -> dict[str, Any]:
+    by_class = _by_class(table, skipped)
     return {"classes": tuple(by_class), "descriptors": _union(by_class), "by_class": _described(by_class)}
 
 
-def _full_form(table: dict[str, Any], left_out: list[str] | None) -> dict[str, Any]:
+def _full_form(table: dict[str, Any], skipped: list[str] | None) -> dict[str, Any]:
     for key in table:
         if key not in _FULL_KEYS:
-            raise VocabularyError(f"{key!r} is no key of a vocabulary; {suggest(key, _FULL_KEYS)}")
-    by_class = _by_class(_object(table.get("by_class", {}), "by_class"), left_out)
+            raise VocabularyError(f"{key!r} is not a key of a vocabulary; {suggest(key, _FULL_KEYS)}")
+    by_class = _by_class(_object(table.get("by_class", {}), "by_class"), skipped)
     attributes = checked_texts(table["attributes"], "attributes") if "attributes" in table else []
     described = checked_texts(table.get("descriptors", list(_union(by_class)) or attributes), "descriptors")
     fields: dict[str, Any] = {
@@ -108,8 +219,8 @@ def _object(value: Any, key: str) -> dict[str, Any]:
     return value
 
 
-def _by_class(table: dict[str, Any], left_out: list[str] | None) -> dict[str, tuple[str, ...]]:
-    """Each class with its descriptors, none where they are left out; all that is wrong is told at once."""
+def _by_class(table: dict[str, Any], skipped: list[str] | None) -> dict[str, tuple[str, ...]]:
+    """Each class with its descriptors, none where they are skipped; one error names all faults."""
     by_class: dict[str, tuple[str, ...]] = {}
     faults: list[str] = []
     for index, (key, value) in enumerate(table.items()):
@@ -119,15 +230,15 @@ def _by_class(table: dict[str, Any], left_out: list[str] | None) -> dict[str, tu
             faults.append(str(error))
             continue
         if name in by_class:
-            faults.append(f"the key {name!r} stands twice")
+            faults.append(f"the key {name!r} is repeated")
             continue
-        texts, wrong = sifted_texts(value, repr(key))
+        texts, wrong = split_texts(value, repr(key))
         faults += wrong
         by_class[name] = tuple(dict.fromkeys(texts))
-    if faults and (left_out is None or not any(by_class.values())):
-        raise VocabularyError(all_of(faults))
-    if left_out is not None:
-        left_out.extend(faults)
+    if faults and (skipped is None or not any(by_class.values())):
+        raise VocabularyError(join_faults(faults))
+    if skipped is not None:
+        skipped.extend(faults)
     return by_class
 
 

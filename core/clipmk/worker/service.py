@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, TypeVar
 from clipmk.errors import ClipmkError, ModelError, OutOfMemoryError
 from clipmk.system.memory import LruCache, device_memory, is_out_of_memory, tensor_bytes
 from clipmk.system.text import quoted
-from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary, parse_classes, resolve_class
+from clipmk.vocabulary.classes import parse_classes, resolve_class
+from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Answer, Failed, Request, Session
 

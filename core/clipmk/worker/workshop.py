@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from clipmk.errors import OUT_OF_MEMORY, ClipmkError, InputError, ModelError, OutOfMemoryError
 from clipmk.system.memory import LruCache, device_memory, is_out_of_memory, tensor_bytes
-from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary, parse_classes
+from clipmk.vocabulary.classes import parse_classes
+from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
 from clipmk.worker.messages import Declined, Done, Order, Result, Working
 from clipmk.worker.service import Pace
 
@@ -143,7 +144,7 @@ class Workshop:
         self._progress("loading", 0, 0)
         vocabulary = self._vocabulary(order)
         if order.target is not None:
-            from clipmk.vocabulary.vocabulary import resolve_class  # noqa: PLC0415
+            from clipmk.vocabulary.classes import resolve_class  # noqa: PLC0415
 
             resolve_class(vocabulary, order.target)
         from clipmk.models.spec import resolve  # noqa: PLC0415 - torch

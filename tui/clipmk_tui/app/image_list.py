@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, label_key, parse_labels
+from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_labels
 from clipmk.errors import ImageError, InputError, UsageError
 from clipmk.images.paths import is_pattern, unmatched
 from clipmk.system.text import quoted
+from clipmk.vocabulary.classes import class_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def open_album(arguments: Sequence[str]) -> Album:
 
 def is_right(label: str | None, predicted: str | None) -> bool | None:
     """Whether a prediction is what the label says; None where one of them is missing."""
-    return None if label is None or predicted is None else label_key(label) == label_key(predicted)
+    return None if label is None or predicted is None else class_key(label) == class_key(predicted)
 
 
 def wrong_first(
@@ -79,12 +80,12 @@ def wrong_first(
     Returns:
         Indices of `items`; equal ones stay in their order.
     """
-    known = None if classes is None else {label_key(name) for name in classes}
+    known = None if classes is None else {class_key(name) for name in classes}
 
     def rank(index: int) -> tuple[int, float]:
         item = items[index]
         predicted, probability = predictions.get(item.path, (None, 0.0))
-        label = item.label if item.label is None or known is None or label_key(item.label) in known else None
+        label = item.label if item.label is None or known is None or class_key(item.label) in known else None
         right = is_right(label, predicted)
         if right is None:
             return 1, 0.0

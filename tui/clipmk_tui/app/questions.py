@@ -109,12 +109,12 @@ class Asking:
 
     def label(self) -> str | None:
         """The true class of the image looked at, in the vocabulary's words; None where it is not known."""
-        from clipmk.datasets.labels import label_in  # noqa: PLC0415
+        from clipmk.vocabulary.classes import ClassIndex  # noqa: PLC0415
 
         item, loaded = self._screen.desk.item, self.loaded.get(self._screen.desk.model)
         if item is None or loaded is None or item.label is None:
             return None
-        return label_in(item.label, loaded.classes)
+        return ClassIndex(loaded.classes).find(item.label)
 
     async def here(self) -> None:
         """List the models that are known without the engine."""
@@ -280,7 +280,8 @@ def _verdicts(
     items: Sequence[Item], seen: Mapping[str, tuple[str, float]], classes: Sequence[str]
 ) -> list[bool | None]:
     """For each image whether its prediction is its label; None where one of them is not known."""
-    from clipmk.datasets.labels import label_in  # noqa: PLC0415
+    from clipmk.vocabulary.classes import ClassIndex  # noqa: PLC0415
     from clipmk_tui.app.image_list import is_right  # noqa: PLC0415
 
-    return [is_right(label_in(item.label, classes), seen.get(item.path, (None,))[0]) for item in items]
+    index = ClassIndex(classes)
+    return [is_right(index.find(item.label), seen.get(item.path, (None,))[0]) for item in items]

@@ -317,7 +317,7 @@ def _vocabulary(named: str | None, model: str, arch: str | None) -> str:
 
 def _classes(named: str | None) -> str | None:
     if named is not None:
-        from clipmk.vocabulary.vocabulary import parse_classes  # noqa: PLC0415
+        from clipmk.vocabulary.classes import parse_classes  # noqa: PLC0415
 
         parse_classes(named)
     return named

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.records import Failure
-from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary, parse_classes, resolve_class
+from clipmk.vocabulary.classes import parse_classes, resolve_class
+from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
 
 if TYPE_CHECKING:
     from clipmk.pipeline.explainer import Explainer

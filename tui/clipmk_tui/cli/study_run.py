@@ -13,7 +13,8 @@ from clipmk.settings import Fit
 from clipmk.system.config import Config, choose, read_config
 from clipmk.system.options import variable
 from clipmk.system.text import counted, encodable, printable, quoted
-from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary, parse_classes
+from clipmk.vocabulary.classes import parse_classes
+from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary
 from clipmk_tui.cli import tables as present
 from clipmk_tui.cli.choices import models_from, settings_from
 from clipmk_tui.cli.logs import logging_to_stderr

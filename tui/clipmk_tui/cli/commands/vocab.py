@@ -116,7 +116,9 @@ def build(
     from clipmk.system.files import atomic_write, read_regular  # noqa: PLC0415
     from clipmk.system.text import quoted  # noqa: PLC0415
     from clipmk.vocabulary.answers import as_text, from_answers  # noqa: PLC0415
-    from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, MAX_BYTES, parse_classes  # noqa: PLC0415
+    from clipmk.vocabulary.classes import parse_classes  # noqa: PLC0415
+    from clipmk.vocabulary.reader import MAX_BYTES  # noqa: PLC0415
+    from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES  # noqa: PLC0415
 
     if output.suffix.lower() != ".json":
         raise UsageError(f"--output is {quoted(output)}; --vocab reads files whose name ends in .json")
@@ -140,12 +142,12 @@ def build(
 
 def _report(vocabulary: Vocabulary, json: bool | None, no_color: bool | None, left_out: Sequence[str] = ()) -> int:
     """Print what the check finds, as `check` and `build` do; what had to be left out stands first."""
-    from clipmk.vocabulary.texts import all_of  # noqa: PLC0415
-    from clipmk.vocabulary.vocabulary import check as check_vocabulary  # noqa: PLC0415
+    from clipmk.vocabulary.lint import check as check_vocabulary  # noqa: PLC0415
+    from clipmk.vocabulary.reader import join_faults  # noqa: PLC0415
     from clipmk_tui.cli import tables as present  # noqa: PLC0415
 
     report = check_vocabulary(vocabulary)
-    unusable = [f"cannot be used as it is: {all_of(left_out)}"] if left_out else []
+    unusable = [f"cannot be used as it is: {join_faults(left_out)}"] if left_out else []
     problems = [*unusable, *report.problems]
     if present.wants_json(json):
         present.put_json({"vocabulary": _entry(vocabulary), "problems": problems})
