@@ -22,7 +22,7 @@ from clipmk.explanation import Explanation
 from clipmk.output import document
 from clipmk_tui.app import clipboard, exports
 from clipmk_tui.app.screens.write import WriteScreen, file_name
-from clipmk_tui.cli.emit import JsonWriter, OverlayWriter, PageWriter
+from clipmk_tui.cli.commands.explain.writers import JsonWriter, OverlayWriter, PageWriter
 from clipmk_tui.cli.streams import DataStream
 from dialog_host import Host, screen_text, told
 from stillness import settled, until

@@ -13,15 +13,38 @@ import pytest
 import torch
 from PIL import Image
 
+from clipmk.errors import UsageError
 from clipmk.models import loading
 from clipmk.pipeline.stream import Stream
 from clipmk.system.locations import assets_dir
-from clipmk_tui.cli.origins import with_origin
 from command_line import FAST, Ran, Runner
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+
+
+Failing = Callable[..., str]
+
+
+@pytest.fixture
+def failing(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> Failing:
+    """What is printed where a command that has the variable's option fails with a message."""
+
+    def fail(variable: str, message: str, *argv: str) -> str:
+        def run(*_: Any, **__: Any) -> int:
+            raise UsageError(message)
+
+        monkeypatch.setattr("clipmk_tui.cli.commands.explain.options.explain_options", run)
+        monkeypatch.setattr("clipmk_tui.cli.study_run.run", run)
+        monkeypatch.setattr("clipmk_tui.cli.study_report.run", run)
+        study = {"CLIPMK_POOL": "run", "CLIPMK_BATCH_SIZE": "run", "CLIPMK_AGAINST": "report"}
+        command = ("study", study[variable]) if variable in study else ("explain",)
+        ran = clipmk(*command, "x", *argv)
+        assert (ran.status, ran.out) == (2, "")
+        return ran.err.removeprefix("clipmk: error: ").removesuffix("\n")
+
+    return fail
 
 
 def _results(ran: Ran) -> list[dict[str, Any]]:
@@ -179,7 +202,7 @@ def test_a_number_that_is_too_small_is_refused_in_words_of_ours(clipmk: Runner) 
         ("CLIPMK_PRECISION", "fp3", "('fp3' was set by CLIPMK_PRECISION)"),
         ("CLIPMK_ARCH", "ViT-B-32", "('ViT-B-32' was set by CLIPMK_ARCH)"),
         ("CLIPMK_OVERLAY", "o.jpg", "('o.jpg' was set by CLIPMK_OVERLAY)"),
-        ("CLIPMK_SEED", "many", "CLIPMK_SEED is 'many': it must be a whole number"),
+        ("CLIPMK_SEED", "many", "CLIPMK_SEED is 'many'; it must be a whole number; see clipmk explain --help"),
     ],
 )
 def test_a_value_of_the_environment_is_laid_to_its_variable(
@@ -229,15 +252,17 @@ def test_a_value_of_the_config_is_laid_to_it_and_advice_to_nobody(
         ("CLIPMK_MODEL", "a, m.pt", "checkpoint 'm.pt' does not exist"),
         ("CLIPMK_ARCH", "vit", "an architecture ('vit') goes with a checkpoint file"),
         ("CLIPMK_AGAINST", "papr", "--against 'papr' does not exist"),
+        ("CLIPMK_SEED", "-1", "seed is -1; it must be at least 0"),
     ],
 )
 def test_errors_call_a_value_by_what_it_is(
-    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+    variable: str, value: str, message: str, failing: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
     blamed = value.rpartition(", ")[2]
-    assert with_origin(message, []) == f"{message} ('{blamed}' was set by {variable})"
-    assert with_origin(message, ["-x", blamed]) == message, "the command line counts"
+    shown = blamed if blamed == "-1" else f"'{blamed}'"
+    assert failing(variable, message) == f"{message} ({shown} was set by {variable})"
+    assert failing(variable, message, f"--{variable[7:].lower()}", blamed) == message, "the command line counts"
 
 
 @pytest.mark.parametrize(
@@ -245,21 +270,22 @@ def test_errors_call_a_value_by_what_it_is(
     [
         ("CLIPMK_BATCH_SIZE", "100", "folder '100' holds no image"),
         ("CLIPMK_BATCH_SIZE", "100", "class '100' is not in birds"),
-        ("CLIPMK_NO_CACHE", "true", "'true' is no class of the vocabulary 'facts'"),
+        ("CLIPMK_NO_CACHE", "true", "'true' is not a class of the vocabulary 'facts'"),
         ("CLIPMK_MODEL", "fox", "class 'fox' is not in birds"),
         ("CLIPMK_TARGET", "fox", "model 'fox' does not exist"),
         ("CLIPMK_TARGET", "fox", "subclass 'fox' is not in birds"),
         ("CLIPMK_TARGET", "fox", "class 'foxes' is not in birds"),
         ("CLIPMK_TARGET", "fox", "class 'fx' is not in birds; close: class 'fox'"),
         ("CLIPMK_VOCAB", "a,b", "vocabulary 'b' is neither a name nor a file"),
+        ("CLIPMK_SEED", "1", "seed is 10; it must be smaller"),
         ("CLIPMK_CACHE_DIR", "x", "folder 'x' cannot be made"),
     ],
 )
 def test_a_variable_is_not_blamed_for_a_word_like_its_value(
-    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+    variable: str, value: str, message: str, failing: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    assert with_origin(message, []) == message
+    assert failing(variable, message) == message
 
 
 def _never(*_: Any, **__: Any) -> None:

@@ -40,7 +40,7 @@ def test_json_of_an_explanation_is_valid_and_nothing_else_is_on_stdout(
     assert result["explanation"]["class"] == result["predictions"][0]["class"]
     assert result["provenance"]["settings"]["preset"] == "default"
     assert result["provenance"]["vocabulary"] == "world"
-    assert ran.err.startswith("clipmk: note: embedded/vit-s8 is a demonstration model of drawn classes")
+    assert ran.err.startswith("clipmk: note: embedded/vit-s8 is a demonstration model that knows drawn classes only")
     assert ran.err.count("\n") == 1
 
 

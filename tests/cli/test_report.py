@@ -18,7 +18,7 @@ import samples
 from clipmk.explanation import Explanation
 from clipmk.output.palette import colour_of
 from clipmk.records import SoftPair
-from clipmk_tui.cli.report import report
+from clipmk_tui.cli.commands.explain.report import report
 from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.columns import Step, squeezed
 from clipmk_tui.show.half_blocks import explained_picture, fitted, half_blocks
@@ -88,7 +88,7 @@ def test_every_concept_keeps_its_sign_name_and_number_however_narrow(width: int)
     text = _printed(explanation, width=width)
     assert max(cell_len(line) for line in text.splitlines()) <= width
     for seen in explanation.vision_concepts:
-        sign, number = "●" if seen.mutual else "◐", f"{seen.importance:.3f}"
+        sign, number = "∩" if seen.mutual else "◐", f"{seen.importance:.3f}"
         tokens = _block(text, sign, seen.text).split()
         assert tokens[0] == sign
         assert number in tokens
@@ -132,8 +132,8 @@ def test_bars_and_values_by_chance_give_way_before_names_do() -> None:
     assert re.search(r"^ +p = 0\.017 *$", forty, re.MULTILINE)
     assert "by chance" not in _printed(_crowded(), width=30)
     plain = samples.explanation()
-    assert " ● pointed ears ██████ 0.712 part 1 " in _printed(plain, width=39)
-    assert " ● pointed ears 0.712 part 1 " in _printed(plain, width=32)
+    assert " ∩ pointed ears ██████ 0.712 part 1 " in _printed(plain, width=39)
+    assert " ∩ pointed ears 0.712 part 1 " in _printed(plain, width=32)
 
 
 def test_columns_shrink_in_the_order_of_the_steps_and_no_more_than_needed() -> None:
@@ -190,7 +190,7 @@ def test_colour_is_not_the_only_carrier() -> None:
     text = _printed(samples.explanation(with_picture=True), width=100)
     assert "\x1b" not in text
     lines = text.splitlines()
-    assert any("● pointed ears" in line and "part 1" in line for line in lines)
+    assert any("∩ pointed ears" in line and "part 1" in line for line in lines)
     assert any("◐ round eyes" in line for line in lines)
     assert any("◑ a white chest" in line for line in lines)
     assert any("■ 2 a bushy tail" in line and "16.0 %" in line for line in lines)

@@ -233,10 +233,10 @@ def test_options_are_read_from_the_environment_unless_a_flag_is_given(
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("limit", "0", "CLIPMK_LIMIT is '0': it must be a whole number of at least 1"),
-        ("threads", "two", "CLIPMK_THREADS is 'two': it must be a whole number of at least 1"),
+        ("limit", "0", "CLIPMK_LIMIT is 0; it must be at least 1; see clipmk study run --help"),
+        ("threads", "two", "CLIPMK_THREADS is 'two'; it must be a whole number; see clipmk study run --help"),
         ("engine", "spark", "engine 'spark' does not exist; choose one of: local, ray"),
-        ("quiet", "maybe", "CLIPMK_QUIET is 'maybe'"),
+        ("quiet", "maybe", "CLIPMK_QUIET is 'maybe'; it must be true or false"),
     ],
 )
 def test_a_variable_that_cannot_be_meant_is_named(

@@ -1,7 +1,8 @@
-"""The entry point `clipmk`: the one place where errors become a line on stderr and an exit status."""
+"""The entry point `clipmk`: opens the app or runs the command line; errors become an exit status."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,7 +18,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 ok, 1 run-time, 2 usage, 3 input, 4 model, 5 device, 130 interrupted.
     """
-    return guarded(sys.argv[1:] if argv is None else argv)
+    return guarded(_run, sys.argv[1:] if argv is None else argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    """What is imported here is so late that Ctrl-C is handled meanwhile, too."""
+    if not argv and "_CLIPMK_COMPLETE" not in os.environ:  # a shell that asks for completions gives no argument either
+        from clipmk_tui.app.start import run as open_app  # noqa: PLC0415 - without Typer: the first paint waits for this
+
+        return open_app((), {})
+    from clipmk_tui.cli.main import run  # noqa: PLC0415
+
+    return run(argv)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Any, Final
 from clipmk.errors import UsageError
 from clipmk.settings import PRESETS, Settings, preset
 from clipmk.system.config import Config
-from clipmk.system.locations import config_path
 from clipmk.system.text import quoted
 
 DEFAULT_MODEL: Final = "embedded/vit-s8"
@@ -103,10 +102,4 @@ def settings_from(options: Mapping[str, Any], config: Config, *, prediction_coun
     changes.setdefault("prediction_count", prediction_count or base.prediction_count)
     overrides = {"grounding": "grounding", "seed": "seed", "top": "prediction_count"}
     given = {setting: options[option] for option, setting in overrides.items() if options.get(option) is not None}
-    try:
-        return preset(name, **changes | given)
-    except UsageError as error:
-        setting = str(error).split(" ", 1)[0]
-        if setting in given or not isinstance(changes.get(setting), int | float):
-            raise
-        raise UsageError(f"{error} (it was set in the config {quoted(config_path())})") from error
+    return preset(name, **changes | given)

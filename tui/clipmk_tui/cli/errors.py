@@ -7,13 +7,16 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import ClipmkError
+from clipmk.system.config import read_config
+from clipmk.system.locations import config_path
+from clipmk.system.options import comma_separated, config_options, switch, variable
 from clipmk.system.text import printable, quoted
-from clipmk_tui.cli.streams import ReaderGone, data_stream, say, watched_stdout
+from clipmk_tui.cli.streams import ReaderGone, data_stream, say
 
 if TYPE_CHECKING:
     import typer
@@ -24,56 +27,101 @@ OK, RUNTIME, USAGE, INTERRUPTED = 0, 1, 2, 130
 _INTERRUPTED, _UNEXPECTED = "interrupted", "unexpected"
 """As `clipmk.output.document` has them, which is imported only where JSON is written."""
 
-_OFF = frozenset({"", "0", "false", "no", "off"})
+_NOUNS: Final = {
+    "model": "model|checkpoint",
+    "vocab": "vocabulary",
+    "classes": "class list",
+    "target": "class",
+    "arch": "architecture",
+    "out": "folder",
+    **{name: name for name in ("preset", "grounding", "device", "precision", "theme")},
+}
+"""Option -> what errors call its value; the others are called by their own names."""
+
+_KINDS: Final = {"int": "a whole number", "bool": "true or false"}
+
+_CONTEXT: ContextVar[typer.Context | None] = ContextVar("context", default=None)
+"""Of the command that runs; None before it is known, and where the app is opened without a parser."""
 
 
-_ARGUMENTS: ContextVar[Sequence[str]] = ContextVar("arguments", default=())
-"""Of the command line that runs."""
-
-
-def guarded(argv: Sequence[str]) -> int:
-    """Run the command line and turn whatever happens into an exit status."""
-    _ARGUMENTS.set(argv)
+def guarded(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    """Run a command line and turn whatever happens into an exit status."""
+    _CONTEXT.set(None)
     try:
-        status = _run(argv)
+        status = run(argv)
     except KeyboardInterrupt:
         status = INTERRUPTED
     except ReaderGone:
         return RUNTIME
     except ClipmkError as error:
         _trace(argv)
-        return _report(argv, error.code, str(error), error.exit_status, told=with_origin(str(error)))
+        return _report(argv, error.code, str(error), error.exit_status, shown=with_origin(str(error)))
     except Exception as error:  # noqa: BLE001 - the one place that may: nothing may end in a traceback
         return _other(argv, error)
     return _report(argv, _INTERRUPTED, "interrupted", INTERRUPTED) if status == INTERRUPTED else status
 
 
-def asked(argv: Sequence[str], flag: str, variable: str) -> bool:
-    """Whether a flag is given, by itself or by the environment: known even where the arguments cannot be parsed."""
-    given = list(argv[: argv.index("--")] if "--" in argv else argv)
-    return flag in given or os.environ.get(variable, "").strip().lower() not in _OFF
+def remember(context: typer.Context) -> None:
+    """Keep the context of the command that runs, which knows where the value of each option comes from."""
+    _CONTEXT.set(context)
+
+
+def has_flag(argv: Sequence[str], *flags: str) -> bool:
+    """Whether one of these flags is given: known even where the arguments cannot be parsed."""
+    given = argv[: argv.index("--")] if "--" in argv else argv
+    return not set(flags).isdisjoint(given)
 
 
 def with_origin(message: str) -> str:
-    """The message of an error, with the variable or the key of the config that set what is wrong, where one did.
+    """The message of an error, with the variable or the config key that set the value at fault, where one did.
 
+    A value counts only where the message says what it is ("preset 'foo'"): a file, a class or an image may have the
+    same name. Only what stands before the first semicolon counts: advice follows, which may name other values.
     For people alone: in JSON the same mistake has the same message, wherever it was made.
     """
-    from clipmk_tui.cli.origins import with_origin as told  # noqa: PLC0415 - only where something is wrong
+    fault = message.split(";", 1)[0]
+    for option, value, origin in _set_elsewhere():
+        noun = _NOUNS.get(option, f"{option}|--{option}")
+        shown = quoted(value) if isinstance(value, str) else str(value)
+        if re.search(rf"(?<![\w-])(?:{noun}) (?:\(|is )?{re.escape(shown)}(?!\w)", fault):
+            return f"{message} ({shown} was set by {origin})"
+    return message
 
-    return told(message, _ARGUMENTS.get())
+
+def _set_elsewhere() -> Iterator[tuple[str, Any, str]]:
+    """(option or setting, value, origin) of what the environment and the config give."""
+    context = _CONTEXT.get()
+    if context is None:  # `clipmk` alone
+        texts = {name: os.environ.get(variable(name)) for name in _NOUNS}
+        environment: dict[str, Any] = {name: text for name, text in texts.items() if text}
+        if "model" in environment:
+            environment["model"] = comma_separated(environment["model"])
+        taken = set(environment)
+    else:
+        environment = _given(context, "ENVIRONMENT")
+        taken = set(environment) | set(_given(context, "COMMANDLINE"))
+    yield from _each((name, value, variable(name)) for name, value in environment.items())
+    with contextlib.suppress(ClipmkError):  # a malformed config is an error of its own
+        config, where = read_config(), f"in the config {quoted(config_path())}"
+        options = config_options(config) | {"preset": config.preset}
+        keys = {"vocab": "vocabulary"}
+        yield from _each(
+            (name, value, f"{keys.get(name, name)} {where}") for name, value in options.items() if name not in taken
+        )
+        yield from _each((name, value, f"settings.{name} {where}") for name, value in config.settings.items())
 
 
-def _run(argv: Sequence[str]) -> int:
-    """Open the app or run a command; what they import is loaded here, so that Ctrl-C is handled meanwhile, too."""
-    if not argv and "_CLIPMK_COMPLETE" not in os.environ:  # a shell that asks for completions names no argument either
-        from clipmk_tui.app.start import run as open_app  # noqa: PLC0415 - without Typer: the first paint waits for this
+def _given(context: typer.Context, source: str) -> dict[str, Any]:
+    """The options of a command that have their value from this source."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name: context.params[name] for name, found in sources.items() if found and found.name == source}
 
-        return open_app((), {})
-    from clipmk_tui.cli.main import run  # noqa: PLC0415
 
-    with watched_stdout():
-        return run(argv)
+def _each(found: Iterable[tuple[str, Any, str]]) -> Iterator[tuple[str, Any, str]]:
+    """The same with every value of a list by itself."""
+    for name, value, origin in found:
+        for one in value if isinstance(value, list) else [value]:
+            yield name, one, origin
 
 
 def _other(argv: Sequence[str], error: Exception) -> int:
@@ -84,6 +132,8 @@ def _other(argv: Sequence[str], error: Exception) -> int:
         if isinstance(error, typer.Abort):
             return _report(argv, _INTERRUPTED, "interrupted", INTERRUPTED)
         if isinstance(error, typer.TyperException):
+            if (context := getattr(error, "ctx", None)) is not None:
+                remember(context)
             return _report(argv, "usage", _usage_message(error), USAGE)
     return _unexpected(argv, error)
 
@@ -92,26 +142,36 @@ def _unexpected(argv: Sequence[str], error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # stderr: nobody reads it
         return RUNTIME
     _trace(argv)
-    hint = "" if _debugging(argv) else "; --debug shows where"
+    hint = "" if _asked(argv, "debug") else "; --debug shows where"
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return _report(argv, _UNEXPECTED, f"unexpected {message}{hint}", RUNTIME)
 
 
 def _trace(argv: Sequence[str]) -> None:
-    if _debugging(argv) and sys.stderr is not None:
+    if _asked(argv, "debug") and sys.stderr is not None:
         for line in traceback.format_exc().splitlines():
             sys.stderr.write(printable(line) + "\n")
 
 
-def _debugging(argv: Sequence[str]) -> bool:
-    return asked(argv, "--debug", "CLIPMK_DEBUG")
+def _asked(argv: Sequence[str], option: str) -> bool:
+    """Whether a switch is on, for a command line that may not have been parsed to its end.
+
+    A variable counts only where the command has the option; every one has --debug.
+    """
+    if has_flag(argv, f"--{option}"):
+        return True
+    context = _CONTEXT.get()
+    known = option == "debug" or (context and any(param.name == option for param in context.command.params))
+    with contextlib.suppress(ValueError):
+        return bool(known) and switch(os.environ.get(variable(option)) or "no")
+    return False
 
 
-def _report(argv: Sequence[str], code: str, message: str, status: int, *, told: str | None = None) -> int:
-    """Say what went wrong, and in JSON where that is asked for; `told` is what people read instead of the message."""
-    say("error", told or message)
-    in_one_line = asked(argv, "--jsonl", "CLIPMK_JSONL")
-    if in_one_line or asked(argv, "--json", "CLIPMK_JSON"):
+def _report(argv: Sequence[str], code: str, message: str, status: int, *, shown: str | None = None) -> int:
+    """Say what went wrong, and in JSON where that is asked for; people read `shown` instead of the message."""
+    say("error", shown or message)
+    in_one_line = _asked(argv, "jsonl")
+    if in_one_line or _asked(argv, "json"):
         from clipmk.output import document  # noqa: PLC0415
 
         content = document.error_document(code, message)
@@ -122,34 +182,32 @@ def _report(argv: Sequence[str], code: str, message: str, status: int, *, told: 
 
 def _usage_message(error: typer.TyperException) -> str:
     """What is wrong with a value in our words, else Typer's sentence, and where to read more."""
-    context = getattr(error, "ctx", None)
+    context, param = getattr(error, "ctx", None), getattr(error, "param", None)
     command = getattr(context, "command_path", "clipmk")
-    return f"{_wrong_value(error) or error.format_message().rstrip('.')}; see {command} --help"
+    message = None
+    if context is not None and param is not None and getattr(param, "opts", None):
+        source = context.get_parameter_source(param.name)
+        by_variable = source is not None and source.name == "ENVIRONMENT"
+        message = _wrong_value(variable(param.name) if by_variable else max(param.opts, key=len), error)
+    return f"{message or error.format_message().rstrip('.')}; see {command} --help"
 
 
-def _wrong_value(error: typer.TyperException) -> str | None:
-    """Of an option's number; None for all else."""
-    names = getattr(getattr(error, "param", None), "opts", None)
-    if not names:
-        return None
-    option, details = max(names, key=len), getattr(error.__cause__, "errors", None)
-    return _said_by_typer(option, str(error)) if details is None else _said_by_pydantic(option, details()[0])
-
-
-def _said_by_typer(option: str, said: str) -> str | None:
-    """What Typer itself says of a number, as it does before 0.29."""
-    if found := re.fullmatch(r"(.+) is not in the range x>=(\S+?)\.?", said):
+def _wrong_value(option: str, error: typer.TyperException) -> str | None:
+    """Of a number or a switch, as Typer says it, or from 0.29 on pydantic; None for all else."""
+    details = getattr(error.__cause__, "errors", None)
+    if details is not None:
+        return _said_by_pydantic(option, details()[0])
+    text = str(error)
+    if found := re.fullmatch(r"(.+) is not in the range x>=(\S+?)\.?", text):
         return f"{option} is {printable(found[1])}; it must be at least {printable(found[2])}"
-    if found := re.fullmatch(r"'(.*)' is not a valid int(?:eger)?\.?", said, re.DOTALL):
-        return f"{option} is {quoted(found[1])}; it must be a whole number"
+    if found := re.match(r"'(.*)' is not a valid (int|bool)", text, re.DOTALL):
+        return f"{option} is {quoted(found[1])}; it must be {_KINDS[found[2]]}"
     return None
 
 
 def _said_by_pydantic(option: str, detail: Mapping[str, Any]) -> str | None:
-    """What pydantic says of it, to which Typer leaves it from 0.29 on."""
     kind, value = str(detail["type"]), str(detail["input"])
     if kind == "greater_than_equal":
         return f"{option} is {printable(value)}; it must be at least {detail['ctx']['ge']}"
-    if kind.startswith("int_"):
-        return f"{option} is {quoted(value)}; it must be a whole number"
-    return None
+    words = _KINDS.get(kind.partition("_")[0])
+    return words and f"{option} is {quoted(value)}; it must be {words}"

@@ -15,7 +15,6 @@ from clipmk.system.options import DEFAULT_MODEL, variable
 from clipmk.system.text import encodable, quoted
 from clipmk.vocabulary.vocabulary import default_vocabulary
 from clipmk_tui.cli import tables as present
-from clipmk_tui.cli.choices import models_from
 from clipmk_tui.cli.errors import with_origin
 from clipmk_tui.cli.evaluating import Measured, measured
 from clipmk_tui.cli.progress import Stages
@@ -77,7 +76,7 @@ def evaluation_choices(flags: Mapping[str, Any]) -> Evaluation:
         if flags[word] is not None and flags[word] not in known:
             raise UsageError(f"{word} {flags[word]!r} does not exist; {suggest(flags[word], known)}")
     _check_data(flags, measures)
-    models = models_from(flags, config) or (DEFAULT_MODEL,)
+    models = tuple(dict.fromkeys(flags["model"])) or (DEFAULT_MODEL,)
     named = flags["vocab"]
     if flags["dataset"] is not None:  # rendered scenes have a vocabulary of their own, whatever is usual here
         named = choose(named, variable("vocab"), config.vocabulary, None)
@@ -98,7 +97,7 @@ def evaluation_choices(flags: Mapping[str, Any]) -> Evaluation:
         download=choose(flags["download"], variable("download"), config.download, False),
         cache=not choose(flags["no_cache"], variable("no_cache"), None, False),
         output=_output(flags["output"]),
-        json=present.wants_json(flags["json"]),
+        json=flags["json"],
         quiet=choose(flags["quiet"], variable("quiet"), config.quiet, False),
         verbose=choose(flags["verbose"], variable("verbose"), config.verbose, False),
         no_color=choose(flags["no_color"], variable("no_color"), config.no_color, False),

@@ -10,36 +10,17 @@ from typing import Annotated
 import typer
 
 from clipmk.version import __version__
+from clipmk_tui.cli.errors import has_flag
 from clipmk_tui.cli.groups import with_default_command
+from clipmk_tui.cli.options import with_config
+from clipmk_tui.cli.streams import watched_stdout
 
 EPILOG = (
     "Exit status: 0 ok, 1 run-time, 2 usage, 3 input, 4 model, 5 device, 130 interrupted.  "
     "stdout carries data only; everything else goes to stderr."
 )
 
-EXPLAIN_EPILOG = (
-    "Each option is also read from the environment (CLIPMK_MODEL, CLIPMK_NO_PICTURE, ...) and most from the config "
-    "file; a flag outranks the environment, the environment the config.  Without -m a demonstration model is used "
-    "that knows drawn classes only."
-)
-
-COMPARE_EPILOG = (
-    "AUC is comparable only within one family of models; the highest of a family is marked.  "
-    "Each option is also read from the environment (CLIPMK_MODEL=a,b, CLIPMK_VOCAB, ...) and most from the config file."
-)
-
-SERVE_EPILOG = (
-    "clipmk explain finds the server by itself and prints what it would print without one; it does its own work where "
-    "the server is of another version or was started with other settings of the environment, and says so.  The socket "
-    "can be used by its owner alone.  Needs Linux."
-)
-
-TUI_EPILOG = (
-    "clipmk alone opens the app as well.  Keys: ? in the app; other keys in the config file.  "
-    "Each option is also read from the environment (CLIPMK_MODEL, CLIPMK_THEME, ...) and most from the config file."
-)
-
-_COMMANDS = (
+COMMANDS = (
     "tui",
     "explain",
     "compare",
@@ -53,9 +34,9 @@ _COMMANDS = (
     "doctor",
     "schema",
 )
-"""As the help lists them; each is a module of `commands`: it has an `app` of its own, or a function of its name."""
+"""As the help lists them; each is a module of `commands`, or `command` in a package of its name."""
 
-_EPILOGS = {"tui": TUI_EPILOG, "explain": EXPLAIN_EPILOG, "compare": COMPARE_EPILOG, "serve": SERVE_EPILOG}
+_PACKAGES = {"explain", "compare"}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -67,7 +48,11 @@ def run(argv: Sequence[str]) -> int:
     # Typer from 0.29 on parses by pydantic, which looks through all that is installed for plugins: 20 ms; we have none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     arguments = with_default_command(argv)
-    status = build(arguments[0])(arguments, prog_name="clipmk", standalone_mode=False)
+    command = typer.main.get_command(build(arguments[0]))
+    if arguments[0] in COMMANDS and not has_flag(arguments, "-h", "--help"):
+        with_config(command, tolerant=arguments[0] == "doctor")
+    with watched_stdout():
+        status = command(arguments, prog_name="clipmk", standalone_mode=False)
     return status if isinstance(status, int) else 0
 
 
@@ -86,12 +71,13 @@ def build(command: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for name in (command,) if command in _COMMANDS else _COMMANDS:
-        module = import_module(f"clipmk_tui.cli.commands.{name}")
+    for name in (command,) if command in COMMANDS else COMMANDS:
+        inside = ".command" if name in _PACKAGES else ""
+        module = import_module(f"clipmk_tui.cli.commands.{name}{inside}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
         else:
-            app.command(name, epilog=_EPILOGS.get(name))(getattr(module, name))
+            app.command(name, epilog=getattr(module, "EPILOG", None))(getattr(module, name))
     return app
 
 

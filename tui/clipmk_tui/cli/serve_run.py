@@ -93,7 +93,7 @@ def stop(path: Path, *, quiet: bool | None) -> int:
     return 0
 
 
-def status(path: Path, *, json: bool | None, no_color: bool | None) -> int:
+def status(path: Path, *, json: bool, no_color: bool) -> int:
     """Print how the server is doing.
 
     Returns:
@@ -122,7 +122,7 @@ def status(path: Path, *, json: bool | None, no_color: bool | None) -> int:
         "models": list(welcome.models),
         "differs_in": other,
     }
-    if present.wants_json(json):
+    if json:
         present.put_json(facts)
         return 0
     shown = {**facts, "models": ", ".join(welcome.models) or "none", "differs_in": ", ".join(other) or "nothing"}

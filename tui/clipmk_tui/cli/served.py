@@ -17,18 +17,18 @@ from clipmk.system.text import encodable, printable, quoted
 from clipmk.worker.client import Connection, DeclinedError, UnusableServerError, connected
 from clipmk.worker.identity import identity
 from clipmk.worker.messages import ATTACHED_BYTES, Order, Working
-from clipmk_tui.cli.explaining import Result, results, subject
-from clipmk_tui.cli.sources import STDIN
+from clipmk_tui.cli.commands.explain.results import Result, results, subject
+from clipmk_tui.cli.inputs import STDIN
 from clipmk_tui.cli.streams import say
 
 if TYPE_CHECKING:
     from clipmk.worker.messages import Result as Served
-    from clipmk_tui.cli.choices import Choices
+    from clipmk_tui.cli.commands.explain.options import ExplainOptions
+    from clipmk_tui.cli.inputs import InputImage
     from clipmk_tui.cli.progress import Stages
-    from clipmk_tui.cli.sources import Source
 
 
-def answers(choices: Choices, sources: Sequence[Source], stages: Stages) -> Iterator[Result]:
+def answers(choices: ExplainOptions, sources: Sequence[InputImage], stages: Stages) -> Iterator[Result]:
     """Explain every image with every model, in order, as `explaining.results` does (see there for what it raises).
 
     Whatever the server declines is done here: so every error is worded, and weighed, as if there were no server.
@@ -43,7 +43,7 @@ def answers(choices: Choices, sources: Sequence[Source], stages: Stages) -> Iter
             yield from asker.explained(model, sources)
 
 
-def _found(held: contextlib.ExitStack, choices: Choices) -> Connection | None:
+def _found(held: contextlib.ExitStack, choices: ExplainOptions) -> Connection | None:
     """A server that would answer as we would."""
     if not choices.serve:
         return None
@@ -64,12 +64,12 @@ def _found(held: contextlib.ExitStack, choices: Choices) -> Connection | None:
 class _Asker:
     """Asks the server as long as there is one."""
 
-    def __init__(self, choices: Choices, stages: Stages, server: Connection) -> None:
+    def __init__(self, choices: ExplainOptions, stages: Stages, server: Connection) -> None:
         self._choices = choices
         self._stages = stages
         self._server: Connection | None = server
 
-    def explained(self, model: str, sources: Sequence[Source]) -> Iterator[Result]:
+    def explained(self, model: str, sources: Sequence[InputImage]) -> Iterator[Result]:
         """Explain every image with one model."""
         together = GROUP_LIMIT if self._choices.settings.fit == "batch" else 1
         for start in range(0, len(sources), together):
@@ -80,7 +80,7 @@ class _Asker:
                 return
             yield from found
 
-    def _group(self, model: str, group: Sequence[Source]) -> list[Result] | None:
+    def _group(self, model: str, group: Sequence[InputImage]) -> list[Result] | None:
         """The server's results; None where we must see to it ourselves."""
         if self._server is None:
             return None
@@ -94,7 +94,7 @@ class _Asker:
                 self._note(f"the server could not do it: {reason}")
         return None
 
-    def _asked(self, server: Connection, model: str, group: Sequence[Source]) -> list[Result]:
+    def _asked(self, server: Connection, model: str, group: Sequence[InputImage]) -> list[Result]:
         failures: dict[int, Failure] = {}
         attached = b""
         for index, source in enumerate(group):
@@ -134,7 +134,7 @@ class _Asker:
             cache=choices.cache,
         )
 
-    def _result(self, model: str, source: Source, served: Served) -> Result:
+    def _result(self, model: str, source: InputImage, served: Served) -> Result:
         made = served.explanation
         if made is None:
             message = printable(served.message)
@@ -142,11 +142,10 @@ class _Asker:
             return Failure(path=source.name, model=model, code=served.code, message=message, exit_status=status)
         return dataclasses.replace(made, picture=source.picture().image) if self._must_carry(source) else made
 
-    def _must_carry(self, source: Source) -> bool:
+    def _must_carry(self, source: InputImage) -> bool:
         """Whether the picture is wanted and cannot be read again by the name that the explanation has."""
         nameless = source.name == STDIN or encodable(source.name) != source.name
-        choices = self._choices
-        return nameless and (choices.form == "text" or choices.overlay is not None or choices.html is not None)
+        return nameless and self._choices.keep_pictures
 
     def _working(self, working: Working) -> None:
         self._stages(working.stage, working.done, working.total)

@@ -16,7 +16,6 @@ from clipmk.study.results import Results, family_name, read_results, results_doc
 from clipmk.system.config import choose, read_config
 from clipmk.system.options import variable
 from clipmk.system.text import counted, one_or_many, printable
-from clipmk_tui.cli import tables as present
 from clipmk_tui.cli.scatter import Dot, letter, scatter
 from clipmk_tui.cli.streams import DataStream, data_stream, locale_encoding, say, text_console
 from clipmk_tui.show.bars import bar, sparkline
@@ -62,7 +61,7 @@ def run(
     """
     config = read_config()
     against = choose(against, variable("against"), None, None)
-    json = present.wants_json(json)
+    json = bool(json)
     no_color = choose(no_color, variable("no_color"), config.no_color, False)
     if against not in {None, "paper"}:
         raise UsageError(f"--against {against!r} does not exist; choose one of: paper")

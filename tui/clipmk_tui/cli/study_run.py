@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from clipmk.errors import UsageError
 from clipmk.settings import Fit
 from clipmk.system.config import Config, choose, read_config
-from clipmk.system.options import variable
+from clipmk.system.options import settings_from, variable
 from clipmk.system.text import counted, encodable, printable, quoted
 from clipmk.vocabulary.classes import parse_classes
 from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary
-from clipmk_tui.cli import tables as present
-from clipmk_tui.cli.choices import models_from, settings_from
 from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.streams import say
 from clipmk_tui.cli.study_progress import StudyProgress
@@ -77,7 +75,7 @@ def _settled(flags: Mapping[str, Any], config: Config) -> dict[str, Any]:
     for name in counts:
         found[name] = choose(flags[name], variable(name), None, None, parse=_count)
     return found | {
-        "json": present.wants_json(flags["json"]),
+        "json": flags["json"],
         "quiet": choose(flags["quiet"], variable("quiet"), config.quiet, False),
         "no_color": choose(flags["no_color"], variable("no_color"), config.no_color, False),
     }
@@ -104,7 +102,7 @@ def _request(flags: Mapping[str, Any], config: Config) -> Request:
     from clipmk.study.layout import StudyFolder  # noqa: PLC0415
     from clipmk.study.request import Request as Made  # noqa: PLC0415
 
-    named: tuple[str, ...] = () if flags["pool"] else models_from(flags, config)
+    named: tuple[str, ...] = () if flags["pool"] else tuple(dict.fromkeys(flags["model"]))
     if flags["pool"] and flags["model"]:
         raise UsageError("--pool and -m name models twice; choose one (a pool can be a FILE with a model per line)")
     models = pool(flags["pool"]) if flags["pool"] else named

@@ -6,20 +6,13 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from clipmk.errors import UsageError
 from clipmk.output import document
-from clipmk.system.config import Config, choose, read_config
 from clipmk_tui.cli.streams import NARROWEST, data_stream, locale_encoding, say, text_console
 from clipmk_tui.show.columns import GONE, Step, squeezed
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
-
-def wants_json(flag: bool | None) -> bool:
-    """Whether JSON is asked for, by --json or CLIPMK_JSON."""
-    return choose(flag, "CLIPMK_JSON", None, False)
 
 
 def put_json(content: dict[str, Any]) -> None:
@@ -29,28 +22,15 @@ def put_json(content: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def for_people(
-    no_color: bool | None = None, *, config_may_be_broken: bool = False, narrowest: int = NARROWEST
-) -> Iterator[Console]:
+def for_people(no_color: bool, *, narrowest: int = NARROWEST) -> Iterator[Console]:
     """A console on stdout; what libraries print meanwhile goes to stderr.
 
     Args:
-        no_color: as asked for by a flag.
-        config_may_be_broken: it counts as empty then.
+        no_color: print without colours.
         narrowest: columns that the console has in narrower terminals.
-
-    Raises:
-        UsageError: the config is malformed, unless that may be.
     """
-    try:
-        config = read_config()
-    except UsageError:
-        if not config_may_be_broken:
-            raise
-        config = Config()
-    plain = choose(no_color, "CLIPMK_NO_COLOR", config.no_color, False)
     with data_stream(encoding=locale_encoding()) as stream:
-        yield text_console(stream, no_color=plain, narrowest=narrowest)
+        yield text_console(stream, no_color=no_color, narrowest=narrowest)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> Table:

@@ -16,9 +16,8 @@ from rich.text import Text
 
 from clipmk.records import ComparedCell, ComparedConcept, ComparedModel, Comparison
 from clipmk.system.text import printable, quoted
-from clipmk_tui.cli.report import LANGUAGE, MUTUAL, VISION
 from clipmk_tui.show.bars import sparkline
-from clipmk_tui.show.signs import SIGN, WORD, Kind
+from clipmk_tui.show.signs import ANSI, SIGN, WORD, Kind
 from clipmk_tui.show.text import shown
 
 ROWS_SHOWN: Final = 20
@@ -30,7 +29,6 @@ NEITHER: Final = "·"
 FACT_NAMES: Final = ("family", "top-1", "MI / by chance", "AUC / by chance", "p", "dynamics")
 """What the first lines of a table say of every model."""
 
-_STYLES: Final[dict[Kind, str]] = {"mutual": MUTUAL, "vision": VISION, "language": LANGUAGE, "left-out": ""}
 _AGREED: Final = "agreed"
 _GAP: Final = 2
 _NARROWEST, _WIDEST = 14, 26
@@ -189,4 +187,4 @@ def _table(comparison: Comparison, rows: Sequence[ComparedConcept], block: range
 
 
 def _styled(fact: Fact) -> Text:
-    return shown(fact.text, "" if fact.kind is None else _STYLES[fact.kind])
+    return shown(fact.text, "" if fact.kind is None else ANSI[fact.kind])

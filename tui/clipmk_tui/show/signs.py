@@ -1,11 +1,11 @@
-"""The signs that stand for what colour also says: a concept is told by sign and word, never by colour alone."""
+"""The signs and colours of what an explanation says about a concept. Sign and word always say what the colour says."""
 
 from __future__ import annotations
 
 from typing import Final, Literal
 
 Kind = Literal["mutual", "vision", "language", "left-out"]
-"""What an explanation says of a concept; the last: the user has left it out."""
+"""What an explanation says about a concept; the last: the user has left it out."""
 
 SIGN: Final[dict[Kind, str]] = {"mutual": "∩", "vision": "◐", "language": "◑", "left-out": "○"}
 """One cell each."""
@@ -23,4 +23,12 @@ COLOUR: Final[dict[Kind, str]] = {
     "language": "$language",
     "left-out": "$left-out",
 }
-"""Theme variables (see `theme.py`), for Textual's `Content` and for styles sheets."""
+"""Theme variables of the app, for Textual's `Content` and for style sheets."""
+
+ANSI: Final[dict[Kind, str]] = {
+    "mutual": "yellow",
+    "vision": "bright_blue",
+    "language": "magenta",
+    "left-out": "bright_black",
+}
+"""The same hues in the terminal's own palette, for the command line, which does not know the background."""

@@ -11,13 +11,13 @@ app = typer.Typer(help="Look at, or empty, the cache of embedded vocabularies (C
 
 
 @app.command("info")
-def info(json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+def info(json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Show where the cache is and how much it holds."""
     return _print(cache_info(), cleared=False, json=json, no_color=no_color)
 
 
 @app.command("clear")
-def clear(json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+def clear(json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Remove what clipmk cached, and nothing else; downloaded models stay."""
     return _print(clear_cache(), cleared=True, json=json, no_color=no_color)
 
@@ -27,10 +27,10 @@ def megabytes(count: int) -> str:
     return f"{count / 2**20:.1f} MiB"
 
 
-def _print(found: CacheInfo, *, cleared: bool, json: bool | None, no_color: bool | None) -> int:
+def _print(found: CacheInfo, *, cleared: bool, json: bool, no_color: bool) -> int:
     from clipmk_tui.cli import tables as present  # noqa: PLC0415
 
-    if present.wants_json(json):
+    if json:
         content = {"path": str(found.path), "files": found.files, "bytes": found.bytes, "cleared": cleared}
         present.put_json(content)
         return 0

@@ -12,16 +12,16 @@ from clipmk_tui.cli import options as o
 Full = Annotated[bool, typer.Option("--full", help="Also import torch and open_clip, to ask for devices and weights.")]
 
 
-def doctor(full: Full = False, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+def doctor(full: Full = False, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Check terminal, packages, GPU, weights, cache and config; each line says what to do."""
     from rich.text import Text  # noqa: PLC0415
 
     from clipmk_tui.cli import health  # noqa: PLC0415
     from clipmk_tui.cli import tables as present  # noqa: PLC0415
 
-    with present.for_people(no_color, config_may_be_broken=True) as console:
+    with present.for_people(no_color) as console:
         found = list(health.checks(full=full))
-        if not present.wants_json(json):
+        if not json:
             for check in found:
                 sign = Text("ok  ", "green") if check.status == "ok" else Text("warn", "bold yellow")
                 rows: list[tuple[object, ...]] = [(sign, check.name, check.detail)]
@@ -30,6 +30,6 @@ def doctor(full: Full = False, json: o.Json = None, no_color: o.NoColor = None, 
                 made = present.table(("", "", ""), rows)
                 made.columns[1].min_width = 15
                 console.print(made)
-    if present.wants_json(json):
+    if json:
         present.put_json({"checks": [asdict(check) for check in found]})
     return 0

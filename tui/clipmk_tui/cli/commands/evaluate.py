@@ -1,4 +1,4 @@
-"""`clipmk evaluate`: how true, how faithful and how useful explanations are."""
+"""`clipmk evaluate`: how correct, how faithful and how useful explanations are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from clipmk.settings import PRESETS
 from clipmk_tui.cli import options as o
 
 _WHAT = "What to measure"
@@ -20,13 +21,15 @@ Spec = Annotated[
 ]
 Truth = Annotated[
     bool,
-    typer.Option("--truth", help="Against the parts and descriptors of rendered scenes.", rich_help_panel=_WHAT),
+    typer.Option(
+        "--truth", help="Compare with the known parts and descriptors of rendered scenes.", rich_help_panel=_WHAT
+    ),
 ]
 Faithful = Annotated[
     bool,
     typer.Option(
         "--faithfulness",
-        help="Deletion, insertion, their accuracies, entropy with and without transport, CorLoc.",
+        help="Deletion and insertion curves and accuracies, entropy with and without transport, CorLoc.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -34,7 +37,7 @@ Gain = Annotated[
     bool,
     typer.Option(
         "--zero-shot",
-        help="Accuracy gained by the descriptors found, beside random descriptors and words.",
+        help="Accuracy gained by the descriptors found, against random descriptors and random words.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -50,16 +53,25 @@ Scenes = Annotated[int | None, typer.Option(metavar="N", help="Scenes of each sp
 Limit = Annotated[int | None, typer.Option(metavar="N", help="Only N images of DATASET, spread evenly.", min=1)]
 Output = Annotated[
     str | None,
-    typer.Option("--output", "-o", metavar="FILE.json", help="Write the JSON there as well.", rich_help_panel="Output"),
+    typer.Option("--output", "-o", metavar="FILE.json", help="Write the JSON there as well.", rich_help_panel=o.OUTPUT),
 ]
 Verbose = Annotated[
-    bool | None,
-    typer.Option(
+    bool,
+    o.option(
+        "verbose",
         "--verbose",
         "-v",
-        help="Every metric, way and margin of --truth, not a summary; JSON always has them.",
-        rich_help_panel="Manners",
+        help="Print every metric, variant and margin of --truth; JSON always has them.",
+        rich_help_panel=o.MESSAGES,
     ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(metavar="|".join(PRESETS), help="Measure only this preset.", rich_help_panel=o.SETTINGS),
+]
+Grounding = Annotated[
+    str | None,
+    typer.Option(metavar="prompts|attend", help="Measure only this grounding.", rich_help_panel=o.SETTINGS),
 ]
 
 
@@ -75,26 +87,29 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option; they are rea
     limit: Limit = None,
     vocab: o.Vocabulary = None,
     arch: o.Arch = None,
-    download: o.Download = None,
-    preset: o.Preset = None,
-    grounding: o.Grounding = None,
+    download: o.Download = False,
+    preset: Preset = None,
+    grounding: Grounding = None,
     seed: o.Seed = None,
-    device: o.Device = None,
-    precision: o.Precision = None,
-    no_cache: o.NoCache = None,
-    json: o.Json = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    no_cache: o.NoCache = False,
+    json: o.Json = False,
     output: Output = None,
-    quiet: o.Quiet = None,
-    verbose: Verbose = None,
-    no_color: o.NoColor = None,
-    debug: o.Debug = None,
+    quiet: o.Quiet = False,
+    verbose: Verbose = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
 ) -> int:
-    """Measure explanations on the same images in every way: both presets, both groundings, and baselines.
+    """Measure explanations on the same images in every variant: both presets, both groundings, and baselines.
 
-    Numbers are means with 95 % bootstrap intervals over images. --preset and --grounding leave ways out.
+    Numbers are means with 95 % bootstrap intervals over images. --preset and --grounding select variants.
 
-    Of --truth a summary is printed: AP, hits, IoU, top-1 and margins over two baselines. --verbose prints everything.
+    --truth prints a summary: AP, hits, IoU, top-1 and margins over two baselines. --verbose prints everything.
     """
     from clipmk_tui.cli.evaluate_run import evaluation_choices, run  # noqa: PLC0415
 
-    return run(evaluation_choices(ctx.params))
+    params = dict(ctx.params)
+    if dataset is None and not o.on_command_line(ctx, "vocab"):
+        params["vocab"] = None  # rendered scenes have a vocabulary of their own, whatever the usual one is
+    return run(evaluation_choices(params))

@@ -63,9 +63,9 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
     pretrained: Pretrained = None,
     cached: Here = None,
     max_parameters: MaxParameters = None,
-    json: o.Json = None,
-    no_color: o.NoColor = None,
-    debug: o.Debug = None,
+    json: o.Json = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
 ) -> int:
     """List embedded, registered, cached and downloadable models. `clipmk models WORD` does the same."""
     from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
@@ -81,9 +81,9 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
     )
     with present.for_people(no_color, narrowest=1) as console:
         entries = [entry for entry in listed(sources) if wanted.matches(entry)]
-        if not present.wants_json(json):
+        if not json:
             _put(console, entries)
-    if present.wants_json(json):
+    if json:
         present.put_json({"models": [asdict(entry) for entry in entries]})
     elif not entries:
         what = f" {quoted(' '.join(words))}{did_you_mean('models', words[0])}" if words else ""
@@ -92,16 +92,16 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
 
 
 @app.command("info")
-def info(model: Model, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+def info(model: Model, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Show what is known about one model; a bare NAME lists its tags."""
     from clipmk_tui.cli import tables as present  # noqa: PLC0415
 
     with present.for_people(no_color) as console:
         entry = _find(model)
         card = _card(entry)
-        if not present.wants_json(json):
+        if not json:
             console.print(present.table(("", ""), _facts(entry, card)))
-    if present.wants_json(json):
+    if json:
         present.put_json({"model": asdict(entry), "card": card})
     return 0
 
@@ -109,29 +109,27 @@ def info(model: Model, json: o.Json = None, no_color: o.NoColor = None, debug: o
 @app.command("pull")
 def pull(
     model: Model,
-    quiet: o.Quiet = None,
-    json: o.Json = None,
-    no_color: o.NoColor = None,
-    debug: o.Debug = None,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
 ) -> int:
     """Download a model's weights, configuration and tokenizer into the Hugging Face cache; a broken pull goes on."""
-    from clipmk.system.config import choose, read_config  # noqa: PLC0415
     from clipmk_tui.cli import tables as present  # noqa: PLC0415
     from clipmk_tui.cli.pulling import pulling  # noqa: PLC0415
 
-    mute = choose(quiet, "CLIPMK_QUIET", read_config().quiet, False)
     with present.for_people(no_color) as console:
-        _warn_if_too_large(model, quiet=mute)
+        _warn_if_too_large(model, quiet=quiet)
         from clipmk.models.loading import pull as fetch  # noqa: PLC0415 - torch and open_clip: seconds
 
-        with pulling(quiet=mute) as progress:
+        with pulling(quiet=quiet) as progress:
             entry = fetch(model, progress=progress)
         card = _card(entry)
-        if entry.pretrained == _RANDOM and not mute:
+        if entry.pretrained == _RANDOM and not quiet:
             say("note", f"no weights of {entry.id} were fetched: {_ON_THE_SPOT}")
-        if not present.wants_json(json):
+        if not json:
             console.print(present.table(("", ""), _facts(entry, card)))
-    if present.wants_json(json):
+    if json:
         present.put_json({"model": asdict(entry), "card": card})
     return 0
 
@@ -140,8 +138,8 @@ def pull(
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the model is to be called.")],
     path: Annotated[str, typer.Argument(metavar="PATH", help="A folder, a checkpoint file, or a model as for -m.")],
-    arch: o.Arch = None,
-    debug: o.Debug = None,
+    arch: o.ArchToKeep = None,
+    debug: o.Debug = False,
 ) -> int:
     """Let NAME stand for a folder, a checkpoint or a model, in the config file."""
     from clipmk.models.registry import register  # noqa: PLC0415
@@ -155,7 +153,7 @@ def remove(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A registered name.", autocompletion=o.complete_registered)
     ],
-    debug: o.Debug = None,
+    debug: o.Debug = False,
 ) -> int:
     """Forget a registered name; its files stay."""
     from clipmk.models.registry import unregister  # noqa: PLC0415

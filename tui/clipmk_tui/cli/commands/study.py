@@ -1,16 +1,16 @@
-"""`clipmk study`: a data set x a pool of models, and the report on it."""
+"""`clipmk study`: a data set explained by a pool of models, and the report on it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from clipmk_tui.cli import options as o
 
 app = typer.Typer(
-    help="A data set x a pool of models: accuracy, mutual information, dynamics, AUC; resumable.",
+    help="Study a data set with a pool of models: accuracy, mutual information, dynamics, AUC; resumable.",
     epilog="`clipmk study DATASET ...` is short for `clipmk study run DATASET ...`.",
 )
 
@@ -26,55 +26,57 @@ DatasetSpec = Annotated[
 ]
 StudyDir = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `clipmk study` wrote.")]
 Pool = Annotated[
-    str | None, typer.Option(metavar="zoo|paper13|FILE", help="Models by the dozen.", rich_help_panel=_POOL)
+    str | None,
+    o.option("pool", metavar="zoo|paper13|FILE", help="A named set of models, or a file.", rich_help_panel=_POOL),
 ]
 Out = Annotated[
-    Path | None,
-    typer.Option(
+    Path,
+    o.option(
+        "out",
         "--out",
         "-o",
         metavar="DIR",
-        help="Results; a study found there is resumed (default: clipmk-study).",
+        help="Folder of the results; a study found there is resumed (default: clipmk-study).",
         rich_help_panel=_WORK,
     ),
 ]
 Extend = Annotated[
-    bool | None,
-    typer.Option("--extend", help="Add these models to the study found there.", rich_help_panel=_WORK),
+    bool,
+    o.option("extend", "--extend", help="Add these models to the study found there.", rich_help_panel=_WORK),
 ]
 Fit = Annotated[
     str | None,
-    typer.Option(
+    o.option(
+        "fit",
         metavar="image|batch",
         help="Find parts image by image, or for up to 50 images of a class together (paper preset).",
         rich_help_panel=_WORK,
     ),
 ]
-Limit = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Only N images, spread evenly over the data set.", rich_help_panel=_WORK),
-]
 Engine = Annotated[
-    str | None,
-    typer.Option(metavar="local|ray", help="This process, or a Ray cluster (default: local).", rich_help_panel=_WORK),
+    str,
+    o.option("engine", metavar="local|ray", help="This process (default), or a Ray cluster.", rich_help_panel=_WORK),
 ]
-Workers = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Ray workers; one per GPU by default.", rich_help_panel=_WORK)
-]
-ShardSize = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Images of a shard, the unit of resuming.", rich_help_panel=_WORK),
-]
-BatchSize = Annotated[int | None, typer.Option(metavar="N", min=1, help="Images per forward.", rich_help_panel=_WORK)]
-Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads.", rich_help_panel=_WORK)]
+
+
+def _count(name: str, text: str) -> Any:
+    return o.option(name, metavar="N", min=1, help=text, rich_help_panel=_WORK)
+
+
+Limit = Annotated[int | None, _count("limit", "Only N images, spread evenly over the data set.")]
+Workers = Annotated[int | None, _count("workers", "Ray workers (default: one per GPU).")]
+ShardSize = Annotated[int | None, _count("shard_size", "Images per shard, the unit of resuming.")]
+BatchSize = Annotated[int | None, _count("batch_size", "Images per forward pass.")]
+Threads = Annotated[int | None, _count("threads", "CPU threads.")]
 Against = Annotated[
-    str | None, typer.Option(metavar="paper", help="Set the published table of 13 models beside the results.")
+    str | None,
+    o.option("against", metavar="paper", help="Show the published table of 13 models beside the results."),
 ]
 
 
 @app.callback()
 def _group() -> None:
-    """A data set x a pool of models."""
+    """Study a data set with a pool of models."""
 
 
 @app.command("run")
@@ -83,8 +85,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     dataset: DatasetSpec,
     model: o.Models = None,
     pool: Pool = None,
-    out: Out = None,
-    extend: Extend = None,
+    out: Out = Path("clipmk-study"),
+    extend: Extend = False,
     vocab: o.Vocabulary = None,
     classes: o.Classes = None,
     preset: o.Preset = None,
@@ -92,39 +94,51 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     fit: Fit = None,
     limit: Limit = None,
     seed: o.Seed = None,
-    engine: Engine = None,
+    engine: Engine = "local",
     workers: Workers = None,
     shard_size: ShardSize = None,
     batch_size: BatchSize = None,
     threads: Threads = None,
-    device: o.Device = None,
-    precision: o.Precision = None,
-    download: o.Download = None,
-    no_cache: o.NoCache = None,
-    json: o.Json = None,
-    quiet: o.Quiet = None,
-    no_color: o.NoColor = None,
-    debug: o.Debug = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    download: o.Download = False,
+    no_cache: o.NoCache = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
 ) -> int:
-    """Explain every image of a data set with every model. Stop it at any time: the same command goes on.
+    """Explain every image of a data set with every model. Stop at any time: the same command resumes.
 
     `clipmk study DATASET ...` is short for this. Results are Parquet files; `clipmk study report DIR` draws them.
     """
     from clipmk_tui.cli.study_run import run as work  # noqa: PLC0415
 
-    return work(ctx.params)
+    return work(_without_conflicts(ctx))
+
+
+def _without_conflicts(ctx: typer.Context) -> dict[str, Any]:
+    """The options; those of the environment give way to the command line's, and workers to the local engine."""
+    params = dict(ctx.params)
+    if not o.on_command_line(ctx, "pool") and o.on_command_line(ctx, "model"):
+        params["pool"] = None
+    elif params["pool"] is not None and not o.on_command_line(ctx, "model"):
+        params["model"] = []
+    if params["engine"] == "local" and not o.on_command_line(ctx, "workers"):
+        params["workers"] = None
+    return params
 
 
 @app.command("report")
 def report(
     folder: StudyDir,
     against: Against = None,
-    json: o.Json = None,
-    quiet: o.Quiet = None,
-    no_color: o.NoColor = None,
-    debug: o.Debug = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
 ) -> int:
-    """Draw a study: one HTML file and PNG pictures in DIR/report, the headline table here."""
+    """Write the report of a study, HTML and PNG files in DIR/report, and print its main tables."""
     from clipmk_tui.cli.study_report import run as draw  # noqa: PLC0415
 
     return draw(folder, against=against, json=json, quiet=quiet, no_color=no_color)

@@ -8,11 +8,16 @@ import typer
 
 from clipmk_tui.cli import options as o
 
+EPILOG = (
+    "clipmk without arguments opens the app as well.  Keys: ? in the app; change them in the config file.  "
+    "Each option is also read from the environment (CLIPMK_MODEL, CLIPMK_THEME, ...) and most from the config file."
+)
+
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATH", help="Images, folders (not recursive) or patterns; none: the sample images."),
+    typer.Argument(metavar="PATH", help="Images, folders (not recursive) or patterns (default: the sample images)."),
 ]
-Theme = Annotated[str | None, typer.Option(metavar="NAME", help="Theme of the app.", rich_help_panel="Manners")]
+Theme = Annotated[str | None, o.option("theme", metavar="NAME", help="Theme of the app.", rich_help_panel=o.MESSAGES)]
 
 
 def tui(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
@@ -22,18 +27,18 @@ def tui(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     classes: o.Classes = None,
     vocab: o.Vocabulary = None,
     arch: o.Arch = None,
-    download: o.Download = None,
+    download: o.Download = False,
     preset: o.Preset = None,
     grounding: o.Grounding = None,
     seed: o.Seed = None,
-    device: o.Device = None,
-    precision: o.Precision = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
     top: o.Top = None,
     theme: Theme = None,
-    no_color: o.NoColor = None,
-    debug: o.Debug = None,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
 ) -> int:
-    """Open the app on images: predictions, concepts and models to walk through; the first model explains at once."""
+    """Open the app on images, and browse predictions, concepts and models; the first model explains at once."""
     from clipmk_tui.app.start import run  # noqa: PLC0415
 
     return run(paths or (), {name: value for name, value in ctx.params.items() if name != "paths"})

@@ -48,14 +48,14 @@ Force = Annotated[
 
 
 @app.command("list")
-def list_vocabularies(json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+def list_vocabularies(json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """List the shipped vocabularies."""
     from clipmk.vocabulary.vocabulary import available, load_vocabulary  # noqa: PLC0415
     from clipmk_tui.cli import tables as present  # noqa: PLC0415
     from clipmk_tui.show.columns import Step  # noqa: PLC0415
 
     found = [(load_vocabulary(name), text) for name, text in available().items()]
-    if present.wants_json(json):
+    if json:
         present.put_json({"vocabularies": [_entry(vocabulary) for vocabulary, _ in found]})
         return 0
     rows = [(one.name, len(one.classes), len(one.descriptors), len(one.templates), text) for one, text in found]
@@ -67,7 +67,7 @@ def list_vocabularies(json: o.Json = None, no_color: o.NoColor = None, debug: o.
 
 
 @app.command("show")
-def show(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+def show(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Print a whole vocabulary; --json prints the full form that --vocab FILE reads, without a format_version."""
     from clipmk.output import document  # noqa: PLC0415
     from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
@@ -75,7 +75,7 @@ def show(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.D
     from clipmk_tui.cli.streams import data_stream  # noqa: PLC0415
 
     vocabulary = load_vocabulary(name)
-    if present.wants_json(json):
+    if json:
         with data_stream() as stream:
             stream.write(document.dump(vocabulary.to_dict()) + "\n")
         return 0
@@ -92,7 +92,7 @@ def show(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.D
 
 
 @app.command("check")
-def check(name: Name, json: o.Json = None, no_color: o.NoColor = None, debug: o.Debug = None) -> int:
+def check(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Look for repetitions, class names given away and classes alike; exit status 3 when something is found."""
     from clipmk.vocabulary.vocabulary import load_to_check  # noqa: PLC0415
 
@@ -107,9 +107,9 @@ def build(
     classes: ClassList = None,
     template: Template = None,
     force: Force = None,
-    json: o.Json = None,
-    no_color: o.NoColor = None,
-    debug: o.Debug = None,
+    json: o.Json = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
 ) -> int:
     """Join answers of a language model into a vocabulary file and check it; exit status 3 when something is found."""
     from clipmk.errors import UsageError, VocabularyError  # noqa: PLC0415
@@ -140,7 +140,7 @@ def build(
     return _report(vocabulary, json, no_color)
 
 
-def _report(vocabulary: Vocabulary, json: bool | None, no_color: bool | None, left_out: Sequence[str] = ()) -> int:
+def _report(vocabulary: Vocabulary, json: bool, no_color: bool, left_out: Sequence[str] = ()) -> int:
     """Print what the check finds, as `check` and `build` do; what had to be left out stands first."""
     from clipmk.vocabulary.lint import check as check_vocabulary  # noqa: PLC0415
     from clipmk.vocabulary.reader import join_faults  # noqa: PLC0415
@@ -149,7 +149,7 @@ def _report(vocabulary: Vocabulary, json: bool | None, no_color: bool | None, le
     report = check_vocabulary(vocabulary)
     unusable = [f"cannot be used as it is: {join_faults(left_out)}"] if left_out else []
     problems = [*unusable, *report.problems]
-    if present.wants_json(json):
+    if json:
         present.put_json({"vocabulary": _entry(vocabulary), "problems": problems})
     else:
         with present.for_people(no_color) as console:

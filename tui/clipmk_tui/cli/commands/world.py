@@ -29,16 +29,14 @@ def export(
     count: Count = 100,
     size: Size = 64,
     seed: o.Seed = None,
-    debug: o.Debug = None,
+    debug: o.Debug = False,
 ) -> int:
     """Write scenes as <class>/<index>.png with their truth (classes, descriptors, part masks) in truth.json."""
-    from clipmk.system.config import choose  # noqa: PLC0415
     from clipmk.world.export import export_scenes as write  # noqa: PLC0415
     from clipmk_tui.cli.streams import data_stream, locale_encoding  # noqa: PLC0415
     from clipmk_tui.show.text import shown  # noqa: PLC0415
 
-    chosen = choose(seed, "CLIPMK_SEED", None, 0)
     with data_stream(encoding=locale_encoding()) as stream:
-        made = write(folder, split=split, count=count, size=size, seed=chosen)
+        made = write(folder, split=split, count=count, size=size, seed=seed or 0)
         stream.write(f"{shown(str(made))}\n")
     return 0

@@ -1,4 +1,4 @@
-"""The images of a run, decoded when they are needed. Importing this loads neither numpy nor Pillow."""
+"""The images of a run, decoded when they are needed. Importing this module loads neither numpy nor Pillow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEPT = 4
 """Up to this many images stay decoded for the next model; more are read again."""
 
 
-class Source:
+class InputImage:
     """One image of the command line. A failure is remembered, and so is standard input, which can be read only once.
 
     Several threads may ask for it.
@@ -27,7 +27,7 @@ class Source:
     Args:
         name: path, or "-" for standard input.
         keep: keep the decoded picture.
-        failure: why there is no such image, where that is known already.
+        failure: why there is no such image, if that is known.
     """
 
     def __init__(self, name: str, *, keep: bool, failure: InputError | None = None) -> None:
@@ -40,7 +40,7 @@ class Source:
 
     @property
     def failure(self) -> InputError | None:
-        """Why it cannot be read or decoded, where that is known already."""
+        """Why it cannot be read or decoded, once that is known."""
         return self._failure
 
     @property
@@ -68,10 +68,10 @@ class Source:
         return ready
 
     def data(self) -> bytes:
-        """What came from standard input.
+        """The bytes of standard input.
 
         Raises:
-            InputError: nothing did.
+            InputError: there are none.
         """
         if self._failure is not None:
             raise self._failure
@@ -93,18 +93,18 @@ class Source:
             raise
 
 
-def sources_of(arguments: Sequence[str]) -> list[Source]:
-    """The images that the arguments stand for, in order; the same name is the same source."""
+def input_images(arguments: Sequence[str]) -> list[InputImage]:
+    """The images that the arguments name, in order; the same name gives the same object."""
     names: list[str] = []
     failures: dict[str, InputError] = {}
     for argument in arguments:
         try:
             names += expand_paths([argument])
-        except InputError as error:  # a folder without images: told like a bad image, the others go on
+        except InputError as error:  # a folder without images counts as a bad image; the others go on
             failures[argument] = error
             names.append(argument)
     keep = len(names) <= _KEPT
-    made = {name: Source(name, keep=keep, failure=failures.get(name)) for name in names}
+    made = {name: InputImage(name, keep=keep, failure=failures.get(name)) for name in names}
     return [made[name] for name in names]
 
 

@@ -1,4 +1,4 @@
-"""Where results go: people or JSON on stdout, files, and what went wrong or needs a warning on stderr."""
+"""Where results go: text or JSON on stdout, files, and failures and warnings on stderr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from clipmk.explanation import Explanation
 from clipmk.output import document
@@ -16,26 +16,26 @@ from clipmk_tui.cli.streams import DataStream, say, text_console
 from clipmk_tui.show.files import check_writable, overlay_names, write_png, write_text
 
 if TYPE_CHECKING:
-    from clipmk_tui.cli.choices import Choices, Form
-    from clipmk_tui.cli.explaining import Result
+    from clipmk_tui.cli.commands.explain.options import ExplainOptions
+    from clipmk_tui.cli.commands.explain.results import Result
 
 _PICTURE_ROWS = 20
 _NARROWEST = 30
 """Columns that a report needs."""
 
 
-class Writer(Protocol):
+class Writer:
     """Takes results as they come."""
 
     def add(self, result: Result) -> None:
-        """One more result."""
+        """Take one more result."""
 
     def finish(self) -> None:
-        """There are no more."""
+        """There are no more results."""
 
 
-class TextWriter:
-    """For people."""
+class TextWriter(Writer):
+    """Prints a report per explanation."""
 
     def __init__(self, stream: DataStream, *, picture: bool, everything: bool, no_color: bool) -> None:
         self._console = text_console(stream, no_color=no_color, narrowest=_NARROWEST)
@@ -45,8 +45,8 @@ class TextWriter:
         self._first = True
 
     def add(self, result: Result) -> None:
-        """Print it; failures are told on stderr."""
-        from clipmk_tui.cli.report import report  # noqa: PLC0415
+        """Print it; failures go to stderr."""
+        from clipmk_tui.cli.commands.explain.report import report  # noqa: PLC0415
 
         if isinstance(result, Failure):
             return
@@ -63,12 +63,9 @@ class TextWriter:
         self._console.print(report(result, width=width, everything=self._everything, picture=lines))
         self._stream.flush()
 
-    def finish(self) -> None:
-        """Everything is printed already."""
 
-
-class JsonWriter:
-    """One document at the end."""
+class JsonWriter(Writer):
+    """Prints one document at the end."""
 
     def __init__(self, stream: DataStream) -> None:
         self._stream = stream
@@ -86,8 +83,8 @@ class JsonWriter:
         self._stream.flush()
 
 
-class LinesWriter:
-    """One JSON line per result, at once."""
+class JsonLinesWriter(Writer):
+    """Prints one JSON line per result, at once."""
 
     def __init__(self, stream: DataStream) -> None:
         self._stream = stream
@@ -97,12 +94,9 @@ class LinesWriter:
         self._stream.write(document.dump(document.entry(result), indent=None) + "\n")
         self._stream.flush()
 
-    def finish(self) -> None:
-        """Everything is printed already."""
 
-
-class OverlayWriter:
-    """A PNG file per explanation; small pictures are magnified so that the numbers can be read."""
+class OverlayWriter(Writer):
+    """Writes a PNG file per explanation; small pictures are magnified so that the numbers can be read."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = iter(paths)
@@ -115,12 +109,9 @@ class OverlayWriter:
         if isinstance(result, Explanation):
             write_png(result.overlay(scale=readable_scale(result)), path)
 
-    def finish(self) -> None:
-        """Everything is written already."""
 
-
-class PageWriter:
-    """One HTML file at the end."""
+class PageWriter(Writer):
+    """Writes one HTML file at the end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -139,8 +130,8 @@ class PageWriter:
         write_text(page(self._sections), self._path)
 
 
-class Teller:
-    """Says on stderr what failed, at once, and at the end what needs a warning."""
+class FailureLog(Writer):
+    """Prints failures on stderr at once, and warnings at the end."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -150,7 +141,7 @@ class Teller:
         """The gravest exit status so far."""
 
     def add(self, result: Result) -> None:
-        """Say what failed; a failure of a whole model once."""
+        """Print a failure; that of a whole model once."""
         if isinstance(result, Failure):
             self.status = max(self.status, result.exit_status)
             if result.message != self._last:
@@ -161,7 +152,7 @@ class Teller:
                 self._warnings[warning].append(result.image.path or "-")
 
     def finish(self) -> None:
-        """Say the warnings, each once."""
+        """Print each warning once."""
         if self._quiet:
             return
         for warning, images in self._warnings.items():
@@ -169,28 +160,25 @@ class Teller:
             say("warning", f"{images[0]}{more}: {warning}")
 
 
-def writers(choices: Choices, images: Sequence[str], stream: DataStream) -> list[Writer]:
+def writers(options: ExplainOptions, images: Sequence[str], stream: DataStream) -> list[Writer]:
     """Everything that the user asked for.
 
     Raises:
         ClipmkError: a file cannot be written.
     """
     made: list[Writer] = []
-    if choices.overlay is not None:
-        paths = overlay_names(choices.overlay, images, choices.models)
+    if options.form == "json":
+        made.append(JsonWriter(stream))
+    elif options.form == "jsonl":
+        made.append(JsonLinesWriter(stream))
+    else:
+        made.append(TextWriter(stream, picture=options.picture, everything=options.verbose, no_color=options.no_color))
+    if options.overlay is not None:
+        paths = overlay_names(options.overlay, images, options.models)
         for path in paths:
             check_writable(path, inputs=images)
         made.append(OverlayWriter(paths))
-    if choices.html is not None:
-        check_writable(choices.html, inputs=images)
-        made.append(PageWriter(choices.html))
-    return [_main(choices, stream), *made]
-
-
-def _main(choices: Choices, stream: DataStream) -> Writer:
-    form: Form = choices.form
-    if form == "json":
-        return JsonWriter(stream)
-    if form == "jsonl":
-        return LinesWriter(stream)
-    return TextWriter(stream, picture=choices.picture, everything=choices.verbose, no_color=choices.no_color)
+    if options.html is not None:
+        check_writable(options.html, inputs=images)
+        made.append(PageWriter(options.html))
+    return made

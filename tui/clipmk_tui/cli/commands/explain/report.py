@@ -18,6 +18,7 @@ from clipmk.output.palette import colour_of
 from clipmk.system.text import quoted
 from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.columns import GONE, Step, squeezed
+from clipmk_tui.show.signs import ANSI, SIGN, WORD, Kind
 from clipmk_tui.show.text import shown
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ LANGUAGE_SHOWN = 5
 VISION_SHOWN = 8
 """The same for vision concepts that are not mutual."""
 
-MUTUAL, VISION, LANGUAGE = "green", "cyan", "magenta"
 _DIM = "dim"
 _BAR, _SHORT_BAR = 12, 4
 _NAME, _SHORT_NAME, _SHORTEST_NAME = 24, 16, 6
@@ -95,7 +95,7 @@ def _predictions(explanation: Explanation, width: int) -> RenderableType:
     for one, name, cosine in zip(rows, names, cosines, strict=True):
         chosen = one.class_name == explanation.class_name
         name.stylize("bold" if chosen else "")
-        drawn = Text(bar(one.probability, widths["bar"]), MUTUAL if chosen else VISION)
+        drawn = Text(bar(one.probability, widths["bar"]), ANSI["mutual" if chosen else "vision"])
         _add(table, widths, (str(one.rank), name, drawn, _percent(one.probability), cosine))
     return Group(_title("predictions"), table)
 
@@ -140,7 +140,7 @@ def _why(explanation: Explanation, width: int) -> RenderableType:
 
 def _dynamics(curve: Sequence[float], width: int) -> Text:
     """The curve and as much of what it means as there is room for; a curve longer than a line goes on in the next."""
-    line = Text.assemble(" dynamics  ", (sparkline(curve), MUTUAL))
+    line = Text.assemble(" dynamics  ", (sparkline(curve), ANSI["mutual"]))
     note = next(note for note in _CURVE_NOTES if not note or line.cell_len + len(note) <= width)
     return line.append(note, _DIM)
 
@@ -154,13 +154,13 @@ def _concepts(explanation: Explanation, width: int, *, everything: bool) -> Iter
     layout = _Seen.of([*mutual, *others[:most]], width, strongest=max((one.importance for one in seen), default=0.0))
     name = quoted(explanation.class_name)
     yield Text()
-    yield _title(f"∩ mutual ({len(mutual)})", f"seen, and tied to {name}", MUTUAL)
-    yield layout.table(mutual, "●", MUTUAL, most=None)
+    yield _kind_title("mutual", len(mutual), f"seen, and tied to {name}")
+    yield layout.table(mutual, "mutual", most=None)
     yield Text()
-    yield _title(f"◐ vision only ({len(others)})", f"seen, but not tied to {name}", VISION)
-    yield layout.table(others, "◐", VISION, most=most)
+    yield _kind_title("vision", len(others), f"seen, but not tied to {name}")
+    yield layout.table(others, "vision", most=most)
     yield Text()
-    yield _title(f"◑ language only ({len(unseen)})", f"tied to {name}, but not seen", LANGUAGE)
+    yield _kind_title("language", len(unseen), f"tied to {name}, but not seen")
     yield _tied(unseen, width, most=None if everything else LANGUAGE_SHOWN)
     if explanation.mutual.soft:
         yield Text()
@@ -193,14 +193,14 @@ class _Seen:
         ]
         return cls(squeezed(wanted, steps, width), strongest)
 
-    def table(self, concepts: Sequence[VisionConcept], sign: str, style: str, *, most: int | None) -> RenderableType:
+    def table(self, concepts: Sequence[VisionConcept], kind: Kind, *, most: int | None) -> RenderableType:
         """The first concepts, all where `most` is None."""
         table = _sized(self.widths, right=("number",), folded=("name",))
         for concept in concepts[:most]:
             share = concept.importance / self.strongest if self.strongest > 0 else 0.0
-            drawn = Text(bar(share, self.widths["bar"]), style)
+            drawn = Text(bar(share, self.widths["bar"]), ANSI[kind])
             numbers = Text(_part_numbers(concept.parts, self.widths["parts"]), _DIM)
-            cells = (Text(sign, style), shown(concept.text), drawn, f"{concept.importance:.3f}", numbers)
+            cells = (_sign(kind), shown(concept.text), drawn, f"{concept.importance:.3f}", numbers)
             _add(table, self.widths, cells)
         return _listed(table, len(concepts), most)
 
@@ -223,7 +223,7 @@ def _tied(concepts: Sequence[LanguageConcept], width: int, *, most: int | None) 
     widths = squeezed(wanted, [Step("name", max(1, longest)), Step("name", _SHORTEST_NAME)], width)
     table = _sized(widths, right=("cosine",), folded=("name",))
     for name, cosine in zip(names, cosines, strict=True):
-        _add(table, widths, (Text("◑", LANGUAGE), name, Text(cosine, _DIM)))
+        _add(table, widths, (_sign("language"), name, Text(cosine, _DIM)))
     return _listed(table, len(concepts), most)
 
 
@@ -271,6 +271,14 @@ def _provenance(explanation: Explanation) -> RenderableType:
 
 def _title(text: str, note: str = "", style: str = "") -> Text:
     return Text.assemble((text, f"bold {style}".strip()), (f"  {note}" if note else "", _DIM))
+
+
+def _kind_title(kind: Kind, count: int, note: str) -> Text:
+    return _title(f"{SIGN[kind]} {WORD[kind]} ({count})", note, ANSI[kind])
+
+
+def _sign(kind: Kind) -> Text:
+    return Text(SIGN[kind], ANSI[kind])
 
 
 def _percent(share: float) -> str:

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from clipmk.errors import UsageError
+from clipmk_tui.cli.groups import GROUPS, with_default_command
+from clipmk_tui.cli.main import COMMANDS
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+@pytest.mark.parametrize(
+    ("given", "completed"),
+    [
+        ([], ["--help"]),
+        (["models"], ["models", "list"]),
+        (["models", "vit"], ["models", "list", "vit"]),
+        (["models", "--json"], ["models", "list", "--json"]),
+        (["models", "info", "x"], ["models", "info", "x"]),
+        (["models", "--help"], ["models", "--help"]),
+        (["vocab"], ["vocab", "list"]),
+        (["cache"], ["cache", "info"]),
+        (["models", "ifno"], ["models", "list", "ifno"]),
+        (["study", "report", "x"], ["study", "report", "x"]),
+        (["study", "photos"], ["study", "run", "photos"]),
+        (["study", "report.csv"], ["study", "run", "report.csv"]),
+        (["study", "./reprot"], ["study", "run", "./reprot"]),
+        (["study", "world:test"], ["study", "run", "world:test"]),
+        (["study", "-m", "x", "reprot"], ["study", "run", "-m", "x", "reprot"]),
+        (["explain", "models"], ["explain", "models"]),
+    ],
+)
+def test_left_out_commands_are_completed(given: list[str], completed: list[str]) -> None:
+    assert with_default_command(given) == completed
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "study reprot x",
+            "'reprot' is no command of `clipmk study` and no data set; did you mean `clipmk study report`?",
+        ),
+        (
+            "study Report",
+            "'Report' is no command of `clipmk study` and no data set; did you mean `clipmk study report`?",
+        ),
+        ("study rnu photos", "did you mean `clipmk study run`?"),
+        ("vocab shwo pets", "'shwo' is no command of `clipmk vocab`; did you mean `clipmk vocab show`?"),
+        ("info x", "'info' is no command of `clipmk`; did you mean `clipmk models info` or `clipmk cache info`?"),
+        ("pull x", "'pull' is no command of `clipmk`; did you mean `clipmk models pull`?"),
+        ("cache claer", "'claer' is no command of `clipmk cache`; did you mean `clipmk cache clear`?"),
+    ],
+)
+def test_a_misspelt_command_is_no_argument_of_the_default_one(given: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        with_default_command(given.split())
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_commands_of_a_group_are_those_that_it_has(name: str) -> None:
+    commands = import_module(f"clipmk_tui.cli.commands.{name}").app.registered_commands
+    assert tuple(command.name or command.callback.__name__ for command in commands) == GROUPS[name].commands
+
+
+def test_no_command_of_a_group_has_the_name_of_another_command() -> None:
+    for group in GROUPS.values():
+        assert set(group.commands).isdisjoint(COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["models", "vocab"])
+def test_the_readme_names_the_commands_of_a_group_after_it(name: str) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    commands = r"\|".join(GROUPS[name].commands)
+    assert f"| `clipmk {name} [{commands}]` |" in readme
+
+
+def test_what_lies_there_is_a_data_set_whatever_its_name() -> None:
+    Path("reprot").mkdir()
+    assert with_default_command(["study", "reprot"]) == ["study", "run", "reprot"]

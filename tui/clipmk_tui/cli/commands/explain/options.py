@@ -1,0 +1,85 @@
+"""Everything that `clipmk explain` and `clipmk compare` are asked for, settled and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from clipmk.errors import UsageError
+from clipmk.settings import Settings
+from clipmk.system.config import read_config
+from clipmk.system.options import DEFAULT_MODEL, settings_from
+
+Form = Literal["text", "json", "jsonl"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainOptions:
+    """All but the images."""
+
+    models: tuple[str, ...]
+    default_model: bool
+    """Nobody named a model."""
+    vocabulary: str | None
+    """Name or file; None: the model's own."""
+    classes: str | None
+    target: str | None
+    settings: Settings
+    device: str
+    precision: str
+    arch: str | None
+    download: bool
+    cache: bool
+    serve: bool
+    """Ask a server where there is one."""
+    form: Form
+    overlay: Path | None
+    html: Path | None
+    picture: bool
+    """Draw pictures in the terminal."""
+    quiet: bool
+    verbose: bool
+    no_color: bool
+
+    @property
+    def keep_pictures(self) -> bool:
+        """Whether anything that is written shows pictures."""
+        return self.form == "text" or self.overlay is not None or self.html is not None
+
+
+def explain_options(params: Mapping[str, Any]) -> ExplainOptions:
+    """Settle every option.
+
+    Args:
+        params: of the command, by name; options that only `clipmk explain` has may be missing.
+
+    Raises:
+        UsageError: a setting does not exist, a file name has another ending, or two options exclude each other.
+    """
+    if params["json"] and params.get("jsonl"):
+        raise UsageError("--json prints one document, --jsonl one line per result; choose one of them")
+    same = ("classes", "target", "device", "precision", "arch", "download", "quiet", "verbose", "no_color")
+    return ExplainOptions(
+        models=tuple(dict.fromkeys(params["model"])) or (DEFAULT_MODEL,),
+        default_model=not params["model"],
+        vocabulary=params["vocab"],
+        settings=settings_from(params, read_config()),
+        cache=not params["no_cache"],
+        serve=params.get("serve", False),
+        form="json" if params["json"] else "jsonl" if params.get("jsonl") else "text",
+        overlay=_path("overlay", params.get("overlay"), ".png"),
+        html=_path("html", params.get("html"), ".html"),
+        picture=not params.get("no_picture", True),
+        **{name: params[name] for name in same},
+    )
+
+
+def _path(option: str, text: str | None, suffix: str) -> Path | None:
+    if text is None:
+        return None
+    path = Path(text).expanduser()
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--{option} {text!r} must end in {suffix}")
+    return path

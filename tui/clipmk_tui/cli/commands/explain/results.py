@@ -1,0 +1,130 @@
+"""The run behind `clipmk explain` and `clipmk compare`: every model on every image; what fails becomes a `Failure`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from clipmk.errors import ClipmkError, UsageError
+from clipmk.explanation import Explanation
+from clipmk.records import Failure
+from clipmk.vocabulary.classes import parse_classes, resolve_class
+from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
+
+if TYPE_CHECKING:
+    from clipmk.pipeline.explainer import Explainer
+    from clipmk_tui.cli.commands.explain.options import ExplainOptions
+    from clipmk_tui.cli.inputs import InputImage
+    from clipmk_tui.cli.progress import Stages
+
+Result = Explanation | Failure
+
+
+def results(options: ExplainOptions, images: Sequence[InputImage], stages: Stages) -> Iterator[Result]:
+    """Explain every image with every model, in order.
+
+    Raises:
+        ClipmkError: the vocabulary, the classes or the target that the user named cannot be used.
+    """
+    named = None if options.vocabulary is None else _vocabulary(options, options.vocabulary)
+    readable = any(image.readable for image in images)  # before torch is imported: a typo must not take seconds
+    for model in options.models:
+        if not readable:
+            yield from (_failed(image, model) for image in images)
+            continue
+        stages.begin(model, "loading")
+        try:
+            explainer = _explainer(options, model, named, stages)
+        except ClipmkError as error:
+            yield from (Failure.of(error, path=image.name, model=model) for image in images)
+            continue
+        yield from _explained(explainer, options, model, images, stages)
+
+
+def _vocabulary(options: ExplainOptions, name: str) -> Vocabulary:
+    """The vocabulary with the user's classes in it; also checks the target."""
+    vocabulary = load_vocabulary(name)
+    if options.classes is not None:
+        vocabulary = vocabulary.with_classes(parse_classes(options.classes))
+    if options.target is not None:
+        resolve_class(vocabulary, options.target)
+    return vocabulary
+
+
+def own_vocabulary(options: ExplainOptions, model: str) -> str:
+    """The vocabulary that a model brings; a model that does not exist, or lacks its tag, is the error that counts."""
+    try:
+        return default_vocabulary(model)
+    except UsageError:
+        from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
+
+        if not options.download:
+            resolve(model, arch=options.arch)
+        raise
+
+
+def _explainer(options: ExplainOptions, model: str, named: Vocabulary | None, stages: Stages) -> Explainer:
+    vocabulary = _vocabulary(options, own_vocabulary(options, model)) if named is None else named
+    from clipmk.models.loading import load  # noqa: PLC0415 - torch and open_clip: seconds
+    from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
+
+    started = time.perf_counter()
+    backbone = load(
+        model, device=options.device, precision=options.precision, arch=options.arch, download=options.download
+    )
+    return Explainer(
+        backbone,
+        vocabulary,
+        options.settings,
+        cache=options.cache,
+        progress=stages,
+        load_ms=1_000 * (time.perf_counter() - started),
+    )
+
+
+def _explained(
+    explainer: Explainer, options: ExplainOptions, model: str, images: Sequence[InputImage], stages: Stages
+) -> Iterator[Result]:
+    stages.begin(subject(images[0], 0, len(images)))
+    if len(images) == 1:
+        return _single(explainer, options.target, model, images[0])
+    return _streamed(explainer, options, model, images, stages)
+
+
+def _single(explainer: Explainer, target: str | None, model: str, image: InputImage) -> Iterator[Result]:
+    """Explain one image, with progress on each of its forwards."""
+    try:
+        yield explainer.explain([image.picture()], targets=[target])[0]
+    except ClipmkError as error:
+        yield Failure.of(error, path=image.name, model=model)
+
+
+def _streamed(
+    explainer: Explainer, options: ExplainOptions, model: str, images: Sequence[InputImage], stages: Stages
+) -> Iterator[Result]:
+    """Explain many images, read ahead and batched where that helps. What ends the stream fails all that are left."""
+    done = 0
+    try:
+        for one in explainer.stream(
+            images, target=options.target, read=lambda image: image.picture(), keep_pictures=options.keep_pictures
+        ):
+            image, done = images[done], done + 1
+            yield Failure.of(one, path=image.name, model=model) if isinstance(one, ClipmkError) else one
+            if done < len(images):
+                stages.begin(subject(images[done], done, len(images)))
+    except ClipmkError as error:
+        yield from (Failure.of(error, path=image.name, model=model) for image in images[done:])
+
+
+def _failed(image: InputImage, model: str) -> Failure:
+    try:
+        image.picture()
+    except ClipmkError as error:
+        return Failure.of(error, path=image.name, model=model)
+    raise AssertionError("an image that was unreadable before is readable now")  # it remembers its failure
+
+
+def subject(image: InputImage, index: int, count: int) -> str:
+    """The image and its place among all, for the progress line."""
+    return f"{image.name}  {index + 1}/{count}" if count > 1 else image.name
