@@ -7,7 +7,7 @@ from typing import Any
 
 from clipmk.settings import preset
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Session
+from clipmk.worker.session import Session
 from clipmk.worker.service import Service
 
 VIT = "embedded/vit-s8"

@@ -12,6 +12,7 @@ from clipmk.explanation import Explanation
 from clipmk.records import ModelEntry, ModelInfo, Prediction
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Final, Request
+from clipmk.worker.session import Session
 from clipmk_tui.app.engine.base import OnPartial
 
 FAMILIES = {"embedded/vit-s8": "vit", "embedded/vit-xs": "vit", "embedded/rn-s": "resnet", "embedded/cnx-s": "convnext"}
@@ -64,14 +65,14 @@ class FakeEngine:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failures: dict[Any, Exception] = {}
-        self.sessions: list[protocol.Session] = []
+        self.sessions: list[Session] = []
         self.started = self.closed = False
         self.on_restart: Callable[[str], None] | None = None
 
     async def start(self) -> None:
         self.started = True
 
-    async def reconfigure(self, session: protocol.Session) -> None:
+    async def reconfigure(self, session: Session) -> None:
         self.sessions.append(session)
 
     async def close(self) -> None:
@@ -129,12 +130,12 @@ class FakeEngine:
             case protocol.Compare(models=models, image=image, target=target):
                 for model in models:
                     tell(self._column(model, image, target))
-                return protocol.Compared(id=1, count=len(models))
+                return protocol.Done(id=1, count=len(models))
             case protocol.Survey(model=model, images=images):
                 for image in images:
                     name = explained(model, image).predictions[0].class_name
-                    tell(protocol.Sighted(id=1, image=image, class_name=name, probability=0.7))
-                return protocol.Surveyed(id=1, count=len(images))
+                    tell(protocol.Predicted(id=1, image=image, class_name=name, probability=0.7))
+                return protocol.Done(id=1, count=len(images))
             case protocol.ListModels():
                 remote = dataclasses.replace(entry("ViT-B-32:laion2b_s34b_b79k", "remote"), input_size=224)
                 return protocol.Listed(id=1, models=(*map(entry, FAMILIES), remote))

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 import fakes
 from clipmk.settings import preset
 from clipmk.worker import protocol
+from clipmk.worker.session import Session
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start import Start
@@ -28,7 +29,7 @@ async def running(
     engine: fakes.FakeEngine, *paths: Path, size: tuple[int, int] = (120, 40), models: tuple[str, ...] = (VIT,)
 ) -> AsyncIterator[tuple[Pilot[Any], MainScreen]]:
     """The app on some images, its first explanation made unless the gate is shut."""
-    session = protocol.Session(vocabulary="world", settings=preset("default"))
+    session = Session(vocabulary="world", settings=preset("default"))
     app = ClipmkApp(Start(paths=tuple(map(str, paths)), models=models, session=session), lambda: engine)
     async with app.run_test(size=size, notifications=True) as pilot:
         screen = app.screen

@@ -15,7 +15,7 @@ from typing import Any
 from textual.pilot import Pilot
 
 from clipmk.settings import preset
-from clipmk.worker.protocol import Session
+from clipmk.worker.session import Session
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.engine.worker import WorkerEngine
 from clipmk_tui.app.screens.main import MainScreen

@@ -15,7 +15,7 @@ from textual.widgets import Input, Select
 from clipmk.errors import ClipmkError, UsageError, VocabularyError
 from clipmk.settings import preset
 from clipmk.system.config import read_config
-from clipmk.worker.protocol import Session
+from clipmk.worker.session import Session
 from clipmk_tui.app.help_texts import GUIDES
 from clipmk_tui.app.screens.help import HelpScreen, help_for
 from clipmk_tui.app.screens.settings import Preferences, SettingsScreen, changed_keys, changed_session

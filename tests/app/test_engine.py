@@ -15,7 +15,8 @@ import pytest
 
 from clipmk.settings import preset
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Explain, Load, Session
+from clipmk.worker.protocol import Explain, Load
+from clipmk.worker.session import Session
 from clipmk_tui.app.engine.base import AskError, EngineStoppedError
 from clipmk_tui.app.engine.worker import WorkerEngine
 from engine_questions import begun, gone

@@ -13,7 +13,8 @@ import pytest
 
 from clipmk.settings import preset
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Explain, Load, Session
+from clipmk.worker.protocol import Explain, Load
+from clipmk.worker.session import Session
 from clipmk_tui.app.engine.base import AskError, Engine, EngineStoppedError
 from clipmk_tui.app.engine.local import LocalEngine
 from clipmk_tui.app.engine.worker import WorkerEngine

@@ -17,6 +17,7 @@ import fakes
 import samples
 from clipmk.settings import preset
 from clipmk.worker import protocol
+from clipmk.worker.session import Session
 from clipmk_tui.app import keys
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.engine.base import AskError
@@ -55,7 +56,7 @@ async def bound(
     models: tuple[str, ...] = (VIT,),
 ) -> AsyncIterator[tuple[Pilot[Any], MainScreen]]:
     """The app on an image with keys as the config file has them."""
-    session = protocol.Session(vocabulary="world", settings=preset("default"))
+    session = Session(vocabulary="world", settings=preset("default"))
     start = Start(paths=(str(path),), models=models, session=session, keys=parse_keys(config, known_ids()))
     app = ClipmkApp(start, lambda: engine or fakes.FakeEngine())
     async with app.run_test(size=size, notifications=True) as pilot:

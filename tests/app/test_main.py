@@ -12,6 +12,7 @@ import fakes
 import samples
 from clipmk.settings import preset
 from clipmk.worker import protocol
+from clipmk.worker.session import Session
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start import Start
@@ -195,7 +196,7 @@ async def test_the_way_of_the_overlay_is_named(album: Path) -> None:
 
 
 async def test_keys_can_be_bound_anew(album: Path) -> None:
-    session = protocol.Session(vocabulary="world", settings=preset("default"))
+    session = Session(vocabulary="world", settings=preset("default"))
     start = Start(paths=(str(album),), models=(VIT,), session=session, keys={"image.next": "j", "main.venn": "ctrl+v"})
     app = ClipmkApp(start, fakes.FakeEngine)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Record = TypeVar("Record")
+
+_LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
+"""Numbers beyond, infinite ones and NaN are not in any record."""
 
 
 def plain(value: Any) -> Any:
@@ -58,9 +62,9 @@ def _fits(hint: Any, data: Any) -> bool:
         return True
     if get_origin(hint) is Literal:
         return data in get_args(hint)
-    if hint in {int, float} and isinstance(data, bool):
-        return False
-    return isinstance(data, int | float) if hint is float else isinstance(data, get_origin(hint) or hint)
+    if hint is int or hint is float:
+        return isinstance(data, hint | int) and not isinstance(data, bool) and abs(data) <= _LARGEST[hint]
+    return isinstance(data, get_origin(hint) or hint)
 
 
 def _one_of(hint: Any, data: Any, place: str) -> Any:

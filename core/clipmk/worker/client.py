@@ -1,172 +1,218 @@
-"""The client's side: find a server that would answer as we would, and ask it."""
+"""The client of `clipmk serve`: find a server that would answer as this process would, ask it, stop it."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from clipmk.errors import ClipmkError, ProtocolError
+from clipmk.system.config import read_config
 from clipmk.system.text import printable, quoted
 from clipmk.version import __version__
-from clipmk.worker import messages
-from clipmk.worker.identity import differences
-from clipmk.worker.messages import Declined, Done, Order, Result, Welcome, Working
-from clipmk.worker.place import Peer, peer_of, supported
-from clipmk.worker.stream import Stream
+from clipmk.worker import protocol
+from clipmk.worker.identity import differences, identity
+from clipmk.worker.line_socket import LineSocket
+from clipmk.worker.protocol import Done, ExplainImages, Failed, Greeting, Hello, ImageExplained, Progress
+from clipmk.worker.session import Session
+from clipmk.worker.unix_socket import Peer, peer_of, supported
 
 GREETING_SECONDS = 5.0
-"""For a server to say who it is; it may be importing torch meanwhile."""
-PULSE_SECONDS = 30.0
+"""For a server to greet; it may be importing torch meanwhile."""
+SILENCE_SECONDS = 30.0
 """Without a sign of life for so long, a server counts as lost; a healthy one gives one a second."""
 SEND_SECONDS = 60.0
+"""For a server to take a request."""
 STOP_SECONDS = 10.0
 """For a server that was told to end."""
 
 
 class UnusableServerError(ClipmkError):
-    """There is something at the socket, but it cannot be used; the message says why (exit status 1)."""
-
-
-class Connection:
-    """A conversation with a server whose greeting was heard."""
-
-    def __init__(self, stream: Stream, peer: Peer, greeting: bytes) -> None:
-        self._stream = stream
-        self.peer = peer
-        self._greeting = greeting
-
-    def welcome(self) -> Welcome:
-        """What the server says of itself.
-
-        Raises:
-            UnusableServerError: it is of another version.
-        """
-        theirs = _versions(self._greeting)
-        ours = (messages.VERSION, __version__)
-        if theirs != ours:
-            raise UnusableServerError(f"it is clipmk {theirs[1]}, protocol {theirs[0]}; this is {ours[1]}, {ours[0]}")
-        try:
-            message = messages.decode(self._greeting)
-        except ProtocolError as reason:
-            raise UnusableServerError(str(reason)) from reason
-        if not isinstance(message, Welcome):
-            raise UnusableServerError(f"it greets with a {type(message).__name__}")
-        return message
-
-    def require_like_us(self, identity: dict[str, str]) -> None:
-        """Make sure that the server answers as this process would.
-
-        Raises:
-            UnusableServerError: another version, or another `identity`.
-        """
-        other = differences(identity, self.welcome().identity)
-        if other:
-            raise UnusableServerError(f"it was started with other {', '.join(other)}")
-
-    def ask(self, order: Order, attached: bytes, on_progress: Callable[[Working], None]) -> Iterator[Result]:
-        """The results of an order, one per image, in their order.
-
-        Raises:
-            DeclinedError: the server cannot do it.
-            UnusableServerError: the server was lost.
-        """
-        try:
-            self._stream.write(messages.encode(order) + attached, seconds=SEND_SECONDS)
-            for _ in range(len(order.images) + 1):
-                answer = self._hear(on_progress)
-                if isinstance(answer, Done):
-                    return
-                yield answer
-        except (OSError, ProtocolError) as reason:  # a timeout is an OSError
-            raise UnusableServerError(f"it was lost: {printable(str(reason))}") from reason
-        raise UnusableServerError("it says more than it was asked")
-
-    def _hear(self, on_progress: Callable[[Working], None]) -> Result | Done:
-        while line := self._stream.read_line(limit=messages.ANSWER_BYTES, seconds=PULSE_SECONDS):
-            match messages.decode(line):
-                case Working() as working:
-                    on_progress(working)
-                case Declined(code=code, message=message):
-                    raise DeclinedError(code, message)
-                case Result() | Done() as answer:
-                    return answer
-                case other:
-                    raise ProtocolError(f"a {type(other).__name__} is no answer")
-        raise ConnectionError("it hung up")
+    """Something listens at the socket, but it cannot be used; the message says why (exit status 1)."""
 
 
 class DeclinedError(ClipmkError):
-    """The server cannot do what was asked; `reason` is the code of what is in the way."""
+    """The server cannot do what was requested; `reason` is the code of its failure."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-@contextlib.contextmanager
-def connected(path: Path) -> Iterator[Connection | None]:
-    """Talk to the server at `path` while the block runs; None where there is none. Leaving the block hangs up.
+class Connection:
+    """A conversation with a server that has greeted."""
+
+    def __init__(self, lines: LineSocket, peer: Peer, line: bytes) -> None:
+        self.peer = peer
+        self._lines = lines
+        self._greeting = line
+        self._release = _release(line)
+        self._ids = itertools.count(1)
+
+    def greeting(self) -> Greeting:
+        """What the server says of itself.
+
+        Raises:
+            UnusableServerError: it is of another version.
+        """
+        theirs, ours = self._release, (protocol.VERSION, __version__)
+        if theirs != ours:
+            raise UnusableServerError(f"it is clipmk {theirs[1]}, protocol {theirs[0]}; this is {ours[1]}, {ours[0]}")
+        try:
+            message = protocol.decode(self._greeting)
+        except ProtocolError as reason:
+            raise UnusableServerError(str(reason)) from reason
+        if not isinstance(message, Greeting):
+            raise UnusableServerError(f"it greets with a {type(message).__name__}")
+        return message
+
+    def require_same(self, ours: dict[str, str]) -> None:
+        """Make sure that the server answers as this process would.
+
+        Raises:
+            UnusableServerError: it is of another version, or another `clipmk.worker.identity`.
+        """
+        other = differences(ours, self.greeting().identity)
+        if other:
+            raise UnusableServerError(f"it was started with other {', '.join(other)}")
+
+    def begin(self, session: Session) -> None:
+        """Send what all requests share.
+
+        Raises:
+            UnusableServerError: the server was lost.
+        """
+        with _lost_named():
+            self._lines.write(protocol.encode(Hello(version=protocol.VERSION, session=session)), seconds=SEND_SECONDS)
+
+    def explain(
+        self, request: ExplainImages, attached: bytes, on_progress: Callable[[Progress], None]
+    ) -> Iterator[ImageExplained]:
+        """The results of a request, one per image, in their order.
+
+        Raises:
+            DeclinedError: the server cannot do it.
+            UnusableServerError: the server was lost.
+        """
+        request = replace(request, id=next(self._ids))
+        with _lost_named():
+            self._lines.write(protocol.encode(request) + attached, seconds=SEND_SECONDS)
+            while line := self._lines.read_line(limit=protocol.ANSWER_BYTES, seconds=SILENCE_SECONDS):
+                match protocol.decode(line):
+                    case Progress(id=request.id) as progress:
+                        on_progress(progress)
+                    case ImageExplained(id=request.id) as result:
+                        yield result
+                    case Done(id=request.id):
+                        return
+                    case Failed(id=request.id | 0, code=code, message=message):
+                        raise DeclinedError(code, message)
+                    case Progress():  # a sign of life that crossed the answer before
+                        pass
+                    case other:
+                        raise ProtocolError(f"a {type(other).__name__} does not answer the request")
+            raise ConnectionError("it hung up")
+
+    def detach(self) -> socket.socket:
+        """The socket, for somebody else to go on with; this object is of no use any more."""
+        return self._lines.detach()
+
+    def close(self) -> None:
+        """Hang up: what the server does for us is cancelled."""
+        self._lines.close()
+
+
+def connect(path: Path) -> Connection | None:
+    """Connect to the server at `path` and wait for its greeting; None where there is no server.
 
     Raises:
-        UnusableServerError: what is there belongs to another user or does not greet.
+        UnusableServerError: what is there belongs to another user or is not a server of `clipmk`.
     """
     if not supported():
-        yield None
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.ExitStack() as undo:
+        undo.callback(connection.close)
         try:
             connection.settimeout(GREETING_SECONDS)
             connection.connect(str(path))
         except TimeoutError as reason:
-            raise UnusableServerError("it lets nobody in") from reason
+            raise UnusableServerError("it accepts nobody") from reason
         except (OSError, ValueError):  # nothing there, nobody behind it any more, or too long a name
-            yield None
-            return
+            return None
         peer = peer_of(connection)
         if peer.uid != os.getuid():
             raise UnusableServerError(f"it belongs to user {peer.uid}")
-        stream = Stream(connection)
+        lines = LineSocket(connection)
+        made = Connection(lines, peer, _first_line(lines))
+        undo.pop_all()
+    return made
+
+
+@contextlib.contextmanager
+def connected(path: Path) -> Iterator[Connection | None]:
+    """As `connect`; leaving the block hangs up."""
+    connection = connect(path)
+    try:
+        yield connection
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def find_server(path: Path) -> Connection | None:
+    """A server at `path` that would answer as this process would; None where there is none.
+
+    Raises:
+        UnusableServerError: there is one that would not; the message says why.
+    """
+    connection = connect(path)
+    if connection is not None:
         try:
-            yield Connection(stream, peer, _greeting(stream))
-        finally:
-            stream.hang_up()
+            connection.require_same(identity(read_config()))
+        except BaseException:
+            connection.close()
+            raise
+    return connection
 
 
 def stop(path: Path) -> int | None:
-    """End the server at `path`, of whatever version, and wait until it has gone.
+    """End the server at `path`, of whatever version, and wait until it has ended; nothing but a server is signalled.
 
     Returns:
         Its process id; None where there was none.
 
     Raises:
-        UnusableServerError: it belongs to another user, or does not end.
+        UnusableServerError: it belongs to another user, is not a server of `clipmk`, or does not end.
     """
     try:
         with connected(path) as found:
-            peer = None if found is None else found.peer
+            if found is None:
+                return None
+            pid = found.peer.pid
+            if pid > 0:
+                os.kill(pid, signal.SIGTERM)
     except UnusableServerError as reason:
         raise UnusableServerError(f"the server at {quoted(path)} cannot be ended: {reason}") from reason
-    if peer is None:
-        return None
-    if peer.pid <= 0:
+    if pid <= 0:
         raise UnusableServerError(f"the server at {quoted(path)} runs outside of this container; end it there")
-    os.kill(peer.pid, signal.SIGTERM)
-    until = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < until:
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
         if not listens(path):
-            return peer.pid
+            return pid
         time.sleep(0.02)
-    raise UnusableServerError(f"the server at {quoted(path)} (process {peer.pid}) does not end; kill -9 ends it")
+    raise UnusableServerError(f"the server at {quoted(path)} (process {pid}) does not end; kill -9 ends it")
 
 
 def listens(path: Path) -> bool:
-    """Whether a server, of whatever version, listens at `path`."""
+    """Whether something listens at `path`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(GREETING_SECONDS)
         try:
@@ -178,9 +224,17 @@ def listens(path: Path) -> bool:
     return True
 
 
-def _greeting(stream: Stream) -> bytes:
+@contextlib.contextmanager
+def _lost_named() -> Iterator[None]:
     try:
-        line = stream.read_line(limit=messages.ORDER_BYTES, seconds=GREETING_SECONDS)
+        yield
+    except (OSError, ProtocolError) as reason:  # a timeout is an OSError
+        raise UnusableServerError(f"it was lost: {printable(str(reason))}") from reason
+
+
+def _first_line(lines: LineSocket) -> bytes:
+    try:
+        line = lines.read_line(limit=protocol.REQUEST_BYTES, seconds=GREETING_SECONDS)
     except (OSError, ProtocolError) as reason:
         raise UnusableServerError(f"it does not greet: {printable(str(reason))}") from reason
     if not line:
@@ -188,10 +242,14 @@ def _greeting(stream: Stream) -> bytes:
     return line
 
 
-def _versions(greeting: bytes) -> tuple[object, str]:
-    """Protocol and release, which stand at the same place in the greeting of every version."""
+def _release(greeting: bytes) -> tuple[object, str]:
+    """Protocol and release, whose places are the same in the greeting of every version.
+
+    Raises:
+        UnusableServerError: they are not there.
+    """
     try:
         content = json.loads(greeting)
         return content["protocol"], printable(str(content["clipmk"]))
-    except (ValueError, KeyError, TypeError) as reason:
-        raise UnusableServerError("it is no server of clipmk") from reason
+    except (ValueError, KeyError, TypeError, RecursionError) as reason:
+        raise UnusableServerError("it is not a server of clipmk") from reason

@@ -1,4 +1,4 @@
-"""What steers an answer besides the request: client and server must agree on it, or the answers could differ."""
+"""What an answer depends on besides the request: client and server must agree on it, or their answers could differ."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
 )
-"""Environment variables that decide which files are read or how numbers are added up."""
+"""Environment variables that decide which files are read or how numbers are added."""
 
 
 def identity(config: Config) -> dict[str, str]:
@@ -31,7 +31,7 @@ def identity(config: Config) -> dict[str, str]:
 
     "code": the files of `clipmk` itself, by name, size and time. "python": interpreter and environment, hence torch
     and open_clip. "models": the names registered in the config. "variables": `VARIABLES`. "machine": processors that
-    may be used (they decide how sums are split), and which file system is seen.
+    may be used (they decide how sums are split), and which file system is visible.
     """
     return {
         "code": _digest(_files(Path(clipmk.__file__).parent)),
@@ -43,7 +43,7 @@ def identity(config: Config) -> dict[str, str]:
 
 
 def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
-    """The names whose digests are not the same."""
+    """The names whose digests differ."""
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 

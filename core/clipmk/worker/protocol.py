@@ -1,65 +1,37 @@
-"""What the app and its worker say to each other: frozen messages, one JSON object a line.
+"""The messages between a client and the worker: frozen, one JSON object a line.
 
-The conversation: the client sends `Hello`, the worker answers `Ready`; then requests, each with an `id` of its own. The
-worker works on one request at a time, in the order they came. Every request but `Cancel` gets any number of partial
-answers (`Progress`, `ColumnReady`, `Sighted`) and then exactly one final one (`Failed` included), all with its id.
-The end of the worker's input ends the worker. Plain Python: importing this loads neither torch nor numpy.
+The worker speaks first (`Greeting`). The client answers with `Hello`, which carries its session, then sends requests,
+each with an `id` of its own; the bytes of an attached image follow their line. Requests of all clients are processed
+one at a time, in the order they came. Each gets any number of partial answers (`Progress`, `ImageExplained`,
+`ColumnReady`, `Predicted`) and then exactly one final one (`Failed` included), all with its id. A client that closes
+its end cancels its requests. Plain Python: importing this loads neither torch nor numpy.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, get_args
 
-from clipmk.errors import OUT_OF_MEMORY, UNEXPECTED, ProtocolError
+from clipmk.errors import ProtocolError
 from clipmk.explanation import Explanation
 from clipmk.records import ModelEntry, ModelInfo, Prediction
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 from clipmk.worker.session import Session
 
-__all__ = [
-    "CANCELLED",
-    "OUT_OF_MEMORY",
-    "UNEXPECTED",
-    "VERSION",
-    "Answer",
-    "Cancel",
-    "ColumnReady",
-    "Compare",
-    "Compared",
-    "Explain",
-    "Explained",
-    "Failed",
-    "Final",
-    "Hello",
-    "ListModels",
-    "Listed",
-    "Load",
-    "Loaded",
-    "Message",
-    "Partial",
-    "Progress",
-    "ProtocolError",
-    "Ready",
-    "Request",
-    "Reranked",
-    "Session",
-    "Sighted",
-    "Survey",
-    "Surveyed",
-    "WhatIf",
-    "decode",
-    "encode",
-    "numbered",
-]
-
-VERSION = 1
+VERSION = 2
 """Raised with every change of a message: client and worker of different versions refuse each other."""
 
 CANCELLED = "cancelled"
 """Code of the failure that answers a cancelled request."""
+
+REQUEST_BYTES = 64 * 2**20
+"""Longest line of a client: a survey of some hundred thousand images."""
+ATTACHED_BYTES = 64 * 2**20
+"""Largest image that is sent instead of named."""
+ANSWER_BYTES = 256 * 2**20
+"""Longest line of the worker."""
 
 
 # Client to worker.
@@ -67,7 +39,7 @@ CANCELLED = "cancelled"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The first line: which version the client speaks, and what it wants."""
+    """The client's first line: which version it speaks, and what its requests share."""
 
     version: int
     session: Session
@@ -94,6 +66,19 @@ class Explain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainImages:
+    """Explain images, apart or fitted together as the settings say; an `ImageExplained` each, then `Done`."""
+
+    id: int = 0
+    model: str
+    images: tuple[str, ...]
+    """Paths; "-": the attached bytes."""
+    target: str | None = None
+    attached: int = 0
+    """Number of bytes that follow the line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
     """Rank the classes again with the parts that carry some vision concepts blurred; answered by `Reranked`."""
 
@@ -107,7 +92,7 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compare:
-    """Explain an image with several models; a `ColumnReady` each, then `Compared`."""
+    """Explain an image with several models; a `ColumnReady` each, then `Done`."""
 
     id: int = 0
     models: tuple[str, ...]
@@ -118,7 +103,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Predict many images without explaining them; a `Sighted` each, then `Surveyed`."""
+    """Predict many images without explaining them; a `Predicted` each, then `Done`."""
 
     id: int = 0
     model: str
@@ -134,7 +119,7 @@ class ListModels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """Give a request up: it is answered by `Failed` with code "cancelled", unless it was answered already."""
+    """Cancel a request: it is answered by `Failed` with code "cancelled", unless it was answered already."""
 
     id: int = 0
     request: int
@@ -144,20 +129,33 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """The answer to `Hello`."""
+class Greeting:
+    """The worker's first line. The places of `protocol` and `clipmk` are the same in every version."""
 
-    version: int
+    protocol: int
+    clipmk: str
+    """Release."""
     pid: int
+    identity: dict[str, Any] = field(default_factory=dict)
+    """See `clipmk.worker.identity`; empty beside the app, whose child is always its like."""
+    uptime_s: float = 0.0
+    idle_s: float = 0.0
+    """A server ends after so long without a request."""
+    requests: int = 0
+    """Answered so far."""
+    waiting: int = 0
+    """Requests that are not answered yet."""
+    models: tuple[str, ...] = ()
+    """Held in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a request is."""
+    """How far a request is; also sent by a server once a second, as a sign of life."""
 
     id: int
     stage: str
-    """"loading", "texts", "image", "parts", "prompts", ..."""
+    """"waiting" (for other requests), "loading", "texts", "image", "parts", "prompts", ..."""
     done: int
     total: int
     """0: unknown."""
@@ -186,6 +184,16 @@ class Explained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageExplained:
+    """One image: its explanation without the picture, or why it cannot be read or explained."""
+
+    id: int
+    explanation: Explanation | None
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reranked:
     """The classes on the picture with some concepts blurred."""
 
@@ -197,7 +205,7 @@ class Reranked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnReady:
-    """One model's share of a comparison: either its explanation, or why there is none."""
+    """One model of a comparison: its explanation, or why there is none."""
 
     id: int
     model: str
@@ -208,15 +216,7 @@ class ColumnReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """All columns of a comparison were sent."""
-
-    id: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sighted:
+class Predicted:
     """What a model predicts for one image of a survey: the class, or why there is none."""
 
     id: int
@@ -227,8 +227,8 @@ class Sighted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surveyed:
-    """All images of a survey were sent."""
+class Done:
+    """All images or models of a request were answered."""
 
     id: int
     count: int
@@ -244,34 +244,23 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """A request came to nothing. An id of 0: the conversation itself did."""
+    """A request failed; with an id of 0: the conversation did, and is over."""
 
     id: int
     code: str
-    """A `ClipmkError.code`, or one of this module's."""
+    """A `ClipmkError.code`, `CANCELLED`, or one of `clipmk.errors`."""
     message: str
     """One sentence: what happened, and what to do."""
 
 
-Request = Load | Explain | WhatIf | Compare | Survey | ListModels
-Partial = Progress | ColumnReady | Sighted
-Final = Loaded | Explained | Reranked | Compared | Surveyed | Listed | Failed
+Request = Load | Explain | ExplainImages | WhatIf | Compare | Survey | ListModels
+Partial = Progress | ImageExplained | ColumnReady | Predicted
+Final = Loaded | Explained | Reranked | Done | Listed | Failed
 Answer = Partial | Final
-Message = Hello | Cancel | Ready | Request | Answer
+Message = Hello | Cancel | Greeting | Request | Answer
 
-_KINDS: tuple[type[Any], ...] = (
-    *(Hello, Load, Explain, WhatIf, Compare, Survey, ListModels, Cancel),
-    *(Ready, Progress, Loaded, Explained, Reranked, ColumnReady, Compared, Sighted, Surveyed, Listed, Failed),
-)
-_NAMES = {kind: re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower() for kind in _KINDS}
-_TYPES = {name: kind for kind, name in _NAMES.items()}
-
-Numbered = TypeVar("Numbered", Load, Explain, WhatIf, Compare, Survey, ListModels)
-
-
-def numbered(request: Numbered, request_id: int) -> Numbered:
-    """The same request under an id of its own."""
-    return replace(request, id=request_id)
+_NAMES = {kind: re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower() for kind in get_args(Message)}
+_TYPES: dict[str, type[Any]] = {name: kind for kind, name in _NAMES.items()}
 
 
 def encode(message: Message) -> bytes:
@@ -284,12 +273,13 @@ def decode(line: bytes) -> Message:
     """Read a line back.
 
     Raises:
-        ProtocolError: it is no JSON object, or no message of this version.
+        ProtocolError: it is not a message of this version.
     """
     try:
         content = json.loads(line)
         kind = _TYPES[content.pop("type")]
         message: Message = from_plain(kind, content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedRecordError) as reason:
-        raise ProtocolError(f"{line[:120]!r} is no message of version {VERSION}: {reason}") from reason
+        why = str(reason)[:200]
+        raise ProtocolError(f"{line[:120]!r} is not a message of protocol {VERSION}: {why}") from reason
     return message

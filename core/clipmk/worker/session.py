@@ -1,4 +1,4 @@
-"""What a conversation with a worker is about. A module of its own, for the app needs it before its first frame."""
+"""What a client's requests are about. A module of its own: the app needs it before its first frame."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from clipmk.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """What all requests of one conversation share."""
+    """What all requests of one client share."""
 
-    vocabulary: str
-    """Name or file, as `clipmk.load_vocabulary` takes it."""
+    vocabulary: str | None
+    """Name or file, as `clipmk.load_vocabulary` takes it; None: the model's own."""
     classes: str | None = None
     """Class list in place of the vocabulary's classes: `a,b,c` or a file."""
     settings: Settings
@@ -21,8 +21,8 @@ class Session:
     arch: str | None = None
     """open_clip's architecture, for checkpoint files."""
     download: bool = False
-    """Fetch missing weights."""
+    """Download missing weights."""
     cache: bool = True
     """Keep embedded texts on disk."""
-    memory_budget: int | None = None
-    """Bytes that the models held at once may take; None: half of the device's memory."""
+    folder: str | None = None
+    """Folder that file names are relative to; None: the worker's working folder."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Loaded, Partial, Progress, Session, Sighted
+from clipmk.worker.protocol import Loaded, Partial, Predicted, Progress
+from clipmk.worker.session import Session
 from clipmk_tui.app.engine.base import AskError, Engine
 from clipmk_tui.app.keys import keys_of
 
@@ -194,7 +195,7 @@ class Asking:
         seen: dict[str, tuple[str, float]] = {}
 
         def sighted(partial: Partial) -> None:
-            if isinstance(partial, Sighted):
+            if isinstance(partial, Predicted):
                 if partial.class_name is not None:
                     seen[partial.image] = (partial.class_name, partial.probability or 0.0)
                 self._screen.status.busy("survey", len(seen), len(items))

@@ -14,7 +14,7 @@ from clipmk.system.locations import socket_path
 from clipmk.system.options import variable
 from clipmk.system.text import quoted
 from clipmk.worker import client
-from clipmk.worker.place import require_support
+from clipmk.worker.unix_socket import require_support
 from clipmk_tui.cli.streams import data_stream, say
 
 IDLE = "15m"
@@ -62,13 +62,13 @@ def serve(path: Path, idle_s: float, *, quiet: bool | None, verbose: bool | None
     config = read_config()
     from clipmk.worker.identity import identity  # noqa: PLC0415
     from clipmk.worker.server import Server, stopped_by_signals  # noqa: PLC0415
-    from clipmk.worker.workshop import Workshop  # noqa: PLC0415
+    from clipmk.worker.service import Service  # noqa: PLC0415
     from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
 
     mute = choose(quiet, variable("quiet"), config.quiet, False)
     talk = choose(verbose, variable("verbose"), config.verbose, False)
     with data_stream(), logging_to_stderr(quiet=mute, verbose=talk, usual=logging.INFO):
-        server = Server(Workshop(), idle_s=idle_s, identity=identity(config))
+        server = Server(Service(), idle_s=idle_s, identity=identity(config))
         with stopped_by_signals(server):
             tidy = server.serve(path)
         if not mute:
@@ -109,23 +109,23 @@ def status(path: Path, *, json: bool, no_color: bool) -> int:
     with client.connected(path) as found:
         if found is None:
             raise ClipmkError(f"no server listens at {quoted(path)}; `clipmk serve` starts one")
-        welcome = found.welcome()
-    other = differences(identity(read_config()), welcome.identity)
+        greeting = found.greeting()
+    other = differences(identity(read_config()), greeting.identity)
     facts = {
         "path": str(path),
-        "pid": welcome.pid,
-        "clipmk": welcome.clipmk,
-        "uptime_s": round(welcome.uptime_s, 1),
-        "idle_s": welcome.idle_s,
-        "orders": welcome.orders,
-        "waiting": welcome.waiting,
-        "models": list(welcome.models),
+        "pid": greeting.pid,
+        "clipmk": greeting.clipmk,
+        "uptime_s": round(greeting.uptime_s, 1),
+        "idle_s": greeting.idle_s,
+        "requests": greeting.requests,
+        "waiting": greeting.waiting,
+        "models": list(greeting.models),
         "differs_in": other,
     }
     if json:
         present.put_json(facts)
         return 0
-    shown = {**facts, "models": ", ".join(welcome.models) or "none", "differs_in": ", ".join(other) or "nothing"}
+    shown = {**facts, "models": ", ".join(greeting.models) or "none", "differs_in": ", ".join(other) or "nothing"}
     with present.for_people(no_color) as console:
         console.print(present.table(("", ""), [(name.replace("_", " "), value) for name, value in shown.items()]))
     return 0

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING
 from clipmk.errors import OUT_OF_MEMORY, UNEXPECTED, InputError, ModelError
 from clipmk.records import Failure
 from clipmk.settings import GROUP_LIMIT
-from clipmk.system.config import read_config
 from clipmk.system.locations import socket_path
 from clipmk.system.text import encodable, printable, quoted
-from clipmk.worker.client import Connection, DeclinedError, UnusableServerError, connected
-from clipmk.worker.identity import identity
-from clipmk.worker.messages import ATTACHED_BYTES, Order, Working
+from clipmk.worker.client import Connection, DeclinedError, UnusableServerError, find_server
+from clipmk.worker.protocol import ATTACHED_BYTES, ExplainImages, Progress
+from clipmk.worker.session import Session
 from clipmk_tui.cli.commands.explain.results import Result, results, subject
 from clipmk_tui.cli.inputs import STDIN
 from clipmk_tui.cli.streams import say
 
 if TYPE_CHECKING:
-    from clipmk.worker.messages import Result as Served
+    from clipmk.worker.protocol import ImageExplained
     from clipmk_tui.cli.commands.explain.options import ExplainOptions
     from clipmk_tui.cli.inputs import InputImage
     from clipmk_tui.cli.progress import Stages
@@ -44,21 +43,38 @@ def answers(choices: ExplainOptions, sources: Sequence[InputImage], stages: Stag
 
 
 def _found(held: contextlib.ExitStack, choices: ExplainOptions) -> Connection | None:
-    """A server that would answer as we would."""
+    """A server that would answer as we would, told what all requests share."""
     if not choices.serve:
         return None
     path = socket_path()
     try:
-        server = held.enter_context(connected(path))
-        if server is not None:
-            server.require_like_us(identity(read_config()))
+        server = find_server(path)
+        if server is None:
+            return None
+        held.callback(server.close)
+        server.begin(_session(choices))
     except UnusableServerError as reason:
         if not choices.quiet:
             say("note", f"the server at {quoted(path)} is not used: {reason}")
         return None
-    if server is not None and choices.verbose:
+    except OSError:  # our folder was removed: names relative to it mean nothing to the server
+        return None
+    if choices.verbose:
         say("info", f"asking the server at {quoted(path)} (process {server.peer.pid})")
     return server
+
+
+def _session(choices: ExplainOptions) -> Session:
+    return Session(
+        folder=str(Path.cwd()),
+        vocabulary=choices.vocabulary,
+        classes=choices.classes,
+        settings=choices.settings,
+        device=choices.device,
+        precision=choices.precision,
+        arch=choices.arch,
+        cache=choices.cache,
+    )
 
 
 class _Asker:
@@ -108,38 +124,18 @@ class _Asker:
         asked = [index for index in range(len(group)) if index not in failures]
         made: dict[int, Result] = dict(failures)
         if asked:
-            order = self._order(model, [group[index].name for index in asked], len(attached))
-            served = server.ask(order, attached, self._working)
+            names = tuple(group[index].name for index in asked)
+            request = ExplainImages(model=model, images=names, target=self._choices.target, attached=len(attached))
+            served = server.explain(request, attached, self._progress)
             made |= {index: self._result(model, group[index], one) for index, one in zip(asked, served, strict=True)}
         return [made[index] for index in range(len(group))]
 
-    def _order(self, model: str, names: Sequence[str], attached: int) -> Order:
-        choices = self._choices
-        try:
-            folder = str(Path.cwd())
-        except OSError as reason:  # it was removed
-            raise DeclinedError(InputError.code, str(reason)) from reason
-        return Order(
-            folder=folder,
-            images=tuple(names),
-            attached=attached,
-            model=model,
-            vocabulary=choices.vocabulary,
-            classes=choices.classes,
-            target=choices.target,
-            settings=choices.settings,
-            device=choices.device,
-            precision=choices.precision,
-            arch=choices.arch,
-            cache=choices.cache,
-        )
-
-    def _result(self, model: str, source: InputImage, served: Served) -> Result:
+    def _result(self, model: str, source: InputImage, served: ImageExplained) -> Result:
         made = served.explanation
         if made is None:
-            message = printable(served.message)
-            status = (ModelError if served.code == ModelError.code else InputError).exit_status
-            return Failure(path=source.name, model=model, code=served.code, message=message, exit_status=status)
+            message, code = printable(served.message or ""), served.code or InputError.code
+            status = (ModelError if code == ModelError.code else InputError).exit_status
+            return Failure(path=source.name, model=model, code=code, message=message, exit_status=status)
         return dataclasses.replace(made, picture=source.picture().image) if self._must_carry(source) else made
 
     def _must_carry(self, source: InputImage) -> bool:
@@ -147,8 +143,8 @@ class _Asker:
         nameless = source.name == STDIN or encodable(source.name) != source.name
         return nameless and self._choices.keep_pictures
 
-    def _working(self, working: Working) -> None:
-        self._stages(working.stage, working.done, working.total)
+    def _progress(self, progress: Progress) -> None:
+        self._stages(progress.stage, progress.done, progress.total)
 
     def _note(self, message: str) -> None:
         self._stages.clear()

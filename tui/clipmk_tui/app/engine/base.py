@@ -8,9 +8,10 @@ from typing import Protocol, overload
 from clipmk.errors import ClipmkError
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Partial, Request
+from clipmk.worker.session import Session
 
 OnPartial = Callable[[Partial], None]
-"""Called on the event loop with every partial answer: `Progress`, `ColumnReady`, `Sighted`."""
+"""Called on the event loop with every partial answer: `Progress`, `ColumnReady`, `Predicted`."""
 
 
 class AskError(ClipmkError):
@@ -44,9 +45,9 @@ class Engine(Protocol):
     @overload
     async def ask(self, request: protocol.WhatIf, on_partial: OnPartial | None = None) -> protocol.Reranked: ...
     @overload
-    async def ask(self, request: protocol.Compare, on_partial: OnPartial | None = None) -> protocol.Compared: ...
+    async def ask(self, request: protocol.Compare, on_partial: OnPartial | None = None) -> protocol.Done: ...
     @overload
-    async def ask(self, request: protocol.Survey, on_partial: OnPartial | None = None) -> protocol.Surveyed: ...
+    async def ask(self, request: protocol.Survey, on_partial: OnPartial | None = None) -> protocol.Done: ...
     @overload
     async def ask(self, request: protocol.ListModels, on_partial: OnPartial | None = None) -> protocol.Listed: ...
     async def ask(self, request: Request, on_partial: OnPartial | None = None) -> protocol.Final:
@@ -59,7 +60,7 @@ class Engine(Protocol):
             EngineStoppedError: the engine cannot answer anything.
         """
 
-    async def reconfigure(self, session: protocol.Session) -> None:
+    async def reconfigure(self, session: Session) -> None:
         """Answer all further requests under another session (vocabulary, settings, device)."""
 
     async def close(self) -> None:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import clipmk
+from clipmk.errors import ProtocolError
 from clipmk.system.text import printable
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Answer, Failed, Hello, Message, Ready, Request, Session, decode, encode
+from clipmk.worker.protocol import Answer, Failed, Greeting, Hello, Message, Request, decode, encode
+from clipmk.worker.session import Session
 from clipmk_tui.app.engine.base import AskError, EngineStoppedError, OnPartial
 
 COMMAND = (sys.executable, "-P", "-m", "clipmk.worker.pipe")
@@ -272,7 +274,7 @@ class WorkerEngine:
                 message = decode(line) if len(line) <= SHORT_BYTES else await asyncio.to_thread(decode, line)
                 self._hear(child, message)
                 await asyncio.sleep(0)  # many lines may have come at once; the screen goes first
-        except (ValueError, protocol.ProtocolError) as reason:  # ValueError: longer than any answer
+        except (ValueError, ProtocolError) as reason:  # ValueError: longer than any answer
             child.fault = child.fault or f"said what cannot be understood ({printable(str(reason))[:200]})"
         except ConnectionError:
             pass
@@ -281,21 +283,21 @@ class WorkerEngine:
 
     def _hear(self, child: _Child, message: Message) -> None:
         match message:
-            case Ready(version=protocol.VERSION):
+            case Greeting(protocol=protocol.VERSION):
                 child.ready = True
                 self._stillborn = 0
                 if child is self._child:
                     for question in self._waiting.values():
                         self._send(child, question)
-            case Ready() | Failed(id=0):
-                said = message.message if isinstance(message, Failed) else f"it speaks version {message.version}"
+            case Greeting() | Failed(id=0):
+                said = message.message if isinstance(message, Failed) else f"it speaks version {message.protocol}"
                 child.fault = f"does not understand this app: {printable(said)}"
-                raise protocol.ProtocolError(child.fault)
-            case protocol.Progress() | protocol.ColumnReady() | protocol.Sighted():
+                raise ProtocolError(child.fault)
+            case protocol.Progress() | protocol.ColumnReady() | protocol.Predicted() | protocol.ImageExplained():
                 if (known := child.sent.get(message.id)) is not None:  # called later: its mistakes are not ours
                     asyncio.get_running_loop().call_soon(known.hear, message)
             case Hello() | protocol.Cancel():
-                raise protocol.ProtocolError(f"a {type(message).__name__} is no answer")
+                raise ProtocolError(f"a {type(message).__name__} is no answer")
             case _ if message.id in child.sent:
                 child.answered(message.id).settle(message)  # type: ignore[arg-type]
 

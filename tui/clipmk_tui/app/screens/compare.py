@@ -18,7 +18,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from clipmk.errors import ClipmkError, UsageError
+from clipmk.errors import UNEXPECTED, ClipmkError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
 from clipmk.records import ComparedConcept, Comparison
@@ -139,7 +139,7 @@ class CompareScreen(Screen[CompareChoice | None]):
         except AskError as error:
             self._fail_missing(target, code=error.reason, message=str(error))
         else:
-            self._fail_missing(target, code=protocol.UNEXPECTED, message="the engine gave no answer for this model")
+            self._fail_missing(target, code=UNEXPECTED, message="the engine gave no answer for this model")
 
     def _fail_missing(self, target: str | None, *, code: str, message: str) -> None:
         missing = self._gathered.missing(target)
@@ -157,7 +157,7 @@ class CompareScreen(Screen[CompareChoice | None]):
                 self._gathered.fail(
                     partial.model,
                     target,
-                    code=partial.code or protocol.UNEXPECTED,
+                    code=partial.code or UNEXPECTED,
                     message=partial.message or "it gave no reason",
                 )
             self._notes.clear()

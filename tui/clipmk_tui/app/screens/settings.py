@@ -21,7 +21,7 @@ from clipmk.errors import ClipmkError, UsageError
 from clipmk.settings import PRESETS, Grounding, Settings
 from clipmk.settings import preset as settings_of
 from clipmk.system.text import printable, quoted
-from clipmk.worker.protocol import Session
+from clipmk.worker.session import Session
 from clipmk_tui.app.keys import keys_of
 from clipmk_tui.show.text import shown
 
@@ -186,7 +186,7 @@ class SettingsScreen(ModalScreen[Session | None]):
             grounding=settings.grounding,
             seed=str(settings.seed),
             model=model or DEFAULT_MODEL,
-            vocabulary=self._session.vocabulary,
+            vocabulary=self._session.vocabulary or "",
         )
 
     def _shown(self) -> Preferences:

@@ -1,4 +1,4 @@
-"""Lines and blocks of bytes over a socket, each with a limit and a deadline; two threads may read and write."""
+"""Lines and blocks of bytes over a socket, each with a limit and a deadline; one thread reads, any may write."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 from clipmk.errors import ProtocolError
 
 
-class Stream:
+class LineSocket:
     """A connected socket. Where the other end is gone, reading gives `b""` and writing raises `OSError`.
 
     Args:
@@ -25,26 +25,26 @@ class Stream:
         connection.setblocking(False)
         self._connection = connection
         self._buffer = bytearray()
-        self._sending = threading.Lock()
-        self._ending = threading.Lock()
+        self._writing = threading.Lock()
+        self._closing = threading.Lock()
 
     def read_line(self, *, limit: int, seconds: float | None) -> bytes:
-        """The next line with its newline; `b""` at the end of the conversation, also in the middle of a line.
+        """The next line with its newline; `b""` where the conversation ends, also in the middle of a line.
 
         Raises:
             ProtocolError: the line is longer than `limit` bytes.
-            TimeoutError: it was not complete after `seconds`; what came of it is kept.
+            TimeoutError: it was not complete after `seconds`; what arrived of it is kept.
         """
-        until, looked = _until(seconds), 0
-        while (end := self._buffer.find(b"\n", looked)) < 0:
-            looked = len(self._buffer)
-            if looked > limit:
+        deadline, searched = _deadline(seconds), 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if searched > limit:
                 break
-            if not self._more(until):
+            if not self._receive(deadline):
                 return b""
         if end < 0 or end >= limit:
             raise ProtocolError(f"a line is longer than {limit} bytes")
-        return self._taken(end + 1)
+        return self._take(end + 1)
 
     def read_block(self, size: int, *, seconds: float | None) -> bytes:
         """The next `size` bytes; fewer where the conversation ends before.
@@ -52,64 +52,56 @@ class Stream:
         Raises:
             TimeoutError: they were not complete after `seconds`.
         """
-        until = _until(seconds)
-        while len(self._buffer) < size and self._more(until):
+        deadline = _deadline(seconds)
+        while len(self._buffer) < size and self._receive(deadline):
             pass
-        return self._taken(min(size, len(self._buffer)))
-
-    def silent(self, seconds: float) -> bool:
-        """Wait for a sign of the other end (its leaving is one, as is our own end's); whether there was none."""
-        if self._buffer:
-            return False
-        try:
-            _wait(self._connection, select.POLLIN, _until(seconds))
-        except TimeoutError:
-            return True
-        except OSError:
-            return False
-        return False
+        return self._take(min(size, len(self._buffer)))
 
     def write(self, data: bytes, *, seconds: float | None) -> None:
         """Send everything, after whatever another thread is sending.
 
         Raises:
-            TimeoutError: the other end did not take it within `seconds`; what was sent is no whole message.
-            OSError: there is no other end any more.
+            TimeoutError: the other end did not take it within `seconds`; what was sent is not a whole message.
+            OSError: the other end is gone.
         """
-        until = _until(seconds)
-        with self._sending:
+        deadline = _deadline(seconds)
+        with self._writing:
             left = memoryview(data)
             while left:
-                _wait(self._connection, select.POLLOUT, until)
+                _wait(self._connection, select.POLLOUT, deadline)
                 with contextlib.suppress(BlockingIOError):
                     left = left[self._connection.send(left, socket.MSG_NOSIGNAL) :]
 
     def write_if_free(self, data: bytes) -> None:
-        """Send a short line where nobody else is sending and the other end listens; else nothing."""
-        if self._sending.acquire(blocking=False):
+        """Send a short line if no other thread is sending and the other end takes it at once; else nothing."""
+        if self._writing.acquire(blocking=False):
             try:
                 with contextlib.suppress(OSError):
                     sent = self._connection.send(data, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
                     if sent < len(data):  # half a line: nothing that follows could be understood
                         self.hang_up()
             finally:
-                self._sending.release()
+                self._writing.release()
 
     def hang_up(self) -> None:
-        """End the conversation for both sides and for threads that wait in it; the socket is closed by its owner."""
-        with self._ending, contextlib.suppress(OSError):
+        """End the conversation for both sides and for threads that wait in it; `close` frees the socket."""
+        with self._closing, contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Hang up and let the socket go, once no thread is about to use its number: the next client may get it."""
+        """Hang up and free the socket, once no thread is about to use its number: the next client may get it."""
         self.hang_up()
-        with self._sending, self._ending:
+        with self._writing, self._closing:
             self._connection.close()
 
-    def _more(self, until: float | None) -> bool:
+    def detach(self) -> socket.socket:
+        """The socket, for somebody else to read, write and close; this object is of no use any more."""
+        return socket.socket(fileno=self._connection.detach())
+
+    def _receive(self, deadline: float | None) -> bool:
         """Wait for bytes; False at the end."""
         try:
-            _wait(self._connection, select.POLLIN, until)
+            _wait(self._connection, select.POLLIN, deadline)
             data = self._connection.recv(2**16)
         except BlockingIOError:
             return True
@@ -120,22 +112,22 @@ class Stream:
         self._buffer += data
         return bool(data)
 
-    def _taken(self, size: int) -> bytes:
+    def _take(self, size: int) -> bytes:
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         return data
 
 
-def _until(seconds: float | None) -> float | None:
+def _deadline(seconds: float | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
 
 
-def _wait(connection: socket.socket, event: int, until: float | None) -> None:
+def _wait(connection: socket.socket, event: int, deadline: float | None) -> None:
     poll = select.poll()
     try:
         poll.register(connection, event)
     except ValueError as reason:  # another thread has closed it
         raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from reason
-    left = None if until is None else max(0, math.ceil(1_000 * (until - time.monotonic())))
+    left = None if deadline is None else max(0, math.ceil(1_000 * (deadline - time.monotonic())))
     if not poll.poll(left):
         raise TimeoutError("the other end is silent")

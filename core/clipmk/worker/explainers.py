@@ -1,0 +1,161 @@
+"""Models and vocabularies that the worker keeps in memory for all clients; importing this loads no torch."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipmk.system.memory import LruCache, device_memory, tensor_bytes
+from clipmk.vocabulary.classes import parse_classes
+from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
+from clipmk.worker.jobs import INTERVAL
+from clipmk.worker.session import Session
+
+if TYPE_CHECKING:
+    from clipmk.models.spec import ModelSpec
+    from clipmk.pipeline.explainer import Explainer
+
+VOCABULARIES = 8
+"""How many vocabularies are kept."""
+
+Stamp = tuple[str, int, int]
+"""Absolute path, time of the last change in nanoseconds and size in bytes: another content, another stamp."""
+
+ExplainerKey = tuple[object, ...]
+"""All that an explainer is made of, up to the files of its model."""
+
+
+class Explainers:
+    """Explainers by model and session, as many as the memory holds, the least recently used given up first.
+
+    Args:
+        budget: bytes that all may take; None: half of the device's memory.
+        report: called with (stage, done, total) while loading; an exception raised in it cancels the work.
+        check: called while there is nothing to report; may raise likewise.
+    """
+
+    def __init__(
+        self, budget: int | None, *, report: Callable[[str, int, int], None], check: Callable[[], None]
+    ) -> None:
+        self.held: LruCache[ExplainerKey, Explainer] = LruCache(budget or 0)
+        self._budget = budget
+        self._report = report
+        self._check = check
+        self._vocabularies: LruCache[tuple[object, ...], Vocabulary] = LruCache(VOCABULARIES)
+        self._sizes: dict[ExplainerKey, int] = {}
+        self._has_open_clip = False
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Ids of the models held, the least recently used first."""
+        return tuple(str(key[0]) for key in self.held.keys)
+
+    def vocabulary(self, model: str, session: Session) -> Vocabulary:
+        """The session's vocabulary, with its classes in it; the model's own where the session names none."""
+        name = default_vocabulary(model) if session.vocabulary is None else session.vocabulary
+        key = (name, file_stamp(name), session.classes, file_stamp(session.classes or ""))
+        known = self._vocabularies.get(key)
+        if known is None:
+            known = load_vocabulary(name)
+            if session.classes is not None:
+                known = known.with_classes(parse_classes(session.classes))
+            self._vocabularies.put(key, known, weight=1)
+        return known
+
+    def key(self, model: str, session: Session) -> ExplainerKey:
+        """What tells explainers apart; a changed file makes another one."""
+        vocabulary = self.vocabulary(model, session)
+        from clipmk.backbones import library  # noqa: PLC0415
+        from clipmk.models import loading  # noqa: PLC0415 - torch
+        from clipmk.models.spec import resolve  # noqa: PLC0415
+
+        if not self._has_open_clip and loading.needs_open_clip(model):
+            self._report("loading", 0, 0)
+            self._wait_for(library.open_clip)
+            self._has_open_clip = True
+        spec = resolve(model, arch=session.arch, download=session.download)
+        words = (vocabulary.name, vocabulary.sha256)
+        return (model, session.arch, session.device, session.precision, session.cache, words, _file_stamps(spec))
+
+    def get(self, key: ExplainerKey, model: str, session: Session) -> Explainer:
+        """The explainer of a key under the session's settings: held already, or loaded now."""
+        held = self.held.get(key)
+        return (self._load(key, model, session) if held is None else held).with_settings(session.settings)
+
+    def clear(self) -> None:
+        """Unload every model."""
+        self.held.clear()
+        _free_memory()
+
+    def _load(self, key: ExplainerKey, model: str, session: Session) -> Explainer:
+        self._report("loading", 0, 0)
+        from clipmk.models import loading  # noqa: PLC0415
+        from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
+
+        started = time.perf_counter()
+        self._make_room(self._sizes.get(key, 0))
+        backbone = loading.load(
+            model, device=session.device, precision=session.precision, arch=session.arch, download=session.download
+        )
+        load_ms = 1_000 * (time.perf_counter() - started)
+        self._check()
+        if self._budget is None:
+            self.held.budget = device_memory(backbone.device) // 2
+        self._make_room(tensor_bytes(backbone))
+        explainer = Explainer(
+            backbone,
+            self.vocabulary(model, session),
+            session.settings,
+            cache=session.cache,
+            progress=self._report,
+            load_ms=load_ms,
+        )
+        self._sizes[key] = tensor_bytes(backbone, explainer.bank)
+        self.held.put(key, explainer, weight=self._sizes[key])
+        return explainer
+
+    def _make_room(self, weight: int) -> None:
+        before = self.held.keys
+        self.held.make_room(weight)
+        if self.held.keys != before:
+            _free_memory()
+
+    def _wait_for(self, work: Callable[[], object]) -> None:
+        """Do what has no steps, such as an import, in a thread of its own: cancelling ends the wait for it."""
+        pool = ThreadPoolExecutor(max_workers=1)
+        doing = pool.submit(work)
+        pool.shutdown(wait=False)  # its one task goes on
+        while not wait([doing], timeout=INTERVAL).done:
+            self._check()
+        doing.result()
+
+
+def file_stamp(name: str) -> Stamp:
+    """The stamp of a file; (path, -1, -1) where it cannot be looked at: reading it says what is wrong."""
+    path = os.path.abspath(name)  # noqa: PTH100 - keeps what is not a path at all
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return (path, -1, -1)
+    return (path, found.st_mtime_ns, found.st_size)
+
+
+def _file_stamps(spec: ModelSpec) -> tuple[Stamp, ...]:
+    """Of all files that a model is made of."""
+    described = [] if spec.folder is None else sorted(spec.folder.glob("*.json"))
+    files = [spec.weights, spec.bpe, *described]
+    return tuple(file_stamp(str(path)) for path in files if path is not None)
+
+
+def _free_memory() -> None:
+    """Give memory back whose owners were dropped: modules hold each other in circles, allocators hold on to blocks."""
+    gc.collect()
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
