@@ -1,45 +1,86 @@
-"""A service of the engine in this process, asked by tests, and everything that it told."""
+"""A service in this process, asked by tests, and everything that it sent."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from clipmk.settings import preset
 from clipmk.worker import protocol
-from clipmk.worker.session import Session
+from clipmk.worker.jobs import CancelledError, Job
+from clipmk.worker.protocol import CANCELLED, Failed
 from clipmk.worker.service import Service
+from clipmk.worker.session import Session
 
 VIT = "embedded/vit-s8"
 
 
+class _Recorder:
+    """A client that never sends anything and keeps what it is sent."""
+
+    def __init__(self, keep: Callable[[Any], None]) -> None:
+        self._keep = keep
+
+    def read_line(self, *, limit: int, seconds: float | None) -> bytes:
+        return b""
+
+    def read_block(self, size: int, *, seconds: float | None) -> bytes:
+        return b""
+
+    def write(self, data: bytes, *, seconds: float | None) -> None:
+        self._keep(protocol.decode(data))
+
+    def hang_up(self) -> None:
+        """Nothing is open."""
+
+
 class Conversation:
-    """A service and what it told. Its clock stands: no stage is told twice because the machine was busy."""
+    """A service and what it sent. Its clock stands: no stage is reported twice because the machine was busy.
 
-    def __init__(self, **session: Any) -> None:
-        self.told: list[Any] = []
+    Args:
+        service: shared with other conversations; None: a service of its own.
+        memory_budget: of a service of its own.
+        session: fields of the session.
+    """
+
+    def __init__(self, service: Service | None = None, *, memory_budget: int | None = None, **session: Any) -> None:
+        self.sent: list[Any] = []
         self.hook: Callable[[Any], None] = lambda answer: None
-        options = {"vocabulary": "world", "settings": preset("default"), "device": "cpu", **session}
-        self.service = Service(Session(**options), self._hear, clock=lambda: 0.0)
+        self.session = Session(**{"vocabulary": "world", "settings": preset("default"), "device": "cpu", **session})
+        self.service = service or Service(memory_budget=memory_budget)
         self.number = 0
+        self.job: Job | None = None
 
-    def _hear(self, answer: Any) -> None:
-        self.told.append(answer)
+    def _keep(self, answer: Any) -> None:
+        self.sent.append(answer)
         self.hook(answer)
 
-    def ask(self, request: Any) -> Any:
-        """The final answer; `told` holds what came before it."""
-        self.told.clear()
+    def cancel(self) -> None:
+        """Cancel the request that is being answered."""
+        assert self.job is not None
+        self.job.cancelled = True
+
+    def ask(self, request: Any, *, attached: bytes = b"", cancelled: bool = False) -> Any:
+        """The final answer, as the service made it; `sent` holds what came before it."""
+        self.sent.clear()
         self.number += 1
-        self.service.handle(protocol.numbered(request, self.number))
-        assert all(answer.id == self.number for answer in self.told)
-        assert not any(isinstance(answer, protocol.Final) for answer in self.told[:-1])
-        assert isinstance(self.told[-1], protocol.Final)
-        assert all(protocol.decode(protocol.encode(answer)) == answer for answer in self.told)
-        return self.told[-1]
+        request = dataclasses.replace(request, id=self.number)
+        self.job = Job(request, self.session, _Recorder(self._keep), attached, clock=lambda: 0.0, cancelled=cancelled)
+        try:
+            self.job.check()
+            answer = self.service.answer(self.job)
+            self.job.check()
+        except CancelledError:
+            answer = Failed(id=self.number, code=CANCELLED, message="")
+        assert all(one.id == self.number for one in (*self.sent, answer))
+        assert all(isinstance(one, protocol.Partial) for one in self.sent)
+        assert isinstance(answer, protocol.Final)
+        assert protocol.decode(protocol.encode(answer)) == answer
+        return answer
 
     def heard(self, kind: type[Any]) -> list[Any]:
-        return [answer for answer in self.told if isinstance(answer, kind)]
+        return [answer for answer in self.sent if isinstance(answer, kind)]
 
     def stages(self) -> list[tuple[str, int, int]]:
         return [(p.stage, p.done, p.total) for p in self.heard(protocol.Progress)]

@@ -12,7 +12,6 @@ from textual.pilot import Pilot
 
 import fakes
 from clipmk.settings import preset
-from clipmk.worker import protocol
 from clipmk.worker.session import Session
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.screens.main import MainScreen

@@ -1,11 +1,13 @@
-"""A server whose worker needs no model: `python serving.py SOCKET`, `start` for that, `running` inside this process."""
+"""A server whose service needs no model: `python serving.py SOCKET`, `start` for that, `running` inside this process."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,18 +18,22 @@ from pathlib import Path
 import samples
 from clipmk.settings import Settings
 from clipmk.system.config import Config
-from clipmk.worker import client, server
+from clipmk.worker import client, conversation, jobs, protocol, server
 from clipmk.worker.client import Connection, connected, listens
 from clipmk.worker.identity import identity
-from clipmk.worker.messages import Declined, Done, Order, Result, Working
+from clipmk.worker.jobs import Job
+from clipmk.worker.line_socket import LineSocket
+from clipmk.worker.protocol import Done, ExplainImages, Failed, Final, ImageExplained, encode
 from clipmk.worker.server import Server, stopped_by_signals
-from clipmk.worker.workshop import AbandonedError, Tell
+from clipmk.worker.session import Session
 
 PATIENCE = 60.0
 """Seconds until what does not happen counts as not happening; a busy machine stops threads and processes for a few."""
 
 client.GREETING_SECONDS = client.STOP_SECONDS = PATIENCE
-server.SILENCE_SECONDS = server.TAKE_SECONDS = server.END_SECONDS = PATIENCE
+conversation.HELLO_SECONDS = jobs.WRITE_SECONDS = server.END_SECONDS = PATIENCE
+
+SESSION = Session(vocabulary=None, settings=Settings(), folder="/")
 
 
 class Clock:
@@ -40,12 +46,13 @@ class Clock:
         return self.now
 
 
-class FakeWorker:
+class FakeService:
     """Does what the model's name says; explains every image as `samples.explanation`.
 
     Attributes:
-        seen: the first image of every order, in the order they were begun, and "!" before those given up.
-        gate: orders for "waiting" and "absorbed" wait until it is set; those for "absorbed" cannot be given up.
+        seen: the first image of every request, in the order they were begun, and "!" before those cancelled.
+        gate: requests for "waiting" and "absorbed" wait until it is set; those for "absorbed" cannot be cancelled.
+        warm: `warm_up` waits until it is set.
     """
 
     models = ("waiting",)
@@ -53,73 +60,80 @@ class FakeWorker:
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.gate = threading.Event()
+        self.warm = threading.Event()
+        self.warm.set()
         self.attached = b""
 
     def warm_up(self) -> None:
         """There is nothing to import."""
+        self.warm.wait(PATIENCE)
 
-    def work(self, order: Order, attached: bytes, tell: Tell, abandoned: Callable[[], bool] = lambda: False) -> None:
-        """See `clipmk.worker.workshop.Workshop.work`."""
-        self.seen.append(order.images[0])
-        self.attached = attached
+    def answer(self, job: Job) -> Final:
+        """See `clipmk.worker.service.Service.answer`."""
+        request = job.request
+        if isinstance(request, protocol.Load):
+            return Failed(id=request.id, code="model", message=f"{job.session.vocabulary} of process {os.getpid()}")
+        assert isinstance(request, ExplainImages)
+        self.seen.append(request.images[0])
+        self.attached = job.attached
         try:
-            self._answer(order, tell, abandoned)
-        except AbandonedError:
+            return self._explain(request, job)
+        except jobs.CancelledError:
             self.seen[-1] = f"!{self.seen[-1]}"
             raise
 
-    def _answer(self, order: Order, tell: Tell, abandoned: Callable[[], bool]) -> None:
-        tell(Working(stage="parts", done=1, total=2))
-        if order.model in {"waiting", "absorbed"}:
-            self._wait(abandoned if order.model == "waiting" else lambda: False)
-        if order.model == "broken":
+    def _explain(self, request: ExplainImages, job: Job) -> Final:
+        job.report("parts", 1, 2)
+        if request.model in {"waiting", "absorbed"}:
+            self._wait(job.check if request.model == "waiting" else lambda: None)
+        if request.model == "broken":
             raise ZeroDivisionError("on purpose")
-        if order.model == "dying":
+        if request.model == "dying":
             os.kill(os.getpid(), signal.SIGKILL)
-        if order.model == "declined":
-            tell(Declined(code="model", message="no such model"))
-            return
-        for image in order.images:
-            tell(self._result(order.model, image))
-        tell(Done())
+        if request.model == "declined":
+            return Failed(id=request.id, code="model", message="no such model")
+        for image in request.images:
+            job.send(self._result(request, image))
+        return Done(id=request.id, count=len(request.images))
 
-    def _wait(self, abandoned: Callable[[], bool]) -> None:
+    def _wait(self, check: Callable[[], None]) -> None:
         until = time.monotonic() + PATIENCE
         while not self.gate.wait(0.01) and time.monotonic() < until:
-            if abandoned():
-                raise AbandonedError
+            check()
 
-    def _result(self, model: str, image: str) -> Result:
+    def _result(self, request: ExplainImages, image: str) -> ImageExplained:
+        failed = functools.partial(ImageExplained, id=request.id, explanation=None)
         if image.startswith("gone"):
-            return Result(explanation=None, code="image", message=f"image {image!r} does not exist")
+            return failed(code="image", message=f"image {image!r} does not exist")
         if image.startswith("infinite"):
-            return Result(explanation=None, code="model", message="what it makes of this image is not finite")
+            return failed(code="model", message="what it makes of this image is not finite")
         made = dataclasses.replace(samples.explanation(path=image), warnings=())
-        if model == "large":
+        if request.model == "large":
             made = dataclasses.replace(made, warnings=("x" * 2**24,))
-        return Result(explanation=made)
+        return ImageExplained(id=request.id, explanation=made)
 
 
-def order(image: str = "a.png", *, model: str = "any") -> Order:
-    """An order for one image."""
-    return Order(
-        folder="/",
-        images=(image,),
-        model=model,
-        vocabulary=None,
-        classes=None,
-        target=None,
-        settings=Settings(),
-        device="auto",
-        precision="fp32",
-        arch=None,
-        cache=True,
-    )
+def request(*images: str, model: str = "any", attached: int = 0) -> ExplainImages:
+    """A request for images, "a.png" where none is named."""
+    return ExplainImages(id=1, images=images or ("a.png",), model=model, attached=attached)
 
 
-def ask(connection: Connection, wanted: Order, attached: bytes = b"") -> list[Result]:
-    """The results of an order."""
-    return list(connection.ask(wanted, attached, lambda working: None))
+def ask(connection: Connection, wanted: ExplainImages, attached: bytes = b"") -> list[ImageExplained]:
+    """The results of a request."""
+    return list(connection.explain(wanted, attached, lambda progress: None))
+
+
+@contextlib.contextmanager
+def raw(path: Path, *wanted: ExplainImages) -> Iterator[LineSocket]:
+    """A client that has been greeted, has sent a session and some requests, and has read nothing more."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        lines = LineSocket(connection)
+        assert lines.read_line(limit=2**20, seconds=PATIENCE)
+        hello = protocol.Hello(version=protocol.VERSION, session=SESSION)
+        lines.write(b"".join(map(encode, (hello, *wanted))), seconds=PATIENCE)
+        yield lines
+        lines.hang_up()
 
 
 @contextlib.contextmanager
@@ -127,6 +141,7 @@ def talking(path: Path) -> Iterator[Connection]:
     """A conversation with the server that must be there."""
     with connected(path) as connection:
         assert connection is not None
+        connection.begin(SESSION)
         yield connection
 
 
@@ -140,10 +155,14 @@ def start(path: Path) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def running(
-    path: Path, *, idle_s: float = 2 * PATIENCE, clock: Callable[[], float] = time.monotonic
-) -> Iterator[FakeWorker]:
+    path: Path,
+    *,
+    idle_s: float = 2 * PATIENCE,
+    clock: Callable[[], float] = time.monotonic,
+    service: FakeService | None = None,
+) -> Iterator[FakeService]:
     """A server in a thread of this process."""
-    fake = FakeWorker()
+    fake = service or FakeService()
     one = Server(fake, idle_s=idle_s, identity=identity(Config()), clock=clock)
     thread = threading.Thread(target=one.serve, args=(path,))
     thread.start()
@@ -152,6 +171,7 @@ def running(
         yield fake
     finally:
         fake.gate.set()
+        fake.warm.set()
         one.stop()
         thread.join()
 
@@ -165,6 +185,6 @@ def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None
 
 
 if __name__ == "__main__":
-    one = Server(FakeWorker(), idle_s=2 * PATIENCE, identity=identity(Config()))
+    one = Server(FakeService(), idle_s=2 * PATIENCE, identity=identity(Config()))
     with stopped_by_signals(one):
         sys.exit(0 if one.serve(Path(sys.argv[1])) else 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clipmk.records import ModelInfo
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Hello, Message, Request, decode, encode
+from clipmk.worker.protocol import Greeting, Hello, Message, Request, decode, encode
 
 NEVER = 600
 """Seconds after which a child ends that nobody has ended: long after a test has given it up."""
@@ -27,15 +27,15 @@ def die() -> None:
 
 
 def greet(mode: str) -> Hello:
-    hello = decode(sys.stdin.buffer.readline())
-    assert isinstance(hello, Hello)
     if mode == "stillborn":
         os.write(2, b"no module named torch\n")
         sys.exit(3)
+    say(Greeting(protocol=99 if mode == "foreign" else protocol.VERSION, clipmk="0", pid=os.getpid()))
+    hello = decode(sys.stdin.buffer.readline())
+    assert isinstance(hello, Hello)
     if mode == "refusing":
         say(protocol.Failed(id=0, code="protocol", message="it wants version 0"))
         time.sleep(NEVER)
-    say(protocol.Ready(version=99 if mode == "foreign" else protocol.VERSION, pid=os.getpid()))
     return hello
 
 
@@ -47,7 +47,7 @@ def loaded(request: protocol.Load, hello: Hello, seen: int) -> protocol.Loaded:
     return protocol.Loaded(
         id=request.id,
         model=info,
-        classes=(hello.session.vocabulary, *(["x" * 1_000] * 1_000 if request.model == "large" else [])),
+        classes=(hello.session.vocabulary or "", *(["x" * 1_000] * 1_000 if request.model == "large" else [])),
         descriptor_count=seen,
         device=str(os.getpid()),
         load_ms=0.0,

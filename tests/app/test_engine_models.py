@@ -1,4 +1,4 @@
-"""Both engines with a real model: they answer alike, obey, and leave nothing behind."""
+"""The engine with a real model: it answers as the library does, obeys, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from clipmk.settings import preset
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Explain, Load
 from clipmk.worker.session import Session
-from clipmk_tui.app.engine.base import AskError, Engine, EngineStoppedError
-from clipmk_tui.app.engine.local import LocalEngine
+from clipmk_tui.app.engine.base import AskError, Engine
 from clipmk_tui.app.engine.worker import WorkerEngine
 from engine_questions import begun, gone
 
@@ -49,7 +48,7 @@ async def conversation(engine: Engine, images: list[str]) -> tuple[list[Any], li
         answers.append((caught.value.reason, str(caught.value)))
     columns = [partial for partial in told if isinstance(partial, protocol.ColumnReady)]
     assert [column.model for column in columns] == [MODEL, "nope"]
-    sighted = [dataclasses.replace(partial, id=0) for partial in told if isinstance(partial, protocol.Sighted)]
+    sighted = [dataclasses.replace(partial, id=0) for partial in told if isinstance(partial, protocol.Predicted)]
     return answers, [columns[0].explanation.class_name if columns[0].explanation else None, columns[1].code, sighted]
 
 
@@ -67,18 +66,13 @@ async def cancelled_survey(engine: Engine, image: str) -> int:
     return len(sighted)
 
 
-async def test_worker_and_local_engine_answer_alike_obey_and_the_worker_survives_a_kill(
-    world_session: Session, scene_files: list[Path]
-) -> None:
+async def test_a_worker_answers_obeys_and_survives_a_kill(world_session: Session, scene_files: list[Path]) -> None:
     images = [str(path) for path in scene_files]
-    local, worker = LocalEngine(world_session), WorkerEngine(world_session, patience=60)
+    worker = WorkerEngine(world_session, patience=60)
     restarts: list[str] = []
     worker.on_restart = restarts.append
     await worker.start()
-    await local.start()
-    expected = await conversation(local, images)
-    assert await conversation(worker, images) == expected
-    assert await cancelled_survey(local, images[0]) < 5_000
+    await conversation(worker, images)
     pid = worker.pid
     assert await cancelled_survey(worker, images[0]) < 5_000
     assert worker.pid == pid is not None
@@ -92,37 +86,7 @@ async def test_worker_and_local_engine_answer_alike_obey_and_the_worker_survives
     busy, working = begun(worker, protocol.Survey(model=MODEL, images=(images[0],) * 5_000))
     await working.wait()
     await worker.close()
-    await local.close()
     assert again is not None
     await gone(again)
     with pytest.raises(AskError):
         await busy
-
-
-async def test_the_local_engine_gives_up_what_waits_and_says_what_nobody_foresaw(
-    world_session: Session, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine, image = LocalEngine(world_session), str(scene_files[0])
-    survey = protocol.Survey(model=MODEL, images=(image,) * 5_000)
-    task, working = begun(engine, survey)
-    behind, _ = begun(engine, Load(model=MODEL))
-    await working.wait()
-    await engine.reconfigure(dataclasses.replace(world_session, classes="fox,cat"))
-    for waiting in (task, behind):
-        with pytest.raises(AskError) as caught:
-            await waiting
-        assert caught.value.reason == protocol.CANCELLED
-    assert (await engine.ask(Load(model=MODEL))).classes == ("fox", "cat")
-    monkeypatch.setattr("clipmk.worker.service.Service._loaded", lambda *_: 1 / 0)
-    with pytest.raises(AskError, match="ZeroDivisionError") as caught:
-        await engine.ask(Load(model=MODEL))
-    assert caught.value.reason == protocol.UNEXPECTED
-    task, working = begun(engine, survey)
-    await working.wait()
-    await engine.close()
-    await engine.close()
-    with pytest.raises(AskError) as caught:
-        await task
-    assert caught.value.reason == protocol.CANCELLED
-    with pytest.raises(EngineStoppedError):
-        await engine.ask(Load(model=MODEL))

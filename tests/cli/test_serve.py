@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from clipmk.worker import client, place
+from clipmk.worker import client, unix_socket
 from clipmk_tui.cli import served
 from clipmk_tui.cli.serve_run import idle_seconds
 from command_line import FAST, Runner
 from samples import explanation, picture
-from serving import PATIENCE, FakeWorker, running, talking, wait_for
+from serving import PATIENCE, FakeService, running, talking, wait_for
 
-pytestmark = pytest.mark.skipif(not place.supported(), reason="needs SO_PEERCRED")
+pytestmark = pytest.mark.skipif(not unix_socket.supported(), reason="needs SO_PEERCRED")
 
 
 @pytest.fixture
-def worker(clean: None) -> Iterator[FakeWorker]:
+def service(clean: None) -> Iterator[FakeService]:
     """A server where `clipmk explain` looks for one; it needs no model."""
     with running(Path(os.environ["CLIPMK_SOCKET"])) as fake:
         yield fake
@@ -55,31 +55,31 @@ def put(name: str) -> None:
 # Explaining.
 
 
-def test_the_server_is_asked_and_its_answers_are_printed_as_ours(worker: FakeWorker, clipmk: Runner) -> None:
+def test_the_server_is_asked_and_its_answers_are_printed_as_ours(service: FakeService, clipmk: Runner) -> None:
     ran = clipmk("explain", "a.png", "b.png", "--jsonl", "-m", "one", "-m", "two")
     assert (ran.status, ran.err) == (0, "")
     lines = [json.loads(line) for line in ran.out.splitlines()]
     assert [line["image"]["path"] for line in lines] == ["a.png", "b.png"] * 2
     assert lines[0] == {**json.loads(explanation(path="a.png").to_json()), "warnings": []}
-    assert worker.seen == ["a.png", "b.png", "a.png", "b.png"]
+    assert service.seen == ["a.png", "b.png", "a.png", "b.png"]
 
 
-def test_the_default_model_is_still_said_to_be_a_demonstration(worker: FakeWorker, clipmk: Runner) -> None:
+def test_the_default_model_is_still_said_to_be_a_demonstration(service: FakeService, clipmk: Runner) -> None:
     assert "is a demonstration model" in clipmk("explain", "a.png", "--jsonl").err
     assert clipmk("explain", "a.png", "--jsonl", "-q").err == ""
 
 
 @pytest.mark.parametrize("how", ["flag", "variable"])
 def test_a_server_is_left_alone_where_that_is_wished(
-    worker: FakeWorker, clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch, how: str
+    service: FakeService, clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     if how == "variable":
         monkeypatch.setenv("CLIPMK_SERVE", "0")
     clipmk("explain", "a.png", "--json", *(["--no-serve"] if how == "flag" else []))
-    assert (worker.seen, nothing_here) == ([], [["a.png"]])
+    assert (service.seen, nothing_here) == ([], [["a.png"]])
 
 
-def test_a_bad_image_is_told_in_its_place_and_the_exit_status_is_3(worker: FakeWorker, clipmk: Runner) -> None:
+def test_a_bad_image_is_told_in_its_place_and_the_exit_status_is_3(service: FakeService, clipmk: Runner) -> None:
     ran = clipmk("explain", "a.png", "gone.png", "b.png", "--jsonl", "-m", "any")
     assert ran.status == 3
     assert ran.err == "clipmk: error: image 'gone.png' does not exist\n"
@@ -88,58 +88,56 @@ def test_a_bad_image_is_told_in_its_place_and_the_exit_status_is_3(worker: FakeW
 
 
 def test_an_image_that_the_model_cannot_embed_is_told_in_its_place_and_the_exit_status_is_4(
-    worker: FakeWorker, clipmk: Runner, nothing_here: list[list[str]]
+    service: FakeService, clipmk: Runner, nothing_here: list[list[str]]
 ) -> None:
     ran = clipmk("explain", "a.png", "infinite.png", "gone.png", "b.png", "--jsonl", "-m", "any")
     assert ran.status == 4
     errors = [json.loads(line).get("error", {}).get("code") for line in ran.out.splitlines()]
     assert errors == [None, "model", "image", None]
-    assert (worker.seen, nothing_here) == (["a.png", "infinite.png", "gone.png", "b.png"], [])
+    assert (service.seen, nothing_here) == (["a.png", "infinite.png", "gone.png", "b.png"], [])
 
 
-def test_a_folder_without_images_is_told_without_asking(worker: FakeWorker, clipmk: Runner, tmp_path: Path) -> None:
+def test_a_folder_without_images_is_told_without_asking(service: FakeService, clipmk: Runner, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     ran = clipmk("explain", "empty", "a.png", "--jsonl", "-m", "any")
     assert ran.status == 3
     assert "folder 'empty' holds no image" in ran.err
-    assert worker.seen == ["a.png"]
+    assert service.seen == ["a.png"]
 
 
 def test_what_the_server_declines_is_done_here_from_that_image_on(
-    worker: FakeWorker, clipmk: Runner, nothing_here: list[list[str]]
+    service: FakeService, clipmk: Runner, nothing_here: list[list[str]]
 ) -> None:
     ran = clipmk("explain", "a.png", "b.png", "--json", "-m", "declined")
     assert nothing_here == [["a.png", "b.png"]]
     assert ran.err == ""  # whatever is wrong, we say it ourselves
 
 
-def test_a_mistake_of_the_server_is_noted(worker: FakeWorker, clipmk: Runner, nothing_here: list[list[str]]) -> None:
+def test_a_mistake_of_the_server_is_noted(service: FakeService, clipmk: Runner, nothing_here: list[list[str]]) -> None:
     ran = clipmk("explain", "a.png", "--json", "-m", "broken", "-m", "fine")
     assert ran.err.endswith("clipmk: note: the server could not do it: ZeroDivisionError: on purpose\n")
     assert nothing_here == [["a.png"]]
-    assert worker.seen == ["a.png", "a.png"]
+    assert service.seen == ["a.png", "a.png"]
 
 
 def test_a_server_of_another_version_is_noted_and_not_asked(
-    clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch, worker: FakeWorker
+    clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch, service: FakeService
 ) -> None:
-    monkeypatch.setattr("clipmk.worker.server.__version__", "99.0")
+    monkeypatch.setattr("clipmk.worker.server.__version__", "0.0.9")
     monkeypatch.setattr("clipmk.worker.client.__version__", "99.0")
-    theirs = client._versions
-    monkeypatch.setattr(client, "_versions", lambda greeting: (theirs(greeting)[0], "0.0.9"))
     ran = clipmk("explain", "a.png", "--json", "-m", "any")
     assert "the server at '" in ran.err
-    assert "is not used: it is clipmk 0.0.9, protocol 1; this is 99.0, 1\n" in ran.err
-    assert (worker.seen, nothing_here) == ([], [["a.png"]])
+    assert "is not used: it is clipmk 0.0.9, protocol 2; this is 99.0, 2\n" in ran.err
+    assert (service.seen, nothing_here) == ([], [["a.png"]])
 
 
 def test_a_server_of_other_circumstances_is_noted_and_not_asked(
-    worker: FakeWorker, clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    service: FakeService, clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     ran = clipmk("explain", "a.png", "--json", "-m", "any")
     assert "is not used: it was started with other variables" in ran.err
-    assert (worker.seen, nothing_here) == ([], [["a.png"]])
+    assert (service.seen, nothing_here) == ([], [["a.png"]])
 
 
 def test_a_server_that_dies_meanwhile_is_noted_and_the_rest_is_done_here(
@@ -157,11 +155,11 @@ def test_a_server_that_dies_meanwhile_is_noted_and_the_rest_is_done_here(
     assert [one["image"]["path"] for one in json.loads(ran.out)["results"]] == ["a.png", "b.png"]
 
 
-def test_ctrl_c_gives_the_order_up(
-    worker: FakeWorker, clipmk: Runner, monkeypatch: pytest.MonkeyPatch, nothing_here: list[list[str]]
+def test_ctrl_c_cancels_the_request(
+    service: FakeService, clipmk: Runner, monkeypatch: pytest.MonkeyPatch, nothing_here: list[list[str]]
 ) -> None:
     def interrupt() -> None:
-        wait_for(lambda: worker.seen)
+        wait_for(lambda: service.seen)
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -170,19 +168,19 @@ def test_ctrl_c_gives_the_order_up(
     thread.join()
     assert ran.status == 130
     assert json.loads(ran.out)["error"]["code"] == "interrupted"
-    wait_for(lambda: worker.seen == ["!a.png"])
+    wait_for(lambda: service.seen == ["!a.png"])
     assert nothing_here == []
 
 
 def test_standard_input_is_sent_along_and_drawn_from_here(
-    worker: FakeWorker, clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    service: FakeService, clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     data = io.BytesIO()
     picture().save(data, format="PNG")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data.getvalue())))
     ran = clipmk("explain", "-", "--jsonl", "-m", "any", "--overlay", "o.png", "--html", "o.html")
     assert (ran.status, ran.err) == (0, "")
-    assert worker.attached == data.getvalue()
+    assert service.attached == data.getvalue()
     whole = explanation(path="-", with_picture=True)
     from clipmk.output.overlay import readable_scale  # noqa: PLC0415
 
@@ -192,29 +190,29 @@ def test_standard_input_is_sent_along_and_drawn_from_here(
 
 
 def test_empty_standard_input_is_told_without_asking(
-    worker: FakeWorker, clipmk: Runner, monkeypatch: pytest.MonkeyPatch
+    service: FakeService, clipmk: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     ran = clipmk("explain", "-", "--jsonl", "-m", "any")
-    assert (ran.status, worker.seen) == (3, [])
+    assert (ran.status, service.seen) == (3, [])
     assert "standard input is empty" in ran.err
 
 
 def test_what_is_too_large_to_be_sent_is_explained_here(
-    worker: FakeWorker, clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    service: FakeService, clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served, "ATTACHED_BYTES", 3)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"four")))
     clipmk("explain", "-", "--jsonl", "-m", "any")
-    assert (worker.seen, nothing_here) == ([], [["-"]])
+    assert (service.seen, nothing_here) == ([], [["-"]])
 
 
-def test_a_joint_fit_is_asked_for_in_groups(worker: FakeWorker, clipmk: Runner, tmp_path: Path) -> None:
+def test_a_joint_fit_is_asked_for_in_groups(service: FakeService, clipmk: Runner, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('[settings]\nfit = "batch"\n', encoding="utf-8")
     names = [f"{number}.png" for number in range(60)]
     ran = clipmk("explain", *names, "--jsonl", "-m", "any")
     assert [json.loads(line)["image"]["path"] for line in ran.out.splitlines()] == names
-    assert worker.seen == ["0.png", "50.png"]
+    assert service.seen == ["0.png", "50.png"]
 
 
 # The command itself.
@@ -234,20 +232,20 @@ def test_what_is_no_duration_is_a_usage_error(clipmk: Runner, text: str) -> None
     assert f"--idle {text!r} is no duration" in ran.err
 
 
-def test_status_says_how_the_server_is_doing(worker: FakeWorker, clipmk: Runner) -> None:
+def test_status_says_how_the_server_is_doing(service: FakeService, clipmk: Runner) -> None:
     clipmk("explain", "a.png", "--json", "-m", "any")
-    wait_for(lambda: _orders_counted() == 1)  # an order is counted after its answer has been sent
+    wait_for(lambda: _counted() == 1)  # a request is counted after its answer has been sent
     ran = clipmk("serve", "--status", "--json")
     found = json.loads(ran.out)
     assert ran.status == 0
-    assert (found["pid"], found["orders"], found["models"]) == (os.getpid(), 1, ["waiting"])
+    assert (found["pid"], found["requests"], found["models"]) == (os.getpid(), 1, ["waiting"])
     assert (found["path"], found["differs_in"]) == (os.environ["CLIPMK_SOCKET"], [])
     assert f"pid         {os.getpid()}" in clipmk("serve", "--status").out
 
 
-def _orders_counted() -> int:
+def _counted() -> int:
     with talking(Path(os.environ["CLIPMK_SOCKET"])) as connection:
-        return connection.welcome().orders
+        return connection.greeting().requests
 
 
 def test_without_a_server_status_is_an_error_and_stop_is_none(clipmk: Runner) -> None:

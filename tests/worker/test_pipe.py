@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -13,33 +14,36 @@ from typing import Any
 
 import pytest
 
+from clipmk.errors import UNEXPECTED
 from clipmk.settings import preset
+from clipmk.version import __version__
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Cancel, Compare, Explain, Failed, Hello, Load, Ready, Session, Survey, decode, encode
+from clipmk.worker.protocol import Cancel, Compare, Explain, Failed, Greeting, Hello, Load, Survey, decode, encode
+from clipmk.worker.session import Session
 
 PATIENCE = 120.0
 """Seconds after which a worker counts as hanging, in one test."""
 
 VIT = "embedded/vit-s8"
 SESSION = Session(vocabulary="world", settings=preset("default"), device="cpu")
-GREETING = Hello(version=protocol.VERSION, session=SESSION)
+HELLO = Hello(version=protocol.VERSION, session=SESSION)
 
 NOISY = """
 import os, sys
 from clipmk.worker import pipe, service
-handle = service.Service.handle
+answer = service.Service.answer
 
-def noisy(self, request):
+def noisy(self, job):
     print("a library prints", flush=True)
     os.write(1, b"a library writes\\n")
     os.system("echo a child of a library writes")
     assert sys.stdin.read() == "" and os.read(0, 1) == b""
-    if getattr(request, "model", "") == "a mistake":
+    if getattr(job.request, "model", "") == "a mistake":
         raise KeyError("nobody foresaw this")
-    handle(self, request)
+    return answer(self, job)
 
-service.Service.handle = noisy
-sys.exit(pipe.main())
+service.Service.answer = noisy
+pipe.main()
 """
 """The worker, in company of a library that prints in every way and tries to read."""
 
@@ -89,7 +93,7 @@ class Parent:
     def ask(self, request: Any) -> tuple[Any, list[Any]]:
         """The final answer, and the partial ones."""
         self.number += 1
-        self.say(protocol.numbered(request, self.number))
+        self.say(dataclasses.replace(request, id=self.number))
         *partial, final = self.until(protocol.Final, self.number)
         assert all(answer.id == self.number and isinstance(answer, protocol.Partial) for answer in partial)
         return final, partial
@@ -106,7 +110,7 @@ class Parent:
         self._in.close()
         if not self._out.closed:
             for line in self._out.read().splitlines(keepends=True):
-                assert not line.endswith(b"\n") or isinstance(decode(line), protocol.Answer | Ready)
+                assert not line.endswith(b"\n") or isinstance(decode(line), protocol.Answer | Greeting)
             self._out.close()
         stderr = self.process.stderr
         assert stderr is not None
@@ -127,14 +131,13 @@ def parent() -> Iterator[Parent]:
 @pytest.fixture(scope="module")
 def _busy(_cache: Path) -> Iterator[Parent]:
     made = Parent("-c", NOISY, cache=_cache)
-    made.say(GREETING)
-    ready = made.hear()
-    assert ready == Ready(version=protocol.VERSION, pid=made.process.pid)
+    assert made.hear() == Greeting(protocol=protocol.VERSION, clipmk=__version__, pid=made.process.pid)
+    made.say(HELLO)
     yield made
     made.begin_anew()
     long = Survey(id=900, model=VIT, images=("none.png",) * 100_000)
     made.say(long)
-    made.until(protocol.Sighted, 900)
+    made.until(protocol.Predicted, 900)
     assert made.hang_up() == 0  # in the middle of it
     errors = made.stop()
     for words in ("a library prints", "a library writes", "a child of a library writes", "nobody foresaw this"):
@@ -166,7 +169,7 @@ def test_requests_are_answered_in_order_and_nothing_but_answers_is_on_stdout(wor
 
 def test_what_nobody_foresaw_fails_the_request_and_not_the_worker(worker: Parent, image: str) -> None:
     answer, _ = worker.ask(Load(model="a mistake"))
-    assert answer.code == protocol.UNEXPECTED
+    assert answer.code == UNEXPECTED
     assert answer.message == "KeyError: 'nobody foresaw this'"
     assert isinstance(worker.ask(Load(model=VIT))[0], protocol.Loaded)
 
@@ -180,25 +183,23 @@ def test_what_nobody_foresaw_fails_the_request_and_not_the_worker(worker: Parent
         b'{"type": "explain"}\n',
         b"\xff\xfe\n",
         b'{"type": "load", "id": "x", "model": 1}\n',
+        encode(HELLO),
+        encode(Greeting(protocol=2, clipmk="0", pid=1)),
     ],
 )
-def test_a_malformed_line_is_reported_and_forgotten(worker: Parent, line: bytes) -> None:
-    worker.say(line)
-    answer = worker.hear()
+def test_what_is_not_a_request_is_reported_and_ends_the_worker(parent: Parent, line: bytes) -> None:
+    parent.hear()
+    parent.say(HELLO, line)
+    answer = parent.hear()
     assert (type(answer), answer.id, answer.code) == (Failed, 0, "protocol")
-    assert isinstance(worker.ask(Load(model=VIT))[0], protocol.Loaded)
-
-
-def test_a_message_that_is_no_request_is_reported(worker: Parent) -> None:
-    for message in (GREETING, Ready(version=1, pid=1)):
-        worker.say(message)
-        assert worker.hear().code == "protocol"
+    assert parent.process.wait() == 2
+    assert parent.stop() == ""
 
 
 def test_a_running_request_and_one_that_waits_can_be_cancelled(worker: Parent, image: str) -> None:
     long = Survey(id=500, model=VIT, images=(image,) * 20_000)
     worker.say(long, Load(id=501, model=VIT), Load(id=502, model=VIT))
-    worker.until(protocol.Sighted, 500)
+    worker.until(protocol.Predicted, 500)
     worker.say(Cancel(request=501))
     heard = worker.until(Failed, 501)
     assert heard[-1].code == protocol.CANCELLED
@@ -219,7 +220,7 @@ def test_an_interrupt_of_the_terminal_is_not_for_the_worker(worker: Parent) -> N
 
 @pytest.mark.parametrize("half", [b"", b'{"type": "lo'])
 def test_the_end_of_its_input_ends_the_worker(parent: Parent, half: bytes) -> None:
-    parent.say(GREETING)
+    parent.say(HELLO)
     parent.hear()
     parent.say(half)
     assert parent.hang_up() == 0
@@ -231,7 +232,7 @@ def test_a_parent_that_never_spoke_is_no_mistake(parent: Parent) -> None:
 
 
 def test_a_parent_that_no_longer_listens_ends_the_worker(parent: Parent) -> None:
-    parent.say(GREETING)
+    parent.say(HELLO)
     parent.hear()
     parent._out.close()
     parent.say(b"{}\n")
@@ -248,7 +249,7 @@ def test_a_killed_parent_leaves_no_worker() -> None:
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", code]
-    run = subprocess.run(command, input=encode(GREETING), capture_output=True, env=env, check=False)
+    run = subprocess.run(command, input=encode(HELLO), capture_output=True, env=env, check=False)
     assert run.returncode == -signal.SIGKILL  # and the pipe of stderr, which the worker holds, has ended
 
 
@@ -257,11 +258,12 @@ def test_a_killed_parent_leaves_no_worker() -> None:
     [
         (Hello(version=protocol.VERSION + 1, session=SESSION), f"version {protocol.VERSION + 1}"),
         (Load(id=3, model=VIT), "Load"),
-        (b"hello\n", "no message of version"),
-        (b'{"type":"hello","version":2,"session":{"new":1}}\n', "no message of version"),
+        (b"hello\n", "not a message of protocol"),
+        (b'{"type":"hello","version":3,"session":{"new":1}}\n', "not a message of protocol"),
     ],
 )
 def test_another_greeting_is_refused(parent: Parent, first: Any, words: str) -> None:
+    parent.hear()
     parent.say(first)
     answer = parent.hear()
     assert (type(answer), answer.id, answer.code) == (Failed, 0, "protocol")
@@ -271,7 +273,7 @@ def test_another_greeting_is_refused(parent: Parent, first: Any, words: str) -> 
 
 
 def test_a_termination_ends_the_worker(parent: Parent) -> None:
-    parent.say(GREETING)
+    parent.say(HELLO)
     parent.hear()
     parent.process.terminate()
     assert parent.process.wait() == -signal.SIGTERM

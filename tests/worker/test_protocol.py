@@ -10,16 +10,18 @@ import sys
 import pytest
 
 import samples
+from clipmk.errors import ProtocolError
 from clipmk.records import ModelEntry
 from clipmk.settings import preset
 from clipmk.worker import protocol
-from clipmk.worker.protocol import ProtocolError, decode, encode
+from clipmk.worker.protocol import decode, encode
+from clipmk.worker.session import Session
 
 ENTRY = ModelEntry(
     id="embedded/x", source="embedded", architecture="x", pretrained=None, family="vit", input_size=64, embed_dim=8
 )
 MESSAGES = (
-    protocol.Hello(version=1, session=protocol.Session(vocabulary="world", settings=preset("paper", seed=3))),
+    protocol.Hello(version=2, session=Session(vocabulary="world", settings=preset("paper", seed=3))),
     protocol.Load(id=1, model="ViT-B-32:random"),
     protocol.Explain(id=2, model="a", image='b\udcff"\n\x1b.png', target=None),
     protocol.WhatIf(id=3, model="a", image="b", left_out=("round eyes", "∩")),
@@ -27,7 +29,10 @@ MESSAGES = (
     protocol.Survey(id=5, model="a", images=("x", "y")),
     protocol.ListModels(id=6),
     protocol.Cancel(id=7, request=6),
-    protocol.Ready(version=1, pid=12),
+    protocol.ExplainImages(id=8, model="a", images=("b\udcff\n.png", "-"), attached=12),
+    protocol.Greeting(protocol=2, clipmk="0.1", pid=12, identity={"code": "x"}, models=("a", "b")),
+    protocol.ImageExplained(id=8, explanation=None, code="image", message="no"),
+    protocol.Done(id=8, count=2),
     protocol.Progress(id=1, stage="texts", done=3, total=0),
     protocol.Explained(id=2, explanation=samples.explanation(independent=0.25)),
     protocol.Reranked(id=3, left_out=("x",), predictions=samples.explanation().predictions),
@@ -67,10 +72,15 @@ def test_the_picture_stays_behind() -> None:
         b'{"type": "load", "id": 1, "model": "a", "extra": 1}\n',
         b'{"type": ["load"], "id": 1, "model": "a"}\n',
         b"\xff\xfe\n",
+        b"[" * 200_000 + b"\n",
+        b'{"type": "load", "model": "a", "id": %b}\n' % (b"1" * 400),
+        b'{"type": "load", "model": "a", "id": %b}\n' % (b"1" * 9_000),
+        b'{"type": "predicted", "id": 1, "image": "a", "class": "b", "probability": 1e999}\n',
+        b'{"type": "predicted", "id": 1, "image": "a", "class": "b", "probability": NaN}\n',
     ],
 )
-def test_what_is_no_message_is_refused_by_name(line: bytes) -> None:
-    with pytest.raises(ProtocolError, match="is no message of version"):
+def test_what_is_not_a_message_is_refused(line: bytes) -> None:
+    with pytest.raises(ProtocolError, match="is not a message of protocol"):
         decode(line)
 
 

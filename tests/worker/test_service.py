@@ -22,8 +22,8 @@ from clipmk.explanation import Explanation
 from clipmk.models import loading
 from clipmk.settings import preset
 from clipmk.worker import protocol
+from clipmk.worker.jobs import INTERVAL, Throttle
 from clipmk.worker.protocol import Compare, Explain, Load, Survey, WhatIf
-from clipmk.worker.service import INTERVAL, Pace
 from conversation import VIT, Conversation
 
 pytestmark = pytest.mark.usefixtures("clean", "loaded_once")
@@ -131,7 +131,7 @@ def test_a_survey_predicts_what_an_explanation_would(tmp_path: Path, images: lis
     every = (*images, str(broken), *images, *images, "missing.png")
     talk = Conversation()
     answer = talk.ask(Survey(model=VIT, images=every))
-    sighted = talk.heard(protocol.Sighted)
+    sighted = talk.heard(protocol.Predicted)
     assert tuple(one.image for one in sighted) == every
     assert answer.count == len(every)
     for one in sighted:
@@ -177,9 +177,8 @@ def test_a_typo_is_said_before_a_model_is_loaded(
 
 def test_a_request_cancelled_before_it_begins_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Conversation()
-    talk.service.cancel(1)
-    answer = talk.ask(Load(model=VIT))
-    assert talk.told == [answer]
+    answer = talk.ask(Load(model=VIT), cancelled=True)
+    assert talk.sent == []
     assert (answer.code, answer.id) == (protocol.CANCELLED, 1)
     assert isinstance(talk.ask(Load(model=VIT)), protocol.Loaded)
 
@@ -190,7 +189,7 @@ def test_cancelling_is_obeyed_at_the_next_border(stage: str, images: list[str]) 
 
     def cancel(answer: Any) -> None:
         if isinstance(answer, protocol.Progress) and answer.stage == stage:
-            talk.service.cancel(answer.id)
+            talk.cancel()
 
     talk.hook = cancel
     request = Explain(model=VIT, image=images[0])
@@ -206,7 +205,7 @@ def test_cancelling_ends_the_wait_for_an_import(tiny_model: str, monkeypatch: py
     talk, imported = Conversation(), threading.Event()
 
     def importing() -> None:
-        talk.service.cancel(talk.number)
+        talk.cancel()
         imported.wait(120)
 
     with monkeypatch.context() as patch:
@@ -228,20 +227,18 @@ def test_what_goes_wrong_aside_is_told_like_everything_else(monkeypatch: pytest.
 
 def test_texts_that_are_being_embedded_can_be_given_up(tiny_model: str) -> None:
     talk = Conversation(cache=False)
-    talk.hook = lambda answer: talk.service.cancel(answer.id) if getattr(answer, "stage", "") == "texts" else None
+    talk.hook = lambda answer: talk.cancel() if getattr(answer, "stage", "") == "texts" else None
     assert talk.ask(Load(model=tiny_model)).code == protocol.CANCELLED
-    assert talk.service.models.keys == ()
+    assert talk.service.models == ()
     talk.hook = lambda answer: None
     assert isinstance(talk.ask(Load(model=tiny_model)), protocol.Loaded)
 
 
 def test_a_survey_and_a_comparison_end_between_their_members(images: list[str], tiny_model: str) -> None:
     talk = Conversation()
-    talk.hook = lambda answer: (
-        talk.service.cancel(answer.id) if isinstance(answer, protocol.Sighted | protocol.ColumnReady) else None
-    )
+    talk.hook = lambda answer: talk.cancel() if isinstance(answer, protocol.Predicted | protocol.ColumnReady) else None
     assert talk.ask(Survey(model=VIT, images=tuple(images) * 40)).code == protocol.CANCELLED
-    assert 1 <= len(talk.heard(protocol.Sighted)) <= 8
+    assert 1 <= len(talk.heard(protocol.Predicted)) <= 8
     assert talk.ask(Compare(models=(VIT, tiny_model), image=images[0])).code == protocol.CANCELLED
     assert len(talk.heard(protocol.ColumnReady)) == 1
 
@@ -252,26 +249,25 @@ def test_a_survey_and_a_comparison_end_between_their_members(images: list[str], 
 @given(st.lists(st.floats(0, 0.2), min_size=1, max_size=60))
 def test_progress_is_told_first_last_and_seldom_between(steps: list[float]) -> None:
     now, told = 0.0, []
-    pace = Pace(lambda: now)
+    throttle = Throttle(lambda: now)
     for done, step in enumerate(steps, 1):
         now += step
-        if pace.lets("texts", done, len(steps)):
+        if throttle.allows("texts", done, len(steps)):
             told.append((done, now))
     assert told[0][0] == 1
     assert told[-1][0] == len(steps)
     for (_, before), (done, after) in itertools.pairwise(told):
         assert done == len(steps) or after - before >= INTERVAL
     assert len(told) <= now / INTERVAL + 2
-    assert pace.lets("image", 0, 5)  # another stage
+    assert throttle.allows("image", 0, 5)  # another stage
 
 
 def test_loading_is_told_before_anything_heavy_is_imported() -> None:
     code = (
-        "import sys\nfrom clipmk.worker import pipe, protocol\nfrom clipmk.worker.service import Service\n"
-        "from clipmk.settings import preset\n"
-        "def tell(answer):\n    print(answer.stage, *sys.modules)\n    sys.exit(0)\n"
-        "session = protocol.Session(vocabulary='world', settings=preset('default'))\n"
-        "Service(session, tell).handle(protocol.Load(id=1, model='embedded/vit-s8'))\n"
+        "import sys; sys.path[:0] = sys.argv[1:]\nfrom clipmk.worker import pipe, protocol\n"
+        "from conversation import Conversation\n"
+        "def stop(answer):\n    print(answer.stage, *sys.modules)\n    sys.exit(0)\n"
+        "talk = Conversation()\ntalk.hook = stop\ntalk.ask(protocol.Load(model='embedded/vit-s8'))\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)

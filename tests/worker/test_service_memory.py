@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import clipmk
-from clipmk.errors import OutOfMemoryError
+from clipmk.errors import OUT_OF_MEMORY, OutOfMemoryError
 from clipmk.settings import preset
 from clipmk.system.memory import LruCache, is_out_of_memory
 from clipmk.worker import protocol
@@ -56,9 +56,9 @@ def test_a_tiny_budget_holds_one_model_and_a_large_one_all(images: list[str], ti
     for model in (VIT, tiny_model, VIT):
         for talk in (tiny, large):
             assert isinstance(talk.ask(Load(model=model)), protocol.Loaded)
-        assert tiny.service.models.keys == (model,)
-    assert set(large.service.models.keys) == {VIT, tiny_model}
-    assert isinstance(tiny.ask(Compare(models=(tiny_model, VIT), image=images[0])), protocol.Compared)
+        assert tiny.service.models == (model,)
+    assert set(large.service.models) == {VIT, tiny_model}
+    assert isinstance(tiny.ask(Compare(models=(tiny_model, VIT), image=images[0])), protocol.Done)
     assert all(column.explanation for column in tiny.heard(protocol.ColumnReady))
 
 
@@ -70,9 +70,11 @@ def test_a_model_weighs_what_its_parameters_and_its_texts_take(tiny_model: str) 
     tensors = {t.data_ptr(): t for t in (*module.parameters(), *module.buffers())}
     words = clipmk.load_vocabulary("world")
     rows = len(words.classes) + 2 * len(words.descriptors)
-    assert talk.service.models.weight == sum(t.nbytes for t in tensors.values()) + rows * backbone.embed_dim * 4
+    assert (
+        talk.service.explainers.held.weight == sum(t.nbytes for t in tensors.values()) + rows * backbone.embed_dim * 4
+    )
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert talk.service.models.budget == total // 2
+    assert talk.service.explainers.held.budget == total // 2
 
 
 def out_of_memory() -> list[Exception]:
@@ -103,14 +105,14 @@ def test_running_out_of_memory_lets_the_models_go_and_the_service_goes_on(
 
     monkeypatch.setattr(Explainer, "explain", explain)
     answer = talk.ask(Explain(model=VIT, image=images[0]))
-    assert (type(answer), answer.code) == (protocol.Failed, protocol.OUT_OF_MEMORY)
+    assert (type(answer), answer.code) == (protocol.Failed, OUT_OF_MEMORY)
     for words in (f"'{VIT}'", "cpu", "a smaller model", "--precision bf16"):
         assert words in answer.message
     assert "--device cpu" not in answer.message  # it is there already
-    assert talk.service.models.keys == ()
+    assert talk.service.models == ()
     talk.ask(Compare(models=(VIT, tiny_model), image=images[0]))
     codes = [(column.code, column.explanation is not None) for column in talk.heard(protocol.ColumnReady)]
-    assert codes == [(protocol.OUT_OF_MEMORY, False), (None, True)]
+    assert codes == [(OUT_OF_MEMORY, False), (None, True)]
     monkeypatch.undo()
     assert isinstance(talk.ask(Explain(model=VIT, image=images[0])), protocol.Explained)
 
@@ -128,7 +130,7 @@ def test_a_mistake_of_ours_is_no_lack_of_memory(images: list[str], monkeypatch: 
     with pytest.raises(RuntimeError, match="shapes"):
         talk.ask(Explain(model=VIT, image=images[0]))
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
-    assert talk.service.models.keys == (VIT,)
+    assert talk.service.models == (VIT,)
 
 
 def test_pictures_are_kept_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,4 +140,4 @@ def test_pictures_are_kept_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         path = tmp_path / f"{number}.png"
         Image.fromarray(np.full((100, 100, 3), 40 * number, dtype=np.uint8)).save(path)
         talk.ask(Explain(model=VIT, image=str(path)))
-    assert [Path(stamp[0]).stem for stamp in talk.service._pictures.keys] == ["3", "4", "5"]
+    assert [Path(name).stem for name, _ in talk.service._pictures.keys] == ["3", "4", "5"]

@@ -79,7 +79,6 @@ class Service:
             CancelledError: the answer is not wanted any more.
         """
         self._job = job
-        self._check()
         return self._attempt(getattr(job.request, "model", ""), self._answer)
 
     # Requests.

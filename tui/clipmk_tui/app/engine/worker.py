@@ -291,6 +291,7 @@ class WorkerEngine:
                         self._send(child, question)
             case Greeting() | Failed(id=0):
                 said = message.message if isinstance(message, Failed) else f"it speaks version {message.protocol}"
+                child.ready = False
                 child.fault = f"does not understand this app: {printable(said)}"
                 raise ProtocolError(child.fault)
             case protocol.Progress() | protocol.ColumnReady() | protocol.Predicted() | protocol.ImageExplained():

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from clipmk.errors import ClipmkError
-from clipmk.worker import client, messages, place, server
+from clipmk.worker import client, protocol, server, unix_socket
 from clipmk.worker.client import UnusableServerError
-from serving import PATIENCE, Clock, FakeWorker, ask, order, running, start, talking, wait_for
+from serving import PATIENCE, Clock, FakeService, ask, raw, request, running, start, talking, wait_for
 
-pytestmark = pytest.mark.skipif(not place.supported(), reason="needs SO_PEERCRED")
+pytestmark = pytest.mark.skipif(not unix_socket.supported(), reason="needs SO_PEERCRED")
 
 
 # Clients and servers that vanish.
@@ -28,31 +28,29 @@ pytestmark = pytest.mark.skipif(not place.supported(), reason="needs SO_PEERCRED
 def test_a_killed_client_ends_its_order_and_nobody_elses(socket_path: Path) -> None:
     code = (
         "import os, sys; sys.path[:0] = sys.argv[2:]\n"
-        "from pathlib import Path; from serving import talking, order, ask\n"
-        "with talking(Path(sys.argv[1])) as c: ask(c, order('slow', model='waiting'))\n"
+        "from pathlib import Path; from serving import talking, request, ask\n"
+        "with talking(Path(sys.argv[1])) as c: ask(c, request('slow', model='waiting'))\n"
     )
-    with running(socket_path) as worker:
+    with running(socket_path) as service:
         process = subprocess.Popen([sys.executable, "-c", code, str(socket_path), *filter(None, sys.path)])
-        wait_for(lambda: worker.seen == ["slow"])
+        wait_for(lambda: service.seen == ["slow"])
         process.kill()
         process.wait()
         with talking(socket_path) as connection:
-            assert ask(connection, order("next"))
-        assert worker.seen == ["!slow", "next"]
+            assert ask(connection, request("next"))
+        assert service.seen == ["!slow", "next"]
 
 
 def test_an_order_whose_client_left_the_queue_is_never_begun(socket_path: Path) -> None:
-    with running(socket_path) as worker, talking(socket_path) as first:
-        first._stream.write(messages.encode(order("1", model="waiting")), seconds=PATIENCE)
-        wait_for(lambda: worker.seen)
-        with talking(socket_path) as second:
-            second._stream.write(messages.encode(order("2")), seconds=PATIENCE)
+    with running(socket_path) as service, raw(socket_path, request("1", model="waiting")):
+        wait_for(lambda: service.seen)
+        with raw(socket_path, request("2")):
             wait_for(lambda: _waiting(socket_path) == 2)
         wait_for(lambda: _listeners() == 1)  # the server has noticed that the second hung up
-        worker.gate.set()
+        service.gate.set()
         with talking(socket_path) as third:
-            assert ask(third, order("3"))
-        assert worker.seen == ["1", "3"]
+            assert ask(third, request("3"))
+        assert service.seen == ["1", "3"]
 
 
 def _listeners() -> int:
@@ -60,41 +58,40 @@ def _listeners() -> int:
 
 
 def _waiting(socket_path: Path) -> int:
-    return _welcome(socket_path).waiting
+    return _greeting(socket_path).waiting
 
 
-def _welcome(socket_path: Path) -> messages.Welcome:
+def _greeting(socket_path: Path) -> protocol.Greeting:
     with talking(socket_path) as connection:
-        return connection.welcome()
+        return connection.greeting()
 
 
 def test_a_killed_server_is_an_error_for_who_waits(socket_path: Path) -> None:
     process = start(socket_path)
     with talking(socket_path) as connection, pytest.raises(UnusableServerError, match="lost: it hung up"):
-        ask(connection, order(model="dying"))
+        ask(connection, request(model="dying"))
     assert process.wait() == -signal.SIGKILL
 
 
 def test_a_server_that_stands_still_is_given_up(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PULSE_SECONDS", 0.2)
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 0.2)
     process = start(socket_path)
     with talking(socket_path) as connection:
         process.send_signal(signal.SIGSTOP)
         os.waitpid(process.pid, os.WUNTRACED)  # until the last of its threads has stopped
         with pytest.raises(UnusableServerError, match="lost: the other end is silent"):
-            ask(connection, order())
+            ask(connection, request())
     process.kill()
     process.wait()
 
 
 def test_a_termination_ends_the_server_in_the_middle_of_an_order(socket_path: Path) -> None:
     process = start(socket_path)
-    with talking(socket_path) as connection:
-        connection._stream.write(messages.encode(order(model="waiting")), seconds=PATIENCE)
+    with raw(socket_path, request(model="waiting")), talking(socket_path) as connection:
         wait_for(lambda: _waiting(socket_path) == 1)
         assert client.stop(socket_path) == process.pid
         with pytest.raises(UnusableServerError, match="lost"):
-            ask(connection, order())
+            ask(connection, request())
     assert process.wait() == 0
     assert not socket_path.exists()
     assert client.stop(socket_path) is None
@@ -115,7 +112,7 @@ def test_a_hang_up_that_nohup_ignores_does_not_end_the_server(socket_path: Path)
         signal.signal(signal.SIGHUP, before)
     process.send_signal(signal.SIGHUP)
     with talking(socket_path) as connection:
-        assert ask(connection, order())
+        assert ask(connection, request())
     assert client.stop(socket_path) == process.pid
     assert process.wait() == 0
 
@@ -125,25 +122,49 @@ def test_a_hang_up_that_nohup_ignores_does_not_end_the_server(socket_path: Path)
 
 def test_an_idle_server_ends_by_itself_but_not_while_it_works(socket_path: Path) -> None:
     clock = Clock()
-    with running(socket_path, idle_s=10, clock=clock) as worker:
-        with talking(socket_path) as connection:
-            connection._stream.write(messages.encode(order(model="waiting")), seconds=PATIENCE)
-            wait_for(lambda: worker.seen)
+    with running(socket_path, idle_s=10, clock=clock) as service:
+        with raw(socket_path, request(model="waiting")):
+            wait_for(lambda: service.seen)
             clock.now = 25
             assert _waiting(socket_path) == 1  # it lets people in: it has not ended
-            worker.gate.set()
-            wait_for(lambda: _welcome(socket_path).orders == 1)
+            service.gate.set()
+            wait_for(lambda: _greeting(socket_path).requests == 1)
             clock.now = 34
-            assert _welcome(socket_path).orders == 1  # idle for nine seconds only
+            assert _greeting(socket_path).requests == 1  # idle for nine seconds only
         clock.now = 36
         wait_for(lambda: not socket_path.exists())
+
+
+def test_a_server_does_not_end_while_it_imports_what_models_need(socket_path: Path) -> None:
+    clock, service = Clock(), FakeService()
+    service.warm.clear()
+    with running(socket_path, idle_s=10, clock=clock, service=service):
+        clock.now = 25
+        for _ in range(3):
+            assert _greeting(socket_path).requests == 0
+        service.warm.set()
+        with talking(socket_path) as connection:
+            assert ask(connection, request())
+        wait_for(lambda: _greeting(socket_path).requests == 1)
+        clock.now = 34
+        assert _greeting(socket_path).requests == 1
+        clock.now = 36
+        wait_for(lambda: not socket_path.exists())
+
+
+def test_a_client_that_waits_silently_does_not_keep_the_server_up(socket_path: Path) -> None:
+    clock = Clock()
+    with running(socket_path, idle_s=10, clock=clock), raw(socket_path) as lines:
+        clock.now = 11
+        wait_for(lambda: not socket_path.exists())
+        assert lines.read_line(limit=100, seconds=PATIENCE) == b""
 
 
 def test_a_look_at_the_server_does_not_keep_it_up(socket_path: Path) -> None:
     clock = Clock()
     with running(socket_path, idle_s=10, clock=clock):
         clock.now = 9
-        assert _welcome(socket_path).orders == 0
+        assert _greeting(socket_path).requests == 0
         clock.now = 11
         wait_for(lambda: not socket_path.exists())
 
@@ -152,21 +173,20 @@ def test_a_worker_in_the_middle_of_something_is_left_there_and_nothing_is_wrong(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "END_SECONDS", 0.01)
-    worker = FakeWorker()
-    one = server.Server(worker, idle_s=60, identity={})
+    service = FakeService()
+    one = server.Server(service, idle_s=60, identity={})
     with ThreadPoolExecutor(1) as pool:
         tidy = pool.submit(one.serve, socket_path)
         wait_for(lambda: client.listens(socket_path))
-        with talking(socket_path) as connection:
-            connection._stream.write(messages.encode(order(model="absorbed")), seconds=PATIENCE)
-            wait_for(lambda: worker.seen)
+        with raw(socket_path, request(model="absorbed")):
+            wait_for(lambda: service.seen)
             one.stop()
             assert tidy.result() is False
-    worker.gate.set()
+    service.gate.set()
 
 
 def test_a_signal_may_come_in_the_middle_of_another() -> None:
-    one = server.Server(FakeWorker(), idle_s=60, identity={})
+    one = server.Server(FakeService(), idle_s=60, identity={})
 
     def another(frame: FrameType, event: str, argument: Any) -> Any:
         """Called before every line of what the first one calls."""
@@ -186,8 +206,8 @@ def test_a_signal_may_come_in_the_middle_of_another() -> None:
 
 
 def test_a_worker_that_cannot_start_ends_the_server(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeWorker, "warm_up", lambda self: 1 / 0)
+    monkeypatch.setattr(FakeService, "warm_up", lambda self: 1 / 0)
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
-    with pytest.raises(ClipmkError, match="its worker could not go on"):
-        server.Server(FakeWorker(), idle_s=60, identity={}).serve(socket_path)
+    with pytest.raises(ClipmkError, match="its worker failed"):
+        server.Server(FakeService(), idle_s=60, identity={}).serve(socket_path)
     assert not socket_path.exists()

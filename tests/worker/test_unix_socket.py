@@ -1,9 +1,10 @@
-"""Where the server listens, who may ask it, and which servers are not asked."""
+"""Where the server listens, who may ask it, which servers are not asked, and what is never signalled."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
 import threading
@@ -13,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from clipmk.errors import ClipmkError
-from clipmk.worker import client, messages, place, server
+from clipmk.worker import client, protocol, server, unix_socket
 from clipmk.worker.client import UnusableServerError, connected
 from clipmk.worker.identity import differences, identity
-from clipmk.worker.place import Peer, listening
-from serving import ask, order, running, start, talking
+from clipmk.worker.unix_socket import Peer, listening
+from serving import ask, request, running, start, talking
 
-pytestmark = pytest.mark.skipif(not place.supported(), reason="needs SO_PEERCRED")
+pytestmark = pytest.mark.skipif(not unix_socket.supported(), reason="needs SO_PEERCRED")
 
 
-# The place.
+# The socket.
 
 
 def test_socket_and_folder_are_the_owners_alone_and_the_socket_goes_with_the_server(socket_path: Path) -> None:
@@ -34,11 +35,11 @@ def test_socket_and_folder_are_the_owners_alone_and_the_socket_goes_with_the_ser
 
 
 def test_a_second_server_is_refused_and_leaves_the_first_alone(socket_path: Path) -> None:
-    with running(socket_path) as worker:
+    with running(socket_path) as service:
         with pytest.raises(ClipmkError, match=rf"listens at '.*s.sock' already \(process {os.getpid()}\)"):
-            server.Server(worker, idle_s=1, identity={}).serve(socket_path)
+            server.Server(service, idle_s=1, identity={}).serve(socket_path)
         with talking(socket_path) as connection:
-            assert ask(connection, order())
+            assert ask(connection, request())
 
 
 def test_what_a_killed_server_left_is_replaced(socket_path: Path) -> None:
@@ -49,14 +50,14 @@ def test_what_a_killed_server_left_is_replaced(socket_path: Path) -> None:
     with connected(socket_path) as nobody:
         assert nobody is None
     with running(socket_path), talking(socket_path) as connection:
-        assert ask(connection, order())
+        assert ask(connection, request())
 
 
 @pytest.mark.parametrize("content", ["file", "folder"])
 def test_what_is_no_socket_is_left_alone(socket_path: Path, content: str) -> None:
     socket_path.parent.mkdir()
     socket_path.write_text("mine") if content == "file" else socket_path.mkdir()
-    with pytest.raises(ClipmkError, match="exists and is no socket; it is left alone"), listening(socket_path):
+    with pytest.raises(ClipmkError, match="exists and is not a socket; it is left alone"), listening(socket_path):
         pass
     assert socket_path.exists()
 
@@ -64,7 +65,7 @@ def test_what_is_no_socket_is_left_alone(socket_path: Path, content: str) -> Non
 def test_a_folder_in_which_others_could_replace_the_socket_is_refused(socket_path: Path) -> None:
     socket_path.parent.mkdir()
     socket_path.parent.chmod(0o777)
-    with pytest.raises(ClipmkError, match="writable for others"), listening(socket_path):
+    with pytest.raises(ClipmkError, match="writable by others"), listening(socket_path):
         pass
     socket_path.parent.chmod(0o1777)  # like /tmp: nobody can remove what is not theirs
     with listening(socket_path):
@@ -79,7 +80,7 @@ def test_another_users_folder_is_refused(socket_path: Path, monkeypatch: pytest.
 
 
 def test_a_socket_whose_name_is_too_long_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ClipmkError, match=r"too long a name \(100 bytes at most\)"), listening(tmp_path / ("x" * 100)):
+    with pytest.raises(ClipmkError, match=r"too long a path \(100 bytes at most\)"), listening(tmp_path / ("x" * 100)):
         pass
 
 
@@ -104,10 +105,10 @@ def test_the_kernel_says_who_is_at_the_other_end(socket_path: Path) -> None:
 
 def test_another_users_process_is_turned_away(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "peer_of", lambda connection: Peer(1, os.getuid() + 1))
-    with running(socket_path) as worker:
+    with running(socket_path) as service:
         with pytest.raises(UnusableServerError, match="turned us away"), connected(socket_path):
             pass
-        assert worker.seen == []
+        assert service.seen == []
 
 
 def test_another_users_server_is_told_nothing(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +124,7 @@ def test_more_clients_than_there_is_room_for_are_turned_away(
         monkeypatch.setattr(server, "CLIENTS", 1)
         with pytest.raises(UnusableServerError, match="turned us away"), connected(socket_path):
             pass
-        assert ask(first, order())
+        assert ask(first, request())
 
 
 # Versions.
@@ -153,9 +154,9 @@ def impostor(socket_path: Path) -> Iterator[list[bytes]]:
     ("greeting", "words"),
     [
         ({"protocol": 99, "clipmk": "7.0", "new": 1}, "it is clipmk 7.0, protocol 99; this is "),
-        ({"protocol": messages.VERSION, "clipmk": "0.0.1"}, "it is clipmk 0.0.1"),
-        (b"220 mail.example\n", "no server of clipmk"),
-        (b"[1]\n", "no server of clipmk"),
+        ({"protocol": protocol.VERSION, "clipmk": "0.0.1"}, "it is clipmk 0.0.1"),
+        (b"220 mail.example\n", "is not a server of clipmk"),
+        (b"[1]\n", "is not a server of clipmk"),
         (b"", "turned us away"),
         (b'{"protocol": 1', "turned us away"),
     ],
@@ -164,8 +165,9 @@ def test_another_version_or_another_program_is_not_asked(
     socket_path: Path, impostor: list[bytes], greeting: dict[str, object] | bytes, words: str
 ) -> None:
     impostor.append(greeting if isinstance(greeting, bytes) else json.dumps(greeting).encode() + b"\n")
-    with pytest.raises(UnusableServerError, match=words), talking(socket_path) as connection:
-        connection.welcome()
+    with pytest.raises(UnusableServerError, match=words), connected(socket_path) as connection:
+        assert connection is not None
+        connection.greeting()
 
 
 def test_a_server_of_other_circumstances_is_not_asked(socket_path: Path) -> None:
@@ -173,9 +175,32 @@ def test_a_server_of_other_circumstances_is_not_asked(socket_path: Path) -> None
 
     ours = identity(Config())
     with running(socket_path), talking(socket_path) as connection:
-        connection.require_like_us(ours)
+        connection.require_same(ours)
         with pytest.raises(UnusableServerError, match="started with other models, variables"):
-            connection.require_like_us({**ours, "models": "x", "variables": "y"})
+            connection.require_same({**ours, "models": "x", "variables": "y"})
+
+
+@pytest.mark.parametrize("greeting", [b"220 mail.example\n", b"[1]\n", b"", b'{"pid": 1}\n'])
+def test_what_does_not_greet_as_a_server_of_ours_is_never_signalled(
+    socket_path: Path, impostor: list[bytes], greeting: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signalled.append(pid))
+    impostor.append(greeting)
+    with pytest.raises(UnusableServerError, match="cannot be ended: it (is not a server of clipmk|turned us away)"):
+        client.stop(socket_path)
+    assert signalled == []
+
+
+def test_a_server_of_another_version_can_be_stopped(
+    socket_path: Path, impostor: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signalled.append((pid, number)))
+    monkeypatch.setattr(client, "listens", lambda path: False)
+    impostor.append(b'{"protocol": 1, "clipmk": "0.0.1", "new": true}\n')
+    assert client.stop(socket_path) == os.getpid()
+    assert signalled == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_registered_models_and_variables_are_part_of_the_circumstances(monkeypatch: pytest.MonkeyPatch) -> None:
