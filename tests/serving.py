@@ -1,4 +1,4 @@
-"""A server whose service needs no model: `python serving.py SOCKET`, `start` for that, `running` inside this process."""
+"""A server whose service needs no model: `python serving.py SOCKET`, `start` for that, `running` in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server without a model: requests and their answers, several clients, and clients that would hold up the others."""
+"""The server without a model: requests and their answers, several clients, clients that would hold up the others."""
 
 from __future__ import annotations
 

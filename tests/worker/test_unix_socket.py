@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -165,9 +166,15 @@ def test_another_version_or_another_program_is_not_asked(
     socket_path: Path, impostor: list[bytes], greeting: dict[str, object] | bytes, words: str
 ) -> None:
     impostor.append(greeting if isinstance(greeting, bytes) else json.dumps(greeting).encode() + b"\n")
-    with pytest.raises(UnusableServerError, match=words), connected(socket_path) as connection:
+    with pytest.raises(UnusableServerError, match=words), _greeted(socket_path):
+        pass
+
+
+@contextlib.contextmanager
+def _greeted(path: Path) -> Iterator[protocol.Greeting]:
+    with connected(path) as connection:
         assert connection is not None
-        connection.greeting()
+        yield connection.greeting()
 
 
 def test_a_server_of_other_circumstances_is_not_asked(socket_path: Path) -> None:
@@ -187,7 +194,7 @@ def test_what_does_not_greet_as_a_server_of_ours_is_never_signalled(
     signalled: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: signalled.append(pid))
     impostor.append(greeting)
-    with pytest.raises(UnusableServerError, match="cannot be ended: it (is not a server of clipmk|turned us away)"):
+    with pytest.raises(UnusableServerError, match=r"cannot be ended: it (is not a server of clipmk|turned us away)"):
         client.stop(socket_path)
     assert signalled == []
 
