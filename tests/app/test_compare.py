@@ -85,11 +85,11 @@ async def test_awaited_columns_show_what_is_at_hand_and_how_far_the_next_one_is(
         assert "1/1" in line(app, "pointed ears")
         assert line(app, "pointed ears").count("…") == 2
         assert line(app, "family").count("…") == 2
-        assert any("looking 0/4" in one for one in seen(app))
+        assert any("embedding the image 0/4" in one for one in seen(app))
         engine.gate.set()
         await settled(pilot)
         assert "awaited" not in seen(app)[0]
-        assert not any("looking" in one for one in seen(app))
+        assert not any("embedding the image" in one for one in seen(app))
         assert "3/3" in line(app, "pointed ears")
 
 

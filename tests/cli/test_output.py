@@ -141,7 +141,7 @@ def test_stages_show_on_a_terminal_and_disappear(monkeypatch: pytest.MonkeyPatch
         stages.begin("[b]fox[/b]\x1b[31m.png  3/14")
         stages("prompts", 4, 15)
     text = terminal.getvalue()
-    assert r"[b]fox[/b]\x1b[31m.png  3/14  looking at each part" in text
+    assert r"[b]fox[/b]\x1b[31m.png  3/14  embedding the parts" in text
     assert "4/15" in text
     assert text.endswith(("\x1b[2K", "\x1b[?25h\r\x1b[1A\x1b[2K"))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipmk_tui.show.signs import Kind
+from clipmk_tui.show.text import matches
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
@@ -71,7 +72,7 @@ def groups(explanation: Explanation, *, wanted: str = "") -> tuple[GroupRow, ...
         if not concept.mutual
     ]
     rows = [*vision, *language]
-    found = [row for row in rows if wanted.casefold() in row.text.casefold()]
+    found = [row for row in rows if matches(wanted, row.text)]
     kinds: tuple[Kind, ...] = ("mutual", "vision", "language")
     return tuple(
         GroupRow(

@@ -1,35 +1,54 @@
-"""What is going on, in one line on stderr that disappears again; silent where stderr is no terminal."""
+"""Progress on stderr: a line that disappears again on a terminal; elsewhere notes, or nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from clipmk.system.text import printable
+from clipmk_tui.cli.streams import say
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
-NAMES = {
-    "waiting": "waiting for the server",
-    "texts": "embedding the vocabulary",
-    "image": "looking at the image",
-    "parts": "finding parts",
-    "prompts": "looking at each part",
-}
-"""Stage of `Explainer` -> what it is called here."""
+    from clipmk.models.download import Transfer
+
+
+def on_terminal() -> bool:
+    """Whether stderr can show a line that changes."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def display(*columns: ProgressColumn, hint: str = "ctrl+c stops") -> Progress:
+    """Make a progress display: description, bar, the given columns, and what stops it."""
+    from rich.console import Console  # noqa: PLC0415 - not needed without a terminal
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        *columns,
+        TextColumn(hint, style="dim"),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
 class Stages:
-    """A progress display that is also the `progress` callback of `Explainer`.
+    """A line with what is being done, as the `progress` callback of `Explainer` reports it.
 
     Args:
         shown: whether to show anything; nothing is shown without a terminal either way.
     """
 
     def __init__(self, *, shown: bool) -> None:
-        self._shown = shown and sys.stderr is not None and sys.stderr.isatty()
+        self._shown = shown and on_terminal()
         self._subject = ""
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -44,10 +63,13 @@ class Stages:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show a stage of the current subject."""
-        self._show(NAMES.get(stage, stage), done, total or None)
+        if self._shown:
+            from clipmk_tui.show.text import STAGE_WORDS  # noqa: PLC0415 - rich
+
+            self._show(STAGE_WORDS.get(stage, stage), done, total or None)
 
     def begin(self, subject: str, doing: str = "") -> None:
-        """What follows is about this image or model."""
+        """Name the image or model that the next stages are about."""
         self._subject = printable(subject)
         self._show(doing, 0, None)
 
@@ -61,25 +83,68 @@ class Stages:
         if not self._shown:
             return
         if self._progress is None or self._task is None:
-            self._progress = _display()
+            from rich.progress import MofNCompleteColumn  # noqa: PLC0415
+
+            self._progress = display(MofNCompleteColumn())
             self._task = self._progress.add_task("", total=None)
             self._progress.start()
         words = f"{self._subject}  {doing}" if doing else self._subject
         self._progress.update(self._task, description=words, completed=done, total=total)
 
 
-def _display() -> Progress:
-    from rich.console import Console  # noqa: PLC0415 - not needed without a terminal
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+@contextlib.contextmanager
+def download_progress(*, quiet: bool) -> Iterator[DownloadProgress]:
+    """Show downloads on stderr while the block runs; the hub's own bars are switched off."""
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # noqa: PLC0415
 
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
-        TextColumn("ctrl+c stops", style="dim"),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
+    disable_progress_bars()
+    progress = DownloadProgress(quiet=quiet, terminal=on_terminal())
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+class DownloadProgress:
+    """The `progress` callback of `clipmk.models.loading.pull`.
+
+    Args:
+        quiet: show nothing.
+        terminal: draw a bar per file instead of printing a line per file.
+    """
+
+    def __init__(self, *, quiet: bool, terminal: bool) -> None:
+        self._quiet, self._terminal = quiet, terminal
+        self._display: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._printed: set[str] = set()
+
+    def __call__(self, transfer: Transfer) -> None:
+        """Show how far a file is."""
+        if self._quiet:
+            return
+        if self._terminal:
+            self._draw(transfer)
+        elif transfer.name not in self._printed:
+            from rich.filesize import decimal  # noqa: PLC0415
+
+            self._printed.add(transfer.name)
+            size = "unknown size" if transfer.total is None else decimal(transfer.total)
+            resumed = f", resumed after {decimal(transfer.done)}" if transfer.done else ""
+            say("note", f"downloading {transfer.repository}/{transfer.name}: {size}{resumed}")
+
+    def close(self) -> None:
+        """Take the bars away."""
+        if self._display is not None:
+            self._display.stop()
+
+    def _draw(self, transfer: Transfer) -> None:
+        if self._display is None:
+            from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn  # noqa: PLC0415
+
+            columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+            self._display = display(*columns, hint="ctrl+c stops; run pull again to resume")
+            self._display.start()
+        if transfer.name not in self._tasks:
+            self._tasks[transfer.name] = self._display.add_task(transfer.name, total=None)
+        self._display.update(self._tasks[transfer.name], completed=transfer.done, total=transfer.total)

@@ -9,14 +9,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from clipmk.system.text import counted, printable
+from clipmk_tui.cli.progress import display
 from clipmk_tui.cli.streams import say
+from clipmk_tui.show.text import STAGE_WORDS
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LINE_SECONDS = 30.0
 """Between two lines where stderr is no terminal."""
-_WORDS = {"texts": "embedding the vocabulary", "tables": "aggregating"}
 
 
 class StudyProgress:
@@ -53,7 +54,7 @@ class StudyProgress:
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show what is going on."""
         if stage != "study":
-            self._show(_WORDS.get(stage, stage), None)
+            self._show(STAGE_WORDS.get(stage, stage), None)
             return
         if self._began is None:
             self._began = self._clock(), done
@@ -81,26 +82,6 @@ class StudyProgress:
 
 
 def _display() -> Progress:
-    from rich.console import Console  # noqa: PLC0415 - not needed without a terminal
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("ctrl+c stops", style="dim"),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
+    return display(MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True))

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+_SLUG_BYTES = 80
+"""Names have up to three of them; most folders take 255 bytes in all."""
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file name that every file system takes; "image" where nothing of it is left."""
+    return re.sub(r"[^\w.-]+", "-", text).encode()[:_SLUG_BYTES].decode(errors="ignore").strip("-.") or "image"
+
+
 def overlay_names(target: Path, images: Sequence[str], models: Sequence[str]) -> list[Path]:
     """The file of each overlay, models outside, images inside: FILE.png for one, else FILE-<image>[-<model>].png.
 
@@ -27,7 +36,7 @@ def overlay_names(target: Path, images: Sequence[str], models: Sequence[str]) ->
     taken: set[str] = set()
     for model in models:
         for image in images:
-            stem = "-".join([target.stem, _word(_stem(image)), *([_word(model)] if len(models) > 1 else [])])
+            stem = "-".join([target.stem, slug(_stem(image)), *([slug(model)] if len(models) > 1 else [])])
             name, number = stem, 2
             while name.casefold() in taken:  # some file systems do not tell upper from lower case
                 name, number = f"{stem}-{number}", number + 1
@@ -76,11 +85,6 @@ def write_text(text: str, path: Path) -> None:
 
 def _stem(image: str) -> str:
     return "stdin" if image == "-" else Path(image).stem
-
-
-def _word(text: str) -> str:
-    """What may stand in a file name anywhere."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "image"
 
 
 def _same(path: Path, name: str) -> bool:

@@ -1,12 +1,33 @@
-"""Text from outside, for the terminal."""
+"""Words and texts that the app and the command line show alike."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from rich.text import Text
 
 from clipmk.system.text import printable
 
+STAGE_WORDS: Final = {
+    "asked": "asking the engine",
+    "waiting": "waiting for the server",
+    "loading": "loading the model",
+    "texts": "embedding the vocabulary",
+    "image": "embedding the image",
+    "parts": "finding parts",
+    "prompts": "embedding the parts",
+    "survey": "predicting all images",
+    "tables": "aggregating",
+}
+"""Stage of the work -> what it is called."""
+
 
 def shown(text: str, style: str = "") -> Text:
     """File names, class names, descriptors as they are: never markup, never control characters."""
     return Text(printable(text), style)
+
+
+def matches(query: str, text: str) -> bool:
+    """Whether every word of a query occurs in a text, in any order and case: the one rule of all filters."""
+    folded = text.casefold()
+    return all(word in folded for word in query.casefold().split())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,18 +29,15 @@ from clipmk_tui.app.keys import keys_of
 from clipmk_tui.app.screens.venn import VennScreen
 from clipmk_tui.app.widgets.compare_grid import CompareGrid
 from clipmk_tui.app.widgets.key_bar import KeyBar
-from clipmk_tui.app.widgets.status import STAGE_WORDS
 from clipmk_tui.show.comparison import BEST_WORDS, headline, legend, plain_text
-from clipmk_tui.show.files import write_text
+from clipmk_tui.show.files import slug, write_text
 from clipmk_tui.show.signs import SIGN, WORD
+from clipmk_tui.show.text import STAGE_WORDS, matches
 
 if TYPE_CHECKING:
     from textual.worker import WorkType
 
 _NOTHING: Final = View(comparison=None, places=())
-
-_STEM_BYTES: Final = 120
-"""Of an image's name in the name of its comparison: encrypted folders take 143 bytes in all, others 255."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,8 +178,7 @@ class CompareScreen(Screen[CompareChoice | None]):
 
     def _rows(self) -> list[ComparedConcept]:
         made = self._view.comparison
-        wanted = self._wanted.casefold()
-        return [row for row in made.rows if wanted in row.text.casefold()] if made is not None else []
+        return [row for row in made.rows if matches(self._wanted, row.text)] if made is not None else []
 
     def _draw_title(self) -> None:
         made = self._view.comparison
@@ -343,8 +338,7 @@ def _write_beside(text: str, image: str) -> str:
         folder = Path.cwd()
     except FileNotFoundError as reason:
         raise ClipmkError("the comparison cannot be written: the working folder does not exist any more") from reason
-    word = re.sub(r"[^\w.-]+", "-", Path(image).stem).encode("utf-8")[:_STEM_BYTES].decode("utf-8", "ignore")
-    path = _free_path(folder, f"clipmk-compare-{word.strip('-.') or 'image'}")
+    path = _free_path(folder, f"clipmk-compare-{slug(Path(image).stem)}")
     write_text(text, path)
     return path.name
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -19,6 +18,7 @@ from clipmk.errors import ClipmkError
 from clipmk.system.text import printable, quoted
 from clipmk_tui.app.exports import KINDS, Kind, export
 from clipmk_tui.app.keys import keys_of
+from clipmk_tui.show.files import slug
 from clipmk_tui.show.text import shown
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ WORDS: Final[dict[Kind, str]] = {
 def file_name(explanation: Explanation, kind: Kind) -> str:
     """``<image>-<model>.<kind>``, of letters that any file system takes."""
     image, model = explanation.image.path or "image", explanation.model.id.rpartition("/")[2]
-    stems = (re.sub(r"[^\w.-]+", "-", text).strip("-.")[:80] for text in (Path(image).stem, model))
-    return "-".join(stem or "image" for stem in stems) + f".{kind}"
+    return f"{slug(Path(image).stem)}-{slug(model)}.{kind}"
 
 
 class WriteScreen(ModalScreen[Path | None]):

@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
 from clipmk_tui.app.messages import ChooseModel, MarkModel
+from clipmk_tui.show.text import matches
 
 if TYPE_CHECKING:
     from clipmk.records import ModelEntry
@@ -35,13 +36,12 @@ FAMILY_WORDS: Final = {
 
 def matching(entries: Sequence[ModelEntry], wanted: str) -> tuple[ModelEntry, ...]:
     """The models in whose id, family, source or pretraining every typed word occurs."""
-    words = wanted.casefold().split()
 
     def text(entry: ModelEntry) -> str:
         source = SOURCE_WORDS[entry.source]
-        return f"{entry.id} {entry.family} {entry.source} {source} {entry.pretrained} {entry.input_size}px".casefold()
+        return f"{entry.id} {entry.family} {entry.source} {source} {entry.pretrained} {entry.input_size}px"
 
-    return tuple(entry for entry in entries if all(word in text(entry) for word in words))
+    return tuple(entry for entry in entries if matches(wanted, text(entry)))
 
 
 class ModelList(OptionList):

@@ -10,19 +10,9 @@ from textual.widget import Widget
 
 from clipmk.system.text import printable
 from clipmk_tui.app.keys import keys_of
+from clipmk_tui.show.text import STAGE_WORDS
 
 _SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-
-STAGE_WORDS: Final = {
-    "asked": "asking the engine",
-    "loading": "loading the model",
-    "texts": "embedding the vocabulary",
-    "image": "looking",
-    "parts": "finding parts",
-    "prompts": "looking at the parts",
-    "survey": "predicting all images",
-}
-"""What the stages of the work are called."""
 
 
 class StatusLine(Widget):

@@ -22,11 +22,6 @@ def clear(json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = Fa
     return _print(clear_cache(), cleared=True, json=json, no_color=no_color)
 
 
-def megabytes(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 2**20:.1f} MiB"
-
-
 def _print(found: CacheInfo, *, cleared: bool, json: bool, no_color: bool) -> int:
     from clipmk_tui.cli import tables as present  # noqa: PLC0415
 
@@ -34,7 +29,9 @@ def _print(found: CacheInfo, *, cleared: bool, json: bool, no_color: bool) -> in
         content = {"path": str(found.path), "files": found.files, "bytes": found.bytes, "cleared": cleared}
         present.put_json(content)
         return 0
-    rows = [("folder", found.path), ("removed" if cleared else "files", found.files), ("size", megabytes(found.bytes))]
+    from rich.filesize import decimal  # noqa: PLC0415
+
+    rows = [("folder", found.path), ("removed" if cleared else "files", found.files), ("size", decimal(found.bytes))]
     with present.for_people(no_color) as console:
         console.print(present.table(("", ""), rows))
     return 0

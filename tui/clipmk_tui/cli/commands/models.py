@@ -1,4 +1,4 @@
-"""`clipmk models`: what exists, what one is, fetching one, and names of the user's own."""
+"""`clipmk models`: list models, look one up, download one, and name the user's own."""
 
 from __future__ import annotations
 
@@ -23,45 +23,50 @@ if TYPE_CHECKING:
     from clipmk import records
     from clipmk.records import ModelEntry
 
-app = typer.Typer(help="List models, look one up, fetch one, give one a name.")
+app = typer.Typer(help="List models, look one up, download one, name your own.")
 
 SOURCES: tuple[records.Source, ...] = ("embedded", "local", "cached", "remote")
+FAMILIES = ("vit", "resnet", "convnext", "siglip", "eva", "timm")
 _RANDOM = "random"
 """The tag of random weights, as `clipmk.models.catalog` has it."""
-_ON_THE_SPOT = "random weights are made on the spot"
-FAMILIES = ("vit", "resnet", "convnext", "siglip", "eva", "timm")
+_GENERATED = "random weights are generated when the model is loaded"
 
-Filter = Annotated[
+Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="[WORD...]", help="Only models with all these words in id, family, source or data."),
 ]
-Source = Annotated[
+Sources = Annotated[
     list[str] | None,
-    typer.Option(metavar="|".join(SOURCES), help="Only these sources; may be repeated."),
+    typer.Option("--source", metavar="|".join(SOURCES), help="Only these sources. May be repeated."),
 ]
-Family = Annotated[
+Families = Annotated[
     list[str] | None,
-    typer.Option(metavar="|".join(FAMILIES), help="Only these families; may be repeated."),
+    typer.Option("--family", metavar="|".join(FAMILIES), help="Only these families. May be repeated."),
 ]
 Pretrained = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", help="Only weights whose tag or training data hold this, such as laion2b."),
+    typer.Option(metavar="TEXT", help="Only weights with this in their tag or training data, such as laion2b."),
 ]
-Here = Annotated[bool | None, typer.Option("--cached", help="Only what is on this machine.")]
+Cached = Annotated[bool, typer.Option("--cached", help="Only models on this machine.")]
 MaxParameters = Annotated[
     str | None,
-    typer.Option(metavar="N", help="Only models with at most so many parameters, such as 200M or 1.5B."),
+    typer.Option(metavar="N", help="Only models with at most this many parameters, such as 200M or 1.5B."),
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="As for -m.", autocompletion=o.complete_model)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="New name of the model.")]
+Path_ = Annotated[str, typer.Argument(metavar="PATH", help="A folder, a checkpoint file, or a model as for -m.")]
+Registered = Annotated[
+    str, typer.Argument(metavar="NAME", help="A registered name.", autocompletion=o.complete_registered)
+]
 
 
 @app.command("list")
 def list_models(  # noqa: PLR0913, PLR0917 - an option each
-    words: Filter = None,
-    source: Source = None,
-    family: Family = None,
+    words: Words = None,
+    source: Sources = None,
+    family: Families = None,
     pretrained: Pretrained = None,
-    cached: Here = None,
+    cached: Cached = False,
     max_parameters: MaxParameters = None,
     json: o.Json = False,
     no_color: o.NoColor = False,
@@ -69,24 +74,24 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
 ) -> int:
     """List embedded, registered, cached and downloadable models. `clipmk models WORD` does the same."""
     from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
-    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.cli import tables  # noqa: PLC0415
 
     chosen = _known("source", source, SOURCES)
     sources = [name for name in SOURCES if name in chosen and not (cached and name == "remote")]
-    wanted = _Wanted(
-        words=tuple(words or ()),
+    query = _Filter(
+        words=" ".join(words or ()),
         families=_known("family", family, FAMILIES),
-        pretrained=pretrained,
+        pretrained=pretrained or "",
         most=None if max_parameters is None else parameter_count(max_parameters),
     )
-    with present.for_people(no_color, narrowest=1) as console:
-        entries = [entry for entry in listed(sources) if wanted.matches(entry)]
+    with tables.for_people(no_color, narrowest=1) as console:
+        entries = [entry for entry in listed(sources) if query.matches(entry)]
         if not json:
-            _put(console, entries)
+            _print_list(console, entries)
     if json:
-        present.put_json({"models": [asdict(entry) for entry in entries]})
+        tables.put_json({"models": [asdict(entry) for entry in entries]})
     elif not entries:
-        what = f" {quoted(' '.join(words))}{did_you_mean('models', words[0])}" if words else ""
+        what = f" {quoted(query.words)}{did_you_mean('models', words[0])}" if words else ""
         say("note", f"no model matches{what}")
     return 0
 
@@ -94,15 +99,15 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
 @app.command("info")
 def info(model: Model, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Show what is known about one model; a bare NAME lists its tags."""
-    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.cli import tables  # noqa: PLC0415
 
-    with present.for_people(no_color) as console:
+    with tables.for_people(no_color) as console:
         entry = _find(model)
         card = _card(entry)
         if not json:
-            console.print(present.table(("", ""), _facts(entry, card)))
+            console.print(tables.table(("", ""), _facts(entry, card)))
     if json:
-        present.put_json({"model": asdict(entry), "card": card})
+        tables.put_json({"model": asdict(entry), "card": card})
     return 0
 
 
@@ -114,34 +119,30 @@ def pull(
     no_color: o.NoColor = False,
     debug: o.Debug = False,
 ) -> int:
-    """Download a model's weights, configuration and tokenizer into the Hugging Face cache; a broken pull goes on."""
-    from clipmk_tui.cli import tables as present  # noqa: PLC0415
-    from clipmk_tui.cli.pulling import pulling  # noqa: PLC0415
+    """Download a model's weights, configuration and tokenizer to the Hugging Face cache; run again to resume."""
+    from clipmk_tui.cli import tables  # noqa: PLC0415
+    from clipmk_tui.cli.progress import download_progress  # noqa: PLC0415
 
-    with present.for_people(no_color) as console:
-        _warn_if_too_large(model, quiet=quiet)
-        from clipmk.models.loading import pull as fetch  # noqa: PLC0415 - torch and open_clip: seconds
+    with tables.for_people(no_color) as console:
+        if not quiet:
+            _warn_if_too_large(model)
+        from clipmk.models.loading import pull as download  # noqa: PLC0415 - torch and open_clip: seconds
 
-        with pulling(quiet=quiet) as progress:
-            entry = fetch(model, progress=progress)
+        with download_progress(quiet=quiet) as progress:
+            entry = download(model, progress=progress)
         card = _card(entry)
         if entry.pretrained == _RANDOM and not quiet:
-            say("note", f"no weights of {entry.id} were fetched: {_ON_THE_SPOT}")
+            say("note", f"{entry.id} has no weights to download: {_GENERATED}")
         if not json:
-            console.print(present.table(("", ""), _facts(entry, card)))
+            console.print(tables.table(("", ""), _facts(entry, card)))
     if json:
-        present.put_json({"model": asdict(entry), "card": card})
+        tables.put_json({"model": asdict(entry), "card": card})
     return 0
 
 
 @app.command("add")
-def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the model is to be called.")],
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A folder, a checkpoint file, or a model as for -m.")],
-    arch: o.ArchToKeep = None,
-    debug: o.Debug = False,
-) -> int:
-    """Let NAME stand for a folder, a checkpoint or a model, in the config file."""
+def add(name: Name, path: Path_, arch: o.ArchToKeep = None, debug: o.Debug = False) -> int:
+    """Register NAME for a folder, a checkpoint or a model in the config file."""
     from clipmk.models.registry import register  # noqa: PLC0415
 
     say("note", f"{name} stands for {register(name, path, arch=arch)}")
@@ -149,13 +150,8 @@ def add(
 
 
 @app.command("remove")
-def remove(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A registered name.", autocompletion=o.complete_registered)
-    ],
-    debug: o.Debug = False,
-) -> int:
-    """Forget a registered name; its files stay."""
+def remove(name: Registered, debug: o.Debug = False) -> int:
+    """Remove a registered name; its files stay."""
     from clipmk.models.registry import unregister  # noqa: PLC0415
 
     say("note", f"{name} no longer stands for {unregister(name)}")
@@ -163,27 +159,28 @@ def remove(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
-    """What a listing is narrowed to."""
+class _Filter:
+    """Which models a list shows."""
 
-    words: tuple[str, ...]
+    words: str
     families: tuple[str, ...]
-    pretrained: str | None
+    pretrained: str
     most: int | None
+    """Parameters."""
 
     def matches(self, entry: ModelEntry) -> bool:
-        text = f"{entry.id} {entry.family} {entry.source} {entry.data or ''}".casefold()
-        if not all(word.casefold() in text for word in self.words) or entry.family not in self.families:
-            return False
-        if self.pretrained is not None:
-            data = f"{entry.pretrained or ''} {entry.data or ''}".casefold()
-            if self.pretrained.casefold() not in data:
-                return False
-        return self.most is None or (entry.parameters is not None and entry.parameters <= self.most)
+        from clipmk_tui.show.text import matches  # noqa: PLC0415 - rich
+
+        return (
+            entry.family in self.families
+            and matches(self.words, f"{entry.id} {entry.family} {entry.source} {entry.data or ''}")
+            and self.pretrained.casefold() in f"{entry.pretrained or ''} {entry.data or ''}".casefold()
+            and (self.most is None or (entry.parameters is not None and entry.parameters <= self.most))
+        )
 
 
 def _known(what: str, given: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The given ones in the usual order, or all where none is given."""
+    """The given names in the usual order, or all names where none is given."""
     for name in given or ():
         if name not in known:
             raise UsageError(f"{what} {name!r} does not exist; choose from: {', '.join(known)}")
@@ -191,26 +188,26 @@ def _known(what: str, given: list[str] | None, known: tuple[str, ...]) -> tuple[
 
 
 def parameter_count(text: str) -> int:
-    """A number of parameters as people write it: "86M", "1.5B", "900k", "1000000".
+    """Read a number of parameters: "86M", "1.5B", "900k", "1000000".
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a number.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmb]?)", text.strip().lower())
     if found is None:
-        raise UsageError(f"--max-parameters is {text!r}; a number such as 200M or 1.5B is needed")
+        raise UsageError(f"--max-parameters is {text!r}; it must be a number such as 200M or 1.5B")
     return int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[found[2]])
 
 
-def _warn_if_too_large(model: str, *, quiet: bool) -> None:
-    """Say before a long download that the model will not run here."""
+def _warn_if_too_large(model: str) -> None:
+    """Warn before a long download that this machine cannot load the model."""
     from clipmk.models.aliases import canonical  # noqa: PLC0415
     from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
     from clipmk.system.memory import machine_memory  # noqa: PLC0415
 
     known = {entry.id: entry.parameters for entry in listed(("cached", "remote"))}
     needed, present = 4 * (known.get(canonical(model)) or 0), machine_memory()
-    if needed > present and not quiet:
+    if needed > present:
         has = f"this machine has {present / 1e9:.1f} GB"
         say("warning", f"{canonical(model)} needs {needed / 1e9:.1f} GB of memory to load; {has}")
 
@@ -241,7 +238,7 @@ def _find(model: str) -> ModelEntry:
 
 
 def _card(entry: ModelEntry) -> dict[str, Any] | None:
-    """How an embedded model was made."""
+    """How an embedded model was trained."""
     if entry.source != "embedded" or entry.path is None:
         return None
     path = Path(entry.path) / "card.json"
@@ -251,8 +248,8 @@ def _card(entry: ModelEntry) -> dict[str, Any] | None:
     return content
 
 
-def _put(console: Console, entries: Iterable[ModelEntry]) -> None:
-    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+def _print_list(console: Console, entries: Iterable[ModelEntry]) -> None:
+    from clipmk_tui.cli import tables  # noqa: PLC0415
     from clipmk_tui.show.columns import Step  # noqa: PLC0415
 
     rows = [
@@ -263,11 +260,11 @@ def _put(console: Console, entries: Iterable[ModelEntry]) -> None:
     data = columns[-1]
     unbroken = max((len(word) for row in rows for word in row[-1].split()), default=0)  # an alias names a model, too
     steps = [Step(data, max(16, unbroken)), *(Step(name) for name in ("px", "family", data, "parameters", "source"))]
-    present.put_listing(console, columns, rows, steps, right=(3, 4))
+    tables.put_listing(console, columns, rows, steps, right=(3, 4))
 
 
 def _count(number: int | None) -> str:
-    """151,277,313 as "151 M"; "-" where it is not known."""
+    """151,277,313 as "151 M"; "-" if unknown."""
     if number is None:
         return "-"
     unit, size = ("B", 1e9) if number >= 999.5e6 else ("M", 1e6)
@@ -279,7 +276,10 @@ def _trained_on(entry: ModelEntry) -> str:
 
 
 def _facts(entry: ModelEntry, card: dict[str, Any] | None) -> list[tuple[str, object]]:
-    """Two columns: what, and its value."""
+    """(name, value) of everything known about a model."""
+    random = entry.pretrained == _RANDOM
+    licence = f"{entry.licence} ({entry.licence_source})" if entry.licence else "not known here; see the model card"
+    place = entry.path or "not on this machine; clipmk models pull downloads it"
     rows: list[tuple[str, object]] = [
         ("model", entry.id),
         ("source", entry.source),
@@ -289,11 +289,11 @@ def _facts(entry: ModelEntry, card: dict[str, Any] | None) -> list[tuple[str, ob
         ("input", f"{entry.input_size} px"),
         ("embedding", f"{entry.embed_dim} numbers"),
         ("parameters", _size(entry)),
-        ("trained on", _training(entry)),
-        ("licence", _licence(entry)),
+        ("trained on", "nothing" if random else _training(entry)),
+        ("licence", "-" if random else licence),
         ("needs transformers", "yes" if entry.needs_transformers else "no"),
         ("repository", entry.repository or "-"),
-        ("path", _place(entry)),
+        ("path", f"none: {_GENERATED}" if random else place),
     ]
     for key, value in (card or {}).items():
         rows.append((key, value if isinstance(value, str | int | float) else json_text.dumps(value)))
@@ -301,34 +301,20 @@ def _facts(entry: ModelEntry, card: dict[str, Any] | None) -> list[tuple[str, ob
 
 
 def _size(entry: ModelEntry) -> str:
-    """How many there are, and the memory that takes."""
+    """Number of parameters, and the memory they take."""
     if entry.parameters is None:
-        return "not known without loading"
+        return "unknown until the model is loaded"
     return f"{_count(entry.parameters)}, {entry.parameters * 4 / 1e9:.2g} GB in fp32"
 
 
 def _architecture(entry: ModelEntry) -> str:
-    """open_clip's name of it, where it has one: the name of a folder says nothing."""
+    """open_clip's name of it, if it has one: the name of a folder says nothing."""
     own = entry.id.startswith("hf-hub:") or (entry.path is not None and Path(entry.path).is_dir())
     return "its own configuration, open_clip_config.json" if own else entry.architecture
 
 
-def _licence(entry: ModelEntry) -> str:
-    if entry.pretrained == _RANDOM:
-        return "-"
-    return f"{entry.licence} ({entry.licence_source})" if entry.licence else "not known here; see the model card"
-
-
-def _place(entry: ModelEntry) -> str:
-    if entry.pretrained == _RANDOM:
-        return f"none: {_ON_THE_SPOT}"
-    return entry.path or "not on this machine; clipmk models pull fetches it"
-
-
 def _training(entry: ModelEntry) -> str:
-    if entry.pretrained == _RANDOM:
-        return "nothing"
     if entry.data is None:
-        return "not known"
+        return "unknown"
     pairs = "" if entry.data_pairs is None else f", {_count(entry.data_pairs)} image-text pairs"
     return f"{entry.data}{pairs}" + ("" if entry.samples_seen is None else f", {_count(entry.samples_seen)} seen")
