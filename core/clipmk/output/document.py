@@ -1,4 +1,4 @@
-"""The JSON that `clipmk` prints: documents, entries, errors, and the schema that describes them; pure Python."""
+"""The JSON that `clipmk` prints: documents, entries, errors, and the schema that describes them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA_NAME = f"clipmk-{FORMAT_VERSION}.schema.json"
 INTERRUPTED = "interrupted"
 """Error code of a run that the user stopped."""
 UNEXPECTED = "unexpected"
-"""Error code of a mistake in `clipmk` itself."""
+"""Error code of a bug in `clipmk` itself."""
 
 
 def explanation_entry(explanation: ExplanationRecord) -> dict[str, Any]:
@@ -54,33 +54,33 @@ def entry(result: ExplanationRecord | Failure) -> dict[str, Any]:
 def document(results: Sequence[ExplanationRecord | Failure]) -> dict[str, Any]:
     """One JSON document about a run, `{"format_version", "tool", "results"}`.
 
-    Where every result is a failure, the gravest one also stands at the top as "error".
+    If every result is a failure, the most severe one is repeated at the top as "error".
     """
-    return _signed({"results": [entry(result) for result in results]}, results)
+    return _with_tool({"results": [entry(result) for result in results]}, results)
 
 
 def comparison_document(comparison: Comparison, results: Sequence[ExplanationRecord | Failure]) -> dict[str, Any]:
     """One JSON document about a comparison, `{"format_version", "tool", "comparison"}`.
 
     Args:
-        comparison: what `compare` made of the results.
-        results: where every one is a failure, the gravest also stands at the top as "error".
+        comparison: returned by `compare`.
+        results: if every one is a failure, the most severe is repeated at the top as "error".
     """
-    return _signed({"comparison": plain(comparison)}, results)
+    return _with_tool({"comparison": plain(comparison)}, results)
 
 
-def _signed(content: dict[str, Any], results: Sequence[ExplanationRecord | Failure]) -> dict[str, Any]:
-    """Content after who wrote it, and the gravest failure where there is nothing else."""
+def _with_tool(content: dict[str, Any], results: Sequence[ExplanationRecord | Failure]) -> dict[str, Any]:
+    """`content` after the tool's name and version; the most severe failure where there is nothing else."""
     failures = [result for result in results if isinstance(result, Failure)]
-    made = versioned({"tool": {"name": "clipmk", "version": __version__}, **content})
+    full = versioned({"tool": {"name": "clipmk", "version": __version__}, **content})
     if failures and len(failures) == len(results):
         worst = max(failures, key=lambda failure: failure.exit_status)
-        made["error"] = error_object(worst.code, worst.message)
-    return made
+        full["error"] = error_object(worst.code, worst.message)
+    return full
 
 
 def versioned(content: dict[str, Any]) -> dict[str, Any]:
-    """Any other JSON object that `clipmk` prints: the content after its `format_version`."""
+    """`content` after `format_version`, as every JSON object that `clipmk` prints."""
     return {"format_version": FORMAT_VERSION, **content}
 
 
@@ -90,15 +90,15 @@ def error_document(code: str, message: str) -> dict[str, Any]:
 
 
 def error_object(code: str, message: str) -> dict[str, str]:
-    """`{"code", "message"}`; the message in one line without control characters."""
+    """`{"code", "message"}`; the message is one line without control characters."""
     return {"code": code, "message": printable(message)}
 
 
 def dump(content: dict[str, Any], *, indent: int | None = 2) -> str:
-    """JSON text without a final newline; `indent=None` keeps it in one line.
+    """JSON text without a final newline; `indent=None` puts it on one line.
 
-    Letters stay as they are; what could steer a terminal (see `clipmk.system.text`) is escaped even where JSON would
-    allow it.
+    Non-ASCII letters stay readable; characters that could control a terminal (see `clipmk.system.text`) are escaped
+    even where JSON allows them.
 
     Raises:
         ValueError: a number is not finite.
@@ -108,7 +108,7 @@ def dump(content: dict[str, Any], *, indent: int | None = 2) -> str:
 
 
 def schema_text() -> str:
-    """The shipped JSON Schema, as it is."""
+    """The shipped JSON Schema as text."""
     return (assets_dir() / "schema" / SCHEMA_NAME).read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The picture with its parts on it: translucent colours, contours, and numbers, for colour must not be all."""
+"""The picture with its parts drawn on it: translucent colours, contours and numbers, so colour is not the only sign."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from clipmk.records import ExplanationRecord, Part
 
 ALPHA = 0.45
-"""How much of the colour covers the picture."""
+"""Opacity of the colours."""
 
 READABLE_SIDE = 256
-"""Pixels: pictures with a shorter side than this are magnified where numbers must be read."""
+"""Pixels: pictures whose shorter side is below this are magnified where numbers must be readable."""
 
 _CONTOUR = 1 / 200
 _NUMBER = 1 / 14
@@ -42,13 +42,13 @@ def overlay(
 
     Args:
         explanation: what to draw.
-        image: the picture, upright; None takes the one the explanation carries, or reads its file again.
+        image: the picture, upright; None uses the explanation's own, or reads its file again.
         alpha: opacity of the parts in [0, 1].
-        marks: draw contours and part numbers as well.
-        scale: magnify by this whole number, so that numbers can be read on a small picture.
+        marks: also draw contours and part numbers.
+        scale: magnify by this integer, so that numbers are readable on a small picture.
 
     Returns:
-        RGB, `scale` times as large as the picture; a new image.
+        A new RGB image, `scale` times as large as the picture.
 
     Raises:
         ImageError: there is no picture, its file has changed since, or `image` has another size.
@@ -72,15 +72,15 @@ def overlay(
 
 
 def readable_scale(explanation: ExplanationRecord) -> int:
-    """The smallest whole magnification with a shorter side of `READABLE_SIDE` px at least."""
+    """The smallest integer magnification that makes the shorter side at least `READABLE_SIDE` pixels."""
     return -(-READABLE_SIDE // min(explanation.image.width, explanation.image.height))
 
 
 def picture_of(explanation: ExplanationRecord) -> Image.Image:
-    """The picture an explanation is about: the one it carries, else its file read again.
+    """The picture that was explained: the explanation's own, else its file read again.
 
     Raises:
-        ImageError: it was in memory or on standard input, or the file is gone or has changed.
+        ImageError: it was in memory or on standard input, or the file is missing or has changed.
     """
     if explanation.picture is not None:
         return explanation.picture
@@ -94,12 +94,12 @@ def picture_of(explanation: ExplanationRecord) -> Image.Image:
 
 
 def anchor(mask: Bool[np.ndarray, "height width"]) -> tuple[int, int]:
-    """(x, y) of the pixel of a mask that is farthest from its border, where a number is best read.
+    """(x, y) of the pixel farthest from a mask's border, where a number is most readable.
 
     Of several, the one nearest to the mask's centre.
 
     Raises:
-        ValueError: the mask holds no pixel.
+        ValueError: the mask is empty.
     """
     if not mask.any():
         raise ValueError("an empty mask has no anchor")
@@ -116,7 +116,7 @@ def _opacity(mask: Bool[np.ndarray, "height width"], alpha: float) -> Image.Imag
 
 
 def _contour(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """The pixels of a mask along its border, also along the picture's."""
+    """The pixels of a mask along its border, the picture's border included."""
     width = max(1, round(min(mask.shape) * _CONTOUR))
     square = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
     inner = cv2.erode(mask.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=(0.0,))
@@ -125,7 +125,7 @@ def _contour(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height
 
 
 def _number(drawn: Image.Image, part: Part, mask: Bool[np.ndarray, "height width"]) -> None:
-    """Write the part's number where the part is widest, white with a black rim: readable on every colour."""
+    """Write the part's number where the part is widest; white with a black rim is readable on every colour."""
     if not mask.any():
         return
     size = max(8, round(min(drawn.size) * _NUMBER))

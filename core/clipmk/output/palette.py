@@ -1,4 +1,4 @@
-"""The colours of parts: plain Python, so that every face can use the same ones without drawing anything."""
+"""The colours of parts, in plain Python, so that pages, pictures and terminals share them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (75, 75, 90),
     (105, 255, 135),
 )
-"""sRGB: the seven colours of Okabe and Ito (2008), then five chosen one at a time as far as possible from all before.
+"""sRGB: the seven colours of Okabe and Ito (2008), then five, each as far as possible from all before it.
 
-Any two are at least 16 apart (CIE Lab) with normal sight and with any one kind of cone missing (Machado et al. 2009).
+Any two are at least 16 apart (CIE Lab), with normal vision and with each kind of dichromacy (Machado et al. 2009).
 """
 
 
 def colour_of(part_id: int) -> tuple[int, int, int]:
-    """The colour (sRGB) of a part by its 1-based id; after twelve parts they come round again."""
+    """The colour (sRGB) of a part by its 1-based id; they repeat after twelve."""
     return PALETTE[(part_id - 1) % len(PALETTE)]

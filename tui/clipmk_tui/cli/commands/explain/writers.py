@@ -16,6 +16,8 @@ from clipmk_tui.cli.streams import DataStream, say, text_console
 from clipmk_tui.show.files import check_writable, overlay_names, write_png, write_text
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from clipmk_tui.cli.commands.explain.options import ExplainOptions
     from clipmk_tui.cli.commands.explain.results import Result
 
@@ -115,7 +117,7 @@ class PageWriter(Writer):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._sections: list[str] = []
+        self._sections: list[Markup] = []
 
     def add(self, result: Result) -> None:
         """Lay it out."""
