@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from clipmk.errors import ImageError
-from clipmk.output.document import Failure
+from clipmk.records import Failure
 from clipmk.output.overlay import overlay, readable_scale
 from clipmk.output.palette import colour_of
 from clipmk.system.locations import assets_dir
