@@ -16,7 +16,7 @@ import pytest
 
 from clipmk.datasets.opening import open_dataset
 from clipmk.settings import preset
-from clipmk.study.layout import StudyFolder
+from clipmk.study.paths import StudyFolder
 from clipmk.study.request import Request
 from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary

@@ -14,8 +14,8 @@ from clipmk.concepts.mutual import measure
 from clipmk.datasets.dataset import DatasetInfo
 from clipmk.records import ModelInfo
 from clipmk.settings import preset
-from clipmk.study.layout import StudyFolder
 from clipmk.study.manifest import Manifest, VocabularyInfo, write_manifest
+from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import IMAGE, LANGUAGE
 
 POOL = (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmk.study.layout import StudyFolder
+from clipmk.study.paths import StudyFolder
 from clipmk.study.results import read_results
 from clipmk_tui.cli.scatter import LETTERS, Dot, letter, scatter
 from clipmk_tui.cli.study_report import headline
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are slow; the tests of the report draw them."""
-    monkeypatch.setattr("clipmk.study.figures.plots", lambda *_, **__: [])
+    monkeypatch.setattr("clipmk.study.figures.plots.plots", lambda *_, **__: [])
 
 
 def test_the_headline_fits_into_80_columns(
@@ -50,7 +50,7 @@ def test_the_headline_fits_into_80_columns(
 
 
 def test_json_is_one_document_on_stdout(folder: StudyFolder, clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmk.study.figures.plots", lambda *_, **__: [])  # drawn above
+    monkeypatch.setattr("clipmk.study.figures.plots.plots", lambda *_, **__: [])  # drawn above
     ran = clipmk("study", "report", folder.root, "--json", "--quiet", "--against", "paper")
     found = json.loads(ran.out)["study"]
     assert ran.err == ""

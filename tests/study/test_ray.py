@@ -19,8 +19,8 @@ from clipmk.datasets.opening import open_dataset
 from clipmk.errors import ImageError
 from clipmk.images.decoder import Picture
 from clipmk.settings import preset
-from clipmk.study.layout import StudyFolder
-from clipmk.study.ray_engine import ShardActor
+from clipmk.study.engines import ShardActor
+from clipmk.study.paths import StudyFolder
 from clipmk.study.request import Request
 from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary
@@ -52,7 +52,7 @@ class Worker:
 
 
 def test_an_actor_decodes_the_next_shard_meanwhile_and_works_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmk.study.ray_engine.ShardWorker", Worker)
+    monkeypatch.setattr("clipmk.study.engines.ShardWorker", Worker)
     actor: Any = ShardActor(None, {0: ["m"], 1: ["m"]}, ["m"])  # type: ignore[arg-type]
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(actor, {"shard": np.array([0])})

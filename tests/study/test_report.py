@@ -22,12 +22,12 @@ from PIL import Image
 from clipmk.concepts.statistics import Estimate, RankEstimate, fit
 from clipmk.errors import InputError
 from clipmk.output import document
-from clipmk.study.concept_totals import concept_totals
-from clipmk.study.headline import estimate, fits, headline, headline_wide, paper_tables
-from clipmk.study.layout import StudyFolder
+from clipmk.study.concepts import concept_totals
 from clipmk.study.manifest import write_manifest
+from clipmk.study.paths import StudyFolder
 from clipmk.study.results import FAMILIES, Results, read_results, results_document
 from clipmk.study.schema import IMAGE, MEAN
+from clipmk.study.text_tables import estimate, fits, headline, headline_wide, paper_tables
 from imports import loaded_by
 from study_shards import POOL, failed_row, image_row, make_manifest, models, write_language, write_shard, write_study
 

@@ -18,8 +18,8 @@ import pytest
 
 from clipmk.concepts.mutual import chance_curve
 from clipmk.errors import InputError
-from clipmk.study.layout import StudyFolder
 from clipmk.study.manifest import Manifest, write_manifest
+from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, MEAN, MODELS
 from clipmk.study.tables import Completeness, ensure_tables, write_tables
 from study_shards import (

@@ -29,9 +29,9 @@ from reference_loop import ReferenceLoop
 from clipmk.backbones.base import Backbone
 from clipmk.datasets.opening import open_dataset
 from clipmk.settings import preset
-from clipmk.study.layout import StudyFolder
+from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import make_plan, write_plan
-from clipmk.study.settle import ways_of
+from clipmk.study.resolve import ways_of
 from clipmk.study.work import ShardWorker, Task
 from clipmk.vocabulary.vocabulary import load_vocabulary
 

@@ -16,11 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from clipmk.errors import ImageError
-from clipmk.records import Failure
 from clipmk.output.overlay import overlay, readable_scale
 from clipmk.output.palette import colour_of
+from clipmk.records import Failure
 from clipmk.system.locations import assets_dir
-from clipmk.system.text import printable
+from clipmk.system.text import counted, one_or_many, printable
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
@@ -70,7 +70,7 @@ def _environment() -> Environment:
     )
     environment.filters["fixed"] = lambda value, digits: f"{value:.{digits}f}"
     environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
-    environment.globals["colour_of"] = colour_of
+    environment.globals.update(colour_of=colour_of, counted=counted, one_or_many=one_or_many)
     return environment
 
 

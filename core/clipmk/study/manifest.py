@@ -1,4 +1,4 @@
-"""What a study is: everything that its numbers depend on, in one JSON file beside them."""
+"""A study's manifest: everything its numbers depend on, in one JSON file beside them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from clipmk.system.serialization import plain
 from clipmk.system.text import counted, quoted
 
 FORMAT: Final = 1
-"""Raised whenever a reader of a study folder would have to change."""
+"""Increased whenever readers of a study folder have to change."""
 _DIGITS: Final = 12
-"""Of a hash, what is shown."""
+"""Digits of a hash that are shown."""
 _HASHES: Final = ("sha256", "fingerprint")
 _NAMES: Final = frozenset({"command", "dataset.name", "vocabulary.name"})
 _FOLLOWS: Final = (
@@ -32,13 +32,13 @@ _FOLLOWS: Final = (
     ("shard_size", ("shards",)),
     ("device", ("threads",)),
 )
-"""What differs in two studies -> beginnings of what differs in consequence."""
+"""A difference between two studies -> prefixes of the differences that follow from it."""
 _NEVER_FOLLOWS: Final = frozenset({"settings.preset", "settings.seed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VocabularyInfo:
-    """Which words were studied."""
+    """The vocabulary of a study."""
 
     name: str
     sha256: str
@@ -50,28 +50,28 @@ class VocabularyInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """All that the numbers of a study depend on."""
+    """Everything the numbers of a study depend on."""
 
     dataset: DatasetInfo
     vocabulary: VocabularyInfo
     models: tuple[ModelInfo, ...]
     parts: tuple[str, ...]
-    """The ways of finding parts, each with rows of its own: ("kmeans", "pca") under the `paper` preset."""
+    """The part methods, each with its own rows: ("kmeans", "pca") under the `paper` preset."""
     settings: dict[str, Any]
-    """`clipmk.Settings`; its `parts` is the first of the ways."""
+    """`clipmk.Settings`; its `parts` is the first of the part methods."""
     shards: int
     shard_size: int
-    """Most images of a shard."""
+    """Most images in a shard."""
     batch_size: int
     device: str
     """Kind of device: "cpu", "cuda" or "mps"."""
     dtype: str
     threads: int | None
-    """Of a CPU; they change the last bits of a sum."""
+    """CPU threads; their number changes the last bits of a sum."""
     versions: dict[str, str]
-    """clipmk, torch, open_clip, when it was begun."""
+    """clipmk, torch and open_clip, when it was started."""
     command: str | None = None
-    """The command line that began it, and those that added models (" && "); None where one was none."""
+    """The command line that started it and those that added models, joined by " && "; None if one is unknown."""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -80,9 +80,9 @@ class Manifest:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write it whole or not at all.
+    """Write it completely or not at all.
 
-    What UTF-8 cannot hold, such as bytes of a file name, is escaped as JSON knows it, and is read back as it was.
+    Text that UTF-8 cannot encode, such as undecodable bytes of a file name, is escaped and read back unchanged.
     """
     with atomic_write(path, private=False) as handle:
         handle.write(manifest.to_json().encode("utf-8", "backslashreplace"))
@@ -92,12 +92,12 @@ def read_manifest(path: Path) -> Manifest:
     """Read a study's manifest.
 
     Raises:
-        InputError: there is none, it is damaged, or of another format.
+        InputError: it is missing, damaged, or has another format.
     """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as reason:
-        raise InputError(f"{quoted(path.parent)} is no study: it has no {path.name}") from reason
+        raise InputError(f"{quoted(path.parent)} is not a study: it has no {path.name}") from reason
     except (OSError, ValueError) as reason:
         raise InputError(f"manifest {quoted(path)} cannot be read: {reason}") from reason
     found = content.get("format") if isinstance(content, dict) else None
@@ -112,21 +112,21 @@ def read_manifest(path: Path) -> Manifest:
 def differences(old: Manifest, new: Manifest) -> list[str]:
     """What makes two studies different, one line each: `settings.seed: 0 there, 1 here`.
 
-    Told is what a person can act on: of two data sets their names and sizes, of two vocabularies their names, of two
-    presets their names; what merely follows is left out, hashes wherever anything else shows the difference. Versions
-    and the command are no differences, nor are two names for the same images or words. Other models are one line of
-    their ids; hashes are shown by their beginning.
+    The lines are what a user can act on: names and sizes of data sets, names of vocabularies and presets. Differences
+    that follow from others are left out, and hashes wherever another line shows the difference. Versions and the command
+    do not count, nor do two names for the same images or words. Other models are one line with their ids; hashes are
+    shortened.
     """
     there, here = _facts(old, new), _facts(new, old)
     changed = {key for key in there.keys() | here.keys() if there.get(key) != here.get(key)}
     return [
         f"{key}: {_brief(key, there.get(key, 'nothing'))!r} there, {_brief(key, here.get(key, 'nothing'))!r} here"
-        for key in sorted(_telling(changed))
+        for key in sorted(_causes(changed))
     ]
 
 
 def _facts(one: Manifest, other: Manifest) -> dict[str, Any]:
-    """All that can make a study different from another, by dotted name."""
+    """Everything that can make a study different from another, by dotted name."""
     ids = [model.id for model in one.models]
     others = ids != [model.id for model in other.models]
     left_out = ("versions", "models[") if others else ("versions",)
@@ -140,8 +140,8 @@ def _facts(one: Manifest, other: Manifest) -> dict[str, Any]:
     return facts
 
 
-def _telling(changed: set[str]) -> set[str]:
-    """Of the names of what differs, those that do not follow from others of them."""
+def _causes(changed: set[str]) -> set[str]:
+    """The names among `changed` that do not follow from others among them."""
     follows = {key for cause, effects in _FOLLOWS if cause in changed for key in changed if key.startswith(effects)}
     causes = (changed - follows) | (changed & _NEVER_FOLLOWS)
     hashes = {key for key in causes if key.endswith(_HASHES)}
@@ -170,7 +170,7 @@ def _from_plain(content: Mapping[str, Any]) -> Manifest:
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of everything in nested objects; a list is one value, but objects in it are gone through."""
+    """(dotted name, value) of everything in nested objects; a list is one value unless it holds objects."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, f"{prefix}.{key}" if prefix else key)

@@ -1,8 +1,8 @@
-"""What was measured on every image of one model, as columns of numbers: gathered shard by shard, no text kept."""
+"""What was measured on every image of one model, as columns of numbers, collected shard by shard; no text is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Final
@@ -21,7 +21,7 @@ UNKNOWN: Final = -1
 """Code of a class that is not known."""
 SIGNIFICANT: Final = 0.05
 
-COLUMNS: Final = (
+AVERAGED: Final = (
     "mi_paper",
     "mi_textbook",
     "auc",
@@ -32,11 +32,11 @@ COLUMNS: Final = (
     "vision_count",
     "mutual_count",
 )
-"""Numbers of an image that are averaged."""
+"""Columns of `schema.IMAGE` that are averaged."""
 
 
 class ClassCodes:
-    """Class names as small numbers, in the order in which they turn up."""
+    """Class names as small numbers, in order of appearance."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
@@ -54,38 +54,29 @@ class ClassCodes:
         return np.asarray([*codes, UNKNOWN], dtype=np.int64)[indices]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Measures:
-    """One way of finding parts (or the mean of several) on n images, failed ones included; NaN for what is unknown."""
+    """One part method (or the mean of several) on n images, failed ones included; NaN: unknown.
 
-    image: Integers
-    """(n,), rising."""
-    explained: NDArray[np.bool_]
-    """(n,), False where there is an error."""
-    label: Integers
-    """(n,), code of the true class or `UNKNOWN`."""
-    predicted: Integers
-    """(n,), likewise."""
-    correct: Floats
-    """(n,), 1 or 0; NaN where the label is unknown."""
-    label_rank: Floats
-    """(n,), 1-based."""
-    values: Mapping[str, Floats]
-    """Each (n,): `COLUMNS`, and `above_chance`: 1 where p < 0.05, else 0."""
-    curves: Floats
-    """(n, 3L + 1), padded with zeros."""
-    sizes: Integers
-    """(n, ways, 2): L_v and L_T under each way."""
+    The columns, each with the images along its first axis, are int64 `image` (rising), `label` and `predicted` (codes);
+    bool `explained`; float64 `correct` (1 or 0), `label_rank`, those of `AVERAGED`, `above_chance` (1 where p < 0.05),
+    `curve` (n, 3L + 1), padded with zeros; and int64 `sizes` (n, part methods, 2): L_v and L_T under each part method.
+    """
+
+    columns: dict[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.columns["image"])
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
 
     def at(self, chosen: NDArray[Any]) -> Measures:
         """The images at some positions, or where a mask is True."""
-        return Measures(
-            **{name: getattr(self, name)[chosen] for name in self.__slots__ if name != "values"},
-            values={name: column[chosen] for name, column in self.values.items()},
-        )
+        return Measures({name: column[chosen] for name, column in self.columns.items()})
 
     def mean_chance_curve(self, vocabulary_size: int) -> Floats:
-        """Expected curve of random concepts of the same numbers, padded with zeros, averaged over images and ways.
+        """Expected curve of random concepts of the same numbers, padded with zeros, averaged over images and methods.
 
         Args:
             vocabulary_size: |D|.
@@ -93,15 +84,15 @@ class Measures:
         Returns:
             float64 (3L + 1,); zeros where there are no images.
         """
-        total = np.zeros(self.curves.shape[1])
-        pairs, counts = np.unique(self.sizes.reshape(-1, 2), axis=0, return_counts=True)
+        total = np.zeros(self["curve"].shape[1])
+        pairs, counts = np.unique(self["sizes"].reshape(-1, 2), axis=0, return_counts=True)
         for (seen, tied), count in zip(pairs.tolist(), counts.tolist(), strict=True):
             total[: seen + 1] += count * np.asarray(chance_curve(seen, tied, vocabulary_size))
         return total / max(1, int(counts.sum()))
 
 
 def measures(rows: pa.Table, codes: ClassCodes, *, points: int) -> Measures:
-    """Columns of a shard's rows of one way.
+    """Columns of a shard's rows of one part method.
 
     Args:
         rows: by `schema.IMAGE`, one chunk per column.
@@ -111,58 +102,42 @@ def measures(rows: pa.Table, codes: ClassCodes, *, points: int) -> Measures:
     Raises:
         ValueError: a curve is longer than `points`.
     """
-    rows = rows.take(pc.sort_indices(rows, sort_keys=[("image", "ascending")])).combine_chunks()
-    explained = np.asarray(rows.column("error").is_null().to_numpy())
-    values = {name: _floats(rows, name) for name in COLUMNS}
+    rows = rows.sort_by("image").combine_chunks()
     sizes = [np.nan_to_num(_floats(rows, name)).astype(np.int64) for name in ("vision_count", "language_count")]
     return Measures(
-        image=np.asarray(rows.column("image").to_numpy(), dtype=np.int64),
-        explained=explained,
-        label=codes.encode(_array(rows, "label")),
-        predicted=codes.encode(_array(rows, "predicted")),
-        correct=_floats(rows, "correct"),
-        label_rank=_floats(rows, "label_rank"),
-        values={**values, "above_chance": (_floats(rows, "p_value") < SIGNIFICANT).astype(np.float64)},
-        curves=_padded(_array(rows, "curve"), points),
-        sizes=np.stack(sizes, axis=-1)[:, None, :],
+        {
+            "image": np.asarray(rows.column("image").to_numpy(), dtype=np.int64),
+            "explained": np.asarray(rows.column("error").is_null().to_numpy()),
+            "label": codes.encode(_array(rows, "label")),
+            "predicted": codes.encode(_array(rows, "predicted")),
+            **{name: _floats(rows, name) for name in ("correct", "label_rank", *AVERAGED)},
+            "above_chance": (_floats(rows, "p_value") < SIGNIFICANT).astype(np.float64),
+            "curve": _padded(_array(rows, "curve"), points),
+            "sizes": np.stack(sizes, axis=-1)[:, None, :],
+        }
     )
 
 
 def joined(pieces: Sequence[Measures]) -> Measures:
-    """One behind the other, in the order of the images."""
-    plain = {
-        name: np.concatenate([getattr(piece, name) for piece in pieces])
-        for name in Measures.__slots__
-        if name != "values"
-    }
-    values = {name: np.concatenate([piece.values[name] for piece in pieces]) for name in pieces[0].values}
-    whole = Measures(**plain, values=values)
-    return whole.at(np.argsort(whole.image, kind="stable"))
+    """All pieces together, sorted by image."""
+    whole = Measures({name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0].columns})
+    return whole.at(np.argsort(whole["image"], kind="stable"))
 
 
-def mean_of_ways(ways: Sequence[Measures]) -> Measures:
-    """Per image the mean over the ways of finding parts; explained where every way explained it.
+def mean_of_methods(methods: Sequence[Measures]) -> Measures:
+    """The mean over the part methods, image by image; an image counts as explained if every method explained it.
 
-    The prediction does not depend on the way; the first one's is taken.
+    The prediction does not depend on the part method; the first one's is kept.
     """
-    common = reduce(np.intersect1d, [way.image for way in ways])
-    aligned = [way.at(np.searchsorted(way.image, common)) for way in ways]
-    first = aligned[0]
-    return Measures(
-        image=common,
-        explained=np.logical_and.reduce([way.explained for way in aligned]),
-        label=first.label,
-        predicted=first.predicted,
-        correct=first.correct,
-        label_rank=first.label_rank,
-        values={name: _mean([way.values[name] for way in aligned]) for name in first.values},
-        curves=_mean([way.curves for way in aligned]),
-        sizes=np.concatenate([way.sizes for way in aligned], axis=1),
-    )
-
-
-def _mean(columns: Sequence[Floats]) -> Floats:
-    return np.asarray(np.stack(columns).sum(axis=0) / len(columns))
+    common = reduce(np.intersect1d, [one["image"] for one in methods])
+    aligned = [one.at(np.searchsorted(one["image"], common)) for one in methods]
+    averaged = {
+        name: np.stack([one[name] for one in aligned]).sum(axis=0) / len(aligned)
+        for name in (*AVERAGED, "above_chance", "curve")
+    }
+    explained = np.logical_and.reduce([one["explained"] for one in aligned])
+    sizes = np.concatenate([one["sizes"] for one in aligned], axis=1)
+    return Measures(aligned[0].columns | averaged | {"explained": explained, "sizes": sizes})
 
 
 def _array(rows: pa.Table, name: str) -> pa.Array:
@@ -175,7 +150,7 @@ def _floats(rows: pa.Table, name: str) -> Floats:
 
 
 def _padded(curves: pa.Array, points: int) -> Floats:
-    """Curves of different lengths as rows of one matrix, zeros at their ends."""
+    """Curves of different lengths as rows of one matrix, padded with zeros."""
     lengths = np.asarray(pc.list_value_length(curves).fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64)
     if lengths.max(initial=0) > points:
         raise ValueError(f"a curve of {lengths.max()} points does not fit into {points}")

@@ -1,4 +1,4 @@
-"""The paper's table of 13 models (ImageNet validation set), and a study held against it.
+"""The paper's table of 13 models (ImageNet validation set), and how a study compares with it.
 
 Sammani & Deligiannis, NeurIPS 2024 (arXiv 2410.13016).
 """
@@ -16,17 +16,17 @@ from clipmk.settings import preset
 from clipmk.study.manifest import Manifest
 from clipmk.system.text import counted
 
-WAYS: Final = ("pca", "kmeans")
-"""The paper's ways of finding parts, in the order of its table."""
+PART_METHODS: Final = ("pca", "kmeans")
+"""The paper's part methods, in the order of its table."""
 IMAGES: Final = 50_000
 CLASSES: Final = 1_000
 DESCRIPTOR_TEMPLATE: Final = "a photo showing {}"
 PRINTED_FIT: Final = (11.24, 25.97)
-"""Slope and intercept that the paper prints for its ViTs; its rounded table gives 11.25 and 25.90 (r = 0.91)."""
+"""Slope and intercept printed in the paper for its ViTs; its rounded table gives 11.25 and 25.90 (r = 0.91)."""
 
 _QUICK: Final = "-quickgelu"
 _ANY: Final = ("parts", "seed", "preset")
-"""Settings that are told in words of their own, or that the paper leaves open."""
+"""Settings with their own message, or that the paper does not specify."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class PublishedModel:
 
     family: str
     architecture: str
-    """open_clip's name; the last one of the table is inferred."""
+    """open_clip's name; the last one in the table is inferred."""
     pretrained: str
     top1: float
     """Per cent."""
@@ -45,7 +45,7 @@ class PublishedModel:
 
     @property
     def mean_auc(self) -> float:
-        """What the paper plots: the mean of both ways."""
+        """What the paper plots: the mean over both part methods."""
         return sum(self.auc) / 2
 
 
@@ -70,7 +70,7 @@ PUBLISHED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A number of the paper beside ours; None where the study has none."""
+    """A number of the paper beside ours; None if the study has none."""
 
     paper: float
     ours: float | None
@@ -83,7 +83,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperRow:
-    """A model of the paper that was studied too."""
+    """A model of the paper that is also in the study."""
 
     model: str
     """Its id in the study."""
@@ -96,9 +96,9 @@ class PaperRow:
 
 
 def against_paper(models: Sequence[Mapping[str, Any]]) -> list[PaperRow]:
-    """Set the published numbers beside those of a study, for every model that both have, in the paper's order.
+    """The published numbers beside those of a study, for every model in both, in the paper's order.
 
-    Models are the same where architecture and pretrained tag are; open_clip runs OpenAI's weights under both names
+    Models are the same if architecture and pretrained tag are; open_clip runs OpenAI's weights under both names
     (`ViT-B-32` and `ViT-B-32-quickgelu`) with the same activation.
 
     Args:
@@ -119,7 +119,7 @@ def published_fit(family: str, *, only: Sequence[PublishedModel] = PUBLISHED) ->
 
 
 def departures(manifest: Manifest) -> list[str]:
-    """In what a study differs from the paper's, one line each: data set, vocabulary, settings."""
+    """How a study differs from the paper's, one line each: data set, vocabulary, settings."""
     return [*_data(manifest), *_vocabulary(manifest), *_settings(manifest)]
 
 
@@ -135,7 +135,7 @@ def _compared(published: PublishedModel, ours: Mapping[str, Mapping[str, Any]]) 
 
     def both(name: str, values: tuple[float, float]) -> tuple[Compared, Compared]:
         pca, kmeans = (
-            Compared(value, ours[way][name] if way in ours else None) for way, value in zip(WAYS, values, strict=True)
+            Compared(value, ours[parts][name] if parts in ours else None) for parts, value in zip(PART_METHODS, values, strict=True)
         )
         return pca, kmeans
 
@@ -165,7 +165,7 @@ def _vocabulary(manifest: Manifest) -> Iterator[str]:
         count = counted(words.descriptors, "descriptor")
         yield f"vocabulary: {count} ({words.name}); the paper has {PAPER_VOCABULARY_SIZE:,}"
     else:
-        yield "vocabulary: as many descriptors as the paper has; whether they are the same words, clipmk cannot know"
+        yield "vocabulary: as many descriptors as the paper has; clipmk cannot know whether they are the same words"
     if len(words.templates) != 8:
         yield f"vocabulary: {counted(len(words.templates), 'prompt template')}; the paper has 8 for ImageNet"
     if words.descriptor_template != DESCRIPTOR_TEMPLATE:
@@ -173,7 +173,7 @@ def _vocabulary(manifest: Manifest) -> Iterator[str]:
 
 
 def _settings(manifest: Manifest) -> Iterator[str]:
-    if set(manifest.parts) != set(WAYS):
+    if set(manifest.parts) != set(PART_METHODS):
         yield f"parts: found by {', '.join(manifest.parts)}; the paper has pca and kmeans"
     paper = dataclasses.asdict(preset("paper", fit="batch"))  # the reference code fits the images of a class together
     for name, value in paper.items():

@@ -1,13 +1,12 @@
-"""The plan of a study: which images are fitted together, and which belong to one unit of work.
+"""The plan of a study: which images are fitted together, and which belong to one unit of work (a shard).
 
-It is a Parquet file with a row group per shard, so that a shard is read without the others. Rules:
+It is a Parquet file with a row group per shard, so that one shard can be read alone. Rules:
 
-- `fit="image"`: every image is a group of its own.
-- `fit="batch"` (the paper's way): images of one class, in the order of the data set, in groups of at most
-  `group_limit`; an image whose class is unknown is a group of its own.
-- Groups are numbered in the order of their first images. A shard holds whole groups, at most `shard_size` images: it
-  is closed when the next group does not fit. So images that are added at the end of a data set move no other image to
-  another group.
+- `fit="image"`: every image is its own group.
+- `fit="batch"` (as in the paper): images of one class, in the data set's order, in groups of at most `group_limit`; an
+  image whose class is unknown is its own group.
+- Groups are numbered by their first images. A shard holds whole groups, at most `shard_size` images, and ends where the
+  next group does not fit. So images added at the end of a data set move no other image to another group.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,24 +23,23 @@ import pyarrow.parquet as pq
 
 from clipmk.datasets.dataset import Entry
 from clipmk.errors import InputError, UsageError, suggest
-from clipmk.settings import GROUP_LIMIT
+from clipmk.settings import GROUP_LIMIT, Fit
 from clipmk.study.schema import PLAN
 from clipmk.system.files import atomic_write
 from clipmk.system.parquet import open_parquet
 from clipmk.system.text import counted, printable, quoted
 
-Fit: TypeAlias = Literal["image", "batch"]
-Numbers: TypeAlias = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class PlanRow:
+class PlannedImage:
     """An image of a shard."""
 
     image: int
     """0-based position in the data set."""
     entry: Entry
-    """Its label is the class as the vocabulary spells it."""
+    """Its label is spelled as in the vocabulary."""
     group: int
     shard: int
 
@@ -57,19 +55,19 @@ def make_plan(
     """Divide a data set into groups and shards; the same arguments give the same plan.
 
     Args:
-        entries: Images in the order of the data set, at least one.
-        labels: Their classes as the vocabulary spells them; None where unknown.
-        fit: Whether parts are found image by image or for groups of images of a class (see the module).
-        shard_size: Most images of a shard.
-        group_limit: Most images of a group under "batch".
+        entries: images in the data set's order, at least one.
+        labels: their classes as the vocabulary spells them; None where unknown.
+        fit: find parts image by image, or for groups of images of a class (see the module).
+        shard_size: most images in a shard.
+        group_limit: most images in a group under "batch".
 
     Returns:
         A table of the schema `PLAN`, sorted by shard, group and image; groups and shards are numbered from 0 without
         gaps.
 
     Raises:
-        UsageError: a number is too small, `fit` is unknown, or there is no image.
-        ValueError: there are not as many labels as entries.
+        UsageError: a number is too small, `fit` is unknown, or there are no images.
+        ValueError: `labels` and `entries` differ in length.
     """
     _check(len(entries), fit, shard_size, group_limit)
     if len(labels) != len(entries):
@@ -94,7 +92,7 @@ def make_plan(
 
 
 def write_plan(plan: pa.Table, path: Path) -> None:
-    """Write a plan whole or not at all, a row group per shard.
+    """Write a plan completely or not at all, a row group per shard.
 
     Raises:
         ClipmkError: it cannot be written.
@@ -107,25 +105,25 @@ def write_plan(plan: pa.Table, path: Path) -> None:
 
 
 def shard_sizes(path: Path) -> dict[int, int]:
-    """How many images each shard of a plan has.
+    """The number of images in each shard of a plan.
 
     Raises:
-        InputError: there is no such plan, or it is damaged.
+        InputError: the plan is missing or damaged.
     """
     with _opened(path) as file:
         return {number: file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)}
 
 
-def read_shard(path: Path, number: int) -> list[PlanRow]:
-    """The images of one shard, sorted by group and image; the others are not read.
+def read_shard(path: Path, number: int) -> list[PlannedImage]:
+    """The images of one shard, sorted by group and image; other shards are not read.
 
     Raises:
-        InputError: there is no such plan or shard, or it is damaged.
+        InputError: the plan or the shard is missing or damaged.
     """
     with _opened(path) as file:
         if not 0 <= number < file.num_row_groups:
             shards = counted(file.num_row_groups, "shard")
-            raise InputError(f"plan {quoted(path)} has {shards}, counted from 0, and no {number}")
+            raise InputError(f"plan {quoted(path)} has {shards}, counted from 0; {number} is not one of them")
         try:
             columns = file.read_row_group(number).to_pydict()
         except (OSError, pa.ArrowException) as reason:
@@ -139,9 +137,9 @@ def _check(images: int, fit: str, shard_size: int, group_limit: int) -> None:
     if fit not in {"image", "batch"}:
         raise UsageError(f"fit {quoted(fit)} is unknown; {suggest(fit, ['image', 'batch'])}")
     if images < 1:
-        raise UsageError("a plan of no image is no plan")
+        raise UsageError("there are no images to study")
     if group_limit < 1:
-        raise UsageError(f"groups of {group_limit} images cannot be; at least 1 is needed")
+        raise UsageError(f"the group limit is {group_limit}; at least 1 is needed")
     least = group_limit if fit == "batch" else 1
     if shard_size < least:
         whole = f": a shard holds whole groups of up to {counted(group_limit, 'image')}" if fit == "batch" else ""
@@ -151,7 +149,7 @@ def _check(images: int, fit: str, shard_size: int, group_limit: int) -> None:
 def _groups(labels: Sequence[str | None], limit: int) -> Numbers:
     """Group of each image, int64 (images,)."""
     groups = np.empty(len(labels), dtype=np.int64)
-    open_groups: dict[str, tuple[int, int]] = {}  # class -> its last group, images in it
+    open_groups: dict[str, tuple[int, int]] = {}  # class -> its last group and its number of images
     count = 0
     for index, label in enumerate(labels):
         group, filled = (-1, limit) if label is None else open_groups.get(label, (-1, limit))
@@ -164,7 +162,7 @@ def _groups(labels: Sequence[str | None], limit: int) -> Numbers:
 
 
 def _shards(sizes: Numbers, most: int) -> Numbers:
-    """Shard of each group, int64 (groups,): groups in their order, a new shard where the next one does not fit."""
+    """Shard of each group, int64 (groups,): groups in order, a new shard where the next one does not fit."""
     shards = np.empty(len(sizes), dtype=np.int64)
     shard, filled = 0, 0
     for group, size in enumerate(sizes.tolist()):
@@ -175,9 +173,9 @@ def _shards(sizes: Numbers, most: int) -> Numbers:
     return shards
 
 
-def _row(values: dict[str, Any]) -> PlanRow:
+def _row(values: dict[str, Any]) -> PlannedImage:
     entry = Entry(**{name: values[name] for name in ("key", "label", "path", "offset", "size")})
-    return PlanRow(values["image"], entry, values["group"], values["shard"])
+    return PlannedImage(values["image"], entry, values["group"], values["shard"])
 
 
 def _opened(path: Path) -> pq.ParquetFile:

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
-    from clipmk.settings import Settings
-    from clipmk.study.layout import StudyFolder
+    from clipmk.settings import Fit, Settings
+    from clipmk.study.paths import StudyFolder
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What somebody wants studied; None leaves the choice to the folder, if it holds this study, else to `clipmk`."""
+class StudyRequest:
+    """What to study. None takes the value of the study in the folder, if there is one, else the default."""
 
     folder: StudyFolder
     dataset: Dataset
     models: tuple[str, ...]
     extend: bool = False
-    """Go on with the study of the folder and add to it those of `models` that it has not."""
+    """Continue the study in the folder and add those of `models` that it does not have."""
     vocabulary: Vocabulary
     settings: Settings
-    fit: Literal["image", "batch"] | None = None
+    fit: Fit | None = None
     engine: Engine = "local"
     workers: int | None = None
     """Actors of the engine "ray"."""
@@ -36,6 +36,6 @@ class Request:
     threads: int | None = None
     cache: bool = True
     download: bool = False
-    """Fetch missing weights first."""
+    """Download missing weights first."""
     command: str | None = None
     """The command line, for the record."""

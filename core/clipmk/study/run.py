@@ -1,4 +1,4 @@
-"""From a request to the finished tables: settle what is asked, check it against the folder, work, aggregate."""
+"""From a request to the finished tables: resolve the manifest, explain what is missing, aggregate."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from clipmk.backbones.devices import choose_device
 from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
 from clipmk.models.loading import describe, pull
 from clipmk.records import ModelInfo
-from clipmk.study import schema
+from clipmk.study.engines import run_local, run_ray
 from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.plan import shard_sizes
+from clipmk.study.resolve import part_methods_of, resolve_manifest
 from clipmk.study.results import FailedImage, failed_images
-from clipmk.study.settle import settled, ways_of
+from clipmk.study.schema import MODELS
 from clipmk.study.tables import write_tables
 from clipmk.study.work import Task, is_done
 from clipmk.system.memory import device_memory
@@ -29,50 +30,49 @@ from clipmk.system.text import quoted
 
 if TYPE_CHECKING:
     from clipmk.pipeline.grounding import Progress
-    from clipmk.study.layout import StudyFolder
-    from clipmk.study.request import Request
+    from clipmk.study.paths import StudyFolder
+    from clipmk.study.request import StudyRequest
 
 MEMORY_SHARE = 0.5
-"""Of a device's memory, what the weights of the models held at once may take."""
+"""Share of a device's memory that the weights of the models held at once may take."""
 WEIGHT_GROWTH = 2
 """A weight file in half precision takes twice its size in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class StudyOutcome:
     """A finished study."""
 
     manifest: Manifest
     failed: int
     """Images that could not be explained."""
     failures: tuple[FailedImage, ...]
-    """The first of them, in the order of the data set."""
+    """The first of them, in the data set's order."""
     resumed: int
-    """Shards times models that were there already."""
+    """Shards times models that were done before."""
     warnings: tuple[str, ...]
 
 
-def run_study(request: Request, *, progress: Progress | None = None) -> Outcome:
-    """Study a data set with a pool of models, or go on with a study that was interrupted.
+def run_study(request: StudyRequest, *, progress: Progress | None = None) -> StudyOutcome:
+    """Study a data set with a pool of models, or resume a study that was interrupted.
 
     Args:
         request: what to do.
-        progress: hears ("study", images done times models, of how many) and of what is loaded meanwhile; an exception
-            raised in it stops the study cleanly, and everything finished stays.
+        progress: called with ("study", images times models done, in all) and while something is loaded; an exception it
+            raises stops the study, and everything finished is kept.
 
     Raises:
-        InputError: the folder holds something else, or no study to extend, or labels are unknown to the vocabulary.
-        UsageError: the folder holds a study of something else (the message shows the difference), or an option cannot
-            be meant.
-        ModelError: models are not at hand; all of them are named.
-        ClipmkError: another run is at work in the folder, or it cannot be written.
+        InputError: the folder holds something else, or no study to extend, or the vocabulary lacks labels.
+        UsageError: the folder holds a different study (the message shows the differences), or an option is invalid.
+        ModelError: models are not on this machine; all of them are named.
+        ClipmkError: another run uses the folder, or it cannot be written.
     """
     if request.extend and not request.folder.manifest.exists():
-        raise InputError(f"{quoted(request.folder.root)} holds no study to extend; leave --extend out to begin one")
+        raise InputError(f"{quoted(request.folder.root)} holds no study to extend; leave --extend out to start one")
     asked = _described(request.models, download=request.download)
     with _locked(request.folder):
         described = _with_others(request, asked) if request.extend else asked
-        manifest, warnings = settled(request, [info for info, _ in described])
+        manifest, warnings = resolve_manifest(request, [info for info, _ in described])
         sizes = shard_sizes(request.folder.plan)
         missing = _missing(request.folder, manifest, sizes)
         done = sum(sizes.values()) * len(manifest.models) - _images(missing, sizes)
@@ -86,11 +86,11 @@ def run_study(request: Request, *, progress: Progress | None = None) -> Outcome:
             progress("tables", 0, 0)
         write_tables(request.folder, manifest)
     failures, failed = _failures(request.folder)
-    return Outcome(manifest=manifest, failed=failed, failures=failures, resumed=resumed, warnings=warnings)
+    return StudyOutcome(manifest=manifest, failed=failed, failures=failures, resumed=resumed, warnings=warnings)
 
 
 class _Counter:
-    """Turns steps into the progress of the whole."""
+    """Turns steps into the progress of the whole study."""
 
     def __init__(self, done: int, total: int, progress: Progress | None) -> None:
         self._done, self._total, self._progress = done, total, progress
@@ -103,18 +103,18 @@ class _Counter:
 
 
 def _failures(folder: StudyFolder) -> tuple[tuple[FailedImage, ...], int]:
-    """The first images of a finished study that could not be explained, and how many there are."""
-    counts = read_table(folder.table("models"), schema.MODELS, columns=["failed"])["failed"].to_pylist()
+    """The first images of a finished study that could not be explained, and how many failed in all."""
+    counts = read_table(folder.table("models"), MODELS, columns=["failed"])["failed"].to_pylist()
     if not any(counts):  # the table of images is large
         return (), 0
     found, count = failed_images(folder)
     return tuple(found), count
 
 
-def _with_others(request: Request, asked: Sequence[tuple[ModelInfo, int]]) -> list[tuple[ModelInfo, int]]:
-    """The models of the folder's study and then those of `asked` that are new to it.
+def _with_others(request: StudyRequest, asked: Sequence[tuple[ModelInfo, int]]) -> list[tuple[ModelInfo, int]]:
+    """The models of the folder's study, then those of `asked` that are new to it.
 
-    What has examined every image is not looked for, for it is not needed: its weights may have gone.
+    Models that have explained every image are not looked up: they are not needed, and their weights may be gone.
     """
     folder = request.folder
     had = read_manifest(folder.manifest)
@@ -132,7 +132,7 @@ def _with_others(request: Request, asked: Sequence[tuple[ModelInfo, int]]) -> li
 
 
 def _described(models: Sequence[str], *, download: bool) -> list[tuple[ModelInfo, int]]:
-    """What each model is, and the bytes of its weights; all that is wrong with any of them is said at once."""
+    """What each model is, and the bytes of its weights; all missing models are reported at once."""
     repeated = [model for model, group in itertools.groupby(sorted(models)) if len(list(group)) > 1]
     if repeated:
         raise UsageError(f"model {quoted(repeated[0])} is named twice; every model is studied once")
@@ -151,7 +151,7 @@ def _described(models: Sequence[str], *, download: bool) -> list[tuple[ModelInfo
     if faults:
         listed = ", ".join(quoted(model) for model, _ in faults)
         raise ModelError(
-            f"{len(faults)} of {len(models)} models cannot be had, nothing was started: {listed}; of the first: "
+            f"{len(faults)} of {len(models)} models are not available, nothing was started: {listed}; the first: "
             f"{faults[0][1]}"
         )
     _refuse_twins([info for info, _ in found])
@@ -159,7 +159,7 @@ def _described(models: Sequence[str], *, download: bool) -> list[tuple[ModelInfo
 
 
 def _refuse_twins(infos: Sequence[ModelInfo]) -> None:
-    """Refuse the same weights of the same architecture under two names: spellings, or names of the user's own."""
+    """Refuse the same weights of the same architecture under two names."""
     first: dict[tuple[str, str], str] = {}
     for info in infos:
         key = (info.architecture, info.weights_sha256)
@@ -172,7 +172,7 @@ def _refuse_twins(infos: Sequence[ModelInfo]) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: StudyFolder) -> Iterator[None]:
-    """Be the only run in a folder, which is made if need be.
+    """Be the only run in a folder; it is created if necessary.
 
     Raises:
         InputError: it holds something else.
@@ -184,25 +184,25 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
             root.mkdir(parents=True, exist_ok=True)
             others = [path for path in root.iterdir() if path not in {folder.lock, folder.plan}]
             if others and not folder.manifest.exists() and any(not path.name.endswith(".tmp") for path in others):
-                raise InputError(f"folder {quoted(root)} is not empty and holds no study; name another one with --out")
+                raise InputError(f"folder {quoted(root)} is not empty and is not a study; name another one with --out")
             held.enter_context(FileLock(folder.lock, timeout=0))
-            for left in root.rglob(".*.tmp"):  # of a run that was killed while it wrote
+            for left in root.rglob(".*.tmp"):  # of a run that was killed while writing
                 left.unlink(missing_ok=True)
         except Timeout as reason:
-            raise ClipmkError(f"another run is at work in {quoted(root)}") from reason
+            raise ClipmkError(f"another run is using {quoted(root)}") from reason
         except OSError as reason:
             raise ClipmkError(f"{quoted(root)} cannot be written: {reason.strerror or reason}") from reason
-        yield  # outside: an error of the work itself, a lost connection say, is none of this folder
+        yield  # outside: an error of the work itself, such as a lost connection, is not about this folder
 
 
-def _task(request: Request, manifest: Manifest) -> Task:
+def _task(request: StudyRequest, manifest: Manifest) -> Task:
     device = str(choose_device(request.device))
     return Task(
         folder=request.folder,
         reader=request.dataset.reader,
         vocabulary=request.vocabulary,
         settings=dataclasses.replace(request.settings, fit=manifest.settings["fit"]),
-        ways=ways_of(request.settings),
+        ways=part_methods_of(request.settings),
         batch_size=manifest.batch_size,
         device=device,
         precision=request.precision,
@@ -212,10 +212,10 @@ def _task(request: Request, manifest: Manifest) -> Task:
 
 
 def _missing(folder: StudyFolder, manifest: Manifest, sizes: Mapping[int, int]) -> dict[int, list[str]]:
-    """Shard -> the models that have not examined it."""
-    ways = len(manifest.parts)
+    """Shard -> the models that have not explained it."""
+    methods = len(manifest.parts)
     found = {
-        shard: [one.id for one in manifest.models if not is_done(folder.shard(one.id, shard), size * ways)]
+        shard: [one.id for one in manifest.models if not is_done(folder.shard(one.id, shard), size * methods)]
         for shard, size in sizes.items()
     }
     return {shard: names for shard, names in found.items() if names}
@@ -226,7 +226,7 @@ def _images(missing: Mapping[int, Sequence[str]], sizes: Mapping[int, int]) -> i
 
 
 def _passes(described: Sequence[tuple[ModelInfo, int]], device: str) -> Iterator[list[str]]:
-    """The models in runs that fit into the device's memory together; images are decoded once per run."""
+    """The models in passes that fit into the device's memory together; images are decoded once per pass."""
     budget = device_memory(torch.device(device)) * MEMORY_SHARE
     held: list[str] = []
     weight = 0
@@ -241,7 +241,7 @@ def _passes(described: Sequence[tuple[ModelInfo, int]], device: str) -> Iterator
 
 
 def _work(
-    request: Request,
+    request: StudyRequest,
     task: Task,
     missing: Mapping[int, Sequence[str]],
     models: list[str],
@@ -252,10 +252,6 @@ def _work(
     if not needed:
         return
     if request.engine == "ray":
-        from clipmk.study.ray_engine import run_ray  # noqa: PLC0415 - optional
-
         run_ray(task, missing, needed, workers=request.workers, step=step, progress=progress)
         return
-    from clipmk.study.local import run_local  # noqa: PLC0415
-
     run_local(task, missing, needed, step=step, progress=progress)

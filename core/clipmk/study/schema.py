@@ -1,35 +1,40 @@
-"""The columns of everything a study writes: Apache Arrow schemas, the contract between engine, tables and report.
+"""The columns of everything a study writes, as Apache Arrow schemas: the contract between engine, tables and report.
 
 A study folder:
 
     study.json                        the manifest: data set, models, settings, versions, hashes (see `manifest`)
     plan.parquet                      one row per image (PLAN)
     language/<model>.parquet          D_y of every class, per model (LANGUAGE)
-    shards/<model>/00000.parquet      one row per image and way of finding parts (IMAGE), one file per unit of work
-    tables/models.parquet, .csv       one row per model and way (MODELS)
-    tables/classes.parquet, .csv      one row per model, way and true class (CLASSES)
-    tables/concepts.parquet           one row per model, way and descriptor (CONCEPTS)
+    shards/<model>/00000.parquet      one row per image and part method (IMAGE), one file per unit of work
+    tables/models.parquet, .csv       one row per model and part method (MODELS)
+    tables/classes.parquet, .csv      one row per model, part method and true class (CLASSES)
+    tables/concepts.parquet           one row per model, part method and descriptor (CONCEPTS)
     tables/images.parquet             all shards in the order of the plan, model by model (IMAGE)
-    report/                           what `clipmk study report` draws
+    report/                           index.html and PNG files, written by `clipmk study report`
 
-`<model>` is the model's id made safe for a file name (see `layout.slug`). A column that does not apply is null.
+`<model>` is the model's id made safe for a file name (see `paths.slug`). A column that does not apply is null.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
+Row = dict[str, Any]
+"""A value (or None) per column of a schema."""
+
 MEAN = "mean"
-"""In the column `parts`: the mean over a model's ways of finding parts (the paper plots that of PCA and k-means)."""
+"""In the column `parts`: the mean over a model's part methods (the paper plots that of PCA and k-means)."""
 
 PLAN = pa.schema([
     ("image", pa.int64()),  # 0-based position in the data set
     ("key", pa.string()),  # its name in the data set
-    ("label", pa.string()),  # true class as the vocabulary spells it; null where unknown
-    ("path", pa.string()),  # file that holds it, below the data set's root; null where it is rendered
+    ("label", pa.string()),  # true class as the vocabulary spells it; null: unknown
+    ("path", pa.string()),  # file that holds it, below the data set's root; null: rendered
     ("offset", pa.int64()),  # of its bytes in a tar file; null: the whole file
     ("size", pa.int64()),  # bytes at the offset
-    ("group", pa.int64()),  # images that are fitted together
+    ("group", pa.int64()),  # images whose parts are found together
     ("shard", pa.int64()),  # unit of work
 ])  # fmt: skip
 
@@ -46,9 +51,9 @@ IMAGE = pa.schema([
     ("label", pa.string()),
     ("model", pa.string()),
     ("parts", pa.string()),  # how parts were found: "superpixels", "kmeans" or "pca"
-    ("error", pa.string()),  # why there is no explanation; everything below is null, then
+    ("error", pa.string()),  # why there is no explanation; then everything below is null
     ("predicted", pa.string()),
-    ("correct", pa.bool_()),  # null where the label is unknown
+    ("correct", pa.bool_()),  # null: the label is unknown
     ("label_rank", pa.int32()),  # 1-based rank of the true class
     ("probability", pa.float64()),  # of the predicted class
     ("label_probability", pa.float64()),  # of the true class
@@ -81,7 +86,7 @@ MODELS = pa.schema([
     ("pretrained", pa.string()),
     ("weights_sha256", pa.string()),
     ("input_size", pa.int32()),
-    ("parts", pa.string()),  # a way of finding parts, or MEAN where there are several
+    ("parts", pa.string()),  # a part method, or MEAN where there are several
     ("images", pa.int64()),  # explained
     ("failed", pa.int64()),  # with an error
     ("labelled", pa.int64()),  # explained and with a known label
@@ -112,7 +117,7 @@ CLASSES = pa.schema([
     ("mi_paper", pa.float64()),
     ("auc", pa.float64()),
     ("mutual_count", pa.float64()),
-    ("confused_with", pa.string()),  # the most frequent wrong prediction; null where there is none
+    ("confused_with", pa.string()),  # the most frequent wrong prediction; null: none
 ])  # fmt: skip
 
 CONCEPTS = pa.schema([

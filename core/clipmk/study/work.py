@@ -27,7 +27,7 @@ from clipmk.models.loading import load
 from clipmk.pipeline.encoder import worker_threads
 from clipmk.study import schema
 from clipmk.study.examine import Examiner, Row, Step
-from clipmk.study.layout import StudyFolder
+from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import PlanRow, read_shard
 from clipmk.system.memory import memory_named
 from clipmk.system.parquet import open_parquet, write_rows

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from clipmk.errors import UsageError
-from clipmk.study import headline as tables
-from clipmk.study.headline import TextTable
-from clipmk.study.layout import StudyFolder
+from clipmk.study import text_tables as tables
 from clipmk.study.paper import departures
+from clipmk.study.paths import StudyFolder
 from clipmk.study.results import Results, family_name, read_results, results_document
+from clipmk.study.text_tables import TextTable
 from clipmk.system.config import choose, read_config
 from clipmk.system.options import variable
 from clipmk.system.text import counted, one_or_many, printable

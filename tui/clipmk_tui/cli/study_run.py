@@ -99,7 +99,7 @@ def _check(flags: Mapping[str, Any]) -> None:
 def _request(flags: Mapping[str, Any], config: Config) -> Request:
     from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - pyarrow
     from clipmk.models.pools import POOLS, pool  # noqa: PLC0415
-    from clipmk.study.layout import StudyFolder  # noqa: PLC0415
+    from clipmk.study.paths import StudyFolder  # noqa: PLC0415
     from clipmk.study.request import Request as Made  # noqa: PLC0415
 
     named: tuple[str, ...] = () if flags["pool"] else tuple(dict.fromkeys(flags["model"]))

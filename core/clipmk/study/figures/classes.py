@@ -11,33 +11,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from clipmk.study.figures.style import canvas, label, look, quiet_grid
-from clipmk.study.results import Results, family_name
-from clipmk.study.summary import Row
+from clipmk.study.figures.style import canvas, label, family_style, light_grid
+from clipmk.study.names import family_name
+from clipmk.study.results import Results
+from clipmk.study.schema import Row
 
 MOST_ROWS: Final = 40
-"""Classes up to which all are drawn; of more, half as many from either end."""
+"""Most classes that are all drawn; of more, half as many from either end."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassGrid:
-    """AUC by class and model, classes from the highest to the lowest above the models' own means."""
+    """AUC by class and model; classes are sorted by AUC above the models' own means, highest first."""
 
     classes: tuple[str, ...]
     auc: NDArray[np.float64]
-    """(classes, models); NaN where nothing was explained."""
+    """(classes, models); NaN: nothing was explained."""
     above: NDArray[np.float64]
-    """AUC - the mean AUC of the model's classes: comparable across families, other than AUC itself."""
+    """AUC - the mean AUC of the model's classes: unlike AUC, comparable across families."""
 
     @property
     def mean_above(self) -> NDArray[np.float64]:
-        """Mean of `above` over the models that have one; float64 (classes,)."""
+        """Mean of `above` over the models that have a value; float64 (classes,)."""
         counts = np.maximum(1, (~np.isnan(self.above)).sum(axis=1))
         return np.asarray(np.nansum(self.above, axis=1) / counts)
 
 
 def class_grid(results: Results, rows: Sequence[Row]) -> ClassGrid:
-    """Arrange rows of the table `classes` by class and model; classes without any number are left out."""
+    """Arrange rows of the table `classes` by class and model, without classes that have no number."""
     models = {row["model"]: column for column, row in enumerate(results.models)}
     names = sorted({row["class"] for row in rows if row["auc"] is not None})
     lines = {name: line for line, name in enumerate(names)}
@@ -59,12 +60,12 @@ def draw_classes(results: Results, grid: ClassGrid) -> Figure:
 
 
 def _heat_map(results: Results, grid: ClassGrid) -> Figure:
-    lines, columns = grid.auc.shape
+    lines, columns = grid.auc.style
     figure = canvas(max(5.5, 3.4 + 0.5 * columns), 2.2 + 0.24 * lines)
     axes = figure.subplots()
     reach = max(0.1, float(np.nanmax(np.abs(grid.above))))
     image = axes.imshow(grid.above, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
-    axes.set_facecolor("#dddddd")  # shows where there is no number
+    axes.set_facecolor("#dddddd")  # visible where there is no number
     for line, column in np.ndindex(lines, columns):
         if not np.isnan(grid.auc[line, column]):
             dark = abs(grid.above[line, column]) > 0.62 * reach
@@ -94,7 +95,7 @@ def _family_headings(axes: Axes, results: Results) -> None:
             textcoords="offset points",
             ha="center",
             fontweight="bold",
-            color=look(family).colour,
+            color=family_style(family).colour,
         )
         start += len(rows)
         if start < len(results.models):
@@ -109,11 +110,11 @@ def _extremes(results: Results, grid: ClassGrid) -> Figure:
     axes = figure.subplots()
     start = 0
     for family, rows in results.families.items():
-        shape = look(family)
+        style = family_style(family)
         columns = range(start, start + len(rows))
         x = np.concatenate([grid.above[chosen, column] for column in columns])
         y = np.tile(places, len(rows))
-        axes.scatter(x, y, s=16, marker=shape.marker, color=shape.colour, alpha=0.55, lw=0, label=family_name(family))
+        axes.scatter(x, y, s=16, marker=style.marker, color=style.colour, alpha=0.55, lw=0, label=family_name(family))
         start += len(rows)
     axes.scatter(grid.mean_above[chosen], places, marker="|", s=110, color="black", label="mean over models", zorder=3)
     axes.axvline(0, color="#888888", linewidth=0.8)
@@ -121,6 +122,6 @@ def _extremes(results: Results, grid: ClassGrid) -> Figure:
     axes.text(0.01, -half, "⋮", transform=axes.get_yaxis_transform(), va="center")
     axes.set_ylim(places[-1] - 0.8, 0.8)
     axes.set_xlabel("AUC above the model's mean over its classes")
-    quiet_grid(axes, "x")
+    light_grid(axes, "x")
     figure.legend(loc="outside lower center", ncols=len(results.families) + 1, fontsize=8)
     return figure

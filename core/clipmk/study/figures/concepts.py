@@ -1,4 +1,4 @@
-"""The concepts that are shared most often, and those that are missed most often."""
+"""The concepts that are most often shared, and those that are most often missed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from clipmk.study.concept_totals import ConceptTotals
-from clipmk.study.figures.style import canvas, label, look, quiet_grid
+from clipmk.study.concepts import ConceptTotals
+from clipmk.study.figures.style import canvas, label, family_style, light_grid
 
 
 def draw_concepts(totals: ConceptTotals) -> Figure:
-    """Bars of shares of all explanations: mutual ones by right and wrong predictions, and missed ones."""
+    """Bars of shares of all explanations: mutual concepts by right and wrong predictions, and missed ones."""
     figure = canvas(10.0, 4.9)
     shared, missed = figure.subplots(1, 2)
     most = totals.most("mutual")
@@ -36,12 +36,12 @@ def draw_concepts(totals: ConceptTotals) -> Figure:
 def _bars(
     axes: Axes, names: Sequence[str], parts: Sequence[tuple[str, str, str, list[int]]], explanations: int
 ) -> None:
-    """Horizontal stacked bars; each part is (its name, family whose colour it takes, hatch, counts)."""
+    """Horizontal stacked bars; each part is (name, family whose colour it has, hatch, counts)."""
     places = -np.arange(len(names), dtype=np.float64)
     left = np.zeros(len(names))
     for name, family, hatch, counts in parts:
         widths = 100 * np.array(counts, dtype=np.float64) / max(1, explanations)
-        colour = (*look(family).colour, 0.75)
+        colour = (*family_style(family).colour, 0.75)
         axes.barh(places, widths, left=left, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=name)
         left += widths
     axes.set_yticks(places, [label(name) for name in names])
@@ -49,4 +49,4 @@ def _bars(
     axes.set_xlim(0, 1.04 * max(left, default=1.0) or 1.0)
     axes.set_xlabel("share of all explanations (%)")
     axes.set_ylim(-max(len(names), 2) + 0.4, 0.6)
-    quiet_grid(axes, "x")
+    light_grid(axes, "x")

@@ -1,4 +1,4 @@
-"""MI dynamics: a curve per model, small multiples by family."""
+"""MI dynamics: a panel per model, grouped by family."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from clipmk.study.figures.style import GREY, canvas, label, look, quiet_grid
-from clipmk.study.results import Results, family_name
-from clipmk.study.summary import Row
+from clipmk.study.figures.style import GREY, canvas, label, family_style, light_grid
+from clipmk.study.names import family_name
+from clipmk.study.results import Results
+from clipmk.study.schema import Row
 
 _COLUMNS = 4
 
 
 def draw_dynamics(results: Results) -> Figure:
-    """The mean curve of every model, its area filled, and the curve of random concepts; a family begins a new line."""
+    """The mean curve of every model, its area filled, and the curve of random concepts; each family starts a new line."""
     families = results.families
     columns = min(_COLUMNS, max(map(len, families.values())))
     lines = sum(ceil(len(rows) / columns) for rows in families.values())
@@ -34,7 +35,7 @@ def draw_dynamics(results: Results) -> Figure:
             first.set_ylabel(f"{family_name(family)}\nMI (nats)")
         line += used
     grid[0, 0].set_ylim(0, 1.08 * max(max(*row["curve"], *row["chance_curve"]) for row in results.models) or 1)
-    for column in range(columns):  # sharex hides the numbers of a panel that has nothing visible below
+    for column in range(columns):  # sharex hides the tick labels of a panel with nothing visible below
         lowest = max(number for number in range(lines) if grid[number, column].get_visible())
         grid[lowest, column].tick_params(labelbottom=True)
         grid[lowest, column].set_xlabel("concepts left out")
@@ -42,13 +43,13 @@ def draw_dynamics(results: Results) -> Figure:
 
 
 def _panel(axes: Axes, row: Row, name: str) -> None:
-    shape = look(row["family"])
+    style = family_style(row["family"])
     points = np.arange(len(row["curve"]))
-    axes.fill_between(points, row["curve"], color=shape.colour, alpha=0.25, linewidth=0)
-    axes.plot(points, row["curve"], color=shape.colour, linestyle=shape.line, linewidth=1.6)
+    axes.fill_between(points, row["curve"], color=style.colour, alpha=0.25, linewidth=0)
+    axes.plot(points, row["curve"], color=style.colour, linestyle=style.line, linewidth=1.6)
     axes.plot(points, row["chance_curve"], color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.3)
     axes.set_title(label(name, 30), fontsize=8.5)
     text = f"AUC {row['auc']:.2f}\nchance {row['chance_auc']:.2f}"
     axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=8)
     axes.set_xlim(0, len(points) - 1)
-    quiet_grid(axes)
+    light_grid(axes)

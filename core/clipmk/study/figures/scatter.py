@@ -1,4 +1,4 @@
-"""AUC against accuracy, with a line per family."""
+"""AUC against accuracy, with a line for each family."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 
 from clipmk.concepts.statistics import POOLED, Fit
 from clipmk.study.figures.labels import Point, place_labels
-from clipmk.study.figures.style import GREY, canvas, label, look, quiet_grid
-from clipmk.study.headline import estimate
+from clipmk.study.figures.style import GREY, canvas, label, family_style, light_grid
 from clipmk.study.paper import PRINTED_FIT
-from clipmk.study.results import Results, family_name
-from clipmk.study.summary import Row
+from clipmk.study.names import family_name
+from clipmk.study.results import Results
+from clipmk.study.schema import Row
+from clipmk.study.text_tables import estimate
 
 
 def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
@@ -46,32 +47,32 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
     axes.set_ylim(max(-2.0, bottom), min(102.0, top))
     axes.set_xlabel("AUC of the MI dynamics (comparable within a family only)")
     axes.set_ylabel("zero-shot top-1 (%)")
-    quiet_grid(axes)
+    light_grid(axes)
     figure.legend(loc="outside lower left", ncols=2, fontsize=8)
-    figure.draw_without_rendering()  # settles the layout, which the places of the names depend on
+    figure.draw_without_rendering()  # fixes the layout, which the positions of the names depend on
     figure.set_layout_engine("none")
     place_labels(axes, [_point(row, results.names[row["model"]]) for row in known])
     return figure
 
 
-def fit_words(one: Fit) -> str:
-    """A fit as a legend has it: `ViT (7 models): top-1 = 11.2 · AUC + 25.9, r = 0.91 [0.54, 0.99]`."""
+def fit_text(one: Fit) -> str:
+    """A fit in the legend: `ViT (7 models): top-1 = 11.2 · AUC + 25.9, r = 0.91 [0.54, 0.99]`."""
     name = family_name(one.group)
     line = f"{one.slope:.3g} · AUC {'-' if one.intercept < 0 else '+'} {abs(one.intercept):.3g}"
     return f"{name} ({one.count} models): top-1 = {line}, r = {estimate(one.pearson)}"
 
 
 def _marks(axes: Axes, family: str, rows: list[Row]) -> None:
-    shape = look(family)
+    style = family_style(family)
     x, y = [row["auc"] for row in rows], [100 * row["top1"] for row in rows]
     axes.errorbar(
         x,
         y,
         xerr=None if any(row["auc_low"] is None for row in rows) else _sides(rows, "auc", 1),
         yerr=_sides(rows, "top1", 100),
-        fmt=shape.marker,
-        color=shape.colour,
-        ecolor=(*shape.colour, 0.35),
+        fmt=style.marker,
+        color=style.colour,
+        ecolor=(*style.colour, 0.35),
         elinewidth=1,
         markersize=7,
         markeredgecolor="white",
@@ -87,12 +88,12 @@ def _point(row: Row, name: str) -> Point:
         y=top1,
         x_reach=(auc, auc) if row["auc_low"] is None else (row["auc_low"], row["auc_high"]),
         y_reach=(100 * row["top1_low"], 100 * row["top1_high"]),
-        colour=look(row["family"]).colour,
+        colour=family_style(row["family"]).colour,
     )
 
 
 def _sides(rows: list[Row], name: str, factor: float) -> np.ndarray:
-    """Lengths of the bars below and above."""
+    """Lengths of the error bars below and above."""
     return factor * np.array(
         [
             [max(0.0, row[name] - row[f"{name}_low"]) for row in rows],
@@ -102,9 +103,9 @@ def _sides(rows: list[Row], name: str, factor: float) -> np.ndarray:
 
 
 def _line(axes: Axes, one: Fit, auc: list[float]) -> None:
-    shape = look(one.group)
+    style = family_style(one.group)
     reach = 0.08 * (max(auc) - min(auc))
     x = np.linspace(min(auc) - reach, max(auc) + reach, 60)
     half = one.band(x)
-    axes.fill_between(x, one.at(x) - half, one.at(x) + half, color=shape.colour, alpha=0.12, linewidth=0)
-    axes.plot(x, one.at(x), color=shape.colour, linestyle=shape.line, linewidth=1.4, label=fit_words(one))
+    axes.fill_between(x, one.at(x) - half, one.at(x) + half, color=style.colour, alpha=0.12, linewidth=0)
+    axes.plot(x, one.at(x), color=style.colour, linestyle=style.line, linewidth=1.4, label=fit_text(one))

@@ -1,4 +1,4 @@
-"""Mutual knowledge where the prediction is right against where it is wrong."""
+"""Mutual knowledge of right and of wrong predictions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from clipmk.study.figures.style import GREY, canvas, label, look, quiet_grid
+from clipmk.study.figures.style import GREY, canvas, label, family_style, light_grid
 from clipmk.study.results import Results
-from clipmk.study.summary import Row
+from clipmk.study.schema import Row
 
 _PANELS: Final = (("auc", "AUC"), ("mi_paper", "MI (nats)"), ("mutual_count", "mutual concepts m"))
 _OFFSET: Final = {"right": 0.16, "wrong": -0.16}
@@ -27,7 +27,7 @@ def draw_split(results: Results) -> Figure:
                 _mark(axes, row, f"{name}_{kind}", place + _OFFSET[kind], filled=kind == "right")
         axes.set_xlabel(title)
         axes.tick_params(axis="y", length=0)
-        quiet_grid(axes, "x")
+        light_grid(axes, "x")
     panels[0].set_yticks(places, [label(results.names[row["model"]]) for row in results.models])
     panels[0].set_ylim(min(places) - 0.6, 0.6)
     handles = [
@@ -39,7 +39,7 @@ def draw_split(results: Results) -> Figure:
 
 
 def _places(results: Results) -> list[float]:
-    """Heights of the models, downwards, half a line free between families."""
+    """Heights of the models from the top down, with half a line between families."""
     places, at = [], 0.0
     for rows in results.families.values():
         places += [at - number for number in range(len(rows))]
@@ -51,14 +51,14 @@ def _mark(axes: Axes, row: Row, name: str, place: float, *, filled: bool) -> Non
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if value is None:
         return
-    shape = look(row["family"])
+    style = family_style(row["family"])
     axes.errorbar(
         [value],
         [place],
         xerr=None if low is None else [[value - low], [high - value]],
-        fmt=shape.marker,
-        color=shape.colour,
-        markerfacecolor=shape.colour if filled else "white",
+        fmt=style.marker,
+        color=style.colour,
+        markerfacecolor=style.colour if filled else "white",
         markersize=5,
         elinewidth=1,
     )

@@ -1,4 +1,4 @@
-"""How a study's pictures look: colours that all kinds of colour vision tell apart, never without a second sign."""
+"""How a study's pictures look: colours that every kind of colour vision tells apart, never the only sign."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clipmk.output.palette import PALETTE
 from clipmk.system.text import printable
 
 LONGEST_LABEL: Final = 36
-"""Characters of a name in a picture; the tables have all of it."""
+"""Characters of a name in a picture; the tables show all of it."""
 GREY: Final = "#6b6b6b"
 
 _RC: Final[dict[Any, Any]] = {
@@ -37,7 +37,7 @@ _RC: Final[dict[Any, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FamilyStyle:
     """How a family is drawn."""
 
     colour: tuple[float, float, float]
@@ -50,29 +50,29 @@ def _rgb(number: int) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-_LOOKS: Final = {
-    "vit": Look(_rgb(4), "o", "-"),
-    "resnet": Look(_rgb(5), "s", "--"),
-    "convnext": Look(_rgb(2), "^", "-."),
-    "siglip": Look(_rgb(6), "D", ":"),
-    "eva": Look(_rgb(0), "v", (0, (5, 1, 1, 1, 1, 1))),  # type: ignore[arg-type]
+_STYLES: Final = {
+    "vit": FamilyStyle(_rgb(4), "o", "-"),
+    "resnet": FamilyStyle(_rgb(5), "s", "--"),
+    "convnext": FamilyStyle(_rgb(2), "^", "-."),
+    "siglip": FamilyStyle(_rgb(6), "D", ":"),
+    "eva": FamilyStyle(_rgb(0), "v", (0, (5, 1, 1, 1, 1, 1))),  # type: ignore[arg-type]
 }
-_OTHER: Final = Look((0.3, 0.3, 0.3), "X", ":")
+_OTHER: Final = FamilyStyle((0.3, 0.3, 0.3), "X", ":")
 
 
-def look(family: str) -> Look:
+def family_style(family: str) -> Look:
     """Colour, marker and line of a family."""
-    return _LOOKS.get(family, _OTHER)
+    return _STYLES.get(family, _OTHER)
 
 
 def label(text: str, longest: int = LONGEST_LABEL) -> str:
-    """A name from outside for a picture: one line, not too long."""
+    """A name for a picture: one line, shortened, without control characters."""
     safe = printable(text)
     return safe if len(safe) <= longest else safe[: longest - 1] + "…"
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure (inches) that belongs to no window and no global state."""
+    """An empty figure (inches), without a window or global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -87,14 +87,14 @@ def png(figure: Figure, dpi: int) -> bytes:
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Draw with our style, and without warnings about letters that the font lacks (they become boxes)."""
+    """Draw with our style, without warnings about letters that the font lacks (they become boxes)."""
     with mpl.rc_context(_RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
         yield
 
 
-def quiet_grid(axes: Axes, axis: str = "both") -> None:
+def light_grid(axes: Axes, axis: str = "both") -> None:
     """A light grid behind everything."""
     axes.set_axisbelow(True)
     axes.grid(visible=True, axis=axis, color="#e6e6e6", linewidth=0.7)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Where a study keeps what: paths only, nothing is read or written here."""
+"""Where a study keeps its files. Nothing is read or written here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST = 80
 def slug(model_id: str) -> str:
     """A model's id as a file name: unsafe characters become dashes, and the beginning of its SHA-256 follows.
 
-    The digest tells apart ids that would share a name (`a/b` and `a:b`), also where case is ignored.
+    The digest separates ids that would share a name (`a/b` and `a:b`), also where file names ignore case.
     """
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", model_id).strip(".-")[:_LONGEST]
     digest = hashlib.sha256(model_id.encode("utf-8", "backslashreplace")).hexdigest()[:8]
@@ -22,7 +22,7 @@ def slug(model_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StudyFolder:
-    """A study's folder."""
+    """The paths in a study's folder (see `schema`)."""
 
     root: Path
 
@@ -33,7 +33,7 @@ class StudyFolder:
 
     @property
     def plan(self) -> Path:
-        """Which image belongs where."""
+        """Which image belongs to which shard."""
         return self.root / "plan.parquet"
 
     @property
@@ -43,7 +43,7 @@ class StudyFolder:
 
     @property
     def report(self) -> Path:
-        """What `clipmk study report` draws."""
+        """The folder written by `clipmk study report`."""
         return self.root / "report"
 
     def language(self, model_id: str) -> Path:

@@ -1,11 +1,10 @@
-"""What a study is to be: what was asked for, what the folder holds already, and what follows from both."""
+"""What a study is: what was asked for, what the folder already holds, and what follows from both."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -13,27 +12,25 @@ from clipmk.backbones.devices import choose_device, choose_dtype
 from clipmk.datasets.matching import resolve_labels
 from clipmk.errors import UsageError
 from clipmk.records import ModelInfo
-from clipmk.settings import PartMethod, Settings
+from clipmk.settings import Fit, PartMethod, Settings
 from clipmk.study.manifest import Manifest, VocabularyInfo, differences, read_manifest, write_manifest
 from clipmk.study.plan import make_plan, write_plan
+from clipmk.study.request import StudyRequest
 from clipmk.system.serialization import plain
 from clipmk.system.text import printable, quoted
 from clipmk.version import __version__
 
-if TYPE_CHECKING:
-    from clipmk.study.request import Request
-
 SHARD_SIZE = 128
-"""Images of a shard: what is lost, per model, when a run is killed."""
+"""Images in a shard: what is lost, per model, when a run is killed."""
 SMALL_SIDE = 128
-"""Pixels; inputs up to this size are bound by the overhead of a call on a CPU."""
+"""Pixels; on a CPU, inputs up to this size are bound by the overhead of a call."""
 
 
-def settled(request: Request, infos: Sequence[ModelInfo]) -> tuple[Manifest, tuple[str, ...]]:
-    """The manifest of this study, new or that of the folder, and what needs a warning.
+def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest of this study, new or that of the folder, and warnings; a new one is written with its plan.
 
     Raises:
-        UsageError: the folder's study is another one.
+        UsageError: the folder holds a different study.
     """
     folder = request.folder
     old = read_manifest(folder.manifest) if folder.manifest.exists() else None
@@ -48,24 +45,31 @@ def settled(request: Request, infos: Sequence[ModelInfo]) -> tuple[Manifest, tup
         write_plan(plan, folder.plan)
         write_manifest(new, folder.manifest)
         return new, warnings
-    kept = _agreed(request, old, new)
+    kept = _continued(request, old, new)
     if kept.models != old.models:
         write_manifest(kept, folder.manifest)
     if old.versions != new.versions:
         changed = [f"{name} {old.versions.get(name)} then, {now} now" for name, now in new.versions.items()]
-        note = f"the study was begun with other versions ({', '.join(changed)}); its last digits may differ"
+        note = f"the study was started with other versions ({', '.join(changed)}); its last digits may differ"
         warnings = (*warnings, note)
     return kept, warnings
 
 
-def _agreed(request: Request, old: Manifest, new: Manifest) -> Manifest:
-    """The folder's study, with further models where it is to be extended.
+def part_methods_of(settings: Settings) -> tuple[PartMethod, ...]:
+    """The part methods that a study records: k-means and PCA under the `paper` preset, else the one that is set."""
+    if settings.preset == "paper" and settings.parts == "kmeans":
+        return ("kmeans", "pca")
+    return (settings.parts,)
 
-    A model that was added and has no result yet binds nobody: the study goes on without it where it is not asked for,
-    so that one that cannot be loaded does no harm.
+
+def _continued(request: StudyRequest, old: Manifest, new: Manifest) -> Manifest:
+    """The folder's study, with more models if it is to be extended.
+
+    A model that was added and has no result yet is not binding: the study continues without it if it is not asked for,
+    so that a model that cannot be loaded does no harm.
 
     Raises:
-        UsageError: what is asked for is another study.
+        UsageError: what is asked for is a different study.
     """
     bound = dataclasses.replace(old, models=_bound(request, old, new))
     different = differences(bound, new)
@@ -73,17 +77,17 @@ def _agreed(request: Request, old: Manifest, new: Manifest) -> Manifest:
         return bound
     others = differences(old, dataclasses.replace(new, models=old.models))
     if request.extend and not others and new.models[: len(old.models)] == old.models:
-        begun = None if old.command is None or new.command is None else f"{old.command} && {new.command}"
-        return dataclasses.replace(old, models=new.models, command=begun)
-    hint = "" if others or request.extend else "; --extend goes on with the models that are there and adds others"
+        command = None if old.command is None or new.command is None else f"{old.command} && {new.command}"
+        return dataclasses.replace(old, models=new.models, command=command)
+    hint = "" if others or request.extend else "; --extend keeps the models of the study and adds others"
     raise UsageError(
-        f"{quoted(request.folder.root)} holds a study of something else; name another folder with --out, or ask for "
-        f"the same again: {printable('; '.join(different))}{hint}"
+        f"{quoted(request.folder.root)} holds a different study; name another folder with --out, or ask for the same "
+        f"again: {printable('; '.join(different))}{hint}"
     )
 
 
-def _bound(request: Request, old: Manifest, new: Manifest) -> tuple[ModelInfo, ...]:
-    """The models of the folder's study that are asked for or have results; all where there are none yet."""
+def _bound(request: StudyRequest, old: Manifest, new: Manifest) -> tuple[ModelInfo, ...]:
+    """The models of the folder's study that are asked for or have results; all of them if there are no results yet."""
     asked = {model.id for model in new.models}
     found = [
         model
@@ -93,7 +97,7 @@ def _bound(request: Request, old: Manifest, new: Manifest) -> tuple[ModelInfo, .
     return tuple(found) if any(model.id in asked for model in found) else old.models
 
 
-def _fit(request: Request, labels: Sequence[str | None]) -> Literal["image", "batch"]:
+def _fit(request: StudyRequest, labels: Sequence[str | None]) -> Fit:
     """Whether images of one class are fitted together: as asked, else as the reference code does for a data set."""
     if request.fit is not None:
         return request.fit
@@ -102,32 +106,32 @@ def _fit(request: Request, labels: Sequence[str | None]) -> Literal["image", "ba
 
 
 def _manifest(
-    request: Request,
+    request: StudyRequest,
     infos: Sequence[ModelInfo],
     old: Manifest | None,
     *,
     settings: Settings,
     labels: Sequence[str | None],
 ) -> Manifest:
-    """All but the shards. What the request leaves open is as in the folder's study."""
+    """Everything but the shards. What the request leaves open is taken from the folder's study."""
     device = choose_device(request.device)
     dtype = choose_dtype(request.precision, device)
     on_cpu = device.type == "cpu"
-    words = request.vocabulary
+    vocabulary = request.vocabulary
     known = [label for label in labels if label is not None]
     largest = max(info.input_size for info in infos)
     return Manifest(
         dataset=dataclasses.replace(request.dataset.info, labelled=len(known), classes=len(set(known))),
         vocabulary=VocabularyInfo(
-            name=words.name,
-            sha256=words.sha256,
-            classes=len(words.classes),
-            descriptors=len(words.descriptors),
-            templates=words.templates,
-            descriptor_template=words.descriptor_template,
+            name=vocabulary.name,
+            sha256=vocabulary.sha256,
+            classes=len(vocabulary.classes),
+            descriptors=len(vocabulary.descriptors),
+            templates=vocabulary.templates,
+            descriptor_template=vocabulary.descriptor_template,
         ),
         models=tuple(infos),
-        parts=ways_of(settings),
+        parts=part_methods_of(settings),
         settings=plain(settings),
         shards=0,
         shard_size=0,
@@ -145,14 +149,7 @@ def _manifest(
 
 
 def _batch_size(side: int, *, on_cpu: bool) -> int:
-    """Images per forward: on a CPU large batches gain nothing for large inputs and cost memory."""
+    """Images per forward: on a CPU, large batches of large inputs gain nothing and cost memory."""
     if on_cpu:
         return 64 if side <= SMALL_SIDE else 16
     return 256 if side <= 256 else 64
-
-
-def ways_of(settings: Settings) -> tuple[PartMethod, ...]:
-    """The ways of finding parts that a study records: the `paper` preset's k-means and PCA, else what is set."""
-    if settings.preset == "paper" and settings.parts == "kmeans":
-        return ("kmeans", "pca")
-    return (settings.parts,)

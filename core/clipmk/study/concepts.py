@@ -1,19 +1,25 @@
-"""Rows of the table `concepts`: how often a model sees a descriptor, ties it to its prediction, or does both."""
+"""How often models see a concept, tie it to their prediction, or do both: per model, and over a whole study.
+
+`ConceptCounts` counts shards into the rows of the table `concepts`; `concept_totals` adds those rows up.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmk.study.summary import Row
+from clipmk.study.schema import MEAN, Row
+
+SHOWN: Final = 15
 
 
 class ConceptCounts:
-    """Counts of one model and one way, shard by shard; as large as the vocabulary, whatever the number of images."""
+    """Counts of one model and one part method, shard by shard; memory grows with the vocabulary, not with the images."""
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
@@ -23,7 +29,7 @@ class ConceptCounts:
         self._explained: Counter[tuple[str, int]] = Counter()
 
     def add(self, rows: pa.Table) -> None:
-        """Count the rows (by `schema.IMAGE`) of one shard and one way; failed ones are passed over."""
+        """Count the rows (by `schema.IMAGE`) of one shard and one part method, failed images excluded."""
         rows = rows.filter(rows.column("error").is_null()).combine_chunks()
         if not rows.num_rows:
             return
@@ -36,16 +42,17 @@ class ConceptCounts:
             (self._right, pc.and_(flags, correct.fill_null(False))),
             (self._wrong, pc.and_(flags, pc.invert(correct).fill_null(False))),
         ):
-            counter.update(_counted(names if chosen is None else names.filter(chosen)))
+            counts = (names if chosen is None else names.filter(chosen)).value_counts()
+            counter.update(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
         predicted = rows.column("predicted").to_pylist()
         self._explained.update(zip(predicted, rows.column("language_count").to_pylist(), strict=True))
 
     def rows(self, model: str, parts: str, language: Mapping[str, Sequence[str]]) -> list[Row]:
-        """The rows of every descriptor that was seen or tied, by name.
+        """One row for every descriptor that was seen or tied, sorted by name.
 
         Args:
             model: its id.
-            parts: the way of finding parts.
+            parts: the part method.
             language: D_y of every class that was predicted, nearest first.
 
         Raises:
@@ -71,18 +78,46 @@ class ConceptCounts:
         ]
 
 
+@dataclass(slots=True)
+class ConceptTotal:
+    """Counts of one descriptor over all models and part methods (see `schema.CONCEPTS`)."""
+
+    seen: int = 0
+    tied: int = 0
+    mutual: int = 0
+    missed: int = 0
+    mutual_right: int = 0
+    mutual_wrong: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptTotals:
+    """Counts of all descriptors, and the number of explanations they come from."""
+
+    explanations: int
+    """Images × models × part methods that were explained."""
+    by_descriptor: dict[str, ConceptTotal] = field(default_factory=dict)
+
+    def most(self, name: str, count: int = SHOWN) -> list[tuple[str, ConceptTotal]]:
+        """The descriptors with the highest count "mutual" or "missed" above zero; ties are sorted by name."""
+        positive = [item for item in self.by_descriptor.items() if getattr(item[1], name)]
+        return sorted(positive, key=lambda item: (-getattr(item[1], name), item[0]))[:count]
+
+
 def language_concepts(table: pa.Table) -> dict[str, list[str]]:
     """D_y of every class, nearest first, from a table by `schema.LANGUAGE`."""
-    order = np.argsort(table.column("rank").to_numpy(), kind="stable")
     found: defaultdict[str, list[str]] = defaultdict(list)
-    ranked = table.take(order)
-    for name, descriptor in zip(
-        ranked.column("class").to_pylist(), ranked.column("descriptor").to_pylist(), strict=True
-    ):
-        found[name].append(descriptor)
+    for row in table.sort_by("rank").select(["class", "descriptor"]).to_pylist():
+        found[row["class"]].append(row["descriptor"])
     return dict(found)
 
 
-def _counted(names: pa.Array) -> dict[str, int]:
-    counts = names.value_counts()
-    return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+def concept_totals(models: Sequence[Row], concepts: Sequence[Row]) -> ConceptTotals:
+    """Add up the rows of the table `concepts`; the rows of `models` give the number of explanations."""
+    totals: defaultdict[str, ConceptTotal] = defaultdict(ConceptTotal)
+    for row in concepts:
+        total = totals[row["descriptor"]]
+        for name in ConceptTotal.__slots__:
+            setattr(total, name, getattr(total, name) + row[name])
+    explanations = sum(row["images"] for row in models if row["parts"] != MEAN)
+    return ConceptTotals(explanations, dict(totals))

@@ -1,8 +1,9 @@
-"""The engine beyond one machine: Ray Data hands shards to actors, one per GPU or per few CPU cores.
+"""Two engines that hand shards to a `ShardWorker`: one process, or the actors of a Ray cluster.
 
-Every actor holds all models of the pass and works exactly as the local engine does (`ShardWorker`); the shards lie in
-a folder that all machines share. Ray decides who does what and starts again what was lost with a machine; which shards
-are done is read from the folder, so a run that was killed as a whole resumes as a local one does.
+In one process, shards are processed one by one while the images of the next one are decoded. On a cluster, Ray Data
+hands shards to actors, one per GPU or per few CPU cores; every actor holds all models of the pass, and the study's
+folder is shared by all machines. Ray decides who does what and restarts what was lost with a machine. Which shards are
+done is read from the folder, so a killed run resumes with either engine.
 """
 
 from __future__ import annotations
@@ -23,20 +24,44 @@ if TYPE_CHECKING:
     from clipmk.study.examine import Step
 
 _SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""No telemetry, no progress display beside ours, and no notes of its core on our stderr (its own log has them).
+"""No telemetry, no progress display beside ours, and no messages of its core on our stderr (they are in its own log).
 
-Ray tells in one line that the level was set, and nothing keeps it from that; without the level it tells more.
+Ray prints one line saying that the level was set, which cannot be prevented; without the level it prints more.
 """
-KNOCK_SECONDS: Final = 10.0
-"""For a cluster's machine to let us in."""
+CONNECT_SECONDS: Final = 10.0
+"""For a cluster's machine to accept a connection."""
 _CALLS: Final = 2
-"""At once in an actor: one works off a shard, the other has its shard decoded meanwhile."""
+"""Concurrent calls of an actor: one processes a shard, the other has its shard decoded meanwhile."""
+
+
+def run_local(
+    task: Task, missing: Mapping[int, Sequence[str]], models: Sequence[str], *, step: Step, progress: Progress | None
+) -> None:
+    """Process shards in this process, in rising order.
+
+    Args:
+        task: what to do.
+        missing: shard -> the models that have not explained it; shards without any are left out.
+        models: those to hold in memory, all that `missing` names.
+        step: called with the number of images done, per model.
+        progress: called while models and texts are loaded.
+    """
+    shards = sorted(missing)
+    if not shards:
+        return
+    with ShardWorker(task, models, progress=progress) as worker:
+        prepared = worker.prepare(shards[0])
+        for number, following in zip(shards, [*shards[1:], None], strict=True):
+            current = prepared
+            if following is not None:
+                prepared = worker.prepare(following)
+            worker.work(current, missing[number], step=step)
 
 
 class ShardActor:
-    """What Ray starts once per GPU: a `ShardWorker` that takes the numbers of shards, from several threads.
+    """What Ray starts once per GPU: a `ShardWorker` that is given shard numbers by several threads.
 
-    The images of a shard are decoded while the shard before is worked off; one shard is worked off at a time.
+    One shard is processed at a time, while the images of the next one are decoded.
     """
 
     def __init__(self, task: Task, missing: dict[int, list[str]], models: list[str]) -> None:
@@ -45,7 +70,7 @@ class ShardActor:
         self._turn = threading.Lock()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Work off the shards of a batch; gives back their numbers and how many images times models were done."""
+        """Process the shards of a batch; returns their numbers and how many images times models were done."""
         done = []
         for number in batch["shard"].tolist():
             count = [0]
@@ -69,20 +94,19 @@ def run_ray(
     step: Step,
     progress: Progress | None,
 ) -> None:
-    """Work off shards on a Ray cluster: that of `RAY_ADDRESS`, else the one this machine is part of, else a new one.
+    """Process shards on a Ray cluster: that of `RAY_ADDRESS`, else the one this machine belongs to, else a new one.
 
     Args:
         task: what to do; its folder must be at the same path on every machine.
-        missing: shard -> the models that have not examined it.
+        missing: shard -> the models that have not explained it.
         models: those that every actor holds.
         workers: how many actors; None: as many as there are GPUs, or groups of `task.threads` cores.
-        step: hears of images done, per model.
-        progress: hears that Ray starts.
+        step: called with the number of images done, per model.
+        progress: called when Ray starts.
 
     Raises:
         UsageError: Ray is not installed, or the cluster has no room for an actor.
-        ClipmkError: the cluster cannot be reached or started, or a shard could not be worked off; the message is Ray's
-            or that of the actor.
+        ClipmkError: the cluster cannot be reached or started, or a shard failed; the message is Ray's or the actor's.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _SILENT.items()})
     try:
@@ -96,7 +120,7 @@ def run_ray(
         logging.getLogger(name).setLevel(logging.ERROR)
     started_here = not ray.is_initialized()
     if started_here:
-        _init(ray)
+        _start(ray)
     try:
         _work(ray, task, {shard: list(names) for shard, names in missing.items()}, list(models), workers, step)
     except ray.exceptions.RayError as reason:
@@ -106,39 +130,39 @@ def run_ray(
             ray.shutdown()
 
 
-def _init(ray: Any) -> None:
+def _start(ray: Any) -> None:
     address = os.environ.get("RAY_ADDRESS")
     what, advice = "Ray does not start", ""
     if address:
         what = f"the Ray cluster of RAY_ADDRESS={quoted(address)} cannot be reached"
-        advice = "; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here and on all its machines"
+        advice = "; if it needs a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here and on all its machines"
         try:
-            _knock(address)
-        except (OSError, ValueError) as reason:  # ValueError: no name of a host
+            _check_reachable(address)
+        except (OSError, ValueError) as reason:  # ValueError: not a host name
             raise ClipmkError(f"{what}: {printable(getattr(reason, 'strerror', None) or str(reason))}") from reason
     try:
         ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as reason:  # RayError: no token, or another
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as reason:  # RayError: no token, or a wrong one
         raise ClipmkError(f"{what}: {printable(' '.join(str(reason).split()))}{advice}") from reason
 
 
-def _knock(address: str) -> None:
-    """Make sure that somebody listens at HOST:PORT, for Ray itself would try for minutes; other forms are left to Ray.
+def _check_reachable(address: str) -> None:
+    """Connect to HOST:PORT once, since Ray itself would try for minutes; other forms of address are left to Ray.
 
     Raises:
-        OSError: nobody does.
-        ValueError: the host's name is none.
+        OSError: nothing listens there.
+        ValueError: the host name is malformed.
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdecimal() and int(port) < 2**16:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _work(
     ray: Any, task: Task, missing: dict[int, list[str]], models: list[str], workers: int | None, step: Step
 ) -> None:
     on_gpus = task.device.startswith("cuda")
-    count = workers or _room(ray.cluster_resources(), on_gpus=on_gpus, threads=task.threads)
+    count = workers or _capacity(ray.cluster_resources(), on_gpus=on_gpus, threads=task.threads)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     shards = ray.data.from_items([{"shard": number} for number in sorted(missing)], override_num_blocks=len(missing))
@@ -157,8 +181,8 @@ def _work(
         step(int(row["done"]))
 
 
-def _room(resources: Mapping[str, float], *, on_gpus: bool, threads: int) -> int:
-    """How many actors the cluster has room for.
+def _capacity(resources: Mapping[str, float], *, on_gpus: bool, threads: int) -> int:
+    """How many actors fit on the cluster.
 
     Raises:
         UsageError: none.
@@ -174,7 +198,7 @@ def _room(resources: Mapping[str, float], *, on_gpus: bool, threads: int) -> int
 
 
 def _cause(reason: Exception) -> str:
-    """The first line of what went wrong in the actor."""
+    """The last line of the error in the actor."""
     cause: BaseException = reason
     while getattr(cause, "cause", None) is not None:
         cause = cause.cause  # type: ignore[attr-defined]

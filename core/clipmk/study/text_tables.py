@@ -1,17 +1,20 @@
-"""A study's numbers as tables of text, for the terminal and the report alike; models grouped by family, never ranked.
+"""A study's numbers as tables of text, for the terminal and the report; models grouped by family, never ranked.
 
 AUC is comparable only within a family, so no table sorts by it and no column marks a best model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from clipmk.concepts.statistics import Estimate, Fit, RankEstimate
+from clipmk.study.concepts import ConceptTotals
+from clipmk.study.names import family_name
 from clipmk.study.paper import PRINTED_FIT, PUBLISHED, Compared, PublishedModel, against_paper, published_fit
-from clipmk.study.results import Results, family_name
+from clipmk.study.results import Results
+from clipmk.study.schema import Row
 
 NONE: Final = "–"
 """Where there is no number."""
@@ -20,50 +23,39 @@ _CORRELATIONS: Final = ("r [95 %]", "rho [95 %] or (p)")
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """A table ready to be shown: the first column holds names, the others are aligned to the right."""
+    """A table ready to be shown: columns of text are aligned to the left, the others to the right."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    text_columns: tuple[int, ...] = (0,)
 
 
-def headline(results: Results) -> list[TextTable]:
-    """One table per family: accuracy, MI and AUC with what chance gives, mutual concepts."""
+def family_tables(results: Results) -> list[TextTable]:
+    """One table per family: accuracy, MI and AUC beside their chance levels, mutual concepts."""
     columns = ("model", "top-1 %", "MI / chance", "AUC / chance", "m", "p<.05", "images")
     return [
-        TextTable(family_name(family), columns, tuple(_brief(results, row) for row in rows))
+        TextTable(family_name(family), columns, tuple(_brief(row, results.names) for row in rows))
         for family, rows in results.families.items()
     ]
 
 
-def headline_wide(results: Results) -> list[TextTable]:
-    """As `headline`, with the intervals of everything, top-5, and what failed."""
-    columns = (
-        "model",
-        "top-1 % [95 %]",
-        "top-5 %",
-        "MI [95 %]",
-        "chance",
-        "AUC [95 %]",
-        "chance",
-        "log m",
-        "m",
-        "L_v",
-        "p < 0.05",
-        "images",
-        "failed",
-    )
+def wide_family_tables(results: Results) -> list[TextTable]:
+    """As `family_tables`, with an interval for every mean, top-5, and the number of failed images."""
+    columns = ("model", "top-1 % [95 %]", "top-5 %", "MI [95 %]", "chance", "AUC [95 %]", "chance", "log m", "m", "L_v",
+               "p < 0.05", "images", "failed")  # fmt: skip
     return [
-        TextTable(family_name(family), columns, tuple(_wide(results, row) for row in rows))
+        TextTable(family_name(family), columns, tuple(_wide(row, results.names) for row in rows))
         for family, rows in results.families.items()
     ]
 
 
-def by_way(results: Results) -> TextTable:
-    """Every way of finding parts beside the others."""
+def part_method_table(results: Results) -> TextTable:
+    """Every part method beside the others."""
+    names = results.names
     rows = [
         (
-            results.names.get(row["model"], str(row["model"])),
+            names.get(row["model"], str(row["model"])),
             str(row["parts"]),
             interval(row, "mi_paper"),
             interval(row, "auc"),
@@ -73,40 +65,38 @@ def by_way(results: Results) -> TextTable:
             str(row["images"]),
             str(row["failed"]),
         )
-        for row in results.every_way
+        for row in results.all_rows
     ]
     columns = ("model", "parts", "MI [95 %]", "AUC [95 %]", "AUC unpadded", "m", "parts found", "images", "failed")
-    return TextTable("By way of finding parts", columns, tuple(rows))
+    return TextTable("By part method", columns, tuple(rows))
 
 
-def right_wrong(results: Results) -> TextTable:
+def right_wrong_table(results: Results) -> TextTable:
     """Mutual knowledge of images predicted right and wrong."""
-    names = ("auc", "mi_paper", "mutual_count")
+    measures = ("auc", "mi_paper", "mutual_count")
+    names = results.names
     rows = [
-        (
-            results.names[row["model"]],
-            *(interval(row, f"{name}_{kind}") for name in names for kind in ("right", "wrong")),
-        )
+        (names[row["model"]], *(interval(row, f"{name}_{kind}") for name in measures for kind in ("right", "wrong")))
         for row in results.models
     ]
     columns = ("model", "AUC right", "AUC wrong", "MI right", "MI wrong", "m right", "m wrong")
-    return TextTable("Right against wrong predictions", columns, tuple(rows))
+    return TextTable("Right and wrong predictions", columns, tuple(rows))
 
 
-def fits(results: Results) -> TextTable:
+def fit_table(results: Results) -> TextTable:
     """The line through the models of each family, and through all."""
     columns = ("family", "models", "top-1 % =", *_CORRELATIONS)
     return TextTable("AUC against accuracy", columns, tuple(_fit_row(one) for one in results.fits))
 
 
 def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
-    """Ours beside the paper's: the numbers of every model that both have, and the lines; empty if they share none.
+    """Our numbers beside the paper's, for every model in both, and the lines; empty if there is no such model.
 
     Args:
         results: of a study.
-        wide: the paper's numbers, ours and the differences in columns of their own.
+        wide: the paper's numbers, ours and the differences in separate columns.
     """
-    rows = against_paper(results.every_way)
+    rows = against_paper(results.all_rows)
     if not rows:
         return []
     measures = ("top-1 %", "MI pca", "MI kmeans", "AUC pca", "AUC kmeans")
@@ -114,9 +104,10 @@ def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     if wide:
         title = "The paper's numbers, ours, and ours - the paper's"
         columns = [text for one in measures for text in (f"{one} paper", "ours", "difference")]
+    names = results.names
     cells = [
         (
-            results.names.get(row.model, row.model),
+            names.get(row.model, row.model),
             *_compared(row.top1, 2 if wide else 1, wide=wide),
             *(cell for one in (*row.mi, *row.auc) for cell in _compared(one, 2, wide=wide)),
         )
@@ -125,8 +116,36 @@ def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     return [TextTable(title, ("model", *columns), tuple(cells)), _lines(results, [row.published for row in rows])]
 
 
-def interval(row: Mapping[str, Any], name: str, *, factor: float = 1, digits: int = 2) -> str:
-    """`3.61 [3.52, 3.70]` of a row's value and its interval."""
+def class_table(rows: Iterable[Row], *, limit: int) -> TextTable:
+    """Classes of one model from the lowest AUC to the highest; of more than `limit`, half as many from either end."""
+    ordered = sorted(rows, key=lambda row: (row["auc"] is None, row["auc"] or 0.0, row["class"]))
+    shown = ordered if len(ordered) <= limit else [*ordered[: limit // 2], *ordered[-(limit // 2) :]]
+    cells = tuple(
+        (
+            row["class"],
+            str(row["images"]),
+            percent(row["top1"]),
+            number(row["mi_paper"]),
+            number(row["auc"]),
+            number(row["mutual_count"]),
+            row["confused_with"] or NONE,
+        )
+        for row in shown
+    )
+    columns = ("class", "images", "top-1 %", "MI", "AUC", "m", "most often predicted instead")
+    return TextTable("", columns, cells, text_columns=(0, 6))
+
+
+def concept_table(totals: ConceptTotals, name: str) -> TextTable:
+    """The concepts that are most often "mutual" or "missed", with all their counts."""
+    counts = ("mutual", "missed", "seen", "tied", "mutual_right", "mutual_wrong")
+    columns = ("concept", *(count.replace("_", ", ") for count in counts))
+    rows = tuple((text, *(f"{getattr(one, count):,}" for count in counts)) for text, one in totals.most(name))
+    return TextTable("Most shared" if name == "mutual" else "Most missed", columns, rows)
+
+
+def interval(row: Row, name: str, *, factor: float = 1, digits: int = 2) -> str:
+    """`3.61 [3.52, 3.70]`: a value of a row and its interval."""
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
     if value is None:
         return NONE
@@ -140,7 +159,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share as per cent without the sign, or a dash."""
+    """A share in per cent without the sign, or a dash."""
     return NONE if value is None else f"{100 * value:.{digits}f}"
 
 
@@ -148,10 +167,10 @@ def estimate(one: Estimate | RankEstimate) -> str:
     """`0.91 [0.54, 0.99]`, `0.79 (p 0.048)`, `1.00`, or a dash."""
     if one.value is None:
         return NONE
-    sure = "" if one.low is None or one.high is None else f" [{one.low:.2f}, {one.high:.2f}]"
+    certainty = "" if one.low is None or one.high is None else f" [{one.low:.2f}, {one.high:.2f}]"
     if isinstance(one, RankEstimate) and one.p is not None:
-        sure = " (p < 0.001)" if one.p < 0.001 else f" (p {one.p:.3f})"
-    return f"{one.value:.2f}{sure}"
+        certainty = " (p < 0.001)" if one.p < 0.001 else f" (p {one.p:.3f})"
+    return f"{one.value:.2f}{certainty}"
 
 
 def line(slope: float, intercept: float) -> str:
@@ -159,9 +178,9 @@ def line(slope: float, intercept: float) -> str:
     return f"{slope:.2f} AUC {'-' if intercept < 0 else '+'} {abs(intercept):.2f}"
 
 
-def _brief(results: Results, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _brief(row: Row, names: Mapping[str, str]) -> tuple[str, ...]:
     return (
-        results.names[row["model"]],
+        names[row["model"]],
         interval(row, "top1", factor=100, digits=1),
         f"{number(row['mi_paper'])} / {number(row['chance_mi'])}",
         f"{number(row['auc'])} / {number(row['chance_auc'])}",
@@ -171,9 +190,9 @@ def _brief(results: Results, row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _wide(results: Results, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _wide(row: Row, names: Mapping[str, str]) -> tuple[str, ...]:
     return (
-        results.names[row["model"]],
+        names[row["model"]],
         interval(row, "top1", factor=100, digits=1),
         percent(row["top5"]),
         interval(row, "mi_paper"),
@@ -190,7 +209,7 @@ def _wide(results: Results, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _compared(one: Compared, digits: int, *, wide: bool) -> tuple[str, ...]:
-    """`3.55 (-0.06)`, or in three cells `3.61`, `3.55`, `-0.06`; a dash where we have none."""
+    """`3.55 (-0.06)`, or in three cells `3.61`, `3.55`, `-0.06`; a dash where we have no number."""
     difference = NONE if one.difference is None else f"{one.difference:+.{digits}f}"
     if wide:
         return number(one.paper, digits), number(one.ours, digits), difference
@@ -208,7 +227,7 @@ def _fit_row(one: Fit) -> tuple[str, ...]:
 
 
 def _lines(results: Results, matched: Sequence[PublishedModel]) -> TextTable:
-    """Lines per family: as printed, refitted to the paper's table, refitted to the models we have too, and ours."""
+    """Lines per family: as printed, refitted to the paper's table, refitted to the models in both, and ours."""
     rows: list[tuple[str, ...]] = []
     for family in dict.fromkeys(model.family for model in PUBLISHED):
         name = family_name(family)
@@ -216,7 +235,7 @@ def _lines(results: Results, matched: Sequence[PublishedModel]) -> TextTable:
             rows.append((f"{name}, as the paper prints it", "7", line(*PRINTED_FIT), NONE, NONE))
         variants = [("the paper's table", published_fit(family))]
         if sum(model.family == family for model in matched) < sum(model.family == family for model in PUBLISHED):
-            variants.append(("of it, models studied here", published_fit(family, only=matched)))
+            variants.append(("the paper's table, models studied here", published_fit(family, only=matched)))
         variants.append(("this study", next((one for one in results.fits if one.group == family), None)))
         rows += [(f"{name}, {words}", *_fit_row(one)[1:]) for words, one in variants if one is not None]
     return TextTable("Lines", ("line through", "models", "top-1 % =", *_CORRELATIONS), tuple(rows))
