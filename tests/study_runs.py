@@ -17,7 +17,7 @@ import pytest
 from clipmk.datasets.opening import open_dataset
 from clipmk.settings import preset
 from clipmk.study.paths import StudyFolder
-from clipmk.study.request import Request
+from clipmk.study.request import StudyRequest
 from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary
 from clipmk.world.export import export_scenes
@@ -35,8 +35,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def request(folder: Path, images: Path, **changes: Any) -> Request:
-    made = Request(
+def request(folder: Path, images: Path, **changes: Any) -> StudyRequest:
+    made = StudyRequest(
         folder=StudyFolder(folder),
         dataset=open_dataset(str(images)),
         models=MODELS,

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from clipmk.study.manifest import read_manifest, write_manifest
-from clipmk.study.request import Request
+from clipmk.study.request import StudyRequest
 from clipmk.system.text import encodable
 from clipmk.world.export import export_scenes
 from clipmk_tui.cli.study_progress import StudyProgress
@@ -208,9 +208,9 @@ NAMED = {"out": "there", "engine": "ray", "workers": 3, "limit": 5, "fit": "batc
 def test_options_are_read_from_the_environment_unless_a_flag_is_given(
     clipmk: Runner, monkeypatch: pytest.MonkeyPatch, *, by_flag: bool
 ) -> None:
-    asked: list[Request] = []
+    asked: list[StudyRequest] = []
 
-    def stopped(request: Request, **_: object) -> None:
+    def stopped(request: StudyRequest, **_: object) -> None:
         asked.append(request)
         raise KeyboardInterrupt
 

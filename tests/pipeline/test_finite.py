@@ -27,7 +27,7 @@ from clipmk.models.loading import load
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 from clipmk.study import schema
-from clipmk.study.examine import Examiner
+from clipmk.study.shard_explainer import ShardExplainer
 from clipmk.vocabulary.vocabulary import load_vocabulary
 
 BAD = embedded.flat((200, 40, 40))
@@ -136,16 +136,16 @@ def test_in_a_study_it_is_the_error_of_that_image_alone(overflowing: str) -> Non
     explainer = embedded.explainer()
     squares = np.stack([explainer.square(read_picture(image)) for image in (embedded.scenes()[0].image, BAD)])
     with ThreadPoolExecutor(2) as workers:
-        made = Examiner(
+        made = ShardExplainer(
             backbone=explainer.backbone,
             bank=explainer.bank,
             vocabulary=explainer.vocabulary,
             settings=explainer.settings,
-            ways=("kmeans", "superpixels"),
+            part_methods=("kmeans", "superpixels"),
             batch_size=2,
             workers=workers,
         )
-        good, bad = made.examine(squares, [0, 1], [None, None], step=lambda done: None)
+        good, bad = made.explain(squares, [0, 1], [None, None], step=lambda done: None)
     assert bad == [{"parts": way, "error": TOLD} for way in ("kmeans", "superpixels")]
     assert [row["parts"] for row in good] == ["kmeans", "superpixels"]
     assert all(math.isfinite(row["probability"]) for row in good)
@@ -307,7 +307,7 @@ def test_a_model_that_overflows_in_half_precision_says_which_would_do() -> None:
 
 
 def test_a_row_of_a_study_holds_the_error_and_nothing_below_it() -> None:
-    from clipmk.study.work import _Decoded, _full_row  # noqa: PLC0415
+    from clipmk.study.shard_worker import _Decoded, _full_row  # noqa: PLC0415
 
     row: Any = SimpleNamespace(image=3, entry=SimpleNamespace(key="a.png", label=None))
     full = _full_row(row, "vit", _Decoded({}, warnings=("odd",)), {"parts": "pca", "error": TOLD})

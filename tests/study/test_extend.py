@@ -24,7 +24,7 @@ def test_models_are_added_to_a_study_when_that_is_asked_for(tmp_path: Path, imag
     before = fingerprints(folder)
     for models in (MODELS, MODELS[::-1], MODELS[1:]):
         with pytest.raises(
-            UsageError, match=rf"'{MODELS[0]}' there, '{', '.join(models)}' here; --extend goes on with"
+            UsageError, match=rf"'{MODELS[0]}' there, '{', '.join(models)}' here; --extend keeps the models"
         ):
             run_study(request(folder, images, models=models))
     with pytest.raises(UsageError, match=r"same again: settings.seed: 0 there, 3 here$"):
@@ -37,7 +37,7 @@ def test_models_are_added_to_a_study_when_that_is_asked_for(tmp_path: Path, imag
         run_study(added, progress=stopping_after(SCENES + 3))
     outcome = run_study(added)
     assert outcome.manifest.command == "clipmk one && clipmk two"
-    with pytest.raises(UsageError, match=r"there, '[^']*' here; --extend goes on with"):
+    with pytest.raises(UsageError, match=r"there, '[^']*' here; --extend keeps the models"):
         run_study(first)
     assert run_study(dataclasses.replace(first, extend=True)).resumed == outcome.manifest.shards * len(MODELS)
     assert run_study(request(folder, images)).resumed == outcome.manifest.shards * len(MODELS)
@@ -66,7 +66,7 @@ def test_an_added_model_without_a_result_binds_nobody(
         def failing(*_: object, **__: object) -> None:
             raise ModelError("it cannot be loaded")
 
-        patch.setattr("clipmk.study.local.run_local", failing)
+        patch.setattr("clipmk.study.run.run_local", failing)
         with pytest.raises(ModelError, match="cannot be loaded"):
             run_study(dataclasses.replace(first, models=MODELS[1:], extend=True))
     assert fingerprints(tmp_path / "study") != before

@@ -90,7 +90,7 @@ def test_the_headline_alone_draws_nothing(folder: StudyFolder, capfd: pytest.Cap
 
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
-    [(("nowhere",), 3, "is no study"), (("nowhere", "--against", "folklore"), 2, "'folklore' does not exist")],
+    [(("nowhere",), 3, "is not a study"), (("nowhere", "--against", "folklore"), 2, "'folklore' does not exist")],
 )
 def test_what_cannot_be_meant_is_refused(clipmk: Runner, arguments: tuple[str, ...], status: int, message: str) -> None:
     ran = clipmk("study", "report", *arguments)
@@ -152,7 +152,7 @@ def test_letters_run_out_without_an_error() -> None:
 
 def test_the_folder_is_shown_as_it_was_given(clipmk: Runner, tmp_path: Path) -> None:
     ran = clipmk("study", "report", tmp_path)
-    assert f"'{tmp_path}' is no study" in ran.err
+    assert f"'{tmp_path}' is not a study" in ran.err
 
 
 def test_a_single_model_has_no_plot_against_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

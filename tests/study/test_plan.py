@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipmk.datasets.dataset import Entry
 from clipmk.errors import InputError, UsageError
-from clipmk.study.plan import GROUP_LIMIT, PlanRow, make_plan, read_shard, shard_sizes, write_plan
+from clipmk.study.plan import GROUP_LIMIT, PlannedImage, make_plan, read_shard, shard_sizes, write_plan
 from clipmk.study.schema import PLAN
 
 Labels = list[str | None]
@@ -129,7 +129,7 @@ def test_a_shard_is_a_row_group_of_its_own_and_the_same_plan_gives_the_same_byte
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     metadata = pq.read_metadata(tmp_path / "a")
     assert [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)] == [4, 4, 2]
-    assert read_shard(tmp_path / "a", 2)[1] == PlanRow(9, Entry("key 9", "fox"), 9, 2)
+    assert read_shard(tmp_path / "a", 2)[1] == PlannedImage(9, Entry("key 9", "fox"), 9, 2)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_shard_is_a_row_group_of_its_own_and_the_same_plan_gives_the_same_byte
     [
         ({"fit": "batch", "shard_size": 49}, "shards of 49 images are too small: .* whole groups of up to 50 images"),
         ({"fit": "image", "shard_size": 0}, "shards of 0 images are too small; at least 1"),
-        ({"fit": "batch", "shard_size": 50, "group_limit": 0}, "groups of 0 images"),
+        ({"fit": "batch", "shard_size": 50, "group_limit": 0}, "the group limit is 0"),
         ({"fit": "bacth", "shard_size": 50}, "fit 'bacth' is unknown; close: 'batch'"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_plan_that_cannot_be_is_refused(options: dict[str, Any], message: str)
 
 
 def test_a_plan_needs_images_and_a_label_for_each() -> None:
-    with pytest.raises(UsageError, match="a plan of no image"):
+    with pytest.raises(UsageError, match="there are no images to study"):
         make_plan([], [], fit="image", shard_size=1)
     with pytest.raises(ValueError, match=r"2 labels for 1 image$"):
         make_plan(entries_of(["fox"]), ["fox", "cat"], fit="batch", shard_size=50)
@@ -159,7 +159,7 @@ def test_a_shard_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         shard_sizes(path)
     write_plan(make_plan(entries_of(["fox"]), ["fox"], fit="image", shard_size=1), path)
     for number in (-1, 1):
-        with pytest.raises(InputError, match=f"has 1 shard, counted from 0, and no {number}"):
+        with pytest.raises(InputError, match=f"has 1 shard, counted from 0; {number} is not one of them"):
             read_shard(path, number)
 
 

@@ -21,7 +21,7 @@ from clipmk.images.decoder import Picture
 from clipmk.settings import preset
 from clipmk.study.engines import ShardActor
 from clipmk.study.paths import StudyFolder
-from clipmk.study.request import Request
+from clipmk.study.request import StudyRequest
 from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary
 
@@ -86,7 +86,7 @@ def test_ray_gives_an_actor_two_shards_at_a_time(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     (tmp_path / "begun").mkdir()
     dataset = open_dataset("world:test?scenes=2")
-    request = Request(
+    request = StudyRequest(
         folder=StudyFolder(tmp_path / "study"),
         dataset=replace(dataset, reader=Together(dataset.reader, tmp_path / "begun")),
         models=("embedded/vit-xs8-48",),

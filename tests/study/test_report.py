@@ -23,11 +23,13 @@ from clipmk.concepts.statistics import Estimate, RankEstimate, fit
 from clipmk.errors import InputError
 from clipmk.output import document
 from clipmk.study.concepts import concept_totals
+from clipmk.study.document import results_document
 from clipmk.study.manifest import write_manifest
+from clipmk.study.names import FAMILIES
 from clipmk.study.paths import StudyFolder
-from clipmk.study.results import FAMILIES, Results, read_results, results_document
+from clipmk.study.results import Results, failed_images, read_results
 from clipmk.study.schema import IMAGE, MEAN
-from clipmk.study.text_tables import estimate, fits, headline, headline_wide, paper_tables
+from clipmk.study.text_tables import estimate, family_tables, fit_table, paper_tables, wide_family_tables
 from imports import loaded_by
 from study_shards import POOL, failed_row, image_row, make_manifest, models, write_language, write_shard, write_study
 
@@ -130,20 +132,20 @@ def test_lines_are_fitted_to_the_rows_shown(study: Results) -> None:
     vits = [row for row in study.models if row["family"] == "vit"]
     slope, intercept = np.polyfit([row["auc"] for row in vits], [100 * row["top1"] for row in vits], 1)
     assert (study.fits[0].slope, study.fits[0].intercept) == pytest.approx((slope, intercept))
-    assert [table.title for table in headline(study)] == ["ViT", "ConvNeXt"]
-    assert len(headline_wide(study)[0].columns) == len(headline_wide(study)[0].rows[0])
-    assert [row[0] for row in fits(study).rows] == ["ViT", "all families"]
+    assert [table.title for table in family_tables(study)] == ["ViT", "ConvNeXt"]
+    assert len(wide_family_tables(study)[0].columns) == len(wide_family_tables(study)[0].rows[0])
+    assert [row[0] for row in fit_table(study).rows] == ["ViT", "all families"]
 
 
 def test_the_papers_numbers_stand_beside_ours(study: Results, page: str) -> None:
     values, lines = paper_tables(study, wide=True)
-    row = next(row for row in study.every_way if (row["model"], row["parts"]) == (study.models[0]["model"], "pca"))
+    row = next(row for row in study.all_rows if (row["model"], row["parts"]) == (study.models[0]["model"], "pca"))
     assert values.columns[10] == "AUC pca paper"
     assert values.rows[0][10:13] == ("3.61", f"{row['auc']:.2f}", f"{row['auc'] - 3.61:+.2f}")
     assert [name for name, *_ in lines.rows[:4]] == [
         "ViT, as the paper prints it",
         "ViT, the paper's table",
-        "ViT, of it, models studied here",
+        "ViT, the paper's table, models studied here",
         "ViT, this study",
     ]
     assert lines.rows[1][2] == "11.25 AUC + 25.90"
@@ -162,7 +164,7 @@ def test_an_unlabelled_unfinished_study_has_a_report(tmp_path: Path) -> None:
     assert "No image has a known label" in text
     assert "None of the paper's 13 models was studied" in text
     assert {path.stem for path in folder.report.glob("*.png")} == {"dynamics", "concepts"}
-    assert (results.way, results.fits, results.names) == ("superpixels", (), {"embedded/vit-s8": "vit-s8"})
+    assert (results.shown_parts, results.fits, results.names) == ("superpixels", (), {"embedded/vit-s8": "vit-s8"})
 
 
 def test_names_of_any_script_can_be_drawn(tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ def test_names_of_any_script_can_be_drawn(tmp_path: Path) -> None:
 
 def test_families_that_fail_one_way_are_shown_another_way(tmp_path: Path) -> None:
     rows = [image_row(0, "kmeans", ["t0"], ["t0"]), failed_row(0, "pca")]
-    assert read_results(tiny(tmp_path, rows, parts=("kmeans", "pca"))).way == "kmeans"
+    assert read_results(tiny(tmp_path, rows, parts=("kmeans", "pca"))).shown_parts == "kmeans"
 
 
 def test_many_classes_are_shown_by_their_extremes() -> None:
@@ -186,8 +188,8 @@ def test_many_classes_are_shown_by_their_extremes() -> None:
 
     found = [{"model": m, "family": f, "pretrained": None} for m, f in (("p/a", "vit"), ("p/b", "resnet"))]
     results = Results(
-        folder=StudyFolder(Path()), manifest=make_manifest(), completeness=None, way=MEAN,  # type: ignore[arg-type]
-        models=tuple(found), every_way=(), fits=(),
+        folder=StudyFolder(Path()), manifest=make_manifest(), completeness=None, shown_parts=MEAN,  # type: ignore[arg-type]
+        models=tuple(found), all_rows=(), fits=(),
     )  # fmt: skip
     rng = np.random.default_rng(0)
     rows = [
@@ -236,12 +238,12 @@ def test_names_in_a_crowd_cover_neither_one_another_nor_a_mark() -> None:
 
 
 def test_families_differ_in_colour_and_in_shape() -> None:
-    from clipmk.study.figures.style import look  # noqa: PLC0415
+    from clipmk.study.figures.style import family_style  # noqa: PLC0415
 
-    looks = [look(family) for family in FAMILIES]
+    looks = [family_style(family) for family in FAMILIES]
     for name in ("colour", "marker"):
         assert len({getattr(one, name) for one in looks}) == len(FAMILIES)
-    fitted = [look(family).line for family in ("vit", "resnet", "convnext", "siglip", "eva")]
+    fitted = [family_style(family).line for family in ("vit", "resnet", "convnext", "siglip", "eva")]
     assert len(set(fitted)) == 5
 
 
@@ -255,8 +257,8 @@ def test_the_same_study_gives_the_same_picture(study: Results) -> None:
 
 def test_concepts_add_up_over_models_and_ways(study: Results) -> None:
     rows = study.concepts()
-    totals = concept_totals(study, rows)
-    assert totals.explanations == sum(row["images"] for row in study.every_way if row["parts"] != MEAN)
+    totals = concept_totals(study.all_rows, rows)
+    assert totals.explanations == sum(row["images"] for row in study.all_rows if row["parts"] != MEAN)
     assert sum(one.mutual for one in totals.by_descriptor.values()) == sum(row["mutual"] for row in rows)
     most = [one.mutual for _, one in totals.most("mutual")]
     assert most == sorted(most, reverse=True)
@@ -265,7 +267,7 @@ def test_concepts_add_up_over_models_and_ways(study: Results) -> None:
 
 def test_the_json_of_results_has_every_row_and_the_papers_numbers(study: Results) -> None:
     found = results_document(study, against="paper")
-    assert [row["model"] for row in found["models"]] == [row["model"] for row in study.every_way]
+    assert [row["model"] for row in found["models"]] == [row["model"] for row in study.all_rows]
     assert found["fits"][0]["models"] == 4
     assert found["paper"][0]["top1_percent"]["paper"] == 61.66
     assert results_document(study)["paper"] is None
@@ -302,8 +304,8 @@ def test_short_names_are_told_apart(study: Results) -> None:
     assert replace(study, models=tuple(rows)).names == {"a/x": "a/x", "b/x": "b/x", "c/y": "y"}
 
 
-def test_what_is_no_study_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no study"):
+def test_a_folder_that_is_not_a_study_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a study"):
         read_results(StudyFolder(tmp_path / "nowhere"))
 
 
@@ -327,9 +329,9 @@ def test_a_damaged_table_is_named(study: Results, tmp_path: Path, name: str) -> 
         assert read_results(StudyFolder(tmp_path)).models == study.models
         return
     results = read_results(StudyFolder(tmp_path))
-    read = {"classes": results.classes, "concepts": results.concepts, "images": results.failures}[name]
+    read = {"classes": results.classes, "concepts": results.concepts, "images": partial(failed_images, results.folder)}
     with pytest.raises(InputError, match=rf"{name}.parquet' is damaged"):
-        read()
+        read[name]()
 
 
 def test_numbers_need_no_matplotlib() -> None:

@@ -96,7 +96,7 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(undisturbed:
         ({"batch_size": 2}, "batch_size: 3 there, 2 here"),
         (
             {"models": MODELS[:1]},
-            rf"same again: models: '{MODELS[0]}, {MODELS[1]}' there, '{MODELS[0]}' here; --extend goes on",
+            rf"same again: models: '{MODELS[0]}, {MODELS[1]}' there, '{MODELS[0]}' here; --extend keeps the models",
         ),
         (
             {"dataset": open_dataset("world:test?scenes=10")},
@@ -137,13 +137,13 @@ def test_all_files_of_a_study_follow_the_umask(tmp_path: Path, images: Path) -> 
 
 
 def test_two_runs_never_share_a_folder(undisturbed: Path, images: Path) -> None:
-    with FileLock(undisturbed / "study.lock"), pytest.raises(ClipmkError, match="another run is at work"):
+    with FileLock(undisturbed / "study.lock"), pytest.raises(ClipmkError, match="another run is using"):
         run_study(request(undisturbed, images))
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, images: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="is not empty and holds no study"):
+    with pytest.raises(InputError, match="is not empty and is not a study"):
         run_study(request(tmp_path, images))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -195,7 +195,7 @@ def test_what_fails_in_the_work_is_not_laid_to_the_folder(
     def failing(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("clipmk.study.local.run_local", failing)
+    monkeypatch.setattr("clipmk.study.run.run_local", failing)
     with pytest.raises(type(error)) as caught:
         run_study(request(tmp_path / "study", images))
     assert caught.value is error
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, images: Path, 
         (
             ConnectionError("no node\nanswers"),
             "auto",
-            r"RAY_ADDRESS='auto' cannot be reached: no node answers; if it asks for a token, set RAY_AUTH_MODE=token",
+            r"RAY_ADDRESS='auto' cannot be reached: no node answers; if it needs a token, set RAY_AUTH_MODE=token",
         ),
         (ValueError("Invalid address format: x"), "x", r"RAY_ADDRESS='x' cannot be reached: Invalid address format: x"),
         (AssertionError("no host"), "head..node:6379", r"'head\.\.node:6379' cannot be reached: "),

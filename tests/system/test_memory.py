@@ -118,7 +118,7 @@ def test_loading_a_model_and_embedding_its_texts_name_a_lack_of_memory(
 
 
 def test_a_shard_names_the_batch_size_of_its_study(short: Exception) -> None:
-    from clipmk.study.work import _memory_named  # noqa: PLC0415
+    from clipmk.study.shard_worker import _memory_named  # noqa: PLC0415
 
     task: Any = type("Task", (), {"batch_size": 8, "device": "cuda"})
     told = "'vit' at a batch size of 8; try --batch-size 4 in a new folder"

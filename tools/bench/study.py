@@ -31,8 +31,8 @@ from clipmk.datasets.opening import open_dataset
 from clipmk.settings import preset
 from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import make_plan, write_plan
-from clipmk.study.resolve import ways_of
-from clipmk.study.work import ShardWorker, Task
+from clipmk.study.resolve import part_methods_of
+from clipmk.study.shard_worker import ShardWorker, StudyTask
 from clipmk.vocabulary.vocabulary import load_vocabulary
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "sample_images" / "photographs"
@@ -62,7 +62,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
     write_images(folder / "images" / load_vocabulary(arguments.vocab).classes[0], arguments.images)
     task = make_task(folder, arguments)
     with ShardWorker(task, [arguments.model]) as worker:
-        backbone = worker.examiners[arguments.model].backbone
+        backbone = worker.explainers[arguments.model].backbone
 
         def run_study() -> None:
             worker.work(worker.prepare(0), [arguments.model], step=lambda _: None)
@@ -81,7 +81,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
     print(f"study                  {statistics.median(study) / arguments.images:8.3f} s an image, "
           f"{ratio:.2f} of the bare throughput")  # fmt: skip
     if arguments.loop_images:
-        report_loop(backbone, folder, arguments, statistics.median(study) / arguments.images / len(task.ways))
+        report_loop(backbone, folder, arguments, statistics.median(study) / arguments.images / len(task.part_methods))
 
 
 def report_loop(backbone: Backbone, folder: Path, arguments: argparse.Namespace, study: float) -> None:
@@ -118,7 +118,7 @@ def write_images(folder: Path, count: int) -> None:
         )
 
 
-def make_task(folder: Path, arguments: argparse.Namespace) -> Task:
+def make_task(folder: Path, arguments: argparse.Namespace) -> StudyTask:
     """A study of one shard, as `clipmk study` makes it."""
     dataset = open_dataset(str(folder / "images"))
     place = StudyFolder(folder / "study")
@@ -126,12 +126,12 @@ def make_task(folder: Path, arguments: argparse.Namespace) -> Task:
     labels = [entry.label for entry in dataset.entries]
     write_plan(make_plan(dataset.entries, labels, fit="batch", shard_size=max(128, len(labels))), place.plan)
     settings = preset("paper", fit="batch")
-    return Task(
+    return StudyTask(
         folder=place,
         reader=dataset.reader,
         vocabulary=load_vocabulary(arguments.vocab),
         settings=settings,
-        ways=ways_of(settings),
+        part_methods=part_methods_of(settings),
         batch_size=arguments.batch_size,
         device=arguments.device,
         precision=arguments.precision,

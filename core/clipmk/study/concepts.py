@@ -19,7 +19,7 @@ SHOWN: Final = 15
 
 
 class ConceptCounts:
-    """Counts of one model and one part method, shard by shard; memory grows with the vocabulary, not with the images."""
+    """Counts of one model and one part method, shard by shard; memory grows with the vocabulary, not the images."""
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
@@ -43,7 +43,9 @@ class ConceptCounts:
             (self._wrong, pc.and_(flags, pc.invert(correct).fill_null(False))),
         ):
             counts = (names if chosen is None else names.filter(chosen)).value_counts()
-            counter.update(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
+            counter.update(
+                dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+            )
         predicted = rows.column("predicted").to_pylist()
         self._explained.update(zip(predicted, rows.column("language_count").to_pylist(), strict=True))
 

@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.study.work import ShardWorker, Task
+from clipmk.study.shard_worker import ShardWorker, StudyTask
 from clipmk.system.text import counted, printable, quoted
 
 if TYPE_CHECKING:
     from clipmk.pipeline.grounding import Progress
-    from clipmk.study.examine import Step
+    from clipmk.study.shard_explainer import Step
 
 _SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 """No telemetry, no progress display beside ours, and no messages of its core on our stderr (they are in its own log).
@@ -35,7 +35,12 @@ _CALLS: Final = 2
 
 
 def run_local(
-    task: Task, missing: Mapping[int, Sequence[str]], models: Sequence[str], *, step: Step, progress: Progress | None
+    task: StudyTask,
+    missing: Mapping[int, Sequence[str]],
+    models: Sequence[str],
+    *,
+    step: Step,
+    progress: Progress | None,
 ) -> None:
     """Process shards in this process, in rising order.
 
@@ -64,7 +69,7 @@ class ShardActor:
     One shard is processed at a time, while the images of the next one are decoded.
     """
 
-    def __init__(self, task: Task, missing: dict[int, list[str]], models: list[str]) -> None:
+    def __init__(self, task: StudyTask, missing: dict[int, list[str]], models: list[str]) -> None:
         self._missing = missing
         self._worker = ShardWorker(task, models)
         self._turn = threading.Lock()
@@ -86,7 +91,7 @@ class ShardActor:
 
 
 def run_ray(
-    task: Task,
+    task: StudyTask,
     missing: Mapping[int, Sequence[str]],
     models: Sequence[str],
     *,
@@ -159,7 +164,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _work(
-    ray: Any, task: Task, missing: dict[int, list[str]], models: list[str], workers: int | None, step: Step
+    ray: Any, task: StudyTask, missing: dict[int, list[str]], models: list[str], workers: int | None, step: Step
 ) -> None:
     on_gpus = task.device.startswith("cuda")
     count = workers or _capacity(ray.cluster_resources(), on_gpus=on_gpus, threads=task.threads)

@@ -135,7 +135,8 @@ def _compared(published: PublishedModel, ours: Mapping[str, Mapping[str, Any]]) 
 
     def both(name: str, values: tuple[float, float]) -> tuple[Compared, Compared]:
         pca, kmeans = (
-            Compared(value, ours[parts][name] if parts in ours else None) for parts, value in zip(PART_METHODS, values, strict=True)
+            Compared(value, ours[parts][name] if parts in ours else None)
+            for parts, value in zip(PART_METHODS, values, strict=True)
         )
         return pca, kmeans
 

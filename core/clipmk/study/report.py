@@ -67,7 +67,10 @@ def study_page(results: Results, drawn: Sequence[Plot], *, against: Literal["pap
         "right_wrong": text_tables.right_wrong_table(results),
         "failed_count": failed_count,
         "failures": TextTable(
-            "", ("image", "reason", "models × part methods"), tuple((one.key, one.error, str(one.times)) for one in failed), (0, 1)
+            "",
+            ("image", "reason", "models × part methods"),
+            tuple((one.key, one.error, str(one.times)) for one in failed),
+            (0, 1),
         ),
         "facts": _facts(manifest),
         "settings": {name: json.dumps(value, ensure_ascii=False) for name, value in manifest.settings.items()},
@@ -80,7 +83,8 @@ def study_page(results: Results, drawn: Sequence[Plot], *, against: Literal["pap
             "paper_tables": text_tables.paper_tables(results, wide=True),
             "departures": departures(manifest),
         }
-    return render("study.html", against=against, png_base64=png_base64, **context)
+    title = f"clipmk study of {manifest.dataset.name}"
+    return render("study.html", title=title, against=against, png_base64=png_base64, **context)
 
 
 def _write(path: Path, data: bytes) -> None:

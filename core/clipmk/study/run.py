@@ -22,8 +22,8 @@ from clipmk.study.plan import shard_sizes
 from clipmk.study.resolve import part_methods_of, resolve_manifest
 from clipmk.study.results import FailedImage, failed_images
 from clipmk.study.schema import MODELS
+from clipmk.study.shard_worker import StudyTask, is_done
 from clipmk.study.tables import write_tables
-from clipmk.study.work import Task, is_done
 from clipmk.system.memory import device_memory
 from clipmk.system.parquet import read_table
 from clipmk.system.text import quoted
@@ -195,14 +195,14 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
         yield  # outside: an error of the work itself, such as a lost connection, is not about this folder
 
 
-def _task(request: StudyRequest, manifest: Manifest) -> Task:
+def _task(request: StudyRequest, manifest: Manifest) -> StudyTask:
     device = str(choose_device(request.device))
-    return Task(
+    return StudyTask(
         folder=request.folder,
         reader=request.dataset.reader,
         vocabulary=request.vocabulary,
         settings=dataclasses.replace(request.settings, fit=manifest.settings["fit"]),
-        ways=part_methods_of(request.settings),
+        part_methods=part_methods_of(request.settings),
         batch_size=manifest.batch_size,
         device=device,
         precision=request.precision,
@@ -242,7 +242,7 @@ def _passes(described: Sequence[tuple[ModelInfo, int]], device: str) -> Iterator
 
 def _work(
     request: StudyRequest,
-    task: Task,
+    task: StudyTask,
     missing: Mapping[int, Sequence[str]],
     models: list[str],
     step: _Counter,

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from clipmk.errors import UsageError
 from clipmk.study import text_tables as tables
+from clipmk.study.document import results_document
+from clipmk.study.names import family_name
 from clipmk.study.paper import departures
 from clipmk.study.paths import StudyFolder
-from clipmk.study.results import Results, family_name, read_results, results_document
+from clipmk.study.results import Results, read_results
 from clipmk.study.text_tables import TextTable
 from clipmk.system.config import choose, read_config
 from clipmk.system.options import variable
@@ -143,7 +145,7 @@ def _warn(results: Results) -> None:
     if not done.complete:
         verb = one_or_many(done.done, "is", "are")
         say("warning", f"the study is not finished: {done.done:,} of {counted(done.total, 'shard')} {verb} done")
-    failed = max(row["failed"] for row in results.every_way)
+    failed = max(row["failed"] for row in results.all_rows)
     if failed:
         images = counted(failed, "image")
         say("warning", f"up to {images} per model could not be explained; the report says which and why")
@@ -164,7 +166,7 @@ def _keys(results: Results) -> dict[str, str]:
 
 def _families(results: Results, width: int) -> Table:
     """All families in one table, so that their columns stand in line; each model has its letter of the plot."""
-    found = tables.headline(results)
+    found = tables.family_tables(results)
     letters = iter(_keys(results).values())
     count = _fitting([found[0].columns, *(row for family in found for row in family.rows)], width)
     table = _empty(("", *found[0].columns[:count]))
@@ -211,7 +213,7 @@ def _accuracy(results: Results, width: int) -> Iterator[RenderableType]:
         yield Text(line, no_wrap=True)
     if results.fits:
         yield Text()
-        yield _table(tables.fits(results))
+        yield _table(tables.fit_table(results))
         yield Text("intervals: Fisher's z over models; p: share of orders with as large a |rho|", "dim")
         yield Text(_fitted(results), "dim")
 

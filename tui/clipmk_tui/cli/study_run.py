@@ -21,8 +21,8 @@ from clipmk_tui.cli.study_progress import StudyProgress
 
 if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
-    from clipmk.study.request import Engine, Request
-    from clipmk.study.run import Outcome
+    from clipmk.study.request import Engine, StudyRequest
+    from clipmk.study.run import StudyOutcome
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 ENGINES = ("local", "ray")
@@ -96,11 +96,11 @@ def _check(flags: Mapping[str, Any]) -> None:
         raise UsageError("--workers goes with --engine ray; the local engine is one process")
 
 
-def _request(flags: Mapping[str, Any], config: Config) -> Request:
+def _request(flags: Mapping[str, Any], config: Config) -> StudyRequest:
     from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - pyarrow
     from clipmk.models.pools import POOLS, pool  # noqa: PLC0415
     from clipmk.study.paths import StudyFolder  # noqa: PLC0415
-    from clipmk.study.request import Request as Made  # noqa: PLC0415
+    from clipmk.study.request import StudyRequest as Made  # noqa: PLC0415
 
     named: tuple[str, ...] = () if flags["pool"] else tuple(dict.fromkeys(flags["model"]))
     if flags["pool"] and flags["model"]:
@@ -153,7 +153,7 @@ def _say_stopped(progress: StudyProgress, folder: Path) -> None:
         "same command goes on from there")  # fmt: skip
 
 
-def _say_end(outcome: Outcome, folder: Path, *, quiet: bool) -> None:
+def _say_end(outcome: StudyOutcome, folder: Path, *, quiet: bool) -> None:
     """Tell what came out; quietly, only why the exit status is not 0."""
     if not quiet:
         for warning in outcome.warnings:
@@ -168,7 +168,7 @@ def _say_end(outcome: Outcome, folder: Path, *, quiet: bool) -> None:
         say("note", f"results in {name}; `clipmk study report {shlex.quote(name)}` draws them")
 
 
-def _say_failures(outcome: Outcome) -> None:
+def _say_failures(outcome: StudyOutcome) -> None:
     """Name the first images that could not be explained, each with the reason, and say how many there are."""
     named = outcome.failures[:FAILURES_NAMED]
     for one in named:

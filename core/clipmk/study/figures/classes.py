@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from clipmk.study.figures.style import canvas, label, family_style, light_grid
+from clipmk.study.figures.style import canvas, family_style, label, light_grid
 from clipmk.study.names import family_name
 from clipmk.study.results import Results
 from clipmk.study.schema import Row
@@ -60,7 +60,7 @@ def draw_classes(results: Results, grid: ClassGrid) -> Figure:
 
 
 def _heat_map(results: Results, grid: ClassGrid) -> Figure:
-    lines, columns = grid.auc.style
+    lines, columns = grid.auc.shape
     figure = canvas(max(5.5, 3.4 + 0.5 * columns), 2.2 + 0.24 * lines)
     axes = figure.subplots()
     reach = max(0.1, float(np.nanmax(np.abs(grid.above))))

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clipmk.study.concepts import ConceptTotals
-from clipmk.study.figures.style import canvas, label, family_style, light_grid
+from clipmk.study.figures.style import canvas, family_style, label, light_grid
 
 
 def draw_concepts(totals: ConceptTotals) -> Figure:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from clipmk.study.figures.style import GREY, canvas, label, family_style, light_grid
+from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
 from clipmk.study.names import family_name
 from clipmk.study.results import Results
 from clipmk.study.schema import Row
@@ -17,7 +17,7 @@ _COLUMNS = 4
 
 
 def draw_dynamics(results: Results) -> Figure:
-    """The mean curve of every model, its area filled, and the curve of random concepts; each family starts a new line."""
+    """The mean curve of every model, its area filled, and the curve of random concepts; a family starts a new line."""
     families = results.families
     columns = min(_COLUMNS, max(map(len, families.values())))
     lines = sum(ceil(len(rows) / columns) for rows in families.values())

@@ -77,7 +77,7 @@ def _scatter(results: Results, published_line: bool, dpi: int) -> Plot:
         name="auc_accuracy",
         title="AUC against accuracy",
         reading=(
-            "A mark is a model. In families of at least four models the line is the least-squares fit and the shade its "
+            "A mark is a model. In families of at least four models the line is the least-squares fit, the shade its "
             "95 % confidence band. Compare marks of one shape only: AUC is not comparable across families."
         ),
         alt=f"{_by_model(results, text)}. {'; '.join(map(fit_text, results.fits))}",
@@ -135,9 +135,7 @@ def _split(results: Results, dpi: int) -> Plot:
             "Filled marks are means over images predicted right, open ones over images predicted wrong, with 95 % "
             "intervals. Where they are apart, mutual knowledge says something about correctness."
         ),
-        alt=_by_model(
-            results, lambda row: f"AUC right {number(row['auc_right'])}, wrong {number(row['auc_wrong'])}"
-        ),
+        alt=_by_model(results, lambda row: f"AUC right {number(row['auc_right'])}, wrong {number(row['auc_wrong'])}"),
         png=_rendered(lambda: draw_split(results), dpi),
     )
 

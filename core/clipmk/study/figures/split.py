@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from clipmk.study.figures.style import GREY, canvas, label, family_style, light_grid
+from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
 from clipmk.study.results import Results
 from clipmk.study.schema import Row
 

@@ -60,7 +60,7 @@ _STYLES: Final = {
 _OTHER: Final = FamilyStyle((0.3, 0.3, 0.3), "X", ":")
 
 
-def family_style(family: str) -> Look:
+def family_style(family: str) -> FamilyStyle:
     """Colour, marker and line of a family."""
     return _STYLES.get(family, _OTHER)
 

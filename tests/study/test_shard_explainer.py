@@ -17,7 +17,8 @@ from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.pipeline.encoder import batch_slices
 from clipmk.settings import PartMethod, Settings
-from clipmk.study.examine import Examiner, Row
+from clipmk.study.schema import Row
+from clipmk.study.shard_explainer import ShardExplainer
 from clipmk.vocabulary.embeddings import load_bank
 
 
@@ -27,14 +28,16 @@ def workers() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def examiner(workers: ThreadPoolExecutor, settings: Settings, *ways: PartMethod, batch_size: int = 4) -> Examiner:
+def explainer_of(
+    workers: ThreadPoolExecutor, settings: Settings, *part_methods: PartMethod, batch_size: int = 4
+) -> ShardExplainer:
     explainer = embedded.explainer()
-    return Examiner(
+    return ShardExplainer(
         backbone=explainer.backbone,
         bank=load_bank(explainer.backbone, explainer.vocabulary, cache=False),
         vocabulary=explainer.vocabulary,
         settings=settings,
-        ways=ways,
+        part_methods=part_methods,
         batch_size=batch_size,
         workers=workers,
     )
@@ -71,7 +74,7 @@ def assert_says(row: Row, one: Explanation) -> None:
 def test_a_batch_says_of_each_image_what_its_own_explanation_says(workers: ThreadPoolExecutor) -> None:
     explainer = embedded.explainer()
     told: list[int] = []
-    rows = examiner(workers, explainer.settings, "superpixels").examine(
+    rows = explainer_of(workers, explainer.settings, "superpixels").explain(
         squares(6), [0, 1, 2, 3, 4, 5], [None] * 6, step=told.append
     )
     expected = explainer.explain(pictures(6))
@@ -85,8 +88,8 @@ def test_a_batch_says_of_each_image_what_its_own_explanation_says(workers: Threa
 @pytest.mark.parametrize("way", ["kmeans", "pca"])
 def test_groups_are_fitted_together_as_the_explainer_fits_them(workers: ThreadPoolExecutor, way: PartMethod) -> None:
     together = embedded.explainer("paper", parts=way, fit="batch")
-    made = examiner(workers, together.settings, "kmeans", "pca", batch_size=7)
-    rows = made.examine(squares(5), [0, 0, 0, 1, 1], [None] * 5, step=lambda _: None)
+    made = explainer_of(workers, together.settings, "kmeans", "pca", batch_size=7)
+    rows = made.explain(squares(5), [0, 0, 0, 1, 1], [None] * 5, step=lambda _: None)
     expected = together.explain(pictures(3)) + together.explain(pictures(5)[3:])
     for own, one in zip(rows, expected, strict=True):
         assert [row["parts"] for row in own] == ["kmeans", "pca"]
@@ -95,11 +98,11 @@ def test_groups_are_fitted_together_as_the_explainer_fits_them(workers: ThreadPo
 
 def test_the_batch_size_changes_nothing_but_rounding(workers: ThreadPoolExecutor) -> None:
     settings = embedded.explainer("paper").settings
-    one = examiner(workers, settings, "kmeans", batch_size=1)
-    many = examiner(workers, settings, "kmeans", batch_size=64)
+    one = explainer_of(workers, settings, "kmeans", batch_size=1)
+    many = explainer_of(workers, settings, "kmeans", batch_size=64)
     arguments = (squares(3), [0, 1, 2], [None] * 3)
     for (left,), (right,) in zip(
-        one.examine(*arguments, step=lambda _: None), many.examine(*arguments, step=lambda _: None), strict=True
+        one.explain(*arguments, step=lambda _: None), many.explain(*arguments, step=lambda _: None), strict=True
     ):
         assert left["vision_concepts"] == right["vision_concepts"]
         assert left["importance"] == pytest.approx(right["importance"], abs=1e-4)
@@ -109,17 +112,17 @@ def test_the_rank_of_the_true_class_counts_those_before_it(workers: ThreadPoolEx
     explainer = embedded.explainer()
     one = explainer.explain(pictures(1))[0]
     classes = explainer.vocabulary.classes
-    made = examiner(workers, explainer.settings, "superpixels")
+    made = explainer_of(workers, explainer.settings, "superpixels")
     for prediction in one.predictions:
         label = classes.index(prediction.class_name)
-        ((row,),) = made.examine(squares(1), [0], [label], step=lambda _: None)
+        ((row,),) = made.explain(squares(1), [0], [label], step=lambda _: None)
         assert row["label_rank"] == prediction.rank
         assert row["correct"] is (prediction.rank == 1)
         assert row["label_probability"] == pytest.approx(prediction.probability, abs=1e-5)
 
 
 def test_language_concepts_are_those_of_the_class(workers: ThreadPoolExecutor) -> None:
-    made = examiner(workers, embedded.explainer().settings, "superpixels")
+    made = explainer_of(workers, embedded.explainer().settings, "superpixels")
     for number in (0, 7):
         found = made.language(number).indices.tolist()
         expected = language_concepts(made.bank.classes[number], made.bank.descriptors, count=len(found))

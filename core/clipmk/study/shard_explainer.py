@@ -1,4 +1,4 @@
-"""Rows of a study from what one model sees in many images."""
+"""Explain many images with one model, as rows of a study's shards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from clipmk.concepts.mutual import measure, overlap
 from clipmk.pipeline.builder import ExplanationBuilder, blank_notes
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batch_slices
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
+from clipmk.study.schema import Row
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -26,31 +27,29 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.embeddings import TextBank
     from clipmk.vocabulary.vocabulary import Vocabulary
 
-Row = dict[str, Any]
-"""Columns of `schema.IMAGE` from "predicted" on, and "parts"; or "parts" and "error" alone."""
 Step = Callable[[int], None]
-"""Called with the number of images done since the last call; raise from it to stop."""
+"""Called with the number of images done since the last call; an exception it raises stops the work."""
 
 
 @dataclass(frozen=True, slots=True)
-class Examiner:
+class ShardExplainer:
     """A model and the embedded vocabulary, ready for batches of images.
 
     Args:
         backbone: the model.
-        bank: embedded vocabulary, on the CPU: descriptors are chosen there while the model goes on.
-        vocabulary: what is in the bank.
-        settings: what to do; its `parts` is replaced by each of the ways.
-        ways: how parts are found, each with rows of its own.
+        bank: embedded vocabulary, on the CPU: descriptors are chosen there while the model works.
+        vocabulary: the texts of the bank.
+        settings: its `parts` is replaced by each of the part methods.
+        part_methods: how parts are found; each method has its own rows.
         batch_size: images, or prompted images, per forward.
-        workers: threads for whatever the model is not needed for.
+        workers: threads for the work beside the model.
     """
 
     backbone: Backbone
     bank: TextBank
     vocabulary: Vocabulary
     settings: Settings
-    ways: tuple[PartMethod, ...]
+    part_methods: tuple[PartMethod, ...]
     batch_size: int
     workers: Executor
     _builder: ExplanationBuilder = dataclasses.field(init=False, repr=False)
@@ -60,24 +59,25 @@ class Examiner:
         object.__setattr__(self, "_builder", builder)
 
     def language(self, number: int) -> LanguageConcepts:
-        """D_y of the class of this number; looked up once for many images."""
+        """D_y of the class with this number; computed once for many images."""
         return self._builder.language(number)
 
-    def examine(
+    def explain(
         self, squares: NDArray[np.uint8], groups: Sequence[int], labels: Sequence[int | None], *, step: Step
     ) -> list[list[Row]]:
-        """Examine images, in order.
+        """Explain images, in order.
 
         Args:
             squares: uint8 RGB (images, S, S, 3), at the model's input size.
-            groups: for each image the group it is fitted with; members stand together.
-            labels: for each image the number of its true class; None where it is unknown.
-            step: hears of images that are done, those that end up in rows a little later included.
+            groups: for each image the group it is fitted with; members are adjacent.
+            labels: for each image the number of its true class; None: unknown.
+            step: called when images are encoded; their rows may follow a little later.
 
         Returns:
-            For each image one row per way.
+            For each image one row per part method: the columns of `schema.IMAGE` from "predicted" on and "parts", or
+            only "parts" and "error".
         """
-        encoder = BatchEncoder(self.backbone, self.settings, self.ways, self.batch_size, self.workers)
+        encoder = BatchEncoder(self.backbone, self.settings, self.part_methods, self.batch_size, self.workers)
         batches = (ImageBatch(squares[rows], groups[rows]) for rows in batch_slices(groups, self.batch_size))
         rows: list[Future[list[Row]]] = []
         for images in encoder.encode_all(batches):
@@ -88,22 +88,22 @@ class Examiner:
 
     def _rows(self, image: EncodedImage, label: int | None) -> list[Row]:
         if image.error is not None:
-            return [{"parts": way, "error": str(image.error)} for way in self.ways]
+            return [{"parts": parts, "error": str(image.error)} for parts in self.part_methods]
         prediction = self._prediction(image.embedding, label)
         notes = blank_notes(image.square)
         rows = []
-        for way, own, found in zip(self.ways, image.part_embeddings, image.segmentations, strict=True):
-            settings = dataclasses.replace(self.settings, parts=way)
+        for parts, own, found in zip(self.part_methods, image.part_embeddings, image.segmentations, strict=True):
+            settings = dataclasses.replace(self.settings, parts=parts)
             vision = rank_vision_concepts(self.bank, settings, embedding=image.embedding, part_embeddings=own)
             warnings = tuple(dict.fromkeys(found.warnings + vision.warnings + notes))
             measured = self._measured(vision, prediction["predicted"])
-            rows.append({"parts": way, "part_count": len(own), **prediction, **measured, "warnings": list(warnings)})
+            rows.append({"parts": parts, "part_count": len(own), **prediction, **measured, "warnings": list(warnings)})
         for row in rows:
             row["predicted"] = self.vocabulary.classes[row["predicted"]]
         return rows
 
     def _prediction(self, embedding: Float[Tensor, " embed"], label: int | None) -> Row:
-        """Softmax(logit_scale · cos + logit_bias); the predicted class as its number; equal cosines in order."""
+        """Softmax(logit_scale · cos + logit_bias); the predicted class as its number; ties rank in class order."""
         cosines, logits = self._builder.class_logits(embedding)
         probabilities = logits.softmax(0)
         predicted = int(cosines.argmax())
