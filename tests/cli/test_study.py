@@ -166,7 +166,7 @@ def test_what_there_is_one_of_is_told_in_the_singular(clipmk: Runner, tmp_path: 
     assert "warning: the study is not finished: 1 of 2 shards is done" in ran.err
     assert "1 thread<" in page
     assert ("1 image per model could not be explained" in ran.err) == (images == 8)
-    assert ("1 image could not be explained; it counts in no mean" in page) == (images == 8)
+    assert ("1 image could not be explained; no mean includes it" in page) == (images == 8)
 
 
 @pytest.mark.parametrize("quiet", [False, True])
