@@ -17,7 +17,7 @@ import embedded
 from backbone_zoo import model_config, save
 from clipmk.api import default_vocabulary
 from clipmk.backbones.base import Backbone
-from clipmk.errors import ImageError, ModelError, UsageError
+from clipmk.errors import ClipmkError, ImageError, ModelError, UsageError
 from clipmk.images.masks import rle_decode
 from clipmk.vocabulary.vocabulary import Vocabulary
 
@@ -183,3 +183,83 @@ def test_texts_are_embedded_once_and_read_from_the_cache_afterwards(monkeypatch:
     first = clipmk.explain(image, backbone, vocabulary=PETS)
     monkeypatch.setitem(vars(backbone), "encode_texts", lambda *_, **__: pytest.fail("texts were embedded again"))
     assert embedded.timeless(clipmk.explain(image, backbone, vocabulary=PETS)) == embedded.timeless(first)
+
+
+def test_presets_and_seeds_may_stand_among_the_settings() -> None:
+    image = embedded.scenes()[1].image
+    found = clipmk.explain(image, embedded.backbone(), settings={"preset": "paper", "seed": 3, "grounding": "attend"})
+    expected = clipmk.explain(image, embedded.backbone(), preset="paper", seed=3, settings={"grounding": "attend"})
+    assert embedded.timeless(found) == embedded.timeless(expected)
+    assert (found.provenance.settings["preset"], found.provenance.settings["parts"]) == ("paper", "kmeans")
+
+
+def test_paths_name_models_and_vocabularies_and_a_dict_is_a_vocabulary(tmp_path: Path) -> None:
+    save(tmp_path / "model", model_config("vit"))
+    content = {"cat": ["fur", "whiskers"], "dog": ["fur", "a tail"]}
+    path = tmp_path / "pets.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    named = clipmk.explain(pixels, str(tmp_path / "model"), vocabulary=str(path))
+    for vocabulary in (path, content, clipmk.load_vocabulary(path)):
+        found = clipmk.explain(pixels, tmp_path / "model", vocabulary=vocabulary)
+        assert found.predictions == named.predictions
+    assert clipmk.load(tmp_path / "model").info == named.model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": 3}, "model is 3; it must be a name, a path or an open_clip model"),
+        ({"model": None}, "model is None; it must be"),
+        ({"vocabulary": 3}, "vocabulary is 3; it must be a name or a path"),
+        ({"vocabulary": ["cat"]}, r"vocabulary is \['cat'\]; it must be a name or a path"),
+        ({"vocabulary": {"cat": 3j}}, "it must map classes to lists of descriptors"),
+        ({"vocabulary": {"cat": "fur"}}, "cat"),
+        ({"target": 3}, "target is 3; it must be the name of a class"),
+        ({"parts": "left"}, r"parts is 'left'; it must be a bool array \(parts, height, width\)"),
+        ({"parts": 3}, "parts is 3; it must be a bool array"),
+        ({"parts": [[True]]}, r"parts is \[\[True\]\]; it must be"),
+        ({"parts": np.array([["a"]])}, "it must be a bool array"),
+        ({"preset": 3}, "preset 3 does not exist; known: default, paper"),
+        ({"seed": "3"}, "seed is '3'; it must be a whole number"),
+        ({"settings": "paper"}, "settings is 'paper'; it must map"),
+        ({"settings": {"language_count": "5"}}, "language_count is '5'; it must be a whole number"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_named(arguments: dict[str, Any], message: str) -> None:
+    chosen: dict[str, Any] = {"image": embedded.scenes()[0].image, "model": embedded.backbone()} | arguments
+    with pytest.raises(ClipmkError, match=message):
+        clipmk.explain(**chosen)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": 3}, "images is 3; it must be a list or another iterable of images"),
+        ({"images": "a.png"}, "images is 'a.png'; it must be a list"),
+        ({"batch_size": "4"}, "batch_size is '4'; it must be a whole number of at least 1"),
+        ({"batch_size": 0}, "batch_size is 0; it must be"),
+        ({"target": 3}, "target is 3"),
+    ],
+)
+def test_a_stream_refuses_arguments_of_the_wrong_type_at_once(arguments: dict[str, Any], message: str) -> None:
+    chosen: dict[str, Any] = {"images": [], "model": embedded.backbone()} | arguments
+    with pytest.raises(UsageError, match=message):
+        clipmk.explain_stream(**chosen)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": b"embedded/vit-s8"}, "it must be a name, a path or an open_clip model"),
+        ({"device": 3}, "device '3' is not available"),
+        ({"precision": torch.float16}, "precision 'torch.float16' does not exist; choose one of: fp32"),
+        ({"arch": 3}, "arch is 3; it must be the name of an architecture"),
+        ({"tokenizer": 3}, "tokenizer is 3; it must be a function"),
+    ],
+)
+def test_loading_refuses_arguments_of_the_wrong_type(arguments: dict[str, Any], message: str) -> None:
+    chosen: dict[str, Any] = {"model": "embedded/vit-s8", "device": "cpu"} | arguments
+    with pytest.raises(ClipmkError, match=message):
+        clipmk.load(**chosen)
+    assert clipmk.load("embedded/vit-s8", device=torch.device("cpu")).device.type == "cpu"  # type: ignore[arg-type]

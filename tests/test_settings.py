@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from clipmk.errors import UsageError
-from clipmk.settings import PRESETS, Settings, preset
+from clipmk.settings import PRESETS, Settings, preset, settings_of_call
 
 TABLE_1A = {
     "preset": "paper",
@@ -91,7 +94,7 @@ def test_an_unknown_setting_names_the_close_one() -> None:
     ],
 )
 def test_an_unknown_value_names_the_choices(name: str, choices: str) -> None:
-    with pytest.raises(UsageError, match=rf"{name} 'fancy' does not exist; choose one of: {choices}$"):
+    with pytest.raises(UsageError, match=rf"{name} is 'fancy'; it must be one of: {choices}$"):
         preset("paper", **{name: "fancy"})
     for choice in choices.split(", "):
         assert getattr(preset("paper", **{name: choice}), name) == choice
@@ -134,3 +137,62 @@ def test_a_soft_threshold_is_a_cosine_from_0_to_below_1(threshold: float) -> Non
 def test_a_number_of_another_type_is_refused(name: str, value: object, words: str) -> None:
     with pytest.raises(UsageError, match=rf"{name} is {value!r}; it must be {words}"):
         preset("default", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("language_count", "5", "a whole number"),
+        ("language_count", True, "a whole number"),
+        ("part_count", None, "a whole number"),
+        ("part_count", 10**400, "at most 1000000"),
+        ("seed", -1, "at least 0"),
+        ("seed", 2**32, "at most 4294967294"),
+        ("relevance_offset", math.nan, "a finite number"),
+        ("score_scale", math.inf, "a finite number"),
+        ("contrast_weight", True, "a number"),
+        ("soft_threshold", "0.5", "a number"),
+        ("second_component", 1, "true or false"),
+        ("intersect_candidates", "yes", "true or false"),
+        ("parts", 3, "one of: kmeans, pca, superpixels"),
+        ("features", ["tokens"], "one of: tokens, keys"),
+    ],
+)
+def test_every_setting_is_checked_however_it_is_made(name: str, value: Any, words: str) -> None:
+    makers: tuple[Callable[..., Settings], ...] = (
+        Settings,
+        functools.partial(preset, "paper"),
+        functools.partial(dataclasses.replace, PRESETS["paper"]),
+        lambda **changes: settings_of_call(None, seed=None, settings=changes),
+    )
+    for make in makers:
+        with pytest.raises(UsageError, match=rf"^{name} is .*; it must be {words}$"):
+            make(**{name: value})
+
+
+def test_the_preset_of_settings_exists() -> None:
+    with pytest.raises(UsageError, match="preset is 'papr'; it must be one of: default, paper"):
+        Settings(preset="papr")
+    with pytest.raises(UsageError, match="setting 'preset' does not exist"):
+        preset("default", preset="paper")
+    for wrong in (3, ["paper"], None):
+        with pytest.raises(UsageError, match=r"^preset .* does not exist"):
+            preset(wrong)  # type: ignore[arg-type]
+
+
+def test_a_call_may_name_preset_and_seed_among_its_settings() -> None:
+    chosen = settings_of_call(None, seed=None, settings={"preset": "paper", "seed": 3, "part_count": 2})
+    assert chosen == preset("paper", seed=3, part_count=2)
+    assert settings_of_call("paper", seed=3, settings={"preset": "paper", "seed": 3}) == preset("paper", seed=3)
+    assert settings_of_call(None, seed=4, settings=preset("paper", parts="pca")) == preset("paper", parts="pca", seed=4)
+    assert settings_of_call(None, seed=None, settings=None) == Settings()
+
+
+def test_a_call_that_contradicts_its_settings_is_refused() -> None:
+    with pytest.raises(UsageError, match="preset is given twice: 'default', and 'paper' in settings"):
+        settings_of_call("default", seed=None, settings={"preset": "paper"})
+    with pytest.raises(UsageError, match="seed is given twice: 0, and 3 in settings"):
+        settings_of_call(None, seed=0, settings={"seed": 3})
+    for wrong in ("paper", ["part_count"], {3: 4}):
+        with pytest.raises(UsageError, match="it must map names of settings to values"):
+            settings_of_call(None, seed=None, settings=wrong)  # type: ignore[arg-type]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,68 +15,71 @@ from clipmk.errors import ClipmkError, UsageError
 from clipmk.images.decoder import ImageSource, read_picture
 from clipmk.models.loading import load
 from clipmk.pipeline.explainer import Explainer
-from clipmk.settings import preset as settings_of
-from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
+from clipmk.settings import Settings, settings_of_call
+from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, from_descriptor_json, load_vocabulary
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
-    from clipmk.settings import Settings
 
-Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_] | None] | None
+Masks: TypeAlias = NDArray[np.bool_] | Sequence[NDArray[np.bool_] | None] | None
 """Part masks of one image, bool (parts, height, width), or a list of such for a list of images."""
+ModelSource: TypeAlias = Backbone | str | os.PathLike[str] | Any
+"""A loaded model, or what `clipmk.load` takes; Any stands for a torch module."""
+VocabularySource: TypeAlias = Vocabulary | str | os.PathLike[str] | Mapping[str, Sequence[str]] | None
 
 
 @overload
 def explain(
     image: ImageSource,
-    model: Backbone | str | Any,
+    model: ModelSource,
     *,
-    vocabulary: Vocabulary | str | None = ...,
+    vocabulary: VocabularySource = ...,
     target: str | None = ...,
-    preset: str = ...,
-    seed: int = ...,
+    preset: str | None = ...,
+    seed: int | None = ...,
     parts: Masks = ...,
-    settings: Mapping[str, Any] | None = ...,
+    settings: Settings | Mapping[str, Any] | None = ...,
 ) -> Explanation: ...
 
 
 @overload
 def explain(
     image: list[ImageSource],
-    model: Backbone | str | Any,
+    model: ModelSource,
     *,
-    vocabulary: Vocabulary | str | None = ...,
+    vocabulary: VocabularySource = ...,
     target: str | None = ...,
-    preset: str = ...,
-    seed: int = ...,
+    preset: str | None = ...,
+    seed: int | None = ...,
     parts: Masks = ...,
-    settings: Mapping[str, Any] | None = ...,
+    settings: Settings | Mapping[str, Any] | None = ...,
 ) -> list[Explanation]: ...
 
 
 def explain(
     image: ImageSource | list[ImageSource],
-    model: Backbone | str | Any,
+    model: ModelSource,
     *,
-    vocabulary: Vocabulary | str | None = None,
+    vocabulary: VocabularySource = None,
     target: str | None = None,
-    preset: str = "default",
-    seed: int = 0,
+    preset: str | None = None,
+    seed: int | None = None,
     parts: Masks = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
 ) -> Explanation | list[Explanation]:
     """Explain one image or a list of images.
 
     Args:
         image: a path, PIL image, uint8 HWC array or float CHW tensor in [0, 1], or a list of them.
-        model: from `clipmk.load`, or a name it takes, or an open_clip module in memory.
-        vocabulary: a `Vocabulary`, its name or file; None: the world's for an embedded model.
+        model: from `clipmk.load`, or a name or path it takes, or an open_clip module in memory.
+        vocabulary: a `Vocabulary`, its name or file, or a dict of descriptors by class; None: the world's for an
+            embedded model.
         target: the class to explain; None: the predicted one.
-        preset: "default" or "paper".
-        seed: of k-means and whatever else is drawn.
+        preset: "default" (when None) or "paper".
+        seed: random seed; 0 when None.
         parts: the user's own part masks, bool (parts, height, width) in the image's pixels; for a list of images a
             list of such arrays.
-        settings: changes to the preset, by the names of `clipmk.Settings`.
+        settings: changes to the preset, by the names of `clipmk.Settings`; or all settings. May name preset and seed.
 
     Returns:
         An `Explanation`, or a list of them for a list.
@@ -82,28 +87,23 @@ def explain(
     Raises:
         ClipmkError: any of its children: the input, the model, the device or an option cannot be used.
     """
-    many = isinstance(image, list)
     pictures = [read_picture(one) for one in (image if isinstance(image, list) else [image])]
-    explainer = _explainer(model, vocabulary, settings_of(preset, seed=seed, **(settings or {})))
-    masks: Sequence[NDArray[np.bool_] | None] | None = None
-    if parts is not None:
-        masks = [parts] if isinstance(parts, np.ndarray) else list(parts)
-        if len(masks) != len(pictures):
-            raise UsageError(f"part masks are given for {len(masks)} images, but there are {len(pictures)} images")
-    results = explainer.explain(pictures, targets=[target] * len(pictures), masks=masks)
-    return results if many else results[0]
+    chosen = settings_of_call(preset, seed=seed, settings=settings)
+    masks, targets = _masks(parts, len(pictures)), [_target(target)] * len(pictures)
+    results = _explainer(model, vocabulary, chosen).explain(pictures, targets=targets, masks=masks)
+    return results if isinstance(image, list) else results[0]
 
 
 def explain_stream(
     images: Iterable[ImageSource],
-    model: Backbone | str | Any,
+    model: ModelSource,
     *,
-    vocabulary: Vocabulary | str | None = None,
+    vocabulary: VocabularySource = None,
     target: str | None = None,
-    preset: str = "default",
-    seed: int = 0,
+    preset: str | None = None,
+    seed: int | None = None,
     batch_size: int | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
 ) -> Iterator[Explanation | ClipmkError]:
     """Explain many images at the speed of the model, with memory for a few; see `Explainer.stream`.
 
@@ -112,10 +112,10 @@ def explain_stream(
         model: as for `explain`.
         vocabulary: as for `explain`.
         target: the class to explain; None: the predicted one of each image.
-        preset: "default" or "paper".
-        seed: of k-means and whatever else is drawn.
+        preset: as for `explain`.
+        seed: as for `explain`.
         batch_size: images, or prompted images, per forward; None: 1 on a CPU, 32 elsewhere.
-        settings: changes to the preset, by the names of `clipmk.Settings`.
+        settings: as for `explain`.
 
     Yields:
         In order, for each image its explanation, or in its place the `ClipmkError` that kept it from being decoded.
@@ -123,11 +123,49 @@ def explain_stream(
     Raises:
         ClipmkError: the model, the device or an option cannot be used; at once, not with the first result.
     """
-    explainer = _explainer(model, vocabulary, settings_of(preset, seed=seed, **(settings or {})))
-    return explainer.stream(images, target=target, batch_size=batch_size)
+    if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
+        raise UsageError(f"images is {images!r:.80}; it must be a list or another iterable of images")
+    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
+        raise UsageError(f"batch_size is {batch_size!r:.80}; it must be a whole number of at least 1")
+    chosen = settings_of_call(preset, seed=seed, settings=settings)
+    return _explainer(model, vocabulary, chosen).stream(images, target=_target(target), batch_size=batch_size)
 
 
-def _explainer(model: Backbone | str | Any, vocabulary: Vocabulary | str | None, settings: Settings) -> Explainer:
+def _explainer(model: ModelSource, vocabulary: VocabularySource, settings: Settings) -> Explainer:
     backbone = model if isinstance(model, Backbone) else load(model)
-    words = default_vocabulary(backbone.info.id) if vocabulary is None else vocabulary
-    return Explainer(backbone, load_vocabulary(words) if isinstance(words, str) else words, settings)
+    return Explainer(backbone, _vocabulary(vocabulary, backbone), settings)
+
+
+def _vocabulary(given: VocabularySource, backbone: Backbone) -> Vocabulary:
+    if isinstance(given, Vocabulary):
+        return given
+    if not isinstance(given, Mapping):
+        return load_vocabulary(default_vocabulary(backbone.info.id) if given is None else given)
+    try:
+        return from_descriptor_json(json.dumps(dict(given)), name="custom")
+    except TypeError as error:
+        raise UsageError(f"vocabulary is {given!r:.80}; it must map classes to lists of descriptors") from error
+
+
+def _target(target: str | None) -> str | None:
+    if target is not None and not isinstance(target, str):
+        raise UsageError(f"target is {target!r:.80}; it must be the name of a class")
+    return target
+
+
+def _masks(parts: Masks, images: int) -> list[NDArray[np.bool_] | None] | None:
+    if parts is None:
+        return None
+    masks = [parts] if isinstance(parts, np.ndarray) else parts
+    if not isinstance(masks, list | tuple) or not all(one is None or _is_mask_array(one) for one in masks):
+        raise UsageError(
+            f"parts is {parts!r:.80}; it must be a bool array (parts, height, width), or for a list of images a list "
+            "of such arrays, with None where parts are to be found"
+        )
+    if len(masks) != images:
+        raise UsageError(f"part masks are given for {len(masks)} images, but there are {images} images")
+    return list(masks)
+
+
+def _is_mask_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"

@@ -1,10 +1,14 @@
-"""What can be chosen about an explanation, and the two presets: plain data, no torch."""
+"""What can be chosen about an explanation, and the two presets: plain data that is always valid, no torch."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from clipmk.errors import UsageError, suggest
 
@@ -21,12 +25,23 @@ Assignment = Literal["transport", "contrast"]
 GROUP_LIMIT = 50
 """Most images that are fitted together (the reference code fits the up to 50 images of one class)."""
 
+_PRESET_NAMES: Final = ("default", "paper")
+_BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
+    **dict.fromkeys(("part_count", "part_limit", "candidate_count", "descriptors_per_part"), (1, 1_000_000)),
+    **dict.fromkeys(("vision_limit", "language_count", "prediction_count"), (1, 1_000_000)),
+    "seed": (0, 2**32 - 2),  # scikit-learn takes seeds below 2^32, and evaluations add 1
+}
+"""Smallest and largest value of whole numbers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every choice of method.md; the defaults are the `default` preset, `preset("paper")` is table 1a to the letter.
+    """Every choice of docs/method.md; the defaults are the preset `default`, `preset("paper")` is its table 1a exactly.
 
     Record it beside every number: two explanations are comparable only under the same settings.
+
+    Raises:
+        UsageError: a value is of the wrong type or out of range; the message says what it must be.
     """
 
     preset: str = "default"
@@ -77,12 +92,50 @@ class Settings:
     prediction_count: int = 5
     """How many of the highest-ranked classes are reported, each with its D_y."""
     seed: int = 0
-    """Seed of k-means and of every other drawn number."""
+    """Random seed."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if (needed := unmet(field.name, value)) is not None:
+                raise UsageError(f"{field.name} is {value!r:.80}; it must be {needed}")
 
     @property
     def curve_length(self) -> int:
         """3L + 1 points: the length every dynamics curve is padded to, so that AUC does not depend on the company."""
         return self.vision_limit + 1
+
+
+def unmet(name: str, value: object) -> str | None:
+    """What a setting must be, where a value is not that; None where the value can be used."""
+    hint = _types()[name]
+    if hint is str or get_origin(hint) is Literal:
+        choices = get_args(hint) or _PRESET_NAMES
+        return None if isinstance(value, str) and value in choices else f"one of: {', '.join(choices)}"
+    if value is None and NoneType in get_args(hint):
+        return None
+    kind = (get_args(hint) or (hint,))[0]
+    if kind is bool:
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(value, bool) or not isinstance(value, int | float if kind is float else int):
+        return "a whole number" if kind is int else "a number"
+    return _out_of_range(name, value)
+
+
+@functools.cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(Settings)
+
+
+def _out_of_range(name: str, value: float) -> str | None:
+    least, most = _BOUNDS.get(name, (-math.inf, math.inf))
+    if name == "soft_threshold":
+        return None if 0 <= value < 1 else "at least 0 and below 1"
+    if value < least:
+        return f"at least {least}"
+    if value > most:
+        return f"at most {most}"
+    return None if -math.inf < value < math.inf else "a finite number"
 
 
 PRESETS: dict[str, Settings] = {
@@ -106,39 +159,33 @@ def preset(name: str, **changes: Any) -> Settings:
     Raises:
         UsageError: the preset, a setting or a value does not exist; the message names what does.
     """
-    if name not in PRESETS:
-        raise UsageError(f"preset {name!r} does not exist; {suggest(name, PRESETS)}")
-    fields = {field.name for field in dataclasses.fields(Settings)}
+    if not isinstance(name, str) or name not in PRESETS:
+        raise UsageError(f"preset {name!r:.80} does not exist; {suggest(str(name), PRESETS)}")
     for key in changes:
-        if key not in fields:
-            raise UsageError(f"setting {key!r} does not exist; {suggest(key, sorted(fields))}")
-    settings = dataclasses.replace(PRESETS[name], **changes)
-    _check(settings)
-    return settings
+        if key not in _types() or key == "preset":
+            known = sorted(_types().keys() - {"preset"})
+            raise UsageError(f"setting {key!r} does not exist; {suggest(key, known)}")
+    return dataclasses.replace(PRESETS[name], **changes)
 
 
-def _check(settings: Settings) -> None:
-    hints = get_type_hints(Settings)
-    for field in dataclasses.fields(Settings):
-        value = getattr(settings, field.name)
-        kinds = {int: (int, "a whole number"), float: (int | float, "a number")}
-        kind, words = kinds.get(hints[field.name], (object, ""))
-        if words and (isinstance(value, bool) or not isinstance(value, kind)):
-            raise UsageError(f"{field.name} is {value!r}; it must be {words}")
-        if get_origin(hints[field.name]) is Literal and value not in get_args(hints[field.name]):
-            choices = ", ".join(get_args(hints[field.name]))
-            raise UsageError(f"{field.name} {value!r} does not exist; choose one of: {choices}")
-    for name in (
-        "part_count",
-        "part_limit",
-        "candidate_count",
-        "descriptors_per_part",
-        "vision_limit",
-        "prediction_count",
-    ):
-        if getattr(settings, name) < 1:
-            raise UsageError(f"{name} is {getattr(settings, name)}; it must be at least 1")
-    if settings.language_count is not None and settings.language_count < 1:
-        raise UsageError(f"language_count is {settings.language_count}; it must be at least 1")
-    if settings.soft_threshold is not None and not 0 <= settings.soft_threshold < 1:  # so that NaN fails too
-        raise UsageError(f"soft_threshold is {settings.soft_threshold}; it must be at least 0 and below 1")
+def settings_of_call(name: str | None, *, seed: int | None, settings: Settings | Mapping[str, Any] | None) -> Settings:
+    """The settings of a call of the library.
+
+    Args:
+        name: of the preset; None: the one in `settings`, else "default".
+        seed: random seed; None: the one in `settings`, else 0.
+        settings: changes to the preset, by name; or all settings, whose seed yields to `seed`.
+
+    Raises:
+        UsageError: as `preset`, or preset or seed are given twice and differ.
+    """
+    changes = settings or {}
+    if isinstance(settings, Settings):
+        changes = dataclasses.asdict(settings if seed is None else dataclasses.replace(settings, seed=seed))
+    if not isinstance(changes, Mapping) or not all(isinstance(key, str) for key in changes):
+        raise UsageError(f"settings is {settings!r:.80}; it must map names of settings to values")
+    chosen = dict(changes)
+    for key, value in (("preset", name), ("seed", seed)):
+        if value is not None and chosen.setdefault(key, value) != value:
+            raise UsageError(f"{key} is given twice: {value!r:.80}, and {chosen[key]!r:.80} in settings")
+    return preset(chosen.pop("preset", "default"), **chosen)

@@ -225,7 +225,7 @@ async def test_malformed_config_is_told_where_it_stands_and_left_alone(tmp_path:
         app.screen.query_one("#seed", Input).value = "9"
         await pilot.press("ctrl+s")
         await settled(pilot)
-        assert "line 1: themes is no config key" in told(app)
+        assert "line 1: themes is not a config key" in told(app)
     assert (tmp_path / "config.toml").read_text(encoding="utf-8") == "themes = 3\n"
 
 

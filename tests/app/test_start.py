@@ -84,7 +84,7 @@ def test_start_model_without_a_vocabulary_needs_one(tmp_path: Path) -> None:
         ({"classes": "fox,fox"}, "fox"),
         ({"classes": "gone.txt"}, "class list 'gone.txt' does not exist"),
         ({"preset": "papr"}, "preset 'papr' does not exist; close: 'paper'"),
-        ({"grounding": "magic"}, "grounding 'magic' does not exist; choose one of: prompts, attend"),
+        ({"grounding": "magic"}, "grounding is 'magic'; it must be one of: prompts, attend"),
     ],
 )
 def test_what_does_not_exist_is_refused(clipmk: Runner, flags: dict[str, str], message: str) -> None:
@@ -101,7 +101,7 @@ def test_malformed_config_is_refused_naming_the_line(clipmk: Runner) -> None:
     for argv in ((), ("tui",)):
         ran = clipmk(*argv)
         assert ran.status == 2
-        assert "line 2: themes is no config key; close: 'theme'" in ran.err
+        assert "line 2: themes is not a config key; close: 'theme'" in ran.err
 
 
 def test_paths_are_kept_as_given_when_something_is_there(tmp_path: Path) -> None:

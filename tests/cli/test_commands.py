@@ -258,7 +258,7 @@ def test_doctor_answers_even_with_a_broken_config(
     (tmp_path / "config.toml").write_text("modle = 3", encoding="utf-8")
     ran = clipmk("doctor")
     assert ran.status == 0
-    assert "modle is no config key" in ran.out
+    assert "modle is not a config key" in ran.out
     checks = {check["name"]: check for check in valid_json(clipmk("doctor", "--json"))["checks"]}
     assert checks["config"]["status"] == "warn"
     assert checks["config"]["hint"]

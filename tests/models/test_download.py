@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -17,7 +19,7 @@ from clipmk.errors import ModelError
 from clipmk.models import download as downloading
 from clipmk.models.catalog import list_models
 from clipmk.models.download import Transfer, fetch
-from clipmk.models.hub import cached_file
+from clipmk.models.hub import cached_file, offline
 from clipmk.models.loading import load, pull
 from fake_hub import Hub, serving
 
@@ -221,3 +223,35 @@ def test_a_pulled_repository_loads_and_is_listed_as_cached(hub: Hub, tmp_path: P
     hub.asked.clear()
     assert load("hf-hub:org/small", device="cpu").info.family == "resnet"
     assert hub.asked == []
+
+
+def test_a_thread_that_is_offline_leaves_the_downloads_of_others_alone(hub: Hub) -> None:
+    with offline():
+        with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
+            fetch("org/tiny", [NAME])
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(fetch, "org/tiny", [NAME]).result().read_bytes() == CONTENT
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is False
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_threads_that_are_offline_leave_in_any_order(before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", before)
+    entered, first_left = threading.Barrier(2), threading.Event()
+
+    def first() -> None:
+        with offline():
+            entered.wait(60)
+        first_left.set()
+
+    def second() -> bool:
+        with offline():
+            entered.wait(60)
+            assert first_left.wait(60)
+            return bool(constants.HF_HUB_OFFLINE)
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(first), pool.submit(second)]
+        assert [future.result() for future in futures] == [None, True]
+    assert constants.HF_HUB_OFFLINE is before

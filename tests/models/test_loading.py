@@ -294,7 +294,7 @@ def test_a_model_in_memory_with_another_vocabulary_needs_its_tokenizer(tmp_path:
 
 
 def test_modules_that_are_no_clip_are_refused() -> None:
-    with pytest.raises(ModelError, match="a Linear is no open_clip model: it has no visual"):
+    with pytest.raises(ModelError, match="a Linear is not an open_clip model: it has no visual"):
         load(nn.Linear(2, 2), device="cpu")
 
 

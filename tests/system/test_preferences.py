@@ -98,9 +98,9 @@ def test_nothing_to_change_leaves_the_very_file(path: Path) -> None:
     ("text", "message"),
     [
         ("theme = ", "is not TOML"),
-        ('themes = "a"', "line 1: themes is no config key; close: 'theme'"),
+        ('themes = "a"', "line 1: themes is not a config key; close: 'theme'"),
         ("keys = 3", "must be a table"),
-        ("[keys]\ntree.quit = 'x'", "must be a text in quotes"),
+        ("[keys]\ntree.quit = 'x'", "must be text in quotes"),
     ],
 )
 def test_malformed_file_is_refused_as_on_reading_and_left_untouched(path: Path, text: str, message: str) -> None:
@@ -113,10 +113,10 @@ def test_malformed_file_is_refused_as_on_reading_and_left_untouched(path: Path, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"thene": "b"}, "thene is no config key; close: 'theme'"),
-        ({"seed": "three"}, "seed is 'three'; it must be an integer"),
+        ({"thene": "b"}, "thene is not a config key; close: 'theme'"),
+        ({"seed": "three"}, "seed is 'three'; it must be a whole number"),
         ({"settings.grounding": "magic"}, "settings.grounding is 'magic'; it must be one of: prompts, attend"),
-        ({"settings.no_such": 3}, "settings.no_such is no setting"),
+        ({"settings.no_such": 3}, "settings.no_such is not a setting"),
         ({"theme": "\udcff"}, "is not UTF-8"),
     ],
 )
@@ -178,7 +178,7 @@ def test_the_users_own_file_is_meant_when_none_is_named(path: Path, monkeypatch:
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 CHANGES = st.dictionaries(
-    st.sampled_from(["theme", "model", "vocabulary", "preset"])
+    st.sampled_from(["theme", "model", "vocabulary", "classes"])
     | NAMES.map(lambda name: f"keys.{name}")
     | NAMES.map(lambda name: f"models.{name}"),
     st.none() | TEXTS,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from clipmk.models.folders import CONFIG_NAME, WEIGHT_NAMES
+from clipmk.system.quiet import SharedPatch
 
 
 def candidates(address: str) -> tuple[str, tuple[str, ...]]:
@@ -21,9 +23,13 @@ def candidates(address: str) -> tuple[str, tuple[str, ...]]:
 
 def cache_folder() -> Path:
     """Where the hub's files lie: HF_HUB_CACHE, or `hub` below HF_HOME. It need not exist."""
+    return Path(_constants().HF_HUB_CACHE)
+
+
+def _constants() -> Any:
     import huggingface_hub.constants  # noqa: PLC0415 - light, but not for those who name only embedded models
 
-    return Path(huggingface_hub.constants.HF_HUB_CACHE)
+    return huggingface_hub.constants
 
 
 def folder_name(repository: str) -> str:
@@ -53,17 +59,44 @@ def cached_repositories() -> list[str]:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Forbid every request to the hub while the block runs (tokenizers of `transformers` like to look for news)."""
-    from huggingface_hub import constants  # noqa: PLC0415
+    """Forbid requests to the hub in this thread: tokenizers of `transformers` ask for news even of local files.
 
-    before, variable = constants.HF_HUB_OFFLINE, os.environ.get("HF_HUB_OFFLINE")
-    constants.HF_HUB_OFFLINE = True
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    Other threads may download meanwhile.
+    """
+    _thread.offline += 1
     try:
-        yield
+        with _offline_patch:
+            yield
     finally:
-        constants.HF_HUB_OFFLINE = before
-        if variable is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = variable
+        _thread.offline -= 1
+
+
+class _Thread(threading.local):
+    offline = 0
+    """Depth of nested `offline` blocks of this thread."""
+
+
+class _OfflineSwitch:
+    """Stands in for the client's own switch: true in an offline thread, what it was in the others."""
+
+    def __init__(self, original: bool) -> None:
+        self.original = original
+
+    def __bool__(self) -> bool:
+        return self.original or _thread.offline > 0
+
+
+def _insert_switch() -> None:
+    constants = _constants()
+    if not isinstance(constants.HF_HUB_OFFLINE, _OfflineSwitch):
+        constants.HF_HUB_OFFLINE = _OfflineSwitch(constants.HF_HUB_OFFLINE)
+
+
+def _remove_switch() -> None:
+    constants = _constants()
+    if isinstance(constants.HF_HUB_OFFLINE, _OfflineSwitch):
+        constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE.original
+
+
+_thread = _Thread()
+_offline_patch = SharedPatch(_insert_switch, _remove_switch)

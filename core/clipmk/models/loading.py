@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
@@ -17,7 +18,7 @@ from clipmk.backbones.openclip import OpenClipBackbone, Preprocessing, weights_d
 from clipmk.backbones.plain_clip import is_plain, load_plain
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.tokenizer import Tokenizer, cached
-from clipmk.errors import ModelError
+from clipmk.errors import ModelError, UsageError
 from clipmk.models import catalog, hub
 from clipmk.models.checkpoints import check_weights, fill, first_line
 from clipmk.models.download import Progress
@@ -33,7 +34,7 @@ _OPENAI_VOCABULARY = 49408
 
 
 def load(
-    model: str | nn.Module,
+    model: str | os.PathLike[str] | nn.Module,
     *,
     device: str = "auto",
     precision: str = "fp32",
@@ -45,38 +46,53 @@ def load(
 
     Args:
         model: `embedded/NAME`, open_clip's `NAME:TAG`, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, a name registered in the
-            config, a checkpoint file (with `arch`), or an open_clip model in memory. It is used as it is: moved to the
-            device and put into evaluation mode in place, copied only if its weights must be cast.
+            config, the path of a model folder or of a checkpoint file (with `arch`), or an open_clip model in memory,
+            which is moved to the device and put into evaluation mode in place, and copied only to cast its weights.
         device: "auto" (the best there is), "cpu", "cuda", "cuda:1" or "mps".
         precision: "fp32", "bf16" or "fp16", of the weights; results are always float32.
         arch: open_clip's architecture name, for a checkpoint file.
-        download: fetch the weights if they are missing; without it no network request is made.
+        download: download missing weights; without it no network request is made.
         tokenizer: texts -> int64 (texts, context), instead of the model's own.
 
     Raises:
-        ModelError: no such model, not on this machine, refused for safety, or weights that do not fit.
-        DeviceError: device or precision are not available here, or the device's memory does not suffice.
-        UsageError: `arch` does not go with this model.
+        ModelError: the model does not exist, is not on this machine, is refused for safety, or its weights do not fit.
+        DeviceError: device or precision are not available here, or the device runs out of memory.
+        UsageError: an argument is of the wrong type, or `arch` does not belong to this model.
     """
-    place = choose_device(device)
-    dtype = choose_dtype(precision, place)
-    subject = f"model {quoted(model)}" if isinstance(model, str) else "the model"
+    source = os.fspath(model) if isinstance(model, os.PathLike) else model
+    _check_types(source, arch, tokenizer)
+    place = choose_device(str(device))
+    dtype = choose_dtype(str(precision), place)
+    subject = f"model {quoted(source)}" if isinstance(source, str) else "the model"
     with memory_named(place, subject, remedies(place, dtype)):
-        if isinstance(model, nn.Module):
-            return _from_memory(model, place, dtype, tokenizer)
-        spec = resolve(model, arch=arch, download=download)
+        if isinstance(source, nn.Module):
+            return _from_memory(source, place, dtype, tokenizer)
+        spec = resolve(source, arch=arch, download=download)
         _check_memory(spec.entry, place, dtype)
         built, sha256 = _weighted(spec, download=download)
-        words = tokenizer or _tokenizer(spec, download=download)
+        texts = TextEncoder(
+            built,
+            tokenizer or _lazy_tokenizer(spec, download=download),
+            fingerprint=text_fingerprint(spec, tokenizer),
+        )
         return OpenClipBackbone(
             built,
             info=_info(spec.entry, sha256),
-            texts=TextEncoder(built, words, fingerprint=text_fingerprint(spec, tokenizer)),
+            texts=texts,
             preprocessing=Preprocessing.of(spec.preprocess),
             embed_dim=spec.entry.embed_dim,
             device=place,
             dtype=dtype,
         )
+
+
+def _check_types(model: object, arch: object, tokenizer: object) -> None:
+    if not isinstance(model, str | nn.Module):
+        raise UsageError(f"model is {model!r:.80}; it must be a name, a path or an open_clip model")
+    if arch is not None and not isinstance(arch, str):
+        raise UsageError(f"arch is {arch!r:.80}; it must be the name of an architecture")
+    if tokenizer is not None and not callable(tokenizer):
+        raise UsageError(f"tokenizer is {tokenizer!r:.80}; it must be a function from texts to tokens")
 
 
 def describe(model: str, *, arch: str | None = None, download: bool = False) -> tuple[ModelInfo, int]:
@@ -124,11 +140,11 @@ def pull(model_id: str, *, progress: Progress | None = None) -> ModelEntry:
 
     Args:
         model_id: as for `load`.
-        progress: is told how far each file has come.
+        progress: called as each file arrives.
 
     Raises:
-        ModelError: there is no such model, it cannot be downloaded, or it needs the `transformers` package.
-        UsageError: it is a checkpoint file, which is here already.
+        ModelError: the model does not exist, cannot be downloaded, or needs the `transformers` package.
+        UsageError: it is a checkpoint file, which needs no download.
     """
     spec = resolve(model_id, download=True, progress=progress)
     _need_transformers(spec)
@@ -143,20 +159,23 @@ def build(spec: ModelSpec, *, download: bool = False, device: str = "cpu") -> nn
 
     Args:
         spec: what to build.
-        download: let `transformers` fetch the configuration of its text encoder.
-        device: where the weights are made; "meta" for a skeleton without any.
+        download: let `transformers` download the configuration of its text encoder.
+        device: of the weights; "meta" for a skeleton without any.
 
     Raises:
         ModelError: it needs the `transformers` package, which is missing, or its configuration is wrong.
     """
     if hub_text_tower(spec.config):
         _need_transformers(spec)
-    name = spec.entry.architecture if spec.folder is None else f"{catalog.LOCAL}{spec.folder}"
     clip = library.open_clip()
     try:
         with quiet(), torch.device(device), nullcontext() if download else hub.offline():
             model: nn.Module = clip.create_model(
-                name, device=device, load_weights=False, pretrained_text=False, force_quick_gelu=spec.quick_gelu
+                spec.open_clip_name,
+                device=device,
+                load_weights=False,
+                pretrained_text=False,
+                force_quick_gelu=spec.quick_gelu,
             )
     except (RuntimeError, TypeError, ValueError, KeyError, OSError, AssertionError) as error:
         raise ModelError(f"model {spec.entry.id!r} cannot be built: {first_line(error)}") from error
@@ -186,16 +205,16 @@ def tokenizer_for(spec: ModelSpec, *, download: bool = False) -> Tokenizer:
         with quiet():
             if spec.bpe is not None:
                 options["bpe_path"] = str(spec.bpe)
-            words = library.simple_tokenizer_class()(context_length=context, **options)
+            tokenizer = library.simple_tokenizer_class()(context_length=context, **options)
     except (OSError, EOFError, UnicodeDecodeError, TypeError) as error:
         raise ModelError(f"the tokenizer of {spec.entry.id!r} cannot be read: {error}") from error
     size = int(text.get("vocab_size", _OPENAI_VOCABULARY))
-    if words.vocab_size != size:
+    if tokenizer.vocab_size != size:
         raise ModelError(
-            f"model {spec.entry.id!r} has {size} text tokens but its tokenizer makes {words.vocab_size}; "
+            f"model {spec.entry.id!r} has {size} text tokens but its tokenizer makes {tokenizer.vocab_size}; "
             "put its own merges into the folder as bpe.txt.gz"
         )
-    return words  # type: ignore[no-any-return]
+    return tokenizer  # type: ignore[no-any-return]
 
 
 def needs_open_clip(model: str) -> bool:
@@ -205,58 +224,53 @@ def needs_open_clip(model: str) -> bool:
         ModelError: no such embedded model.
     """
     target = catalog.registered_models().get(model, model)
-    return not (target.startswith(catalog.EMBEDDED) and _needs_no_library(resolve(target)))
+    return not (target.startswith(catalog.EMBEDDED) and _is_plain(resolve(target)))
 
 
-def _needs_no_library(spec: ModelSpec) -> bool:
-    """Whether the model works without open_clip: the shipped plain CLIPs."""
+def _is_plain(spec: ModelSpec) -> bool:
+    """Whether it is one of the shipped plain CLIPs, which work without open_clip."""
     return spec.entry.source == "embedded" and is_plain(spec.config)
 
 
-def _tokenizer(spec: ModelSpec, *, download: bool) -> Tokenizer:
-    """The tokenizer; where nothing else takes time either, not before a text must be embedded."""
-    if not _needs_no_library(spec):
+def _lazy_tokenizer(spec: ModelSpec, *, download: bool) -> Tokenizer:
+    """The tokenizer; where all else loads fast, it is made only when a text must be embedded."""
+    if not _is_plain(spec):
         return tokenizer_for(spec, download=download)
-    made = cache(lambda: cached(tokenizer_for(spec)))
+    tokenizer = cache(lambda: cached(tokenizer_for(spec)))
 
     def tokenize(texts: list[str]) -> torch.Tensor:
-        return made()(texts)
+        return tokenizer()(texts)
 
     return tokenize
 
 
 def _hub_tokenizer(spec: ModelSpec, context: int, *, download: bool) -> Tokenizer:
     clip = library.open_clip()
-    name = spec.entry.architecture if spec.folder is None else f"{catalog.LOCAL}{spec.folder}"
-    if spec.repository is not None:
-        name = f"{catalog.HUB}{spec.repository}"
-    wanted = spec.config["text_cfg"]["hf_tokenizer_name"]
+    name = spec.open_clip_name if spec.repository is None else f"{catalog.HUB}{spec.repository}"
+    options = {} if download else {"local_files_only": True}
     try:
-        with quiet():
-            if download:
-                return clip.get_tokenizer(name, context_length=context)  # type: ignore[no-any-return]
-            with hub.offline():
-                return clip.get_tokenizer(name, context_length=context, local_files_only=True)  # type: ignore[no-any-return]
+        with quiet(), nullcontext() if download else hub.offline():
+            return clip.get_tokenizer(name, context_length=context, **options)  # type: ignore[no-any-return]
     except (OSError, ValueError, ImportError) as error:
-        own = spec.folder is not None and spec.repository is None
-        remedy = (
-            "put its files into the folder"
-            if own
-            else f"`clipmk models pull {spec.entry.id}` fetches it (or pass --download)"
-        )
+        if spec.folder is not None and spec.repository is None:
+            remedy = "put its files into the folder"
+        else:
+            remedy = f"`clipmk models pull {spec.entry.id}` downloads it (or pass --download)"
+        wanted = spec.config["text_cfg"]["hf_tokenizer_name"]
         raise ModelError(
             f"the tokenizer {wanted!r} of model {spec.entry.id!r} is not on this machine; {remedy}"
         ) from error
 
 
 def _weighted(spec: ModelSpec, *, download: bool) -> tuple[nn.Module, str]:
+    """The model with its weights, and their SHA-256."""
     if spec.weights is None:
-        with torch.random.fork_rng(devices=[]):  # it is built on the CPU: no GPU need wake up for it
+        with torch.random.fork_rng(devices=[]):  # it is built on the CPU, so no GPU needs to wake up
             torch.default_generator.manual_seed(0)
             model = build(spec, download=download)
         return model, module_sha256(model)
     check_weights(spec.weights)
-    if _needs_no_library(spec):
+    if _is_plain(spec):
         return load_plain(spec.config, spec.weights), file_sha256(spec.weights)
     model = build(spec, download=download)
     fill(model, spec.weights, architecture=spec.entry.architecture)
@@ -268,7 +282,7 @@ def _from_memory(
 ) -> OpenClipBackbone:
     needed = ("visual", "encode_image", "encode_text", "logit_scale")
     if missing := [name for name in needed if not hasattr(model, name)]:
-        raise ModelError(f"a {type(model).__name__} is no open_clip model: it has no {', '.join(missing)}")
+        raise ModelError(f"a {type(model).__name__} is not an open_clip model: it has no {', '.join(missing)}")
     own: Any = model.eval()
     preprocess = library.open_clip().get_model_preprocess_cfg(own)
     size = own.visual.image_size
@@ -283,12 +297,11 @@ def _from_memory(
         pretrained=None,
         input_size=int(sides[0]),
     )
-    words = tokenizer or _usual_tokenizer(own)
-    copied = own if weights_dtype(own) == dtype else copy.deepcopy(own)
+    usable = own if weights_dtype(own) == dtype else copy.deepcopy(own)
     return OpenClipBackbone(
-        copied,
+        usable,
         info=info,
-        texts=TextEncoder(copied, words, fingerprint=text_fingerprint(None, tokenizer)),
+        texts=TextEncoder(usable, tokenizer or _openai_tokenizer(own), fingerprint=text_fingerprint(None, tokenizer)),
         preprocessing=Preprocessing.of(preprocess),
         embed_dim=_embed_dim(own),
         device=device,
@@ -296,12 +309,12 @@ def _from_memory(
     )
 
 
-def _usual_tokenizer(model: Any) -> Tokenizer:
+def _openai_tokenizer(model: Any) -> Tokenizer:
     size = getattr(model, "vocab_size", getattr(getattr(model, "text", None), "vocab_size", None))
     if size != _OPENAI_VOCABULARY:
         raise ModelError(f"the model has {size} text tokens, not CLIP's {_OPENAI_VOCABULARY}; pass tokenizer=")
-    words: Tokenizer = library.simple_tokenizer_class()(context_length=int(model.context_length))
-    return words
+    tokenizer: Tokenizer = library.simple_tokenizer_class()(context_length=int(model.context_length))
+    return tokenizer
 
 
 def _embed_dim(model: Any) -> int:

@@ -38,6 +38,11 @@ class ModelSpec:
     quick_gelu: bool = False
     """The weights were trained with the QuickGELU activation though the configuration does not say so."""
 
+    @property
+    def open_clip_name(self) -> str:
+        """The name by which open_clip finds the configuration."""
+        return self.entry.architecture if self.folder is None else f"{LOCAL}{self.folder}"
+
 
 def resolve(
     model_id: str, *, arch: str | None = None, download: bool = False, progress: Progress | None = None

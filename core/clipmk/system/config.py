@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
-import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from clipmk.errors import UsageError, suggest
-from clipmk.settings import Settings
+from clipmk.settings import Settings, unmet
 from clipmk.system.locations import config_path
 from clipmk.system.text import printable, quoted
 
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+
+_SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,49 +203,37 @@ def _checked(table: dict[str, Any], source: _Source) -> Config:
     hints = get_type_hints(Config)
     for key, value in table.items():
         if key not in hints:
-            raise UsageError(f"{source.at(key)} is no config key; {printable(suggest(key, hints))}")
+            raise UsageError(f"{source.at(key)} is not a config key; {printable(suggest(key, hints))}")
         if get_origin(hints[key]) is Mapping:
-            _check_table(key, value, source, get_args(hints[key])[1])
+            _check_table(key, value, source)
+        elif key in _SETTINGS:
+            _require(unmet(key, value), value, source, key)
         else:
-            _check_value(value, hints[key], source, key)
+            _require(_unfit(value, hints[key]), value, source, key)
     return Config(**table)
 
 
-def _check_table(key: str, value: Any, source: _Source, hint: Any) -> None:
-    if not isinstance(value, dict):
-        raise UsageError(f"{source.at(key)} is {value!r}; it must be a table: [{key}]")
-    known = _setting_hints() if key == "settings" else None
+def _check_table(key: str, value: Any, source: _Source) -> None:
+    _require(None if isinstance(value, dict) else f"a table: [{key}]", value, source, key)
     for name, entry in value.items():
-        if known is not None and name not in known:
-            raise UsageError(f"{source.at(key, name)} is no setting; {printable(suggest(name, known))}")
-        _check_value(entry, hint if known is None else known[name], source, key, name)
+        if key != "settings":
+            _require(_unfit(entry, str), entry, source, key, name)
+        elif name in _SETTINGS and name != "preset":  # which is a key of its own
+            _require(unmet(name, entry), entry, source, key, name)
+        else:
+            known = [setting for setting in _SETTINGS if setting != "preset"]
+            raise UsageError(f"{source.at(key, name)} is not a setting; {printable(suggest(name, known))}")
 
 
-def _setting_hints() -> dict[str, Any]:
-    """Name -> type of every setting; the preset itself has a key of its own."""
-    return {name: hint for name, hint in get_type_hints(Settings).items() if name != "preset"}
+def _require(needed: str | None, value: Any, source: _Source, *keys: str) -> None:
+    if needed is not None:
+        raise UsageError(f"{source.at(*keys)} is {value!r}; it must be {needed}")
 
 
-def _check_value(value: Any, hint: Any, source: _Source, *keys: str) -> None:
-    if not _fits(value, hint):
-        raise UsageError(f"{source.at(*keys)} is {value!r}; it must be {_named(hint)}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a TOML value has the type; an integer is a number too, a boolean is neither."""
-    origin = get_origin(hint)
-    if origin in {Union, types.UnionType}:
-        return any(_fits(value, choice) for choice in get_args(hint))
-    if origin is Literal:
-        return value in get_args(hint)
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, int | float) if hint is float else isinstance(value, hint)
-
-
-def _named(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return "one of: " + ", ".join(get_args(hint))
-    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
-    words = {bool: "true or false", int: "an integer", float: "a number", str: "a text in quotes"}
+def _unfit(value: Any, hint: Any) -> str | None:
+    """What a TOML value must be to have the type, where it has not; a boolean is not an integer."""
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType]
+    if bool in kinds if isinstance(value, bool) else isinstance(value, tuple(kinds)):
+        return None
+    words = {bool: "true or false", int: "a whole number", str: "text in quotes"}
     return " or ".join(words[kind] for kind in kinds)

@@ -144,14 +144,16 @@ def default_vocabulary(model_id: str) -> str:
     )
 
 
-def load_vocabulary(name_or_path: str) -> Vocabulary:
+def load_vocabulary(name_or_path: str | os.PathLike[str]) -> Vocabulary:
     """Load a built-in vocabulary by name, or a JSON file.
 
     Raises:
         UsageError: it is neither; the message names what exists.
         VocabularyError: the file cannot be read or is malformed; the message says where.
     """
-    return _loaded(name_or_path, None)
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise UsageError(f"vocabulary is {name_or_path!r:.80}; it must be a name or a path")
+    return _loaded(os.fspath(name_or_path), None)
 
 
 def load_to_check(name_or_path: str) -> tuple[Vocabulary, tuple[str, ...]]:
