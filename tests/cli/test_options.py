@@ -116,7 +116,7 @@ def test_settings_of_the_config_apply_unless_a_preset_is_named(
     ("argv", "message"),
     [
         (("--preset", "papr"), "preset 'papr' does not exist; close: 'paper'"),
-        (("--grounding", "guess"), "grounding 'guess' does not exist; choose one of: prompts, attend"),
+        (("--grounding", "guess"), "grounding is 'guess'; it must be one of: prompts, attend"),
         (("--json", "--jsonl"), "choose one of them"),
         (("--overlay", "fox.jpg"), "--overlay 'fox.jpg' must end in .png"),
         (("--html", "fox.png"), "--html 'fox.png' must end in .html"),
@@ -147,12 +147,12 @@ def test_malformed_environment_names_the_variable(
 def test_a_number_of_the_config_that_is_out_of_range_is_named_with_its_key(
     clipmk: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = f"in the config '{Path.cwd() / 'config.toml'}'"
+    where = f"config '{Path.cwd() / 'config.toml'}', line 2"
     for setting, argv in (("part_count", ("--top", "3")), ("prediction_count", ())):
         _config(f"[settings]\n{setting} = 0")
         ran = clipmk("explain", "x.png", *argv)
         assert ran.status == 2
-        assert f"{setting} is 0; it must be at least 1 (0 was set by settings.{setting} {where})\n" in ran.err
+        assert f"{where}: settings.{setting} is 0; it must be at least 1\n" in ran.err
 
 
 def test_malformed_config_names_the_line(clipmk: Runner) -> None:
