@@ -238,9 +238,10 @@ def test_a_value_of_the_config_is_laid_to_it_and_advice_to_nobody(
     clipmk: Runner, scene_files: list[Path], tmp_path: Path
 ) -> None:
     config = tmp_path / "config.toml"
-    config.write_text('preset = "papr"\nvocabulary = "world"', encoding="utf-8")
+    config.write_text('device = "gpu"\nvocabulary = "world"', encoding="utf-8")
     ran = clipmk("explain", scene_files[0])
-    assert f"close: 'paper' ('papr' was set by preset in the config '{config}')\n" in ran.err
+    assert "device 'gpu' is not available; " in ran.err
+    assert f"('gpu' was set by device in the config '{config}')\n" in ran.err
     assert "was set" not in clipmk("vocab", "show", "wrld").err, "'world' is what could be meant"
 
 
