@@ -14,9 +14,10 @@ import torch
 from filelock import FileLock
 
 from clipmk.errors import ClipmkError, ModelError
+from clipmk.system.locations import clear_cache
 from clipmk.vocabulary import cache as textstore
 from clipmk.vocabulary import embeddings as textbank
-from clipmk.vocabulary.embeddings import clear_cache, load_bank
+from clipmk.vocabulary.embeddings import load_bank
 from fake_text_encoder import FARM, GROWN, FakeBackbone, banks, same
 
 pytestmark = pytest.mark.usefixtures("texts_folder")
@@ -40,18 +41,20 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def rewrite(path: Path, *, rows: int = 0, rename: dict[str, str] | None = None, layout: str = textbank.FORMAT) -> None:
+def rewrite(path: Path, *, rows: int = 0, rename: dict[str, str] | None = None) -> None:
     """Write a sound file of other content in its place."""
-    stored = textstore.read(path, layout=textbank.FORMAT)
-    renamed = {(rename or {}).get(name, name): matrix[rows:] for name, matrix in stored.matrices.items()}
-    numbers = torch.cat(list(renamed.values())).numpy().copy()
-    keys = np.concatenate([keys[rows:] for keys, _ in stored.sources])
-    counts = {name: len(matrix) for name, matrix in renamed.items()}
-    textstore.write(path, counts, keys, iter([numbers]), layout=layout)
+    stored = textstore.read(path)
+    renamed = {(rename or {}).get(name, name): matrix[rows:].clone() for name, matrix in stored.matrices.items()}
+    keys = np.concatenate([keys[rows:] for keys in np.split(stored.keys, len(renamed))])
+    textstore.write(path, renamed, keys)
 
 
 def old_format(path: Path) -> None:
-    rewrite(path, layout="clipmk-texts-0")
+    with pytest.MonkeyPatch.context() as patch:
+        stored = textstore.read(path)
+        matrices = {name: matrix.clone() for name, matrix in stored.matrices.items()}
+        patch.setattr(textstore, "FORMAT", "clipmk-texts-2")
+        textstore.write(path, matrices, stored.keys.copy())
 
 
 def other_names(path: Path) -> None:
@@ -83,7 +86,7 @@ DAMAGES = [cut, empty, garbage, flip, old_format, other_names, fewer_rows, of_an
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("which", ["classes", "descriptors"])
-def test_a_damaged_file_is_made_anew_with_a_warning(texts_folder: Path, damage: object, which: str) -> None:
+def test_a_damaged_file_is_rebuilt_with_a_warning(texts_folder: Path, damage: object, which: str) -> None:
     made = load_bank(FakeBackbone(), FARM, cache=False)
     load_bank(FakeBackbone(), FARM)
     path = next(texts_folder.glob(f"{which}-*.safetensors"))
@@ -91,7 +94,7 @@ def test_a_damaged_file_is_made_anew_with_a_warning(texts_folder: Path, damage: 
     bank = load_bank(FakeBackbone(), FARM)
     assert same(bank, made)
     assert len(bank.warnings) == 1
-    assert f"cached texts {path.name} cannot be used and are made anew" in bank.warnings[0]
+    assert f"cached texts {path.name} cannot be used and are rebuilt" in bank.warnings[0]
     again = FakeBackbone()
     assert load_bank(again, FARM).warnings == ()
     assert again.asked == []
@@ -133,7 +136,8 @@ def test_a_lock_held_too_long_is_not_waited_for(texts_folder: Path, monkeypatch:
     path = next(texts_folder.glob("classes-*.safetensors"))
     path.unlink()
     monkeypatch.setattr(textbank, "LOCK_SECONDS", 0.05)
-    with FileLock(path.with_suffix(".lock")):
+    (lock,) = texts_folder.glob("*.lock")
+    with FileLock(lock):
         bank = load_bank(FakeBackbone(), FARM)
     assert "not kept" in bank.warnings[0]
     assert not path.exists()
@@ -169,10 +173,11 @@ import os, signal, sys, time
 from dataclasses import replace
 import torch
 from fake_text_encoder import FARM, FakeBackbone
-from clipmk.vocabulary import rows
-from clipmk.vocabulary.embeddings import clear_cache, load_bank
+from clipmk.system.locations import clear_cache
+from clipmk.vocabulary import embeddings
+from clipmk.vocabulary.embeddings import load_bank
 torch.set_num_threads(1)
-rows.CHUNK = 5
+embeddings.CHUNK = 5
 grown = replace(FARM, descriptors=(*FARM.descriptors, *(f"tail {i}" for i in range(40))))
 expected = load_bank(FakeBackbone(), grown, cache=False)
 for moment in range(12):

@@ -10,8 +10,9 @@ import open_clip
 import pytest
 import torch
 
+from clipmk.system.locations import cache_info, clear_cache
 from clipmk.vocabulary import embeddings as textbank
-from clipmk.vocabulary.embeddings import cache_info, clear_cache, load_bank
+from clipmk.vocabulary.embeddings import load_bank
 from fake_text_encoder import FARM, MATRICES, FakeBackbone, TinyText, banks, same, tokenize
 
 pytestmark = pytest.mark.usefixtures("texts_folder")

@@ -17,6 +17,7 @@ from clipmk.models.loading import load
 from clipmk.models.spec import ModelSpec
 from clipmk.records import ModelEntry
 from clipmk.vocabulary import cache as textstore
+from clipmk.vocabulary import embeddings as textbank
 from clipmk.vocabulary.embeddings import load_bank
 from clipmk.vocabulary.vocabulary import Vocabulary
 from fake_text_encoder import FakeBackbone
@@ -95,6 +96,7 @@ def test_a_file_that_vanishes_while_it_is_made_costs_no_result(monkeypatch: pyte
         return real(path, **options)
 
     monkeypatch.setattr(textstore, "read", emptied)
+    monkeypatch.setattr(textbank, "CHUNK", 2)
     bank = load_bank(FakeBackbone(), WORDS)
     assert torch.equal(bank.descriptors, expected.descriptors)
     assert "not kept for the next time" in bank.warnings[0]

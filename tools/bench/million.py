@@ -26,7 +26,8 @@ from clipmk.backbones.base import Backbone
 from clipmk.images.decoder import read_picture
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
-from clipmk.vocabulary.embeddings import cache_info, load_bank
+from clipmk.system.locations import cache_info
+from clipmk.vocabulary.embeddings import load_bank
 from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
 from clipmk.world.tables import all_descriptors, class_names, colours
 

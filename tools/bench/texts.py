@@ -23,8 +23,7 @@ from torch import Tensor, nn
 import clipmk
 from clipmk.backbones.openclip import OpenClipBackbone
 from clipmk.records import ModelInfo
-from clipmk.vocabulary.embeddings import load_bank
-from clipmk.vocabulary.rows import Progress
+from clipmk.vocabulary.embeddings import Progress, load_bank
 from clipmk.vocabulary.vocabulary import Vocabulary
 
 

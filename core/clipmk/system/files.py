@@ -102,8 +102,7 @@ def _require_replaceable(path: Path) -> None:
 
 
 def _create(path: Path, *, mode: int) -> BinaryIO:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, mode), "wb")
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode))
 
 
 def _read(path: Path, limit: int) -> tuple[bytes, str | None]:

@@ -22,7 +22,7 @@ __all__ = [
     "texts_dir",
 ]
 
-_CACHED = ("*.safetensors", ".*.tmp")
+_CACHED = ("*.safetensors", ".*.tmp", ".tmp*")
 """What `clipmk` itself puts into its text cache (and what a killed process left); nothing else is ever removed."""
 
 _LOCKS = ("*.lock",)

@@ -1,17 +1,16 @@
 """Embedded vocabularies: every text once per model, kept on disk, memory-mapped afterwards.
 
-Two files per model and vocabulary, one for the classes and one for the descriptors, each named after all that its
-numbers depend on (`vocabulary.cache` says what is in them and how they are checked). A vocabulary whose file does not
-exist takes the rows that other files of the model hold, embeds the rest and becomes a file of its own: one grown by ten
-descriptors embeds ten, other classes keep the descriptors. The copy costs disk and buys matrices without gaps.
+Two files per model and vocabulary, one for the classes and one for the descriptors, each named after everything that
+its numbers depend on (`cache` describes their content). A vocabulary whose file does not exist takes the rows that
+other files of the model hold, embeds the rest and gets a file of its own: one grown by ten descriptors embeds ten,
+other classes keep the descriptors. The copies cost disk space and give matrices without gaps.
 
-A vocabulary of more than `CHUNK` texts is embedded part by part; every part is kept as a file at once, and all parts
-become the one file at the end. So memory does not grow with the number of texts, and who is interrupted goes on from
-the last part.
+A vocabulary of more than `CHUNK` texts is embedded chunk by chunk, and every chunk is stored in a file until all are
+done. So memory does not grow with the number of texts, and an interrupted run resumes from the last chunk.
 
-The numbers of a text do not depend on the texts beside it on a CPU (see `clipmk.backbones.text.TextEncoder`), so that
-those from a file and those made anew are the same to the last bit. On a GPU they can differ there by the batch that a
-text was in; what was stored first stays.
+On a CPU the numbers of a text do not depend on the texts beside it (see `clipmk.backbones.text.TextEncoder`), so
+cached and fresh numbers are the same to the last bit. On a GPU the last bits can differ with the batch that a text was
+in; what was stored first stays.
 """
 
 from __future__ import annotations
@@ -20,43 +19,65 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from clipmk.errors import ClipmkError
-from clipmk.system.locations import CacheInfo, cache_info, clear_cache, texts_dir
+from clipmk.errors import ClipmkError, ModelError
+from clipmk.system.locations import texts_dir
 from clipmk.system.text import printable
-from clipmk.vocabulary import cache as textstore
-from clipmk.vocabulary.cache import Keys, Rows
-from clipmk.vocabulary.rows import Found, Progress, Section, Sections, Source, TextEncoder, in_memory, made_rows
+from clipmk.vocabulary import cache as files
+from clipmk.vocabulary.cache import UNREADABLE, DamagedError, Keys, Rows
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from clipmk.records import ModelInfo
     from clipmk.vocabulary.vocabulary import Vocabulary
 
-__all__ = ["CacheInfo", "TextBank", "TextEncoder", "cache_info", "clear_cache", "load_bank"]
+CHUNK = 2**15
+"""Texts that are embedded and held in memory at once."""
 
-FORMAT = "clipmk-texts-2"
-"""Version of the cached files; another one is never read."""
+LARGE = 2**28
+"""Bytes from which a matrix is assembled in a file instead of in memory."""
 
 LOCK_SECONDS = 600.0
-"""Longest wait for another process that embeds the same texts."""
+"""Longest wait for another process that embeds the same vocabulary."""
 
 PROBE = "a photo of a probe"
 """Embedded to tell modules in memory apart: equal weights can still differ in their activation."""
 
+Progress = Callable[[int, int], None]
+"""Called with (texts done, texts in all)."""
 
-UNREADABLE = (OSError, SafetensorError, textstore.DamagedError)
-"""How a file says that it cannot be used."""
+Source = tuple[Keys, Sequence[Tensor]]
+"""Keys and the rows they belong to."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """The part of a backbone that embeds texts."""
+
+    info: ModelInfo
+    device: torch.device
+    dtype: torch.dtype
+    text_fingerprint: str
+    """Differs where the same weights embed texts differently."""
+
+    def encode_texts(
+        self, texts: Sequence[str], *, batch_size: int | None = ..., progress: Progress | None = ...
+    ) -> Float[Tensor, "texts embed"]:
+        """Embed texts in order: float32, L2-normalised."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +89,7 @@ class TextBank:
     descriptors: Float[Tensor, "descriptors embed"]
     """In the descriptor template."""
     raw: Float[Tensor, "descriptors embed"]
-    """The descriptors as they are, for relevance and importance."""
+    """Without a template, for relevance and importance."""
     warnings: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> TextBank:
@@ -92,7 +113,7 @@ def load_bank(
         backbone: Encodes the texts that are not cached.
         vocabulary: Classes, templates and descriptors.
         cache: Whether to read and write the cache.
-        progress: Called with (texts done, texts to embed in all); what it raises cancels the work.
+        progress: Called with (texts done, texts to embed in all); an exception it raises cancels the work.
 
     Returns:
         On the CPU, memory-mapped where it is cached.
@@ -100,131 +121,254 @@ def load_bank(
     Raises:
         ModelError: the text encoder gives vectors that are not finite or have no length.
     """
-    sections = {
-        "classes": Section(vocabulary.classes, {"classes": vocabulary.templates}),
-        "descriptors": Section(
-            vocabulary.descriptors, {"descriptors": (vocabulary.descriptor_template,), "raw": ("{}",)}
+    sections = (
+        Section("classes", vocabulary.classes, {"classes": vocabulary.templates}),
+        Section(
+            "descriptors", vocabulary.descriptors, {"descriptors": (vocabulary.descriptor_template,), "raw": ("{}",)}
         ),
-    }
-    warnings: list[str] = []
-    if cache:
-        found = _Cache(backbone, sections, warnings).load(progress)
-    else:
-        keys = {name: section.keys() for name, section in sections.items()}
-        found = in_memory(sections, keys, made_rows(backbone, sections, keys, progress=progress))
-    return TextBank(
-        classes=found["classes"]["classes"],
-        descriptors=found["descriptors"]["descriptors"],
-        raw=found["descriptors"]["raw"],
-        warnings=tuple(dict.fromkeys(warnings)),
     )
+    if cache:
+        files_of_model = _Cache(backbone, sections)
+        matrices, warnings = files_of_model.load(progress), files_of_model.warnings
+    else:
+        keys = [section.keys() for section in sections]
+        matrices, warnings = _gathered(sections, keys, _embedded(backbone, sections, keys, progress=progress)), []
+    return TextBank(**matrices, warnings=tuple(dict.fromkeys(warnings)))
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The content of one file: matrices whose row i is the mean over templates filled with name i."""
+
+    title: str
+    names: tuple[str, ...]
+    templates: Mapping[str, tuple[str, ...]]
+    """Matrix name, in alphabetical order -> its templates."""
+
+    @property
+    def texts(self) -> NDArray[np.int64]:
+        """How many texts make each row; rows are counted through all matrices."""
+        return np.repeat([len(templates) for templates in self.templates.values()], len(self.names))
+
+    def prompts(self, row: int) -> tuple[str, ...]:
+        """The texts whose embeddings make a row."""
+        matrix, name = divmod(row, len(self.names))
+        return tuple(template.replace("{}", self.names[name]) for template in tuple(self.templates.values())[matrix])
+
+    def keys(self) -> Keys:
+        """Of all rows."""
+        return files.keys_of(map(self.prompts, range(len(self.templates) * len(self.names))))
 
 
 class _Cache:
-    """The files of one model, looked at for one vocabulary."""
+    """The files of one model, for one vocabulary."""
 
-    def __init__(self, backbone: TextEncoder, sections: Sections, warnings: list[str]) -> None:
+    def __init__(self, backbone: TextEncoder, sections: Sequence[Section]) -> None:
+        self.warnings: list[str] = []
         self._backbone = backbone
         self._sections = sections
-        self._warnings = warnings
         model = _model_key(backbone)
-        self._model = _digest([FORMAT, model])[:16]
+        self._model = _digest([files.FORMAT, model])[:16]
+        contents = [_digest([self._model, one.title, one.names, dict(one.templates)])[:24] for one in sections]
         self._paths = {
-            name: self._path(name, _digest([FORMAT, model, name, one.names, dict(one.templates)])[:24])
-            for name, one in sections.items()
+            one.title: self._path(one.title, content) for one, content in zip(sections, contents, strict=True)
         }
-        self._parts = _digest([path.name for path in self._paths.values()])[:24]
+        self._chunks = f"part-{self._model}-{_digest(contents)[:24]}"
 
-    def load(self, progress: Progress | None) -> Found:
-        """Read what is stored; make and store the rest, while other processes that want the same wait."""
-        found = self._read(self._paths, self._warnings)
-        missing = {name: path for name, path in self._paths.items() if name not in found}
-        if not missing:
-            return found
-        with _locked(list(missing.values()), self._warnings) as writable:
-            found |= self._read(missing, [])  # another process may have been faster
-            wanted = {name: self._sections[name] for name in missing if name not in found}
-            return found | (self._make(wanted, progress, writable=writable) if wanted else {})
+    def load(self, progress: Progress | None) -> dict[str, Tensor]:
+        """Read what is stored; embed and store the rest, while other processes that want the same wait."""
+        found = self._read(self.warnings)
+        if len(found) == len(self._sections):
+            return _merged(found)
+        with self._locked() as writable:
+            found |= self._read([])  # another process may have been faster
+            wanted = [section for section in self._sections if section.title not in found]
+            if wanted:
+                keys = [section.keys() for section in wanted]
+                rows = _embedded(
+                    self._backbone,
+                    wanted,
+                    keys,
+                    known=self._others(wanted, keys),
+                    progress=progress,
+                    keep=self._keep if writable else None,
+                )
+                made = _gathered(wanted, keys, rows, folder=texts_dir() if writable else None)
+                if writable:
+                    self._store(wanted, keys, made)
+                found = {"": made} | found | self._read([])  # mapped where possible, so that memory is free again
+        return _merged(found)
 
-    def _make(self, wanted: Sections, progress: Progress | None, *, writable: bool) -> Found:
-        keys = {name: section.keys() for name, section in wanted.items()}
-        known = self._others(wanted, keys)
-        rows = made_rows(
-            self._backbone, wanted, keys, known=known, progress=progress, keep=self._part if writable else None
-        )
-        if not writable or not self._write(wanted, keys, rows):
-            return in_memory(wanted, keys, rows)
-        for path in texts_dir().glob(f"part-{self._model}-{self._parts}-*.safetensors"):
-            with contextlib.suppress(OSError):
-                path.unlink()
-        try:
-            return {name: textstore.read(self._paths[name], layout=FORMAT, check=False).matrices for name in wanted}
-        except UNREADABLE as reason:  # emptied meanwhile, or a file system that maps nothing
-            self._warnings.append(f"embedded texts are not kept for the next time: {printable(str(reason))}")
-            return in_memory(wanted, keys, rows)
+    def _path(self, title: str, content: str) -> Path:
+        return texts_dir() / f"{title}-{self._model}-{content}.safetensors"
 
-    def _path(self, kind: str, content: str) -> Path:
-        return texts_dir() / f"{kind}-{self._model}-{content}.safetensors"
-
-    def _read(self, paths: Mapping[str, Path], warnings: list[str]) -> Found:
-        """The sections whose files exist and are sound."""
+    def _read(self, warnings: list[str]) -> dict[str, dict[str, Tensor]]:
+        """The matrices of the sections whose files exist and are undamaged."""
         found = {}
-        for name, path in paths.items():
+        for section in self._sections:
+            path = self._paths[section.title]
             try:
-                matrices = textstore.read(path, layout=FORMAT).matrices
-                if {key: len(matrix) for key, matrix in matrices.items()} != self._sections[name].counts:
-                    raise textstore.DamagedError("it holds other matrices")
+                matrices = files.read(path).matrices
+                if {name: len(matrix) for name, matrix in matrices.items()} != dict.fromkeys(
+                    section.templates, len(section.names)
+                ):
+                    raise DamagedError("it holds other matrices")
+                found[section.title] = matrices
             except FileNotFoundError:
                 continue
             except UNREADABLE as reason:
-                warnings.append(f"cached texts {path.name} cannot be used and are made anew: {printable(str(reason))}")
-            else:
-                found[name] = matrices
+                warnings.append(f"cached texts {path.name} cannot be used and are rebuilt: {printable(str(reason))}")
         return found
 
-    def _others(self, wanted: Sections, keys: Mapping[str, Keys]) -> list[Source]:
-        """What other files of the model hold, of those files that hold anything that is wanted."""
-        sought = np.concatenate(list(keys.values()))
-        own = {self._paths[name] for name in wanted}
-        known = []
-        for path in sorted(texts_dir().glob(f"*-{self._model}-*.safetensors")):
+    def _others(self, wanted: Sequence[Section], keys: Sequence[Keys]) -> list[Source]:
+        """The content of those other files of the model that hold any of these rows."""
+        sought, known = np.concatenate(keys), list[Source]()
+        own = {self._paths[section.title] for section in wanted}
+        for path in sorted({*texts_dir().glob(f"*-{self._model}-*.safetensors")} - own):
             try:
-                sources = [] if path in own else textstore.read(path, layout=FORMAT, check=False).sources
-                if len(Rows(sources).find(sought).missing) < len(sought):
-                    known += textstore.read(path, layout=FORMAT).sources
+                if np.isin(sought, files.read(path, check=False).keys).any():
+                    stored = files.read(path)
+                    known.append((stored.keys, list(stored.matrices.values())))
             except FileNotFoundError:
                 continue
             except UNREADABLE as reason:
-                self._warnings.append(f"cached texts {path.name} cannot be used: {printable(str(reason))}")
+                self.warnings.append(f"cached texts {path.name} cannot be used: {printable(str(reason))}")
                 with contextlib.suppress(OSError):
                     path.unlink()
         return known
 
-    def _part(self, keys: Keys, rows: Tensor) -> Source:
-        """Write a part and map it, so that its memory is free again; where that fails it stays in memory."""
-        name = hashlib.sha256(keys.tobytes()).hexdigest()[:24]
-        path = self._path("part", f"{self._parts}-{name}")
+    def _keep(self, keys: Keys, rows: Tensor) -> Source:
+        """Write a chunk and map it, so that its memory is free again; on failure it stays in memory."""
+        path = texts_dir() / f"{self._chunks}-{hashlib.sha256(keys.tobytes()).hexdigest()[:24]}.safetensors"
         try:
-            textstore.write(path, {"part": len(keys)}, keys, iter([rows.numpy()]), layout=FORMAT)
-            return textstore.read(path, layout=FORMAT, check=False).sources[0]
+            files.write(path, {"part": rows}, keys)
+            stored = files.read(path, check=False)
+            return stored.keys, list(stored.matrices.values())
         except (ClipmkError, *UNREADABLE) as reason:
-            self._warnings.append(f"embedded texts are not kept for the next time: {printable(str(reason))}")
-            return keys, rows
+            self._not_kept(reason)
+            return keys, [rows]
 
-    def _write(self, wanted: Sections, keys: Mapping[str, Keys], rows: Rows) -> bool:
-        """Write sections; whether all could be."""
+    def _store(self, sections: Sequence[Section], keys: Sequence[Keys], matrices: Mapping[str, Tensor]) -> None:
+        """Write the file of each section and remove the chunks it was assembled from."""
         try:
-            for name, section in wanted.items():
-                pieces = rows.pieces(keys[name])
-                textstore.write(self._paths[name], section.counts, keys[name], pieces, layout=FORMAT)
-        except ClipmkError as reason:
-            self._warnings.append(f"embedded texts are not kept for the next time: {reason}")
-            return False
-        return True
+            for section, its_keys in zip(sections, keys, strict=True):
+                content = {name: matrices[name] for name in section.templates}
+                files.write(self._paths[section.title], content, its_keys)
+        except (ClipmkError, *UNREADABLE) as reason:
+            self._not_kept(reason)
+            return
+        for path in texts_dir().glob(f"{self._chunks}-*.safetensors"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Hold the vocabulary's lock; yields whether its files may be written."""
+        with contextlib.ExitStack() as held:
+            writable = True
+            try:
+                texts_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+                held.enter_context(FileLock(texts_dir() / f"{self._chunks}.lock", timeout=LOCK_SECONDS))
+            except (OSError, NotImplementedError) as reason:  # a timeout is an OSError
+                self._not_kept(reason)
+                writable = False
+            yield writable
+
+    def _not_kept(self, reason: Exception) -> None:
+        self.warnings.append(f"embedded texts are not kept for the next time: {printable(str(reason))}")
+
+
+def _merged(found: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: matrix for matrices in found.values() for name, matrix in matrices.items()}
+
+
+def _embedded(
+    backbone: TextEncoder,
+    sections: Sequence[Section],
+    keys: Sequence[Keys],
+    *,
+    known: Sequence[Source] = (),
+    progress: Progress | None = None,
+    keep: Callable[[Keys, Tensor], Source] | None = None,
+) -> Rows:
+    """All rows of all sections: the known ones, and the others embedded about `CHUNK` texts at a time.
+
+    Where there is more than one chunk, `keep` stores each and returns where its rows are now.
+    """
+    sources, every = list(known), np.concatenate(keys)
+    missing = np.flatnonzero(Rows(sources).find(every) < 0)
+    if not len(missing):
+        return Rows(sources)
+    starts = np.cumsum([0, *(len(some) for some in keys)])
+    texts = np.concatenate([section.texts for section in sections])[missing]
+    done = np.cumsum(texts)
+    chunks = np.split(missing, np.flatnonzero(np.diff((done - texts) // CHUNK)) + 1)
+    ends = done[np.cumsum([len(chunk) for chunk in chunks]) - 1].tolist()
+    for chunk, start, end in zip(chunks, [0, *ends], ends, strict=False):
+        places = np.searchsorted(starts, chunk, side="right") - 1
+        prompts = [
+            sections[place].prompts(row)
+            for place, row in zip(places.tolist(), (chunk - starts[places]).tolist(), strict=True)
+        ]
+        report = progress if len(chunks) == 1 else _within(progress, start, end, ends[-1])
+        rows = _encoded(backbone, prompts, report)
+        sources.append(keep(every[chunk], rows) if keep is not None and len(chunks) > 1 else (every[chunk], [rows]))
+    return Rows(sources)
+
+
+def _within(progress: Progress | None, start: int, end: int, total: int) -> Progress | None:
+    """The progress of a chunk as a stretch of the whole."""
+    if progress is None:
+        return None
+    return lambda done, of: progress(start + (end - start) * done // of, total)
+
+
+def _encoded(backbone: TextEncoder, prompts: Sequence[tuple[str, ...]], progress: Progress | None) -> Tensor:
+    """Each row is normalise(mean over its texts of normalise(embedding)); every text is embedded once.
+
+    Rows may be made of different numbers of texts.
+    """
+    index: dict[str, int] = {}
+    numbers = [[index.setdefault(text, len(index)) for text in row] for row in prompts]
+    embedded = backbone.encode_texts(list(index), progress=progress).detach().to("cpu", torch.float32)
+    units = functional.normalize(embedded, dim=-1)
+    rows = torch.empty(len(prompts), units.shape[1])
+    for size in {len(row) for row in numbers}:
+        here = [place for place, row in enumerate(numbers) if len(row) == size]
+        texts = torch.tensor([numbers[place] for place in here])
+        rows[here] = functional.normalize(units[texts].mean(dim=1), dim=-1)
+    worst = float((rows.norm(dim=-1) - 1).abs().max())
+    if not worst < 1e-3:  # written so that NaN fails too
+        raise ModelError("the text encoder gives vectors that are not finite or have no length; try precision fp32")
+    return rows
+
+
+def _gathered(
+    sections: Sequence[Section], keys: Sequence[Keys], rows: Rows, *, folder: Path | None = None
+) -> dict[str, Tensor]:
+    """The matrices of all sections; large ones lie in files in `folder`."""
+    found = {}
+    for section, its_keys in zip(sections, keys, strict=True):
+        for name, some in zip(section.templates, np.split(its_keys, len(section.templates)), strict=True):
+            found[name] = _allocated(len(some), rows.embed, folder)
+            for start in range(0, len(some), CHUNK):
+                piece = slice(start, start + CHUNK)
+                rows.copy(rows.find(some[piece]), found[name].numpy()[piece])
+    return found
+
+
+def _allocated(rows: int, embed: int, folder: Path | None) -> Tensor:
+    """An uninitialised float32 matrix; where it is large, in an unlinked file rather than in memory."""
+    size = 4 * rows * embed
+    if folder is not None and size >= LARGE:
+        with contextlib.suppress(OSError, AttributeError), tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # fails now rather than with a signal when the disk is full
+            return torch.from_numpy(np.memmap(file, np.float32, "r+", shape=(rows, embed)))
+    return torch.empty(rows, embed)
 
 
 def _model_key(backbone: TextEncoder) -> list[object]:
-    """All of a model that the numbers depend on."""
+    """Everything about a model that the numbers depend on."""
     info = backbone.info
     key: list[object] = [
         info.weights_sha256,
@@ -241,19 +385,3 @@ def _model_key(backbone: TextEncoder) -> list[object]:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode("ascii")).hexdigest()[:40]
-
-
-@contextlib.contextmanager
-def _locked(paths: Sequence[Path], warnings: list[str]) -> Iterator[bool]:
-    """Hold the files' locks; yields whether the files may be written."""
-    with contextlib.ExitStack() as held:
-        try:
-            texts_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in sorted(paths):
-                held.enter_context(FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS))
-        except (OSError, NotImplementedError) as reason:  # a timeout is an OSError
-            warnings.append(f"embedded texts are not kept for the next time: {printable(str(reason))}")
-            writable = False
-        else:
-            writable = True
-        yield writable

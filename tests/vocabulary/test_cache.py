@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmk.vocabulary import cache as textstore
-from clipmk.vocabulary import rows as textrows
+from clipmk.vocabulary import embeddings as textbank
 from clipmk.vocabulary.embeddings import load_bank
 from fake_text_encoder import FARM, GROWN, MATRICES, FakeBackbone, banks, same
 
@@ -41,9 +41,8 @@ def test_what_another_vocabulary_calls_a_class_is_no_new_text_as_a_descriptor() 
 
 @pytest.fixture
 def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five texts at a time, three rows at a time."""
-    monkeypatch.setattr(textrows, "CHUNK", 5)
-    monkeypatch.setattr(textstore, "PIECE", 3)
+    """Five texts at a time."""
+    monkeypatch.setattr(textbank, "CHUNK", 5)
 
 
 @pytest.mark.usefixtures("chunks")
@@ -111,7 +110,7 @@ def test_rows_are_found_by_both_halves_of_their_key_in_the_first_source_that_has
     stored: list[list[tuple[np.uint64, np.uint64]]], sought: list[tuple[np.uint64, np.uint64]]
 ) -> None:
     def keys(pairs: list[tuple[np.uint64, np.uint64]]) -> textstore.Keys:
-        return np.array(pairs, np.uint64).reshape(-1, 2)
+        return np.array(pairs, np.uint64).reshape(-1).view("S16")
 
     numbers = [
         torch.tensor([[100.0 * i + j] for j in range(len(pairs))]).reshape(-1, 1) for i, pairs in enumerate(stored)
@@ -120,8 +119,10 @@ def test_rows_are_found_by_both_halves_of_their_key_in_the_first_source_that_has
     for pairs, rows in zip(stored, numbers, strict=True):
         for pair, row in zip(pairs, rows.tolist(), strict=True):
             expected.setdefault(pair, row[0])
-    found = textstore.Rows([(keys(pairs), rows) for pairs, rows in zip(stored, numbers, strict=True)])
-    places = found.find(keys(sought))
-    assert places.missing.tolist() == [i for i, pair in enumerate(sought) if pair not in expected]
+    found = textstore.Rows([(keys(pairs), [rows]) for pairs, rows in zip(stored, numbers, strict=True)])
+    missing = np.flatnonzero(found.find(keys(sought)) < 0)
+    assert missing.tolist() == [i for i, pair in enumerate(sought) if pair not in expected]
     there = [pair for pair in sought if pair in expected]
-    assert found.take(found.find(keys(there))).flatten().tolist() == [expected[pair] for pair in there]
+    copied = np.zeros((len(there), 1), np.float32)
+    found.copy(found.find(keys(there)), copied)
+    assert copied.flatten().tolist() == [expected[pair] for pair in there]
