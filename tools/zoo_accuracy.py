@@ -75,11 +75,10 @@ def measure(explainer: Explainer, pictures: Sequence[Picture], classes: Sequence
 @torch.inference_mode()
 def name_all(explainer: Explainer, pictures: Sequence[Picture]) -> list[str]:
     """The class ranked first for each picture, many pictures to a forward."""
-    backbone, named = explainer.backbone, []
+    named = []
     for start in range(0, len(pictures), BATCH):
         squares = np.stack([explainer.square(picture) for picture in pictures[start : start + BATCH]])
-        embedded = backbone.encode_images(backbone.normalise(torch.from_numpy(squares)))
-        named += [explainer.predict(one)[0].class_name for one in embedded]
+        named += [explainer.predict(one)[0].class_name for one in explainer.embed(squares)]
     return named
 
 

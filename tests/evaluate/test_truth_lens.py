@@ -125,8 +125,9 @@ def test_effects_are_drops_of_the_predicted_class() -> None:
 
         def drop(region: np.ndarray, scene=scene, found=found) -> float:
             images = [scene.image, blur_region(scene.image, region)]
-            whole, hidden = asked.class_cosines([asked.square(read_picture(i)) for i in images], found.class_name)
-            return whole - hidden
+            towards = asked.bank.classes[asked.vocabulary.classes.index(found.class_name)]
+            whole, hidden = asked.embed(np.stack([asked.square(read_picture(i)) for i in images])) @ towards
+            return float(whole - hidden)
 
         if regions:
             expected["effect_top"] = drop(regions[0])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import embedded
-from clipmk.concepts.mutual import language_count_for, mi_paper, p_value
+from clipmk.concepts.mutual import chance_auc, chance_mi, language_count_for, mi_paper, p_value
 from clipmk.errors import ImageError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
@@ -291,11 +291,24 @@ def test_an_exception_in_progress_cancels_the_work(stage: str) -> None:
         work()
 
 
-def test_the_class_cosines_of_pictures_are_those_of_the_predictions() -> None:
+def test_images_embedded_together_have_the_cosines_of_the_predictions() -> None:
     explainer = embedded.explainer()
-    found = explainer.class_cosines([scene.image for scene in embedded.scenes()], "bird")
-    row = explainer.vocabulary.classes.index("bird")
-    np.testing.assert_allclose(found, [cosines_of(index)[row] for index in range(4)], atol=1e-5)
+    found = explainer.embed(np.stack([scene.image for scene in embedded.scenes()])) @ explainer.bank.classes.T
+    np.testing.assert_allclose(found, [cosines_of(index) for index in range(4)], atol=1e-5)
+
+
+@pytest.mark.parametrize("limit", [4, 15, 30])
+def test_the_chance_level_follows_the_vision_limit(limit: int) -> None:
+    """The number of language concepts gives as much by chance as the paper's setting with as many vision concepts."""
+    explainer = embedded.explainer(vision_limit=limit)
+    target = chance_auc(limit, 50, 4_229, length=limit + 1)
+    off = {u: abs(chance_auc(limit, u, 650, length=limit + 1) - target) for u in range(1, 51)}
+    assert off[explainer.language_count] == min(off.values())
+    (found,) = explainer.explain([embedded.picture()])
+    seen, tied = len(found.vision_concepts), explainer.language_count
+    assert len(found.language_concepts) == tied
+    assert found.mutual.chance.auc == chance_auc(seen, tied, 650, length=limit + 1)
+    assert found.mutual.chance.mi_paper == chance_mi(seen, tied, 650)
 
 
 def test_other_settings_leave_the_explainer_as_it_was() -> None:

@@ -49,17 +49,17 @@ def overflowing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """The embedded model, unable to embed `BAD`."""
     backbone: Any = embedded.backbone()
     encoder, what = backbone._images, request.param
-    look, embed = encoder.look, encoder.embed
+    encode, embed = encoder.encode, encoder.embed
 
-    def looked(pixels: torch.Tensor, features: Any) -> Any:
-        raw = look(pixels, features)
+    def encoded(pixels: torch.Tensor, features: Any) -> Any:
+        raw = encode(pixels, features)
         names = ("embeddings", "patches") if what == "both" else (what,)
         return dataclasses.replace(raw, **{name: overflow(getattr(raw, name), pixels) for name in names})
 
-    monkeypatch.setattr(encoder, "look", looked)
+    monkeypatch.setattr(encoder, "encode", encoded)
     if what != "patches":
         monkeypatch.setattr(encoder, "embed", lambda pixels: overflow(embed(pixels), pixels))
-    monkeypatch.setattr(backbone, "_pools", False)  # pooling has not been tried yet
+    monkeypatch.setattr(backbone, "_pooling_checked", False)  # pooling has not been tried yet
     return str(what)
 
 
@@ -261,13 +261,13 @@ def test_a_lens_tells_it_of_pooled_parts(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.usefixtures("clean")
 def test_the_truth_of_a_model_that_overflows_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone: Any = embedded.backbone()
-    look = backbone._images.look
+    encode = backbone._images.encode
 
-    def looked(pixels: torch.Tensor, features: Any) -> Any:
-        raw = look(pixels, features)
+    def encoded(pixels: torch.Tensor, features: Any) -> Any:
+        raw = encode(pixels, features)
         return dataclasses.replace(raw, patches=raw.patches * math.inf)
 
-    monkeypatch.setattr(backbone._images, "look", looked)
+    monkeypatch.setattr(backbone._images, "encode", encoded)
     with pytest.raises(ModelError, match=TOLD):
         truth.run(backbone, scenes=1, splits=["test"], chosen=truth.ways()[:1], behaviour=False)
 
@@ -286,7 +286,7 @@ def test_a_pooling_that_is_wrong_is_still_told_beside_an_image_that_is_not_finit
     encoded = backbone.encode_with_patches(pixels)
     encoded.embeddings[1] = math.nan
     weights = torch.ones(2, 1, encoded.patches.shape[1])
-    monkeypatch.setattr(backbone, "_pools", False)
+    monkeypatch.setattr(backbone, "_pooling_checked", False)
     pool = backbone._images.pool
     monkeypatch.setattr(backbone._images, "pool", lambda state, visible: -pool(state, visible))
     with pytest.raises(ModelError, match="masked pooling does not reproduce"):

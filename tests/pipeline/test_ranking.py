@@ -138,6 +138,38 @@ def test_the_default_preset_picks_by_contrast_among_relevant_candidates(index: i
     np.testing.assert_allclose(seen.importance, [2.5 * worth[i] for i in seen.concepts], atol=1e-5)
 
 
+def test_prompted_parts_publish_cosines_and_the_transport_takes_their_plain_mean() -> None:
+    explainer = embedded.explainer("paper")
+    seen, square, masks, _, parts = look(explainer, 0)
+    means = np.stack([embed(draw_prompts(square, mask)).mean(axis=0) for mask in masks])
+    templated = explainer.bank.descriptors.double().numpy()[seen.candidates.numpy()]
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    assert lengths.max() < 0.9999
+    np.testing.assert_allclose(seen.cosines.numpy(), means / lengths @ templated.T, atol=1e-5)
+    np.testing.assert_array_equal(seen.scores, (parts @ explainer.bank.descriptors.T)[:, seen.candidates])
+    (found,) = explainer.explain([embedded.picture(0)])
+    row = {explainer.vocabulary.descriptors[i]: column for column, i in enumerate(seen.candidates.tolist())}
+    for part, cosines in zip(found.parts, seen.cosines.tolist(), strict=True):
+        assert [one.cosine for one in part.descriptors] == [cosines[row[one.text]] for one in part.descriptors]
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_contrast_and_importance_of_prompted_parts_are_of_cosines(index: int) -> None:
+    explainer = embedded.explainer(grounding="prompts")
+    seen, _, _, image, parts = look(explainer, index)
+    unit = torch.nn.functional.normalize(parts.double(), dim=-1)
+    cosines = unit.numpy() @ explainer.bank.descriptors.double().numpy().T
+    assert [list(row) for row in seen.top_descriptors] == default_by_hand(explainer, cosines, image.double().numpy())
+    to_image = explainer.bank.raw.double().numpy() @ image.double().numpy()
+    worth = [2.5 * (to_image[i] + cosines[:, i].max()) / 2 for i in seen.concepts]
+    np.testing.assert_allclose(seen.importance, worth, atol=1e-5)
+
+
+def test_pooled_parts_are_unit_vectors_whose_scores_are_cosines_to_the_last_bit() -> None:
+    seen = look(embedded.explainer(), 0).seen
+    assert seen.cosines is seen.scores
+
+
 def test_shares_under_contrast_are_a_softmax_over_the_parts() -> None:
     seen = look(embedded.explainer(), 0).seen
     scores = seen.scores.double().numpy()

@@ -98,6 +98,8 @@ class HostCopy:
 
     def wait(self) -> torch.Tensor:
         """The tensor on the CPU; waits for the copy, from whatever thread, without holding up the device."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
+        arriving = self._arrived
+        if arriving is not None:
+            arriving.synchronize()
+            self._arrived = None  # once is enough
         return self._values

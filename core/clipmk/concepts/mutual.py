@@ -8,6 +8,7 @@ Letters: L_v = `vision_count` = |D_v|, L_T = `language_count` = |D_y| = u, m = `
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -217,10 +218,12 @@ def chance_curve(vision_count: int, language_count: int, vocabulary_size: int) -
         ValueError: a side has more concepts than the vocabulary.
     """
     _check_sizes(vision_count, language_count, vocabulary_size)
+    terms = [log(vision_count * language_count * m) for m in range(1, min(vision_count, language_count) + 1)]
     return tuple(
         fsum(
-            _probability(drawn, language_count, vocabulary_size, shared) * log(vision_count * language_count * shared)
-            for shared in range(1, min(drawn, language_count) + 1)
+            _ways(drawn, language_count, vocabulary_size, shared) / every * term
+            for every in [comb(vocabulary_size, drawn)]
+            for shared, term in enumerate(terms[:drawn], 1)
         )
         for drawn in range(vision_count, -1, -1)
     )
@@ -262,10 +265,14 @@ def language_count_for(vocabulary_size: int, *, vision_count: int = PAPER_VISION
         return PAPER_LANGUAGE_COUNT
     if vocabulary_size <= vision_count:
         return 1
-    length = vision_count + 1
-    target = chance_auc(vision_count, PAPER_LANGUAGE_COUNT, PAPER_VOCABULARY_SIZE, length=length)
+
+    def strength_by_chance(count: int, size: int = vocabulary_size) -> float:
+        return chance_auc(vision_count, count, size, length=vision_count + 1)
+
+    target = strength_by_chance(PAPER_LANGUAGE_COUNT, PAPER_VOCABULARY_SIZE)
     counts = range(1, min(PAPER_LANGUAGE_COUNT, vocabulary_size) + 1)
-    return min(counts, key=lambda u: abs(chance_auc(vision_count, u, vocabulary_size, length=length) - target))
+    reaching = bisect_left(counts, target, key=strength_by_chance)  # it rises with u
+    return min(counts[max(reaching - 1, 0) : reaching + 1], key=lambda u: abs(strength_by_chance(u) - target))
 
 
 def _strength(curve: tuple[float, ...], shared: int, length: int | None) -> Strength:
@@ -281,10 +288,6 @@ def _strength(curve: tuple[float, ...], shared: int, length: int | None) -> Stre
 
 def _ways(drawn: int, marked: int, total: int, hits: int) -> int:
     return comb(marked, hits) * comb(total - marked, drawn - hits)
-
-
-def _probability(drawn: int, marked: int, total: int, hits: int) -> float:
-    return _ways(drawn, marked, total, hits) / comb(total, drawn)
 
 
 def _check_sizes(vision_count: int, language_count: int, vocabulary_size: int) -> None:

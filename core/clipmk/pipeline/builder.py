@@ -98,9 +98,9 @@ class ExplanationBuilder:
     @property
     def language_count(self) -> int:
         """U: how many descriptors make up D_y."""
-        wanted = self.settings.language_count
-        size = len(self.vocabulary.descriptors)
-        return min(size, language_count_for(size) if wanted is None else wanted)
+        size, wanted = len(self.vocabulary.descriptors), self.settings.language_count
+        alike = language_count_for(size, vision_count=self.settings.vision_limit)
+        return min(size, alike if wanted is None else wanted)
 
     def geometry(self, info: ImageInfo) -> Square:
         """How the model's square input maps to the picture's pixels."""

@@ -185,11 +185,9 @@ class Explainer:
         pixels = self.backbone.normalise(torch.from_numpy(square)[None])
         return self.backbone.encode_with_patches(pixels, features=self.settings.features)
 
-    def class_cosines(self, squares: Sequence[NDArray[np.uint8]], class_name: str) -> list[float]:
-        """cos(image, class) of several square inputs, in one batch."""
-        embedded = self.backbone.encode_images(self.backbone.normalise(torch.from_numpy(np.stack(squares))))
-        row = self.bank.classes[self.vocabulary.classes.index(class_name)]
-        return [float(value) for value in embedded @ row]
+    def embed(self, squares: NDArray[np.uint8]) -> Float[Tensor, "images embed"]:
+        """Embeddings of square inputs, uint8 RGB (images, S, S, 3), by one forward: L2-normalised, on the CPU."""
+        return self.backbone.encode_images(self.backbone.normalise(torch.from_numpy(squares))).cpu()
 
     def with_settings(self, settings: Settings) -> Explainer:
         """The same model and embedded texts under other settings."""

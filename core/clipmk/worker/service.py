@@ -182,7 +182,6 @@ class Service:
     def _predict(self, explainer: Explainer, paths: Sequence[str]) -> list[Predicted]:
         """Predict a batch of images in one forward; those that cannot be read or embedded say why."""
         import numpy as np  # noqa: PLC0415
-        import torch  # noqa: PLC0415
 
         from clipmk.images.decoder import read_picture  # noqa: PLC0415
 
@@ -195,8 +194,7 @@ class Service:
             except ClipmkError as error:
                 found[path] = Predicted(id=number, image=path, class_name=None, message=str(error))
         if squares:
-            pixels = explainer.backbone.normalise(torch.from_numpy(np.stack(list(squares.values()))))
-            for path, row in zip(squares, explainer.backbone.encode_images(pixels), strict=True):
+            for path, row in zip(squares, explainer.embed(np.stack(list(squares.values()))), strict=True):
                 try:
                     best = explainer.predict(row)[0]
                 except ModelError as error:
