@@ -34,6 +34,7 @@ hypothesis.settings.load_profile("steady")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew; then read the diff")
+    parser.addoption("--gpu", action="store_true", help="run the tests marked cuda on the GPU of this machine")
 
 
 def pytest_configure() -> None:
@@ -170,10 +171,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A device `cuda` that computes on the CPU and counts host waits (see `fake_cuda.Waits`)."""
+def fake_cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A device `cuda` that computes on the CPU and counts host waits (see `fake_cuda.Waits`); with --gpu a real one."""
     import fake_cuda  # noqa: PLC0415 - not for tests that need no model
 
+    if request.config.getoption("--gpu"):
+        yield None
+        return
     with fake_cuda.installed(monkeypatch) as waits:
         yield waits
 

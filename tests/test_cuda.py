@@ -19,18 +19,23 @@ from clipmk.worker import protocol
 from command_line import Ran, Runner
 from conversation import Conversation
 
+pytestmark = pytest.mark.cuda
+
 VIT, RESNET = "embedded/vit-xs8", "embedded/rn-xs"
+
+
+counted = pytest.mark.skipif("config.getoption('--gpu')", reason="a real device does not count host waits")
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     from PIL import Image  # noqa: PLC0415
 
-    from clipmk import world  # noqa: PLC0415
+    from clipmk.world.scene import render_scenes  # noqa: PLC0415
 
     folder = tmp_path_factory.mktemp("pictures")
     paths = []
-    for number, scene in enumerate(world.scenes("test", count=6, seed=3)):
+    for number, scene in enumerate(render_scenes("test", count=6, seed=3)):
         paths.append(folder / f"{number}.png")
         Image.fromarray(scene.image).save(paths[-1])
     return paths
@@ -57,6 +62,18 @@ def said(explanation: Explanation) -> tuple[Any, ...]:
     )
 
 
+def assert_same(found: Explanation, expected: Explanation, *, exactly: bool) -> None:
+    """Alike; or, where other kernels or a shorter dtype round otherwise, the same class and most of the concepts."""
+    if exactly:
+        assert said(found) == said(expected)
+        return
+    assert found.predictions[0].class_name == expected.predictions[0].class_name
+    assert abs(found.predictions[0].probability - expected.predictions[0].probability) < 0.05
+    ours, theirs = ({one.text for one in each.vision_concepts} for each in (found, expected))
+    assert len(ours & theirs) >= 0.6 * len(theirs)
+
+
+@counted
 def test_mixed_devices_are_refused(fake_cuda: fake.Waits) -> None:
     one = torch.ones(3, device="cuda")
     assert one.device == torch.device("cuda:0")
@@ -67,6 +84,7 @@ def test_mixed_devices_are_refused(fake_cuda: fake.Waits) -> None:
         one.numpy()
 
 
+@counted
 def test_host_waits_are_counted(fake_cuda: fake.Waits) -> None:
     one = torch.arange(4.0, device="cuda")
     fake_cuda.clear()
@@ -83,7 +101,7 @@ def test_host_waits_are_counted(fake_cuda: fake.Waits) -> None:
 @pytest.mark.parametrize("name", ["default", "paper"])
 @pytest.mark.parametrize("model", [VIT, RESNET])
 def test_an_explanation_on_the_device_is_the_one_of_the_cpu(
-    fake_cuda: fake.Waits,
+    fake_cuda: fake.Waits | None,
     on_cpu: dict[tuple[str, str], Explanation],
     pictures: list[Path],
     model: str,
@@ -93,13 +111,10 @@ def test_an_explanation_on_the_device_is_the_one_of_the_cpu(
     found = api.explain(pictures[0], load(model, device="cuda", precision=precision), preset=name)
     assert found.provenance.device.startswith("cuda")
     assert {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[precision] == found.provenance.dtype
-    if precision == "fp32":
-        assert said(found) == said(on_cpu[model, name])
-    else:
-        assert found.predictions[0].class_name == on_cpu[model, name].predictions[0].class_name
+    assert_same(found, on_cpu[model, name], exactly=precision == "fp32" and fake_cuda is not None)
 
 
-@pytest.mark.xfail(reason="the waits are being reduced", strict=True)
+@counted
 @pytest.mark.parametrize("name", ["default", "paper"])
 def test_a_warm_explanation_waits_at_most_20_times(fake_cuda: fake.Waits, pictures: list[Path], name: str) -> None:
     model = load(VIT, device="cuda")
@@ -109,6 +124,7 @@ def test_a_warm_explanation_waits_at_most_20_times(fake_cuda: fake.Waits, pictur
     assert fake_cuda.total <= 20, fake_cuda.counts
 
 
+@counted
 def test_a_stream_waits_for_its_planned_copies_only(fake_cuda: fake.Waits, pictures: list[Path]) -> None:
     """Blocking copies grow with the batches, not with the images; the rest are events of downloads planned ahead."""
     model = load(VIT, device="cuda")
@@ -125,10 +141,11 @@ def test_a_stream_waits_for_its_planned_copies_only(fake_cuda: fake.Waits, pictu
 
 
 def test_a_batch_streamed_on_the_device_gives_the_explanations_of_the_cpu(
-    fake_cuda: fake.Waits, pictures: list[Path]
+    fake_cuda: fake.Waits | None, pictures: list[Path]
 ) -> None:
     found = [list(api.explain_stream(pictures, load(VIT, device=device), batch_size=4)) for device in ("cuda", "cpu")]
-    assert [said(one) for one in found[0]] == [said(one) for one in found[1]]
+    for one, other in zip(*found, strict=True):
+        assert_same(one, other, exactly=fake_cuda is not None)
 
 
 def on_device(ran: Ran) -> str:
@@ -136,14 +153,16 @@ def on_device(ran: Ran) -> str:
     return ran.out
 
 
-def test_models_are_compared_on_the_device(fake_cuda: fake.Waits, clipmk: Runner, pictures: list[Path]) -> None:
+def test_models_are_compared_on_the_device(fake_cuda: fake.Waits | None, clipmk: Runner, pictures: list[Path]) -> None:
     argv = ("compare", pictures[0], "-m", VIT, "-m", RESNET, "--json", "--device")
     on_gpu, on_cpu = (json.loads(on_device(clipmk(*argv, device)))["comparison"] for device in ("cuda", "cpu"))
     assert {column["provenance"]["device"] for column in on_gpu["columns"]} == {"cuda"}
     assert [row["text"] for row in on_gpu["rows"]] == [row["text"] for row in on_cpu["rows"]]
 
 
-def test_the_service_explains_surveys_and_blurs_on_the_device(fake_cuda: fake.Waits, pictures: list[Path]) -> None:
+def test_the_service_explains_surveys_and_blurs_on_the_device(
+    fake_cuda: fake.Waits | None, pictures: list[Path]
+) -> None:
     talk = Conversation(device="cuda")
     images = tuple(str(path) for path in pictures)
     made = talk.ask(protocol.Explain(id=0, model=VIT, image=images[0]))
@@ -156,7 +175,7 @@ def test_the_service_explains_surveys_and_blurs_on_the_device(fake_cuda: fake.Wa
     assert isinstance(surveyed, protocol.Surveyed), surveyed
 
 
-def test_a_study_runs_on_the_device(fake_cuda: fake.Waits, clipmk: Runner, tmp_path: Path) -> None:
+def test_a_study_runs_on_the_device(fake_cuda: fake.Waits | None, clipmk: Runner, tmp_path: Path) -> None:
     tables = []
     for device in ("cuda", "cpu"):
         out = tmp_path / device
@@ -170,12 +189,12 @@ def test_a_study_runs_on_the_device(fake_cuda: fake.Waits, clipmk: Runner, tmp_p
 
 
 @pytest.mark.parametrize("measure", ["--truth", "--faithfulness", "--zero-shot"])
-def test_evaluations_run_on_the_device(fake_cuda: fake.Waits, clipmk: Runner, measure: str) -> None:
-    ran = clipmk("evaluate", measure, "--scenes", 4, "--split", "test", "-m", VIT, "--device", "cuda", "--json")
+def test_evaluations_run_on_the_device(fake_cuda: fake.Waits | None, clipmk: Runner, measure: str) -> None:
+    ran = clipmk("evaluate", measure, "--scenes", 2, "--split", "test", "-m", VIT, "--device", "cuda", "--json")
     assert json.loads(on_device(ran))
 
 
-def test_texts_are_embedded_on_the_device(fake_cuda: fake.Waits) -> None:
+def test_texts_are_embedded_on_the_device(fake_cuda: fake.Waits | None) -> None:
     texts = ["a long snout", "pointed ears", "a red roof over a white wall"]
     on_gpu, on_cpu = (load(VIT, device=device).encode_texts(texts) for device in ("cuda", "cpu"))
-    assert torch.allclose(on_gpu.cpu(), on_cpu, atol=1e-6)
+    assert torch.allclose(on_gpu.cpu(), on_cpu, atol=1e-6 if fake_cuda else 1e-3)

@@ -22,7 +22,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,23 @@ from clipmk.settings import preset
 PHOTOGRAPHS = Path(__file__).parents[2] / "sample_images" / "photographs"
 WIDTH, HEIGHT = 500, 375
 """Of the JPEG files: the usual size of ImageNet's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One row of the table."""
+
+    name: str
+    ratio: float
+    """Of the candidate's time and the baseline's, or of their throughputs."""
+    words: str
+    """What the baseline is."""
+    seconds: float | None = None
+    """Of the candidate."""
+    wanted: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name:22}{self.ratio:6.3f} {self.words}{f'; wanted {self.wanted}' if self.wanted else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +141,26 @@ def main() -> None:
     bench = make_bench(arguments)
     subject = f"{arguments.model}, {arguments.vocab}, {arguments.device}, {arguments.precision}"
     print(f"{subject}, {arguments.threads} threads, {arguments.clock} clock, {arguments.rounds} rounds", flush=True)
-    report_single(bench)
-    report_batch(bench)
+    for measure in measures(bench, images=arguments.images, loop=not arguments.no_loop):
+        print(measure, flush=True)
+
+
+def measures(bench: Bench, *, images: int, loop: bool) -> Iterator[Measure]:
+    """All rows, each as soon as it is measured.
+
+    Args:
+        bench: what to measure with.
+        images: JPEG files in a stream; 0 leaves streams out.
+        loop: measure the plain loop, too.
+    """
+    yield from measure_single(bench)
+    yield from measure_batch(bench)
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_images(Path(folder), max(arguments.images, 1))
-        if arguments.images:
-            report_streams(bench, paths)
-        if not arguments.no_loop:
-            report_loop(bench, paths[0])
+        paths = write_images(Path(folder), max(images, 1))
+        if images:
+            yield from measure_streams(bench, paths)
+        if loop:
+            yield measure_loop(bench, paths[0])
 
 
 def make_bench(arguments: argparse.Namespace) -> Bench:
@@ -148,7 +177,7 @@ def make_bench(arguments: argparse.Namespace) -> Bench:
     )
 
 
-def report_single(bench: Bench) -> None:
+def measure_single(bench: Bench) -> Iterator[Measure]:
     """One warm explanation of each preset."""
     picture = read_picture(PHOTOGRAPHS / "chelsea.png")
     parts = len(bench.paper.explain([picture])[0].parts)
@@ -160,14 +189,16 @@ def report_single(bench: Bench) -> None:
         bench.encode(forwards - 1, together)
 
     ratio, bare = bench.ratio(lambda: bench.paper.explain([picture]), encode)
-    show("paper, one image", ratio, f"of its {forwards} bare forwards ({1_000 * bare:.0f} ms)", "<= 1.05")
-    show_beyond(bench, lambda: bench.paper.explain([picture]))
+    yield Measure(
+        "paper, one image", ratio, f"of its {forwards} bare forwards ({1_000 * bare:.1f} ms)", ratio * bare, "<= 1.05"
+    )
+    yield from measure_beyond(bench, lambda: bench.paper.explain([picture]))
     ratio, bare = bench.ratio(lambda: bench.default.explain([picture]), lambda: bench.encode(1, 1))
-    show("default, one image", ratio, f"of one bare forward ({1_000 * bare:.0f} ms)")
-    show_beyond(bench, lambda: bench.default.explain([picture]))
+    yield Measure("default, one image", ratio, f"of one bare forward ({1_000 * bare:.1f} ms)", ratio * bare)
+    yield from measure_beyond(bench, lambda: bench.default.explain([picture]))
 
 
-def report_batch(bench: Bench) -> None:
+def measure_batch(bench: Bench) -> Iterator[Measure]:
     """Squares that are there already, masked pooling, one batch."""
     squares = [read_picture(bench.default.square(read_picture(path))) for path in sorted(PHOTOGRAPHS.iterdir())]
     pictures = [squares[number % len(squares)] for number in range(bench.batch)]
@@ -176,11 +207,13 @@ def report_batch(bench: Bench) -> None:
         explained(bench.default.stream(pictures, read=as_it_is, batch_size=bench.batch, keep_pictures=False))
 
     ratio, bare = bench.ratio(explain, lambda: bench.encode(bench.batch, bench.batch))
-    show(f"default, batch of {bench.batch}", ratio, f"of the bare batch ({bare:.2f} s)", "<= 1.15")
-    show_beyond(bench, explain)
+    yield Measure(
+        f"default, batch of {bench.batch}", ratio, f"of the bare batch ({bare:.3f} s)", ratio * bare, "<= 1.15"
+    )
+    yield from measure_beyond(bench, explain)
 
 
-def report_streams(bench: Bench, paths: list[Path]) -> None:
+def measure_streams(bench: Bench, paths: list[Path]) -> Iterator[Measure]:
     """JPEG files, decoding included."""
     alone = bench.backbone.device.type == "cpu"
     size = 1 if alone else bench.batch
@@ -194,10 +227,10 @@ def report_streams(bench: Bench, paths: list[Path]) -> None:
         )
         wanted = "" if alone else ">= 0.85"
         words = f"of bare encode_image throughput, {forwards} forwards of {len(paths)} JPEG files ({bare:.2f} s)"
-        show(f"{name}, stream", 1 / ratio, words, wanted)
+        yield Measure(f"{name}, stream", 1 / ratio, words, ratio * bare, wanted)
 
 
-def report_loop(bench: Bench, path: Path) -> None:
+def measure_loop(bench: Bench, path: Path) -> Measure:
     """The plain loop, what it takes and whether it says the same."""
     loop = ReferenceLoop(bench.backbone, bench.paper.vocabulary, untrimmed(bench))
     picture = read_picture(path)
@@ -208,7 +241,9 @@ def report_loop(bench: Bench, path: Path) -> None:
     plain = bench.clock() - started
     same = said.concepts == tuple(concept.text for concept in expected.vision_concepts)
     equal = same and said.predicted == expected.class_name and said.forwards == 1 + 3 * len(expected.parts)
-    show("paper, plain loop", plain / ours, f"times our {ours:.2f} s; equal results: {'yes' if equal else 'NO'}")
+    return Measure(
+        "paper, plain loop", plain / ours, f"times our {ours:.2f} s; equal results: {'yes' if equal else 'NO'}"
+    )
 
 
 def untrimmed(bench: Bench) -> Callable[[list[str]], torch.Tensor]:
@@ -254,15 +289,10 @@ def write_images(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def show_beyond(bench: Bench, work: Callable[[], object]) -> None:
+def measure_beyond(bench: Bench, work: Callable[[], object]) -> Iterator[Measure]:
     """The same by another way, on a CPU."""
     if bench.backbone.device.type == "cpu":
-        show("", bench.beyond(work), "of the time inside its own forwards")
-
-
-def show(name: str, ratio: float, words: str, wanted: str = "") -> None:
-    """One row of the table."""
-    print(f"{name:22}{ratio:6.3f} {words}{f'; wanted {wanted}' if wanted else ''}", flush=True)
+        yield Measure("", bench.beyond(work), "of the time inside its own forwards")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -57,8 +58,41 @@ def main() -> None:
         measure(Path(folder), arguments)
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a study takes beside its bare forwards."""
+
+    forwards: float
+    """Per image."""
+    bare: float
+    """Seconds an image, median."""
+    study: float
+    """Seconds an image, median."""
+    share: float
+    """Of the bare throughput: median of the ratios."""
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"forwards per image     {self.forwards:8.1f}",
+                f"bare encode_image      {self.bare:8.3f} s an image",
+                f"study                  {self.study:8.3f} s an image, {self.share:.2f} of the bare throughput",
+            ]
+        )
+
+
 def measure(folder: Path, arguments: argparse.Namespace) -> None:
     """Make a data set, run all three in turns, print."""
+    rates, backbone = measure_rates(folder, arguments)
+    print(f"{arguments.model}, {arguments.device}, {arguments.precision}, {arguments.threads} threads, "
+          f"batch {arguments.batch_size}, {arguments.images} images, {arguments.rounds} rounds")  # fmt: skip
+    print(rates)
+    if arguments.loop_images:
+        report_loop(backbone, folder, arguments, rates.study / 2)  # k-means alone; the study finds parts by PCA, too
+
+
+def measure_rates(folder: Path, arguments: argparse.Namespace) -> tuple[Rates, Backbone]:
+    """Study and bare forwards in turns, over JPEG files made in `folder`."""
     write_images(folder / "images" / load_vocabulary(arguments.vocab).classes[0], arguments.images)
     task = make_task(folder, arguments)
     with ShardWorker(task, [arguments.model]) as worker:
@@ -73,15 +107,13 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
         for _ in range(arguments.rounds):
             bare.append(seconds(lambda: encode_bare(backbone, forwards, arguments.batch_size)))
             study.append(seconds(run_study))
-    ratio = statistics.median(b / s for b, s in zip(bare, study, strict=True))
-    print(f"{arguments.model}, {arguments.device}, {arguments.precision}, {arguments.threads} threads, "
-          f"batch {arguments.batch_size}, {arguments.images} images, {arguments.rounds} rounds")  # fmt: skip
-    print(f"forwards per image     {forwards / arguments.images:8.1f}")
-    print(f"bare encode_image      {statistics.median(bare) / arguments.images:8.3f} s an image")
-    print(f"study                  {statistics.median(study) / arguments.images:8.3f} s an image, "
-          f"{ratio:.2f} of the bare throughput")  # fmt: skip
-    if arguments.loop_images:
-        report_loop(backbone, folder, arguments, statistics.median(study) / arguments.images / len(task.part_methods))
+    rates = Rates(
+        forwards=forwards / arguments.images,
+        bare=statistics.median(bare) / arguments.images,
+        study=statistics.median(study) / arguments.images,
+        share=statistics.median(b / s for b, s in zip(bare, study, strict=True)),
+    )
+    return rates, backbone
 
 
 def report_loop(backbone: Backbone, folder: Path, arguments: argparse.Namespace, study: float) -> None:
