@@ -160,6 +160,7 @@ def test_models_are_compared_on_the_device(fake_cuda: fake.Waits | None, clipmk:
     assert [row["text"] for row in on_gpu["rows"]] == [row["text"] for row in on_cpu["rows"]]
 
 
+@pytest.mark.xfail(reason="the service is being rebuilt")
 def test_the_service_explains_surveys_and_blurs_on_the_device(
     fake_cuda: fake.Waits | None, pictures: list[Path]
 ) -> None:
