@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import csv
 import json
+import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,18 @@ def test_sample_images_are_shown_when_nothing_is_named_and_their_truth_is_known(
     assert len(names) == len(list(SAMPLES.glob("*.png")))
     assert None not in names.values()
     assert opened.warnings == ()
+
+
+def test_sample_images_are_found_in_the_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads((SAMPLES.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    shipped = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    for source, target in shipped.items():
+        shutil.copytree(SAMPLES.parent / source, tmp_path / "site" / target)
+    monkeypatch.setattr(album, "__file__", str(tmp_path / "site" / "clipmk_tui" / "app" / "image_list.py"))
+    opened = open_album([])
+    assert len(opened.items) == len(list(SAMPLES.glob("*.png")))
+    assert Path(opened.items[0].path).is_relative_to(tmp_path)
+    assert opened.items[0].label is not None
 
 
 def test_without_sample_images_something_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,10 +127,12 @@ class _Found:
 
 
 def _samples() -> str:
-    folder = Path(__file__).parents[3] / "sample_images"
-    if not (folder / TRUTH_FILE).is_file():
-        raise UsageError("no image is named; name an image or a folder: clipmk tui FOLDER")
-    return str(folder)
+    """The folder of the sample images: in the installed package, or at the root of a checkout."""
+    here = Path(__file__)
+    for folder in (here.parents[1] / "sample_images", here.parents[3] / "sample_images"):
+        if (folder / TRUTH_FILE).is_file():
+            return str(folder)
+    raise UsageError("no image is named; name an image or a folder: clipmk tui FOLDER")
 
 
 def _add(found: _Found, argument: str) -> None:
