@@ -1,4 +1,4 @@
-"""Every error `clipmk` raises on purpose: a stable `code` for scripts and the exit status of the command line."""
+"""Errors that `clipmk` raises on purpose, each with a stable `code` for scripts and an exit status."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 OUT_OF_MEMORY = "memory"
-"""Code of a request to another process for which its memory did not suffice."""
+"""Code of a request for which another process of ours ran out of memory."""
 UNEXPECTED = "unexpected"
-"""Code of a mistake in `clipmk` itself that another process made."""
+"""Code of a bug in `clipmk` itself that another process of ours reports."""
 
 
 class ClipmkError(Exception):
-    """Something went wrong while running; the base of all errors raised on purpose (exit status 1)."""
+    """Base of all errors raised on purpose; by itself, a failure while running (exit status 1)."""
 
     code: ClassVar[str] = "runtime"
     exit_status: ClassVar[int] = 1
 
 
 class UsageError(ClipmkError):
-    """An option or argument that cannot be meant: an unknown class, preset or setting (exit status 2)."""
+    """An invalid option or argument: an unknown class, preset or setting, a wrong type (exit status 2)."""
 
     code = "usage"
     exit_status = 2
@@ -46,38 +46,38 @@ class VocabularyError(InputError):
 
 
 class ModelError(ClipmkError):
-    """A model that does not exist, is not at hand, or is refused for safety (exit status 4)."""
+    """A model that does not exist, is not on this machine, or is refused for safety (exit status 4)."""
 
     code = "model"
     exit_status = 4
 
 
 class NotFiniteError(ModelError):
-    """What a model makes of one image is infinite or no number; other images may be fine (exit status 4)."""
+    """A model's output for one image is infinite or NaN; other images may be fine (exit status 4)."""
 
 
 class DeviceError(ClipmkError):
-    """A device or precision that is not available here (exit status 5)."""
+    """A device or precision that is not available on this machine (exit status 5)."""
 
     code = "device"
     exit_status = 5
 
 
 class OutOfMemoryError(DeviceError):
-    """The memory of a device, or of the machine, does not suffice (exit status 5)."""
+    """A device or the machine is out of memory (exit status 5)."""
 
 
 class ProtocolError(ClipmkError):
-    """What another process of ours says is no message of this version (exit status 1)."""
+    """Another process of ours sent something that is not a message of this version (exit status 1)."""
 
     code = "protocol"
 
 
 def suggest(wanted: str, known: Iterable[str], *, most: int = 3) -> str:
-    """Name what would have been possible, closest first.
+    """Name what is possible instead, closest first.
 
     Returns:
-        ``"close: 'tabby cat'"`` when something is close, else ``"known: a, b, c, ..."`` with at most eight names.
+        ``"close: 'tabby cat'"`` where a name is close, else ``"known: a, b, c, ..."`` with at most eight names.
     """
     names = list(known)
     close = difflib.get_close_matches(wanted, names, n=most, cutoff=0.6)

@@ -271,7 +271,7 @@ def test_memory_that_runs_out_is_named_and_the_next_model_goes_on(
     ran = clipmk("evaluate", "--truth", *THREE)
     assert ran.status == 5
     assert "embedded/cnx-s, test: summary" in ran.out
-    assert "embedded/rn-s: the memory of cpu does not suffice" in ran.err
+    assert "embedded/rn-s: not enough memory on cpu" in ran.err
 
 
 def test_a_model_that_failed_is_let_go(second_fails: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from clipmk.errors import ClipmkError, UsageError
 from clipmk.settings import preset
 from clipmk.system import locations
 from clipmk.system.config import Config, choose, read_config
-from clipmk.system.locations import atomic_write
+from clipmk.system.files import atomic_write
 from clipmk.system.text import encodable, is_unsafe, printable, quoted
 
 

@@ -44,7 +44,7 @@ def raising(error: Exception, *, after: int = 0) -> Any:
 def test_a_lack_of_memory_is_a_device_error_that_says_what_helps(short: Exception) -> None:
     with pytest.raises(OutOfMemoryError) as caught, memory_named("cuda:1", "this", ["one", "another", "a third"]):
         raise short
-    assert str(caught.value) == "the memory of cuda:1 does not suffice for this; try one, another or a third"
+    assert str(caught.value) == "not enough memory on cuda:1 for this; try one, another or a third"
     assert caught.value.__cause__ is short
     assert (caught.value.code, caught.value.exit_status) == (DeviceError.code, DeviceError.exit_status)
     assert is_out_of_memory(caught.value)
@@ -72,7 +72,7 @@ def test_explaining_names_model_device_and_remedies(
     with pytest.raises(OutOfMemoryError) as caught:
         explainer.explain([embedded.picture()])
     message = str(caught.value)
-    assert message.startswith("the memory of cpu does not suffice for model 'embedded/vit-s8'; try ")
+    assert message.startswith("not enough memory on cpu for model 'embedded/vit-s8'; try ")
     assert ("grounding 'attend'" in message) == (grounding == "prompts")
     assert "precision 'bf16'" in message
     assert "device 'cpu'" not in message  # it is there already
@@ -86,7 +86,7 @@ def test_a_stream_gives_what_it_could_and_then_names_the_lack_of_memory(
     images = [scene.image for scene in embedded.scenes()]
     found: Iterator[Any] = embedded.explainer().stream(images, batch_size=batch_size, threads=1)
     assert isinstance(next(found), Explanation)
-    with pytest.raises(OutOfMemoryError, match="does not suffice for model 'embedded/vit-s8'; try") as caught:
+    with pytest.raises(OutOfMemoryError, match="not enough memory on cpu for model 'embedded/vit-s8'; try") as caught:
         list(found)
     assert ("a batch size below 2" in str(caught.value)) == (batch_size == 2)
 
@@ -113,7 +113,7 @@ def test_loading_a_model_and_embedding_its_texts_name_a_lack_of_memory(
     with pytest.raises(OutOfMemoryError, match="model 'embedded/vit-s8'"):
         Explainer(explainer.backbone, explainer.vocabulary, explainer.settings)
     monkeypatch.setattr("clipmk.models.loading.OpenClipBackbone", refuse)
-    with pytest.raises(OutOfMemoryError, match="the memory of cpu does not suffice for model 'embedded/rn-xs'"):
+    with pytest.raises(OutOfMemoryError, match="not enough memory on cpu for model 'embedded/rn-xs'"):
         loading.load("embedded/rn-xs", device="cpu")
 
 

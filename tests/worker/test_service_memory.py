@@ -85,7 +85,7 @@ def out_of_memory() -> list[Exception]:
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
-        OutOfMemoryError("the memory of cuda does not suffice"),
+        OutOfMemoryError("not enough memory on cuda"),
     ]
 
 

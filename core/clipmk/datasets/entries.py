@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from clipmk.datasets.dataset import Dataset, DatasetInfo, Entry, Reader
 from clipmk.errors import InputError
 from clipmk.images.decoder import EXTENSIONS
-from clipmk.system.text import counted, encodable, one_or_many, printable, quoted
+from clipmk.system.text import counted, encodable, listed, one_or_many, quoted
 
 SHOWN: Final = 3
 """Most names that a message repeats."""
@@ -114,14 +114,8 @@ def fingerprint(kind: str, entries: Iterable[Entry]) -> str:
 
 
 def shown(names: Sequence[str]) -> str:
-    """The first few names in quotes, for messages: ``'a', 'b', 'c', ...``."""
-    first = ", ".join(quoted(name) for name in names[:SHOWN])
-    return f"{first}, ..." if len(names) > SHOWN else first
-
-
-def why(reason: OSError | ValueError) -> str:
-    """What the system says, for messages."""
-    return printable((reason.strerror if isinstance(reason, OSError) else None) or str(reason))
+    """The first few names in quotes, for messages."""
+    return listed(names, most=SHOWN)
 
 
 def _size_of(path: str) -> int | None:

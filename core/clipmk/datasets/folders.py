@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from clipmk.datasets.dataset import Dataset
-from clipmk.datasets.entries import ENDINGS, Named, assemble, file_entries, spread, why
+from clipmk.datasets.entries import ENDINGS, Named, assemble, file_entries, spread
 from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_labels
 from clipmk.datasets.readers import FileReader
 from clipmk.datasets.shards import open_shards
 from clipmk.errors import InputError, UsageError
 from clipmk.images.decoder import EXTENSIONS
 from clipmk.system.files import read_regular
-from clipmk.system.text import counted, one_or_many, printable, quoted
+from clipmk.system.text import cause, counted, one_or_many, printable, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def listed(folder: str) -> Listing:
                 elif ending == ".tar":
                     found.shards.append(entry.name)
     except OSError as reason:
-        raise InputError(f"folder {quoted(folder)} cannot be listed: {why(reason)}") from reason
+        raise InputError(f"folder {quoted(folder)} cannot be listed: {cause(reason)}") from reason
     for names in (found.images, found.folders, found.shards):
         names.sort()
     return found

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Final
 
 from clipmk.errors import InputError
-from clipmk.system.text import counted, one_or_many, quoted
+from clipmk.system.text import counted, listed, one_or_many, quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
 
@@ -66,7 +66,7 @@ def vocabulary_asked(labels: Sequence[str | None]) -> str:
     if held := _held_by(known):
         return f"{message}; {held}"
     if known:
-        some = ", ".join(map(quoted, known[:SHOWN])) + (", ..." if len(known) > SHOWN else "")
+        some = listed(known, most=SHOWN)
         message += f"; no shipped one has all labels of the data set: {some}"
     return f"{message}; shipped are {', '.join(available())}; a FILE is an LLM descriptor JSON {_DESCRIPTORS}"
 

@@ -10,7 +10,7 @@ from clipmk.datasets.dataset import Entry
 from clipmk.errors import ImageError
 from clipmk.images.decoder import MAX_BYTES, Picture, read_picture
 from clipmk.system.files import read_regular
-from clipmk.system.text import quoted
+from clipmk.system.text import cause, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def _part_of(path: str, entry: Entry) -> bytes:
             handle.seek(entry.offset or 0)
             data = handle.read(size)
     except OSError as reason:
-        raise ImageError(f"{label} cannot be read from {quoted(path)}: {reason.strerror or reason}") from reason
+        raise ImageError(f"{label} cannot be read from {quoted(path)}: {cause(reason)}") from reason
     if len(data) < size:
         raise ImageError(f"{label} is cut off: {quoted(path)} ends within it")
     return data

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from clipmk.datasets.dataset import Dataset, Entry
-from clipmk.datasets.entries import ENDINGS, assemble, shown, spread, why
+from clipmk.datasets.entries import ENDINGS, assemble, shown, spread
 from clipmk.datasets.readers import FileReader
 from clipmk.errors import InputError, UsageError
 from clipmk.images.decoder import EXTENSIONS
-from clipmk.system.text import counted, encodable, one_or_many, printable, quoted
+from clipmk.system.text import cause, counted, encodable, one_or_many, printable, quoted
 
 MOST_SHARDS: Final = 100_000
 """Most names that a pattern may stand for."""
@@ -138,7 +138,7 @@ def _indexed(path: str, place: str, labels: dict[str, str]) -> tuple[list[Entry]
                 fresh = _add_image(sample, member, ending) if is_image else _add_label(sample, member, ending, handle)
                 twice += [] if fresh else [member.name]
     except OSError as reason:
-        raise InputError(f"tar file {quoted(path)} cannot be read: {why(reason)}") from reason
+        raise InputError(f"tar file {quoted(path)} cannot be read: {cause(reason)}") from reason
     if twice:
         raise InputError(
             f"tar file {quoted(path)} holds {counted(len(twice), 'member')} more than once: {shown(twice)}"

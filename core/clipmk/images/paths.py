@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipmk.errors import ImageError, InputError
-from clipmk.system.text import quoted
+from clipmk.system.text import cause, quoted
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"})
 """File endings (lower case) that count as images in a folder."""
@@ -62,7 +62,7 @@ def _images_in(folder: str) -> list[str]:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if _is_image_name(entry.name) and entry.is_file())
     except OSError as reason:
-        raise InputError(f"folder {quoted(folder)} cannot be listed: {reason.strerror or reason}") from reason
+        raise InputError(f"folder {quoted(folder)} cannot be listed: {cause(reason)}") from reason
     if not names:
         nested = glob.glob("*/", root_dir=folder)  # noqa: PTH207 - hidden ones left out
         wanted = quoted(os.path.join(folder, "*", "*"))  # noqa: PTH118 - keeps the path as the user wrote it

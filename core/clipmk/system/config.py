@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from clipmk.errors import UsageError, suggest
 from clipmk.settings import Settings, unmet
 from clipmk.system.locations import config_path
-from clipmk.system.text import printable, quoted
+from clipmk.system.text import cause, printable, quoted
 
 T = TypeVar("T")
 
@@ -26,10 +26,10 @@ _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What the config file says; None where it says nothing."""
+    """Contents of the config file; None for what it does not set."""
 
     model: str | None = None
-    """Model explained when none is named."""
+    """Model used when none is named."""
     models: Mapping[str, str] = field(default_factory=dict)
     """`[models]`: short names for model ids, folders and checkpoints."""
     vocabulary: str | None = None
@@ -45,7 +45,7 @@ class Config:
     verbose: bool | None = None
     no_color: bool | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """`[settings]`: single choices of `Settings` on top of the preset, already checked for name and type."""
+    """`[settings]`: changes to the preset, by the names of `Settings`."""
     theme: str | None = None
     """Theme of the app."""
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -53,36 +53,46 @@ class Config:
 
 
 def read_config(path: Path | None = None) -> Config:
-    """Read the config file; a missing one means nothing is set.
+    """Read the config file; a missing one sets nothing.
 
     Args:
-        path: The file; `locations.config_path()` when not given.
+        path: the file; None: `locations.config_path()`.
 
     Raises:
-        UsageError: the file cannot be read, is not TOML, or has an unknown key or a value of the wrong type; the
+        UsageError: the file cannot be read, is not TOML, or has an unknown key or a value that cannot be used; the
             message names file, line and key.
     """
     chosen = config_path() if path is None else path
+    return parse_config(config_bytes(chosen), chosen)
+
+
+def config_bytes(path: Path) -> bytes:
+    """The bytes of a config file; none of a missing one.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
     try:
-        data = chosen.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
-        return Config()
+        return b""
     except OSError as reason:
-        raise UsageError(f"config {quoted(chosen)} cannot be read: {reason.strerror or reason}") from reason
-    return parse_config(data, chosen)
+        raise UsageError(f"config {quoted(path)} cannot be read: {cause(reason)}") from reason
 
 
 def parse_config(data: bytes, path: Path) -> Config:
-    """Read what a config file holds.
+    """Parse and check the bytes of a config file.
 
     Args:
-        data: its bytes.
-        path: where it stands, for messages.
+        data: the bytes.
+        path: the file, for messages.
 
     Raises:
         UsageError: as `read_config`.
     """
-    import tomllib  # noqa: PLC0415 - most users have no such file
+    if not data:
+        return Config()
+    import tomllib  # noqa: PLC0415 - most users have no config file
 
     try:
         text = data.decode("utf-8-sig")
@@ -157,20 +167,20 @@ def _bool(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A config file's text, to say where a key stands."""
+    """Text of a config file, to find the line of a key."""
 
     path: Path
     text: str
 
     def at(self, *keys: str) -> str:
-        """``config 'FILE', line N: KEY`` for messages; without the line when it cannot be found."""
+        """``config 'FILE', line N: KEY`` for messages; without the line where it cannot be found."""
         line = _line_of(self.text, keys)
         place = f", line {line}" if line else ""
         return f"config {quoted(self.path)}{place}: {printable('.'.join(keys))}"
 
 
 def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
-    """1-based line where the dotted key is assigned or opens a table."""
+    """1-based number of the line that assigns the dotted key or opens its table."""
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), start=1):
         header = re.match(r"\s*\[+([^\]]+)\]", line)
@@ -187,7 +197,7 @@ def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
 
 
 def _malformed(text: str, message: str) -> str:
-    """The parser's message, which ends in line and column, with the key that stands on that line in front."""
+    """The parser's message, which ends in line and column, after the key on that line."""
     place = re.search(r"at line (\d+)", message)
     lines = text.splitlines()
     line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
@@ -231,7 +241,7 @@ def _require(needed: str | None, value: Any, source: _Source, *keys: str) -> Non
 
 
 def _unfit(value: Any, hint: Any) -> str | None:
-    """What a TOML value must be to have the type, where it has not; a boolean is not an integer."""
+    """What a TOML value must be, where it is not of the type; a boolean is not an integer."""
     kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType]
     if bool in kinds if isinstance(value, bool) else isinstance(value, tuple(kinds)):
         return None

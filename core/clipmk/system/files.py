@@ -1,4 +1,4 @@
-"""Reading files that a stranger named, and writing files that are never seen half-written."""
+"""Reads files that somebody else named, and writes files that are never seen half-written."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clipmk.errors import ClipmkError, InputError, suggest
-from clipmk.system.text import printable, quoted
+from clipmk.system.text import byte_size, cause, printable, quoted
 
 NEARBY_LIMIT = 5000
-"""Most folder entries looked at to suggest a name."""
+"""Most folder entries read to suggest a name."""
 
 _KINDS = (
     (stat.S_ISDIR, "is a folder"),
@@ -32,11 +32,11 @@ def read_regular(
     """Read a regular file whole; pipes, devices, sockets and folders are refused without ever blocking.
 
     Args:
-        path: As the user gave it; the message repeats it.
-        limit: Most bytes accepted.
-        noun: What the file is to be, for the message ("image").
-        error: Class of error to raise.
-        suffixes: Lower-case file endings worth suggesting when the file does not exist.
+        path: as the user gave it; the message repeats it.
+        limit: most bytes accepted.
+        noun: what the file should be, for the message ("image").
+        error: class of error to raise.
+        suffixes: lower-case endings of files to suggest when the file does not exist.
 
     Raises:
         InputError: as `error`; the file is missing, unreadable, not a regular file, or larger than `limit`.
@@ -49,7 +49,7 @@ def read_regular(
     except FileNotFoundError as reason:
         raise error(f"{shown} does not exist{_nearby(Path(path), suffixes)}") from reason
     except (OSError, ValueError) as reason:  # ValueError: a null byte in the name
-        raise error(f"{shown} cannot be read: {_why(reason)}") from reason
+        raise error(f"{shown} cannot be read: {cause(reason)}") from reason
     if refusal is not None:
         raise error(f"{shown} {refusal}")
     return data
@@ -57,7 +57,7 @@ def read_regular(
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO]:
-    """Yield a binary file that takes the place of `path` only when the block ends well.
+    """Yield a binary file that replaces `path` only when the block ends without an error.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk and renamed over `path` (a link is
     followed); on any failure the temporary file is removed and `path` stays as it was. `private` files are readable by
@@ -66,7 +66,7 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO
     Raises:
         ClipmkError: the file cannot be written; the message says why.
     """
-    import secrets  # noqa: PLC0415 - brings hashlib along, which those who only read need not load
+    import secrets  # noqa: PLC0415 - loads hashlib, which readers do not need
 
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -78,22 +78,22 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO
             os.fsync(handle.fileno())
         temporary.replace(target)
     except OSError as reason:
-        raise ClipmkError(f"{quoted(path)} cannot be written: {_why(reason)}") from reason
+        raise ClipmkError(f"{quoted(path)} cannot be written: {cause(reason)}") from reason
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, unless it is there.
+    """Create a folder and its parents where they are missing.
 
     Raises:
-        ClipmkError: it cannot be made; the message says why.
+        ClipmkError: it cannot be created; the message says why.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
-        raise ClipmkError(f"{quoted(path)} cannot be written: {_why(reason)}") from reason
+        raise ClipmkError(f"{quoted(path)} cannot be written: {cause(reason)}") from reason
 
 
 def _require_replaceable(path: Path) -> None:
@@ -107,12 +107,11 @@ def _create(path: Path, *, mode: int) -> BinaryIO:
 
 def _read(path: Path, limit: int) -> tuple[bytes, str | None]:
     """The file's bytes, or why it is refused."""
-    refusal = _refusal(path.stat(), limit)  # before opening: opening a device can already have an effect
+    refusal = _refusal(path.stat(), limit)  # before opening, because opening a device can have effects
     if refusal is not None:
         return b"", refusal
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags), "rb") as handle:
-        refusal = _refusal(os.fstat(handle.fileno()), limit)  # after: the name may mean another file by now
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as handle:
+        refusal = _refusal(os.fstat(handle.fileno()), limit)  # again, because the name may mean another file by now
         if refusal is not None:
             return b"", refusal
         data = handle.read(limit + 1)
@@ -127,11 +126,11 @@ def _refusal(status: os.stat_result, limit: int) -> str | None:
 
 
 def _too_large(limit: int) -> str:
-    return f"is larger than {limit // 2**20} MiB"
+    return f"is larger than {byte_size(limit)}"
 
 
 def _nearby(path: Path, suffixes: Collection[str]) -> str:
-    """What stands in the folder where a missing file was looked for, as the end of a message."""
+    """Files with similar names in the folder of a missing file, as the end of a message."""
     folder = path.parent
     try:
         with os.scandir(folder) as entries:
@@ -140,7 +139,3 @@ def _nearby(path: Path, suffixes: Collection[str]) -> str:
         return f"; neither does the folder {quoted(folder)}"
     names = sorted(name for name in names if Path(name).suffix.lower() in suffixes)
     return f"; {printable(suggest(path.name, names))}" if names else ""
-
-
-def _why(reason: OSError | ValueError) -> str:
-    return (reason.strerror if isinstance(reason, OSError) else None) or str(reason)

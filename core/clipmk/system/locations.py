@@ -1,4 +1,4 @@
-"""The only place that knows where `clipmk` keeps things: cache, config and shipped assets."""
+"""Where `clipmk` keeps things: cache, config, socket and shipped assets."""
 
 from __future__ import annotations
 
@@ -7,31 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.system.files import atomic_write
-from clipmk.system.text import quoted
-
-__all__ = [
-    "CacheInfo",
-    "assets_dir",
-    "atomic_write",
-    "cache_dir",
-    "cache_info",
-    "clear_cache",
-    "config_path",
-    "socket_path",
-    "texts_dir",
-]
+from clipmk.system.text import cause, quoted
 
 _CACHED = ("*.safetensors", ".*.tmp", ".tmp*")
-"""What `clipmk` itself puts into its text cache (and what a killed process left); nothing else is ever removed."""
+"""What `clipmk` itself puts into its text cache (and what a killed process leaves there); nothing else is removed."""
 
 _LOCKS = ("*.lock",)
-"""Empty files that processes wait on; removed with the cache, not counted."""
+"""Empty lock files; removed with the cache, not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheInfo:
-    """How much the cache holds."""
+    """Contents of the cache."""
 
     path: Path
     files: int
@@ -39,11 +26,11 @@ class CacheInfo:
 
 
 def cache_dir() -> Path:
-    """Folder of everything that can be made again; `CLIPMK_CACHE_DIR` moves it. It need not exist."""
+    """Folder of everything that can be computed again; `CLIPMK_CACHE_DIR` moves it. It need not exist."""
     chosen = _chosen("CLIPMK_CACHE_DIR")
     if chosen is not None:
         return chosen
-    import platformdirs  # noqa: PLC0415 - only those who need the platform's default pay for it
+    import platformdirs  # noqa: PLC0415 - only for the platform's default
 
     return platformdirs.user_cache_path("clipmk", appauthor=False)
 
@@ -71,8 +58,7 @@ def texts_dir() -> Path:
 def socket_path() -> Path:
     """Where `clipmk serve` listens, absolute; `CLIPMK_SOCKET` moves it.
 
-    In the session's own folder (`XDG_RUNTIME_DIR`, which ends with the session) where there is one, else in the cache.
-    It need not exist.
+    In the session's runtime folder (`XDG_RUNTIME_DIR`) where there is one, else in the cache. It need not exist.
     """
     chosen = _chosen("CLIPMK_SOCKET")
     if chosen is None:
@@ -88,7 +74,7 @@ def cache_info() -> CacheInfo:
     for path in _files(_CACHED):
         try:
             sizes.append(path.stat().st_size)
-        except FileNotFoundError:  # another process tidied up meanwhile
+        except FileNotFoundError:  # another process removed it meanwhile
             continue
     return CacheInfo(path=texts_dir(), files=len(sizes), bytes=sum(sizes))
 
@@ -97,7 +83,7 @@ def clear_cache() -> CacheInfo:
     """Remove the cached files, and nothing that `clipmk` did not put there.
 
     Returns:
-        What was there before.
+        What was removed.
 
     Raises:
         ClipmkError: a file cannot be removed.
@@ -107,7 +93,7 @@ def clear_cache() -> CacheInfo:
         try:
             path.unlink(missing_ok=True)
         except OSError as reason:
-            raise ClipmkError(f"{quoted(path)} cannot be removed: {reason.strerror or reason}") from reason
+            raise ClipmkError(f"{quoted(path)} cannot be removed: {cause(reason)}") from reason
     return before
 
 

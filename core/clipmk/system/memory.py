@@ -1,4 +1,4 @@
-"""What fits into memory: values held within a budget, sizes of models and devices, and the end of it.
+"""What fits into memory: a cache within a budget, sizes of models and devices, errors that name what would help.
 
 Importing this loads neither torch nor numpy.
 """
@@ -17,18 +17,18 @@ from clipmk.errors import OutOfMemoryError
 if TYPE_CHECKING:
     import torch
 
-_MEMORY_WORDS = ("allocate memory", "not enough memory", "out of memory", "alloc_failed")
-"""How torch's allocators word it where they raise a plain RuntimeError."""
+_OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "alloc_failed")
+"""Phrases of torch's allocators where they raise a plain RuntimeError."""
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
 class LruCache(Generic[Key, Value]):
-    """The latest values within a budget of weight: the least recently used go first, one alone may be heavier.
+    """Values within a budget of weight; the least recently used are dropped first, a single one may be heavier.
 
     Attributes:
-        budget: what all values together may weigh; may be changed before a `put`.
+        budget: largest weight of all values together; may be changed before a `put`.
     """
 
     def __init__(self, budget: int) -> None:
@@ -42,56 +42,56 @@ class LruCache(Generic[Key, Value]):
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """Of the values held, the least recently used first."""
+        """Of all values, the least recently used first."""
         return tuple(self._held)
 
     def get(self, key: Key) -> Value | None:
-        """The value, which is the most recently used from now on; None where it is not held."""
+        """The value, now the most recently used one; None where it is missing."""
         if key not in self._held:
             return None
         self._held.move_to_end(key)
         return self._held[key][0]
 
     def make_room(self, weight: int) -> None:
-        """Let values go until one of the given weight fits, or none is left."""
+        """Drop values until one of the given weight fits, or none is left."""
         while self._held and self.weight + weight > self.budget:
             self._held.popitem(last=False)
 
     def put(self, key: Key, value: Value, *, weight: int) -> None:
-        """Hold a value, as the most recently used one."""
+        """Add or replace a value, as the most recently used one."""
         self._held.pop(key, None)
         self.make_room(weight)
         self._held[key] = (value, weight)
 
     def clear(self) -> None:
-        """Let everything go."""
+        """Drop all values."""
         self._held.clear()
 
 
 def is_out_of_memory(reason: BaseException) -> bool:
-    """Whether an exception says that memory, of the machine or of an accelerator, did not suffice."""
+    """Whether an exception means that the machine or an accelerator is out of memory."""
     if isinstance(reason, MemoryError) or type(reason).__name__ == "OutOfMemoryError":  # torch's, and ours
         return True
-    return isinstance(reason, RuntimeError) and any(words in str(reason).lower() for words in _MEMORY_WORDS)
+    return isinstance(reason, RuntimeError) and any(phrase in str(reason).lower() for phrase in _OUT_OF_MEMORY)
 
 
 def remedies(device: torch.device, dtype: torch.dtype) -> list[str]:
-    """What lets any model take less memory than it does on this device, with weights of this dtype."""
+    """What makes any model take less memory than on this device with weights of this dtype."""
     smaller = ["precision 'bf16'"] if dtype.itemsize > 2 else []
     return [*smaller, *(["device 'cpu'"] if device.type != "cpu" else []), "a smaller model"]
 
 
 @contextlib.contextmanager
 def memory_named(device: torch.device | str, subject: str, helps: Sequence[str]) -> Iterator[None]:
-    """Say what would help where memory does not suffice, in whichever way the device words it.
+    """Turn every kind of out-of-memory error into one that says what to try.
 
     Args:
         device: where the work is done.
-        subject: what the memory does not suffice for.
+        subject: what needs the memory.
         helps: what to try, at least one.
 
     Raises:
-        OutOfMemoryError: instead of what torch or Python raises.
+        OutOfMemoryError: in place of what torch or Python raises.
     """
     try:
         yield
@@ -99,7 +99,7 @@ def memory_named(device: torch.device | str, subject: str, helps: Sequence[str])
         if not is_out_of_memory(reason):
             raise
         tried = " or ".join(filter(None, [", ".join(helps[:-1]), helps[-1]]))
-        raise OutOfMemoryError(f"the memory of {device} does not suffice for {subject}; try {tried}") from reason
+        raise OutOfMemoryError(f"not enough memory on {device} for {subject}; try {tried}") from reason
 
 
 def device_memory(device: torch.device) -> int:

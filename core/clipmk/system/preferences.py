@@ -1,4 +1,4 @@
-"""Writes single keys of the user's config file (see `config`), and leaves everything else in it as it is."""
+"""Writes single keys of the user's config file (see `config`); everything else in it stays as it is."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AbstractTable
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.system.config import Config, parse_config
+from clipmk.system.config import Config, config_bytes, parse_config
 from clipmk.system.files import atomic_write
 from clipmk.system.locations import config_path
-from clipmk.system.text import printable, quoted
+from clipmk.system.text import cause, printable, quoted
 
 TABLES = ("models", "settings", "keys")
 """Tables of the config file: "keys.tree.leave_out" is the entry "tree.leave_out" of [keys]."""
@@ -28,7 +28,7 @@ LOCK_SECONDS = 10.0
 """Longest wait for another process that writes the file."""
 
 Value = str | int | float | bool | None
-"""What a key can be set to; None removes it."""
+"""Value of a key; None removes the key."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -36,21 +36,19 @@ _BOM = b"\xef\xbb\xbf"
 def save(changes: Mapping[str, Value], path: Path | None = None) -> Config:
     """Change single keys of the config file; comments, order and all other keys stay.
 
-    The file and its folder are made where they are missing, readable by the user only. It is replaced as a whole, and
-    only one process does so at a time.
+    The file and its folder are created where they are missing, readable by the user only. The file is replaced as a
+    whole, by one process at a time, and stays as it was when anything is raised.
 
     Args:
         changes: key -> value, with the table in front of a dot: ``{"theme": "dark", "settings.grounding": None}``.
-        path: the file; `locations.config_path()` when not given.
+        path: the file; None: `locations.config_path()`.
 
     Returns:
-        What the file says now.
+        The new contents.
 
     Raises:
         UsageError: the file is malformed, or would be afterwards: a key that does not exist, a value of a wrong type.
         ClipmkError: it cannot be written.
-
-    Whatever is raised, the file is as it was.
     """
     chosen = config_path() if path is None else path
     try:
@@ -61,36 +59,29 @@ def save(changes: Mapping[str, Value], path: Path | None = None) -> Config:
     except Timeout as reason:
         raise ClipmkError(f"config {quoted(chosen)} is being written by another process; try again") from reason
     except OSError as reason:
-        raise ClipmkError(f"config {quoted(chosen)} cannot be written: {reason.strerror or reason}") from reason
+        raise ClipmkError(f"config {quoted(chosen)} cannot be written: {cause(reason)}") from reason
 
 
 def _save(changes: Mapping[str, Value], path: Path) -> Config:
-    before = _read(path)
+    before = config_bytes(path)
     parse_config(before, path)
     after = _changed(before, changes, path)
     config = parse_config(after, path)
     if _content(after) != _content(before, changes):
-        raise UsageError(f"config {quoted(path)} is written in a way that cannot be changed here; edit it by hand")
+        raise UsageError(f"config {quoted(path)} cannot be changed automatically; edit it by hand")
     if after != before:
         with atomic_write(path) as handle:
-            if os.name == "posix" and path.exists():
+            if path.exists():
                 os.fchmod(handle.fileno(), stat.S_IMODE(path.stat().st_mode))
             handle.write(after)
     return config
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
 def _changed(before: bytes, changes: Mapping[str, Value], path: Path) -> bytes:
-    """The file's bytes with the changes in them.
+    """The file's bytes with the changes.
 
     Raises:
-        UsageError: a text cannot stand in a file, or the file is written in a way that cannot be changed.
+        UsageError: a text is not UTF-8, or the file is written in a way that cannot be changed.
     """
     try:
         document = tomlkit.parse(before.decode("utf-8-sig"))
@@ -98,14 +89,14 @@ def _changed(before: bytes, changes: Mapping[str, Value], path: Path) -> bytes:
             _change(document, name, value)
         text = tomlkit.dumps(document).encode()
     except UnicodeEncodeError as reason:
-        raise UsageError(f"{printable(repr(reason.object))} cannot be kept in a file: it is not UTF-8") from reason
+        raise UsageError(f"{printable(repr(reason.object))} cannot be written to a file: it is not UTF-8") from reason
     except TOMLKitError as reason:
         raise UsageError(f"config {quoted(path)} cannot be changed: {printable(str(reason))}") from reason
     return (_BOM if before.startswith(_BOM) else b"") + text
 
 
 def _content(data: bytes, changes: Mapping[str, Value] | None = None) -> str:
-    """What a file says, with changes made to it, in a form that compares."""
+    """The contents of a file with the changes, in a form that can be compared."""
     table = tomllib.loads(data.decode("utf-8-sig"))
     for name, value in (changes or {}).items():
         head, dot, rest = name.partition(".")
@@ -128,7 +119,7 @@ def _change(document: tomlkit.TOMLDocument, name: str, value: Value) -> None:
             document[head] = tomlkit.table()
         found = document[head]
         if not isinstance(found, AbstractTable | OutOfOrderTableProxy):  # refused when the file was read
-            raise UsageError(f"{head} is no table")
+            raise UsageError(f"{head} is not a table")
         holder = found
     if value is None:
         if key in holder:

@@ -1,4 +1,4 @@
-"""Plain data back into frozen records: the inverse of `plain`, checked against the records' own types."""
+"""Records to JSON-ready plain data and back, checked against the records' own types."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import types
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from clipmk.errors import ClipmkError
+
 Record = TypeVar("Record")
 
 _LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
-"""Numbers beyond, infinite ones and NaN are not in any record."""
+"""Largest magnitude of a number in a record; infinity and NaN are refused, too."""
 
 
 def plain(value: Any) -> Any:
@@ -30,34 +32,34 @@ def plain(value: Any) -> Any:
 
 
 class MalformedRecordError(ValueError):
-    """Data that is not what a record's types say; the message names the place and what stands there."""
+    """Data that does not match a record's types; the message names the place and repeats the value."""
 
 
 def from_plain(kind: type[Record], data: Any) -> Record:
     """Make a record of the given dataclass from what `plain` and JSON made of it.
 
     Raises:
-        MalformedRecordError: a field is missing, unknown or of another type.
+        MalformedRecordError: a field is missing, unknown, or of another type, or the record refuses its value.
     """
-    made: Record = _restored(kind, data, kind.__name__)
-    return made
+    record: Record = _read(kind, data, kind.__name__)
+    return record
 
 
-def _restored(hint: Any, data: Any, place: str) -> Any:
+def _read(hint: Any, data: Any, place: str) -> Any:
     origin = get_origin(hint)
     if origin in {Union, types.UnionType}:
-        return _one_of(hint, data, place)
+        return _read_union(hint, data, place)
     if origin is tuple:
-        return _tuple(get_args(hint), data, place)
+        return _read_tuple(get_args(hint), data, place)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return _record(hint, data, place)
+        return _read_record(hint, data, place)
     if not _fits(hint, data):
-        raise MalformedRecordError(f"{place} is {data!r:.80}; it must be {getattr(hint, '__name__', hint)}")
+        raise _malformed(data, place, getattr(hint, "__name__", hint))
     return float(data) if hint is float else data
 
 
 def _fits(hint: Any, data: Any) -> bool:
-    """Whether a JSON value that holds no record has the type; an integer is a number too, a boolean is neither."""
+    """Whether a JSON value has a type that is not a record; an integer is a number too, a boolean is neither."""
     if hint is Any:
         return True
     if get_origin(hint) is Literal:
@@ -67,57 +69,57 @@ def _fits(hint: Any, data: Any) -> bool:
     return isinstance(data, get_origin(hint) or hint)
 
 
-def _one_of(hint: Any, data: Any, place: str) -> Any:
+def _read_union(hint: Any, data: Any, place: str) -> Any:
     """A value of the first alternative that fits; None first, for it fits nothing else."""
     choices = get_args(hint)
-    if data is None and type(None) in choices:
+    if data is None and types.NoneType in choices:
         return None
     for choice in choices:
         try:
-            return _restored(choice, data, place)
+            return _read(choice, data, place)
         except MalformedRecordError:
             continue
-    raise MalformedRecordError(f"{place} is {data!r:.80}; it must be {hint}")
+    raise _malformed(data, place, hint)
 
 
-def _tuple(hints: tuple[Any, ...], data: Any, place: str) -> tuple[Any, ...]:
+def _read_tuple(hints: tuple[Any, ...], data: Any, place: str) -> tuple[Any, ...]:
     if not isinstance(data, list | tuple):
-        raise MalformedRecordError(f"{place} is {data!r:.80}; it must be a list")
+        raise _malformed(data, place, "a list")
     if len(hints) == 2 and hints[1] is Ellipsis:
-        return tuple(_restored(hints[0], item, f"{place}[{index}]") for index, item in enumerate(data))
+        hints = hints[:1] * len(data)
     if len(hints) != len(data):
         raise MalformedRecordError(f"{place} has {len(data)} members; it must have {len(hints)}")
-    return tuple(
-        _restored(hint, item, f"{place}[{index}]") for index, (hint, item) in enumerate(zip(hints, data, strict=True))
-    )
+    pairs = enumerate(zip(hints, data, strict=True))
+    return tuple(_read(hint, item, f"{place}[{index}]") for index, (hint, item) in pairs)
 
 
-def _record(kind: type[Any], data: Any, place: str) -> Any:
+def _read_record(kind: type[Any], data: Any, place: str) -> Any:
     if not isinstance(data, dict):
-        raise MalformedRecordError(f"{place} is {data!r:.80}; it must be an object")
+        raise _malformed(data, place, "an object")
     hints, needed = _fields(kind)  # type: ignore[arg-type]
     values = {("class_name" if key == "class" and "class_name" in hints else key): data[key] for key in data}
     unknown = sorted(set(values) - set(hints))
     missing = sorted(needed - set(values))
     if unknown or missing:
-        raise MalformedRecordError(f"{place} lacks {missing} and does not know {unknown}")
-    return kind(**{name: _restored(hints[name], value, f"{place}.{name}") for name, value in values.items()})
+        raise MalformedRecordError(f"{place} lacks {missing} and has the unknown fields {unknown}")
+    try:
+        return kind(**{name: _read(hints[name], value, f"{place}.{name}") for name, value in values.items()})
+    except ClipmkError as error:  # settings check themselves
+        raise MalformedRecordError(f"{place}: {error}") from error
+
+
+def _malformed(data: Any, place: str, needed: object) -> MalformedRecordError:
+    return MalformedRecordError(f"{place} is {data!r:.80}; it must be {needed}")
 
 
 @cache
 def _fields(kind: type[Any]) -> tuple[dict[str, Any], frozenset[str]]:
-    """Type of every field that is written out, and which of them must be there."""
+    """Type of every field that is written, and the names of those that have no default."""
     written = [field for field in dataclasses.fields(kind) if field.init and field.metadata.get("written", True)]
-    names = {field.name for field in written}
-    hints = {name: hint for name, hint in get_type_hints(kind, None, _namespace()).items() if name in names}
-    optional = {
+    hints = get_type_hints(kind, None, {"Image": types.SimpleNamespace(Image=object)})  # known to type checkers only
+    required = {
         field.name
         for field in written
-        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    return hints, frozenset(names - optional)
-
-
-def _namespace() -> dict[str, Any]:
-    """Names that records know only for type checkers: the picture is no plain data and is never restored."""
-    return {"Image": types.SimpleNamespace(Image=object)}
+    return {field.name: hints[field.name] for field in written}, frozenset(required)

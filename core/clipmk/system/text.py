@@ -1,8 +1,9 @@
-"""Text from outside (file names, class names, descriptors), made safe to show and to write."""
+"""Text for messages and output: input made safe to print, counts, sizes, lists, reasons."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import PurePath
 
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -30,6 +31,12 @@ def quoted(text: str | PurePath) -> str:
     return f"'{printable(str(text))}'"
 
 
+def listed(names: Sequence[str], *, most: int) -> str:
+    """The first names, quoted: ``'a', 'b', ...``."""
+    first = ", ".join(quoted(name) for name in names[:most])
+    return f"{first}, ..." if len(names) > most else first
+
+
 def encodable(text: str) -> str:
     r"""Text that UTF-8 can hold: bytes of a file name that were not UTF-8 become ``\udcNN``."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -41,14 +48,28 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     Args:
         number: how many.
         noun: for one.
-        plural: for any other number, where it does not end in a mere `s`.
+        plural: for any other number, where it is not the noun with an `s`.
     """
     return f"{number:,} {one_or_many(number, noun, plural or f'{noun}s')}"
 
 
 def one_or_many(number: int, one: str, many: str) -> str:
-    """Whichever words fit a number: `is` for 1, `are` for all others."""
+    """The words that fit a number: `is` for 1, `are` for all others."""
     return one if number == 1 else many
+
+
+def byte_size(count: int) -> str:
+    """`64 MiB` where it is that exactly, as limits are; else `1.2 GB`, `3.4 MB`, `567 bytes`."""
+    if count and count % 2**20 == 0:
+        return f"{count // 2**20} MiB"
+    unit, size = ("GB", 1e9) if count >= 1e8 else ("MB", 1e6)
+    return f"{count / size:.1f} {unit}" if count >= 1e5 else counted(count, "byte")
+
+
+def cause(error: Exception) -> str:
+    """What the system says about an error, else the first line of its message, else its type; printable."""
+    reason = getattr(error, "strerror", None) or str(error).strip()
+    return printable(reason.splitlines()[0]) if reason else type(error).__name__
 
 
 def _escaped(character: str) -> str:

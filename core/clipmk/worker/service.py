@@ -287,7 +287,7 @@ class Service:
         remedies += ["--device cpu"] if device != "cpu" else []
         subject = f"model {quoted(model)}" if model else "this"
         tried = f"{', '.join(remedies[:-1])} or {remedies[-1]}"
-        return f"the memory of {device} does not suffice for {subject}, all models were unloaded; try {tried}"
+        return f"not enough memory on {device} for {subject}, all models were unloaded; try {tried}"
 
 
 @contextlib.contextmanager
