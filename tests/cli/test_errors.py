@@ -36,8 +36,8 @@ def failing(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> Failing:
             raise UsageError(message)
 
         monkeypatch.setattr("clipmk_tui.cli.commands.explain.options.explain_options", run)
-        monkeypatch.setattr("clipmk_tui.cli.study_run.run", run)
-        monkeypatch.setattr("clipmk_tui.cli.study_report.run", run)
+        monkeypatch.setattr("clipmk_tui.cli.commands.study.run.run", run)
+        monkeypatch.setattr("clipmk_tui.cli.commands.study.report.run", run)
         study = {"CLIPMK_POOL": "run", "CLIPMK_BATCH_SIZE": "run", "CLIPMK_AGAINST": "report"}
         command = ("study", study[variable]) if variable in study else ("explain",)
         ran = clipmk(*command, "x", *argv)

@@ -36,7 +36,7 @@ COMMANDS = (
 )
 """As the help lists them; each is a module of `commands`, or `command` in a package of its name."""
 
-_PACKAGES = {"explain", "compare"}
+_PACKAGES = {"explain", "compare", "study"}
 
 
 def run(argv: Sequence[str]) -> int:
