@@ -389,7 +389,7 @@ def test_overlay_and_page_are_written_for_each_result(clipmk: Runner, scene_file
     assert names == sorted(["page.html", *(f"parts-{stem}.png" for stem in stems)])
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("<section") == 3
-    assert "image &#x27;gone.png&#x27; does not exist" in page
+    assert "image &#39;gone.png&#39; does not exist" in page
 
 
 def test_overlay_of_one_image_is_the_picture_with_its_parts(
