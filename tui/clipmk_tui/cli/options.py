@@ -188,6 +188,15 @@ Precision = Annotated[
     str,
     option("precision", **_one_of("fp32", "bf16", "fp16"), help="Precision of the model.", rich_help_panel=SETTINGS),
 ]
+Serve = Annotated[
+    bool,
+    option(
+        "serve",
+        "--serve/--no-serve",
+        help="Ask a running `clipmk serve` (the default), or never.",
+        rich_help_panel=SETTINGS,
+    ),
+]
 NoCache = Annotated[
     bool,
     option("no_cache", "--no-cache", help="Neither read nor write the text embedding cache.", rich_help_panel=SETTINGS),
