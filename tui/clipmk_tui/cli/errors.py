@@ -12,8 +12,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import ClipmkError
-from clipmk.system.config import read_config
-from clipmk.system.locations import config_path
 from clipmk.system.options import comma_separated, config_options, switch, variable
 from clipmk.system.text import printable, quoted
 from clipmk_tui.cli.streams import ReaderGone, data_stream, say
@@ -90,6 +88,9 @@ def with_origin(message: str) -> str:
 
 def _set_elsewhere() -> Iterator[tuple[str, Any, str]]:
     """(option or setting, value, origin) of what the environment and the config give."""
+    from clipmk.system.config import read_config  # noqa: PLC0415
+    from clipmk.system.locations import config_path  # noqa: PLC0415
+
     context = _CONTEXT.get()
     if context is None:  # `clipmk` alone
         texts = {name: os.environ.get(variable(name)) for name in _NOUNS}
