@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clipmk.errors import InputError, UsageError
-from clipmk.images.decoder import expand_paths
+from clipmk.images.paths import expand_paths
 from clipmk.world.export import export_scenes
 from clipmk_tui.app import image_list as album
 from clipmk_tui.app.image_list import Album, Item, is_right, open_album, wrong_first

@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 
 from clipmk.datasets.opening import SCENES, open_dataset
 from clipmk.errors import ImageError, InputError, UsageError
-from clipmk.images.decoder import EXTENSIONS
+from clipmk.images.paths import EXTENSIONS
 from clipmk.world.conditions import ALL_SPLITS
 from clipmk.world.export import export_scenes
 from clipmk.world.scene import render_scene, render_scenes

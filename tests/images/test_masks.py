@@ -1,23 +1,25 @@
-"""Looking masks up without decoding them."""
+"""Masks in pixels: encoded without being drawn, and looked up without being decoded."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
-from clipmk.images.masks import rle_decode, rle_encode, rle_sample
+from clipmk.images.masks import pixel_mask, rle_decode, rle_encode, rle_sample
+from clipmk.images.square import Square
 from clipmk.records import Rle
+from clipmk.settings import Resize
 
 MASKS = st.tuples(st.integers(1, 30), st.integers(1, 30)).flatmap(lambda size: arrays(np.bool_, size))
 
 
 @settings(max_examples=150)
 @given(MASKS, st.data())
-def test_samples_are_the_decoded_masks_pixels(mask: npt.NDArray[np.bool_], data: st.DataObject) -> None:
+def test_samples_are_the_decoded_masks_pixels(mask: NDArray[np.bool_], data: st.DataObject) -> None:
     height, width = mask.shape
     xs = np.array(data.draw(st.lists(st.integers(0, width - 1), max_size=8)), dtype=np.int64)
     ys = np.array(data.draw(st.lists(st.integers(0, height - 1), max_size=8)), dtype=np.int32)
@@ -52,3 +54,41 @@ def test_broken_masks_are_refused(counts: str) -> None:
     for look in (rle_decode, lambda rle: rle_sample(rle, np.array([0]), np.array([0]))):
         with pytest.raises(ValueError, match="mask"):
             look(Rle(size=(2, 3), counts=counts))
+
+
+def box(mask: NDArray[np.bool_]) -> tuple[int, ...]:
+    """The smallest box around all true pixels, right and bottom exclusive."""
+    ys, xs = np.nonzero(mask)
+    return (min(xs), min(ys), max(xs) + 1, max(ys) + 1) if len(ys) else (0, 0, 0, 0)
+
+
+@settings(max_examples=150)
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 12),
+    st.sampled_from(["squash", "crop"]),
+    st.floats(0, 1),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_mask_is_encoded_in_pixels_as_its_pixels_are(
+    width: int, height: int, side: int, resize: Resize, share: float, seed: int
+) -> None:
+    square = Square(width, height, side, resize)
+    mask = np.random.default_rng(seed).random((side, side)) < share
+    pixels = square.to_pixels(mask)
+    found = pixel_mask(mask, square)
+    assert found.rle == rle_encode(pixels)
+    np.testing.assert_array_equal(rle_decode(found.rle), pixels)
+    assert found.area == pixels.mean()
+    assert found.bbox_xyxy == box(pixels)
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_empty_and_full_masks_are_encoded_too(full: bool, resize: Resize) -> None:
+    square = Square(50, 20, 8, resize)
+    mask = np.full((8, 8), full)
+    found = pixel_mask(mask, square)
+    assert found.area == (0 if not full else 1 if resize == "squash" else 0.4)
+    assert found.bbox_xyxy == box(square.to_pixels(mask))

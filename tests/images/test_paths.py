@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipmk.errors import ImageError, InputError
-from clipmk.images.decoder import expand_paths
+from clipmk.images.paths import expand_paths
 
 
 @pytest.fixture

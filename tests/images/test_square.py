@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from open_clip.transform import image_transform
 
 import clipmk.images.square
 from clipmk.errors import InputError, UsageError
-from clipmk.images.decoder import Square, read_picture, square_image
+from clipmk.images.decoder import read_picture
+from clipmk.images.square import Square, square_image
 from pictures import noise
 
 SIZES = st.integers(1, 40)
+
+
+def shown(image: Any, *, side: int, resize: Any, interpolation: str = "bicubic") -> NDArray[np.uint8]:
+    picture = read_picture(image)
+    square = Square(picture.info.width, picture.info.height, side, resize)
+    return square_image(picture.image, square, interpolation=interpolation)
 
 
 @pytest.mark.parametrize(
@@ -33,8 +42,8 @@ def test_squares_equal_open_clips_own_transform_to_the_pixel(
         side, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=mode, interpolation=interpolation
     )
     expected = (transform(noise(*size)) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    square = square_image(read_picture(noise(*size)), side=side, resize=resize, interpolation=interpolation)
-    np.testing.assert_array_equal(np.array(square), expected)
+    square = shown(noise(*size), side=side, resize=resize, interpolation=interpolation)
+    np.testing.assert_array_equal(square, expected)
 
 
 @pytest.mark.parametrize("size", [(3000, 20), (20, 3001)])
@@ -44,10 +53,10 @@ def test_a_very_long_strip_is_cropped_on_the_way_with_the_same_pixels(
     transform = image_transform(16, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
     expected = (transform(noise(*size)) * 255).round().permute(1, 2, 0).numpy()
     monkeypatch.setattr(clipmk.images.square, "STRIP_PIXELS", 1000)
-    square = np.array(square_image(read_picture(noise(*size)), side=16, resize="crop"))
+    square = shown(noise(*size), side=16, resize="crop")
     np.testing.assert_allclose(square.astype(float), expected, atol=1)
     monkeypatch.undo()
-    assert square_image(read_picture(np.zeros((1, 300_000), np.uint8)), side=224, resize="crop").size == (224, 224)
+    assert shown(np.zeros((1, 300_000), np.uint8), side=224, resize="crop").shape == (224, 224, 3)
 
 
 @pytest.mark.parametrize(("resize", "expected"), [("squash", (0, 0, 80, 40)), ("crop", (20, 0, 60, 40))])
@@ -109,9 +118,10 @@ def test_a_mask_on_the_square_lies_where_the_picture_shows_the_thing(size: tuple
     thing = np.zeros((height, width), bool)
     thing[height // 3 : height // 2, width // 4 : width // 2] = True
     picture = read_picture((thing * 255).astype(np.uint8))
-    shown = np.array(square_image(picture, side=32, resize=resize, interpolation="nearest"))[..., 0] > 0
-    mask = Square(width, height, 32, resize).to_square(thing)
-    assert (mask != shown).mean() < 0.002
+    square = Square(width, height, 32, resize)
+    found = square_image(picture.image, square, interpolation="nearest")[..., 0] > 0
+    mask = square.to_square(thing)
+    assert (mask != found).mean() < 0.002
     assert mask.any()
 
 
@@ -126,4 +136,4 @@ def test_wrong_masks_sizes_and_names_are_refused() -> None:
     with pytest.raises((UsageError, TypeError), match="squash"):  # TypeError when the test run checks types itself
         Square(6, 4, 3, "squish")
     with pytest.raises(UsageError, match="close: 'bicubic'"):
-        square_image(read_picture(noise(4, 4)), side=2, resize="crop", interpolation="bicubix")
+        shown(noise(4, 4), side=2, resize="crop", interpolation="bicubix")

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from clipmk.datasets.dataset import Dataset, DatasetInfo, Entry, Reader
 from clipmk.errors import InputError
-from clipmk.images.decoder import EXTENSIONS
+from clipmk.images.paths import EXTENSIONS
 from clipmk.system.text import counted, encodable, listed, one_or_many, quoted
 
 SHOWN: Final = 3

@@ -12,7 +12,7 @@ from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_l
 from clipmk.datasets.readers import FileReader
 from clipmk.datasets.shards import open_shards
 from clipmk.errors import InputError, UsageError
-from clipmk.images.decoder import EXTENSIONS
+from clipmk.images.paths import EXTENSIONS
 from clipmk.system.files import read_regular
 from clipmk.system.text import cause, counted, one_or_many, printable, quoted
 

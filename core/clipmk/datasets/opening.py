@@ -80,7 +80,7 @@ def _open_files(spec: str, limit: int | None) -> Dataset:
 
 def _unknown(spec: str, ending: str) -> InputError:
     """A file that is no data set."""
-    from clipmk.images.decoder import EXTENSIONS  # noqa: PLC0415
+    from clipmk.images.paths import EXTENSIONS  # noqa: PLC0415
 
     if ending in EXTENSIONS:
         return InputError(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from clipmk.datasets.dataset import Entry
 from clipmk.errors import ImageError
-from clipmk.images.decoder import MAX_BYTES, Picture, read_picture
+from clipmk.images.decoder import Picture, read_picture
+from clipmk.images.paths import MAX_BYTES
 from clipmk.system.files import read_regular
 from clipmk.system.text import cause, quoted
 

@@ -21,7 +21,7 @@ from clipmk.datasets.dataset import Dataset, Entry
 from clipmk.datasets.entries import ENDINGS, assemble, shown, spread
 from clipmk.datasets.readers import FileReader
 from clipmk.errors import InputError, UsageError
-from clipmk.images.decoder import EXTENSIONS
+from clipmk.images.paths import EXTENSIONS
 from clipmk.system.text import cause, counted, encodable, one_or_many, printable, quoted
 
 MOST_SHARDS: Final = 100_000

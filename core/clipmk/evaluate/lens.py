@@ -96,7 +96,7 @@ class Pictures:
         key = (geometry, interpolation)
         if key not in self._squares:
             squares = [square_image(one.image, geometry, interpolation=interpolation) for one in self.pictures]
-            self._squares[key] = np.stack([np.array(square) for square in squares])
+            self._squares[key] = np.stack(squares)
         return self._squares[key]
 
     def regions(self, geometry: Square, interpolation: str) -> list[PictureRegions]:

@@ -1,4 +1,4 @@
-"""Pictures: decoding untrusted files, the square that a model sees, and masks (RLE, pixels).
+"""Images: paths, decoding of untrusted files, the square input of a model, and masks (run-length encoding, pixels).
 
 In: paths, bytes, arrays, PIL images. Out: uint8 RGB pictures for the encoders, masks for the records.
 """

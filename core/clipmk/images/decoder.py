@@ -1,4 +1,4 @@
-"""Safe decoding of pictures: formats on a list, sizes capped, nothing that blocks, every failure an `ImageError`."""
+"""Safe decoding of images: known formats only, sizes capped, nothing that blocks, every failure an `ImageError`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from clipmk.errors import ImageError
-from clipmk.images import square
-from clipmk.images.paths import EXTENSIONS, MAX_BYTES, expand_paths
-from clipmk.images.square import Square
+from clipmk.images.paths import EXTENSIONS, MAX_BYTES
 from clipmk.records import ImageInfo
-from clipmk.settings import Resize
 from clipmk.system.files import read_regular
 from clipmk.system.quiet import captured_warnings
 from clipmk.system.text import encodable, printable, quoted
@@ -28,26 +25,14 @@ from clipmk.system.text import encodable, printable, quoted
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
-__all__ = [
-    "EXTENSIONS",
-    "FORMATS",
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "Picture",
-    "Square",
-    "expand_paths",
-    "read_picture",
-    "square_image",
-]
-
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""The only decoders ever tried: Pillow 10.4 has known holes in others."""
+"""The only decoders that are tried: Pillow 10.4 has known vulnerabilities in others."""
 
 MAX_PIXELS = 100_000_000
 """Checked against the header, before anything is decoded."""
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | io.IOBase | Image.Image | np.ndarray | Any"
-"""What `read_picture` reads; Any stands for a torch tensor, which this module need not import."""
+"""What `read_picture` reads; Any stands for a torch tensor, so that torch is not imported here."""
 
 _DAMAGE = (
     OSError,
@@ -87,7 +72,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what undoes it."""
+"""EXIF orientation -> the transpose that undoes it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,17 +91,17 @@ class Picture:
 
 
 def read_picture(source: ImageSource, *, name: str | None = None) -> Picture:
-    """Decode an image to upright RGB; transparency is laid on white, of an animation the first frame is taken.
+    """Decode an image to upright RGB; transparency becomes white, an animation its first frame.
 
     16-bit grey is scaled to 8 bits (value / 257, rounded); of 16-bit colour Pillow keeps the upper byte.
 
     Args:
-        source: A path, encoded bytes, an open binary file, a PIL image, a uint8 array (H, W, 3) RGB or (H, W) grey, or
+        source: a path, encoded bytes, an open binary file, a PIL image, a uint8 array (H, W, 3) RGB or (H, W) grey, or
             a float tensor (3, H, W) RGB in [0, 1].
-        name: What the image is called in messages and records, instead of its path ("-" for standard input).
+        name: what the image is called in messages and records, instead of its path ("-" for standard input).
 
     Raises:
-        ImageError: it cannot be read or decoded, or is of another format, kind, type or range; the message repeats the
+        ImageError: it cannot be read or decoded, or has another format, kind, type or range; the message repeats the
             path and says what is possible.
     """
     if isinstance(source, Image.Image):
@@ -130,16 +115,6 @@ def read_picture(source: ImageSource, *, name: str | None = None) -> Picture:
         data = read_regular(path, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)
         return _decode(data, path if name is None else name)
     return _decode(_bytes_of(source, name), name)
-
-
-def square_image(picture: Picture, *, side: int, resize: Resize, interpolation: str = "bicubic") -> Image.Image:
-    """The picture as the model's square input: RGB, `side` x `side` px; `Square` gives the way back.
-
-    Raises:
-        UsageError: the resize or the interpolation does not exist.
-    """
-    mapping = Square(picture.info.width, picture.info.height, side, resize)
-    return square.square_image(picture.image, mapping, interpolation=interpolation)
 
 
 def _label(name: str | None) -> str:
@@ -251,7 +226,7 @@ def _unidentified(data: bytes) -> str:
 
 
 def _animation_note(image: Image.Image) -> list[str]:
-    """Called last: looking for a second frame moves on from the first. A phone's MPO holds further views, no film."""
+    """Called last: looking for a second frame leaves the first. A phone's MPO holds further views, not an animation."""
     try:
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
     except _DAMAGE:

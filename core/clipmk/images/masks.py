@@ -1,16 +1,24 @@
-"""Run-length encoded masks in the compressed string format of COCO, exact with pycocotools.
+"""Masks in the original image's pixels as records hold them: COCO's compressed run-length encoding, area and box.
 
-A mask is read column by column; `counts` are the lengths of its runs, zeros first. From the fourth on, each is written
-as the difference from the one two before. Numbers are written in groups of five bits, lowest first, as the character
-48 + group, with 32 added to every group but the last; the highest bit of the last group is the sign.
+The encoding equals that of pycocotools. A mask is read column by column; `counts` are the lengths of its runs, zeros
+first. From the fourth on, each is written as the difference from the one two before. Numbers are written in groups of
+five bits, lowest first, as the character 48 + group, with 32 added to every group but the last; the highest bit of the
+last group is the sign.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from clipmk.records import Rle
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+
+    from clipmk.images.square import Square
 
 _LONGEST = 12
 """Characters of a number at most: 60 bits."""
@@ -18,15 +26,25 @@ _LIMITS = 16 << 5 * np.arange(_LONGEST, dtype=np.int64)
 """The first number that does not fit into 1, 2, ... characters."""
 
 
-def rle_encode(mask: npt.NDArray[np.bool_]) -> Rle:
+class PixelMask(NamedTuple):
+    """A mask in the original image's pixels."""
+
+    rle: Rle
+    area: float
+    """Share of the image, in [0, 1]."""
+    bbox_xyxy: tuple[int, int, int, int]
+    """Right and bottom exclusive; all 0 where the mask is empty."""
+
+
+def rle_encode(mask: NDArray[np.bool_]) -> Rle:
     """Encode a mask, bool (height, width)."""
     flat = mask.ravel(order="F").astype(bool, copy=False)
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     return rle_of_changes(changes, size=mask.shape, first=bool(flat.size and flat[0]))
 
 
-def rle_of_changes(changes: npt.NDArray[np.integer], *, size: tuple[int, ...], first: bool) -> Rle:
-    """Encode a mask of which is known where it changes.
+def rle_of_changes(changes: NDArray[np.integer], *, size: tuple[int, ...], first: bool) -> Rle:
+    """Encode a mask from the positions at which it changes.
 
     Args:
         changes: positions, column by column, whose value differs from the one before; int, rising, above 0.
@@ -38,10 +56,10 @@ def rle_of_changes(changes: npt.NDArray[np.integer], *, size: tuple[int, ...], f
     runs = np.diff(borders, prepend=0) if first else np.diff(borders)
     steps = runs.copy()
     steps[3:] -= runs[1:-2]
-    return Rle(size=(height, width), counts=_written(steps))
+    return Rle(size=(height, width), counts=_encoded(steps))
 
 
-def rle_decode(rle: Rle) -> npt.NDArray[np.bool_]:
+def rle_decode(rle: Rle) -> NDArray[np.bool_]:
     """Decode a mask, bool (height, width).
 
     Raises:
@@ -52,7 +70,7 @@ def rle_decode(rle: Rle) -> npt.NDArray[np.bool_]:
     return np.repeat(values, runs).reshape(rle.size, order="F")
 
 
-def rle_sample(rle: Rle, xs: npt.NDArray[np.integer], ys: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+def rle_sample(rle: Rle, xs: NDArray[np.integer], ys: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Look a mask up on a grid of pixels without decoding all of it.
 
     Args:
@@ -72,18 +90,36 @@ def rle_sample(rle: Rle, xs: npt.NDArray[np.integer], ys: npt.NDArray[np.integer
             raise ValueError(f"a position lies outside a mask of {height} x {width} px")
     ends = np.cumsum(_runs(rle))
     places = xs[None, :].astype(np.int64) * height + ys[:, None]
-    inside: npt.NDArray[np.bool_] = np.searchsorted(ends, places, side="right") % 2 == 1
+    inside: NDArray[np.bool_] = np.searchsorted(ends, places, side="right") % 2 == 1
     return inside
 
 
-def _runs(rle: Rle) -> npt.NDArray[np.int64]:
-    """Lengths of the mask's runs, zeros first; they fill it exactly.
+def pixel_mask(mask_square: Bool[np.ndarray, "side side"], square: Square) -> PixelMask:
+    """A mask on the square in the original's pixels, exactly as `Square.to_pixels` maps it, without mapping it.
+
+    Rows and columns repeat on the way to the original. So where the mask changes there follows from where it changes
+    on the square, and the cost grows with the original's width, not with its area.
+
+    Args:
+        mask_square: bool (side, side).
+        square: how the square shows the original.
+    """
+    rows, columns = (_Bands.of(shown, side=square.side) for shown in square.shown)
+    cells = np.pad(mask_square, 1)[np.ix_(rows.shown + 1, columns.shown + 1)]
+    count = int(rows.lengths @ cells @ columns.lengths)
+    (left, right), (top, bottom) = _extent(cells, 0, columns), _extent(cells, 1, rows)
+    rle = rle_of_changes(_changes(cells, rows, columns), size=(square.height, square.width), first=bool(cells[0, 0]))
+    return PixelMask(rle, count / (square.height * square.width), (left, top, right, bottom))
+
+
+def _runs(rle: Rle) -> NDArray[np.int64]:
+    """Lengths of the mask's runs, zeros first.
 
     Raises:
-        ValueError: they do not.
+        ValueError: they do not fill the mask exactly.
     """
     height, width = rle.size
-    runs = _read(rle.counts)
+    runs = _decoded(rle.counts)
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     if runs.min(initial=0) < 0 or runs.sum() != height * width:
@@ -91,8 +127,8 @@ def _runs(rle: Rle) -> npt.NDArray[np.int64]:
     return runs
 
 
-def _written(numbers: npt.NDArray[np.int64]) -> str:
-    """Signed numbers as characters."""
+def _encoded(numbers: NDArray[np.int64]) -> str:
+    """Write signed numbers as characters."""
     sizes = np.where(numbers < 0, ~numbers, numbers)  # what must fit beside the sign
     lengths = 1 + np.searchsorted(_LIMITS, sizes, side="right")
     ends = np.cumsum(lengths)
@@ -102,19 +138,57 @@ def _written(numbers: npt.NDArray[np.int64]) -> str:
     return bytes(characters.astype(np.uint8)).decode("ascii")
 
 
-def _read(text: str) -> npt.NDArray[np.int64]:
-    """All numbers of a string written by `_written`."""
+def _decoded(text: str) -> NDArray[np.int64]:
+    """Read all numbers of a string that `_encoded` wrote."""
     for character in text:
         if not 0 <= ord(character) - 48 < 64:
-            raise ValueError(f"{character!r} is no character of a compressed mask")
+            raise ValueError(f"{character!r} is not a character of a compressed mask")
     groups = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(groups < 0x20)
     if groups.size and (not last.size or last[-1] != groups.size - 1):
         raise ValueError("the compressed mask ends in the middle of a number")
     lengths = np.diff(last, prepend=-1)
     if lengths.max(initial=0) > _LONGEST:
-        raise ValueError("the compressed mask holds a number beyond any picture")
+        raise ValueError("the compressed mask holds a number larger than any image")
     shifts = 5 * (np.arange(groups.size) - np.repeat(last - lengths + 1, lengths))
     numbers = np.add.reduceat((groups & 0x1F) << shifts, last - lengths + 1) if last.size else groups
     negative = groups[last] & 0x10 != 0
     return numbers - np.where(negative, np.int64(1) << (5 * lengths), 0)
+
+
+class _Bands(NamedTuple):
+    """One axis of an image in runs of pixels that show the same row (or column) of the square."""
+
+    shown: NDArray[np.int64]
+    """For each band the row of the square; -1 or `side` outside the square."""
+    starts: NDArray[np.int64]
+    """First pixel of each band."""
+    lengths: NDArray[np.int64]
+    """Pixels."""
+
+    @classmethod
+    def of(cls, rows: NDArray[np.int64], *, side: int) -> _Bands:
+        """The bands of `Square.shown`."""
+        known = np.clip(rows, -1, side)
+        starts = np.flatnonzero(np.diff(known, prepend=-2))
+        return cls(known[starts], starts, np.diff(starts, append=len(rows)))
+
+
+def _changes(cells: NDArray[np.bool_], rows: _Bands, columns: _Bands) -> NDArray[np.int64]:
+    """Positions, column by column, of pixels that differ from the one before, the foot of the last column included."""
+    height = int(rows.lengths.sum())
+    of_band = np.zeros(cells.T.shape, dtype=bool)
+    of_band[:, 1:] = (cells[1:] != cells[:-1]).T
+    changed = np.repeat(of_band, columns.lengths, axis=0)
+    head, foot = np.repeat(cells[0], columns.lengths), np.repeat(cells[-1], columns.lengths)
+    changed[1:, 0] = head[1:] != foot[:-1]
+    column, band = np.nonzero(changed)
+    return np.asarray(column * height + rows.starts[band])
+
+
+def _extent(cells: NDArray[np.bool_], axis: int, bands: _Bands) -> tuple[int, int]:
+    """First pixel and the one after the last, along the axis that is not summed up."""
+    found = np.flatnonzero(cells.any(axis=axis))
+    if not len(found):
+        return 0, 0
+    return int(bands.starts[found[0]]), int(bands.starts[found[-1]] + bands.lengths[found[-1]])

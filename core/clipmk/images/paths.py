@@ -1,4 +1,4 @@
-"""Which files are images, by their names alone: neither numpy nor Pillow is needed to list them."""
+"""Which files are images, by name alone: listing them needs neither numpy nor Pillow."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif
 """File endings (lower case) that count as images in a folder."""
 
 _WILD = frozenset("*?[")
-"""What makes a name a pattern, unless a file is called so."""
+"""Characters that make a name a pattern, unless a file has that name."""
 
 MAX_BYTES = 512 * 2**20
-"""Largest file read."""
+"""Largest file that is read."""
 
 
 def expand_paths(arguments: Sequence[str]) -> list[str]:
     """Turn command-line arguments into image paths, in order.
 
-    "-" and existing files stay as they are, whatever characters their names hold. A folder gives its files with a known
-    ending, sorted, hidden and nested ones left out. A pattern (``*``, ``?``, ``[]``, ``**``) gives the files it
-    matches, sorted. Any other name of nothing stays as it is, for `read_picture` to report.
+    "-" and existing files are kept, whatever characters their names contain. A folder gives its files with a known
+    ending, sorted, without hidden and nested ones. A pattern (``*``, ``?``, ``[]``, ``**``) gives the files it
+    matches, sorted. Any other name is kept, for `read_picture` to report.
 
     Raises:
         InputError: a folder cannot be listed or holds no image; or a pattern matches no file.
@@ -39,7 +39,7 @@ def is_pattern(argument: str) -> bool:
 
 
 def unmatched(pattern: str) -> ImageError:
-    """The error of a pattern without files. A close name is no guess at what it meant."""
+    """The error of a pattern that matches nothing; close names would not help."""
     return ImageError(f"no file matches the pattern {quoted(pattern)}")
 
 

@@ -1,4 +1,4 @@
-"""The square that a model sees, and the way back to the original picture's pixels."""
+"""The square input of a model, and the way back to the original image's pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipmk.errors import InputError, UsageError, suggest
 from clipmk.settings import Resize
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Int
+    from jaxtyping import Bool, Int, UInt8
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -23,16 +23,16 @@ INTERPOLATIONS = {
 }
 
 STRIP_PIXELS = 2**25
-"""Strips whose resized whole would hold more pixels are cropped while they are resized, not after: the same to one grey
-level, and a picture of 100,000 x 1 px does not need gigabytes in between."""
+"""Images that would be larger than this after resizing are cropped while they are resized: the same to one grey level,
+and an image of 100,000 x 1 px does not need gigabytes on the way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Square:
-    """How a square input of `side` px maps to a picture of `width` x `height` px.
+    """How a square input of `side` px maps to an image of `width` x `height` px.
 
     `squash` resizes the whole picture to the square. `crop` resizes its shorter side to `side` and keeps the centre, to
-    the pixel as torchvision's Resize and CenterCrop in open_clip's own transform. All mappings are exact in integers.
+    the pixel like torchvision's Resize and CenterCrop in open_clip's own transform. All mappings are exact in integers.
     """
 
     width: int
@@ -44,11 +44,11 @@ class Square:
         if self.resize not in get_args(Resize):
             raise UsageError(f"resize {self.resize!r} does not exist; {suggest(self.resize, get_args(Resize))}")
         if min(self.width, self.height, self.side) < 1:
-            raise InputError(f"a picture of {self.width}x{self.height} px has no square of {self.side} px")
+            raise InputError(f"an image of {self.width}x{self.height} px has no square of {self.side} px")
 
     @property
     def resized(self) -> tuple[int, int]:
-        """(width, height) of the whole picture on the square's scale, pixels."""
+        """(width, height) of the whole image at the square's scale, pixels."""
         if self.resize == "squash":
             return self.side, self.side
         longer = int(self.side * max(self.width, self.height) / min(self.width, self.height))
@@ -56,7 +56,7 @@ class Square:
 
     @property
     def corner(self) -> tuple[int, int]:
-        """(left, top) of the square within the resized picture, pixels; halves round to even, as in torchvision."""
+        """(left, top) of the square in the resized image, pixels; halves round to even, as in torchvision."""
         width, height = self.resized
         return round((width - self.side) / 2), round((height - self.side) / 2)
 
@@ -69,7 +69,7 @@ class Square:
 
     @property
     def shown(self) -> tuple[Int[np.ndarray, " height"], Int[np.ndarray, " width"]]:
-        """For each row and each column of the original the one of the square that shows it; outside [0, side) none."""
+        """For each row and each column of the original, that of the square; outside [0, side) it is not shown."""
         (width, height), (left, top) = self.resized, self.corner
         return _nearest(self.height, height) - top, _nearest(self.width, width) - left
 
@@ -91,8 +91,8 @@ class Square:
     def to_square(self, mask_pixels: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "side side"]:
         """A mask on the original, bool (height, width), on the square, bool (side, side), nearest.
 
-        What is so small that it falls between the square's pixels is every pixel that shows some of it; only what the
-        square does not show at all is empty there.
+        A mask so small that it falls between the square's pixels marks every pixel that shows some of it; the result
+        is empty only if the square does not show the mask at all.
 
         Raises:
             InputError: the mask is not bool (height, width).
@@ -109,8 +109,10 @@ class Square:
         return result
 
 
-def square_image(image: Image.Image, square: Square, *, interpolation: str = "bicubic") -> Image.Image:
-    """Resample an RGB image to the square: RGB, `side` x `side` px.
+def square_image(
+    image: Image.Image, square: Square, *, interpolation: str = "bicubic"
+) -> UInt8[np.ndarray, "side side 3"]:
+    """Resample an RGB image to the square: uint8 RGB (side, side, 3).
 
     Raises:
         UsageError: the interpolation does not exist.
@@ -119,9 +121,9 @@ def square_image(image: Image.Image, square: Square, *, interpolation: str = "bi
         raise UsageError(f"interpolation {interpolation!r} does not exist; {suggest(interpolation, INTERPOLATIONS)}")
     method, side = INTERPOLATIONS[interpolation], square.side
     if math.prod(square.resized) > max(STRIP_PIXELS, side * side):
-        return image.resize((side, side), method, box=square.box)
+        return np.array(image.resize((side, side), method, box=square.box))
     left, top = square.corner
-    return image.resize(square.resized, method).crop((left, top, left + side, top + side))
+    return np.array(image.resize(square.resized, method).crop((left, top, left + side, top + side)))
 
 
 def _nearest(count: int, among: int) -> Int[np.ndarray, " count"]:

@@ -17,7 +17,7 @@ from clipmk.concepts.mutual import language_count_for, measure, overlap
 from clipmk.concepts.selection import highest
 from clipmk.concepts.soft import soft_matches
 from clipmk.explanation import Explanation
-from clipmk.images.pixels import pixel_mask
+from clipmk.images.masks import pixel_mask
 from clipmk.images.square import Square
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.records import (

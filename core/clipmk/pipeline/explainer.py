@@ -177,8 +177,7 @@ class Explainer:
 
     def square(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture at the model's input size, uint8 RGB (S, S, 3)."""
-        image = square_image(picture.image, self.geometry(picture), interpolation=self.backbone.interpolation)
-        return np.array(image)
+        return square_image(picture.image, self.geometry(picture), interpolation=self.backbone.interpolation)
 
     def encode(self, square: NDArray[np.uint8]) -> Encoded:
         """One forward: embedding and patch features of a square input, uint8 RGB (S, S, 3)."""

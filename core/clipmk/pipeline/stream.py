@@ -99,8 +99,8 @@ class Stream(Generic[Source]):
             geometry = self.builder.geometry(picture.info)
         except ClipmkError as error:
             return error
-        image = square_image(picture.image, geometry, interpolation=self.builder.backbone.interpolation)
-        return _Prepared(np.array(image), known)
+        square = square_image(picture.image, geometry, interpolation=self.builder.backbone.interpolation)
+        return _Prepared(square, known)
 
     def _batches(self, images: Iterable[_Decoded]) -> Iterator[_Batch]:
         """Cut into batches of whole groups with at least `batch_size` images each; the first is as small as can be.

@@ -168,7 +168,7 @@ class ShardWorker:
         squares = {}
         for side, interpolation in wanted:
             place = Square(width=width, height=height, side=side, resize=self.task.settings.resize)
-            squares[side, interpolation] = np.array(square_image(picture.image, place, interpolation=interpolation))
+            squares[side, interpolation] = square_image(picture.image, place, interpolation=interpolation)
         return _Decoded(squares, picture.warnings)
 
     def _number(self, label: str | None) -> int | None:

@@ -158,7 +158,7 @@ def _refuse(path: str) -> None:
     """Raise what reading a missing image raises; of a pattern, that nothing matches it."""
     if is_pattern(path):
         raise unmatched(path)
-    from clipmk.images.decoder import EXTENSIONS, MAX_BYTES  # noqa: PLC0415
+    from clipmk.images.paths import EXTENSIONS, MAX_BYTES  # noqa: PLC0415
     from clipmk.system.files import read_regular  # noqa: PLC0415
 
     read_regular(path, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)
@@ -176,7 +176,7 @@ def _add_folder(found: _Found, folder: str) -> None:
     for name in folders:
         _add_class(found, _prefix(folder) + name, labels)
     if len(found.items) == before:
-        from clipmk.images.decoder import EXTENSIONS  # noqa: PLC0415
+        from clipmk.images.paths import EXTENSIONS  # noqa: PLC0415
 
         endings = ", ".join(sorted(EXTENSIONS))
         raise InputError(f"folder {quoted(folder)} holds no image; known endings: {endings}")
@@ -200,7 +200,7 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
     Raises:
         InputError: it cannot be listed.
     """
-    from clipmk.images.decoder import EXTENSIONS  # noqa: PLC0415 - numpy and Pillow
+    from clipmk.images.paths import EXTENSIONS  # noqa: PLC0415 - numpy and Pillow
 
     images: list[str] = []
     folders: list[str] = []
@@ -220,7 +220,7 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _prefix(folder: str) -> str:
-    """What stands before the name of a file of a folder, as `clipmk.images.decoder.expand_paths` writes it."""
+    """What stands before the name of a file of a folder, as `clipmk.images.paths.expand_paths` writes it."""
     return str(Path(folder) / "x")[:-1]
 
 
