@@ -73,10 +73,10 @@ def test_no_command_of_a_group_has_the_name_of_another_command() -> None:
 
 
 @pytest.mark.parametrize("name", ["models", "vocab"])
-def test_the_readme_names_the_commands_of_a_group_after_it(name: str) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_docs_name_the_commands_of_a_group_after_it(name: str) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
     commands = r"\|".join(GROUPS[name].commands)
-    assert f"| `clipmk {name} [{commands}]` |" in readme
+    assert f"| `clipmk {name} [{commands}]` |" in docs
 
 
 def test_what_lies_there_is_a_data_set_whatever_its_name() -> None:
