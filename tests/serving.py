@@ -72,8 +72,7 @@ class FakeService:
         """See `clipmk.worker.service.Service.answer`."""
         request = job.request
         if isinstance(request, protocol.Load):
-            where = f"{job.session.vocabulary} in {job.session.folder}"
-            return Failed(id=request.id, code="model", message=f"{where} by process {os.getpid()}")
+            return Failed(id=request.id, code="model", message=f"{job.session.vocabulary} of process {os.getpid()}")
         assert isinstance(request, ExplainImages)
         self.seen.append(request.images[0])
         self.attached = job.attached

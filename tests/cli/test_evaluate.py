@@ -16,22 +16,22 @@ import torch
 from PIL import Image
 
 from clipmk.errors import DeviceError, ModelError
-from clipmk.evaluate import truth
+from clipmk.evaluate import harness
+from clipmk.evaluate.baselines import BASELINES
 from clipmk.evaluate.metrics import Interval
-from clipmk.evaluate.report import GROUPS
-from clipmk.evaluate.truth import Row, TruthReport
-from clipmk.evaluate.ways import BASELINES, FEATURE_MAPS, ways
+from clipmk.evaluate.report import TABLES, DataUsed, Report, Row
+from clipmk.evaluate.variants import variants
 from clipmk.models import loading
 from clipmk.settings import preset
 from clipmk.system.serialization import plain
+from clipmk.vocabulary.vocabulary import Vocabulary
 from clipmk.world.scene import render_scenes
 from clipmk_tui.cli.commands.evaluate import evaluate
-from clipmk_tui.cli.evaluate_run import evaluation_choices, fitted
-from clipmk_tui.cli.evaluating import measured
+from clipmk_tui.cli.measure import evaluation_choices, fitted, measured
 from clipmk_tui.cli.progress import Stages
 from command_line import Runner
 
-METRICS = [name for _, names in GROUPS for name in names]
+METRICS = [name for names in TABLES["truth"].values() for name in names]
 """All that --truth measures."""
 
 
@@ -42,6 +42,20 @@ class Loaded:
 
     def __init__(self, name: str) -> None:
         self.info = SimpleNamespace(id=name)
+
+
+def truth_report(model: str, rows: list[Row]) -> dict[str, Report]:
+    """What the harness gives for the truth on three scenes of `test`; the numbers are made up."""
+    report = Report(
+        measure="truth",
+        model=model,
+        vocabulary="world",
+        seed=0,
+        data=(DataUsed("test", 3, labelled=True),),
+        rows=tuple(rows),
+        settings={"default, prompts": plain(preset("default"))},
+    )
+    return {"truth": report}
 
 
 FEW = ("--scenes", 2, "--split", "counterfactual", "--preset", "paper", "--grounding", "attend")
@@ -100,7 +114,7 @@ def test_a_folder_without_labels_is_measured_and_bad_images_decide_the_status(
         (("--faithfulness", "folder", "--split", "test"), 2, "--split chooses rendered scenes"),
         (("--faithfulness", "folder", "--scenes", "5"), 2, "--scenes chooses rendered scenes"),
         (("--faithfulness", "nowhere"), 3, "data set 'nowhere' does not exist"),
-        (("--faithfulness", "--vocab", "pets"), 2, "no class of the vocabulary 'pets'"),
+        (("--faithfulness", "--vocab", "pets"), 2, "not a class of the vocabulary 'pets'"),
         (("--faithfulness", "-m", "embedded/vit-s8", "-m", "embedded/vit-s9"), 4, "close: 'embedded/vit-s8'"),
         (("--truth", "--output", "table.csv"), 2, "must end in .json"),
         (("--truth", "--output", "no/where.json"), 1, "the folder 'no' does not exist"),
@@ -129,29 +143,25 @@ def test_truth_is_measured_in_the_ways_that_are_left(
     values = {"ap": Interval(0.5, 0.25, 0.75, 3), "foreground": Interval(0.4, 0.3, 0.5, 3)}
     asked: dict[str, Any] = {}
 
-    def run(_: object, **options: Any) -> TruthReport:
-        asked.update(options)
-        return TruthReport(
-            model="embedded/vit-s8",
-            scenes=3,
-            seed=0,
-            rows=(Row("test", "default, prompts", values),),
-            settings={"default, prompts": plain(preset("default"))},
-        )
+    def run(_: object, vocabulary: Vocabulary, data: list[Any], **options: Any) -> dict[str, Report]:
+        asked.update(options, vocabulary=vocabulary.name, data=[(one.name, len(one)) for one in data])
+        return truth_report("embedded/vit-s8", [Row("test", "default, prompts", values)])
 
     monkeypatch.setattr(loading, "load", lambda model, **_: Loaded(model))
-    monkeypatch.setattr(truth, "run", run)
+    monkeypatch.setattr(harness, "run", run)
     argv = ("evaluate", "--truth", "--preset", "paper", "--split", "val", "--scenes", 3, "--seed", 7)
     text = clipmk(*argv, "--verbose").out
     assert "embedded/vit-s8, test: concepts" in text
     assert "0.500 [0.250, 0.750]" in text
-    assert {(way.settings.preset) for way in asked["chosen"]} == {"paper"}
-    assert (asked["splits"], asked["scenes"], asked["seed"]) == (("val",), 3, 7)
+    assert {one.settings.preset for one in asked["variants"]} == {"paper"}
+    assert (asked["data"], asked["seed"]) == ([("val", 3)], 7)
     made = json.loads(clipmk("evaluate", "--truth", "--json").out)
     valid(made)
     assert made["truth"][0]["rows"][0]["values"]["ap"] == {"mean": 0.5, "low": 0.25, "high": 0.75, "count": 3}
     assert (made["faithfulness"], made["zero_shot"]) == (None, None)
-    assert {way.settings.preset for way in asked["chosen"]} == {"default", "paper"}
+    assert {one.settings.preset for one in asked["variants"]} == {"default", "paper"}
+    clipmk("evaluate", "--truth", "--vocab", "pets")
+    assert asked["vocabulary"] == "world"
 
 
 @pytest.fixture
@@ -161,62 +171,60 @@ def second_fails(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     wrong: list[BaseException] = [DeviceError("the memory is too small")]
     values = {"ap": Interval(0.5, 0.25, 0.75, 3), "foreground": Interval(0.4, 0.3, 0.5, 3)}
 
-    def run(backbone: Any, **_: Any) -> TruthReport:
+    def run(backbone: Any, *_: Any, **__: Any) -> dict[str, Report]:
         model = backbone.info.id
         if model == "embedded/rn-s":
             raise type(wrong[0])(*wrong[0].args)  # a new one: it keeps what its traceback leads to
-        return TruthReport(
-            model=model, scenes=3, seed=0, rows=(Row("test", "default, prompts", values),), settings={"seed": {}}
-        )
+        return truth_report(model, [Row("test", "default, prompts", values)])
 
     def load(model: str, **_: Any) -> Any:
         return Loaded(model)
 
     monkeypatch.setattr(loading, "load", load)
-    monkeypatch.setattr(truth, "run", run)
+    monkeypatch.setattr(harness, "run", run)
     return wrong
 
 
 @pytest.fixture
-def full_report(monkeypatch: pytest.MonkeyPatch) -> TruthReport:
-    """What measuring gives: every metric of every way and baseline on two splits; the numbers are made up."""
+def full_report(monkeypatch: pytest.MonkeyPatch) -> Report:
+    """What measuring gives: every metric of every variant and baseline on two splits; the numbers are made up."""
 
     values = {name: Interval(i / 20, i / 20 - 0.03, i / 20 + 0.05, 3) for i, name in enumerate(METRICS)}
-    names = (*BASELINES, *(way.name for way in ways()))
-    margins = {name: Interval(0.125, 0.111, 0.155, 3) for name in (*BASELINES, FEATURE_MAPS)}
+    names = (*BASELINES, *(one.name for one in variants()))
+    margins = {name: Interval(0.125, 0.111, 0.155, 3) for name in (*BASELINES, "feature maps, attend")}
     rows = [
         Row(split, name, {"ap": values["ap"]} if name in BASELINES else values, margins)
         for split in ("test", "counterfactual")
         for name in names
     ]
-    report = TruthReport(model="embedded/vit-s8", scenes=3, seed=0, rows=tuple(rows), settings={"seed": {}})
+    reports = truth_report("embedded/vit-s8", rows)
     monkeypatch.setattr(loading, "load", lambda model, **_: Loaded(model))
-    monkeypatch.setattr(truth, "run", lambda *_, **__: report)
-    return report
+    monkeypatch.setattr(harness, "run", lambda *_, **__: reports)
+    return reports["truth"]
 
 
 @pytest.mark.usefixtures("full_report")
-def test_truth_is_summed_up_unless_everything_is_asked_for(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truth_prints_a_summary_unless_everything_is_asked_for(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     ran = clipmk("evaluate", "--truth")
     assert len(ran.out.splitlines()) <= 60
     headings = [line.split() for line in ran.out.splitlines() if line.split()[:1] == ["ap"]]
     assert headings == [["ap", "hit1", "hit3", "foreground", "part_iou", "top1"]] * 2
-    assert ran.out.count("0.125 [0.111, 0.155]") == 2 * 2 * 5, "five ways over two baselines on two splits"
+    assert ran.out.count("0.125 [0.111, 0.155]") == 2 * 2 * 5, "five variants over two baselines on two splits"
     assert "true" not in ran.out
-    assert "clipmk: note: --truth is summed up; --verbose prints every metric" in ran.err
+    assert "clipmk: note: --truth prints a summary; --verbose prints every metric" in ran.err
     everything = clipmk("evaluate", "--truth", "-v")
-    assert "summed up" not in everything.err
-    assert all(name in everything.out for name in (*METRICS, *(way.name for way in ways()), *BASELINES))
+    assert "summary" not in everything.err
+    assert all(name in everything.out for name in (*METRICS, *(one.name for one in variants()), *BASELINES))
     assert clipmk("evaluate", "--truth", "-q").err == ""
     monkeypatch.setenv("CLIPMK_VERBOSE", "1")
     assert clipmk("evaluate", "--truth").out == everything.out
 
 
-def test_json_holds_everything_in_any_case(clipmk: Runner, full_report: TruthReport) -> None:
+def test_json_holds_everything_in_any_case(clipmk: Runner, full_report: Report) -> None:
     ran = clipmk("evaluate", "--truth", "--json")
-    assert json.loads(ran.out)["truth"][0]["rows"] == plain(full_report)["rows"]
-    assert "summed up" not in ran.err
+    assert json.loads(ran.out)["truth"][0]["rows"] == full_report.to_dict()["rows"]
+    assert "summary" not in ran.err
 
 
 @pytest.mark.usefixtures("full_report")
@@ -306,12 +314,10 @@ def test_what_was_measured_before_ctrl_c_is_shown_and_kept(
 
 @pytest.mark.usefixtures("loaded_once")
 def test_ctrl_c_leaves_no_file(clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from clipmk.evaluate import running  # noqa: PLC0415 - torch
-
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "_pass", interrupted)
+    monkeypatch.setattr(harness, "_pass", interrupted)
     ran = clipmk("evaluate", "--faithfulness", *FEW, "--output", "found.json")
     assert (ran.status, ran.out, ran.err) == (130, "", "clipmk: error: interrupted\n")
     assert not list(tmp_path.glob("*.json"))

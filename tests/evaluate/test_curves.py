@@ -1,4 +1,4 @@
-"""Deletion, insertion, entropy and boxes against plain loops."""
+"""Deletion, insertion and entropy against plain loops."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmk.evaluate import curves
-
-BOXES = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9), st.integers(1, 9)).map(
-    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
-)
 
 
 def random_masks(seed: int, count: int = 4, side: int = 6) -> np.ndarray:
@@ -87,31 +83,3 @@ def test_entropy_of_known_cases(picks: Sequence[Sequence[str]], expected: float)
 def test_entropy_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="undefined"):
         curves.descriptor_entropy([[], []])
-
-
-@given(st.integers(0, 2**31))
-def test_box_of_a_mask_is_the_smallest_around_its_pixels(seed: int) -> None:
-    mask = np.random.default_rng(seed).random((7, 5)) < 0.1
-    pixels = [(x, y) for y in range(7) for x in range(5) if mask[y, x]]
-    box = curves.mask_box(mask)
-    if not pixels:
-        assert box is None
-        return
-    xs, ys = zip(*pixels, strict=True)
-    assert box == (min(xs), min(ys), max(xs) + 1, max(ys) + 1)
-
-
-@given(BOXES, BOXES)
-def test_box_overlap_is_that_of_their_pixels(one: curves.Box, other: curves.Box) -> None:
-    def pixels(box: curves.Box) -> set[tuple[int, int]]:
-        return {(x, y) for x in range(box[0], box[2]) for y in range(box[1], box[3])}
-
-    expected = len(pixels(one) & pixels(other)) / len(pixels(one) | pixels(other))
-    assert curves.box_iou(one, other) == pytest.approx(expected)
-    assert curves.box_iou(one, other) == curves.box_iou(other, one)
-
-
-def test_localised_needs_more_than_half() -> None:
-    assert not curves.localised((0, 0, 2, 1), (0, 0, 1, 1))  # exactly a half
-    assert curves.localised((0, 0, 10, 10), (0, 0, 10, 6))
-    assert not curves.localised(None, (0, 0, 1, 1))

@@ -17,12 +17,12 @@ from PIL import Image
 
 import embedded
 from clipmk.errors import ImageError, InputError, UsageError
-from clipmk.evaluate import faithfulness, running
-from clipmk.evaluate.curves import box_iou, mask_box
-from clipmk.evaluate.frames import Frames, embed_pictures
-from clipmk.evaluate.looking import Looker, ways_of
-from clipmk.evaluate.measured import MeasuredReport
-from clipmk.evaluate.samples import DataSet, Sample, Scenes, open_images
+from clipmk.evaluate import harness, occlusions
+from clipmk.evaluate.metrics import box_iou, mask_box
+from clipmk.evaluate.occlusions import OccludedImages
+from clipmk.evaluate.report import Report
+from clipmk.evaluate.samples import ImageSource, Sample, Scenes, open_images
+from clipmk.evaluate.variants import VariantRunner, variants
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import rle_decode
 from clipmk.pipeline.grounding import pooled_embeddings
@@ -30,7 +30,7 @@ from clipmk.vocabulary.vocabulary import load_vocabulary
 from clipmk.world.export import export_scenes
 from clipmk.world.scene import Scene
 
-FAST = ways_of(["paper"], ["attend"])
+FAST = variants(["paper"], ["attend"])
 OWN = "paper, attend"
 COUNT = 2
 MASKLESS = b'{"images": [{"file": "fox/b.png", "class_name": "fox", "object_mask": 3}]}'
@@ -42,21 +42,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "truth-cache"))
 
 
-def measured(*data: DataSet, **options: Any) -> MeasuredReport:
-    words = load_vocabulary("world")
-    made = running.run(
-        embedded.backbone(), words, data, **{"chosen": FAST, "measures": ["faithfulness"], **options}
-    ).faithfulness
-    assert made is not None
-    return made
+def measured(*data: ImageSource, **options: Any) -> Report:
+    given = {"variants": FAST, "measures": ["faithfulness"], **options}
+    return harness.run(embedded.backbone(), load_vocabulary("world"), data, **given)["faithfulness"]
 
 
 @cache
-def _of_scenes() -> MeasuredReport:
+def _of_scenes() -> Report:
     return measured(Scenes("counterfactual", COUNT, 0))
 
 
-def rows(report: MeasuredReport) -> dict[str, Any]:
+def rows(report: Report) -> dict[str, Any]:
     return {row.name: row.values for row in report.rows}
 
 
@@ -111,7 +107,7 @@ def test_corloc_is_of_boxes_around_foreground_and_object() -> None:
     assert rows(_of_scenes())[OWN]["corloc"].mean == np.mean(expected)
 
 
-def test_rows_are_ways_their_controls_and_feature_maps() -> None:
+def test_rows_are_variants_their_controls_and_feature_maps() -> None:
     found = rows(_of_scenes())
     assert list(found) == [OWN, *(f"{OWN}: {name}" for name in CONTROLS), "feature maps, attend"]
     for name in CONTROLS[:3]:
@@ -128,7 +124,7 @@ def test_rows_are_ways_their_controls_and_feature_maps() -> None:
 
 def test_batches_that_cross_images_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     together = _of_scenes()
-    monkeypatch.setattr(faithfulness, "FRAMES_HELD", 1)  # every image by itself
+    monkeypatch.setattr(occlusions, "IMAGES_HELD", 1)  # every image by itself
     apart = measured(Scenes("counterfactual", COUNT, 0))
     for one, other in zip(together.rows, apart.rows, strict=True):
         assert one.name == other.name
@@ -144,25 +140,6 @@ def test_the_same_seed_gives_the_same_report_to_the_bit_and_another_one_other_co
     assert any(other[name]["deletion"].mean != rows(_of_scenes())[name]["deletion"].mean for name in controls)
 
 
-def test_what_ways_share_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looker = Looker(embedded.backbone(), load_vocabulary("world"), ways_of())
-    calls: list[str] = []
-    first = next(iter(looker.explainers.values()))
-    backbone = first.backbone
-    for name in ("encode_with_patches", "pool_regions"):
-        real = getattr(backbone, name)
-        monkeypatch.setitem(vars(backbone), name, lambda *a, _n=name, _r=real, **k: (calls.append(_n), _r(*a, **k))[1])
-    looks = looker.look(embedded.picture())
-    assert calls.count("encode_with_patches") == 1
-    assert calls.count("pool_regions") == 2  # once a preset
-    assert list(looks) == ["default, prompts", "default, attend", "paper, prompts", "paper, attend"]
-    assert looks["paper, prompts"].found is looks["paper, attend"].found
-    for name, look in looks.items():
-        own = embedded.explainer(name.split(", ")[0], grounding=name.split(", ")[1]).explain([embedded.picture()])[0]
-        texts = look.explainer.vocabulary.descriptors
-        assert [texts[i] for i in look.seen.concepts] == [c.text for c in own.vision_concepts], name
-
-
 def test_transport_spreads_the_papers_parts_over_more_descriptors() -> None:
     values = rows(_of_scenes())[OWN]
     assert values["entropy"] == values["entropy_transport"]
@@ -171,20 +148,20 @@ def test_transport_spreads_the_papers_parts_over_more_descriptors() -> None:
 
 
 def test_equal_variants_of_an_image_are_one() -> None:
-    frames = Frames(embedded.scenes()[0].image)
+    images = OccludedImages(embedded.scenes()[0].image)
     nothing, left = np.zeros((2, 64, 64), dtype=bool)
     left[:, :20] = True
-    assert frames.add(np.stack([nothing, left])) == [0, 1]
-    assert frames.add(np.stack([left, ~left, nothing])) == [1, 2, 0]
-    pictures = frames.pictures()
-    np.testing.assert_array_equal(pictures[0], frames.square)
-    np.testing.assert_array_equal(pictures[1][:, 20:], frames.square[:, 20:])
-    assert (pictures[1][:, :20] != frames.square[:, :20]).any()
+    assert images.add(np.stack([nothing, left])) == [0, 1]
+    assert images.add(np.stack([left, ~left, nothing])) == [1, 2, 0]
+    pictures = images.images()
+    np.testing.assert_array_equal(pictures[0], images.square)
+    np.testing.assert_array_equal(pictures[1][:, 20:], images.square[:, 20:])
+    assert (pictures[1][:, :20] != images.square[:, :20]).any()
 
 
 def test_pictures_are_embedded_in_order_whatever_the_batch() -> None:
     pictures = np.stack([scene.image for scene in embedded.scenes(count=4)] * 4)
-    found = embed_pictures(embedded.backbone(), pictures)
+    found = VariantRunner(embedded.backbone(), load_vocabulary("world")).embed(pictures)
     for row, picture in zip(found[:4], pictures[:4], strict=True):
         torch.testing.assert_close(row, embedded.explainer().encode(picture).embeddings[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(found[:4], found[12:], atol=1e-5, rtol=0)
@@ -257,9 +234,9 @@ def test_names_that_do_not_exist_are_refused_with_those_that_do() -> None:
     with pytest.raises(UsageError, match="does not exist; known: train, test"):
         Scenes("nope", 1, 0)
     with pytest.raises(UsageError, match="close: 'paper'"):
-        ways_of(["papr"])
+        variants(["papr"])
     with pytest.raises(UsageError, match="prompts, attend"):
-        ways_of([], ["x"])
+        variants([], ["x"])
     with pytest.raises(UsageError, match="close: 'zero_shot'"):
         measured(Scenes("test", 1, 0), measures=["zero-shot"])
 
@@ -290,7 +267,7 @@ def test_report_is_plain_data_and_tables_of_text() -> None:
     report = _of_scenes()
     data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert data["data"] == [{"name": "counterfactual", "images": COUNT, "labelled": True, "skipped": []}]
-    title, columns, body = faithfulness.tables(report)[0]
+    title, columns, body = report.tables()[0]
     assert title.startswith("counterfactual: score of the predicted class")
     assert columns == ["", "deletion", "insertion"]
     value = rows(report)[OWN]["deletion"]

@@ -27,11 +27,14 @@ from clipmk.evaluate.prompt_sets import (
     random_words,
 )
 from clipmk.evaluate.samples import Sample
+from clipmk.evaluate.variants import Variant
 from clipmk.evaluate.zero_shot import NEAREST, SPARSE, ZeroShot
 from clipmk.images.decoder import read_picture
+from clipmk.settings import preset
 from clipmk.vocabulary.embeddings import load_bank
 from fake_text_encoder import FARM, FakeBackbone
 
+VARIANT = Variant("variant", preset("paper"))
 BIRDS = dataclasses.replace(FARM, by_class={"hen": ("a red comb",), "cat": ("round eyes",)})
 
 
@@ -117,14 +120,14 @@ def test_texts_that_variants_share_are_encoded_once() -> None:
     assert [sorted(texts) for texts in backbone.asked] == [["a", "b", "c"]]
 
 
-class Bench:
+class MadeUp:
     """A zero-shot measure on made-up embeddings: three classes, four descriptors."""
 
     def __init__(self, images: int, *, seed: int = 0) -> None:
         self.backbone = FakeBackbone()
         bank = load_bank(self.backbone, BIRDS, cache=False)
         self.explainer: Any = SimpleNamespace(backbone=self.backbone, vocabulary=BIRDS, bank=bank)
-        self.measure = ZeroShot(self.explainer, seed=seed)
+        self.measure = ZeroShot(self.explainer, [VARIANT], seed=seed)
         rng = np.random.default_rng(seed)
         self.labels = [int(i) for i in rng.integers(3, size=images)]
         self.embeddings = normalize(torch.from_numpy(rng.standard_normal((images, 16))).float(), dim=-1)
@@ -132,67 +135,67 @@ class Bench:
         blank = read_picture(np.zeros((32, 32, 3), dtype=np.uint8))
         for index, label in enumerate(self.labels):
             look: Any = SimpleNamespace(
-                embedding=self.embeddings[index], seen=SimpleNamespace(top_descriptors=[[self.picks[index][0], 99]])
+                embedding=self.embeddings[index], vision=SimpleNamespace(top_descriptors=[[self.picks[index][0], 99]])
             )
-            self.measure.add(Sample(index, blank, BIRDS.classes[label], None), {"way": look})
+            self.measure.add(Sample(index, blank, BIRDS.classes[label], None), {VARIANT: look})
 
 
 def own(name: str) -> list[str]:
     return list(BIRDS.by_class.get(name, ()))
 
 
-def rightly(bench: Bench, sets: list[list[str]]) -> list[float]:
+def rightly(made: MadeUp, sets: list[list[str]]) -> list[float]:
     """Plain loop: the class whose mean prompt embedding is nearest, for each image."""
     rows = []
     for name, descriptors in zip(BIRDS.classes, sets, strict=True):
         texts = [f"a photo of a {name} with {d}" for d in descriptors] or [t.format(name) for t in BIRDS.templates]
-        mean = torch.stack([bench.backbone.encode_texts([t])[0].double() for t in texts]).mean(0)
+        mean = torch.stack([made.backbone.encode_texts([t])[0].double() for t in texts]).mean(0)
         rows.append(mean / mean.norm())
     return [
         float(max(range(3), key=lambda y: float(image.double() @ rows[y])) == label)
-        for image, label in zip(bench.embeddings, bench.labels, strict=True)
+        for image, label in zip(made.embeddings, made.labels, strict=True)
     ]
 
 
 def test_gain_and_its_halves_are_those_of_a_plain_loop() -> None:
-    bench = Bench(40)
-    rows = {row.name: row.values for row in bench.measure.finish("made up")}
-    assert set(rows) == {f"{s}: {m}" for s in ("way", NEAREST, SPARSE) for m in ("transductive", "held out")}
-    neighbours = nearest_classes(bench.explainer.bank.classes)
+    made = MadeUp(40)
+    rows = {row.name: row.values for row in made.measure.finish("made up")}
+    assert set(rows) == {f"{s}: {m}" for s in ("variant", NEAREST, SPARSE) for m in ("transductive", "held out")}
+    neighbours = nearest_classes(made.explainer.bank.classes)
     seen: Counter[int] = Counter()
     halves = []
-    for label in bench.labels:
+    for label in made.labels:
         halves.append(seen[label] % 2)
         seen[label] += 1
 
     def sets(given_halves: set[int]) -> list[list[str]]:
-        made = []
+        texts = []
         for y, name in enumerate(BIRDS.classes):
             found = {
                 BIRDS.descriptors[p[0]]
-                for p, label, half in zip(bench.picks, bench.labels, halves, strict=True)
+                for p, label, half in zip(made.picks, made.labels, halves, strict=True)
                 if label in neighbours[y] and half in given_halves
             }
-            made.append(own(name) + [d for d in BIRDS.descriptors if d in found and d not in own(name)])
-        return made
+            texts.append(own(name) + [d for d in BIRDS.descriptors if d in found and d not in own(name)])
+        return texts
 
-    before = rightly(bench, [own(name) for name in BIRDS.classes])
-    after = rightly(bench, sets({0, 1}))
-    values = rows["way: transductive"]
+    before = rightly(made, [own(name) for name in BIRDS.classes])
+    after = rightly(made, sets({0, 1}))
+    values = rows["variant: transductive"]
     assert values["before"].mean == pytest.approx(np.mean(before))
     assert values["after"].mean == pytest.approx(np.mean(after))
     assert values["gain"].mean == pytest.approx(np.mean(after) - np.mean(before))
-    other = {0: rightly(bench, sets({1})), 1: rightly(bench, sets({0}))}
+    other = {0: rightly(made, sets({1})), 1: rightly(made, sets({0}))}
     held_out = [other[half][i] for i, half in enumerate(halves)]
-    values = rows["way: held out"]
+    values = rows["variant: held out"]
     assert values["after"].mean == pytest.approx(np.mean(held_out))
     assert values["after"].count == 40
-    added = [len(sets({0, 1})[label]) - len(own(BIRDS.classes[label])) for label in bench.labels]
-    assert rows["way: transductive"]["added"].mean == pytest.approx(np.mean(added))
+    added = [len(sets({0, 1})[label]) - len(own(BIRDS.classes[label])) for label in made.labels]
+    assert rows["variant: transductive"]["added"].mean == pytest.approx(np.mean(added))
 
 
 def test_differences_are_paired_over_images() -> None:
-    values = {row.name: row.values for row in Bench(40).measure.finish("made up")}["way: transductive"]
+    values = {row.name: row.values for row in MadeUp(40).measure.finish("made up")}["variant: transductive"]
     for name, (left, right) in {
         "gain": ("after", "before"),
         "random_gain": ("random", "before"),
@@ -206,12 +209,12 @@ def test_differences_are_paired_over_images() -> None:
 
 
 def test_the_seed_decides_the_controls_alone() -> None:
-    one, same = Bench(30).measure.finish("d"), Bench(30).measure.finish("d")
+    one, same = MadeUp(30).measure.finish("d"), MadeUp(30).measure.finish("d")
     assert one == same
-    bench = Bench(30)
-    bench.measure._seed = 5
-    other = {row.name: row.values for row in bench.measure.finish("d")}["way: transductive"]
-    first = {row.name: row.values for row in one}["way: transductive"]
+    made = MadeUp(30)
+    made.measure._seed = 5
+    other = {row.name: row.values for row in made.measure.finish("d")}["variant: transductive"]
+    first = {row.name: row.values for row in one}["variant: transductive"]
     assert other["gain"].mean == first["gain"].mean
     assert other["random"].mean != first["random"].mean or other["words"].mean != first["words"].mean
 
@@ -225,26 +228,26 @@ def test_sparse_descriptors_are_what_the_images_are_made_of() -> None:
 
 
 def test_what_one_half_gives_does_not_depend_on_the_other() -> None:
-    bench = Bench(30)
-    before = bench.measure._decomposed(frozenset({0}))
-    bench.measure._embeddings = [
+    made = MadeUp(30)
+    before = made.measure._decomposed(frozenset({0}))
+    made.measure._embeddings = [
         embedding if half == 0 else -embedding
-        for embedding, half in zip(bench.measure._embeddings, bench.measure._halves, strict=True)
+        for embedding, half in zip(made.measure._embeddings, made.measure._halves, strict=True)
     ]
-    assert bench.measure._decomposed(frozenset({0})) == before
-    assert bench.measure._decomposed(frozenset({1})) != bench.measure._decomposed(frozenset({0, 1}))
-    assert all(bool(found) <= (half == 0) for found, half in zip(before, bench.measure._halves, strict=True))
+    assert made.measure._decomposed(frozenset({0})) == before
+    assert made.measure._decomposed(frozenset({1})) != made.measure._decomposed(frozenset({0, 1}))
+    assert all(bool(found) <= (half == 0) for found, half in zip(before, made.measure._halves, strict=True))
     assert any(before)
 
 
 def test_a_data_set_without_images_has_no_rows() -> None:
-    assert Bench(0).measure.finish("none") == []
+    assert MadeUp(0).measure.finish("none") == []
 
 
 def test_images_without_labels_are_refused() -> None:
     blank = read_picture(np.zeros((32, 32, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match="labelled"):
-        Bench(1).measure.add(Sample(0, blank, None, None), {})
+        MadeUp(1).measure.add(Sample(0, blank, None, None), {})
 
 
 def test_notes_say_that_it_is_transductive() -> None:

@@ -16,11 +16,9 @@ from PIL import Image
 
 import embedded
 from clipmk.errors import InputError, ModelError
-from clipmk.evaluate import running, truth
-from clipmk.evaluate.frames import embed_pictures
-from clipmk.evaluate.lens import Lens, Pictures
-from clipmk.evaluate.looking import Looker, ways_of
-from clipmk.evaluate.samples import open_images
+from clipmk.evaluate import harness
+from clipmk.evaluate.samples import Scenes, open_images
+from clipmk.evaluate.variants import VariantRunner, variants
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
 from clipmk.models.loading import load
@@ -163,13 +161,13 @@ def folder(tmp_path: Path) -> Path:
 
 def faithfulness(folder: Path) -> Any:
     words = load_vocabulary("world")
-    return running.run(
+    return harness.run(
         embedded.backbone(),
         words,
         [open_images(str(folder), words)],
-        chosen=ways_of(["default", "paper"], ["attend"]),
+        variants=variants(["default", "paper"], ["attend"]),
         measures=["faithfulness"],
-    ).faithfulness
+    )["faithfulness"]
 
 
 @pytest.mark.usefixtures("clean")
@@ -206,12 +204,13 @@ def test_an_evaluation_without_any_image_left_blames_the_model_unless_a_file_is_
 @pytest.mark.parametrize("grounding", ["attend", "prompts"])
 def test_parts_that_are_not_finite_skip_their_image_too(monkeypatch: pytest.MonkeyPatch, grounding: str) -> None:
     backbone: Any = embedded.backbone()
-    looker = Looker(backbone, embedded.words(600), ways_of(["default"], [grounding]), cache=False)
+    runner = VariantRunner(backbone, embedded.words(600), cache=False)
+    found, _ = variants(["default"], [grounding])[:2]
     for name in ("pool_regions", "encode_images"):
         real = getattr(backbone, name)
         monkeypatch.setitem(vars(backbone), name, lambda *given, _real=real: _real(*given) * math.inf)
     with pytest.raises(ModelError, match=TOLD):
-        looker.look(embedded.picture())
+        runner.run(embedded.picture(), [found])
 
 
 @pytest.mark.usefixtures("clean")
@@ -224,38 +223,24 @@ def test_what_is_wrong_with_the_model_itself_skips_no_image(monkeypatch: pytest.
         faithfulness(folder)
 
 
-def test_variants_that_are_not_finite_are_not_measured(overflowing: str) -> None:
+def test_occlusions_that_are_not_finite_are_not_measured(overflowing: str) -> None:
     pictures = np.stack([embedded.scenes()[0].image, BAD])
+    runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
     if overflowing == "patches":
-        assert embed_pictures(embedded.backbone(), pictures).isfinite().all()
+        assert runner.embed(pictures).isfinite().all()
         return
     with pytest.raises(ModelError, match=TOLD):
-        embed_pictures(embedded.backbone(), pictures)
+        runner.embed(pictures)
 
 
 @pytest.mark.parametrize("name", ["default", "paper"])
-def test_a_lens_tells_it(overflowing: str, name: str) -> None:
-    explainer = embedded.explainer(name)
-    good = embedded.scenes()[0].image
-    lens = Lens(explainer, Pictures([good, BAD]))
+def test_variants_of_an_image_that_is_not_finite_raise(overflowing: str, name: str) -> None:
+    runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
+    chosen = [one for one in variants([name]) if one.parts == "found"]
     for _ in range(2):
         with pytest.raises(ModelError, match=TOLD):
-            lens.read(lens.find(explainer.settings), explainer.settings)
-    if overflowing != "patches":
-        with pytest.raises(ModelError, match=TOLD):
-            lens.embed(lens.squares)
-    fine = Lens(explainer, Pictures([good]))
-    assert len(fine.read(fine.find(explainer.settings), explainer.settings)) == 1
-
-
-def test_a_lens_tells_it_of_pooled_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    explainer = embedded.explainer(grounding="attend")
-    lens = Lens(explainer, Pictures([embedded.scenes()[0].image]))
-    parts = lens.find(explainer.settings)
-    pool = explainer.backbone.pool_regions
-    monkeypatch.setitem(vars(explainer.backbone), "pool_regions", lambda *given: pool(*given) * math.inf)
-    with pytest.raises(ModelError, match=TOLD):
-        lens.part_embeddings(parts, explainer.settings)
+            runner.run(read_picture(BAD), chosen)
+    assert len(runner.run(embedded.picture(), chosen)) == 2
 
 
 @pytest.mark.usefixtures("clean")
@@ -269,7 +254,13 @@ def test_the_truth_of_a_model_that_overflows_is_an_error(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(backbone._images, "encode", encoded)
     with pytest.raises(ModelError, match=TOLD):
-        truth.run(backbone, scenes=1, splits=["test"], chosen=truth.ways()[:1], behaviour=False)
+        harness.run(
+            backbone,
+            load_vocabulary("world"),
+            [Scenes("test", 1, 0)],
+            variants=variants()[:1],
+            measures=["truth"],
+        )
 
 
 def test_predicting_such_an_image_says_so() -> None:

@@ -1,1 +1,10 @@
-"""How right explanations are: measured against truth on the rendered world."""
+"""How right, how faithful and how useful explanations are: every variant of explaining, measured on the same images.
+
+In: a model (`backbones`), a vocabulary, images and what is known about them (`samples`: rendered scenes or a data set).
+`harness.run` goes through the images once; `variants` explains each by every variant on the stages of `pipeline`; the
+measures (`truth`, `faithfulness`, `zero_shot`) take the results and hold them against baselines. Out: one
+`report.Report` per measure, of means with intervals, as tables and as JSON.
+
+`metrics` and `curves` hold the formulas, `scoring` one image's scores against the truth, `baselines`, `splice`,
+`feature_maps` and `perturbations` what a variant is compared with.
+"""

@@ -1,4 +1,4 @@
-"""Deletion, insertion and their like (method.md 6): pure functions on masks, cosines and picks."""
+"""Deletion, insertion and their like (docs/method.md, 6): pure functions on masks, cosines and descriptors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from math import fsum, log
 
 import numpy as np
 from numpy.typing import NDArray
-
-Box = tuple[int, int, int, int]
-"""(left, top, right, bottom) in pixels; right and bottom exclusive."""
 
 
 def concept_order(part_cosines: NDArray[np.floating], descriptor_cosines: NDArray[np.floating]) -> NDArray[np.intp]:
@@ -70,7 +67,7 @@ def area_sum(curve: Sequence[float]) -> float:
     return fsum(curve)
 
 
-def descriptor_entropy(picks: Sequence[Sequence[Hashable]]) -> float:
+def descriptor_entropy(part_descriptors: Sequence[Sequence[Hashable]]) -> float:
     """H = - sum over d of p_d · ln p_d, p_d = how often descriptor d is given to a part / all descriptors given.
 
     Diversity of the descriptors over the parts: L parts with k different descriptors each reach at most ln(L · k);
@@ -79,37 +76,13 @@ def descriptor_entropy(picks: Sequence[Sequence[Hashable]]) -> float:
     the k = 3 descriptors of each of the L = 5 parts, of at most ln 15 = 2.708.
 
     Args:
-        picks: for each part its descriptors.
+        part_descriptors: for each part its descriptors.
 
     Raises:
         ValueError: no descriptor is given.
     """
-    counts = Counter(descriptor for part in picks for descriptor in part)
+    counts = Counter(descriptor for part in part_descriptors for descriptor in part)
     total = counts.total()
     if not total:
         raise ValueError("the entropy of no descriptors is undefined")
     return abs(fsum(count / total * log(count / total) for count in counts.values()))
-
-
-def mask_box(mask: NDArray[np.bool_]) -> Box | None:
-    """The smallest box around a mask's pixels, bool (H, W); None where it holds none."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def box_iou(one: Box | None, other: Box | None) -> float:
-    """|A ∩ B| / |A ∪ B| of two boxes; 0 where one is missing or they do not meet."""
-    if one is None or other is None:
-        return 0.0
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0) * max(height, 0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return shared / (sum(areas) - shared)
-
-
-def localised(found: Box | None, true: Box | None) -> bool:
-    """CorLoc of one image: the found box overlaps the true one with an IoU above 0.5."""
-    return box_iou(found, true) > 0.5

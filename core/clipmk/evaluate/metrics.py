@@ -1,4 +1,4 @@
-"""Truth metrics (world.md): pure functions on masks and ranked lists, and intervals over scenes."""
+"""Truth metrics (docs/evaluation.md): pure functions on masks, boxes and ranked lists, and intervals over images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from clipmk.concepts.statistics import half_width
 
+Box = tuple[int, int, int, int]
+"""(left, top, right, bottom) in pixels; right and bottom exclusive."""
 RESAMPLES = 2_000
 MOST_RESAMPLED = 4_096
 """Values from which on the bootstrap gives way to the normal interval, which it equals there but for its own noise."""
@@ -92,6 +94,30 @@ def grid_ceiling(mask: NDArray[np.bool_], *, grid: tuple[int, int]) -> float:
     inside, covered = np.cumsum(cells[order]), np.cumsum(sizes[order])
     total = int(cells.sum())
     return float((inside / (total + covered - inside)).max()) if total else 1.0
+
+
+def mask_box(mask: NDArray[np.bool_]) -> Box | None:
+    """The smallest box around a mask's pixels, bool (H, W); None where it holds none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def box_iou(one: Box | None, other: Box | None) -> float:
+    """|A ∩ B| / |A ∪ B| of two boxes; 0 where one is missing or they do not meet."""
+    if one is None or other is None:
+        return 0.0
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return shared / (sum(areas) - shared)
+
+
+def localised(found: Box | None, true: Box | None) -> bool:
+    """CorLoc of one image: the found box overlaps the true one with an IoU above 0.5."""
+    return box_iou(found, true) > 0.5
 
 
 def jaccard(one: Collection[Hashable], other: Collection[Hashable]) -> float:

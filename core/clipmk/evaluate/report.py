@@ -1,4 +1,4 @@
-"""What a comparison with the truth found: rows of intervals, as tables and as plain data."""
+"""What a measure reports: means with intervals for variants and baselines, as tables and as plain data."""
 
 from __future__ import annotations
 
@@ -8,139 +8,198 @@ from typing import Any
 
 import numpy as np
 
-from clipmk.evaluate import metrics
-from clipmk.evaluate.metrics import Interval
-from clipmk.evaluate.ways import BASELINES, LOOKUP, NEAREST, TRUE_LOOKUP, TRUE_PARTS
+from clipmk.evaluate.baselines import BASELINES, LOOKUP, NEAREST, TRUE_LOOKUP, TRUE_PARTS
+from clipmk.evaluate.metrics import Interval, interval, paired_difference
 from clipmk.system.serialization import plain
 
-GROUPS = (
-    ("concepts", ("ap", "r_precision", "hit1", "hit3", "mutual_true", "margin")),
-    ("regions", ("foreground", "of_ceiling", "corloc", "outliers", "part_iou", "pixel_iou", "part_margin")),
-    (
-        "behaviour",
-        ("top1", "effect_top", "effect", "effect_control", "effect_margin", "stable_seed", "stable_shift", "parts"),
-    ),
-)
-"""Tables of metrics; margins over the baselines have one of their own after the first."""
-
-FIRST = ("ap", "hit1", "hit3", "foreground", "part_iou", "top1")
-"""Metrics of the summary."""
-FIRST_MARGINS = (LOOKUP, NEAREST)
-"""Baselines that the ways of the summary are held against."""
+TABLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "truth": {
+        "concepts": ("ap", "r_precision", "hit1", "hit3", "mutual_true", "margin"),
+        "regions": ("foreground", "of_ceiling", "corloc", "outliers", "part_iou", "pixel_iou", "part_margin"),
+        "behaviour": (
+            *("top1", "effect_top", "effect", "effect_control", "effect_margin", "stable_seed", "stable_shift"),
+            "parts",
+        ),
+    },
+    "faithfulness": {
+        "score of the predicted class, mean over the steps": ("deletion", "insertion"),
+        "accuracy, mean over the steps": ("acc_drop", "acc_inc"),
+        "by how much the variant beats its baseline": ("deletion_margin", "insertion_margin"),
+        "entropy of the parts' descriptors": ("entropy", "entropy_nearest", "entropy_transport"),
+        "size and place": ("parts", "area", "corloc", "top1"),
+        "not normalised": ("deletion_sum", "insertion_sum", "acc_drop_sum", "acc_inc_sum"),
+    },
+    "zero_shot": {
+        "accuracy": ("templates", "before", "after"),
+        "gain": ("gain", "random_gain", "words_gain"),
+        "gain over the controls": ("over_random", "over_words", "added"),
+    },
+}
+"""Measure -> title of a table -> its metrics. Margins over baselines have a table of their own after the first."""
+SUMMARY = ("ap", "hit1", "hit3", "foreground", "part_iou", "top1")
+"""Metrics of the summary of the truth."""
+SUMMARY_MARGINS = (LOOKUP, NEAREST)
+"""Baselines that the variants of the summary are held against."""
 
 Values = Mapping[str, Sequence[float]]
-"""Metric -> one value per scene, NaN where it is undefined."""
+"""Metric -> its value on each image; NaN where it is undefined."""
 Table = tuple[str, list[str], list[list[str]]]
 """Title, column headings, rows of text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: a way or a baseline on a split."""
+class DataUsed:
+    """What was measured on."""
 
-    split: str
     name: str
-    values: dict[str, Interval]
-    margins: dict[str, Interval] = field(default_factory=dict)
-    """Average precision less that of each baseline on the same scenes, by the baseline's name: paired differences."""
+    """Split of the rendered world, or folder."""
+    images: int
+    labelled: bool
+    """Accuracy is against labels; otherwise against the model's own prediction on the untouched image."""
+    skipped: tuple[str, ...] = ()
+    """Images that could not be decoded or embedded, and why."""
 
 
 @dataclass(frozen=True, slots=True)
-class TruthReport:
-    """What `run` measured."""
+class Row:
+    """One line of the tables: a variant or a baseline on one data set."""
 
+    data: str
+    name: str
+    values: dict[str, Interval]
+    margins: dict[str, Interval] = field(default_factory=dict)
+    """Average precision less that of each baseline on the same images, by the baseline's name: paired differences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one measure found for one model."""
+
+    measure: str
+    """A key of `TABLES`."""
     model: str
-    scenes: int
+    vocabulary: str
     seed: int
+    data: tuple[DataUsed, ...]
     rows: tuple[Row, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Of each way, by its name, and what was chosen for the sparse decomposition."""
+    settings: dict[str, Any]
+    """Variant -> every choice that was made."""
+    notes: tuple[str, ...] = ()
+    """How to read the numbers: normalisation, what is transductive, what was replaced."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return dict(plain(self))
+        """JSON-ready, as the schema has it: the truth names a data set `split`, and says how many scenes it has."""
+        content: dict[str, Any] = plain(self)
+        if content.pop("measure") == "truth":
+            content["scenes"] = self.data[0].images
+            content["rows"] = [{"split": row.pop("data"), **row} for row in content["rows"]]
+            for name in ("vocabulary", "data", "notes"):
+                del content[name]
+        else:
+            for row in content["rows"]:
+                del row["margins"]
+        return content
 
-    def table(self) -> list[Table]:
-        """(title, columns, rows of text) for each split and group of metrics."""
+    def tables(self) -> list[Table]:
+        """The tables of the measure for each data set; rows and columns without any value are left out."""
         tables = []
-        for split in dict.fromkeys(row.split for row in self.rows):
-            rows = [row for row in self.rows if row.split == split]
-            concepts, *others = [
-                (f"{split}: {title}", *_lines(names, {row.name: row.values for row in rows})) for title, names in GROUPS
-            ]
-            tables.append(concepts)
-            over = [row.name for row in rows if any(row.name in other.margins for other in rows)]
-            if over:
-                title = f"{split}: average precision above each baseline (paired)"
-                tables.append((title, *_lines(over, {row.name: row.margins for row in rows})))
-            tables += others
+        for data, rows in self._by_data():
+            values = {row.name: row.values for row in rows}
+            margins = {row.name: row.margins for row in rows}
+            first, *others = TABLES[self.measure].items()
+            tables += _table(f"{data}: {first[0]}", first[1], values)
+            over = [row.name for row in rows]
+            tables += _table(f"{data}: average precision above each baseline (paired)", over, margins)
+            for title, metrics in others:
+                tables += _table(f"{data}: {title}", metrics, values)
         return tables
 
     def summary(self) -> list[Table]:
-        """What one wants to know first: two tables for each split, of the baselines and the ways that find parts."""
+        """The truth in short: two tables for each data set, of what is not told the truth."""
         tables = []
-        for split in dict.fromkeys(row.split for row in self.rows):
-            rows = [
-                row
-                for row in self.rows
-                if row.split == split and row.name != TRUE_LOOKUP and not row.name.endswith(TRUE_PARTS)
-            ]
-            found = [name for name in FIRST if any(name in row.values for row in rows)]
-            means = {row.name: row.values for row in rows}
-            tables.append((f"{split}: summary, ± half the 95 % interval", *_lines(found, means, _short)))
-            over = [name for name in FIRST_MARGINS if any(name in row.margins for row in rows)]
-            margins = {row.name: row.margins for row in rows if row.name not in BASELINES}
-            if over and margins:
-                tables.append((f"{split}: average precision above two baselines (paired)", *_lines(over, margins)))
+        for data, rows in self._by_data():
+            kept = [row for row in rows if row.name != TRUE_LOOKUP and not row.name.endswith(TRUE_PARTS)]
+            values = {row.name: row.values for row in kept}
+            margins = {row.name: row.margins for row in kept if row.name not in BASELINES}
+            tables += _table(f"{data}: summary, ± half the 95 % interval", SUMMARY, values, _short)
+            title = f"{data}: average precision above two baselines (paired)"
+            tables += _table(title, SUMMARY_MARGINS, margins)
         return tables
 
+    def _by_data(self) -> list[tuple[str, list[Row]]]:
+        names = dict.fromkeys(row.data for row in self.rows)
+        return [(name, [row for row in self.rows if row.data == name]) for name in names]
 
-def rows_of(split: str, tally: Mapping[str, Values], *, over: Iterable[str], seed: int) -> list[Row]:
-    """Intervals over scenes of everything that was measured, and the margins over the baselines named in `over`.
+
+class Tally:
+    """Values of every row on image after image.
 
     Args:
-        split: where the scenes are from.
-        tally: name of the row -> its values; all rows have the same scenes in the same order.
-        over: names of rows.
         seed: of the bootstrap.
     """
-    baselines = {name: tally[name]["ap"] for name in over if name in tally}
-    return [
-        Row(
-            split,
-            name,
-            {metric: metrics.interval(each, seed=seed) for metric, each in values.items() if _any(each)},
-            {
-                other: metrics.paired_difference(values["ap"], scores, seed=seed)
-                for other, scores in baselines.items()
-                if other != name
-            },
-        )
-        for name, values in tally.items()
-    ]
+
+    def __init__(self, *, seed: int) -> None:
+        self._seed = seed
+        self.values: dict[str, dict[str, list[float]]] = {}
+        """Row -> metric -> its value on each image."""
+
+    def add(self, name: str, values: Mapping[str, float]) -> None:
+        """Add what one row has on one image."""
+        self.extend(name, {metric: [value] for metric, value in values.items()})
+
+    def extend(self, name: str, values: Values) -> None:
+        """Add what one row has on some images."""
+        row = self.values.setdefault(name, {})
+        for metric, each in values.items():
+            row.setdefault(metric, []).extend(each)
+
+    def rows(self, data: str, *, over: Iterable[str] = ()) -> list[Row]:
+        """Means with 95 % intervals over images, of metrics that are defined somewhere.
+
+        Args:
+            data: name of the data set.
+            over: rows that the average precision of the others is held against; all have the same images.
+        """
+        baselines = {name: self.values[name]["ap"] for name in over if name in self.values}
+        return [
+            Row(
+                data,
+                name,
+                {
+                    metric: interval(each, seed=self._seed)
+                    for metric, each in values.items()
+                    if not bool(np.isnan(each).all())
+                },
+                {
+                    other: paired_difference(values["ap"], scores, seed=self._seed)
+                    for other, scores in baselines.items()
+                    if other != name
+                },
+            )
+            for name, values in self.values.items()
+        ]
 
 
-def _lines(
-    columns: Sequence[str],
-    rows: Mapping[str, Mapping[str, Interval]],
-    cell: Callable[[Interval | None], str] | None = None,
-) -> tuple[list[str], list[list[str]]]:
-    told = cell or _cell
-    body = [
-        [name, *(told(values.get(column)) for column in columns)]
-        for name, values in rows.items()
-        if any(column in values for column in columns)
-    ]
-    return ["", *columns], body
-
-
-def _any(values: Sequence[float]) -> bool:
-    return not bool(np.isnan(values).all())
-
-
-def _cell(value: Interval | None) -> str:
+def shown(value: Interval | None) -> str:
+    """A mean and its interval in 20 characters; empty where there is none."""
     return "" if value is None else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
 def _short(value: Interval | None) -> str:
     return "" if value is None else f"{value.mean:.3f} ±{(value.high - value.low) / 2:.3f}"
+
+
+def _table(
+    title: str,
+    columns: Iterable[str],
+    rows: Mapping[str, Mapping[str, Interval]],
+    cell: Callable[[Interval | None], str] = shown,
+) -> list[Table]:
+    """One table of the columns and rows that have values, or none."""
+    names = [name for name in columns if any(name in values for values in rows.values())]
+    body = [
+        [row, *(cell(values.get(name)) for name in names)]
+        for row, values in rows.items()
+        if any(name in values for name in names)
+    ]
+    return [(title, ["", *names], body)] if body else []

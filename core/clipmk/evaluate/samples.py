@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
     from clipmk.images.decoder import Picture
     from clipmk.vocabulary.vocabulary import Vocabulary
+    from clipmk.world.scene import Scene
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,10 +40,22 @@ class Sample:
     """Its class, a name of the vocabulary."""
     object_mask: NDArray[np.bool_] | None
     """Pixels of the object, bool (height, width)."""
+    scene: Scene | None = None
+    """Everything about a rendered scene."""
+
+    @property
+    def true_masks(self) -> NDArray[np.bool_] | None:
+        """`true_masks` of the scene; None where there is none that shows a part."""
+        return true_masks(self.scene) if self.scene is not None and self.scene.parts else None
 
 
-class DataSet(Protocol):
-    """Images that can be gone through as often as needed."""
+def true_masks(scene: Scene) -> NDArray[np.bool_]:
+    """The masks of a scene's visible parts, bool (parts, height, width)."""
+    return np.stack([part.mask_pixels for part in scene.parts])
+
+
+class ImageSource(Protocol):
+    """Images of one data set, in order."""
 
     @property
     def name(self) -> str:
@@ -54,13 +67,13 @@ class DataSet(Protocol):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of it."""
+        """What the user should know about it."""
 
     def __len__(self) -> int:
         """How many images."""
 
     def samples(self) -> Iterator[Sample | ImageError]:
-        """Every image in order; what cannot be decoded is an error in its place."""
+        """Every image in order; an error in the place of one that cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +107,12 @@ class Scenes:
         """Every scene, in order."""
         for scene in render_scenes(self.split, count=self.count, seed=self.seed):
             mask = scene.object_mask if scene.object_mask.any() else None
-            yield Sample(scene.index, read_picture(scene.image), scene.class_name, mask)
+            yield Sample(scene.index, read_picture(scene.image), scene.class_name, mask, scene)
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images of any data set that a study takes, made by `open_images`."""
+    """Images of any data set that a study takes, opened by `open_images`."""
 
     dataset: Dataset
     labels: tuple[str | None, ...]
@@ -144,13 +157,13 @@ def open_images(spec: str, vocabulary: Vocabulary, *, limit: int | None = None) 
     """A data set as `clipmk study` takes it: folders of classes, a flat folder, a table of paths, tar shards.
 
     Args:
-        spec: as in `study.sources.open_dataset`; rendered scenes are `Scenes`.
+        spec: as in `datasets.opening.open_dataset`; rendered scenes are `Scenes`.
         vocabulary: whose classes the labels mean.
         limit: most images taken, spread evenly.
 
     Raises:
-        UsageError: the spec can mean no such data set.
-        InputError: it does not exist, is empty or damaged, or a label is no class of the vocabulary.
+        UsageError: the spec cannot mean such a data set.
+        InputError: it does not exist, is empty or damaged, or a label is not a class of the vocabulary.
     """
     from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - only here
 
@@ -175,4 +188,4 @@ def _object_masks(root: Path) -> dict[str, Rle]:
             for one in masked
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as reason:
-        raise InputError(f"{quoted(path)} is no truth file of an exported world: {reason!r}") from reason
+        raise InputError(f"{quoted(path)} is not the truth file of an exported world: {reason!r}") from reason

@@ -1,104 +1,215 @@
-"""Explanations held against the truth of rendered scenes (world.md, "Truth metrics").
+"""Explanations held against the truth of rendered scenes (docs/evaluation.md).
 
-Every way of explaining sees the same scenes; baselines stand beside them. Numbers are means over scenes with 95 %
-bootstrap intervals; margins are paired differences on the same scenes.
+Every variant explains the same scenes, and baselines stand beside it. Beyond the scores of an explanation, it is
+measured what happens when something changes: the seed, the place of the picture, patch tokens, hidden regions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from clipmk.evaluate.bench import Bench, SceneBatch, calibration_scenes
-from clipmk.evaluate.report import Row, TruthReport
-from clipmk.evaluate.ways import Way, ways
-from clipmk.world.scene import Scene, render_scenes
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmk.concepts.float64 import host64
+from clipmk.concepts.prompts import blur_region
+from clipmk.evaluate import baselines, metrics, scoring, splice
+from clipmk.evaluate.baselines import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP
+from clipmk.evaluate.occlusions import OcclusionQueue
+from clipmk.evaluate.perturbations import inject_outliers, moved_inside, shifted
+from clipmk.evaluate.report import Tally
+from clipmk.evaluate.scoring import ScenePrediction
+from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
+from clipmk.images.decoder import read_picture
+from clipmk.pipeline.segmentation import find_foreground
+from clipmk.system.serialization import plain
+from clipmk.world.scene import render_scenes
 
 if TYPE_CHECKING:
-    from clipmk.backbones.base import Backbone
-    from clipmk.pipeline.grounding import Progress
+    from clipmk.evaluate.report import Row
+    from clipmk.evaluate.samples import Sample
+    from clipmk.evaluate.splice import Splice
+    from clipmk.evaluate.variants import VariantRunner
+    from clipmk.world.scene import Scene
 
-__all__ = ["Row", "TruthReport", "Way", "run", "run_all", "ways"]
+CALIBRATION_SCENES = 100
+CALIBRATION_START = 1_000_000
+"""First index of the `val` scenes that the sparse decomposition is fitted on: far from any that are reported."""
+SHIFT = 2
+"""Pixels that the picture moves for the stability."""
 
-BATCH = 16
-"""Scenes that go through a model together."""
-
-
-def run(
-    backbone: Backbone,
-    *,
-    scenes: int = 500,
-    seed: int = 0,
-    splits: Sequence[str] = ("test", "counterfactual"),
-    chosen: Sequence[Way] | None = None,
-    behaviour: bool = True,
-    cache: bool = True,
-    progress: Progress | None = None,
-) -> TruthReport:
-    """Measure every way of explaining on the same scenes: `run_all` for one model."""
-    return run_all(
-        [backbone],
-        scenes=scenes,
-        seed=seed,
-        splits=splits,
-        chosen=chosen,
-        behaviour=behaviour,
-        cache=cache,
-        progress=progress,
-    )[0]
+Hiding = dict[str, NDArray[np.bool_] | None]
+"""Metric -> the region, bool (S, S), that is blurred for it; see `hiding`."""
 
 
-def run_all(
-    backbones: Sequence[Backbone],
-    *,
-    scenes: int = 500,
-    seed: int = 0,
-    splits: Sequence[str] = ("test", "counterfactual"),
-    chosen: Sequence[Way] | None = None,
-    behaviour: bool = True,
-    cache: bool = True,
-    progress: Progress | None = None,
-) -> list[TruthReport]:
-    """Measure every way of explaining with every model on the same scenes, each rendered once.
+class TruthEvaluator:
+    """Gathers the truth metrics over the scenes of one split.
 
     Args:
-        backbones: the models.
-        scenes: how many of each split.
-        seed: of the scenes, the bootstrap, k-means and what is drawn.
-        splits: of the world, such as `test`, `counterfactual` and `hard`; tune on `val` only.
-        chosen: ways to compare; None: all of `ways`.
-        behaviour: measure effect and stability too (about as much work again).
-        cache: keep the embedded texts on disk.
-        progress: called with ("truth SPLIT", done, total), in scenes times models.
+        runner: the model.
+        variants: at least one.
+        fitted: by `fit_sparse`.
+        seed: of the bootstrap and of what is drawn.
+    """
+
+    notes = ()
+
+    def __init__(self, runner: VariantRunner, variants: tuple[Variant, ...], fitted: Splice, *, seed: int) -> None:
+        self._runner, self._reported, self._splice, self._seed = runner, variants, fitted, seed
+        self._most = variants[0].settings.vision_limit
+        found = with_found_parts(variants)
+        self._found = found
+        self._other_seed = {
+            one: replace(one, settings=replace(one.settings, seed=one.settings.seed + 1)) for one in found
+        }
+        self.variants = (*variants, *self._other_seed.values())
+        self.settings: dict[str, Any] = {
+            **{one.name: {**plain(one.settings), "part_source": one.parts} for one in variants},
+            SPARSE: {"penalty": fitted.penalty, "val_ap": fitted.score, "val_scenes": CALIBRATION_SCENES},
+        }
+        self._queue = OcclusionQueue(runner)
+        self.tally = Tally(seed=seed)
+
+    @staticmethod
+    def fit_sparse(runner: VariantRunner, *, seed: int) -> Splice:
+        """Fit the sparse decomposition on held-out scenes: of `val`, with indices that no report covers."""
+        explainer = runner.explainer
+        rendered = render_scenes("val", count=CALIBRATION_SCENES, seed=seed, start=CALIBRATION_START)
+        scenes = [one for one in rendered if one.parts]
+        row = {text: i for i, text in enumerate(explainer.vocabulary.descriptors)}
+        return splice.fit(
+            runner.embed(np.stack([explainer.square(read_picture(scene.image)) for scene in scenes])).numpy(),
+            explainer.bank.descriptors.numpy(),
+            [{row[text] for text in scene.descriptors} for scene in scenes],
+            most=explainer.settings.vision_limit,
+        )
+
+    def takes(self, sample: Sample) -> bool:
+        """Rendered scenes that show a part."""
+        return sample.scene is not None and bool(sample.scene.parts)
+
+    def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
+        """Measure one scene."""
+        scene = sample.scene
+        if scene is None:
+            raise ValueError("the truth needs rendered scenes")
+        ranked = self._baselines(scene, results[self._reported[0]])
+        for name, scores in ranked.items():
+            self.tally.add(name, scores)
+        moved = self._runner.run(read_picture(shifted(scene.image, pixels=SHIFT)), self._found)
+        regions: dict[int, dict[str, float]] = {}  # variants that share their parts share these scores
+        predictions: dict[Variant, ScenePrediction] = {}
+        for variant in self._reported:
+            result = results[variant]
+            prediction = predictions[variant] = ScenePrediction.of(result)
+            scores = scoring.concept_scores(scene, prediction, true_parts=variant.parts == "true")
+            if variant.parts != "true":
+                key = id(result.segmentation)
+                regions[key] = regions.get(key) or _region_scores(variant, result, prediction, scene)
+                scores |= regions[key]
+            if variant.parts == "found":
+                again = results[self._other_seed[variant]], moved[variant]
+                for name, other in zip(("stable_seed", "stable_shift"), again, strict=True):
+                    scores[name] = metrics.jaccard(prediction.concepts, ScenePrediction.of(other).concepts)
+            scores["margin"] = scores["ap"] - ranked[LOOKUP]["ap"]
+            self.tally.add(variant.name, scores)
+        self._add_effects(scene, results, {one: seen for one, seen in predictions.items() if one.parts != "true"})
+
+    def finish(self, data: str, progress: Callable[[int, int], None] | None = None) -> list[Row]:
+        """Rows of the split: baselines, then variants."""
+        del progress  # little is left to do
+        self._queue.flush()
+        maps = [one.name for one in self._reported if one.parts == "feature maps"]
+        paper = [one.name for one in self._found if one.settings.preset == "paper"]
+        return self.tally.rows(data, over=(*BASELINES, *maps, *paper[:1]))
+
+    def _baselines(self, scene: Scene, result: VariantResult) -> dict[str, dict[str, float]]:
+        """AP and R-precision of every ranking that looks at no part."""
+        texts, most = result.explainer.vocabulary.descriptors, self._most
+        bank, embedding = result.explainer.bank.descriptors, result.embedding
+        drawn = baselines.random_descriptors(len(texts), most=most, seed=[self._seed, scene.index])
+        weights = self._splice.weights(embedding[None].numpy())[0]
+        ranked: dict[str, Sequence[str]] = {
+            LOOKUP: baselines.class_lookup(result.explainer.vocabulary.classes[result.predicted], most=most),
+            TRUE_LOOKUP: baselines.class_lookup(scene.class_name, most=most),
+            NEAREST: [texts[i] for i in baselines.nearest_descriptors(embedding, bank, most=most)],
+            SPARSE: [texts[i] for i in splice.ranked(weights, most=most)],
+            RANDOM: [texts[i] for i in drawn],
+        }
+        return {name: scoring.ranking_scores(each, scene) for name, each in ranked.items()}
+
+    def _add_effects(
+        self, scene: Scene, results: Mapping[Variant, VariantResult], predictions: Mapping[Variant, ScenePrediction]
+    ) -> None:
+        """Queue the picture with regions of mutual concepts blurred, each region once; see `hiding`."""
+        plans = {variant: hiding(scene, prediction) for variant, prediction in predictions.items()}
+        regions = {
+            (variant.settings.resize, region.tobytes()): (variant, region)
+            for variant, plan in plans.items()
+            for region in plan.values()
+            if region is not None
+        }
+        position = {key: index for index, key in enumerate(regions)}
+
+        def count(cosines: NDArray[np.float64]) -> None:
+            for variant, plan in plans.items():
+                number = results[variant].predicted
+                whole = _cosine(results[variant], number)
+                drops = {
+                    name: float("nan")
+                    if region is None
+                    else whole - float(cosines[position[variant.settings.resize, region.tobytes()], number])
+                    for name, region in plan.items()
+                }
+                self.tally.add(variant.name, {**drops, "effect_margin": drops["effect"] - drops["effect_control"]})
+
+        squares = [
+            results[variant].explainer.square(read_picture(blur_region(scene.image, region)))
+            for variant, region in regions.values()
+        ]
+        none = results[self._reported[0]].picture.square[None][:0]
+        self._queue.add(np.stack(squares) if squares else none, count)  # the order of scenes is kept without any, too
+
+
+def hiding(scene: Scene, prediction: ScenePrediction) -> Hiding:
+    """Which regions of a scene are blurred, one after the other, to see what they did for the predicted class.
 
     Returns:
-        One report per model, in order.
+        `effect_top`: the region of the top mutual concept. `effect`: that of the most important mutual concept whose
+        region has another place inside the object (the top one's often fills the object), and `effect_control`: its
+        shape at that place. None where there is no such region.
     """
-    selected = ways(seed=seed) if chosen is None else tuple(chosen)
-    calibration = calibration_scenes(seed)
-    benches = [
-        Bench(backbone, selected, calibration, seed=seed, behaviour=behaviour, cache=cache) for backbone in backbones
+    regions = [
+        np.asarray(prediction.part_pixels[list(part_ids)].any(axis=0))
+        for mutual, part_ids in zip(prediction.mutual, prediction.part_ids, strict=True)
+        if mutual
     ]
-    rows: list[list[Row]] = [[] for _ in benches]
-    for split in splits:
-        done = 0
-        for drawn in _batches(render_scenes(split, count=scenes, seed=seed)):
-            batch = SceneBatch.of(drawn)
-            for bench in benches:
-                if batch is not None:
-                    bench.measure(batch)
-                done += len(drawn)
-                if progress is not None:
-                    progress(f"truth {split}", done, scenes * len(benches))
-        for own, bench in zip(rows, benches, strict=True):
-            own.extend(bench.rows(split))
-    return [
-        TruthReport(model=bench.model, scenes=scenes, seed=seed, rows=tuple(own), settings=bench.settings())
-        for own, bench in zip(rows, benches, strict=True)
-    ]
+    hidden: Hiding = {"effect_top": regions[0] if regions else None, "effect": None, "effect_control": None}
+    for region in {one.tobytes(): one for one in regions}.values():
+        elsewhere = moved_inside(region, scene.object_mask, seed=scene.index)
+        if elsewhere is not None:
+            return hidden | {"effect": region, "effect_control": elsewhere}
+    return hidden
 
 
-def _batches(scenes: Iterator[Scene]) -> Iterator[list[Scene]]:
-    while batch := list(islice(scenes, BATCH)):
-        yield batch
+def _region_scores(
+    variant: Variant, result: VariantResult, prediction: ScenePrediction, scene: Scene
+) -> dict[str, float]:
+    """Parts and foreground against the truth; for found parts also k-means on pixels, and outliers among the tokens."""
+    picture, foreground = result.picture, prediction.foreground_pixels
+    scores = scoring.region_scores(scene, prediction.part_pixels, foreground, grid=picture.encoded.grid)
+    if variant.parts != "found":
+        return scores
+    spoilt = inject_outliers(picture.on_cpu, seed=scene.index)
+    regions = picture.regions if result.settings.parts == "superpixels" else None
+    found = find_foreground(picture.square, spoilt, result.settings, regions=regions)
+    scores["pixel_iou"] = scoring.pixel_baseline(scene, foreground, seed=result.settings.seed)
+    scores["part_margin"] = scores["part_iou"] - scores["pixel_iou"]
+    scores["outliers"] = metrics.iou(picture.geometry.to_pixels(found), scene.object_mask)
+    return scores
+
+
+def _cosine(result: VariantResult, number: int) -> float:
+    return float(host64(result.explainer.bank.classes @ result.embedding)[number])

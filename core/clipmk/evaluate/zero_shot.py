@@ -16,8 +16,9 @@ strings of random words, both over several seeds; and other sources of descripto
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,6 @@ from numpy.typing import NDArray
 
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
-from clipmk.evaluate.measured import MeasuredRow, Table, Values, measured_rows
 from clipmk.evaluate.prompt_sets import (
     Sets,
     class_rows,
@@ -37,12 +37,15 @@ from clipmk.evaluate.prompt_sets import (
     random_like,
     random_words,
 )
+from clipmk.evaluate.report import Tally
 from clipmk.evaluate.splice import PENALTIES, centred, decompose, ranked
+from clipmk.evaluate.variants import Variant, with_found_parts
+from clipmk.system.serialization import plain
 
 if TYPE_CHECKING:
-    from clipmk.evaluate.looking import Look
-    from clipmk.evaluate.measured import MeasuredReport
+    from clipmk.evaluate.report import Row
     from clipmk.evaluate.samples import Sample
+    from clipmk.evaluate.variants import VariantResult
     from clipmk.pipeline.explainer import Explainer
 
 RANDOM_DRAWS = 5
@@ -55,13 +58,6 @@ DECOMPOSED_TOGETHER = 64
 """Images whose weights, under all penalties, are in memory at once."""
 IMAGE_DESCRIPTORS = 5
 """Descriptors that such a source takes from each image: as many as the paper has parts."""
-
-GROUPS: dict[str, tuple[str, ...]] = {
-    "accuracy": ("templates", "before", "after"),
-    "gain": ("gain", "random_gain", "words_gain"),
-    "gain over the controls": ("over_random", "over_words", "added"),
-}
-"""Title of a table -> its metrics."""
 
 
 def notes(prompt: str) -> tuple[str, ...]:
@@ -107,10 +103,13 @@ class ZeroShot:
 
     Args:
         explainer: the model and the embedded texts.
+        variants: those that find their own parts are measured.
         seed: of the random controls.
     """
 
-    def __init__(self, explainer: Explainer, *, seed: int) -> None:
+    def __init__(self, explainer: Explainer, variants: Iterable[Variant], *, seed: int) -> None:
+        self.variants = with_found_parts(variants)
+        self.settings = {variant.name: plain(variant.settings) for variant in self.variants}
         self._explainer = explainer
         self._seed = seed
         self._labels: list[int] = []
@@ -118,16 +117,22 @@ class ZeroShot:
         self._halves: list[int] = []
         self._embeddings: list[torch.Tensor] = []
         self._found: dict[str, list[list[int]]] = defaultdict(list)
-        self._prompt: str | None = None
 
-    @property
+    @cached_property
     def prompt(self) -> str:
         """The prompt that the model's context holds."""
-        if self._prompt is None:
-            self._prompt = fitting_prompt(self._explainer.backbone, self._explainer.vocabulary)
-        return self._prompt
+        return fitting_prompt(self._explainer.backbone, self._explainer.vocabulary)
 
-    def add(self, sample: Sample, looks: Mapping[str, Look]) -> None:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How to read the numbers."""
+        return notes(self.prompt)
+
+    def takes(self, sample: Sample) -> bool:
+        """Labelled images; the harness refuses data sets without labels."""
+        return sample.label is not None
+
+    def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
         """Keep what one labelled image shows.
 
         Raises:
@@ -139,27 +144,29 @@ class ZeroShot:
         self._halves.append(self._images_of[label] % 2)
         self._images_of[label] += 1
         self._labels.append(label)
-        embedding = next(iter(looks.values())).embedding
-        self._embeddings.append(embedding.cpu())
-        for name, look in looks.items():
-            self._found[name].append([picks[0] for picks in look.seen.top_descriptors])
+        embedding = results[self.variants[0]].embedding
+        self._embeddings.append(embedding)
+        for variant in self.variants:
+            self._found[variant.name].append([first for first, *_ in results[variant].vision.top_descriptors])
         nearest = highest(self._explainer.bank.descriptors @ embedding, IMAGE_DESCRIPTORS)
         self._found[NEAREST].append(nearest.tolist())
 
-    def finish(self, data: str, *, progress: Callable[[int, int], None] | None = None) -> list[MeasuredRow]:
+    def finish(self, data: str, progress: Callable[[int, int], None] | None = None) -> list[Row]:
         """Rows of the data set: every source of descriptors, transductive and held out."""
         if not self._labels:
             return []
         plans = {(name, half): self._plan(found, half) for name, found in self._found.items() for half in _HALVES}
         plans |= {(SPARSE, half): self._plan(self._decomposed(half.given), half) for half in _HALVES}
-        variants: dict[str, Sets] = {"before": self._texts([[] for _ in self._own()])}
+        sets: dict[str, Sets] = {"before": self._texts([[] for _ in self._own()])}
         for (name, half), plan in plans.items():
-            variants |= {f"{name}|{_HALVES.index(half)}|{kind}": sets for kind, sets in self._variants(plan).items()}
-        right = self._judge(variants, progress)
-        tally: dict[str, Values] = defaultdict(dict)
+            prefix = f"{name}|{_HALVES.index(half)}"
+            sets |= {f"{prefix}|{kind}": texts for kind, texts in self._with_controls(plan).items()}
+        right = self._classify(sets, progress)
+        tally = Tally(seed=self._seed)
         for (name, half), plan in plans.items():
-            self._add_values(tally[f"{name}: {half.mode}"], right, f"{name}|{_HALVES.index(half)}", half, plan)
-        return measured_rows(data, tally, seed=self._seed)
+            values = self._values(right, f"{name}|{_HALVES.index(half)}", half, plan)
+            tally.extend(f"{name}: {half.mode}", values)  # the two held-out halves land in the same row
+        return tally.rows(data)
 
     def _own(self) -> list[list[int]]:
         """For each class the vocabulary's own descriptors of it."""
@@ -186,7 +193,7 @@ class ZeroShot:
         added = gathered(by_label, nearest_classes(self._explainer.bank.classes))
         return [sorted(set(new) - set(own)) for new, own in zip(added, self._own(), strict=True)]
 
-    def _variants(self, plan: Sequence[Sequence[int]]) -> dict[str, Sets]:
+    def _with_controls(self, plan: Sequence[Sequence[int]]) -> dict[str, Sets]:
         """The plan and its controls, as texts."""
         vocabulary = self._explainer.vocabulary
         lengths = [len(text.split()) for text in vocabulary.descriptors]
@@ -211,15 +218,15 @@ class ZeroShot:
             [*(texts[i] for i in own), *(new[i] for i in more)] for own, more in zip(self._own(), added, strict=True)
         ]
 
-    def _judge(
-        self, variants: Mapping[str, Sets], progress: Callable[[int, int], None] | None
+    def _classify(
+        self, sets: Mapping[str, Sets], progress: Callable[[int, int], None] | None
     ) -> dict[str, NDArray[np.float64]]:
-        """Variant -> for each image whether it is classified rightly."""
+        """Name of the sets -> for each image whether they classify it rightly."""
         vocabulary = self._explainer.vocabulary
         rows = class_rows(
             self._explainer.backbone,
             lambda index, descriptor: prompted(self.prompt, vocabulary.classes[index], descriptor),
-            variants,
+            sets,
             fallback=vocabulary.class_prompts,
             progress=progress,
         )
@@ -227,10 +234,10 @@ class ZeroShot:
         images, labels = host64(torch.stack(self._embeddings)), torch.tensor(self._labels)
         return {name: host64((images @ classes.T).argmax(dim=1) == labels).numpy() for name, classes in rows.items()}
 
-    def _add_values(
-        self, values: Values, right: Mapping[str, NDArray[np.float64]], prefix: str, half: _Half, plan: list[list[int]]
-    ) -> None:
-        """Per-image values of one source and half; the two held-out halves land in the same row."""
+    def _values(
+        self, right: Mapping[str, NDArray[np.float64]], prefix: str, half: _Half, plan: list[list[int]]
+    ) -> dict[str, list[float]]:
+        """Values of one source on the images that a half classifies."""
         judged = np.asarray([side in half.judged for side in self._halves])
         random = np.mean([right[f"{prefix}|random{draw}"] for draw in range(RANDOM_DRAWS)], axis=0)
         words = np.mean([right[f"{prefix}|words{draw}"] for draw in range(WORD_DRAWS)], axis=0)
@@ -248,8 +255,7 @@ class ZeroShot:
             "over_words": after - words,
             "added": np.asarray([float(len(plan[label])) for label in self._labels]),
         }
-        for metric, column in columns.items():
-            values.setdefault(metric, []).extend(column[judged].tolist())
+        return {metric: column[judged].tolist() for metric, column in columns.items()}
 
 
 def sparse_descriptors(images: NDArray[np.float64], descriptors: NDArray[np.float64], *, count: int) -> list[list[int]]:
@@ -273,8 +279,3 @@ def sparse_descriptors(images: NDArray[np.float64], descriptors: NDArray[np.floa
             row = weights[enough[0] if len(enough) else -1]
             chosen.append(list(ranked(row, most=count)))
     return chosen
-
-
-def tables(report: MeasuredReport) -> list[Table]:
-    """The report for people."""
-    return report.tables(GROUPS)

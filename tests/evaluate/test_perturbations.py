@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmk.evaluate.regions_baseline import moved_regions
+from clipmk.evaluate.perturbations import moved_regions
 
 
 @settings(max_examples=25)

@@ -1,4 +1,4 @@
-"""Baselines and disturbances of the truth benchmark against plain references."""
+"""Baselines and perturbations of the truth metrics against plain references."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embedded
-from clipmk.evaluate import disturbances, feature_maps, rankings, scoring, splice
-from clipmk.evaluate.disturbances import moved_inside
+from clipmk.evaluate import baselines, feature_maps, perturbations, scoring, splice
+from clipmk.evaluate.perturbations import moved_inside
 from clipmk.world.combinations import typical_descriptors
 
 
@@ -20,25 +20,25 @@ def unit_rows(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
 
 
 def test_class_lookup_recites_the_most_usual_descriptors() -> None:
-    assert rankings.class_lookup("fox", most=4) == typical_descriptors("fox")[:4]
+    assert baselines.class_lookup("fox", most=4) == typical_descriptors("fox")[:4]
 
 
 def test_nearest_descriptors_are_those_of_highest_cosine_in_order() -> None:
     rows = torch.tensor(unit_rows(np.random.default_rng(0), 30, 5))
     image = rows[7] * 0.5 + rows[3]
     expected = sorted(range(30), key=lambda i: -float(rows[i] @ image))
-    assert rankings.nearest_descriptors(image, rows, most=6) == tuple(expected[:6])
-    assert rankings.nearest_descriptors(torch.zeros(5, dtype=torch.float64), rows, most=3) == (0, 1, 2)
+    assert baselines.nearest_descriptors(image, rows, most=6) == tuple(expected[:6])
+    assert baselines.nearest_descriptors(torch.zeros(5, dtype=torch.float64), rows, most=3) == (0, 1, 2)
 
 
 def test_random_descriptors_are_different_and_follow_the_seed() -> None:
-    one = rankings.random_descriptors(40, most=15, seed=[0, 1])
+    one = baselines.random_descriptors(40, most=15, seed=[0, 1])
     assert len(set(one)) == 15
     assert set(one) <= set(range(40))
-    assert one == rankings.random_descriptors(40, most=15, seed=[0, 1])
-    assert one != rankings.random_descriptors(40, most=15, seed=[0, 2])
+    assert one == baselines.random_descriptors(40, most=15, seed=[0, 1])
+    assert one != baselines.random_descriptors(40, most=15, seed=[0, 2])
     counts = np.bincount(
-        [i for seed in range(400) for i in rankings.random_descriptors(10, most=3, seed=seed)], minlength=10
+        [i for seed in range(400) for i in baselines.random_descriptors(10, most=3, seed=seed)], minlength=10
     )
     assert abs(counts - 120).max() < 5 * np.sqrt(120 * 0.7)
 
@@ -155,15 +155,15 @@ def test_features_without_any_variation_give_the_whole_picture() -> None:
 def test_outliers_leave_everything_else_as_it_was(seed: int) -> None:
     encoded = embedded.explainer().encode(embedded.scenes()[0].image)
     before = encoded.patches.clone()
-    damaged = disturbances.inject_outliers(encoded, seed=seed)
+    damaged = perturbations.inject_outliers(encoded, seed=seed)
     changed = (damaged.patches != encoded.patches).any(-1)[0]
-    assert int(changed.sum()) == disturbances.OUTLIERS
+    assert int(changed.sum()) == perturbations.OUTLIERS
     assert torch.equal(encoded.patches, before)  # the input is not written to
     for name in ("embeddings", "grid", "attention", "state"):
         assert getattr(damaged, name) is getattr(encoded, name)
     long = damaged.patches[0, changed]
     median = encoded.patches.norm(dim=-1).median()
-    torch.testing.assert_close(long.norm(dim=-1), (disturbances.OUTLIER_GAIN * median).expand(3))
+    torch.testing.assert_close(long.norm(dim=-1), (perturbations.OUTLIER_GAIN * median).expand(3))
     assert torch.equal(long[0], long[1])
 
 
@@ -180,8 +180,8 @@ def test_a_moved_region_is_the_same_shape_elsewhere_inside_the_object(seed: int,
     moved = moved_inside(region, inside, seed=seed)
     assert moved is not None
     assert moved.sum() == region.sum()
-    assert inside[moved].mean() >= disturbances.INSIDE_LEAST
-    assert (moved & region).sum() <= disturbances.OVERLAP_MOST * region.sum()
+    assert inside[moved].mean() >= perturbations.INSIDE_LEAST
+    assert (moved & region).sum() <= perturbations.OVERLAP_MOST * region.sum()
     turns = [np.rot90(side, k) for side in (region, region[:, ::-1]) for k in range(4)]
     assert any(np.array_equal(trimmed(turn), trimmed(moved)) for turn in turns)
 
@@ -215,7 +215,7 @@ def test_a_region_that_fills_the_object_has_no_other_place() -> None:
 
 def test_a_shifted_picture_moves_right_and_down_and_repeats_its_edge() -> None:
     image = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    found = disturbances.shifted(image, pixels=2)
+    found = perturbations.shifted(image, pixels=2)
     for y in range(9):
         for x in range(9):
             np.testing.assert_array_equal(found[y, x], image[max(y - 2, 0), max(x - 2, 0)])
@@ -233,6 +233,6 @@ def test_pixel_clusters_of_a_tiny_foreground_are_its_pixels() -> None:
 @pytest.mark.parametrize("most", [1, 15])
 def test_rankings_keep_to_their_length(most: int) -> None:
     rows = torch.tensor(unit_rows(np.random.default_rng(0), 30, 5))
-    assert len(rankings.nearest_descriptors(rows[0], rows, most=most)) == most
-    assert len(rankings.random_descriptors(30, most=most, seed=0)) == most
-    assert len(rankings.class_lookup("fox", most=most)) == min(most, len(typical_descriptors("fox")))
+    assert len(baselines.nearest_descriptors(rows[0], rows, most=most)) == most
+    assert len(baselines.random_descriptors(30, most=most, seed=0)) == most
+    assert len(baselines.class_lookup("fox", most=most)) == min(most, len(typical_descriptors("fox")))

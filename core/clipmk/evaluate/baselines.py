@@ -1,7 +1,7 @@
-"""Baselines that rank descriptors without looking at any part of the picture.
+"""Rankings of descriptors that look at no part of the picture, held against the truth as D_v is.
 
-Each is a list of descriptors, best first, held against the truth in the same way as D_v. A ranking that knows the class
-only (`class_lookup`) is the one to beat: what is no better on counterfactual scenes recites the class.
+One that knows the class only (`class_lookup`) is the one to beat: what is not better on counterfactual scenes recites
+the class.
 """
 
 from __future__ import annotations
@@ -18,9 +18,18 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+LOOKUP = "class lookup, predicted class"
+TRUE_LOOKUP = "class lookup, true class"
+NEAREST = "nearest to the whole image"
+SPARSE = "sparse decomposition"
+RANDOM = "random descriptors"
+TRUE_PARTS = ", true parts"
+"""Ends the name of a variant that is given the true masks."""
+BASELINES = (LOOKUP, TRUE_LOOKUP, NEAREST, SPARSE, RANDOM)
+
 
 def class_lookup(class_name: str, *, most: int) -> tuple[str, ...]:
-    """The descriptors that scenes of the class usually show, most usual first: no picture is looked at."""
+    """The descriptors that scenes of the class usually show, most usual first."""
     return typical_descriptors(class_name)[:most]
 
 

@@ -1,32 +1,35 @@
-"""The truth benchmark on a few scenes: its numbers are those of explanations, and what is compared is comparable."""
+"""The truth on a few scenes: its numbers are those of explanations, and what is compared is comparable."""
 
 from __future__ import annotations
 
 import dataclasses
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
 import embedded
-from clipmk.backbones.base import Backbone
-from clipmk.evaluate import bench, metrics, scoring, truth
-from clipmk.evaluate.lens import Reading
-from clipmk.evaluate.report import TruthReport
-from clipmk.evaluate.ways import BASELINES, FEATURE_MAPS, LOOKUP, NEAREST, SPARSE, TRUE_LOOKUP, TRUE_PARTS, Way, ways
+from clipmk.evaluate import harness, metrics, occlusions, scoring, truth
+from clipmk.evaluate.baselines import BASELINES, LOOKUP, NEAREST, SPARSE, TRUE_LOOKUP, TRUE_PARTS
+from clipmk.evaluate.report import Report
+from clipmk.evaluate.samples import Sample, Scenes, true_masks
+from clipmk.evaluate.scoring import ScenePrediction
+from clipmk.evaluate.truth import TruthEvaluator
+from clipmk.evaluate.variants import Variant, VariantRunner, variants
 from clipmk.images.decoder import read_picture
-from clipmk.models.loading import load
 from clipmk.settings import preset
+from clipmk.vocabulary.vocabulary import load_vocabulary
 from clipmk.world.combinations import typical_descriptors
 from clipmk.world.scene import render_scenes
 
-OURS = Way("ours", preset("default"))
-PAPER = Way("paper", preset("paper", grounding="attend"))
-CEILING = Way("ceiling", preset("default"), parts="true")
-MAPS = Way("maps", preset("default"), parts="feature maps")
+OURS = Variant("ours", preset("default"))
+PAPER = Variant("paper", preset("paper", grounding="attend"))
+CEILING = Variant("ceiling", preset("default"), parts="true")
+MAPS = Variant("maps", preset("default"), parts="feature maps")
 CONCEPTS = {"ap", "r_precision", "hit1", "hit3", "mutual_true", "top1", "parts", "margin"}
 REGIONS = {"foreground", "of_ceiling", "corloc", "part_iou"}
-BESIDE = {"pixel_iou", "part_margin", "outliers"}
+BESIDE = {"pixel_iou", "part_margin", "outliers", "stable_seed", "stable_shift"}
 EFFECTS = {"effect_top", "effect", "effect_control", "effect_margin"}
 SPLITS = ("test", "counterfactual")
 
@@ -36,28 +39,35 @@ def _small(tmp_path_factory: pytest.TempPathFactory) -> object:
     """A cache of our own, and few scenes to fit the sparse decomposition on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLIPMK_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "truth-cache"))
-        patch.setattr(bench, "CALIBRATION_SCENES", 6)
+        patch.setattr(truth, "CALIBRATION_SCENES", 6)
         yield
 
 
-@cache
-def cnn() -> Backbone:
-    return load("embedded/rn-xs", device="cpu")
+def run(*chosen: Variant, splits: tuple[str, ...] = SPLITS, seed: int = 0, progress: Any = None) -> Report:
+    return harness.run(
+        embedded.backbone(),
+        load_vocabulary("world"),
+        [Scenes(split, 2, seed) for split in splits],
+        variants=chosen,
+        measures=["truth"],
+        seed=seed,
+        progress=progress,
+    )["truth"]
 
 
-@cache
-def measured(*ways: Way, behaviour: bool = False) -> TruthReport:
-    return truth.run(embedded.backbone(), scenes=2, splits=SPLITS, chosen=ways, behaviour=behaviour)
+measured = cache(run)
 
 
 def test_rows_are_complete_for_every_split() -> None:
     report = measured(OURS, CEILING, MAPS)
-    rows = {(row.split, row.name): row for row in report.rows}
+    rows = {(row.data, row.name): row for row in report.rows}
     assert set(rows) == {(split, name) for split in SPLITS for name in (*BASELINES, "ours", "ceiling", "maps")}
     for split in SPLITS:
         assert all(set(rows[split, name].values) == {"ap", "r_precision"} for name in BASELINES)
-        got = {name: set(rows[split, name].values) | {"mutual_true"} for name in ("ours", "ceiling", "maps")}
-        assert got == {"ours": CONCEPTS | REGIONS | BESIDE, "ceiling": CONCEPTS, "maps": CONCEPTS | REGIONS}
+        optional = {"mutual_true", *EFFECTS}  # where there is no mutual concept, or no other place for its region
+        got = {name: set(rows[split, name].values) - optional for name in ("ours", "ceiling", "maps")}
+        expected = {"ours": CONCEPTS | REGIONS | BESIDE, "ceiling": CONCEPTS, "maps": CONCEPTS | REGIONS}
+        assert got == {name: metrics - optional for name, metrics in expected.items()}
         for name in ("ours", "ceiling", LOOKUP):
             assert set(rows[split, name].margins) == {*BASELINES, "maps"} - {name}
         assert "maps" not in rows[split, "maps"].margins
@@ -76,32 +86,22 @@ def test_what_is_measured_does_not_depend_on_what_stands_beside_it() -> None:
                 assert dataclasses.astuple(interval) == pytest.approx(dataclasses.astuple(other[metric])), metric
 
 
-def test_models_measured_together_get_the_numbers_they_get_alone() -> None:
-    models = [cnn(), embedded.backbone()]
-    together = truth.run_all(models, scenes=2, splits=("val",), chosen=[OURS, PAPER], behaviour=False)
-    assert [report.model for report in together] == ["embedded/rn-xs", "embedded/vit-s8"]
-    for backbone, report in zip(models, together, strict=True):
-        alone = truth.run(backbone, scenes=2, splits=("val",), chosen=[OURS, PAPER], behaviour=False)
-        assert alone == report
-
-
-def test_batches_of_another_size_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(truth, "BATCH", 1)
+def test_batches_that_cross_scenes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(occlusions, "IMAGES_HELD", 1)
     told: list[tuple[str, int, int]] = []
-    again = truth.run(
-        embedded.backbone(), scenes=2, splits=SPLITS, chosen=[OURS], behaviour=False, progress=lambda *p: told.append(p)
-    )
-    assert told == [(f"truth {split}", done, 2) for split in SPLITS for done in (1, 2)]
+    again = run(OURS, progress=lambda *p: told.append(p))
+    assert told == [(f"{split}: images", done, 2) for split in SPLITS for done in (1, 2)]
     for one, other in zip(again.rows, measured(OURS).rows, strict=True):
-        assert (one.split, one.name) == (other.split, other.name)
-        assert {m: i.mean for m, i in one.values.items()} == pytest.approx({m: i.mean for m, i in other.values.items()})
+        assert (one.data, one.name) == (other.data, other.name)
+        for metric, value in one.values.items():
+            assert dataclasses.astuple(value) == pytest.approx(dataclasses.astuple(other.values[metric]), abs=1e-6)
 
 
-def test_numbers_of_a_way_are_means_over_its_explanations() -> None:
-    rows = {row.name: row.values for row in measured(OURS, CEILING).rows if row.split == "test"}
+def test_numbers_of_a_variant_are_means_over_its_explanations() -> None:
+    rows = {row.name: row.values for row in measured(OURS, CEILING).rows if row.data == "test"}
     expected: dict[str, list[float]] = {name: [] for name in ("ap", "foreground", "part_iou", "hit3", "ceiling hit1")}
     for scene in embedded.scenes("test", count=2):
-        picture, masks = read_picture(scene.image), scoring.true_masks(scene)
+        picture, masks = read_picture(scene.image), true_masks(scene)
         found = embedded.explainer().explain([picture])[0]
         ranked = [concept.text for concept in found.vision_concepts]
         expected["ap"].append(metrics.average_precision(ranked, scene.descriptors))
@@ -138,24 +138,24 @@ def test_what_no_part_overlaps_is_missed_whatever_that_part_is_called() -> None:
     masks = np.stack([~scene.object_mask, scene.parts[0].mask_pixels])
     everything = [part.descriptor for part in scene.parts]
     assert len(set(everything)) > 1
-    reading = Reading(
+    prediction = ScenePrediction(
         class_name=scene.class_name,
         concepts=tuple(everything),
         mutual=(False,) * len(everything),
-        picks=(tuple(everything), tuple(everything)),
+        top_descriptors=(tuple(everything), tuple(everything)),
         part_pixels=masks,
         foreground_pixels=masks.any(0),
-        carriers=((0, 1),) * len(everything),
+        part_ids=((0, 1),) * len(everything),
     )
     shared = [bool((part.mask_pixels & (masks[0] | masks[1])).any()) for part in scene.parts]
     expected = [part.descriptor in everything[:3] and met for part, met in zip(scene.parts, shared, strict=True)]
     assert not all(shared)
-    assert scoring.concept_scores(scene, reading, true_parts=False)["hit3"] == np.mean(expected)
+    assert scoring.concept_scores(scene, prediction, true_parts=False)["hit3"] == np.mean(expected)
 
 
 def test_margins_are_differences_of_the_same_scenes() -> None:
     for row in measured(OURS, CEILING, MAPS).rows:
-        others = {other.name: other for other in measured(OURS, CEILING, MAPS).rows if other.split == row.split}
+        others = {other.name: other for other in measured(OURS, CEILING, MAPS).rows if other.data == row.data}
         for name, margin in row.margins.items():
             assert margin.mean == pytest.approx(row.values["ap"].mean - others[name].values["ap"].mean)
         if "margin" in row.values:
@@ -166,34 +166,36 @@ def test_margins_are_differences_of_the_same_scenes() -> None:
 
 
 def test_other_seeds_draw_other_scenes() -> None:
-    other = truth.run(embedded.backbone(), scenes=2, seed=1, chosen=[OURS], behaviour=False)
+    other = measured(OURS, seed=1)
     assert [row.values for row in other.rows] != [row.values for row in measured(OURS).rows]
 
 
 def test_behaviour_is_not_measured_with_true_parts() -> None:
-    rows = {(row.split, row.name): set(row.values) for row in measured(OURS, CEILING, MAPS, behaviour=True).rows}
+    rows = {(row.data, row.name): set(row.values) for row in measured(OURS, CEILING, MAPS).rows}
     for split in SPLITS:
         assert {"stable_seed", "stable_shift", "effect_top"} <= rows[split, "ours"]
         assert not {*EFFECTS, "stable_seed", "stable_shift"} & rows[split, "ceiling"]
         assert not {"stable_seed", "stable_shift"} & rows[split, "maps"]
 
 
-def test_the_ways_compare_presets_groundings_and_parts() -> None:
-    *listed, maps = ways()
-    assert len({way.name for way in listed}) == len(listed) == 8
-    assert {(w.settings.preset, w.settings.grounding, w.parts) for w in listed} == {
+def test_the_variants_compare_presets_groundings_and_parts() -> None:
+    *listed, maps = variants()
+    assert len({one.name for one in listed}) == len(listed) == 8
+    assert {(one.settings.preset, one.settings.grounding, one.parts) for one in listed} == {
         (p, g, parts) for p in ("default", "paper") for g in ("prompts", "attend") for parts in ("found", "true")
     }
-    assert (maps.name, maps.parts) == (FEATURE_MAPS, "feature maps")
-    assert {way.settings.seed for way in ways(seed=7)} == {7}
+    assert (maps.name, maps.parts) == ("feature maps, attend", "feature maps")
+    assert {one.settings.seed for one in variants(seed=7)} == {7}
+    some = [one.name for one in variants(["paper"], ["attend"])]
+    assert some == ["paper, attend", f"paper, attend{TRUE_PARTS}"]
 
 
 def test_a_report_tells_its_numbers_as_tables_and_as_plain_data() -> None:
     report = measured(OURS)
     data = report.to_dict()
     assert (data["model"], data["scenes"], data["seed"]) == ("embedded/vit-s8", 2, 0)
-    ours = next(row for row in report.rows if (row.split, row.name) == ("test", "ours"))
-    tables = {title: (columns, body) for title, columns, body in report.table()}
+    ours = next(row for row in report.rows if (row.data, row.name) == ("test", "ours"))
+    tables = {title: (columns, body) for title, columns, body in report.tables()}
     for title, metric, values in (
         ("test: concepts", "ap", ours.values),
         ("test: average precision above each baseline (paired)", NEAREST, ours.margins),
@@ -210,7 +212,7 @@ def test_a_report_tells_its_numbers_as_tables_and_as_plain_data() -> None:
 def test_a_summary_tells_first_what_the_tables_tell_too() -> None:
     ceiling = dataclasses.replace(CEILING, name=f"ours{TRUE_PARTS}")
     report = measured(OURS, ceiling, MAPS)
-    ours = next(row for row in report.rows if (row.split, row.name) == ("counterfactual", "ours"))
+    ours = next(row for row in report.rows if (row.data, row.name) == ("counterfactual", "ours"))
     titles = ("summary, ± half the 95 % interval", "average precision above two baselines (paired)")
     assert [one[0] for one in report.summary()] == [f"{split}: {title}" for split in SPLITS for title in titles]
     (_, columns, body), (_, over, margins) = report.summary()[2:]
@@ -228,7 +230,7 @@ def test_a_summary_tells_first_what_the_tables_tell_too() -> None:
 
 
 def test_lookup_of_the_true_class_never_looks_at_the_picture() -> None:
-    row = next(r for r in measured(OURS).rows if (r.split, r.name) == ("counterfactual", TRUE_LOOKUP))
+    row = next(r for r in measured(OURS).rows if (r.data, r.name) == ("counterfactual", TRUE_LOOKUP))
     expected = [
         metrics.average_precision(typical_descriptors(scene.class_name)[:15], scene.descriptors)
         for scene in render_scenes("counterfactual", count=2, seed=0)
@@ -236,7 +238,38 @@ def test_lookup_of_the_true_class_never_looks_at_the_picture() -> None:
     assert row.values["ap"].mean == pytest.approx(np.mean(expected))
 
 
-def test_the_sparse_decomposition_is_fitted_on_scenes_that_nothing_is_reported_on() -> None:
-    held_out = bench.calibration_scenes(0).scenes
-    assert {scene.split for scene in held_out} == {"val"}
-    assert min(scene.index for scene in held_out) >= 1_000_000
+def test_the_sparse_decomposition_is_fitted_on_scenes_that_nothing_is_reported_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    def rendered(split: str, *, count: int, seed: int, start: int) -> Any:
+        asked.append((split, seed, start))
+        return render_scenes(split, count=count, seed=seed, start=start)
+
+    monkeypatch.setattr(truth, "render_scenes", rendered)
+    runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
+    assert TruthEvaluator.fit_sparse(runner, seed=3).penalty > 0
+    ((split, seed, start),) = asked
+    assert (split, seed) == ("val", 3)
+    assert start >= 1_000_000
+
+
+def test_scenes_without_visible_parts_are_left_out() -> None:
+    runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
+    evaluator = TruthEvaluator(runner, (OURS,), TruthEvaluator.fit_sparse(runner, seed=0), seed=0)
+    scene = embedded.scenes()[0]
+    picture = read_picture(scene.image)
+    assert evaluator.takes(Sample(0, picture, scene.class_name, None, scene))
+    assert not evaluator.takes(Sample(0, picture, scene.class_name, None, dataclasses.replace(scene, parts=())))
+    assert not evaluator.takes(Sample(0, picture, scene.class_name, None))
+
+
+def test_all_measures_of_one_pass_give_the_numbers_that_they_give_alone() -> None:
+    chosen = variants(["paper"], ["attend"])
+    given = (embedded.backbone(), load_vocabulary("world"), [Scenes("val", 2, 0)])
+    names = ["truth", "faithfulness", "zero_shot"]
+    together = harness.run(*given, variants=chosen, measures=names)
+    assert list(together) == names
+    for name in names:
+        assert harness.run(*given, variants=chosen, measures=[name]) == {name: together[name]}

@@ -1,4 +1,4 @@
-"""What is done to scenes and features to see what happens: regions hidden, pictures shifted, tokens spoilt."""
+"""What is done to images, features and regions to see what changes: tokens spoilt, pictures shifted, regions moved."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.signal import fftconvolve
 
 if TYPE_CHECKING:
     from clipmk.backbones.base import Encoded
@@ -22,7 +23,9 @@ INSIDE_LEAST = 0.8
 OVERLAP_MOST = 0.5
 """Share of a moved region that lies on the region itself: an IoU of 1/3."""
 TRIES = 50
-"""Places that are looked at in each of eight orientations."""
+"""Places that are tried in each of eight orientations."""
+NEARLY_BEST = 0.9
+"""A place is good enough where this share of what the best place covers is covered."""
 
 
 def inject_outliers(encoded: Encoded, *, seed: int) -> Encoded:
@@ -82,3 +85,41 @@ def moved_inside(
             moved.flat[places[0]] = True
             return moved
     return None
+
+
+def moved_regions(
+    masks: NDArray[np.bool_], inside: NDArray[np.bool_], *, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Random regions of the same shapes and areas as `masks`, inside the object as far as they fit.
+
+    Largest first; each is moved, within the picture, to a place drawn evenly from those that cover at least 0.9 of the
+    most of the object not yet covered that any place covers. So the random regions hide nearly as much of the object as
+    the method's own do.
+
+    Args:
+        masks: bool (parts, H, W).
+        inside: the object, bool (H, W).
+        rng: draws the places.
+
+    Returns:
+        bool (parts, H, W), in the order of `masks`; empty masks stay empty.
+    """
+    moved = np.zeros_like(masks)
+    free = inside.copy()
+    for index in np.argsort(-masks.sum(axis=(1, 2)), kind="stable").tolist():
+        moved[index] = _moved(masks[index], free if free.any() else inside, rng)
+        free &= ~moved[index]
+    return moved
+
+
+def _moved(mask: NDArray[np.bool_], inside: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return mask
+    shape = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    covered = np.rint(fftconvolve(inside.astype(np.float64), shape[::-1, ::-1].astype(np.float64), mode="valid"))
+    places = np.argwhere(covered >= NEARLY_BEST * covered.max())
+    top, left = places[rng.integers(len(places))].tolist()
+    placed = np.zeros_like(mask)
+    placed[top : top + shape.shape[0], left : left + shape.shape[1]] = shape
+    return placed

@@ -16,6 +16,9 @@ from sklearn.metrics import average_precision_score
 from clipmk.evaluate import metrics
 
 MASKS = hnp.arrays(np.bool_, (6, 6))
+BOXES = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9), st.integers(1, 9)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
 SETS = st.sets(st.sampled_from("abcdefg"))
 
 
@@ -157,3 +160,31 @@ def test_pairs_with_an_undefined_side_are_left_out() -> None:
     assert (found.mean, found.count) == (1.5, 2)
     with pytest.raises(ValueError, match="2 values cannot be paired with 3"):
         metrics.paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+@given(st.integers(0, 2**31))
+def test_box_of_a_mask_is_the_smallest_around_its_pixels(seed: int) -> None:
+    mask = np.random.default_rng(seed).random((7, 5)) < 0.1
+    pixels = [(x, y) for y in range(7) for x in range(5) if mask[y, x]]
+    box = metrics.mask_box(mask)
+    if not pixels:
+        assert box is None
+        return
+    xs, ys = zip(*pixels, strict=True)
+    assert box == (min(xs), min(ys), max(xs) + 1, max(ys) + 1)
+
+
+@given(BOXES, BOXES)
+def test_box_overlap_is_that_of_their_pixels(one: metrics.Box, other: metrics.Box) -> None:
+    def pixels(box: metrics.Box) -> set[tuple[int, int]]:
+        return {(x, y) for x in range(box[0], box[2]) for y in range(box[1], box[3])}
+
+    expected = len(pixels(one) & pixels(other)) / len(pixels(one) | pixels(other))
+    assert metrics.box_iou(one, other) == pytest.approx(expected)
+    assert metrics.box_iou(one, other) == metrics.box_iou(other, one)
+
+
+def test_localised_needs_more_than_half() -> None:
+    assert not metrics.localised((0, 0, 2, 1), (0, 0, 1, 1))  # exactly a half
+    assert metrics.localised((0, 0, 10, 10), (0, 0, 10, 6))
+    assert not metrics.localised(None, (0, 0, 1, 1))

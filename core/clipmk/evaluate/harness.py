@@ -1,0 +1,173 @@
+"""One pass over the images for all measures: an image is decoded once, and explained once by each variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from clipmk.errors import ClipmkError, ImageError, InputError, ModelError, NotFiniteError, UsageError, suggest
+from clipmk.evaluate.faithfulness import Faithfulness
+from clipmk.evaluate.report import TABLES, DataUsed, Report, Row
+from clipmk.evaluate.truth import TruthEvaluator
+from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner
+from clipmk.evaluate.zero_shot import ZeroShot
+from clipmk.system.text import printable, quoted
+
+if TYPE_CHECKING:
+    from clipmk.backbones.base import Backbone
+    from clipmk.evaluate.samples import ImageSource, Sample
+    from clipmk.pipeline.grounding import Progress
+    from clipmk.vocabulary.vocabulary import Vocabulary
+
+
+class Measure(Protocol):
+    """Gathers one measure over the images of one data set."""
+
+    variants: tuple[Variant, ...]
+    """What every image is to be explained by."""
+    settings: dict[str, Any]
+    """Variant -> every choice, for the report."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How to read the numbers."""
+
+    def takes(self, sample: Sample) -> bool:
+        """Whether the measure is defined for an image."""
+
+    def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
+        """Measure one image that it takes."""
+
+    def finish(self, data: str, progress: Callable[[int, int], None] | None = None) -> list[Row]:
+        """What was found on the data set of this name."""
+
+
+def run(
+    backbone: Backbone,
+    vocabulary: Vocabulary,
+    data: Sequence[ImageSource],
+    *,
+    variants: Sequence[Variant],
+    measures: Collection[str],
+    seed: int = 0,
+    cache: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, Report]:
+    """Measure variants of explaining on the same images.
+
+    Args:
+        backbone: the model.
+        vocabulary: classes and descriptors; for the truth that of the rendered world.
+        data: data sets, each measured on its own.
+        variants: of `variants.variants`; those that are given their parts are measured by the truth only.
+        measures: names of `report.TABLES`.
+        seed: of the bootstrap and of what is drawn.
+        cache: keep the embedded texts on disk.
+        progress: called with (stage, done, total); an exception raised in it cancels the work.
+
+    Returns:
+        A report for each measure.
+
+    Raises:
+        UsageError: a measure does not exist, or it cannot be taken on the images.
+        InputError: none of the images of a data set can be used, and some cannot be decoded.
+        ModelError: the model's output is not finite: for each image, for one with regions hidden, or for any with the
+            truth among the measures (rendered scenes have no odd pixels).
+    """
+    _check(data, measures)
+    runner = VariantRunner(backbone, vocabulary, cache=cache)
+    makers = _makers(runner, tuple(variants), measures, seed=seed)
+    rows: dict[str, list[Row]] = {name: [] for name in measures}
+    used: list[DataUsed] = []
+    for one in data:
+        taken = {name: make() for name, make in makers.items()}
+        used.append(_pass(one, runner, taken, progress))
+        for name, measure in taken.items():
+            rows[name] += measure.finish(one.name, _stage(f"{one.name}: class prompts", progress))
+    return {
+        name: Report(
+            measure=name,
+            model=backbone.info.id,
+            vocabulary=vocabulary.name,
+            seed=seed,
+            data=tuple(used),
+            rows=tuple(rows[name]),
+            settings=measure.settings,
+            notes=measure.notes,
+        )
+        for name, measure in taken.items()
+    }
+
+
+def _makers(
+    runner: VariantRunner, variants: tuple[Variant, ...], measures: Collection[str], *, seed: int
+) -> dict[str, Callable[[], Measure]]:
+    """Measure -> what makes one for a data set."""
+    makers: dict[str, Callable[[], Measure]] = {}
+    if "truth" in measures:
+        fitted = TruthEvaluator.fit_sparse(runner, seed=seed)
+        makers["truth"] = lambda: TruthEvaluator(runner, variants, fitted, seed=seed)
+    if "faithfulness" in measures:
+        makers["faithfulness"] = lambda: Faithfulness(runner, variants, seed=seed)
+    if "zero_shot" in measures:
+        makers["zero_shot"] = lambda: ZeroShot(runner.explainer, variants, seed=seed)
+    return makers
+
+
+def _check(data: Sequence[ImageSource], measures: Collection[str]) -> None:
+    for name in measures:
+        if name not in TABLES:
+            raise UsageError(f"measure {quoted(name)} does not exist; {suggest(name, TABLES)}")
+    for one in data:
+        if "zero_shot" in measures and not one.labelled:
+            raise UsageError(
+                f"{quoted(one.name)} has no labels, which the zero-shot gain needs; put the images into folders that "
+                "are named after their classes"
+            )
+
+
+def _pass(
+    data: ImageSource, runner: VariantRunner, measures: Mapping[str, Measure], progress: Progress | None
+) -> DataUsed:
+    """Show every image to every measure; what cannot be decoded or embedded is noted."""
+    report = _stage(f"{data.name}: images", progress)
+    errors: list[ClipmkError] = []
+    for done, sample in enumerate(data.samples(), 1):
+        error = sample if isinstance(sample, ImageError) else _measured(sample, runner, measures)
+        if error is not None:
+            errors.append(error)
+        report(done, len(data))
+    skipped = tuple(printable(str(error)) for error in errors)
+    if len(skipped) == len(data):
+        blamed = InputError if any(isinstance(error, ImageError) for error in errors) else ModelError
+        raise blamed(f"no image of {quoted(data.name)} can be used; the first: {skipped[0]}")
+    return DataUsed(data.name, len(data) - len(skipped), data.labelled, skipped)
+
+
+def _measured(sample: Sample, runner: VariantRunner, measures: Mapping[str, Measure]) -> NotFiniteError | None:
+    """Explain one image and measure it, or why it was skipped; what is wrong with the model itself is raised."""
+    taking = [measure for measure in measures.values() if measure.takes(sample)]
+    variants = dict.fromkeys(variant for measure in taking for variant in measure.variants)
+    if not taking:
+        return None
+    try:
+        results = runner.run(sample.picture, variants, true_masks=sample.true_masks)
+    except NotFiniteError as error:
+        if "truth" in measures:
+            raise
+        path = sample.picture.info.path
+        named = f"image {sample.index + 1}" if path is None else f"image {quoted(path)}"
+        return NotFiniteError(f"{named}: {error}")
+    for measure in taking:
+        measure.add(sample, results)
+    return None
+
+
+def _stage(name: str, progress: Progress | None) -> Callable[[int, int], None]:
+    """Progress of one stage."""
+
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            progress(name, done, total)
+
+    return report

@@ -1,0 +1,80 @@
+"""Images with regions blurred, encoded in batches that cross images; equal ones of an image once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmk.concepts.float64 import host64
+from clipmk.concepts.prompts import blurred
+
+if TYPE_CHECKING:
+    from clipmk.evaluate.variants import VariantRunner
+
+IMAGES_HELD = 384
+"""Occluded images that wait for the encoder at most, before those that are added last."""
+
+
+@dataclass(slots=True, eq=False)
+class OccludedImages:
+    """The occlusions of one square input, numbered in the order in which they are added."""
+
+    square: NDArray[np.uint8]
+    """uint8 RGB (S, S, 3)."""
+    hidden: list[NDArray[np.bool_]] = field(default_factory=list)
+    """What is blurred in each, bool (S, S)."""
+    _known: dict[bytes, int] = field(default_factory=dict)
+
+    def add(self, hidden: NDArray[np.bool_]) -> list[int]:
+        """Numbers of the images with these regions blurred, bool (images, S, S); known ones keep their number."""
+        return [self._number(mask) for mask in hidden]
+
+    def images(self) -> NDArray[np.uint8]:
+        """All of them, uint8 RGB (images, S, S, 3): blurred (11 x 11, sigma 2) where hidden, else untouched."""
+        chosen = np.stack(self.hidden)[..., None]
+        return np.where(chosen, blurred(self.square), self.square)
+
+    def _number(self, mask: NDArray[np.bool_]) -> int:
+        key = np.packbits(mask).tobytes()
+        if key not in self._known:
+            self._known[key] = len(self.hidden)
+            self.hidden.append(mask)
+        return self._known[key]
+
+
+Then = Callable[[NDArray[np.float64]], None]
+"""Called with cos(image, class), float64 (images, classes)."""
+
+
+class OcclusionQueue:
+    """Square inputs that wait until there are enough of them for the encoder.
+
+    Args:
+        runner: the model and its classes.
+    """
+
+    def __init__(self, runner: VariantRunner) -> None:
+        self._runner = runner
+        self._waiting: list[tuple[NDArray[np.uint8], Then]] = []
+
+    def add(self, squares: NDArray[np.uint8], then: Then) -> None:
+        """Queue square inputs, uint8 RGB (images, S, S, 3); encode what waits when it is enough."""
+        self._waiting.append((squares, then))
+        if sum(len(each) for each, _ in self._waiting) >= IMAGES_HELD:
+            self.flush()
+
+    def flush(self) -> None:
+        """Encode everything that waits and pass on its cosines, in the order in which it was added."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        embedded = self._runner.embed(np.concatenate([squares for squares, _ in waiting]))
+        cosines = host64(embedded @ self._runner.explainer.bank.classes.T).numpy()
+        start = 0
+        for squares, then in waiting:
+            then(cosines[start : start + len(squares)])
+            start += len(squares)
