@@ -272,7 +272,7 @@ def test_unknown_poolings_refuse_to_pool_regions_but_still_embed(tmp_path: Any) 
     backbone = load(f"local-dir:{tmp_path}", device="cpu")
     encoded = backbone.encode_with_patches(pixels_for(backbone))
     assert encoded.embeddings.shape == (2, EMBED)
-    with pytest.raises(ModelError, match="not known for VisionTransformer with 'max' pooling"):
+    with pytest.raises(ModelError, match="not supported for VisionTransformer with 'max' pooling"):
         backbone.pool_regions(encoded, torch.ones(2, 1, 100))
 
 

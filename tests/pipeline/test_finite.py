@@ -62,7 +62,7 @@ def overflowing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 TOLD = (
-    "what 'embedded/vit-s8' makes of this image in precision fp32 is not finite; "
+    "the output of 'embedded/vit-s8' for this image in precision fp32 is not finite; "
     "its weights are damaged, or the pixels are not finite"
 )
 
@@ -85,7 +85,7 @@ def test_the_error_names_model_and_precision(
         with pytest.raises(ModelError) as caught:
             backbone.check_finite(torch.ones(2), torch.tensor([1.0, bad]))
         assert str(caught.value) == (
-            f"what 'embedded/vit-s8' makes of this image in precision {name} is not finite; {remedy}"
+            f"the output of 'embedded/vit-s8' for this image in precision {name} is not finite; {remedy}"
         )
 
 

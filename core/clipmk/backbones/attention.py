@@ -1,7 +1,7 @@
 """Self-attention of the last block, opened up: its keys, its class-token row, and extra queries over stored keys.
 
-open_clip and timm have five attention classes; `view` gives all of them one face. Everything is computed from the
-input that a hook caught on its way into the attention, so no second block is run.
+open_clip and timm have five attention classes; `view` gives all of them one interface. Everything is computed from the
+attention's input that a hook has captured, so no block runs twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KINDS = frozenset({"MultiheadAttention", "Attention", "AttentionPool2d", "EvaAt
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionView:
-    """One self-attention module seen as three projections, optional norms and a way out."""
+    """One self-attention module as three projections, optional norms and an output projection."""
 
     module: nn.Module
     heads: int
@@ -39,13 +39,13 @@ class AttentionView:
         return linear(tokens, *self.key)
 
     def queries(self, tokens: Float[Tensor, "batch queries width"]) -> Float[Tensor, "batch heads queries head"]:
-        """Split queries of prefix tokens (those are never rotated), after the query norm if there is one."""
+        """Split queries of prefix tokens (which are never rotated), after the query norm where there is one."""
         return _norm(self.module, ("ln_q", "q_norm"), self._split(linear(tokens, *self.query)))
 
     def keys(
         self, raw: Float[Tensor, "batch tokens width"], rope: Tensor | None
     ) -> Float[Tensor, "batch heads tokens head"]:
-        """Split keys as the scores see them: normed, and rotated where the encoder rotates."""
+        """Split keys as the scores use them: normed, and rotated where the encoder rotates."""
         split = _norm(self.module, ("ln_k", "k_norm"), self._split(raw))
         return split if rope is None else _rotate(self.module, split, rope)
 
@@ -56,7 +56,7 @@ class AttentionView:
     def merge(
         self, heads: Float[Tensor, "batch heads queries head"], tokens: Float[Tensor, "batch queries width"]
     ) -> Float[Tensor, "batch queries width"]:
-        """What the module does after softmax(q k) v; `tokens` are the inputs the queries came from (for a gate)."""
+        """What the module does after softmax(q k) v; `tokens` are the inputs of the queries (for a gate)."""
         scale = getattr(self.module, "head_scale", None)
         scaled = heads if scale is None else heads * scale
         joined = _norm(self.module, ("ln_inner", "norm"), scaled.transpose(1, 2).flatten(2))
@@ -80,20 +80,20 @@ def view(attention: nn.Module) -> AttentionView:
     """Open up a self-attention of open_clip or timm.
 
     Raises:
-        ModelError: an attention of another kind, which may add what we do not know of (relative positions, say).
+        ModelError: the attention is of another kind, which may do more (relative positions, for example).
     """
     kind = type(attention).__name__
     heads = getattr(attention, "num_heads", 0)
     grouped = getattr(attention, "num_kv_heads", heads) != heads
     if kind not in _KINDS or grouped or getattr(attention, "logit_scale", None) is not None:
-        raise ModelError(f"attention of class {kind} cannot be opened up for keys or masked pooling")
+        raise ModelError(f"attention of class {kind} is not supported for keys or masked pooling")
     return AttentionView(attention, int(heads), *_projections(attention))
 
 
 def _projections(attention: Any) -> tuple[Projection, Projection, Projection]:
     if getattr(attention, "in_proj_weight", None) is not None:  # torch's MultiheadAttention, open_clip's Attention
         return _chunk(attention.in_proj_weight, attention.in_proj_bias)
-    if getattr(attention, "qkv", None) is not None:  # timm; EVA keeps the biases apart, its key bias is a zero buffer
+    if getattr(attention, "qkv", None) is not None:  # timm; EVA has separate biases, the key's is a zero buffer
         bias = attention.qkv.bias
         if getattr(attention, "q_bias", None) is not None:
             bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
@@ -125,8 +125,8 @@ def _rotate(attention: Any, keys: Tensor, rope: Tensor) -> Tensor:
 
     prefix = attention.num_prefix_tokens
     half = {"half": True} if getattr(attention, "rotate_half", False) else {}
-    turned = apply_rot_embed_cat(keys[:, :, prefix:], rope, **half)
-    return torch.cat([keys[:, :, :prefix], turned], dim=2).type_as(keys)
+    rotated = apply_rot_embed_cat(keys[:, :, prefix:], rope, **half)
+    return torch.cat([keys[:, :, :prefix], rotated], dim=2).type_as(keys)
 
 
 def masked_attention(
@@ -137,11 +137,11 @@ def masked_attention(
 ) -> Float[Tensor, "batch heads regions head"]:
     """softmax(q k^T / sqrt(d) + log w) v, once per region for the same query.
 
-    Tokens before the patches (class token, registers) stay visible: their weight is 1. A patch of weight 0 gets -inf.
+    Tokens before the patches (class token, registers) have weight 1. A patch of weight 0 gets -inf.
     """
     regions, prefix = weights.shape[1], key.shape[2] - weights.shape[2]
     bias = pad(weights.float().log(), (prefix, 0)).unsqueeze(1)
-    # A row of its own for every region: fused kernels on GPUs are seldom tried with a stride of 0, and it is small.
+    # A small copy for every region: fused GPU kernels are rarely tested with a stride of 0.
     queries = query.expand(-1, -1, regions, -1).contiguous()
     return scaled_dot_product_attention(queries, key, value, attn_mask=bias.to(query.dtype))
 
@@ -149,7 +149,7 @@ def masked_attention(
 def attention_row(
     query: Float[Tensor, "batch heads 1 head"], key: Float[Tensor, "batch heads tokens head"], patches: int
 ) -> Float[Tensor, "batch patches"]:
-    """softmax(q k^T / sqrt(d)) on the last `patches` tokens, mean over the heads; float32."""
+    """softmax(q k^T / sqrt(d)) at the last `patches` tokens, mean over the heads; float32."""
     scores = (query.float() @ key.float().transpose(-1, -2)) * query.shape[-1] ** -0.5
     row: Tensor = scores.softmax(dim=-1).mean(dim=1)[:, 0, -patches:]
     return row

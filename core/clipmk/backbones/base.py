@@ -1,4 +1,4 @@
-"""What every encoder can do: embed images and texts, show its patch features, pool regions."""
+"""What every model offers: embed images and texts, give patch features, pool regions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
     from clipmk.records import ModelInfo
+    from clipmk.settings import Features
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
-Features = Literal["tokens", "keys"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """What one forward of the image encoder gives."""
+    """Result of one forward of the image encoder."""
 
     embeddings: Float[Tensor, "batch embed"]
     """float32, L2-normalised: the ordinary image embeddings."""
@@ -38,12 +38,12 @@ class Encoded:
     """(rows, columns) of patches."""
     attention: Float[Tensor, "batch patches"] | None
     """float32: attention of the class token (or pooling query) on each patch in the last attention, mean over heads;
-    a row sums to 1 less what the class token gave to itself. None where nothing attends (plain averages)."""
+    a row sums to 1 minus the class token's attention to itself. None for encoders that average."""
     state: Any
-    """What `Backbone.pool_regions` needs of the same forward; belongs to the encoder that made it."""
+    """What `Backbone.pool_regions` needs of the same forward; private to the encoder that made it."""
 
     def on_cpu(self) -> Encoded:
-        """The same on the CPU, where parts are found, without `state`."""
+        """A copy on the CPU, where parts are found, without `state`."""
         attention = None if self.attention is None else self.attention.cpu()
         return Encoded(self.embeddings.cpu(), self.patches.cpu(), self.grid, attention, state=None)
 
@@ -54,26 +54,26 @@ class Backbone(ABC):
     info: ModelInfo
     device: torch.device
     dtype: torch.dtype
-    """Of the weights; results are float32 whatever it is."""
+    """Of the weights; results are always float32."""
     embed_dim: int
     logit_scale: float
     """Already exponentiated: logits = logit_scale * cosine + logit_bias."""
     logit_bias: float | None
     """Set for models trained with a sigmoid loss (SigLIP)."""
     interpolation: str
-    """"bicubic" or "bilinear": how the images of its training were resized."""
+    """"bicubic" or "bilinear": how its training images were resized."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     default_resize: Literal["squash", "crop"]
-    """How the images of its training were made square."""
+    """How its training images were made square."""
     has_cls: bool
-    """The image embedding is read from a class token."""
+    """Whether the image embedding is read from a class token."""
     supports_keys: bool
-    """`features="keys"` is possible."""
+    """Whether `features="keys"` is possible."""
     trims_text: bool
-    """Texts are cut to the longest of their batch, which changes nothing for this text tower."""
+    """Whether texts are cut to the longest of their batch, which does not change their embeddings."""
     text_fingerprint: str
-    """What decides a text's embedding besides the weights, as a digest: configuration, activation and tokenizer."""
+    """Digest of what decides a text's embedding besides the weights: configuration, activation and tokenizer."""
 
     @property
     @abstractmethod
@@ -83,13 +83,13 @@ class Backbone(ABC):
     def normalise(
         self, pixels: UInt8[Tensor, "batch side side 3"] | Float[Tensor, "batch 3 side side"]
     ) -> Float[Tensor, "batch 3 side side"]:
-        """Make pixels what the encoder expects: (x - mean) / std per channel, on its device, in its dtype.
+        """Prepare pixels for the encoder: (x - mean) / std per channel, on its device, in its dtype.
 
         Args:
             pixels: uint8 RGB in [0, 255] with the channels last, or float RGB in [0, 1] with the channels first.
 
         Raises:
-            ValueError: the shape is another one.
+            ValueError: the shape is wrong.
         """
         channels_last = pixels.dtype == torch.uint8
         if pixels.ndim != 4 or pixels.shape[-1 if channels_last else 1] != 3:
@@ -103,55 +103,54 @@ class Backbone(ABC):
         return ((values - mean) / std).to(self.dtype)
 
     def check_finite(self, *values: Tensor) -> None:
-        """Look at what was encoded, where it has reached the CPU: half precision can overflow for single images.
+        """Check encoded values once they are on the CPU: half precision can overflow for single images.
 
         Raises:
-            NotFiniteError: a value is infinite or no number; a `ModelError`.
+            NotFiniteError: a value is infinite or NaN; a `ModelError`.
         """
-        if all(bool(one.isfinite().all()) for one in values):
+        if all(bool(value.isfinite().all()) for value in values):
             return
         name = next((name for name, dtype in PRECISIONS.items() if dtype == self.dtype), str(self.dtype))
         wider = {"fp16": "try precision bf16 or fp32", "bf16": "try precision fp32"}
         remedy = wider.get(name, "its weights are damaged, or the pixels are not finite")
         raise NotFiniteError(
-            f"what {quoted(self.info.id)} makes of this image in precision {name} is not finite; {remedy}"
+            f"the output of {quoted(self.info.id)} for this image in precision {name} is not finite; {remedy}"
         )
 
     @abstractmethod
     def encode_images(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
-        """Embed images that `normalise` has prepared; float32, L2-normalised."""
+        """Embed images from `normalise`; float32, L2-normalised."""
 
     @abstractmethod
     def encode_with_patches(
         self, pixels: Float[Tensor, "batch 3 side side"], *, features: Features = "tokens"
     ) -> Encoded:
-        """Embed images and keep their patch features and what masked pooling needs, all in one forward.
+        """Embed images and keep their patch features and the state for masked pooling, all in one forward.
 
         Raises:
-            ModelError: `features` is "keys" and this encoder has no keys (ResNet, ConvNeXt and their like).
+            ModelError: `features` is "keys" and this encoder has no keys (ResNet, ConvNeXt and similar).
         """
 
     @abstractmethod
     def pool_regions(
         self, encoded: Encoded, weights: Float[Tensor, "batch regions patches"]
     ) -> Float[Tensor, "batch regions embed"]:
-        """Embed regions without another image forward: masked pooling (method.md, section 5).
+        """Embed regions without another image forward: masked pooling (docs/method.md, section 5).
 
         The class token (or pooling query) attends once more over the stored keys and values, with log(weight) added to
-        the scores of the patches: a patch of weight 0 is invisible, one of weight 1 as visible as ever. Encoders that
+        the scores of the patches: a patch of weight 0 is invisible, one of weight 1 fully visible. Encoders that
         average take the weighted average. All ones give the ordinary embedding.
 
         Args:
             encoded: from `encode_with_patches` of this backbone.
-            weights: in [0, 1], how much of each patch the region covers. A region that covers nothing counts as the
-                whole image.
+            weights: in [0, 1], how much of each patch the region covers; all zeros count as the whole image.
 
         Returns:
             float32, L2-normalised.
 
         Raises:
             ModelError: this encoder cannot pool regions.
-            ValueError: the shape does not fit `encoded`.
+            ValueError: the shape does not match `encoded`.
         """
 
     @abstractmethod
@@ -161,8 +160,8 @@ class Backbone(ABC):
         """Embed texts, in the order given; equal texts are encoded once.
 
         Args:
-            texts: any strings; what exceeds the context length is cut off.
-            batch_size: most texts per forward; None takes as many as fit.
+            texts: any strings, cut at the context length.
+            batch_size: most texts per forward; None: as many as fit.
             progress: called after each batch with (different texts done, different texts in all).
 
         Returns:
@@ -172,29 +171,38 @@ class Backbone(ABC):
 
 @cache
 def _channels(values: tuple[float, float, float], device: torch.device) -> Float[Tensor, "1 3 1 1"]:
-    """One value per channel, copied to the device once: a copy from ordinary memory waits for all that is queued."""
+    """One value per channel, copied to each device once: a copy from pageable memory waits for all queued work."""
     return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 class ImageEncoder(ABC):
-    """The image half of a backbone: one subclass per family. Raw embeddings, in the dtype of the weights."""
+    """The image half of a backbone, one subclass per family. Its embeddings are raw: in the weights' dtype, any norm.
+
+    Args:
+        model: an open_clip model.
+    """
 
     has_cls: bool = False
     supports_keys: bool = False
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._visual = model.visual
 
     @property
     @abstractmethod
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches of one image."""
 
-    @abstractmethod
     def embed(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
-        """Embed images, not normalised."""
+        """Embed images."""
+        embeddings: Tensor = self._model.encode_image(pixels)
+        return embeddings
 
     @abstractmethod
     def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
-        """Embed images (not normalised) and keep patches, attention and the state of `pool`."""
+        """Embed images and keep patches, attention and the state for `pool`."""
 
     @abstractmethod
     def pool(self, state: Any, weights: Float[Tensor, "batch regions patches"]) -> Float[Tensor, "batch regions embed"]:
-        """Embed regions (not normalised) from the state of `encode`; weights in [0, 1], none of them all zero."""
+        """Embed regions from the state of `encode`; weights in [0, 1], no region all zero."""

@@ -1,4 +1,4 @@
-"""Where a model runs and in which precision."""
+"""Devices, precisions, and copies between a device and the CPU that make neither side wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloa
 
 def available_devices() -> tuple[str, ...]:
     """Names of the devices of this machine, the best first: "cuda", "cuda:1", "mps", "cpu"."""
-    with quiet():  # asking an unsuitable driver warns
+    with quiet():  # an unsuitable driver warns
         cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
         mps = torch.backends.mps.is_available()
     return (*(f"cuda:{i}" if i else "cuda" for i in range(cuda)), *(["mps"] if mps else []), "cpu")
@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
     """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device of this machine.
 
     Raises:
-        DeviceError: it is not here; the message names those that are.
+        DeviceError: this machine does not have it; the message names those it has.
     """
     here = available_devices()
     if name == "auto":
@@ -42,7 +42,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Turn "fp32", "bf16" or "fp16" into a dtype that works on `device`.
 
     Raises:
-        DeviceError: unknown, or half precision on a CPU whose torch cannot compute in it.
+        DeviceError: unknown, or half precision on a CPU that cannot compute in it.
     """
     if precision not in PRECISIONS:
         raise DeviceError(f"precision {precision!r} does not exist; choose one of: {', '.join(PRECISIONS)}")
@@ -64,7 +64,7 @@ def _computes_halves() -> bool:
 
 
 def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Cast a model in place; norms that must stay in float32 do (batch statistics, open_clip's LayerNormFp32)."""
+    """Cast a model in place, except norms that must stay in float32 (batch statistics, open_clip's LayerNormFp32)."""
     model.to(dtype)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) or type(module).__name__ == "LayerNormFp32":  # noqa: SLF001
@@ -73,17 +73,17 @@ def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def upload(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Bring a tensor of the CPU to a device. To CUDA from pinned memory, so that neither side waits for the copy."""
+    """Copy a tensor from the CPU to a device; to CUDA from pinned memory, so that neither side waits."""
     if device.type == "cuda" and values.device.type == "cpu":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)
 
 
 class HostCopy:
-    """A tensor on its way to the CPU: from CUDA into pinned memory behind what is queued now; nobody waits yet.
+    """A tensor on its way to the CPU: queued from CUDA into pinned memory, without waiting for it yet.
 
     Args:
-        values: on any device; one of the CPU is there already.
+        values: on any device; a tensor on the CPU needs no copy.
     """
 
     def __init__(self, values: torch.Tensor) -> None:
@@ -97,7 +97,7 @@ class HostCopy:
         self._arrived.record(torch.cuda.current_stream(values.device))
 
     def wait(self) -> torch.Tensor:
-        """The tensor on the CPU; waits for the copy, from whatever thread, without holding up the device."""
+        """The tensor on the CPU; waits for the copy, in any thread, without blocking the device."""
         arriving = self._arrived
         if arriving is not None:
             arriving.synchronize()

@@ -1,4 +1,4 @@
-"""Catching tensors on their way through a model; hooks live for one forward and are always removed."""
+"""Captures and replaces what passes through a module; hooks live for one forward and are always removed."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from torch import Tensor, nn
 
 
 class ModuleCall:
-    """What passed through one module: `inputs` (first argument), `keywords` and `output`, once it was called."""
+    """The last call of a module; nothing but `called` is set before there was one."""
 
     called: bool = False
     inputs: Tensor
+    """Its first argument."""
     keywords: dict[str, Any]
     output: Tensor
+
+    def record(self, _module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+        """A forward hook."""
+        self.called = True
+        self.inputs = args[0] if args else next(iter(keywords.values()))
+        self.keywords = keywords
+        self.output = output
 
 
 @contextmanager
 def captured(*modules: nn.Module) -> Iterator[tuple[ModuleCall, ...]]:
-    """Record the last call of each module while the block runs."""
+    """Record the last call of each module within the block."""
     calls = tuple(ModuleCall() for _ in modules)
-    handles = [
-        module.register_forward_hook(_recorder(call), with_kwargs=True)
-        for module, call in zip(modules, calls, strict=True)
-    ]
+    pairs = zip(modules, calls, strict=True)
+    handles = [module.register_forward_hook(call.record, with_kwargs=True) for module, call in pairs]
     try:
         yield calls
     finally:
@@ -35,19 +41,9 @@ def captured(*modules: nn.Module) -> Iterator[tuple[ModuleCall, ...]]:
 
 @contextmanager
 def with_output(module: nn.Module, output: Any) -> Iterator[None]:
-    """Let the module return `output` while the block runs, whatever goes in."""
+    """Make the module return `output` within the block, for any input."""
     handle = module.register_forward_hook(lambda *_: output)
     try:
         yield
     finally:
         handle.remove()
-
-
-def _recorder(call: ModuleCall) -> Any:
-    def record(_module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
-        call.called = True
-        call.inputs = args[0] if args else next(iter(keywords.values()))
-        call.keywords = keywords
-        call.output = output
-
-    return record

@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipmk.backbones.base import Backbone, Encoded, Features, ImageEncoder, Progress
+from clipmk.backbones.base import Backbone, Encoded, ImageEncoder, Progress
 from clipmk.backbones.devices import cast
+from clipmk.backbones.resnet import ResNetEncoder
 from clipmk.backbones.text import TextEncoder
+from clipmk.backbones.timm import timm_encoder
+from clipmk.backbones.vit import VitEncoder
 from clipmk.errors import ModelError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from clipmk.records import ModelInfo
+    from clipmk.settings import Features
 
 _OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest distance between the embedding of the full mask and the ordinary one (euclidean, unit vectors)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preprocessing:
-    """How a model's training images were prepared."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
-    resize: Literal["squash", "crop"]
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """Read open_clip's preprocessing configuration; its defaults hold for what is missing."""
-        mean, std = config.get("mean") or _OPENAI_MEAN, config.get("std") or _OPENAI_STD
-        return cls(
-            mean=(float(mean[0]), float(mean[1]), float(mean[2])),
-            std=(float(std[0]), float(std[1]), float(std[2])),
-            interpolation="bilinear" if config.get("interpolation") == "bilinear" else "bicubic",
-            resize="crop" if config.get("resize_mode", "shortest") == "shortest" else "squash",
-        )
 
 
 class OpenClipBackbone(Backbone):
@@ -54,7 +36,7 @@ class OpenClipBackbone(Backbone):
         model: cast to `dtype` and moved to `device`, both in place.
         info: what the model is.
         texts: the text encoder of the same model.
-        preprocessing: of its images.
+        preprocessing: open_clip's configuration of it; open_clip's defaults hold for what is missing.
         embed_dim: of its embeddings.
         device: where it runs.
         dtype: of its weights.
@@ -69,7 +51,7 @@ class OpenClipBackbone(Backbone):
         *,
         info: ModelInfo,
         texts: TextEncoder,
-        preprocessing: Preprocessing,
+        preprocessing: Mapping[str, Any],
         embed_dim: int,
         device: torch.device,
         dtype: torch.dtype,
@@ -83,8 +65,10 @@ class OpenClipBackbone(Backbone):
         if weights_dtype(model) != dtype:
             cast(model, dtype)
         self._images, self._texts = image_encoder(model.to(device)), texts
-        self.mean, self.std = preprocessing.mean, preprocessing.std
-        self.interpolation, self.default_resize = preprocessing.interpolation, preprocessing.resize
+        self.mean = _three(preprocessing.get("mean") or _OPENAI_MEAN)
+        self.std = _three(preprocessing.get("std") or _OPENAI_STD)
+        self.interpolation = "bilinear" if preprocessing.get("interpolation") == "bilinear" else "bicubic"
+        self.default_resize = "crop" if preprocessing.get("resize_mode", "shortest") == "shortest" else "squash"
         self.has_cls, self.supports_keys = self._images.has_cls, self._images.supports_keys
         self.trims_text, self.text_fingerprint = texts.trims, texts.fingerprint
         self._pooling_checked = False
@@ -170,18 +154,17 @@ def image_encoder(model: Any) -> ImageEncoder:
     """
     visual = model.visual
     if hasattr(visual, "trunk"):
-        from clipmk.backbones.timm import timm_encoder  # noqa: PLC0415
-
         return timm_encoder(model)
     if hasattr(visual, "attnpool"):
-        from clipmk.backbones.resnet import ResNetEncoder  # noqa: PLC0415
-
         return ResNetEncoder(model)
     if hasattr(visual, "transformer") and hasattr(visual, "class_embedding"):
-        from clipmk.backbones.vit import VitEncoder  # noqa: PLC0415
-
         return VitEncoder(model)
-    raise ModelError(f"image tower of class {type(visual).__name__} is unknown")
+    raise ModelError(f"image tower of class {type(visual).__name__} is not supported")
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values[:3])
+    return red, green, blue
 
 
 def weights_dtype(model: Any) -> torch.dtype:

@@ -1,9 +1,8 @@
-"""CLIP's own architecture without open_clip: for the shipped vision transformers, whose start it halves.
+"""CLIP's own architecture without open_clip, for the shipped vision transformers: it halves their start-up time.
 
-Importing open_clip takes longer than importing torch, two thirds of it for `torch._dynamo`, which torchvision's
-operators for detection bring along (docs/performance.md). The shipped models need none of it. The modules have the
-names and the order of operations of open_clip's `CLIP`, `VisionTransformer` and `Transformer`: the same weights give
-the same bits, and all that looks into an open_clip model can look into this one.
+Importing open_clip takes longer than importing torch (docs/performance.md), mostly for parts that the shipped models do
+not need. The modules have the names and the order of operations of open_clip's `CLIP`, `VisionTransformer` and
+`Transformer`: the same weights give the same bits, and code for the inside of an open_clip model works with this one.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _MLP_RATIO = 4
 
 
 def is_plain(config: Mapping[str, Any]) -> bool:
-    """Whether an open_clip configuration says nothing but the sizes of a plain CLIP with a vision transformer."""
+    """Whether an open_clip configuration has only the sizes of a plain CLIP with a vision transformer."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     return (
         set(config) == {"embed_dim", "vision_cfg", "text_cfg"}
@@ -45,7 +44,7 @@ def load_plain(config: Mapping[str, Any], weights: Path) -> PlainClip:
     """
     from safetensors.torch import load_file  # noqa: PLC0415
 
-    with torch.device("meta"):  # no random weights, which would be replaced at once
+    with torch.device("meta"):  # without random weights, which would be replaced at once
         model = PlainClip(config)
     state = {name: value.to(torch.float32, copy=True) for name, value in load_file(weights).items()}
     try:
@@ -57,7 +56,7 @@ def load_plain(config: Mapping[str, Any], weights: Path) -> PlainClip:
 
 
 def causal_mask(length: int) -> Float[Tensor, "length length"]:
-    """0 on and below the diagonal, -inf above: no text token sees those behind it."""
+    """0 on and below the diagonal, -inf above: no text token attends to later ones."""
     return torch.full((length, length), float("-inf")).triu(1)
 
 
@@ -88,14 +87,14 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks, one after the other."""
+    """Blocks in sequence."""
 
     def __init__(self, width: int, layers: int, heads: int) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
 
     def get_cast_dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Dtype of the weights."""
         return next(self.parameters()).dtype
 
     def forward(

@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 
 from clipmk.backbones.attention import attention_row, masked_attention, view
-from clipmk.backbones.base import Encoded, Features, ImageEncoder
+from clipmk.backbones.base import Encoded, ImageEncoder
 from clipmk.backbones.hooks import captured
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+    from clipmk.settings import Features
 
 
 class ResNetEncoder(ImageEncoder):
     """ModifiedResNet. Its pooling query is the mean of the last feature map, which is also the first key."""
 
     def __init__(self, model: Any) -> None:
-        self._model = model
-        self._visual = model.visual
+        super().__init__(model)
         self._opened = view(self._visual.attnpool)
 
     @property
@@ -29,11 +30,6 @@ class ResNetEncoder(ImageEncoder):
         size = self._visual.image_size
         side = int(size[0] if isinstance(size, list | tuple) else size) // 32
         return side, side
-
-    def embed(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
-        """Embed images, not normalised."""
-        embeddings: Tensor = self._model.encode_image(pixels)
-        return embeddings
 
     def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
         """See `ImageEncoder.encode`."""
@@ -55,7 +51,7 @@ class ResNetEncoder(ImageEncoder):
         return opened.merge(heads, token)
 
     def _tokens(self, patches: Float[Tensor, "batch patches channels"]) -> Float[Tensor, "batch tokens channels"]:
-        """The pool's own input: the mean, then the patches, plus position embeddings."""
+        """Input of the pool's attention: the mean, then the patches, plus position embeddings."""
         tokens = torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
         positions: Tensor = self._visual.attnpool.positional_embedding
         return tokens + positions.to(tokens.dtype)

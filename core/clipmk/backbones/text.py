@@ -1,4 +1,4 @@
-"""The text half of a backbone: tokens, batches of one length, as large as pays and fits."""
+"""The text half of a backbone: texts in batches of one length, as large as fits and pays off."""
 
 from __future__ import annotations
 
@@ -19,32 +19,29 @@ if TYPE_CHECKING:
     from clipmk.backbones.base import Progress
 
 CPU_TOKENS = 1_024
-"""Tokens of a batch per thread of a CPU: larger ones gain nothing there, and are a longer wait for who cancels."""
-
+"""Tokens of a batch per CPU thread: larger batches are not faster, and cancelling takes longer."""
 GPU_TOKENS = 2**17
-"""Most tokens of a batch on an accelerator: from here on it has all the work that it can do at once."""
-
+"""Most tokens of a batch on an accelerator, which is saturated by then."""
 ACTIVATIONS = 16
-"""Values of the tower's width that a token needs while a block works on it: residual, queries, keys, values, MLP."""
-
+"""Activations of a token within a block, in widths of the tower: residual, queries, keys, values, MLP."""
 FILL = 8
-"""Times the number of threads: fewest texts of a batch on a CPU, see `TextEncoder`."""
+"""Fewest texts of a batch per CPU thread, see `TextEncoder`."""
 
 
 class TextEncoder:
     """A text tower with its tokenizer.
 
-    A native causal tower reads the embedding at the end-of-text token, which sees nothing behind it: cutting a batch
-    after its last end-of-text token changes nothing (4e-6) and saves most of the work, because descriptors are short.
-    Towers that see the padding (SigLIP), pool elsewhere (CoCa) or come from `transformers` always run in full.
+    A native causal tower reads the embedding at the end-of-text token, which attends to nothing after it: cutting a
+    batch there changes nothing (4e-6) and saves most of the work, because descriptors are short. Towers that attend to
+    the padding (SigLIP), pool elsewhere (CoCa) or come from `transformers` always run in full.
 
-    The texts of a batch have one length, so nothing is padded, and a batch holds as many as `budget` tokens allow: set
-    from what the device has free, halved whenever memory does not suffice. Nothing is read back between batches.
+    The texts of a batch have one length, so nothing is padded, and a batch holds at most `budget` tokens: set from the
+    free memory of the device, halved when that runs out. Nothing is read back between batches.
 
-    On a CPU a text's embedding depends, to the last bit, neither on its company nor on the size of the batch: a product
-    of matrices gives a row the same digits whatever rows stand beside it, unless they are so few that another routine
-    is taken, so that a small batch is filled up with repetitions. That was measured (MKL, one and two threads), nobody
-    promises it; on a GPU it does not hold.
+    On a CPU a text's embedding does not depend, to the last bit, on the other texts of its batch: a row of a matrix
+    product has the same bits whatever the other rows are, unless there are so few that another routine is chosen, which
+    is why small batches are filled up with repetitions. This was measured (MKL, one and two threads) and is not
+    guaranteed; on a GPU it does not hold.
     """
 
     def __init__(self, model: Any, tokenizer: Tokenizer, *, fingerprint: str = "") -> None:
@@ -55,7 +52,7 @@ class TextEncoder:
         self._tower = model.text if hasattr(model, "text") else model
         self.trims = _is_causal(self._tower)
         self.budget = 0
-        """Most tokens of a batch; 0 until the first text is embedded."""
+        """Most tokens of a batch; 0 before the first text is embedded."""
 
     def encode(
         self, texts: Sequence[str], *, device: torch.device, batch_size: int | None, progress: Progress | None
@@ -95,7 +92,7 @@ class TextEncoder:
     def _largest(
         self, tokens: Int[Tensor, "texts length"], device: torch.device, batch_size: int | None
     ) -> Float[Tensor, "first embed"]:
-        """Embed as many of the first texts as one batch holds; out of memory halves the batch, for all that follow."""
+        """Embed the first texts, as many as a batch holds; running out of memory halves this and all later batches."""
         count, length = tokens.shape
         while True:
             most = max(1, min(self.budget // length, batch_size or self.budget))
@@ -117,7 +114,7 @@ class TextEncoder:
         return raw
 
     def _fitting(self, device: torch.device) -> int:
-        """How many tokens to begin with: those whose activations take a quarter of what the device has free."""
+        """First budget: tokens whose activations take a quarter of the device's free memory."""
         if device.type != "cuda":
             return CPU_TOKENS * torch.get_num_threads()
         width = max((parameter.shape[-1] for parameter in self._tower.parameters() if parameter.ndim), default=1)
@@ -125,7 +122,7 @@ class TextEncoder:
         return int(max(1, min(GPU_TOKENS, free // 4 // (4 * ACTIVATIONS * width))))
 
     def _lengths(self, tokens: Int[Tensor, "texts context"]) -> Int[Tensor, " texts"]:
-        """Tokens of each text that the tower has to read: up to the one that the embedding is read from, or all."""
+        """Tokens of each text that the tower must read: up to the end-of-text token, or all."""
         if not self.trims:
             return torch.full((len(tokens),), tokens.shape[1])
         if _pool_type(self._tower) == "eos":
@@ -133,7 +130,7 @@ class TextEncoder:
         return tokens.argmax(dim=-1) + 1
 
     def _trimmed(self, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts embed"]:
-        """The forward of open_clip's CLIP.encode_text and TextTransformer.forward, read at the last position."""
+        """What open_clip's CLIP.encode_text and TextTransformer.forward compute, read at the last position."""
         tower, length = self._tower, tokens.shape[1]
         dtype = tower.transformer.get_cast_dtype()
         x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)

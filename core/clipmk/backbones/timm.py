@@ -1,4 +1,4 @@
-"""Image towers from timm: ViTs (EVA, SigLIP, PE, MobileCLIP-B, ViTamin), and everything that averages a feature map."""
+"""Image towers from timm: ViTs (EVA, SigLIP, PE, MobileCLIP-B, ViTamin), and towers that average a feature map."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, view
-from clipmk.backbones.base import Encoded, Features, ImageEncoder
+from clipmk.backbones.base import Encoded, ImageEncoder
 from clipmk.backbones.hooks import captured
 from clipmk.backbones.vit import BlockState, requery, weighted_mean
 from clipmk.errors import ModelError
@@ -20,11 +20,13 @@ from clipmk.errors import ModelError
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from clipmk.settings import Features
+
 _VIT_PARTS = ("blocks", "norm", "fc_norm", "head", "num_prefix_tokens", "global_pool", "attn_pool", "patch_embed")
 
 
 def timm_encoder(model: Any) -> ImageEncoder:
-    """Choose the encoder for an open_clip model whose image tower is timm's: a plain ViT or anything else."""
+    """Choose the encoder for an open_clip model with an image tower from timm: a plain ViT or anything else."""
     trunk = model.visual.trunk
     if all(hasattr(trunk, part) for part in _VIT_PARTS) and hasattr(trunk.blocks[-1], "attn"):
         return TimmVitEncoder(model)
@@ -32,11 +34,10 @@ def timm_encoder(model: Any) -> ImageEncoder:
 
 
 class _TimmEncoder(ImageEncoder):
-    """What both kinds share."""
+    """Shared by both kinds."""
 
     def __init__(self, model: Any) -> None:
-        self._model = model
-        self._visual = model.visual
+        super().__init__(model)
         self._trunk = model.visual.trunk
 
     @cached_property
@@ -47,17 +48,12 @@ class _TimmEncoder(ImageEncoder):
         with torch.inference_mode():
             return self.encode(blank, "tokens").grid
 
-    def embed(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
-        """Embed images, not normalised."""
-        embeddings: Tensor = self._model.encode_image(pixels)
-        return embeddings
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _VitState:
     block: BlockState
     pooler_inputs: Tensor | None
-    """Into the attention pool, where there is one."""
+    """Inputs of the attention pool, where there is one."""
 
 
 class TimmVitEncoder(_TimmEncoder):
@@ -98,7 +94,7 @@ class TimmVitEncoder(_TimmEncoder):
             pooled = self._average(trunk.norm(state.block.outputs), weights)
         else:
             raise ModelError(
-                f"masked pooling is not known for {type(trunk).__name__} with {trunk.global_pool!r} pooling; "
+                f"masked pooling is not supported for {type(trunk).__name__} with {trunk.global_pool!r} pooling; "
                 'use grounding="prompts"'
             )
         embeddings: Tensor = self._visual.head(trunk.head(trunk.fc_norm(pooled)))
@@ -122,7 +118,7 @@ class TimmVitEncoder(_TimmEncoder):
     def _latent_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         pooler = self._pooler
         if getattr(pooler, "latent_len", 0) != 1:
-            raise ModelError(f"masked pooling is not known for the pooler {type(pooler).__name__}")
+            raise ModelError(f"masked pooling is not supported for the pooler {type(pooler).__name__}")
         if pooler.pos_embed is not None:
             tokens = tokens + pooler.pos_embed.unsqueeze(0).to(tokens.dtype)
         query = pooler.q(pooler.latent).unflatten(-1, (pooler.num_heads, -1)).transpose(1, 2)
@@ -159,15 +155,15 @@ def _opened(attention: Any) -> AttentionView | None:
 def _square(patches: int) -> tuple[int, int]:
     side = math.isqrt(patches)
     if side * side != patches:
-        raise ModelError(f"the image tower gives {patches} patch tokens, which make no square grid")
+        raise ModelError(f"the image tower gives {patches} patch tokens, which are not a square grid")
     return side, side
 
 
 class FeatureMapEncoder(_TimmEncoder):
     """A tower that averages its last feature map and sends the average through a head (ConvNeXt, FastViT, Swin).
 
-    A region's weighted average, shown to the same head as a map of one cell, gives the region's embedding: the head's
-    own average of one cell is that cell, and its norm and projection follow as ever.
+    A region's weighted average goes through the same head as a map of one cell: the head's own average of one cell is
+    that cell, and its norm and projection follow.
     """
 
     def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
@@ -185,7 +181,9 @@ class FeatureMapEncoder(_TimmEncoder):
     ) -> Float[Tensor, "batch regions embed"]:
         """See `ImageEncoder.pool`."""
         if hasattr(self._visual.head, "pool"):
-            raise ModelError('masked pooling is not known for an attention pool in the head; use grounding="prompts"')
+            raise ModelError(
+                'masked pooling is not supported for an attention pool in the head; use grounding="prompts"'
+            )
         cells = weighted_mean(state, weights).flatten(0, 1)
         embeddings: Tensor = self._visual.head(self._trunk.forward_head(self._one_cell(cells)))
         return embeddings.reshape(*weights.shape[:2], -1)

@@ -1,4 +1,4 @@
-"""open_clip's own VisionTransformer: class token, average, or attentional pooler."""
+"""open_clip's own VisionTransformer: pooled by class token, average, or attentional pooler."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, split_heads, view
-from clipmk.backbones.base import Encoded, Features, ImageEncoder
+from clipmk.backbones.base import Encoded, ImageEncoder
 from clipmk.backbones.hooks import captured, with_output
 from clipmk.errors import ModelError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from clipmk.settings import Features
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockState:
-    """The last block of one forward."""
+    """Tensors of the last block in one forward."""
 
     inputs: Float[Tensor, "batch tokens width"]
-    """Into the block."""
+    """Inputs of the block."""
     attended: Float[Tensor, "batch tokens width"]
-    """Into its attention."""
+    """Inputs of its attention."""
     outputs: Float[Tensor, "batch tokens width"]
     raw_keys: Float[Tensor, "batch tokens width"]
     rope: Tensor | None
-    """Rotary position embedding of the patches, if the encoder has one."""
+    """Rotary position embedding of the patches, where the encoder has one."""
 
 
 def requery(
@@ -37,8 +39,8 @@ def requery(
 ) -> Float[Tensor, "batch regions width"]:
     """Send the class token through the last block once more per region, over the block's stored keys and values.
 
-    The block itself runs on the regions' class tokens only, with the output of its attention put in from outside: so
-    residuals, scales, norms and MLP are the block's own, in whatever order it has them.
+    The block itself runs on the regions' class tokens, with the output of its attention replaced: residuals, scales,
+    norms and MLP are the block's own, in its own order.
     """
     opened = view(attention)
     token = state.attended[:, :1]
@@ -66,8 +68,7 @@ class VitEncoder(ImageEncoder):
     supports_keys = True
 
     def __init__(self, model: Any) -> None:
-        self._model = model
-        self._visual = model.visual
+        super().__init__(model)
         self._block = self._visual.transformer.resblocks[-1]
         self._pooler = self._visual.attn_pool
         self._opened: AttentionView = view(self._block.attn)
@@ -80,11 +81,6 @@ class VitEncoder(ImageEncoder):
         """(rows, columns) of patches of one image."""
         rows, columns = self._visual.grid_size
         return int(rows), int(columns)
-
-    def embed(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
-        """Embed images, not normalised."""
-        embeddings: Tensor = self._model.encode_image(pixels)
-        return embeddings
 
     def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
         """See `ImageEncoder.encode`."""
@@ -116,10 +112,10 @@ class VitEncoder(ImageEncoder):
         return weighted_mean(norm(patches), weights)
 
     def _query_pooler(self, state: BlockState, weights: Tensor) -> Tensor:
-        """CoCa: the pooler's first query reads all tokens; its attention gets the weights, the class token stays."""
+        """CoCa: the pooler's first query attends to all tokens, with the weights on the patches."""
         pooler = self._pooler
         if self._visual.attn_pool_contrastive is not None or self._visual.pool_type != "tok":
-            raise ModelError("masked pooling is not known for this attentional pooler; use drawn prompts")
+            raise ModelError('masked pooling is not supported for this attentional pooler; use grounding="prompts"')
         attention = pooler.attn
         query, key, value = self._pooler_heads(state)
         heads = masked_attention(query, key, value, weights)

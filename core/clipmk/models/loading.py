@@ -14,7 +14,7 @@ from torch import nn
 from clipmk.backbones import library
 from clipmk.backbones.base import Backbone
 from clipmk.backbones.devices import choose_device, choose_dtype
-from clipmk.backbones.openclip import OpenClipBackbone, Preprocessing, weights_dtype
+from clipmk.backbones.openclip import OpenClipBackbone, weights_dtype
 from clipmk.backbones.plain_clip import is_plain, load_plain
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.tokenizer import Tokenizer, cached
@@ -79,7 +79,7 @@ def load(
             built,
             info=_info(spec.entry, sha256),
             texts=texts,
-            preprocessing=Preprocessing.of(spec.preprocess),
+            preprocessing=spec.preprocess,
             embed_dim=spec.entry.embed_dim,
             device=place,
             dtype=dtype,
@@ -302,7 +302,7 @@ def _from_memory(
         usable,
         info=info,
         texts=TextEncoder(usable, tokenizer or _openai_tokenizer(own), fingerprint=text_fingerprint(None, tokenizer)),
-        preprocessing=Preprocessing.of(preprocess),
+        preprocessing=preprocess,
         embed_dim=_embed_dim(own),
         device=device,
         dtype=dtype,
