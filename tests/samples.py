@@ -115,7 +115,7 @@ def _part(number: int, mask: np.ndarray, box: tuple[int, int, int, int], texts: 
         bbox_xyxy=box,
         mask=rle_encode(mask),
         descriptors=tuple(
-            PartDescriptor(text=text, cosine=0.28 - 0.03 * i, transport=0.75 - 0.5 * i) for i, text in enumerate(texts)
+            PartDescriptor(text=text, cosine=0.28 - 0.03 * i, share=0.75 - 0.5 * i) for i, text in enumerate(texts)
         ),
     )
 

@@ -123,7 +123,7 @@ class PartDescriptor:
     text: str
     cosine: float
     """Between the part's embedding and the templated descriptor."""
-    transport: float
+    share: float
     """The part's share of this descriptor, in [0, 1]: in the transport plan, or in a softmax over the parts."""
 
 

@@ -39,7 +39,7 @@ def part_of(mask: np.ndarray, number: int = 1, *texts: str) -> Part:
         area=float(mask.mean()),
         bbox_xyxy=(int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1),
         mask=rle_encode(mask),
-        descriptors=tuple(PartDescriptor(text=text, cosine=0.2, transport=0.5) for text in texts),
+        descriptors=tuple(PartDescriptor(text=text, cosine=0.2, share=0.5) for text in texts),
     )
 
 

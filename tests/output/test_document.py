@@ -16,6 +16,7 @@ from clipmk.errors import ClipmkError, DeviceError, ImageError, ModelError, Usag
 from clipmk.output import document
 from clipmk.records import Failure, ModelEntry
 from clipmk.settings import Settings
+from clipmk.system.serialization import WRITTEN_AS
 
 Validator = jsonschema.Draft202012Validator
 
@@ -86,7 +87,7 @@ def test_schema_has_the_fields_of_each_record_and_all_are_required(
     record: type, definition: str, schema: dict[str, Any]
 ) -> None:
     node = schema["$defs"][definition]
-    fields = ["class" if f.name == "class_name" else f.name for f in dataclasses.fields(record)]
+    fields = [WRITTEN_AS.get(f.name, f.name) for f in dataclasses.fields(record)]
     assert list(node["properties"]) == fields
     assert node["required"] == fields
 

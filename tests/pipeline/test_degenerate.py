@@ -114,7 +114,7 @@ def test_one_descriptor_is_everyones_and_no_surprise() -> None:
     assert found.mutual.p_value == 1
     assert found.mutual_concepts == embedded.words(1).descriptors
     assert list(found.vision_concepts[0].parts) == parts
-    assert [part.descriptors[0].transport for part in found.parts] == pytest.approx([1 / len(parts)] * len(parts))
+    assert [part.descriptors[0].share for part in found.parts] == pytest.approx([1 / len(parts)] * len(parts))
 
 
 def test_more_language_concepts_than_descriptors_are_all_descriptors() -> None:

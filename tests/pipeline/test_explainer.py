@@ -129,13 +129,13 @@ def test_parts_report_the_cosines_and_shares_of_their_descriptors(explained: Any
     texts = embedded.explainer().vocabulary.descriptors
     for part in explained[name, index].parts:
         assert len(part.descriptors) == (3 if name == "paper" else 5)
-        shares = [d.transport for d in part.descriptors]
+        shares = [d.share for d in part.descriptors]
         if name == "paper":
             assert shares == sorted(shares, reverse=True)
         for descriptor in part.descriptors:
             assert descriptor.text in texts
             assert -1 <= descriptor.cosine <= 1
-            assert 0 <= descriptor.transport <= 1
+            assert 0 <= descriptor.share <= 1
 
 
 @pytest.mark.parametrize("name", embedded.PRESETS)

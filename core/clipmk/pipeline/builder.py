@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,6 @@ from clipmk.records import (
     Alternative,
     Elapsed,
     LanguageConcept,
-    Mutual,
     Part,
     PartDescriptor,
     Prediction,
@@ -67,21 +66,21 @@ class SourceImage:
 
     @classmethod
     def of(cls, picture: Picture, *, keep_pixels: bool = True) -> SourceImage:
-        """What a record says of a decoded picture."""
+        """The part of a decoded picture that its record repeats."""
         return cls(picture.info, picture.warnings, picture.image if keep_pixels else None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ExplanationBuilder:
-    """A vocabulary as one model embeds it: ranks classes and concepts for encoded images and builds their records.
+    """A vocabulary as one model embeds it: ranks classes and concepts of encoded images and builds their records.
 
-    Everything happens on the CPU, beside the model.
+    Everything happens on the CPU, beside the model. Any number of threads may share a builder.
 
     Args:
-        backbone: only what it knows about itself is read, and how its cosines become logits.
+        backbone: the model; it is never run here, only its facts and its logit scale are read.
         vocabulary: classes and descriptors.
         bank: the same, embedded, on the CPU.
-        settings: what to do.
+        settings: candidates, relevance, assignment, importance, language concepts, soft matches and predictions.
         load_ms: how long loading the model took.
         warnings: about model and vocabulary, for every record.
     """
@@ -93,21 +92,20 @@ class ExplanationBuilder:
     load_ms: float = 0.0
     warnings: tuple[str, ...] = ()
     _languages: dict[int, LanguageConcepts] = field(default_factory=dict, init=False, repr=False)
-    _hashes: list[str] = field(default_factory=list, init=False, repr=False)
 
-    @property
+    @cached_property
     def language_count(self) -> int:
-        """U: how many descriptors make up D_y."""
+        """|D_y|, the number of language concepts."""
         size, wanted = len(self.vocabulary.descriptors), self.settings.language_count
         alike = language_count_for(size, vision_count=self.settings.vision_limit)
         return min(size, alike if wanted is None else wanted)
 
     def geometry(self, info: ImageInfo) -> Square:
-        """How the model's square input maps to the picture's pixels."""
+        """How the model's square input maps to the image's pixels."""
         return Square(info.width, info.height, self.backbone.info.input_size, self.settings.resize)
 
     def language(self, number: int) -> LanguageConcepts:
-        """D_y of the class of this number; looked up once for many images."""
+        """D_y of the class with this number; computed once for many images."""
         known = self._languages.get(number)
         if known is None:
             known = language_concepts(self.bank.classes[number], self.bank.descriptors, count=self.language_count)
@@ -133,8 +131,11 @@ class ExplanationBuilder:
         """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few.
 
         Args:
-            image_embedding: L2-normalised, on the bank's device.
-            also: classes to tell of wherever they stand: those below the highest few follow, with their own ranks.
+            image_embedding: L2-normalised, on the CPU.
+            also: classes to include whatever their rank: those below the highest few follow them.
+
+        Raises:
+            ModelError: the embedding is not finite.
         """
         cosines, logits = self.class_logits(image_embedding)
         probabilities = logits.softmax(0)
@@ -173,7 +174,7 @@ class ExplanationBuilder:
         predictions = self.predict(encoded.embedding)
         names = self.vocabulary.classes
         chosen = predictions[0].class_name if target is None else names[target]
-        language, mutual = self._against(chosen, vision)
+        explained = self._against(chosen, vision)
         warnings = source.warnings + self.warnings + segmentation.warnings + vision.warnings
         return Explanation(
             image=source.info,
@@ -182,23 +183,18 @@ class ExplanationBuilder:
             class_name=chosen,
             foreground=pixel_mask(segmentation.foreground, self.geometry(source.info)).rle,
             parts=self._parts(source.info, segmentation, vision),
-            vision_concepts=self._vision(vision, shared={concept.text for concept in language if concept.mutual}),
-            language_concepts=language,
-            mutual=mutual,
-            alternatives=tuple(
-                Alternative(class_name=p.class_name, language_concepts=other[0], mutual=other[1])
-                for p in predictions
-                if p.class_name != chosen
-                for other in [self._against(p.class_name, vision)]
-            ),
+            vision_concepts=self._vision(vision, explained.language_concepts),
+            language_concepts=explained.language_concepts,
+            mutual=explained.mutual,
+            alternatives=tuple(self._against(p.class_name, vision) for p in predictions if p.class_name != chosen),
             elapsed_ms=Elapsed(load=self.load_ms, explain=0.0),
             provenance=self._provenance(),
             warnings=tuple(dict.fromkeys(warnings + blank_notes(encoded.square))),
             picture=source.image,
         )
 
-    def _vision(self, vision: VisionConcepts, *, shared: set[str]) -> tuple[VisionConcept, ...]:
-        texts = self.vocabulary.descriptors
+    def _vision(self, vision: VisionConcepts, language: Sequence[LanguageConcept]) -> tuple[VisionConcept, ...]:
+        texts, shared = self.vocabulary.descriptors, {concept.text for concept in language if concept.mutual}
         return tuple(
             VisionConcept(
                 rank=rank,
@@ -212,23 +208,25 @@ class ExplanationBuilder:
             )
         )
 
-    def _against(self, class_name: str, vision: VisionConcepts) -> tuple[tuple[LanguageConcept, ...], Mutual]:
+    def _against(self, class_name: str, vision: VisionConcepts) -> Alternative:
         """D_y of a class, and the knowledge that the image shares with it."""
         language = self.language(self.vocabulary.classes.index(class_name))
-        ids = language.indices.tolist()
+        ids, texts = language.indices.tolist(), self.vocabulary.descriptors
         flags = overlap(ids, vision.concepts)
-        concepts = tuple(
-            LanguageConcept(rank=rank, text=self.vocabulary.descriptors[i], cosine=float(cosine), mutual=flag)
-            for rank, (i, cosine, flag) in enumerate(zip(ids, language.cosines.tolist(), flags, strict=True), 1)
+        return Alternative(
+            class_name=class_name,
+            language_concepts=tuple(
+                LanguageConcept(rank=rank, text=texts[i], cosine=cosine, mutual=flag)
+                for rank, (i, cosine, flag) in enumerate(zip(ids, language.cosines.tolist(), flags, strict=True), 1)
+            ),
+            mutual=measure(
+                overlap(vision.concepts, ids),
+                language_count=len(ids),
+                vocabulary_size=len(texts),
+                length=self.settings.curve_length,
+                soft=self._soft(vision.concepts, ids),
+            ),
         )
-        mutual = measure(
-            overlap(vision.concepts, ids),
-            language_count=len(ids),
-            vocabulary_size=len(self.vocabulary.descriptors),
-            length=self.settings.curve_length,
-            soft=self._soft(vision.concepts, ids),
-        )
-        return concepts, mutual
 
     def _soft(self, vision_ids: Sequence[int], language_ids: Sequence[int]) -> tuple[SoftPair, ...]:
         threshold = self.settings.soft_threshold
@@ -243,20 +241,13 @@ class ExplanationBuilder:
         )
 
     def _parts(self, info: ImageInfo, segmentation: Segmentation, vision: VisionConcepts) -> tuple[Part, ...]:
-        geometry = self.geometry(info)
-        column = {descriptor: c for c, descriptor in enumerate(vision.candidates.tolist())}
-        cosines, shares = vision.cosines.tolist(), vision.shares.tolist()
+        geometry, texts = self.geometry(info), self.vocabulary.descriptors
+        cosines, shares = (values.gather(1, vision.top_columns).tolist() for values in (vision.cosines, vision.shares))
         parts = []
         for index, mask in enumerate(segmentation.masks):
             pixels = pixel_mask(mask, geometry)
-            descriptors = tuple(
-                PartDescriptor(
-                    text=self.vocabulary.descriptors[i],
-                    cosine=cosines[index][column[i]],
-                    transport=shares[index][column[i]],
-                )
-                for i in vision.top_descriptors[index]
-            )
+            best = zip(vision.top_descriptors[index], cosines[index], shares[index], strict=True)
+            descriptors = tuple(PartDescriptor(text=texts[i], cosine=cosine, share=share) for i, cosine, share in best)
             parts.append(
                 Part(
                     id=index + 1, area=pixels.area, bbox_xyxy=pixels.bbox_xyxy, mask=pixels.rle, descriptors=descriptors
@@ -264,11 +255,10 @@ class ExplanationBuilder:
             )
         return tuple(parts)
 
+    @cached_property
     def _vocabulary_sha256(self) -> str:
         """Hashed once: large vocabularies take a while."""
-        if not self._hashes:
-            self._hashes.append(self.vocabulary.sha256)
-        return self._hashes[0]
+        return self.vocabulary.sha256
 
     def _provenance(self) -> Provenance:
         return Provenance(
@@ -280,7 +270,7 @@ class ExplanationBuilder:
             templates=self.vocabulary.templates,
             descriptor_template=self.vocabulary.descriptor_template,
             vocabulary=self.vocabulary.name,
-            vocabulary_sha256=self._vocabulary_sha256(),
+            vocabulary_sha256=self._vocabulary_sha256,
             settings=plain(self.settings),
         )
 
@@ -290,11 +280,6 @@ def _open_clip_version() -> str:
     return metadata.version("open_clip_torch")
 
 
-def is_blank(square: NDArray[np.uint8]) -> bool:
-    """Whether a square input, uint8 RGB (S, S, 3), is of one colour."""
-    return bool((square == square[0, 0]).all())
-
-
 def blank_notes(square: NDArray[np.uint8]) -> tuple[str, ...]:
-    """A warning where a square input, uint8 RGB (S, S, 3), is of one colour."""
-    return (BLANK,) if is_blank(square) else ()
+    """A warning if a square input, uint8 RGB (S, S, 3), has one colour only."""
+    return (BLANK,) if (square == square[0, 0]).all() else ()

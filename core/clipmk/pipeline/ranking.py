@@ -29,8 +29,10 @@ class VisionConcepts:
     """cos(part, templated candidate)."""
     shares: Float[Tensor, "parts candidates"]
     """Each part's share of each candidate, in [0, 1]."""
+    top_columns: Int[Tensor, "parts chosen"]
+    """For each part its best few candidates, as columns of the tensors above, best first."""
     top_descriptors: tuple[tuple[int, ...], ...]
-    """For each part its descriptors, best first."""
+    """The same as rows of the bank."""
     concepts: tuple[int, ...]
     """D_v, most important first."""
     importance: tuple[float, ...]
@@ -52,10 +54,10 @@ def rank_vision_concepts(
     Memory and, but for one product with the bank, time depend on the candidates, not on the size of the bank.
 
     Args:
-        bank: the embedded vocabulary, on the embeddings' device: the CPU, where all of this is quick.
+        bank: the embedded vocabulary, on the CPU.
         settings: grounding, candidates, relevance, assignment and importance are read.
-        embedding: of the whole un-prompted image, L2-normalised.
-        part_embeddings: of `pipeline.grounding.embed_parts`.
+        embedding: of the whole un-prompted image, L2-normalised, on the CPU.
+        part_embeddings: from `pipeline.grounding.embed_parts`, on the CPU.
     """
     near = nearest(part_embeddings, bank.descriptors, count=settings.candidate_count)
     found = candidates(near.scores, count=settings.candidate_count, intersect=settings.intersect_candidates)
@@ -75,7 +77,8 @@ def rank_vision_concepts(
         scores=scores,
         cosines=cosines,
         shares=shares,
-        top_descriptors=tuple(tuple(row) for row in rows[chosen.to(rows.device)].tolist()),
+        top_columns=chosen,
+        top_descriptors=tuple(tuple(row) for row in rows[chosen].tolist()),
         concepts=tuple(rows[ordered.indices].tolist()),
         importance=tuple(ordered.importance.tolist()),
         part_ids=ordered.part_ids,

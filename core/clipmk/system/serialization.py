@@ -15,12 +15,15 @@ Record = TypeVar("Record")
 _LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
 """Largest magnitude of a number in a record; infinity and NaN are refused, too."""
 
+WRITTEN_AS = {"class_name": "class", "share": "transport"}
+"""Field -> its name in JSON, which stays for the readers of the format."""
+
 
 def plain(value: Any) -> Any:
-    """Turn records into JSON-ready dicts and lists; the field `class_name` is written as "class"."""
+    """Turn records into JSON-ready dicts and lists; a few fields have another name there (`WRITTEN_AS`)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            "class" if f.name == "class_name" else f.name: plain(getattr(value, f.name))
+            WRITTEN_AS.get(f.name, f.name): plain(getattr(value, f.name))
             for f in dataclasses.fields(value)
             if f.metadata.get("written", True)
         }
@@ -97,7 +100,8 @@ def _read_record(kind: type[Any], data: Any, place: str) -> Any:
     if not isinstance(data, dict):
         raise _malformed(data, place, "an object")
     hints, needed = _fields(kind)  # type: ignore[arg-type]
-    values = {("class_name" if key == "class" and "class_name" in hints else key): data[key] for key in data}
+    fields = {written: name for name, written in WRITTEN_AS.items() if name in hints}
+    values: dict[str, Any] = {fields.get(key, str(key)): data[key] for key in data}
     unknown = sorted(set(values) - set(hints))
     missing = sorted(needed - set(values))
     if unknown or missing:
