@@ -173,7 +173,7 @@ def test_questionable_vocabulary_is_found_out_with_status_3(
     ran = clipmk("vocab", "check", "bad.json")
     assert ran.status == 3
     assert "that name a class" in ran.out
-    assert "equal but for case" in ran.out
+    assert "equal except for case" in ran.out
     assert len(valid_json(clipmk("vocab", "check", "bad.json", "--json"))["problems"]) >= 2
 
 

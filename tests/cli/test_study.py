@@ -52,7 +52,7 @@ MODEL = "embedded/vit-xs8-48"
             2,
             "error: no vocabulary is named; name one with --vocab NAME|FILE; world has all labels of the data set\n",
         ),
-        (["world:test", "-m", MODEL, "--classes", "cat,dog"], 3, "are no classes of the vocabulary"),
+        (["world:test", "-m", MODEL, "--classes", "cat,dog"], 3, "are not classes of the vocabulary"),
     ],
 )
 def test_what_cannot_be_studied_is_said_before_any_work(

@@ -58,7 +58,7 @@ def test_wordnet_ids_are_found_in_other_vocabularies_by_our_name_or_a_word_that_
     mine = vocabulary("Tench", "tiger cat", "tabby", "crane", "missile")
     assert resolve_labels(["n01440764", "n02123045", "n03773504"], mine)[0] == ["Tench", "tabby", "missile"]
     for one in ("n03126707", "n02012849", "n04008634"):  # both cranes; a projectile, which is called missile, too
-        with pytest.raises(InputError, match=rf"1 of 1 label, of 2 images, is no class of .*'{one}' \(2 images"):
+        with pytest.raises(InputError, match=rf"1 of 1 label, of 2 images, is not a class of .*'{one}' \(2 images"):
             resolve_labels([one] * 2, mine)
 
 
@@ -72,7 +72,7 @@ def test_every_wordnet_id_is_the_class_at_its_place() -> None:
 def test_numbers_are_places_in_the_vocabulary_and_said_to_be() -> None:
     found, (warning,) = resolve_labels(["1", "0", None, "01"], vocabulary("fox", "owl"))
     assert found == ["owl", "fox", None, "owl"]
-    assert warning == "labels are numbers, taken as places in the vocabulary 'farm', counted from 0: 0 is 'fox'"
+    assert warning == "labels are numbers, used as indices into the vocabulary 'farm', counted from 0: 0 is 'fox'"
 
 
 def test_numbers_that_are_names_are_names() -> None:
@@ -82,12 +82,12 @@ def test_numbers_that_are_names_are_names() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["2"], r"'2' \(1 image\); places count from 0 to 1; name the vocabulary with --vocab"),
-        (["1", "2"], r"1 of 2 labels, of 1 image, is no class of the vocabulary 'farm': '2'"),
+        (["2"], r"'2' \(1 image\); indices count from 0 to 1; name the vocabulary with --vocab"),
+        (["1", "2"], r"1 of 2 labels, of 1 image, is not a class of the vocabulary 'farm': '2'"),
         (["fox", "1"], r"1 of 2 labels, of 1 image, .*: '1' \(1 image\)"),
         (
             ["fxo", "-1", "fxo", None],
-            r"2 of 2 labels, of 3 images, are no classes of .*: 'fxo' \(2 images; close: 'fox'\), '-1' \(1",
+            r"2 of 2 labels, of 3 images, are not classes of .*: 'fxo' \(2 images; close: 'fox'\), '-1' \(1",
         ),
         (["n01440764", "n99999999"], r"'n01440764' .*, 'n99999999'"),
         (["\x1b[31m"], r"'\\x1b\[31m'"),

@@ -75,7 +75,7 @@ def test_images_side_by_side_are_labelled_by_a_table_and_folders_beside_them_are
     (tmp_path / "labels.csv").write_text("path,label\na.png,fox\ngone.png,cat\n", encoding="utf-8")
     dataset = open_dataset(str(tmp_path))
     assert shown(dataset) == [("a.png", "fox"), ("b.png", None)]
-    assert "1 of 2 images that truth.json or labels.csv name is not there: 'gone.png'" in dataset.warnings[0]
+    assert "1 of 2 images that truth.json or labels.csv name is missing: 'gone.png'" in dataset.warnings[0]
     assert "1 of 2 images has no label" in dataset.warnings[1]
     assert dataset.info.labelled == 1
 
@@ -175,7 +175,7 @@ def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
 def test_a_link_to_nowhere_is_found_before_work_starts(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png")
     (tmp_path / "a" / "2.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(InputError, match=r"1 of 2 images is missing or no regular file: 'a/2\.png'"):
+    with pytest.raises(InputError, match=r"1 of 2 images is missing or not a regular file: 'a/2\.png'"):
         open_dataset(str(tmp_path))
 
 
@@ -236,8 +236,8 @@ def test_every_split_of_the_world_can_be_studied_and_the_trained_one_warns() -> 
         ("world", r"split '' of the rendered world does not exist; known: train, test, counterfactual"),
         ("world:test?scene=3", r"option 'scene' of 'world:test\?scene=3' does not exist; close: 'scenes'"),
         ("world:test?seed=-1", r"option seed of .* is '-1'; a whole number is needed"),
-        ("world:test?scenes=0", r"scenes is 0; at least 1"),
-        ("world:test?size=8", r"size is 8; 16 to 4096"),
+        ("world:test?scenes=0", r"scenes is 0; it must be at least 1"),
+        ("world:test?size=8", r"size is 8; it must be between 16 and 4096"),
     ],
 )
 def test_a_world_that_cannot_be_is_refused(spec: str, message: str) -> None:
@@ -264,7 +264,7 @@ def test_arguments_that_mean_nothing_are_refused(tmp_path: Path) -> None:
         ("nul\0", r"nul\\x00' does not exist"),
         ("", r"data set '' does not exist"),
         ("images/a.png", r"a\.png' is a single image; .*clipmk explain takes it"),
-        ("notes.txt", r"notes\.txt' is of no known kind; name a folder"),
+        ("notes.txt", r"notes\.txt' has an unknown kind; name a folder"),
     ],
 )
 def test_what_is_no_data_set_is_named_with_what_would_be_one(name: str, message: str, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_malformed_table_is_refused(content: str | bytes, message: str, images
 def test_missing_images_are_counted_before_work_starts(images: Path) -> None:
     names = ["a.png", "sub", *(f"gone{k}.png" for k in range(4)), "sub/b.png"]
     message = (
-        r"table '.*': 5 of 7 images are missing or no regular files: 'sub', 'gone0\.png', 'gone1\.png', \.\.\.; paths"
+        r"table '.*': 5 of 7 images are missing or not regular files: 'sub', 'gone0\.png', 'gone1\.png', \.\.\.; paths"
     )
     with pytest.raises(InputError, match=message):
         opened(images, "\n".join(["path", *names]))
@@ -128,5 +128,5 @@ def test_missing_images_are_counted_before_work_starts(images: Path) -> None:
 
 
 def test_a_file_that_is_no_parquet_is_refused(images: Path) -> None:
-    with pytest.raises(InputError, match=r"t\.parquet' is no Parquet file that can be read"):
+    with pytest.raises(InputError, match=r"t\.parquet' is not a readable Parquet file"):
         opened(images, b"PAR1 not really", "t.parquet")

@@ -29,7 +29,7 @@ def test_repetitions_but_for_case_and_spaces_are_found() -> None:
     assert report.duplicates == (("Fox", "fox"), ("A red  comb", "a red comb"))
     assert report.near_duplicates == ()
     assert not report.ok
-    assert report.problems[0].startswith("2 equal but for case and spaces: 'Fox' / 'fox'")
+    assert report.problems[0].startswith("2 equal except for case and spaces: 'Fox' / 'fox'")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_classes_that_another_class_nearly_covers_are_found() -> None:
     report = check(vocabulary)
     assert report.alike == (("a", "b"),)
     assert report.same_descriptors == (("c", "e"),)
-    assert any(line == "1 classes hardly told from another: 'a' / 'b'" for line in report.problems)
+    assert any(line == "1 classes hard to tell from another: 'a' / 'b'" for line in report.problems)
     assert check(vocabulary, own=1).alike == ()
     assert set(check(vocabulary, own=3).alike) == {
         *(("a", other) for other in "bce"),

@@ -1,4 +1,4 @@
-"""What a study needs of a data set: which images there are, what is on them, and one of them decoded.
+"""A data set: which images there are, what is on them, and how to decode one of them.
 
 `clipmk.datasets.opening` makes data sets of folders, manifests, tar shards and the rendered world.
 """
@@ -18,13 +18,13 @@ class Entry:
     """One image of a data set."""
 
     key: str
-    """Its name in the data set, unique; UTF-8 can hold it."""
+    """Unique name in the data set; can be encoded as UTF-8."""
     label: str | None
-    """True class, as the data set has it; None where it is unknown."""
+    """True class, as the data set spells it; None where it is unknown."""
     path: str | None = None
-    """File that holds it, below the data set's root; None where it is rendered."""
+    """File that holds it, relative to the data set's root; None for a rendered scene."""
     offset: int | None = None
-    """Of its bytes in a tar file; None: the whole file."""
+    """Where its bytes start in a tar file; None: it is the whole file."""
     size: int | None = None
     """Bytes at the offset, or of the file."""
 
@@ -36,13 +36,13 @@ class Reader(Protocol):
         """Decode one image.
 
         Raises:
-            ImageError: it is missing, damaged or no image; the message names it.
+            ImageError: it is missing, damaged or not an image; the message names it.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """What a data set is called and holds; its fingerprint tells whether two are the same."""
+    """Name and content of a data set; equal fingerprints mean the same data set."""
 
     name: str
     """As the user gave it."""

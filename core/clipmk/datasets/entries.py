@@ -1,4 +1,4 @@
-"""What all data sets have in common: sizes of files, choice of a part, uniqueness of names, fingerprint."""
+"""Shared by all data sets: file sizes, evenly spread subsets, unique names, the fingerprint."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ SHOWN: Final = 3
 """Most names that a message repeats."""
 
 ENDINGS: Final = ", ".join(sorted(EXTENSIONS))
-"""What counts as an image, for messages."""
+"""File endings of images, for messages."""
 
 
-class Named(NamedTuple):
-    """An image that a data set names: nobody looked at it yet."""
+class ListedImage(NamedTuple):
+    """An image that a data set names; its file may not exist."""
 
     path: str
-    """Below the root, or absolute."""
+    """Relative to the root, or absolute."""
     label: str | None
 
 
-def spread(count: int, limit: int | None) -> Sequence[int]:
-    """Positions of at most `limit` of `count` things, evenly spread: floor(k * count / limit)."""
+def evenly_spread(count: int, limit: int | None) -> Sequence[int]:
+    """Indices of at most `limit` of `count` items, evenly spread: floor(k * count / limit)."""
     if limit is None or limit >= count:
         return range(count)
     return [number * count // limit for number in range(limit)]
 
 
-def file_entries(named: Sequence[Named], *, root: str, noun: str) -> list[Entry]:
-    """The entries of whole files; each file is looked at once.
+def file_entries(named: Sequence[ListedImage], *, root: str, noun: str) -> list[Entry]:
+    """The entries of images that are whole files.
 
     Args:
         named: the images.
-        root: Folder that their paths are below.
-        noun: What names them, for the message: "table 'x.csv'".
+        root: Folder that their paths are relative to.
+        noun: What lists them, for the message: "table 'x.csv'".
 
     Raises:
-        InputError: some are missing or no regular files; the message counts them and names the first.
+        InputError: some are missing or not regular files; the message counts them and names the first.
     """
     entries: list[Entry] = []
     bad: list[str] = []
@@ -58,26 +58,26 @@ def file_entries(named: Sequence[Named], *, root: str, noun: str) -> list[Entry]
             name = encodable(path)
             entries.append(Entry(key=name, label=label, path=name, size=size))
     if bad:
-        what = one_or_many(len(bad), "is missing or no regular file", "are missing or no regular files")
+        what = one_or_many(len(bad), "is missing or not a regular file", "are missing or not regular files")
         raise InputError(
             f"{noun}: {len(bad):,} of {counted(len(named), 'image')} {what}: {shown(bad)}; "
-            f"paths are below {quoted(root)}"
+            f"paths are relative to {quoted(root)}"
         )
     return entries
 
 
-def assemble(
+def make_dataset(
     name: str, kind: str, entries: Sequence[Entry], reader: Reader, *, warnings: Iterable[str] = (), drawn: str = ""
 ) -> Dataset:
-    """Check entries and make a data set of them.
+    """Check entries and combine them into a data set.
 
     Args:
         name: As the user gave it.
         kind: One of `DatasetInfo.kind`.
         entries: At least one.
         reader: Decodes them.
-        warnings: What the user should know.
-        drawn: What images depend on besides key, label and size; goes into the fingerprint.
+        warnings: Warnings for the user.
+        drawn: What images depend on besides key, label and size; part of the fingerprint.
 
     Raises:
         InputError: two entries have the same key.
@@ -105,7 +105,7 @@ def assemble(
 
 
 def fingerprint(kind: str, entries: Iterable[Entry]) -> str:
-    """SHA-256 of kind, keys, labels and sizes, in order, one JSON list a line; file contents are not read."""
+    """SHA-256 of kind, keys, labels and sizes, in order, one JSON list per line; file contents are not read."""
     digest = hashlib.sha256(json.dumps(kind).encode())
     for entry in entries:
         digest.update(b"\n")
@@ -119,7 +119,7 @@ def shown(names: Sequence[str]) -> str:
 
 
 def _size_of(path: str) -> int | None:
-    """Bytes of a regular file; None where it is missing or something else."""
+    """Size of a regular file in bytes; None where it is missing or something else."""
     try:
         status = os.stat(path)  # noqa: PTH116 - 100,000 of them
     except (OSError, ValueError):

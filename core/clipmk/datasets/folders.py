@@ -1,4 +1,4 @@
-"""Data sets in folders: one folder per class, or images side by side with their labels beside them."""
+"""Data sets in folders: one folder per class, or images side by side with a file of labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from clipmk.datasets.dataset import Dataset
-from clipmk.datasets.entries import ENDINGS, Named, assemble, file_entries, spread
+from clipmk.datasets.entries import ENDINGS, ListedImage, evenly_spread, file_entries, make_dataset
 from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_labels
 from clipmk.datasets.readers import FileReader
 from clipmk.datasets.shards import open_shards
@@ -19,7 +19,7 @@ from clipmk.system.text import cause, counted, one_or_many, printable, quoted
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a folder holds, by name, sorted; hidden things are left out."""
+    """Content of a folder: sorted names, without hidden files."""
 
     images: list[str]
     folders: list[str]
@@ -30,20 +30,22 @@ class Listing:
 def open_folder(spec: str, limit: int | None) -> Dataset:
     """The images of a folder: side by side, in one folder per class as torchvision's ImageFolder, or in tar shards.
 
-    Where there are images of both kinds, label files decide: images that they name are the data set; else folders are
-    classes.
+    Where there are images of both kinds, label files decide: if they name the images side by side, these are the data
+    set; otherwise folders are classes.
 
     Raises:
-        UsageError: it holds images as well as tar shards.
-        InputError: it holds no image, cannot be listed, or a label file in it is malformed.
+        UsageError: it holds both images and tar shards.
+        InputError: it holds no image or cannot be listed, or one of its label files is malformed.
     """
     root = os.path.abspath(spec)  # noqa: PTH100 - leaves links alone
     top = listed(root)
     labels = _labels_of(root)
-    side_by_side = [Named(name, labels.get(name)) for name in top.images]
-    by_class: list[Named] = []
+    side_by_side = [ListedImage(name, labels.get(name)) for name in top.images]
+    by_class: list[ListedImage] = []
     if all(one.label is None for one in side_by_side):
-        by_class = [Named(path, labels.get(path, name)) for name in top.folders for path in _images_below(root, name)]
+        by_class = [
+            ListedImage(path, labels.get(path, name)) for name in top.folders for path in _images_below(root, name)
+        ]
     named, warnings = by_class or side_by_side, list[str]()
     if by_class and side_by_side:
         beside = (
@@ -62,13 +64,13 @@ def open_folder(spec: str, limit: int | None) -> Dataset:
             f"folder {quoted(spec)} holds no image, neither in it nor below, and no .tar; known endings: {ENDINGS}"
         )
     warnings += _unused(labels, named)
-    chosen = [named[index] for index in spread(len(named), limit)]
+    chosen = [named[index] for index in evenly_spread(len(named), limit)]
     entries = file_entries(chosen, root=root, noun=f"folder {quoted(spec)}")
-    return assemble(spec, "folder", entries, FileReader(root), warnings=warnings)
+    return make_dataset(spec, "folder", entries, FileReader(root), warnings=warnings)
 
 
 def listed(folder: str) -> Listing:
-    """List a folder; nothing in it is opened.
+    """List a folder without opening anything in it.
 
     Raises:
         InputError: it cannot be listed.
@@ -94,7 +96,7 @@ def listed(folder: str) -> Listing:
 
 
 def _images_below(root: str, name: str) -> Iterator[str]:
-    """Paths below the root of a class's images, with forward slashes: folder by folder, each folder's sorted."""
+    """Paths of a class's images relative to the root, with forward slashes: folder by folder, each sorted."""
     found: dict[str, list[str]] = {}
     _walk(root, name, found, ())
     for folder in sorted(found):
@@ -102,7 +104,7 @@ def _images_below(root: str, name: str) -> Iterator[str]:
 
 
 def _walk(root: str, folder: str, found: dict[str, list[str]], above: tuple[str, ...]) -> None:
-    """Gather the images of a folder and those below; links are followed, but not round and round."""
+    """Collect the images of a folder and its subfolders; links are followed, except into a folder above."""
     place = os.path.join(root, folder)  # noqa: PTH118
     real = os.path.realpath(place)
     if real in above:
@@ -114,10 +116,10 @@ def _walk(root: str, folder: str, found: dict[str, list[str]], above: tuple[str,
 
 
 def _labels_of(root: str) -> dict[str, str]:
-    """What the label files of a folder say.
+    """Labels from the label files of a folder.
 
     Raises:
-        InputError: one is malformed: a study whose labels are wrong is worth nothing.
+        InputError: one is malformed; a study with wrong labels is worthless.
     """
     labels: dict[str, str] = {}
     for name in (TRUTH_FILE, LABELS_FILE):
@@ -131,11 +133,11 @@ def _labels_of(root: str) -> dict[str, str]:
     return labels
 
 
-def _unused(labels: Mapping[str, str], named: list[Named]) -> list[str]:
-    """A warning where label files name images that are not there."""
+def _unused(labels: Mapping[str, str], named: list[ListedImage]) -> list[str]:
+    """A warning where label files name images that do not exist."""
     missing = labels.keys() - {one.path for one in named}
     if not missing:
         return []
     verb, more = one_or_many(len(missing), "is", "are"), one_or_many(len(missing), "", " ...")
     images = f"{len(missing):,} of {counted(len(labels), 'image')}"
-    return [f"{images} that {TRUTH_FILE} or {LABELS_FILE} name {verb} not there: {quoted(min(missing))}{more}"]
+    return [f"{images} that {TRUTH_FILE} or {LABELS_FILE} name {verb} missing: {quoted(min(missing))}{more}"]

@@ -52,7 +52,7 @@ def _truth(data: bytes) -> dict[str, str]:
         if isinstance(file, str) and isinstance(entry, dict) and isinstance(entry.get(key), str)
     }
     if not labels:
-        raise ValueError(f"it names the {key!r} of no image")
+        raise ValueError(f"it gives no image a {key!r}")
     return labels
 
 

@@ -15,7 +15,7 @@ from clipmk.vocabulary.classes import ClassIndex, class_key
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
 
 SHOWN: Final = 5
-"""Most unknown labels that a message names."""
+"""Most unknown labels in a message."""
 _DESCRIPTORS: Final = "{class: [descriptor, ...]}"
 
 _WORDNET = re.compile(r"(n\d{8})(?:[\s_-].*)?", re.ASCII | re.DOTALL)
@@ -23,22 +23,22 @@ _INDEX = re.compile(r"\d{1,9}", re.ASCII)
 
 
 def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tuple[list[str | None], tuple[str, ...]]:
-    """Classes as the vocabulary spells them, and what the user should know.
+    """Labels as classes of the vocabulary, and warnings for the user.
 
-    A label is, in this order, a class; a class in other case or with its words joined otherwise (`Tabby_cat`); a
-    WordNet id of ImageNet-1k (`n02123045`, `n02085620-Chihuahua`), whose class is looked for by its name in our
-    `imagenet` vocabulary, then by its words in WordNet; an index into the vocabulary's classes, counted from 0. Labels
-    are indices only where all of them are: one number among words is a mistake.
+    A label is, in this order, a class in any spelling (`clipmk.vocabulary.classes`); a WordNet id of ImageNet-1k
+    (`n02123045`, `n02085620-Chihuahua`), whose class is found by its name in our `imagenet` vocabulary, then by its
+    words in WordNet; an index into the vocabulary's classes, counted from 0. Labels are indices only if all of them
+    are: one number among words is a mistake.
 
     Args:
-        labels: Of the images, in their order; None where unknown.
-        vocabulary: Whose classes are meant.
+        labels: Of the images, in order; None where unknown.
+        vocabulary: Its classes are meant.
 
     Returns:
-        As many classes as labels, None where the label is, and warnings.
+        A class for each label, None where the label is None, and warnings.
 
     Raises:
-        InputError: labels are no classes of the vocabulary; the message names some, with close classes and how many
+        InputError: labels are not classes of the vocabulary; the message names some, with close classes and how many
             images have them.
     """
     counts = Counter(label for label in labels if label is not None)
@@ -55,8 +55,8 @@ def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tupl
     return [None if label is None else found[label] for label in labels], warnings
 
 
-def vocabulary_asked(labels: Sequence[str | None]) -> str:
-    """The message where a vocabulary must be named and is not: how, and which shipped ones have the labels.
+def missing_vocabulary(labels: Sequence[str | None]) -> str:
+    """The message for a missing vocabulary: how to name one, and which shipped ones have the labels.
 
     Args:
         labels: Of the images; None where unknown.
@@ -72,11 +72,11 @@ def vocabulary_asked(labels: Sequence[str | None]) -> str:
 
 
 def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
-    """Which shipped vocabularies have all these labels, the smallest first, as a message's end; blank if none has.
+    """The end of a message: which shipped vocabularies have all these labels, smallest first; empty for none.
 
     Args:
-        labels: At least one, else none has.
-        but: A vocabulary that is not meant.
+        labels: Without any, the result is empty.
+        but: A vocabulary to ignore.
     """
     sizes: dict[str, int] = {}
     for name in available() if labels else ():
@@ -88,7 +88,7 @@ def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
 
 
 def _holds(classes: Sequence[str], labels: Sequence[str]) -> bool:
-    """Whether all labels are classes by their names or WordNet ids; places would fit anywhere."""
+    """Whether all labels are classes by name or WordNet id; indices would fit any vocabulary."""
     index = ClassIndex(classes)
     rest = [label for label in labels if index.find(label) is None]
     return len(_by_wordnet(rest, index)) == len(rest)
@@ -112,7 +112,7 @@ def _by_wordnet(labels: Iterable[str], index: ClassIndex) -> dict[str, str]:
 
 
 def _by_index(labels: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
-    """Labels that are whole numbers, as places among the classes; those beyond are left out."""
+    """Labels that are whole numbers, as indices of classes; those out of range are left out."""
     return {label: classes[int(label)] for label in labels if int(label) < len(classes)}
 
 
@@ -121,12 +121,12 @@ def _index_note(found: Mapping[str, str], vocabulary: str) -> tuple[str, ...]:
         return ()
     first = min(found, key=int)
     place = f"{first} is {quoted(found[first])}"
-    return (f"labels are numbers, taken as places in the vocabulary {quoted(vocabulary)}, counted from 0: {place}",)
+    return (f"labels are numbers, used as indices into the vocabulary {quoted(vocabulary)}, counted from 0: {place}",)
 
 
 @cache
 def _wordnet_keys() -> dict[str, tuple[str, ...]]:
-    """WordNet id of ImageNet-1k -> keys that its class may have, the likeliest first.
+    """WordNet id of ImageNet-1k -> keys that its class may have, likeliest first.
 
     Our name of it comes first, then its words in WordNet, without those that mean another class as well: "crane" is
     a bird and a machine.
@@ -146,18 +146,18 @@ def _wordnet_keys() -> dict[str, tuple[str, ...]]:
 
 
 def _refusal(unknown: Sequence[str], counts: Mapping[str, int], vocabulary: Vocabulary) -> str:
-    """The message about labels that are no classes, the most frequent first."""
+    """The message about labels that are not classes, most frequent first."""
     images = sum(counts[label] for label in unknown)
     worst = sorted(unknown, key=lambda label: -counts[label])[:SHOWN]
     lines = [
         f"{quoted(label)} ({counted(counts[label], 'image')}{_close(label, vocabulary.classes)})" for label in worst
     ]
     more = ", ..." if len(unknown) > SHOWN else ""
-    hint = f"; places count from 0 to {len(vocabulary.classes) - 1}" if all(map(_INDEX.fullmatch, unknown)) else ""
+    hint = f"; indices count from 0 to {len(vocabulary.classes) - 1}" if all(map(_INDEX.fullmatch, unknown)) else ""
     held = _held_by(list(counts), but=vocabulary.name)
     return (
         f"{len(unknown):,} of {counted(len(counts), 'label')}, of {counted(images, 'image')}, "
-        f"{one_or_many(len(unknown), 'is no class', 'are no classes')} of the vocabulary "
+        f"{one_or_many(len(unknown), 'is not a class', 'are not classes')} of the vocabulary "
         f"{quoted(vocabulary.name)}: {', '.join(lines)}{more}{hint}; name the vocabulary with --vocab NAME|FILE"
         + (f"; {held}" if held else "")
     )

@@ -1,6 +1,6 @@
 """The data sets of a study: folders, tables of paths, tar shards and the rendered world.
 
-Nothing is decoded here. Whatever can be wrong with a data set as a whole is found before any work starts.
+Nothing is decoded here. Everything that can be wrong with a data set as a whole is found before any work starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SCENES", "open_dataset"]
 
 SCENES: Final = 600
-"""Scenes of the rendered world, unless another number is asked for."""
+"""Scenes of the rendered world by default."""
 
 _KINDS = "a folder of images, a CSV, TSV or Parquet table of paths, tar shards (train-{000..012}.tar) or world:SPLIT"
 
@@ -32,7 +32,7 @@ _DATA = re.compile(r"\.(csv|tsv|parquet|tar)$", re.IGNORECASE)
 def open_dataset(
     spec: str, *, limit: int | None = None, scenes: int | None = None, seed: int = 0, size: int = 64
 ) -> Dataset:
-    """Find the images of a data set and what is known to be on them.
+    """Find the images of a data set and their labels.
 
     Args:
         spec: One of
@@ -41,13 +41,13 @@ def open_dataset(
             a table `.csv`, `.tsv` or `.parquet` with the column `path` (below its folder) and, if known, `label`;
             WebDataset shards: `x.tar`, a folder of them, or a pattern `train-{000..012}.tar`;
             the rendered world: `world:test`, `world:counterfactual?scenes=600&seed=3&size=64`.
-        limit: Most images taken, spread evenly over the data set; of the rendered world its first ones.
-        scenes: How many of the rendered world, `SCENES` unless given; what `spec` says goes before the arguments.
+        limit: Most images used, spread evenly over the data set; of the rendered world the first ones.
+        scenes: Number of scenes of the rendered world, `SCENES` by default; `spec` overrides the arguments.
         seed: Of the rendered world.
         size: Side of a rendered scene in pixels.
 
     Raises:
-        UsageError: the spec or an argument can mean no data set.
+        UsageError: the spec or an argument is invalid.
         InputError: the data set does not exist, is empty, incomplete, damaged, or names an image twice.
     """
     if limit is not None and limit < 1:
@@ -66,7 +66,7 @@ def _open_files(spec: str, limit: int | None) -> Dataset:
 
     if os.path.isdir(spec):  # noqa: PTH112 - unlike Path.is_dir, never raises
         return folders.open_folder(spec, limit)
-    ending = os.path.splitext(spec)[1].lower()  # noqa: PTH122 - a pattern is no path
+    ending = os.path.splitext(spec)[1].lower()  # noqa: PTH122 - a pattern is not a path
     if "\0" not in spec and os.path.lexists(spec):
         if ending in tables.SUFFIXES:
             return tables.open_table(spec, limit)
@@ -79,18 +79,18 @@ def _open_files(spec: str, limit: int | None) -> Dataset:
 
 
 def _unknown(spec: str, ending: str) -> InputError:
-    """A file that is no data set."""
+    """The error for a file that is not a data set."""
     from clipmk.images.paths import EXTENSIONS  # noqa: PLC0415
 
     if ending in EXTENSIONS:
         return InputError(
             f"{quoted(spec)} is a single image; a study takes a data set: {_KINDS}; clipmk explain takes it"
         )
-    return InputError(f"data set {quoted(spec)} is of no known kind; name {_KINDS}")
+    return InputError(f"data set {quoted(spec)} has an unknown kind; name {_KINDS}")
 
 
 def _nearby(spec: str) -> str:
-    """What stands where a missing data set was looked for, as the end of a message."""
+    """The end of a message about a missing data set: similar names in its folder."""
     folder, name = os.path.split(spec.rstrip("/"))
     try:
         with os.scandir(folder or ".") as entries:

@@ -16,16 +16,16 @@ from clipmk.system.text import cause, quoted
 
 @dataclass(frozen=True, slots=True)
 class FileReader:
-    """Reads whole files, and parts of tar files; it holds nothing open, so threads and processes may share it."""
+    """Reads whole files and members of tar files; keeps nothing open, so threads and processes may share it."""
 
     root: str
-    """Absolute folder that paths are below."""
+    """Absolute folder that paths are relative to."""
 
     def read(self, entry: Entry) -> Picture:
         """Decode one image.
 
         Raises:
-            ImageError: it is missing, cut off, damaged or no image; the message names it.
+            ImageError: it is missing, truncated, damaged or not an image; the message names it.
         """
         path = self._place(entry)
         if entry.offset is None:
@@ -35,7 +35,7 @@ class FileReader:
         return read_picture(data, name=entry.key)
 
     def _place(self, entry: Entry) -> str:
-        """Where the file lies; a name that UTF-8 cannot hold is spelled as it is on the disk."""
+        """Path of the file; a name that is not valid UTF-8 gets its bytes back."""
         if entry.path is None:
             raise ImageError(f"image {quoted(entry.key)} has no file")
         path = os.path.join(self.root, entry.path)  # noqa: PTH118 - keeps an absolute path as it is
@@ -56,5 +56,5 @@ def _part_of(path: str, entry: Entry) -> bytes:
     except OSError as reason:
         raise ImageError(f"{label} cannot be read from {quoted(path)}: {cause(reason)}") from reason
     if len(data) < size:
-        raise ImageError(f"{label} is cut off: {quoted(path)} ends within it")
+        raise ImageError(f"{label} is truncated: {quoted(path)} ends within it")
     return data

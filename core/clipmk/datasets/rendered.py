@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from clipmk.datasets.dataset import Dataset, Entry
-from clipmk.datasets.entries import assemble
+from clipmk.datasets.entries import make_dataset
 from clipmk.errors import ImageError, UsageError, suggest
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.system.text import printable, quoted
@@ -32,19 +32,19 @@ class WorldReader:
         """Draw one scene.
 
         Raises:
-            ImageError: the key names no scene.
+            ImageError: the key does not name a scene.
         """
         split, _, index = entry.key.partition("/")
         if split not in ALL_SPLITS or not index.isdecimal():
-            raise ImageError(f"image {quoted(entry.key)} is no scene of the rendered world")
+            raise ImageError(f"image {quoted(entry.key)} is not a scene of the rendered world")
         return read_picture(render_scene(split, int(index), size=self.size, seed=self.seed).image, name=entry.key)
 
 
 def open_world(spec: str, *, limit: int | None, scenes: int, seed: int, size: int) -> Dataset:
-    """The first scenes of a split: `world:SPLIT?scenes=600&seed=0&size=64`; every class comes equally often.
+    """The first scenes of a split: `world:SPLIT?scenes=600&seed=0&size=64`; every class equally often.
 
     Raises:
-        UsageError: the split or an option does not exist, or a value cannot be.
+        UsageError: the split or an option does not exist, or a value is out of range.
     """
     split, _, query = spec.removeprefix("world").removeprefix(":").partition("?")
     if split not in ALL_SPLITS:
@@ -60,17 +60,17 @@ def open_world(spec: str, *, limit: int | None, scenes: int, seed: int, size: in
     count = count if limit is None else min(count, limit)
     entries = [Entry(key=f"{split}/{index:06d}", label=class_at(split, index, seed)) for index in range(count)]
     warnings = (
-        [f"the embedded models were trained on scenes of {split!r}: their accuracy on it is not that on unseen images"]
+        [f"the embedded models were trained on scenes of {split!r}: accuracy on unseen images is lower"]
         if split == "train"
         else []
     )
-    return assemble(
+    return make_dataset(
         spec, "world", entries, WorldReader(seed, size), warnings=warnings, drawn=f"seed={seed} size={size}"
     )
 
 
 def _options_of(spec: str, query: str) -> dict[str, int]:
-    """What stands behind the question mark."""
+    """The options after the question mark."""
     options: dict[str, int] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:
@@ -85,5 +85,5 @@ def _options_of(spec: str, query: str) -> dict[str, int]:
 
 def _check(name: str, value: int, least: int, most: int | None) -> None:
     if value < least or (most is not None and value > most):
-        bound = f"at least {least}" if most is None else f"{least} to {most}"
-        raise UsageError(f"{name} is {value}; {bound} can be")
+        bound = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise UsageError(f"{name} is {value}; it must be {bound}")

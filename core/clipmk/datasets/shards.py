@@ -1,7 +1,7 @@
-"""Data sets in WebDataset tar shards: indexed once, then each image is one read at its place; nothing is unpacked.
+"""Data sets in WebDataset tar shards: indexed once, then every image is a single read; nothing is unpacked.
 
 Members whose names agree up to the first dot of the base name are one sample: `a/0017.jpg`, `a/0017.cls`. The label
-stands in `.cls` (a class or its index) or in `.json` under "label", "class" or "class_name"; `.txt` is a caption and no
+comes from `.cls` (a class or its index) or from "label", "class" or "class_name" in `.json`; `.txt` is a caption, not a
 label.
 """
 
@@ -18,18 +18,18 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from clipmk.datasets.dataset import Dataset, Entry
-from clipmk.datasets.entries import ENDINGS, assemble, shown, spread
+from clipmk.datasets.entries import ENDINGS, evenly_spread, make_dataset, shown
 from clipmk.datasets.readers import FileReader
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
 from clipmk.system.text import cause, counted, encodable, one_or_many, printable, quoted
 
 MOST_SHARDS: Final = 100_000
-"""Most names that a pattern may stand for."""
+"""Most names that a pattern may expand to."""
 
 _LABEL_KEYS = ("label", "class", "class_name")
 _LABEL_BYTES = {"cls": 4096, "json": 2**20}
-"""Largest member that is read for a label, by its kind."""
+"""Largest member that is read for a label, by its ending."""
 
 _SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -40,12 +40,12 @@ _COMPRESSED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b
 
 @dataclass(slots=True)
 class _Sample:
-    """What is known of a sample while its tar file is gone through; small, for there may be 100,000."""
+    """A sample while its tar file is being indexed; small, since there may be 100,000."""
 
     image: str | None = None
-    """Name of the member: the first whose name has one dot, else the first."""
+    """Name of the image's member: the first whose name has one dot, else the first."""
     ending: str = ""
-    """What follows its first dot."""
+    """Everything after its first dot."""
     offset: int = 0
     size: int = 0
     cls: str | None = None
@@ -61,7 +61,7 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
         limit: Most images, spread evenly.
 
     Raises:
-        InputError: a file is missing, compressed, truncated or no tar file, or there is no image in them.
+        InputError: a file is missing, compressed, truncated or not a tar file, or they hold no image.
     """
     missing = [shard for shard in shards if not os.path.isfile(shard)]  # noqa: PTH113 - never raises
     if missing:
@@ -81,30 +81,30 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
         raise InputError(f"tar shards {quoted(spec)} hold no image; known endings: {ENDINGS}")
     kind = one_or_many(links, "is a link or sparse", "are links or sparse")
     warnings = [f"{counted(links, 'image')} in {quoted(spec)} {kind} and left out"] if links else []
-    chosen = [entries[index] for index in spread(len(entries), limit)]
-    return assemble(spec, "tar", chosen, FileReader(root), warnings=warnings)
+    chosen = [entries[index] for index in evenly_spread(len(entries), limit)]
+    return make_dataset(spec, "tar", chosen, FileReader(root), warnings=warnings)
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Every name that a pattern stands for: `a-{08..10}.tar` gives a-08.tar, a-09.tar, a-10.tar; `{a,b}` either.
+    """Every name that a pattern expands to: `a-{08..10}.tar` gives a-08.tar, a-09.tar, a-10.tar; `{a,b}` gives a and b.
 
     Raises:
         UsageError: the braces do not match, are empty, or a range runs backwards or is too long.
     """
     parts = _BRACES.split(pattern)
     if any("{" in part or "}" in part for part in parts):
-        raise UsageError(f"pattern {quoted(pattern)} has a brace without its partner; as in train-{{000..012}}.tar")
+        raise UsageError(f"pattern {quoted(pattern)} has an unmatched brace; write train-{{000..012}}.tar")
     choices = [_choices(part, pattern) if number % 2 else [part] for number, part in enumerate(parts)]
     count = 1
     for choice in choices:
         count *= len(choice)
     if count > MOST_SHARDS:
-        raise UsageError(f"pattern {quoted(pattern)} stands for {count} names; at most {MOST_SHARDS} can be")
+        raise UsageError(f"pattern {quoted(pattern)} expands to {count} names; at most {MOST_SHARDS} are allowed")
     return ["".join(name) for name in itertools.product(*choices)]
 
 
 def _choices(text: str, pattern: str) -> Sequence[str]:
-    """What stands between two braces."""
+    """The choices between two braces."""
     found = _RANGE.fullmatch(text)
     if found is None:
         names = [name for name in text.split(",") if name]
@@ -120,7 +120,7 @@ def _choices(text: str, pattern: str) -> Sequence[str]:
 
 
 def _indexed(path: str, place: str, labels: dict[str, str]) -> tuple[list[Entry], int]:
-    """Entries of a tar file in the order of their samples, and how many images are no plain files."""
+    """Entries of a tar file in the order of their samples, and how many images are not plain files."""
     samples: dict[str, _Sample] = {}
     skipped, twice = 0, list[str]()
     try:
@@ -147,7 +147,7 @@ def _indexed(path: str, place: str, labels: dict[str, str]) -> tuple[list[Entry]
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Name of a member -> (sample, what follows the first dot of the base name in lower case); hidden: two blanks."""
+    """Name of a member -> (sample, lower-case ending after the first dot); two empty texts for a hidden one."""
     found = _SAMPLE.fullmatch(name.removeprefix("./"))
     if found is None or any(part.startswith(".") for part in found[1].split("/")):
         return "", ""
@@ -155,7 +155,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _add_image(sample: _Sample, member: tarfile.TarInfo, ending: str) -> bool:
-    """Whether the image is not there yet; a sample keeps one."""
+    """Keep the better image of a sample; False if it has this one already."""
     if sample.image is None or ("." in sample.ending and "." not in ending):
         sample.image, sample.ending = member.name.removeprefix("./"), ending
         sample.offset, sample.size = member.offset_data, member.size
@@ -164,7 +164,7 @@ def _add_image(sample: _Sample, member: tarfile.TarInfo, ending: str) -> bool:
 
 
 def _add_label(sample: _Sample, member: tarfile.TarInfo, kind: str, handle: BinaryIO) -> bool:
-    """Whether the label is not there yet; it is read now."""
+    """Read the label of a sample; False if it has one already."""
     if getattr(sample, kind) is not None:
         return False
     setattr(sample, kind, _label_of(member, kind, handle))
@@ -175,25 +175,25 @@ def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:
     """All members of a tar file, one at a time; memory does not grow with their number.
 
     Raises:
-        InputError: the file is no tar file, is truncated or damaged.
+        InputError: the file is not a tar file, is truncated or damaged.
     """
     label = f"tar file {quoted(path)}"
     try:
         with tarfile.open(fileobj=handle, mode="r:") as tar:
             while (member := tar.next()) is not None:
-                if member.size < 0:  # some versions of tarfile would go back, and round and round
+                if member.size < 0:  # some versions of tarfile would loop forever
                     raise InputError(f"{label} is damaged: {quoted(member.name)} has {member.size} bytes")
-                tar.members.clear()  # type: ignore[attr-defined]  # it would keep all members
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all members
                 yield member
             end = tar.offset
     except (tarfile.TarError, ValueError) as reason:
-        raise InputError(f"{label} is truncated, damaged or no tar file: {printable(str(reason))}") from reason
+        raise InputError(f"{label} is truncated, damaged or not a tar file: {printable(str(reason))}") from reason
     handle.seek(end)
     block = handle.read(_BLOCK)
-    if len(block) < _BLOCK:  # tarfile takes this for the end
-        raise InputError(f"{label} is truncated: it ends after {end + len(block)} bytes without an end mark")
+    if len(block) < _BLOCK:  # tarfile accepts this as the end
+        raise InputError(f"{label} is truncated: it ends after {end + len(block)} bytes without an end marker")
     if any(block):
-        raise InputError(f"{label} is damaged at byte {end}: no header of a member is there")
+        raise InputError(f"{label} is damaged at byte {end}: there is no member header")
 
 
 def _refuse_compressed(handle: BinaryIO, path: str) -> None:
@@ -202,13 +202,13 @@ def _refuse_compressed(handle: BinaryIO, path: str) -> None:
     kind = next((kind for magic, kind in _COMPRESSED if head.startswith(magic)), None)
     if kind is not None:
         raise InputError(
-            f"tar file {quoted(path)} is compressed with {kind}, so that no image in it can be read without all before "
-            "it; decompress it first"
+            f"tar file {quoted(path)} is compressed with {kind}, so reading one image means reading everything "
+            "before it; decompress it first"
         )
 
 
 def _entry(sample: _Sample, place: str, labels: dict[str, str]) -> Entry:
-    """The image of a sample; the same label is the same object."""
+    """The image of a sample; equal labels share one object."""
     label = sample.cls or sample.json or None
     return Entry(
         key=encodable(f"{place}/{sample.image}"),
@@ -220,7 +220,7 @@ def _entry(sample: _Sample, place: str, labels: dict[str, str]) -> Entry:
 
 
 def _label_of(member: tarfile.TarInfo, kind: str, handle: BinaryIO) -> str:
-    """What a `.cls` or `.json` says; blank where it says nothing."""
+    """The label in a `.cls` or `.json` member; empty where there is none."""
     label = f"{quoted(member.name)} in tar file {quoted(handle.name)}"
     if member.size > _LABEL_BYTES[kind]:
         raise InputError(f"{label} has {member.size} bytes; a label has at most {_LABEL_BYTES[kind]}")
@@ -234,10 +234,10 @@ def _label_of(member: tarfile.TarInfo, kind: str, handle: BinaryIO) -> str:
 
 
 def _json_label(content: object) -> str:
-    """The label that a JSON object has; blank where it has none.
+    """The label in a JSON object; empty where there is none.
 
     Raises:
-        ValueError: it is neither text nor a whole number.
+        ValueError: it is neither a text nor a whole number.
     """
     values = [content[key] for key in _LABEL_KEYS if key in content] if isinstance(content, dict) else []
     value = next((value for value in values if value is not None), None)

@@ -1,4 +1,4 @@
-"""Data sets in tables: a CSV, TSV or Parquet file with a column of paths and perhaps one of labels."""
+"""Data sets in tables: a CSV, TSV or Parquet file with a column of paths and optionally one of labels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipmk.datasets.dataset import Dataset
-from clipmk.datasets.entries import Named, assemble, file_entries, spread
+from clipmk.datasets.entries import ListedImage, evenly_spread, file_entries, make_dataset
 from clipmk.datasets.readers import FileReader
 from clipmk.errors import InputError
 from clipmk.system.files import read_regular
 from clipmk.system.text import counted, printable, quoted
 
 PATHS: Final = ("path", "image", "file", "filename", "filepath", "file_name", "image_path")
-"""Columns that hold paths; where a table has several, the first of these counts."""
+"""Names of the column of paths; where a table has several, the first of these counts."""
 LABELS: Final = ("label", "class", "class_name", "target")
-"""Columns that hold labels, likewise."""
+"""Names of the column of labels, likewise."""
 
 SUFFIXES: Final = (".csv", ".tsv", ".parquet")
 
@@ -28,23 +28,23 @@ _MAX_BYTES = 4 * 2**30
 
 
 def open_table(spec: str, limit: int | None) -> Dataset:
-    """The images that a table names, in its order; other columns are ignored, blank labels are none.
+    """The images that a table names, in its order; other columns are ignored, blank means no label.
 
     Raises:
-        InputError: it cannot be read, has no column of paths or no row, or names images that are not there.
+        InputError: it cannot be read, has no column of paths or no row, or names images that do not exist.
     """
     noun = f"table {quoted(spec)}"
     read = _parquet if spec.lower().endswith(".parquet") else _text
     named = read(spec, noun)
     if not named:
-        raise InputError(f"{noun} names no image: it has no row with a path")
+        raise InputError(f"{noun} names no image: no row has a path")
     root = os.path.dirname(os.path.abspath(spec))  # noqa: PTH100, PTH120 - leaves links alone
-    chosen = [named[index] for index in spread(len(named), limit)]
+    chosen = [named[index] for index in evenly_spread(len(named), limit)]
     entries = file_entries(chosen, root=root, noun=noun)
-    return assemble(spec, "manifest", entries, FileReader(root))
+    return make_dataset(spec, "manifest", entries, FileReader(root))
 
 
-def _text(spec: str, noun: str) -> list[Named]:
+def _text(spec: str, noun: str) -> list[ListedImage]:
     """Rows of a CSV or TSV file."""
     data = read_regular(spec, limit=_MAX_BYTES, noun="table", error=InputError)
     try:
@@ -62,14 +62,14 @@ def _text(spec: str, noun: str) -> list[Named]:
 
 
 def _delimiter(head: bytes) -> str:
-    """What separates the columns of a CSV file, by its first line; spreadsheets write semicolons in some countries."""
+    """The separator of a CSV file, by its first line; spreadsheets use semicolons in some countries."""
     return max(",;\t", key=lambda sign: head.count(sign.encode()))
 
 
 def _cells(
     rows: Any, columns: tuple[int, int | None], width: int, noun: str
 ) -> Iterator[tuple[str | None, str | None]]:
-    """(path, label) of each line that is not blank."""
+    """(path, label) of each non-blank line."""
     path, label = columns
     for row in rows:
         if not row:
@@ -80,14 +80,14 @@ def _cells(
         yield row[path], None if label is None else row[label]
 
 
-def _parquet(spec: str, noun: str) -> list[Named]:
+def _parquet(spec: str, noun: str) -> list[ListedImage]:
     """Rows of a Parquet file; other columns are not read."""
-    import pyarrow as pa  # noqa: PLC0415 - a CSV file does without
+    import pyarrow as pa  # noqa: PLC0415 - not needed for CSV files
 
     from clipmk.system.parquet import open_parquet  # noqa: PLC0415
 
     if not Path(spec).is_file():
-        raise InputError(f"{noun} is no regular file")
+        raise InputError(f"{noun} is not a regular file")
     try:
         with open_parquet(spec) as file:
             names = file.schema_arrow.names
@@ -99,7 +99,7 @@ def _parquet(spec: str, noun: str) -> list[Named]:
             labels = _label_texts(table[names[label]], f"{noun}: column {quoted(names[label])}")
             return _named(zip(paths, labels, strict=True), noun)
     except (OSError, KeyError, pa.ArrowException) as reason:
-        raise InputError(f"{noun} is no Parquet file that can be read: {printable(str(reason))}") from reason
+        raise InputError(f"{noun} is not a readable Parquet file: {printable(str(reason))}") from reason
 
 
 def _texts(column: Any, place: str) -> list[str | None]:
@@ -115,7 +115,7 @@ def _texts(column: Any, place: str) -> list[str | None]:
 
 
 def _label_texts(column: Any, place: str) -> list[str | None]:
-    """A column of labels: texts, or whole numbers, which pandas writes as fractions where some are missing."""
+    """A column of labels: texts, or whole numbers, which pandas writes as floats where some are missing."""
     import pyarrow.types as kinds  # noqa: PLC0415
 
     if not (kinds.is_integer(column.type) or kinds.is_floating(column.type)):
@@ -128,10 +128,10 @@ def _label_texts(column: Any, place: str) -> list[str | None]:
 
 
 def _columns(header: Sequence[str], noun: str) -> tuple[int, int | None]:
-    """Positions of the path and of the label.
+    """Indices of the columns of paths and labels.
 
     Raises:
-        InputError: no column is one of paths.
+        InputError: there is no column of paths.
     """
     names = [name.strip().lower() for name in header]
     path, label = (next((names.index(name) for name in known if name in names), None) for known in (PATHS, LABELS))
@@ -141,18 +141,18 @@ def _columns(header: Sequence[str], noun: str) -> tuple[int, int | None]:
     return path, label
 
 
-def _named(cells: Iterable[tuple[str | None, str | None]], noun: str) -> list[Named]:
-    """Images of rows; the same label is the same object, so that 100,000 labels take no memory.
+def _named(cells: Iterable[tuple[str | None, str | None]], noun: str) -> list[ListedImage]:
+    """Images of rows; equal labels share one object, so that 100,000 labels take no memory.
 
     Raises:
         InputError: a row has a label and no path.
     """
     labels: dict[str, str] = {}
-    found: list[Named] = []
+    found: list[ListedImage] = []
     for number, (path, label) in enumerate(cells, 1):
         name, text = (path or "").strip().removeprefix("./"), (label or "").strip()
         if name:
-            found.append(Named(name, labels.setdefault(text, text) if text else None))
+            found.append(ListedImage(name, labels.setdefault(text, text) if text else None))
         elif text:
             raise InputError(f"{noun}: row {number} has the label {quoted(text)} and no path")
     return found

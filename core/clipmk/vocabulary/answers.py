@@ -1,4 +1,4 @@
-"""A vocabulary from what a language model answered: prose around the JSON, several answers, wordings that differ."""
+"""A vocabulary from answers of a language model: JSON inside prose, several answers, varying wordings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from clipmk.vocabulary.lint import plain_words
 from clipmk.vocabulary.reader import checked_text, checked_texts, decoded
 from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, Vocabulary
 
-__all__ = ["as_text", "from_answers"]
-
 MISSING = 5
-"""Most classes without an answer that a message names."""
+"""Most classes without an answer in a message."""
 
 _FENCED = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
 _BULLET = re.compile(r"^[-*•]\s+")
@@ -33,20 +31,20 @@ def from_answers(
 ) -> Vocabulary:
     """Join answers of the form `{class: [descriptor, ...]}` and choose one wording for each descriptor.
 
-    Full stops, bullets, "has" and the capital of a first word go. Of wordings that differ in articles, plurals and case
-    only, the most frequent is taken. A class that is answered twice keeps the descriptors of both answers.
+    Full stops, bullets, "has" and the capital of a first word are removed. Of wordings that differ only in articles,
+    plurals and case, the most frequent one is used. A class that is answered twice keeps all its descriptors.
 
     Args:
-        answers: Label for messages and content of each; text around JSON objects is passed over.
+        answers: Label for messages, and content, of each; text around JSON objects is ignored.
         name: Of the vocabulary.
-        classes: All classes, in the order wanted; without, those that were answered.
+        classes: All classes, in order; empty: those that were answered.
         templates: Prompts of a class.
 
     Raises:
         VocabularyError: an answer holds no JSON object or a broken one, a class is unknown or was not answered.
     """
-    said = _joined(answers, classes)
-    by_class = _in_one_wording({one: said[one] for one in classes or said})
+    answered = _joined(answers, classes)
+    by_class = _with_one_wording({one: answered[one] for one in classes or answered})
     descriptors = tuple(dict.fromkeys(text for texts in by_class.values() for text in texts))
     return Vocabulary(
         name=checked_text(name, "name"),
@@ -58,7 +56,7 @@ def from_answers(
 
 
 def as_text(vocabulary: Vocabulary) -> str:
-    """The full form with a line for each class, as the shipped ones are written."""
+    """The full form with one line per class, like the shipped vocabularies."""
     head = {"name": vocabulary.name, "templates": list(vocabulary.templates)}
     lines = [f" {_json(key)}: {_json(value)}," for key, value in head.items()]
     rows = [f"  {_json(one)}: {_json(list(texts))}" for one, texts in vocabulary.by_class.items()]
@@ -66,25 +64,25 @@ def as_text(vocabulary: Vocabulary) -> str:
 
 
 def _joined(answers: Iterable[tuple[str, bytes | str]], classes: Sequence[str]) -> dict[str, list[str]]:
-    """What all answers say of each class; names are spelled as in the list, or as first seen."""
-    said: dict[str, list[str]] = {}
+    """The descriptors of each class in all answers; names are spelled as in the list, or as first seen."""
+    joined: dict[str, list[str]] = {}
     spelled, known = {one.casefold(): one for one in classes}, set(classes)
     for label, data in answers:
         for answered, texts in _answered(decoded(data, label), label):
             one = spelled.setdefault(answered.casefold(), answered)
             if classes and one not in known:
-                raise VocabularyError(f"{label}: {answered!r} is no class of the list; {suggest(answered, classes)}")
-            said.setdefault(one, []).extend(texts)
-    missing = [one for one in classes if one not in said]
+                raise VocabularyError(f"{label}: {answered!r} is not a class of the list; {suggest(answered, classes)}")
+            joined.setdefault(one, []).extend(texts)
+    missing = [one for one in classes if one not in joined]
     if missing:
         more = ", ..." if len(missing) > MISSING else ""
         listed = ", ".join(repr(one) for one in missing[:MISSING])
         raise VocabularyError(f"{len(missing)} of {len(classes)} classes have no answer: {listed}{more}")
-    return said
+    return joined
 
 
 class _Pairs(tuple[tuple[str, Any], ...]):
-    """A JSON object as read; a key that stands twice is kept twice."""
+    """A JSON object as its (key, value) pairs, repeated keys included."""
 
     __slots__ = ()
 
@@ -94,7 +92,7 @@ def _json(value: object) -> str:
 
 
 def _answered(text: str, label: str) -> Iterator[tuple[str, list[str]]]:
-    """Classes with tidied descriptors, of all JSON objects of an answer."""
+    """Classes with tidied descriptors, from all JSON objects in an answer."""
     found = False
     for start, part in [(match.start(1), match[1]) for match in _FENCED.finditer(text)] or [(0, text)]:
         for pairs in _objects(part, label, text.count("\n", 0, start)):
@@ -103,7 +101,7 @@ def _answered(text: str, label: str) -> Iterator[tuple[str, list[str]]]:
                 if isinstance(value, _Pairs):
                     raise VocabularyError(f"{label}: {key!r} is an object; a list of texts is needed")
                 one = checked_text(key, f"{label}: a class")
-                yield one, [_tidy(said) for said in checked_texts(value, f"{label}: {one!r}")]
+                yield one, [_tidy(text) for text in checked_texts(value, f"{label}: {one!r}")]
     if not found:
         raise VocabularyError(f"{label} holds no JSON object {{class: [descriptor, ...]}}")
 
@@ -116,9 +114,9 @@ def _objects(text: str, label: str, lines_before: int) -> Iterator[_Pairs]:
             pairs, stop = decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
             place = f"line {lines_before + error.lineno}, column {error.colno}"
-            raise VocabularyError(f"{label} is cut off or not JSON: {error.msg} ({place})") from error
+            raise VocabularyError(f"{label} is truncated or not JSON: {error.msg} ({place})") from error
         except (ValueError, RecursionError) as error:
-            raise VocabularyError(f"{label} is not JSON that can be read: {error}") from error
+            raise VocabularyError(f"{label} is not readable JSON: {error}") from error
         yield pairs
         start = text.find("{", stop)
 
@@ -127,22 +125,22 @@ def _tidy(text: str) -> str:
     text = _OPENING.sub("", _BULLET.sub("", " ".join(text.split())))
     tidied = text.rstrip(".;, ")
     if not tidied:
-        raise VocabularyError(f"nothing remains of the descriptor {quoted(text)}")
-    return _begun_small(tidied)
+        raise VocabularyError(f"nothing is left of the descriptor {quoted(text)}")
+    return _uncapitalised(tidied)
 
 
-def _begun_small(text: str) -> str:
-    """Without the capital of a sentence, as the prompt demands: "pale plumage"; "T-shirt" and "USB port" stay."""
+def _uncapitalised(text: str) -> str:
+    """Without the capital of a sentence, as the prompt asks: "pale plumage"; "T-shirt" and "USB port" stay."""
     word = text.split(" ", 1)[0]
     common = text.startswith("A ") or (word[1:2].isalpha() and word[1:].islower())
     return text[0].lower() + text[1:] if common else text
 
 
-def _in_one_wording(said: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Each descriptor in the most frequent of the wordings with the same words; the first of those as frequent."""
+def _with_one_wording(by_class: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Each descriptor in its most frequent wording; the first one of equally frequent ones."""
     wordings: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-    for texts in said.values():
+    for texts in by_class.values():
         for text in texts:
             wordings[plain_words(text)][text] += 1
     chosen = {key: max(counted, key=lambda text: counted[text]) for key, counted in wordings.items()}
-    return {one: tuple(dict.fromkeys(chosen[plain_words(text)] for text in texts)) for one, texts in said.items()}
+    return {one: tuple(dict.fromkeys(chosen[plain_words(text)] for text in texts)) for one, texts in by_class.items()}

@@ -1,4 +1,4 @@
-"""What is questionable about a vocabulary: repetitions, near repetitions, class names given away, odd lengths."""
+"""Questionable entries of a vocabulary: (near) duplicates, leaked class names, classes too alike, odd lengths."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 SIMILAR = 0.75
-"""Two different words of otherwise equal descriptors are near when difflib's ratio is above this."""
+"""Two words in otherwise equal descriptors are similar when difflib's ratio is above this."""
 
 PREFIX = 3
-"""... and when they begin with the same letters; this also keeps the number of comparisons small."""
+"""... and when they share this many first letters; this also keeps the number of comparisons small."""
 
 BUCKET_LIMIT = 40
 """Most descriptors compared pairwise within one group of otherwise equal ones."""
 
 SHORTEST = 3
-"""Characters; below, a descriptor is odd."""
+"""Characters; shorter descriptors are odd."""
 
 LONGEST = 60
-"""Characters; beyond, a descriptor is odd when it is also more than three times as long as the median."""
+"""Characters; a longer descriptor is odd if it is also more than three times as long as the median."""
 
 OWN_DESCRIPTORS = 2
-"""Descriptors a class should have that a single other class lacks: were it one alone, a model that misjudges this one
-could not tell the two classes apart."""
+"""Descriptors a class should have that another class lacks: with only one, a model that misjudges it cannot tell the
+two classes apart."""
 
 EXAMPLES = 5
 """Examples per kind in `VocabularyReport.problems`."""
@@ -38,7 +38,7 @@ EXAMPLES = 5
 _ARTICLES = frozenset({"a", "an", "the"})
 
 _SMALL_WORDS = _ARTICLES | {"and", "at", "by", "for", "from", "in", "of", "on", "or", "to", "with"}
-"""Words of a class name that give nothing away."""
+"""Words of a class name that do not identify it."""
 
 _PLURAL_ONLY = frozenset({"briefs", "goods", "overalls", "shorts", "tights"})
 """Words whose singular is another word: "a short tail" does not name shorts."""
@@ -46,33 +46,33 @@ _PLURAL_ONLY = frozenset({"briefs", "goods", "overalls", "shorts", "tights"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VocabularyReport:
-    """What `check` found."""
+    """Findings of `check`."""
 
     class_count: int
     template_count: int
     descriptor_count: int
     duplicates: tuple[tuple[str, ...], ...]
-    """Groups that differ in case and spaces only, among classes or among descriptors."""
+    """Groups of classes or of descriptors that differ only in case and spaces."""
     near_duplicates: tuple[tuple[str, str], ...]
     """Descriptors that differ in articles, plurals, order or one similar word."""
     leaks: tuple[tuple[str, str], ...]
     """(class, descriptor that names it)."""
     own_words: tuple[tuple[str, str], ...]
-    """(class, descriptor of its own that holds one word of its name)."""
+    """(class, one of its descriptors that contains a word of its name)."""
     outliers: tuple[str, ...]
     """Descriptors of odd length."""
     same_descriptors: tuple[tuple[str, ...], ...]
-    """Groups of classes with one and the same set of descriptors."""
+    """Groups of classes with the same set of descriptors."""
     alike: tuple[tuple[str, str], ...]
-    """(class, other class that has almost all of its descriptors)."""
+    """(class, another class that has almost all of its descriptors)."""
     undescribed: tuple[str, ...]
-    """Classes without descriptors of their own, where others have some."""
+    """Classes without descriptors, where others have some."""
 
     @property
     def problems(self) -> list[str]:
         """One line per kind of problem, with a few examples."""
         kinds = (
-            ("equal but for case and spaces", [_listed(group) for group in self.duplicates]),
+            ("equal except for case and spaces", [_listed(group) for group in self.duplicates]),
             ("nearly equal descriptors", [_listed(pair) for pair in self.near_duplicates]),
             ("descriptors that name a class", [f"{text!r} ({name!r})" for name, text in self.leaks]),
             (
@@ -81,25 +81,25 @@ class VocabularyReport:
             ),
             ("descriptors of odd length", [repr(text) for text in self.outliers]),
             ("classes with the same descriptors", [_listed(group) for group in self.same_descriptors]),
-            ("classes hardly told from another", [_listed(pair) for pair in self.alike]),
+            ("classes hard to tell from another", [_listed(pair) for pair in self.alike]),
             ("classes without descriptors", [repr(name) for name in self.undescribed]),
         )
         return [_line(kind, found) for kind, found in kinds if found]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not self.problems
 
 
 def check(vocabulary: Vocabulary, *, own: int = OWN_DESCRIPTORS) -> VocabularyReport:
-    """Look for what makes explanations weaker: concepts counted twice, classes given away, classes alike.
+    """Find what weakens explanations: concepts counted twice, descriptors that name a class, classes too alike.
 
     The cost grows about linearly with the vocabulary.
 
     Args:
-        vocabulary: What to look at.
-        own: Fewest descriptors of a class that each single other class should lack.
+        vocabulary: The one to check.
+        own: Fewest descriptors of a class that every other class should lack.
     """
     leaks = tuple(_leaks(vocabulary.classes, vocabulary.descriptors))
     return VocabularyReport(
@@ -147,7 +147,7 @@ def _words(text: str) -> list[str]:
 
 
 def _forms(word: str) -> set[str]:
-    """The word and what it would be in the singular: foxes -> foxes, foxe, fox."""
+    """The word and its possible singulars: foxes -> foxes, foxe, fox."""
     forms = {word}
     if word in _PLURAL_ONLY:
         return forms
@@ -161,7 +161,7 @@ def _forms(word: str) -> set[str]:
 
 
 def plain_words(text: str) -> tuple[str, ...]:
-    """The words in lower case without articles and plurals; all words where nothing else is left."""
+    """The words in lower case, singular and without articles; all words where nothing else is left."""
     words = _words(text)
     return tuple(min(_forms(word), key=len) for word in words if word not in _ARTICLES) or (*words, text)
 
@@ -225,16 +225,16 @@ def _same_descriptors(vocabulary: Vocabulary) -> tuple[tuple[str, ...], ...]:
 
 
 def _own_words(by_class: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
-    """Descriptors of a class with a word of its name, singular or plural: half a name gives away much of it."""
+    """Descriptors of a class with a word of its name, singular or plural: half a name gives most of it away."""
     for name, texts in by_class.items():
         given = {form for word in _words(name) if word not in _SMALL_WORDS for form in _forms(word)}
         yield from ((name, text) for text in texts if any(not given.isdisjoint(_forms(word)) for word in _words(text)))
 
 
 def _alike(by_class: Mapping[str, Sequence[str]], own: int) -> Iterator[tuple[str, str]]:
-    """Classes of which another has all descriptors but fewer than `own`; equal sets are told elsewhere.
+    """Classes of which another has all descriptors except fewer than `own`; equal sets are reported separately.
 
-    Such another class shares one of any `own` descriptors, so those who share the rarest ones are all to be looked at.
+    Such a class shares at least one of any `own` descriptors, so only classes that share the rarest ones are compared.
     """
     sets = {name: frozenset(texts) for name, texts in by_class.items()}
     holders: dict[str, list[str]] = defaultdict(list)

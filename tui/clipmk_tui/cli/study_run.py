@@ -139,9 +139,9 @@ def _vocabulary(flags: Mapping[str, Any], config: Config, models: tuple[str, ...
     """
     named = choose(flags["vocab"], variable("vocab"), config.vocabulary, None)
     if named is None and not all(model.startswith("embedded/") for model in models):
-        from clipmk.datasets.matching import vocabulary_asked  # noqa: PLC0415 - not needed otherwise
+        from clipmk.datasets.matching import missing_vocabulary  # noqa: PLC0415 - not needed otherwise
 
-        raise UsageError(vocabulary_asked([entry.label for entry in dataset.entries]))
+        raise UsageError(missing_vocabulary([entry.label for entry in dataset.entries]))
     words = load_vocabulary(named or default_vocabulary(models[0]))
     classes = choose(flags["classes"], variable("classes"), config.classes, None)
     return words if classes is None else words.with_classes(parse_classes(classes))
