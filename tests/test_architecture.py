@@ -59,9 +59,14 @@ def room_of(name: str) -> str:
     return parts[1] if len(parts) > 1 else name
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
-def test_no_module_imports_itself_by_a_detour(arrows: dict[str, set[str]]) -> None:
-    doors = {name: targets for name, targets in arrows.items() if name != "clipmk"}  # resolves its names on first use
+@pytest.mark.parametrize(
+    "package", ["clipmk", pytest.param("clipmk_tui", marks=pytest.mark.xfail(reason="the app is being rebuilt"))]
+)
+def test_no_module_imports_itself_by_a_detour(arrows: dict[str, set[str]], package: str) -> None:
+    known = {name for name in arrows if name.split(".")[0] == package} - {
+        "clipmk"
+    }  # its names are resolved on first use
+    doors = {name: arrows[name] & known for name in known}
     circle: list[str] = []
     try:
         TopologicalSorter(doors).prepare()
@@ -80,7 +85,6 @@ def test_core_knows_nothing_of_the_terminal(arrows: dict[str, set[str]]) -> None
     assert wrong == []
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
 def test_the_app_and_the_command_line_are_apart_and_share_only_what_both_draw(arrows: dict[str, set[str]]) -> None:
     allowed = {"app": {"app", "show"}, "cli": {"cli", "show"}, "show": {"show"}}
     wrong = sorted(
@@ -96,7 +100,6 @@ def test_the_app_and_the_command_line_are_apart_and_share_only_what_both_draw(ar
     assert wrong == []
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
 def test_rooms_of_core_import_only_downwards(arrows: dict[str, set[str]]) -> None:
     floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
     wrong = sorted(
@@ -121,7 +124,6 @@ def test_few_modules_lie_flat() -> None:
         assert len(flat) <= most[name], flat
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
 def test_every_room_says_what_is_in_it_and_holds_no_code() -> None:
     for folder in PACKAGES.values():
         for path in sorted({path.parent for path in folder.rglob("*.py")} - {folder}):

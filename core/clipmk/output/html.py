@@ -23,7 +23,7 @@ from clipmk.system.locations import assets_dir
 from clipmk.system.text import counted, one_or_many, printable
 
 if TYPE_CHECKING:
-    from clipmk.explanation import Explanation
+    from clipmk.records import ExplanationRecord
 
 LONGEST_SIDE: Final = 1024
 """Pixels: larger pictures are scaled down for the page."""
@@ -37,12 +37,12 @@ def page(sections: Iterable[Markup], *, title: str = "clipmk") -> str:
     return render("page.html", sections=sections, title=title)
 
 
-def fragment(explanation: Explanation) -> str:
+def fragment(explanation: ExplanationRecord) -> str:
     """One explanation for a notebook cell, its style included."""
     return render("fragment.html", section=section(explanation))
 
 
-def section(result: Explanation | Failure) -> Markup:
+def section(result: ExplanationRecord | Failure) -> Markup:
     """One result: the explanation, or why there is none. A picture that cannot be read is replaced by the reason."""
     made = render("failure.html", failure=result) if isinstance(result, Failure) else _explanation(result)
     return Markup(made)  # noqa: S704 - the templates escaped it
@@ -74,7 +74,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _explanation(explanation: Explanation) -> str:
+def _explanation(explanation: ExplanationRecord) -> str:
     seen, tied = explanation.vision_concepts, explanation.language_concepts
     return render(
         "explanation.html",
@@ -89,7 +89,7 @@ def _explanation(explanation: Explanation) -> str:
     )
 
 
-def _picture(explanation: Explanation) -> dict[str, str | None]:
+def _picture(explanation: ExplanationRecord) -> dict[str, str | None]:
     try:
         drawn = overlay(explanation, scale=readable_scale(explanation))
     except ImageError as reason:
