@@ -144,7 +144,7 @@ def test_truth_is_measured_in_the_ways_that_are_left(
     asked: dict[str, Any] = {}
 
     def run(_: object, vocabulary: Vocabulary, data: list[Any], **options: Any) -> dict[str, Report]:
-        asked.update(options, vocabulary=vocabulary.name, data=[(one.name, len(one)) for one in data])
+        asked.update(options, vocabulary=vocabulary.name, data=[(one.name, one.count) for one in data])
         return truth_report("embedded/vit-s8", [Row("test", "default, prompts", values)])
 
     monkeypatch.setattr(loading, "load", lambda model, **_: Loaded(model))

@@ -21,7 +21,7 @@ from clipmk.evaluate import harness, occlusions
 from clipmk.evaluate.metrics import box_iou, mask_box
 from clipmk.evaluate.occlusions import OccludedImages
 from clipmk.evaluate.report import Report
-from clipmk.evaluate.samples import ImageSource, Sample, Scenes, open_images
+from clipmk.evaluate.samples import ImageSource, Sample, open_images, rendered_scenes
 from clipmk.evaluate.variants import VariantRunner, variants
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import rle_decode
@@ -49,7 +49,7 @@ def measured(*data: ImageSource, **options: Any) -> Report:
 
 @cache
 def _of_scenes() -> Report:
-    return measured(Scenes("counterfactual", COUNT, 0))
+    return measured(rendered_scenes("counterfactual", count=COUNT, seed=0))
 
 
 def rows(report: Report) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def test_rows_are_variants_their_controls_and_feature_maps() -> None:
 def test_batches_that_cross_images_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     together = _of_scenes()
     monkeypatch.setattr(occlusions, "IMAGES_HELD", 1)  # every image by itself
-    apart = measured(Scenes("counterfactual", COUNT, 0))
+    apart = measured(rendered_scenes("counterfactual", count=COUNT, seed=0))
     for one, other in zip(together.rows, apart.rows, strict=True):
         assert one.name == other.name
         for name, value in one.values.items():
@@ -133,8 +133,8 @@ def test_batches_that_cross_images_change_nothing(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_same_seed_gives_the_same_report_to_the_bit_and_another_one_other_controls() -> None:
-    assert measured(Scenes("counterfactual", COUNT, 0)) == _of_scenes()
-    other = rows(measured(Scenes("counterfactual", COUNT, 0), seed=1))
+    assert measured(rendered_scenes("counterfactual", count=COUNT, seed=0)) == _of_scenes()
+    other = rows(measured(rendered_scenes("counterfactual", count=COUNT, seed=0), seed=1))
     assert other[OWN]["deletion"].mean == rows(_of_scenes())[OWN]["deletion"].mean
     controls = [f"{OWN}: {name}" for name in ("random order", "random regions")]
     assert any(other[name]["deletion"].mean != rows(_of_scenes())[name]["deletion"].mean for name in controls)
@@ -232,26 +232,19 @@ def test_rendered_scenes_are_no_data_set_for_they_have_masks() -> None:
 
 def test_names_that_do_not_exist_are_refused_with_those_that_do() -> None:
     with pytest.raises(UsageError, match="does not exist; known: train, test"):
-        Scenes("nope", 1, 0)
+        rendered_scenes("nope", count=1, seed=0)
     with pytest.raises(UsageError, match="close: 'paper'"):
         variants(["papr"])
     with pytest.raises(UsageError, match="prompts, attend"):
         variants([], ["x"])
     with pytest.raises(UsageError, match="close: 'zero_shot'"):
-        measured(Scenes("test", 1, 0), measures=["zero-shot"])
+        measured(rendered_scenes("test", count=1, seed=0), measures=["zero-shot"])
 
 
-class Endless:
-    """Claims to be large; fails when more is asked for than was measured before cancelling."""
-
-    name, labelled, warnings = "endless", True, ()
-
-    def __len__(self) -> int:
-        return 10**9
-
-    def samples(self) -> Iterator[Sample | ImageError]:
-        yield from Scenes("test", 2, 0).samples()
-        raise AssertionError("asked for more after it was cancelled")
+def endless() -> Iterator[Sample | ImageError]:
+    """Fails when more is asked for than was measured before cancelling."""
+    yield from rendered_scenes("test", count=2).samples()
+    raise AssertionError("asked for more after it was cancelled")
 
 
 def test_an_exception_in_progress_cancels_the_work() -> None:
@@ -260,7 +253,7 @@ def test_an_exception_in_progress_cancels_the_work() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measured(Endless(), progress=stop)
+        measured(ImageSource(name="endless", count=10**9, labelled=True, samples=endless), progress=stop)
 
 
 def test_report_is_plain_data_and_tables_of_text() -> None:

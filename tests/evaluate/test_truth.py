@@ -13,7 +13,7 @@ import embedded
 from clipmk.evaluate import harness, metrics, occlusions, scoring, truth
 from clipmk.evaluate.baselines import BASELINES, LOOKUP, NEAREST, SPARSE, TRUE_LOOKUP, TRUE_PARTS
 from clipmk.evaluate.report import Report
-from clipmk.evaluate.samples import Sample, Scenes, true_masks
+from clipmk.evaluate.samples import Sample, rendered_scenes, true_masks
 from clipmk.evaluate.scoring import ScenePrediction
 from clipmk.evaluate.truth import TruthEvaluator
 from clipmk.evaluate.variants import Variant, VariantRunner, variants
@@ -47,7 +47,7 @@ def run(*chosen: Variant, splits: tuple[str, ...] = SPLITS, seed: int = 0, progr
     return harness.run(
         embedded.backbone(),
         load_vocabulary("world"),
-        [Scenes(split, 2, seed) for split in splits],
+        [rendered_scenes(split, count=2, seed=seed) for split in splits],
         variants=chosen,
         measures=["truth"],
         seed=seed,
@@ -267,7 +267,7 @@ def test_scenes_without_visible_parts_are_left_out() -> None:
 
 def test_all_measures_of_one_pass_give_the_numbers_that_they_give_alone() -> None:
     chosen = variants(["paper"], ["attend"])
-    given = (embedded.backbone(), load_vocabulary("world"), [Scenes("val", 2, 0)])
+    given = (embedded.backbone(), load_vocabulary("world"), [rendered_scenes("val", count=2, seed=0)])
     names = ["truth", "faithfulness", "zero_shot"]
     together = harness.run(*given, variants=chosen, measures=names)
     assert list(together) == names

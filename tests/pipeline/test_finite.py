@@ -17,7 +17,7 @@ from PIL import Image
 import embedded
 from clipmk.errors import InputError, ModelError
 from clipmk.evaluate import harness
-from clipmk.evaluate.samples import Scenes, open_images
+from clipmk.evaluate.samples import open_images, rendered_scenes
 from clipmk.evaluate.variants import VariantRunner, variants
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
@@ -257,7 +257,7 @@ def test_the_truth_of_a_model_that_overflows_is_an_error(monkeypatch: pytest.Mon
         harness.run(
             backbone,
             load_vocabulary("world"),
-            [Scenes("test", 1, 0)],
+            [rendered_scenes("test", count=1, seed=0)],
             variants=variants()[:1],
             measures=["truth"],
         )

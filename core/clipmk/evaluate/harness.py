@@ -136,12 +136,12 @@ def _pass(
         error = sample if isinstance(sample, ImageError) else _measured(sample, runner, measures)
         if error is not None:
             errors.append(error)
-        report(done, len(data))
+        report(done, data.count)
     skipped = tuple(printable(str(error)) for error in errors)
-    if len(skipped) == len(data):
+    if len(skipped) == data.count:
         blamed = InputError if any(isinstance(error, ImageError) for error in errors) else ModelError
         raise blamed(f"no image of {quoted(data.name)} can be used; the first: {skipped[0]}")
-    return DataUsed(data.name, len(data) - len(skipped), data.labelled, skipped)
+    return DataUsed(data.name, data.count - len(skipped), data.labelled, skipped)
 
 
 def _measured(sample: Sample, runner: VariantRunner, measures: Mapping[str, Measure]) -> NotFiniteError | None:

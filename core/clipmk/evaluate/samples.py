@@ -1,12 +1,12 @@
-"""The images to evaluate on: rendered scenes, or any data set that a study takes; one at a time."""
+"""The images to evaluate on, one at a time: rendered scenes, or any data set that a study takes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ from clipmk.world.conditions import ALL_SPLITS
 from clipmk.world.scene import render_scenes
 
 if TYPE_CHECKING:
-    from clipmk.datasets.dataset import Dataset
     from clipmk.images.decoder import Picture
     from clipmk.vocabulary.vocabulary import Vocabulary
     from clipmk.world.scene import Scene
@@ -54,110 +53,44 @@ def true_masks(scene: Scene) -> NDArray[np.bool_]:
     return np.stack([part.mask_pixels for part in scene.parts])
 
 
-class ImageSource(Protocol):
-    """Images of one data set, in order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSource:
+    """The images of one data set."""
 
-    @property
-    def name(self) -> str:
-        """Split or folder."""
-
-    @property
-    def labelled(self) -> bool:
-        """Whether every image has a label."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the user should know about it."""
-
-    def __len__(self) -> int:
-        """How many images."""
-
-    def samples(self) -> Iterator[Sample | ImageError]:
-        """Every image in order; an error in the place of one that cannot be decoded."""
+    name: str
+    """Split of the rendered world, or what the user named."""
+    count: int
+    """How many images."""
+    labelled: bool
+    """Whether every image has a label; where only some have, none is used."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know about it."""
+    samples: Callable[[], Iterator[Sample | ImageError]]
+    """Gives every image in order, as often as called; an error in the place of one that cannot be decoded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scenes:
+def rendered_scenes(split: str, *, count: int, seed: int = 0) -> ImageSource:
     """Scenes of one split of the rendered world, rendered when they are asked for.
 
     Raises:
-        UsageError: there is no such split; the message names those that exist.
+        UsageError: the split does not exist; the message lists those that do.
     """
+    if split not in ALL_SPLITS:
+        raise UsageError(f"split {quoted(split)} does not exist; {suggest(split, ALL_SPLITS)}")
 
-    split: str
-    count: int
-    seed: int
-    labelled: bool = True
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.split not in ALL_SPLITS:
-            raise UsageError(f"split {quoted(self.split)} does not exist; {suggest(self.split, ALL_SPLITS)}")
-
-    @property
-    def name(self) -> str:
-        """The split."""
-        return self.split
-
-    def __len__(self) -> int:
-        """How many scenes."""
-        return self.count
-
-    def samples(self) -> Iterator[Sample | ImageError]:
-        """Every scene, in order."""
-        for scene in render_scenes(self.split, count=self.count, seed=self.seed):
+    def samples() -> Iterator[Sample | ImageError]:
+        for scene in render_scenes(split, count=count, seed=seed):
             mask = scene.object_mask if scene.object_mask.any() else None
             yield Sample(scene.index, read_picture(scene.image), scene.class_name, mask, scene)
 
-
-@dataclass(frozen=True, slots=True)
-class Images:
-    """Images of any data set that a study takes, opened by `open_images`."""
-
-    dataset: Dataset
-    labels: tuple[str | None, ...]
-    """Of each image, as the vocabulary spells it."""
-    masks: Mapping[str, Rle]
-    """Key of an image -> its object mask, where the data set is an exported world."""
-    warnings: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """As the user gave it."""
-        return self.dataset.info.name
-
-    @property
-    def labelled(self) -> bool:
-        """Whether every image has a label; where only some have, none is used."""
-        return None not in self.labels
-
-    def __len__(self) -> int:
-        """How many images."""
-        return len(self.dataset.entries)
-
-    def samples(self) -> Iterator[Sample | ImageError]:
-        """Every image, in the data set's order."""
-        for index, (entry, label) in enumerate(zip(self.dataset.entries, self.labels, strict=True)):
-            try:
-                picture = self.dataset.reader.read(entry)
-            except ImageError as error:
-                yield error
-                continue
-            yield Sample(index, picture, label if self.labelled else None, self._mask(entry.key, picture))
-
-    def _mask(self, key: str, picture: Picture) -> NDArray[np.bool_] | None:
-        rle = self.masks.get(key)
-        if rle is None or tuple(rle.size) != picture.pixels.shape[:2]:
-            return None
-        mask = rle_decode(rle)
-        return mask if mask.any() else None
+    return ImageSource(name=split, count=count, labelled=True, samples=samples)
 
 
-def open_images(spec: str, vocabulary: Vocabulary, *, limit: int | None = None) -> Images:
+def open_images(spec: str, vocabulary: Vocabulary, *, limit: int | None = None) -> ImageSource:
     """A data set as `clipmk study` takes it: folders of classes, a flat folder, a table of paths, tar shards.
 
     Args:
-        spec: as in `datasets.opening.open_dataset`; rendered scenes are `Scenes`.
+        spec: as in `datasets.opening.open_dataset`; not of rendered scenes, see `rendered_scenes`.
         vocabulary: whose classes the labels mean.
         limit: most images taken, spread evenly.
 
@@ -171,7 +104,31 @@ def open_images(spec: str, vocabulary: Vocabulary, *, limit: int | None = None) 
         raise UsageError(f"{quoted(spec)} names rendered scenes; choose them by their split instead")
     dataset = open_dataset(spec, limit=limit)
     labels, notes = resolve_labels([entry.label for entry in dataset.entries], vocabulary)
-    return Images(dataset, tuple(labels), _object_masks(Path(spec)), dataset.warnings + notes)
+    labelled, masks = None not in labels, _object_masks(Path(spec))
+
+    def samples() -> Iterator[Sample | ImageError]:
+        for index, (entry, label) in enumerate(zip(dataset.entries, labels, strict=True)):
+            try:
+                picture = dataset.reader.read(entry)
+            except ImageError as error:
+                yield error
+            else:
+                yield Sample(index, picture, label if labelled else None, _object_mask(masks.get(entry.key), picture))
+
+    return ImageSource(
+        name=dataset.info.name,
+        count=len(dataset.entries),
+        labelled=labelled,
+        warnings=dataset.warnings + notes,
+        samples=samples,
+    )
+
+
+def _object_mask(rle: Rle | None, picture: Picture) -> NDArray[np.bool_] | None:
+    if rle is None or tuple(rle.size) != picture.pixels.shape[:2]:
+        return None
+    mask = rle_decode(rle)
+    return mask if mask.any() else None
 
 
 def _object_masks(root: Path) -> dict[str, Rle]:

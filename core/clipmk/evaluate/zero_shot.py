@@ -1,4 +1,4 @@
-"""Do the descriptors found on images help to classify? The paper's zero-shot gain, with the controls that it lacks.
+"""Do the descriptors found on images help to classify them? The paper's zero-shot gain, with controls.
 
 For each class y the two nearest classes in the language embedding space are taken. The first descriptor of each part
 of each image of those two classes is added to the descriptors of y, every descriptor is put into the prompt, and the
@@ -157,7 +157,7 @@ class ZeroShot:
             return []
         plans = {(name, half): self._plan(found, half) for name, found in self._found.items() for half in _HALVES}
         plans |= {(SPARSE, half): self._plan(self._decomposed(half.given), half) for half in _HALVES}
-        sets: dict[str, Sets] = {"before": self._texts([[] for _ in self._own()])}
+        sets: dict[str, Sets] = {"before": self._texts([[] for _ in self._own])}
         for (name, half), plan in plans.items():
             prefix = f"{name}|{_HALVES.index(half)}"
             sets |= {f"{prefix}|{kind}": texts for kind, texts in self._with_controls(plan).items()}
@@ -168,6 +168,7 @@ class ZeroShot:
             tally.extend(f"{name}: {half.mode}", values)  # the two held-out halves land in the same row
         return tally.rows(data)
 
+    @cached_property
     def _own(self) -> list[list[int]]:
         """For each class the vocabulary's own descriptors of it."""
         vocabulary = self._explainer.vocabulary
@@ -191,7 +192,7 @@ class ZeroShot:
             if side in half.given:
                 by_label[label].append(descriptors)
         added = gathered(by_label, nearest_classes(self._explainer.bank.classes))
-        return [sorted(set(new) - set(own)) for new, own in zip(added, self._own(), strict=True)]
+        return [sorted(set(new) - set(own)) for new, own in zip(added, self._own, strict=True)]
 
     def _with_controls(self, plan: Sequence[Sequence[int]]) -> dict[str, Sets]:
         """The plan and its controls, as texts."""
@@ -200,10 +201,8 @@ class ZeroShot:
         made: dict[str, Sets] = {"after": self._texts(plan)}
         for draw in range(RANDOM_DRAWS):
             rng = np.random.default_rng([self._seed, draw])
-            drawn = [
-                random_like(new, lengths=lengths, without=own, rng=rng)
-                for new, own in zip(plan, self._own(), strict=True)
-            ]
+            pairs = zip(plan, self._own, strict=True)
+            drawn = [random_like(new, lengths=lengths, without=own, rng=rng) for new, own in pairs]
             made[f"random{draw}"] = self._texts(drawn)
         for draw in range(WORD_DRAWS):
             words = random_words(vocabulary.descriptors, seed=self._seed + draw)
@@ -214,9 +213,8 @@ class ZeroShot:
         """Own and added descriptors of each class; `instead` gives the texts of the added ones."""
         texts = self._explainer.vocabulary.descriptors
         new = texts if instead is None else instead
-        return [
-            [*(texts[i] for i in own), *(new[i] for i in more)] for own, more in zip(self._own(), added, strict=True)
-        ]
+        pairs = zip(self._own, added, strict=True)
+        return [[*(texts[i] for i in own), *(new[i] for i in more)] for own, more in pairs]
 
     def _classify(
         self, sets: Mapping[str, Sets], progress: Callable[[int, int], None] | None

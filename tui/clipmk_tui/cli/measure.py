@@ -217,12 +217,6 @@ def _check_data(flags: Mapping[str, Any], measures: Sequence[str]) -> None:
             raise UsageError("--truth needs rendered scenes, whose parts are known; name no data set")
     elif flags["limit"] is not None:
         raise UsageError("--limit goes with a data set; --scenes N says how many scenes are rendered")
-    if flags["split"]:
-        from clipmk.world.conditions import ALL_SPLITS  # noqa: PLC0415
-
-        for name in flags["split"]:
-            if name not in ALL_SPLITS:
-                raise UsageError(f"split {quoted(name)} does not exist; {suggest(name, ALL_SPLITS)}")
 
 
 def _vocabulary_name(named: str | None, model: str, dataset: str | None) -> str:
@@ -248,7 +242,7 @@ def _data(choices: Evaluation, vocabulary: Vocabulary) -> list[ImageSource]:
     Raises:
         ClipmkError: the data set cannot be used, or rendered scenes have classes that the vocabulary does not have.
     """
-    from clipmk.evaluate.samples import Scenes, open_images  # noqa: PLC0415
+    from clipmk.evaluate.samples import open_images, rendered_scenes  # noqa: PLC0415
     from clipmk.world.tables import class_names  # noqa: PLC0415 - numpy and OpenCV
 
     if choices.dataset is not None:
@@ -259,7 +253,7 @@ def _data(choices: Evaluation, vocabulary: Vocabulary) -> list[ImageSource]:
             f"rendered scenes show {quoted(missing[0])}, which is not a class of the vocabulary "
             f"{quoted(vocabulary.name)}; leave --vocab out, or name a data set"
         )
-    return [Scenes(split, choices.scenes, choices.seed) for split in choices.splits]
+    return [rendered_scenes(split, count=choices.scenes, seed=choices.seed) for split in choices.splits]
 
 
 def _of_model(
