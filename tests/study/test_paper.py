@@ -1,4 +1,4 @@
-"""A study held against the paper's table."""
+"""A study compared with the paper's table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clipmk.settings import preset
-from clipmk.study.paper import PUBLISHED, against_paper, departures
+from clipmk.study.paper import against_paper, departures, published_models
 from study_shards import make_manifest
 
 
@@ -17,29 +17,30 @@ def row(architecture: str, pretrained: str | None, parts: str, **values: float |
     return {"architecture": architecture, "pretrained": pretrained, "parts": parts, **known, **values}
 
 
-def test_differences_are_ours_minus_the_papers_way_by_way() -> None:
-    ways = ("kmeans", "pca", "mean")
-    [found] = against_paper([row("ViT-B-32-quickgelu", "openai", way, auc=i + 1.0) for i, way in enumerate(ways)])
-    assert found.top1.difference == pytest.approx(60 - 61.66)
-    assert (found.auc[0].paper, found.auc[0].ours) == (3.61, 2.0)  # pca first
-    assert found.auc[1].difference == pytest.approx(1.0 - 3.39)
-    assert [one.difference for one in found.mi] == pytest.approx([7 - 7.40, 7 - 7.26])
+def test_differences_are_ours_minus_the_papers_by_part_method() -> None:
+    methods = ("kmeans", "pca", "mean")
+    [found] = against_paper([row("ViT-B-32-quickgelu", "openai", one, auc=i + 1.0) for i, one in enumerate(methods)])
+    assert found.numbers["top1_percent"].difference == pytest.approx(60 - 61.66)
+    assert (found.numbers["auc_pca"].paper, found.numbers["auc_pca"].ours) == (3.61, 2.0)
+    assert found.numbers["auc_kmeans"].difference == pytest.approx(1.0 - 3.39)
+    assert [found.numbers[name].difference for name in ("mi_pca", "mi_kmeans")] == pytest.approx([7 - 7.40, 7 - 7.26])
 
 
 def test_models_match_by_architecture_and_pretrained_tag() -> None:
     rows = [
         row("RN50", "openai", "kmeans"),
         row("ViT-B-16", "openai", "kmeans"),
-        row("ViT-B-16", "dfn2b", "kmeans"),  # another activation than the published model has
+        row("ViT-B-16", "dfn2b", "kmeans"),  # not the activation of the published model
         row("ViT-B-32", "laion2b_s34b_b79k", "kmeans"),
         row("vit-s8", None, "kmeans"),
     ]
     assert [one.model for one in against_paper(rows)] == ["ViT-B-16/openai", "RN50/openai"]
 
 
-def test_a_way_that_was_not_studied_has_no_difference() -> None:
+def test_a_part_method_that_was_not_studied_has_no_difference() -> None:
     [found] = against_paper([row("RN50-quickgelu", "openai", "superpixels", top1=None)])
-    assert found.auc[0].ours is found.auc[0].difference is found.top1.difference is None
+    assert found.numbers["auc_pca"].ours is found.numbers["auc_pca"].difference is None
+    assert found.numbers["top1_percent"].difference is None
 
 
 def test_departures_name_data_vocabulary_and_settings() -> None:
@@ -67,4 +68,4 @@ def test_the_papers_own_study_departs_in_nothing_that_can_be_known() -> None:
 
 
 def test_the_table_names_every_model_once() -> None:
-    assert len({(one.architecture, one.pretrained) for one in PUBLISHED}) == 13
+    assert len({(one.architecture, one.pretrained) for one in published_models()}) == 13

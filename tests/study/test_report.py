@@ -30,7 +30,7 @@ from clipmk.study.names import FAMILIES
 from clipmk.study.paths import StudyFolder
 from clipmk.study.results import Results, failed_images, read_results
 from clipmk.study.schema import IMAGE, MEAN
-from clipmk.study.text_tables import estimate, family_tables, fit_table, paper_tables, wide_family_tables
+from clipmk.study.text_tables import estimate, family_tables, fit_table, paper_tables
 from imports import loaded_by
 from study_shards import POOL, failed_row, image_row, make_manifest, models, write_language, write_shard, write_study
 
@@ -134,7 +134,7 @@ def test_lines_are_fitted_to_the_rows_shown(study: Results) -> None:
     slope, intercept = np.polyfit([row["auc"] for row in vits], [100 * row["top1"] for row in vits], 1)
     assert (study.fits[0].slope, study.fits[0].intercept) == pytest.approx((slope, intercept))
     assert [table.title for table in family_tables(study)] == ["ViT", "ConvNeXt"]
-    assert len(wide_family_tables(study)[0].columns) == len(wide_family_tables(study)[0].rows[0])
+    assert len(family_tables(study, wide=True)[0].columns) == len(family_tables(study, wide=True)[0].rows[0])
     assert [row[0] for row in fit_table(study).rows] == ["ViT", "all families"]
 
 

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from clipmk.errors import InputError, UsageError, suggest
 from clipmk.models.catalog import embedded_names
 from clipmk.system.files import read_regular
+from clipmk.system.locations import assets_dir
 from clipmk.system.text import is_unsafe, printable, quoted
 
-PAPER13 = (
-    "ViT-B-32-quickgelu:openai",
-    "ViT-B-16-quickgelu:openai",
-    "ViT-B-32:datacomp_xl_s13b_b90k",
-    "ViT-B-16:datacomp_xl_s13b_b90k",
-    "ViT-L-14-quickgelu:openai",
-    "ViT-L-14-336-quickgelu:openai",
-    "ViT-B-16-quickgelu:dfn2b",
-    "RN50-quickgelu:openai",
-    "RN101-quickgelu:openai",
-    "RN50x4-quickgelu:openai",
-    "RN50x16-quickgelu:openai",
-    "convnext_base:laion400m_s13b_b51k",
-    "convnext_base_w_320:laion_aesthetic_s13b_b82k",
-)
-"""The 13 models of the paper in the order of its table, as open_clip names them; only the last name is inferred."""
-
 POOLS = ("zoo", "paper13")
-"""Pools with a name: the embedded models, and the paper's."""
+"""Pools with a name: the embedded models, and the paper's 13 in the order of its table."""
 
 FILE_LIMIT = 2**20
 """Most bytes of a pool file."""
@@ -51,7 +36,8 @@ def pool(name: str) -> tuple[str, ...]:
     if name == "zoo":
         return tuple(embedded_names())
     if name == "paper13":
-        return PAPER13
+        rows = json.loads((assets_dir() / "paper13.json").read_bytes())
+        return tuple(f"{row['architecture']}:{row['pretrained']}" for row in rows)
     if not Path(name).exists():
         raise UsageError(
             f"pool {quoted(name)} is neither a file nor one of: {', '.join(POOLS)}; {printable(suggest(name, POOLS))}"

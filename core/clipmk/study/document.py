@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clipmk.concepts.statistics import Fit
-from clipmk.study.paper import Compared, against_paper
+from clipmk.study.paper import against_paper
 from clipmk.study.results import Results
 from clipmk.system.serialization import plain
 
@@ -38,15 +38,7 @@ def _paper(results: Results) -> list[dict[str, Any]]:
     return [
         {
             "model": row.model,
-            "top1_percent": _compared(row.top1),
-            "mi_pca": _compared(row.mi[0]),
-            "mi_kmeans": _compared(row.mi[1]),
-            "auc_pca": _compared(row.auc[0]),
-            "auc_kmeans": _compared(row.auc[1]),
+            **{name: {**plain(one), "difference": one.difference} for name, one in row.numbers.items()},
         }
         for row in against_paper(results.all_rows)
     ]
-
-
-def _compared(one: Compared) -> dict[str, Any]:
-    return {**plain(one), "difference": one.difference}

@@ -14,20 +14,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clipmk.datasets.dataset import Entry
 from clipmk.errors import InputError, UsageError, suggest
 from clipmk.settings import GROUP_LIMIT, Fit
 from clipmk.study.schema import PLAN
-from clipmk.system.files import atomic_write
-from clipmk.system.parquet import open_parquet
-from clipmk.system.text import counted, printable, quoted
+from clipmk.system.parquet import open_table, table_writer
+from clipmk.system.text import counted, quoted
 
 Numbers = npt.NDArray[np.int64]
 
@@ -99,7 +96,7 @@ def write_plan(plan: pa.Table, path: Path) -> None:
     """
     starts = np.flatnonzero(np.diff(plan["shard"].to_numpy(), prepend=-1))
     ends = [*starts[1:].tolist(), plan.num_rows]
-    with atomic_write(path, private=False) as handle, pq.ParquetWriter(handle, PLAN) as writer:
+    with table_writer(path, PLAN) as writer:
         for start, end in zip(starts.tolist(), ends, strict=True):
             writer.write_table(plan.slice(start, end - start), row_group_size=end - start)
 
@@ -110,7 +107,7 @@ def shard_sizes(path: Path) -> dict[int, int]:
     Raises:
         InputError: the plan is missing or damaged.
     """
-    with _opened(path) as file:
+    with open_table(path, PLAN) as file:
         return {number: file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)}
 
 
@@ -120,17 +117,22 @@ def read_shard(path: Path, number: int) -> list[PlannedImage]:
     Raises:
         InputError: the plan or the shard is missing or damaged.
     """
-    with _opened(path) as file:
+    with open_table(path, PLAN) as file:
         if not 0 <= number < file.num_row_groups:
             shards = counted(file.num_row_groups, "shard")
             raise InputError(f"plan {quoted(path)} has {shards}, counted from 0; {number} is not one of them")
-        try:
-            columns = file.read_row_group(number).to_pydict()
-        except (OSError, pa.ArrowException) as reason:
-            raise _damaged(path, reason) from reason
-    if set(columns["shard"]) != {number}:
+        rows = file.read_row_group(number).to_pylist()
+    if any(row["shard"] != number for row in rows):
         raise InputError(f"plan {quoted(path)} is damaged: its row group {number} is not shard {number}")
-    return [_row(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+    return [
+        PlannedImage(
+            image=row["image"],
+            entry=Entry(key=row["key"], label=row["label"], path=row["path"], offset=row["offset"], size=row["size"]),
+            group=row["group"],
+            shard=row["shard"],
+        )
+        for row in rows
+    ]
 
 
 def _check(images: int, fit: str, shard_size: int, group_limit: int) -> None:
@@ -171,25 +173,3 @@ def _shards(sizes: Numbers, most: int) -> Numbers:
         filled += size
         shards[group] = shard
     return shards
-
-
-def _row(values: dict[str, Any]) -> PlannedImage:
-    entry = Entry(**{name: values[name] for name in ("key", "label", "path", "offset", "size")})
-    return PlannedImage(values["image"], entry, values["group"], values["shard"])
-
-
-def _opened(path: Path) -> pq.ParquetFile:
-    try:
-        file = open_parquet(path)
-    except FileNotFoundError as reason:
-        raise InputError(f"plan {quoted(path)} does not exist") from reason
-    except (OSError, pa.ArrowException) as reason:
-        raise _damaged(path, reason) from reason
-    if not file.schema_arrow.equals(PLAN):
-        file.close()
-        raise InputError(f"plan {quoted(path)} has other columns than this version reads")
-    return file
-
-
-def _damaged(path: Path, reason: Exception) -> InputError:
-    return InputError(f"plan {quoted(path)} is damaged: {printable(str(reason))}")

@@ -61,7 +61,7 @@ def study_page(results: Results, drawn: Sequence[Plot], *, against: Literal["pap
         "results": results,
         "manifest": manifest,
         "plots": {plot.name: plot for plot in drawn},
-        "families": text_tables.wide_family_tables(results),
+        "families": text_tables.family_tables(results, wide=True),
         "part_methods": text_tables.part_method_table(results),
         "fits": text_tables.fit_table(results),
         "right_wrong": text_tables.right_wrong_table(results),

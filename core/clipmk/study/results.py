@@ -16,7 +16,7 @@ from clipmk.study.names import FAMILIES, short_names
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, MEAN, MODELS, Row
 from clipmk.study.tables import Completeness, ensure_tables
-from clipmk.system.parquet import read_groups, read_table
+from clipmk.system.parquet import open_table, read_table
 from clipmk.system.text import quoted
 
 FAILURES_KEPT: Final = 200
@@ -88,9 +88,11 @@ def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
         InputError: the table `images` is missing or damaged.
     """
     times: Counter[tuple[int, str, str]] = Counter()
-    for group in read_groups(folder.table("images"), IMAGE, ("image", "key", "error")):
-        failed = group.filter(group.column("error").is_valid())
-        times.update(zip(*(failed.column(name).to_pylist() for name in failed.column_names), strict=True))
+    with open_table(folder.table("images"), IMAGE) as file:
+        for number in range(file.num_row_groups):
+            group = file.read_row_group(number, columns=["image", "key", "error"])
+            failed = group.filter(group.column("error").is_valid())
+            times.update(zip(*(failed.column(name).to_pylist() for name in failed.column_names), strict=True))
     found = [FailedImage(key, error, count) for (_, key, error), count in sorted(times.items())[:FAILURES_KEPT]]
     return found, len({image for image, _, _ in times})
 

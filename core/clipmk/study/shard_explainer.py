@@ -132,17 +132,14 @@ class ShardExplainer:
             vocabulary_size=len(self.vocabulary.descriptors),
             length=self.settings.curve_length,
         )
+        same = ("mi_paper", "mi_textbook", "auc", "auc_unpadded", "p_value")
         return {
             "vision_count": len(flags),
             "language_count": len(ids),
             "mutual_count": found.count,
-            "mi_paper": found.mi_paper,
-            "mi_textbook": found.mi_textbook,
-            "auc": found.auc,
-            "auc_unpadded": found.auc_unpadded,
             "chance_mi": found.chance.mi_paper,
             "chance_auc": found.chance.auc,
-            "p_value": found.p_value,
+            **{name: getattr(found, name) for name in same},
             "curve": list(found.curve),
             "vision_concepts": [self.vocabulary.descriptors[i] for i in vision.concepts],
             "importance": list(vision.importance),

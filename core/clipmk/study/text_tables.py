@@ -5,14 +5,14 @@ AUC is comparable only within a family, so no table sorts by it and no column ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from clipmk.concepts.statistics import Estimate, Fit, RankEstimate
 from clipmk.study.concepts import ConceptTotals
 from clipmk.study.names import family_name
-from clipmk.study.paper import PRINTED_FIT, PUBLISHED, Compared, PublishedModel, against_paper, published_fit
+from clipmk.study.paper import PRINTED_FIT, Compared, PublishedModel, against_paper, published_fit, published_models
 from clipmk.study.results import Results
 from clipmk.study.schema import Row
 
@@ -31,21 +31,46 @@ class TextTable:
     text_columns: tuple[int, ...] = (0,)
 
 
-def family_tables(results: Results) -> list[TextTable]:
-    """One table per family: accuracy, MI and AUC beside their chance levels, mutual concepts."""
-    columns = ("model", "top-1 %", "MI / chance", "AUC / chance", "m", "p<.05", "images")
-    return [
-        TextTable(family_name(family), columns, tuple(_brief(row, results.names) for row in rows))
-        for family, rows in results.families.items()
-    ]
+Cell = Callable[[Row], str]
+
+_BRIEF: Final[dict[str, Cell]] = {
+    "top-1 %": lambda row: interval(row, "top1", factor=100, digits=1),
+    "MI / chance": lambda row: f"{number(row['mi_paper'])} / {number(row['chance_mi'])}",
+    "AUC / chance": lambda row: f"{number(row['auc'])} / {number(row['chance_auc'])}",
+    "m": lambda row: number(row["mutual_count"], 1),
+    "p<.05": lambda row: f"{percent(row['above_chance'], 0)} %",
+    "images": lambda row: str(row["images"]),
+}
+_WIDE: Final[dict[str, Cell]] = {
+    "top-1 % [95 %]": _BRIEF["top-1 %"],
+    "top-5 %": lambda row: percent(row["top5"]),
+    "MI [95 %]": lambda row: interval(row, "mi_paper"),
+    "MI chance": lambda row: number(row["chance_mi"]),
+    "AUC [95 %]": lambda row: interval(row, "auc"),
+    "AUC chance": lambda row: number(row["chance_auc"]),
+    "log m": lambda row: number(row["mi_textbook"]),
+    "m": lambda row: number(row["mutual_count"]),
+    "L_v": lambda row: number(row["vision_count"], 1),
+    "p < 0.05": _BRIEF["p<.05"],
+    "images": _BRIEF["images"],
+    "failed": lambda row: str(row["failed"]),
+}
 
 
-def wide_family_tables(results: Results) -> list[TextTable]:
-    """As `family_tables`, with an interval for every mean, top-5, and the number of failed images."""
-    columns = ("model", "top-1 % [95 %]", "top-5 %", "MI [95 %]", "chance", "AUC [95 %]", "chance", "log m", "m", "L_v",
-               "p < 0.05", "images", "failed")  # fmt: skip
+def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
+    """One table per family: accuracy, MI and AUC beside their chance levels, mutual concepts.
+
+    Args:
+        results: of a study.
+        wide: with an interval for every mean, top-5, and the number of failed images.
+    """
+    cells, names = _WIDE if wide else _BRIEF, results.names
     return [
-        TextTable(family_name(family), columns, tuple(_wide(row, results.names) for row in rows))
+        TextTable(
+            family_name(family),
+            ("model", *cells),
+            tuple((names[row["model"]], *(cell(row) for cell in cells.values())) for row in rows),
+        )
         for family, rows in results.families.items()
     ]
 
@@ -99,8 +124,8 @@ def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     rows = against_paper(results.all_rows)
     if not rows:
         return []
-    measures = ("top-1 %", "MI pca", "MI kmeans", "AUC pca", "AUC kmeans")
-    title, columns = "Ours (ours - the paper's)", list(measures)
+    measures = ["top-1 %", "MI pca", "MI kmeans", "AUC pca", "AUC kmeans"]
+    title, columns = "Ours (ours - the paper's)", measures
     if wide:
         title = "The paper's numbers, ours, and ours - the paper's"
         columns = [text for one in measures for text in (f"{one} paper", "ours", "difference")]
@@ -108,8 +133,11 @@ def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     cells = [
         (
             names.get(row.model, row.model),
-            *_compared(row.top1, 2 if wide else 1, wide=wide),
-            *(cell for one in (*row.mi, *row.auc) for cell in _compared(one, 2, wide=wide)),
+            *(
+                cell
+                for name, one in row.numbers.items()
+                for cell in _compared(one, 1 if name == "top1_percent" and not wide else 2, wide=wide)
+            ),
         )
         for row in rows
     ]
@@ -178,36 +206,6 @@ def line(slope: float, intercept: float) -> str:
     return f"{slope:.2f} AUC {'-' if intercept < 0 else '+'} {abs(intercept):.2f}"
 
 
-def _brief(row: Row, names: Mapping[str, str]) -> tuple[str, ...]:
-    return (
-        names[row["model"]],
-        interval(row, "top1", factor=100, digits=1),
-        f"{number(row['mi_paper'])} / {number(row['chance_mi'])}",
-        f"{number(row['auc'])} / {number(row['chance_auc'])}",
-        number(row["mutual_count"], 1),
-        f"{percent(row['above_chance'], 0)} %",
-        str(row["images"]),
-    )
-
-
-def _wide(row: Row, names: Mapping[str, str]) -> tuple[str, ...]:
-    return (
-        names[row["model"]],
-        interval(row, "top1", factor=100, digits=1),
-        percent(row["top5"]),
-        interval(row, "mi_paper"),
-        number(row["chance_mi"]),
-        interval(row, "auc"),
-        number(row["chance_auc"]),
-        number(row["mi_textbook"]),
-        number(row["mutual_count"]),
-        number(row["vision_count"], 1),
-        f"{percent(row['above_chance'], 0)} %",
-        str(row["images"]),
-        str(row["failed"]),
-    )
-
-
 def _compared(one: Compared, digits: int, *, wide: bool) -> tuple[str, ...]:
     """`3.55 (-0.06)`, or in three cells `3.61`, `3.55`, `-0.06`; a dash where we have no number."""
     difference = NONE if one.difference is None else f"{one.difference:+.{digits}f}"
@@ -229,13 +227,14 @@ def _fit_row(one: Fit) -> tuple[str, ...]:
 def _lines(results: Results, matched: Sequence[PublishedModel]) -> TextTable:
     """Lines per family: as printed, refitted to the paper's table, refitted to the models in both, and ours."""
     rows: list[tuple[str, ...]] = []
-    for family in dict.fromkeys(model.family for model in PUBLISHED):
+    published = published_models()
+    for family in dict.fromkeys(model.family for model in published):
         name = family_name(family)
         if family == "vit":
             rows.append((f"{name}, as the paper prints it", "7", line(*PRINTED_FIT), NONE, NONE))
-        variants = [("the paper's table", published_fit(family))]
-        if sum(model.family == family for model in matched) < sum(model.family == family for model in PUBLISHED):
-            variants.append(("the paper's table, models studied here", published_fit(family, only=matched)))
+        variants = [("the paper's table", published_fit(family, published))]
+        if sum(model.family == family for model in matched) < sum(model.family == family for model in published):
+            variants.append(("the paper's table, models studied here", published_fit(family, matched)))
         variants.append(("this study", next((one for one in results.fits if one.group == family), None)))
         rows += [(f"{name}, {words}", *_fit_row(one)[1:]) for words, one in variants if one is not None]
     return TextTable("Lines", ("line through", "models", "top-1 % =", *_CORRELATIONS), tuple(rows))

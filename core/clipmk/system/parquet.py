@@ -1,4 +1,4 @@
-"""Parquet files of a study: read with the schema checked, written whole or not at all.
+"""Parquet files: read with the schema checked, written completely or not at all.
 
 The same rows give the same bytes: no times, no host names, fixed compression.
 """
@@ -26,36 +26,41 @@ def open_parquet(path: str | Path) -> pq.ParquetFile:
 
     Raises:
         OSError: it cannot be read.
-        pyarrow.ArrowException: it is no Parquet file.
+        pyarrow.ArrowException: it is not a Parquet file.
     """
     return pq.ParquetFile(pa.OSFile(os.fsencode(path)))
+
+
+@contextlib.contextmanager
+def open_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
+    """Open a file whose columns are known; errors while reading it name the file, too.
+
+    Raises:
+        InputError: it does not exist, is damaged, or has other columns than `schema`.
+    """
+    try:
+        with open_parquet(path) as file:
+            if not file.schema_arrow.equals(schema):
+                raise InputError(f"table {quoted(path)} has other columns than this version of clipmk writes")
+            yield file
+    except FileNotFoundError as reason:
+        raise InputError(f"table {quoted(path)} does not exist") from reason
+    except (OSError, pa.ArrowException) as reason:
+        raise InputError(f"table {quoted(path)} is damaged or cannot be read: {printable(str(reason))}") from reason
 
 
 def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a file, or some of its columns, one chunk per column.
 
     Raises:
-        InputError: it does not exist, is damaged, or has other columns than `schema`; the message names the file.
+        InputError: as in `open_table`.
     """
-    with _opened(path, schema) as file, _told(path):
+    with open_table(path, schema) as file:
         return file.read(columns=columns).combine_chunks()
 
 
-def read_groups(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Read a file one row group at a time.
-
-    Raises:
-        InputError: as in `read_table`.
-    """
-    with _opened(path, schema) as file:
-        for number in range(file.num_row_groups):
-            with _told(path):
-                group = file.read_row_group(number, columns=columns)
-            yield group
-
-
 def read_metadata(path: Path) -> dict[str, str]:
-    """What was written beside the columns; empty where there is no such file or it cannot be read."""
+    """The metadata of the schema; empty if the file is missing or cannot be read."""
     try:
         found = open_parquet(path).schema.to_arrow_schema().metadata or {}
     except (OSError, pa.ArrowException):
@@ -78,7 +83,7 @@ def write_rows(
 
 @contextlib.contextmanager
 def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Yield a writer whose file takes the place of `path` only when the block ends well.
+    """Yield a writer whose file replaces `path` only when the block succeeds.
 
     Raises:
         ClipmkError: the file cannot be written.
@@ -89,24 +94,3 @@ def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         pq.ParquetWriter(handle, schema, compression=_COMPRESSION) as writer,
     ):
         yield writer
-
-
-@contextlib.contextmanager
-def _opened(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    with _told(path):
-        file = open_parquet(path)
-    with file:
-        if not file.schema_arrow.equals(schema):
-            raise InputError(f"table {quoted(path)} has other columns than this version of clipmk writes")
-        yield file
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Name the file in what goes wrong."""
-    try:
-        yield
-    except FileNotFoundError as reason:
-        raise InputError(f"table {quoted(path)} does not exist") from reason
-    except (OSError, pa.ArrowException) as reason:
-        raise InputError(f"table {quoted(path)} is damaged or cannot be read: {printable(str(reason))}") from reason
