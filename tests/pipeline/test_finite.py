@@ -22,6 +22,8 @@ from clipmk.evaluate.variants import VariantRunner, variants
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
 from clipmk.models.loading import load
+from clipmk.pipeline.builder import ExplanationBuilder
+from clipmk.pipeline.encoder import BatchEncoder
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 from clipmk.study import schema
@@ -134,16 +136,10 @@ def test_in_a_study_it_is_the_error_of_that_image_alone(overflowing: str) -> Non
     explainer = embedded.explainer()
     squares = np.stack([explainer.square(read_picture(image)) for image in (embedded.scenes()[0].image, BAD)])
     with ThreadPoolExecutor(2) as workers:
-        made = ShardExplainer(
-            backbone=explainer.backbone,
-            bank=explainer.bank,
-            vocabulary=explainer.vocabulary,
-            settings=explainer.settings,
-            part_methods=("kmeans", "superpixels"),
-            batch_size=2,
-            workers=workers,
-        )
-        good, bad = made.explain(squares, [0, 1], [None, None], step=lambda done: None)
+        builder = ExplanationBuilder(explainer.backbone, explainer.vocabulary, explainer.bank, explainer.settings)
+        encoder = BatchEncoder(explainer.backbone, explainer.settings, ("kmeans", "superpixels"), 2, workers)
+        [[first, second]] = ShardExplainer(encoder, builder).explain(squares, [0, 1], [None, None])
+        good, bad = first.result(), second.result()
     assert bad == [{"parts": way, "error": TOLD} for way in ("kmeans", "superpixels")]
     assert [row["parts"] for row in good] == ["kmeans", "superpixels"]
     assert all(math.isfinite(row["probability"]) for row in good)

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,11 +27,11 @@ from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary
 
 PATIENCE = 120.0
-"""Seconds after which what does not happen at once counts as not happening."""
+"""Seconds to wait for what should happen immediately."""
 
 
 class Worker:
-    """Works off shard 0 only when shard 1 is being decoded."""
+    """Processes shard 0 only when shard 1 is being decoded."""
 
     def __init__(self, task: object, models: list[str]) -> None:
         self.begun = {0: threading.Event(), 1: threading.Event()}
@@ -42,12 +43,12 @@ class Worker:
         self.begun[number].set()
         return number
 
-    def work(self, prepared: int, models: list[str], *, step: Any) -> None:
+    def work(self, prepared: int, models: list[str]) -> Iterator[int]:
         self.at_work += 1
         self.most_at_work = max(self.most_at_work, self.at_work)
         if prepared == 0:
             self.met = self.begun[1].wait(PATIENCE)
-        step(3 + prepared)
+        yield 3 + prepared
         self.at_work -= 1
 
 

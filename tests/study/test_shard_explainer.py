@@ -1,8 +1,8 @@
-"""Examining many images at once against explaining them one by one."""
+"""Explaining many images at once against explaining them one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +15,8 @@ import embedded
 from clipmk.concepts.language import language_concepts
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
-from clipmk.pipeline.encoder import batch_slices
+from clipmk.pipeline.builder import ExplanationBuilder
+from clipmk.pipeline.encoder import BatchEncoder, batch_slices
 from clipmk.settings import PartMethod, Settings
 from clipmk.study.schema import Row
 from clipmk.study.shard_explainer import ShardExplainer
@@ -32,15 +33,17 @@ def explainer_of(
     workers: ThreadPoolExecutor, settings: Settings, *part_methods: PartMethod, batch_size: int = 4
 ) -> ShardExplainer:
     explainer = embedded.explainer()
+    bank = load_bank(explainer.backbone, explainer.vocabulary, cache=False)
     return ShardExplainer(
-        backbone=explainer.backbone,
-        bank=load_bank(explainer.backbone, explainer.vocabulary, cache=False),
-        vocabulary=explainer.vocabulary,
-        settings=settings,
-        part_methods=part_methods,
-        batch_size=batch_size,
-        workers=workers,
+        BatchEncoder(explainer.backbone, settings, part_methods, batch_size, workers),
+        ExplanationBuilder(explainer.backbone, explainer.vocabulary, bank, settings),
     )
+
+
+def rows_of(
+    explainer: ShardExplainer, squares: Any, groups: Sequence[int], labels: Sequence[int | None]
+) -> list[list[Row]]:
+    return [rows.result() for batch in explainer.explain(squares, groups, labels) for rows in batch]
 
 
 def pictures(count: int) -> list[Picture]:
@@ -73,27 +76,26 @@ def assert_says(row: Row, one: Explanation) -> None:
 
 def test_a_batch_says_of_each_image_what_its_own_explanation_says(workers: ThreadPoolExecutor) -> None:
     explainer = embedded.explainer()
-    told: list[int] = []
-    rows = explainer_of(workers, explainer.settings, "superpixels").explain(
-        squares(6), [0, 1, 2, 3, 4, 5], [None] * 6, step=told.append
-    )
+    made = explainer_of(workers, explainer.settings, "superpixels")
+    batches = list(made.explain(squares(6), [0, 1, 2, 3, 4, 5], [None] * 6))
+    rows = [one.result() for batch in batches for one in batch]
     expected = explainer.explain(pictures(6))
     assert [len(own) for own in rows] == [1] * 6
     for (row,), one in zip(rows, expected, strict=True):
         assert_says(row, one)
         assert (row["correct"], row["label_rank"], row["label_probability"]) == (None, None, None)
-    assert sum(told) == 6
+    assert [len(batch) for batch in batches] == [4, 2]
 
 
-@pytest.mark.parametrize("way", ["kmeans", "pca"])
-def test_groups_are_fitted_together_as_the_explainer_fits_them(workers: ThreadPoolExecutor, way: PartMethod) -> None:
-    together = embedded.explainer("paper", parts=way, fit="batch")
+@pytest.mark.parametrize("parts", ["kmeans", "pca"])
+def test_groups_are_fitted_together_as_the_explainer_fits_them(workers: ThreadPoolExecutor, parts: PartMethod) -> None:
+    together = embedded.explainer("paper", parts=parts, fit="batch")
     made = explainer_of(workers, together.settings, "kmeans", "pca", batch_size=7)
-    rows = made.explain(squares(5), [0, 0, 0, 1, 1], [None] * 5, step=lambda _: None)
+    rows = rows_of(made, squares(5), [0, 0, 0, 1, 1], [None] * 5)
     expected = together.explain(pictures(3)) + together.explain(pictures(5)[3:])
     for own, one in zip(rows, expected, strict=True):
         assert [row["parts"] for row in own] == ["kmeans", "pca"]
-        assert_says(next(row for row in own if row["parts"] == way), one)
+        assert_says(next(row for row in own if row["parts"] == parts), one)
 
 
 def test_the_batch_size_changes_nothing_but_rounding(workers: ThreadPoolExecutor) -> None:
@@ -101,9 +103,7 @@ def test_the_batch_size_changes_nothing_but_rounding(workers: ThreadPoolExecutor
     one = explainer_of(workers, settings, "kmeans", batch_size=1)
     many = explainer_of(workers, settings, "kmeans", batch_size=64)
     arguments = (squares(3), [0, 1, 2], [None] * 3)
-    for (left,), (right,) in zip(
-        one.explain(*arguments, step=lambda _: None), many.explain(*arguments, step=lambda _: None), strict=True
-    ):
+    for (left,), (right,) in zip(rows_of(one, *arguments), rows_of(many, *arguments), strict=True):
         assert left["vision_concepts"] == right["vision_concepts"]
         assert left["importance"] == pytest.approx(right["importance"], abs=1e-4)
 
@@ -115,14 +115,14 @@ def test_the_rank_of_the_true_class_counts_those_before_it(workers: ThreadPoolEx
     made = explainer_of(workers, explainer.settings, "superpixels")
     for prediction in one.predictions:
         label = classes.index(prediction.class_name)
-        ((row,),) = made.explain(squares(1), [0], [label], step=lambda _: None)
+        ((row,),) = rows_of(made, squares(1), [0], [label])
         assert row["label_rank"] == prediction.rank
         assert row["correct"] is (prediction.rank == 1)
         assert row["label_probability"] == pytest.approx(prediction.probability, abs=1e-5)
 
 
 def test_language_concepts_are_those_of_the_class(workers: ThreadPoolExecutor) -> None:
-    made = explainer_of(workers, embedded.explainer().settings, "superpixels")
+    made = explainer_of(workers, embedded.explainer().settings, "superpixels").builder
     for number in (0, 7):
         found = made.language(number).indices.tolist()
         expected = language_concepts(made.bank.classes[number], made.bank.descriptors, count=len(found))

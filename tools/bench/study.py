@@ -96,10 +96,10 @@ def measure_rates(folder: Path, arguments: argparse.Namespace) -> tuple[Rates, B
     write_images(folder / "images" / load_vocabulary(arguments.vocab).classes[0], arguments.images)
     task = make_task(folder, arguments)
     with ShardWorker(task, [arguments.model]) as worker:
-        backbone = worker.explainers[arguments.model].backbone
+        backbone = worker.explainers[arguments.model].encoder.backbone
 
         def run_study() -> None:
-            worker.work(worker.prepare(0), [arguments.model], step=lambda _: None)
+            list(worker.work(worker.prepare(0), [arguments.model]))
 
         run_study()  # warm
         forwards = count_forwards(task.folder, arguments.model)

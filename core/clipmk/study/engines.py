@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import ClipmkError, UsageError
@@ -21,7 +21,6 @@ from clipmk.system.text import counted, printable, quoted
 
 if TYPE_CHECKING:
     from clipmk.pipeline.grounding import Progress
-    from clipmk.study.shard_explainer import Step
 
 _SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 """No telemetry, no progress display beside ours, and no messages of its core on our stderr (they are in its own log).
@@ -35,32 +34,27 @@ _CALLS: Final = 2
 
 
 def run_local(
-    task: StudyTask,
-    missing: Mapping[int, Sequence[str]],
-    models: Sequence[str],
-    *,
-    step: Step,
-    progress: Progress | None,
-) -> None:
+    task: StudyTask, missing: Mapping[int, Sequence[str]], models: Sequence[str], *, progress: Progress
+) -> Iterator[int]:
     """Process shards in this process, in rising order.
 
     Args:
         task: what to do.
-        missing: shard -> the models that have not explained it; shards without any are left out.
+        missing: shard, at least one -> the models that have not explained it.
         models: those to hold in memory, all that `missing` names.
-        step: called with the number of images done, per model.
         progress: called while models and texts are loaded.
+
+    Yields:
+        How many more images are done, per model.
     """
     shards = sorted(missing)
-    if not shards:
-        return
     with ShardWorker(task, models, progress=progress) as worker:
         prepared = worker.prepare(shards[0])
         for number, following in zip(shards, [*shards[1:], None], strict=True):
             current = prepared
             if following is not None:
                 prepared = worker.prepare(following)
-            worker.work(current, missing[number], step=step)
+            yield from worker.work(current, missing[number])
 
 
 class ShardActor:
@@ -69,7 +63,7 @@ class ShardActor:
     One shard is processed at a time, while the images of the next one are decoded.
     """
 
-    def __init__(self, task: StudyTask, missing: dict[int, list[str]], models: list[str]) -> None:
+    def __init__(self, task: StudyTask, missing: Mapping[int, Sequence[str]], models: Sequence[str]) -> None:
         self._missing = missing
         self._worker = ShardWorker(task, models)
         self._turn = threading.Lock()
@@ -78,15 +72,9 @@ class ShardActor:
         """Process the shards of a batch; returns their numbers and how many images times models were done."""
         done = []
         for number in batch["shard"].tolist():
-            count = [0]
-
-            def step(more: int, count: list[int] = count) -> None:
-                count[0] += more
-
             prepared = self._worker.prepare(number)
             with self._turn:
-                self._worker.work(prepared, self._missing[number], step=step)
-            done.append(count[0])
+                done.append(sum(self._worker.work(prepared, self._missing[number])))
         return {"shard": batch["shard"], "done": done}
 
 
@@ -96,9 +84,8 @@ def run_ray(
     models: Sequence[str],
     *,
     workers: int | None,
-    step: Step,
-    progress: Progress | None,
-) -> None:
+    progress: Progress,
+) -> Iterator[int]:
     """Process shards on a Ray cluster: that of `RAY_ADDRESS`, else the one this machine belongs to, else a new one.
 
     Args:
@@ -106,8 +93,10 @@ def run_ray(
         missing: shard -> the models that have not explained it.
         models: those that every actor holds.
         workers: how many actors; None: as many as there are GPUs, or groups of `task.threads` cores.
-        step: called with the number of images done, per model.
         progress: called when Ray starts.
+
+    Yields:
+        How many more images are done, per model.
 
     Raises:
         UsageError: Ray is not installed, or the cluster has no room for an actor.
@@ -119,15 +108,14 @@ def run_ray(
         import ray.data  # noqa: PLC0415
     except ImportError as reason:
         raise UsageError("the engine 'ray' needs Ray: pip install 'clipmk[ray]'") from reason
-    if progress is not None:
-        progress("starting Ray", 0, 0)
+    progress("starting Ray", 0, 0)
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     started_here = not ray.is_initialized()
     if started_here:
         _start(ray)
     try:
-        _work(ray, task, {shard: list(names) for shard, names in missing.items()}, list(models), workers, step)
+        yield from _work(ray, task, missing, models, workers)
     except ray.exceptions.RayError as reason:
         raise ClipmkError(f"a worker of the cluster failed: {_cause(reason)}") from reason
     finally:
@@ -164,8 +152,8 @@ def _check_reachable(address: str) -> None:
 
 
 def _work(
-    ray: Any, task: StudyTask, missing: dict[int, list[str]], models: list[str], workers: int | None, step: Step
-) -> None:
+    ray: Any, task: StudyTask, missing: Mapping[int, Sequence[str]], models: Sequence[str], workers: int | None
+) -> Iterator[int]:
     on_gpus = task.device.startswith("cuda")
     count = workers or _capacity(ray.cluster_resources(), on_gpus=on_gpus, threads=task.threads)
     context = ray.data.DataContext.get_current()
@@ -183,7 +171,7 @@ def _work(
         num_cpus=task.threads,
     )
     for row in done.iter_rows():
-        step(int(row["done"]))
+        yield int(row["done"])
 
 
 def _capacity(resources: Mapping[str, float], *, on_gpus: bool, threads: int) -> int:

@@ -11,7 +11,7 @@ It is a Parquet file with a row group per shard, so that one shard can be read a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,10 @@ import pyarrow as pa
 from clipmk.datasets.dataset import Entry
 from clipmk.errors import InputError, UsageError, suggest
 from clipmk.settings import GROUP_LIMIT, Fit
+from clipmk.study.manifest import Manifest
+from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import PLAN
-from clipmk.system.parquet import open_table, table_writer
+from clipmk.system.parquet import open_parquet, open_table, table_writer
 from clipmk.system.text import counted, quoted
 
 Numbers = npt.NDArray[np.int64]
@@ -135,6 +137,22 @@ def read_shard(path: Path, number: int) -> list[PlannedImage]:
     ]
 
 
+def missing_shards(folder: StudyFolder, manifest: Manifest, sizes: Mapping[int, int]) -> dict[int, list[str]]:
+    """Shard -> the models that have not explained it; finished shards are left out.
+
+    Args:
+        folder: of the study.
+        manifest: its models and part methods.
+        sizes: see `shard_sizes`.
+    """
+    methods = len(manifest.parts)
+    found = {
+        shard: [one.id for one in manifest.models if not _is_done(folder.shard(one.id, shard), size * methods)]
+        for shard, size in sizes.items()
+    }
+    return {shard: names for shard, names in found.items() if names}
+
+
 def _check(images: int, fit: str, shard_size: int, group_limit: int) -> None:
     if fit not in {"image", "batch"}:
         raise UsageError(f"fit {quoted(fit)} is unknown; {suggest(fit, ['image', 'batch'])}")
@@ -173,3 +191,11 @@ def _shards(sizes: Numbers, most: int) -> Numbers:
         filled += size
         shards[group] = shard
     return shards
+
+
+def _is_done(path: Path, rows: int) -> bool:
+    """Whether a shard's file exists and has as many rows as it must; otherwise it is written again."""
+    try:
+        return bool(open_parquet(path).metadata.num_rows == rows)
+    except (OSError, pa.ArrowException):
+        return False

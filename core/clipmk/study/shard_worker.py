@@ -7,16 +7,15 @@ on what was done before or elsewhere, so a study that was killed and resumed has
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -24,14 +23,15 @@ from clipmk.datasets.dataset import Reader
 from clipmk.errors import ImageError
 from clipmk.images.square import Square, square_image
 from clipmk.models.loading import load
-from clipmk.pipeline.encoder import worker_threads
+from clipmk.pipeline.builder import ExplanationBuilder
+from clipmk.pipeline.encoder import BatchEncoder, worker_threads
 from clipmk.study import schema
 from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import PlannedImage, read_shard
 from clipmk.study.schema import Row
-from clipmk.study.shard_explainer import ShardExplainer, Step
+from clipmk.study.shard_explainer import ShardExplainer
 from clipmk.system.memory import memory_named
-from clipmk.system.parquet import open_parquet, write_rows
+from clipmk.system.parquet import write_rows
 from clipmk.system.text import quoted
 from clipmk.vocabulary.embeddings import load_bank
 
@@ -67,7 +67,7 @@ class Prepared:
     """A shard whose images are being decoded."""
 
     number: int
-    rows: list[PlannedImage]
+    images: list[PlannedImage]
     decoded: list[Future[_Decoded]]
 
 
@@ -78,6 +78,10 @@ class _Decoded:
     squares: dict[Geometry, NDArray[np.uint8]]
     warnings: tuple[str, ...] = ()
     error: str | None = None
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Report no progress."""
 
 
 class ShardWorker:
@@ -91,10 +95,11 @@ class ShardWorker:
         progress: called with ("loading MODEL", 0, 0) and while texts are embedded.
     """
 
-    def __init__(self, task: StudyTask, models: Sequence[str], *, progress: Progress | None = None) -> None:
+    def __init__(self, task: StudyTask, models: Sequence[str], *, progress: Progress = no_progress) -> None:
         self.task = task
         torch.set_num_threads(task.threads)
-        self._numbers = {name: number for number, name in enumerate(task.vocabulary.classes)}
+        self._numbers: dict[str | None, int | None] = {None: None}
+        self._numbers |= {name: number for number, name in enumerate(task.vocabulary.classes)}
         with contextlib.ExitStack() as opened:
             pools = opened.enter_context(worker_threads(task.threads, task.threads))
             self._decoders, self._workers = pools
@@ -111,17 +116,15 @@ class ShardWorker:
 
     def prepare(self, number: int) -> Prepared:
         """Start to decode a shard; returns immediately."""
-        rows = read_shard(self.task.folder.plan, number)
-        wanted = {(one.backbone.info.input_size, one.backbone.interpolation) for one in self.explainers.values()}
-        return Prepared(number, rows, [self._decoders.submit(self._decode, row, wanted) for row in rows])
+        images = read_shard(self.task.folder.plan, number)
+        wanted = {_geometry(explainer) for explainer in self.explainers.values()}
+        return Prepared(number, images, [self._decoders.submit(self._decode, image, wanted) for image in images])
 
-    def work(self, prepared: Prepared, models: Sequence[str], *, step: Step) -> None:
+    def work(self, prepared: Prepared, models: Sequence[str]) -> Iterator[int]:
         """Explain a shard with each of the models and write its files.
 
-        Args:
-            prepared: by `prepare`.
-            models: ids of the models to use.
-            step: called with the number of images done, per model.
+        Yields:
+            How many more images are done, per model.
 
         Raises:
             ClipmkError: a file cannot be written.
@@ -131,37 +134,25 @@ class ShardWorker:
         decoded = [future.result() for future in prepared.decoded]
         for model in models:
             with _memory_named(self.task, model):
-                rows = self._rows(prepared.rows, decoded, self.explainers[model], step)
+                rows = yield from self._rows(prepared.images, decoded, model)
             write_rows(rows, self.task.folder.shard(model, prepared.number), schema.IMAGE)
 
-    def _explainer(self, name: str, progress: Progress | None) -> ShardExplainer:
-        def embedding(done: int, total: int) -> None:
-            if progress is not None:
-                progress("texts", done, total)
-
+    def _explainer(self, name: str, progress: Progress) -> ShardExplainer:
         task = self.task
-        if progress is not None:
-            progress(f"loading {name}", 0, 0)
+        progress(f"loading {name}", 0, 0)
         backbone = load(name, device=task.device, precision=task.precision)
         with _memory_named(task, name):
-            bank = load_bank(backbone, task.vocabulary, cache=task.cache, progress=embedding)
-        made = ShardExplainer(
-            backbone=backbone,
-            bank=bank,
-            vocabulary=task.vocabulary,
-            settings=task.settings,
-            part_methods=task.part_methods,
-            batch_size=task.batch_size,
-            workers=self._workers,
-        )
+            bank = load_bank(backbone, task.vocabulary, cache=task.cache, progress=partial(progress, "texts"))
+        builder = ExplanationBuilder(backbone, task.vocabulary, bank, task.settings)
         path = task.folder.language(name)
         if not path.exists():
-            write_rows(language_rows(made), path, schema.LANGUAGE)
-        return made
+            write_rows(language_rows(builder), path, schema.LANGUAGE)
+        encoder = BatchEncoder(backbone, task.settings, task.part_methods, task.batch_size, self._workers)
+        return ShardExplainer(encoder, builder)
 
-    def _decode(self, row: PlannedImage, wanted: set[Geometry]) -> _Decoded:
+    def _decode(self, image: PlannedImage, wanted: set[Geometry]) -> _Decoded:
         try:
-            picture = self.task.reader.read(row.entry)
+            picture = self.task.reader.read(image.entry)
         except ImageError as reason:
             return _Decoded({}, error=str(reason))
         height, width = picture.pixels.shape[:2]
@@ -171,60 +162,54 @@ class ShardWorker:
             squares[side, interpolation] = square_image(picture.image, place, interpolation=interpolation)
         return _Decoded(squares, picture.warnings)
 
-    def _number(self, label: str | None) -> int | None:
-        return None if label is None else self._numbers[label]
-
     def _rows(
-        self, rows: list[PlannedImage], decoded: list[_Decoded], explainer: ShardExplainer, step: Step
-    ) -> list[dict[str, Any]]:
+        self, images: Sequence[PlannedImage], decoded: Sequence[_Decoded], model: str
+    ) -> Generator[int, None, list[Row]]:
         """All rows of the shard's file, in the order of the plan, the part methods of one image together."""
-        geometry = (explainer.backbone.info.input_size, explainer.backbone.interpolation)
+        explainer = self.explainers[model]
         sound = [index for index, one in enumerate(decoded) if one.error is None]
-        found: list[list[Row]] = [[{"parts": parts} for parts in self.task.part_methods] for _ in rows]
+        found: list[list[Row]] = [[{"parts": parts} for parts in self.task.part_methods] for _ in images]
         if sound:
-            explained = explainer.explain(
+            geometry = _geometry(explainer)
+            waiting: list[Future[list[Row]]] = []
+            for batch in explainer.explain(
                 np.stack([decoded[index].squares[geometry] for index in sound]),
-                [rows[index].group for index in sound],
-                [self._number(rows[index].entry.label) for index in sound],
-                step=step,
-            )
-            for index, own in zip(sound, explained, strict=True):
-                found[index] = own
-        if len(sound) < len(rows):
-            step(len(rows) - len(sound))
-        model = explainer.backbone.info.id
-        return [
-            _full_row(row, model, one, own)
-            for row, one, every in zip(rows, decoded, found, strict=True)
-            for own in every
-        ]
+                [images[index].group for index in sound],
+                [self._numbers[images[index].entry.label] for index in sound],
+            ):
+                waiting += batch
+                yield len(batch)
+            for index, rows in zip(sound, waiting, strict=True):
+                found[index] = rows.result()
+        if len(sound) < len(images):
+            yield len(images) - len(sound)
+        name = explainer.encoder.backbone.info.id
+        every = zip(images, decoded, found, strict=True)
+        return [_full_row(image, name, one, row) for image, one, rows in every for row in rows]
 
 
-def _full_row(row: PlannedImage, model: str, decoded: _Decoded, found: Row) -> dict[str, Any]:
-    known = {"image": row.image, "key": row.entry.key, "label": row.entry.label, "model": model}
+def _geometry(explainer: ShardExplainer) -> Geometry:
+    backbone = explainer.encoder.backbone
+    return backbone.info.input_size, backbone.interpolation
+
+
+def _full_row(image: PlannedImage, model: str, decoded: _Decoded, found: Row) -> Row:
+    known = {"image": image.image, "key": image.entry.key, "label": image.entry.label, "model": model}
     full = {**known, "error": decoded.error, **found}
     if full["error"] is None:
         full["warnings"] = list(dict.fromkeys((*decoded.warnings, *found["warnings"])))
     return full
 
 
-def language_rows(explainer: ShardExplainer) -> list[dict[str, Any]]:
+def language_rows(builder: ExplanationBuilder) -> list[Row]:
     """D_y of every class, as `schema.LANGUAGE`."""
-    texts = explainer.vocabulary.descriptors
+    texts = builder.vocabulary.descriptors
     rows = []
-    for number, name in enumerate(explainer.vocabulary.classes):
-        picks = explainer.language(number)
-        for rank, (index, cosine) in enumerate(zip(picks.indices.tolist(), picks.cosines.tolist(), strict=True), 1):
+    for number, name in enumerate(builder.vocabulary.classes):
+        found = builder.language(number)
+        for rank, (index, cosine) in enumerate(zip(found.indices.tolist(), found.cosines.tolist(), strict=True), 1):
             rows.append({"class": name, "rank": rank, "descriptor": texts[index], "cosine": cosine})
     return rows
-
-
-def is_done(path: Path, rows: int) -> bool:
-    """Whether a shard's file exists and has as many rows as it must; otherwise it is written again."""
-    try:
-        return bool(open_parquet(path).metadata.num_rows == rows)
-    except (OSError, pa.ArrowException):
-        return False
 
 
 def _memory_named(task: StudyTask, model: str) -> AbstractContextManager[None]:
