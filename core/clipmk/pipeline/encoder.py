@@ -66,25 +66,31 @@ class EncodedImage:
     """The model's output for this image is not finite, so that the other fields mean nothing."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Segmented:
-    """The parts of one image."""
+_Segmented = tuple[tuple[Segmentation, ...], ModelError | None]
+"""Of one image: its parts for each part method, and why they mean nothing where the model's output is not finite."""
 
-    segmentations: tuple[Segmentation, ...]
-    """For each part method; the whole image as one part where there is an error."""
-    error: ModelError | None
-    """Its patches or its embedding are not finite."""
+
+class _Forward:
+    """One forward on the device, and what the CPU needs of it on its way there."""
+
+    def __init__(self, encoded: Encoded, *, pooled: bool) -> None:
+        self.encoded = encoded if pooled else dataclasses.replace(encoded, state=None)
+        self.embeddings, self.patches = HostCopy(encoded.embeddings), HostCopy(encoded.patches)
+        self._attention = None if encoded.attention is None else HostCopy(encoded.attention)
+
+    def image(self, index: int) -> Encoded:
+        """One image on the CPU, once it has arrived."""
+        own = slice(index, index + 1)
+        attention = None if self._attention is None else self._attention.wait()[own]
+        return Encoded(self.embeddings.wait()[own], self.patches.wait()[own], self.encoded.grid, attention, state=None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _InFlight:
-    """A batch after its forward, while its parts are being found."""
+    """A batch after its forwards, while its parts are being found."""
 
-    batch: ImageBatch
-    forwards: list[Encoded]
-    """Of at most `batch_size` images each; without `state` where regions are not pooled."""
-    embeddings: list[HostCopy]
-    """Of the same images."""
+    squares: list[NDArray[np.uint8]]
+    forwards: list[_Forward]
     segmented: list[Future[list[_Segmented]]]
     """For each group: for each of its images."""
 
@@ -138,38 +144,36 @@ class BatchEncoder:
 
     def _begin(self, batch: ImageBatch) -> _InFlight:
         """Run the forwards of a batch and start to find its parts."""
-        count = len(batch.squares)
-        forwards, embeddings, arriving = [], [], []
+        squares, count = list(batch.squares), len(batch.squares)
+        forwards: list[_Forward] = []
+        images: list[tuple[_Forward, int]] = []
         for first in range(0, count, self.batch_size):
             pixels = self.backbone.normalise(torch.from_numpy(batch.squares[first : first + self.batch_size]))
             encoded = self.backbone.encode_with_patches(pixels, features=self.settings.features)
-            pooled = self.settings.grounding == "attend"
-            forwards.append(encoded if pooled else dataclasses.replace(encoded, state=None))
-            images = _images(encoded)
-            embeddings.append(images[0].embeddings)
-            arriving += images
-            self._report("image", min(first + self.batch_size, count), count)
+            forwards.append(_Forward(encoded, pooled=self.settings.grounding == "attend"))
+            images += [(forwards[-1], index) for index in range(len(encoded.embeddings))]
+            self._report("image", len(images), count)
         masks = batch.masks or [None] * count
         segmented = [
-            self.workers.submit(self._segment, list(batch.squares[rows]), arriving[rows], masks[rows])
+            self.workers.submit(self._segment, squares[rows], images[rows], masks[rows])
             for rows in group_slices(batch.groups)
         ]
-        return _InFlight(batch, forwards, embeddings, segmented)
+        return _InFlight(squares, forwards, segmented)
 
     def _segment(
-        self, squares: list[NDArray[np.uint8]], images: list[_Arriving], masks: Sequence[NDArray[np.bool_] | None]
+        self,
+        squares: list[NDArray[np.uint8]],
+        images: list[tuple[_Forward, int]],
+        masks: Sequence[NDArray[np.bool_] | None],
     ) -> list[_Segmented]:
         """Find the parts of a group; an image that is not finite is left out of what is fitted together."""
-        methods = len(self.part_methods)
-        if all(own is not None for own in masks):
-            given = [given_parts(own) for own in masks if own is not None]
-            errors = [self._error(one.embeddings.wait()[one.index]) for one in images]
-            return [_Segmented((one,) * methods, error) for one, error in zip(given, errors, strict=True)]
-        encoded = [one.encoded() for one in images]
+        if all(mask is not None for mask in masks):  # patches are not needed
+            errors = [self._error(forward.embeddings.wait()[index]) for forward, index in images]
+            return [(self._given(mask), error) for mask, error in zip(masks, errors, strict=True) if mask is not None]
+        encoded = [forward.image(index) for forward, index in images]
         errors = [self._error(one.embeddings, one.patches) for one in encoded]
         finite = [index for index, error in enumerate(errors) if error is None]
-        whole = given_parts(np.ones((1, *squares[0].shape[:2]), dtype=bool))
-        found: list[tuple[Segmentation, ...]] = [(whole,) * methods] * len(squares)
+        found = [self._given(np.ones((1, *square.shape[:2]), dtype=bool)) for square in squares]
         if finite:
             squares, encoded = [squares[index] for index in finite], [encoded[index] for index in finite]
             saliency = find_saliency(encoded, self.settings)
@@ -180,9 +184,12 @@ class BatchEncoder:
             for index, own in zip(finite, zip(*by_method, strict=True), strict=True):
                 found[index] = own
         return [
-            _Segmented(own if mask is None else (given_parts(mask),) * methods, error)
+            (own if mask is None else self._given(mask), error)
             for own, mask, error in zip(found, masks, errors, strict=True)
         ]
+
+    def _given(self, mask: NDArray[np.bool_]) -> tuple[Segmentation, ...]:
+        return (given_parts(mask),) * len(self.part_methods)
 
     def _error(self, *values: Tensor) -> ModelError | None:
         try:
@@ -191,58 +198,36 @@ class BatchEncoder:
             return error
         return None
 
-    def _finish(self, begun: _InFlight) -> list[EncodedImage]:
+    def _finish(self, batch: _InFlight) -> list[EncodedImage]:
         """Embed the parts of a batch; everything is fetched together, after all of it is queued."""
-        segmented = [one for future in begun.segmented for one in future.result()]
+        segmented = [one for future in batch.segmented for one in future.result()]
         self._report("parts", 1, 1)
-        squares, count = list(begun.batch.squares), len(segmented)
         parts = fetch(
             own
             for method in range(len(self.part_methods))
             for own in embed_parts(
                 self.backbone,
                 self.settings.grounding,
-                squares=squares,
-                forwards=begun.forwards,
-                masks=[one.segmentations[method].masks for one in segmented],
+                squares=batch.squares,
+                forwards=[one.encoded for one in batch.forwards],
+                masks=[segmentations[method].masks for segmentations, _ in segmented],
                 batch_size=self.batch_size,
                 workers=self.workers,
                 progress=self.progress,
             )
         )
-        embeddings = torch.cat([one.wait() for one in begun.embeddings])
-        by_image = [tuple(parts[image::count]) for image in range(count)]
+        embeddings = torch.cat([one.embeddings.wait() for one in batch.forwards])
+        by_image = [tuple(parts[image :: len(segmented)]) for image in range(len(segmented))]
         return [
-            EncodedImage(square, embedding, one.segmentations, own, one.error or self._error(*own))
-            for square, embedding, one, own in zip(squares, embeddings, segmented, by_image, strict=True)
+            EncodedImage(square, embedding, segmentations, own, error or self._error(*own))
+            for square, embedding, (segmentations, error), own in zip(
+                batch.squares, embeddings, segmented, by_image, strict=True
+            )
         ]
 
     def _report(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(stage, done, total)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Arriving:
-    """One image of a forward on its way to the CPU, without what pools its regions."""
-
-    index: int
-    embeddings: HostCopy
-    patches: HostCopy
-    attention: HostCopy | None
-    grid: tuple[int, int]
-
-    def encoded(self) -> Encoded:
-        """The same on the CPU, once it has arrived."""
-        own = slice(self.index, self.index + 1)
-        attention = None if self.attention is None else self.attention.wait()[own]
-        return Encoded(self.embeddings.wait()[own], self.patches.wait()[own], self.grid, attention, state=None)
-
-
-def _images(encoded: Encoded) -> list[_Arriving]:
-    attention = None if encoded.attention is None else HostCopy(encoded.attention)
-    embeddings, patches = HostCopy(encoded.embeddings), HostCopy(encoded.patches)
-    return [_Arriving(index, embeddings, patches, attention, encoded.grid) for index in range(len(encoded.embeddings))]
 
 
 def fetch(tensors: Iterable[Float[Tensor, "rows embed"]]) -> list[Float[Tensor, "rows embed"]]:

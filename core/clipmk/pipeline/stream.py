@@ -120,22 +120,24 @@ class Stream(Generic[Source]):
 
     def _in_order(self, encoder: BatchEncoder, batches: Iterable[_Batch]) -> Iterator[Explanation | ClipmkError]:
         """Results in the order of the sources; those that are being built are awaited as late as possible."""
-        waiting: deque[Future[Explanation | ClipmkError] | ClipmkError] = deque()
+        waiting: deque[Future[Explanation | ClipmkError]] = deque()
         limit = 0  # the first result is awaited
         for batch, encoded in _encoded(encoder, batches):
-            left = iter(encoded)
+            images = iter(encoded)
             for _, one in batch:
                 if isinstance(one, ClipmkError):
-                    waiting.append(one)
+                    failed: Future[Explanation | ClipmkError] = Future()
+                    failed.set_result(one)
+                    waiting.append(failed)
                 else:
-                    waiting.append(encoder.workers.submit(self._built, one.source, next(left)))
-            while waiting and (len(waiting) > limit or _is_there(waiting[0])):
-                yield _result(waiting.popleft())
+                    waiting.append(encoder.workers.submit(self._build, one.source, next(images)))
+            while waiting and (len(waiting) > limit or waiting[0].done()):
+                yield waiting.popleft().result()
             limit = 2 * self.batch_size
-        while waiting:
-            yield _result(waiting.popleft())
+        for future in waiting:
+            yield future.result()
 
-    def _built(self, source: SourceImage, encoded: EncodedImage) -> Explanation | ClipmkError:
+    def _build(self, source: SourceImage, encoded: EncodedImage) -> Explanation | ClipmkError:
         return encoded.error or self.builder.build(source, encoded, target=self.target)
 
 
@@ -154,11 +156,3 @@ def _encoded(encoder: BatchEncoder, batches: Iterable[_Batch]) -> Iterator[tuple
         yield begun.popleft(), images
     for batch in begun:
         yield batch, []
-
-
-def _is_there(one: Future[Explanation | ClipmkError] | ClipmkError) -> bool:
-    return isinstance(one, ClipmkError) or one.done()
-
-
-def _result(one: Future[Explanation | ClipmkError] | ClipmkError) -> Explanation | ClipmkError:
-    return one if isinstance(one, ClipmkError) else one.result()
