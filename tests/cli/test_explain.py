@@ -58,7 +58,7 @@ def test_first_run_gives_the_same_bytes_as_those_that_read_the_cache(
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "new"))
     argv = ("explain", scene_files[1], *FAST, "--jsonl")
     results = [_timeless(json.loads(clipmk(*argv, *more).out)) for more in ((), (), ("--no-cache",))]
-    assert len(list((tmp_path / "new" / "texts").glob("*.safetensors"))) == 2
+    assert len(list((tmp_path / "new" / "texts").glob("*.safetensors"))) == 3
     assert results[0] == results[1]
     assert results[0] == results[2]
 

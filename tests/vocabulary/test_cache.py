@@ -58,7 +58,9 @@ def test_a_large_vocabulary_is_embedded_in_chunks_to_the_same_bytes(
     assert told[-1] == (total, total)
     assert [done for done, _ in told] == sorted({done for done, _ in told})
     assert {of for _, of in told} == {total}
-    assert [path.name.split("-")[0] for path in banks(texts_folder)] == (["classes", "descriptors"] if cache else [])
+    assert [path.name.split("-")[0] for path in banks(texts_folder)] == (
+        ["classes", "descriptors", "raw"] if cache else []
+    )
     monkeypatch.undo()
     assert same(bank, load_bank(FakeBackbone(), GROWN, cache=False))
 
@@ -77,7 +79,7 @@ def test_who_is_interrupted_goes_on_from_the_last_chunk(texts_folder: Path) -> N
     bank = load_bank(second, GROWN)
     assert len(kept) > 15
     assert kept & {text for asked in second.asked for text in asked} <= {"cat"}  # a class's prompt and a descriptor
-    assert [path.name.split("-")[0] for path in banks(texts_folder)] == ["classes", "descriptors"]
+    assert [path.name.split("-")[0] for path in banks(texts_folder)] == ["classes", "descriptors", "raw"]
     assert bank.warnings == ()
     assert same(bank, load_bank(FakeBackbone(), GROWN, cache=False))
 
@@ -92,6 +94,27 @@ def test_chunks_that_cannot_be_written_stay_in_memory(texts_folder: Path, monkey
     assert same(bank, load_bank(FakeBackbone(), GROWN, cache=False))
     assert any("No space left on device" in warning for warning in bank.warnings)
     assert list(texts_folder.glob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_large_matrix_is_assembled_in_a_file_or_in_memory_where_the_disk_is_full(
+    texts_folder: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    asked: list[int] = []
+
+    def allocate(descriptor: int, start: int, size: int) -> None:
+        asked.append(size)
+        if full:
+            raise OSError(28, "No space left on device")
+        os.ftruncate(descriptor, start + size)
+
+    monkeypatch.setattr(textbank, "LARGE", 200)
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    bank = load_bank(FakeBackbone(), GROWN)
+    assert asked == [4 * 16 * len(GROWN.descriptors)] * 2
+    assert same(bank, load_bank(FakeBackbone(), GROWN, cache=False))
+    assert same(bank, load_bank(FakeBackbone(), GROWN))
+    assert {path.suffix for path in texts_folder.iterdir()} == {".safetensors", ".lock"}
 
 
 def test_rows_in_memory_and_rows_from_a_file_lie_the_same_way_in_cache_lines() -> None:
@@ -119,7 +142,7 @@ def test_rows_are_found_by_both_halves_of_their_key_in_the_first_source_that_has
     for pairs, rows in zip(stored, numbers, strict=True):
         for pair, row in zip(pairs, rows.tolist(), strict=True):
             expected.setdefault(pair, row[0])
-    found = textstore.Rows([(keys(pairs), [rows]) for pairs, rows in zip(stored, numbers, strict=True)])
+    found = textstore.Rows([textstore.Stored(keys(pairs), rows) for pairs, rows in zip(stored, numbers, strict=True)])
     missing = np.flatnonzero(found.find(keys(sought)) < 0)
     assert missing.tolist() == [i for i, pair in enumerate(sought) if pair not in expected]
     there = [pair for pair in sought if pair in expected]

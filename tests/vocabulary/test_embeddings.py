@@ -94,7 +94,7 @@ def test_other_classes_keep_the_descriptors_file(texts_folder: Path) -> None:
     bank = load_bank(backbone, other)
     assert backbone.asked == [list(other.class_prompts[0])]  # the hen was there already
     assert same(bank, load_bank(FakeBackbone(), other, cache=False))
-    assert len(banks(texts_folder)) == 3
+    assert len(banks(texts_folder)) == 4
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_another_model_precision_or_device_has_its_own_files(texts_folder: Path,
     fresh = replace(other, model=TinyText(seed=1), asked=[])
     assert not torch.allclose(load_bank(fresh, FARM).classes, load_bank(FakeBackbone(), FARM).classes)
     assert len(fresh.asked) == 1
-    assert len(banks(texts_folder)) == 4
+    assert len(banks(texts_folder)) == 6
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,12 @@ def test_the_cache_is_counted_and_cleared_and_nothing_else_with_it(texts_folder:
     assert (cache_info().path, cache_info().files, cache_info().bytes) == (texts_folder, 0, 0)
     load_bank(FakeBackbone(), FARM)
     (texts_folder / ".0123.tmp").write_bytes(b"left by a killed process")
+    (texts_folder / ".tmpaB3dE9").write_bytes(b"left by safetensors")
+    (texts_folder / "classes-0-1.safetensors").write_bytes(b"an older version's")
     (texts_folder / "holiday.jpg").write_bytes(b"not ours")
-    expected = sum(path.stat().st_size for path in banks(texts_folder)) + 24
-    assert (cache_info().files, cache_info().bytes) == (3, expected)
-    assert clear_cache().files == 3
+    expected = sum(path.stat().st_size for path in banks(texts_folder)) + 24 + 19
+    assert (cache_info().files, cache_info().bytes) == (6, expected)
+    assert clear_cache().files == 6
     assert [path.name for path in texts_folder.iterdir()] == ["holiday.jpg"]
     assert cache_info().files == 0
     assert clear_cache().bytes == 0

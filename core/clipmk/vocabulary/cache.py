@@ -1,7 +1,7 @@
 """Embedded texts on disk: safetensors files that are written whole and never change.
 
-A file holds float32 matrices and, for each of their rows, a digest of the texts that the row was made of. Whoever needs
-a row searches the digests of all files of a model, so vocabularies share what they have in common. A file appears under
+A file holds a float32 matrix and, for each of its rows, a digest of the texts that the row was made of. Whoever needs a
+row searches the digests of all files of a model, so vocabularies share what they have in common. A file appears under
 its name complete or not at all (`system.files.atomic_write`): a process killed at any moment leaves nothing that could
 be read wrongly.
 
@@ -17,8 +17,8 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,9 +36,6 @@ ALIGNMENT = 64
 """Bytes: a cache line, torch's own alignment on a CPU. A product of the same numbers can differ in its last bit with
 their place relative to a cache line, so mapped rows start where rows in memory would."""
 
-KEYS = "keys"
-"""Name of the tensor of digests: uint8, so that safetensors puts it behind the matrices and they stay aligned."""
-
 Keys = NDArray[np.bytes_]
 """(rows,) digests of 16 bytes, dtype S16."""
 
@@ -51,25 +48,24 @@ UNREADABLE = (OSError, SafetensorError, DamagedError)
 """What `read` raises for a file that cannot be used."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Stored:
-    """Content of a file, memory-mapped."""
+class Stored(NamedTuple):
+    """Content of a file."""
 
-    matrices: dict[str, Tensor]
-    """float32 (rows, embed), by name in alphabetical order."""
     keys: Keys
-    """Of the rows of all matrices, in that order."""
+    """Digests of what each row is made of."""
+    rows: Tensor
+    """float32 (rows, embed), memory-mapped when read."""
 
 
 class Rows:
-    """Rows of several matrices, numbered through and found by their keys.
+    """Rows of several files, numbered through and found by their keys.
 
     Args:
-        sources: keys and their rows; where two hold the same key, the first counts.
+        sources: where two hold the same key, the first counts.
     """
 
-    def __init__(self, sources: Sequence[tuple[Keys, Sequence[Tensor]]]) -> None:
-        self._matrices = [matrix.numpy() for _, matrices in sources for matrix in matrices]
+    def __init__(self, sources: Sequence[Stored]) -> None:
+        self._matrices = [rows.numpy() for _, rows in sources]
         keys = np.concatenate([np.empty(0, "S16"), *(keys for keys, _ in sources)])
         self._order = np.argsort(keys, kind="stable")
         self._sorted = keys[self._order]
@@ -101,19 +97,14 @@ def keys_of(texts: Iterable[tuple[str, ...]]) -> Keys:
     return np.fromiter(digests, "S16")
 
 
-def write(path: Path, matrices: Mapping[str, Tensor], keys: Keys) -> None:
+def write(path: Path, stored: Stored) -> None:
     """Write a file, replacing what was there.
-
-    Args:
-        path: of the file; its name is stored inside, too.
-        matrices: float32 (rows, embed), contiguous.
-        keys: of the rows of all matrices, by name in alphabetical order.
 
     Raises:
         ClipmkError: the file cannot be written.
         SafetensorError: the disk is full.
     """
-    tensors = {**matrices, KEYS: torch.from_numpy(keys.view(np.uint8))}
+    tensors = {"rows": stored.rows, "keys": torch.from_numpy(stored.keys.view(np.uint8))}
     metadata = {"format": FORMAT, "name": path.stem, "crc32": _checksum(tensors)}
     with atomic_write(path) as handle:
         save_file(tensors, handle.name, {**metadata, "padding": _padding(tensors, metadata)})
@@ -125,7 +116,7 @@ def read(path: Path, *, check: bool = True) -> Stored:
     """Memory-map a file.
 
     Args:
-        path: of the file.
+        path: of the file; its name is stored inside, too.
         check: compare the checksum, which reads the whole file.
 
     Raises:
@@ -134,31 +125,28 @@ def read(path: Path, *, check: bool = True) -> Stored:
         SafetensorError: it is not a safetensors file, or truncated.
         DamagedError: it has another format or name, or does not hold what was written.
     """
-    with safe_open(path, framework="pt") as stored:
-        metadata = stored.metadata() or {}
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT or metadata.get("name") != path.stem:
             raise DamagedError("it has another format")
-        tensors = {name: stored.get_tensor(name) for name in sorted(stored.keys())}
-    if KEYS not in tensors or (check and metadata.get("crc32") != _checksum(tensors)):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    if tensors.keys() != {"rows", "keys"} or (check and metadata.get("crc32") != _checksum(tensors)):
         raise DamagedError("its numbers are not those that were written")
-    keys = tensors.pop(KEYS).numpy().view("S16")
-    return Stored({name: _aligned(matrix) for name, matrix in tensors.items()}, keys)
-
-
-def _aligned(matrix: Tensor) -> Tensor:
-    """The matrix where it is, or a copy where it does not start at a cache line: rows of an odd number of bytes."""
-    return matrix if matrix.data_ptr() % ALIGNMENT == 0 else matrix.clone()
+    rows = tensors["rows"]
+    aligned = rows if rows.data_ptr() % ALIGNMENT == 0 else rows.clone()
+    return Stored(tensors["keys"].numpy().view("S16"), aligned)
 
 
 def _padding(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """As many blanks in the header as make the numbers behind it start at a multiple of `ALIGNMENT`."""
+    """As many blanks in the header as make the rows behind it start at a multiple of `ALIGNMENT`.
+
+    safetensors orders tensors by the size of their numbers: float32 rows before uint8 keys.
+    """
     table: dict[str, object] = {"__metadata__": {**metadata, "padding": ""}}
     end = 0
-    for name in sorted(tensors, key=lambda name: (name == KEYS, name)):
-        tensor = tensors[name]
-        start, end = end, end + tensor.nbytes
-        kind = "U8" if name == KEYS else "F32"
-        table[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    for name, kind in (("rows", "F32"), ("keys", "U8")):
+        start, end = end, end + tensors[name].nbytes
+        table[name] = {"dtype": kind, "shape": list(tensors[name].shape), "data_offsets": [start, end]}
     return " " * (-(8 + len(json.dumps(table, separators=(",", ":")))) % ALIGNMENT)
 
 

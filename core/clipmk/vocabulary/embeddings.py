@@ -1,9 +1,9 @@
 """Embedded vocabularies: every text once per model, kept on disk, memory-mapped afterwards.
 
-Two files per model and vocabulary, one for the classes and one for the descriptors, each named after everything that
-its numbers depend on (`cache` describes their content). A vocabulary whose file does not exist takes the rows that
-other files of the model hold, embeds the rest and gets a file of its own: one grown by ten descriptors embeds ten,
-other classes keep the descriptors. The copies cost disk space and give matrices without gaps.
+Three files per model and vocabulary (classes, descriptors in their template, raw descriptors), each named after
+everything that its numbers depend on (`cache` describes their content). A vocabulary whose file does not exist takes
+the rows that other files of the model hold, embeds the rest and gets a file of its own: one grown by ten descriptors
+embeds ten, other classes keep the descriptors. The copies cost disk space and give matrices without gaps.
 
 A vocabulary of more than `CHUNK` texts is embedded chunk by chunk, and every chunk is stored in a file until all are
 done. So memory does not grow with the number of texts, and an interrupted run resumes from the last chunk.
@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -29,15 +31,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from clipmk.errors import ClipmkError, ModelError
 from clipmk.system.locations import texts_dir
 from clipmk.system.text import printable
-from clipmk.vocabulary import cache as files
-from clipmk.vocabulary.cache import UNREADABLE, DamagedError, Keys, Rows
+from clipmk.vocabulary import cache as cache_files
+from clipmk.vocabulary.cache import UNREADABLE, DamagedError, Keys, Rows, Stored
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -59,9 +60,6 @@ PROBE = "a photo of a probe"
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
-
-Source = tuple[Keys, Sequence[Tensor]]
-"""Keys and the rows they belong to."""
 
 
 @runtime_checkable
@@ -122,138 +120,117 @@ def load_bank(
         ModelError: the text encoder gives vectors that are not finite or have no length.
     """
     sections = (
-        Section("classes", vocabulary.classes, {"classes": vocabulary.templates}),
-        Section(
-            "descriptors", vocabulary.descriptors, {"descriptors": (vocabulary.descriptor_template,), "raw": ("{}",)}
-        ),
+        Section("classes", vocabulary.classes, vocabulary.templates),
+        Section("descriptors", vocabulary.descriptors, (vocabulary.descriptor_template,)),
+        Section("raw", vocabulary.descriptors, ("{}",)),
     )
+    warnings: list[str] = []
     if cache:
-        files_of_model = _Cache(backbone, sections)
-        matrices, warnings = files_of_model.load(progress), files_of_model.warnings
+        found = _Cache(backbone, sections, warnings).load(progress)
     else:
-        keys = [section.keys() for section in sections]
-        matrices, warnings = _gathered(sections, keys, _embedded(backbone, sections, keys, progress=progress)), []
-    return TextBank(**matrices, warnings=tuple(dict.fromkeys(warnings)))
+        found = _gathered(sections, _embedded(backbone, sections, progress=progress))
+    return TextBank(**found, warnings=tuple(dict.fromkeys(warnings)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Section:
-    """The content of one file: matrices whose row i is the mean over templates filled with name i."""
+    """A matrix whose row i is the mean over templates filled with name i, and the file that it is kept in."""
 
     title: str
+    """A field of `TextBank`."""
     names: tuple[str, ...]
-    templates: Mapping[str, tuple[str, ...]]
-    """Matrix name, in alphabetical order -> its templates."""
-
-    @property
-    def texts(self) -> NDArray[np.int64]:
-        """How many texts make each row; rows are counted through all matrices."""
-        return np.repeat([len(templates) for templates in self.templates.values()], len(self.names))
+    templates: tuple[str, ...]
 
     def prompts(self, row: int) -> tuple[str, ...]:
         """The texts whose embeddings make a row."""
-        matrix, name = divmod(row, len(self.names))
-        return tuple(template.replace("{}", self.names[name]) for template in tuple(self.templates.values())[matrix])
+        return tuple(template.replace("{}", self.names[row]) for template in self.templates)
 
+    @functools.cached_property
     def keys(self) -> Keys:
         """Of all rows."""
-        return files.keys_of(map(self.prompts, range(len(self.templates) * len(self.names))))
+        return cache_files.keys_of(map(self.prompts, range(len(self.names))))
 
 
 class _Cache:
     """The files of one model, for one vocabulary."""
 
-    def __init__(self, backbone: TextEncoder, sections: Sequence[Section]) -> None:
-        self.warnings: list[str] = []
+    def __init__(self, backbone: TextEncoder, sections: Sequence[Section], warnings: list[str]) -> None:
         self._backbone = backbone
         self._sections = sections
-        model = _model_key(backbone)
-        self._model = _digest([files.FORMAT, model])[:16]
-        contents = [_digest([self._model, one.title, one.names, dict(one.templates)])[:24] for one in sections]
+        self._warnings = warnings
+        self._model = _digest([cache_files.FORMAT, *_model_key(backbone)])[:16]
+        names = {some: _digest(some) for some in {one.names for one in sections}}
+        contents = {one.title: _digest([self._model, names[one.names], one.templates])[:24] for one in sections}
         self._paths = {
-            one.title: self._path(one.title, content) for one, content in zip(sections, contents, strict=True)
+            title: texts_dir() / f"{title}-{self._model}-{content}.safetensors" for title, content in contents.items()
         }
         self._chunks = f"part-{self._model}-{_digest(contents)[:24]}"
 
     def load(self, progress: Progress | None) -> dict[str, Tensor]:
         """Read what is stored; embed and store the rest, while other processes that want the same wait."""
-        found = self._read(self.warnings)
+        found = self._read(self._warnings)
         if len(found) == len(self._sections):
-            return _merged(found)
+            return found
         with self._locked() as writable:
             found |= self._read([])  # another process may have been faster
             wanted = [section for section in self._sections if section.title not in found]
             if wanted:
-                keys = [section.keys() for section in wanted]
-                rows = _embedded(
-                    self._backbone,
-                    wanted,
-                    keys,
-                    known=self._others(wanted, keys),
-                    progress=progress,
-                    keep=self._keep if writable else None,
-                )
-                made = _gathered(wanted, keys, rows, folder=texts_dir() if writable else None)
+                keep = self._keep if writable else None
+                rows = _embedded(self._backbone, wanted, known=self._others(wanted), progress=progress, keep=keep)
+                found |= _gathered(wanted, rows, folder=texts_dir() if writable else None)
                 if writable:
-                    self._store(wanted, keys, made)
-                found = {"": made} | found | self._read([])  # mapped where possible, so that memory is free again
-        return _merged(found)
+                    self._store(wanted, found)
+                    found |= self._read([])  # mapped, so that memory is free again
+        return found
 
-    def _path(self, title: str, content: str) -> Path:
-        return texts_dir() / f"{title}-{self._model}-{content}.safetensors"
-
-    def _read(self, warnings: list[str]) -> dict[str, dict[str, Tensor]]:
-        """The matrices of the sections whose files exist and are undamaged."""
+    def _read(self, warnings: list[str]) -> dict[str, Tensor]:
+        """The sections whose files exist and are undamaged."""
         found = {}
         for section in self._sections:
             path = self._paths[section.title]
             try:
-                matrices = files.read(path).matrices
-                if {name: len(matrix) for name, matrix in matrices.items()} != dict.fromkeys(
-                    section.templates, len(section.names)
-                ):
-                    raise DamagedError("it holds other matrices")
-                found[section.title] = matrices
+                rows = cache_files.read(path).rows
+                if len(rows) != len(section.names):
+                    raise DamagedError("it holds other rows")
+                found[section.title] = rows
             except FileNotFoundError:
                 continue
             except UNREADABLE as reason:
                 warnings.append(f"cached texts {path.name} cannot be used and are rebuilt: {printable(str(reason))}")
         return found
 
-    def _others(self, wanted: Sequence[Section], keys: Sequence[Keys]) -> list[Source]:
-        """The content of those other files of the model that hold any of these rows."""
-        sought, known = np.concatenate(keys), list[Source]()
+    def _others(self, wanted: Sequence[Section]) -> list[Stored]:
+        """The content of those other files of the model that hold any row of these sections."""
+        sought, known = np.concatenate([section.keys for section in wanted]), list[Stored]()
         own = {self._paths[section.title] for section in wanted}
         for path in sorted({*texts_dir().glob(f"*-{self._model}-*.safetensors")} - own):
             try:
-                if np.isin(sought, files.read(path, check=False).keys).any():
-                    stored = files.read(path)
-                    known.append((stored.keys, list(stored.matrices.values())))
+                if np.isin(sought, cache_files.read(path, check=False).keys).any():
+                    known.append(cache_files.read(path))
             except FileNotFoundError:
                 continue
             except UNREADABLE as reason:
-                self.warnings.append(f"cached texts {path.name} cannot be used: {printable(str(reason))}")
+                self._warnings.append(f"cached texts {path.name} cannot be used: {printable(str(reason))}")
                 with contextlib.suppress(OSError):
                     path.unlink()
         return known
 
-    def _keep(self, keys: Keys, rows: Tensor) -> Source:
+    def _keep(self, chunk: Stored) -> Stored:
         """Write a chunk and map it, so that its memory is free again; on failure it stays in memory."""
-        path = texts_dir() / f"{self._chunks}-{hashlib.sha256(keys.tobytes()).hexdigest()[:24]}.safetensors"
+        name = hashlib.sha256(chunk.keys.tobytes()).hexdigest()[:24]
+        path = texts_dir() / f"{self._chunks}-{name}.safetensors"
         try:
-            files.write(path, {"part": rows}, keys)
-            stored = files.read(path, check=False)
-            return stored.keys, list(stored.matrices.values())
+            cache_files.write(path, chunk)
+            return cache_files.read(path, check=False)
         except (ClipmkError, *UNREADABLE) as reason:
             self._not_kept(reason)
-            return keys, [rows]
+            return chunk
 
-    def _store(self, sections: Sequence[Section], keys: Sequence[Keys], matrices: Mapping[str, Tensor]) -> None:
+    def _store(self, sections: Sequence[Section], matrices: Mapping[str, Tensor]) -> None:
         """Write the file of each section and remove the chunks it was assembled from."""
         try:
-            for section, its_keys in zip(sections, keys, strict=True):
-                content = {name: matrices[name] for name in section.templates}
-                files.write(self._paths[section.title], content, its_keys)
+            for section in sections:
+                cache_files.write(self._paths[section.title], Stored(section.keys, matrices[section.title]))
         except (ClipmkError, *UNREADABLE) as reason:
             self._not_kept(reason)
             return
@@ -275,44 +252,42 @@ class _Cache:
             yield writable
 
     def _not_kept(self, reason: Exception) -> None:
-        self.warnings.append(f"embedded texts are not kept for the next time: {printable(str(reason))}")
-
-
-def _merged(found: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: matrix for matrices in found.values() for name, matrix in matrices.items()}
+        self._warnings.append(f"embedded texts are not kept for the next time: {printable(str(reason))}")
 
 
 def _embedded(
     backbone: TextEncoder,
     sections: Sequence[Section],
-    keys: Sequence[Keys],
     *,
-    known: Sequence[Source] = (),
+    known: Sequence[Stored] = (),
     progress: Progress | None = None,
-    keep: Callable[[Keys, Tensor], Source] | None = None,
+    keep: Callable[[Stored], Stored] | None = None,
 ) -> Rows:
     """All rows of all sections: the known ones, and the others embedded about `CHUNK` texts at a time.
 
     Where there is more than one chunk, `keep` stores each and returns where its rows are now.
     """
-    sources, every = list(known), np.concatenate(keys)
-    missing = np.flatnonzero(Rows(sources).find(every) < 0)
-    if not len(missing):
-        return Rows(sources)
-    starts = np.cumsum([0, *(len(some) for some in keys)])
-    texts = np.concatenate([section.texts for section in sections])[missing]
+    sources, keys = list(known), np.concatenate([section.keys for section in sections])
+    missing = np.flatnonzero(Rows(sources).find(keys) < 0)
+    starts = np.cumsum([0, *(len(section.names) for section in sections)])
+    owners = np.searchsorted(starts, missing, side="right") - 1
+    texts = np.array([len(section.templates) for section in sections])[owners]
     done = np.cumsum(texts)
-    chunks = np.split(missing, np.flatnonzero(np.diff((done - texts) // CHUNK)) + 1)
-    ends = done[np.cumsum([len(chunk) for chunk in chunks]) - 1].tolist()
-    for chunk, start, end in zip(chunks, [0, *ends], ends, strict=False):
-        places = np.searchsorted(starts, chunk, side="right") - 1
+    borders = [0, *(np.flatnonzero(np.diff((done - texts) // CHUNK)) + 1).tolist(), len(missing)]
+    for first, last in itertools.pairwise(borders if len(missing) else []):
+        chunk, whose = missing[first:last], owners[first:last]
         prompts = [
-            sections[place].prompts(row)
-            for place, row in zip(places.tolist(), (chunk - starts[places]).tolist(), strict=True)
+            sections[owner].prompts(row)
+            for owner, row in zip(whose.tolist(), (chunk - starts[whose]).tolist(), strict=True)
         ]
-        report = progress if len(chunks) == 1 else _within(progress, start, end, ends[-1])
-        rows = _encoded(backbone, prompts, report)
-        sources.append(keep(every[chunk], rows) if keep is not None and len(chunks) > 1 else (every[chunk], [rows]))
+        whole = len(chunk) == len(missing)
+        report = (
+            progress
+            if whole
+            else _within(progress, int(done[first] - texts[first]), int(done[last - 1]), int(done[-1]))
+        )
+        made = Stored(keys[chunk], _encoded(backbone, prompts, report))
+        sources.append(made if whole or keep is None else keep(made))
     return Rows(sources)
 
 
@@ -343,17 +318,15 @@ def _encoded(backbone: TextEncoder, prompts: Sequence[tuple[str, ...]], progress
     return rows
 
 
-def _gathered(
-    sections: Sequence[Section], keys: Sequence[Keys], rows: Rows, *, folder: Path | None = None
-) -> dict[str, Tensor]:
+def _gathered(sections: Sequence[Section], rows: Rows, *, folder: Path | None = None) -> dict[str, Tensor]:
     """The matrices of all sections; large ones lie in files in `folder`."""
     found = {}
-    for section, its_keys in zip(sections, keys, strict=True):
-        for name, some in zip(section.templates, np.split(its_keys, len(section.templates)), strict=True):
-            found[name] = _allocated(len(some), rows.embed, folder)
-            for start in range(0, len(some), CHUNK):
-                piece = slice(start, start + CHUNK)
-                rows.copy(rows.find(some[piece]), found[name].numpy()[piece])
+    for section in sections:
+        keys = section.keys
+        matrix = found[section.title] = _allocated(len(keys), rows.embed, folder)
+        for start in range(0, len(keys), CHUNK):
+            piece = slice(start, start + CHUNK)
+            rows.copy(rows.find(keys[piece]), matrix.numpy()[piece])
     return found
 
 

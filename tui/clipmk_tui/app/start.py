@@ -297,7 +297,7 @@ def _session(options: Mapping[str, Any], config: Config, model: str) -> Session:
 
 
 def _vocabulary(named: str | None, model: str, arch: str | None) -> str:
-    """The vocabulary's name, looked at where that needs no drawing of worlds; else the start model's own."""
+    """The vocabulary's name, checked by loading it; without one, the start model's own."""
     if named is None and model == DEFAULT_MODEL:  # what most begin with: nothing is imported for it
         return DEFAULT_VOCABULARY
     from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary  # noqa: PLC0415
@@ -310,8 +310,7 @@ def _vocabulary(named: str | None, model: str, arch: str | None) -> str:
 
             resolve(model, arch=arch)  # that a model does not exist, or lacks its tag, is said first
             raise
-    if named != "world":  # its classes come from the renderer, which is not loaded in this process
-        load_vocabulary(named)
+    load_vocabulary(named)
     return named
 
 

@@ -232,7 +232,7 @@ def changed_session(session: Session, chosen: Preferences) -> Session:
         seed = int(chosen.seed)
     except ValueError as reason:
         raise UsageError(f"seed {quoted(chosen.seed)} must be a whole number") from reason
-    if chosen.vocabulary not in {session.vocabulary, "world"}:  # the world needs the renderer
+    if chosen.vocabulary != session.vocabulary:
         from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
 
         load_vocabulary(chosen.vocabulary)
