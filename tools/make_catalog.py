@@ -8,12 +8,13 @@ configuration lies on the hub, the count is null.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from typing import Any
 
 from clipmk.backbones.library import open_clip
-from clipmk.models.inventory import architecture_config, describe
+from clipmk.models.inventory import architecture_config, read_architecture
 from clipmk.models.loading import build
 from clipmk.models.spec import ModelSpec
 
@@ -22,22 +23,16 @@ def parameters(name: str, config: dict[str, Any]) -> int | None:
     """Number of parameters of an architecture; None where `transformers` has to fetch a part of it."""
     if config["text_cfg"].get("hf_model_name"):
         return None
-    entry = describe(f"{name}:random", config, source="local", architecture=name)
+    entry = read_architecture(name, config).entry(f"{name}:random", source="local")
     model = build(ModelSpec(entry=entry, config=config, preprocess={}), device="meta")
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def architecture(name: str) -> dict[str, Any]:
-    config = architecture_config(name) or {}
-    entry = describe(f"{name}:random", config, source="local", architecture=name)
-    return {
-        "family": entry.family,
-        "input_size": entry.input_size,
-        "embed_dim": entry.embed_dim,
-        "needs_transformers": entry.needs_transformers,
-        "quick_gelu": bool(config.get("quick_gelu", False)),
-        "parameters": parameters(name, config),
-    }
+    config = architecture_config(name)
+    facts = dataclasses.asdict(read_architecture(name, config, parameters=parameters(name, config)))
+    del facts["name"]
+    return facts
 
 
 def main() -> None:

@@ -251,7 +251,7 @@ def test_a_value_of_the_config_is_laid_to_it_and_advice_to_nobody(
         ("CLIPMK_POOL", "zo", "pool 'zo' is neither a file nor one of: zoo"),
         ("CLIPMK_CLASSES", "a,,b", "class list 'a,,b': class 2 is empty"),
         ("CLIPMK_MODEL", "a, m.pt", "checkpoint 'm.pt' does not exist"),
-        ("CLIPMK_ARCH", "vit", "an architecture ('vit') goes with a checkpoint file"),
+        ("CLIPMK_ARCH", "vit", "architecture 'vit' is for checkpoint files only"),
         ("CLIPMK_AGAINST", "papr", "--against 'papr' does not exist"),
         ("CLIPMK_SEED", "-1", "seed is -1; it must be at least 0"),
     ],

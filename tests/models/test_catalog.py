@@ -81,13 +81,13 @@ def test_the_shipped_list_is_what_the_installed_open_clip_says() -> None:
 @pytest.mark.parametrize("name", ["RN50", "ViT-B-32", "coca_ViT-B-32", "convnext_tiny", "MobileCLIP2-S0"])
 def test_parameters_are_those_of_the_model(name: str) -> None:
     entry = replace(pair_entry("RN50", "openai"), architecture=name, needs_transformers=False)
-    model = build(ModelSpec(entry=entry, config=architecture_config(name) or {}, preprocess={}), device="meta")
+    model = build(ModelSpec(entry=entry, config=architecture_config(name), preprocess={}), device="meta")
     assert inventory().architectures[name].parameters == sum(value.numel() for value in model.parameters())
 
 
 def test_what_is_not_known_of_a_text_tower_on_the_hub_is_not_guessed() -> None:
     unknown = {name for name, facts in inventory().architectures.items() if facts.parameters is None}
-    configs = {name: architecture_config(name) or {} for name in open_clip.list_models()}
+    configs = {name: architecture_config(name) for name in open_clip.list_models()}
     assert unknown == {name for name, config in configs.items() if config["text_cfg"].get("hf_model_name")}
 
 

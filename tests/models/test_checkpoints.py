@@ -65,7 +65,7 @@ def test_checkpoint_needs_an_architecture_and_only_a_checkpoint_takes_one(tmp_pa
         load(str(tmp_path / "x.pt"), device="cpu")
     with pytest.raises(ModelError, match=r"architecture 'ViT-B/23' does not exist; close: 'ViT-B-32'"):
         load(str(tmp_path / "x.pt"), arch="ViT-B/23", device="cpu")
-    with pytest.raises(UsageError, match="goes with a checkpoint"):
+    with pytest.raises(UsageError, match="is for checkpoint files only"):
         load("ViT-B-32:openai", arch="ViT-B-32", device="cpu")
     with pytest.raises(ModelError, match="does not exist"):
         load(str(tmp_path / "none.pt"), arch="ViT-B-32", device="cpu")

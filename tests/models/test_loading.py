@@ -183,7 +183,7 @@ def test_a_name_with_a_comma_of_which_a_part_exists_only_is_reported_as_ever() -
 def test_what_looks_like_a_repository_is_told_how_to_write_one() -> None:
     with pytest.raises(ModelError, match=r"^model 'nosuch/x' does not exist; .*write hf-hub:nosuch/x$"):
         load("nosuch/x", device="cpu")
-    with pytest.raises(ModelError, match=r"close: 'ViT-B-32'.*; for a repository of the hub write hf-hub:ViT-B/33$"):
+    with pytest.raises(ModelError, match=r"close: 'ViT-B-32'.*; for a repository on the hub write hf-hub:ViT-B/33$"):
         load("ViT-B/33", device="cpu")
     for no_repository in ("embedded/vit-s9", "nosuch", "a/b/c", "nosuch/x:openai"):
         with pytest.raises(ModelError, match=r"^(?!.*repository)"):
@@ -198,7 +198,7 @@ def test_downloading_without_a_network_says_so(hub_cache: Path) -> None:
 
 def test_hub_names_that_are_none_are_refused() -> None:
     for name in ("hf-hub:", "hf-hub:x", "hf-hub:../../etc", "hf-hub:a/b/c"):
-        with pytest.raises(ModelError, match="names no repository"):
+        with pytest.raises(ModelError, match="is not a repository on the hub; write hf-hub:ORGANISATION/NAME"):
             load(name, device="cpu")
 
 

@@ -110,13 +110,13 @@ def test_a_name_for_another_model_is_kept_in_its_own_spelling(config: Path) -> N
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "a:b", "-a", "a.", "ä", "x\x1b", "rn50", "clip-rn50", "a.pt"])
 def test_names_that_are_none_or_mean_something_else_are_refused(name: str, config: Path) -> None:
-    with pytest.raises(UsageError, match=r"no name for a model|means another model or a file already"):
+    with pytest.raises(UsageError, match=r"is not a valid name|already means another model or a file"):
         register(name, "embedded/vit-s8")
     assert config.read_text(encoding="utf-8") == CONFIG
 
 
 def test_a_name_is_not_taken_away_from_another_model(config: Path) -> None:
-    with pytest.raises(UsageError, match=r"'old' stands for 'embedded/vit-s8' already; `.* remove old` frees it"):
+    with pytest.raises(UsageError, match=r"'old' already stands for 'embedded/vit-s8'; `.* remove old` frees it"):
         register("old", "embedded/rn-s")
     assert register("old", "embedded/vit-s8") == "embedded/vit-s8"
     assert config.read_text(encoding="utf-8") == CONFIG
@@ -133,14 +133,14 @@ def test_targets_that_are_no_model_are_refused(tmp_path: Path, config: Path) -> 
         ("checkpoint:ViT-B-32:absent.pt", None, "checkpoint '.*absent.pt' does not exist"),
         ("bad.safetensors", "ViT-B-32", "cannot be read"),
         ("bad.safetensors", "ViT-B-23", "architecture 'ViT-B-23' does not exist"),
-        ("embedded/vit-s9", None, "neither a folder, nor a checkpoint, nor a model"),
-        ("ViT-B-32:none", None, "neither a folder"),
+        ("embedded/vit-s9", None, "is not a folder, a checkpoint file or a known model"),
+        ("ViT-B-32:none", None, "is not a folder, a checkpoint file or"),
     ):
         with pytest.raises(ModelError, match=message):
             register("mine", target, arch=arch)
     with pytest.raises(UsageError, match="needs its architecture"):
         register("mine", "bad.safetensors")
-    with pytest.raises(UsageError, match="goes with a checkpoint file"):
+    with pytest.raises(UsageError, match="is for checkpoint files only"):
         register("mine", "embedded/vit-s8", arch="ViT-B-32")
     assert config.read_text(encoding="utf-8") == CONFIG
 
@@ -149,7 +149,7 @@ def test_an_unknown_name_cannot_be_removed(config: Path) -> None:
     with pytest.raises(UsageError, match="no model is registered as 'odl'; close: 'old'"):
         unregister("odl")
     unregister("old")
-    with pytest.raises(UsageError, match="no model is registered as 'old'; none is"):
+    with pytest.raises(UsageError, match="no model is registered as 'old'; there are none"):
         unregister("old")
 
 

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clipmk.errors import ModelError
+from clipmk.errors import ModelError, suggest
 from clipmk.models import hub
+from clipmk.models.aliases import architecture_spelt
 from clipmk.models.folders import CONFIG_NAME, SUFFIXES, WEIGHT_NAMES, read_folder, stored_parameters, weights_in
-from clipmk.models.inventory import Inventory, Pair, describe, inventory
+from clipmk.models.inventory import Inventory, Pair, architecture, inventory, read_architecture
 from clipmk.records import ModelEntry, Source
 from clipmk.system import locations
 from clipmk.system.config import read_config
@@ -24,17 +25,18 @@ _log = logging.getLogger(__name__)
 EMBEDDED, HUB, LOCAL, CHECKPOINT = "embedded/", "hf-hub:", "local-dir:", "checkpoint:"
 """Prefixes of model ids; all other ids are open_clip's NAME:TAG, registered names, or checkpoint files."""
 RANDOM = "random"
-"""The tag that asks for random weights, for measuring and testing only."""
+"""The tag of random weights, for measuring and testing only."""
 
 _UNITS = {"m": 10**6, "b": 10**9}
 
 
 def list_models(sources: Collection[Source] = ("embedded", "local", "cached", "remote")) -> list[ModelEntry]:
-    """List what can be named: embedded models first, then registered, cached and downloadable ones.
+    """List the models that have a name: embedded models first, then registered, cached and downloadable ones.
+
+    Imports neither torch nor open_clip, unless another version of open_clip is installed than `inventory` was made for.
 
     Args:
-        sources: what to look for. Neither torch nor open_clip is imported, unless another version of open_clip is
-            installed than the one that `inventory` was written for.
+        sources: which of them to list.
 
     Raises:
         UsageError: the config file is malformed.
@@ -46,7 +48,7 @@ def list_models(sources: Collection[Source] = ("embedded", "local", "cached", "r
         entries.extend(_registered())
     if "cached" in sources or "remote" in sources:
         known = inventory()
-        pairs = [_entry(pair, known) for pair in known.pairs.values()]
+        pairs = [_pair_entry(pair, known) for pair in known.pairs.values()]
         if "cached" in sources:
             entries.extend(entry for entry in pairs if entry.source == "cached")
             entries.extend(_cached_others({entry.repository for entry in pairs}))
@@ -81,7 +83,7 @@ def pair_entry(name: str, tag: str) -> ModelEntry:
     known = inventory()
     if (name, tag) not in known.pairs:
         raise ModelError(f"open_clip has no pair '{name}:{tag}'")
-    return _entry(known.pairs[name, tag], known)
+    return _pair_entry(known.pairs[name, tag], known)
 
 
 def folder_entry(model_id: str, folder: Path, content: Mapping[str, Any], weights: Path | None) -> ModelEntry:
@@ -94,21 +96,34 @@ def folder_entry(model_id: str, folder: Path, content: Mapping[str, Any], weight
         weights: its weight file.
 
     Raises:
-        ModelError: the configuration is not one of an image-text model with square images.
+        ModelError: the configuration is not that of an image-text model with square images.
     """
-    entry = describe(model_id, content["model_cfg"], source="local", architecture=folder.resolve().name)
-    entry = replace(entry, path=str(folder), parameters=stored_parameters(weights))
+    facts = read_architecture(folder.resolve().name, content["model_cfg"], parameters=stored_parameters(weights))
     if not model_id.startswith(EMBEDDED):
-        return entry
-    licence = "LICENSE of clipmk"
-    data = "clipmk's rendered world"
-    return replace(entry, source="embedded", data=data, licence="MIT", licence_source=licence)
+        return facts.entry(model_id, source="local", path=str(folder))
+    training = {"data": "clipmk's rendered world", "licence": "MIT", "licence_source": "LICENSE of clipmk"}
+    return facts.entry(model_id, source="embedded", path=str(folder), **training)
 
 
 def repository_entry(entry: ModelEntry, repository: str, weights: Path) -> ModelEntry:
-    """The entry of a folder that is the hub's copy of a repository."""
+    """The entry of a folder in the hub's cache, from its entry as a folder."""
     name = repository.rpartition("/")[2]
     return replace(entry, source="cached", architecture=name, path=str(weights), repository=repository)
+
+
+def checkpoint_entry(model_id: str, arch: str, path: Path) -> ModelEntry:
+    """The entry of a checkpoint file.
+
+    Raises:
+        ModelError: the file or the architecture does not exist.
+    """
+    if not path.is_file():
+        raise ModelError(f"checkpoint {str(path)!r} does not exist")
+    name = architecture_spelt(arch) or arch
+    found = architecture(name)
+    if found is None:
+        raise ModelError(f"architecture {arch!r} does not exist; {suggest(name, inventory().architectures)}")
+    return found.entry(model_id, source="local", path=str(path))
 
 
 def is_checkpoint(target: str) -> bool:
@@ -162,24 +177,17 @@ def _first_match(rows: list[list[Any]], name: str) -> list[Any] | None:
     return next((facts for beginning, *facts in rows if re.match(beginning, name)), None)
 
 
-def _entry(pair: Pair, known: Inventory) -> ModelEntry:
-    architecture = known.architectures[pair.name]
+def _pair_entry(pair: Pair, known: Inventory) -> ModelEntry:
     data, data_pairs, samples_seen = training_of(pair.tag)
     licence, licence_source = licence_of(pair.repository)
     weights = hub.cached_file(*hub.candidates(pair.address))
     twin = known.twin(pair)
-    return ModelEntry(
-        id=pair.id,
+    return known.architectures[pair.name].entry(
+        pair.id,
         source="remote" if weights is None else "cached",
-        architecture=pair.name,
         pretrained=pair.tag,
-        family=architecture.family,
-        input_size=architecture.input_size,
-        embed_dim=architecture.embed_dim,
-        needs_transformers=architecture.needs_transformers,
         path=None if weights is None else str(weights),
         alias_of=None if twin is None else twin.id,
-        parameters=architecture.parameters,
         data=data,
         data_pairs=data_pairs,
         samples_seen=samples_seen,
@@ -194,38 +202,17 @@ def _registered() -> Iterator[ModelEntry]:
     for name, target in registered_models().items():
         try:
             if target.startswith(CHECKPOINT):
-                yield _checkpoint(name, target)
+                yield checkpoint_entry(name, *split_checkpoint(target))
             elif target.startswith(LOCAL) or Path(target).expanduser().is_dir():
                 yield _folder(name, Path(target.removeprefix(LOCAL)).expanduser())
         except ModelError as error:  # one broken folder must not hide the other models
-            _log.warning("%s", error)
+            _log.warning("registered model %r: %s", name, error)
 
 
 def _folder(model_id: str, folder: Path) -> ModelEntry:
     if not folder.is_dir():
-        raise ModelError(f"the folder {str(folder)!r} of model {model_id!r} does not exist")
+        raise ModelError(f"model folder {str(folder)!r} does not exist")
     return folder_entry(model_id, folder, read_folder(folder, model_id), weights_in(folder))
-
-
-def _checkpoint(name: str, target: str) -> ModelEntry:
-    architecture, path = split_checkpoint(target)
-    known = inventory().architectures.get(architecture)
-    if known is None:
-        raise ModelError(f"model {name!r} names the architecture {architecture!r}, which open_clip does not have")
-    if not path.is_file():
-        raise ModelError(f"the checkpoint {str(path)!r} of model {name!r} does not exist")
-    return ModelEntry(
-        id=name,
-        source="local",
-        architecture=architecture,
-        pretrained=None,
-        family=known.family,
-        input_size=known.input_size,
-        embed_dim=known.embed_dim,
-        needs_transformers=known.needs_transformers,
-        path=str(path),
-        parameters=known.parameters,
-    )
 
 
 def _cached_others(known: Collection[str | None]) -> Iterator[ModelEntry]:

@@ -47,7 +47,7 @@ class Transfer:
     """Bytes of the file, None when the hub does not say."""
 
 
-Progress = Callable[[Transfer], None]
+TransferCallback = Callable[[Transfer], None]
 """Told at the start and after every piece that has arrived."""
 
 
@@ -60,7 +60,7 @@ class _Remote:
     size: int | None
 
 
-def fetch(repository: str, names: Sequence[str], *, progress: Progress | None = None) -> Path:
+def fetch(repository: str, names: Sequence[str], *, progress: TransferCallback | None = None) -> Path:
     """Download the first of `names` that the repository has into the hub's cache, or go on with what a break left.
 
     Args:
@@ -99,7 +99,7 @@ def _find(repository: str, names: Sequence[str], hub: Any) -> _Remote:
     raise ModelError(f"{repository!r} on the hub has none of: {', '.join(names)}") from reason
 
 
-def _complete(remote: _Remote, hub: Any, progress: Progress | None) -> None:
+def _complete(remote: _Remote, hub: Any, progress: TransferCallback | None) -> None:
     """Put the file among the cache's blobs, where the hub's client finds it and links to it."""
     blob = cache_folder() / folder_name(remote.repository) / "blobs" / remote.etag
     if blob.exists():
@@ -120,7 +120,7 @@ def _complete(remote: _Remote, hub: Any, progress: Progress | None) -> None:
         ) from error
 
 
-def _download(remote: _Remote, part: Path, progress: Progress | None) -> None:
+def _download(remote: _Remote, part: Path, progress: TransferCallback | None) -> None:
     from huggingface_hub.file_download import http_get  # noqa: PLC0415 - retries, and goes on within one run
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # noqa: PLC0415 - the user's token
 
@@ -144,7 +144,7 @@ def _download(remote: _Remote, part: Path, progress: Progress | None) -> None:
 class _Reporting:
     """A file open for appending that tells how far it has grown."""
 
-    def __init__(self, file: BinaryIO, remote: _Remote, start: int, progress: Progress | None) -> None:
+    def __init__(self, file: BinaryIO, remote: _Remote, start: int, progress: TransferCallback | None) -> None:
         self._file, self._remote, self._done, self._progress = file, remote, start, progress
         self._report()
 

@@ -6,15 +6,17 @@ than the file's, its own lists count, and only parameter counts come from the fi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from clipmk.backbones.library import open_clip
-from clipmk.errors import ModelError
+from clipmk.errors import ModelError, suggest
 from clipmk.records import ModelEntry, Source
 from clipmk.system.locations import assets_dir
 
@@ -24,19 +26,38 @@ FILE_NAME = "open_clip.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """One of open_clip's model configurations."""
+    """Facts of one of open_clip's model configurations."""
 
     name: str
     family: str
     """"vit", "resnet", "convnext", "siglip", "eva" or "timm"."""
     input_size: int
-    """Side of the square input in pixels."""
+    """Side of the square input, in pixels."""
     embed_dim: int
     needs_transformers: bool
     quick_gelu: bool
-    """The activation is x sigmoid(1.702 x)."""
+    """Whether the activation is x sigmoid(1.702 x)."""
     parameters: int | None
-    """Of all its towers; None where the text tower's configuration lies on the hub, or the architecture is newer."""
+    """Of all towers; None where the text tower's configuration is on the hub, or the architecture is newer."""
+
+    def entry(self, model_id: str, *, source: Source, **facts: Any) -> ModelEntry:
+        """The entry of a model of this architecture.
+
+        Args:
+            model_id: its id.
+            source: where its weights are.
+            facts: other fields of `ModelEntry`.
+        """
+        return ModelEntry(
+            id=model_id,
+            source=source,
+            architecture=self.name,
+            family=self.family,
+            input_size=self.input_size,
+            embed_dim=self.embed_dim,
+            needs_transformers=self.needs_transformers,
+            **{"pretrained": None, "parameters": self.parameters} | facts,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +69,7 @@ class Pair:
     address: str
     """"org/repository/" or "org/repository/file" on the hub."""
     quick_gelu: bool
-    """The weights were trained with QuickGELU, whatever the architecture says."""
+    """Whether the weights were trained with QuickGELU, whatever the architecture says."""
 
     @property
     def id(self) -> str:
@@ -69,10 +90,10 @@ class Inventory:
     pairs: Mapping[tuple[str, str], Pair]
 
     def twin(self, pair: Pair) -> Pair | None:
-        """The same weights under the architecture whose activation is theirs; None where `pair` is right already.
+        """The same weights under the architecture with their activation; None where `pair` itself has it.
 
         27 of open_clip's 196 pairs name an architecture with the wrong activation, among them every plain `*:openai`.
-        Each has such a twin; without one, None as well (the loader then sets the activation itself).
+        Each has such a twin; where one has not, None (the loader then sets the activation itself).
         """
         known = self.architectures.get(pair.name)
         if known is None or known.quick_gelu or not pair.quick_gelu:
@@ -82,7 +103,7 @@ class Inventory:
 
 @functools.cache
 def inventory() -> Inventory:
-    """Read the shipped list, or open_clip's own when another version than the list's is installed.
+    """Read the shipped list, or open_clip's own where another version is installed than the list's.
 
     Raises:
         ModelError: the shipped file is missing.
@@ -106,20 +127,9 @@ def live(content: Mapping[str, Any]) -> Inventory:
     library = open_clip()
     architectures = {}
     for name in library.list_models():
-        config = library.get_model_config(name)
-        try:
-            entry = describe(name, config, source="remote", architecture=name)
-        except ModelError:  # a new kind of model must not hide the others; loading it says why
-            continue
-        architectures[name] = Architecture(
-            name=name,
-            family=entry.family,
-            input_size=entry.input_size,
-            embed_dim=entry.embed_dim,
-            needs_transformers=entry.needs_transformers,
-            quick_gelu=bool(config.get("quick_gelu", False)),
-            parameters=content["architectures"].get(name, {}).get("parameters"),
-        )
+        parameters = content["architectures"].get(name, {}).get("parameters")
+        with contextlib.suppress(ModelError):  # a new kind of model must not hide the others
+            architectures[name] = read_architecture(name, library.get_model_config(name), parameters=parameters)
     pairs = {}
     for name, tag in library.list_pretrained():
         if name in architectures:
@@ -129,37 +139,54 @@ def live(content: Mapping[str, Any]) -> Inventory:
     return Inventory(architectures=architectures, pairs=pairs)
 
 
-def architecture_config(name: str) -> dict[str, Any] | None:
-    """open_clip's configuration of an architecture, by importing open_clip; None when it has no such architecture."""
+def architecture(name: str) -> Architecture | None:
+    """One of open_clip's architectures, or one that was added to open_clip in this process; None for other names."""
+    known = inventory().architectures.get(name)
+    if known is None and "open_clip" in sys.modules and (config := open_clip().get_model_config(name)) is not None:
+        return read_architecture(name, config)
+    return known
+
+
+def architecture_config(name: str) -> dict[str, Any]:
+    """open_clip's configuration of an architecture; imports open_clip.
+
+    Raises:
+        ModelError: open_clip does not have the architecture.
+    """
     config: dict[str, Any] | None = open_clip().get_model_config(name)
+    if config is None:
+        raise ModelError(f"architecture {name!r} does not exist; {suggest(name, inventory().architectures)}")
     return config
 
 
-def describe(model_id: str, config: Mapping[str, Any], *, source: Source, architecture: str) -> ModelEntry:
-    """Make the entry of a model from its open_clip configuration.
+def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int | None = None) -> Architecture:
+    """Read the facts in an open_clip configuration.
+
+    Args:
+        name: of the architecture or the model.
+        config: open_clip's model configuration.
+        parameters: their number, where it is known.
 
     Raises:
-        ModelError: the configuration is not one of an image-text model with square images.
+        ModelError: the configuration is not that of an image-text model with square images.
     """
     try:
         size = config["vision_cfg"].get("image_size", 224)
         sides = [int(side) for side in size] if isinstance(size, list | tuple) else [int(size)]
-        embed_dim = int(config["embed_dim"])
-        family, transformers = family_of(config), needs_transformers(config)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the configuration of {model_id!r} is not one of an image-text model: {error!r}") from error
+        facts = Architecture(
+            name=name,
+            family=family_of(config),
+            input_size=sides[0],
+            embed_dim=int(config["embed_dim"]),
+            needs_transformers=needs_transformers(config),
+            quick_gelu=bool(config.get("quick_gelu", False)),
+            parameters=parameters,
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"the configuration of {name!r} is not that of an image-text model: {error!r}") from error
     if len(set(sides)) != 1:
-        raise ModelError(f"{model_id!r} takes images of {sides[0]}x{sides[1]} px; only square ones can be explained")
-    return ModelEntry(
-        id=model_id,
-        source=source,
-        architecture=architecture,
-        pretrained=None,
-        family=family,
-        input_size=sides[0],
-        embed_dim=embed_dim,
-        needs_transformers=transformers,
-    )
+        raise ModelError(f"{name!r} takes images of {sides[0]}x{sides[1]} px; only square ones can be explained")
+    return facts
 
 
 def family_of(config: Mapping[str, Any]) -> str:
@@ -178,7 +205,7 @@ def family_of(config: Mapping[str, Any]) -> str:
 
 
 def needs_transformers(config: Mapping[str, Any]) -> bool:
-    """Whether text encoder or tokenizer come from the `transformers` package."""
+    """Whether the text encoder or its tokenizer comes from the `transformers` package."""
     return hub_text_tower(config) or bool(config["text_cfg"].get("hf_tokenizer_name"))
 
 

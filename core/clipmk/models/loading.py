@@ -21,7 +21,7 @@ from clipmk.backbones.tokenizer import Tokenizer, cached
 from clipmk.errors import ModelError, UsageError
 from clipmk.models import catalog, hub
 from clipmk.models.checkpoints import check_weights, fill, first_line
-from clipmk.models.download import Progress
+from clipmk.models.download import TransferCallback
 from clipmk.models.fingerprint import file_sha256, module_sha256, text_fingerprint
 from clipmk.models.inventory import family_of, hub_text_tower
 from clipmk.models.spec import ModelSpec, resolve
@@ -135,7 +135,7 @@ def _check_memory(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -
             )
 
 
-def pull(model_id: str, *, progress: Progress | None = None) -> ModelEntry:
+def pull(model_id: str, *, progress: TransferCallback | None = None) -> ModelEntry:
     """Download whatever is missing of a model: weights, configuration, tokenizer.
 
     Args:

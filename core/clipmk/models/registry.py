@@ -1,4 +1,4 @@
-"""Models under names of the user's own: the `[models]` table of the config file."""
+"""Names for models that the user registers: the `[models]` table of the config file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.models import aliases, catalog
 from clipmk.models.catalog import CHECKPOINT, HUB, LOCAL
 from clipmk.models.inventory import hub_text_tower, inventory
+from clipmk.records import ModelEntry
 from clipmk.system import preferences
 from clipmk.system.text import printable, quoted
 
@@ -18,33 +19,33 @@ if TYPE_CHECKING:
 
 
 def register(name: str, target: str, *, arch: str | None = None) -> str:
-    """Let a name stand for a model, in the config file; everything else in it stays as it is.
+    """Register a name for a model in the config file; everything else in it stays as it is.
 
     Args:
-        name: letters, digits, and ".", "-", "_" between them; none that means another model.
+        name: letters and digits, with ".", "-", "_" between them; not the name of another model.
         target: a folder with `open_clip_config.json` and weights, a checkpoint file (with `arch`), or any model id.
         arch: open_clip's architecture, for a checkpoint.
 
     Returns:
-        What the name stands for now: `local-dir:FOLDER`, `checkpoint:ARCHITECTURE:FILE` or the id, paths absolute.
+        What the name now stands for: `local-dir:FOLDER`, `checkpoint:ARCHITECTURE:FILE` or the id, with absolute paths.
 
     Raises:
-        UsageError: the name is taken or none, `arch` is missing or too much, or the config file is malformed.
-        ModelError: the target is no model, or holds what will not be loaded: code, or weights that do not fit.
+        UsageError: the name is taken or invalid, `arch` is missing or superfluous, or the config file is malformed.
+        ModelError: the target is not a model, or cannot be loaded: it holds code, or weights that do not fit.
     """
     _check_name(name)
-    meant = _checked_target(target, arch)
+    stored = _checked_target(target, arch)
     present = catalog.registered_models().get(name)
-    if present not in {None, meant}:
+    if present not in {None, stored}:
         raise UsageError(
-            f"{quoted(name)} stands for {quoted(str(present))} already; `clipmk models remove {name}` frees it"
+            f"{quoted(name)} already stands for {quoted(str(present))}; `clipmk models remove {name}` frees it"
         )
-    preferences.save({f"models.{name}": meant})
-    return meant
+    preferences.save({f"models.{name}": stored})
+    return stored
 
 
 def unregister(name: str) -> str:
-    """Forget a registered name; the files it stands for stay.
+    """Remove a registered name; the files it stands for stay.
 
     Returns:
         What it stood for.
@@ -54,7 +55,7 @@ def unregister(name: str) -> str:
     """
     known = catalog.registered_models()
     if name not in known:
-        hint = printable(suggest(name, known)) if known else "none is"
+        hint = printable(suggest(name, known)) if known else "there are none"
         raise UsageError(f"no model is registered as {quoted(name)}; {hint}")
     preferences.save({f"models.{name}": None})
     return known[name]
@@ -62,52 +63,41 @@ def unregister(name: str) -> str:
 
 def _check_name(name: str) -> None:
     if re.fullmatch(r"[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*", name) is None:
-        raise UsageError(f"{quoted(name)} is no name for a model: letters, digits, and . - _ between them are")
+        raise UsageError(f"{quoted(name)} is not a valid name: use letters and digits, with . - _ between them")
     if aliases.canonical(name) != name or aliases.architecture_spelt(name) is not None or catalog.is_checkpoint(name):
-        raise UsageError(f"{quoted(name)} means another model or a file already; choose another name")
+        raise UsageError(f"{quoted(name)} already means another model or a file; choose another name")
 
 
 def _checked_target(target: str, arch: str | None) -> str:
-    """The target in the form that is kept, after a look at what it names."""
-    path = Path(target.removeprefix(LOCAL)).expanduser()
-    if target.startswith(LOCAL) or path.is_dir():
-        return _checked(f"{LOCAL}{path.absolute()}", arch)
-    if target.startswith(CHECKPOINT):
-        architecture, file = catalog.split_checkpoint(target)
-        return _checked(f"{CHECKPOINT}{arch or architecture}:{file.absolute()}", None)
-    if catalog.is_checkpoint(target):
-        return _checked_checkpoint(path, arch)
+    """The target in the form that is stored, after checking the files that it names."""
+    is_file = target.startswith(CHECKPOINT) or catalog.is_checkpoint(target)
+    if is_file or target.startswith(LOCAL) or Path(target).expanduser().is_dir():
+        entry = _check(target, arch)
+        path = Path(str(entry.path)).absolute()
+        return f"{CHECKPOINT}{entry.architecture}:{path}" if is_file else f"{LOCAL}{path}"
     if arch is not None:
-        raise UsageError(f"an architecture ({arch!r}) goes with a checkpoint file; {target!r} has its own")
+        raise UsageError(f"architecture {arch!r} is for checkpoint files only; {target!r} has its own")
     name = aliases.canonical(target)
     if tuple(name.split(":", 1)) in inventory().pairs or target.startswith(HUB) or target in catalog.embedded_names():
         return name
-    raise ModelError(f"{quoted(target)} is neither a folder, nor a checkpoint, nor a model that exists")
+    raise ModelError(f"{quoted(target)} is not a folder, a checkpoint file or a known model")
 
 
-def _checked_checkpoint(path: Path, arch: str | None) -> str:
-    if not path.is_file():
-        raise ModelError(f"checkpoint {quoted(path)} does not exist")
-    if arch is None:
-        raise UsageError(f"checkpoint {quoted(path)} needs its architecture (--arch NAME, such as ViT-B-32)")
-    return _checked(f"{CHECKPOINT}{aliases.architecture_spelt(arch) or arch}:{path.absolute()}", None)
-
-
-def _checked(target: str, arch: str | None) -> str:
-    from clipmk.models.checkpoints import check_weights  # noqa: PLC0415
-    from clipmk.models.spec import resolve  # noqa: PLC0415 - torch
+def _check(target: str, arch: str | None) -> ModelEntry:
+    from clipmk.models.checkpoints import check_weights  # noqa: PLC0415 - torch
+    from clipmk.models.spec import resolve  # noqa: PLC0415
 
     spec = resolve(target, arch=arch)
     if spec.weights is not None:
         check_weights(spec.weights)
         _check_fit(spec, spec.weights)
-    return target
+    return spec.entry
 
 
 def _check_fit(spec: ModelSpec, weights: Path) -> None:
-    """Refuse weights of another architecture, which is cheap without memory; what is not so is left to the loader."""
+    """Refuse weights of another architecture where that can be checked without allocating memory."""
     from clipmk.models.checkpoints import check_fit  # noqa: PLC0415
-    from clipmk.models.loading import build  # noqa: PLC0415 - torch
+    from clipmk.models.loading import build  # noqa: PLC0415
 
     if hub_text_tower(spec.config):
         return
