@@ -27,7 +27,7 @@ from clipmk.system.serialization import plain
 from clipmk.vocabulary.vocabulary import Vocabulary
 from clipmk.world.scene import render_scenes
 from clipmk_tui.cli.commands.evaluate import evaluate
-from clipmk_tui.cli.measure import evaluation_choices, fitted, measured
+from clipmk_tui.cli.measure import evaluation_choices, measure_models, split_table
 from clipmk_tui.cli.progress import Stages
 from command_line import Runner
 
@@ -297,7 +297,7 @@ def test_a_model_that_failed_is_let_go(second_fails: list[BaseException], monkey
 
     monkeypatch.setattr(loading, "load", load)
     flags = dict.fromkeys(inspect.signature(evaluate).parameters) | {"truth": True, "model": list(THREE[1::2])}
-    kept = list(measured(evaluation_choices(flags), Stages(shown=False)))
+    kept = list(measure_models(evaluation_choices(flags), Stages(shown=False)))
     assert [one.failure is None for one in kept] == [True, False, True]
 
 
@@ -340,9 +340,13 @@ def test_the_file_is_there_even_when_nobody_reads_the_tables(
 def test_wide_tables_are_divided_where_there_is_no_room() -> None:
     columns = ["", "one", "two", "three"]
     rows = [["a way", "1" * 20, "2" * 20, ""], ["other", "1" * 20, "", "3" * 20]]
-    assert fitted(columns, rows, width=200) == [(columns, rows)]
-    assert fitted(columns, rows, width=5 + 2 * 22) == [
+    assert split_table(columns, rows, width=200) == [(columns, rows)]
+    assert split_table(columns, rows, width=5 + 2 * 22) == [
         (["", "one", "two"], [["a way", "1" * 20, "2" * 20], ["other", "1" * 20, ""]]),
         (["", "three"], [["other", "3" * 20]]),
     ]
-    assert [headings for headings, _ in fitted(columns, rows, width=1)] == [["", "one"], ["", "two"], ["", "three"]]
+    assert [headings for headings, _ in split_table(columns, rows, width=1)] == [
+        ["", "one"],
+        ["", "two"],
+        ["", "three"],
+    ]

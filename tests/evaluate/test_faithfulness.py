@@ -269,3 +269,19 @@ def test_report_is_plain_data_and_tables_of_text() -> None:
         f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]",
         body[0][2],
     ]
+
+
+def test_a_queue_passes_on_cosines_in_order_also_of_images_without_any() -> None:
+    runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
+    queue, came = occlusions.OcclusionQueue(runner), list[tuple[int, Any]]()
+    squares = [scene.image for scene in embedded.scenes(count=3)]
+    for number, own in enumerate(([], squares[:2], [], squares[2:])):
+        queue.add(own, lambda cosines, n=number: came.append((n, cosines)))
+    queue.flush()
+    queue.flush()
+    assert [(number, len(cosines)) for number, cosines in came] == [(0, 0), (1, 2), (2, 0), (3, 1)]
+    expected = embedded.explainer().encode(squares[2]).embeddings @ embedded.explainer().bank.classes.T
+    np.testing.assert_allclose(came[3][1], expected.numpy(), atol=1e-5)
+    queue.add([], lambda cosines: came.append((4, cosines)))
+    queue.flush()
+    assert came[4][1].shape == (0, len(runner.explainer.vocabulary.classes))

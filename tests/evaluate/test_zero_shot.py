@@ -18,12 +18,12 @@ from clipmk.evaluate import zero_shot
 from clipmk.evaluate.prompt_sets import (
     PAPER_PROMPT,
     SHORT_PROMPT,
-    class_rows,
-    fitting_prompt,
-    gathered,
+    class_embeddings,
+    fill_prompt,
+    matched_random_descriptors,
     nearest_classes,
-    prompted,
-    random_like,
+    neighbour_descriptors,
+    prompt_that_fits,
     random_words,
 )
 from clipmk.evaluate.samples import Sample
@@ -39,14 +39,14 @@ BIRDS = dataclasses.replace(FARM, by_class={"hen": ("a red comb",), "cat": ("rou
 
 
 def test_prompt_is_the_papers_to_the_letter() -> None:
-    assert prompted(PAPER_PROMPT, "hen", "a red comb") == (
+    assert fill_prompt(PAPER_PROMPT, "hen", "a red comb") == (
         "how can you identify a hen. Distinctive and physical features describing it is a red comb"
     )
-    assert prompted("{class}: {d}", "{d}", "{class}") == "{d}: {class}"
+    assert fill_prompt("{class}: {d}", "{d}", "{class}") == "{d}: {class}"
 
 
 def test_prompt_is_short_where_the_context_cuts_it() -> None:
-    assert fitting_prompt(FakeBackbone(), FARM) == SHORT_PROMPT  # 40 characters
+    assert prompt_that_fits(FakeBackbone(), FARM) == SHORT_PROMPT  # 40 characters
 
 
 def test_prompt_is_the_papers_where_the_context_holds_it() -> None:
@@ -54,7 +54,7 @@ def test_prompt_is_the_papers_where_the_context_holds_it() -> None:
         def encode_texts(self, texts: Any, **_: Any) -> torch.Tensor:
             return torch.tensor([[float(hash(text) % 1_000_003), 1.0] for text in texts])
 
-    assert fitting_prompt(Long(), FARM) == PAPER_PROMPT
+    assert prompt_that_fits(Long(), FARM) == PAPER_PROMPT
 
 
 def test_nearest_classes_are_the_two_of_highest_cosine_and_never_the_class_itself() -> None:
@@ -69,7 +69,7 @@ def test_nearest_classes_are_the_two_of_highest_cosine_and_never_the_class_itsel
 
 def test_a_class_gets_what_was_found_on_its_neighbours_images() -> None:
     found = {0: [[5, 2], [2, 9]], 1: [[7]], 3: [[1, 5]]}
-    assert gathered(found, [[1, 2], [0, 3], [0, 1], [2, 2]]) == [[7], [1, 2, 5, 9], [2, 5, 7, 9], []]
+    assert neighbour_descriptors(found, [[1, 2], [0, 3], [0, 1], [2, 2]]) == [[7], [1, 2, 5, 9], [2, 5, 7, 9], []]
 
 
 @settings(max_examples=30)
@@ -80,7 +80,7 @@ def test_random_descriptors_match_in_number_and_length_and_avoid_the_own(seed: i
     own = sorted(rng.choice(30, size=6, replace=False).tolist())
     others = [i for i in range(30) if i not in own]
     chosen = sorted(rng.choice(others, size=8, replace=False).tolist())
-    drawn = random_like(chosen, lengths=lengths, without=own, rng=rng)
+    drawn = matched_random_descriptors(chosen, lengths=lengths, without=own, rng=rng)
     assert Counter(lengths[i] for i in drawn) == Counter(lengths[i] for i in chosen)
     assert len(set(drawn)) == len(drawn)
     assert not set(drawn) & set(own)
@@ -88,7 +88,7 @@ def test_random_descriptors_match_in_number_and_length_and_avoid_the_own(seed: i
 
 def test_random_descriptors_come_from_the_whole_vocabulary() -> None:
     rng = np.random.default_rng(0)
-    drawn = {i for _ in range(200) for i in random_like([0, 1], lengths=[2] * 10, without=[9], rng=rng)}
+    drawn = {i for _ in range(200) for i in matched_random_descriptors([0, 1], lengths=[2] * 10, without=[9], rng=rng)}
     assert drawn == set(range(9))
 
 
@@ -104,7 +104,7 @@ def test_class_rows_are_normalised_means_of_prompts_and_empty_sets_fall_back() -
     backbone = FakeBackbone()
     variants = {"one": [["a", "b"], [], ["c"]], "two": [["b"], ["a", "c"], []]}
     fallback = [["x", "y"], ["y"], ["z", "x"]]
-    made = class_rows(backbone, lambda y, d: f"{y} with {d}", variants, fallback=fallback)
+    made = class_embeddings(backbone, lambda y, d: f"{y} with {d}", variants, fallback=fallback)
     for name, sets in variants.items():
         for y in range(3):
             texts = [f"{y} with {d}" for d in sets[y]] or fallback[y]
@@ -116,7 +116,7 @@ def test_class_rows_are_normalised_means_of_prompts_and_empty_sets_fall_back() -
 def test_texts_that_variants_share_are_encoded_once() -> None:
     backbone = FakeBackbone()
     variants = {"one": [["a", "b"]], "two": [["b", "c"]], "three": [["c", "a"]]}
-    class_rows(backbone, lambda _, d: d, variants, fallback=[["x"]])
+    class_embeddings(backbone, lambda _, d: d, variants, fallback=[["x"]])
     assert [sorted(texts) for texts in backbone.asked] == [["a", "b", "c"]]
 
 

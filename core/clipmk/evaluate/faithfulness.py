@@ -112,7 +112,7 @@ class Faithfulness:
             if maps is not None:
                 sequences.append(_of_feature_maps(maps.name, results[maps], sample, images))
         for result, images, sequences in by_picture.values():
-            self._queue.add(images.images(), self._counting(result, sample.label, sequences))
+            self._queue.add(list(images.images()), self._counting(result, sample.label, sequences))
 
     def finish(self, data: str, progress: Callable[[int, int], None] | None = None) -> list[Row]:
         """Rows of the data set: variants and baselines."""

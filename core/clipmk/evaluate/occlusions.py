@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clipmk.evaluate.variants import VariantRunner
 
 IMAGES_HELD = 384
-"""Occluded images that wait for the encoder at most, before those that are added last."""
+"""Occluded images that wait until they are encoded together."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +35,7 @@ class OccludedImages:
 
     def images(self) -> NDArray[np.uint8]:
         """All of them, uint8 RGB (images, S, S, 3): blurred (11 x 11, sigma 2) where hidden, else untouched."""
-        chosen = np.stack(self.hidden)[..., None]
-        return np.where(chosen, blurred(self.square), self.square)
+        return np.where(np.stack(self.hidden)[..., None], blurred(self.square), self.square)
 
     def _number(self, mask: NDArray[np.bool_]) -> int:
         key = np.packbits(mask).tobytes()
@@ -47,7 +46,7 @@ class OccludedImages:
 
 
 Then = Callable[[NDArray[np.float64]], None]
-"""Called with cos(image, class), float64 (images, classes)."""
+"""Called with cos(square input, class), float64 (images, classes)."""
 
 
 class OcclusionQueue:
@@ -59,22 +58,23 @@ class OcclusionQueue:
 
     def __init__(self, runner: VariantRunner) -> None:
         self._runner = runner
-        self._waiting: list[tuple[NDArray[np.uint8], Then]] = []
+        self._waiting: list[tuple[Sequence[NDArray[np.uint8]], Then]] = []
 
-    def add(self, squares: NDArray[np.uint8], then: Then) -> None:
-        """Queue square inputs, uint8 RGB (images, S, S, 3); encode what waits when it is enough."""
+    def add(self, squares: Sequence[NDArray[np.uint8]], then: Then) -> None:
+        """Queue square inputs of one image, uint8 RGB (S, S, 3), if any; encode what waits once it is enough."""
         self._waiting.append((squares, then))
         if sum(len(each) for each, _ in self._waiting) >= IMAGES_HELD:
             self.flush()
 
     def flush(self) -> None:
         """Encode everything that waits and pass on its cosines, in the order in which it was added."""
-        if not self._waiting:
-            return
         waiting, self._waiting = self._waiting, []
-        embedded = self._runner.embed(np.concatenate([squares for squares, _ in waiting]))
-        cosines = host64(embedded @ self._runner.explainer.bank.classes.T).numpy()
+        squares = [square for each, _ in waiting for square in each]
+        classes = self._runner.explainer.bank.classes
+        cosines = np.empty((0, len(classes)))
+        if squares:
+            cosines = host64(self._runner.embed(np.stack(squares)) @ classes.T).numpy()
         start = 0
-        for squares, then in waiting:
-            then(cosines[start : start + len(squares)])
-            start += len(squares)
+        for each, then in waiting:
+            then(cosines[start : start + len(each)])
+            start += len(each)

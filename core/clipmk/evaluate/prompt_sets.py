@@ -29,20 +29,20 @@ Sets = Sequence[Sequence[str]]
 """For each class the descriptors of its prompts."""
 
 
-def prompted(prompt: str, class_name: str, descriptor: str) -> str:
+def fill_prompt(prompt: str, class_name: str, descriptor: str) -> str:
     """The prompt with its `{class}` and `{d}` filled in; braces inside either stay as they are."""
     before, _, rest = prompt.partition("{class}")
     between, _, after = rest.partition("{d}")
     return before + class_name + between + descriptor + after
 
 
-def fitting_prompt(encoder: TextEncoder, vocabulary: Vocabulary) -> str:
+def prompt_that_fits(encoder: TextEncoder, vocabulary: Vocabulary) -> str:
     """The paper's prompt where the model's context holds it, else a short one.
 
     It does not hold where the longest class name with different descriptors gives one and the same embedding.
     """
     name = max(vocabulary.classes, key=lambda text: (len(text), text))
-    texts = [prompted(PAPER_PROMPT, name, descriptor) for descriptor in vocabulary.descriptors[:50]]
+    texts = [fill_prompt(PAPER_PROMPT, name, descriptor) for descriptor in vocabulary.descriptors[:50]]
     rows = encoder.encode_texts(texts)
     different = len(torch.unique(rows, dim=0))
     return PAPER_PROMPT if different == len(texts) else SHORT_PROMPT
@@ -60,7 +60,9 @@ def nearest_classes(classes: Float[Tensor, "classes embed"], *, count: int = 2) 
     return [row.tolist() for row in highest(cosines, min(count, len(classes) - 1))]
 
 
-def gathered(found: Mapping[int, Sequence[Sequence[int]]], neighbours: Sequence[Sequence[int]]) -> list[list[int]]:
+def neighbour_descriptors(
+    found: Mapping[int, Sequence[Sequence[int]]], neighbours: Sequence[Sequence[int]]
+) -> list[list[int]]:
     """For each class every descriptor found on any image of its neighbours, each once, rising.
 
     Args:
@@ -73,7 +75,7 @@ def gathered(found: Mapping[int, Sequence[Sequence[int]]], neighbours: Sequence[
     ]
 
 
-def random_like(
+def matched_random_descriptors(
     chosen: Sequence[int], *, lengths: Sequence[int], without: Sequence[int], rng: np.random.Generator
 ) -> list[int]:
     """As many random descriptors as are chosen, of the same lengths in words, none twice and none of `without`.
@@ -108,7 +110,7 @@ def random_words(descriptors: Sequence[str], *, seed: int) -> list[str]:
     return [" ".join(words[i] for i in rng.integers(len(words), size=len(text.split()))) for text in descriptors]
 
 
-def class_rows(
+def class_embeddings(
     encoder: TextEncoder,
     prompts: Callable[[int, str], str],
     variants: Mapping[str, Sets],

@@ -121,7 +121,7 @@ class Report:
             kept = [row for row in rows if row.name != TRUE_LOOKUP and not row.name.endswith(TRUE_PARTS)]
             values = {row.name: row.values for row in kept}
             margins = {row.name: row.margins for row in kept if row.name not in BASELINES}
-            tables += _table(f"{data}: summary, ± half the 95 % interval", SUMMARY, values, _short)
+            tables += _table(f"{data}: summary, ± half the 95 % interval", SUMMARY, values, _formatted_briefly)
             title = f"{data}: average precision above two baselines (paired)"
             tables += _table(title, SUMMARY_MARGINS, margins)
         return tables
@@ -180,12 +180,12 @@ class Tally:
         ]
 
 
-def shown(value: Interval | None) -> str:
+def formatted(value: Interval | None) -> str:
     """A mean and its interval in 20 characters; empty where there is none."""
     return "" if value is None else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
-def _short(value: Interval | None) -> str:
+def _formatted_briefly(value: Interval | None) -> str:
     return "" if value is None else f"{value.mean:.3f} ±{(value.high - value.low) / 2:.3f}"
 
 
@@ -193,7 +193,7 @@ def _table(
     title: str,
     columns: Iterable[str],
     rows: Mapping[str, Mapping[str, Interval]],
-    cell: Callable[[Interval | None], str] = shown,
+    cell: Callable[[Interval | None], str] = formatted,
 ) -> list[Table]:
     """One table of the columns and rows that have values, or none."""
     names = [name for name in columns if any(name in values for values in rows.values())]

@@ -1,7 +1,7 @@
 """Explanations held against the truth of rendered scenes (docs/evaluation.md).
 
 Every variant explains the same scenes, and baselines stand beside it. Beyond the scores of an explanation, it is
-measured what happens when something changes: the seed, the place of the picture, patch tokens, hidden regions.
+measured what changes with another seed, a shifted picture, damaged patch tokens and hidden regions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmk.concepts.float64 import host64
 from clipmk.concepts.prompts import blur_region
 from clipmk.evaluate import baselines, metrics, scoring, splice
 from clipmk.evaluate.baselines import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP
@@ -40,8 +39,8 @@ CALIBRATION_START = 1_000_000
 SHIFT = 2
 """Pixels that the picture moves for the stability."""
 
-Hiding = dict[str, NDArray[np.bool_] | None]
-"""Metric -> the region, bool (S, S), that is blurred for it; see `hiding`."""
+EffectRegions = dict[str, NDArray[np.bool_] | None]
+"""Metric -> the region, bool (S, S), that is blurred for it; see `effect_regions`."""
 
 
 class TruthEvaluator:
@@ -59,10 +58,9 @@ class TruthEvaluator:
     def __init__(self, runner: VariantRunner, variants: tuple[Variant, ...], fitted: Splice, *, seed: int) -> None:
         self._runner, self._reported, self._splice, self._seed = runner, variants, fitted, seed
         self._most = variants[0].settings.vision_limit
-        found = with_found_parts(variants)
-        self._found = found
+        self._found = with_found_parts(variants)
         self._other_seed = {
-            one: replace(one, settings=replace(one.settings, seed=one.settings.seed + 1)) for one in found
+            one: replace(one, settings=replace(one.settings, seed=one.settings.seed + 1)) for one in self._found
         }
         self.variants = (*variants, *self._other_seed.values())
         self.settings: dict[str, Any] = {
@@ -143,37 +141,36 @@ class TruthEvaluator:
     def _add_effects(
         self, scene: Scene, results: Mapping[Variant, VariantResult], predictions: Mapping[Variant, ScenePrediction]
     ) -> None:
-        """Queue the picture with regions of mutual concepts blurred, each region once; see `hiding`."""
-        plans = {variant: hiding(scene, prediction) for variant, prediction in predictions.items()}
-        regions = {
-            (variant.settings.resize, region.tobytes()): (variant, region)
-            for variant, plan in plans.items()
-            for region in plan.values()
-            if region is not None
-        }
-        position = {key: index for index, key in enumerate(regions)}
+        """Queue the picture with regions of mutual concepts blurred, each region once; see `effect_regions`."""
+        squares: list[NDArray[np.uint8]] = []
+        position: dict[tuple[str, bytes], int] = {}
+        planned: list[tuple[str, int, float, dict[str, int | None]]] = []
+        for variant, prediction in predictions.items():
+            result, places = results[variant], dict[str, int | None]()
+            for name, region in effect_regions(scene, prediction).items():
+                if region is None:
+                    places[name] = None
+                    continue
+                key = (variant.settings.resize, region.tobytes())
+                if key not in position:
+                    position[key] = len(squares)
+                    squares.append(result.explainer.square(read_picture(blur_region(scene.image, region))))
+                places[name] = position[key]
+            number = result.predicted
+            planned.append((variant.name, number, float(result.class_cosines[number]), places))
 
         def count(cosines: NDArray[np.float64]) -> None:
-            for variant, plan in plans.items():
-                number = results[variant].predicted
-                whole = _cosine(results[variant], number)
+            for row, number, whole, places in planned:
                 drops = {
-                    name: float("nan")
-                    if region is None
-                    else whole - float(cosines[position[variant.settings.resize, region.tobytes()], number])
-                    for name, region in plan.items()
+                    name: float("nan") if place is None else whole - float(cosines[place, number])
+                    for name, place in places.items()
                 }
-                self.tally.add(variant.name, {**drops, "effect_margin": drops["effect"] - drops["effect_control"]})
+                self.tally.add(row, {**drops, "effect_margin": drops["effect"] - drops["effect_control"]})
 
-        squares = [
-            results[variant].explainer.square(read_picture(blur_region(scene.image, region)))
-            for variant, region in regions.values()
-        ]
-        none = results[self._reported[0]].picture.square[None][:0]
-        self._queue.add(np.stack(squares) if squares else none, count)  # the order of scenes is kept without any, too
+        self._queue.add(squares, count)
 
 
-def hiding(scene: Scene, prediction: ScenePrediction) -> Hiding:
+def effect_regions(scene: Scene, prediction: ScenePrediction) -> EffectRegions:
     """Which regions of a scene are blurred, one after the other, to see what they did for the predicted class.
 
     Returns:
@@ -186,7 +183,7 @@ def hiding(scene: Scene, prediction: ScenePrediction) -> Hiding:
         for mutual, part_ids in zip(prediction.mutual, prediction.part_ids, strict=True)
         if mutual
     ]
-    hidden: Hiding = {"effect_top": regions[0] if regions else None, "effect": None, "effect_control": None}
+    hidden: EffectRegions = {"effect_top": regions[0] if regions else None, "effect": None, "effect_control": None}
     for region in {one.tobytes(): one for one in regions}.values():
         elsewhere = moved_inside(region, scene.object_mask, seed=scene.index)
         if elsewhere is not None:
@@ -202,14 +199,10 @@ def _region_scores(
     scores = scoring.region_scores(scene, prediction.part_pixels, foreground, grid=picture.encoded.grid)
     if variant.parts != "found":
         return scores
-    spoilt = inject_outliers(picture.on_cpu, seed=scene.index)
+    damaged = inject_outliers(picture.on_cpu, seed=scene.index)
     regions = picture.regions if result.settings.parts == "superpixels" else None
-    found = find_foreground(picture.square, spoilt, result.settings, regions=regions)
+    found = find_foreground(picture.square, damaged, result.settings, regions=regions)
     scores["pixel_iou"] = scoring.pixel_baseline(scene, foreground, seed=result.settings.seed)
     scores["part_margin"] = scores["part_iou"] - scores["pixel_iou"]
     scores["outliers"] = metrics.iou(picture.geometry.to_pixels(found), scene.object_mask)
     return scores
-
-
-def _cosine(result: VariantResult, number: int) -> float:
-    return float(host64(result.explainer.bank.classes @ result.embedding)[number])

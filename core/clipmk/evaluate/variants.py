@@ -5,7 +5,7 @@ What variants share (the forward, the segmentation, the part embeddings, the ran
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
@@ -134,9 +134,14 @@ class VariantResult:
         return self.picture.on_cpu.embeddings[0]
 
     @property
+    def class_cosines(self) -> Float[Tensor, " classes"]:
+        """cos(image, class)."""
+        return self.explainer.bank.classes @ self.embedding
+
+    @property
     def predicted(self) -> int:
         """Number of the class with the highest cosine."""
-        return int((self.explainer.bank.classes @ self.embedding).argmax())
+        return int(self.class_cosines.argmax())
 
 
 class VariantRunner:
@@ -155,7 +160,7 @@ class VariantRunner:
     def run(
         self,
         picture: Picture,
-        variants: Iterable[Variant],
+        variants: Collection[Variant],
         *,
         true_masks: NDArray[np.bool_] | None = None,
     ) -> dict[Variant, VariantResult]:
@@ -171,28 +176,49 @@ class VariantRunner:
         """
         pictures: dict[Hashable, EncodedPicture] = {}
         segmentations: dict[Hashable, Segmentation] = {}
-        embeddings: dict[Hashable, Tensor] = {}
-        keys: dict[Variant, tuple[Hashable, Hashable, Hashable]] = {}
+        shared: dict[tuple[Hashable, Grounding], tuple[EncodedPicture, Segmentation]] = {}
         for variant in variants:
-            settings = variant.settings
-            view = (settings.features, settings.resize)
+            view, parts = (variant.settings.features, variant.settings.resize), _parts_key(variant)
             if view not in pictures:
-                pictures[view] = self._encode(picture, settings)
-            encoded = pictures[view]
-            parts = _parts_key(variant)
+                pictures[view] = self._encode(picture, variant.settings)
             if parts not in segmentations:
-                segmentations[parts] = _segment(variant, encoded, true_masks)
-            embedded = (parts, settings.grounding)
-            if embedded not in embeddings:
-                (embeddings[embedded],) = embed_parts(
-                    self.explainer.backbone,
-                    settings.grounding,
-                    squares=[encoded.square],
-                    forwards=[encoded.encoded],
-                    masks=[segmentations[parts].masks],
+                segmentations[parts] = _segment(variant, pictures[view], true_masks)
+            shared[parts, variant.settings.grounding] = pictures[view], segmentations[parts]
+        embeddings = self._embed_parts(shared)
+        ranked: dict[Hashable, VisionConcepts] = {}
+        results = {}
+        for variant in variants:
+            key, explainer = (_parts_key(variant), variant.settings.grounding), self._explainer(variant.settings)
+            ranking = (key, replace(variant.settings, seed=0))  # the seed is not read
+            encoded, segmentation = shared[key]
+            if ranking not in ranked:
+                ranked[ranking] = rank_vision_concepts(
+                    explainer.bank,
+                    variant.settings,
+                    embedding=encoded.on_cpu.embeddings[0],
+                    part_embeddings=embeddings[key],
                 )
-            keys[variant] = view, parts, embedded
-        return self._ranked(keys, pictures, segmentations, self._fetched(embeddings))
+            results[variant] = VariantResult(explainer, encoded, segmentation, embeddings[key], ranked[ranking])
+        return results
+
+    def _embed_parts(
+        self, shared: Mapping[tuple[Hashable, Grounding], tuple[EncodedPicture, Segmentation]]
+    ) -> dict[tuple[Hashable, Grounding], Float[Tensor, "parts embed"]]:
+        """Part embeddings, all queued on the device before they are fetched in one copy."""
+        queued = [
+            own
+            for (_, grounding), (picture, segmentation) in shared.items()
+            for own in embed_parts(
+                self.explainer.backbone,
+                grounding,
+                squares=[picture.square],
+                forwards=[picture.encoded],
+                masks=[segmentation.masks],
+            )
+        ]
+        fetched = fetch(queued)
+        self.explainer.backbone.check_finite(*fetched)
+        return dict(zip(shared, fetched, strict=True))
 
     def embed(self, squares: NDArray[np.uint8]) -> Float[Tensor, "squares embed"]:
         """Embed square inputs of any images, uint8 RGB (squares, S, S, 3), in batches; on the CPU.
@@ -200,13 +226,9 @@ class VariantRunner:
         Raises:
             NotFiniteError: an embedding is not finite; a `ModelError`.
         """
-        backbone = self.explainer.backbone
-        size = batch_size(backbone, squares.shape[1])
-        batches = [
-            backbone.encode_images(backbone.normalise(torch.from_numpy(squares[start : start + size])))
-            for start in range(0, len(squares), size)
-        ]
-        embedded = torch.cat(batches).cpu()
+        backbone, size = self.explainer.backbone, batch_size(self.explainer.backbone, squares.shape[1])
+        starts = range(0, len(squares), size)
+        embedded = torch.cat([self.explainer.embed(squares[start : start + size]) for start in starts])
         backbone.check_finite(embedded)
         return embedded
 
@@ -217,35 +239,6 @@ class VariantRunner:
         on_cpu = encoded.on_cpu()
         explainer.backbone.check_finite(on_cpu.embeddings, on_cpu.patches)
         return EncodedPicture(square, explainer.geometry(picture), encoded, on_cpu)
-
-    def _fetched(self, embeddings: dict[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-        fetched = fetch(embeddings.values())
-        self.explainer.backbone.check_finite(*fetched)
-        return dict(zip(embeddings, fetched, strict=True))
-
-    def _ranked(
-        self,
-        keys: dict[Variant, tuple[Hashable, Hashable, Hashable]],
-        pictures: dict[Hashable, EncodedPicture],
-        segmentations: dict[Hashable, Segmentation],
-        embeddings: dict[Hashable, Tensor],
-    ) -> dict[Variant, VariantResult]:
-        ranked: dict[Hashable, VisionConcepts] = {}
-        results = {}
-        for variant, (view, parts, embedded) in keys.items():
-            explainer = self._explainer(variant.settings)
-            ranking = (embedded, replace(variant.settings, seed=0))  # which no ranking reads
-            if ranking not in ranked:
-                ranked[ranking] = rank_vision_concepts(
-                    explainer.bank,
-                    variant.settings,
-                    embedding=pictures[view].on_cpu.embeddings[0],
-                    part_embeddings=embeddings[embedded],
-                )
-            results[variant] = VariantResult(
-                explainer, pictures[view], segmentations[parts], embeddings[embedded], ranked[ranking]
-            )
-        return results
 
     def _explainer(self, settings: Settings) -> Explainer:
         if settings not in self._explainers:

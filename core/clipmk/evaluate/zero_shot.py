@@ -2,7 +2,7 @@
 
 For each class y the two nearest classes in the language embedding space are taken. The first descriptor of each part
 of each image of those two classes is added to the descriptors of y, every descriptor is put into the prompt, and the
-images are classified again by the mean prompt embedding of each class (`prompt_sets.class_rows`).
+images are classified again by the mean prompt embedding of each class (`prompt_sets.class_embeddings`).
 
 **As published this is transductive**: descriptors come from the very images, and by the very labels, on which accuracy
 is then measured. The paper moreover leaves "overly discriminative" classes as they are without a rule for finding them,
@@ -29,12 +29,12 @@ from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 from clipmk.evaluate.prompt_sets import (
     Sets,
-    class_rows,
-    fitting_prompt,
-    gathered,
+    class_embeddings,
+    fill_prompt,
+    matched_random_descriptors,
     nearest_classes,
-    prompted,
-    random_like,
+    neighbour_descriptors,
+    prompt_that_fits,
     random_words,
 )
 from clipmk.evaluate.report import Tally
@@ -121,7 +121,7 @@ class ZeroShot:
     @cached_property
     def prompt(self) -> str:
         """The prompt that the model's context holds."""
-        return fitting_prompt(self._explainer.backbone, self._explainer.vocabulary)
+        return prompt_that_fits(self._explainer.backbone, self._explainer.vocabulary)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ class ZeroShot:
         for label, side, descriptors in zip(self._labels, self._halves, found, strict=True):
             if side in half.given:
                 by_label[label].append(descriptors)
-        added = gathered(by_label, nearest_classes(self._explainer.bank.classes))
+        added = neighbour_descriptors(by_label, nearest_classes(self._explainer.bank.classes))
         return [sorted(set(new) - set(own)) for new, own in zip(added, self._own, strict=True)]
 
     def _with_controls(self, plan: Sequence[Sequence[int]]) -> dict[str, Sets]:
@@ -202,7 +202,7 @@ class ZeroShot:
         for draw in range(RANDOM_DRAWS):
             rng = np.random.default_rng([self._seed, draw])
             pairs = zip(plan, self._own, strict=True)
-            drawn = [random_like(new, lengths=lengths, without=own, rng=rng) for new, own in pairs]
+            drawn = [matched_random_descriptors(new, lengths=lengths, without=own, rng=rng) for new, own in pairs]
             made[f"random{draw}"] = self._texts(drawn)
         for draw in range(WORD_DRAWS):
             words = random_words(vocabulary.descriptors, seed=self._seed + draw)
@@ -221,9 +221,9 @@ class ZeroShot:
     ) -> dict[str, NDArray[np.float64]]:
         """Name of the sets -> for each image whether they classify it rightly."""
         vocabulary = self._explainer.vocabulary
-        rows = class_rows(
+        rows = class_embeddings(
             self._explainer.backbone,
-            lambda index, descriptor: prompted(self.prompt, vocabulary.classes[index], descriptor),
+            lambda index, descriptor: fill_prompt(self.prompt, vocabulary.classes[index], descriptor),
             sets,
             fallback=vocabulary.class_prompts,
             progress=progress,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MEASURES = ("truth", "faithfulness", "zero_shot")
 """Keys of the JSON document, and the options that ask for them with `_` for `-`."""
 WORLD_SPLITS = ("test", "counterfactual")
-"""What is measured on where nobody names a split: held out, as usual and against type."""
+"""Measured on by default: held out, as usual and against type."""
 SCENES = 500
 
 
@@ -73,7 +73,7 @@ class ModelFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class ModelReports:
     """One model's reports by measure, or why there are none."""
 
     model: str
@@ -134,9 +134,9 @@ def run(choices: Evaluation) -> int:
     Returns:
         Exit status: 0, that of the gravest failure, or 3 where images could not be used.
     """
-    done: list[Measured] = []
+    done: list[ModelReports] = []
     with present.for_people(choices.no_color) as console, Stages(shown=not choices.quiet) as stages:
-        for one in measured(choices, stages):
+        for one in measure_models(choices, stages):
             done.append(one)
             stages.clear()
             if choices.output is not None:  # first, for whoever reads the tables may stop reading
@@ -149,12 +149,12 @@ def run(choices: Evaluation) -> int:
     if choices.json:
         present.put_json(_content(choices, done))
     if not choices.quiet:
-        _say(done, choices)
+        _print_notes(done, choices)
     skipped = InputError.exit_status if any(one.skipped for one in done) else 0
     return max([skipped, *(one.failure.exit_status for one in done if one.failure is not None)])
 
 
-def measured(choices: Evaluation, stages: Stages) -> Iterator[Measured]:
+def measure_models(choices: Evaluation, stages: Stages) -> Iterator[ModelReports]:
     """Check everything that can be checked, then measure every model.
 
     Raises:
@@ -177,11 +177,13 @@ def measured(choices: Evaluation, stages: Stages) -> Iterator[Measured]:
             if len(choices.models) == 1:
                 raise
             failure = ModelFailure(error.code, str(error), error.exit_status)
-            found = Measured(model=model, failure=failure)
+            found = ModelReports(model=model, failure=failure)
         yield found
 
 
-def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> list[tuple[list[str], list[Any]]]:
+def split_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int
+) -> list[tuple[list[str], list[Any]]]:
     """A wide table as several that fit: each has the first column and as many others, in order, as there is room for.
 
     Args:
@@ -258,7 +260,7 @@ def _data(choices: Evaluation, vocabulary: Vocabulary) -> list[ImageSource]:
 
 def _of_model(
     model: str, vocabulary: Vocabulary, data: Sequence[ImageSource], *, choices: Evaluation, stages: Stages
-) -> Measured:
+) -> ModelReports:
     stages.begin(model, "loading")
     from clipmk.models.loading import load  # noqa: PLC0415 - torch: seconds
 
@@ -266,7 +268,7 @@ def _of_model(
         model, device=choices.device, precision=choices.precision, arch=choices.arch, download=choices.download
     )
     with memory_named(backbone.device, f"model {quoted(model)}", remedies(backbone.device, backbone.dtype)):
-        return Measured(model=model, reports=_reports(backbone, vocabulary, data, choices=choices, stages=stages))
+        return ModelReports(model=model, reports=_reports(backbone, vocabulary, data, choices=choices, stages=stages))
 
 
 def _reports(
@@ -301,11 +303,11 @@ def _listed(name: str | None) -> list[str]:
     return [] if name is None else [name]
 
 
-def _print(console: Console, found: Measured, *, everything: bool) -> None:
+def _print(console: Console, found: ModelReports, *, everything: bool) -> None:
     from clipmk_tui.show.text import shown  # noqa: PLC0415 - rich
 
     for title, columns, rows in _tables(found, everything=everything):
-        pieces = [piece for piece in fitted(columns, rows, width=console.width) if piece[1]]
+        pieces = [piece for piece in split_table(columns, rows, width=console.width) if piece[1]]
         for number, (headings, body) in enumerate(pieces, start=1):
             made = present.table(headings, body, right=range(1, len(headings)))
             which = f" ({number} of {len(pieces)})" if len(pieces) > 1 else ""
@@ -314,7 +316,7 @@ def _print(console: Console, found: Measured, *, everything: bool) -> None:
             console.print()
 
 
-def _tables(found: Measured, *, everything: bool) -> list[Table]:
+def _tables(found: ModelReports, *, everything: bool) -> list[Table]:
     """The tables of every report of one model; of the truth a summary, unless everything is asked for."""
     tables: list[Table] = []
     for name, report in found.reports.items():
@@ -322,7 +324,7 @@ def _tables(found: Measured, *, everything: bool) -> list[Table]:
     return tables
 
 
-def _content(choices: Evaluation, done: Sequence[Measured]) -> dict[str, Any]:
+def _content(choices: Evaluation, done: Sequence[ModelReports]) -> dict[str, Any]:
     """The JSON document without its version."""
     content: dict[str, Any] = {
         name: [one.reports[name].to_dict() for one in done if name in one.reports] if name in choices.measures else None
@@ -339,7 +341,7 @@ def _content(choices: Evaluation, done: Sequence[Measured]) -> dict[str, Any]:
     return content
 
 
-def _say(done: Sequence[Measured], choices: Evaluation) -> None:
+def _print_notes(done: Sequence[ModelReports], choices: Evaluation) -> None:
     """How to read the numbers, and what could not be used."""
     for text in dict.fromkeys(text for one in done for text in one.skipped):
         say("warning", text)
