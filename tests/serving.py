@@ -52,6 +52,7 @@ class FakeService:
     Attributes:
         seen: the first image of every request, in the order they were begun, and "!" before those cancelled.
         gate: requests for "waiting" and "absorbed" wait until it is set; those for "absorbed" cannot be cancelled.
+        streamed: whether each was for some of many images.
         warm: `warm_up` waits until it is set.
     """
 
@@ -63,6 +64,7 @@ class FakeService:
         self.warm = threading.Event()
         self.warm.set()
         self.attached = b""
+        self.streamed: list[bool] = []
 
     def warm_up(self) -> None:
         """There is nothing to import."""
@@ -76,6 +78,7 @@ class FakeService:
         assert isinstance(request, ExplainImages)
         self.seen.append(request.images[0])
         self.attached = job.attached
+        self.streamed.append(request.stream)
         try:
             return self._explain(request, job)
         except jobs.CancelledError:
@@ -93,6 +96,8 @@ class FakeService:
         if request.model == "declined":
             return Failed(id=request.id, code="model", message="no such model")
         for image in request.images:
+            if image.startswith("fatal"):
+                os.kill(os.getpid(), signal.SIGKILL)
             job.send(self._result(request, image))
         return Done(id=request.id, count=len(request.images))
 

@@ -61,7 +61,17 @@ def test_the_server_is_asked_and_its_answers_are_printed_as_ours(service: FakeSe
     lines = [json.loads(line) for line in ran.out.splitlines()]
     assert [line["image"]["path"] for line in lines] == ["a.png", "b.png"] * 2
     assert lines[0] == {**json.loads(explanation(path="a.png").to_json()), "warnings": []}
-    assert service.seen == ["a.png", "b.png", "a.png", "b.png"]
+    assert service.seen == ["a.png", "a.png"]  # one request for each model
+
+
+def test_many_images_are_asked_for_a_few_at_a_time_as_parts_of_a_run(service: FakeService, clipmk: Runner) -> None:
+    names = [f"{number}.png" for number in range(served.TOGETHER + 1)]
+    ran = clipmk("explain", *names, "--jsonl", "-m", "any")
+    assert [json.loads(line)["image"]["path"] for line in ran.out.splitlines()] == names
+    assert service.seen == [names[0], names[-1]]
+    assert service.streamed == [True, True]
+    clipmk("explain", "a.png", "--jsonl", "-m", "any")
+    assert service.streamed == [True, True, False]
 
 
 def test_the_default_model_is_still_said_to_be_a_demonstration(service: FakeService, clipmk: Runner) -> None:
@@ -94,7 +104,7 @@ def test_an_image_that_the_model_cannot_embed_is_told_in_its_place_and_the_exit_
     assert ran.status == 4
     errors = [json.loads(line).get("error", {}).get("code") for line in ran.out.splitlines()]
     assert errors == [None, "model", "image", None]
-    assert (service.seen, nothing_here) == (["a.png", "infinite.png", "gone.png", "b.png"], [])
+    assert (service.seen, nothing_here) == (["a.png"], [])
 
 
 def test_a_folder_without_images_is_told_without_asking(service: FakeService, clipmk: Runner, tmp_path: Path) -> None:
@@ -148,11 +158,11 @@ def test_a_server_that_dies_meanwhile_is_noted_and_the_rest_is_done_here(
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, str(script), path], env=env, stderr=subprocess.DEVNULL) as process:
         wait_for(lambda: client.listens(Path(path)))
-        ran = clipmk("explain", "a.png", "b.png", "--json", "-m", "fine", "-m", "dying", "-m", "other")
+        ran = clipmk("explain", "a.png", "fatal.png", "b.png", "--json", "-m", "fine", "-m", "other")
         assert process.wait() == -signal.SIGKILL
     assert ran.err == "clipmk: note: the server is not used any more: it was lost: it hung up\n"
-    assert nothing_here == [["a.png", "b.png"]] * 2
-    assert [one["image"]["path"] for one in json.loads(ran.out)["results"]] == ["a.png", "b.png"]
+    assert nothing_here == [["fatal.png", "b.png"], ["a.png", "fatal.png", "b.png"]]
+    assert [one["image"]["path"] for one in json.loads(ran.out)["results"]] == ["a.png"]
 
 
 def test_ctrl_c_cancels_the_request(

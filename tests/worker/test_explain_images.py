@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from clipmk.errors import OutOfMemoryError
+from clipmk.errors import ClipmkError, OutOfMemoryError
 from clipmk.models import loading
 from clipmk.models.loading import load as real_load
 from clipmk.settings import preset
@@ -209,12 +209,28 @@ def test_an_image_that_cannot_be_embedded_fails_in_its_place(
 
 
 @pytest.mark.usefixtures("overflowing")
-def test_which_of_several_images_cannot_be_embedded_is_for_the_client_to_find_out(
-    talk: Callable[..., Conversation],
+def test_each_of_several_images_that_cannot_be_embedded_fails_in_its_place(
+    loads: list[str], talk: Callable[..., Conversation]
 ) -> None:
-    (answer,) = results(talk(), images=("fox.png", "fox.png"))
-    assert isinstance(answer, Failed)
-    assert answer.code == "model"
+    *found, done = results(talk(), images=("fox.png", "fox.png"), stream=True)
+    assert [(one.explanation, one.code) for one in found] == [(None, "model")] * 2
+    assert isinstance(done, Done)
+
+
+def test_some_of_many_images_are_explained_as_the_library_streams_them(
+    loads: list[str], talk: Callable[..., Conversation], images: list[str]
+) -> None:
+    import clipmk  # noqa: PLC0415
+    from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
+
+    torch.set_num_threads(2)  # with which numpy rounds otherwise than inside a stream
+    names = (images[0], "gone.png", images[1])
+    *found, done = results(talk(), images=names, stream=True)
+    assert (done.count, found[1].code) == (3, "image")
+    explainer = Explainer(clipmk.load(SMALL, device="cpu"), clipmk.load_vocabulary("world"), preset("default"))
+    expected = [one for one in explainer.stream(images, keep_pictures=False) if not isinstance(one, ClipmkError)]
+    for one, other in zip((found[0], found[2]), expected, strict=False):
+        assert dataclasses.replace(one.explanation, elapsed_ms=other.elapsed_ms) == other
 
 
 def test_a_request_that_nobody_waits_for_ends_before_its_next_step(

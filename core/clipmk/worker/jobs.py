@@ -254,5 +254,5 @@ def _summary(request: Request) -> str:
     """What a request is about, for the log."""
     images = getattr(request, "images", None) or [getattr(request, "image", "")]
     models = getattr(request, "models", None) or [getattr(request, "model", "")]
-    words = [type(request).__name__.lower(), ", ".join(images[:3]), *(["by", ", ".join(models)] if any(models) else [])]
+    words = [type(request).__name__, ", ".join(images[:3]), ", ".join(models)]
     return " ".join(filter(None, words))[:200]

@@ -67,7 +67,7 @@ class Explain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainImages:
-    """Explain images, apart or fitted together as the settings say; an `ImageExplained` each, then `Done`."""
+    """Explain images; an `ImageExplained` each, then `Done`."""
 
     id: int = 0
     model: str
@@ -76,6 +76,8 @@ class ExplainImages:
     target: str | None = None
     attached: int = 0
     """Number of bytes that follow the line."""
+    stream: bool = False
+    """They are some of many: explained as `Explainer.stream` would, fitted together if the settings say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -123,27 +123,17 @@ class Service:
         """Nothing is kept of these: a script asks for each image once, and wants to know what it took."""
         self._check_target(request.model, request.target)
         explainer = self._explainer(request.model)
-        pictures, results = self._read(request)
-        results |= _explained(explainer, request, pictures)
-        for index in range(len(request.images)):
-            self._current.send(results[index])
-        return protocol.Done(id=request.id, count=len(request.images))
-
-    def _read(self, request: protocol.ExplainImages) -> tuple[dict[int, Picture], dict[int, ImageExplained]]:
-        """The pictures of a request by index, and those that cannot be read."""
-        from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
-
-        pictures: dict[int, Picture] = {}
-        failures: dict[int, ImageExplained] = {}
-        for index, name in enumerate(request.images):
-            self._check()
-            try:
-                pictures[index] = (
-                    read_picture(self._current.attached, name=STDIN) if name == STDIN else read_picture(name)
+        read = partial(_read, attached=self._current.attached)
+        found = _streamed(explainer, request, read) if request.stream else _explained(explainer, request, read)
+        with contextlib.closing(found):
+            for one in found:
+                self._check()
+                failed = (one.code, str(one)) if isinstance(one, ClipmkError) else (None, None)
+                explanation = None if isinstance(one, ClipmkError) else dataclasses.replace(one, picture=None)
+                self._current.send(
+                    ImageExplained(id=request.id, explanation=explanation, code=failed[0], message=failed[1])
                 )
-            except InputError as error:
-                failures[index] = _image_failed(request.id, error)
-        return pictures, failures
+        return protocol.Done(id=request.id, count=len(request.images))
 
     def _rerank(self, request: protocol.WhatIf) -> protocol.Reranked:
         picture, explainer = self._picture(request.image), self._explainer(request.model)
@@ -306,27 +296,31 @@ def _working_in(folder: str | None) -> Iterator[None]:
         os.chdir("/")  # so that no folder of a client is kept from being unmounted
 
 
+def _read(image: str, *, attached: bytes) -> Picture:
+    from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
+
+    return read_picture(attached, name=STDIN) if image == STDIN else read_picture(image)
+
+
 def _explained(
-    explainer: Explainer, request: protocol.ExplainImages, pictures: dict[int, Picture]
-) -> dict[int, ImageExplained]:
-    """The explanations of pictures. What keeps a single image from being explained is the image's failure.
+    explainer: Explainer, request: protocol.ExplainImages, read: Callable[[str], Picture]
+) -> Generator[Explanation | ClipmkError]:
+    """Explain images one by one, with progress on each of their forwards.
 
-    As the request's, it would make the client load the model and explain all other images itself.
+    What keeps an image from being explained is its own failure: as the request's, it would make the client load the
+    model and explain all other images itself.
     """
-    if not pictures:
-        return {}
-    try:
-        found = explainer.explain(list(pictures.values()), targets=[request.target] * len(pictures))
-    except ModelError as error:
-        if len(request.images) > 1:
-            raise
-        return dict.fromkeys(pictures, _image_failed(request.id, error))
-    made = (ImageExplained(id=request.id, explanation=dataclasses.replace(one, picture=None)) for one in found)
-    return dict(zip(pictures, made, strict=True))
+    for image in request.images:
+        try:
+            yield explainer.explain([read(image)], targets=[request.target])[0]
+        except (InputError, ModelError) as error:
+            yield error
 
 
-def _image_failed(number: int, error: ClipmkError) -> ImageExplained:
-    return ImageExplained(id=number, explanation=None, code=error.code, message=str(error))
+def _streamed(
+    explainer: Explainer, request: protocol.ExplainImages, read: Callable[[str], Picture]
+) -> Generator[Explanation | ClipmkError]:
+    yield from explainer.stream(request.images, target=request.target, read=read, keep_pictures=False)
 
 
 def _survey_batch(explainer: Explainer) -> int:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from clipmk_tui.cli.inputs import InputImage
     from clipmk_tui.cli.progress import Stages
 
+TOGETHER = 8
+"""Images of one request, of a run of many: enough for a GPU, and other clients do not wait for long."""
+
 
 def answers(choices: ExplainOptions, sources: Sequence[InputImage], stages: Stages) -> Iterator[Result]:
     """Explain every image with every model, in order, as `explaining.results` does (see there for what it raises).
@@ -87,48 +90,54 @@ class _Asker:
 
     def explained(self, model: str, sources: Sequence[InputImage]) -> Iterator[Result]:
         """Explain every image with one model."""
-        together = GROUP_LIMIT if self._choices.settings.fit == "batch" else 1
-        for start in range(0, len(sources), together):
-            self._stages.begin(subject(sources[start], start, len(sources)))
-            found = self._group(model, sources[start : start + together])
-            if found is None:
-                yield from results(dataclasses.replace(self._choices, models=(model,)), sources[start:], self._stages)
-                return
-            yield from found
+        done = 0
+        for result in self._served(model, sources):
+            done += 1
+            yield result
+        if done < len(sources):
+            yield from results(dataclasses.replace(self._choices, models=(model,)), sources[done:], self._stages)
 
-    def _group(self, model: str, group: Sequence[InputImage]) -> list[Result] | None:
-        """The server's results; None where we must see to it ourselves."""
-        if self._server is None:
-            return None
+    def _served(self, model: str, sources: Sequence[InputImage]) -> Iterator[Result]:
+        """The server's results, up to where we must go on ourselves."""
+        together = GROUP_LIMIT if self._choices.settings.fit == "batch" else TOGETHER
         try:
-            return self._asked(self._server, model, group)
+            for start in range(0, len(sources), together):
+                if self._server is None:
+                    return
+                yield from self._asked(self._server, model, sources, range(len(sources))[start : start + together])
         except UnusableServerError as reason:
             self._server = None
             self._note(f"the server is not used any more: {reason}")
         except DeclinedError as reason:
             if reason.reason in {OUT_OF_MEMORY, UNEXPECTED}:
                 self._note(f"the server could not do it: {reason}")
-        return None
 
-    def _asked(self, server: Connection, model: str, group: Sequence[InputImage]) -> list[Result]:
-        failures: dict[int, Failure] = {}
+    def _asked(self, server: Connection, model: str, sources: Sequence[InputImage], indices: range) -> Iterator[Result]:
+        """The results of some of the sources; one that cannot be read here is not asked about."""
         attached = b""
-        for index, source in enumerate(group):
+        for source in (sources[index] for index in indices):
             if source.name == STDIN:
                 with contextlib.suppress(InputError):  # remembered as its failure
                     attached = source.data()
-            if source.failure is not None:
-                failures[index] = Failure.of(source.failure, path=source.name, model=model)
         if len(attached) > ATTACHED_BYTES:
             raise DeclinedError(InputError.code, f"more than {ATTACHED_BYTES} bytes")
-        asked = [index for index in range(len(group)) if index not in failures]
-        made: dict[int, Result] = dict(failures)
-        if asked:
-            names = tuple(group[index].name for index in asked)
-            request = ExplainImages(model=model, images=names, target=self._choices.target, attached=len(attached))
-            served = server.explain(request, attached, self._progress)
-            made |= {index: self._result(model, group[index], one) for index, one in zip(asked, served, strict=True)}
-        return [made[index] for index in range(len(group))]
+        request = ExplainImages(
+            model=model,
+            images=tuple(sources[index].name for index in indices if sources[index].failure is None),
+            target=self._choices.target,
+            attached=len(attached),
+            stream=len(sources) > 1,
+        )
+        served = server.explain(request, attached, self._progress) if request.images else iter(())
+        for index in indices:
+            source = sources[index]
+            self._stages.begin(subject(source, index, len(sources)))
+            if source.failure is not None:
+                yield Failure.of(source.failure, path=source.name, model=model)
+            elif (one := next(served, None)) is not None:
+                yield self._result(model, source, one)
+        if next(served, None) is not None:
+            raise UnusableServerError("it says more than it was asked")
 
     def _result(self, model: str, source: InputImage, served: ImageExplained) -> Result:
         made = served.explanation
