@@ -204,7 +204,7 @@ def test_an_image_that_cannot_be_embedded_fails_in_its_place(
     for _ in range(2):
         found, done = results(client)
         assert (found.explanation, found.code, isinstance(done, Done)) == (None, "model", True)
-        assert "makes of this image in precision fp32 is not finite" in found.message
+        assert "for this image in precision fp32 is not finite" in found.message
     assert loads == [SMALL]
 
 

@@ -254,5 +254,5 @@ def _summary(request: Request) -> str:
     """What a request is about, for the log."""
     images = getattr(request, "images", None) or [getattr(request, "image", "")]
     models = getattr(request, "models", None) or [getattr(request, "model", "")]
-    words = [type(request).__name__, ", ".join(images[:3]), ", ".join(models)]
-    return " ".join(filter(None, words))[:200]
+    more = f"and {len(images) - 1} more" if len(images) > 1 else ""
+    return " ".join(filter(None, (type(request).__name__, images[0], more, *models)))[:200]
