@@ -57,6 +57,7 @@ class FakeEngine:
         gate: while cleared, no request is answered; progress is told before waiting.
         failures: for a type of request (or for an image's path, or a model's id) the error raised instead.
         closed: whether `close` was called.
+        uses_server: what the engine says of itself.
     """
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class FakeEngine:
         self.sessions: list[Session] = []
         self.started = self.closed = False
         self.on_restart: Callable[[str], None] | None = None
+        self.uses_server = False
 
     async def start(self) -> None:
         self.started = True

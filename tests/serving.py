@@ -74,7 +74,8 @@ class FakeService:
         """See `clipmk.worker.service.Service.answer`."""
         request = job.request
         if isinstance(request, protocol.Load):
-            return Failed(id=request.id, code="model", message=f"{job.session.vocabulary} of process {os.getpid()}")
+            where = f"{job.session.vocabulary} in {job.session.folder}"
+            return Failed(id=request.id, code="model", message=f"{where} by process {os.getpid()}")
         assert isinstance(request, ExplainImages)
         self.seen.append(request.images[0])
         self.attached = job.attached

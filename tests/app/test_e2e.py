@@ -41,6 +41,7 @@ class Tmux:
         environment = {
             "CLIPMK_CACHE_DIR": str(folder / "cache"),
             "CLIPMK_CONFIG": str(folder / "config.toml"),
+            "CLIPMK_SOCKET": str(folder / "serve.sock"),
             "CLIPMK_TEST_MARK": self.mark,
             "PYTHONPATH": os.pathsep.join([*path, *sys.path]),
         }
@@ -205,6 +206,7 @@ def test_an_app_whose_terminal_dies_does_not_live_on(tmp_path: Path) -> None:
         "CLIPMK_TEST_MARK": mark,
         "CLIPMK_CACHE_DIR": str(tmp_path),
         "CLIPMK_CONFIG": str(tmp_path / "config.toml"),
+        "CLIPMK_SOCKET": str(tmp_path / "serve.sock"),
         "PYTHONPATH": os.pathsep.join(sys.path),
         "TERM": "xterm-256color",
         "COLUMNS": "80",

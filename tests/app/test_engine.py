@@ -248,18 +248,26 @@ async def test_closing_while_busy_leaves_no_process_and_tells_who_waits(stub: St
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
-async def test_closing_while_the_child_is_being_started_leaves_no_process(stub: Start, turns: int) -> None:
+async def test_closing_while_the_child_is_being_started_leaves_no_process(
+    stub: Start, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    real = asyncio.create_subprocess_exec
+
+    async def start(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await real(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
     engine = stub("good")
     await engine.start()
     for _ in range(turns):
         await asyncio.sleep(0)
-    child = engine._child
-    assert child is not None
     await engine.close()
-    assert child.life is not None
-    await asyncio.wait({child.life})
-    if child.process is not None:
-        await gone(child.process.pid)
+    while asyncio.all_tasks() != {asyncio.current_task()}:
+        await asyncio.sleep(0.01)
+    for process in started:
+        await gone(process.pid)
 
 
 async def test_a_new_session_gets_a_new_child_and_cancels_what_waits(stub: Start) -> None:

@@ -6,6 +6,9 @@ import asyncio
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,13 @@ import pytest
 
 from clipmk.settings import preset
 from clipmk.worker import protocol
+from clipmk.worker.client import listens, stop
 from clipmk.worker.protocol import Explain, Load
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine.base import AskError, Engine
 from clipmk_tui.app.engine.worker import WorkerEngine
 from engine_questions import begun, gone
+from serving import wait_for
 
 MODEL = "embedded/vit-s8"
 
@@ -66,13 +71,31 @@ async def cancelled_survey(engine: Engine, image: str) -> int:
     return len(sighted)
 
 
-async def test_a_worker_answers_obeys_and_survives_a_kill(world_session: Session, scene_files: list[Path]) -> None:
+@pytest.fixture
+def server(world_session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The socket of a `clipmk serve`."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    path = Path(os.environ["CLIPMK_SOCKET"])
+    with subprocess.Popen([sys.executable, "-m", "clipmk_tui", "serve", "-q"]) as process:
+        wait_for(lambda: listens(path))
+        yield path
+        assert stop(path) == process.pid
+
+
+async def test_a_worker_answers_as_a_server_does_obeys_and_survives_a_kill(
+    world_session: Session, scene_files: list[Path], server: Path
+) -> None:
     images = [str(path) for path in scene_files]
     worker = WorkerEngine(world_session, patience=60)
     restarts: list[str] = []
     worker.on_restart = restarts.append
     await worker.start()
-    await conversation(worker, images)
+    served = WorkerEngine(world_session, server=server)
+    assert await conversation(served, images) == await conversation(worker, images)
+    assert served.uses_server
+    assert await cancelled_survey(served, images[0]) < 5_000
+    assert served.uses_server
+    await served.close()
     pid = worker.pid
     assert await cancelled_survey(worker, images[0]) < 5_000
     assert worker.pid == pid is not None

@@ -200,7 +200,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module = types.ModuleType("clipmk_tui.app.app")
     module.ClipmkApp = _App  # type: ignore[attr-defined]
     engines = types.ModuleType("clipmk_tui.app.engine.worker")
-    engines.WorkerEngine = lambda session: session  # type: ignore[attr-defined]
+    engines.WorkerEngine = lambda session, *, server: server  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "clipmk_tui.app.app", module)
     monkeypatch.setattr("clipmk_tui.app.app", module, raising=False)
     monkeypatch.setitem(sys.modules, "clipmk_tui.app.engine.worker", engines)
@@ -239,3 +239,23 @@ def test_no_color_reaches_textual(home: types.ModuleType) -> None:
         patch.setenv("NO_COLOR", "")
         launch(start_from((), {"no_color": True}))
         assert os.environ["NO_COLOR"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "options", "used"),
+    [
+        ("", {}, True),
+        ("0", {}, False),
+        ("1", {}, True),
+        ("", {"serve": False}, False),
+        ("0", {"serve": True}, True),
+    ],
+)
+def test_a_running_server_is_used_unless_that_is_unwanted(
+    home: types.ModuleType, monkeypatch: pytest.MonkeyPatch, variable: str, options: dict[str, bool], used: bool
+) -> None:
+    monkeypatch.setenv("CLIPMK_SERVE", variable)
+    engines: list[Any] = []
+    monkeypatch.setattr(tui_run, "run_app", lambda app: engines.append(app.make_engine()) or 0)
+    assert launch(start_from((), options)) == 0
+    assert engines == [Path(os.environ["CLIPMK_SOCKET"]) if used else None]

@@ -49,7 +49,7 @@ class ClipmkApp(App):
         raise ValueError("no such \\x1b[31mluck")
 
 class WorkerEngine:
-    def __init__(self, session): ...
+    def __init__(self, session, *, server): ...
     async def close(self):
         open("closed", "w").close()
 

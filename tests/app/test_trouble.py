@@ -96,6 +96,20 @@ async def test_a_restart_of_the_engine_is_told(album: Path) -> None:
         assert "killed by signal 9" in seen(screen)
 
 
+async def test_a_server_that_answers_is_named_until_it_is_lost(album: Path) -> None:
+    engine = fakes.FakeEngine()
+    engine.uses_server = True
+    async with running(engine, album) as (pilot, screen):
+        assert "cpu · server" in seen(screen)
+        engine.uses_server = False
+        assert engine.on_restart is not None
+        engine.on_restart("the server hung up; the app goes on with an engine of its own")
+        await settled(pilot)
+        assert "cpu" in seen(screen)
+        assert "cpu · server" not in seen(screen)
+        assert "the server hung up" in seen(screen)
+
+
 async def test_a_corrupt_image_is_told_and_the_next_one_goes_on(album: Path) -> None:
     (album / "cat" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     engine = fakes.FakeEngine()

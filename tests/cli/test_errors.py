@@ -36,8 +36,8 @@ def failing(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> Failing:
             raise UsageError(message)
 
         monkeypatch.setattr("clipmk_tui.cli.commands.explain.options.explain_options", run)
-        monkeypatch.setattr("clipmk_tui.cli.study_run.run", run)
-        monkeypatch.setattr("clipmk_tui.cli.study_report.run", run)
+        monkeypatch.setattr("clipmk_tui.cli.commands.study.run.run", run)
+        monkeypatch.setattr("clipmk_tui.cli.commands.study.report.run", run)
         study = {"CLIPMK_POOL": "run", "CLIPMK_BATCH_SIZE": "run", "CLIPMK_AGAINST": "report"}
         command = ("study", study[variable]) if variable in study else ("explain",)
         ran = clipmk(*command, "x", *argv)
@@ -389,7 +389,7 @@ def test_overlay_and_page_are_written_for_each_result(clipmk: Runner, scene_file
     assert names == sorted(["page.html", *(f"parts-{stem}.png" for stem in stems)])
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("<section") == 3
-    assert "image &#x27;gone.png&#x27; does not exist" in page
+    assert "image &#39;gone.png&#39; does not exist" in page
 
 
 def test_overlay_of_one_image_is_the_picture_with_its_parts(

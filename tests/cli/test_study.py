@@ -19,7 +19,7 @@ from clipmk.study.manifest import read_manifest, write_manifest
 from clipmk.study.request import StudyRequest
 from clipmk.system.text import encodable
 from clipmk.world.export import export_scenes
-from clipmk_tui.cli.study_progress import StudyProgress
+from clipmk_tui.cli.commands.study.progress import StudyProgress
 from command_line import Runner
 from study_shards import POOL, make_manifest, write_study
 
@@ -45,7 +45,7 @@ MODEL = "embedded/vit-xs8-48"
             "engine 'spark' does not exist; choose one of: local, ray",
         ),
         (["world:test", "-m", MODEL, "--fit", "all"], 2, "fit 'all' does not exist; choose one of: image, batch"),
-        (["world:test", "-m", MODEL, "--workers", "2"], 2, "--workers goes with --engine ray"),
+        (["world:test", "-m", MODEL, "--workers", "2"], 2, "--workers needs --engine ray"),
         (["world:test", "-m", "ViT-B-32:laion2b_s34b_b79k", "--vocab", "world"], 4, "is not on this machine"),
         (
             ["world:test", "--pool", "paper13"],
@@ -265,7 +265,7 @@ def test_a_study_is_json_quiet_and_plain_where_the_environment_or_the_config_say
     assert (ran.status, ran.err) == (0, "")
     valid(json.loads(ran.out))
     plain: list[bool] = []
-    monkeypatch.setattr("clipmk_tui.cli.study_report._put", lambda *_, no_color, **__: plain.append(no_color))
+    monkeypatch.setattr("clipmk_tui.cli.commands.study.report._put", lambda *_, no_color, **__: plain.append(no_color))
     clipmk(*command)
     (tmp_path / "config.toml").unlink()
     clipmk(*command)

@@ -182,9 +182,9 @@ def test_a_server_of_other_circumstances_is_not_asked(socket_path: Path) -> None
 
     ours = identity(Config())
     with running(socket_path), talking(socket_path) as connection:
-        connection.require_same(ours)
+        client.require_same(connection.greeting(), ours)
         with pytest.raises(UnusableServerError, match="started with other models, variables"):
-            connection.require_same({**ours, "models": "x", "variables": "y"})
+            client.require_same(connection.greeting(), {**ours, "models": "x", "variables": "y"})
 
 
 @pytest.mark.parametrize("greeting", [b"220 mail.example\n", b"[1]\n", b"", b'{"pid": 1}\n'])

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import UsageError
 from clipmk.settings import PRESETS, Settings, preset
-from clipmk.system.config import Config
 from clipmk.system.text import quoted
+
+if TYPE_CHECKING:
+    from clipmk.system.config import Config
 
 DEFAULT_MODEL: Final = "embedded/vit-s8"
 """Explains where no model is named."""

@@ -53,7 +53,6 @@ class Connection:
         self.peer = peer
         self._lines = lines
         self._greeting = line
-        self._release = _release(line)
         self._ids = itertools.count(1)
 
     def greeting(self) -> Greeting:
@@ -62,26 +61,7 @@ class Connection:
         Raises:
             UnusableServerError: it is of another version.
         """
-        theirs, ours = self._release, (protocol.VERSION, __version__)
-        if theirs != ours:
-            raise UnusableServerError(f"it is clipmk {theirs[1]}, protocol {theirs[0]}; this is {ours[1]}, {ours[0]}")
-        try:
-            message = protocol.decode(self._greeting)
-        except ProtocolError as reason:
-            raise UnusableServerError(str(reason)) from reason
-        if not isinstance(message, Greeting):
-            raise UnusableServerError(f"it greets with a {type(message).__name__}")
-        return message
-
-    def require_same(self, ours: dict[str, str]) -> None:
-        """Make sure that the server answers as this process would.
-
-        Raises:
-            UnusableServerError: it is of another version, or another `clipmk.worker.identity`.
-        """
-        other = differences(ours, self.greeting().identity)
-        if other:
-            raise UnusableServerError(f"it was started with other {', '.join(other)}")
+        return read_greeting(self._greeting)
 
     def begin(self, session: Session) -> None:
         """Send what all requests share.
@@ -120,10 +100,6 @@ class Connection:
                         raise ProtocolError(f"a {type(other).__name__} does not answer the request")
             raise ConnectionError("it hung up")
 
-    def detach(self) -> socket.socket:
-        """The socket, for somebody else to go on with; this object is of no use any more."""
-        return self._lines.detach()
-
     def close(self) -> None:
         """Hang up: what the server does for us is cancelled."""
         self._lines.close()
@@ -147,9 +123,7 @@ def connect(path: Path) -> Connection | None:
             raise UnusableServerError("it accepts nobody") from reason
         except (OSError, ValueError):  # nothing there, nobody behind it any more, or too long a name
             return None
-        peer = peer_of(connection)
-        if peer.uid != os.getuid():
-            raise UnusableServerError(f"it belongs to user {peer.uid}")
+        peer = require_own(connection)
         lines = LineSocket(connection)
         made = Connection(lines, peer, _first_line(lines))
         undo.pop_all()
@@ -176,7 +150,7 @@ def find_server(path: Path) -> Connection | None:
     connection = connect(path)
     if connection is not None:
         try:
-            connection.require_same(identity(read_config()))
+            require_same(connection.greeting(), identity(read_config()))
         except BaseException:
             connection.close()
             raise
@@ -232,13 +206,53 @@ def _lost_named() -> Iterator[None]:
         raise UnusableServerError(f"it was lost: {printable(str(reason))}") from reason
 
 
+def require_own(connection: socket.socket) -> Peer:
+    """Who is at the other end.
+
+    Raises:
+        UnusableServerError: another user.
+    """
+    peer = peer_of(connection)
+    if peer.uid != os.getuid():
+        raise UnusableServerError(f"it belongs to user {peer.uid}")
+    return peer
+
+
+def read_greeting(line: bytes) -> Greeting:
+    """What a server says of itself.
+
+    Raises:
+        UnusableServerError: it is of another version, or not a server of `clipmk`.
+    """
+    theirs, ours = _release(line), (protocol.VERSION, __version__)
+    if theirs != ours:
+        raise UnusableServerError(f"it is clipmk {theirs[1]}, protocol {theirs[0]}; this is {ours[1]}, {ours[0]}")
+    try:
+        message = protocol.decode(line)
+    except ProtocolError as reason:
+        raise UnusableServerError(str(reason)) from reason
+    if not isinstance(message, Greeting):
+        raise UnusableServerError(f"it greets with a {type(message).__name__}")
+    return message
+
+
+def require_same(greeting: Greeting, ours: dict[str, str]) -> None:
+    """Make sure that a server answers as this process would.
+
+    Raises:
+        UnusableServerError: it has another `clipmk.worker.identity`.
+    """
+    other = differences(ours, greeting.identity)
+    if other:
+        raise UnusableServerError(f"it was started with other {', '.join(other)}")
+
+
 def _first_line(lines: LineSocket) -> bytes:
     try:
         line = lines.read_line(limit=protocol.REQUEST_BYTES, seconds=GREETING_SECONDS)
     except (OSError, ProtocolError) as reason:
         raise UnusableServerError(f"it does not greet: {printable(str(reason))}") from reason
-    if not line:
-        raise UnusableServerError("it turned us away")
+    _release(line)
     return line
 
 
@@ -248,6 +262,8 @@ def _release(greeting: bytes) -> tuple[object, str]:
     Raises:
         UnusableServerError: they are not there.
     """
+    if not greeting.endswith(b"\n"):
+        raise UnusableServerError("it turned us away")
     try:
         content = json.loads(greeting)
         return content["protocol"], printable(str(content["clipmk"]))

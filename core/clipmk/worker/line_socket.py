@@ -94,10 +94,6 @@ class LineSocket:
         with self._writing, self._closing:
             self._connection.close()
 
-    def detach(self) -> socket.socket:
-        """The socket, for somebody else to read, write and close; this object is of no use any more."""
-        return socket.socket(fileno=self._connection.detach())
-
     def _receive(self, deadline: float | None) -> bool:
         """Wait for bytes; False at the end."""
         try:

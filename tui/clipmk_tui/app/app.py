@@ -113,6 +113,9 @@ class ClipmkApp(App[int]):
 
     def _restarted(self, message: str) -> None:
         self._warn(message)
+        for screen in self.screen_stack:
+            if isinstance(screen, MainScreen):
+                screen.show_status()
 
     def _warn(self, message: str) -> None:
         self.notify(printable(message), severity="warning", timeout=10, markup=False)

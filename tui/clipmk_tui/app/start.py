@@ -44,6 +44,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "seed": whole_number,
     "top": positive_number,
     "download": switch,
+    "serve": switch,
     "no_color": switch,
 }
 """The app's options, and what reads the environment's text of each."""
@@ -71,6 +72,8 @@ class Start:
     keys: Mapping[str, str] = field(default_factory=dict)
     """Id of a binding -> its keys, checked (see `keymap`) before the app is made."""
     no_color: bool = False
+    serve: bool = True
+    """Use a `clipmk serve` where one runs."""
 
 
 def run(paths: Sequence[str], options: Mapping[str, Any]) -> int:
@@ -111,6 +114,7 @@ def start_from(paths: Sequence[str], options: Mapping[str, Any]) -> Start:
         theme=chosen.get("theme"),
         keys=dict(config.keys),
         no_color=chosen.get("no_color", False),
+        serve=chosen.get("serve", True),
     )
 
 
@@ -162,7 +166,7 @@ def launch(start: Start) -> int:
 
         start = dataclasses.replace(start, keys=parse_keys(start.keys, known_ids()))
         refuse_clashes(start.keys, holders())
-    app = ClipmkApp(start, partial(_worker_engine, start.session))
+    app = ClipmkApp(start, partial(_worker_engine, start))
     _require_theme(start.theme, app)
     with restored_terminal():
         return run_app(app)
@@ -214,10 +218,11 @@ def run_app(app: ClipmkApp) -> int:
     return app.return_code or 0
 
 
-def _worker_engine(session: Session) -> Engine:
-    from clipmk_tui.app.engine.worker import WorkerEngine  # noqa: PLC0415 - after the first frame
+def _worker_engine(start: Start) -> Engine:
+    from clipmk.system.locations import socket_path  # noqa: PLC0415 - after the first frame
+    from clipmk_tui.app.engine.worker import WorkerEngine  # noqa: PLC0415
 
-    return WorkerEngine(session)
+    return WorkerEngine(start.session, server=socket_path() if start.serve else None)
 
 
 def _require_theme(name: str | None, app: ClipmkApp) -> None:

@@ -7,13 +7,11 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import ClipmkError
-from clipmk.system.config import read_config
-from clipmk.system.locations import config_path
 from clipmk.system.options import comma_separated, config_options, switch, variable
 from clipmk.system.text import printable, quoted
 from clipmk_tui.cli.streams import ReaderGone, data_stream, say
@@ -36,7 +34,10 @@ _NOUNS: Final = {
     "out": "folder",
     **{name: name for name in ("preset", "grounding", "device", "precision", "theme")},
 }
-"""Option -> what errors call its value; the others are called by their own names."""
+"""Option -> what errors call its value, if not by the option's name; all options of the app are here."""
+
+_KEYS: Final = {"vocab": "vocabulary"}
+"""Option -> its key in the config, where they differ."""
 
 _KINDS: Final = {"int": "a whole number", "bool": "true or false"}
 
@@ -89,39 +90,31 @@ def with_origin(message: str) -> str:
 
 
 def _set_elsewhere() -> Iterator[tuple[str, Any, str]]:
-    """(option or setting, value, origin) of what the environment and the config give."""
+    """(option, value, origin) of what the environment and the config give; the values of a list one by one."""
+    from clipmk.system.config import read_config  # noqa: PLC0415
+    from clipmk.system.locations import config_path  # noqa: PLC0415
+
     context = _CONTEXT.get()
-    if context is None:  # `clipmk` alone
+    if context is None:  # `clipmk` alone opens the app
         texts = {name: os.environ.get(variable(name)) for name in _NOUNS}
         environment: dict[str, Any] = {name: text for name, text in texts.items() if text}
         if "model" in environment:
             environment["model"] = comma_separated(environment["model"])
-        taken = set(environment)
+        config = {}
+        with contextlib.suppress(ClipmkError):  # a malformed config is an error of its own
+            config = config_options(read_config())
     else:
-        environment = _given(context, "ENVIRONMENT")
-        taken = set(environment) | set(_given(context, "COMMANDLINE"))
-    yield from _each((name, value, variable(name)) for name, value in environment.items())
-    with contextlib.suppress(ClipmkError):  # a malformed config is an error of its own
-        config, where = read_config(), f"in the config {quoted(config_path())}"
-        options = config_options(config) | {"preset": config.preset}
-        keys = {"vocab": "vocabulary"}
-        yield from _each(
-            (name, value, f"{keys.get(name, name)} {where}") for name, value in options.items() if name not in taken
-        )
-        yield from _each((name, value, f"settings.{name} {where}") for name, value in config.settings.items())
+        environment, config = (_given(context, source) for source in ("ENVIRONMENT", "DEFAULT_MAP"))
+    origins = {name: f"{_KEYS.get(name, name)} in the config {quoted(config_path())}" for name in config}
+    origins |= {name: variable(name) for name in environment}
+    for name, value in (config | environment).items():
+        yield from ((name, one, origins[name]) for one in (value if isinstance(value, list) else [value]))
 
 
 def _given(context: typer.Context, source: str) -> dict[str, Any]:
     """The options of a command that have their value from this source."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name: context.params[name] for name, found in sources.items() if found and found.name == source}
-
-
-def _each(found: Iterable[tuple[str, Any, str]]) -> Iterator[tuple[str, Any, str]]:
-    """The same with every value of a list by itself."""
-    for name, value, origin in found:
-        for one in value if isinstance(value, list) else [value]:
-            yield name, one, origin
 
 
 def _other(argv: Sequence[str], error: Exception) -> int:

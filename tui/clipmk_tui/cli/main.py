@@ -1,11 +1,11 @@
-"""The Typer application: names, groups and help; the work is in `commands`."""
+"""The Typer application: commands, groups and help; only the module of the chosen command is imported."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -20,32 +20,30 @@ EPILOG = (
     "stdout carries data only; everything else goes to stderr."
 )
 
-COMMANDS = (
-    "tui",
-    "explain",
-    "compare",
-    "study",
-    "models",
-    "vocab",
-    "cache",
-    "world",
-    "evaluate",
-    "serve",
-    "doctor",
-    "schema",
-)
-"""As the help lists them; each is a module of `commands`, or `command` in a package of its name."""
-
-_PACKAGES = {"explain", "compare"}
+COMMANDS: Final = {
+    "tui": "tui",
+    "explain": "explain.command",
+    "compare": "compare.command",
+    "study": "study.command",
+    "models": "models",
+    "vocab": "vocab",
+    "cache": "cache",
+    "world": "world",
+    "evaluate": "evaluate",
+    "serve": "serve",
+    "doctor": "doctor.command",
+    "schema": "schema",
+}
+"""Command, in the order of the help -> its module in `commands`, which has an `app` or a function of that name."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Parse the arguments and run the command; raises whatever goes wrong.
+    """Parse the arguments and run the command; every error is raised.
 
     Returns:
         Exit status.
     """
-    # Typer from 0.29 on parses by pydantic, which looks through all that is installed for plugins: 20 ms; we have none.
+    # Typer from 0.29 on parses by pydantic, which looks for plugins in all installed packages: 20 ms; we have none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     arguments = with_default_command(argv)
     command = typer.main.get_command(build(arguments[0]))
@@ -56,12 +54,8 @@ def run(argv: Sequence[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def build(command: str | None = None) -> typer.Typer:
-    """Make the application: with one command alone, which takes some 20 ms less, or with all of them.
-
-    Args:
-        command: the only one to be had; where there is no such command, all are.
-    """
+def build(first: str = "--help") -> typer.Typer:
+    """Make the application with as few commands as the first argument needs."""
     app = typer.Typer(
         name="clipmk",
         help="Why did CLIP say that? Explains zero-shot predictions by the concepts both encoders share.",
@@ -71,9 +65,8 @@ def build(command: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for name in (command,) if command in COMMANDS else COMMANDS:
-        inside = ".command" if name in _PACKAGES else ""
-        module = import_module(f"clipmk_tui.cli.commands.{name}{inside}")
+    for name in [first] if first in COMMANDS else ["schema"] if first == "--version" else COMMANDS:
+        module = import_module(f"clipmk_tui.cli.commands.{COMMANDS[name]}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
         else:

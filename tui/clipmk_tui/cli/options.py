@@ -13,7 +13,6 @@ import typer
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.settings import PRESETS
-from clipmk.system.config import read_config
 from clipmk.system.options import comma_separated, config_options, variable
 from clipmk_tui.cli.errors import remember
 
@@ -52,6 +51,8 @@ def with_config(command: Any, *, tolerant: bool) -> None:
         with_config(one, tolerant=tolerant)
     if not any(param.envvar for param in command.params):
         return
+    from clipmk.system.config import read_config  # noqa: PLC0415 - not for --help
+
     try:
         values = config_options(read_config())
     except UsageError:
@@ -187,6 +188,15 @@ Device = Annotated[
 Precision = Annotated[
     str,
     option("precision", **_one_of("fp32", "bf16", "fp16"), help="Precision of the model.", rich_help_panel=SETTINGS),
+]
+Serve = Annotated[
+    bool,
+    option(
+        "serve",
+        "--serve/--no-serve",
+        help="Ask a running `clipmk serve` (the default), or never.",
+        rich_help_panel=SETTINGS,
+    ),
 ]
 NoCache = Annotated[
     bool,

@@ -1,4 +1,4 @@
-"""What the app asks, and of whom: the one interface behind which the model works."""
+"""What the app asks, and of whom: the one interface to the models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OnPartial = Callable[[Partial], None]
 
 
 class AskError(ClipmkError):
-    """A question that came to nothing; `reason` is the `code` of the `Failed` answer."""
+    """A request that failed; `reason` is the `code` of the `Failed` answer."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -23,7 +23,7 @@ class AskError(ClipmkError):
 
 
 class EngineStoppedError(AskError):
-    """The engine died twice over the same question, or could not be started at all."""
+    """The engine died twice over the same request, or could not be started at all."""
 
     def __init__(self, message: str) -> None:
         super().__init__("engine", message)
@@ -33,7 +33,11 @@ class Engine(Protocol):
     """Answers requests, one at a time, in the order they are asked; every method belongs to the event loop."""
 
     on_restart: Callable[[str], None] | None
-    """Told, in one sentence, whenever the engine died and was started again."""
+    """Called with one sentence when the engine died and was started again, or cannot use a server that runs."""
+
+    @property
+    def uses_server(self) -> bool:
+        """Whether a `clipmk serve` answers, rather than a process of the app's own."""
 
     async def start(self) -> None:
         """Begin warming up in the background; returns at once. `ask` starts what is not started."""
@@ -45,15 +49,15 @@ class Engine(Protocol):
     @overload
     async def ask(self, request: protocol.WhatIf, on_partial: OnPartial | None = None) -> protocol.Reranked: ...
     @overload
-    async def ask(self, request: protocol.Compare, on_partial: OnPartial | None = None) -> protocol.Done: ...
-    @overload
-    async def ask(self, request: protocol.Survey, on_partial: OnPartial | None = None) -> protocol.Done: ...
+    async def ask(
+        self, request: protocol.Compare | protocol.Survey, on_partial: OnPartial | None = None
+    ) -> protocol.Done: ...
     @overload
     async def ask(self, request: protocol.ListModels, on_partial: OnPartial | None = None) -> protocol.Listed: ...
     async def ask(self, request: Request, on_partial: OnPartial | None = None) -> protocol.Final:
         """The final answer to a request; its id is given by the engine.
 
-        Cancelling the task that waits here cancels the work: co-operatively at first, by force after two seconds.
+        Cancelling the task that waits here cancels the work: a child that does not obey is ended after two seconds.
 
         Raises:
             AskError: the request failed; the message says what happened and what to do.
@@ -64,4 +68,4 @@ class Engine(Protocol):
         """Answer all further requests under another session (vocabulary, settings, device)."""
 
     async def close(self) -> None:
-        """Stop at once, whatever is being worked on; returns within half a second. No process is left behind."""
+        """Stop at once, whatever is going on; returns within half a second. No process is left behind."""

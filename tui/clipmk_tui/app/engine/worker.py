@@ -1,4 +1,4 @@
-"""The engine in a child process: started when it is needed, restarted when it dies, ended when it does not obey."""
+"""The engine over a worker: a running server where there is one, else a child process; replaced when it is lost."""
 
 from __future__ import annotations
 
@@ -8,38 +8,28 @@ import dataclasses
 import itertools
 import os
 import signal
-import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import clipmk
-from clipmk.errors import ProtocolError
-from clipmk.system.text import printable
+from clipmk.errors import ClipmkError, ProtocolError
+from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
+from clipmk.worker.client import SILENCE_SECONDS
 from clipmk.worker.protocol import Answer, Failed, Greeting, Hello, Message, Request, decode, encode
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine.base import AskError, EngineStoppedError, OnPartial
+from clipmk_tui.app.engine.transports import COMMAND, Child, Server, Transport
 
-COMMAND = (sys.executable, "-P", "-m", "clipmk.worker.pipe")
-"""-P: a file in the working folder must not stand in for a module."""
-
-LINE_BYTES = 64 * 2**20
-"""Longest answer."""
 SHORT_BYTES = 2**15
 """A line up to this long is decoded at once (about 3 ms); a longer one in a thread."""
-NOISE_LINES = 50
-"""How much of the child's stderr is kept."""
 PATIENCE = 2.0
-"""Seconds until a child that does not give a cancelled request up is ended."""
+"""Seconds until a child that does not stop a cancelled request is ended."""
 TERM_SECONDS = 0.2
 """Between asking a child to end and ending it."""
 CLOSE_SECONDS = 0.4
-EXIT_SECONDS = 1.0
-"""For a child that said its last to end by itself."""
 DEATHS = 2
 """A request over which the child died so often is not asked again."""
 REMEDY = "try another model, --device cpu, or leave it more memory"
@@ -67,32 +57,36 @@ class _Question:
 
 
 @dataclass(eq=False, slots=True)
-class _Child:
-    """One process, from before its start to after its end."""
+class _Worker:
+    """One worker, from before its start to after its end."""
 
     life: asyncio.Task[None] | None = None
-    process: asyncio.subprocess.Process | None = None
+    transport: Transport | None = None
     ready: bool = False
-    doomed: bool = False
+    ending: bool = False
     """We end it ourselves: its end is nobody's fault."""
     fault: str | None = None
     """What made it unusable, where it did not just end."""
     sent: dict[int, _Question] = field(default_factory=dict)
     """What it was asked and has not answered, in order: it works on the first."""
+    busy_since: float = 0.0
+    """When it was asked the first of these."""
     watchdogs: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
-    """For each cancelled request what happens if it is not given up; 0: if the child does not end."""
-    noise: deque[str] = field(default_factory=lambda: deque(maxlen=NOISE_LINES))
-    """The last lines of its stderr."""
+    """For each cancelled request what happens if it does not stop; 0: if the child does not end."""
 
-    def say(self, message: Message) -> None:
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.write(encode(message))
+    @property
+    def is_server(self) -> bool:
+        return isinstance(self.transport, Server)
 
-    def signal(self, number: int) -> None:
-        """To the child and whatever it started; it leads a session of its own."""
-        if self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, number)
+    def send(self, message: Message) -> None:
+        if self.transport is not None:
+            self.transport.write(encode(message))
+
+    def ask(self, question: _Question) -> None:
+        if not self.sent:
+            self.busy_since = asyncio.get_running_loop().time()
+        self.sent[question.request.id] = question
+        self.send(question.request)
 
     def answered(self, number: int) -> _Question:
         if (watchdog := self.watchdogs.pop(number, None)) is not None:
@@ -100,55 +94,63 @@ class _Child:
         return self.sent.pop(number)
 
     def end(self) -> None:
-        self.doomed = True
-        self.signal(signal.SIGKILL)
+        self.ending = True
+        if self.transport is not None:
+            self.transport.kill()
 
-    def ended(self) -> str:
-        """How it ended, in words: "was killed by signal 9 (SIGKILL)"."""
-        status = self.process.returncode if self.process is not None else None
+    def how_it_ended(self) -> str:
         if self.fault is not None:
             return self.fault
-        if status is None or status >= 0:
-            return f"ended with exit status {status}"
-        names = {member.value: f" ({member.name})" for member in signal.Signals}
-        return f"was killed by signal {-status}{names.get(-status, '')}"
+        return "ended" if self.transport is None else self.transport.how_it_ended()
 
     def last_words(self) -> str:
-        """The last line of its stderr, ready to follow a sentence; empty where it said nothing."""
-        line = next((line for line in reversed(self.noise) if line.strip()), "")
-        return f"; it said last: {printable(line.strip())[:200]}" if line else ""
+        return self.transport.last_words() if isinstance(self.transport, Child) else ""
 
 
 class WorkerEngine:
-    """`Engine` over `python -m clipmk.worker.pipe` (see `clipmk_tui.app.engine.base.Engine`).
+    """`Engine` over a worker (see `clipmk_tui.app.engine.base.Engine`).
 
     Args:
         session: what all requests share.
-        patience: seconds until a child that does not give a cancelled request up is ended.
-        command: what is started.
+        server: socket of a `clipmk serve` that is used if one listens there; None: always a child.
+        patience: seconds until a child that does not stop a cancelled request is ended.
+        command: what is started as a child.
     """
 
-    def __init__(self, session: Session, *, patience: float = PATIENCE, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        server: Path | None = None,
+        patience: float = PATIENCE,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
         self.on_restart: Callable[[str], None] | None = None
         self._session = session
+        self._server = server
         self._patience = patience
         self._command = tuple(command)
         self._ids = itertools.count(1)
         self._waiting: dict[int, _Question] = {}
-        self._child: _Child | None = None
-        self._stillborn = 0
-        self._obituary: str | None = None
+        self._worker: _Worker | None = None
+        self._failed_starts = 0
+        self._restart_message: str | None = None
         self._closed = False
 
     @property
     def pid(self) -> int | None:
         """Of the child that answers now; None while there is none."""
-        process = None if self._child is None else self._child.process
-        return None if process is None or process.returncode is not None else process.pid
+        transport = None if self._worker is None else self._worker.transport
+        return transport.process.pid if isinstance(transport, Child) and transport.process.returncode is None else None
+
+    @property
+    def uses_server(self) -> bool:
+        """Whether a server answers now."""
+        return self._worker is not None and self._worker.is_server
 
     async def start(self) -> None:
-        """Begin starting the child; returns at once."""
-        if self._child is None and not self._closed:
+        """Begin starting the worker; returns at once."""
+        if self._worker is None and not self._closed:
             self._begin()
 
     async def ask(self, request: Request, on_partial: OnPartial | None = None) -> Any:
@@ -160,20 +162,20 @@ class WorkerEngine:
         """
         if self._closed:
             raise EngineStoppedError("the engine was closed")
-        asked = dataclasses.replace(request, id=next(self._ids))
-        question = _Question(asked, on_partial, asyncio.get_running_loop().create_future())
-        self._waiting[asked.id] = question
-        if self._child is None:
+        request = dataclasses.replace(request, id=next(self._ids))
+        question = _Question(request, on_partial, asyncio.get_running_loop().create_future())
+        self._waiting[request.id] = question
+        if self._worker is None:
             self._begin()
-        elif self._child.ready:
-            self._send(self._child, question)
+        elif self._worker.ready:
+            self._worker.ask(question)
         try:
             answer = await question.answer
         except asyncio.CancelledError:
-            self._give_up(question)
+            self._cancel(question)
             raise
         finally:
-            self._waiting.pop(asked.id, None)
+            self._waiting.pop(request.id, None)
         if isinstance(answer, AskError):
             raise answer
         if isinstance(answer, Failed):
@@ -181,164 +183,171 @@ class WorkerEngine:
         return answer
 
     async def reconfigure(self, session: Session) -> None:
-        """Answer all further requests under another session, by another child; what waits now is cancelled."""
+        """Answer all further requests under another session, by another worker; what waits now is cancelled."""
         self._session = session
-        self._stillborn = 0
+        self._failed_starts = 0
         await self._dismiss("the settings were changed meanwhile")
 
     async def close(self) -> None:
-        """End the child at once, whatever it is at, and wait for its end; never raises, may be called again."""
+        """End the child at once, or leave the server, and wait for it; never raises, may be called again."""
         self._closed = True
         await self._dismiss("the engine was closed")
 
     # Asking.
 
-    def _send(self, child: _Child, question: _Question) -> None:
-        child.sent[question.request.id] = question
-        child.say(question.request)
-
-    def _give_up(self, question: _Question) -> None:
-        """Ask the child to stop; it has `patience` seconds."""
+    def _cancel(self, question: _Question) -> None:
+        """Ask the worker to stop; a child has `patience` seconds, a server may have other things to do first."""
         question.dropped = True
-        child, number = self._child, question.request.id
-        if child is None or number not in child.sent:
+        worker, number = self._worker, question.request.id
+        if worker is None or number not in worker.sent:
             return
-        child.say(protocol.Cancel(id=next(self._ids), request=number))
-        loop = asyncio.get_running_loop()
-        child.watchdogs[number] = loop.call_later(self._patience, self._enforce, child, number)
+        worker.send(protocol.Cancel(id=next(self._ids), request=number))
+        if not worker.is_server:
+            loop = asyncio.get_running_loop()
+            worker.watchdogs[number] = loop.call_later(self._patience, self._enforce, worker, number)
 
-    def _enforce(self, child: _Child, number: int) -> None:
-        if number not in child.sent or child.doomed:
-            return
-        child.doomed = True
-        child.signal(signal.SIGTERM)
-        child.watchdogs[0] = asyncio.get_running_loop().call_later(TERM_SECONDS, child.end)
+    def _enforce(self, worker: _Worker, number: int) -> None:
+        if number in worker.sent and not worker.ending and isinstance(worker.transport, Child):
+            worker.ending = True
+            worker.transport.signal(signal.SIGTERM)
+            worker.watchdogs[0] = asyncio.get_running_loop().call_later(TERM_SECONDS, worker.end)
 
     async def _dismiss(self, why: str) -> None:
-        child, self._child = self._child, None
-        self._obituary = None
+        worker, self._worker = self._worker, None
+        self._restart_message = None
         for question in self._waiting.values():
             question.settle(AskError(protocol.CANCELLED, why))
         self._waiting.clear()
-        if child is None or child.life is None:
+        if worker is None or worker.life is None:
             return
-        child.end()
-        await asyncio.wait({child.life}, timeout=CLOSE_SECONDS)
-        child.life.cancel()
+        worker.end()
+        await asyncio.wait({worker.life}, timeout=CLOSE_SECONDS)
+        worker.life.cancel()
 
-    # A child's life.
+    # A worker's life.
 
     def _begin(self) -> None:
-        child = self._child = _Child()
-        child.life = asyncio.get_running_loop().create_task(self._live(child), name="clipmk engine")
-        child.life.add_done_callback(partial(self._over, child))
+        worker = self._worker = _Worker()
+        worker.life = asyncio.get_running_loop().create_task(self._live(worker), name="clipmk engine")
+        worker.life.add_done_callback(partial(self._end, worker))
 
-    async def _live(self, child: _Child) -> None:
-        """Start a process and listen to it until it ends."""
+    async def _live(self, worker: _Worker) -> None:
+        """Find or start a worker and listen to it until it ends."""
+        session = self._session
         try:
-            process = child.process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                limit=LINE_BYTES,
-                start_new_session=True,
-                env=_environment(),
-            )
+            transport: Transport = await self._find_server() or await Child.start(self._command)
         except OSError as reason:
-            child.fault = f"cannot be started: {printable(str(reason))}"
+            worker.fault = f"cannot be started: {printable(str(reason))}"
             return
-        if child.doomed:  # dismissed while it was being started
-            child.end()
-        self._announce()
-        child.say(Hello(version=protocol.VERSION, session=self._session))
-        noise = asyncio.get_running_loop().create_task(_drain(process, child.noise))
+        worker.transport = transport
+        if worker.ending:  # dismissed while it was being started
+            worker.end()
+        self._tell_restart()
+        if worker.is_server:
+            session = dataclasses.replace(session, folder=os.getcwd())  # noqa: PTH109 - a file's name is relative to it
+        worker.send(Hello(version=protocol.VERSION, session=session))
+        if worker.is_server:
+            self._get_ready(worker)
         try:
-            await self._listen(child, process)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), EXIT_SECONDS)
-            child.signal(signal.SIGKILL)
-            await process.wait()
-            await asyncio.wait({noise}, timeout=EXIT_SECONDS)
+            await self._listen(worker, transport)
+            await transport.wait()
         finally:
-            noise.cancel()
-            if process.stdin is not None:
-                process.stdin.close()
+            transport.close()
 
-    async def _listen(self, child: _Child, process: asyncio.subprocess.Process) -> None:
-        """Read answers until there are no more; what is none ends the child."""
-        stdout = process.stdout
-        assert stdout is not None  # noqa: S101 - a pipe was asked for
+    async def _find_server(self) -> Server | None:
+        """The server, unless it is of no use; then it is not tried again."""
+        if self._server is None:
+            return None
         try:
-            while line := await stdout.readline():
+            os.getcwd()  # noqa: PTH109 - without a folder, names of files mean nothing to a server
+            return await Server.connect(self._server)
+        except (ClipmkError, OSError) as reason:
+            self._restart_message = f"the server at {quoted(self._server)} is not used: {printable(str(reason))}"
+            self._server = None
+            return None
+
+    async def _listen(self, worker: _Worker, transport: Transport) -> None:
+        """Read answers until there are no more; what is not an answer ends the worker."""
+        try:
+            while line := await _next_line(worker, transport):
                 message = decode(line) if len(line) <= SHORT_BYTES else await asyncio.to_thread(decode, line)
-                self._hear(child, message)
+                self._hear(worker, message)
                 await asyncio.sleep(0)  # many lines may have come at once; the screen goes first
         except (ValueError, ProtocolError) as reason:  # ValueError: longer than any answer
-            child.fault = child.fault or f"said what cannot be understood ({printable(str(reason))[:200]})"
+            worker.fault = worker.fault or f"said what cannot be understood ({printable(str(reason))[:200]})"
+        except TimeoutError:
+            worker.fault = "gives no sign of life"
         except ConnectionError:
             pass
-        if child.fault is not None:
-            child.signal(signal.SIGKILL)
+        if worker.fault is not None:
+            transport.kill()
 
-    def _hear(self, child: _Child, message: Message) -> None:
+    def _hear(self, worker: _Worker, message: Message) -> None:
         match message:
             case Greeting(protocol=protocol.VERSION):
-                child.ready = True
-                self._stillborn = 0
-                if child is self._child:
-                    for question in self._waiting.values():
-                        self._send(child, question)
+                self._get_ready(worker)
             case Greeting() | Failed(id=0):
                 said = message.message if isinstance(message, Failed) else f"it speaks version {message.protocol}"
-                child.ready = False
-                child.fault = f"does not understand this app: {printable(said)}"
-                raise ProtocolError(child.fault)
+                worker.ready = False
+                worker.fault = f"does not understand this app: {printable(said)}"
+                raise ProtocolError(worker.fault)
             case protocol.Progress() | protocol.ColumnReady() | protocol.Predicted() | protocol.ImageExplained():
-                if (known := child.sent.get(message.id)) is not None:  # called later: its mistakes are not ours
+                if (known := worker.sent.get(message.id)) is not None:  # called later: its mistakes are not ours
                     asyncio.get_running_loop().call_soon(known.hear, message)
             case Hello() | protocol.Cancel():
-                raise ProtocolError(f"a {type(message).__name__} is no answer")
-            case _ if message.id in child.sent:
-                child.answered(message.id).settle(message)  # type: ignore[arg-type]
+                raise ProtocolError(f"a {type(message).__name__} is not an answer")
+            case _ if message.id in worker.sent:
+                worker.answered(message.id).settle(message)  # type: ignore[arg-type]
 
-    def _announce(self) -> None:
-        if self._obituary is not None and self.on_restart is not None:
-            asyncio.get_running_loop().call_soon(self.on_restart, self._obituary)
-        self._obituary = None
+    def _get_ready(self, worker: _Worker) -> None:
+        worker.ready = True
+        self._failed_starts = 0
+        if worker is self._worker:
+            for question in self._waiting.values():
+                worker.ask(question)
 
-    def _over(self, child: _Child, life: asyncio.Task[None]) -> None:
-        """Draw the consequences: blame the request it worked on, and start another child if requests wait."""
-        for watchdog in child.watchdogs.values():
+    def _tell_restart(self) -> None:
+        if self._restart_message is not None and self.on_restart is not None:
+            asyncio.get_running_loop().call_soon(self.on_restart, self._restart_message)
+        self._restart_message = None
+
+    def _end(self, worker: _Worker, life: asyncio.Task[None]) -> None:
+        """Draw the consequences: blame the request it worked on, and start another worker if requests wait."""
+        for watchdog in worker.watchdogs.values():
             watchdog.cancel()
         if not life.cancelled() and (mistake := life.exception()) is not None:
-            child.fault = f"was lost by a mistake of this app ({type(mistake).__name__}: {printable(str(mistake))})"
-            child.signal(signal.SIGKILL)
-        if child is not self._child:
+            worker.fault = f"was lost by a mistake of this app ({type(mistake).__name__}: {printable(str(mistake))})"
+            worker.end()
+        if worker is not self._worker:
             return
-        self._child = None
-        if not child.doomed:
-            self._blame(child)
+        self._worker = None
+        if worker.is_server:
+            self._server = None  # from now on a child: another server might end over the same request
+            self._restart_message = f"the server {worker.how_it_ended()}; the app goes on with an engine of its own"
+        elif not worker.ending:
+            self._blame(worker)
         if self._waiting:
             self._begin()
+        elif worker.is_server:
+            self._tell_restart()
 
-    def _blame(self, child: _Child) -> None:
-        if child.ready or child.fault is None:
-            self._obituary = f"the engine {child.ended()} and was started again"
-        if not child.ready:
-            self._stillborn += 1
-            if child.fault is not None or self._stillborn >= DEATHS:
-                self._stillborn = 0
-                when = "" if child.fault is not None else " before it was ready"
-                words = f"the engine {child.ended()}{when}{child.last_words()}"
+    def _blame(self, worker: _Worker) -> None:
+        if worker.ready or worker.fault is None:
+            self._restart_message = f"the engine {worker.how_it_ended()} and was started again"
+        if not worker.ready:
+            self._failed_starts += 1
+            if worker.fault is not None or self._failed_starts >= DEATHS:
+                self._failed_starts = 0
+                when = "" if worker.fault is not None else " before it was ready"
+                words = f"the engine {worker.how_it_ended()}{when}{worker.last_words()}"
                 self._fail(list(self._waiting.values()), f"{words}; `clipmk doctor` looks at the installation")
             return
-        suspect = next(iter(child.sent.values()), None)
+        suspect = next(iter(worker.sent.values()), None)
         if suspect is None:
             return
         suspect.deaths += 1
         if suspect.deaths >= DEATHS:
-            words = f"the engine {child.ended()} twice over the same request{child.last_words()}"
+            words = f"the engine {worker.how_it_ended()} twice over the same request{worker.last_words()}"
             self._fail([suspect], f"{words}; {REMEDY}")
 
     def _fail(self, questions: list[_Question], message: str) -> None:
@@ -347,22 +356,16 @@ class WorkerEngine:
             question.settle(EngineStoppedError(message))
 
 
-def _environment() -> dict[str, str]:
-    """Ours, and where this very `clipmk` was found, unless every Python looks there."""
-    home = Path(clipmk.__file__).resolve().parents[1]
-    if home.name in {"site-packages", "dist-packages"}:
-        return dict(os.environ)
-    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(home)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+async def _next_line(worker: _Worker, transport: Transport) -> bytes:
+    """The next line; `b""` at the end.
 
-
-async def _drain(process: asyncio.subprocess.Process, noise: deque[str]) -> None:
-    """Keep the last lines of stderr; a child must never wait for us to read them."""
-    stream = process.stderr
-    assert stream is not None  # noqa: S101 - a pipe was asked for
-    rest = b""
-    while data := await stream.read(2**16):
-        *lines, rest = (rest + data).split(b"\n")
-        noise.extend(line.decode("utf-8", "backslashreplace") for line in lines[-NOISE_LINES:])
-        rest = rest[-(2**12) :]
-    noise.append(rest.decode("utf-8", "backslashreplace"))
+    Raises:
+        TimeoutError: a server was asked something, and gave no sign of life for half a minute.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE_SECONDS if worker.is_server else None):
+                return await transport.reader.readline()
+        if worker.sent and loop.time() - worker.busy_since >= SILENCE_SECONDS:
+            raise TimeoutError

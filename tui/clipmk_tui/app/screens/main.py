@@ -170,7 +170,7 @@ class MainScreen(Screen[None]):
 
     def show(self) -> None:
         """Bring every pane up to date with the desk; ask for what is not at hand."""
-        self._show_status()
+        self.show_status()
         self.show_models()
         explanation = self.desk.explanation
         if self.desk.item is None:
@@ -217,9 +217,12 @@ class MainScreen(Screen[None]):
         self.image.blur_parts(self.desk.blurred)
         self.show_predictions()
 
-    def _show_status(self) -> None:
+    def show_status(self) -> None:
+        """Say what is looked at, and who computes it where."""
         loaded = self.asking.loaded.get(self.desk.model)
-        self.status.show(place=self.desk.title, where=self.desk.model, device=loaded.device if loaded else "")
+        where = [loaded.device] if loaded else []
+        where += ["server"] if self.asking.engine.uses_server else []
+        self.status.show(place=self.desk.title, where=self.desk.model, device=" · ".join(where))
 
     # What the panes say.
 

@@ -34,6 +34,7 @@ def tui(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     top: o.Top = None,
+    serve: o.Serve = True,
     theme: Theme = None,
     no_color: o.NoColor = False,
     debug: o.Debug = False,

@@ -14,15 +14,6 @@ EPILOG = (
     "is used that knows drawn classes only."
 )
 
-Serve = Annotated[
-    bool,
-    o.option(
-        "serve",
-        "--serve/--no-serve",
-        help="Ask a running `clipmk serve` (the default), or never.",
-        rich_help_panel=o.SETTINGS,
-    ),
-]
 Jsonl = Annotated[bool, o.option("jsonl", "--jsonl", help="Print one JSON line per result.", rich_help_panel=o.OUTPUT)]
 Overlay = Annotated[
     str | None,
@@ -57,7 +48,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     no_cache: o.NoCache = False,
-    serve: Serve = True,
+    serve: o.Serve = True,
     json: o.Json = False,
     jsonl: Jsonl = False,
     overlay: Overlay = None,

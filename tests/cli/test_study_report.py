@@ -1,4 +1,4 @@
-"""The headline of a study in the terminal."""
+"""`clipmk study report`: a study's tables in the terminal, and where its report is written."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from clipmk.study.paths import StudyFolder
 from clipmk.study.results import read_results
-from clipmk_tui.cli.scatter import LETTERS, Dot, letter, scatter
-from clipmk_tui.cli.study_report import headline
+from clipmk_tui.cli.commands.study.report import print_tables
 from command_line import Runner
 from study_shards import POOL, make_manifest, write_study
 
@@ -30,16 +27,14 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipmk.study.figures.plots.plots", lambda *_, **__: [])
 
 
-def test_the_headline_fits_into_80_columns(
-    folder: StudyFolder, clipmk: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_tables_fit_into_80_columns(folder: StudyFolder, clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     ran = clipmk("study", "report", folder.root, "--against", "paper")
     assert ran.status == 0
     lines = ran.out.splitlines()
     assert max(map(len, lines)) <= 80
     row = read_results(folder).models[0]
-    [first] = [line for line in lines if line.startswith("a ViT-B-32 openai ") and "[" in line]
+    [first] = [line for line in lines if line.startswith("ViT-B-32 openai ") and "[" in line]
     assert f"{row['auc']:.2f} / {row['chance_auc']:.2f}" in first
     assert f"{100 * row['top1']:.1f} [{100 * row['top1_low']:.1f}, {100 * row['top1_high']:.1f}]" in first
     assert "no line for ConvNeXt: fewer than four models" in ran.out
@@ -70,7 +65,7 @@ def test_a_report_is_as_the_environment_and_the_config_say(
     for name in ("JSON", "QUIET", "AGAINST"):
         monkeypatch.delenv(f"CLIPMK_{name}")
     plain: list[bool] = []
-    monkeypatch.setattr("clipmk_tui.cli.study_report._put", lambda *_, no_color, **__: plain.append(no_color))
+    monkeypatch.setattr("clipmk_tui.cli.commands.study.report._put", lambda *_, no_color, **__: plain.append(no_color))
     (tmp_path / "config.toml").write_text("quiet = true\nno_color = true\n")
     assert clipmk("study", "report", folder.root).err == ""
     (tmp_path / "config.toml").unlink()
@@ -80,10 +75,10 @@ def test_a_report_is_as_the_environment_and_the_config_say(
     assert plain == [True, False, True]
 
 
-def test_the_headline_alone_draws_nothing(folder: StudyFolder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_alone_draw_nothing(folder: StudyFolder, capfd: pytest.CaptureFixture[str]) -> None:
     for path in folder.report.glob("*"):
         path.unlink()
-    headline(folder.root)
+    print_tables(folder.root)
     assert "ViT-B-32 openai" in capfd.readouterr().out
     assert not list(folder.report.glob("*"))
 
@@ -98,69 +93,18 @@ def test_what_cannot_be_meant_is_refused(clipmk: Runner, arguments: tuple[str, .
     assert message in ran.err
 
 
-def test_points_stand_where_their_numbers_say() -> None:
-    lines = scatter([Dot(0, 0, "a"), Dot(10, 100, "b"), Dot(5, 50, "c")], width=29, height=7, vertical=5)
-    body = [line[8:] for line in lines]
-    assert body[0].index("b") == 20
-    assert body[4].index("a") == 0
-    assert body[2].index("c") == 10
-    assert body[1] == " " * 10 + "┊"
-    assert lines[0].startswith(" 100.0 │")
-    assert lines[-1].split() == ["0.00", "10.00"]
-
-
-@pytest.mark.parametrize(
-    ("share", "top", "bottom"),
-    [(100, "100.0", "99.0"), (99.5, "100.0", "98.5"), (0, "1.0", "0.0"), (50, "51.0", "49.0")],
-)
-def test_an_axis_of_shares_ends_at_0_and_100(share: float, top: str, bottom: str) -> None:
-    lines = scatter([Dot(0, share, "a"), Dot(1, share, "b")], width=40, height=9, within=(0, 100))
-    labels = [line.split()[0] for line in lines[:-2] if line[:7].strip()]
-    assert (labels[0], labels[-1]) == (top, bottom)
-    (row,) = [line for line in lines[:-2] if "a" in line]
-    assert "b" in row
-    if share in {0, 100}:
-        assert row.startswith(f"{share:>6.1f} │a")
-
-
-def test_models_that_are_all_right_are_at_the_top_of_the_plot(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    pool = tuple((*facts, 1.0) for *facts, _ in FIVE)
-    headline(write_study(tmp_path, make_manifest(pool=pool, images=40), pool=pool).root)
-    shown = capfd.readouterr().out
-    assert "100.0 │" in shown
-    assert "101.0" not in shown
-
-
-@given(
-    st.lists(st.tuples(st.floats(-9, 9), st.floats(0, 100)), min_size=1, max_size=13),
-    st.integers(30, 120),
-    st.integers(4, 30),
-)
-def test_no_point_hides_another(points: list[tuple[float, float]], width: int, height: int) -> None:
-    dots = [Dot(x, y, letter(index)) for index, (x, y) in enumerate(points)]
-    lines = scatter(dots, width=width, height=height, vertical=0.5)
-    assert max(map(len, lines)) <= width
-    text = "".join(line[8:] for line in lines[:-2])
-    assert sorted(mark for mark in text if mark in LETTERS) == sorted(dot.mark for dot in dots)
-
-
-def test_letters_run_out_without_an_error() -> None:
-    assert [letter(0), letter(51), letter(52)] == ["a", "Z", "•"]
-
-
 def test_the_folder_is_shown_as_it_was_given(clipmk: Runner, tmp_path: Path) -> None:
     ran = clipmk("study", "report", tmp_path)
     assert f"'{tmp_path}' is not a study" in ran.err
 
 
-def test_a_single_model_has_no_plot_against_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_single_model_has_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     alone = write_study(tmp_path, make_manifest(pool=POOL[:1], images=40), pool=POOL[:1])
-    headline(alone.root)
+    print_tables(alone.root)
     shown = capfd.readouterr().out
     assert "dynamics" in shown
     assert "against AUC" not in shown
+    assert "no line" not in shown
 
 
 @pytest.mark.parametrize("columns", [60, 70])
@@ -168,11 +112,12 @@ def test_on_a_narrow_terminal_columns_go_before_the_names_of_models(
     folder: StudyFolder, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    headline(folder.root)
+    print_tables(folder.root)
     lines = capfd.readouterr().out.splitlines()
     table = lines[next(i for i, line in enumerate(lines) if "top-1 %" in line) :]
     assert max(map(len, lines)) <= columns
     assert "AUC / chance" in table[0]
     assert "images" not in table[0]
-    for key in "abcde":
-        assert any(line.startswith(f"{key} ") and "[" in line for line in table)
+    rows = [line for line in table if "[" in line]
+    for name, row in zip(read_results(folder).names.values(), rows[: len(FIVE)], strict=True):
+        assert row.startswith(name[:8])

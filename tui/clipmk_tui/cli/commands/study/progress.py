@@ -1,4 +1,4 @@
-"""How far a study is: a bar with rate and time left on a terminal, now and then a line in a log file."""
+"""The progress of a study: a bar with rate and time left on a terminal, a line now and then in a log file."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from clipmk.system.text import counted, printable
-from clipmk_tui.cli.progress import display
+from clipmk_tui.cli.progress import display, on_terminal
 from clipmk_tui.cli.streams import say
-from clipmk_tui.show.text import STAGE_WORDS
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-LINE_SECONDS = 30.0
-"""Between two lines where stderr is no terminal."""
+LINE_SECONDS: Final = 30.0
+"""Between two lines if stderr is not a terminal."""
+_STAGES: Final = {"texts": "embedding the vocabulary", "tables": "aggregating"}
 
 
 class StudyProgress:
@@ -33,15 +33,18 @@ class StudyProgress:
         self._clock = clock
         self._display: Progress | None = None
         self._task: TaskID | None = None
-        self._began: tuple[float, int] | None = None
-        self._told = clock()
+        self._start: tuple[float, int] | None = None
+        self._last_line = clock()
         self.done = 0
         self.total = 0
 
     def __enter__(self) -> Self:
-        if self._shown and sys.stderr.isatty():
-            self._display = _display()
-            self._task = self._display.add_task("getting ready", total=None, rate="")
+        if self._shown and on_terminal():
+            from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+            columns = (MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True))
+            self._display = display(*columns)
+            self._task = self._display.add_task("starting", total=None, rate="")
             self._display.start()
         return self
 
@@ -52,36 +55,30 @@ class StudyProgress:
             self._display.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show what is going on."""
+        """Show a stage, or how far the study is."""
         if stage != "study":
-            self._show(STAGE_WORDS.get(stage, stage), None)
+            self._show(_STAGES.get(stage, stage), None)
             return
-        if self._began is None:
-            self._began = self._clock(), done
+        if self._start is None:
+            self._start = self._clock(), done
         self.done, self.total = done, total
-        self._show("images x models", self.rate())
+        self._show("images x models", self._rate())
 
-    def rate(self) -> float:
-        """Images times models per second in this run; 0 while nothing is known."""
-        if self._began is None:
+    def _rate(self) -> float:
+        """Images times models per second in this run; 0 while unknown."""
+        if self._start is None:
             return 0.0
-        since, before = self._began
+        since, before = self._start
         passed = self._clock() - since
         return (self.done - before) / passed if passed > 0 else 0.0
 
-    def _show(self, words: str, rate: float | None) -> None:
+    def _show(self, text: str, rate: float | None) -> None:
         if self._display is not None and self._task is not None:
-            shown = "" if not rate else f"{rate:.1f}/s"
+            shown = f"{rate:.1f}/s" if rate else ""
             self._display.update(
-                self._task, description=printable(words), completed=self.done, total=self.total or None, rate=shown
+                self._task, description=printable(text), completed=self.done, total=self.total or None, rate=shown
             )
-        elif self._shown and rate is not None and self._clock() - self._told >= LINE_SECONDS:
-            self._told = self._clock()
+        elif self._shown and rate is not None and self._clock() - self._last_line >= LINE_SECONDS:
+            self._last_line = self._clock()
             left = f", {counted(round((self.total - self.done) / rate / 60), 'minute')} left" if rate else ""
             say("note", f"{self.done} of {self.total} images x models, {rate:.1f}/s{left}")
-
-
-def _display() -> Progress:
-    from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    return display(MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True))

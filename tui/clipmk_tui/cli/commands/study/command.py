@@ -112,7 +112,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
 
     `clipmk study DATASET ...` is short for this. Results are Parquet files; `clipmk study report DIR` draws them.
     """
-    from clipmk_tui.cli.study_run import run as work  # noqa: PLC0415
+    from clipmk_tui.cli.commands.study.run import run as work  # noqa: PLC0415
 
     return work(_without_conflicts(ctx))
 
@@ -139,6 +139,6 @@ def report(
     debug: o.Debug = False,
 ) -> int:
     """Write the report of a study, HTML and PNG files in DIR/report, and print its main tables."""
-    from clipmk_tui.cli.study_report import run as draw  # noqa: PLC0415
+    from clipmk_tui.cli.commands.study.report import run as draw  # noqa: PLC0415
 
     return draw(folder, against=against, json=json, quiet=quiet, no_color=no_color)

@@ -1,0 +1,182 @@
+"""The two ways to a worker: pipes of a child process, and the socket of a running `clipmk serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import clipmk
+from clipmk.system.config import read_config
+from clipmk.system.text import printable
+from clipmk.worker import client
+from clipmk.worker.identity import identity
+from clipmk.worker.protocol import ANSWER_BYTES
+from clipmk.worker.unix_socket import supported
+
+COMMAND = (sys.executable, "-P", "-m", "clipmk.worker.pipe")
+"""-P: a file in the working folder must not stand in for a module."""
+
+STDERR_LINES = 50
+"""How much of the child's stderr is kept."""
+EXIT_SECONDS = 1.0
+"""For a child that said its last to end by itself."""
+
+
+class Child:
+    """A process of our own; it leads a session of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None  # noqa: S101 - pipes were asked for
+        assert process.stdout is not None  # noqa: S101
+        assert process.stderr is not None  # noqa: S101
+        self.process = process
+        self.reader = process.stdout
+        self._writer = process.stdin
+        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
+        self._draining = asyncio.get_running_loop().create_task(_drain(process.stderr, self._lines))
+
+    @classmethod
+    async def start(cls, command: Sequence[str]) -> Child:
+        """Start a process.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            limit=ANSWER_BYTES,
+            start_new_session=True,
+            env=_environment(),
+        )
+        return cls(process)
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        self._writer.write(data)
+
+    def signal(self, number: int) -> None:
+        """Signal the child and whatever it started."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.signal(signal.SIGKILL)
+
+    async def wait(self) -> None:
+        """Wait for the end; a child that closed its output has a second."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), EXIT_SECONDS)
+        self.kill()
+        await self.process.wait()
+        await asyncio.wait({self._draining}, timeout=EXIT_SECONDS)
+
+    def close(self) -> None:
+        """Free the pipes."""
+        self._draining.cancel()
+        self._writer.close()
+
+    def how_it_ended(self) -> str:
+        """In words: "was killed by signal 9 (SIGKILL)"."""
+        status = self.process.returncode
+        if status is None or status >= 0:
+            return f"ended with exit status {status}"
+        names = {member.value: f" ({member.name})" for member in signal.Signals}
+        return f"was killed by signal {-status}{names.get(-status, '')}"
+
+    def last_words(self) -> str:
+        """The last line of its stderr, ready to follow a sentence; empty where there is none."""
+        line = next((line for line in reversed(self._lines) if line.strip()), "")
+        return f"; it said last: {printable(line.strip())[:200]}" if line else ""
+
+
+class Server:
+    """A connection to a `clipmk serve`, which goes on when we leave."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def connect(cls, path: Path) -> Server | None:
+        """A server that would answer as our child would; None where there is none.
+
+        Raises:
+            UnusableServerError: there is one that would not.
+        """
+        if not supported() or not path.is_socket():
+            return None
+        try:
+            async with asyncio.timeout(client.GREETING_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(path, limit=ANSWER_BYTES)
+        except (OSError, ValueError):  # nobody behind it any more, or too long a name; a timeout is an OSError
+            return None
+        server = cls(reader, writer)
+        try:
+            client.require_own(writer.get_extra_info("socket"))
+            async with asyncio.timeout(client.GREETING_SECONDS):
+                line = await reader.readline()
+            client.require_same(client.read_greeting(line), await asyncio.to_thread(_identity))
+        except TimeoutError as reason:
+            server.kill()
+            raise client.UnusableServerError("it does not greet") from reason
+        except BaseException:
+            server.kill()
+            raise
+        return server
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        self._writer.write(data)
+
+    def kill(self) -> None:
+        """Hang up: what the server does for us is cancelled."""
+        self._writer.transport.abort()
+
+    async def wait(self) -> None:
+        """Nothing: a server goes on."""
+
+    def close(self) -> None:
+        """Free the socket."""
+        self._writer.close()
+
+    def how_it_ended(self) -> str:
+        """In words."""
+        return "hung up"
+
+
+Transport = Child | Server
+
+
+def _identity() -> dict[str, str]:
+    return identity(read_config())
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and where this very `clipmk` was found, unless every Python looks there."""
+    home = Path(clipmk.__file__).resolve().parents[1]
+    if home.name in {"site-packages", "dist-packages"}:
+        return dict(os.environ)
+    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(home)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+async def _drain(stream: asyncio.StreamReader, lines: deque[str]) -> None:
+    """Keep the last lines of stderr; a child must never wait for us to read them."""
+    rest = b""
+    while data := await stream.read(2**16):
+        *whole, rest = (rest + data).split(b"\n")
+        lines.extend(line.decode("utf-8", "backslashreplace") for line in whole[-STDERR_LINES:])
+        rest = rest[-(2**12) :]
+    lines.append(rest.decode("utf-8", "backslashreplace"))

@@ -1,0 +1,1 @@
+"""`clipmk doctor`: the command, and the checks that it prints."""

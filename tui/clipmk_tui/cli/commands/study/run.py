@@ -1,0 +1,148 @@
+"""What `clipmk study` does: turn options into a request, run the study, print what came of it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from clipmk.errors import UsageError
+from clipmk.settings import Fit
+from clipmk.system.config import read_config
+from clipmk.system.options import settings_from
+from clipmk.system.text import counted, encodable, printable, quoted
+from clipmk.vocabulary.classes import parse_classes
+from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary
+from clipmk_tui.cli.commands.study.progress import StudyProgress
+from clipmk_tui.cli.logs import logging_to_stderr
+from clipmk_tui.cli.streams import say
+
+if TYPE_CHECKING:
+    from clipmk.datasets.dataset import Dataset
+    from clipmk.study.request import StudyRequest
+    from clipmk.study.run import StudyOutcome
+    from clipmk.vocabulary.vocabulary import Vocabulary
+
+ENGINES: Final = ("local", "ray")
+FAILURES_NAMED: Final = 3
+"""Images that could not be explained and are named on stderr."""
+
+
+def run(params: Mapping[str, Any]) -> int:
+    """Study a data set and print its main tables.
+
+    Args:
+        params: the command's parameters by name.
+
+    Returns:
+        Exit status: 0, or 3 if images could not be explained.
+    """
+    _check(params)
+    quiet = params["quiet"]
+    with StudyProgress(shown=not quiet) as progress, logging_to_stderr(quiet=quiet, verbose=False):
+        progress("reading the data set", 0, 0)
+        request = _request(params)
+        from clipmk.study.run import run_study  # noqa: PLC0415 - torch
+
+        try:
+            outcome = run_study(request, progress=progress)
+        except KeyboardInterrupt:
+            if progress.total and not quiet:
+                say(
+                    "note",
+                    f"stopped at {progress.done} of {progress.total} images x models; what is finished is kept in "
+                    f"{quoted(request.folder.root)}, and the same command resumes it",
+                )
+            raise
+    _say_end(outcome, request.folder.root, quiet=quiet)
+    from clipmk_tui.cli.commands.study.report import print_tables  # noqa: PLC0415 - rich
+
+    print_tables(request.folder.root, json=params["json"], no_color=params["no_color"])
+    return 3 if outcome.failed else 0
+
+
+def _check(params: Mapping[str, Any]) -> None:
+    """Refuse choices that do not exist or exclude each other."""
+    for name, known in (("engine", ENGINES), ("fit", get_args(Fit))):
+        if params[name] is not None and params[name] not in known:
+            raise UsageError(f"{name} {params[name]!r} does not exist; choose one of: {', '.join(known)}")
+    if params["workers"] is not None and params["engine"] != "ray":
+        raise UsageError("--workers needs --engine ray; the local engine is one process")
+    if params["pool"] and params["model"]:
+        raise UsageError("--pool and -m name models twice; choose one (a pool can be a FILE with a model per line)")
+
+
+def _request(params: Mapping[str, Any]) -> StudyRequest:
+    from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - pyarrow
+    from clipmk.models.pools import POOLS, pool  # noqa: PLC0415
+    from clipmk.study.paths import StudyFolder  # noqa: PLC0415
+    from clipmk.study.request import StudyRequest as Request  # noqa: PLC0415
+
+    models = pool(params["pool"]) if params["pool"] else tuple(dict.fromkeys(params["model"]))
+    if not models:
+        raise UsageError(f"no model is named; name models with -m MODEL, or a pool with --pool {'|'.join(POOLS)}|FILE")
+    dataset = open_dataset(params["dataset"], limit=params["limit"])
+    same = (
+        "extend",
+        "fit",
+        "engine",
+        "workers",
+        "shard_size",
+        "batch_size",
+        "device",
+        "precision",
+        "threads",
+        "download",
+    )
+    return Request(
+        folder=StudyFolder(Path(params["out"]).expanduser()),
+        dataset=dataset,
+        models=models,
+        vocabulary=_vocabulary(params, models, dataset),
+        settings=settings_from(params, read_config()),
+        command=encodable(shlex.join(["clipmk", *sys.argv[1:]])),
+        cache=not params["no_cache"],
+        **{name: params[name] for name in same},
+    )
+
+
+def _vocabulary(params: Mapping[str, Any], models: tuple[str, ...], dataset: Dataset) -> Vocabulary:
+    """The one vocabulary of the study: the one that is named, or the one that all of its models were trained with.
+
+    Raises:
+        UsageError: none is named, and some of the models were not trained with one.
+    """
+    named, classes = params["vocab"], params["classes"]
+    if named is None and not all(model.startswith("embedded/") for model in models):
+        from clipmk.datasets.matching import missing_vocabulary  # noqa: PLC0415 - not needed otherwise
+
+        raise UsageError(missing_vocabulary([entry.label for entry in dataset.entries]))
+    vocabulary = load_vocabulary(named or default_vocabulary(models[0]))
+    return vocabulary if classes is None else vocabulary.with_classes(parse_classes(classes))
+
+
+def _say_end(outcome: StudyOutcome, folder: Path, *, quiet: bool) -> None:
+    """Report warnings and failures; if quiet, only why the exit status is not 0."""
+    if not quiet:
+        for warning in outcome.warnings:
+            say("warning", warning)
+    if outcome.resumed and not quiet:
+        total = outcome.manifest.shards * len(outcome.manifest.models)
+        say("note", f"{outcome.resumed:,} of {counted(total, 'shard')} had been done already")
+    if outcome.failed:
+        _say_failures(outcome)
+    if not quiet:
+        name = printable(str(folder))
+        say("note", f"results in {name}; `clipmk study report {shlex.quote(name)}` writes a report with pictures")
+
+
+def _say_failures(outcome: StudyOutcome) -> None:
+    """Name the first images that could not be explained, each with the reason, and their number."""
+    named = outcome.failures[:FAILURES_NAMED]
+    for one in named:
+        say("error", one.error)
+    first = f", the first {len(named)} of which are named here" if len(named) < outcome.failed else ""
+    images = counted(outcome.failed, "image")
+    say("error", f"{images} could not be explained{first}; the column 'error' of tables/images.parquet says why")
