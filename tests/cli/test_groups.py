@@ -43,17 +43,17 @@ def test_left_out_commands_are_completed(given: list[str], completed: list[str])
     [
         (
             "study reprot x",
-            "'reprot' is no command of `clipmk study` and no data set; did you mean `clipmk study report`?",
+            "'reprot' is not a command of `clipmk study` and not a data set; did you mean `clipmk study report`?",
         ),
         (
             "study Report",
-            "'Report' is no command of `clipmk study` and no data set; did you mean `clipmk study report`?",
+            "'Report' is not a command of `clipmk study` and not a data set; did you mean `clipmk study report`?",
         ),
         ("study rnu photos", "did you mean `clipmk study run`?"),
-        ("vocab shwo pets", "'shwo' is no command of `clipmk vocab`; did you mean `clipmk vocab show`?"),
-        ("info x", "'info' is no command of `clipmk`; did you mean `clipmk models info` or `clipmk cache info`?"),
-        ("pull x", "'pull' is no command of `clipmk`; did you mean `clipmk models pull`?"),
-        ("cache claer", "'claer' is no command of `clipmk cache`; did you mean `clipmk cache clear`?"),
+        ("vocab shwo pets", "'shwo' is not a command of `clipmk vocab`; did you mean `clipmk vocab show`?"),
+        ("info x", "'info' is not a command of `clipmk`; did you mean `clipmk models info` or `clipmk cache info`?"),
+        ("pull x", "'pull' is not a command of `clipmk`; did you mean `clipmk models pull`?"),
+        ("cache claer", "'claer' is not a command of `clipmk cache`; did you mean `clipmk cache clear`?"),
     ],
 )
 def test_a_misspelt_command_is_no_argument_of_the_default_one(given: str, message: str) -> None:
@@ -63,7 +63,7 @@ def test_a_misspelt_command_is_no_argument_of_the_default_one(given: str, messag
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_the_commands_of_a_group_are_those_that_it_has(name: str) -> None:
-    commands = import_module(f"clipmk_tui.cli.commands.{name}").app.registered_commands
+    commands = import_module(f"clipmk_tui.cli.commands.{COMMANDS[name]}").app.registered_commands
     assert tuple(command.name or command.callback.__name__ for command in commands) == GROUPS[name].commands
 
 

@@ -20,7 +20,7 @@ from clipmk.output.palette import colour_of
 from clipmk.records import SoftPair
 from clipmk_tui.cli.commands.explain.report import report
 from clipmk_tui.show.bars import bar, sparkline
-from clipmk_tui.show.columns import Step, squeezed
+from clipmk_tui.show.columns import Step, fit_columns
 from clipmk_tui.show.half_blocks import explained_picture, fitted, half_blocks
 
 
@@ -139,19 +139,19 @@ def test_bars_and_values_by_chance_give_way_before_names_do() -> None:
 def test_columns_shrink_in_the_order_of_the_steps_and_no_more_than_needed() -> None:
     wanted = {"a": 10, "b": 8, "empty": 0, "c": 5}
     steps = [Step("a", 4), Step("b"), Step("a", 2)]
-    assert squeezed(wanted, steps, 27) == wanted
-    assert squeezed(wanted, steps, 25) == {"a": 8, "b": 8, "empty": 0, "c": 5}
-    assert squeezed(wanted, steps, 21) == {"a": 4, "b": 8, "empty": 0, "c": 5}
-    assert squeezed(wanted, steps, 20) == {"a": 10, "b": 0, "empty": 0, "c": 5}, "what b leaves goes back to a"
-    assert squeezed(wanted, steps, 11) == {"a": 3, "b": 0, "empty": 0, "c": 5}
-    assert squeezed(wanted, steps, 1) == {"a": 2, "b": 0, "empty": 0, "c": 5}
-    assert squeezed(wanted, steps, 19, gap=3, edges=0) == {"a": 10, "b": 0, "empty": 0, "c": 5}
+    assert fit_columns(wanted, steps, 27) == wanted
+    assert fit_columns(wanted, steps, 25) == {"a": 8, "b": 8, "empty": 0, "c": 5}
+    assert fit_columns(wanted, steps, 21) == {"a": 4, "b": 8, "empty": 0, "c": 5}
+    assert fit_columns(wanted, steps, 20) == {"a": 10, "b": 0, "empty": 0, "c": 5}, "what b leaves goes back to a"
+    assert fit_columns(wanted, steps, 11) == {"a": 3, "b": 0, "empty": 0, "c": 5}
+    assert fit_columns(wanted, steps, 1) == {"a": 2, "b": 0, "empty": 0, "c": 5}
+    assert fit_columns(wanted, steps, 19, gap=3, edges=0) == {"a": 10, "b": 0, "empty": 0, "c": 5}
 
 
 def test_a_column_comes_back_where_a_later_step_makes_room() -> None:
     wanted = {"name": 40, "source": 6, "family": 8, "px": 3, "data": 40}
     steps = [Step("data", 30), Step("px"), Step("family"), Step("data"), Step("source")]
-    squeezed_to = squeezed(wanted, steps, 76, gap=2, edges=0)
+    squeezed_to = fit_columns(wanted, steps, 76, gap=2, edges=0)
     assert squeezed_to == {"name": 40, "source": 6, "family": 8, "px": 3, "data": 0}
 
 
@@ -165,7 +165,7 @@ def test_no_column_is_gone_that_would_fit_and_none_is_small_beside_free_room() -
         smallest = wanted | {"b": min(floor, wanted["b"])}
         gap, edges = draw.randint(0, 3), draw.randint(0, 2)
         for room in range(sum(wanted.values()) + 4 * gap + edges + 2):
-            widths = squeezed(wanted, steps, room, gap=gap, edges=edges)
+            widths = fit_columns(wanted, steps, room, gap=gap, edges=edges)
             shown = [width for width in widths.values() if width]
             left = room - edges - sum(shown) - gap * (len(shown) - 1)
             gone = [name for name in "abcde" if not widths[name]]

@@ -37,7 +37,7 @@ MODEL = "embedded/vit-xs8-48"
         (
             ["reprot", "here"],
             2,
-            "'reprot' is no command of `clipmk study` and no data set; did you mean `clipmk study re",
+            "'reprot' is not a command of `clipmk study` and not a data set; did you mean `clipmk study re",
         ),
         (
             ["world:test", "-m", MODEL, "--engine", "spark"],

@@ -66,8 +66,8 @@ def test_neighbours_of_one_colour_share_a_segment() -> None:
     assert [segment.text for segment in row if segment.text] == [" " * 50]
 
 
-def test_a_sequence_that_is_no_colour_is_refused() -> None:
-    with pytest.raises(ValueError, match="is no colour"):
+def test_a_sequence_that_is_not_a_colour_is_refused() -> None:
+    with pytest.raises(ValueError, match="is not a colour of a picture"):
         list(parsed("\x1b[2Jmoved"))
 
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 _KEPT = 4
-"""Up to this many images stay decoded for the next model; more are read again."""
+"""Up to this many images stay decoded for the next model; more are decoded again."""
 
 
 class InputImage:
-    """One image of the command line. A failure is remembered, and so is standard input, which can be read only once.
+    """One image of the command line. Its failure is kept, and so is standard input, which can be read only once.
 
-    Several threads may ask for it.
+    Safe to use from several threads.
 
     Args:
         name: path, or "-" for standard input.

@@ -1,4 +1,4 @@
-"""What the library logs, as lines on stderr."""
+"""The library's log, as lines on stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clipmk_tui.cli.streams import say
 
 @contextlib.contextmanager
 def logging_to_stderr(*, quiet: bool, verbose: bool, usual: int = logging.WARNING) -> Iterator[None]:
-    """Show what we log from `usual` on, with `verbose` everything and Python's warnings, with `quiet` only errors."""
+    """Print our log from `usual` on; with `verbose` everything and Python's warnings, with `quiet` only errors."""
     logger, handler = logging.getLogger("clipmk"), _Lines()
     before = logger.level
     logger.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else usual)

@@ -1,4 +1,4 @@
-"""The two streams: stdout carries data and nothing else, whatever a library prints; stderr carries the rest."""
+"""stdout carries data only, whatever a library prints; stderr carries everything else."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_WIDTH = 100
-"""Columns where stdout is no terminal and COLUMNS is not set."""
+"""Columns if stdout is not a terminal and COLUMNS is not set."""
 
 NARROWEST = 40
-"""Fewest columns that text is laid out for, unless whoever prints can do with less."""
+"""Fewest columns that text is laid out for by default."""
 
 
 class ReaderGone(Exception):  # noqa: N818 - nothing went wrong
-    """Whoever read our stdout has stopped (`clipmk ... | head`)."""
+    """The reader of our stdout has stopped (`clipmk ... | head`)."""
 
 
 class DataStream:
-    """Text for the real stdout, written when flushed. A file for `rich.console.Console`.
+    """Text for the real stdout, written on flush. A file for `rich.console.Console`.
 
     Args:
         descriptor: where to write; stays open.
-        encoding: what it cannot hold becomes a question mark.
+        encoding: characters it does not have become question marks.
     """
 
     def __init__(self, descriptor: int, *, encoding: str = "utf-8") -> None:
@@ -44,10 +44,10 @@ class DataStream:
         return len(text)
 
     def flush(self) -> None:
-        """Write what is pending.
+        """Write the pending text.
 
         Raises:
-            ReaderGone: nobody reads it any more.
+            ReaderGone: its reader has stopped.
             ClipmkError: it cannot be written.
         """
         left = memoryview(b"".join(self._pending))
@@ -61,7 +61,7 @@ class DataStream:
             raise _unwritable(reason) from reason
 
     def isatty(self) -> bool:
-        """Whether a terminal shows it."""
+        """Whether it is a terminal."""
         return os.isatty(self._descriptor)
 
     def fileno(self) -> int:
@@ -71,10 +71,10 @@ class DataStream:
 
 @contextlib.contextmanager
 def data_stream(*, encoding: str = "utf-8") -> Iterator[DataStream]:
-    """Hand out the real stdout; meanwhile everything else that is printed goes to stderr, even from C code.
+    """Open the real stdout; everything else that is printed meanwhile goes to stderr, even from C code.
 
     Raises:
-        ReaderGone: nobody reads it any more.
+        ReaderGone: its reader has stopped.
         ClipmkError: stdout is closed or cannot be written.
     """
     with _diverted() as descriptor:
@@ -84,7 +84,7 @@ def data_stream(*, encoding: str = "utf-8") -> Iterator[DataStream]:
 
 
 class _Watched:
-    """`sys.stdout`, remembering what went wrong with it, so that it is told from what goes wrong with other files."""
+    """`sys.stdout`, remembering its failure, so that it is not confused with that of another file."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -110,10 +110,10 @@ class _Watched:
 
 @contextlib.contextmanager
 def watched_stdout() -> Iterator[None]:
-    """What prints to `sys.stdout` meanwhile, as the argument parser does its help, fails as `data_stream` does.
+    """Let what prints to `sys.stdout`, such as the parser's help, fail as `data_stream` does.
 
     Raises:
-        ReaderGone: nobody reads it any more.
+        ReaderGone: its reader has stopped.
         ClipmkError: stdout cannot be written.
     """
     original = sys.stdout
@@ -135,17 +135,17 @@ def watched_stdout() -> Iterator[None]:
 
 
 def locale_encoding() -> str:
-    """The encoding that stdout has for people to read."""
+    """The encoding of text on stdout."""
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 def text_console(stream: DataStream, *, no_color: bool = False, narrowest: int = NARROWEST) -> Console:
-    """A console for people on the data stream: plain without a terminal, never reading markup.
+    """A console on the data stream: plain without a terminal, never interpreting markup.
 
     Args:
         stream: where it prints.
-        no_color: no colours, whatever the terminal can do.
-        narrowest: columns that it has in narrower terminals.
+        no_color: print without colours.
+        narrowest: columns of the console in narrower terminals.
     """
     from rich.console import Console  # noqa: PLC0415 - not needed for JSON
 
@@ -161,11 +161,11 @@ def text_console(stream: DataStream, *, no_color: bool = False, narrowest: int =
 
 
 def say(kind: str, message: str) -> None:
-    """One line on stderr, `clipmk: kind: message`, control characters made harmless."""
+    """Print one line on stderr, `clipmk: kind: message`, with control characters escaped."""
     stream = sys.stderr
     if stream is not None:
         line = f"clipmk: {kind}: {printable(message)}\n"
-        with contextlib.suppress(OSError):  # nobody is left to be told
+        with contextlib.suppress(OSError):  # stderr is gone
             stream.write(line.encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8"))
             stream.flush()
 
@@ -209,7 +209,7 @@ def _unwritable(reason: OSError) -> ClipmkError:
 
 
 def _give_up(stream: IO[str]) -> None:
-    """Let what a failed stream still holds go nowhere; Python would write it at its end and fail once more."""
+    """Discard what a failed stream still holds; Python would write it at exit and fail again."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -227,5 +227,5 @@ def _point(descriptor: int, *, at: int) -> None:
 
 def _flush(stream: IO[str] | None) -> None:
     if stream is not None:
-        with contextlib.suppress(OSError, ValueError):  # gone or closed: nothing of ours is in it
+        with contextlib.suppress(OSError, ValueError):  # closed: nothing of ours is in it
             stream.flush()

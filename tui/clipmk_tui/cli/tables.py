@@ -1,4 +1,4 @@
-"""How the smaller commands answer: a table for people, or one JSON object."""
+"""Output of the smaller commands: a table, or one JSON object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipmk.output import document
 from clipmk_tui.cli.streams import NARROWEST, data_stream, locale_encoding, say, text_console
-from clipmk_tui.show.columns import GONE, Step, squeezed
+from clipmk_tui.show.columns import DROPPED, Step, fit_columns
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,12 +34,12 @@ def for_people(no_color: bool, *, narrowest: int = NARROWEST) -> Iterator[Consol
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> Table:
-    """A table of texts from anywhere.
+    """A table of any texts.
 
     Args:
-        columns: headings; empty ones show no heading.
-        rows: whatever `str` turns into text; `rich.text.Text` keeps its style.
-        right: indices of the columns that are aligned to the right.
+        columns: headings; without any text no heading is shown.
+        rows: converted by `str`; `rich.text.Text` keeps its style.
+        right: indices of right-aligned columns.
     """
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -55,7 +55,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
 
 
 def put_table(console: Console, made: Table) -> None:
-    """Print a table; without a terminal each row keeps to one line, however long, for grep and awk."""
+    """Print a table; without a terminal each row is one line, however long, for grep and awk."""
     from rich.measure import Measurement  # noqa: PLC0415
 
     if not console.is_terminal:
@@ -72,14 +72,14 @@ def put_listing(
     *,
     right: Sequence[int] = (),
 ) -> None:
-    """Print a list whose first column holds names to copy: they stay in one piece, other columns make room for them.
+    """Print a list whose first column holds names to copy: they are never wrapped; other columns make room for them.
 
     Args:
-        console: where; without a terminal every row is one line, however long.
+        console: without a terminal each row is one line, however long.
         columns: headings, all different.
         rows: as for `table`.
-        steps: how columns make room in a terminal; those that shrink wrap. What is left out is said on stderr.
-        right: indices of the columns that are aligned to the right.
+        steps: how columns make room in a terminal; columns that shrink wrap. A note names those that are dropped.
+        right: indices of right-aligned columns.
     """
     if not console.is_terminal:
         put_table(console, table(columns, rows, right=right))
@@ -91,9 +91,9 @@ def put_listing(
     wanted = {
         name: max([len(name), *(cell_len(shown(str(row[i])).plain) for row in rows)]) for i, name in enumerate(columns)
     }
-    widths = squeezed(wanted, steps, console.width, gap=2, edges=0)
-    kept = [i for i, name in enumerate(columns) if widths[name] != GONE]
-    if kept == [0]:  # a name that is wider than the terminal goes on in its next line, with no blank or break in it
+    widths = fit_columns(wanted, steps, console.width, gap=2, edges=0)
+    kept = [i for i, name in enumerate(columns) if widths[name] != DROPPED]
+    if kept == [0]:  # a name wider than the terminal continues on the next line, without a blank or a break in it
         for row in rows:
             console.print(shown(str(row[0])), soft_wrap=True)
     else:
@@ -102,5 +102,5 @@ def put_listing(
         for column, i in zip(made.columns, kept, strict=True):
             column.no_wrap = widths[columns[i]] == wanted[columns[i]]
         console.print(made)
-    if gone := [name or "description" for name in columns if widths[name] == GONE]:
-        say("note", f"no room for: {', '.join(gone)}; --json has everything")
+    if dropped := [name or "description" for name in columns if widths[name] == DROPPED]:
+        say("note", f"no room for: {', '.join(dropped)}; --json has everything")

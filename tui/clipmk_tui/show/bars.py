@@ -9,10 +9,10 @@ _HEIGHTS = "▁▂▃▄▅▆▇█"
 
 
 def bar(share: float, cells: int) -> str:
-    """A horizontal bar, padded with spaces to `cells` columns; anything above zero shows.
+    """A horizontal bar, padded with spaces to `cells` columns; any share above zero is visible.
 
     Args:
-        share: in [0, 1]; what lies outside is cut off.
+        share: clipped to [0, 1].
         cells: its full length.
     """
     eighths = round(min(1.0, max(0.0, share)) * cells * 8)
@@ -23,7 +23,7 @@ def bar(share: float, cells: int) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """One character per value, its height relative to the largest; 0 is the lowest character."""
+    """One character per value, its height relative to the largest value; 0 is the lowest character."""
     top = max(values, default=0.0)
     if top <= 0:
         return _HEIGHTS[0] * len(values)

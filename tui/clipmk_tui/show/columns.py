@@ -1,37 +1,36 @@
-"""How wide the columns of a table become where there is less room than they want."""
+"""Widths of a table's columns if there is less room than they want."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-GONE: Final = 0
+DROPPED: Final = 0
 """A floor: the column leaves the table, with the blanks beside it."""
 
 
 class Step(NamedTuple):
-    """What may be taken from a column: it shrinks to the floor, as little as is needed; or it goes."""
+    """What may be taken from a column: it shrinks to the floor, no more than needed; or it is dropped."""
 
     column: str
-    floor: int = GONE
+    floor: int = DROPPED
 
 
-def squeezed(
+def fit_columns(
     wanted: Mapping[str, int], steps: Sequence[Step], room: int, *, gap: int = 1, edges: int = 2
 ) -> dict[str, int]:
-    """Widths of columns that fit into a line, the least important ones smaller or gone.
+    """Widths of columns that fit in a line, the least important columns smaller or dropped.
 
     Args:
-        wanted: column -> the cells it wants; 0 where it is empty and takes no place.
+        wanted: column -> cells it wants; 0 for an empty column, which takes no room.
         steps: what is taken first, second, ... until the rest fits; columns without a step keep what they want. What
-            a step takes too much is given back, the last step's first: a column that went comes back where it fits.
+            a step took too much is given back, the last step's first: a dropped column returns if it fits.
         room: cells of the line.
         gap: blanks between two columns.
         edges: blanks at both ends together.
 
     Returns:
-        Column -> cells, 0 for those that are gone. Together they are wider than the room only where all steps are not
-        enough.
+        Column -> cells, 0 for dropped columns. Together they exceed the room only if all steps are not enough.
     """
     widths = dict(wanted)
 
@@ -44,12 +43,12 @@ def squeezed(
         if spare() >= 0:
             break
         taken.append((column, widths[column]))
-        widths[column] = GONE if floor == GONE else max(min(floor, widths[column]), widths[column] + spare())
+        widths[column] = DROPPED if floor == DROPPED else max(min(floor, widths[column]), widths[column] + spare())
     for column, before in reversed(taken):
-        if widths[column] != GONE:
+        if widths[column] != DROPPED:
             widths[column] = min(before, widths[column] + max(0, spare()))
             continue
         widths[column] = before
         if spare() < 0:
-            widths[column] = GONE
+            widths[column] = DROPPED
     return widths

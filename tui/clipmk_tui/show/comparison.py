@@ -1,6 +1,6 @@
 """A comparison for people: the words and signs of its cells, and the table that the command prints.
 
-The comparison screen shows the same words. Colour is never the only carrier: every cell has its sign.
+The app's comparison screen shows the same words. Every cell has a sign, so that colour is never needed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from clipmk_tui.show.signs import ANSI, SIGN, WORD, Kind
 from clipmk_tui.show.text import shown
 
 ROWS_SHOWN: Final = 20
-"""Concepts that the command lists, unless everything is asked for."""
+"""Concepts that the command lists without --verbose."""
 BEST: Final = "▲"
 """Marks the highest AUC within a family."""
 BEST_WORDS: Final = f"{BEST} best AUC of its family"
 NEITHER: Final = "·"
 FACT_NAMES: Final = ("family", "top-1", "MI / by chance", "AUC / by chance", "p", "dynamics")
-"""What the first lines of a table say of every model."""
+"""The first lines of a table, about each model."""
 
 _AGREED: Final = "agreed"
 _GAP: Final = 2
@@ -35,18 +35,18 @@ _NARROWEST, _WIDEST = 14, 26
 
 
 class Fact(NamedTuple):
-    """A cell of the table: its text, as it came from outside, and what it stands for."""
+    """A cell of the table: its text, not yet made printable, and what it stands for."""
 
     text: str
     kind: Kind | None = None
 
 
 def facts(column: ComparedModel, *, cells: int) -> tuple[Fact, ...]:
-    """What stands under a model, one per name of `FACT_NAMES`.
+    """The facts about a model, one per name of `FACT_NAMES`.
 
     Args:
         column: of the comparison.
-        cells: the length of the dynamics, at most.
+        cells: most characters of the dynamics.
     """
     mutual = column.mutual
     if mutual is None or column.error is not None:
@@ -64,13 +64,13 @@ def facts(column: ComparedModel, *, cells: int) -> tuple[Fact, ...]:
 
 
 def short_names(ids: Sequence[str]) -> tuple[str, ...]:
-    """Headings: what stands behind the last slash of each id, unless two would be alike."""
+    """Headings: the part of each id after its last slash, unless two would be the same."""
     short = [one.rstrip("/").rpartition("/")[2] or one for one in ids]
     return tuple(long if short.count(brief) > 1 else brief for long, brief in zip(ids, short, strict=True))
 
 
 def top(column: ComparedModel, *, width: int | None = None) -> str:
-    """The predicted class and its probability; the class is shortened to fit into `width` cells."""
+    """The predicted class and its probability; the class is shortened to fit `width` cells."""
     first = column.predictions[0]
     share = f"{100 * first.probability:.0f} %"
     name = Text(printable(first.class_name))
@@ -80,7 +80,7 @@ def top(column: ComparedModel, *, width: int | None = None) -> str:
 
 
 def cell_fact(cell: ComparedCell | None) -> Fact:
-    """Sign and number of a concept in one model; nothing for a model that did not answer."""
+    """Sign and number of a concept in one model; empty if the model failed."""
     if cell is None:
         return Fact("")
     if cell.status == "none":
@@ -91,19 +91,19 @@ def cell_fact(cell: ComparedCell | None) -> Fact:
 
 
 def agreed(row: ComparedConcept) -> str:
-    """How many of the models that answered hold a concept mutual."""
+    """For how many of the models that answered a concept is mutual."""
     return f"{row.mutual_count}/{row.of}"
 
 
 def dynamics(curve: Sequence[float], cells: int) -> str:
-    """The curve as a sparkline of at most `cells` characters; of a longer one evenly spaced points are shown."""
+    """The curve as a sparkline of at most `cells` characters; a longer curve is sampled evenly."""
     if len(curve) > cells > 1:
         curve = [curve[round(i * (len(curve) - 1) / (cells - 1))] for i in range(cells)]
     return sparkline(curve)
 
 
 def headline(target: str | None) -> str:
-    """Which class is explained, in words."""
+    """Which class the models explain."""
     return "each model explains its own prediction" if target is None else f"all explain {quoted(target)}"
 
 
@@ -114,10 +114,10 @@ def legend() -> str:
 
 
 def report(comparison: Comparison, *, width: int, most: int | None = ROWS_SHOWN) -> RenderableType:
-    """Lay a comparison out; columns that do not fit beside one another follow in blocks below.
+    """Lay out a comparison; columns that do not fit side by side follow in blocks below.
 
     Args:
-        comparison: what to show.
+        comparison: of at least one answer.
         width: columns of the terminal.
         most: how many concepts; None: all.
     """
@@ -151,7 +151,7 @@ def plain_text(comparison: Comparison, *, width: int = 120) -> str:
 
 
 def _blocks(comparison: Comparison, rows: Sequence[ComparedConcept], width: int) -> Iterator[tuple[range, int, int]]:
-    """Which columns stand beside one another; the width of their labels and of each."""
+    """(columns side by side, width of their labels, width of each) of every block."""
     names = [*FACT_NAMES, *(row.text for row in rows)]
     natural = max(Text(printable(name)).cell_len for name in names)
     label = min(natural, max(_NARROWEST, width * 3 // 10))

@@ -1,4 +1,4 @@
-"""The files that a run writes: names that never collide, and a look at them before the work begins."""
+"""The files that a run writes: names that never collide, and checks before the work begins."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def slug(text: str) -> str:
 def overlay_names(target: Path, images: Sequence[str], models: Sequence[str]) -> list[Path]:
     """The file of each overlay, models outside, images inside: FILE.png for one, else FILE-<image>[-<model>].png.
 
-    Images of the same name in different folders get a number, so that no result replaces another.
+    Images of the same name in different folders get a number, so that no result overwrites another.
     """
     if len(images) == len(models) == 1:
         return [target]
@@ -38,7 +38,7 @@ def overlay_names(target: Path, images: Sequence[str], models: Sequence[str]) ->
         for image in images:
             stem = "-".join([target.stem, slug(_stem(image)), *([slug(model)] if len(models) > 1 else [])])
             name, number = stem, 2
-            while name.casefold() in taken:  # some file systems do not tell upper from lower case
+            while name.casefold() in taken:  # some file systems ignore case
                 name, number = f"{stem}-{number}", number + 1
             taken.add(name.casefold())
             names.append(target.with_name(name + target.suffix))
@@ -46,10 +46,10 @@ def overlay_names(target: Path, images: Sequence[str], models: Sequence[str]) ->
 
 
 def check_writable(path: Path, *, inputs: Sequence[str]) -> None:
-    """Refuse a file that cannot be written or that is an input, before any work.
+    """Refuse a file that cannot be written or is an input, before any work.
 
     Raises:
-        ClipmkError: its folder does not exist or may not be written to, or it is no regular file.
+        ClipmkError: its folder does not exist or is not writable, or it is not a regular file.
         UsageError: it is one of the images.
     """
     folder = path.parent
@@ -64,7 +64,7 @@ def check_writable(path: Path, *, inputs: Sequence[str]) -> None:
 
 
 def write_png(image: Image.Image, path: Path) -> None:
-    """Write a picture; the file is there whole or not at all.
+    """Write a picture as PNG, atomically.
 
     Raises:
         ClipmkError: it cannot be written.
@@ -74,7 +74,7 @@ def write_png(image: Image.Image, path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write UTF-8 text; the file is there whole or not at all.
+    """Write UTF-8 text, atomically.
 
     Raises:
         ClipmkError: it cannot be written.

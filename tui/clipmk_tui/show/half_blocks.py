@@ -1,4 +1,4 @@
-"""A picture in half-blocks: the one place that knows how (term-image today)."""
+"""Pictures in half-blocks, drawn by term-image, which nothing else imports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from clipmk.explanation import Explanation
 
 _ALPHA = 0.55
-"""Stronger than on paper: a cell has room for colour, but not for contours."""
+"""Stronger than in files: a cell has room for colour, but not for contours."""
 
 _MIDDLE = 0.179
 """Relative luminance on which black and white have the same contrast, 4.6 (WCAG 2)."""
@@ -36,18 +36,18 @@ def half_blocks(image: Image.Image, *, columns: int, rows: int) -> list[Text]:
     """Draw an image with two pixels in every character cell.
 
     Args:
-        image: any mode; its shape is changed to fit.
+        image: any mode; it is stretched to fit.
         columns: characters across.
         rows: lines.
 
     Returns:
-        `rows` lines of `columns` cells in true colour; the console lowers it to what the terminal has.
+        `rows` lines of `columns` cells in true colour; the console reduces it to what the terminal has.
     """
     return [_text(row) for row in half_block_rows(shrunk(image, columns=columns, rows=rows))]
 
 
 def half_block_rows(cells: UInt8[ndarray, "pixel_rows columns 3"]) -> list[list[Segment]]:
-    """Draw pixels with two of them, one above the other, in every character cell.
+    """Draw pixels, two of them in every character cell, one above the other.
 
     Args:
         cells: uint8 RGB (2 * rows, columns, 3), at least two pixel rows.
@@ -55,14 +55,14 @@ def half_block_rows(cells: UInt8[ndarray, "pixel_rows columns 3"]) -> list[list[
     Returns:
         `rows` lists of segments, `columns` cells each, in true colour; neighbours of one colour share a segment.
     """
-    from PIL import Image  # noqa: PLC0415 - not before there is a picture
+    from PIL import Image  # noqa: PLC0415 - not until there is a picture
 
     rendered = _rendered(Image.fromarray(cells, mode="RGB"), cells.shape[1], cells.shape[0] // 2)
     return [list(parsed(line)) for line in rendered.split("\n")]
 
 
 def shrunk(image: Image.Image, *, columns: int, rows: int) -> UInt8[ndarray, "pixel_rows columns 3"]:
-    """An image as the pixels of that many cells, uint8 RGB (2 * rows, columns, 3); its shape is changed to fit."""
+    """An image as the pixels of that many cells, uint8 RGB (2 * rows, columns, 3); it is stretched to fit."""
     import numpy as np  # noqa: PLC0415
     from PIL import Image  # noqa: PLC0415
 
@@ -84,29 +84,29 @@ def parsed(line: str) -> Iterator[Segment]:
         elif code in {"", "0"}:
             ink = paper = ""
         else:
-            raise ValueError(f"{code!r} is no colour that pictures are drawn with")
+            raise ValueError(f"{code!r} is not a colour of a picture")
         if text:
             yield Segment(text, _style("" if text.isspace() else ink, paper))
 
 
 def ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white (sRGB), whichever is read better on a colour."""
+    """Black or white (sRGB), whichever is more legible on a colour."""
     linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]  # IEC 61966-2-1
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (0, 0, 0) if luminance > _MIDDLE else (255, 255, 255)
 
 
 def number_style(colour: tuple[int, int, int]) -> Style:
-    """How a part's number is written on the part's own colour."""
+    """The style of a part's number on the part's own colour."""
     ink, paper = ("#{:02x}{:02x}{:02x}".format(*rgb) for rgb in (ink_on(colour), colour))
     return Style(color=ink, bgcolor=paper, bold=True)
 
 
 def explained_picture(explanation: Explanation, *, columns: int, rows: int) -> list[Text]:
-    """The picture of an explanation with its parts in colour and their numbers, at most `columns` x `rows` cells.
+    """The picture of an explanation with coloured and numbered parts, at most `columns` x `rows` cells.
 
     Raises:
-        ImageError: the picture is not at hand.
+        ImageError: the picture is not available.
     """
     from clipmk.images.masks import rle_decode  # noqa: PLC0415
     from clipmk.output.overlay import anchor, overlay  # noqa: PLC0415 - OpenCV, never in the app's own process
@@ -129,7 +129,7 @@ def fitted(width: int, height: int, *, columns: int, rows: int) -> tuple[int, in
 
 
 def _rendered(small: Image.Image, columns: int, rows: int) -> str:
-    """Term-image's string. Only after its questions to the terminal are switched off: they swallow key presses."""
+    """term-image's output, with its queries to the terminal disabled: they swallow key presses."""
     drawn = _block_image()(small)
     drawn.set_size(width=columns, height=rows)
     return str(drawn)
@@ -153,7 +153,7 @@ def _style(ink: str, paper: str) -> Style:
 
 @lru_cache(maxsize=8192)
 def _colour(code: str) -> Color | None:
-    """A colour of an SGR sequence: "r;g;b", nothing for none."""
+    """A colour of an SGR sequence, "r;g;b"; None if the code is empty."""
     if not code:
         return None
     red, green, blue = map(int, code.split(";"))

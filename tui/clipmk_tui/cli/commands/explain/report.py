@@ -1,7 +1,7 @@
-"""An explanation for people to read: predictions, why, and the concepts behind it. Reads the record, computes nothing.
+"""The report on an explanation in the terminal: predictions, why, and the concepts behind them. Computes nothing.
 
-Colour is never the only carrier: parts have numbers, concepts have signs, and without colour everything still reads.
-Where there is little room, bars, lists of parts and values by chance give way; names wrap, numbers and signs stay.
+Colour is never needed: parts have numbers and concepts have signs. In a narrow terminal, bars, lists of parts and
+values by chance are dropped; names wrap, numbers and signs stay.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.text import Text
 from clipmk.output.palette import colour_of
 from clipmk.system.text import quoted
 from clipmk_tui.show.bars import bar, sparkline
-from clipmk_tui.show.columns import GONE, Step, squeezed
+from clipmk_tui.show.columns import DROPPED, Step, fit_columns
 from clipmk_tui.show.signs import ANSI, SIGN, WORD, Kind
 from clipmk_tui.show.text import shown
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from clipmk.records import LanguageConcept, Part, Prediction, SoftPair, VisionConcept
 
 LANGUAGE_SHOWN = 5
-"""How many language concepts that were not seen are listed, unless everything is asked for."""
+"""Language-only concepts listed without --verbose."""
 VISION_SHOWN = 8
-"""The same for vision concepts that are not mutual."""
+"""Vision-only concepts listed without --verbose."""
 
 _DIM = "dim"
 _BAR, _SHORT_BAR = 12, 4
 _NAME, _SHORT_NAME, _SHORTEST_NAME = 24, 16, 6
-"""Cells of a concept's or a class's name: with room, where others give way for it, and where nothing else can."""
+"""Cells of a concept's or a class's name: with room, while other columns shrink, and when nothing else can."""
 _BESIDE_PICTURE, _PICTURE_GAP = 42, 2
-"""Fewest cells that the predictions take beside the picture, and the blanks between."""
+"""Fewest cells of the predictions beside the picture, and the blanks between them."""
 _MORE = "…"
 _CURVE_NOTES = ("  MI, the most important concepts left out", "  MI", "")
 
@@ -43,12 +43,12 @@ _CURVE_NOTES = ("  MI, the most important concepts left out", "  MI", "")
 def report(
     explanation: Explanation, *, width: int, everything: bool = False, picture: Sequence[Text] = ()
 ) -> RenderableType:
-    """Lay an explanation out.
+    """Lay out an explanation.
 
     Args:
-        explanation: what to show.
-        width: columns at hand.
-        everything: list all concepts and how the result was made.
+        explanation: of any preset.
+        width: columns of the terminal.
+        everything: list all concepts, and model, settings and versions.
         picture: lines of equal length to show beside the predictions.
     """
     beside_picture = width - picture[0].cell_len - _PICTURE_GAP if picture else 0
@@ -90,7 +90,7 @@ def _predictions(explanation: Explanation, width: int) -> RenderableType:
     alone = max((cosine.plain.count("  ") for cosine in cosines), default=0)
     lines = [Step("cosine", len("alone 100.0 %"))] if alone else []
     steps = [Step("bar", _SHORT_BAR), Step("name", _NAME), Step("bar"), *lines, Step("name", _SHORTEST_NAME)]
-    widths = squeezed(wanted, steps, width)
+    widths = fit_columns(wanted, steps, width)
     table = _sized(widths, right=("rank", "share", "cosine"), folded=("name", "cosine"))
     for one, name, cosine in zip(rows, names, cosines, strict=True):
         chosen = one.class_name == explanation.class_name
@@ -130,7 +130,7 @@ def _why(explanation: Explanation, width: int) -> RenderableType:
     )
     wanted = {name: max(len(row[i]) for row in rows) for i, name in enumerate(("name", "value", "chance"))}
     piece = max(len(piece) for row in rows for piece in row[2].split(", ")) + 1
-    widths = squeezed(wanted, [Step("chance", piece), Step("chance")], width)
+    widths = fit_columns(wanted, [Step("chance", piece), Step("chance")], width)
     table = _sized(widths, right=("value",), folded=("chance",))
     for name, value, chance in rows:
         lines = chance if widths["chance"] == wanted["chance"] else chance.replace(", ", ",\n")
@@ -139,7 +139,7 @@ def _why(explanation: Explanation, width: int) -> RenderableType:
 
 
 def _dynamics(curve: Sequence[float], width: int) -> Text:
-    """The curve and as much of what it means as there is room for; a curve longer than a line goes on in the next."""
+    """The curve, and what it means if there is room; a curve longer than a line wraps."""
     line = Text.assemble(" dynamics  ", (sparkline(curve), ANSI["mutual"]))
     note = next(note for note in _CURVE_NOTES if not note or line.cell_len + len(note) <= width)
     return line.append(note, _DIM)
@@ -170,11 +170,11 @@ def _concepts(explanation: Explanation, width: int, *, everything: bool) -> Iter
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """How the concepts that were seen are laid out: mutual and other ones in the same columns."""
+    """The layout of vision concepts, mutual or not, in the same columns."""
 
     widths: Mapping[str, int]
     strongest: float
-    """Importance that a full bar stands for."""
+    """Importance of a full bar."""
 
     @classmethod
     def of(cls, concepts: Sequence[VisionConcept], width: int, *, strongest: float) -> _Seen:
@@ -191,10 +191,10 @@ class _Seen:
             *(Step("name", max(1, longest)), Step("bar", _SHORT_BAR), Step("name", _NAME), Step("bar")),
             *(Step("parts", fewest), Step("name", _SHORT_NAME), Step("parts"), Step("name", _SHORTEST_NAME)),
         ]
-        return cls(squeezed(wanted, steps, width), strongest)
+        return cls(fit_columns(wanted, steps, width), strongest)
 
     def table(self, concepts: Sequence[VisionConcept], kind: Kind, *, most: int | None) -> RenderableType:
-        """The first concepts, all where `most` is None."""
+        """The first `most` concepts, or all."""
         table = _sized(self.widths, right=("number",), folded=("name",))
         for concept in concepts[:most]:
             share = concept.importance / self.strongest if self.strongest > 0 else 0.0
@@ -206,7 +206,7 @@ class _Seen:
 
 
 def _part_numbers(parts: Sequence[int], width: int | None = None) -> str:
-    """The numbers of parts in so many cells: whole ones, and `…` for those that do not fit."""
+    """The numbers of parts in `width` cells: whole numbers, and `…` for those that do not fit."""
     word = f"part{'s' if len(parts) > 1 else ''}"
     for count in range(len(parts), -1, -1):
         text = " ".join([word, *map(str, parts[:count]), *([_MORE] if count < len(parts) else [])])
@@ -220,7 +220,7 @@ def _tied(concepts: Sequence[LanguageConcept], width: int, *, most: int | None) 
     names, cosines = [shown(one.text) for one in listed], [f"cos {one.cosine:.3f}" for one in listed]
     longest = _longest(names)
     wanted = {"sign": 1, "name": max(_NAME, longest), "cosine": max(map(len, cosines), default=1)}
-    widths = squeezed(wanted, [Step("name", max(1, longest)), Step("name", _SHORTEST_NAME)], width)
+    widths = fit_columns(wanted, [Step("name", max(1, longest)), Step("name", _SHORTEST_NAME)], width)
     table = _sized(widths, right=("cosine",), folded=("name",))
     for name, cosine in zip(names, cosines, strict=True):
         _add(table, widths, (_sign("language"), name, Text(cosine, _DIM)))
@@ -228,14 +228,14 @@ def _tied(concepts: Sequence[LanguageConcept], width: int, *, most: int | None) 
 
 
 def _nearly(pairs: Sequence[SoftPair], width: int) -> RenderableType:
-    """Pairs beside each other, or below each other where one pair does not fit into a line."""
+    """Pairs side by side, or one below the other if a pair does not fit in a line."""
     seen, tied = [shown(pair.vision) for pair in pairs], [shown(pair.language) for pair in pairs]
     cosines = [f"cos {pair.cosine:.3f}" for pair in pairs]
     wanted = {"sign": 1, "seen": _longest(seen), "tied": _longest(tied), "cosine": max(map(len, cosines))}
-    widths = squeezed(wanted, [Step("tied"), Step("seen", _SHORTEST_NAME)], width)
-    if widths["tied"] == GONE:
-        stacked = wanted | {"seen": max(wanted["seen"], wanted["tied"]), "tied": GONE}
-        widths = squeezed(stacked, [Step("seen", _SHORTEST_NAME)], width)
+    widths = fit_columns(wanted, [Step("tied"), Step("seen", _SHORTEST_NAME)], width)
+    if widths["tied"] == DROPPED:
+        stacked = wanted | {"seen": max(wanted["seen"], wanted["tied"]), "tied": DROPPED}
+        widths = fit_columns(stacked, [Step("seen", _SHORTEST_NAME)], width)
         seen = [Text("\n").join(both) for both in zip(seen, tied, strict=True)]
     table = _sized(widths, right=("cosine",), folded=("seen", "tied"))
     for one, other, cosine in zip(seen, tied, cosines, strict=True):
@@ -290,19 +290,19 @@ def _longest(texts: Sequence[Text]) -> int:
 
 
 def _sized(widths: Mapping[str, int], *, right: Sequence[str], folded: Sequence[str]) -> Table:
-    """A table of these columns, those that are gone left out; the first one's cells are as wide as they like."""
+    """A table of the columns that are not dropped; the first one has no fixed width."""
     table = _table()
     for name, width in widths.items():
-        if width != GONE:
+        if width != DROPPED:
             justify: Literal["left", "right"] = "right" if name in right else "left"
-            cells = width if table.columns else None  # Rich forgets the blank before a first column of a given width
+            cells = width if table.columns else None  # Rich omits the blank before a first column of fixed width
             table.add_column(justify=justify, overflow="fold", no_wrap=name not in folded, width=cells)
     return table
 
 
 def _add(table: Table, widths: Mapping[str, int], cells: Sequence[RenderableType]) -> None:
-    """A row of cells in the order of the columns, those of columns that are gone left out."""
-    table.add_row(*(cell for cell, width in zip(cells, widths.values(), strict=True) if width != GONE))
+    """Add a row of cells in the order of all columns; those of dropped columns are skipped."""
+    table.add_row(*(cell for cell, width in zip(cells, widths.values(), strict=True) if width != DROPPED))
 
 
 def _table() -> Table:

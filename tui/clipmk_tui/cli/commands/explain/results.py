@@ -31,7 +31,8 @@ def results(options: ExplainOptions, images: Sequence[InputImage], stages: Stage
     readable = any(image.readable for image in images)  # before torch is imported: a typo must not take seconds
     for model in options.models:
         if not readable:
-            yield from (_failed(image, model) for image in images)
+            failed = ((image.name, image.failure) for image in images)
+            yield from (Failure.of(error, path=name, model=model) for name, error in failed if error is not None)
             continue
         stages.begin(model, "loading")
         try:
@@ -115,14 +116,6 @@ def _streamed(
                 stages.begin(subject(images[done], done, len(images)))
     except ClipmkError as error:
         yield from (Failure.of(error, path=image.name, model=model) for image in images[done:])
-
-
-def _failed(image: InputImage, model: str) -> Failure:
-    try:
-        image.picture()
-    except ClipmkError as error:
-        return Failure.of(error, path=image.name, model=model)
-    raise AssertionError("an image that was unreadable before is readable now")  # it remembers its failure
 
 
 def subject(image: InputImage, index: int, count: int) -> str:
