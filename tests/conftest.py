@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,17 +40,6 @@ def pytest_configure() -> None:
     """Let interrupts reach the tests, and what they start, where a shell runs them in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(autouse=True)
-def _still() -> Iterator[None]:
-    """Tests that drive an app by a pilot wait for states and not for times; the others need not import it."""
-    with pytest.MonkeyPatch.context() as patch:  # not the test's own, which it may undo
-        if "textual.app" in sys.modules:
-            import stillness  # noqa: PLC0415
-
-            stillness.install(patch)
-        yield
 
 
 @pytest.fixture

@@ -15,16 +15,28 @@ import pytest
 from rich.cells import cell_len
 
 import samples
+from app_harness import (
+    IMAGE,
+    MODELS,
+    FakeEngine,
+    Host,
+    burst,
+    compare_host,
+    explained,
+    line,
+    lines,
+    press,
+    processed,
+    seen,
+    settled,
+)
 from clipmk.errors import ModelError
 from clipmk.explanation import Explanation
 from clipmk.worker import protocol
-from clipmk_tui.app.comparison_state import Gathered
+from clipmk_tui.app.comparison_state import ComparisonState
 from clipmk_tui.app.engine.base import EngineStoppedError
 from clipmk_tui.app.screens.compare import CompareChoice, CompareScreen
 from clipmk_tui.show.comparison import BEST
-from compare_host import IMAGE, MODELS, Host, line, opened, seen
-from fakes import FakeEngine, explained
-from stillness import settled
 
 SIZES = [(80, 24), (120, 40)]
 
@@ -32,12 +44,12 @@ SIZES = [(80, 24), (120, 40)]
 @pytest.mark.parametrize("size", SIZES)
 async def test_columns_are_filled_and_the_most_agreed_concept_stands_first(size: tuple[int, int]) -> None:
     engine = FakeEngine()
-    app = opened(engine, MODELS[:3])
+    app = compare_host(engine, MODELS[:3])
     async with app.run_test(size=size) as pilot:
         await settled(pilot)
         assert engine.asked == [protocol.Compare(models=MODELS[:3], image=IMAGE)]
-        assert "fox_03.png" in seen(app)[0]
-        assert "each model explains its own prediction" in seen(app)[0]
+        assert "fox_03.png" in lines(app)[0]
+        assert "each model explains its own prediction" in lines(app)[0]
         for words, row in (
             (("vit", "vit", "resnet"), "family"),
             (("2/3", "fox 71 %", "fox 71 %", "cat 15 %"), "top-1"),
@@ -47,20 +59,20 @@ async def test_columns_are_filled_and_the_most_agreed_concept_stands_first(size:
             (("0/3", "◑ cos 0.81", "·"), "a white chest"),
         ):
             assert all(word in line(app, row) for word in words), row
-        concepts = [one.split("  ")[0].strip() for one in seen(app)]
+        concepts = [one.split("  ")[0].strip() for one in lines(app)]
         assert concepts.index("pointed ears") < concepts.index("a bushy tail") < concepts.index("round eyes")
-        assert max(cell_len(one) for one in seen(app)) <= size[0]
+        assert max(cell_len(one) for one in lines(app)) <= size[0]
 
 
 async def test_only_models_that_are_not_at_hand_are_asked() -> None:
     engine = FakeEngine()
     known = {model: explained(model, IMAGE) for model in MODELS[:2]}
-    app = opened(engine, known=known)
+    app = compare_host(engine, known=known)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert engine.asked == [protocol.Compare(models=MODELS[2:], image=IMAGE)]
         assert "4/4" in line(app, "pointed ears")
-    app = opened(engine, MODELS[:2], known=known)
+    app = compare_host(engine, MODELS[:2], known=known)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert len(engine.asked) == 1
@@ -68,7 +80,7 @@ async def test_only_models_that_are_not_at_hand_are_asked() -> None:
 
 async def test_known_explanation_of_another_class_is_turned_to_the_models_own() -> None:
     engine = FakeEngine()
-    app = opened(engine, MODELS[:2], known={MODELS[0]: explained(MODELS[0], IMAGE, "cat")})
+    app = compare_host(engine, MODELS[:2], known={MODELS[0]: explained(MODELS[0], IMAGE, "cat")})
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert engine.asked == [protocol.Compare(models=(MODELS[1],), image=IMAGE)]
@@ -78,131 +90,122 @@ async def test_known_explanation_of_another_class_is_turned_to_the_models_own() 
 async def test_awaited_columns_show_what_is_at_hand_and_how_far_the_next_one_is() -> None:
     engine = FakeEngine()
     engine.gate.clear()
-    app = opened(engine, MODELS[:3], known={MODELS[0]: explained(MODELS[0], IMAGE)})
+    app = compare_host(engine, MODELS[:3], known={MODELS[0]: explained(MODELS[0], IMAGE)})
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        assert "2 of 3 awaited" in seen(app)[0]
+        assert "waiting for 2 of 3 models" in lines(app)[0]
         assert "1/1" in line(app, "pointed ears")
         assert line(app, "pointed ears").count("…") == 2
         assert line(app, "family").count("…") == 2
-        assert any("embedding the image 0/4" in one for one in seen(app))
+        assert any("embedding the image 0/4" in one for one in lines(app))
         engine.gate.set()
         await settled(pilot)
-        assert "awaited" not in seen(app)[0]
-        assert not any("embedding the image" in one for one in seen(app))
+        assert "waiting" not in lines(app)[0]
+        assert not any("embedding the image" in one for one in lines(app))
         assert "3/3" in line(app, "pointed ears")
 
 
 async def test_leaving_cancels_the_request() -> None:
     engine = FakeEngine()
     engine.gate.clear()
-    app = opened(engine)
+    app = compare_host(engine)
     async with app.run_test() as pilot:
         await pilot.pause()
-        await pilot.press("escape")
-        await settled(pilot)
+        await press(pilot, "escape")
         assert app.answers == [None]
         assert engine.cancelled == engine.asked
         assert len(engine.cancelled) == 1
 
 
 async def test_screen_is_left_by_each_of_its_keys() -> None:
-    app = Host(CompareScreen(FakeEngine(), MODELS[:2], IMAGE))
+    app = Host(lambda: CompareScreen(FakeEngine(), MODELS[:2], IMAGE))
     async with app.run_test() as pilot:
         for times, key in enumerate(("escape", "q", "c"), 1):
             await settled(pilot)
-            await pilot.press(key)
-            await settled(pilot)
+            await press(pilot, key)
             assert app.answers == [None] * times
-            app.push_screen(CompareScreen(FakeEngine(), MODELS[:2], IMAGE), app.answers.append)
+            app.open()
 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_failure_is_shown_in_its_column_and_the_others_stay(size: tuple[int, int]) -> None:
     engine = FakeEngine()
     engine.failures[MODELS[1]] = ModelError("model [b]x[/b] \x1b[31m is not on this machine")
-    app = opened(engine, MODELS[:2])
+    app = compare_host(engine, MODELS[:2])
     async with app.run_test(size=size) as pilot:
         await settled(pilot)
         assert "failed: model" in line(app, "family")
         assert "fox 71 %" in line(app, "top-1")
         assert "1/1" in line(app, "pointed ears")
-        assert any("not on this" in one for one in seen(app)[:8])
-        await pilot.press("right")
-        await settled(pilot)
-        assert any(r"model [b]x[/b] \x1b[31m is not on this machine" in one for one in seen(app))
-        await pilot.press("enter")
-        await settled(pilot)
+        assert any("not on this" in one for one in lines(app)[:8])
+        await press(pilot, "right")
+        assert any(r"model [b]x[/b] \x1b[31m is not on this machine" in one for one in lines(app))
+        await press(pilot, "enter")
         assert app.answers == []
-        assert app.screen is app.opened
+        assert isinstance(app.screen, CompareScreen)
 
 
 async def test_engine_that_stopped_fails_what_is_awaited() -> None:
     engine = FakeEngine()
     engine.failures[protocol.Compare] = EngineStoppedError("the engine died twice; start clipmk again")
-    app = opened(engine, MODELS[:2], known={MODELS[0]: explained(MODELS[0], IMAGE)})
+    app = compare_host(engine, MODELS[:2], known={MODELS[0]: explained(MODELS[0], IMAGE)})
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert "failed: engine" in line(app, "family")
-        assert "awaited" not in seen(app)[0]
+        assert "waiting" not in lines(app)[0]
 
 
 async def test_t_turns_to_one_class_and_back_without_asking_what_the_records_answer() -> None:
     engine = FakeEngine()
-    app = opened(engine)
+    app = compare_host(engine)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        await pilot.press("right", "right", "t")
-        await settled(pilot)
-        assert "all explain 'cat'" in seen(app)[0]
+        await press(pilot, "right", "right", "t")
+        assert "all explain 'cat'" in lines(app)[0]
         assert line(app, "a bushy tail").count("◐ 0.550") == 4
         assert line(app, "top-1").count("fox 71 %") == 2
-        await pilot.press("enter")
-        await settled(pilot)
+        await press(pilot, "enter")
         assert app.answers == [CompareChoice(model="embedded/rn-s", concept="pointed ears", target="cat")]
         assert len(engine.asked) == 1
 
 
 async def test_t_again_turns_back_to_the_own_predictions() -> None:
-    app = opened(FakeEngine())
+    app = compare_host(FakeEngine())
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        before = seen(app)
-        await pilot.press("t")
-        await settled(pilot)
-        assert "all explain 'fox'" in seen(app)[0]
-        assert seen(app) != before
-        await pilot.press("t")
-        await settled(pilot)
-        assert seen(app) == before
+        before = lines(app)
+        await press(pilot, "t")
+        assert "all explain 'fox'" in lines(app)[0]
+        assert lines(app) != before
+        await press(pilot, "t")
+        assert lines(app) == before
 
 
 async def test_class_that_no_record_holds_is_asked_of_the_engine() -> None:
     engine = FakeEngine()
     known = {model: explained(model, IMAGE) for model in MODELS[:2]}
-    app = opened(engine, MODELS[:2], known=known, common="owl")
+    app = compare_host(engine, MODELS[:2], known=known, common="owl")
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert engine.asked == []
-        await pilot.press("t")
-        await settled(pilot)
+        await press(pilot, "t")
         assert engine.asked == [protocol.Compare(models=MODELS[:2], image=IMAGE, target="owl")]
 
 
 async def test_first_target_is_shown_at_once() -> None:
     engine = FakeEngine()
-    app = opened(engine, target="cat")
+    app = compare_host(engine, target="cat")
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert engine.asked == [protocol.Compare(models=MODELS, image=IMAGE, target="cat")]
-        assert "all explain 'cat'" in seen(app)[0]
+        assert "all explain 'cat'" in lines(app)[0]
 
 
 async def test_best_auc_is_marked_within_a_family_only() -> None:
     weak = explained(MODELS[1], IMAGE)
     known = {model: explained(model, IMAGE) for model in MODELS}
     known[MODELS[1]] = dataclasses.replace(weak, mutual=dataclasses.replace(weak.mutual, auc=0.1))
-    app = opened(FakeEngine(), known=known)
+    app = compare_host(FakeEngine(), known=known)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert line(app, "AUC").count(BEST) == 1
@@ -216,15 +219,16 @@ async def test_w_writes_valid_json_beside_what_is_there(
     (tmp_path / "clipmk-compare-fox_03.json").write_text("mine")
     engine = FakeEngine()
     engine.failures[MODELS[3]] = ModelError("gone")
-    app = opened(engine)
+    app = compare_host(engine)
     async with app.run_test() as pilot:
         await settled(pilot)
         for _ in range(2):
-            await pilot.press("w")
-            await settled(pilot)
+            await press(pilot, "w")
         assert app.answers == []
-        notes = [note.message for note in app._notifications]
-        assert notes == ["wrote clipmk-compare-fox_03-2.json", "wrote clipmk-compare-fox_03-3.json"]
+        assert app.notes == [
+            "wrote clipmk-compare-fox_03-2.json",
+            "wrote clipmk-compare-fox_03-3.json",
+        ]
     assert (tmp_path / "clipmk-compare-fox_03.json").read_text() == "mine"
     made = json.loads((tmp_path / "clipmk-compare-fox_03-2.json").read_text(encoding="utf-8"))
     valid(made)
@@ -236,20 +240,18 @@ async def test_w_writes_valid_json_beside_what_is_there(
 async def test_file_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o500)
-    app = opened(FakeEngine())
+    app = compare_host(FakeEngine())
     async with app.run_test() as pilot:
         await settled(pilot)
-        await pilot.press("w")
-        await settled(pilot)
-        assert [note.severity for note in app._notifications] == ["error"]
+        await press(pilot, "w")
+        assert app.severities == ["error"]
 
 
 async def test_y_copies_the_table() -> None:
-    app = opened(FakeEngine())
+    app = compare_host(FakeEngine())
     async with app.run_test() as pilot:
         await settled(pilot)
-        await pilot.press("y")
-        await settled(pilot)
+        await press(pilot, "y")
         assert "pointed ears" in app.clipboard
         assert "AUC is not comparable" not in app.clipboard
         assert "\x1b" not in app.clipboard
@@ -258,25 +260,24 @@ async def test_y_copies_the_table() -> None:
 async def test_nothing_is_written_or_copied_before_the_first_answer(tmp_path: Path) -> None:
     engine = FakeEngine()
     engine.gate.clear()
-    app = opened(engine)
+    app = compare_host(engine)
     async with app.run_test() as pilot:
         await pilot.pause()
-        await pilot.press("w", "y", "t", "v")
-        await pilot.pause()
-        assert {note.severity for note in app._notifications} == {"warning"}
-        assert app.screen is app.opened
+        burst(pilot, "w", "y", "t", "v")
+        await processed(pilot)
+        assert set(app.severities) == {"warning"}
+        assert isinstance(app.screen, CompareScreen)
         assert app.clipboard == ""
 
 
 async def test_records_that_do_not_belong_together_are_told_and_the_app_goes_on() -> None:
     other = explained(MODELS[0], IMAGE)
     other = dataclasses.replace(other, image=dataclasses.replace(other.image, sha256="a" * 64, path="owl.png"))
-    app = opened(FakeEngine(), MODELS[:2], known={MODELS[0]: other})
+    app = compare_host(FakeEngine(), MODELS[:2], known={MODELS[0]: other})
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        assert any("only one image can be compared" in note.message for note in app._notifications)
-        await pilot.press("escape")
-        await settled(pilot)
+        assert any("only one image can be compared" in text for text in app.notes)
+        await press(pilot, "escape")
         assert app.answers == [None]
 
 
@@ -285,15 +286,14 @@ async def test_text_from_outside_reaches_the_screen_as_it_is() -> None:
     known = {
         model: samples_of(model, samples.explanation(path=IMAGE, class_name=evil, descriptor=evil)) for model in MODELS
     }
-    app = Host(CompareScreen(FakeEngine(), MODELS[:2], "[b]fox\x1b.png", None, known))
+    app = Host(lambda: CompareScreen(FakeEngine(), MODELS[:2], "[b]fox\x1b.png", None, known))
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert r"[red]\x1b[31m猫[/red]" in line(app, "[red]")
-        assert r"[b]fox\x1b.png" in seen(app)[0]
-        await pilot.press("v")
-        await settled(pilot)
-        assert any(r"[red]\x1b[31m猫[/red]" in one for one in seen(app))
-        assert "\x1b" not in "".join(seen(app))
+        assert r"[b]fox\x1b.png" in lines(app)[0]
+        await press(pilot, "v")
+        assert any(r"[red]\x1b[31m猫[/red]" in one for one in lines(app))
+        assert "\x1b" not in seen(app)
 
 
 def samples_of(model: str, made: Explanation) -> Explanation:
@@ -301,14 +301,16 @@ def samples_of(model: str, made: Explanation) -> Explanation:
 
 
 def test_failure_for_one_class_is_none_for_another() -> None:
-    gathered = Gathered(MODELS[:2], IMAGE, {MODELS[0]: explained(MODELS[0], IMAGE)})
-    gathered.fail(MODELS[1], "cat", code="model", message="gone")
-    assert gathered.missing("cat") == ()
-    assert gathered.missing(None) == (MODELS[1],)
-    assert gathered.view(None).places == (0, None)
-    assert gathered.view("cat").places == (0, 1)
-    assert gathered.missing("owl") == MODELS[:2]
-    assert gathered.view("owl").comparison is None
+    state = ComparisonState(MODELS[:2], IMAGE, {MODELS[0]: explained(MODELS[0], IMAGE)})
+    state.fail(MODELS[1], "cat", code="model", message="gone")
+    assert state.missing("cat") == ()
+    assert state.missing(None) == (MODELS[1],)
+    assert state.view.places == (0, None)
+    state.target = "cat"
+    assert state.view.places == (0, 1)
+    assert state.missing("owl") == MODELS[:2]
+    state.target = "owl"
+    assert state.view.comparison is None
 
 
 def test_screens_load_neither_torch_nor_numpy() -> None:

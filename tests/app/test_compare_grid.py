@@ -4,74 +4,76 @@ from __future__ import annotations
 
 import dataclasses
 
+from app_harness import (
+    IMAGE,
+    MODELS,
+    FakeEngine,
+    burst,
+    compare_host,
+    explained,
+    line,
+    lines,
+    press,
+    processed,
+    settled,
+)
 from clipmk.records import VisionConcept
 from clipmk_tui.app.screens.compare import CompareChoice
 from clipmk_tui.app.screens.venn import VennScreen
 from clipmk_tui.app.widgets.compare_grid import CompareGrid
-from compare_host import IMAGE, MODELS, line, opened, seen
-from fakes import FakeEngine, explained
-from stillness import settled
 
 
 async def test_enter_goes_to_the_model_and_concept_under_the_cursor() -> None:
-    app = opened(FakeEngine())
+    app = compare_host(FakeEngine())
     async with app.run_test() as pilot:
         await settled(pilot)
-        await pilot.press("down", "right", "right", "enter")
-        await settled(pilot)
+        await press(pilot, "down", "right", "right", "enter")
         assert app.answers == [CompareChoice(model="embedded/rn-s", concept="a bushy tail", target=None)]
 
 
 async def test_cursor_stays_in_the_table() -> None:
-    app = opened(FakeEngine())
+    app = compare_host(FakeEngine())
     async with app.run_test() as pilot:
         await settled(pilot)
-        await pilot.press("left", "up", "left", "enter")
-        await settled(pilot)
+        await press(pilot, "left", "up", "left", "enter")
         assert app.answers == [CompareChoice(model=MODELS[0], concept="pointed ears", target=None)]
 
 
 async def test_slash_filters_the_rows_and_escape_takes_the_filter_off_before_it_leaves() -> None:
-    app = opened(FakeEngine())
+    app = compare_host(FakeEngine())
     async with app.run_test() as pilot:
         await settled(pilot)
-        await pilot.press("slash", *"TAIL")
-        await settled(pilot)
+        await press(pilot, "slash", *"TAIL")
         grid = app.screen.query_one(CompareGrid)
         assert grid.concepts == ["a bushy tail", "a long tail"]
-        await pilot.press("enter", "down")
+        await press(pilot, "enter", "down")
         assert grid.concept == "a long tail"
-        assert "/ TAIL: 2 of 10" in seen(app)[0]
-        await pilot.press("escape")
-        await settled(pilot)
+        assert "/ TAIL: 2 of 10" in lines(app)[0]
+        await press(pilot, "escape")
         assert len(grid.concepts) == 10
         assert grid.concept == "a long tail"
         assert app.answers == []
-        await pilot.press("escape")
-        await settled(pilot)
+        await press(pilot, "escape")
         assert app.answers == [None]
 
 
 async def test_filter_that_nothing_passes_leaves_an_empty_table() -> None:
-    app = opened(FakeEngine())
+    app = compare_host(FakeEngine())
     async with app.run_test() as pilot:
         await settled(pilot)
-        await pilot.press("slash", *"[b]z", "enter")
-        await settled(pilot)
-        assert "[b]z: 0 of 10" in seen(app)[0]
-        await pilot.press("v")
-        await settled(pilot)
+        await press(pilot, "slash", *"[b]z", "enter")
+        assert "[b]z: 0 of 10" in lines(app)[0]
+        await press(pilot, "v")
         assert isinstance(app.screen, VennScreen)
-        await pilot.press("v", "down", "right", "enter")
-        await settled(pilot)
+        await press(pilot, "v", "down", "right", "enter")
         assert app.answers == [CompareChoice(model=MODELS[1], concept=None, target=None)]
 
 
 async def test_mouse_puts_the_cursor_and_twice_is_enter() -> None:
-    app = opened(FakeEngine())
+    app = compare_host(FakeEngine())
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        x, y = line(app, "a bushy tail").index("◐ 0.550") + 3, seen(app).index(line(app, "a bushy tail"))
+        x, y = line(app, "a bushy tail").index("◐ 0.550") + 3, lines(app).index(line(app, "a bushy tail"))
         await pilot.click(offset=(x, y))
         grid = app.screen.query_one(CompareGrid)
         assert (grid.concept, grid.model_index) == ("a bushy tail", 2)
@@ -87,42 +89,38 @@ async def test_many_concepts_scroll_while_the_models_stay() -> None:
         for rank in range(1, 41)
     )
     known = {MODELS[0]: dataclasses.replace(made, vision_concepts=concepts, language_concepts=())}
-    app = opened(FakeEngine(), MODELS[:1], known=known)
+    app = compare_host(FakeEngine(), MODELS[:1], known=known)
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
-        assert not any("concept 40" in one for one in seen(app))
-        await pilot.press(*["ctrl+d"] * 4)
-        await settled(pilot)
+        assert not any("concept 40" in one for one in lines(app))
+        await press(pilot, *["ctrl+d"] * 4)
         assert "◐ 0.025" in line(app, "concept 40")
         assert "vit" in line(app, "family")
-        await pilot.press(*["ctrl+u"] * 4)
-        await settled(pilot)
+        await press(pilot, *["ctrl+u"] * 4)
         assert "◐ 1.000" in line(app, "concept 01")
 
 
 async def test_thirteen_models_scroll_sideways_while_concepts_stay() -> None:
     models = (*MODELS, *(f"ViT-B-32:laion{number}" for number in range(9)))
-    app = opened(FakeEngine(), models)
+    app = compare_host(FakeEngine(), models)
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
-        assert "models 1-3 of 13" in seen(app)[1]
-        assert not any("laion8" in one for one in seen(app))
-        await pilot.press(*["right"] * 12)
-        await settled(pilot)
-        assert any("laion8" in one for one in seen(app))
+        assert "models 1-3 of 13" in lines(app)[1]
+        assert not any("laion8" in one for one in lines(app))
+        await press(pilot, *["right"] * 12)
+        assert any("laion8" in one for one in lines(app))
         assert "13/13" in line(app, "pointed ears")
-        await pilot.press("enter")
-        await settled(pilot)
+        await press(pilot, "enter")
         assert app.answers[0].model == "ViT-B-32:laion8"
 
 
 async def test_resizing_while_busy_keeps_the_cursor() -> None:
     engine = FakeEngine()
     engine.gate.clear()
-    app = opened(engine, known={MODELS[0]: explained(MODELS[0], IMAGE)})
+    app = compare_host(engine, known={MODELS[0]: explained(MODELS[0], IMAGE)})
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.pause()
-        await pilot.press("down", "right")
+        await processed(pilot)
+        burst(pilot, "down", "right")
         for size in ((80, 24), (20, 6), (200, 60)):
             await pilot.resize_terminal(*size)
             await pilot.pause()

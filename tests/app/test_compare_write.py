@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from app_harness import FAMILIES, FakeEngine, Host, press, settled
 from clipmk_tui.app.screens.compare import CompareScreen
-from dialog_host import Host
-from fakes import FAMILIES, FakeEngine
-from stillness import settled
 
 
 async def written(image: str) -> list[str]:
@@ -20,11 +18,10 @@ async def written(image: str) -> list[str]:
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         for _ in range(2):
-            await pilot.press("w")
-            await settled(pilot)
+            await press(pilot, "w")
         assert app.is_running
         assert isinstance(app.screen, CompareScreen)
-    return app.told
+    return app.notes
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "狐"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,18 +13,17 @@ import pytest
 from textual.screen import Screen
 from textual.widgets import Input, Select
 
+from app_harness import LIMIT, Host, burst, dialog_message, press, processed, seen, settled
 from clipmk.errors import ClipmkError, UsageError, VocabularyError
 from clipmk.settings import preset
 from clipmk.system.config import read_config
 from clipmk.worker.session import Session
-from clipmk_tui.app.help_texts import GUIDES
+from clipmk_tui.app import help_texts
 from clipmk_tui.app.screens.help import HelpScreen, help_for
 from clipmk_tui.app.screens.settings import Preferences, SettingsScreen, changed_keys, changed_session
 from clipmk_tui.app.theme import DARK, LIGHT
 from clipmk_tui.show.comparison import BEST, NEITHER
 from clipmk_tui.show.signs import SIGN, WORD
-from dialog_host import Host, screen_text, told
-from stillness import LIMIT, settled
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -33,54 +33,70 @@ HOSTILE = "[red]x[/red]\x1b[31m\u202e" + "y" * 300
 # Help.
 
 
+PANES = {
+    "image": help_texts.IMAGE,
+    "models": help_texts.MODELS,
+    "predictions": help_texts.PREDICTIONS,
+    "concepts": help_texts.CONCEPTS,
+    "comparison": help_texts.COMPARISON,
+}
+
+
+def terms(text: str) -> dict[str, str]:
+    """Sign -> meaning, as a help text lists them."""
+    return dict(re.findall(r"^- `(.+?)` (.+)$", text, re.MULTILINE))
+
+
 @pytest.mark.parametrize(
-    ("pane", "size"), [*((pane, (80, 24)) for pane in GUIDES), ("concepts", (60, 16)), ("concepts", (200, 60))]
+    ("pane", "size"), [*((pane, (80, 24)) for pane in PANES), ("concepts", (60, 16)), ("concepts", (200, 60))]
 )
 async def test_help_of_every_pane_can_be_read_to_the_end(pane: str, size: tuple[int, int]) -> None:
-    app = Host(lambda: HelpScreen(pane, [("x", "leave out")], [("ctrl+p", "the very last line")]))
+    app = Host(lambda: HelpScreen(pane, PANES[pane], [("x", "leave out")], [("ctrl+p", "the very last line")]))
     async with app.run_test(size=size) as pilot:
-        await pilot.pause()
-        seen = screen_text(app)
-        assert f"help: {pane}" in seen
+        await settled(pilot)
+        text = seen(app)
+        assert f"help: {pane}" in text
         for _ in range(12):
-            await pilot.press("space")
-            page = screen_text(app)
-            if page in seen:
+            await press(pilot, "space")
+            page = seen(app)
+            if page in text:
                 break
-            seen += page
-        assert "the very last line" in seen
-        words = " ".join(seen.split())
-        for sign, _ in GUIDES[pane].terms:
+            text += page
+        assert "the very last line" in text
+        words = " ".join(text.replace("│", " ").split())
+        assert len(terms(PANES[pane])) >= 2
+        for sign, meaning in terms(PANES[pane]).items():
             assert sign in words
+            assert set(meaning.split()) <= set(words.split())
         assert all(len(line) <= size[0] for line in page.splitlines())
 
 
 @pytest.mark.parametrize("key", ["escape", "question_mark", "q"])
 async def test_help_is_left_by_every_key_that_means_it(key: str) -> None:
-    app = Host(lambda: HelpScreen("image", [], []))
+    app = Host(lambda: HelpScreen("image", "", [], []))
     async with app.run_test() as pilot:
-        await pilot.pause()
-        await pilot.press("down", "up", key)
-        assert app.given == [None]
+        await settled(pilot)
+        await press(pilot, "down", "up", key)
+        assert app.answers == [None]
         assert not isinstance(app.screen, HelpScreen)
 
 
 def test_every_sign_of_a_concept_is_explained_with_its_word() -> None:
-    terms = dict(GUIDES["concepts"].terms)
+    found = terms(help_texts.CONCEPTS)
     for kind, sign in SIGN.items():
-        assert terms[sign].startswith(WORD[kind])
+        assert found[sign].startswith(WORD[kind])
 
 
 def test_help_speaks_of_every_number_that_the_panes_show() -> None:
-    assert {"MI", "AUC", "chance", "p"} <= set(dict(GUIDES["concepts"].terms))
-    assert {"MI", "AUC", "p", *list(SIGN.values())[:3], NEITHER, BEST} <= set(dict(GUIDES["comparison"].terms))
+    assert {"MI", "AUC", "chance", "p"} <= set(terms(help_texts.CONCEPTS))
+    assert {"MI", "AUC", "p", *list(SIGN.values())[:3], NEITHER, BEST} <= set(terms(help_texts.COMPARISON))
 
 
 async def test_help_names_the_keys_as_they_are_bound_and_never_reads_markup() -> None:
-    app = Host(lambda: HelpScreen("[red]pane[/red]", [("[b]", "a [bold]thing[/bold]"), (HOSTILE, HOSTILE)], []))
+    app = Host(lambda: HelpScreen("[red]pane[/red]", "", [("[b]", "a [bold]thing[/bold]"), (HOSTILE, HOSTILE)], []))
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.pause()
-        text = screen_text(app)
+        await settled(pilot)
+        text = seen(app)
         for piece in ("[red]pane[/red]", "[b]", "a [bold]thing[/bold]", "\\x1b[31m\\u202e"):
             assert piece in text
         assert "\x1b" not in text
@@ -91,6 +107,7 @@ async def test_help_for_a_screen_tells_the_focused_panes_keys_apart() -> None:
     from textual.widget import Widget  # noqa: PLC0415
 
     class Pane(Widget, can_focus=True):
+        HELP = "What this pane shows."
         BINDINGS = [Binding("x", "leave_out", "leave out", id="tree.leave_out")]  # noqa: RUF012
 
     class Main(Screen[None]):
@@ -105,11 +122,11 @@ async def test_help_for_a_screen_tells_the_focused_panes_keys_apart() -> None:
     app = Host(Main)
     app.set_keymap({"tree.leave_out": "d,ctrl+x"})
     async with app.run_test() as pilot:
-        await pilot.pause()
+        await settled(pilot)
         made = help_for(app.screen)
-        assert made._pane == "concepts"
-        assert made._keys == (("d ^x", "leave out"),)
-        assert ("w", "write") in made._everywhere
+        assert made.pane == "concepts"
+        assert made.keys == (("d ^x", "leave out"),)
+        assert ("w", "write") in made.everywhere
 
 
 # Settings.
@@ -124,8 +141,8 @@ def _settings(saved: list[Mapping[str, Any]] | None = None, **options: Any) -> C
 async def test_settings_fit_80x24_and_say_where_they_are_kept(tmp_path: Path) -> None:
     app = Host(_settings())
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.pause()
-        text = screen_text(app)
+        await settled(pilot)
+        text = seen(app)
         for word in ("theme", "preset", "grounding", "seed", "start model", "vocabulary", "Save", "kept in"):
             assert word in text
         assert "config.toml" in "".join(text.replace("│", "").split())
@@ -135,27 +152,26 @@ async def test_theme_is_shown_at_once_and_restored_on_cancel() -> None:
     saved: list[Mapping[str, Any]] = []
     app = Host(_settings(saved))
     async with app.run_test() as pilot:
-        await pilot.pause()
+        await settled(pilot)
         app.screen.query_one("#theme", Select).value = LIGHT.name
-        await pilot.pause()
+        await settled(pilot)
         assert app.theme == LIGHT.name
-        await pilot.press("escape")
+        await press(pilot, "escape")
         assert app.theme == DARK.name
-        assert (app.given, saved) == ([None], [])
+        assert (app.answers, saved) == ([None], [])
 
 
 async def test_settings_are_written_to_the_config_file_and_given_back(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("# mine\n[settings]\npart_count = 7\n", encoding="utf-8")
     app = Host(_settings(models=["embedded/vit-s8", "embedded/rn-s"]))
     async with app.run_test() as pilot:
-        await pilot.pause()
+        await settled(pilot)
         app.screen.query_one("#theme", Select).value = LIGHT.name
         app.screen.query_one("#grounding", Select).value = "prompts"
         app.screen.query_one("#model", Select).value = "embedded/rn-s"
         app.screen.query_one("#seed", Input).value = "7"
-        await pilot.press("ctrl+s")
-        await settled(pilot)
-        (session,) = app.given
+        await press(pilot, "ctrl+s")
+        (session,) = app.answers
     assert session == dataclasses.replace(
         SESSION, settings=dataclasses.replace(SESSION.settings, grounding="prompts", seed=7)
     )
@@ -169,13 +185,11 @@ async def test_settings_can_be_changed_by_keys_alone() -> None:
     saved: list[Mapping[str, Any]] = []
     app = Host(_settings(saved))
     async with app.run_test() as pilot:
-        await pilot.pause()
-        await pilot.press("tab", "enter", "down", "enter")
-        await pilot.pause()
-        assert app.screen.query_one("#grounding", Select).value == "prompts"
-        await pilot.press("tab", "tab", "5", "enter")
         await settled(pilot)
-        (session,) = app.given
+        await press(pilot, "tab", "enter", "down", "enter")
+        assert app.screen.query_one("#grounding", Select).value == "prompts"
+        await press(pilot, "tab", "tab", "5", "enter")
+        (session,) = app.answers
     assert session.settings == preset("paper", seed=5, prediction_count=10)
     assert saved == [{"preset": "paper", "settings.grounding": None, "seed": 5}]
 
@@ -183,20 +197,19 @@ async def test_settings_can_be_changed_by_keys_alone() -> None:
 async def test_escape_in_a_list_closes_the_list_and_not_the_dialog() -> None:
     app = Host(_settings([]))
     async with app.run_test() as pilot:
-        await pilot.pause()
-        await pilot.press("enter", "escape")
+        await settled(pilot)
+        await press(pilot, "enter", "escape")
         assert isinstance(app.screen, SettingsScreen)
-        await pilot.press("escape")
-        assert app.given == [None]
+        await press(pilot, "escape")
+        assert app.answers == [None]
 
 
 async def test_nothing_changed_writes_nothing(tmp_path: Path) -> None:
     app = Host(_settings())
     async with app.run_test() as pilot:
-        await pilot.pause()
-        await pilot.press("ctrl+s")
         await settled(pilot)
-        assert app.given == [SESSION]
+        await press(pilot, "ctrl+s")
+        assert app.answers == [SESSION]
     assert not (tmp_path / "config.toml").exists()
 
 
@@ -206,26 +219,24 @@ async def test_failed_write_is_shown_and_loses_nothing() -> None:
 
     app = Host(lambda: SettingsScreen(SESSION, save=fail))
     async with app.run_test() as pilot:
-        await pilot.pause()
-        app.screen.query_one("#seed", Input).value = "9"
-        await pilot.press("ctrl+s")
         await settled(pilot)
-        assert told(app) == "config '[red]x[/red]' cannot be written: no space left"
+        app.screen.query_one("#seed", Input).value = "9"
+        await press(pilot, "ctrl+s")
+        assert dialog_message(app) == "config '[red]x[/red]' cannot be written: no space left"
         assert app.screen.query_one("#seed", Input).value == "9"
-        assert app.given == []
-        await pilot.press("escape")
-        assert app.given == [None]
+        assert app.answers == []
+        await press(pilot, "escape")
+        assert app.answers == [None]
 
 
 async def test_malformed_config_is_told_where_it_stands_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("themes = 3\n", encoding="utf-8")
     app = Host(_settings())
     async with app.run_test() as pilot:
-        await pilot.pause()
-        app.screen.query_one("#seed", Input).value = "9"
-        await pilot.press("ctrl+s")
         await settled(pilot)
-        assert "line 1: themes is not a config key" in told(app)
+        app.screen.query_one("#seed", Input).value = "9"
+        await press(pilot, "ctrl+s")
+        assert "line 1: themes is not a config key" in dialog_message(app)
     assert (tmp_path / "config.toml").read_text(encoding="utf-8") == "themes = 3\n"
 
 
@@ -237,35 +248,34 @@ async def test_impossible_value_is_told_and_nothing_written(field: str, value: s
     saved: list[Mapping[str, Any]] = []
     app = Host(_settings(saved))
     async with app.run_test() as pilot:
-        await pilot.pause()
-        app.screen.query_one(f"#{field}", Input).value = value
-        await pilot.press("ctrl+s")
         await settled(pilot)
-        assert message in told(app)
-        assert (app.given, saved) == ([], [])
+        app.screen.query_one(f"#{field}", Input).value = value
+        await press(pilot, "ctrl+s")
+        assert message in dialog_message(app)
+        assert (app.answers, saved) == ([], [])
 
 
 async def test_writing_settings_does_not_hold_the_app_up() -> None:
     free = threading.Event()
     app = Host(lambda: SettingsScreen(SESSION, save=lambda changes: free.wait(LIMIT)))
     async with app.run_test() as pilot:
-        await pilot.pause()
+        await settled(pilot)
         app.screen.query_one("#seed", Input).value = "9"
-        await pilot.press("ctrl+s")
-        await pilot.press("escape", "ctrl+s")
+        burst(pilot, "ctrl+s", "escape", "ctrl+s")
+        await processed(pilot)
         assert isinstance(app.screen, SettingsScreen)
         free.set()
         await settled(pilot)
-        assert len(app.given) == 1
+        assert len(app.answers) == 1
 
 
 async def test_model_names_are_never_markup() -> None:
     app = Host(_settings(models=[HOSTILE, "embedded/vit-s8"]))
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.pause()
+        await settled(pilot)
         app.screen.query_one("#model", Select).value = HOSTILE
-        await pilot.pause()
-        text = screen_text(app)
+        await settled(pilot)
+        text = seen(app)
         assert "[red]x[/red]\\x1b[31m" in text
         assert "\x1b" not in text
 

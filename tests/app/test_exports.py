@@ -17,6 +17,7 @@ from PIL import Image
 from textual.widgets import Input
 
 import samples
+from app_harness import Host, burst, dialog_message, press, seen, until
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
@@ -24,8 +25,6 @@ from clipmk_tui.app import clipboard, exports
 from clipmk_tui.app.screens.write import WriteScreen, file_name
 from clipmk_tui.cli.commands.explain.writers import JsonWriter, OverlayWriter, PageWriter
 from clipmk_tui.cli.streams import DataStream
-from dialog_host import Host, screen_text, told
-from stillness import settled, until
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -167,11 +166,10 @@ async def test_enter_writes_json_under_the_name_offered(explanation: Explanation
     app = Host(lambda: WriteScreen(explanation))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
-        assert "fox_03-vit-s8.json" in screen_text(app)
-        await pilot.press("enter")
-        await settled(pilot)
-        assert app.given == [Path("fox_03-vit-s8.json")]
-        assert app.told == ["written: fox_03-vit-s8.json"]
+        assert "fox_03-vit-s8.json" in seen(app)
+        await press(pilot, "enter")
+        assert app.answers == [Path("fox_03-vit-s8.json")]
+        assert app.notes == ["written: fox_03-vit-s8.json"]
     made = json.loads((tmp_path / "fox_03-vit-s8.json").read_text(encoding="utf-8"))
     assert made == document.document([explanation])
 
@@ -185,11 +183,10 @@ async def test_arrows_choose_the_kind_and_the_ending_follows(explanation: Explan
     app = Host(lambda: WriteScreen(explanation, write=write))
     async with app.run_test() as pilot:
         await pilot.pause()
-        await pilot.press("down")
-        assert "● PNG" in screen_text(app)
-        await pilot.press("down", "down", "up", "up")
-        await pilot.press("x", "enter")
-        await settled(pilot)
+        await press(pilot, "down")
+        assert "● PNG" in seen(app)
+        await press(pilot, "down", "down", "up", "up")
+        await press(pilot, "x", "enter")
     assert asked == [("png", Path("fox_03-vit-s8x.png"))]
 
 
@@ -197,9 +194,8 @@ async def test_whole_name_typed_in_front_of_the_ending_is_the_name(explanation: 
     app = Host(lambda: WriteScreen(explanation))
     async with app.run_test() as pilot:
         await pilot.pause()
-        await pilot.press("ctrl+u", *"my.json", "enter")
-        await settled(pilot)
-        assert app.given == [Path("my.json")]
+        await press(pilot, "ctrl+u", *"my.json", "enter")
+        assert app.answers == [Path("my.json")]
     assert (tmp_path / "my.json").exists()
 
 
@@ -209,16 +205,13 @@ async def test_file_that_exists_is_replaced_only_after_asking(explanation: Expla
     app = Host(lambda: WriteScreen(explanation))
     async with app.run_test() as pilot:
         await pilot.pause()
-        await pilot.press("enter")
-        await settled(pilot)
-        assert told(app) == "'fox_03-vit-s8.json' exists; enter again replaces it"
-        await pilot.press("z", "backspace")  # another name and back: what was agreed no longer holds
-        await pilot.press("enter")
-        await settled(pilot)
+        await press(pilot, "enter")
+        assert dialog_message(app) == "'fox_03-vit-s8.json' exists; enter again replaces it"
+        await press(pilot, "z", "backspace")  # another name and back: what was agreed no longer holds
+        await press(pilot, "enter")
         assert target.read_text(encoding="utf-8") == "precious"
-        await pilot.press("enter")
-        await settled(pilot)
-        assert app.given == [Path("fox_03-vit-s8.json")]
+        await press(pilot, "enter")
+        assert app.answers == [Path("fox_03-vit-s8.json")]
     assert target.read_text(encoding="utf-8") != "precious"
 
 
@@ -239,10 +232,9 @@ async def test_name_that_cannot_be_written_is_told_in_the_dialog(
     async with app.run_test() as pilot:
         await pilot.pause()
         app.screen.query_one(Input).value = name
-        await pilot.press("enter")
-        await settled(pilot)
-        assert message in told(app)
-        assert app.given == []
+        await press(pilot, "enter")
+        assert message in dialog_message(app)
+        assert app.answers == []
         assert app.screen.query_one(Input).value == name
 
 
@@ -260,24 +252,20 @@ async def test_escape_gives_a_slow_write_up(explanation: Explanation) -> None:
     app = Host(lambda: WriteScreen(explanation, write=write))
     async with app.run_test() as pilot:
         await pilot.pause()
-        await pilot.press("enter")
+        burst(pilot, "enter")
         await until(lambda: heard)
-        await pilot.press("escape")
-        await settled(pilot)
-        assert (heard, app.given, app.told) == (["begun", "cancelled"], [None], [])
+        await press(pilot, "escape")
+        assert (heard, app.answers, app.notes) == (["begun", "cancelled"], [None], [])
 
 
 # Copying.
 
 
-def test_copied_things_are_plain_text_in_one_line() -> None:
-    made = samples.explanation()
-    assert clipboard.concept_text("pointed ears") == "pointed ears"
-    assert clipboard.prediction_text(made.predictions[0]) == "fox 71.2 %"
-    assert clipboard.model_text("ViT-B-32:openai") == "ViT-B-32:openai"
-    assert clipboard.image_text("a/b c.png") == "a/b c.png"
-    for copy in (clipboard.concept_text, clipboard.model_text, clipboard.image_text):
-        assert copy("rm -rf x\n\x1b[31m") == "rm -rf x\\x0a\\x1b[31m"
+def test_a_copied_prediction_is_plain_text_in_one_line() -> None:
+    prediction = samples.explanation().predictions[0]
+    assert clipboard.prediction_text(prediction) == "fox 71.2 %"
+    named = dataclasses.replace(prediction, class_name="rm -rf x\n\x1b[31m")
+    assert clipboard.prediction_text(named) == "rm -rf x\\x0a\\x1b[31m 71.2 %"
 
 
 def test_summary_says_the_numbers_and_the_shared_concepts() -> None:

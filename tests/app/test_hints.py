@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,18 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-import fakes
 import samples
-from clipmk.settings import preset
+from app_harness import RN, VIT, FakeEngine, press, running, seen
 from clipmk.worker import protocol
-from clipmk.worker.session import Session
 from clipmk_tui.app import keys
-from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.engine.base import AskError
-from clipmk_tui.app.keymap import known_ids, parse_keys
+from clipmk_tui.app.keymap import known_ids
 from clipmk_tui.app.keys import PAIRS, keys_of
-from clipmk_tui.app.palette import Commander
+from clipmk_tui.app.palette import Commands
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.help import help_for
 from clipmk_tui.app.screens.main import MainScreen
-from clipmk_tui.app.start import Start
 from clipmk_tui.app.widgets.key_bar import KeyBar
-from dialog_host import screen_text
-from main_screen import press
-from stillness import settled
-
-VIT, VIT_XS, RN, CNX = fakes.FAMILIES
-THRESHOLDS = gc.get_threshold()
 
 
 @pytest.fixture
@@ -46,26 +35,16 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@asynccontextmanager
-async def bound(
+def bound(
     config: Mapping[str, str],
-    path: Path | str,
+    path: Path,
     *,
-    engine: fakes.FakeEngine | None = None,
+    engine: FakeEngine | None = None,
     size: tuple[int, int] = (160, 40),
     models: tuple[str, ...] = (VIT,),
-) -> AsyncIterator[tuple[Pilot[Any], MainScreen]]:
+) -> AbstractAsyncContextManager[tuple[Pilot[Any], MainScreen]]:
     """The app on an image with keys as the config file has them."""
-    session = Session(vocabulary="world", settings=preset("default"))
-    start = Start(paths=(str(path),), models=models, session=session, keys=parse_keys(config, known_ids()))
-    app = ClipmkApp(start, lambda: engine or fakes.FakeEngine())
-    async with app.run_test(size=size, notifications=True) as pilot:
-        await settled(pilot)
-        screen = app.screen
-        assert isinstance(screen, MainScreen)
-        yield pilot, screen
-    gc.unfreeze()  # the app freezes what is loaded when it begins; other tests have loaded more
-    gc.set_threshold(*THRESHOLDS)
+    return running(engine or FakeEngine(), path, size=size, models=models, keys=config)
 
 
 def bar(pilot: Pilot[Any]) -> str:
@@ -73,7 +52,7 @@ def bar(pilot: Pilot[Any]) -> str:
 
 
 def palette(screen: MainScreen) -> dict[str, str]:
-    return {name: key for name, _, key in Commander(screen)._keys()}
+    return {command.name: command.help for command in Commands(screen).actions()}
 
 
 async def test_by_default_hints_name_the_default_keys(image: Path) -> None:
@@ -81,7 +60,7 @@ async def test_by_default_hints_name_the_default_keys(image: Path) -> None:
         assert list(palette(screen).values()) == ["o", "c", "e", "v", "w", ","]
         assert "[ ] model" in bar(pilot)
         assert keys_of(screen, "main.again") == "ctrl+r"
-        assert keys_of(screen.concepts, "app.help") == "?"
+        assert keys_of(screen.workspace.concepts, "app.help") == "?"
 
 
 async def test_the_palette_names_the_keys_of_the_config(image: Path) -> None:
@@ -91,34 +70,34 @@ async def test_the_palette_names_the_keys_of_the_config(image: Path) -> None:
 
 
 async def test_after_a_failure_the_hint_names_the_keys_of_the_config(image: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     engine.failures[protocol.Explain] = AskError("model", "it is broken")
     config = {"main.again": "R", "image.next": "j", "image.previous": "k", "models.next": "right"}
     async with bound(config, image, engine=engine) as (_, screen):
-        note = str(screen.concepts.query_one("#note", Static).content)
+        note = str(screen.workspace.concepts.query_one("#note", Static).content)
     assert note.splitlines()[-1] == "R tries again  ·  j k another image  ·  [ → another model"
 
 
 async def test_an_image_that_is_not_there_names_the_key_that_opens_another(image: Path) -> None:
     async with bound({"image.open": "L"}, image.with_name("gone.png")) as (pilot, screen):
-        assert "; L opens another" in " ".join(screen_text(pilot.app).replace("│", " ").split())
-        assert screen.desk.item is None
+        assert "; L opens another" in " ".join(seen(pilot.app).replace("│", " ").split())
+        assert screen.state.item is None
 
 
 async def test_what_is_left_out_names_the_key_that_takes_it_in_again(image: Path) -> None:
     async with bound({"concepts.leave_out": "d"}, image) as (pilot, _):
         await press(pilot, "d")
-        assert "left out (d)" in screen_text(pilot.app)
+        assert "left out (d)" in seen(pilot.app)
 
 
 async def test_ctrl_c_names_the_keys_that_quit_and_give_up(image: Path) -> None:
     async with bound({"app.quit": "Q", "main.cancel": "backspace"}, image) as (pilot, _):
         await press(pilot, "ctrl+c")
-        assert "Q quits, ⌫ gives up" in screen_text(pilot.app)
+        assert "Q quits, ⌫ cancels" in seen(pilot.app)
 
 
 async def test_the_status_line_names_the_key_that_gives_up(image: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with bound({"main.cancel": "u"}, image, engine=engine) as (pilot, screen):
         engine.gate.clear()
         await pilot.press("ctrl+r")
@@ -130,18 +109,18 @@ async def test_the_status_line_names_the_key_that_gives_up(image: Path) -> None:
 async def test_the_walk_through_mistakes_names_the_key_that_walks_on(image: Path) -> None:
     async with bound({"image.next": "j"}, image.parent.parent) as (pilot, _):
         await press(pilot, "e")
-        assert "j walks on" in screen_text(pilot.app)
+        assert "j walks on" in seen(pilot.app)
 
 
 async def test_titles_of_panes_that_share_a_place_name_the_key_between_them(image: Path) -> None:
     async with bound({"main.next_pane": "P"}, image, size=(80, 24)) as (pilot, _):
-        assert " image P models ─" in screen_text(pilot.app)
+        assert " image P models ─" in seen(pilot.app)
 
 
 async def test_what_a_comparison_needs_names_the_key_that_marks(image: Path) -> None:
     async with bound({"models.mark": "M"}, image) as (pilot, _):
         await press(pilot, "c")
-        assert "M in the models pane" in screen_text(pilot.app)
+        assert "M in the models pane" in seen(pilot.app)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +136,7 @@ async def test_the_key_bar_and_the_help_name_both_keys_between_models(
 ) -> None:
     async with bound(config, image) as (pilot, screen):
         assert f"  {shown} model  " in bar(pilot)
-        assert (shown, "model") in help_for(screen)._everywhere
+        assert (shown, "model") in help_for(screen).everywhere
 
 
 @pytest.mark.parametrize(
@@ -180,18 +159,18 @@ async def test_dialogs_name_the_keys_of_the_config(
         for _ in range(3):
             await pilot.pause()
         assert pilot.app.screen is not screen
-        assert hint in screen_text(pilot.app)
+        assert hint in seen(pilot.app)
 
 
 async def test_a_comparison_under_way_names_the_key_that_gives_up(image: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with bound({"compare.back": "b"}, image, engine=engine, models=(VIT, RN)) as (pilot, _):
         engine.gate.clear()
         await pilot.press("c")
         for _ in range(3):
             await pilot.pause()
         assert isinstance(pilot.app.screen, CompareScreen)
-        assert "b gives up" in screen_text(pilot.app)
+        assert "b cancels" in seen(pilot.app)
         engine.gate.set()
 
 

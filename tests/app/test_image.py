@@ -15,10 +15,11 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 
 import samples
+from app_harness import LIMIT, press, settled
 from clipmk.images.decoder import Picture, read_picture
 from clipmk_tui.app import canvas as canvas_module
+from clipmk_tui.app.messages import OverlayChanged
 from clipmk_tui.app.widgets.image_pane import ImagePane
-from stillness import LIMIT, settled
 
 NAME = "fox_03.png"
 EVIL = "[red]\x1b[31m\u202e" + "long " * 60
@@ -48,10 +49,7 @@ class Host(App[None]):
     def pane(self) -> ImagePane:
         return self.query_one(ImagePane)
 
-    def on_image_pane_zoom_toggled(self, message: ImagePane.ZoomToggled) -> None:
-        self.heard.append("zoom")
-
-    def on_image_pane_mode_changed(self, message: ImagePane.ModeChanged) -> None:
+    def on_overlay_changed(self, message: OverlayChanged) -> None:
         self.heard.append(message.mode)
 
     def text(self) -> list[str]:
@@ -187,8 +185,7 @@ async def test_the_lit_part_shows_in_every_mode(mode: str) -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=2)
         while app.pane.mode != mode:
-            await pilot.press("g")
-        await settled(pilot)
+            await press(pilot, "g")
         unlit = cells(app)
         app.pane.light_up([2])
         await settled(pilot)
@@ -237,22 +234,19 @@ async def test_left_out_parts_are_blurred_and_told_by_a_sign() -> None:
         assert "■1 pointed ears" in "".join(app.text())
 
 
-async def test_g_cycles_the_modes_and_z_asks_for_room() -> None:
+async def test_g_cycles_the_modes() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot)
-        await pilot.press("g", "g", "z", "g")
-        await settled(pilot)
-        assert app.heard == ["concept", "plain", "zoom", "parts"]
+        await press(pilot, "g", "g", "g")
+        assert app.heard == ["concept", "plain", "parts"]
 
 
 async def test_concept_mode_without_a_lit_part_is_the_plain_picture() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=4)
-        await pilot.press("g")
-        await settled(pilot)
+        await press(pilot, "g")
         concept = cells(app)
-        await pilot.press("g")
-        await settled(pilot)
+        await press(pilot, "g")
         assert cells(app) == concept
 
 

@@ -15,7 +15,7 @@ from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import expand_paths
 from clipmk.world.export import export_scenes
 from clipmk_tui.app import image_list as album
-from clipmk_tui.app.image_list import Album, Item, is_right, open_album, wrong_first
+from clipmk_tui.app.image_list import Album, Item, is_right, open_album, verdicts, wrong_first
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 
@@ -218,15 +218,20 @@ def test_a_prediction_is_right_wrong_or_unknown() -> None:
     assert is_right("fox", None) is None
 
 
+def order(items: list[Item], predicted: dict[str, tuple[str, float]], classes: list[str]) -> list[int]:
+    return wrong_first(items, predicted, verdicts(items, predicted, classes))
+
+
 def test_the_most_certain_mistakes_come_first() -> None:
     items = [Item("a", "fox"), Item("b", "fox"), Item("c", None), Item("d", "Fox"), Item("e", "cat"), Item("f", "fox")]
-    predictions = {"a": ("fox", 0.9), "b": ("cat", 0.4), "c": ("cat", 0.9), "d": ("fox", 0.8), "e": ("fox", 0.7)}
-    assert wrong_first(items, predictions) == [4, 1, 2, 5, 0, 3]
+    predicted = {"a": ("fox", 0.9), "b": ("cat", 0.4), "c": ("cat", 0.9), "d": ("fox", 0.8), "e": ("fox", 0.7)}
+    assert verdicts(items, predicted, ["fox", "cat"]) == [True, False, None, True, False, None]
+    assert order(items, predicted, ["fox", "cat"]) == [4, 1, 2, 5, 0, 3]
 
 
 def test_equal_mistakes_stay_in_order_and_foreign_labels_say_nothing() -> None:
     items = [Item("a", "fox"), Item("b", "zebra"), Item("c", "fox"), Item("d", "fox")]
-    predictions = dict.fromkeys("abcd", ("cat", 0.5))
-    assert wrong_first(items, predictions) == [0, 1, 2, 3]
-    assert wrong_first(items, predictions, ["fox", "cat"]) == [0, 2, 3, 1]
-    assert wrong_first(items, {}) == [0, 1, 2, 3]
+    predicted = dict.fromkeys("abcd", ("cat", 0.5))
+    assert order(items, predicted, ["fox", "cat", "zebra"]) == [0, 1, 2, 3]
+    assert order(items, predicted, ["fox", "cat"]) == [0, 2, 3, 1]
+    assert order(items, {}, ["fox", "cat"]) == [0, 1, 2, 3]

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import fakes
 import samples
-from main_screen import RN, VIT, running, seen
-from stillness import settled
+from app_harness import RN, VIT, FakeEngine, press, running, seen
 
 LOOKS = {
     "app-wide": ((120, 30), "clipmk-dark", ("down", "down")),
@@ -38,11 +36,10 @@ def picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("name", LOOKS)
 async def test_a_screen_looks_as_it_did(name: str, picture: Path, golden: Callable[[str, str], None]) -> None:
     size, theme, keys = LOOKS[name]
-    async with running(fakes.FakeEngine(), picture, size=size, models=(VIT, RN)) as (pilot, screen):
+    async with running(FakeEngine(), picture, size=size, models=(VIT, RN)) as (pilot, screen):
         pilot.app.theme = theme
         for key in keys:
-            await pilot.press(key)
-            await settled(pilot)
+            await press(pilot, key)
         drawn = pilot.app.export_screenshot(title="clipmk", simplify=True)
         assert pilot.app.is_running
         assert pilot.app._exception is None
@@ -61,7 +58,7 @@ async def test_without_colours_everything_is_still_said(
     size: tuple[int, int], picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    async with running(fakes.FakeEngine(), picture, size=size) as (pilot, screen):
+    async with running(FakeEngine(), picture, size=size) as (pilot, screen):
         text = seen(screen)
         for sign, word in (("∩", "mutual"), ("◐", "vision only"), ("◑", "language only")):
             assert f"{sign} {word}" in text

@@ -8,22 +8,15 @@ import pytest
 from textual import events
 from textual.widgets import Input
 
-import fakes
 import samples
-from clipmk.settings import preset
+from app_harness import RN, SIZES, VIT_XS, FakeEngine, press, running, seen, settled
 from clipmk.worker import protocol
-from clipmk.worker.session import Session
-from clipmk_tui.app.app import ClipmkApp
-from clipmk_tui.app.screens.main import MainScreen
-from clipmk_tui.app.start import Start
 from clipmk_tui.app.widgets.models_pane import ModelsPane
-from main_screen import RN, SIZES, VIT, VIT_XS, press, running, seen
-from stillness import settled
 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_first_image_is_explained(album: Path, size: tuple[int, int]) -> None:
-    async with running(fakes.FakeEngine(), album, size=size) as (_, screen):
+    async with running(FakeEngine(), album, size=size) as (_, screen):
         text = seen(screen)
     for expected in ("a.png", "1/4", "fox", "71.2 %", 'why "fox"', "MI", "3.69", "mutual (2)", "pointed ears", "∩"):
         assert expected in text
@@ -33,7 +26,7 @@ async def test_the_first_image_is_explained(album: Path, size: tuple[int, int]) 
 
 
 async def test_the_engine_starts_only_after_the_first_frame_and_is_closed_at_the_end(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (_, _screen):
         assert engine.started
         assert [type(request) for request in engine.asked[:3]] == [
@@ -45,7 +38,7 @@ async def test_the_engine_starts_only_after_the_first_frame_and_is_closed_at_the
 
 
 async def test_all_four_panes_can_be_reached_by_tab_at_eighty_columns(album: Path) -> None:
-    async with running(fakes.FakeEngine(), album, size=(80, 24)) as (pilot, screen):
+    async with running(FakeEngine(), album, size=(80, 24)) as (pilot, screen):
         visited = []
         for _ in range(4):
             await press(pilot, "tab")
@@ -62,16 +55,16 @@ async def test_all_four_panes_can_be_reached_by_tab_at_eighty_columns(album: Pat
 async def test_keys_typed_faster_than_the_screen_is_drawn_go_where_they_were_meant(
     album: Path, size: tuple[int, int]
 ) -> None:
-    async with running(fakes.FakeEngine(), album, size=size) as (pilot, screen):
+    async with running(FakeEngine(), album, size=size) as (pilot, screen):
         for key in ("tab", "tab", "tab", "down"):
             pilot.app.post_message(events.Key(key, None))
         await settled(pilot)
-        assert pilot.app.focused is screen.predictions
+        assert pilot.app.focused is screen.workspace.predictions
         assert 'why "cat"' in seen(screen)
 
 
 async def test_the_next_image_is_asked_for_and_the_previous_one_is_at_hand(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         await press(pilot, "n")
         assert "b.png" in seen(screen)
@@ -83,10 +76,10 @@ async def test_the_next_image_is_asked_for_and_the_previous_one_is_at_hand(album
 
 
 async def test_a_class_under_the_cursor_is_explained_without_the_engine(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         count = len(engine.asked)
-        screen.predictions.focus()
+        screen.workspace.predictions.focus()
         await press(pilot, "down")
         text = seen(screen)
         assert 'why "cat"' in text
@@ -97,36 +90,36 @@ async def test_a_class_under_the_cursor_is_explained_without_the_engine(album: P
 
 
 async def test_switching_models_keeps_image_and_class_and_is_at_hand_the_second_time(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         await press(pilot, "n", "right_square_bracket")
-        assert screen.desk.model == VIT_XS
+        assert screen.state.model == VIT_XS
         assert "b.png" in seen(screen)
         count = len(engine.asked)
         await press(pilot, "left_square_bracket", "right_square_bracket")
-        assert screen.desk.model == VIT_XS
+        assert screen.state.model == VIT_XS
         assert len(engine.asked) == count
 
 
 async def test_a_model_is_chosen_and_marked_in_its_pane(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
-        screen.models.list.focus()
+        screen.workspace.models.list.focus()
         await press(pilot, "down", "space", "down", "space", "enter")
-        assert screen.desk.marked == [VIT_XS, RN]
-        assert screen.desk.model == RN
+        assert screen.state.marked == [VIT_XS, RN]
+        assert screen.state.model == RN
         assert "2 marked" in seen(screen)
         assert 'why "cat"' in seen(screen)
 
 
 async def test_the_model_filter_looks_at_everything_that_is_shown(album: Path) -> None:
-    async with running(fakes.FakeEngine(), album) as (pilot, screen):
+    async with running(FakeEngine(), album) as (pilot, screen):
         pane = screen.query_one(ModelsPane)
-        screen.models.list.focus()
+        screen.workspace.models.list.focus()
         await press(pilot, "slash", *"224px down")
         assert str(pane.border_subtitle).startswith("1 of 5")
         await press(pilot, "enter")
-        assert pilot.app.focused is screen.models.list
+        assert pilot.app.focused is screen.workspace.models.list
         await press(pilot, "slash", *"96px", "enter")  # what is typed takes the place of what stood there
         assert pane.query_one(Input).value == "96px"
         await press(pilot, "escape")  # in the list, where the filter still holds
@@ -135,19 +128,19 @@ async def test_the_model_filter_looks_at_everything_that_is_shown(album: Path) -
 
 
 async def test_wrong_predictions_come_first_when_asked_for(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         await press(pilot, "n", "e")
-        assert screen.desk.item is not None
-        assert screen.desk.item.path.endswith("cat/a.png")
+        assert screen.state.item is not None
+        assert screen.state.item.path.endswith("cat/a.png")
         assert "1 of 4 labelled images are predicted wrong" in seen(screen)
         await press(pilot, "e")
-        assert not screen.desk.sorted_by_truth
+        assert not screen.state.wrong_first
 
 
 async def test_without_labels_there_is_no_wrong_first(tmp_path: Path) -> None:
     samples.picture().save(tmp_path / "x.png")
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, tmp_path / "x.png") as (pilot, screen):
         await press(pilot, "e")
         assert "no labels here" in seen(screen)
@@ -156,15 +149,15 @@ async def test_without_labels_there_is_no_wrong_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(20, 5), (59, 30), (100, 15)])
 async def test_a_tiny_terminal_is_told_how_large_it_must_be(album: Path, size: tuple[int, int]) -> None:
-    async with running(fakes.FakeEngine(), album, size=size) as (pilot, screen):
-        assert "60 x 16" in seen(screen) or size == (20, 5)
+    async with running(FakeEngine(), album, size=size) as (pilot, screen):
+        assert "60 columns and 16 rows" in seen(screen) or size == (20, 5)
         await pilot.resize_terminal(120, 40)
         await settled(pilot)
         assert 'why "fox"' in seen(screen)
 
 
 async def test_resizing_while_busy_keeps_everything_on_the_screen(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     engine.gate.clear()
     async with running(engine, album) as (pilot, screen):
         for width, height in ((80, 24), (200, 60), (60, 16), (120, 40), (80, 24)):
@@ -178,35 +171,30 @@ async def test_resizing_while_busy_keeps_everything_on_the_screen(album: Path) -
 
 
 async def test_zoom_gives_the_picture_the_screen_and_esc_takes_it_back(album: Path) -> None:
-    async with running(fakes.FakeEngine(), album, size=(80, 24)) as (pilot, screen):
+    async with running(FakeEngine(), album, size=(80, 24)) as (pilot, screen):
         await press(pilot, "z")
-        assert screen.image.size.width > 70
-        assert not screen.concepts.region.area
+        assert screen.workspace.image.size.width > 70
+        assert not screen.workspace.concepts.region.area
         await press(pilot, "escape")
-        assert screen.concepts.region.area
+        assert screen.workspace.concepts.region.area
 
 
 async def test_the_way_of_the_overlay_is_named(album: Path) -> None:
-    async with running(fakes.FakeEngine(), album) as (pilot, screen):
+    async with running(FakeEngine(), album) as (pilot, screen):
         names = []
         for _ in range(3):
             await press(pilot, "g")
-            names.append(str(screen.image.border_subtitle))
+            names.append(str(screen.workspace.image.border_subtitle))
         assert names == ["concept under the cursor", "plain", ""]
 
 
-async def test_keys_can_be_bound_anew(album: Path) -> None:
-    session = Session(vocabulary="world", settings=preset("default"))
-    start = Start(paths=(str(album),), models=(VIT,), session=session, keys={"image.next": "j", "main.venn": "ctrl+v"})
-    app = ClipmkApp(start, fakes.FakeEngine)
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await settled(pilot)
-        screen = app.screen
-        assert isinstance(screen, MainScreen)
+async def test_keys_can_be_rebound(album: Path) -> None:
+    keys = {"image.next": "j", "main.venn": "ctrl+v"}
+    async with running(FakeEngine(), album, keys=keys) as (pilot, screen):
         await press(pilot, "n")
-        assert screen.desk.place[0] == 1
+        assert screen.state.place[0] == 1
         await press(pilot, "j")
-        assert screen.desk.place[0] == 2
+        assert screen.state.place[0] == 2
         assert "j next" in seen(screen)
 
 
@@ -214,7 +202,7 @@ async def test_ten_thousand_images_are_laid_out_and_walked_through(tmp_path: Pat
     samples.picture().save(tmp_path / "00000.png")
     for number in range(1, 10_000):
         (tmp_path / f"{number:05}.png").hardlink_to(tmp_path / "00000.png")
-    async with running(fakes.FakeEngine(), tmp_path, size=(80, 24)) as (pilot, screen):
+    async with running(FakeEngine(), tmp_path, size=(80, 24)) as (pilot, screen):
         assert "1/10000" in seen(screen)
         await press(pilot, "n", "o", *"09998", "enter")
         assert "9999/10000" in seen(screen)

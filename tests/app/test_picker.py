@@ -15,18 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from textual.app import App
 from textual.pilot import Pilot
 from textual.widgets import Input
 
 import samples
+from app_harness import Host, press, settled
 from clipmk.images.decoder import Picture, read_picture
 from clipmk_tui.app.fuzzy import matching, offsets, ranked
 from clipmk_tui.app.image_list import Item
 from clipmk_tui.app.screens import picker
-from clipmk_tui.app.screens.picker import PickerScreen
+from clipmk_tui.app.screens.picker import Matches, PickerScreen
 from clipmk_tui.app.widgets.image_pane import ImagePane
-from stillness import settled
 
 EVIL = "[red]\x1b[31m\u202e" + "long " * 60
 
@@ -64,20 +63,16 @@ def test_a_name_of_one_letter_repeated_is_no_trap() -> None:
 # The picker.
 
 
-class PickerHost(App[None]):
-    """Opens a picker and remembers its answer."""
+class PickerHost(Host):
+    """Opens a picker."""
 
     def __init__(self, screen: PickerScreen) -> None:
-        super().__init__()
+        super().__init__(lambda: screen)
         self.picker = screen
-        self.answers: list[int | str | None] = []
-
-    def on_mount(self) -> None:
-        self.push_screen(self.picker, self.answers.append)
 
     @property
     def shown(self) -> str:
-        matches = self.picker._matches
+        matches = self.picker.query_one(Matches)
         return "\n".join(matches.render_line(y).text.rstrip() for y in range(matches.size.height))
 
 
@@ -104,31 +99,29 @@ async def picking(
 
 async def test_typing_narrows_the_list_and_enter_takes_the_best(files: list[Item]) -> None:
     async with picking(files) as (app, pilot):
-        await pilot.press(*"rf")
+        await press(pilot, *"rf")
         assert "red_fox.png" in app.shown
         assert "cat.png" not in app.shown
-        await pilot.press("enter")
-        await pilot.pause()
+        await press(pilot, "enter")
         assert app.answers == [0]
 
 
 async def test_a_shorter_query_finds_again_what_a_longer_one_lost(files: list[Item]) -> None:
     async with picking(files) as (app, pilot):
-        await pilot.press("w", "x")
+        await press(pilot, "w", "x")
         assert app.shown.strip() == ""
-        await pilot.press("backspace", "backspace")
+        await press(pilot, "backspace", "backspace")
         assert all(name in app.shown for name in ("red_fox", "cat", "broken", "wolf"))
 
 
 async def test_arrows_move_within_the_list_and_escape_gives_nothing(files: list[Item]) -> None:
     async with picking(files, current=1) as (app, pilot):
         assert "▸ cat.png" in app.shown
-        await pilot.press("up", "up")
+        await press(pilot, "up", "up")
         assert "▸ red_fox.png" in app.shown
-        await pilot.press(*["down"] * 4)
+        await press(pilot, *["down"] * 4)
         assert "▸ wolf.png" in app.shown
-        await pilot.press("escape")
-        await pilot.pause()
+        await press(pilot, "escape")
         assert app.answers == [None]
 
 
@@ -141,11 +134,9 @@ async def test_the_image_under_the_cursor_is_shown_and_a_broken_one_says_so(file
             return {style.bgcolor.triplet for strip in strips for _, style, _ in strip if style and style.bgcolor}
 
         assert (255, 0, 0) in colours()
-        await pilot.press("down")
-        await settled(pilot)
+        await press(pilot, "down")
         assert (0, 0, 255) in colours()
-        await pilot.press("down")
-        await settled(pilot)
+        await press(pilot, "down")
         text = " ".join(" ".join(pane.render_line(y).text for y in range(pane.size.height)).split())
         assert "is damaged" in text
 
@@ -194,23 +185,20 @@ async def test_a_path_that_matches_nothing_can_be_opened(files: list[Item], tmp_
         app.picker.query_one(Input).value = str(folder)
         await pilot.pause()
         assert "enter opens the folder" in str(app.picker.query_one("#hint").render())
-        await pilot.press("enter")
-        await pilot.pause()
+        await press(pilot, "enter")
         assert app.answers == [str(folder)]
 
 
 async def test_the_path_of_an_item_is_that_item(files: list[Item]) -> None:
     async with picking(files) as (app, pilot):
         app.picker.query_one(Input).value = files[3].path
-        await pilot.press("enter")
-        await pilot.pause()
+        await press(pilot, "enter")
         assert app.answers == [3]
 
 
 async def test_enter_on_nothing_stays_open(files: list[Item]) -> None:
     async with picking(files) as (app, pilot):
-        await pilot.press("z", "z", "enter")
-        await pilot.pause()
+        await press(pilot, "z", "z", "enter")
         assert app.answers == []
         assert "nothing matches" in str(app.picker.query_one("#hint").render())
 
@@ -219,7 +207,7 @@ async def test_enter_on_nothing_stays_open(files: list[Item]) -> None:
 async def test_long_names_fit_and_keep_their_ends(size: tuple[int, int]) -> None:
     items = [Item("folder/" + "x" * 300 + f"_{number}.png", "a label " * 20) for number in range(3)]
     async with picking(items, size=size) as (app, _):
-        width = app.picker._matches.size.width
+        width = app.picker.query_one(Matches).size.width
         for line in app.shown.splitlines()[:3]:
             assert len(line) <= width
         if size[0] >= 80:
@@ -231,17 +219,15 @@ async def test_ten_thousand_names_are_searched_by_every_key() -> None:
     items = [Item(f"holiday/{number % 7}/picture_{number:05d}.png", None) for number in range(10_000)]
     async with picking(items) as (app, pilot):
         assert "10000 of 10000" in str(app.picker.query_one("#hint").render())
-        await pilot.press(*"p9")
+        await press(pilot, *"p9")
         app.picker.query_one(Input).value = "pic09876"
         await pilot.pause()
         assert "picture_09876.png" in app.shown.splitlines()[0]
-        await pilot.press("enter")
-        await pilot.pause()
+        await press(pilot, "enter")
         assert app.answers == [9876]
 
 
 async def test_an_empty_album_can_be_left() -> None:
     async with picking([]) as (app, pilot):
-        await pilot.press("down", "up", "enter", "escape")
-        await pilot.pause()
+        await press(pilot, "down", "up", "enter", "escape")
         assert app.answers == [None]

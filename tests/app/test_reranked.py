@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import fakes
 import samples
+from app_harness import FakeEngine, press, running
 from clipmk.records import Prediction
 from clipmk.worker import protocol
 from clipmk_tui.app.engine.base import AskError, OnPartial
 from clipmk_tui.app.screens.main import MainScreen
-from clipmk_tui.app.widgets.predictions import line_text, lines
-from main_screen import press, running
+from clipmk_tui.app.widgets.predictions import line_text
+from clipmk_tui.app.widgets.predictions import lines as class_lines
 
 BEFORE = samples.explanation().predictions
 """fox 71.2 %, cat 14.9 %, wolf 6 %."""
@@ -29,7 +29,7 @@ def ranked(*shares: tuple[int, str, float]) -> tuple[Prediction, ...]:
 HIGHEST = ranked((1, "cat", 0.9), (2, "wolf", 0.05), (3, "owl", 0.03))
 
 
-class Reranking(fakes.FakeEngine):
+class Reranking(FakeEngine):
     """Answers every what-if with the same classes."""
 
     def __init__(self, after: tuple[Prediction, ...]) -> None:
@@ -52,7 +52,7 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def shown(screen: MainScreen) -> list[str]:
     """The lines of the pane, spaces and bars taken out of them."""
-    prompts = [str(option.prompt) for option in screen.predictions.options]
+    prompts = [str(option.prompt) for option in screen.workspace.predictions.options]
     return [" ".join("".join(c for c in prompt if c.isascii() or c in "→▲▼·–").split()) for prompt in prompts]
 
 
@@ -80,7 +80,9 @@ async def test_a_class_of_which_the_new_ranking_says_nothing_has_no_rank_and_onl
 
 
 def test_the_bound_is_that_of_the_classes_ranked_without_a_gap() -> None:
-    (fox,) = [line for line in lines(BEFORE, after=(*HIGHEST, *ranked((17, "emu", 0.004)))) if line.class_name == "fox"]
+    (fox,) = [
+        line for line in class_lines(BEFORE, after=(*HIGHEST, *ranked((17, "emu", 0.004)))) if line.class_name == "fox"
+    ]
     assert line_text(fox, 28, longest=4).plain.split()[-3:] == ["<", "3.0", "%"]
 
 
@@ -93,20 +95,20 @@ async def test_until_the_classes_are_ranked_anew_the_old_ranking_stands(image: P
 
 
 def test_asked_and_true_class_that_were_never_ranked_are_there_without_a_number() -> None:
-    found = lines(BEFORE, after=HIGHEST, label="dog", target="bear")
+    found = class_lines(BEFORE, after=HIGHEST, label="dog", target="bear")
     assert [(line.rank, line.class_name) for line in found[-2:]] == [(0, "dog"), (0, "bear")]
     for line in found[-2:]:
         assert line_text(line, 40, longest=4).plain.rstrip().endswith("–")
 
 
 def test_a_bound_has_no_bar() -> None:
-    (fox,) = [line for line in lines(BEFORE, after=HIGHEST) if line.class_name == "fox"]
+    (fox,) = [line for line in class_lines(BEFORE, after=HIGHEST) if line.class_name == "fox"]
     assert set(line_text(fox, 60, longest=4).plain) <= set("· fox71.2 → < 3.0 %")
 
 
 @pytest.mark.parametrize(("before", "after", "moved"), [(0.99954, 0.99946, "▼ 0.1"), (0.5001, 0.5004, "= 0.0")])
 def test_the_change_is_that_of_the_numbers_that_stand_there(before: float, after: float, moved: str) -> None:
-    (line,) = lines(
+    (line,) = class_lines(
         [Prediction(rank=1, class_name="fox", probability=before, cosine=0.3, independent=None)],
         after=[Prediction(rank=1, class_name="fox", probability=after, cosine=0.3, independent=None)],
     )

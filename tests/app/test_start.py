@@ -17,8 +17,10 @@ from clipmk.errors import ImageError, ModelError, UsageError
 from clipmk.output import document
 from clipmk.system.options import DEFAULT_MODEL
 from clipmk.vocabulary import vocabulary
-from clipmk_tui.app import start as tui_run
-from clipmk_tui.app.start import Start, launch, start_from
+from clipmk_tui.app import launch as launching
+from clipmk_tui.app import start as starting
+from clipmk_tui.app.launch import launch
+from clipmk_tui.app.start import Start, start_from
 from clipmk_tui.cli import errors as edge
 from command_line import Runner
 
@@ -42,7 +44,7 @@ def test_nothing_said_means_the_demonstration_model_and_its_vocabulary() -> None
 
 
 def test_shortcuts_of_a_fast_start_agree_with_what_they_leave_out() -> None:
-    assert vocabulary.default_vocabulary(DEFAULT_MODEL) == tui_run.DEFAULT_VOCABULARY
+    assert vocabulary.default_vocabulary(DEFAULT_MODEL) == starting.DEFAULT_VOCABULARY
     assert (edge._INTERRUPTED, edge._UNEXPECTED) == (document.INTERRUPTED, document.UNEXPECTED)
 
 
@@ -155,11 +157,11 @@ def test_app_without_a_terminal_is_refused_with_a_way_out(
 ) -> None:
     for stream in ("stdin", "stderr"):
         monkeypatch.setattr(sys, stream, _Stream(terminal=stream != name))
-    with pytest.raises(UsageError, match=f"{words} is none; without one: clipmk explain IMAGE --json"):
-        tui_run.require_terminal({"TERM": "xterm"})
+    with pytest.raises(UsageError, match=f"{words} is not one; without one: clipmk explain IMAGE --json"):
+        launching.require_terminal({"TERM": "xterm"})
     monkeypatch.setattr(sys, name, None)
     with pytest.raises(UsageError, match=words):
-        tui_run.require_terminal({"TERM": "xterm"})
+        launching.require_terminal({"TERM": "xterm"})
 
 
 @posix
@@ -172,9 +174,18 @@ def test_terminal_that_cannot_draw_is_refused_with_what_to_set(
 ) -> None:
     for stream in ("stdin", "stderr"):
         monkeypatch.setattr(sys, stream, _Stream(terminal=True))
-    with pytest.raises(UsageError, match=f"{message}: no screen can be drawn; .*export TERM=xterm-256color"):
-        tui_run.require_terminal(environment)
-    tui_run.require_terminal({"TERM": "xterm-256color"})
+    with pytest.raises(UsageError, match=f"{message}, so no screen can be drawn; .*export TERM=xterm-256color"):
+        launching.require_terminal(environment)
+    launching.require_terminal({"TERM": "xterm-256color"})
+
+
+def test_terminal_that_is_too_narrow_is_refused_with_the_least_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="needs at least 60 columns, and this terminal has 59"):
+        launching.require_size(os.terminal_size((59, 40)))
+    launching.require_size(os.terminal_size((60, 16)))
+    monkeypatch.setenv("COLUMNS", "0")
+    launching.require_size(os.terminal_size((0, 0)))  # as in some container shells
+    assert os.environ["COLUMNS"] == "80"
 
 
 def test_bare_command_is_the_app(clipmk: Runner) -> None:
@@ -206,9 +217,9 @@ def home(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     monkeypatch.setitem(sys.modules, "clipmk_tui.app.engine.worker", engines)
     monkeypatch.setattr("clipmk_tui.app.engine.worker", engines, raising=False)
     monkeypatch.setattr("clipmk_tui.app.keymap.known_ids", lambda: frozenset({"app.quit"}))
-    monkeypatch.setattr(tui_run, "require_terminal", lambda environment: None)
-    monkeypatch.setattr(tui_run, "restored_terminal", contextlib.nullcontext)
-    monkeypatch.setattr(tui_run, "run_app", lambda app: 0)
+    monkeypatch.setattr(launching, "require_terminal", lambda environment: None)
+    monkeypatch.setattr(launching, "restored_terminal", contextlib.nullcontext)
+    monkeypatch.setattr(launching, "run_app", lambda app: 0)
     return module
 
 
@@ -256,6 +267,6 @@ def test_a_running_server_is_used_unless_that_is_unwanted(
 ) -> None:
     monkeypatch.setenv("CLIPMK_SERVE", variable)
     engines: list[Any] = []
-    monkeypatch.setattr(tui_run, "run_app", lambda app: engines.append(app.make_engine()) or 0)
+    monkeypatch.setattr(launching, "run_app", lambda app: engines.append(app.make_engine()) or 0)
     assert launch(start_from((), options)) == 0
     assert engines == [Path(os.environ["CLIPMK_SOCKET"]) if used else None]

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-import fakes
+from app_harness import CNX, FAMILIES, RN, VIT, VIT_XS, entry, explained
 from clipmk.concepts.mutual import mi_paper
 from clipmk_tui.app import state as module
-from clipmk_tui.app.state import Desk
-
-VIT, VIT_XS, RN, CNX = fakes.FAMILIES
+from clipmk_tui.app.state import State
 
 
 @dataclass(frozen=True)
@@ -26,25 +24,25 @@ class Album:
     warnings: tuple[str, ...] = ()
 
 
-def desk(count: int = 3) -> Desk:
-    made = Desk(VIT)
-    made.entries = tuple(map(fakes.entry, fakes.FAMILIES))
-    made.lay_out(Album(tuple(Item(f"{i}.png") for i in range(count))))  # type: ignore[arg-type]
+def state(count: int = 3) -> State:
+    made = State(VIT)
+    made.entries = tuple(map(entry, FAMILIES))
+    made.open(Album(tuple(Item(f"{i}.png") for i in range(count))))  # type: ignore[arg-type]
     return made
 
 
-def test_an_empty_desk_asks_for_nothing() -> None:
-    empty = Desk(VIT)
+def test_an_empty_state_asks_for_nothing() -> None:
+    empty = State(VIT)
     assert empty.item is None
     assert empty.explanation is None
     assert not empty.step(1)
     assert empty.place == (0, 0)
-    assert empty.strength is None
-    assert empty.blurred == frozenset()
+    assert empty.view.strength is None
+    assert empty.view.blurred == frozenset()
 
 
 def test_walking_stops_at_both_ends() -> None:
-    made = desk(3)
+    made = state(3)
     assert not made.step(-1)
     assert made.step(1)
     assert made.place == (2, 3)
@@ -54,16 +52,16 @@ def test_walking_stops_at_both_ends() -> None:
 
 
 def test_another_walking_order_keeps_the_images_and_begins_at_its_beginning() -> None:
-    made = desk(3)
-    made.walk([2, 0, 1], by_truth=True)
+    made = state(3)
+    made.walk([2, 0, 1], wrong_first=True)
     assert made.item == Item("2.png")
     made.go_to(1)
     assert made.place == (3, 3)
-    assert made.sorted_by_truth
+    assert made.wrong_first
 
 
 def test_a_new_image_forgets_the_class_asked_about_and_what_was_left_out() -> None:
-    made = desk()
+    made = state()
     made.target = "cat"
     made.leave_out("round eyes")
     made.step(1)
@@ -72,7 +70,7 @@ def test_a_new_image_forgets_the_class_asked_about_and_what_was_left_out() -> No
 
 
 def test_a_new_model_keeps_the_class_asked_about() -> None:
-    made = desk()
+    made = state()
     made.target = "cat"
     assert made.choose_model(RN)
     assert made.target == "cat"
@@ -80,14 +78,14 @@ def test_a_new_model_keeps_the_class_asked_about() -> None:
 
 
 def test_an_explanation_at_hand_is_found_and_answers_for_other_classes_too() -> None:
-    made = desk()
-    explained = fakes.explained(VIT, "0.png")
-    made.keep(explained, "0.png", VIT, None)
-    assert made.explanation is explained
+    made = state()
+    known = explained(VIT, "0.png")
+    made.keep(known, "0.png", VIT, None)
+    assert made.explanation is known
     made.target = "cat"
     assert made.explanation is not None
     assert made.explanation.class_name == "cat"
-    assert made.explanation.mutual == explained.alternatives[0].mutual
+    assert made.explanation.mutual == known.alternatives[0].mutual
     made.target = "zebra"
     assert made.explanation is None
     made.target = None
@@ -103,18 +101,18 @@ def test_an_explanation_at_hand_is_found_and_answers_for_other_classes_too() -> 
 
 def test_the_explanations_not_looked_at_for_longest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 2)
-    made = desk()
+    made = state()
     for image in ("0.png", "1.png"):
-        made.keep(fakes.explained(VIT, image), image, VIT, None)
+        made.keep(explained(VIT, image), image, VIT, None)
     assert made.find("0.png", VIT, None) is not None
-    made.keep(fakes.explained(VIT, "2.png"), "2.png", VIT, None)
+    made.keep(explained(VIT, "2.png"), "2.png", VIT, None)
     assert made.find("1.png", VIT, None) is None
     assert made.find("0.png", VIT, None) is not None
 
 
 def test_neighbours_are_the_marked_models_where_there_are_two_else_all_that_are_here() -> None:
-    made = desk()
-    made.entries = (*made.entries, fakes.entry("ViT-B-32:openai", "remote"))
+    made = state()
+    made.entries = (*made.entries, entry("ViT-B-32:openai", "remote"))
     assert made.neighbour(1) == VIT_XS
     assert made.neighbour(-1) == CNX
     made.mark(RN)
@@ -128,7 +126,7 @@ def test_neighbours_are_the_marked_models_where_there_are_two_else_all_that_are_
 
 
 def test_a_comparison_has_thirteen_models_at_most() -> None:
-    made = desk()
+    made = state()
     assert all(made.mark(f"m{i}") for i in range(13))
     assert not made.mark("m13")
     assert made.mark("m0")
@@ -136,36 +134,36 @@ def test_a_comparison_has_thirteen_models_at_most() -> None:
 
 
 def test_leaving_out_a_mutual_concept_lowers_the_information_and_blurs_its_parts() -> None:
-    made = desk()
-    made.keep(fakes.explained(VIT, "0.png"), "0.png", VIT, None)
-    assert made.strength is None
+    made = state()
+    made.keep(explained(VIT, "0.png"), "0.png", VIT, None)
+    assert made.view.strength is None
     made.leave_out("a bushy tail")
-    assert made.strength is not None
-    assert made.strength.mi_paper == pytest.approx(mi_paper(4, 5, 1))
-    assert made.blurred == frozenset({1, 2})
+    assert made.view.strength is not None
+    assert made.view.strength.mi_paper == pytest.approx(mi_paper(4, 5, 1))
+    assert made.view.blurred == frozenset({1, 2})
     made.leave_out("a bushy tail")
-    assert made.strength is None
-    assert made.blurred == frozenset()
+    assert made.view.strength is None
+    assert made.view.blurred == frozenset()
 
 
 def test_a_concept_left_out_elsewhere_does_not_disturb() -> None:
-    made = desk()
-    made.keep(fakes.explained(VIT, "0.png"), "0.png", VIT, None)
+    made = state()
+    made.keep(explained(VIT, "0.png"), "0.png", VIT, None)
     made.leave_out("a red roof")
-    assert made.strength is not None
-    assert made.strength.count == 2
+    assert made.view.strength is not None
+    assert made.view.strength.count == 2
 
 
 def test_the_reranking_is_void_once_something_else_is_left_out() -> None:
-    made = desk()
+    made = state()
     made.leave_out("round eyes")
-    made.reranked = fakes.explained(VIT, "0.png").predictions
+    made.reranked = explained(VIT, "0.png").predictions
     made.leave_out("thin legs")
     assert made.reranked is None
 
 
 def test_what_is_at_hand_for_a_comparison_is_each_models_own_prediction() -> None:
-    made = desk()
-    made.keep(fakes.explained(VIT, "0.png"), "0.png", VIT, None)
-    made.keep(fakes.explained(RN, "0.png", "fox"), "0.png", RN, "fox")
+    made = state()
+    made.keep(explained(VIT, "0.png"), "0.png", VIT, None)
+    made.keep(explained(RN, "0.png", "fox"), "0.png", RN, "fox")
     assert set(made.at_hand([VIT, RN, CNX])) == {VIT}

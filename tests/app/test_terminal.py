@@ -55,8 +55,8 @@ class WorkerEngine:
 
 import clipmk_tui.app.keymap
 clipmk_tui.app.keymap.known_ids = lambda: {"app.quit"}
-import clipmk_tui.app.start
-clipmk_tui.app.start._GRACE = 600  # a busy machine must not make it end by force
+import clipmk_tui.app.launch
+clipmk_tui.app.launch._GRACE = 600  # a busy machine must not make it end by force
 for name, members in (("app", {"ClipmkApp": ClipmkApp}), ("engine.worker", {"WorkerEngine": WorkerEngine})):
     module = types.ModuleType("clipmk_tui.app." + name)
     module.__dict__.update(members)

@@ -7,33 +7,31 @@ from pathlib import Path
 import pytest
 from textual.widgets import Static
 
-import fakes
+import app_harness
 import samples
+from app_harness import RN, SIZES, FakeEngine, press, running, seen, settled, until
 from clipmk.worker import protocol
 from clipmk_tui.app.engine.base import AskError, EngineStoppedError
-from main_screen import RN, SIZES, press, running, seen
-from stillness import settled, until
 
 
 async def test_esc_cancels_and_ctrl_r_asks_again(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     engine.gate.clear()
     async with running(engine, album) as (pilot, screen):
-        await until(lambda: screen.status.working)
+        await until(lambda: screen.status.work)
         await pilot.pause()
         assert "esc" in seen(screen).split("\n", 1)[0]
-        await pilot.press("escape")
-        await settled(pilot)
+        await press(pilot, "escape")
         assert engine.cancelled
         assert "cancelled" in seen(screen)
-        assert not screen.status.working
+        assert not screen.status.work
         engine.gate.set()
         await press(pilot, "ctrl+r")
         assert 'why "fox"' in seen(screen)
 
 
 async def test_a_new_image_cancels_the_question_about_the_last_one(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         engine.gate.clear()
         await pilot.press("n")
@@ -45,8 +43,8 @@ async def test_a_new_image_cancels_the_question_about_the_last_one(album: Path) 
         asked = [r for r in engine.asked if isinstance(r, protocol.Explain)]
         assert asked[-2] in engine.cancelled
         assert "c.png" in seen(screen)
-        assert screen.desk.explanation is not None
-        assert screen.desk.explanation.image.path == asked[-1].image
+        assert screen.state.explanation is not None
+        assert screen.state.explanation.image.path == asked[-1].image
 
 
 @pytest.mark.parametrize(
@@ -58,10 +56,10 @@ async def test_a_new_image_cancels_the_question_about_the_last_one(album: Path) 
     ],
 )
 async def test_a_failure_says_what_to_do_and_the_app_goes_on(album: Path, error: AskError) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     engine.failures[RN] = error
     async with running(engine, album) as (pilot, screen):
-        screen.models.list.focus()
+        screen.workspace.models.list.focus()
         await press(pilot, "down", "down", "enter")
         note = str(screen.query_one("#note", Static).render())
         assert str(error) in note
@@ -71,7 +69,7 @@ async def test_a_failure_says_what_to_do_and_the_app_goes_on(album: Path, error:
 
 
 async def test_a_failure_of_a_question_nobody_asks_any_more_is_not_shown(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     engine.failures[str(album / "fox" / "b.png")] = AskError("image", "image 'b.png' cannot be decoded")
     async with running(engine, album) as (pilot, screen):
         engine.gate.clear()
@@ -88,7 +86,7 @@ async def test_a_failure_of_a_question_nobody_asks_any_more_is_not_shown(album: 
 
 
 async def test_a_restart_of_the_engine_is_told(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         assert engine.on_restart is not None
         engine.on_restart("the engine was killed by signal 9 and was started again")
@@ -97,7 +95,7 @@ async def test_a_restart_of_the_engine_is_told(album: Path) -> None:
 
 
 async def test_a_server_that_answers_is_named_until_it_is_lost(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     engine.uses_server = True
     async with running(engine, album) as (pilot, screen):
         assert "cpu · server" in seen(screen)
@@ -112,7 +110,7 @@ async def test_a_server_that_answers_is_named_until_it_is_lost(album: Path) -> N
 
 async def test_a_corrupt_image_is_told_and_the_next_one_goes_on(album: Path) -> None:
     (album / "cat" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     engine.failures[str(album / "cat" / "a.png")] = AskError("image", "image 'a.png' cannot be decoded")
     async with running(engine, album) as (pilot, screen):
         assert "cannot be decoded" in seen(screen)
@@ -121,7 +119,7 @@ async def test_a_corrupt_image_is_told_and_the_next_one_goes_on(album: Path) -> 
 
 
 async def test_a_failure_does_not_show_the_last_images_numbers(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     engine.failures[str(album / "fox" / "b.png")] = AskError("image", "image 'b.png' cannot be decoded")
     async with running(engine, album) as (pilot, screen):
         assert "(chance" in seen(screen)
@@ -131,7 +129,7 @@ async def test_a_failure_does_not_show_the_last_images_numbers(album: Path) -> N
 
 
 async def test_nothing_to_show_is_told(tmp_path: Path) -> None:
-    async with running(fakes.FakeEngine(), tmp_path / "missing.png") as (pilot, screen):
+    async with running(FakeEngine(), tmp_path / "missing.png") as (pilot, screen):
         assert "missing.png" in seen(screen)
         await press(pilot, "n", "x", "c", "v", "w", "e", "g", "z", "escape", "right_square_bracket")
         assert pilot.app.is_running
@@ -144,10 +142,10 @@ async def test_names_full_of_markup_and_controls_are_shown_as_they_are(
     evil = "[bold red]x[/] \x1b[31m\u202e $mutual [@click=app.quit]q[/]"
     long = evil + "y" * 300
     explained = samples.explanation(class_name=long, descriptor=evil)
-    monkeypatch.setattr(fakes, "explained", lambda *_: explained)
+    monkeypatch.setattr(app_harness, "explained", lambda *_: explained)
     path = tmp_path / "[bold]a[ [b.png"
     samples.picture().save(path)
-    async with running(fakes.FakeEngine(), path, size=size) as (pilot, screen):
+    async with running(FakeEngine(), path, size=size) as (pilot, screen):
         text = seen(screen)
         assert "[bold red]x" in text
         assert "[bold]a[ [b.png" in text
@@ -160,21 +158,21 @@ async def test_names_full_of_markup_and_controls_are_shown_as_they_are(
 
 
 async def test_quitting_while_busy_closes_the_engine(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     engine.gate.clear()
     async with running(engine, album) as (pilot, screen):
-        await until(lambda: screen.status.working)
+        await until(lambda: screen.status.work)
         await pilot.press("q")
         await until(lambda: engine.closed)
         assert pilot.app.return_code == 0
 
 
 async def test_an_image_that_changed_on_disk_is_read_again_when_asked_again(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
-        before = screen.image._picture
+        before = screen.workspace.image._picture
         asked = len(engine.asked)
         samples.picture().rotate(90, expand=True).save(album / "cat" / "a.png")
         await press(pilot, "ctrl+r")
-        assert screen.image._picture is not before
+        assert screen.workspace.image._picture is not before
         assert isinstance(engine.asked[asked], protocol.Explain)

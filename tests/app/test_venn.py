@@ -7,20 +7,19 @@ import dataclasses
 import pytest
 
 import samples
+from app_harness import Host, lines, press, settled
 from clipmk.explanation import Explanation
 from clipmk.records import VisionConcept
 from clipmk_tui.app.screens.venn import VennPicture, VennScreen
 from clipmk_tui.app.venn_picture import draw, regions
-from compare_host import Host, seen
-from stillness import settled
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
 async def test_venn_shows_three_regions_by_sign_and_word_with_the_numbers(size: tuple[int, int]) -> None:
-    app = Host(VennScreen(samples.explanation()))
+    app = Host(lambda: VennScreen(samples.explanation()))
     async with app.run_test(size=size) as pilot:
         await settled(pilot)
-        text = "\n".join(seen(app))
+        text = "\n".join(lines(app))
         for words in (
             "◐ vision only (2)",
             "∩ mutual (2)",
@@ -36,20 +35,19 @@ async def test_venn_shows_three_regions_by_sign_and_word_with_the_numbers(size: 
             "p = 0.017",
         ):
             assert words in text, words
-        drawn = next(one for one in seen(app) if "∩ pointed ears" in one)
+        drawn = next(one for one in lines(app) if "∩ pointed ears" in one)
         assert drawn.count("│") == 4
         assert drawn.index("◐ ") < drawn.index("∩ ") < drawn.index("◑ ")
 
 
 async def test_venn_is_closed_by_each_of_its_keys() -> None:
-    app = Host(VennScreen(samples.explanation()))
+    app = Host(lambda: VennScreen(samples.explanation()))
     async with app.run_test() as pilot:
         for times, key in enumerate(("escape", "v", "q"), 1):
             await settled(pilot)
-            await pilot.press(key)
-            await settled(pilot)
+            await press(pilot, key)
             assert app.answers == [None] * times
-            app.push_screen(VennScreen(samples.explanation()), app.answers.append)
+            app.open()
 
 
 def _crowded(count: int) -> Explanation:
@@ -62,20 +60,18 @@ def _crowded(count: int) -> Explanation:
 
 
 async def test_lists_that_are_too_long_scroll_to_their_end_and_back() -> None:
-    app = Host(VennScreen(_crowded(40)))
+    app = Host(lambda: VennScreen(_crowded(40)))
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
-        assert any("more lines" in one for one in seen(app))
-        await pilot.press(*["space"] * 4)
-        await settled(pilot)
-        assert any("concept 40" in one for one in seen(app))
-        assert not any("more lines" in one for one in seen(app))
-        await pilot.press("up")
-        await settled(pilot)
-        assert any("more lines" in one for one in seen(app))
+        assert any("more lines" in one for one in lines(app))
+        await press(pilot, *["space"] * 4)
+        assert any("concept 40" in one for one in lines(app))
+        assert not any("more lines" in one for one in lines(app))
+        await press(pilot, "up")
+        assert any("more lines" in one for one in lines(app))
         app.screen.query_one(VennPicture).scroll_lists(-99)
         await settled(pilot)
-        assert any("concept 01" in one for one in seen(app))
+        assert any("concept 01" in one for one in lines(app))
 
 
 @pytest.mark.parametrize("width", [24, 40, 76, 200])

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-import fakes
 import samples
+from app_harness import RN, VIT, FakeEngine, press, running, seen
 from clipmk.worker import protocol
 from clipmk_tui.app.screens.main import MainScreen
-from clipmk_tui.app.state import Desk
-from main_screen import press, running, seen
+from clipmk_tui.app.state import State
 
-VIT, VIT_XS, RN, CNX = fakes.FAMILIES
 """The first two take everything for a fox, the others for a cat."""
 
 
@@ -29,12 +27,12 @@ def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def order(desk: Desk) -> str:
+def order(state: State) -> str:
     """The letters of the images, as they are walked through."""
-    return "".join(desk.items[index].path[-5] for index in desk._order)
+    return "".join(state.items[index].path[-5] for index in state._order)
 
 
-def surveyed(engine: fakes.FakeEngine) -> list[str]:
+def surveyed(engine: FakeEngine) -> list[str]:
     """The models asked about all images."""
     return [request.model for request in engine.asked if isinstance(request, protocol.Survey)]
 
@@ -44,43 +42,43 @@ def status(screen: MainScreen) -> str:
 
 
 async def test_another_model_ends_the_walk_through_the_last_ones_mistakes(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album, models=(VIT, RN)) as (pilot, screen):
         await press(pilot, "n", "e")
-        assert order(screen.desk) == "cabd"
+        assert order(screen.state) == "cabd"
         await press(pilot, "n", "n")
         assert "b.png  3/4  wrong first" in status(screen)
         await press(pilot, "right_square_bracket")
-        assert screen.desk.model == RN
-        assert order(screen.desk) == "abcd"
+        assert screen.state.model == RN
+        assert order(screen.state) == "abcd"
         assert "b.png  2/4" in status(screen)
         assert "wrong first" not in status(screen)
         await press(pilot, "e")
         assert surveyed(engine) == [VIT, RN]
-        assert order(screen.desk) == "abdc"
+        assert order(screen.state) == "abdc"
         await press(pilot, "e")
-        assert order(screen.desk) == "abcd"
+        assert order(screen.state) == "abcd"
         assert surveyed(engine) == [VIT, RN]
 
 
 async def test_a_model_chosen_in_its_pane_ends_it_too_and_keeps_image_and_class(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         await press(pilot, "e", "n")
-        screen.predictions.focus()
+        screen.workspace.predictions.focus()
         await press(pilot, "down")
-        assert screen.desk.target == "cat"
-        screen.models.list.focus()
+        assert screen.state.target == "cat"
+        screen.workspace.models.list.focus()
         await press(pilot, "down", "down", "enter")
-        assert screen.desk.model == RN
-        assert screen.desk.target == "cat"
+        assert screen.state.model == RN
+        assert screen.state.target == "cat"
         assert "a.png  1/4" in status(screen)
         await press(pilot, "e")
         assert surveyed(engine) == [VIT, RN]
 
 
 async def test_other_settings_end_it_too(album: Path) -> None:
-    engine = fakes.FakeEngine()
+    engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         await press(pilot, "e", "n", "n")
         assert "b.png  3/4" in status(screen)
@@ -89,12 +87,12 @@ async def test_other_settings_end_it_too(album: Path) -> None:
         assert "b.png  2/4" in status(screen)
         await press(pilot, "e")
         assert surveyed(engine) == [VIT, VIT]
-        assert order(screen.desk) == "cabd"
+        assert order(screen.state) == "cabd"
 
 
-def test_an_empty_desk_takes_another_model() -> None:
-    desk = Desk(VIT)
-    assert desk.choose_model(RN)
-    desk.forget()
-    assert desk.item is None
-    assert desk.place == (0, 0)
+def test_an_empty_state_takes_another_model() -> None:
+    state = State(VIT)
+    assert state.choose_model(RN)
+    state.forget()
+    assert state.item is None
+    assert state.place == (0, 0)

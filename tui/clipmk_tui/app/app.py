@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import Provider
@@ -19,16 +20,14 @@ from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.theme import DARK, LIGHT, own_variables
 
 if TYPE_CHECKING:
-    from textual.worker import WorkType
-
     from clipmk_tui.app.engine.base import Engine
     from clipmk_tui.app.start import Start
 
 
 def _providers() -> type[Provider]:
-    from clipmk_tui.app.palette import Commander  # noqa: PLC0415 - only when the palette opens
+    from clipmk_tui.app.palette import Commands  # noqa: PLC0415 - only when the palette opens
 
-    return Commander
+    return Commands
 
 
 class ClipmkApp(App[int]):
@@ -36,7 +35,7 @@ class ClipmkApp(App[int]):
 
     Args:
         start: what to begin with.
-        make_engine: makes who answers; called after the first frame.
+        make_engine: makes the engine; called after the first frame.
     """
 
     TITLE = "clipmk"
@@ -63,7 +62,7 @@ class ClipmkApp(App[int]):
 
     def get_default_screen(self) -> Screen[None]:
         """The main screen."""
-        return MainScreen(self._start)
+        return MainScreen(self._start, lambda: self.engine)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our colours under themes that are not ours."""
@@ -81,10 +80,8 @@ class ClipmkApp(App[int]):
 
     @cached_property
     def engine(self) -> Engine:
-        """Who answers."""
-        engine = self._make_engine()
-        engine.on_restart = self._restarted
-        return engine
+        """What answers questions."""
+        return self._make_engine()
 
     async def close_engine(self) -> None:
         """Leave no process behind."""
@@ -92,7 +89,7 @@ class ClipmkApp(App[int]):
             await self.engine.close()
 
     async def on_unmount(self) -> None:
-        """However the app ends."""
+        """Close the engine however the app ends."""
         await (self._parting or self.close_engine())
 
     async def action_quit(self) -> None:
@@ -101,21 +98,16 @@ class ClipmkApp(App[int]):
         self.exit(0)
 
     def action_help_quit(self) -> None:
-        """What ctrl+c says."""
-        quits, gives_up = keys_of(self, "app.quit"), keys_of(self.screen_stack[0], "main.cancel")
-        self.notify(f"{quits} quits, {gives_up} gives up what is being worked on", markup=False)
+        """Ctrl+c is pressed by who wants to stop something."""
+        quits, cancels = keys_of(self, "app.quit"), keys_of(self.screen_stack[0], "main.cancel")
+        self.notify(f"{quits} quits, {cancels} cancels what is being worked on", markup=False)
 
     def action_help(self) -> None:
         """Explain the focused pane and its keys."""
-        from clipmk_tui.app.screens.help import help_for  # noqa: PLC0415
+        from clipmk_tui.app.screens.help import HelpScreen, help_for  # noqa: PLC0415
 
-        self.push_screen(help_for(self.screen))
-
-    def _restarted(self, message: str) -> None:
-        self._warn(message)
-        for screen in self.screen_stack:
-            if isinstance(screen, MainScreen):
-                screen.show_status()
+        if not isinstance(self.screen, HelpScreen):  # pressed twice in one burst
+            self.push_screen(help_for(self.screen))
 
     def _warn(self, message: str) -> None:
         self.notify(printable(message), severity="warning", timeout=10, markup=False)
@@ -125,9 +117,9 @@ class ClipmkApp(App[int]):
         from clipmk_tui.app.screens.settings import SettingsScreen  # noqa: PLC0415
 
         if not isinstance(self.screen, SettingsScreen):
-            work: WorkType[None] = partial(self._save_theme, name)
-            self.run_worker(work, group="preferences")
+            self._save_theme(name)
 
+    @work(group="preferences")
     async def _save_theme(self, name: str) -> None:
         try:
             await asyncio.to_thread(_save_theme, name)

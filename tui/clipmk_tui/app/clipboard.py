@@ -9,29 +9,16 @@ from clipmk_tui.app.concept_rows import ConceptRow, PartRow
 from clipmk_tui.show.signs import SIGN, WORD
 
 if TYPE_CHECKING:
+    from textual.widget import Widget
+
     from clipmk.explanation import Explanation
     from clipmk.records import Prediction
-    from clipmk_tui.app.screens.main import MainScreen
-
-
-def concept_text(text: str) -> str:
-    """A concept or descriptor, ready to be searched for."""
-    return printable(text)
+    from clipmk_tui.app.workspace import Workspace
 
 
 def prediction_text(prediction: Prediction) -> str:
     """``fox 71.2 %``."""
     return f"{printable(prediction.class_name)} {100 * prediction.probability:.1f} %"
-
-
-def model_text(model: str) -> str:
-    """A model's id, ready for `-m`."""
-    return printable(model)
-
-
-def image_text(path: str) -> str:
-    """An image's path; bytes that are no text, and control characters, are escaped."""
-    return printable(path)
 
 
 def summary(explanation: Explanation) -> str:
@@ -54,24 +41,19 @@ def summary(explanation: Explanation) -> str:
     )
 
 
-def text_of(screen: MainScreen) -> str | None:
-    """What the cursor of the focused pane stands on; the whole explanation where it stands on no single thing."""
-    desk, focused = screen.desk, screen.focused
-    explanation = desk.explanation
-    pane = next((node.id for node in focused.ancestors_with_self if node.id in _PANES), None) if focused else None
-    if pane == "image" and desk.item is not None:
-        return image_text(desk.item.path)
-    if pane == "models" and screen.models.list.entry is not None:
-        return model_text(screen.models.list.entry.id)
-    if pane == "predictions" and explanation is not None:
-        chosen = [one for one in desk.reranked or explanation.predictions if one.class_name == explanation.class_name]
+def text_of(workspace: Workspace, focused: Widget | None) -> str | None:
+    """What the cursor of the focused pane is on; the whole explanation where that is no single thing."""
+    state, explanation = workspace.state, workspace.state.explanation
+    if focused is workspace.image and state.item is not None:
+        return printable(state.item.path)
+    if focused is workspace.models.list and workspace.models.list.entry is not None:
+        return printable(workspace.models.list.entry.id)
+    if focused is workspace.predictions and explanation is not None:
+        chosen = [one for one in state.reranked or explanation.predictions if one.class_name == explanation.class_name]
         return prediction_text(chosen[0]) if chosen else printable(explanation.class_name)
-    row = screen.concepts.concept_tree.row if pane == "concepts" else None
+    row = workspace.concepts.concept_tree.row if focused is workspace.concepts.concept_tree else None
     if isinstance(row, ConceptRow):
-        return concept_text(row.text)
+        return printable(row.text)
     if isinstance(row, PartRow):
-        return concept_text(row.concept)
+        return printable(row.concept)
     return None if explanation is None else summary(explanation)
-
-
-_PANES = frozenset({"image", "models", "predictions", "concepts"})

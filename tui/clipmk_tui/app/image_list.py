@@ -13,7 +13,10 @@ from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_l
 from clipmk.errors import ImageError, InputError, UsageError
 from clipmk.images.paths import is_pattern, unmatched
 from clipmk.system.text import quoted
-from clipmk.vocabulary.classes import class_key
+from clipmk.vocabulary.classes import ClassIndex, class_key
+
+Predictions = Mapping[str, tuple[str, float]]
+"""Path of an image -> (predicted class, its probability)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +70,18 @@ def is_right(label: str | None, predicted: str | None) -> bool | None:
     return None if label is None or predicted is None else class_key(label) == class_key(predicted)
 
 
-def wrong_first(
-    items: Sequence[Item], predictions: Mapping[str, tuple[str, float]], classes: Collection[str] | None = None
-) -> list[int]:
-    """The order in which mistakes come first: wrong ones, then those of which nothing is known, then right ones.
+def verdicts(items: Sequence[Item], predicted: Predictions, classes: Collection[str]) -> list[bool | None]:
+    """Whether each image is predicted right; None where its label (in the vocabulary) or prediction is not known."""
+    index = ClassIndex(classes)
+    return [is_right(index.find(item.label), predicted.get(item.path, (None,))[0]) for item in items]
 
-    Args:
-        items: the album's.
-        predictions: path -> (class, its probability); the wrong ones are ordered from the most certain down.
-        classes: of the vocabulary; a label that is none of them says nothing. None: every label counts.
 
-    Returns:
-        Indices of `items`; equal ones stay in their order.
-    """
-    known = None if classes is None else {class_key(name) for name in classes}
+def wrong_first(items: Sequence[Item], predicted: Predictions, verdicts: Sequence[bool | None]) -> list[int]:
+    """Indices of the items: wrong predictions, the most certain first; then unknown ones, then right ones."""
 
     def rank(index: int) -> tuple[int, float]:
-        item = items[index]
-        predicted, probability = predictions.get(item.path, (None, 0.0))
-        label = item.label if item.label is None or known is None or class_key(item.label) in known else None
-        right = is_right(label, predicted)
-        if right is None:
-            return 1, 0.0
-        return (2, 0.0) if right else (0, -probability)
+        right = verdicts[index]
+        return (1 if right is None else 2 * right, -predicted[items[index].path][1] if right is False else 0.0)
 
     return sorted(range(len(items)), key=rank)
 

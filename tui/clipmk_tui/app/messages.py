@@ -1,14 +1,35 @@
-"""What the panes tell the screen: one message for each thing a user can want."""
+"""What panes ask for and what the engine answers, as messages to the main screen. A leaf: knows no widget."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
+if TYPE_CHECKING:
+    from clipmk.explanation import Explanation
+    from clipmk.images.decoder import Picture
+    from clipmk.records import ModelEntry, Prediction
+    from clipmk.worker.protocol import Loaded
+    from clipmk.worker.session import Session
+    from clipmk_tui.app.image_list import Item
+
+
+class Latest(Message):
+    """Of several in a row only the last one counts: cursor moves, progress."""
+
+    def can_replace(self, message: Message) -> bool:
+        """Whether this one makes an earlier one superfluous."""
+        return type(message) is type(self)
+
+
+# What panes and palette ask for.
+
 
 @dataclass
-class ChooseClass(Message):
+class ChooseClass(Latest):
     """Explain this class ("why not B?")."""
 
     class_name: str
@@ -22,26 +43,123 @@ class ChooseModel(Message):
 
 
 @dataclass
+class ChooseImage(Message):
+    """Show this image."""
+
+    index: int
+    """In the image list."""
+
+
+@dataclass
 class MarkModel(Message):
-    """Take a model into the comparison, or out of it."""
+    """Add a model to the comparison, or remove it."""
 
     model: str
 
 
 @dataclass
-class LightUp(Message):
-    """The concept or part under the cursor was seen on these parts."""
+class LightUp(Latest):
+    """Highlight these parts: the ones the concept or part under the cursor was seen on."""
 
     parts: tuple[int, ...]
 
 
 @dataclass
 class LeaveOut(Message):
-    """Leave a vision concept out, or take it in again."""
+    """Leave a vision concept out, or restore it."""
 
     text: str
 
 
 @dataclass
 class Restore(Message):
-    """Take all concepts in again."""
+    """Restore all concepts."""
+
+
+@dataclass
+class OverlayChanged(Message):
+    """The image pane draws the parts in another way."""
+
+    mode: str
+    """"parts", "concept" or "plain"."""
+
+
+# What the engine answers.
+
+
+@dataclass
+class WorkProgress(Latest):
+    """What the engine is working on."""
+
+    stage: str
+    """Empty: nothing any more."""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass
+class PictureRead(Message):
+    """An image is decoded, or cannot be."""
+
+    path: str
+    picture: Picture | None
+    error: str = ""
+
+
+@dataclass
+class ModelLoaded(Message):
+    """A model is ready."""
+
+    loaded: Loaded
+    session: Session
+
+
+@dataclass
+class Explained(Message):
+    """An explanation, or why there is none."""
+
+    image: str
+    model: str
+    target: str | None
+    session: Session
+    explanation: Explanation | None
+    error: str = ""
+
+
+@dataclass
+class Reranked(Message):
+    """The classes with some concepts left out."""
+
+    image: str
+    model: str
+    left_out: tuple[str, ...]
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass
+class Surveyed(Message):
+    """What a model predicts for all images."""
+
+    model: str
+    items: tuple[Item, ...]
+    predicted: Mapping[str, tuple[str, float]]
+    """Path -> (class, probability)."""
+    order: Sequence[int]
+    """Indices of `items`, wrong predictions first."""
+    verdicts: Sequence[bool | None]
+    """Whether each item is predicted right; None: not known."""
+
+
+@dataclass
+class ModelsListed(Message):
+    """All models there are."""
+
+    entries: tuple[ModelEntry, ...]
+
+
+@dataclass
+class Failed(Message):
+    """Something did not work; the user should know."""
+
+    message: str
+    severe: bool = False

@@ -1,87 +1,85 @@
-"""The command palette: models, images, classes and presets by name."""
+"""The command palette: actions, models, classes and images by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import ClassVar, NamedTuple
 
 from rich.text import Text
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from clipmk.system.text import printable
+from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
 from clipmk_tui.app.keys import keys_of
-from clipmk_tui.app.messages import ChooseClass, ChooseModel
-from clipmk_tui.app.screens.main import MainScreen
+from clipmk_tui.app.messages import ChooseClass, ChooseImage, ChooseModel
+from clipmk_tui.app.workspace import Workspace
 
-if TYPE_CHECKING:
-    from textual.fuzzy import Matcher
-
-_MOST = 2_000
-"""Names matched at most in one search, so that typing stays fluid over ten thousand images."""
-
-_Command = tuple[str, Callable[[], object], str]
+_MOST = 200
+"""Hits shown at most."""
 
 
-class Commander(Provider):
-    """Whatever the desk knows by name."""
+class _Command(NamedTuple):
+    name: str
+    run: Callable[[], object]
+    help: str
+
+
+class Commands(Provider):
+    """Whatever the state of the main screen knows by name."""
+
+    _ACTIONS: ClassVar = (
+        ("Open an image", "open", "image.open"),
+        ("Compare the marked models", "compare", "main.compare"),
+        ("Wrong predictions first", "wrong_first", "main.wrong_first"),
+        ("Venn view of the concepts", "venn", "main.venn"),
+        ("Write JSON, PNG or HTML", "write", "main.write"),
+        ("Settings", "settings", "main.settings"),
+    )
+
+    async def startup(self) -> None:
+        """Collect all commands once: there may be 10,000 images."""
+        self._commands = [*self.actions(), *self._named()]
+        self._names = [command.name.lower() for command in self._commands]
 
     async def discover(self) -> Hits:
         """What can be typed, before anything is."""
-        for name, command, kind in self._keys():
-            yield DiscoveryHit(name, command, text=name, help=kind)
+        for command in self.actions():
+            yield DiscoveryHit(command.name, command.run, text=command.name, help=command.help)
 
     async def search(self, query: str) -> Hits:
-        """Everything whose name holds the typed characters in order."""
-        matcher = self.matcher(query)
-        letters = query.casefold().replace(" ", "")
-        tried = 0
-        for name, command, kind in self._commands():
-            if not _holds(name.casefold(), letters):
-                continue
-            tried += 1
-            if tried > _MOST:
-                break
-            score = matcher.match(name)
-            if score > 0:
-                yield Hit(score, _marked(matcher, name), command, text=name, help=kind)
+        """The best of everything whose name holds the typed characters in order."""
+        wanted = folded(query)
+        found = ranked(wanted, self._names, matching(wanted, self._names))
+        for place, index in enumerate(found[:_MOST]):
+            command = self._commands[index]
+            yield Hit(1 / (1 + place), _marked(command.name, wanted), command.run, text=command.name, help=command.help)
 
-    def _commands(self) -> Iterator[_Command]:
-        screen = self.screen
-        if not isinstance(screen, MainScreen):
-            return
-        yield from self._keys()
-        for entry in screen.desk.entries:
-            yield f"model {printable(entry.id)}", partial(screen.post_message, ChooseModel(entry.id)), entry.source
-        loaded = screen.asking.loaded.get(screen.desk.model)
-        for name in loaded.classes if loaded is not None else ():
-            yield f'why "{printable(name)}"?', partial(screen.post_message, ChooseClass(name)), "class"
-        for index, item in enumerate(screen.desk.items):
-            name = item.path.rpartition("/")[2]
-            yield f"image {printable(name)}", partial(screen.go_to, index), "image"
+    def actions(self) -> list[_Command]:
+        """Actions with their keys, while the main screen is the one the palette lies on."""
+        if not self.screen.query(Workspace):
+            return []
+        return [
+            _Command(name, partial(self.screen.run_action, action), keys_of(self.screen, key))
+            for name, action, key in self._ACTIONS
+        ]
 
-    def _keys(self) -> Iterator[_Command]:
-        screen = self.screen
-        if isinstance(screen, MainScreen):
-            key = partial(keys_of, screen)
-            yield "Open an image", screen.action_open, key("image.open")
-            yield "Compare the marked models", screen.action_compare, key("main.compare")
-            yield "Wrong predictions first", screen.action_errors_first, key("main.wrong_first")
-            yield "Venn view of the concepts", screen.action_venn, key("main.venn")
-            yield "Write JSON, PNG or HTML", screen.action_write, key("main.write")
-            yield "Settings", screen.action_settings, key("main.settings")
+    def _named(self) -> Iterator[_Command]:
+        for workspace in self.screen.query(Workspace):
+            state, post = workspace.state, workspace.post_message
+            for entry in state.entries:
+                yield _Command(f"model {printable(entry.id)}", partial(post, ChooseModel(entry.id)), entry.source)
+            for name in state.loaded[state.model].classes if state.model in state.loaded else ():
+                yield _Command(f'why "{printable(name)}"?', partial(post, ChooseClass(name)), "class")
+            for index, item in enumerate(state.items):
+                name = printable(item.path.rpartition("/")[2])
+                yield _Command(f"image {name}", partial(post, ChooseImage(index)), "image")
 
 
-def _holds(name: str, letters: str) -> bool:
-    """Whether all letters occur in the name, in order."""
-    rest = iter(name)
-    return all(letter in rest for letter in letters)
-
-
-def _marked(matcher: Matcher, name: str) -> Text:
-    """The name with the matched letters marked. As `Text`: the palette takes any str for markup."""
+def _marked(name: str, wanted: str) -> Text:
+    """The name with the matched letters marked. As `Text`: the palette reads any str as markup."""
     text = Text(name)
-    _, offsets = matcher.fuzzy_search.match(matcher.query, name)
-    for offset in offsets:
-        text.stylize("bold underline", offset, offset + 1)
+    if len(name.lower()) == len(name):
+        for at in offsets(wanted, name.lower()):
+            text.stylize("bold underline", at, at + 1)
     return text

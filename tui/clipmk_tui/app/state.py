@@ -1,16 +1,22 @@
-"""What lies on the desk: images, models, the class asked about, and every explanation made so far. No Textual."""
+"""What the app shows: images, models, the class asked about, every explanation made so far. The one owner; no Textual.
+
+`State` changes, `State.view` is what there is to draw at that moment.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipmk.concepts.mutual import Strength
 from clipmk.explanation import Explanation
 from clipmk.records import ModelEntry, Prediction
+from clipmk.vocabulary.classes import ClassIndex
 
 if TYPE_CHECKING:
+    from clipmk.worker.protocol import Loaded
     from clipmk_tui.app.image_list import Album, Item
 
 KEPT = 512
@@ -23,8 +29,35 @@ _Key = tuple[str, str, str | None]
 """(image, model, class asked for; None: the predicted one)."""
 
 
-class Desk:
-    """The state behind the main screen; the screen draws it, and asks for what is missing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What the panes draw: a snapshot; by default of nothing."""
+
+    title: str = ""
+    """Name and place of the image, and the order of the images when it is not the folder's."""
+    image: str | None = None
+    """Path."""
+    model: str = ""
+    device: str = ""
+    """Empty while the model is not loaded."""
+    entries: tuple[ModelEntry, ...] = ()
+    marked: tuple[str, ...] = ()
+    explanation: Explanation | None = None
+    label: str | None = None
+    """The true class of the image, in the vocabulary's words; None where it is not known."""
+    left_out: tuple[str, ...] = ()
+    strength: Strength | None = None
+    """The shared knowledge without what is left out; None where nothing is."""
+    blurred: frozenset[int] = frozenset()
+    """Ids of the parts that carry what is left out."""
+    reranked: tuple[Prediction, ...] | None = None
+    """The classes without what is left out, once the engine has answered."""
+    failure: str = ""
+    """Why there is no explanation."""
+
+
+class State:
+    """The state behind the screens.
 
     Args:
         model: the start model's id.
@@ -38,25 +71,56 @@ class Desk:
         """The class the user asked about; None: whatever the model predicts."""
         self.left_out: tuple[str, ...] = ()
         self.reranked: tuple[Prediction, ...] | None = None
-        """The classes without `left_out`, once the engine has said."""
+        self.failure = ""
+        """Why what is asked about has no explanation."""
+        self.uses_server = False
+        """A `clipmk serve` answers."""
         self.marked: list[str] = list(dict.fromkeys(marked))
         self.entries: tuple[ModelEntry, ...] = ()
-        self.sighted: dict[str, tuple[str, float]] = {}
+        self.loaded: dict[str, Loaded] = {}
+        """What the engine said of the models it loaded."""
+        self._classes: dict[str, ClassIndex] = {}
+        self.predicted: Mapping[str, tuple[str, float]] = {}
         """Image -> (class, probability) that the current model predicts, as far as a survey told."""
-        self.sorted_by_truth = False
-        """Wrong predictions first."""
+        self.wrong_first = False
+        """The images are walked through in that order."""
         self._order: list[int] = []
         self._place = 0
         self._kept: OrderedDict[_Key, Explanation] = OrderedDict()
 
+    @property
+    def view(self) -> View:
+        """What there is to draw now."""
+        explanation, loaded = self.explanation, self.loaded.get(self.model)
+        if explanation is None and self.item is not None and not self.failure:  # until the class's own arrives
+            explanation = self.find(self.item.path, self.model, None)
+        seen = () if explanation is None else explanation.vision_concepts
+        out = [concept for concept in seen if concept.text in self.left_out]
+        strength = explanation.without([concept.text for concept in out]) if explanation and self.left_out else None
+        return View(
+            title=self.title,
+            image=None if self.item is None else self.item.path,
+            model=self.model,
+            device=" · ".join([*([loaded.device] if loaded else []), *(["server"] if self.uses_server else [])]),
+            entries=self.entries,
+            marked=tuple(self.marked),
+            explanation=explanation,
+            label=self._classes[self.model].find(self.item.label) if self.item and loaded else None,
+            left_out=self.left_out,
+            strength=strength,
+            blurred=frozenset(part for concept in out for part in concept.parts),
+            reranked=self.reranked,
+            failure=self.failure,
+        )
+
     # Images.
 
-    def lay_out(self, album: Album) -> None:
+    def open(self, album: Album) -> None:
         """Begin with the images of an album."""
         self.items = album.items
         self._order = list(range(len(self.items)))
         self._place = 0
-        self.sighted, self.sorted_by_truth = {}, False
+        self.predicted, self.wrong_first = {}, False
         self._turn()
 
     @property
@@ -80,7 +144,7 @@ class Desk:
         if self.item is None:
             return "no image"
         place, count = self.place
-        order = "  wrong first" if self.sorted_by_truth else ""
+        order = "  wrong first" if self.wrong_first else ""
         return f"{self.item.path.rpartition('/')[2]}  {place}/{count}{order}"
 
     def step(self, by: int) -> bool:
@@ -97,26 +161,31 @@ class Desk:
         self._place = self._order.index(index)
         self._turn()
 
-    def walk(self, order: Sequence[int], *, by_truth: bool = False) -> None:
+    def walk(self, order: Sequence[int], *, wrong_first: bool = False) -> None:
         """Walk through the images in another order from now on, from its beginning."""
         self._order = list(order)
-        self.sorted_by_truth = by_truth
+        self.wrong_first = wrong_first
         self._place = 0
         self._turn()
 
     # Models and classes.
 
     def choose_model(self, model: str) -> bool:
-        """Look at the image with another model; whether it is another one. The class asked about stays.
+        """Explain with another model; whether it is another one. The class asked about stays.
 
-        Which images are predicted wrong is another matter for another model: wrong-first ends.
+        Each model makes its own mistakes: wrong-first ends.
         """
         if model == self.model:
             return False
         self.model = model
         self._end_survey()
-        self.restore()
+        self._ask_anew()
         return True
+
+    def add_loaded(self, loaded: Loaded) -> None:
+        """Keep what the engine said of a model that it loaded."""
+        self.loaded[loaded.model.id] = loaded
+        self._classes[loaded.model.id] = ClassIndex(loaded.classes)
 
     def neighbour(self, by: int) -> str | None:
         """The model before or after the current one: among the marked ones where there are two, else among all here."""
@@ -129,7 +198,7 @@ class Desk:
         return models[(models.index(self.model) + by) % len(models)] if len(models) > 1 else None
 
     def mark(self, model: str) -> bool:
-        """Take a model into the comparison or out of it; False where there are already `COMPARED`."""
+        """Add a model to the comparison or remove it; False where there are already `COMPARED`."""
         if model in self.marked:
             self.marked.remove(model)
             return True
@@ -139,6 +208,15 @@ class Desk:
         return True
 
     # Explanations.
+
+    def choose_class(self, class_name: str | None) -> None:
+        """Ask about another class (None: the predicted one)."""
+        self.target = class_name
+        self._ask_anew()
+
+    def is_asked(self, image: str, model: str, target: str | None) -> bool:
+        """Whether this is what the user looks at now."""
+        return self.item is not None and (self.item.path, self.model, self.target) == (image, model, target)
 
     def keep(self, explanation: Explanation, image: str, model: str, target: str | None) -> None:
         """Keep an explanation at hand."""
@@ -151,13 +229,14 @@ class Desk:
         """Forget what was said of an image."""
         for key in [key for key in self._kept if key[0] == image]:
             del self._kept[key]
-        self.restore()
+        self._ask_anew()
 
     def forget(self) -> None:
-        """Drop all explanations: the settings have changed."""
+        """Drop all answers: the settings have changed."""
         self._kept.clear()
+        self.loaded.clear()
         self._end_survey()
-        self.restore()
+        self._ask_anew()
 
     @property
     def explanation(self) -> Explanation | None:
@@ -166,14 +245,14 @@ class Desk:
 
     def find(self, image: str, model: str, target: str | None) -> Explanation | None:
         """An explanation at hand, or made from one at hand without a model (see `clipmk.explanation`)."""
-        own = self._kept.get((image, model, None))
         key = (image, model, target)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        if own is not None and target is not None and target in own.classes:
-            return own.for_class(target)
-        return None
+        if key not in self._kept:
+            own = self._kept.get((image, model, None))
+            if own is None or target is None or target not in own.classes:
+                return None
+            self.keep(own.for_class(target), *key)
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
     def at_hand(self, models: Iterable[str]) -> Mapping[str, Explanation]:
         """What those models said of the image looked at, each of its own prediction."""
@@ -185,7 +264,7 @@ class Desk:
     # Leaving out.
 
     def leave_out(self, text: str) -> None:
-        """Leave a vision concept out, or take it in again."""
+        """Leave a vision concept out, or restore it."""
         if text in self.left_out:
             self.left_out = tuple(other for other in self.left_out if other != text)
         else:
@@ -193,36 +272,22 @@ class Desk:
         self.reranked = None
 
     def restore(self) -> None:
-        """Take all concepts in again."""
+        """Restore all concepts."""
         self.left_out = ()
         self.reranked = None
 
-    @property
-    def strength(self) -> Strength | None:
-        """The shared knowledge without what is left out; None where nothing is."""
-        explanation = self.explanation
-        if explanation is None or not self.left_out:
-            return None
-        seen = {concept.text for concept in explanation.vision_concepts}
-        return explanation.without([text for text in self.left_out if text in seen])
-
-    @property
-    def blurred(self) -> frozenset[int]:
-        """Parts that carry what is left out."""
-        explanation = self.explanation
-        if explanation is None:
-            return frozenset()
-        return frozenset(
-            part for concept in explanation.vision_concepts if concept.text in self.left_out for part in concept.parts
-        )
+    def _ask_anew(self) -> None:
+        """Something else is asked from now on."""
+        self.restore()
+        self.failure = ""
 
     def _end_survey(self) -> None:
-        """Know nothing of other images any more: the folder's order again, and the same image in it."""
+        """Forget the predictions of other images: back to the folder's order, at the same image."""
         self._place = self.index
         self._order = list(range(len(self.items)))
-        self.sighted, self.sorted_by_truth = {}, False
+        self.predicted, self.wrong_first = {}, False
 
     def _turn(self) -> None:
-        """A new image: what was asked about the last one is settled."""
+        """Another image: its predicted class is asked about."""
         self.target = None
-        self.restore()
+        self._ask_anew()

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.style import Style
 from rich.text import Text
-from textual import events
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
-from textual.screen import ModalScreen
 from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -23,16 +21,12 @@ from textual.widgets import Input, Static
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
 from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
-from clipmk_tui.app.image_list import Item, is_right
+from clipmk_tui.app.image_list import Item, Predictions, is_right
 from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.messages import Latest
+from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.app.widgets.image_pane import ImagePane
 from clipmk_tui.show.text import shown
-
-if TYPE_CHECKING:
-    from textual.worker import WorkType
-
-Predictions = Mapping[str, tuple[str, float]]
-"""Path -> (class, its probability)."""
 
 _PAUSE = 0.06
 """Seconds that the cursor rests before an image is decoded."""
@@ -48,17 +42,8 @@ class Matches(Widget):
         "matches--found",
         "matches--wrong",
     }
-    DEFAULT_CSS = """
-    Matches {
-        height: 1fr;
-        & > .matches--cursor { background: $primary; color: $background; text-style: bold; }
-        & > .matches--note { color: $text-muted; }
-        & > .matches--found { color: $accent; text-style: bold; }
-        & > .matches--wrong { color: $error; text-style: bold; }
-    }
-    """
 
-    class Moved(Message):
+    class Moved(Latest):
         """The cursor stands on another image, or on none."""
 
     def __init__(self, items: Sequence[Item], names: Sequence[str], predictions: Predictions, current: int) -> None:
@@ -95,8 +80,8 @@ class Matches(Widget):
             self.refresh()
             self.post_message(self.Moved())
 
-    def on_resize(self, event: events.Resize) -> None:
-        """Keep the cursor in sight."""
+    def on_resize(self) -> None:
+        """Keep the cursor visible."""
         self._scroll()
 
     def render_line(self, y: int) -> Strip:
@@ -137,8 +122,8 @@ class Matches(Widget):
         self._top = min(max(self._top, self._cursor - height + 1), self._cursor)
 
 
-class PickerScreen(ModalScreen["int | str | None"]):
-    """Ends with the index of an item, with the path of a file or folder that was typed, or with None.
+class PickerScreen(Dialog["int | str | None"]):
+    """Closes with the index of an item, with the path of a file or folder that was typed, or with None.
 
     Args:
         items: the album's.
@@ -149,21 +134,8 @@ class PickerScreen(ModalScreen["int | str | None"]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "up", id="picker.up", show=False),
         Binding("down", "move(1)", "down", id="picker.down", show=False),
-        Binding("escape", "cancel", "cancel", id="picker.cancel"),
+        Binding("escape", "dismiss", "cancel", id="picker.cancel"),
     ]
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-roomy")]  # noqa: RUF012 - as Screen declares it
-    DEFAULT_CSS = """
-    PickerScreen {
-        align: center middle;
-        & > Vertical { width: 92%; max-width: 130; height: 84%; border: round $border; background: $surface; }
-        & Input, & Input:focus { height: 1; border: none; padding: 0 1; background: $panel; }
-        & Matches { width: 3fr; }
-        & #preview { width: 2fr; border-left: solid $panel; }
-        & #caption { height: auto; max-height: 3; padding: 0 1; }
-        & #hint { height: 1; padding: 0 1; color: $text-muted; }
-        &.-narrow #preview { display: none; }
-    }
-    """
 
     def __init__(self, items: Sequence[Item], predictions: Predictions | None = None, *, current: int = 0) -> None:
         super().__init__()
@@ -177,8 +149,8 @@ class PickerScreen(ModalScreen["int | str | None"]):
         self._previewed: str | None = None
 
     def compose(self) -> ComposeResult:
-        """Lay it out."""
-        with Vertical() as box:
+        """Search, matches, preview."""
+        with Vertical(classes="dialog") as box:
             box.border_title = "open an image"
             yield Input(placeholder="some letters of its name, or a path")
             with Horizontal():
@@ -195,7 +167,8 @@ class PickerScreen(ModalScreen["int | str | None"]):
         self.query_one(Input).focus()
         self._look()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
+    @on(Input.Changed)
+    def _search(self, event: Input.Changed) -> None:
         """Find what matches; a longer query looks only at what the shorter one found."""
         query, before = folded(event.value), folded(self._query)
         among = self._found if before and query.startswith(before) else None
@@ -203,7 +176,8 @@ class PickerScreen(ModalScreen["int | str | None"]):
         self._found = matching(query, self._folded, among)
         self._matches.show(ranked(query, self._folded, self._found), event.value)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    @on(Input.Submitted)
+    def _take(self, event: Input.Submitted) -> None:
         """Take the typed path, or else the image under the cursor."""
         typed = self._typed(event.value)
         if typed is not None:
@@ -213,17 +187,9 @@ class PickerScreen(ModalScreen["int | str | None"]):
         elif self._matches.place is not None:
             self.dismiss(self._matches.place)
 
-    def on_matches_moved(self, event: Matches.Moved) -> None:
-        """Show the image under the cursor."""
-        self._look()
-
     def action_move(self, by: int) -> None:
         """Move the cursor."""
         self._matches.move(by)
-
-    def action_cancel(self) -> None:
-        """Keep the image that was looked at."""
-        self.dismiss(None)
 
     def _typed(self, value: str) -> str | None:
         """The file or folder that was typed: where no name matches, or where it cannot be meant as some letters."""
@@ -231,16 +197,16 @@ class PickerScreen(ModalScreen["int | str | None"]):
         meant = not self._matches.count or os.sep in path
         return path if path and meant and os.path.exists(path) else None  # noqa: PTH110 - never raises
 
+    @on(Matches.Moved)
     def _look(self) -> None:
-        """Say what is under the cursor, and show it a moment later."""
+        """Describe the image under the cursor, and show it a moment later."""
         self.query_one("#hint", Static).update(self._hint())
         place = self._matches.place
         caption = Text() if place is None else verdict(self._items[place], self._predictions, short=False)
         self.query_one("#caption", Static).update(caption)
         if not self._busy:
             self._busy = True
-            work: WorkType[None] = self._preview
-            self.run_worker(work, group="preview")
+            self._preview()
 
     def _hint(self) -> Text:
         typed = self._typed(self._query)
@@ -256,6 +222,7 @@ class PickerScreen(ModalScreen["int | str | None"]):
         place = self._matches.place
         return None if place is None else self._items[place].path
 
+    @work(group="preview")
     async def _preview(self) -> None:
         """Decode what is under the cursor, again while it moves on meanwhile."""
         try:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widgets import Button, Input, Select, Static
 
@@ -23,6 +23,7 @@ from clipmk.settings import preset as settings_of
 from clipmk.system.text import printable, quoted
 from clipmk.worker.session import Session
 from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.text import shown
 
 Save = Callable[[Mapping[str, Any]], object]
@@ -39,43 +40,24 @@ class Preferences:
     seed: str
     """As typed."""
     model: str
-    """Start model; takes effect the next time."""
+    """Start model; used from the next start on."""
     vocabulary: str
     """Name or file."""
 
 
-class SettingsScreen(ModalScreen[Session | None]):
-    """Change what is kept. Themes are shown at once; the rest is asked anew under the session that is given back.
+class SettingsScreen(Dialog[Session | None]):
+    """Change what the config keeps. Themes are shown at once; the result is the session to go on with.
 
     Args:
         session: as it is now.
-        models: ids to choose the start model from; the embedded ones when not given.
-        save: who writes; `clipmk.system.preferences.save` when not given.
+        models: ids to choose the start model from; the embedded ones by default.
+        save: writes; `clipmk.system.preferences.save` by default.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "cancel", id="settings.cancel"),
         Binding("ctrl+s", "save", "save", id="settings.save"),
     ]
-
-    DEFAULT_CSS = """
-    SettingsScreen { align: center middle; }
-    SettingsScreen > Vertical {
-      width: 76; max-width: 96%; height: auto; max-height: 96%; padding: 1 2; background: $surface;
-      border: round $border; border-title-color: $border; border-title-style: bold;
-    }
-    SettingsScreen Horizontal { height: 1; }
-    SettingsScreen .label { width: 14; color: $text-muted; }
-    SettingsScreen .label.-here { color: $border; text-style: bold; }
-    SettingsScreen Select { width: 1fr; }
-    SettingsScreen Select > SelectCurrent { background: $panel; }
-    SettingsScreen Input, SettingsScreen Input:focus {
-      width: 1fr; height: 1; border: none; padding: 0; background: $panel;
-    }
-    SettingsScreen Button { margin-top: 1; min-width: 16; }
-    SettingsScreen #told { height: auto; margin-top: 1; }
-    SettingsScreen #where { height: auto; margin-top: 1; color: $text-muted; }
-    """
 
     def __init__(self, session: Session, *, models: Sequence[str] = (), save: Save | None = None) -> None:
         super().__init__()
@@ -89,7 +71,7 @@ class SettingsScreen(ModalScreen[Session | None]):
     def compose(self) -> ComposeResult:
         """A line for each choice."""
         before = self._before = self._now()
-        with Vertical() as box:
+        with Vertical(classes="dialog") as box:
             box.border_title = "settings"
             saves, cancels = keys_of(self, "settings.save"), keys_of(self, "settings.cancel")
             box.border_subtitle = shown(f"tab next · enter chooses · {saves} saves · {cancels} cancels")
@@ -102,16 +84,16 @@ class SettingsScreen(ModalScreen[Session | None]):
             field = Input(before.vocabulary, suggester=names, id="vocabulary", select_on_focus=False)
             field.placeholder = "a name or a JSON file"
             yield from _line("vocabulary", field)
-            yield Static(id="told")
+            yield Static(id="message")
             yield Button("Save", id="save", variant="primary", compact=True)
             yield Static(id="where")
 
     def on_mount(self) -> None:
-        """Say where it is kept."""
+        """Show where the settings are kept."""
         from clipmk.system.locations import config_path  # noqa: PLC0415
 
         self.query_one("#where", Static).update(
-            Content(f"kept in {quoted(config_path())}; keys are changed there, too")
+            Content(f"kept in {quoted(config_path())}; keys can be changed there, too")
         )
         self.query_one("#theme", Select).focus()
 
@@ -121,7 +103,8 @@ class SettingsScreen(ModalScreen[Session | None]):
             line = label.parent
             label.set_class(isinstance(line, Horizontal) and line.has_focus_within, "-here")
 
-    def on_select_changed(self, event: Select.Changed) -> None:
+    @on(Select.Changed)
+    def _try_choice(self, event: Select.Changed) -> None:
         """Show a theme at once; a preset brings its own grounding along."""
         event.stop()
         value = event.value
@@ -133,22 +116,14 @@ class SettingsScreen(ModalScreen[Session | None]):
             self._preset = value
             self.query_one("#grounding", Select).value = PRESETS[value].grounding
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter in a field saves."""
-        event.stop()
-        self.action_save()
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        """The button saves."""
-        event.stop()
-        self.action_save()
-
+    @on(Input.Submitted)
+    @on(Button.Pressed)
     def action_save(self) -> None:
-        """Write what was changed, and leave."""
+        """Write what was changed, and close."""
         if not self._busy:
             self._busy = True
-            self._tell("saving ...", "dim")
-            self.run_worker(self._work(self._shown()), group="settings")
+            self.say("saving ...")
+            self._keep(self._shown())
 
     def action_cancel(self) -> None:
         """Leave everything as it was."""
@@ -158,14 +133,15 @@ class SettingsScreen(ModalScreen[Session | None]):
             self.app.theme = self._before.theme
         self.dismiss(None)
 
-    async def _work(self, chosen: Preferences) -> None:
+    @work(group="settings")
+    async def _keep(self, chosen: Preferences) -> None:
         try:
             session = await asyncio.to_thread(changed_session, self._session, chosen)
             changes = changed_keys(self._before or chosen, chosen)
             if changes:
                 await asyncio.to_thread(self._save_changes, changes)
         except (ClipmkError, OSError) as error:
-            self._tell(str(error), "$error")
+            self.say(str(error), "$error")
             return
         finally:
             self._busy = False
@@ -177,7 +153,7 @@ class SettingsScreen(ModalScreen[Session | None]):
 
         try:
             model = read_config().model
-        except UsageError:  # told when it is written
+        except UsageError:  # reported when it is written
             model = None
         settings = self._session.settings
         return Preferences(
@@ -194,9 +170,6 @@ class SettingsScreen(ModalScreen[Session | None]):
         fields = {name: self.query_one(f"#{name}", Input).value.strip() for name in ("seed", "vocabulary")}
         return Preferences(**values, **fields)
 
-    def _tell(self, message: str, style: str) -> None:
-        self.query_one("#told", Static).update(Content.styled(printable(message), style))
-
 
 _CHOICES = ("theme", "preset", "grounding", "model")
 
@@ -204,7 +177,7 @@ _CHOICES = ("theme", "preset", "grounding", "model")
 def changed_keys(before: Preferences, after: Preferences) -> dict[str, str | int | None]:
     """What has to be written to the config file, key by key.
 
-    A grounding that is the preset's own is not written; a vocabulary file is written with its whole path.
+    The preset's own grounding is not written; a vocabulary file is written with its absolute path.
     """
     changes: dict[str, str | int | None] = {}
     for name in ("theme", "preset", "model"):
@@ -225,7 +198,7 @@ def changed_session(session: Session, chosen: Preferences) -> Session:
     """The session under the chosen preferences.
 
     Raises:
-        UsageError: the seed is no whole number, or there is no such vocabulary.
+        UsageError: the seed is not a whole number, or the vocabulary does not exist.
         VocabularyError: the vocabulary file cannot be used.
     """
     try:

@@ -8,23 +8,19 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
 from clipmk.explanation import Explanation
 from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.app.venn_picture import draw, numbers
 from clipmk_tui.show.signs import COLOUR
 from clipmk_tui.show.text import shown
 
 
 class VennPicture(Widget):
-    """The outlines, as large as the widget; scrolls its lists, never the outlines."""
-
-    DEFAULT_CSS = """
-    VennPicture { width: 1fr; height: 1fr; }
-    """
+    """Two overlapping outlines, as large as the widget; only their lists scroll."""
 
     def __init__(self, explanation: Explanation) -> None:
         super().__init__(id="venn")
@@ -54,24 +50,15 @@ class VennPicture(Widget):
             self.refresh()
 
 
-class VennScreen(ModalScreen[None]):
+class VennScreen(Dialog[None]):
     """One explanation as a Venn diagram.
 
     Args:
         explanation: what to show.
     """
 
-    DEFAULT_CSS = """
-    VennScreen { align: center middle; }
-    VennScreen > Vertical {
-        width: 100%; max-width: 132; height: 100%; max-height: 36; background: $surface; padding: 0 1;
-    }
-    VennScreen Static { height: 1; }
-    VennScreen #numbers { height: auto; max-height: 2; }
-    VennScreen #keys { color: $text-muted; }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,v,q", "close", "close", id="venn.close"),
+        Binding("escape,v,q", "dismiss", "close", id="venn.close"),
         Binding("down", "move(1)", "down", show=False, id="venn.down"),
         Binding("up", "move(-1)", "up", show=False, id="venn.up"),
         Binding("space", "move(10)", "on", show=False, id="venn.on"),
@@ -87,7 +74,7 @@ class VennScreen(ModalScreen[None]):
         name = (made.image.path or "an image in memory").rpartition("/")[2]
         title = Text.assemble(shown(made.model.id, "bold"), "  ", shown(name), no_wrap=True)
         title.overflow = "ellipsis"
-        with Vertical():
+        with Vertical(classes="dialog"):
             yield Static(title, markup=False)
             yield VennPicture(made)
             yield Static(Text(numbers(made)), id="numbers", markup=False)
@@ -97,7 +84,3 @@ class VennScreen(ModalScreen[None]):
     def action_move(self, lines: int) -> None:
         """Scroll the lists."""
         self.query_one(VennPicture).scroll_lists(lines)
-
-    def action_close(self) -> None:
-        """Back to where it was opened."""
-        self.dismiss(None)

@@ -7,17 +7,18 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable, quoted
 from clipmk_tui.app.exports import KINDS, Kind, export
 from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.files import slug
 from clipmk_tui.show.text import shown
 
@@ -40,13 +41,13 @@ def file_name(explanation: Explanation, kind: Kind) -> str:
     return f"{slug(Path(image).stem)}-{slug(model)}.{kind}"
 
 
-class WriteScreen(ModalScreen[Path | None]):
-    """Choose what to write and where; gives back the file written, None when given up.
+class WriteScreen(Dialog[Path | None]):
+    """Choose what to write and where; the result is the file written, None if cancelled.
 
     Args:
         explanation: what to write.
         image: the picture's path, where it differs from what the explanation says.
-        write: who writes; `exports.export` when not given.
+        write: writes; `exports.export` by default.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -56,16 +57,6 @@ class WriteScreen(ModalScreen[Path | None]):
         Binding("ctrl+s", "save", "write", id="write.save"),
     ]
 
-    DEFAULT_CSS = """
-    WriteScreen { align: center middle; }
-    WriteScreen > Vertical {
-      width: 76; max-width: 96%; height: auto; padding: 1 2; background: $surface;
-      border: round $border; border-title-color: $border; border-title-style: bold;
-    }
-    WriteScreen Input, WriteScreen Input:focus { height: 1; border: none; margin: 1 0; padding: 0; background: $panel; }
-    WriteScreen #told { height: auto; }
-    """
-
     def __init__(self, explanation: Explanation, *, image: str | None = None, write: Write | None = None) -> None:
         super().__init__()
         self._explanation = explanation
@@ -73,23 +64,23 @@ class WriteScreen(ModalScreen[Path | None]):
         self._write = write or self._export
         self._kind: Kind = KINDS[0]
         self._agreed: str | None = None
-        """The name of an existing file that the user was told about."""
+        """The name of an existing file that the user was warned about."""
         self._busy = False
 
     def compose(self) -> ComposeResult:
-        """Kinds, name, and what there is to say."""
-        with Vertical() as box:
+        """Kinds, name, message."""
+        with Vertical(classes="dialog") as box:
             box.border_title = "write this explanation"
             cancels = keys_of(self, "write.cancel")
             box.border_subtitle = shown(f"{self._kind_keys} kind · enter writes · {cancels} cancels")
             yield Static(id="kinds")
             yield Input(file_name(self._explanation, self._kind), select_on_focus=False, id="name")
-            yield Static(id="told")
+            yield Static(id="message")
 
     def on_mount(self) -> None:
-        """Begin with the name."""
+        """Focus the name, the cursor before its ending."""
         self._show_kinds()
-        self._tell(_folder(), "dim")
+        self.say(_folder())
         field = self.query_one(Input)
         field.cursor_position = len(Path(field.value).stem)
         field.focus()
@@ -105,20 +96,16 @@ class WriteScreen(ModalScreen[Path | None]):
         field.cursor_position = len(stem)
         self._show_kinds()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Another name: nothing is agreed about it."""
+    @on(Input.Changed)
+    def _forget_agreement(self, event: Input.Changed) -> None:
         event.stop()
         if self._agreed is not None and event.value != self._agreed:
             self._agreed = None
-            self._tell(_folder(), "dim")
+            self.say(_folder())
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter writes."""
-        event.stop()
-        self.action_save()
-
+    @on(Input.Submitted)
     def action_save(self) -> None:
-        """Write, unless it takes an answer first."""
+        """Write; a file that exists is replaced only if this is asked for twice."""
         if self._busy:
             return
         name = self.query_one(Input).value.strip()
@@ -126,28 +113,29 @@ class WriteScreen(ModalScreen[Path | None]):
             name = self.query_one(Input).value = name[: -len(f".{self._kind}")]
         refusal = self._refusal(name)
         if refusal is not None:
-            self._tell(refusal, "$error")
+            self.say(refusal, "$error")
             return
         self._busy = True
-        self.run_worker(self._work(name), group="write")
+        self._write_file(name)
 
     def action_cancel(self) -> None:
-        """Leave; what is being written is given up."""
+        """Leave; writing is cancelled."""
         self.workers.cancel_node(self)
         self.dismiss(None)
 
-    async def _work(self, name: str) -> None:
+    @work(group="write")
+    async def _write_file(self, name: str) -> None:
         path = Path(name)
         try:
             if self._agreed != name and await asyncio.to_thread(_exists, path):
                 self._agreed = name
-                self._tell(f"{quoted(name)} exists; enter again replaces it", "$warning")
+                self.say(f"{quoted(name)} exists; enter again replaces it", "$warning")
                 return
             path = await asyncio.to_thread(path.expanduser)
-            self._tell("writing ...", "dim")
+            self.say("writing ...")
             await self._write(self._explanation, self._kind, path)
-        except (ClipmkError, OSError, RuntimeError) as error:  # RuntimeError: there is no such home folder
-            self._tell(str(error), "$error")
+        except (ClipmkError, OSError, RuntimeError) as error:  # RuntimeError: the home folder does not exist
+            self.say(str(error), "$error")
             return
         finally:
             self._busy = False
@@ -179,18 +167,15 @@ class WriteScreen(ModalScreen[Path | None]):
         ]
         self.query_one("#kinds", Static).update(Content("\n").join(rows))
 
-    def _tell(self, message: str, style: str) -> None:
-        self.query_one("#told", Static).update(Content.styled(printable(message), style))
-
 
 def _folder() -> str:
-    """Where a bare name is written to."""
+    """Where a name without a folder is written to."""
     try:
         return f"in {quoted(Path.cwd())}"
     except OSError:
-        return "the working folder does not exist any more; give a whole path"
+        return "the working folder does not exist any more; type an absolute path"
 
 
 def _exists(path: Path) -> bool:
-    """Whether there is something to be replaced; asked of the disk, which may be slow."""
+    """Whether a file would be replaced; the disk may be slow."""
     return path.expanduser().exists()

@@ -5,7 +5,7 @@ Draws its lines itself: a `DataTable` takes some 0.4 ms per cell, which is a thi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
@@ -17,12 +17,14 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.message import Message
+from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
 from clipmk.records import ComparedConcept, ComparedModel
 from clipmk.system.text import printable
-from clipmk_tui.app.comparison_state import View
+from clipmk_tui.app.comparison_state import ComparisonView
+from clipmk_tui.app.messages import Latest
 from clipmk_tui.show.comparison import FACT_NAMES, Fact, agreed, cell_fact, facts, short_names, top
 from clipmk_tui.show.signs import COLOUR
 
@@ -42,15 +44,9 @@ class _Drawn(NamedTuple):
 
 
 class CompareGrid(Widget, can_focus=True):
-    """Shows a `View`; the cursor stays on its concept and model whatever comes and goes around it."""
+    """Shows a `ComparisonView`; the cursor stays on its concept and model whatever comes and goes around it."""
 
-    DEFAULT_CSS = """
-    CompareGrid { height: 1fr; background: $surface; color: $foreground; }
-    CompareGrid > .grid--head { background: $panel; color: $foreground; }
-    CompareGrid > .grid--label { text-style: none; }
-    CompareGrid > .grid--cursor { background: $primary; color: $background; text-style: bold; }
-    """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"grid--head", "grid--label", "grid--cursor"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"grid--head", "grid--cursor"}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "choose", "go there", id="compare.choose"),
         Binding("up", "move(-1, 0)", "up", show=False, id="compare.up"),
@@ -61,8 +57,11 @@ class CompareGrid(Widget, can_focus=True):
         Binding("ctrl+d", "move(10, 0)", "far down", show=False, id="compare.far-down"),
     ]
 
+    note: reactive[str] = reactive("", init=False)
+    """What the engine is working on, for the next model that is awaited."""
+
     @dataclass
-    class Moved(Message):
+    class Moved(Latest):
         """Another cell is under the cursor, or another thing stands in it."""
 
     @dataclass
@@ -71,41 +70,41 @@ class CompareGrid(Widget, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__(id="grid")
-        self._agreed = ""
-        self._count = 0
+        self._view: ComparisonView | None = None
         self._heads: list[tuple[Fact, ...]] = []
         self._rows: list[_Drawn] = []
         self._row = self._model = self._top = self._first = 0
 
-    def show(
-        self, models: Sequence[str], view: View, rows: Sequence[ComparedConcept], notes: Mapping[int, str]
-    ) -> None:
-        """Draw everything anew.
+    def show(self, view: ComparisonView, rows: Sequence[ComparedConcept]) -> None:
+        """Draw everything.
 
         Args:
-            models: as the screen names them.
             view: what there is.
             rows: of its comparison, as the filter leaves them.
-            notes: for models still awaited, what is going on.
         """
         before = self.concept
+        self._view = view
         self._rows = [_Drawn(row.text, agreed(row), tuple(_fact(row, place) for place in view.places)) for row in rows]
         texts = self.concepts
         self._row = texts.index(before) if before in texts else 0
-        self._model = max(0, min(self._model, len(models) - 1))
-        self._agreed = "" if view.comparison is None else f"{view.comparison.agreed_count}/{view.comparison.answered}"
-        self.relabel(models, view, notes)
+        self._model = max(0, min(self._model, len(view.models) - 1))
+        self.set_reactive(CompareGrid.note, "")
+        self._draw_heads()
         self.post_message(self.Moved())
 
-    def relabel(self, models: Sequence[str], view: View, notes: Mapping[int, str]) -> None:
-        """Draw only the heads of the columns anew."""
-        made = view.comparison
-        self._count = len(models)  # the heads below are as wide as that leaves room for
-        heads = []
-        for index, (name, place) in enumerate(zip(short_names(models), view.places, strict=True)):
-            column = None if made is None or place is None else made.columns[place]
-            heads.append(self._head(name, column, notes.get(index, "")))
-        self._heads = heads
+    def watch_note(self) -> None:
+        """Draw only the heads of the columns."""
+        self._draw_heads()
+
+    def _draw_heads(self) -> None:
+        view = self._view
+        if view is None:
+            return
+        notes = {view.awaited[0]: self.note} if view.awaited else {}
+        self._heads = [
+            self._head(name, view.column(index), notes.get(index, ""))
+            for index, name in enumerate(short_names(view.models))
+        ]
         self._follow()
         self.refresh()
 
@@ -149,8 +148,8 @@ class CompareGrid(Widget, can_focus=True):
         self.action_move(-3, 0)
 
     def on_resize(self) -> None:
-        """Keep the cursor in sight."""
-        self._follow()
+        """Draw at the new width, the cursor visible."""
+        self._draw_heads()
 
     def render_line(self, y: int) -> Strip:
         """One line: the name of what stands in it, then a cell per model in sight."""
@@ -179,6 +178,11 @@ class CompareGrid(Widget, can_focus=True):
     def _label(self) -> int:
         """Cells of the names."""
         return max(22, min(44, self.size.width * 3 // 10))
+
+    @property
+    def _count(self) -> int:
+        """How many models there are."""
+        return 0 if self._view is None else len(self._view.models)
 
     @property
     def _margin(self) -> int:
@@ -223,7 +227,9 @@ class CompareGrid(Widget, can_focus=True):
         if y == 0 and self._beside < self._count:
             words = f"models {self._first + 1}-{self._first + self._beside} of {self._count}"
             return _fitted(words, self._label)
-        return _beside(("", *FACT_NAMES)[y], self._agreed if y == 2 else "", self._label)
+        made = None if self._view is None else self._view.comparison
+        count = f"{made.agreed_count}/{made.answered}" if made is not None and y == 2 else ""
+        return _beside(("", *FACT_NAMES)[y], count, self._label)
 
     def _head(self, name: str, column: ComparedModel | None, note: str) -> tuple[Fact, ...]:
         """The lines above a column, as many as `HEAD`."""

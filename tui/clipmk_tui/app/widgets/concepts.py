@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.style import Style
 from rich.text import Text
-from textual import events
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.widgets import Input, Static, Tree
+from textual.reactive import reactive
+from textual.widgets import Static, Tree
 from textual.widgets.tree import TreeNode
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import printable
+from clipmk_tui.app import help_texts
 from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, PartRow, full_bar, groups, part_rows
 from clipmk_tui.app.keys import keys_of
 from clipmk_tui.app.messages import LeaveOut, LightUp, Restore
+from clipmk_tui.app.state import View
+from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.signs import SIGN, WORD, Kind
 
@@ -53,11 +56,6 @@ class ConceptTree(Tree[Row]):
         Binding("enter", "select_cursor", "open/fold", id="concepts.toggle"),
     ]
 
-    DEFAULT_CSS = """
-    ConceptTree { background: transparent; padding: 0; height: 1fr; overflow-x: hidden;
-                  scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
-    """
-
     def __init__(self) -> None:
         super().__init__("concepts")
         self.show_root = False
@@ -69,7 +67,7 @@ class ConceptTree(Tree[Row]):
         self._open: dict[str, bool] = {"mutual": True}
         """Groups and concepts (by text) that the user opened or folded: they stay so for the next image and model."""
 
-    def lay_out(self, explanation: Explanation, *, wanted: str = "", room: int = 0) -> None:
+    def show(self, explanation: Explanation, *, wanted: str = "", room: int = 0) -> None:
         """Show another explanation; the cursor stays on the same concept where it is still there.
 
         Args:
@@ -114,7 +112,7 @@ class ConceptTree(Tree[Row]):
 
     @property
     def row(self) -> Row | None:
-        """What the cursor stands on."""
+        """What the cursor is on."""
         return None if self.cursor_node is None else self.cursor_node.data
 
     def get_label_width(self, node: TreeNode[Row]) -> int:
@@ -137,13 +135,14 @@ class ConceptTree(Tree[Row]):
         text.stylize(style)
         return text
 
-    def on_resize(self, event: events.Resize) -> None:
-        """Lay the labels out anew."""
+    def on_resize(self) -> None:
+        """Draw the labels at the new width."""
         self.notify_style_update()
         self.refresh()
 
-    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Row]) -> None:
-        """Tell which parts the concept was seen on."""
+    @on(Tree.NodeHighlighted)
+    def _light_up(self, event: Tree.NodeHighlighted[Row]) -> None:
+        """Highlight the parts that the concept was seen on."""
         row = event.node.data
         if isinstance(row, PartRow):
             self.post_message(LightUp((row.part.id,)))
@@ -152,19 +151,20 @@ class ConceptTree(Tree[Row]):
         else:
             self.post_message(LightUp(()))
 
-    def on_tree_node_expanded(self, event: Tree.NodeExpanded[Row]) -> None:
-        """Add the parts when they are first looked at."""
+    @on(Tree.NodeExpanded)
+    def _add_parts(self, event: Tree.NodeExpanded[Row]) -> None:
+        """Add the parts when a concept is first opened."""
         row = event.node.data
         self._remember(row, opened=True)
         if isinstance(row, ConceptRow) and not event.node.children:
             self._fill(event.node, row)
 
-    def on_tree_node_collapsed(self, event: Tree.NodeCollapsed[Row]) -> None:
-        """Keep it folded."""
+    @on(Tree.NodeCollapsed)
+    def _keep_folded(self, event: Tree.NodeCollapsed[Row]) -> None:
         self._remember(event.node.data, opened=False)
 
     def action_leave_out(self) -> None:
-        """Leave the concept under the cursor out, or take it in again."""
+        """Leave the concept under the cursor out, or restore it."""
         row = self.row
         text = row.concept if isinstance(row, PartRow) else row.text if isinstance(row, ConceptRow) else None
         if text is None or (isinstance(row, ConceptRow) and row.kind == "language"):
@@ -173,7 +173,7 @@ class ConceptTree(Tree[Row]):
             self.post_message(LeaveOut(text))
 
     def action_restore(self) -> None:
-        """Take all concepts in again."""
+        """Restore all concepts."""
         self.post_message(Restore())
 
     def action_fold(self) -> None:
@@ -291,99 +291,57 @@ def _listed(parts: Sequence[int]) -> str:
     return "…"
 
 
-class ConceptsPane(Vertical):
+class ConceptsPane(FilteredPane):
     """The tree under two lines that say how strong the shared knowledge is."""
 
+    HELP = help_texts.CONCEPTS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/", id="concepts.filter"),
     ]
 
-    DEFAULT_CSS = """
-    ConceptsPane > #strength { height: 2; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
-    ConceptsPane > #note { display: none; height: auto; max-height: 80%; padding: 0 1; }
-    ConceptsPane.-empty > #strength { visibility: hidden; }
-    ConceptsPane.-empty > #note { display: block; }
-    ConceptsPane > Input { display: none; background: $panel; }
-    ConceptsPane.-filtered > Input { display: block; }
-    ConceptsPane.-empty > ConceptTree { height: 0; }
-    """
+    view: reactive[View] = reactive(View(), init=False)
 
     def __init__(self) -> None:
-        super().__init__(id="concepts", classes="pane -empty")
+        self.concept_tree = ConceptTree()
+        super().__init__(self.concept_tree, "filter concepts", id="concepts", classes="pane -empty")
         self.border_title = "why"
-        self._explanation: Explanation | None = None
 
     def compose(self) -> ComposeResult:
         """Numbers, note, tree, filter."""
         yield Static(id="strength")
         yield Static(id="note")
-        yield ConceptTree()
-        yield Input(placeholder="filter concepts", compact=True)
+        yield from super().compose()
 
-    @property
-    def concept_tree(self) -> ConceptTree:
-        """The tree."""
-        return self.query_one(ConceptTree)
+    def watch_view(self, before: View, view: View) -> None:
+        """Show the tree and the numbers, or why there are none."""
+        explanation = view.explanation
+        self.set_class(explanation is None, "-empty")
+        if explanation is None:
+            self.border_title = "why"
+            self.concept_tree.clear()
+            self.query_one("#note", Static).update(self._note(view))
+            return
+        if before.explanation is not explanation:
+            self.border_title = f'why "{printable(explanation.class_name)}"'.replace("[", r"\[")
+            self._show_tree()
+        self.concept_tree.leave_out(frozenset(view.left_out))
+        self.query_one("#strength", Static).update(strength_text(explanation, view.strength), layout=False)
 
-    def show(self, explanation: Explanation) -> None:
-        """Show an explanation."""
-        self._explanation = explanation
-        self.remove_class("-empty")
-        self.border_title = f'why "{printable(explanation.class_name)}"'.replace("[", r"\[")
-        self._lay_out(explanation)
-        self.show_strength(None)
+    def _note(self, view: View) -> Text:
+        """Why there is no explanation, and what can be done."""
+        if not view.failure:
+            return Text("" if view.image is None else "explaining ...", "dim")
+        note = Text(printable(view.failure), "bold")
+        if view.image is not None:
+            again, image = keys_of(self, "main.again"), keys_of(self, "image.next", "image.previous")
+            model = keys_of(self, "models.previous", "models.next")
+            note.append(f"\n\n{again} tries again  ·  {image} another image  ·  {model} another model", "dim not bold")
+        return note
 
-    def show_note(self, text: Text) -> None:
-        """Say why there is no tree."""
-        self._explanation = None
-        self.add_class("-empty")
-        self.border_title = "why"
-        self.concept_tree.clear()
-        self.query_one("#note", Static).update(text)
-
-    def show_failure(self, message: str) -> None:
-        """Say why there is no explanation, and what can be done."""
-        again, image = keys_of(self, "main.again"), keys_of(self, "image.next", "image.previous")
-        hints = f"{again} tries again  ·  {image} another image"
-        hints += f"  ·  {keys_of(self, 'models.previous', 'models.next')} another model"
-        self.show_note(Text.assemble((printable(message), "bold"), "\n\n", (hints, "dim")))
-
-    def show_strength(self, after: Strength | None) -> None:
-        """Show MI, AUC, p and the dynamics; where concepts are left out, what they become."""
-        if self._explanation is not None:
-            self.query_one("#strength", Static).update(strength_text(self._explanation, after), layout=False)
-
-    def action_filter(self) -> None:
-        """Open the filter."""
-        self.add_class("-filtered")
-        self.query_one(Input).focus()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while typing."""
-        event.stop()
-        if self._explanation is not None:
-            self._lay_out(self._explanation)
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Keep the filter and go back to the tree."""
-        event.stop()
-        self._close(keep=bool(event.value.strip()))
-
-    def on_key(self, event: events.Key) -> None:
-        """Esc drops the filter."""
-        if event.key == "escape" and self.has_class("-filtered"):
-            event.stop()
-            self._close(keep=False)
-
-    def _lay_out(self, explanation: Explanation) -> None:
-        wanted = self.query_one(Input).value.strip()
-        self.concept_tree.lay_out(explanation, wanted=wanted, room=self.size.height - 2)
-
-    def _close(self, *, keep: bool) -> None:
-        if not keep:
-            self.query_one(Input).value = ""
-            self.remove_class("-filtered")
-        self.concept_tree.focus()
+    @on(FilteredPane.Changed)
+    def _show_tree(self) -> None:
+        if self.view.explanation is not None:
+            self.concept_tree.show(self.view.explanation, wanted=self.filter_text, room=self.size.height - 2)
 
 
 def strength_text(explanation: Explanation, after: Strength | None) -> Text:

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rich.segment import Segment
 from rich.text import Text
-from textual import events
+from textual import work
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
-from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import encodable
+from clipmk_tui.app import help_texts
 from clipmk_tui.app.legend import Box, Layout, laid_out, legend_lines
+from clipmk_tui.app.messages import OverlayChanged
 from clipmk_tui.show.text import shown
 
 if TYPE_CHECKING:
-    from textual.worker import WorkType
-
     from clipmk.explanation import Explanation
     from clipmk.images.decoder import Picture
     from clipmk.records import Part
@@ -54,7 +53,7 @@ class _Job:
     lit: frozenset[int]
     blurred: frozenset[int]
     before: Frame | None
-    """What stands in the same place now."""
+    """What the pane shows in the same place now."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +67,7 @@ class _Drawn:
 
 
 class ImagePane(Widget, can_focus=True):
-    """Shows one picture. What it is told arrives in any order; it draws what belongs together.
+    """Shows one picture. Picture and explanation may arrive in any order; it draws what belongs together.
 
     Args:
         legend: keep room for a legend of the parts.
@@ -77,31 +76,12 @@ class ImagePane(Widget, can_focus=True):
     """
 
     ALLOW_SELECT = False
+    HELP = help_texts.IMAGE
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("g", "cycle_overlay", "overlay", id="image.overlay"),
-        Binding("z", "zoom", "zoom", id="image.zoom"),
+        Binding("z", "screen.zoom", "zoom", id="image.zoom"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"image-pane--note"}
-    DEFAULT_CSS = """
-    ImagePane {
-        height: 1fr;
-        & > .image-pane--note { color: $text-muted; }
-    }
-    """
-
-    class ZoomToggled(Message):
-        """The user wants the pane as large as the screen, or back."""
-
-    class ModeChanged(Message):
-        """The parts are shown in another way.
-
-        Attributes:
-            mode: the way.
-        """
-
-        def __init__(self, mode: Mode) -> None:
-            super().__init__()
-            self.mode = mode
 
     def __init__(self, *, legend: bool = True, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
@@ -115,14 +95,14 @@ class ImagePane(Widget, can_focus=True):
         self._canvas: Canvas | None = None
         self._shapes: Shapes | None = None
         self._stale = self._busy = False
-        """What stands in the pane is not what it was told last; a thread is at work."""
+        """What the pane shows is out of date; a thread is drawing."""
         self._layout: Layout | None = None
-        """Of what stands in the pane; None: the note does."""
+        """Of what the pane shows; None: the note."""
         self._frame: Frame | None = None
         self._rows: list[Strip] = []
         self._legend: list[Text] = []
 
-    # What the screen tells.
+    # What is to be shown.
 
     def show_picture(self, picture: Picture | None, *, name: str) -> None:
         """Show another picture, or that the one of that name is not there yet; ends a message.
@@ -161,13 +141,9 @@ class ImagePane(Widget, can_focus=True):
         """Show the parts in the next way."""
         self.mode = MODES[(MODES.index(self.mode) + 1) % len(MODES)]
         self._redraw()
-        self.post_message(self.ModeChanged(self.mode))
+        self.post_message(OverlayChanged(self.mode))
 
-    def action_zoom(self) -> None:
-        """Ask for the whole screen, or for the pane's own place."""
-        self.post_message(self.ZoomToggled())
-
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self) -> None:
         """Draw at the new size."""
         self._redraw()
 
@@ -191,21 +167,21 @@ class ImagePane(Widget, can_focus=True):
                 self._take(job, _Drawn(frame, _strips(frame, list(spans)), spans))
                 return
         self._busy = True
-        work: WorkType[None] = self._draw
-        self.run_worker(work, group="paint")
+        self._draw()
 
+    @work(group="paint")
     async def _draw(self) -> None:
         """Draw in a thread, again if the state has changed meanwhile."""
         try:
-            while self._stale and self._picture is not None:
+            while self._stale and self._picture is not None and self.size:
                 self._stale = False
                 job = self._job(self._picture)
-                drawn = await asyncio.to_thread(_draw, job)
+                drawn = await asyncio.to_thread(_drawn, job)
                 if not self._stale:
                     self._take(job, drawn)
         finally:
             self._busy = False
-        if self._stale:
+        if self._stale and self._picture is None:
             self._take_note()
 
     def _job(self, picture: Picture) -> _Job:
@@ -310,7 +286,7 @@ def _paint(job: _Job) -> Frame:
     return painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred)
 
 
-def _draw(job: _Job) -> _Drawn:
+def _drawn(job: _Job) -> _Drawn:
     """The whole work, on any thread."""
     frame = _paint(job)
     spans = frame.changes(job.before)

@@ -13,10 +13,6 @@ from clipmk_tui.app.keys import PAIRS, keys_of
 class KeyBar(Widget):
     """Keys and what they do, the focused pane's first, as many as fit; one widget, so that moving costs one line."""
 
-    DEFAULT_CSS = """
-    KeyBar { height: 1; width: 1fr; dock: bottom; background: $panel; padding: 0 1; }
-    """
-
     def on_mount(self) -> None:
         """Follow the focus."""
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())

@@ -1,4 +1,4 @@
-"""The models: embedded, registered, cached, downloadable; one is looked through, some are marked for comparison."""
+"""The models: embedded, registered, cached, downloadable; one explains, some are marked for comparison."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.text import Text
-from textual import events
-from textual.app import ComposeResult
+from textual import on
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.widgets import Input, OptionList
+from textual.reactive import reactive
+from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
+from clipmk_tui.app import help_texts
 from clipmk_tui.app.messages import ChooseModel, MarkModel
+from clipmk_tui.app.state import View
+from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.text import matches
 
 if TYPE_CHECKING:
@@ -52,12 +54,6 @@ class ModelList(OptionList):
         Binding("space", "mark", "mark", id="models.mark"),
     ]
 
-    DEFAULT_CSS = """
-    ModelList { padding: 0; border: none; scrollbar-gutter: stable; height: 1fr; scrollbar-size-vertical: 1;
-                overflow-x: hidden; background: transparent; }
-    ModelList:focus { border: none; }
-    """
-
     def __init__(self) -> None:
         super().__init__(markup=False)
         self._entries: tuple[ModelEntry, ...] = ()
@@ -65,14 +61,13 @@ class ModelList(OptionList):
         self._marked: frozenset[str] = frozenset()
 
     def show(self, entries: Sequence[ModelEntry], current: str, marked: Collection[str]) -> None:
-        """Show models; the cursor stays where it is."""
+        """Show models; the cursor stays where it is unless another one is the current one."""
         state = (tuple(entries), current, frozenset(marked))
         if state == (self._entries, self._current, self._marked):
             return
-        moved = current != self._current
-        place = None if moved else self.entry
+        place = None if current != self._current else self.entry
         self._entries, self._current, self._marked = state
-        self._lay_out(current if place is None else place.id)
+        self._draw(current if place is None else place.id)
 
     @property
     def entry(self) -> ModelEntry | None:
@@ -80,12 +75,12 @@ class ModelList(OptionList):
         index = self.highlighted
         return self._entries[index] if index is not None and index < len(self._entries) else None
 
-    def on_resize(self, event: events.Resize) -> None:
-        """Lay the lines out anew."""
-        self._lay_out(self._current if self.entry is None else self.entry.id)
+    def on_resize(self) -> None:
+        """Draw at the new width."""
+        self._draw(self._current if self.entry is None else self.entry.id)
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Switch to the model."""
+    @on(OptionList.OptionSelected)
+    def _switch(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         if self.entry is not None:
             self.post_message(ChooseModel(self.entry.id))
@@ -95,87 +90,45 @@ class ModelList(OptionList):
         if self.entry is not None:
             self.post_message(MarkModel(self.entry.id))
 
-    def _lay_out(self, at: str) -> None:
+    def _draw(self, at: str) -> None:
         width = max(16, self.scrollable_content_region.width)
-        self.set_options(
-            [
-                Option(entry_text(entry, width, current=entry.id == self._current, marked=entry.id in self._marked))
-                for entry in self._entries
-            ]
-        )
         ids = [entry.id for entry in self._entries]
-        self.highlighted = ids.index(at) if at in ids else (0 if ids else None)
+        with self.prevent(OptionList.OptionHighlighted):
+            self.set_options(
+                [
+                    Option(entry_text(entry, width, current=entry.id == self._current, marked=entry.id in self._marked))
+                    for entry in self._entries
+                ]
+            )
+            self.highlighted = ids.index(at) if at in ids else (0 if ids else None)
 
 
-class ModelsPane(Vertical):
+class ModelsPane(FilteredPane):
     """The list, and a filter below it."""
 
+    HELP = help_texts.MODELS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/", id="models.filter"),
     ]
 
-    DEFAULT_CSS = """
-    ModelsPane > Input { display: none; background: $panel; }
-    ModelsPane.-filtered > Input { display: block; }
-    """
+    view: reactive[View] = reactive(View(), init=False)
 
     def __init__(self) -> None:
-        super().__init__(id="models", classes="pane")
+        self.list = ModelList()
+        super().__init__(self.list, "filter: vit 224px cached ...", id="models", classes="pane")
         self.border_title = "models"
-        self._entries: tuple[ModelEntry, ...] = ()
-        self._current = ""
-        self._marked: tuple[str, ...] = ()
 
-    def compose(self) -> ComposeResult:
-        """List and filter."""
-        yield ModelList()
-        yield Input(placeholder="filter: vit 224px cached ...", compact=True)
+    def watch_view(self) -> None:
+        """Show the models."""
+        self._show_matching()
 
-    @property
-    def list(self) -> ModelList:
-        """The list."""
-        return self.query_one(ModelList)
-
-    def show(self, entries: Sequence[ModelEntry], current: str, marked: Sequence[str]) -> None:
-        """Show models."""
-        self._entries, self._current, self._marked = tuple(entries), current, tuple(marked)
-        self._refresh_list()
-
-    def action_filter(self) -> None:
-        """Open the filter."""
-        self.add_class("-filtered")
-        self.query_one(Input).focus()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while typing."""
-        event.stop()
-        self._refresh_list()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Keep the filter and go back to the list."""
-        event.stop()
-        self._close(keep=bool(event.value.strip()))
-
-    def on_key(self, event: events.Key) -> None:
-        """Esc drops the filter; the down arrow goes from it to the list."""
-        if event.key == "escape" and self.has_class("-filtered"):
-            event.stop()
-            self._close(keep=False)
-        elif event.key == "down" and self.query_one(Input).has_focus:
-            event.stop()
-            self.list.focus()
-
-    def _close(self, *, keep: bool) -> None:
-        if not keep:
-            self.query_one(Input).value = ""
-            self.remove_class("-filtered")
-        self.list.focus()
-
-    def _refresh_list(self) -> None:
-        found = matching(self._entries, self.query_one(Input).value)
-        self.list.show(found, self._current, self._marked)
-        count = f"{len(found)} of {len(self._entries)}" if len(found) != len(self._entries) else f"{len(found)}"
-        marked = f"  {len(self._marked)} marked" if self._marked else ""
+    @on(FilteredPane.Changed)
+    def _show_matching(self) -> None:
+        view = self.view
+        found = matching(view.entries, self.filter_text)
+        self.list.show(found, view.model, view.marked)
+        count = f"{len(found)} of {len(view.entries)}" if len(found) != len(view.entries) else f"{len(found)}"
+        marked = f"  {len(view.marked)} marked" if view.marked else ""
         self.border_subtitle = f"{count}{marked}"
 
 

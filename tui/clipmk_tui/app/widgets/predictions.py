@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
 from rich.text import Text
-from textual import events
+from textual import on
 from textual.binding import Binding, BindingType
+from textual.reactive import reactive
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
+from clipmk_tui.app import help_texts
 from clipmk_tui.app.messages import ChooseClass
+from clipmk_tui.app.state import View
 from clipmk_tui.show.bars import bar
 
 if TYPE_CHECKING:
-    from clipmk.explanation import Explanation
     from clipmk.records import Prediction
 
 _NAME = 9
@@ -80,67 +82,68 @@ def lines(
 
 
 class PredictionsPane(OptionList):
-    """A line a class. Moving the cursor re-targets the tree."""
+    """A line a class. Moving the cursor explains another class."""
 
+    HELP = help_texts.PREDICTIONS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select", "why not this?", id="predictions.choose"),
     ]
 
-    DEFAULT_CSS = """
-    PredictionsPane { padding: 0; overflow-x: hidden; background: transparent;
-                      scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
-    """
+    view: reactive[View] = reactive(View(), init=False)
 
     def __init__(self) -> None:
         super().__init__(id="predictions", classes="pane", markup=False)
         self.border_title = "predictions"
         self._shown: tuple[Line, ...] = ()
-        self._target = ""
+        self._asked: str | None = None
+        """The class that the cursor went to, until it is explained: the cursor may move on before that."""
 
-    def show(self, explanation: Explanation, *, after: Sequence[Prediction] | None, label: str | None) -> None:
-        """Show the classes, the cursor on the one explained.
+    def watch_view(self, before: View, view: View) -> None:
+        """Show the classes; where only concepts were left out, in the next frame: the tree goes first."""
+        if (before.image, before.model) != (view.image, view.model):
+            self._asked = None
+        if before.explanation is view.explanation:
+            if (before.reranked, before.label) != (view.reranked, view.label):
+                self.call_after_refresh(self._draw)
+        else:
+            self._draw()
 
-        Args:
-            explanation: of the image.
-            after: the classes with concepts left out, once they are known.
-            label: the image's true class; a wrong prediction is marked.
-        """
-        self._target = explanation.class_name
-        self._shown = lines(explanation.predictions, after=after, label=label, target=self._target)
-        self._lay_out()
-        right = label == explanation.predictions[0].class_name
-        self.border_subtitle = "" if label is None else Text(f"✓ {label}" if right else f"✗ is {printable(label)}")
+    def on_resize(self) -> None:
+        """Draw at the new width."""
+        self._draw()
 
-    def show_nothing(self) -> None:
-        """There is no prediction yet."""
-        self._shown, self._target = (), ""
-        self.clear_options()
-        self.border_subtitle = ""
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Lay the lines out anew."""
-        self._lay_out()
-
-    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """Ask about the class under the cursor."""
+    @on(OptionList.OptionHighlighted)
+    def _explain_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
-        name = self._shown[event.option_index].class_name if event.option_index < len(self._shown) else ""
-        if name and name != self._target and self.has_focus:
-            self._target = name
-            self.post_message(ChooseClass(name))
+        if self.has_focus and event.option_index < len(self._shown):
+            self._asked = self._shown[event.option_index].class_name
+            self.post_message(ChooseClass(self._asked))
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Ask about it, and go to the tree."""
+    @on(OptionList.OptionSelected)
+    def _go_to_tree(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         self.screen.focus_next()
 
-    def _lay_out(self) -> None:
+    def _draw(self) -> None:
+        """Show the classes, the cursor on the one explained; a wrong prediction is marked."""
+        explanation, label = self.view.explanation, self.view.label
+        self._shown, self.border_subtitle, target = (), "", None
+        if explanation is not None:
+            target = explanation.class_name
+            self._shown = lines(explanation.predictions, after=self.view.reranked, label=label, target=target)
+            if label is not None:
+                right = label == explanation.predictions[0].class_name
+                self.border_subtitle = Text(f"✓ {label}" if right else f"✗ is {printable(label)}")
+        if self._asked in {None, target}:
+            self._asked = None
+        else:
+            target = self._asked
         names = [line.class_name for line in self._shown]
         width = max(16, self.scrollable_content_region.width)
         longest = max((cell_len(printable(name)) for name in names), default=0)
-        self.set_options([Option(line_text(line, width, longest=longest)) for line in self._shown])
-        if self._target in names:
-            self.highlighted = names.index(self._target)
+        with self.prevent(OptionList.OptionHighlighted):
+            self.set_options([Option(line_text(line, width, longest=longest)) for line in self._shown])
+            self.highlighted = names.index(target) if target in names else None
 
 
 def line_text(line: Line, width: int, *, longest: int) -> Text:

@@ -1,0 +1,199 @@
+"""Runs the app in a terminal: refuses where it cannot be drawn, ends in good order, gives the terminal back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from clipmk.errors import UsageError, suggest
+from clipmk.system.text import quoted
+from clipmk_tui.app.start import Start, start_from
+
+if TYPE_CHECKING:
+    from clipmk_tui.app.app import ClipmkApp
+    from clipmk_tui.app.engine.base import Engine
+
+MIN_COLUMNS = 60
+"""Narrower terminals are refused."""
+
+_GRACE = 3.0
+"""Seconds that the app has to end after a signal."""
+
+_RESET = (
+    "\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
+)
+"""Undoes what Textual requests of a terminal: paste, wrap, resize, mouse, keyboard, screen, cursor, focus."""
+
+
+def run(paths: Sequence[str], options: Mapping[str, Any]) -> int:
+    """Open the app.
+
+    Args:
+        paths: images, folders, patterns.
+        options: those of the command line by name; None or missing where one was not given.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ClipmkError: as `start_from` and `launch`.
+    """
+    return launch(start_from(paths, options))
+
+
+def launch(start: Start) -> int:
+    """Run the app until the user leaves it.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UsageError: there is no terminal to draw on, or a key of the config cannot be used.
+        Exception: whatever brought the app down.
+    """
+    require_terminal(os.environ)
+    if start.no_color:
+        os.environ["NO_COLOR"] = "1"  # Textual looks at it when the app is made
+    with contextlib.suppress(OSError):
+        require_size(os.get_terminal_size(sys.stderr.fileno()))
+    from clipmk_tui.app.app import ClipmkApp  # noqa: PLC0415 - Textual: a fifth of a second
+
+    if start.keys:
+        from clipmk_tui.app.keymap import holders, known_ids, parse_keys, refuse_clashes  # noqa: PLC0415
+
+        start = dataclasses.replace(start, keys=parse_keys(start.keys, known_ids()))
+        refuse_clashes(start.keys, holders())
+    app = ClipmkApp(start, partial(_worker_engine, start))
+    _require_theme(start.theme, app)
+    with restored_terminal():
+        return run_app(app)
+
+
+def require_size(size: os.terminal_size) -> None:
+    """Refuse a terminal that is too narrow for the panes. One without a size gets the usual one.
+
+    Raises:
+        UsageError: it has fewer than `MIN_COLUMNS` columns.
+    """
+    if 0 in size:  # as in some container shells
+        os.environ |= {"COLUMNS": "80", "LINES": "24"}
+    elif size.columns < MIN_COLUMNS:
+        raise UsageError(f"the app needs at least {MIN_COLUMNS} columns, and this terminal has {size.columns}")
+
+
+def require_terminal(environment: Mapping[str, str]) -> None:
+    """Refuse to draw where nobody could see it or press a key: Textual reads stdin and draws on stderr.
+
+    Raises:
+        UsageError: one of them is not a terminal, or TERM names none that can draw; the message says what to do.
+    """
+    for name, stream in (("standard input", sys.stdin), ("standard error", sys.stderr)):
+        if stream is None or stream.closed or not stream.isatty():
+            hint = "without one: clipmk explain IMAGE --json; all commands: clipmk --help"
+            raise UsageError(f"the app needs a terminal, and {name} is not one; {hint}")
+    term = environment.get("TERM", "")
+    if term in {"", "dumb", "unknown"}:
+        found = f"TERM is {quoted(term)}" if term else "TERM is not set"
+        raise UsageError(
+            f"{found}, so no screen can be drawn; if your terminal can: export TERM=xterm-256color; "
+            "for output without a screen: clipmk explain IMAGE"
+        )
+
+
+def run_app(app: ClipmkApp) -> int:
+    """Run the app in an event loop of its own; the engine is stopped whatever happens.
+
+    A crash is raised instead of printed, so that it ends as one line like every other error.
+    """
+    import asyncio  # noqa: PLC0415 - Textual has imported it
+
+    from rich.console import Console  # noqa: PLC0415
+
+    printed = io.StringIO()
+    app.error_console = Console(file=printed, markup=False, highlight=False)
+
+    async def main() -> None:
+        try:
+            with _leaving_on_signals(app):
+                await app.run_async()
+        finally:
+            await app.close_engine()
+
+    asyncio.run(main())
+    error = getattr(app, "_exception", None)  # the one place where Textual keeps it
+    if error is not None:
+        raise error
+    sys.stderr.write(printed.getvalue())
+    return app.return_code or 0
+
+
+def _worker_engine(start: Start) -> Engine:
+    from clipmk.system.locations import socket_path  # noqa: PLC0415 - after the first frame
+    from clipmk_tui.app.engine.worker import WorkerEngine  # noqa: PLC0415
+
+    return WorkerEngine(start.session, server=socket_path() if start.serve else None)
+
+
+def _require_theme(name: str | None, app: ClipmkApp) -> None:
+    from clipmk_tui.app.theme import DARK, LIGHT  # noqa: PLC0415
+
+    known = {DARK.name, LIGHT.name, *app.available_themes}
+    if name is not None and name not in known:
+        raise UsageError(f"theme {quoted(name)} does not exist; {suggest(name, sorted(known), most=5)}")
+
+
+@contextlib.contextmanager
+def _leaving_on_signals(app: ClipmkApp) -> Iterator[None]:
+    """End the app in good order when the terminal closes or the process is asked to stop; by force if it does not end.
+
+    Plain signal handlers, not the event loop's: with the terminal gone the loop may block forever on writing to it.
+    """
+    import asyncio  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+
+    loop = asyncio.get_running_loop()
+
+    def leave(number: int, _frame: object) -> None:
+        _end_soon(128 + number)
+        loop.call_soon_threadsafe(partial(app.exit, return_code=128 + number))
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(OSError, ValueError):  # not the main thread
+            before[number] = signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_soon(status: int) -> None:
+    """End the process even if it hangs; its worker ends with it."""
+    import threading  # noqa: PLC0415
+
+    timer = threading.Timer(_GRACE, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
+
+
+@contextlib.contextmanager
+def restored_terminal() -> Iterator[None]:
+    """Restore the terminal if the app has not done so."""
+    import termios  # noqa: PLC0415
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error, OSError):
+            if termios.tcgetattr(descriptor) != before:
+                os.write(sys.stderr.fileno(), _RESET.encode("ascii"))
+                termios.tcsetattr(descriptor, termios.TCSANOW, before)

@@ -1,0 +1,38 @@
+"""What all screens above the main screen have in common."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from textual.await_complete import AwaitComplete
+from textual.content import Content
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
+
+from clipmk.system.text import printable
+
+ResultT = TypeVar("ResultT")
+
+
+class ClosedOnce(Screen[ResultT]):
+    """A screen that closes once, and only while it is on top: keys may arrive in bursts, work may end late."""
+
+    _dismissed = False
+
+    def dismiss(self, result: ResultT | None = None) -> AwaitComplete:
+        """Close with a result, unless that has happened or another screen lies above."""
+        if self._dismissed or not self.is_active:
+            return AwaitComplete()
+        self._dismissed = True
+        return super().dismiss(result)
+
+
+class Dialog(ClosedOnce[ResultT], ModalScreen[ResultT]):
+    """A box in the middle; the stylesheet knows it by the class `dialog` of its container.
+
+    A `Static` with the id `message` takes what there is to say.
+    """
+
+    def say(self, message: str, style: str = "dim") -> None:
+        """Show a message in the dialog."""
+        self.query_one("#message", Static).update(Content.styled(printable(message), style))

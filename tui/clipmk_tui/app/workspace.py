@@ -1,0 +1,343 @@
+"""The four panes of the main screen around one state: what they ask for changes it, what the engine answers is shown.
+
+In: messages of the panes and the palette, and the engine's answers. Out: questions, and a `View` that all panes draw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from clipmk.errors import ClipmkError
+from clipmk.system.text import printable
+from clipmk.worker.session import Session
+from clipmk_tui.app import messages
+from clipmk_tui.app.engine.base import Engine
+from clipmk_tui.app.image_list import open_album
+from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.questions import Questions
+from clipmk_tui.app.state import State, View
+from clipmk_tui.app.widgets.concepts import ConceptsPane
+from clipmk_tui.app.widgets.image_pane import ImagePane
+from clipmk_tui.app.widgets.models_pane import ModelsPane
+from clipmk_tui.app.widgets.predictions import PredictionsPane
+
+_CANCELLABLE = ("explanation", "reranking", "survey")
+"""Groups of workers that `esc` cancels."""
+
+_OVERLAYS = {"parts": "", "concept": "concept under the cursor", "plain": "plain"}
+"""What is drawn over the picture -> what stands under it."""
+
+
+class Workspace(Container):
+    """Image over models, predictions, concept tree; in a narrow terminal image and models share one place.
+
+    Args:
+        models: the first one explains, the others are marked for comparison.
+        engine: answers.
+        session: what all questions share.
+    """
+
+    view: reactive[View] = reactive(View(), init=False)
+    """What is drawn; the panes are bound to it."""
+
+    def __init__(self, models: Sequence[str], engine: Engine, session: Session) -> None:
+        super().__init__(id="panes")
+        self.state = State(models[0], marked=models if len(models) > 1 else ())
+        self.questions = Questions(engine, self.post_message, session)
+        engine.on_restart = self._engine_restarted
+        self.image = ImagePane(id="image", classes="pane")
+        self.models = ModelsPane()
+        self.predictions = PredictionsPane()
+        self.concepts = ConceptsPane()
+        self._models_shown = False
+        """In place of the image, where they share one."""
+        self._picture_wanted = self._picture_shown = ""
+        self._concept_wanted: str | None = None
+        """Selected as soon as there is a tree."""
+        self._all_models_asked = False
+
+    def compose(self) -> ComposeResult:
+        """Left, middle, right."""
+        with Vertical(id="left"):
+            yield self.image
+            yield self.models.data_bind(Workspace.view)
+        yield self.predictions.data_bind(Workspace.view)
+        yield self.concepts.data_bind(Workspace.view)
+
+    # Layout.
+
+    def adapt(self, *, narrow: bool, zoomed: bool) -> None:
+        """Decide which panes are visible; at once, so that the next key finds them.
+
+        Args:
+            narrow: image and models share a place.
+            zoomed: the image has the whole screen.
+        """
+        self.image.display = zoomed or not (narrow and self._models_shown)
+        self.models.display = not zoomed and (self._models_shown or not narrow)
+        self.predictions.display = self.concepts.display = not zoomed
+        key = keys_of(self, "main.next_pane")
+        self.image.border_title = Text.assemble("image", (f" {key} models", "dim")) if narrow else "image"
+        self.models.border_title = Text.assemble("models", (f" {key}", "dim")) if narrow else "models"
+
+    def show_image(self) -> None:
+        """Let the image have the place that it shares with the models, from the next `adapt` on."""
+        self._models_shown = False
+
+    def next_pane(self, focused: Widget | None) -> Widget:
+        """The widget that takes the focus after this one; the models become visible when it is theirs."""
+        order: list[Widget] = [self.image, self.models.list, self.predictions, self.concepts.concept_tree]
+        here = order.index(focused) if focused in order else len(order) - 1
+        found = order[(here + 1) % len(order)]
+        self._models_shown = found is self.models.list
+        return found
+
+    # Showing.
+
+    def refresh_view(self) -> None:
+        """Draw the state as it is."""
+        self.state.uses_server = self.questions.engine.uses_server
+        self.view = self.state.view
+
+    def show(self) -> None:
+        """Draw the state, and ask for what is missing."""
+        self.refresh_view()
+        item = self.state.item
+        if item is None:
+            return
+        if item.path != self._picture_wanted:
+            self._picture_wanted = item.path
+            self._read_picture(item.path)
+        if self.state.explanation is None:
+            self._explain(item.path, self.state.model, self.state.target)
+
+    def watch_view(self, before: View, view: View) -> None:
+        """Draw the parts; where only the left-out ones changed, in the next frame: the tree goes first."""
+        if view.explanation is not None:
+            self.image.show_explanation(view.explanation)
+        elif self._picture_shown == view.image:  # else the picture is replaced: one drawing, not two
+            self.image.show_explanation(None)
+        if before.explanation is view.explanation:
+            self.call_after_refresh(self.image.blur_parts, view.blurred)
+        else:
+            self.image.blur_parts(view.blurred)
+
+    @work(group="open", exclusive=True)
+    async def open(self, paths: Sequence[str]) -> None:
+        """Show the images of files, folders and patterns, without any the sample images; if there are none, say so."""
+        try:
+            album = await asyncio.to_thread(open_album, paths)
+        except ClipmkError as error:
+            self.image.show_message(f"{error}; {keys_of(self, 'image.open')} opens another")
+            if self.state.item is None:
+                self.state.failure = str(error)
+                self.refresh_view()
+            return
+        for warning in album.warnings:
+            self._warn(warning)
+        self.state.open(album)
+        self.show()
+
+    def cancel_work(self) -> None:
+        """Cancel what the engine is working on."""
+        busy = self.questions.busy
+        for group in _CANCELLABLE:
+            self.workers.cancel_group(self, group)
+        if busy and self.state.item is not None and self.state.explanation is None:
+            self.state.failure = "cancelled"
+            self.refresh_view()
+
+    async def start(self) -> None:
+        """Start the engine and list the models that are known without it."""
+        await self.questions.engine.start()
+        await self.questions.local_models()
+
+    def read_again(self) -> None:
+        """Read the image and ask again: after a failure, or because the file has changed."""
+        if self.state.item is not None:
+            path, self._picture_wanted = self.state.item.path, ""
+            self.questions.forget_picture(path)
+            self.state.drop(path)
+            self.show()
+
+    @work(group="settings", exclusive=True)
+    async def change_session(self, session: Session) -> None:
+        """Ask everything again under other settings."""
+        for group in _CANCELLABLE:
+            self.workers.cancel_group(self, group)
+        self.state.forget()
+        await self.questions.reconfigure(session)
+        self.show()
+
+    def walk_wrong_first(self) -> None:
+        """Walk through wrongly predicted images first; if that is so already, in the folder's order again."""
+        if not any(item.label for item in self.state.items):
+            self.notify("no labels here: wrong-first needs class folders, a truth.json or a labels.csv", markup=False)
+        elif self.state.wrong_first:
+            self.state.walk(range(len(self.state.items)))
+            self.show()
+        else:
+            self._survey()
+
+    def select_concept(self, text: str) -> None:
+        """Put the tree's cursor on a concept as soon as there is a tree."""
+        self._concept_wanted = text
+        self._select_wanted_concept()
+
+    def _select_wanted_concept(self) -> None:
+        if self._concept_wanted is not None and self.state.explanation is not None:
+            self.concepts.concept_tree.select(self._concept_wanted)
+            self._concept_wanted = None
+
+    def _warn(self, message: str) -> None:
+        self.notify(printable(message), severity="warning", markup=False)
+
+    # Questions to the engine, each in a worker of its own group: a new one replaces the last.
+
+    @work(group="picture", exclusive=True)
+    async def _read_picture(self, path: str) -> None:
+        await self.questions.picture(path)
+
+    @work(group="explanation", exclusive=True)
+    async def _explain(self, image: str, model: str, target: str | None) -> None:
+        await self.questions.explanation(image, model, target)
+
+    @work(group="reranking", exclusive=True)
+    async def _rerank(self, image: str, model: str, target: str, left_out: tuple[str, ...]) -> None:
+        await self.questions.reranking(image, model, target, left_out)
+
+    @work(group="survey", exclusive=True)
+    async def _survey(self) -> None:
+        await self.questions.survey(self.state.model, self.state.items)
+
+    @work(group="models", exclusive=True)
+    async def _list_all_models(self) -> None:
+        await self.questions.all_models()
+
+    # Answers.
+
+    @on(messages.PictureRead)
+    def _show_picture(self, message: messages.PictureRead) -> None:
+        if message.path != self._picture_wanted:
+            return
+        if message.picture is None:
+            self.image.show_message(message.error)
+        else:
+            self._picture_shown = message.path
+            self.image.show_picture(message.picture, name=message.path.rpartition("/")[2])
+
+    @on(messages.ModelLoaded)
+    def _keep_loaded(self, message: messages.ModelLoaded) -> None:
+        if message.session is self.questions.session:
+            self.state.add_loaded(message.loaded)
+            self.refresh_view()
+
+    @on(messages.Explained)
+    def _keep_explanation(self, message: messages.Explained) -> None:
+        if message.session is not self.questions.session:
+            return
+        asked = self.state.is_asked(message.image, message.model, message.target)
+        if message.explanation is not None:
+            self.state.keep(message.explanation, message.image, message.model, message.target)
+        elif asked:
+            self.state.failure = message.error
+        if asked:
+            self.refresh_view()
+            self._select_wanted_concept()
+        if message.explanation is not None and not self._all_models_asked:
+            self._all_models_asked = True
+            self._list_all_models()
+
+    @on(messages.Reranked)
+    def _keep_reranking(self, message: messages.Reranked) -> None:
+        state = self.state
+        if state.item and (state.item.path, state.model, state.left_out) == (
+            message.image,
+            message.model,
+            message.left_out,
+        ):
+            state.reranked = message.predictions
+            self.refresh_view()
+
+    @on(messages.Surveyed)
+    def _walk_surveyed(self, message: messages.Surveyed) -> None:
+        if message.model != self.state.model or message.items is not self.state.items:
+            return
+        self.state.predicted = message.predicted
+        self.state.walk(message.order, wrong_first=True)
+        known = sum(verdict is not None for verdict in message.verdicts)
+        wrong = f"{message.verdicts.count(False)} of {known} labelled images are predicted wrong"
+        self.notify(f"{wrong}; {keys_of(self, 'image.next')} walks on", markup=False)
+        self.show()
+
+    @on(messages.ModelsListed)
+    def _keep_models(self, message: messages.ModelsListed) -> None:
+        self.state.entries = message.entries
+        self.refresh_view()
+
+    def _engine_restarted(self, reason: str) -> None:
+        self.notify(printable(reason), severity="warning", timeout=10, markup=False)
+        self.refresh_view()
+
+    @on(messages.Failed)
+    def _show_failure(self, message: messages.Failed) -> None:
+        severity: Any = "error" if message.severe else "warning"
+        self.notify(printable(message.message), severity=severity, markup=False)
+
+    # What panes and palette ask for.
+
+    @on(messages.ChooseClass)
+    def _choose_class(self, message: messages.ChooseClass) -> None:
+        self.state.choose_class(message.class_name)
+        self.show()
+
+    @on(messages.ChooseModel)
+    def _choose_model(self, message: messages.ChooseModel) -> None:
+        if self.state.choose_model(message.model):
+            self.show()
+
+    @on(messages.ChooseImage)
+    def _choose_image(self, message: messages.ChooseImage) -> None:
+        self.state.go_to(message.index)
+        self.show()
+
+    @on(messages.MarkModel)
+    def _mark_model(self, message: messages.MarkModel) -> None:
+        if not self.state.mark(message.model):
+            self._warn("no more models can be compared at once")
+        self.refresh_view()
+
+    @on(messages.LightUp)
+    def _light_up(self, message: messages.LightUp) -> None:
+        self.image.light_up(message.parts)
+
+    @on(messages.LeaveOut)
+    def _leave_out(self, message: messages.LeaveOut) -> None:
+        self.state.leave_out(message.text)
+        self._show_left_out()
+
+    @on(messages.Restore)
+    def _restore(self) -> None:
+        self.state.restore()
+        self._show_left_out()
+
+    def _show_left_out(self) -> None:
+        """New numbers at once; new predictions when the engine has answered."""
+        self.refresh_view()
+        self.workers.cancel_group(self, "reranking")
+        item, explanation, left_out = self.state.item, self.state.explanation, self.state.left_out
+        if item is not None and explanation is not None and left_out:
+            self._rerank(item.path, self.state.model, explanation.class_name, left_out)
+
+    @on(messages.OverlayChanged)
+    def _name_overlay(self, message: messages.OverlayChanged) -> None:
+        self.image.border_subtitle = _OVERLAYS[message.mode]
