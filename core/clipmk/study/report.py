@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from clipmk.study.manifest import Manifest
 
 PAGE: Final = "index.html"
-CLASSES_SHOWN: Final = 40
-"""Classes listed per model; of more, half as many from either end."""
 DPI: Final = 150
 
 
@@ -95,15 +93,13 @@ def _write(path: Path, data: bytes) -> None:
 def _classes(results: Results) -> dict[str, object]:
     rows = results.classes()
     by_model = {
-        results.names[model["model"]]: text_tables.class_table(
-            (row for row in rows if row["model"] == model["model"]), limit=CLASSES_SHOWN
-        )
+        results.names[model["model"]]: text_tables.class_table(row for row in rows if row["model"] == model["model"])
         for model in results.models
     }
     return {
         "class_tables": by_model,
         "class_count": len(rows) // max(1, len(results.models)),
-        "class_limit": CLASSES_SHOWN,
+        "class_limit": text_tables.CLASSES_SHOWN,
     }
 
 

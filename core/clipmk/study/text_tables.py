@@ -18,6 +18,8 @@ from clipmk.study.schema import Row
 
 NONE: Final = "–"
 """Where there is no number."""
+CLASSES_SHOWN: Final = 40
+"""Classes shown per model, in tables and pictures; of more, half as many from either end."""
 _CORRELATIONS: Final = ("r [95 %]", "rho [95 %] or (p)")
 
 
@@ -144,10 +146,11 @@ def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     return [TextTable(title, ("model", *columns), tuple(cells)), _lines(results, [row.published for row in rows])]
 
 
-def class_table(rows: Iterable[Row], *, limit: int) -> TextTable:
-    """Classes of one model from the lowest AUC to the highest; of more than `limit`, half as many from either end."""
+def class_table(rows: Iterable[Row]) -> TextTable:
+    """Classes of one model from the lowest AUC to the highest, `CLASSES_SHOWN` at most."""
     ordered = sorted(rows, key=lambda row: (row["auc"] is None, row["auc"] or 0.0, row["class"]))
-    shown = ordered if len(ordered) <= limit else [*ordered[: limit // 2], *ordered[-(limit // 2) :]]
+    half = CLASSES_SHOWN // 2
+    shown = ordered if len(ordered) <= CLASSES_SHOWN else [*ordered[:half], *ordered[-half:]]
     cells = tuple(
         (
             row["class"],

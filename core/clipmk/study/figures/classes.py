@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,9 +14,7 @@ from clipmk.study.figures.style import canvas, family_style, label, light_grid
 from clipmk.study.names import family_name
 from clipmk.study.results import Results
 from clipmk.study.schema import Row
-
-MOST_ROWS: Final = 40
-"""Most classes that are all drawn; of more, half as many from either end."""
+from clipmk.study.text_tables import CLASSES_SHOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ def class_grid(results: Results, rows: Sequence[Row]) -> ClassGrid:
 
 def draw_classes(results: Results, grid: ClassGrid) -> Figure:
     """Classes from the strongest shared knowledge to the weakest."""
-    if len(grid.classes) <= MOST_ROWS:
+    if len(grid.classes) <= CLASSES_SHOWN:
         return _heat_map(results, grid)
     return _extremes(results, grid)
 
@@ -103,10 +100,10 @@ def _family_headings(axes: Axes, results: Results) -> None:
 
 
 def _extremes(results: Results, grid: ClassGrid) -> Figure:
-    half = MOST_ROWS // 2
+    half = CLASSES_SHOWN // 2
     chosen = [*range(half), *range(len(grid.classes) - half, len(grid.classes))]
     places = [-float(number) - (number >= half) for number in range(len(chosen))]
-    figure = canvas(8.0, 1.4 + 0.2 * MOST_ROWS)
+    figure = canvas(8.0, 1.4 + 0.2 * CLASSES_SHOWN)
     axes = figure.subplots()
     start = 0
     for family, rows in results.families.items():
