@@ -236,6 +236,6 @@ def test_a_blank_picture_and_a_small_vocabulary_are_said_to_be_so() -> None:
         small = dataclasses.replace(world, classes=("fox",), descriptors=world.descriptors[:7], by_class={})
         few = Explainer(embedded.backbone(), small, preset(name, grounding="attend"), cache=False)
         warnings = " ".join(few.explain([blank])[0].warnings)
-        assert "the picture is of one colour" in warnings
+        assert "the image has a single colour" in warnings
         assert "the vocabulary has one class" in warnings
         assert "the vocabulary has 7 descriptors, fewer than 500" in warnings

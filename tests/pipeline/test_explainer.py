@@ -303,9 +303,9 @@ def test_the_chance_level_follows_the_vision_limit(limit: int) -> None:
     explainer = embedded.explainer(vision_limit=limit)
     target = chance_auc(limit, 50, 4_229, length=limit + 1)
     off = {u: abs(chance_auc(limit, u, 650, length=limit + 1) - target) for u in range(1, 51)}
-    assert off[explainer.language_count] == min(off.values())
+    assert off[explainer.builder.language_count] == min(off.values())
     (found,) = explainer.explain([embedded.picture()])
-    seen, tied = len(found.vision_concepts), explainer.language_count
+    seen, tied = len(found.vision_concepts), explainer.builder.language_count
     assert len(found.language_concepts) == tied
     assert found.mutual.chance.auc == chance_auc(seen, tied, 650, length=limit + 1)
     assert found.mutual.chance.mi_paper == chance_mi(seen, tied, 650)
@@ -316,7 +316,7 @@ def test_other_settings_leave_the_explainer_as_it_was() -> None:
     other = first.with_settings(preset("paper", language_count=3))
     assert first.settings.preset == "default"
     assert other.bank is first.bank
-    assert (first.language_count, other.language_count) == (language_count_for(650), 3)
+    assert (first.builder.language_count, other.builder.language_count) == (language_count_for(650), 3)
 
 
 def test_the_record_names_what_made_it() -> None:

@@ -127,7 +127,7 @@ def test_language_concepts_are_those_of_the_class(workers: ThreadPoolExecutor) -
         found = made.language(number).indices.tolist()
         expected = language_concepts(made.bank.classes[number], made.bank.descriptors, count=len(found))
         assert found == expected.indices.tolist()
-        assert len(found) == embedded.explainer().language_count
+        assert len(found) == embedded.explainer().builder.language_count
         assert made.language(number) is made.language(number)  # looked up once
 
 

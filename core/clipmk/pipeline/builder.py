@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.embeddings import TextBank
     from clipmk.vocabulary.vocabulary import Vocabulary
 
-BLANK = "the picture is of one colour; what is said of it comes from the model, not from the picture"
+BLANK = "the image has a single colour; its explanation comes from the model, not from the image"
 LANGUAGES_KEPT = 4096
 """Classes whose D_y a builder remembers."""
 
@@ -74,7 +74,7 @@ class SourceImage:
 class ExplanationBuilder:
     """A vocabulary as one model embeds it: ranks classes and concepts of encoded images and builds their records.
 
-    Everything happens on the CPU, beside the model. Any number of threads may share a builder.
+    Everything happens on the CPU, beside the model. Threads may share a builder.
 
     Args:
         backbone: the model; it is never run here, only its facts and its logit scale are read.

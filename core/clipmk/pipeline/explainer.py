@@ -41,21 +41,21 @@ if TYPE_CHECKING:
 
 Source = TypeVar("Source")
 
-UNTRAINED = "the model has random weights, as was asked for: its predictions and concepts mean nothing"
+UNTRAINED = "the model has random weights, as requested; its predictions and concepts mean nothing"
 FEW_DESCRIPTORS = 500
-"""Below this size candidates are no selection any more (k = 500 in the reference code)."""
+"""Below this size every descriptor becomes a candidate (k = 500 in the reference code)."""
 
 
 class Explainer:
-    """One model and one vocabulary, ready for any number of images: texts are embedded once, here.
+    """One model and one vocabulary, ready for any number of images. The constructor embeds the texts.
 
     Args:
         backbone: from `clipmk.load`.
         vocabulary: classes, templates and descriptors.
-        settings: what to do (see `clipmk.Settings`).
+        settings: see `clipmk.Settings`.
         cache: keep the embedded texts on disk.
         progress: called with (stage, done, total) while working; an exception raised in it cancels the work.
-        load_ms: what loading the model took, for the record.
+        load_ms: how long loading the model took, for the record.
     """
 
     def __init__(
@@ -75,18 +75,14 @@ class Explainer:
         self._progress = progress
 
         def embedding(done: int, total: int) -> None:
-            self._tell("texts", done, total)
+            if progress is not None:
+                progress("texts", done, total)
 
-        with self._memory_named():
+        with self._out_of_memory_advice():
             self.bank: TextBank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
         untrained = (UNTRAINED,) if backbone.info.pretrained == RANDOM else ()
         self.warnings: tuple[str, ...] = untrained + self.bank.warnings + vocabulary_warnings(vocabulary)
         self.builder = ExplanationBuilder(backbone, vocabulary, self.bank, settings, load_ms, self.warnings)
-
-    @property
-    def language_count(self) -> int:
-        """U: how many descriptors make up D_y."""
-        return self.builder.language_count
 
     def explain(
         self,
@@ -95,7 +91,7 @@ class Explainer:
         targets: Sequence[str | None] | None = None,
         masks: Sequence[NDArray[np.bool_] | None] | None = None,
     ) -> list[Explanation]:
-        """Explain pictures, in order. They are fitted together where the settings say `fit="batch"`.
+        """Explain pictures, in order. With `fit="batch"` they are fitted together.
 
         Args:
             pictures: decoded images.
@@ -105,14 +101,14 @@ class Explainer:
         Raises:
             UsageError: a target is not in the vocabulary.
             ImageError: masks do not fit their picture, or one of them marks nothing that the model sees.
-            ModelError: what the model makes of a picture is not finite.
-            OutOfMemoryError: the memory of the device or the machine does not suffice; a `DeviceError`.
+            ModelError: the model's output for a picture is not finite.
+            OutOfMemoryError: the device or the machine is out of memory; a `DeviceError`.
         """
         wanted = [None if t is None else resolve_class(self.vocabulary, t) for t in targets or [None] * len(pictures)]
         own = list(masks or [None] * len(pictures))
         together = GROUP_LIMIT if self.settings.fit == "batch" else 1
         results: list[Explanation] = []
-        with self._memory_named():
+        with self._out_of_memory_advice():
             for start in range(0, len(pictures), together):
                 rows = slice(start, start + together)
                 results += self._explain_group(list(pictures[rows]), wanted[rows], own[rows])
@@ -128,11 +124,10 @@ class Explainer:
         threads: int | None = None,
         keep_pictures: bool = True,
     ) -> Iterator[Explanation | ClipmkError]:
-        """Explain many images, in order, while further ones are decoded, encoded and divided into parts.
+        """Explain many images, in order, while the next ones are decoded, encoded and divided into parts.
 
-        What `explain` finds, at the speed of the model: bit for bit with a batch size of 1, to rounding with others.
-        Memory does not grow with the number of sources. While the stream is open, numpy's BLAS has one thread in this
-        process.
+        The results equal those of `explain`, bit for bit with a batch size of 1, up to rounding otherwise. Memory does
+        not grow with the number of sources. While the stream is open, numpy's BLAS uses one thread in this process.
 
         Args:
             sources: any iterable; read a few ahead of the results.
@@ -140,22 +135,22 @@ class Explainer:
             read: decodes a source, in several threads at a time.
             batch_size: images, or prompted images, per forward. None: 1 on a CPU, where batches gain nothing, else
                 `grounding.ACCELERATOR_BATCH`.
-            threads: that decode, and as many that find parts and make records. None: one per core, up to 8.
-            keep_pictures: leave the decoded picture in each record; else `Explanation.picture` is None.
+            threads: that decode, and as many that find parts and build records. None: one per core, up to 8.
+            keep_pictures: keep the decoded picture in each record; otherwise `Explanation.picture` is None.
 
         Yields:
-            For each source its explanation (`elapsed_ms.explain` is the time since the result before it), or, in its
-            place, the error that kept its image from being decoded, or the model from embedding it.
+            For each source its explanation (`elapsed_ms.explain` is the time since the previous result), or the error
+            for which its image could not be decoded or embedded.
 
         Raises:
             UsageError: the target is not in the vocabulary, or a number is below 1.
-            OutOfMemoryError: the memory of the device or the machine does not suffice; a `DeviceError`, with the result
-                that it keeps from being made.
+            OutOfMemoryError: the device or the machine is out of memory; a `DeviceError`, in place of the result that
+                needed it.
         """
         for name, number in (("batch_size", batch_size), ("threads", threads)):
             if number is not None and number < 1:
                 raise UsageError(f"{name} is {number}; it must be at least 1")
-        made = Stream(
+        stream = Stream(
             builder=self.builder,
             read=read,
             target=None if target is None else resolve_class(self.vocabulary, target),
@@ -164,15 +159,12 @@ class Explainer:
             threads=threads or min(8, os.cpu_count() or 1),
             keep_pictures=keep_pictures,
         )
-        return self._streamed(made, sources)
+        return self._results(stream, sources)
 
     def predict(
         self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = ()
     ) -> tuple[Prediction, ...]:
-        """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few.
-
-        Classes of `also` that stand below them follow, with their own ranks.
-        """
+        """Rank the classes for one image; see `ExplanationBuilder.predict`."""
         return self.builder.predict(image_embedding, also=also)
 
     def square(self, picture: Picture) -> NDArray[np.uint8]:
@@ -189,26 +181,22 @@ class Explainer:
         return self.backbone.encode_images(self.backbone.normalise(torch.from_numpy(squares))).cpu()
 
     def with_settings(self, settings: Settings) -> Explainer:
-        """The same model and embedded texts under other settings."""
+        """The same model and embedded texts with other settings."""
         other = copy.copy(self)
         other.settings = settings
         other.builder = dataclasses.replace(self.builder, settings=settings)
         return other
 
-    def _tell(self, stage: str, done: int, total: int) -> None:
-        if self._progress is not None:
-            self._progress(stage, done, total)
-
-    def _memory_named(self, batch_size: int = 1) -> AbstractContextManager[None]:
-        """What would help here where memory does not suffice."""
+    def _out_of_memory_advice(self, batch_size: int = 1) -> AbstractContextManager[None]:
+        """Turn a lack of memory into an error that says what would help."""
         backbone = self.backbone
-        helps = [f"a batch size below {batch_size}"] if batch_size > 1 else []
-        helps += ["grounding 'attend'"] if self.settings.grounding == "prompts" else []
-        helps += remedies(backbone.device, backbone.dtype)
-        return memory_named(backbone.device, f"model {quoted(backbone.info.id)}", helps)
+        remedy = [f"a batch size below {batch_size}"] if batch_size > 1 else []
+        remedy += ["grounding 'attend'"] if self.settings.grounding == "prompts" else []
+        remedy += remedies(backbone.device, backbone.dtype)
+        return memory_named(backbone.device, f"model {quoted(backbone.info.id)}", remedy)
 
-    def _streamed(self, stream: Stream[Source], sources: Iterable[Source]) -> Iterator[Explanation | ClipmkError]:
-        with self._memory_named(stream.batch_size):
+    def _results(self, stream: Stream[Source], sources: Iterable[Source]) -> Iterator[Explanation | ClipmkError]:
+        with self._out_of_memory_advice(stream.batch_size):
             yield from stream.results(sources)
 
     def _explain_group(
@@ -220,7 +208,7 @@ class Explainer:
             np.stack([self.square(picture) for picture in pictures]),
             [0] * len(pictures),
             [
-                None if own is None else self._own_masks(picture, own)
+                None if own is None else self._masks_on_square(picture, own)
                 for picture, own in zip(pictures, masks, strict=True)
             ],
         )
@@ -229,25 +217,25 @@ class Explainer:
         shared_ms = 1_000 * (time.perf_counter() - started) / len(pictures)
         results = []
         for picture, image, target in zip(pictures, encoded, targets, strict=True):
-            begun = time.perf_counter()
+            building = time.perf_counter()
             result = self.builder.build(SourceImage.of(picture), image, target=target)
-            elapsed = Elapsed(load=self.load_ms, explain=shared_ms + 1_000 * (time.perf_counter() - begun))
+            elapsed = Elapsed(load=self.load_ms, explain=shared_ms + 1_000 * (time.perf_counter() - building))
             results.append(dataclasses.replace(result, elapsed_ms=elapsed))
         return results
 
-    def _own_masks(self, picture: Picture, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _masks_on_square(self, picture: Picture, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
         height, width = picture.pixels.shape[:2]
         if masks.ndim != 3 or masks.shape[1:] != (height, width) or not len(masks):
             raise ImageError(
                 f"part masks have shape {masks.shape}; (parts, {height}, {width}) with at least one part is needed"
             )
         square = self.geometry(picture)
-        own = np.stack([square.to_square(mask.astype(bool)) for mask in masks])
-        for number, (mask, shown) in enumerate(zip(masks, own, strict=True), 1):
-            if not shown.any():
-                why = 'lies outside of what the model sees; try resize="squash"' if mask.any() else "is empty"
+        shown = np.stack([square.to_square(mask.astype(bool)) for mask in masks])
+        for number, (mask, own) in enumerate(zip(masks, shown, strict=True), 1):
+            if not own.any():
+                why = 'lies outside what the model sees; try resize="squash"' if mask.any() else "is empty"
                 raise ImageError(f"part mask {number} of {len(masks)} {why}")
-        return own
+        return shown
 
     def geometry(self, picture: Picture) -> Square:
         """How the model's square input maps to the picture's pixels."""
@@ -255,7 +243,7 @@ class Explainer:
 
 
 def vocabulary_warnings(vocabulary: Vocabulary) -> tuple[str, ...]:
-    """What a small vocabulary leaves to chance."""
+    """Warnings about a vocabulary that leaves much to chance."""
     notes = []
     if len(vocabulary.classes) == 1:
         notes.append("the vocabulary has one class; whatever the image shows, it is predicted with certainty")

@@ -1,4 +1,4 @@
-"""Embeddings of an image's parts: drawn prompts (3L forwards) or masked pooling (none)."""
+"""Part embeddings: by drawn prompts (3L forwards), or by masked pooling (no further forward)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); raise from it to cancel."""
 
 CPU_PIXELS = 224 * 224
-"""Pixels per forward on a CPU. From one image of 224 px on, batching gains nothing there (ViT-B/16: 15 prompts take
-3.9 s either way) and one at a time keeps cancelling quick; small inputs are bound by the overhead of a call."""
+"""Pixels per forward on a CPU. From one image of 224 px on, batching gains nothing (ViT-B/16: 15 prompts take 3.9 s
+either way) and single images can be cancelled sooner; small inputs are bound by the overhead of a call."""
 
 ACCELERATOR_BATCH = 32
 """Images, or prompted images, per forward where batches help."""
@@ -119,20 +119,20 @@ def _prompts_per_forward(backbone: Backbone, *, side: int) -> int:
 
 
 def _drawing(backbone: Backbone) -> Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]:
-    """What threads draw: whole prompts for a CPU, where OpenCV is fastest; else only marks for the device."""
+    """What threads draw: whole prompts for a CPU, where OpenCV is fastest; only marks for another device."""
     return draw_prompts if backbone.device.type == "cpu" else marks_of
 
 
 def marks_of(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """`mark` of each part, uint8 (parts, S, S)."""
-    del image  # grey and blur are made where the model is
+    del image  # grey and blur are computed on the device
     return np.stack([mark(mask) for mask in masks])
 
 
 def _prompts(
     backbone: Backbone, image: NDArray[np.uint8], drawn: NDArray[np.uint8]
 ) -> UInt8[Tensor, "prompts side side 3"]:
-    """The prompts of one image, on the backbone's device if they are put together there; equal to the last bit."""
+    """The prompts of one image; composed on the backbone's device from marks, bit for bit the same as drawn."""
     if drawn.ndim == image.ndim + 1:
         return torch.from_numpy(drawn)
     square, marks = (upload(torch.from_numpy(values), backbone.device) for values in (image, drawn))
@@ -146,7 +146,7 @@ def _drawn_ahead(
     *,
     ahead: int,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Each image with what is drawn of its parts, for at most `ahead` images before it is asked for."""
+    """Each image with the drawing of its parts; at most `ahead` images are drawn before they are needed."""
     if workers is None:
         yield from ((image, draw(image, masks)) for image, masks in images)
         return
@@ -163,7 +163,7 @@ def _drawn_ahead(
 def _batched(
     drawn: Iterable[UInt8[Tensor, "prompts side side 3"]], size: int
 ) -> Iterator[UInt8[Tensor, "batch side side 3"]]:
-    """Stacks of images cut anew into batches of `size`; the last may be shorter."""
+    """Regroup stacks of images into batches of `size`; the last may be shorter."""
     held: list[Tensor] = []
     count = 0
     for images in drawn:
@@ -198,7 +198,7 @@ def pooled_embeddings(
 def coverage(masks: NDArray[np.bool_], *, grid: tuple[int, int]) -> Float[Tensor, "parts patches"]:
     """w_kn = share of patch n's pixels that lie in mask k, in [0, 1]; float32.
 
-    Exact where the side is a multiple of the grid; otherwise each patch averages the pixels it touches.
+    Exact if the side is a multiple of the grid; otherwise each patch averages the pixels it touches.
     """
     values = torch.from_numpy(np.ascontiguousarray(masks)).float()
     return functional.adaptive_avg_pool2d(values, grid).flatten(1)

@@ -1,4 +1,4 @@
-"""From patch features to part masks on the square input, by whichever way the settings name."""
+"""From patch features to part masks on the square input, by the method that the settings name."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Segmentation:
 
 
 def given_parts(masks: NDArray[np.bool_]) -> Segmentation:
-    """The user's own parts: their union is the foreground."""
+    """The user's own parts, bool (parts, S, S); their union is the foreground."""
     return Segmentation(masks=masks, foreground=np.asarray(masks.any(axis=0)), warnings=())
 
 
@@ -60,8 +60,8 @@ def segment(
         squares: uint8 RGB (S, S, 3), the square inputs.
         encoded: of each square (batch 1).
         settings: `foreground`, `second_component`, `parts`, `part_count`, `part_limit` and `seed` are read.
-        saliency: of `find_saliency` for these images, where it is known already.
-        regions: `picture_regions` of each square, where they are known already; only `superpixels` reads them.
+        saliency: from `find_saliency` for these images, if known already.
+        regions: `picture_regions` of each square, if known already; only `superpixels` reads them.
     """
     patches = torch.cat([one.patches for one in encoded])
     grid = encoded[0].grid
@@ -109,7 +109,7 @@ def find_foreground(
 
 
 def find_saliency(encoded: Sequence[Encoded], settings: Settings) -> Saliency:
-    """The saliency that the settings name, fitted to all images together (each of batch 1)."""
+    """The saliency that `settings.foreground` names, fitted to all images together (each of batch 1)."""
     patches = torch.cat([one.patches for one in encoded])
     if settings.foreground == "eigenvector":
         return second_eigenvector(patches)

@@ -140,10 +140,10 @@ class Service:
         explanation = self._known_explanation(request)
         if explanation is None:
             explanation = self._explanation(request.model, request.image, request.target)
-        from clipmk.pipeline.occlusion import what_if  # noqa: PLC0415
+        from clipmk.pipeline.occlusion import predict_without  # noqa: PLC0415
 
-        found = what_if(explainer, picture, explanation, request.left_out)
-        return protocol.Reranked(id=request.id, left_out=found.left_out, predictions=found.predictions)
+        predictions = predict_without(explainer, picture, explanation, request.left_out)
+        return protocol.Reranked(id=request.id, left_out=request.left_out, predictions=predictions)
 
     def _compare(self, request: protocol.Compare) -> protocol.Done:
         for model in request.models[:1]:
