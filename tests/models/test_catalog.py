@@ -14,7 +14,7 @@ import pytest
 
 from backbone_zoo import model_config, save
 from clipmk.errors import ModelError, UsageError
-from clipmk.models.aliases import _ELSEWHERE, canonical, squashed
+from clipmk.models.aliases import TRANSFORMERS_TWINS, canonical, squashed
 from clipmk.models.catalog import list_models, pair_entry, training_of
 from clipmk.models.inventory import architecture_config, family_of, inventory, live, shipped
 from clipmk.models.loading import build, load
@@ -195,7 +195,7 @@ def test_spellings_mean_one_pair(spelling: str, meant: str) -> None:
 def test_no_two_architectures_are_spelt_alike_and_every_repository_for_transformers_has_its_pair() -> None:
     names = [squashed(name) for name in inventory().architectures]
     assert len(set(names)) == len(names)
-    assert all(tuple(pair.split(":")) in inventory().pairs for pair in _ELSEWHERE.values())
+    assert all(tuple(pair.split(":")) in inventory().pairs for pair in TRANSFORMERS_TWINS.values())
 
 
 def test_weights_in_the_hub_cache_make_a_model_cached(own_places: Path) -> None:

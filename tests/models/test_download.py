@@ -196,7 +196,7 @@ def test_the_offline_switch_of_the_hub_is_named(hub: Hub, monkeypatch: pytest.Mo
 def test_a_disk_without_room_is_found_before_the_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = downloading.shutil.disk_usage
     monkeypatch.setattr(downloading.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**6))
-    with pytest.raises(ModelError, match=r"needs 0\.0 GB more, but .* has 0\.0 GB free; point HF_HUB_CACHE"):
+    with pytest.raises(ModelError, match=r"needs 2\.\d MB more, but .* has 1\.0 MB free; point HF_HUB_CACHE"):
         fetch("org/tiny", [NAME])
     assert hub.ranges_asked() == []
 

@@ -39,10 +39,10 @@ def test_a_file_names_one_model_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"# nothing\n\n", "names no model"),
-        (b"a\nb\na # again\n", "line 3: 'a' stands in line 1 already"),
+        (b"# nothing\n\n", "does not name any model"),
+        (b"a\nb\na # again\n", "line 3: 'a' is already in line 1"),
         (b"a\n\xff\n", r"is not UTF-8 text \(byte 2\)"),
-        (b"a\x1b[2J\n", r"line 1: 'a\\x1b\[2J' holds control characters"),
+        (b"a\x1b[2J\n", r"line 1: 'a\\x1b\[2J' contains control characters"),
     ],
 )
 def test_files_that_are_no_pool_are_refused(tmp_path: Path, content: bytes, message: str) -> None:

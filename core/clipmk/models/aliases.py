@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from clipmk.models.inventory import Inventory, Pair, inventory
 
-_ELSEWHERE = {
+TRANSFORMERS_TWINS = {
     "openai/clip-vit-base-patch32": "ViT-B-32-quickgelu:openai",
     "openai/clip-vit-base-patch16": "ViT-B-16-quickgelu:openai",
     "openai/clip-vit-large-patch14": "ViT-L-14-quickgelu:openai",
@@ -20,21 +20,21 @@ _ELSEWHERE = {
     "google/siglip-large-patch16-384": "ViT-L-16-SigLIP-384:webli",
     "google/siglip-so400m-patch14-384": "ViT-SO400M-14-SigLIP-384:webli",
 }
-"""Repositories made for `transformers`, and the pair that holds the same weights."""
+"""Repositories made for `transformers`, and the pair with the same weights."""
 
 
 def canonical(name: str) -> str:
-    """The NAME:TAG that a spelling stands for, with the activation that its weights need; other names as they are.
+    """The NAME:TAG that a spelling stands for, with the activation that its weights need; other names unchanged.
 
-    A repository of the hub that a pair lies in stands for that pair. Case and the signs between letters and digits do
-    not matter, "px" may stand after a size. `clip-` in front of an architecture means OpenAI's weights. A pair whose
-    architecture has the wrong activation stands for its `-quickgelu` twin.
+    A repository on the hub stands for the pair whose weights it has. Case and punctuation do not matter, a size may end
+    in "px". `clip-` before an architecture means OpenAI's weights. A pair whose architecture has the wrong activation
+    stands for its `-quickgelu` twin.
 
     Args:
-        name: as the user wrote it; neither a folder, nor a checkpoint, nor a registered name.
+        name: as the user wrote it; not a folder, a checkpoint or a registered name.
     """
     known = inventory()
-    wanted = _ELSEWHERE.get(name.lower().removeprefix("hf-hub:"), name)
+    wanted = TRANSFORMERS_TWINS.get(name.lower().removeprefix("hf-hub:"), name)
     pair = known.pairs.get(_split(wanted)) or _in_repository(wanted, known) or _spelt(wanted, known)
     if pair is None:
         return name
@@ -42,7 +42,7 @@ def canonical(name: str) -> str:
 
 
 def architecture_spelt(name: str) -> str | None:
-    """The architecture that a spelling without a tag stands for; None where it is none."""
+    """The architecture that a spelling without a tag stands for; None for other names."""
     known = inventory().architectures
     return name if name in known else _unique(name, known)
 
@@ -53,7 +53,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _in_repository(name: str, known: Inventory) -> Pair | None:
-    """The pair whose weights lie in a repository; of those that share it, the one with the right activation."""
+    """The pair with weights in a repository; of several, the one with the right activation."""
     found = [pair for pair in known.pairs.values() if pair.repository.lower() == name.lower()]
     right = [pair for pair in found if known.twin(pair) is None]
     return right[0] if len(right) == 1 else None
@@ -66,17 +66,17 @@ def _spelt(name: str, known: Inventory) -> Pair | None:
     architecture = head if head in known.architectures else _unique(head, known.architectures)
     if architecture is None:
         return None
-    tags = [one for owner, one in known.pairs if owner == architecture]
+    tags = [known_tag for owner, known_tag in known.pairs if owner == architecture]
     chosen = tag if tag in tags else _unique(tag, tags)
     return None if chosen is None else known.pairs[architecture, chosen]
 
 
 def _unique(name: str, names: Iterable[str]) -> str | None:
     wanted = squashed(name)
-    found = [one for one in names if wanted and squashed(one) == wanted]
+    found = [other for other in names if wanted and squashed(other) == wanted]
     return found[0] if len(found) == 1 else None
 
 
 def squashed(name: str) -> str:
-    """A name in lower case with nothing but letters and digits, and without the "px" of a size."""
+    """A name's letters and digits in lower case, without the "px" of a size."""
     return re.sub(r"[^a-z0-9]", "", re.sub(r"(?<=\d)px\b", "", name.lower()))

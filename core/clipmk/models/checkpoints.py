@@ -1,4 +1,4 @@
-"""Weight files: read without ever running what is in them, hashed, and put into a model."""
+"""Weight files: checked without running what is in them, and loaded into a model."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError
 from clipmk.models.folders import SUFFIXES
 from clipmk.system.quiet import quiet
+from clipmk.system.text import cause
 
 _SHOWN_KEYS = 3
 
 
 def check_weights(path: Path) -> None:
-    """Make sure a file holds tensors and nothing that runs.
+    """Make sure that a file holds tensors and no code.
 
     Raises:
-        ModelError: missing, damaged, a TorchScript archive, or a pickle that would run code when read.
+        ModelError: it is missing, damaged, a TorchScript archive, or a pickle that would run code when read.
     """
     if not path.is_file():
         raise ModelError(f"weight file {str(path)!r} does not exist")
     if path.suffix not in SUFFIXES:
-        raise ModelError(f"weight file {str(path)!r} is of an unknown kind; its name must end in {', '.join(SUFFIXES)}")
+        raise ModelError(f"weight file {str(path)!r} has an unknown ending; known: {', '.join(SUFFIXES)}")
     if path.suffix == ".safetensors":
         _check_safetensors(path)
     else:
@@ -49,7 +50,7 @@ def _check_pickle(path: Path) -> None:
     try:
         if zipped and _is_torchscript(path):
             raise ModelError(
-                f"weight file {str(path)!r} is a TorchScript archive: it holds a program, which is refused; "
+                f"weight file {str(path)!r} is refused: it is a TorchScript archive, which holds a program; "
                 "save the model's state_dict instead"
             )
         with quiet():
@@ -60,10 +61,10 @@ def _check_pickle(path: Path) -> None:
             "save only the state_dict, best as .safetensors"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"weight file {str(path)!r} cannot be read: {first_line(error)}") from error
+        raise ModelError(f"weight file {str(path)!r} cannot be read: {cause(error)}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"weight file {str(path)!r} holds no state_dict")
+        raise ModelError(f"weight file {str(path)!r} does not hold a state_dict")
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -72,32 +73,32 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def fill(model: nn.Module, path: Path, *, architecture: str) -> None:
-    """Put a checked weight file into a model, every tensor of it.
+    """Load a checked weight file into a model, every tensor of it.
 
     Raises:
-        ModelError: the file belongs to another architecture; the message names a few tensors that do not fit.
+        ModelError: the file is of another architecture; the message names a few tensors that do not fit.
     """
     with quiet():
-        _put(model, path, architecture, device="cpu")
+        _load(model, path, architecture, device="cpu")
 
 
 def check_fit(skeleton: nn.Module, path: Path, *, architecture: str) -> None:
-    """Make sure that `fill` could put a checked weight file into a model, by names and shapes alone.
+    """Make sure that `fill` could load a checked weight file into a model, by names and shapes alone.
 
     Args:
         skeleton: the model on device "meta".
-        path: the file; no tensor of it is read.
+        path: the file, whose tensors are not read.
         architecture: for the message.
 
     Raises:
         ModelError: as `fill`.
     """
-    device = "cpu" if path.suffix == ".safetensors" else "meta"  # safetensors maps its file: nothing is read either
-    with quiet(ignoring="copying from a non-meta parameter"):  # which does nothing: right
-        _put(skeleton, path, architecture, device=device)
+    device = "cpu" if path.suffix == ".safetensors" else "meta"  # which maps the file and reads nothing either
+    with quiet(ignoring="copying from a non-meta parameter"):  # "is a no-op", as it should be
+        _load(skeleton, path, architecture, device=device)
 
 
-def _put(model: nn.Module, path: Path, architecture: str, *, device: str) -> None:
+def _load(model: nn.Module, path: Path, architecture: str, *, device: str) -> None:
     try:
         open_clip().load_checkpoint(model, str(path), strict=True, weights_only=True, device=device)
     except (RuntimeError, KeyError, AttributeError, AssertionError) as error:
@@ -118,10 +119,4 @@ def _misfits(error: Exception) -> str:
     sizes = re.findall(r"size mismatch for ([^:]+):", text)
     if sizes:
         parts.append(f"other sizes in {', '.join(sizes[:_SHOWN_KEYS])}")
-    return "; ".join(parts) or first_line(error)
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says, without its advice."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return "; ".join(parts) or cause(error)

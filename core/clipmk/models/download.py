@@ -1,7 +1,7 @@
-"""Fetching single files from the hub into its cache: with progress, resumed after a break, checked by their hash.
+"""Downloads single files from the hub into its cache: with progress, resumed after a break, checked by their hash.
 
-The hub's own client throws a partial file away when its process ends. Here it stays beside the finished ones as
-`blobs/<hash>.clipmk.incomplete` and the next call goes on where it ends.
+The hub's own client discards a partial file when its process ends. Here it stays beside the finished ones as
+`blobs/<hash>.clipmk.incomplete`, and the next call resumes it.
 """
 
 from __future__ import annotations
@@ -23,32 +23,30 @@ from filelock import FileLock, Timeout
 
 from clipmk.errors import ModelError
 from clipmk.models.hub import cache_folder, folder_name
-from clipmk.system.text import printable
+from clipmk.system.text import byte_size, cause
 
 LOCK_SECONDS = 5.0
-"""Longest wait for another process that fetches the same file."""
+"""Longest wait for another process that downloads the same file."""
 
 _SPARE = 2**20
 """Bytes of the disk that stay free."""
 
-_CHUNK = 2**20
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """How far a download has come."""
+    """Progress of one file's download."""
 
     repository: str
     name: str
     """Of the file."""
     done: int
-    """Bytes that are here, those of an earlier try included."""
+    """Bytes on this machine, including those of earlier attempts."""
     total: int | None
-    """Bytes of the file, None when the hub does not say."""
+    """Bytes of the file; None where the hub does not say."""
 
 
 TransferCallback = Callable[[Transfer], None]
-"""Told at the start and after every piece that has arrived."""
+"""Called at the start and after every chunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,23 +59,23 @@ class _Remote:
 
 
 def fetch(repository: str, names: Sequence[str], *, progress: TransferCallback | None = None) -> Path:
-    """Download the first of `names` that the repository has into the hub's cache, or go on with what a break left.
+    """Download the first of `names` that the repository has into the hub's cache, or resume an earlier attempt.
 
     Args:
         repository: "org/name".
         names: of files, the preferred ones first.
-        progress: is told how far it has come.
+        progress: called while the file arrives.
 
     Returns:
         The file in the cache.
 
     Raises:
-        ModelError: the hub cannot be reached, has no such file, or does not hand it out; the disk is too small; what
-            arrived is not what the hub announced. The message says what to do.
+        ModelError: the hub cannot be reached, does not have the file, or refuses it; the disk is too small; the file
+            arrived damaged. The message says what to do.
     """
     hub = _library()
     _check_reachable(hub.constants.ENDPOINT, repository)
-    with _told(repository, hub):
+    with _readable_errors(repository, hub):
         remote = _find(repository, names, hub)
         _complete(remote, hub, progress)
         return Path(hub.hf_hub_download(repository, remote.name))
@@ -94,13 +92,13 @@ def _find(repository: str, names: Sequence[str], hub: Any) -> _Remote:
             continue
         etag = str(found.etag or "")
         if re.fullmatch(r"[\w.-]+", etag) is None:  # it becomes a file name
-            raise ModelError(f"{repository!r} could not be downloaded: the hub names no hash of {name!r}")
+            raise ModelError(f"{repository!r} could not be downloaded: the hub gives no hash of {name!r}")
         return _Remote(repository=repository, name=name, url=url, etag=etag, size=found.size)
     raise ModelError(f"{repository!r} on the hub has none of: {', '.join(names)}") from reason
 
 
 def _complete(remote: _Remote, hub: Any, progress: TransferCallback | None) -> None:
-    """Put the file among the cache's blobs, where the hub's client finds it and links to it."""
+    """Download the file into the cache's blobs, where the hub's client finds it and links to it."""
     blob = cache_folder() / folder_name(remote.repository) / "blobs" / remote.etag
     if blob.exists():
         return
@@ -121,7 +119,7 @@ def _complete(remote: _Remote, hub: Any, progress: TransferCallback | None) -> N
 
 
 def _download(remote: _Remote, part: Path, progress: TransferCallback | None) -> None:
-    from huggingface_hub.file_download import http_get  # noqa: PLC0415 - retries, and goes on within one run
+    from huggingface_hub.file_download import http_get  # noqa: PLC0415 - retries and resumes
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # noqa: PLC0415 - the user's token
 
     with part.open("ab") as file:
@@ -130,10 +128,10 @@ def _download(remote: _Remote, part: Path, progress: TransferCallback | None) ->
             file.truncate(0)
             start = 0
         _check_room(remote, part, start)
-        target = _Reporting(file, remote, start, progress)
+        target = _ReportingFile(file, remote, start, progress)
         http_get(
             remote.url,
-            cast(BinaryIO, target),  # all of a file that it uses
+            cast(BinaryIO, target),  # it has all methods that are used
             resume_size=start,
             headers=build_hf_headers(),
             expected_size=remote.size,
@@ -141,8 +139,8 @@ def _download(remote: _Remote, part: Path, progress: TransferCallback | None) ->
         )
 
 
-class _Reporting:
-    """A file open for appending that tells how far it has grown."""
+class _ReportingFile:
+    """A file open for appending that reports its growth."""
 
     def __init__(self, file: BinaryIO, remote: _Remote, start: int, progress: TransferCallback | None) -> None:
         self._file, self._remote, self._done, self._progress = file, remote, start, progress
@@ -161,7 +159,7 @@ class _Reporting:
         return self._file.seek(offset, whence)
 
     def truncate(self, size: int | None = None) -> int:
-        """The server sends everything again."""
+        """Called when the server sends everything again."""
         self._done = self._file.truncate(size)
         self._report()
         return self._done
@@ -177,19 +175,17 @@ def _check_room(remote: _Remote, part: Path, start: int) -> None:
     needed = (remote.size or 0) - start + _SPARE
     if needed > free:
         raise ModelError(
-            f"{remote.name!r} of {remote.repository!r} needs {needed / 1e9:.1f} GB more, but {str(part.parent)!r} has "
-            f"{free / 1e9:.1f} GB free; point HF_HUB_CACHE to a larger disk"
+            f"{remote.name!r} of {remote.repository!r} needs {byte_size(needed)} more, but {str(part.parent)!r} has "
+            f"{byte_size(free)} free; point HF_HUB_CACHE to a larger disk"
         )
 
 
 def _check_hash(remote: _Remote, part: Path) -> None:
-    """Compare with the hub's: SHA-256 of large files, git's own SHA-1 of small ones; other tags say nothing."""
-    digest = _digest_like(remote.etag, part.stat().st_size)
-    if digest is None:
+    """Compare with the hub's hash: SHA-256 of large files, git's SHA-1 of small ones; other tags are not hashes."""
+    if re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", remote.etag) is None:
         return
     with part.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+        digest = hashlib.file_digest(file, hashlib.sha256 if len(remote.etag) == 64 else _git_sha1(part))
     if digest.hexdigest() != remote.etag:
         part.unlink()
         raise ModelError(
@@ -198,17 +194,13 @@ def _check_hash(remote: _Remote, part: Path) -> None:
         )
 
 
-def _digest_like(etag: str, size: int) -> Any:
-    if re.fullmatch(r"[0-9a-f]{64}", etag):
-        return hashlib.sha256()
-    if re.fullmatch(r"[0-9a-f]{40}", etag):
-        return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    return None
+def _git_sha1(path: Path) -> Callable[[], Any]:
+    return lambda: hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
 
 
 @contextlib.contextmanager
-def _told(repository: str, hub: Any) -> Iterator[None]:
-    """Turn what the hub's client raises into what a user can do about it."""
+def _readable_errors(repository: str, hub: Any) -> Iterator[None]:
+    """Turn errors of the hub's client into errors that say what to do."""
     errors = hub.errors
     page = f"{hub.constants.ENDPOINT}/{repository}"
     login = "log in with `hf auth login` or set HF_TOKEN"
@@ -226,15 +218,15 @@ def _told(repository: str, hub: Any) -> Iterator[None]:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in {401, 403}:
             raise ModelError(f"the hub refuses {repository!r} (HTTP {status}): {login}, and see {page}") from error
-        raise ModelError(f"{repository!r} could not be downloaded: {_why(error)}") from error
+        raise ModelError(f"{repository!r} could not be downloaded: {cause(error)}") from error
     except (errors.HFValidationError, OSError, *_transport_errors()) as error:
         raise ModelError(
-            f"{repository!r} could not be downloaded: {_why(error)}; what has arrived is kept, pull again to go on"
+            f"{repository!r} could not be downloaded: {cause(error)}; what has arrived is kept, pull again to resume"
         ) from error
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
-    """The base error of whichever HTTP library this version of the hub's client brings."""
+    """The base error of the HTTP library that this version of the hub's client uses."""
     loaded = (sys.modules.get(name) for name in ("httpx2", "httpx"))
     return tuple(module.HTTPError for module in loaded if module is not None)
 
@@ -249,7 +241,7 @@ def _library() -> Any:
 
 
 def _check_reachable(endpoint: str, repository: str) -> None:
-    """Fail at once where the hub's own client would try again for 20 seconds; a proxy resolves names for itself."""
+    """Fail at once where the hub's own client would retry for 20 seconds; a proxy resolves names itself."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return
     host = urlparse(endpoint).hostname or endpoint
@@ -258,11 +250,6 @@ def _check_reachable(endpoint: str, repository: str) -> None:
     except OSError as error:
         raise ModelError(
             f"{repository!r} could not be downloaded: this machine cannot reach {host}; is it offline? Pull the model "
-            f"on another one and copy the folder {folder_name(repository)} of its cache into {str(cache_folder())!r}, "
-            "or name a copy of its files by local-dir:FOLDER"
+            f"on another one and copy the folder {folder_name(repository)} of its cache to {str(cache_folder())!r}, "
+            "or name a copy of its files with local-dir:FOLDER"
         ) from error
-
-
-def _why(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return printable(lines[0]) if lines else type(error).__name__

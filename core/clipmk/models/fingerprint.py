@@ -1,4 +1,4 @@
-"""What tells two models apart: digests of weights, and of all else that decides how a text is embedded."""
+"""Digests that identify a model: of its weights, and of all else that decides how it embeds a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Hugging Face cache on this machine; `download` fills it."""
+"""The Hugging Face cache on this machine (`download` fills it), and the switch that keeps a thread offline."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def candidates(address: str) -> tuple[str, tuple[str, ...]]:
 
 
 def cache_folder() -> Path:
-    """Where the hub's files lie: HF_HUB_CACHE, or `hub` below HF_HOME. It need not exist."""
+    """Folder of the hub's files: HF_HUB_CACHE, or `hub` in HF_HOME. It need not exist."""
     return Path(_constants().HF_HUB_CACHE)
 
 
 def _constants() -> Any:
-    import huggingface_hub.constants  # noqa: PLC0415 - light, but not for those who name only embedded models
+    import huggingface_hub.constants  # noqa: PLC0415 - light, but embedded models do not need it
 
     return huggingface_hub.constants
 
@@ -38,7 +38,7 @@ def folder_name(repository: str) -> str:
 
 
 def cached_file(repository: str, names: Sequence[str]) -> Path | None:
-    """The first of `names` that lies in the local cache; never asks the network."""
+    """The first of `names` in the local cache; makes no network request."""
     if not (cache_folder() / folder_name(repository)).is_dir():
         return None
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - 0.3 s
@@ -51,7 +51,7 @@ def cached_file(repository: str, names: Sequence[str]) -> Path | None:
 
 
 def cached_repositories() -> list[str]:
-    """Repositories in the local cache that hold an open_clip configuration."""
+    """Repositories in the local cache that have an open_clip configuration."""
     names = sorted(path.name for path in cache_folder().glob("models--*--*") if path.is_dir())
     repositories = [name.removeprefix("models--").replace("--", "/", 1) for name in names]
     return [name for name in repositories if cached_file(name, [CONFIG_NAME]) is not None]

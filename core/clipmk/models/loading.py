@@ -1,4 +1,4 @@
-"""One way to load every model: by name or from memory, onto a device, in a precision."""
+"""Loads every model the same way: by name or from memory, onto a device, in a precision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.tokenizer import Tokenizer, cached
 from clipmk.errors import ModelError, UsageError
 from clipmk.models import catalog, hub
-from clipmk.models.checkpoints import check_weights, fill, first_line
+from clipmk.models.checkpoints import check_weights, fill
 from clipmk.models.download import TransferCallback
 from clipmk.models.fingerprint import file_sha256, module_sha256, text_fingerprint
 from clipmk.models.inventory import family_of, hub_text_tower
@@ -28,7 +28,7 @@ from clipmk.models.spec import ModelSpec, resolve
 from clipmk.records import ModelEntry, ModelInfo
 from clipmk.system.memory import device_memory, machine_memory, memory_named, remedies
 from clipmk.system.quiet import quiet
-from clipmk.system.text import quoted
+from clipmk.system.text import byte_size, cause, quoted
 
 _OPENAI_VOCABULARY = 49408
 
@@ -96,7 +96,7 @@ def _check_types(model: object, arch: object, tokenizer: object) -> None:
 
 
 def describe(model: str, *, arch: str | None = None, download: bool = False) -> tuple[ModelInfo, int]:
-    """What `load` would load, without building it (except where its weights are random), and its weights in bytes.
+    """What `load` would load, and the bytes of its weights; builds the model only where they are random.
 
     Raises:
         ModelError: as `load`.
@@ -121,7 +121,7 @@ def _info(entry: ModelEntry, weights_sha256: str) -> ModelInfo:
 
 
 def _check_memory(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> None:
-    """Refuse what cannot fit, before the system ends the process; every model is built in float32 on the CPU first."""
+    """Refuse what cannot fit before the system kills the process; every model is built in float32 on the CPU first."""
     if entry.parameters is None:
         return
     places = [("this machine", 4 * entry.parameters, machine_memory())]
@@ -131,7 +131,7 @@ def _check_memory(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -
         if needed > present:
             raise ModelError(
                 f"model {entry.id!r} has {entry.parameters / 1e9:.1f} billion parameters: its weights take "
-                f"{needed / 1e9:.1f} GB and {place} has {present / 1e9:.1f} GB; choose a smaller model"
+                f"{byte_size(needed)} and {place} has {byte_size(present)}; choose a smaller model"
             )
 
 
@@ -163,7 +163,7 @@ def build(spec: ModelSpec, *, download: bool = False, device: str = "cpu") -> nn
         device: of the weights; "meta" for a skeleton without any.
 
     Raises:
-        ModelError: it needs the `transformers` package, which is missing, or its configuration is wrong.
+        ModelError: it needs the `transformers` package, which is missing, or its configuration is invalid.
     """
     if hub_text_tower(spec.config):
         _need_transformers(spec)
@@ -178,7 +178,7 @@ def build(spec: ModelSpec, *, download: bool = False, device: str = "cpu") -> nn
                 force_quick_gelu=spec.quick_gelu,
             )
     except (RuntimeError, TypeError, ValueError, KeyError, OSError, AssertionError) as error:
-        raise ModelError(f"model {spec.entry.id!r} cannot be built: {first_line(error)}") from error
+        raise ModelError(f"model {spec.entry.id!r} cannot be built: {cause(error)}") from error
     return model.eval()
 
 
@@ -193,7 +193,7 @@ def tokenizer_for(spec: ModelSpec, *, download: bool = False) -> Tokenizer:
     """The tokenizer that goes with a spec.
 
     Raises:
-        ModelError: its files are not on this machine, or its vocabulary is not the model's.
+        ModelError: its files are not on this machine, or its vocabulary is of another size than the model's.
     """
     text = spec.config["text_cfg"]
     options = dict(text.get("tokenizer_kwargs") or {})

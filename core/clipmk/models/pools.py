@@ -20,18 +20,18 @@ FILE_LIMIT = 2**20
 
 
 def pool(name: str) -> tuple[str, ...]:
-    """The ids of the models in a pool; whether they exist or are on this machine is not looked at.
+    """The ids of the models in a pool, whether they exist or not.
 
     Args:
-        name: one of `POOLS`, or a text file with one model a line. In a file everything from a `#` at the start of a
-            line or after a space is a comment, and empty lines count for nothing.
+        name: one of `POOLS`, or a text file with one model per line. A `#` at the start of a line or after a space
+            begins a comment; empty lines are ignored.
 
     Returns:
         Ids as `load` takes them, in the pool's order, each once.
 
     Raises:
-        UsageError: there is no such pool and no such file.
-        InputError: the file cannot be read, is not UTF-8, names no model, or one twice.
+        UsageError: neither the pool nor the file exists.
+        InputError: the file cannot be read, is not UTF-8, is empty, or names a model twice.
     """
     if name == "zoo":
         return tuple(embedded_names())
@@ -56,12 +56,10 @@ def _parsed(data: bytes, name: str) -> tuple[str, ...]:
         if not model:
             continue
         if any(is_unsafe(character) for character in model):
-            raise InputError(f"pool {quoted(name)}, line {number}: {quoted(model)} holds control characters")
+            raise InputError(f"pool {quoted(name)}, line {number}: {quoted(model)} contains control characters")
         if model in seen:
-            raise InputError(
-                f"pool {quoted(name)}, line {number}: {quoted(model)} stands in line {seen[model]} already"
-            )
+            raise InputError(f"pool {quoted(name)}, line {number}: {quoted(model)} is already in line {seen[model]}")
         seen[model] = number
     if not seen:
-        raise InputError(f"pool {quoted(name)} names no model")
+        raise InputError(f"pool {quoted(name)} does not name any model")
     return tuple(seen)
