@@ -17,9 +17,8 @@ from PIL import Image
 
 from clipmk.errors import DeviceError, ModelError
 from clipmk.evaluate import harness
-from clipmk.evaluate.baselines import BASELINES
 from clipmk.evaluate.metrics import Interval
-from clipmk.evaluate.report import TABLES, DataUsed, Report, Row
+from clipmk.evaluate.report import BASELINES, TABLES, DataUsed, Report, Row
 from clipmk.evaluate.variants import variants
 from clipmk.models import loading
 from clipmk.settings import preset

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embedded
-from clipmk.evaluate import baselines, feature_maps, perturbations, scoring, splice
+from clipmk.evaluate import feature_maps, perturbations, scoring, splice
 from clipmk.evaluate.perturbations import moved_inside
-from clipmk.world.combinations import typical_descriptors
 
 
 def unit_rows(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
     rows = rng.standard_normal((count, dim))
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def test_class_lookup_recites_the_most_usual_descriptors() -> None:
-    assert baselines.class_lookup("fox", most=4) == typical_descriptors("fox")[:4]
-
-
-def test_nearest_descriptors_are_those_of_highest_cosine_in_order() -> None:
-    rows = torch.tensor(unit_rows(np.random.default_rng(0), 30, 5))
-    image = rows[7] * 0.5 + rows[3]
-    expected = sorted(range(30), key=lambda i: -float(rows[i] @ image))
-    assert baselines.nearest_descriptors(image, rows, most=6) == tuple(expected[:6])
-    assert baselines.nearest_descriptors(torch.zeros(5, dtype=torch.float64), rows, most=3) == (0, 1, 2)
-
-
-def test_random_descriptors_are_different_and_follow_the_seed() -> None:
-    one = baselines.random_descriptors(40, most=15, seed=[0, 1])
-    assert len(set(one)) == 15
-    assert set(one) <= set(range(40))
-    assert one == baselines.random_descriptors(40, most=15, seed=[0, 1])
-    assert one != baselines.random_descriptors(40, most=15, seed=[0, 2])
-    counts = np.bincount(
-        [i for seed in range(400) for i in baselines.random_descriptors(10, most=3, seed=seed)], minlength=10
-    )
-    assert abs(counts - 120).max() < 5 * np.sqrt(120 * 0.7)
 
 
 def projected_gradient(target: np.ndarray, atoms: np.ndarray, penalty: float) -> np.ndarray:
@@ -228,11 +202,3 @@ def test_pixel_clusters_of_a_tiny_foreground_are_its_pixels() -> None:
     masks = scoring.pixel_clusters(image, foreground, count=12, seed=0)
     assert len(masks) == 3
     np.testing.assert_array_equal(masks.sum(0), foreground)
-
-
-@pytest.mark.parametrize("most", [1, 15])
-def test_rankings_keep_to_their_length(most: int) -> None:
-    rows = torch.tensor(unit_rows(np.random.default_rng(0), 30, 5))
-    assert len(baselines.nearest_descriptors(rows[0], rows, most=most)) == most
-    assert len(baselines.random_descriptors(30, most=most, seed=0)) == most
-    assert len(baselines.class_lookup("fox", most=most)) == min(most, len(typical_descriptors("fox")))

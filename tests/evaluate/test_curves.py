@@ -48,14 +48,6 @@ def test_deletion_starts_untouched_and_insertion_wholly_hidden() -> None:
     assert curves.hidden_regions(masks, [0, 1, 2, 3], reveal=True)[0].all()
 
 
-def test_areas_are_the_mean_and_the_sum_of_all_points() -> None:
-    curve = [0.7, 0.6, 0.4, 0.4, 0.3, 0.2]
-    assert curves.area_mean(curve) == pytest.approx(2.6 / 6)
-    assert curves.area_sum(curve) == pytest.approx(2.6)
-    with pytest.raises(ValueError, match="at least one point"):
-        curves.area_mean([])
-
-
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5, unique=True), min_size=1, max_size=6))
 def test_entropy_is_that_of_how_often_each_descriptor_is_given(picks: list[list[int]]) -> None:
     given_out = [descriptor for part in picks for descriptor in part]

@@ -251,6 +251,6 @@ def test_images_without_labels_are_refused() -> None:
 
 
 def test_notes_say_that_it_is_transductive() -> None:
-    text = " ".join(zero_shot.notes(PAPER_PROMPT))
+    text = " ".join(MadeUp(0).measure.notes)
     assert "transductive: found with the images and labels that are classified" in text
-    assert PAPER_PROMPT in text
+    assert SHORT_PROMPT in text

@@ -45,28 +45,6 @@ def hidden_regions(
     return ~unions if reveal else unions
 
 
-def area_mean(curve: Sequence[float]) -> float:
-    """(1 / (L + 1)) · sum over t = 0..L of s_t: the area over a horizontal axis of length 1, whatever L is.
-
-    The headline: it can be compared between pictures with different numbers of parts.
-
-    Raises:
-        ValueError: the curve is empty.
-    """
-    if not curve:
-        raise ValueError("an area needs at least one point")
-    return fsum(curve) / len(curve)
-
-
-def area_sum(curve: Sequence[float]) -> float:
-    """Sum over t = 0..L of s_t, not normalised: it grows with L.
-
-    The paper prints areas above the largest possible score and does not state its normalisation; such a sum over the
-    L + 1 = 6 points of L = 5 parts fits its numbers. Compare it only at an equal number of parts.
-    """
-    return fsum(curve)
-
-
 def descriptor_entropy(part_descriptors: Sequence[Sequence[Hashable]]) -> float:
     """H = - sum over d of p_d · ln p_d, p_d = how often descriptor d is given to a part / all descriptors given.
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,7 @@ from torch.nn import functional
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 from clipmk.concepts.transport import sinkhorn
-from clipmk.evaluate.curves import area_mean, area_sum, concept_order, descriptor_entropy, hidden_regions
+from clipmk.evaluate.curves import concept_order, descriptor_entropy, hidden_regions
 from clipmk.evaluate.metrics import localised, mask_box
 from clipmk.evaluate.occlusions import OccludedImages, OcclusionQueue
 from clipmk.evaluate.perturbations import moved_regions
@@ -114,9 +115,8 @@ class Faithfulness:
         for result, images, sequences in by_picture.values():
             self._queue.add(list(images.images()), self._counting(result, sample.label, sequences))
 
-    def finish(self, data: str, progress: Callable[[int, int], None] | None = None) -> list[Row]:
+    def finish(self, data: str) -> list[Row]:
         """Rows of the data set: variants and baselines."""
-        del progress  # little is left to do
         self._queue.flush()
         return self.tally.rows(data)
 
@@ -157,14 +157,16 @@ def _feature_maps(variants: Sequence[Variant]) -> dict[Variant, Variant | None]:
 
 
 def _areas(sequence: _Sequence, scores: NDArray[np.float64], right: NDArray[np.float64]) -> dict[str, float]:
+    """Areas under the curves: over an axis of length 1, whatever L is, and the sum that fits the paper's numbers."""
     curves = {
         "deletion": scores[sequence.delete],
         "insertion": scores[sequence.insert],
         "acc_drop": right[sequence.delete],
         "acc_inc": right[sequence.insert],
     }
-    values = {name: area_mean(curve.tolist()) for name, curve in curves.items()}
-    return values | {f"{name}_sum": area_sum(curve.tolist()) for name, curve in curves.items()}
+    sums = {name: fsum(curve.tolist()) for name, curve in curves.items()}
+    means = {name: total / len(curves[name]) for name, total in sums.items()}
+    return means | {f"{name}_sum": total for name, total in sums.items()}
 
 
 def _of_variant(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError, ImageError, InputError, ModelError, NotFiniteError, UsageError, suggest
 from clipmk.evaluate.faithfulness import Faithfulness
 from clipmk.evaluate.report import TABLES, DataUsed, Report, Row
 from clipmk.evaluate.truth import TruthEvaluator
-from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner
+from clipmk.evaluate.variants import Variant, VariantRunner
 from clipmk.evaluate.zero_shot import ZeroShot
 from clipmk.system.text import printable, quoted
 
@@ -20,26 +20,8 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 
-class Measure(Protocol):
-    """Gathers one measure over the images of one data set."""
-
-    variants: tuple[Variant, ...]
-    """What every image is to be explained by."""
-    settings: dict[str, Any]
-    """Variant -> every choice, for the report."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """How to read the numbers."""
-
-    def takes(self, sample: Sample) -> bool:
-        """Whether the measure is defined for an image."""
-
-    def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
-        """Measure one image that it takes."""
-
-    def finish(self, data: str, progress: Callable[[int, int], None] | None = None) -> list[Row]:
-        """What was found on the data set of this name."""
+Measure = TruthEvaluator | Faithfulness | ZeroShot
+"""Gathers one measure over the images of one data set: `add` those that it `takes`, then `finish`."""
 
 
 def run(
@@ -76,14 +58,14 @@ def run(
     """
     _check(data, measures)
     runner = VariantRunner(backbone, vocabulary, cache=cache)
-    makers = _makers(runner, tuple(variants), measures, seed=seed)
+    makers = _makers(runner, tuple(variants), measures, seed=seed, progress=progress)
     rows: dict[str, list[Row]] = {name: [] for name in measures}
     used: list[DataUsed] = []
     for one in data:
         taken = {name: make() for name, make in makers.items()}
         used.append(_pass(one, runner, taken, progress))
         for name, measure in taken.items():
-            rows[name] += measure.finish(one.name, _stage(f"{one.name}: class prompts", progress))
+            rows[name] += measure.finish(one.name)
     return {
         name: Report(
             measure=name,
@@ -100,7 +82,12 @@ def run(
 
 
 def _makers(
-    runner: VariantRunner, variants: tuple[Variant, ...], measures: Collection[str], *, seed: int
+    runner: VariantRunner,
+    variants: tuple[Variant, ...],
+    measures: Collection[str],
+    *,
+    seed: int,
+    progress: Progress | None,
 ) -> dict[str, Callable[[], Measure]]:
     """Measure -> what makes one for a data set."""
     makers: dict[str, Callable[[], Measure]] = {}
@@ -110,7 +97,7 @@ def _makers(
     if "faithfulness" in measures:
         makers["faithfulness"] = lambda: Faithfulness(runner, variants, seed=seed)
     if "zero_shot" in measures:
-        makers["zero_shot"] = lambda: ZeroShot(runner.explainer, variants, seed=seed)
+        makers["zero_shot"] = lambda: ZeroShot(runner.explainer, variants, seed=seed, progress=progress)
     return makers
 
 
@@ -130,13 +117,13 @@ def _pass(
     data: ImageSource, runner: VariantRunner, measures: Mapping[str, Measure], progress: Progress | None
 ) -> DataUsed:
     """Show every image to every measure; what cannot be decoded or embedded is noted."""
-    report = _stage(f"{data.name}: images", progress)
     errors: list[ClipmkError] = []
     for done, sample in enumerate(data.samples(), 1):
         error = sample if isinstance(sample, ImageError) else _measured(sample, runner, measures)
         if error is not None:
             errors.append(error)
-        report(done, data.count)
+        if progress is not None:
+            progress(f"{data.name}: images", done, data.count)
     skipped = tuple(printable(str(error)) for error in errors)
     if len(skipped) == data.count:
         blamed = InputError if any(isinstance(error, ImageError) for error in errors) else ModelError
@@ -161,13 +148,3 @@ def _measured(sample: Sample, runner: VariantRunner, measures: Mapping[str, Meas
     for measure in taking:
         measure.add(sample, results)
     return None
-
-
-def _stage(name: str, progress: Progress | None) -> Callable[[int, int], None]:
-    """Progress of one stage."""
-
-    def report(done: int, total: int) -> None:
-        if progress is not None:
-            progress(name, done, total)
-
-    return report

@@ -8,9 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from clipmk.evaluate.baselines import BASELINES, LOOKUP, NEAREST, TRUE_LOOKUP, TRUE_PARTS
 from clipmk.evaluate.metrics import Interval, interval, paired_difference
 from clipmk.system.serialization import plain
+
+LOOKUP = "class lookup, predicted class"
+TRUE_LOOKUP = "class lookup, true class"
+NEAREST = "nearest to the whole image"
+SPARSE = "sparse decomposition"
+RANDOM = "random descriptors"
+BASELINES = (LOOKUP, TRUE_LOOKUP, NEAREST, SPARSE, RANDOM)
+"""Rankings of descriptors that look at no part of the picture, held against the truth as D_v is."""
+TRUE_PARTS = ", true parts"
+"""Ends the name of a variant that is given the true masks."""
 
 TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "truth": {

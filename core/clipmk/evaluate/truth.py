@@ -6,7 +6,7 @@ measured what changes with another seed, a shifted picture, damaged patch tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmk.concepts.prompts import blur_region
-from clipmk.evaluate import baselines, metrics, scoring, splice
-from clipmk.evaluate.baselines import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP
+from clipmk.concepts.selection import highest
+from clipmk.evaluate import metrics, scoring, splice
 from clipmk.evaluate.occlusions import OcclusionQueue
 from clipmk.evaluate.perturbations import inject_outliers, moved_inside, shifted
-from clipmk.evaluate.report import Tally
+from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Tally
 from clipmk.evaluate.scoring import ScenePrediction
 from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
 from clipmk.images.decoder import read_picture
 from clipmk.pipeline.segmentation import find_foreground
 from clipmk.system.serialization import plain
+from clipmk.world.combinations import typical_descriptors
 from clipmk.world.scene import render_scenes
 
 if TYPE_CHECKING:
@@ -115,24 +116,26 @@ class TruthEvaluator:
             self.tally.add(variant.name, scores)
         self._add_effects(scene, results, {one: seen for one, seen in predictions.items() if one.parts != "true"})
 
-    def finish(self, data: str, progress: Callable[[int, int], None] | None = None) -> list[Row]:
+    def finish(self, data: str) -> list[Row]:
         """Rows of the split: baselines, then variants."""
-        del progress  # little is left to do
         self._queue.flush()
         maps = [one.name for one in self._reported if one.parts == "feature maps"]
         paper = [one.name for one in self._found if one.settings.preset == "paper"]
         return self.tally.rows(data, over=(*BASELINES, *maps, *paper[:1]))
 
     def _baselines(self, scene: Scene, result: VariantResult) -> dict[str, dict[str, float]]:
-        """AP and R-precision of every ranking that looks at no part."""
-        texts, most = result.explainer.vocabulary.descriptors, self._most
-        bank, embedding = result.explainer.bank.descriptors, result.embedding
-        drawn = baselines.random_descriptors(len(texts), most=most, seed=[self._seed, scene.index])
+        """AP and R-precision of every ranking that looks at no part.
+
+        Class lookup is the one to beat: what is not better on counterfactual scenes recites the class.
+        """
+        explainer, most, embedding = result.explainer, self._most, result.embedding
+        texts = explainer.vocabulary.descriptors
         weights = self._splice.weights(embedding[None].numpy())[0]
+        drawn = np.random.default_rng([self._seed, scene.index]).permutation(len(texts))[:most]
         ranked: dict[str, Sequence[str]] = {
-            LOOKUP: baselines.class_lookup(result.explainer.vocabulary.classes[result.predicted], most=most),
-            TRUE_LOOKUP: baselines.class_lookup(scene.class_name, most=most),
-            NEAREST: [texts[i] for i in baselines.nearest_descriptors(embedding, bank, most=most)],
+            LOOKUP: typical_descriptors(explainer.vocabulary.classes[result.predicted])[:most],
+            TRUE_LOOKUP: typical_descriptors(scene.class_name)[:most],
+            NEAREST: [texts[i] for i in highest(explainer.bank.descriptors @ embedding, most)],
             SPARSE: [texts[i] for i in splice.ranked(weights, most=most)],
             RANDOM: [texts[i] for i in drawn],
         }

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from clipmk.backbones.base import Encoded
 from clipmk.concepts.superpixels import PictureRegions, picture_regions
-from clipmk.evaluate.baselines import TRUE_PARTS
 from clipmk.evaluate.feature_maps import feature_map_parts
+from clipmk.evaluate.report import TRUE_PARTS
 from clipmk.images.square import Square
 from clipmk.pipeline.encoder import fetch
 from clipmk.pipeline.explainer import Explainer

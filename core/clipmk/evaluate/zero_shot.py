@@ -16,9 +16,9 @@ strings of random words, both over several seeds; and other sources of descripto
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from clipmk.evaluate.samples import Sample
     from clipmk.evaluate.variants import VariantResult
     from clipmk.pipeline.explainer import Explainer
+    from clipmk.pipeline.grounding import Progress
 
 RANDOM_DRAWS = 5
 """Draws of random descriptors; a control's value on an image is its mean over them."""
@@ -60,24 +61,21 @@ IMAGE_DESCRIPTORS = 5
 """Descriptors that such a source takes from each image: as many as the paper has parts."""
 
 
-def notes(prompt: str) -> tuple[str, ...]:
-    """How to read the numbers."""
-    return (
-        f"prompt: {prompt}",
-        (
-            "templates: accuracy of the vocabulary's templates; before: of each class's own descriptors in the prompt "
-            "(templates where it has none); after: with the descriptors found on images of its two nearest classes"
-        ),
-        (
-            "transductive: found with the images and labels that are classified, as published; held out: each half of "
-            "the images is classified with what was found on the other half"
-        ),
-        (
-            f"random: as many descriptors of the same lengths from the vocabulary, mean of {RANDOM_DRAWS} draws; "
-            f"words: as many strings of random words, mean of {WORD_DRAWS} draws; added: descriptors added to the "
-            "image's class; intervals of differences are paired over images, for the descriptors found in this run"
-        ),
-    )
+NOTES = (
+    (
+        "templates: accuracy of the vocabulary's templates; before: of each class's own descriptors in the prompt "
+        "(templates where it has none); after: with the descriptors found on images of its two nearest classes"
+    ),
+    (
+        "transductive: found with the images and labels that are classified, as published; held out: each half of "
+        "the images is classified with what was found on the other half"
+    ),
+    (
+        f"random: as many descriptors of the same lengths from the vocabulary, mean of {RANDOM_DRAWS} draws; "
+        f"words: as many strings of random words, mean of {WORD_DRAWS} draws; added: descriptors added to the "
+        "image's class; intervals of differences are paired over images, for the descriptors found in this run"
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +103,16 @@ class ZeroShot:
         explainer: the model and the embedded texts.
         variants: those that find their own parts are measured.
         seed: of the random controls.
+        progress: called while class prompts are embedded.
     """
 
-    def __init__(self, explainer: Explainer, variants: Iterable[Variant], *, seed: int) -> None:
+    def __init__(
+        self, explainer: Explainer, variants: Iterable[Variant], *, seed: int, progress: Progress | None = None
+    ) -> None:
         self.variants = with_found_parts(variants)
         self.settings = {variant.name: plain(variant.settings) for variant in self.variants}
         self._explainer = explainer
-        self._seed = seed
+        self._seed, self._progress = seed, progress
         self._labels: list[int] = []
         self._images_of: Counter[int] = Counter()
         self._halves: list[int] = []
@@ -126,7 +127,7 @@ class ZeroShot:
     @property
     def notes(self) -> tuple[str, ...]:
         """How to read the numbers."""
-        return notes(self.prompt)
+        return (f"prompt: {self.prompt}", *NOTES)
 
     def takes(self, sample: Sample) -> bool:
         """Labelled images; the harness refuses data sets without labels."""
@@ -151,7 +152,7 @@ class ZeroShot:
         nearest = highest(self._explainer.bank.descriptors @ embedding, IMAGE_DESCRIPTORS)
         self._found[NEAREST].append(nearest.tolist())
 
-    def finish(self, data: str, progress: Callable[[int, int], None] | None = None) -> list[Row]:
+    def finish(self, data: str) -> list[Row]:
         """Rows of the data set: every source of descriptors, transductive and held out."""
         if not self._labels:
             return []
@@ -161,7 +162,7 @@ class ZeroShot:
         for (name, half), plan in plans.items():
             prefix = f"{name}|{_HALVES.index(half)}"
             sets |= {f"{prefix}|{kind}": texts for kind, texts in self._with_controls(plan).items()}
-        right = self._classify(sets, progress)
+        right = self._classify(sets, stage=f"{data}: class prompts")
         tally = Tally(seed=self._seed)
         for (name, half), plan in plans.items():
             values = self._values(right, f"{name}|{_HALVES.index(half)}", half, plan)
@@ -216,9 +217,7 @@ class ZeroShot:
         pairs = zip(self._own, added, strict=True)
         return [[*(texts[i] for i in own), *(new[i] for i in more)] for own, more in pairs]
 
-    def _classify(
-        self, sets: Mapping[str, Sets], progress: Callable[[int, int], None] | None
-    ) -> dict[str, NDArray[np.float64]]:
+    def _classify(self, sets: Mapping[str, Sets], *, stage: str) -> dict[str, NDArray[np.float64]]:
         """Name of the sets -> for each image whether they classify it rightly."""
         vocabulary = self._explainer.vocabulary
         rows = class_embeddings(
@@ -226,7 +225,7 @@ class ZeroShot:
             lambda index, descriptor: fill_prompt(self.prompt, vocabulary.classes[index], descriptor),
             sets,
             fallback=vocabulary.class_prompts,
-            progress=progress,
+            progress=None if self._progress is None else partial(self._progress, stage),
         )
         rows["templates"] = host64(self._explainer.bank.classes)
         images, labels = host64(torch.stack(self._embeddings)), torch.tensor(self._labels)
