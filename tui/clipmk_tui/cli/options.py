@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
@@ -20,15 +20,25 @@ INPUT, SETTINGS, OUTPUT, MESSAGES = "Input", "Settings", "Output", "Messages"
 """Panels of the help."""
 
 
-def option(name: str, *flags: str, **more: Any) -> Any:
-    """Declare an option that `CLIPMK_<NAME>` and, where it has such a key, the config give as well.
+def option(panel: str | None, name: str, text: str, *short: str, **more: Any) -> Any:
+    """Declare the option `--name` that `CLIPMK_<NAME>` and, if it has such a key, the config give as well.
 
     Args:
-        name: the parameter's.
-        flags: `--name` where none is given.
-        more: what `typer.Option` takes.
+        panel: of the help.
+        name: of the parameter.
+        text: what the help says.
+        short: `-n`, or `--no-name` for a switch that can be turned off.
+        more: arguments of `typer.Option`.
     """
-    return typer.Option(*flags, envvar=variable(name), show_envvar=False, show_default=False, **more)
+    return flag(panel, name, text, *short, envvar=variable(name), **more)
+
+
+def flag(panel: str | None, name: str, text: str, *short: str, **more: Any) -> Any:
+    """Declare an option that only the command line gives."""
+    flags = [f"--{name.replace('_', '-')}", *short]
+    if len(flags) > 1 and flags[1].startswith("--no-"):
+        flags = ["/".join(flags)]
+    return typer.Option(*flags, help=text, rich_help_panel=panel, show_envvar=False, show_default=False, **more)
 
 
 def on_command_line(ctx: typer.Context, name: str) -> bool:
@@ -104,8 +114,8 @@ def _remember(ctx: typer.Context, value: bool) -> bool:
     return value
 
 
-def _one_of(*known: str) -> dict[str, Any]:
-    return {"metavar": "|".join(known), "autocompletion": lambda incomplete: _starting(known, incomplete)}
+def _one_of(*known: str, more: str = "") -> dict[str, Any]:
+    return {"metavar": "|".join(known) + more, "autocompletion": lambda incomplete: _starting(known, incomplete)}
 
 
 Images = Annotated[
@@ -115,112 +125,51 @@ Images = Annotated[
 Models = Annotated[
     list[str] | None,
     option(
+        INPUT,
         "model",
-        "--model",
+        "embedded/NAME, NAME:TAG as open_clip prints it, hf-hub:ORG/REPO, local-dir:FOLDER, a checkpoint file "
+        "(with --arch), or a name from the config. May be repeated.",
         "-m",
         metavar="MODEL",
-        help="embedded/NAME, NAME:TAG as open_clip prints it, hf-hub:ORG/REPO, local-dir:FOLDER, a checkpoint file "
-        "(with --arch), or a name from the config. May be repeated.",
         autocompletion=complete_model,
         callback=_models,
-        rich_help_panel=INPUT,
     ),
 ]
 Classes = Annotated[
     str | None,
-    option(
-        "classes",
-        metavar="a,b,c|FILE",
-        help="Replace the vocabulary's classes; its descriptors stay.",
-        rich_help_panel=INPUT,
-    ),
+    option(INPUT, "classes", "Replace the vocabulary's classes; its descriptors stay.", metavar="a,b,c|FILE"),
 ]
+_VOCAB = "Vocabulary; embedded models bring their own."
 Vocabulary = Annotated[
-    str | None,
-    option(
-        "vocab",
-        metavar="NAME|FILE",
-        help="Vocabulary; embedded models bring their own.",
-        autocompletion=complete_vocabulary,
-        rich_help_panel=INPUT,
-    ),
+    str | None, option(INPUT, "vocab", _VOCAB, metavar="NAME|FILE", autocompletion=complete_vocabulary)
 ]
 Target = Annotated[
-    str | None,
-    option("target", metavar="CLASS", help="Explain this class instead of the predicted one.", rich_help_panel=INPUT),
+    str | None, option(INPUT, "target", "Explain this class instead of the predicted one.", metavar="CLASS")
 ]
-_ARCH: Final[dict[str, Any]] = {"metavar": "NAME", "help": "open_clip architecture of a checkpoint file."}
-Arch = Annotated[str | None, option("arch", **_ARCH, rich_help_panel=INPUT)]
-ArchToKeep = Annotated[str | None, typer.Option("--arch", **_ARCH)]
+_ARCH = "open_clip architecture of a checkpoint file."
+Arch = Annotated[str | None, option(INPUT, "arch", _ARCH, metavar="NAME")]
+ArchToKeep = Annotated[str | None, flag(None, "arch", _ARCH, metavar="NAME")]
 """Of `clipmk models add`: a variable that is meant for one run must not end up in the config."""
-Download = Annotated[
-    bool,
-    option("download", "--download", help="Download missing weights (never done otherwise).", rich_help_panel=INPUT),
-]
-Preset = Annotated[
-    str | None,
-    option(
-        "preset",
-        **_one_of(*PRESETS),
-        help="Settings preset; 'paper' follows the publication exactly.",
-        rich_help_panel=SETTINGS,
-    ),
-]
-Grounding = Annotated[
-    str | None,
-    option(
-        "grounding",
-        **_one_of("prompts", "attend"),
-        help="How parts are embedded: drawn prompts, or masked attention pooling (faster).",
-        rich_help_panel=SETTINGS,
-    ),
-]
-Seed = Annotated[int | None, option("seed", metavar="N", help="Random seed.", rich_help_panel=SETTINGS)]
+Download = Annotated[bool, option(INPUT, "download", "Download missing weights (never done otherwise).")]
+_PRESET = "Settings preset; 'paper' follows the publication exactly."
+Preset = Annotated[str | None, option(SETTINGS, "preset", _PRESET, **_one_of(*PRESETS))]
+_GROUNDING = "How parts are embedded: drawn prompts, or masked attention pooling (faster)."
+Grounding = Annotated[str | None, option(SETTINGS, "grounding", _GROUNDING, **_one_of("prompts", "attend"))]
+Seed = Annotated[int | None, option(SETTINGS, "seed", "Random seed.", metavar="N")]
 Device = Annotated[
     str,
-    option(
-        "device",
-        **_one_of("auto", "cpu", "cuda", "mps") | {"metavar": "auto|cpu|cuda|cuda:N|mps"},
-        help="Where the model runs.",
-        rich_help_panel=SETTINGS,
-    ),
+    option(SETTINGS, "device", "Where the model runs.", **_one_of("auto", "cpu", "cuda", "mps", more="|cuda:N")),
 ]
-Precision = Annotated[
-    str,
-    option("precision", **_one_of("fp32", "bf16", "fp16"), help="Precision of the model.", rich_help_panel=SETTINGS),
-]
+Precision = Annotated[str, option(SETTINGS, "precision", "Precision of the model.", **_one_of("fp32", "bf16", "fp16"))]
 Serve = Annotated[
-    bool,
-    option(
-        "serve",
-        "--serve/--no-serve",
-        help="Ask a running `clipmk serve` (the default), or never.",
-        rich_help_panel=SETTINGS,
-    ),
+    bool, option(SETTINGS, "serve", "Ask a running `clipmk serve` (the default), or never.", "--no-serve")
 ]
-NoCache = Annotated[
-    bool,
-    option("no_cache", "--no-cache", help="Neither read nor write the text embedding cache.", rich_help_panel=SETTINGS),
-]
-Json = Annotated[bool, option("json", "--json", help="Print one JSON document.", rich_help_panel=OUTPUT)]
-Top = Annotated[
-    int | None, option("top", metavar="N", min=1, help="Number of classes to report.", rich_help_panel=OUTPUT)
-]
-Quiet = Annotated[
-    bool, option("quiet", "--quiet", "-q", help="Hide notes, warnings and progress.", rich_help_panel=MESSAGES)
-]
-Verbose = Annotated[
-    bool, option("verbose", "--verbose", "-v", help="List every concept, and log to stderr.", rich_help_panel=MESSAGES)
-]
-NoColor = Annotated[bool, option("no_color", "--no-color", help="Print without colours.", rich_help_panel=MESSAGES)]
+NoCache = Annotated[bool, option(SETTINGS, "no_cache", "Neither read nor write the text embedding cache.")]
+Json = Annotated[bool, option(OUTPUT, "json", "Print one JSON document.")]
+Top = Annotated[int | None, option(OUTPUT, "top", "Number of classes to report.", metavar="N", min=1)]
+Quiet = Annotated[bool, option(MESSAGES, "quiet", "Hide notes, warnings and progress.", "-q")]
+Verbose = Annotated[bool, option(MESSAGES, "verbose", "List every concept, and log to stderr.", "-v")]
+NoColor = Annotated[bool, option(MESSAGES, "no_color", "Print without colours.")]
 Debug = Annotated[
-    bool,
-    option(
-        "debug",
-        "--debug",
-        help="Print the traceback of an error.",
-        callback=_remember,
-        is_eager=True,
-        rich_help_panel=MESSAGES,
-    ),
+    bool, option(MESSAGES, "debug", "Print the traceback of an error.", callback=_remember, is_eager=True)
 ]

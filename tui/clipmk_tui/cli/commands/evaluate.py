@@ -19,59 +19,22 @@ Spec = Annotated[
         "flat folder, a table of paths, tar shards.",
     ),
 ]
-Truth = Annotated[
-    bool,
-    typer.Option(
-        "--truth", help="Compare with the known parts and descriptors of rendered scenes.", rich_help_panel=_WHAT
-    ),
-]
-Faithful = Annotated[
-    bool,
-    typer.Option(
-        "--faithfulness",
-        help="Deletion and insertion curves and accuracies, entropy with and without transport, CorLoc.",
-        rich_help_panel=_WHAT,
-    ),
-]
-Gain = Annotated[
-    bool,
-    typer.Option(
-        "--zero-shot",
-        help="Accuracy gained by the descriptors found, against random descriptors and random words.",
-        rich_help_panel=_WHAT,
-    ),
-]
-Splits = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--split",
-        metavar="NAME",
-        help="Split of the rendered world; may be repeated (default: test and counterfactual).",
-    ),
-]
-Scenes = Annotated[int | None, typer.Option(metavar="N", help="Scenes of each split (default: 500).", min=1)]
-Limit = Annotated[int | None, typer.Option(metavar="N", help="Only N images of DATASET, spread evenly.", min=1)]
-Output = Annotated[
-    str | None,
-    typer.Option("--output", "-o", metavar="FILE.json", help="Write the JSON there as well.", rich_help_panel=o.OUTPUT),
-]
-Verbose = Annotated[
-    bool,
-    o.option(
-        "verbose",
-        "--verbose",
-        "-v",
-        help="Print every metric, variant and margin of --truth; JSON always has them.",
-        rich_help_panel=o.MESSAGES,
-    ),
-]
-Preset = Annotated[
-    str | None,
-    typer.Option(metavar="|".join(PRESETS), help="Measure only this preset.", rich_help_panel=o.SETTINGS),
-]
+_TRUTH = "Compare with the known parts and descriptors of rendered scenes."
+Truth = Annotated[bool, o.flag(_WHAT, "truth", _TRUTH)]
+_FAITHFULNESS = "Deletion and insertion curves and accuracies, entropy with and without transport, CorLoc."
+Faithfulness = Annotated[bool, o.flag(_WHAT, "faithfulness", _FAITHFULNESS)]
+_ZERO_SHOT = "Accuracy gained by the descriptors found, against random descriptors and random words."
+ZeroShot = Annotated[bool, o.flag(_WHAT, "zero_shot", _ZERO_SHOT)]
+_SPLIT = "Split of the rendered world; may be repeated (default: test and counterfactual)."
+Splits = Annotated[list[str] | None, o.flag(None, "split", _SPLIT, metavar="NAME")]
+Scenes = Annotated[int | None, o.flag(None, "scenes", "Scenes of each split (default: 500).", metavar="N", min=1)]
+Limit = Annotated[int | None, o.flag(None, "limit", "Only N images of DATASET, spread evenly.", metavar="N", min=1)]
+Output = Annotated[str | None, o.flag(o.OUTPUT, "output", "Write the JSON there as well.", "-o", metavar="FILE.json")]
+_VERBOSE = "Print every metric, variant and margin of --truth; JSON always has them."
+Verbose = Annotated[bool, o.option(o.MESSAGES, "verbose", _VERBOSE, "-v")]
+Preset = Annotated[str | None, o.flag(o.SETTINGS, "preset", "Measure only this preset.", metavar="|".join(PRESETS))]
 Grounding = Annotated[
-    str | None,
-    typer.Option(metavar="prompts|attend", help="Measure only this grounding.", rich_help_panel=o.SETTINGS),
+    str | None, o.flag(o.SETTINGS, "grounding", "Measure only this grounding.", metavar="prompts|attend")
 ]
 
 
@@ -80,8 +43,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option; they are rea
     dataset: Spec = None,
     model: o.Models = None,
     truth: Truth = False,
-    faithfulness: Faithful = False,
-    zero_shot: Gain = False,
+    faithfulness: Faithfulness = False,
+    zero_shot: ZeroShot = False,
     split: Splits = None,
     scenes: Scenes = None,
     limit: Limit = None,

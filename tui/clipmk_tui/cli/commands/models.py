@@ -36,22 +36,16 @@ Words = Annotated[
     typer.Argument(metavar="[WORD...]", help="Only models with all these words in id, family, source or data."),
 ]
 Sources = Annotated[
-    list[str] | None,
-    typer.Option("--source", metavar="|".join(SOURCES), help="Only these sources. May be repeated."),
+    list[str] | None, o.flag(None, "source", "Only these sources. May be repeated.", metavar="|".join(SOURCES))
 ]
 Families = Annotated[
-    list[str] | None,
-    typer.Option("--family", metavar="|".join(FAMILIES), help="Only these families. May be repeated."),
+    list[str] | None, o.flag(None, "family", "Only these families. May be repeated.", metavar="|".join(FAMILIES))
 ]
-Pretrained = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="Only weights with this in their tag or training data, such as laion2b."),
-]
-Cached = Annotated[bool, typer.Option("--cached", help="Only models on this machine.")]
-MaxParameters = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="Only models with at most this many parameters, such as 200M or 1.5B."),
-]
+_PRETRAINED = "Only weights with this in their tag or training data, such as laion2b."
+Pretrained = Annotated[str | None, o.flag(None, "pretrained", _PRETRAINED, metavar="TEXT")]
+Cached = Annotated[bool, o.flag(None, "cached", "Only models on this machine.")]
+_MOST = "Only models with at most this many parameters, such as 200M or 1.5B."
+MaxParameters = Annotated[str | None, o.flag(None, "max_parameters", _MOST, metavar="N")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="As for -m.", autocompletion=o.complete_model)]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="New name of the model.")]
 Path_ = Annotated[str, typer.Argument(metavar="PATH", help="A folder, a checkpoint file, or a model as for -m.")]

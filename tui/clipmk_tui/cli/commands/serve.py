@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from clipmk_tui.cli import options as o
 
 EPILOG = (
@@ -14,18 +12,12 @@ EPILOG = (
     "owner can use the socket.  Needs Linux."
 )
 
-Socket = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH",
-        help="Where to listen; CLIPMK_SOCKET names it for explain, too (default: a private folder of the session).",
-    ),
-]
-Idle = Annotated[
-    str | None, o.option("idle", metavar="90s|15m|2h", help="Exit after this time without a request (default: 15m).")
-]
-Stop = Annotated[bool, typer.Option("--stop", help="Stop the server.")]
-Status = Annotated[bool, typer.Option("--status", help="Print the server's state; exit status 1 if there is none.")]
+_SOCKET = "Where to listen; CLIPMK_SOCKET names it for explain, too (default: a private folder of the session)."
+Socket = Annotated[str | None, o.flag(None, "socket", _SOCKET, metavar="PATH")]
+_IDLE = "Exit after this time without a request (default: 15m)."
+Idle = Annotated[str | None, o.option(None, "idle", _IDLE, metavar="90s|15m|2h")]
+Stop = Annotated[bool, o.flag(None, "stop", "Stop the server.")]
+Status = Annotated[bool, o.flag(None, "status", "Print the server's state; exit status 1 if there is none.")]
 
 
 def serve(  # noqa: PLR0913, PLR0917 - one parameter per option

@@ -17,7 +17,7 @@ Paths = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATH", help="Images, folders (not recursive) or patterns (default: the sample images)."),
 ]
-Theme = Annotated[str | None, o.option("theme", metavar="NAME", help="Theme of the app.", rich_help_panel=o.MESSAGES)]
+Theme = Annotated[str | None, o.option(o.MESSAGES, "theme", "Theme of the app.", metavar="NAME")]
 
 
 def tui(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context

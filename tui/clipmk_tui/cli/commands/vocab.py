@@ -1,4 +1,4 @@
-"""`clipmk vocab`: what vocabularies exist, what one holds, what is questionable about it; new ones from answers."""
+"""`clipmk vocab`: list, show and check vocabularies; build one from a language model's answers."""
 
 from __future__ import annotations
 
@@ -17,61 +17,45 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List vocabularies, show one, check one, build one.")
 
 PROBLEMS = 3
-"""Exit status of `check` when it finds something: the input should be mended."""
+"""Exit status of `check` if it finds problems."""
 
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME|FILE",
-        help="A vocabulary's name, or a JSON file, such as a language model's lists of descriptors per class.",
-        autocompletion=o.complete_vocabulary,
-    ),
-]
-Answers = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="ANSWER", help="Files with answers of a language model: JSON with a list of descriptors per class."
-    ),
-]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE.json", help="Where to write the vocabulary.")]
-Template = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TEXT", help="Prompt of a class, with one {}; may be repeated. Default: those of ImageNet."),
-]
-ClassList = Annotated[
-    str | None,
-    typer.Option("--classes", metavar="a,b,c|FILE", help="All classes in their order; each must be answered."),
-]
-Force = Annotated[
-    bool | None, typer.Option("--force", help="Replace the file where there is one; it may have been mended by hand.")
-]
+_NAME = "A vocabulary's name, or a JSON file, such as a language model's lists of descriptors per class."
+Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help=_NAME, autocompletion=o.complete_vocabulary)]
+_ANSWERS = "Files with answers of a language model: JSON with a list of descriptors per class."
+Answers = Annotated[list[str], typer.Argument(metavar="ANSWER", help=_ANSWERS)]
+Output = Annotated[Path, o.flag(None, "output", "Where to write the vocabulary.", "-o", metavar="FILE.json")]
+_TEMPLATE = "Prompt of a class, with one {}; may be repeated (default: those of ImageNet)."
+Template = Annotated[list[str] | None, o.flag(None, "template", _TEMPLATE, metavar="TEXT")]
+_CLASSES = "All classes in their order; each must be answered."
+ClassList = Annotated[str | None, o.flag(None, "classes", _CLASSES, metavar="a,b,c|FILE")]
+Force = Annotated[bool, o.flag(None, "force", "Overwrite the file, with any corrections made by hand.")]
 
 
 @app.command("list")
 def list_vocabularies(json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """List the shipped vocabularies."""
     from clipmk.vocabulary.vocabulary import available, load_vocabulary  # noqa: PLC0415
-    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.cli import tables  # noqa: PLC0415
     from clipmk_tui.show.columns import Step  # noqa: PLC0415
 
     found = [(load_vocabulary(name), text) for name, text in available().items()]
     if json:
-        present.put_json({"vocabularies": [_entry(vocabulary) for vocabulary, _ in found]})
+        tables.put_json({"vocabularies": [_entry(vocabulary) for vocabulary, _ in found]})
         return 0
     rows = [(one.name, len(one.classes), len(one.descriptors), len(one.templates), text) for one, text in found]
     columns = ("vocabulary", "classes", "descriptors", "templates", "")
     steps = [Step("", 16), *(Step(name) for name in ("templates", "descriptors", "classes", ""))]
-    with present.for_people(no_color, narrowest=1) as console:
-        present.put_listing(console, columns, rows, steps, right=(1, 2, 3))
+    with tables.for_people(no_color, narrowest=1) as console:
+        tables.put_listing(console, columns, rows, steps, right=(1, 2, 3))
     return 0
 
 
 @app.command("show")
 def show(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
-    """Print a whole vocabulary; --json prints the full form that --vocab FILE reads, without a format_version."""
+    """Print a vocabulary; --json prints the form that --vocab FILE reads, without a format_version."""
     from clipmk.output import document  # noqa: PLC0415
     from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
-    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.cli import tables  # noqa: PLC0415
     from clipmk_tui.cli.streams import data_stream  # noqa: PLC0415
 
     vocabulary = load_vocabulary(name)
@@ -79,21 +63,21 @@ def show(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: o
         with data_stream() as stream:
             stream.write(document.dump(vocabulary.to_dict()) + "\n")
         return 0
-    with present.for_people(no_color) as console:
+    with tables.for_people(no_color) as console:
         for title, texts in (
             ("templates", vocabulary.templates),
             ("template of descriptors", (vocabulary.descriptor_template,)),
             ("classes", vocabulary.classes),
             ("descriptors", vocabulary.descriptors),
         ):
-            console.print(present.table((f"{title} ({len(texts)})",), [(text,) for text in texts]))
+            console.print(tables.table((f"{title} ({len(texts)})",), [(text,) for text in texts]))
             console.print()
     return 0
 
 
 @app.command("check")
 def check(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
-    """Look for repetitions, class names given away and classes alike; exit status 3 when something is found."""
+    """Find repeated texts, descriptors that name a class and classes with equal descriptors; exit status 3 if any."""
     from clipmk.vocabulary.vocabulary import load_to_check  # noqa: PLC0415
 
     vocabulary, left_out = load_to_check(name)
@@ -106,12 +90,12 @@ def build(
     output: Output,
     classes: ClassList = None,
     template: Template = None,
-    force: Force = None,
+    force: Force = False,
     json: o.Json = False,
     no_color: o.NoColor = False,
     debug: o.Debug = False,
 ) -> int:
-    """Join answers of a language model into a vocabulary file and check it; exit status 3 when something is found."""
+    """Join a language model's answers into a vocabulary file, and check it; exit status 3 if it has problems."""
     from clipmk.errors import UsageError, VocabularyError  # noqa: PLC0415
     from clipmk.system.files import atomic_write, read_regular  # noqa: PLC0415
     from clipmk.system.text import quoted  # noqa: PLC0415
@@ -123,9 +107,7 @@ def build(
     if output.suffix.lower() != ".json":
         raise UsageError(f"--output is {quoted(output)}; --vocab reads files whose name ends in .json")
     if not force and os.path.lexists(output):
-        raise UsageError(
-            f"--output is {quoted(output)}, which exists; --force replaces it, with all mended by hand in it"
-        )
+        raise UsageError(f"--output is {quoted(output)}, which exists; --force overwrites it")
     vocabulary = from_answers(
         (
             (f"answer {quoted(path)}", read_regular(path, limit=MAX_BYTES, noun="answer", error=VocabularyError))
@@ -141,22 +123,22 @@ def build(
 
 
 def _report(vocabulary: Vocabulary, json: bool, no_color: bool, left_out: Sequence[str] = ()) -> int:
-    """Print what the check finds, as `check` and `build` do; what had to be left out stands first."""
+    """Print what a check finds; what had to be left out comes first."""
     from clipmk.vocabulary.lint import check as check_vocabulary  # noqa: PLC0415
     from clipmk.vocabulary.reader import join_faults  # noqa: PLC0415
-    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.cli import tables  # noqa: PLC0415
 
     report = check_vocabulary(vocabulary)
     unusable = [f"cannot be used as it is: {join_faults(left_out)}"] if left_out else []
     problems = [*unusable, *report.problems]
     if json:
-        present.put_json({"vocabulary": _entry(vocabulary), "problems": problems})
+        tables.put_json({"vocabulary": _entry(vocabulary), "problems": problems})
     else:
-        with present.for_people(no_color) as console:
+        with tables.for_people(no_color) as console:
             counts = f"{report.class_count} classes, {report.descriptor_count} descriptors"
-            console.print(present.table(("",), [(f"{vocabulary.name}: {counts}, {report.template_count} templates",)]))
-            lines = problems or ["nothing questionable found"]
-            console.print(present.table(("", ""), [("!" if problems else "ok", line) for line in lines]))
+            console.print(tables.table(("",), [(f"{vocabulary.name}: {counts}, {report.template_count} templates",)]))
+            lines = problems or ["no problems found"]
+            console.print(tables.table(("", ""), [("!" if problems else "ok", line) for line in lines]))
     return PROBLEMS if problems else 0
 
 

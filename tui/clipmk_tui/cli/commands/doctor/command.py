@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
-
 from clipmk_tui.cli import options as o
 
-Full = Annotated[
-    bool, typer.Option("--full", help="Also import torch and open_clip (seconds) to list devices and cached weights.")
-]
+_FULL = "Also import torch and open_clip (seconds) to list devices and cached weights."
+Full = Annotated[bool, o.flag(None, "full", _FULL)]
 
 
 def doctor(full: Full = False, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:

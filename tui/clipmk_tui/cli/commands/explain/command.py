@@ -14,23 +14,11 @@ EPILOG = (
     "is used that knows drawn classes only."
 )
 
-Jsonl = Annotated[bool, o.option("jsonl", "--jsonl", help="Print one JSON line per result.", rich_help_panel=o.OUTPUT)]
-Overlay = Annotated[
-    str | None,
-    o.option(
-        "overlay",
-        metavar="FILE.png",
-        help="Write the picture with its parts; several results: FILE-<image>[-<model>].png.",
-        rich_help_panel=o.OUTPUT,
-    ),
-]
-Html = Annotated[
-    str | None,
-    o.option("html", metavar="FILE.html", help="Write one self-contained page.", rich_help_panel=o.OUTPUT),
-]
-NoPicture = Annotated[
-    bool, o.option("no_picture", "--no-picture", help="Draw no picture in the terminal.", rich_help_panel=o.OUTPUT)
-]
+Jsonl = Annotated[bool, o.option(o.OUTPUT, "jsonl", "Print one JSON line per result.")]
+_OVERLAY = "Write the picture with its parts; several results: FILE-<image>[-<model>].png."
+Overlay = Annotated[str | None, o.option(o.OUTPUT, "overlay", _OVERLAY, metavar="FILE.png")]
+Html = Annotated[str | None, o.option(o.OUTPUT, "html", "Write one self-contained page.", metavar="FILE.html")]
+NoPicture = Annotated[bool, o.option(o.OUTPUT, "no_picture", "Draw no picture in the terminal.")]
 
 
 def explain(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context

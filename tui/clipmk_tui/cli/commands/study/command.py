@@ -14,7 +14,6 @@ app = typer.Typer(
     epilog="`clipmk study DATASET ...` is short for `clipmk study run DATASET ...`.",
 )
 
-_POOL = "Models"
 _WORK = "Work"
 
 DatasetSpec = Annotated[
@@ -26,41 +25,18 @@ DatasetSpec = Annotated[
 ]
 StudyDir = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `clipmk study` wrote.")]
 Pool = Annotated[
-    str | None,
-    o.option("pool", metavar="zoo|paper13|FILE", help="A named set of models, or a file.", rich_help_panel=_POOL),
+    str | None, o.option("Models", "pool", "A named set of models, or a file.", metavar="zoo|paper13|FILE")
 ]
-Out = Annotated[
-    Path,
-    o.option(
-        "out",
-        "--out",
-        "-o",
-        metavar="DIR",
-        help="Folder of the results; a study found there is resumed (default: clipmk-study).",
-        rich_help_panel=_WORK,
-    ),
-]
-Extend = Annotated[
-    bool,
-    o.option("extend", "--extend", help="Add these models to the study found there.", rich_help_panel=_WORK),
-]
-Fit = Annotated[
-    str | None,
-    o.option(
-        "fit",
-        metavar="image|batch",
-        help="Find parts image by image, or for up to 50 images of a class together (paper preset).",
-        rich_help_panel=_WORK,
-    ),
-]
-Engine = Annotated[
-    str,
-    o.option("engine", metavar="local|ray", help="This process (default), or a Ray cluster.", rich_help_panel=_WORK),
-]
+_OUT = "Folder of the results; a study found there is resumed (default: clipmk-study)."
+Out = Annotated[Path, o.option(_WORK, "out", _OUT, "-o", metavar="DIR")]
+Extend = Annotated[bool, o.option(_WORK, "extend", "Add these models to the study found there.")]
+_FIT = "Find parts image by image, or for up to 50 images of a class together (paper preset)."
+Fit = Annotated[str | None, o.option(_WORK, "fit", _FIT, metavar="image|batch")]
+Engine = Annotated[str, o.option(_WORK, "engine", "This process (default), or a Ray cluster.", metavar="local|ray")]
 
 
 def _count(name: str, text: str) -> Any:
-    return o.option(name, metavar="N", min=1, help=text, rich_help_panel=_WORK)
+    return o.option(_WORK, name, text, metavar="N", min=1)
 
 
 Limit = Annotated[int | None, _count("limit", "Only N images, spread evenly over the data set.")]
@@ -68,10 +44,8 @@ Workers = Annotated[int | None, _count("workers", "Ray workers (default: one per
 ShardSize = Annotated[int | None, _count("shard_size", "Images per shard, the unit of resuming.")]
 BatchSize = Annotated[int | None, _count("batch_size", "Images per forward pass.")]
 Threads = Annotated[int | None, _count("threads", "CPU threads.")]
-Against = Annotated[
-    str | None,
-    o.option("against", metavar="paper", help="Show the published table of 13 models beside the results."),
-]
+_AGAINST = "Show the published table of 13 models beside the results."
+Against = Annotated[str | None, o.option(None, "against", _AGAINST, metavar="paper")]
 
 
 @app.callback()
