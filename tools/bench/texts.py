@@ -23,7 +23,8 @@ from torch import Tensor, nn
 import clipmk
 from clipmk.backbones.openclip import OpenClipBackbone
 from clipmk.records import ModelInfo
-from clipmk.vocabulary.embeddings import Progress, load_bank
+from clipmk.backbones.base import Progress
+from clipmk.vocabulary.embeddings import load_bank
 from clipmk.vocabulary.vocabulary import Vocabulary
 
 

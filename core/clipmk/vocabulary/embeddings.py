@@ -34,6 +34,7 @@ from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional
 
+from clipmk.backbones.base import Progress
 from clipmk.errors import ClipmkError, ModelError
 from clipmk.system.locations import texts_dir
 from clipmk.system.text import printable
@@ -58,12 +59,9 @@ LOCK_SECONDS = 600.0
 PROBE = "a photo of a probe"
 """Embedded to tell modules in memory apart: equal weights can still differ in their activation."""
 
-Progress = Callable[[int, int], None]
-"""Called with (texts done, texts in all)."""
-
 
 @runtime_checkable
-class TextEncoder(Protocol):
+class TextBackbone(Protocol):
     """The part of a backbone that embeds texts."""
 
     info: ModelInfo
@@ -101,7 +99,7 @@ class TextBank:
 
 
 def load_bank(
-    backbone: TextEncoder, vocabulary: Vocabulary, *, cache: bool = True, progress: Progress | None = None
+    backbone: TextBackbone, vocabulary: Vocabulary, *, cache: bool = True, progress: Progress | None = None
 ) -> TextBank:
     """Embed a vocabulary, or read it from the cache; a text is embedded once (once per `CHUNK`, where there are more).
 
@@ -154,7 +152,7 @@ class Section:
 class _Cache:
     """The files of one model, for one vocabulary."""
 
-    def __init__(self, backbone: TextEncoder, sections: Sequence[Section], warnings: list[str]) -> None:
+    def __init__(self, backbone: TextBackbone, sections: Sequence[Section], warnings: list[str]) -> None:
         self._backbone = backbone
         self._sections = sections
         self._warnings = warnings
@@ -256,7 +254,7 @@ class _Cache:
 
 
 def _embedded(
-    backbone: TextEncoder,
+    backbone: TextBackbone,
     sections: Sequence[Section],
     *,
     known: Sequence[Stored] = (),
@@ -298,7 +296,7 @@ def _within(progress: Progress | None, start: int, end: int, total: int) -> Prog
     return lambda done, of: progress(start + (end - start) * done // of, total)
 
 
-def _encoded(backbone: TextEncoder, prompts: Sequence[tuple[str, ...]], progress: Progress | None) -> Tensor:
+def _encoded(backbone: TextBackbone, prompts: Sequence[tuple[str, ...]], progress: Progress | None) -> Tensor:
     """Each row is normalise(mean over its texts of normalise(embedding)); every text is embedded once.
 
     Rows may be made of different numbers of texts.
@@ -340,7 +338,7 @@ def _allocated(rows: int, embed: int, folder: Path | None) -> Tensor:
     return torch.empty(rows, embed)
 
 
-def _model_key(backbone: TextEncoder) -> list[object]:
+def _model_key(backbone: TextBackbone) -> list[object]:
     """Everything about a model that the numbers depend on."""
     info = backbone.info
     key: list[object] = [
