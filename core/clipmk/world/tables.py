@@ -30,26 +30,26 @@ Rgb: TypeAlias = tuple[int, int, int]
 @cache
 def classes() -> Mapping[str, tuple[Part, ...]]:
     """Every class with its parts in painting order."""
-    return MappingProxyType({name: tuple(map(read_part, rows)) for name, rows in _table("classes").items()})
+    return MappingProxyType({name: tuple(map(read_part, rows)) for name, rows in load_table("classes").items()})
 
 
 @cache
 def grammar() -> Mapping[str, Noun]:
     """Every kind of part, by its word."""
-    found = (_read_noun(phrase, row) for phrase, row in _table("nouns").items())
+    found = (_read_noun(phrase, row) for phrase, row in load_table("nouns").items())
     return MappingProxyType({noun.name: noun for noun in found})
 
 
 @cache
 def colours() -> Mapping[str, Rgb]:
     """Every colour word."""
-    return MappingProxyType({word: _rgb(values) for word, values in _table("colours")["words"].items()})
+    return MappingProxyType({word: _rgb(values) for word, values in load_table("colours")["words"].items()})
 
 
 @cache
 def places() -> Mapping[str, tuple[Rgb, Rgb]]:
     """Backgrounds: colours at the top and at the bottom."""
-    table = _table("colours")["places"]
+    table = load_table("colours")["places"]
     return MappingProxyType({place: (_rgb(top), _rgb(bottom)) for place, (top, bottom) in table.items()})
 
 
@@ -103,7 +103,8 @@ def _read_noun(phrase: str, row: Mapping[str, Any]) -> Noun:
     return Noun(name, name != phrase, MappingProxyType(outlines), words)
 
 
-def _table(name: str) -> dict[str, Any]:
+def load_table(name: str) -> dict[str, Any]:
+    """Read a file of `assets/world`."""
     text = (locations.assets_dir() / "world" / f"{name}.json").read_text(encoding="utf-8")
     table: dict[str, Any] = json.loads(text)
     return table
