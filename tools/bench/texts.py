@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 import clipmk
+from clipmk.backbones.base import Progress
 from clipmk.backbones.openclip import OpenClipBackbone
 from clipmk.records import ModelInfo
-from clipmk.backbones.base import Progress
 from clipmk.vocabulary.embeddings import load_bank
 from clipmk.vocabulary.vocabulary import Vocabulary
 
