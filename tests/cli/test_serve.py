@@ -160,7 +160,7 @@ def test_a_server_that_dies_meanwhile_is_noted_and_the_rest_is_done_here(
         wait_for(lambda: client.listens(Path(path)))
         ran = clipmk("explain", "a.png", "fatal.png", "b.png", "--json", "-m", "fine", "-m", "other")
         assert process.wait() == -signal.SIGKILL
-    assert ran.err == "clipmk: note: the server is not used any more: it was lost: it hung up\n"
+    assert ran.err == "clipmk: note: the server is no longer used: it was lost: it hung up\n"
     assert nothing_here == [["fatal.png", "b.png"], ["a.png", "fatal.png", "b.png"]]
     assert [one["image"]["path"] for one in json.loads(ran.out)["results"]] == ["a.png"]
 
@@ -239,7 +239,7 @@ def test_durations_are_read(clean: None, text: str | None, seconds: float) -> No
 def test_what_is_no_duration_is_a_usage_error(clipmk: Runner, text: str) -> None:
     ran = clipmk("serve", "--idle", text)
     assert ran.status == 2
-    assert f"--idle {text!r} is no duration" in ran.err
+    assert f"--idle {text!r} is not a positive duration" in ran.err
 
 
 def test_status_says_how_the_server_is_doing(service: FakeService, clipmk: Runner) -> None:

@@ -141,8 +141,8 @@ def connected(path: Path) -> Iterator[Connection | None]:
             connection.close()
 
 
-def find_server(path: Path) -> Connection | None:
-    """A server at `path` that would answer as this process would; None where there is none.
+def find_server(path: Path, session: Session) -> Connection | None:
+    """A server at `path` that would answer as this process would, ready for a session; None where there is none.
 
     Raises:
         UnusableServerError: there is one that would not; the message says why.
@@ -151,6 +151,7 @@ def find_server(path: Path) -> Connection | None:
     if connection is not None:
         try:
             require_same(connection.greeting(), identity(read_config()))
+            connection.begin(session)
         except BaseException:
             connection.close()
             raise

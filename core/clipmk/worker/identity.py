@@ -19,11 +19,14 @@ VARIABLES = (
     "HF_HOME",
     "HF_HUB_CACHE",
     "HUGGINGFACE_HUB_CACHE",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
 )
-"""Environment variables that decide which files are read or how numbers are added."""
+"""Environment variables that decide which files are read or downloaded, or how numbers are added."""
 
 
 def identity(config: Config) -> dict[str, str]:

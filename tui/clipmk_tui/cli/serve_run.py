@@ -1,4 +1,4 @@
-"""What `clipmk serve` does: serve, look at the server, end it."""
+"""What `clipmk serve` does: serve, print the state of a server, stop it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from clipmk.worker.unix_socket import require_support
 from clipmk_tui.cli.streams import data_stream, say
 
 IDLE = "15m"
-"""How long a server waits for a question by default."""
+"""How long a server waits for a request by default."""
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600}
 
 
-def place(named: str | None) -> Path:
-    """Where the server listens: as named, else `clipmk.system.locations.socket_path`; absolute."""
+def socket_at(named: str | None) -> Path:
+    """Absolute path of the socket: as named, else `clipmk.system.locations.socket_path`."""
     if named is None:
         return socket_path()
     return Path(os.path.abspath(Path(named).expanduser()))  # noqa: PTH100 - no link is followed
@@ -34,29 +34,29 @@ def idle_seconds(text: str | None) -> float:
     """Read a duration: "90", "90s", "15m", "1.5h".
 
     Raises:
-        UsageError: it is none, or not above 0.
+        UsageError: it is not a positive duration.
     """
     wanted = choose(text, variable("idle"), None, IDLE)
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", wanted.strip().lower())
     seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
     if seconds <= 0:
-        raise UsageError(f"--idle {wanted!r} is no duration above 0; write it as 90s, 15m or 2h")
+        raise UsageError(f"--idle {wanted!r} is not a positive duration; write it as 90s, 15m or 2h")
     return seconds
 
 
 def one_thing_at_a_time() -> UsageError:
     """What is wrong with --stop --status."""
-    return UsageError("--stop ends the server, --status looks at it; choose one of them")
+    return UsageError("--stop and --status exclude each other")
 
 
 def serve(path: Path, idle_s: float, *, quiet: bool | None, verbose: bool | None) -> int:
-    """Serve until told to stop or idle for long enough.
+    """Serve until stopped, or idle for `idle_s` seconds.
 
     Returns:
         Exit status.
 
     Raises:
-        ClipmkError: this system has no private sockets, a server listens there already, or the place will not do.
+        ClipmkError: this system has no private sockets, a server listens there already, or others could replace it.
     """
     require_support()
     config = read_config()
@@ -73,14 +73,14 @@ def serve(path: Path, idle_s: float, *, quiet: bool | None, verbose: bool | None
             tidy = server.serve(path)
         if not mute:
             say("info", "ended")
-    if not tidy:  # a thread works on in C code, which would crash where the interpreter goes away under it
+    if not tidy:  # a thread is still in C code, and would crash without an interpreter
         sys.stderr.flush()
         os._exit(0)
     return 0
 
 
 def stop(path: Path, *, quiet: bool | None) -> int:
-    """End the server and wait until it has gone; that there is none is no failure.
+    """Stop the server and wait for its end; without a server there is nothing to do.
 
     Returns:
         Exit status.
@@ -94,17 +94,17 @@ def stop(path: Path, *, quiet: bool | None) -> int:
 
 
 def status(path: Path, *, json: bool, no_color: bool) -> int:
-    """Print how the server is doing.
+    """Print the state of the server.
 
     Returns:
         Exit status.
 
     Raises:
-        ClipmkError: there is none, or it is of another version.
+        ClipmkError: there is no server, or it is of another version.
     """
     require_support()
     from clipmk.worker.identity import differences, identity  # noqa: PLC0415
-    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.cli import tables  # noqa: PLC0415
 
     with client.connected(path) as found:
         if found is None:
@@ -123,9 +123,9 @@ def status(path: Path, *, json: bool, no_color: bool) -> int:
         "differs_in": other,
     }
     if json:
-        present.put_json(facts)
+        tables.put_json(facts)
         return 0
     shown = {**facts, "models": ", ".join(greeting.models) or "none", "differs_in": ", ".join(other) or "nothing"}
-    with present.for_people(no_color) as console:
-        console.print(present.table(("", ""), [(name.replace("_", " "), value) for name, value in shown.items()]))
+    with tables.for_people(no_color) as console:
+        console.print(tables.table(("", ""), [(name.replace("_", " "), value) for name, value in shown.items()]))
     return 0

@@ -1,4 +1,4 @@
-"""`clipmk explain` by a server where one would answer the same, by this process otherwise, with the same results."""
+"""`clipmk explain` by a running server that would answer the same, else by this process, with the same results."""
 
 from __future__ import annotations
 
@@ -30,132 +30,134 @@ TOGETHER = 8
 """Images of one request, of a run of many: enough for a GPU, and other clients do not wait for long."""
 
 
-def answers(choices: ExplainOptions, sources: Sequence[InputImage], stages: Stages) -> Iterator[Result]:
-    """Explain every image with every model, in order, as `explaining.results` does (see there for what it raises).
+def answers(options: ExplainOptions, images: Sequence[InputImage], stages: Stages) -> Iterator[Result]:
+    """Explain every image with every model, in order (see `commands.explain.results` for what it raises).
 
     Whatever the server declines is done here: so every error is worded, and weighed, as if there were no server.
     """
     with contextlib.ExitStack() as held:
-        server = _found(held, choices)
+        server = _find(options)
         if server is None:
-            yield from results(choices, sources, stages)
+            yield from results(options, images, stages)
             return
-        asker = _Asker(choices, stages, server)
-        for model in choices.models:
-            yield from asker.explained(model, sources)
+        held.callback(server.close)
+        asker = _ServerRun(options, stages, server)
+        for model in options.models:
+            yield from asker.explain(model, images)
 
 
-def _found(held: contextlib.ExitStack, choices: ExplainOptions) -> Connection | None:
-    """A server that would answer as we would, told what all requests share."""
-    if not choices.serve:
+def _find(options: ExplainOptions) -> Connection | None:
+    """A server that would answer as this process would; None: there is none, or it is not wanted."""
+    if not options.serve:
         return None
     path = socket_path()
     try:
-        server = find_server(path)
-        if server is None:
-            return None
-        held.callback(server.close)
-        server.begin(_session(choices))
+        server = find_server(path, _session(options))
     except UnusableServerError as reason:
-        if not choices.quiet:
+        if not options.quiet:
             say("note", f"the server at {quoted(path)} is not used: {reason}")
         return None
     except OSError:  # our folder was removed: names relative to it mean nothing to the server
         return None
-    if choices.verbose:
+    if server is not None and options.verbose:
         say("info", f"asking the server at {quoted(path)} (process {server.peer.pid})")
     return server
 
 
-def _session(choices: ExplainOptions) -> Session:
+def _session(options: ExplainOptions) -> Session:
     return Session(
         folder=str(Path.cwd()),
-        vocabulary=choices.vocabulary,
-        classes=choices.classes,
-        settings=choices.settings,
-        device=choices.device,
-        precision=choices.precision,
-        arch=choices.arch,
-        cache=choices.cache,
+        vocabulary=options.vocabulary,
+        classes=options.classes,
+        settings=options.settings,
+        device=options.device,
+        precision=options.precision,
+        arch=options.arch,
+        cache=options.cache,
     )
 
 
-class _Asker:
-    """Asks the server as long as there is one."""
+class _ServerRun:
+    """A run that asks the server as long as there is one."""
 
-    def __init__(self, choices: ExplainOptions, stages: Stages, server: Connection) -> None:
-        self._choices = choices
+    def __init__(self, options: ExplainOptions, stages: Stages, server: Connection) -> None:
+        self._options = options
         self._stages = stages
         self._server: Connection | None = server
 
-    def explained(self, model: str, sources: Sequence[InputImage]) -> Iterator[Result]:
+    def explain(self, model: str, images: Sequence[InputImage]) -> Iterator[Result]:
         """Explain every image with one model."""
         done = 0
-        for result in self._served(model, sources):
+        for result in self._server_results(model, images):
             done += 1
             yield result
-        if done < len(sources):
-            yield from results(dataclasses.replace(self._choices, models=(model,)), sources[done:], self._stages)
+        if done < len(images):
+            yield from results(dataclasses.replace(self._options, models=(model,)), images[done:], self._stages)
 
-    def _served(self, model: str, sources: Sequence[InputImage]) -> Iterator[Result]:
-        """The server's results, up to where we must go on ourselves."""
-        together = GROUP_LIMIT if self._choices.settings.fit == "batch" else TOGETHER
+    def _server_results(self, model: str, images: Sequence[InputImage]) -> Iterator[Result]:
+        """The server's results, up to the image from which this process must go on by itself."""
+        together = GROUP_LIMIT if self._options.settings.fit == "batch" else TOGETHER
         try:
-            for start in range(0, len(sources), together):
+            for start in range(0, len(images), together):
                 if self._server is None:
                     return
-                yield from self._asked(self._server, model, sources, range(len(sources))[start : start + together])
+                yield from self._ask(self._server, model, images, range(len(images))[start : start + together])
         except UnusableServerError as reason:
             self._server = None
-            self._note(f"the server is not used any more: {reason}")
+            self._note(f"the server is no longer used: {reason}")
         except DeclinedError as reason:
             if reason.reason in {OUT_OF_MEMORY, UNEXPECTED}:
                 self._note(f"the server could not do it: {reason}")
 
-    def _asked(self, server: Connection, model: str, sources: Sequence[InputImage], indices: range) -> Iterator[Result]:
-        """The results of some of the sources; one that cannot be read here is not asked about."""
+    def _ask(self, server: Connection, model: str, images: Sequence[InputImage], indices: range) -> Iterator[Result]:
+        """The results of some of the images; those that are known to be unreadable are not sent."""
         attached = b""
-        for source in (sources[index] for index in indices):
-            if source.name == STDIN:
+        for image in (images[index] for index in indices):
+            if image.name == STDIN:
                 with contextlib.suppress(InputError):  # remembered as its failure
-                    attached = source.data()
+                    attached = image.data()
         if len(attached) > ATTACHED_BYTES:
             raise DeclinedError(InputError.code, f"more than {ATTACHED_BYTES} bytes")
         request = ExplainImages(
             model=model,
-            images=tuple(sources[index].name for index in indices if sources[index].failure is None),
-            target=self._choices.target,
+            images=tuple(images[index].name for index in indices if images[index].failure is None),
+            target=self._options.target,
             attached=len(attached),
-            stream=len(sources) > 1,
+            stream=len(images) > 1,
         )
         served = server.explain(request, attached, self._progress) if request.images else iter(())
         for index in indices:
-            source = sources[index]
-            self._stages.begin(subject(source, index, len(sources)))
-            if source.failure is not None:
-                yield Failure.of(source.failure, path=source.name, model=model)
-            elif (one := next(served, None)) is not None:
-                yield self._result(model, source, one)
+            image = images[index]
+            self._stages.begin(subject(image, index, len(images)))
+            if image.failure is not None:
+                yield Failure.of(image.failure, path=image.name, model=model)
+                continue
+            answer = next(served, None)
+            if answer is None:
+                raise UnusableServerError("it sent fewer results than were requested")
+            yield self._result(model, image, answer)
         if next(served, None) is not None:
-            raise UnusableServerError("it says more than it was asked")
+            raise UnusableServerError("it sent more results than were requested")
 
-    def _result(self, model: str, source: InputImage, served: ImageExplained) -> Result:
-        made = served.explanation
-        if made is None:
-            message, code = printable(served.message or ""), served.code or InputError.code
+    def _result(self, model: str, image: InputImage, answer: ImageExplained) -> Result:
+        explanation = answer.explanation
+        if explanation is None:
+            message, code = printable(answer.message or ""), answer.code or InputError.code
             status = (ModelError if code == ModelError.code else InputError).exit_status
-            return Failure(path=source.name, model=model, code=code, message=message, exit_status=status)
-        return dataclasses.replace(made, picture=source.picture().image) if self._must_carry(source) else made
+            return Failure(path=image.name, model=model, code=code, message=message, exit_status=status)
+        if self._needs_picture(image):
+            return dataclasses.replace(explanation, picture=image.picture().image)
+        return explanation
 
-    def _must_carry(self, source: InputImage) -> bool:
-        """Whether the picture is wanted and cannot be read again by the name that the explanation has."""
-        nameless = source.name == STDIN or encodable(source.name) != source.name
-        return nameless and self._choices.keep_pictures
+    def _needs_picture(self, image: InputImage) -> bool:
+        """Whether the picture is drawn and cannot be read again by the name that the explanation has."""
+        nameless = image.name == STDIN or encodable(image.name) != image.name
+        return nameless and self._options.keep_pictures
 
     def _progress(self, progress: Progress) -> None:
         self._stages(progress.stage, progress.done, progress.total)
 
     def _note(self, message: str) -> None:
         self._stages.clear()
-        if not self._choices.quiet:
+        if not self._options.quiet:
             say("note", message)

@@ -34,7 +34,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     """Keep models loaded behind a private Unix socket, for scripts that call clipmk explain many times."""
     from clipmk_tui.cli import serve_run  # noqa: PLC0415
 
-    path = serve_run.place(socket)
+    path = serve_run.socket_at(socket)
     if stop and status:
         raise serve_run.one_thing_at_a_time()
     if stop:
