@@ -25,8 +25,8 @@ from clipmk.settings import preset
 from clipmk.system.serialization import plain
 from clipmk.vocabulary.vocabulary import Vocabulary
 from clipmk.world.scene import render_scenes
-from clipmk_tui.cli.commands.evaluate import evaluate
-from clipmk_tui.cli.measure import evaluation_choices, measure_models, split_table
+from clipmk_tui.cli.commands.evaluate.command import evaluate
+from clipmk_tui.cli.commands.evaluate.run import evaluation_choices, measure_models, split_table
 from clipmk_tui.cli.progress import Stages
 from command_line import Runner
 
@@ -105,7 +105,7 @@ def test_a_folder_without_labels_is_measured_and_bad_images_decide_the_status(
 @pytest.mark.parametrize(
     ("argv", "status", "words"),
     [
-        ((), 2, "say what to measure: --truth, --faithfulness, --zero-shot"),
+        ((), 2, "nothing to measure; name at least one of: --truth, --faithfulness, --zero-shot"),
         (("--truth", "--split", "tset"), 2, "split 'tset' does not exist; close: 'test'"),
         (("--truth", "--preset", "papr"), 2, "preset 'papr' does not exist; close: 'paper'"),
         (("--truth", "--grounding", "x"), 2, "known: prompts, attend"),

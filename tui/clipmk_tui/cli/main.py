@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "vocab": "vocab",
     "cache": "cache",
     "world": "world",
-    "evaluate": "evaluate",
+    "evaluate": "evaluate.command",
     "serve": "serve",
     "doctor": "doctor.command",
     "schema": "schema",

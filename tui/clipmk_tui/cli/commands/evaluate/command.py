@@ -70,7 +70,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option; they are rea
 
     --truth prints a summary: AP, hits, IoU, top-1 and margins over two baselines. --verbose prints everything.
     """
-    from clipmk_tui.cli.measure import evaluation_choices, run  # noqa: PLC0415
+    from clipmk_tui.cli.commands.evaluate.run import evaluation_choices, run  # noqa: PLC0415
 
     params = dict(ctx.params)
     if dataset is None and not o.on_command_line(ctx, "vocab"):

@@ -14,7 +14,7 @@ from clipmk.system.memory import memory_named, remedies
 from clipmk.system.options import DEFAULT_MODEL
 from clipmk.system.text import encodable, quoted
 from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
-from clipmk_tui.cli import tables as present
+from clipmk_tui.cli import tables
 from clipmk_tui.cli.errors import with_origin
 from clipmk_tui.cli.progress import Stages
 from clipmk_tui.cli.streams import say
@@ -37,7 +37,7 @@ SCENES = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Everything that `clipmk evaluate` was asked for."""
+    """The options of `clipmk evaluate`."""
 
     measures: tuple[str, ...]
     models: tuple[str, ...]
@@ -59,13 +59,13 @@ class Evaluation:
     json: bool
     quiet: bool
     verbose: bool
-    """Print every metric, way and margin of --truth."""
+    """Print every metric, variant and margin of --truth."""
     no_color: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFailure:
-    """What an error says; the error itself would keep the model in memory, by the frames of its traceback."""
+    """An error without its traceback, whose frames would keep the model in memory."""
 
     code: str
     message: str
@@ -98,7 +98,7 @@ def evaluation_choices(flags: Mapping[str, Any]) -> Evaluation:
     """
     measures = tuple(name for name in MEASURES if flags[name])
     if not measures:
-        raise UsageError("say what to measure: --truth, --faithfulness, --zero-shot (several at once are possible)")
+        raise UsageError("nothing to measure; name at least one of: --truth, --faithfulness, --zero-shot")
     for word, known in (("preset", tuple(PRESETS)), ("grounding", get_args(Grounding))):
         if flags[word] is not None and flags[word] not in known:
             raise UsageError(f"{word} {flags[word]!r} does not exist; {suggest(flags[word], known)}")
@@ -132,14 +132,14 @@ def run(choices: Evaluation) -> int:
     """Measure model after model; each is printed and written as soon as it is done.
 
     Returns:
-        Exit status: 0, that of the gravest failure, or 3 where images could not be used.
+        Exit status: 0, that of the gravest failure, or 3 if images could not be used.
     """
     done: list[ModelReports] = []
-    with present.for_people(choices.no_color) as console, Stages(shown=not choices.quiet) as stages:
+    with tables.for_people(choices.no_color) as console, Stages(shown=not choices.quiet) as stages:
         for one in measure_models(choices, stages):
             done.append(one)
             stages.clear()
-            if choices.output is not None:  # first, for whoever reads the tables may stop reading
+            if choices.output is not None:  # first: the reader of the tables may stop reading
                 text = document.dump(document.versioned(_content(choices, done)))
                 write_text(text + "\n", choices.output)
             if one.failure is not None:
@@ -147,7 +147,7 @@ def run(choices: Evaluation) -> int:
             elif not choices.json:
                 _print(console, one, everything=choices.verbose)
     if choices.json:
-        present.put_json(_content(choices, done))
+        tables.put_json(_content(choices, done))
     if not choices.quiet:
         _print_notes(done, choices)
     skipped = InputError.exit_status if any(one.skipped for one in done) else 0
@@ -184,13 +184,13 @@ def measure_models(choices: Evaluation, stages: Stages) -> Iterator[ModelReports
 def split_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int
 ) -> list[tuple[list[str], list[Any]]]:
-    """A wide table as several that fit: each has the first column and as many others, in order, as there is room for.
+    """Split a wide table into several that fit: each has the first column and as many others, in order, as fit.
 
     Args:
-        columns: headings; the first stands over the names of the rows.
+        columns: headings; the first is that of the rows' names.
         rows: cells.
-        width: columns of the terminal; two blanks part cells. Every table has at least one of the other columns, and
-            rows that are empty in all of a table's columns are left out of it.
+        width: columns of the terminal; two blanks separate cells. Every table has at least one of the other columns; it
+            omits rows that are empty in all of its columns.
     """
     sizes = [max([len(name), *(len(row[i]) for row in rows)]) for i, name in enumerate(columns)]
     groups: list[list[int]] = [[]]
@@ -214,9 +214,9 @@ def _check_data(flags: Mapping[str, Any], measures: Sequence[str]) -> None:
     if flags["dataset"] is not None:
         for name in ("split", "scenes"):
             if flags[name]:
-                raise UsageError(f"--{name} chooses rendered scenes; leave it out where a data set is named")
+                raise UsageError(f"--{name} chooses rendered scenes; omit it if you name a data set")
         if "truth" in measures:
-            raise UsageError("--truth needs rendered scenes, whose parts are known; name no data set")
+            raise UsageError("--truth needs rendered scenes, whose parts are known; omit the data set")
     elif flags["limit"] is not None:
         raise UsageError("--limit goes with a data set; --scenes N says how many scenes are rendered")
 
@@ -309,19 +309,19 @@ def _print(console: Console, found: ModelReports, *, everything: bool) -> None:
     for title, columns, rows in _tables(found, everything=everything):
         pieces = [piece for piece in split_table(columns, rows, width=console.width) if piece[1]]
         for number, (headings, body) in enumerate(pieces, start=1):
-            made = present.table(headings, body, right=range(1, len(headings)))
+            made = tables.table(headings, body, right=range(1, len(headings)))
             which = f" ({number} of {len(pieces)})" if len(pieces) > 1 else ""
             console.print(shown(f"{found.model}, {title}{which}", "italic"))
-            present.put_table(console, made)
+            tables.put_table(console, made)
             console.print()
 
 
 def _tables(found: ModelReports, *, everything: bool) -> list[Table]:
     """The tables of every report of one model; of the truth a summary, unless everything is asked for."""
-    tables: list[Table] = []
+    made: list[Table] = []
     for name, report in found.reports.items():
-        tables += report.summary() if name == "truth" and not everything else report.tables()
-    return tables
+        made += report.summary() if name == "truth" and not everything else report.tables()
+    return made
 
 
 def _content(choices: Evaluation, done: Sequence[ModelReports]) -> dict[str, Any]:
