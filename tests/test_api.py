@@ -69,7 +69,7 @@ def test_every_kind_of_source_gives_the_same_explanation(tmp_path: Path) -> None
             assert found[key] == expected[key]
 
 
-def test_presets_seed_and_settings_are_handed_on() -> None:
+def test_preset_seed_and_settings_are_passed_on() -> None:
     found = clipmk.explain(
         embedded.scenes()[1].image,
         embedded.backbone(),
@@ -113,7 +113,7 @@ def test_a_wrong_number_of_part_masks_is_refused() -> None:
         clipmk.explain(images[0], embedded.backbone(), parts=np.ones((1, 64, 32), dtype=bool))
 
 
-def test_what_cannot_be_meant_is_refused_by_name() -> None:
+def test_unknown_names_are_refused_with_close_ones() -> None:
     image = embedded.scenes()[0].image
     with pytest.raises(UsageError, match="preset 'papper' does not exist; close: 'paper'"):
         clipmk.explain(image, embedded.backbone(), preset="papper")

@@ -1,4 +1,4 @@
-"""What the last attention of an image encoder looks with and looks at: its keys, and the row of its query."""
+"""The last attention of an image encoder: its keys, and the row of its query."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_attention_of_a_pool_is_that_of_its_query(zoo: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", QUERIED)
-def test_attention_rows_are_positive_and_leave_a_rest_for_the_other_tokens(zoo: Any, kind: str) -> None:
+def test_attention_rows_are_positive_and_sum_to_less_than_one(zoo: Any, kind: str) -> None:
     backbone, _ = zoo(kind)
     encoded = backbone.encode_with_patches(pixels_for(backbone))
     assert encoded.attention.shape == encoded.patches.shape[:2]

@@ -190,7 +190,7 @@ def test_region_of_coca_is_its_pooler_written_out(zoo: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["convnext", "convnext-mlp", "channels-last", "resnet-timm"])
-def test_region_of_a_feature_map_is_its_cells_alone_shown_to_the_head(zoo: Any, kind: str) -> None:
+def test_region_of_a_feature_map_is_its_cells_alone_through_the_head(zoo: Any, kind: str) -> None:
     backbone, plain = zoo(kind)
     pixels, trunk = pixels_for(backbone, batch=1), plain.visual.trunk
     encoded = backbone.encode_with_patches(pixels)

@@ -48,7 +48,7 @@ REFUSED = {
 KINDS = smallest()
 
 
-def test_no_architecture_is_of_a_kind_that_is_not_tried() -> None:
+def test_every_kind_of_architecture_is_tried() -> None:
     assert {kind_of(architecture_config(name) or {}) for name in open_clip.list_models()} == set(KINDS)
     assert set(REFUSED) <= set(KINDS)
     assert len(KINDS) >= 22

@@ -66,7 +66,7 @@ def test_patches_and_pooled_regions_are_those_of_open_clip_to_the_last_bit() -> 
         assert all(torch.equal(a, b) for a, b in zip(ours, other, strict=True))
 
 
-def test_a_text_sees_nothing_behind_it() -> None:
+def test_a_text_token_does_not_attend_to_later_ones() -> None:
     assert causal_mask(3).tolist() == [[0, -torch.inf, -torch.inf], [0, 0, -torch.inf], [0, 0, 0]]
 
 
@@ -127,11 +127,11 @@ def test_neither_open_clip_nor_the_compiler_is_imported_for_images_or_texts() ->
 @pytest.mark.parametrize(
     ("model", "needed"), [(SMALL, False), ("embedded/rn-xs", True), ("ViT-B-32:random", True), ("a/folder", True)]
 )
-def test_who_needs_open_clip_is_known_beforehand(model: str, needed: bool) -> None:
+def test_whether_a_model_needs_open_clip_is_known_beforehand(model: str, needed: bool) -> None:
     assert needs_open_clip(model) is needed
 
 
-def test_a_name_of_ones_own_needs_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_name_needs_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "registered_models", lambda: {"mine": SMALL, "other": "embedded/rn-xs"})
     assert not needs_open_clip("mine")
     assert needs_open_clip("other")

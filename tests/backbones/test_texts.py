@@ -92,9 +92,7 @@ def test_causal_towers_run_on_batches_of_one_length_and_no_longer(tmp_path: Path
 
 
 @pytest.mark.parametrize("tower", ["native", "own-tower"])
-def test_on_a_cpu_no_digit_of_a_text_depends_on_its_company_or_the_size_of_the_batch(
-    tmp_path: Path, tower: str
-) -> None:
+def test_on_a_cpu_no_bit_of_a_text_depends_on_its_batch(tmp_path: Path, tower: str) -> None:
     backbone, _, _ = pair(tmp_path, tower)
     texts = [" ".join(words) for words in itertools.product(["the", "cat", "dog", "and"], repeat=3)] + TEXTS
     together = backbone.encode_texts(texts)
@@ -126,7 +124,7 @@ class Crowded:
         MemoryError(),
     ],
 )
-def test_out_of_memory_halves_the_batch_and_goes_on(
+def test_running_out_of_memory_halves_the_batch_and_continues(
     native: Any, monkeypatch: pytest.MonkeyPatch, reason: BaseException
 ) -> None:
     texts = [" ".join(words) for words in itertools.product(["the", "cat"], repeat=6)]
@@ -161,7 +159,7 @@ PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size
 
 @settings(max_examples=60)
 @given(st.lists(PRINTABLE | st.text(max_size=12) | st.sampled_from(SPECIAL), min_size=1, max_size=4))
-def test_remembered_words_give_the_tokens_of_the_tokenizer(texts: list[str]) -> None:
+def test_cached_words_give_the_tokens_of_the_tokenizer(texts: list[str]) -> None:
     assert torch.equal(CACHED(texts), PLAIN(texts))
     assert torch.equal(CACHED(texts), PLAIN(texts)), "the second time from memory"
 
@@ -193,13 +191,13 @@ def test_where_the_tokenizer_cannot_stand_alone_open_clip_is_imported(
 
 
 @pytest.mark.parametrize("clean", ["canonicalize", "whitespace"])
-def test_other_ways_to_clean_a_text_are_kept(clean: str) -> None:
+def test_other_clean_ups_of_a_text_are_kept(clean: str) -> None:
     words = open_clip.SimpleTokenizer(clean=clean)
     texts = ["A  Red_comb, (small)!", "it's <b>", "under__score", "_", "THE cat.", *SPECIAL]
     assert torch.equal(cached(words)(texts), words(texts))
 
 
-def test_tokenizers_that_are_not_open_clips_own_or_draw_lots_are_left_alone() -> None:
+def test_other_and_random_tokenizers_are_left_alone() -> None:
     class Own(open_clip.SimpleTokenizer):  # type: ignore[misc]
         """Might do anything."""
 
@@ -207,7 +205,7 @@ def test_tokenizers_that_are_not_open_clips_own_or_draw_lots_are_left_alone() ->
         assert cached(words) is words
 
 
-def test_the_memory_for_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_module, "WORD_LIMIT", 3)
     words = tokenizer_module.CachedTokenizer(PLAIN)
     assert torch.equal(words(["a b c d e f a"]), PLAIN(["a b c d e f a"]))
@@ -228,7 +226,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @settings(max_examples=15)
 @given(texts=st.lists(st.text(max_size=12), min_size=1, max_size=6), batch_size=st.integers(1, 4))
-def test_a_text_is_embedded_the_same_whatever_its_company(native: Any, texts: list[str], batch_size: int) -> None:
+def test_a_text_is_embedded_the_same_in_any_batch(native: Any, texts: list[str], batch_size: int) -> None:
     together = native.encode_texts(texts, batch_size=batch_size)
     alone = torch.cat([native.encode_texts([text]) for text in texts])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)

@@ -85,13 +85,13 @@ def test_parameters_are_those_of_the_model(name: str) -> None:
     assert inventory().architectures[name].parameters == sum(value.numel() for value in model.parameters())
 
 
-def test_what_is_not_known_of_a_text_tower_on_the_hub_is_not_guessed() -> None:
+def test_parameters_of_a_text_tower_on_the_hub_are_not_guessed() -> None:
     unknown = {name for name, facts in inventory().architectures.items() if facts.parameters is None}
     configs = {name: architecture_config(name) for name in open_clip.list_models()}
     assert unknown == {name for name, config in configs.items() if config["text_cfg"].get("hf_model_name")}
 
 
-def test_another_open_clip_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_open_clip_is_read_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipmk.models.inventory._installed", lambda: "99.0")
     pairs = [("ViT-B-32", "openai"), ("RN50", "cc12m")]
     monkeypatch.setattr(open_clip, "list_pretrained", lambda: pairs)
@@ -128,15 +128,15 @@ def test_another_open_clip_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> N
         ("v1", None, None, None),
     ],
 )
-def test_tags_tell_the_data(tag: str, data: str | None, pairs: float | None, seen: float | None) -> None:
+def test_tags_name_the_training_data(tag: str, data: str | None, pairs: float | None, seen: float | None) -> None:
     assert training_of(tag) == (data, pairs, seen)
 
 
-def test_only_the_tags_of_one_author_say_nothing_about_their_data() -> None:
+def test_only_the_tags_of_one_author_do_not_name_their_data() -> None:
     assert {pair.tag for pair in inventory().pairs.values() if training_of(pair.tag)[0] is None} == {"v1", "mrl"}
 
 
-def test_licences_are_told_with_their_source_or_not_at_all() -> None:
+def test_licences_are_listed_with_their_source_or_not_at_all() -> None:
     entries = {entry.id: entry for entry in list_models()}
     assert entries["ViT-B-32:laion2b_s34b_b79k"].licence == "MIT"
     assert entries["ViT-B-16-SigLIP:webli"].licence == "Apache-2.0"
@@ -206,7 +206,7 @@ def test_weights_in_the_hub_cache_make_a_model_cached(own_places: Path) -> None:
     assert "ViT-B-32:openai" not in {entry.id for entry in list_models(("remote",))}
 
 
-def test_safetensors_are_taken_where_the_catalogue_names_a_pickle(own_places: Path) -> None:
+def test_safetensors_are_preferred_where_the_catalogue_names_a_pickle(own_places: Path) -> None:
     repository, name = open_clip.get_pretrained_cfg("ViTamin-S", "datacomp1b")["hf_hub"].rsplit("/", 1)
     assert name == "pytorch_model.bin"
     snapshot = cache(own_places, repository, "pytorch_model.bin", "pytorch_model.safetensors")
@@ -229,7 +229,7 @@ def test_other_cached_repositories_are_listed_by_their_hub_name(own_places: Path
 @pytest.mark.parametrize(
     "content", ['{"model_cfg": {"embed_dim": 8, "vision_cfg": {"image_size": [128, 256]}, "text_cfg": {}}}', "{", "[]"]
 )
-def test_an_odd_cached_repository_hides_no_other_model(own_places: Path, content: str) -> None:
+def test_an_odd_cached_repository_does_not_hide_other_models(own_places: Path, content: str) -> None:
     for repository, config in (("org/odd", content), ("org/tiny", json.dumps({"model_cfg": model_config("resnet")}))):
         snapshot = cache(own_places, repository, "open_clip_model.safetensors")
         (snapshot / "open_clip_config.json").write_text(config)
@@ -247,7 +247,7 @@ def test_embedded_models_are_the_folders_of_the_assets(monkeypatch: pytest.Monke
         load("embedded/vit-tset", device="cpu")
 
 
-def test_registered_folders_are_local_models_and_broken_ones_hide_nothing(tmp_path: Path) -> None:
+def test_registered_folders_are_local_models_and_broken_ones_do_not_hide_others(tmp_path: Path) -> None:
     save(tmp_path / "m", model_config("siglip"))
     (tmp_path / "broken").mkdir()
     (tmp_path / "config.toml").write_text(
@@ -293,7 +293,7 @@ def test_slashes_and_dashes_in_names_are_normalised() -> None:
         load("ViT-B/32:laion2b-s34b-b79k", device="cpu")
 
 
-def test_unknown_names_and_tags_are_answered_with_close_ones() -> None:
+def test_unknown_names_and_tags_are_refused_with_close_ones() -> None:
     with pytest.raises(ModelError, match="'ViT-B-23:openai' does not exist; close: 'ViT-B-32'"):
         load("ViT-B-23:openai", device="cpu")
     with pytest.raises(ModelError, match="'ViT-B-32' has no pretrained tag 'opnai'; close: 'openai'"):

@@ -1,4 +1,4 @@
-"""Checkpoints of one's own: what they need to load, and the programs, damage and misfits that are refused."""
+"""Checkpoint files: what they need to load, and which programs, damage and misfits are refused."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_damaged_weights_are_reported(tmp_path: Path, tiny_architecture: str, na
         load(str(tmp_path / name), arch=tiny_architecture, device="cpu")
 
 
-def test_a_file_without_tensors_is_no_checkpoint(tmp_path: Path, tiny_architecture: str) -> None:
+def test_a_file_without_tensors_is_not_a_checkpoint(tmp_path: Path, tiny_architecture: str) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ModelError, match="does not hold a state_dict"):
         load(str(tmp_path / "list.pt"), arch=tiny_architecture, device="cpu")

@@ -65,7 +65,7 @@ def partial(folder: Path) -> Path:
     return blobs / f"{hashlib.sha256(CONTENT).hexdigest()}.clipmk.incomplete"
 
 
-def test_a_file_arrives_with_progress_and_lies_where_the_hub_s_client_finds_it(hub: Hub) -> None:
+def test_a_file_arrives_with_progress_where_the_hub_client_finds_it(hub: Hub) -> None:
     seen: list[Transfer] = []
     path = fetch("org/tiny", ["absent.bin", NAME], progress=seen.append)
     assert path.read_bytes() == CONTENT
@@ -76,14 +76,14 @@ def test_a_file_arrives_with_progress_and_lies_where_the_hub_s_client_finds_it(h
     assert len(seen) > 5
 
 
-def test_what_is_there_is_not_fetched_again(hub: Hub) -> None:
+def test_a_cached_file_is_not_downloaded_again(hub: Hub) -> None:
     first = fetch("org/tiny", [NAME])
     hub.asked.clear()
     assert fetch("org/tiny", [NAME]) == first
     assert hub.ranges_asked() == []
 
 
-def test_a_stopped_download_is_kept_and_the_next_call_goes_on(hub: Hub, tmp_path: Path) -> None:
+def test_a_stopped_download_is_kept_and_resumed(hub: Hub, tmp_path: Path) -> None:
     def stop(one: Transfer) -> None:
         if one.done >= 200_000:
             raise KeyboardInterrupt
@@ -100,7 +100,7 @@ def test_a_stopped_download_is_kept_and_the_next_call_goes_on(hub: Hub, tmp_path
     assert not partial(tmp_path).exists()
 
 
-def test_a_connection_that_breaks_for_good_says_that_the_next_call_goes_on(hub: Hub, tmp_path: Path) -> None:
+def test_a_connection_that_breaks_for_good_says_how_to_resume(hub: Hub, tmp_path: Path) -> None:
     hub.break_after = 0
     partial(tmp_path).parent.mkdir(parents=True)
     partial(tmp_path).write_bytes(CONTENT[:5000])
@@ -111,13 +111,13 @@ def test_a_connection_that_breaks_for_good_says_that_the_next_call_goes_on(hub: 
     assert partial(tmp_path).read_bytes() == CONTENT[:5000]
 
 
-def test_a_connection_that_breaks_now_and_then_is_taken_up_again(hub: Hub) -> None:
+def test_a_connection_that_breaks_now_and_then_is_resumed(hub: Hub) -> None:
     hub.break_after = 300_000
     assert fetch("org/tiny", [NAME]).read_bytes() == CONTENT
     assert len(hub.ranges_asked()) > 2
 
 
-def test_a_server_that_knows_no_ranges_starts_from_the_beginning(hub: Hub, tmp_path: Path) -> None:
+def test_a_server_without_ranges_starts_from_the_beginning(hub: Hub, tmp_path: Path) -> None:
     hub.ranges = False
     partial(tmp_path).parent.mkdir(parents=True)
     partial(tmp_path).write_bytes(CONTENT[:5000])
@@ -136,7 +136,7 @@ def test_a_damaged_file_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None
     assert fetch("org/tiny", [NAME]).read_bytes() == CONTENT
 
 
-def test_a_partial_file_of_other_bytes_is_found_out(hub: Hub, tmp_path: Path) -> None:
+def test_a_partial_file_of_other_bytes_is_detected(hub: Hub, tmp_path: Path) -> None:
     partial(tmp_path).parent.mkdir(parents=True)
     partial(tmp_path).write_bytes(b"x" * 5000)
     with pytest.raises(ModelError, match="arrived damaged"):
@@ -161,7 +161,7 @@ def test_refusals_of_the_hub_say_what_to_do(hub: Hub, status: int, code: str, me
         fetch("org/tiny", [NAME])
 
 
-def test_a_repository_without_the_file_says_which_were_looked_for(hub: Hub) -> None:
+def test_a_repository_without_the_file_names_what_was_tried(hub: Hub) -> None:
     with pytest.raises(ModelError, match=r"'org/tiny' on the hub has none of: a.bin, b.bin"):
         fetch("org/tiny", ["a.bin", "b.bin"])
 
@@ -175,7 +175,7 @@ def test_a_hub_that_does_not_answer_is_named(hub: Hub, monkeypatch: pytest.Monke
             fetch("org/tiny", [NAME])
 
 
-def test_a_machine_without_a_network_is_told_how_else_to_get_it(
+def test_a_machine_without_a_network_gets_another_way(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -193,7 +193,7 @@ def test_the_offline_switch_of_the_hub_is_named(hub: Hub, monkeypatch: pytest.Mo
     assert hub.asked == []
 
 
-def test_a_disk_without_room_is_found_before_the_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_detected_before_the_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = downloading.shutil.disk_usage
     monkeypatch.setattr(downloading.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**6))
     with pytest.raises(ModelError, match=r"needs 2\.\d MB more, but .* has 1\.0 MB free; point HF_HUB_CACHE"):

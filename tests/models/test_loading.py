@@ -145,7 +145,7 @@ def test_a_cached_repository_loads_without_a_request(tmp_path: Path, hub_cache: 
     assert_same(backbone, plain)
 
 
-def test_missing_models_say_how_to_get_them_and_ask_nobody(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_models_say_how_to_get_them_without_a_request(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **_: asked.append(arguments))
     for model_id in ("ViT-B-32-quickgelu:openai", "hf-hub:org/none"):
@@ -163,7 +163,7 @@ def test_missing_models_say_how_to_get_them_and_ask_nobody(hub_cache: Path, monk
         "RN50:openai,weights.pt",
     ],
 )
-def test_several_models_in_one_name_are_to_be_named_one_by_one(
+def test_several_models_in_one_name_must_be_named_one_by_one(
     several: str, tmp_path: Path, no_config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_config.write_text('[models]\nmine = "embedded/vit-s8"\n', encoding="utf-8")
@@ -174,13 +174,13 @@ def test_several_models_in_one_name_are_to_be_named_one_by_one(
         load(several, device="cpu")
 
 
-def test_a_name_with_a_comma_of_which_a_part_exists_only_is_reported_as_ever() -> None:
+def test_a_name_with_a_comma_of_which_only_a_part_exists_is_reported_as_usual() -> None:
     for name in ("embedded/vit-s8,embedded/no", "embedded/vit-s8,"):
         with pytest.raises(ModelError, match=rf"^model '{name}' does not exist; close: "):
             load(name, device="cpu")
 
 
-def test_what_looks_like_a_repository_is_told_how_to_write_one() -> None:
+def test_what_looks_like_a_repository_is_answered_with_how_to_write_one() -> None:
     with pytest.raises(ModelError, match=r"^model 'nosuch/x' does not exist; .*write hf-hub:nosuch/x$"):
         load("nosuch/x", device="cpu")
     with pytest.raises(ModelError, match=r"close: 'ViT-B-32'.*; for a repository on the hub write hf-hub:ViT-B/33$"):
@@ -196,7 +196,7 @@ def test_downloading_without_a_network_says_so(hub_cache: Path) -> None:
             load(model_id, device="cpu", download=True)
 
 
-def test_hub_names_that_are_none_are_refused() -> None:
+def test_malformed_hub_names_are_refused() -> None:
     for name in ("hf-hub:", "hf-hub:x", "hf-hub:../../etc", "hf-hub:a/b/c"):
         with pytest.raises(ModelError, match="is not a repository on the hub; write hf-hub:ORGANISATION/NAME"):
             load(name, device="cpu")
@@ -293,12 +293,12 @@ def test_a_model_in_memory_with_another_vocabulary_needs_its_tokenizer(tmp_path:
     assert load(plain, device="cpu", tokenizer=words).encode_texts(["the cat"]).shape == (1, 24)
 
 
-def test_modules_that_are_no_clip_are_refused() -> None:
+def test_modules_that_are_not_a_clip_are_refused() -> None:
     with pytest.raises(ModelError, match="a Linear is not an open_clip model: it has no visual"):
         load(nn.Linear(2, 2), device="cpu")
 
 
-def test_devices_and_precisions_that_are_not_here_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_and_precisions_that_are_missing_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for device in ("cuda", "cuda:1", "mps", "cpu:7", "tpu"):

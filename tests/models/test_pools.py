@@ -20,7 +20,7 @@ def test_the_zoo_is_every_embedded_model() -> None:
     assert len(pool("zoo")) == 13
 
 
-def test_the_paper_s_models_exist_and_their_activation_is_right_by_name_alone() -> None:
+def test_the_paper_models_exist_under_names_with_the_right_activation() -> None:
     pairs = [tuple(name.split(":")) for name in pool("paper13")]
     assert len(set(pairs)) == 13
     assert set(pairs) <= set(open_clip.list_pretrained())
@@ -30,7 +30,7 @@ def test_the_paper_s_models_exist_and_their_activation_is_right_by_name_alone() 
     assert families == ["vit"] * 7 + ["resnet"] * 4 + ["convnext"] * 2
 
 
-def test_a_file_names_one_model_a_line(tmp_path: Path) -> None:
+def test_a_file_names_one_model_per_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("\ufeff# models\nViT-B-32:openai  # a comment\n\n  local-dir:a#b/c\r\nmine\n", encoding="utf-8")
     assert pool(str(path)) == ("ViT-B-32:openai", "local-dir:a#b/c", "mine")
@@ -45,7 +45,7 @@ def test_a_file_names_one_model_a_line(tmp_path: Path) -> None:
         (b"a\x1b[2J\n", r"line 1: 'a\\x1b\[2J' contains control characters"),
     ],
 )
-def test_files_that_are_no_pool_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_not_a_pool_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "p.txt").write_bytes(content)
     with pytest.raises(InputError, match=message):
         pool(str(tmp_path / "p.txt"))

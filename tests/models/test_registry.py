@@ -1,4 +1,4 @@
-"""Names of the user's own: what they may stand for, how they are kept, and that they load."""
+"""Registered names: what they may stand for, how they are stored, and that they load."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_folder_gets_a_name_and_loses_it_again_and_comments_stay(tmp_path: Path, config: Path) -> None:
+def test_a_folder_is_registered_and_unregistered_and_comments_stay(tmp_path: Path, config: Path) -> None:
     save(tmp_path / "m", model_config("resnet"))
     assert register("mine", "m") == f"local-dir:{tmp_path / 'm'}"
     assert config.read_text(encoding="utf-8") == f'{CONFIG}mine = "local-dir:{tmp_path / "m"}"\n'
@@ -53,7 +53,7 @@ def b32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_checkpoint_keeps_its_architecture_beside_it(tmp_path: Path, b32: Path) -> None:
+def test_a_checkpoint_is_registered_with_its_architecture(tmp_path: Path, b32: Path) -> None:
     (tmp_path / "weights.pt").symlink_to(b32)
     path = tmp_path / "weights.pt"
     assert register("tuned", "weights.pt", arch="vit-b/32") == f"checkpoint:ViT-B-32:{path}"
@@ -65,7 +65,7 @@ def test_a_checkpoint_keeps_its_architecture_beside_it(tmp_path: Path, b32: Path
 @pytest.mark.parametrize(
     ("arch", "message"), [("RN50", "missing .*; unexpected "), ("ViT-B-16", r"other sizes in visual\.conv1\.weight$")]
 )
-def test_a_checkpoint_of_another_architecture_gets_no_name(b32: Path, config: Path, arch: str, message: str) -> None:
+def test_a_checkpoint_of_another_architecture_is_refused(b32: Path, config: Path, arch: str, message: str) -> None:
     with pytest.raises(ModelError, match=f"^the weights in '{b32}' do not fit '{arch}': .*{message}"):
         register("tuned", str(b32), arch=arch)
     assert register("larger", str(b32), arch="ViT-B-32-256"), "the loader adapts the table of positions"
@@ -73,7 +73,7 @@ def test_a_checkpoint_of_another_architecture_gets_no_name(b32: Path, config: Pa
     assert config.read_text(encoding="utf-8") == CONFIG
 
 
-def test_a_folder_whose_weights_do_not_fit_gets_no_name(
+def test_a_folder_whose_weights_do_not_fit_is_refused(
     tmp_path: Path, config: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(tmp_path / "m", model_config("vit"))
@@ -96,7 +96,7 @@ def test_ids_of_checkpoints_that_are_incomplete_or_gone_say_so() -> None:
         load("checkpoint:ViT-B-32:gone.pt", device="cpu")
 
 
-def test_a_name_for_another_model_is_kept_in_its_own_spelling(config: Path) -> None:
+def test_a_name_for_another_model_is_stored_in_its_canonical_spelling(config: Path) -> None:
     assert register("b32", "ViT-B/32:openai") == "ViT-B-32-quickgelu:openai"
     assert register("zoo.best", "embedded/vit-s8") == "embedded/vit-s8"
     assert dict(read_config().models) == {
@@ -109,20 +109,20 @@ def test_a_name_for_another_model_is_kept_in_its_own_spelling(config: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "a:b", "-a", "a.", "ä", "x\x1b", "rn50", "clip-rn50", "a.pt"])
-def test_names_that_are_none_or_mean_something_else_are_refused(name: str, config: Path) -> None:
+def test_invalid_names_and_names_that_mean_something_else_are_refused(name: str, config: Path) -> None:
     with pytest.raises(UsageError, match=r"is not a valid name|already means another model or a file"):
         register(name, "embedded/vit-s8")
     assert config.read_text(encoding="utf-8") == CONFIG
 
 
-def test_a_name_is_not_taken_away_from_another_model(config: Path) -> None:
+def test_a_taken_name_is_refused(config: Path) -> None:
     with pytest.raises(UsageError, match=r"'old' already stands for 'embedded/vit-s8'; `.* remove old` frees it"):
         register("old", "embedded/rn-s")
     assert register("old", "embedded/vit-s8") == "embedded/vit-s8"
     assert config.read_text(encoding="utf-8") == CONFIG
 
 
-def test_targets_that_are_no_model_are_refused(tmp_path: Path, config: Path) -> None:
+def test_targets_that_are_not_models_are_refused(tmp_path: Path, config: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.safetensors").write_bytes(b"\x00" * 100)
     for target, arch, message in (
@@ -153,7 +153,7 @@ def test_an_unknown_name_cannot_be_removed(config: Path) -> None:
         unregister("old")
 
 
-def test_a_name_whose_files_are_gone_hides_no_other(tmp_path: Path, config: Path) -> None:
+def test_a_name_whose_files_are_gone_does_not_hide_others(tmp_path: Path, config: Path) -> None:
     save(tmp_path / "m", model_config("vit"))
     config.write_text(
         '[models]\na = "checkpoint:ViT-B-32:gone.pt"\nb = "checkpoint:x"\n'
@@ -162,7 +162,7 @@ def test_a_name_whose_files_are_gone_hides_no_other(tmp_path: Path, config: Path
     assert [entry.id for entry in list_models(("local",))] == ["d"]
 
 
-def test_what_cannot_fit_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_fit_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading_module, "machine_memory", lambda: 500_000_000)
     with pytest.raises(
         ModelError, match=r"has 0\.2 billion parameters: its weights take 0\.6 GB and this machine has 0\.5 GB; choose"
@@ -171,7 +171,7 @@ def test_what_cannot_fit_is_refused_before_it_is_built(monkeypatch: pytest.Monke
     assert load("embedded/vit-xs8-48", device="cpu").info.family == "vit"
 
 
-def test_what_a_gpu_cannot_hold_is_refused_in_its_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_a_gpu_cannot_hold_is_refused_in_its_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading_module, "device_memory", lambda _: 400_000_000)
     entry = pair_entry("ViT-B-32", "openai")
     check = loading_module._check_memory

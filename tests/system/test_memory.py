@@ -1,4 +1,4 @@
-"""Memory that runs out: one error that says what would help, whichever way the device words it."""
+"""Memory: a cache within a budget, and one error for every way in which it runs out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import embedded
 from clipmk.backbones.openclip import OpenClipBackbone
@@ -14,7 +16,7 @@ from clipmk.errors import DeviceError, OutOfMemoryError
 from clipmk.explanation import Explanation
 from clipmk.models import loading
 from clipmk.pipeline.explainer import Explainer
-from clipmk.system.memory import is_out_of_memory, memory_named, remedies
+from clipmk.system.memory import LruCache, is_out_of_memory, memory_named, remedies
 
 SHORT = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -41,7 +43,7 @@ def raising(error: Exception, *, after: int = 0) -> Any:
     return encode
 
 
-def test_a_lack_of_memory_is_a_device_error_that_says_what_helps(short: Exception) -> None:
+def test_out_of_memory_is_a_device_error_that_says_what_to_try(short: Exception) -> None:
     with pytest.raises(OutOfMemoryError) as caught, memory_named("cuda:1", "this", ["one", "another", "a third"]):
         raise short
     assert str(caught.value) == "not enough memory on cuda:1 for this; try one, another or a third"
@@ -52,7 +54,7 @@ def test_a_lack_of_memory_is_a_device_error_that_says_what_helps(short: Exceptio
         raise short
 
 
-def test_what_is_no_lack_of_memory_stays_what_it_is() -> None:
+def test_other_errors_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match=r"^shapes do not fit$"), memory_named("cpu", "this", ["nothing"]):
         raise RuntimeError("shapes do not fit")
 
@@ -79,7 +81,7 @@ def test_explaining_names_model_device_and_remedies(
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_a_stream_gives_what_it_could_and_then_names_the_lack_of_memory(
+def test_a_stream_gives_what_it_has_before_it_runs_out_of_memory(
     short: Exception, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OpenClipBackbone, "encode_with_patches", raising(short, after=2))
@@ -91,7 +93,7 @@ def test_a_stream_gives_what_it_could_and_then_names_the_lack_of_memory(
     assert ("a batch size below 2" in str(caught.value)) == (batch_size == 2)
 
 
-def test_a_lack_of_memory_in_a_thread_of_a_stream_is_named_too(
+def test_running_out_of_memory_in_a_thread_of_a_stream_is_named_too(
     short: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def segment(*_: Any, **__: Any) -> None:
@@ -102,7 +104,7 @@ def test_a_lack_of_memory_in_a_thread_of_a_stream_is_named_too(
         list(embedded.explainer().stream([embedded.scenes()[0].image], threads=1))
 
 
-def test_loading_a_model_and_embedding_its_texts_name_a_lack_of_memory(
+def test_loading_a_model_and_embedding_its_texts_explain_out_of_memory(
     short: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -127,3 +129,31 @@ def test_a_shard_names_the_batch_size_of_its_study(short: Exception) -> None:
     task.batch_size = 1
     with pytest.raises(OutOfMemoryError, match="try --grounding attend"), _memory_named(task, "vit"):
         raise short
+
+
+operations = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 12), st.booleans()), max_size=40)
+
+
+@given(operations, st.integers(0, 20))
+def test_a_cache_stays_within_its_budget_and_drops_the_least_recently_used_first(
+    steps: list[tuple[str, int, bool]], budget: int
+) -> None:
+    held: LruCache[str, str] = LruCache(budget)
+    used: list[str] = []  # least recently first, everything ever put and not known to be gone
+    weights: dict[str, int] = {}
+    for key, weight, putting in steps:
+        if putting:
+            held.put(key, key.upper(), weight=weight)
+            weights[key] = weight
+        elif held.get(key) is None:
+            assert key not in held.keys
+            continue
+        used = [*(other for other in used if other != key), key]
+        gone = [other for other in used if other not in held.keys]
+        assert used[: len(gone)] == gone  # the oldest only
+        used = used[len(gone) :]
+        assert list(held.keys) == used
+        assert held.weight == sum(weights[key] for key in used)
+        assert held.weight <= budget or len(used) == 1
+        if putting and gone:  # nothing was let go without need
+            assert held.weight + weights[gone[-1]] > budget

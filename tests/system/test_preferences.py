@@ -30,7 +30,7 @@ def _write(path: Path, text: str) -> None:
     path.write_bytes(text.encode())
 
 
-def test_first_choice_makes_folder_and_file(path: Path) -> None:
+def test_the_first_change_creates_folder_and_file(path: Path) -> None:
     config = save({"theme": "clipmk-light", "settings.grounding": "attend", "keys.tree.leave_out": "d"}, path)
     assert config == read_config(path)
     assert (config.theme, dict(config.settings)) == ("clipmk-light", {"grounding": "attend"})
@@ -39,7 +39,7 @@ def test_first_choice_makes_folder_and_file(path: Path) -> None:
 
 
 @posix
-def test_new_folder_and_file_are_the_users_alone_and_an_old_file_keeps_its_mode(path: Path) -> None:
+def test_new_folder_and_file_are_private_and_an_old_file_keeps_its_mode(path: Path) -> None:
     save({"seed": 1}, path)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -79,7 +79,7 @@ def test_every_way_to_write_a_table_can_be_changed(path: Path, text: str) -> Non
     assert path.read_bytes().startswith(b"\xef\xbb\xbf") == text.startswith("\ufeff")
 
 
-def test_none_removes_a_key_and_asks_for_none(path: Path) -> None:
+def test_none_removes_a_key_that_may_be_missing(path: Path) -> None:
     _write(path, 'theme = "a"\n[keys]\n"app.quit" = "Q"\n')
     config = save({"theme": None, "keys.app.quit": None, "settings.seed": None, "model": None}, path)
     assert config.theme is None
@@ -87,7 +87,7 @@ def test_none_removes_a_key_and_asks_for_none(path: Path) -> None:
     assert "settings" not in path.read_text(encoding="utf-8")
 
 
-def test_nothing_to_change_leaves_the_very_file(path: Path) -> None:
+def test_a_change_to_the_same_value_leaves_the_file(path: Path) -> None:
     _write(path, 'theme  =  "a"\nquiet = true\n')
     before = path.stat()
     save({"theme": "a", "quiet": True, "seed": None}, path)
@@ -127,7 +127,7 @@ def test_change_that_would_break_the_file_is_refused(path: Path, changes: dict[s
     assert path.read_text(encoding="utf-8") == "seed = 1\n"
 
 
-def test_refused_first_choice_leaves_no_file(path: Path) -> None:
+def test_a_refused_first_change_leaves_no_file(path: Path) -> None:
     with pytest.raises(UsageError):
         save({"seed": "three"}, path)
     assert not path.exists()
@@ -144,7 +144,7 @@ def test_two_apps_do_not_lose_each_others_changes(path: Path, monkeypatch: pytes
     assert {f"keys.{name}" for name in read_config(path).keys} == set(names)
 
 
-def test_file_that_another_process_keeps_writing_is_an_error_not_a_wait_for_ever(
+def test_a_file_that_another_process_keeps_locked_is_an_error_after_a_while(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.parent.mkdir()
@@ -153,7 +153,7 @@ def test_file_that_another_process_keeps_writing_is_an_error_not_a_wait_for_ever
         save({"seed": 1}, path)
 
 
-def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ClipmkError, match=r"config '.*file/config.toml' cannot be written: "):
         save({"seed": 1}, tmp_path / "file" / "config.toml")
@@ -169,7 +169,7 @@ def test_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
     assert read_config(real).seed == 2
 
 
-def test_the_users_own_file_is_meant_when_none_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_file_is_the_default(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPMK_CONFIG", str(path))
     save({"seed": 7}, None)
     assert read_config(path).seed == 7

@@ -74,14 +74,14 @@ def say(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=1)
 
 
-def test_each_thread_records_its_own_warnings_and_the_process_is_as_before() -> None:
+def test_each_thread_captures_its_own_warnings_and_the_process_is_as_before() -> None:
     with unchanged():
         records = overlapping(captured_warnings, say)
     assert [[str(one.message) for one in record] for record in records] == [["first"], ["second", "second, alone"]]
 
 
 @pytest.mark.parametrize("action", ["error", "ignore", "once"])
-def test_a_thread_that_records_hears_everything_whatever_the_filters_say(action: Any) -> None:
+def test_a_capturing_thread_gets_all_warnings_whatever_the_filters_say(action: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter(action)
         for _ in range(2):
@@ -91,7 +91,7 @@ def test_a_thread_that_records_hears_everything_whatever_the_filters_say(action:
             assert [one.category for one in heard] == [DeprecationWarning, UserWarning]
 
 
-def test_while_one_thread_records_the_warnings_of_others_follow_the_filters() -> None:
+def test_while_one_thread_captures_the_warnings_of_others_follow_the_filters() -> None:
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -102,7 +102,7 @@ def test_while_one_thread_records_the_warnings_of_others_follow_the_filters() ->
     assert [str(one.message) for one in shown] == ["elsewhere"]
 
 
-def test_the_inner_of_two_records_takes_the_warnings() -> None:
+def test_the_inner_of_two_captures_gets_the_warnings() -> None:
     with unchanged(), captured_warnings() as outer:
         say("before")
         with captured_warnings() as inner:
@@ -112,7 +112,7 @@ def test_the_inner_of_two_records_takes_the_warnings() -> None:
     assert [str(one.message) for one in inner] == ["within"]
 
 
-def test_a_filter_set_while_a_thread_records_stays() -> None:
+def test_a_filter_set_during_a_capture_stays() -> None:
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         with captured_warnings():
@@ -121,7 +121,7 @@ def test_a_filter_set_while_a_thread_records_stays() -> None:
     assert shown == []
 
 
-def test_a_record_that_fails_leaves_the_process_as_before() -> None:
+def test_a_capture_that_fails_leaves_the_process_as_before() -> None:
     with unchanged(), pytest.raises(OSError, match="broken"), captured_warnings():
         raise OSError("broken")
 

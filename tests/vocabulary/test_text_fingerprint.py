@@ -46,7 +46,7 @@ def quick_gelu(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [quick_gelu, other_merges])
-def test_a_folder_that_is_repaired_has_its_texts_embedded_anew(tmp_path: Path, change: Callable[[Path], None]) -> None:
+def test_a_folder_that_is_repaired_has_its_texts_embedded_again(tmp_path: Path, change: Callable[[Path], None]) -> None:
     folder = tmp_path / "model"
     save(folder, model_config("vit"))
     before = load_bank(load(f"local-dir:{folder}", device="cpu"), WORDS)
@@ -58,7 +58,7 @@ def test_a_folder_that_is_repaired_has_its_texts_embedded_anew(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "merges.txt", "spiece.model"])
-def test_files_of_a_tokenizer_of_the_hub_belong_to_the_recipe(tmp_path: Path, name: str) -> None:
+def test_files_of_a_hub_tokenizer_belong_to_the_fingerprint(tmp_path: Path, name: str) -> None:
     entry = ModelEntry(
         id="mine", source="local", architecture="mine", pretrained=None, family="vit", input_size=32, embed_dim=8
     )
@@ -69,14 +69,14 @@ def test_files_of_a_tokenizer_of_the_hub_belong_to_the_recipe(tmp_path: Path, na
     assert text_fingerprint(spec, None) != before
 
 
-def test_what_concerns_images_alone_leaves_the_recipe_of_texts_as_it_is(tmp_path: Path) -> None:
+def test_what_concerns_images_alone_leaves_the_text_fingerprint_as_it_is(tmp_path: Path) -> None:
     save(tmp_path / "a", model_config("vit"))
     spec = load(f"local-dir:{tmp_path / 'a'}", device="cpu").text_fingerprint
     rewrite(tmp_path / "a", lambda content: content.update(preprocess_cfg={"mean": [0.5, 0.5, 0.5]}))
     assert load(f"local-dir:{tmp_path / 'a'}", device="cpu").text_fingerprint == spec
 
 
-def test_callers_tokenizers_are_told_apart_by_what_they_make_of_texts() -> None:
+def test_callers_tokenizers_are_told_apart_by_their_tokens() -> None:
     def letters(step: int) -> Callable[[list[str]], torch.Tensor]:
         return lambda texts: torch.tensor([[1 + step * (ord(one) % 7) for one in text[:8]] for text in texts])
 

@@ -8,47 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import clipmk
 from clipmk.errors import OUT_OF_MEMORY, OutOfMemoryError
 from clipmk.settings import preset
-from clipmk.system.memory import LruCache, is_out_of_memory
+from clipmk.system.memory import is_out_of_memory
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Compare, Explain, Load
 from conversation import VIT, Conversation
 
 pytestmark = pytest.mark.usefixtures("clean", "loaded_once")
 MiB = 2**20
-
-operations = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 12), st.booleans()), max_size=40)
-
-
-@given(operations, st.integers(0, 20))
-def test_what_is_held_stays_within_the_budget_and_the_least_recently_used_goes_first(
-    steps: list[tuple[str, int, bool]], budget: int
-) -> None:
-    held: LruCache[str, str] = LruCache(budget)
-    used: list[str] = []  # least recently first, everything ever put and not known to be gone
-    weights: dict[str, int] = {}
-    for key, weight, putting in steps:
-        if putting:
-            held.put(key, key.upper(), weight=weight)
-            weights[key] = weight
-        elif held.get(key) is None:
-            assert key not in held.keys
-            continue
-        used = [*(other for other in used if other != key), key]
-        gone = [other for other in used if other not in held.keys]
-        assert used[: len(gone)] == gone  # the oldest only
-        used = used[len(gone) :]
-        assert list(held.keys) == used
-        assert held.weight == sum(weights[key] for key in used)
-        assert held.weight <= budget or len(used) == 1
-        if putting and gone:  # nothing was let go without need
-            assert held.weight + weights[gone[-1]] > budget
 
 
 def test_a_tiny_budget_holds_one_model_and_a_large_one_all(images: list[str], tiny_model: str) -> None:

@@ -1,0 +1,100 @@
+"""The config file: what it may hold, and where it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clipmk.errors import UsageError
+from clipmk.settings import preset
+from clipmk.system.config import Config, choose, read_config
+
+
+def write_config(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_a_missing_config_sets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "none.toml"))
+    assert read_config() == Config()
+
+
+def test_a_config_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """\ufeffmodel = "fox"
+seed = 3
+quiet = true
+[models]
+fox = "embedded/vit-s8"
+[settings]
+part_count = 7
+score_scale = 2
+relevance = "median"
+language_count = 8
+[keys]
+quit = "ctrl+q"
+"""
+    monkeypatch.setenv("CLIPMK_CONFIG", str(write_config(tmp_path, text)))
+    config = read_config()
+    assert (config.model, config.seed, config.quiet) == ("fox", 3, True)
+    assert config.models == {"fox": "embedded/vit-s8"}
+    assert config.keys == {"quit": "ctrl+q"}
+    assert preset("default", **config.settings).part_count == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed = 1\nmodel = fox\n", r"is not TOML: model: Invalid value \(at line 2, column 9\)"),
+        ("seed = 1\nmodle = 'a'\n", "line 2: modle is not a config key; close: 'model'"),
+        ("# x\n\nseed = '1'\n", "line 3: seed is '1'; it must be a whole number"),
+        ("seed = true\n", "line 1: seed is True; it must be a whole number"),
+        ("quiet = 1\n", "line 1: quiet is 1; it must be true or false"),
+        ("models = 'a'\n", r"line 1: models is 'a'; it must be a table: \[models\]"),
+        ("[models]\na = 'x'\nb = 2\n", "line 3: models.b is 2; it must be text in quotes"),
+        ("models.b = 2\n", "line 1: models.b is 2"),
+        ("[models]\nseed = 'x'\n[settings]\nseed = 'x'\n", "line 4: settings.seed is 'x'"),
+        ("[settings]\nparts = 'kmean'\n", "line 2: settings.parts is 'kmean'; it must be one of: kmeans, pca"),
+        ("[settings]\npart_cout = 3\n", "line 2: settings.part_cout is not a setting; close: 'part_count'"),
+        ("[settings]\npreset = 'paper'\n", "settings.preset is not a setting"),
+        ("[settings]\nsoft_threshold = 'x'\n", "it must be a number"),
+    ],
+)
+def test_a_bad_config_is_named_by_file_line_and_key(tmp_path: Path, text: str, expected: str) -> None:
+    path = write_config(tmp_path, text)
+    with pytest.raises(UsageError, match=expected) as caught:
+        read_config(path)
+    assert f"config '{path}'" in str(caught.value)
+
+
+def test_a_config_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "latin.toml").write_bytes(b"model = 'caf\xe9'")
+    with pytest.raises(UsageError, match=r"latin.toml' is not UTF-8 text \(byte 12\)"):
+        read_config(tmp_path / "latin.toml")
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        read_config(tmp_path)
+
+
+def test_flag_beats_environment_beats_config_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPMK_SEED", "5")
+    assert choose(7, "CLIPMK_SEED", 6, 0) == 7
+    assert choose(0, "CLIPMK_SEED", 6, 1) == 0  # zero is given, not missing
+    assert choose(None, "CLIPMK_SEED", 6, 0) == 5
+    assert choose(None, "CLIPMK_SEED", None, 0) == 5
+    monkeypatch.setenv("CLIPMK_SEED", "")
+    assert choose(None, "CLIPMK_SEED", 6, 0) == 6
+    assert choose(None, "CLIPMK_SEED", None, 0) == 0
+
+
+def test_the_environment_is_read_as_what_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPMK_X", "off")
+    assert choose(None, "CLIPMK_X", None, default=True) is False
+    assert choose(None, "CLIPMK_X", None, "on") == "off"
+    assert choose(None, "CLIPMK_X", None, ("a",), parse=lambda text: (text, text)) == ("off", "off")
+    monkeypatch.setenv("CLIPMK_X", "0.5")
+    assert choose(None, "CLIPMK_X", None, 1.0) == 0.5
+    for default in (True, 3):
+        with pytest.raises(UsageError, match=r"CLIPMK_X is '0.5'"):
+            choose(None, "CLIPMK_X", None, default)
