@@ -30,8 +30,8 @@ from clipmk.world.conditions import ALL_SPLITS
 from clipmk.world.export import export_scenes
 from clipmk.world.sampling import Plan, plan_scene
 from clipmk.world.scene import Scene, render_scene, render_scenes
-from clipmk.world.shapes import shape, shape_names
-from clipmk.world.tables import all_descriptors, class_names, classes, colours, grammar, read_part
+from clipmk.world.shapes import shape
+from clipmk.world.tables import all_descriptors, class_names, classes, colours, grammar, load_table, read_part
 
 coco = pytest.importorskip("pycocotools.mask")
 
@@ -89,8 +89,8 @@ def test_most_kinds_of_parts_are_shared_or_borrowed_between_classes() -> None:
 def test_every_shape_fits_its_unit_box_but_for_line_widths_and_is_used() -> None:
     used = {outline.shape for noun in grammar().values() for outline in noun.outlines.values()}
     used |= {part.shape for parts in classes().values() for part in parts if part.shape}
-    assert used == set(shape_names())
-    for name in shape_names():
+    assert used == set(load_table("shapes"))
+    for name in load_table("shapes"):
         assert all(np.abs(piece).max() <= 1.4 for piece in shape(name)), name
 
 

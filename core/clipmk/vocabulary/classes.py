@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from clipmk.errors import UsageError, VocabularyError, suggest
 from clipmk.system.files import read_regular
 from clipmk.system.text import printable, quoted
-from clipmk.vocabulary.reader import FILE_ENDING, MAX_BYTES, checked_text, checked_texts, decoded
+from clipmk.vocabulary.reader import FILE_ENDING, MAX_BYTES, checked_text, checked_texts, decoded, json_value
 
 if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
@@ -89,12 +88,7 @@ def _names_in(data: bytes, path: str) -> list[tuple[str, str]]:
     label = f"class list {quoted(path)}"
     text = decoded(data, label)
     if path.lower().endswith(".json"):
-        try:
-            names = checked_texts(json.loads(text), "names")
-        except VocabularyError as error:
-            raise VocabularyError(f"{label}: {error}") from error
-        except (ValueError, RecursionError) as error:  # a JSONDecodeError names line and column itself
-            raise VocabularyError(f"{label} is not JSON: {error}") from error
+        names = checked_texts(json_value(text, label), f"{label}: names")
         return [(f"names[{index}]", name) for index, name in enumerate(names)]
     lines = [(f"line {number}", line.strip()) for number, line in enumerate(text.split("\n"), 1)]
     return [(place, line) for place, line in lines if line and not line.startswith("#")]
@@ -106,10 +100,7 @@ def _checked(placed: list[tuple[str, str]], argument: str) -> tuple[str, ...]:
     if not placed:
         raise VocabularyError(f"{label} is empty")
     for place, name in placed:
-        try:
-            text = checked_text(name, place)
-        except VocabularyError as error:
-            raise VocabularyError(f"{label}: {error}") from error
+        text = checked_text(name, f"{label}: {place}")
         if text in first:
             raise VocabularyError(f"{label}: {place} repeats {first[text]}: {text!r}")
         first[text] = place

@@ -25,7 +25,7 @@ MAX_LENGTH = 300
 FAULTS = 8
 """Most faults of one file that a message lists."""
 
-_FULL_KEYS = (
+_KEYS = (
     "name",
     "description",
     "classes",
@@ -43,9 +43,22 @@ def parsed(data: bytes | str, label: str) -> dict[str, Any]:
     Raises:
         VocabularyError: it is not an object, is empty, or is not UTF-8; the message begins with `label`.
     """
-    text = decoded(data, label)
+    table = json_value(decoded(data, label), label)
+    if not isinstance(table, dict):
+        raise VocabularyError(f"{label} is {kind_of(table)}; an object {{class: [descriptor, ...]}} is needed")
+    if not table:
+        raise VocabularyError(f"{label} is empty; an object {{class: [descriptor, ...]}} is needed")
+    return table
+
+
+def json_value(text: str, label: str) -> Any:
+    """A JSON value in which every object has unique keys.
+
+    Raises:
+        VocabularyError: it is not JSON; the message begins with `label` and says where.
+    """
     try:
-        table = json.loads(text, object_pairs_hook=_unique_keys)
+        return json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise VocabularyError(f"{label} is not JSON: {error.msg} ({place})") from error
@@ -53,11 +66,6 @@ def parsed(data: bytes | str, label: str) -> dict[str, Any]:
         raise VocabularyError(f"{label}: the key {error.key!r} is repeated{_second_place(text, error.key)}") from error
     except (ValueError, RecursionError) as error:  # a number with thousands of digits, endless brackets
         raise VocabularyError(f"{label} is not readable JSON: {error}") from error
-    if not isinstance(table, dict):
-        raise VocabularyError(f"{label} is {kind_of(table)}; an object {{class: [descriptor, ...]}} is needed")
-    if not table:
-        raise VocabularyError(f"{label} is empty; an object {{class: [descriptor, ...]}} is needed")
-    return table
 
 
 def fields_of(table: dict[str, Any], *, skipped: list[str] | None = None) -> dict[str, Any]:
@@ -198,8 +206,8 @@ def _descriptor_form(table: dict[str, Any], skipped: list[str] | None) -> dict[s
 
 def _full_form(table: dict[str, Any], skipped: list[str] | None) -> dict[str, Any]:
     for key in table:
-        if key not in _FULL_KEYS:
-            raise VocabularyError(f"{key!r} is not a key of a vocabulary; {suggest(key, _FULL_KEYS)}")
+        if key not in _KEYS:
+            raise VocabularyError(f"{key!r} is not a key of a vocabulary; {suggest(key, _KEYS)}")
     by_class = _by_class(_object(table.get("by_class", {}), "by_class"), skipped)
     attributes = checked_texts(table["attributes"], "attributes") if "attributes" in table else []
     described = checked_texts(table.get("descriptors", list(_union(by_class)) or attributes), "descriptors")

@@ -8,9 +8,11 @@ draws them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from itertools import combinations
+from types import MappingProxyType
 from typing import Final
 
 from clipmk.world.records import Look, Part
@@ -42,8 +44,8 @@ def reweighted(part: Part, avoid: str) -> tuple[tuple[Look, float], ...]:
 
 
 @cache
-def _typical(class_name: str) -> dict[str, float]:
-    """Probability of every descriptor in a typical scene, most usual first.
+def typical_probabilities(class_name: str) -> Mapping[str, float]:
+    """Probability of every descriptor in a typical scene of the class, most usual first.
 
     p(part, look) = chance(part) * sum over body looks b of p(b) * p(look | colour of b).
     """
@@ -58,23 +60,18 @@ def _typical(class_name: str) -> dict[str, float]:
                     continue
                 share = part.chance * (body_chance if part is body else body_chance * chance)
                 found[noun.phrase(look)] = found.get(noun.phrase(look), 0.0) + share
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def typical_probabilities(class_name: str) -> dict[str, float]:
-    """Probability that a typical scene of the class draws each descriptor, most usual first."""
-    return dict(_typical(class_name))
+    return MappingProxyType(dict(sorted(found.items(), key=lambda item: -item[1])))
 
 
 def typical_descriptors(class_name: str) -> tuple[str, ...]:
     """Every descriptor that a typical scene of the class can draw, most usual first."""
-    return tuple(_typical(class_name))
+    return tuple(typical_probabilities(class_name))
 
 
 @cache
 def typical_anywhere() -> frozenset[str]:
     """Descriptors that are typical of at least one class."""
-    return frozenset(descriptor for name in classes() for descriptor in _typical(name))
+    return frozenset(descriptor for name in classes() for descriptor in typical_probabilities(name))
 
 
 @cache
@@ -88,7 +85,7 @@ def undrawn() -> frozenset[str]:
 def _partitions(class_name: str, noun: str) -> dict[str, str]:
     """Partition of every atypical descriptor of this kind of part on the class: alternating by the rank of its hash."""
     kind = grammar()[noun]
-    names = {kind.phrase(look) for look in kind.looks()} - undrawn() - set(_typical(class_name))
+    names = {kind.phrase(look) for look in kind.looks()} - undrawn() - set(typical_probabilities(class_name))
     ranked = sorted(names, key=lambda name: _fraction("combination", class_name, name))
     first = _fraction("first", class_name, noun) < 0.5
     return {name: "train" if (rank % 2 == 0) == first else "counterfactual" for rank, name in enumerate(ranked)}

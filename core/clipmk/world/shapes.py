@@ -31,11 +31,6 @@ Shape: TypeAlias = tuple[Polygon, ...]
 Point: TypeAlias = tuple[float, float]
 
 
-def shape_names() -> tuple[str, ...]:
-    """Every shape a table may name."""
-    return tuple(load_table("shapes"))
-
-
 @cache
 def shape(name: str) -> Shape:
     """The named shape as a tuple of float64 (points, 2) polygons in the unit box."""
