@@ -35,28 +35,28 @@ class TextTable:
 
 Cell = Callable[[Row], str]
 
-_BRIEF: Final[dict[str, Cell]] = {
-    "top-1 %": lambda row: interval(row, "top1", factor=100, digits=1),
-    "MI / chance": lambda row: f"{number(row['mi_paper'])} / {number(row['chance_mi'])}",
-    "AUC / chance": lambda row: f"{number(row['auc'])} / {number(row['chance_auc'])}",
-    "m": lambda row: number(row["mutual_count"], 1),
-    "p<.05": lambda row: f"{percent(row['above_chance'], 0)} %",
-    "images": lambda row: str(row["images"]),
-}
-_WIDE: Final[dict[str, Cell]] = {
-    "top-1 % [95 %]": _BRIEF["top-1 %"],
-    "top-5 %": lambda row: percent(row["top5"]),
-    "MI [95 %]": lambda row: interval(row, "mi_paper"),
-    "MI chance": lambda row: number(row["chance_mi"]),
-    "AUC [95 %]": lambda row: interval(row, "auc"),
-    "AUC chance": lambda row: number(row["chance_auc"]),
-    "log m": lambda row: number(row["mi_textbook"]),
-    "m": lambda row: number(row["mutual_count"]),
-    "L_v": lambda row: number(row["vision_count"], 1),
-    "p < 0.05": _BRIEF["p<.05"],
-    "images": _BRIEF["images"],
-    "failed": lambda row: str(row["failed"]),
-}
+_BRIEF: Final[tuple[tuple[str, Cell], ...]] = (
+    ("top-1 %", lambda row: interval(row, "top1", factor=100, digits=1)),
+    ("MI / chance", lambda row: f"{number(row['mi_paper'])} / {number(row['chance_mi'])}"),
+    ("AUC / chance", lambda row: f"{number(row['auc'])} / {number(row['chance_auc'])}"),
+    ("m", lambda row: number(row["mutual_count"], 1)),
+    ("p<.05", lambda row: f"{percent(row['above_chance'], 0)} %"),
+    ("images", lambda row: str(row["images"])),
+)
+_WIDE: Final[tuple[tuple[str, Cell], ...]] = (
+    ("top-1 % [95 %]", lambda row: interval(row, "top1", factor=100, digits=1)),
+    ("top-5 %", lambda row: percent(row["top5"])),
+    ("MI [95 %]", lambda row: interval(row, "mi_paper")),
+    ("chance", lambda row: number(row["chance_mi"])),
+    ("AUC [95 %]", lambda row: interval(row, "auc")),
+    ("chance", lambda row: number(row["chance_auc"])),
+    ("log m", lambda row: number(row["mi_textbook"])),
+    ("m", lambda row: number(row["mutual_count"])),
+    ("L_v", lambda row: number(row["vision_count"], 1)),
+    ("p < 0.05", lambda row: f"{percent(row['above_chance'], 0)} %"),
+    ("images", lambda row: str(row["images"])),
+    ("failed", lambda row: str(row["failed"])),
+)
 
 
 def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
@@ -66,12 +66,12 @@ def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
         results: of a study.
         wide: with an interval for every mean, top-5, and the number of failed images.
     """
-    cells, names = _WIDE if wide else _BRIEF, results.names
+    columns, names = _WIDE if wide else _BRIEF, results.names
     return [
         TextTable(
             family_name(family),
-            ("model", *cells),
-            tuple((names[row["model"]], *(cell(row) for cell in cells.values())) for row in rows),
+            ("model", *(heading for heading, _ in columns)),
+            tuple((names[row["model"]], *(cell(row) for _, cell in columns)) for row in rows),
         )
         for family, rows in results.families.items()
     ]
