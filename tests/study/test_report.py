@@ -8,6 +8,7 @@ import itertools
 import math
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,14 +24,14 @@ from PIL import Image
 from clipmk.concepts.statistics import Estimate, RankEstimate, fit
 from clipmk.errors import InputError
 from clipmk.output import document
-from clipmk.study.concepts import concept_totals
 from clipmk.study.document import results_document
 from clipmk.study.manifest import write_manifest
 from clipmk.study.names import FAMILIES
 from clipmk.study.paths import StudyFolder
 from clipmk.study.results import Results, failed_images, read_results
-from clipmk.study.schema import IMAGE, MEAN
+from clipmk.study.schema import CONCEPTS, IMAGE, MEAN
 from clipmk.study.text_tables import estimate, family_tables, fit_table, paper_tables
+from clipmk.system.parquet import read_table
 from imports import loaded_by
 from study_shards import POOL, failed_row, image_row, make_manifest, models, write_language, write_shard, write_study
 
@@ -256,14 +257,17 @@ def test_the_same_study_gives_the_same_picture(study: Results) -> None:
         assert png(draw_split(study), 20) == png(draw_split(study), 20)
 
 
-def test_concepts_add_up_over_models_and_ways(study: Results) -> None:
-    rows = study.concepts()
-    totals = concept_totals(study.all_rows, rows)
+def test_concepts_add_up_over_models_and_part_methods(study: Results) -> None:
+    rows = read_table(study.folder.table("concepts"), CONCEPTS).to_pylist()
+    totals = study.concepts()
     assert totals.explanations == sum(row["images"] for row in study.all_rows if row["parts"] != MEAN)
-    assert sum(one.mutual for one in totals.by_descriptor.values()) == sum(row["mutual"] for row in rows)
-    most = [one.mutual for _, one in totals.most("mutual")]
-    assert most == sorted(most, reverse=True)
-    assert most[0] == max(one.mutual for one in totals.by_descriptor.values())
+    for name in ("seen", "tied", "mutual", "missed", "mutual_right", "mutual_wrong"):
+        expected: Counter[str] = Counter()
+        for row in rows:
+            expected[row["descriptor"]] += row[name]
+        assert {row["descriptor"]: row[name] for row in totals.rows} == dict(expected)
+    most = [(-row["mutual"], row["descriptor"]) for row in totals.most("mutual")]
+    assert most == sorted((-row["mutual"], row["descriptor"]) for row in totals.rows)[: len(most)]
 
 
 def test_the_json_of_results_has_every_row_and_the_papers_numbers(study: Results) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmk.study.schema import MEAN, Row
+from clipmk.study.schema import CONCEPTS, Row
 
 SHOWN: Final = 15
 
@@ -80,30 +80,19 @@ class ConceptCounts:
         ]
 
 
-@dataclass(slots=True)
-class ConceptTotal:
-    """Counts of one descriptor over all models and part methods (see `schema.CONCEPTS`)."""
-
-    seen: int = 0
-    tied: int = 0
-    mutual: int = 0
-    missed: int = 0
-    mutual_right: int = 0
-    mutual_wrong: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class ConceptTotals:
-    """Counts of all descriptors, and the number of explanations they come from."""
+    """Counts of descriptors, and the number of explanations they come from."""
 
     explanations: int
     """Images × models × part methods that were explained."""
-    by_descriptor: dict[str, ConceptTotal] = field(default_factory=dict)
+    rows: list[Row]
+    """"descriptor" and the counts of `schema.CONCEPTS`."""
 
-    def most(self, name: str, count: int = SHOWN) -> list[tuple[str, ConceptTotal]]:
+    def most(self, name: str, count: int = SHOWN) -> list[Row]:
         """The descriptors with the highest count "mutual" or "missed" above zero; ties are sorted by name."""
-        positive = [item for item in self.by_descriptor.items() if getattr(item[1], name)]
-        return sorted(positive, key=lambda item: (-getattr(item[1], name), item[0]))[:count]
+        positive = [row for row in self.rows if row[name]]
+        return sorted(positive, key=lambda row: (-row[name], row["descriptor"]))[:count]
 
 
 def language_concepts(table: pa.Table) -> dict[str, list[str]]:
@@ -114,12 +103,13 @@ def language_concepts(table: pa.Table) -> dict[str, list[str]]:
     return dict(found)
 
 
-def concept_totals(models: Sequence[Row], concepts: Sequence[Row]) -> ConceptTotals:
-    """Add up the rows of the table `concepts`; the rows of `models` give the number of explanations."""
-    totals: defaultdict[str, ConceptTotal] = defaultdict(ConceptTotal)
-    for row in concepts:
-        total = totals[row["descriptor"]]
-        for name in ConceptTotal.__slots__:
-            setattr(total, name, getattr(total, name) + row[name])
-    explanations = sum(row["images"] for row in models if row["parts"] != MEAN)
-    return ConceptTotals(explanations, dict(totals))
+def concept_totals(table: pa.Table, explanations: int) -> ConceptTotals:
+    """Add up the table `concepts` over models and part methods."""
+    counts = [name for name in CONCEPTS.names if pa.types.is_integer(CONCEPTS.field(name).type)]
+    sums = table.group_by("descriptor").aggregate([(name, "sum") for name in counts])
+    return ConceptTotals(
+        explanations,
+        sums.select(["descriptor", *(f"{name}_sum" for name in counts)])
+        .rename_columns(["descriptor", *counts])
+        .to_pylist(),
+    )

@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from clipmk.output.html import png_base64, render
 from clipmk.study import text_tables
-from clipmk.study.concepts import concept_totals
 from clipmk.study.paper import departures
 from clipmk.study.results import Results, failed_images
-from clipmk.study.text_tables import TextTable
 from clipmk.system.files import atomic_write, make_folder
-from clipmk.system.text import counted
 
 if TYPE_CHECKING:
     from clipmk.study.figures.plots import Plot
-    from clipmk.study.manifest import Manifest
 
 PAGE: Final = "index.html"
 DPI: Final = 150
@@ -64,15 +60,8 @@ def study_page(results: Results, drawn: Sequence[Plot], *, against: Literal["pap
         "fits": text_tables.fit_table(results),
         "right_wrong": text_tables.right_wrong_table(results),
         "failed_count": failed_count,
-        "failures": TextTable(
-            "",
-            ("image", "reason", "models × part methods"),
-            tuple((one.key, one.error, str(one.times)) for one in failed),
-            (0, 1),
-        ),
-        "facts": _facts(manifest),
+        "failed": failed,
         "settings": {name: json.dumps(value, ensure_ascii=False) for name, value in manifest.settings.items()},
-        "weights": _weights(results),
         **_classes(results),
         **_concepts(results),
     }
@@ -104,33 +93,8 @@ def _classes(results: Results) -> dict[str, object]:
 
 
 def _concepts(results: Results) -> dict[str, object]:
-    totals = concept_totals(results.all_rows, results.concepts())
+    totals = results.concepts()
     return {
         "explanations": totals.explanations,
         "concept_tables": [text_tables.concept_table(totals, name) for name in ("mutual", "missed")],
     }
-
-
-def _weights(results: Results) -> TextTable:
-    rows = tuple(
-        (results.names.get(one.id, one.id), one.id, f"{one.input_size} px", one.weights_sha256)
-        for one in results.manifest.models
-    )
-    return TextTable("", ("model", "id", "input", "SHA-256 of the weights"), rows, (0, 1, 2, 3))
-
-
-def _facts(manifest: Manifest) -> dict[str, str]:
-    """What the numbers depend on, by name."""
-    data, vocabulary = manifest.dataset, manifest.vocabulary
-    threads = "" if manifest.threads is None else f", {counted(manifest.threads, 'thread')}"
-    facts = {
-        "data set": f"{data.name} ({data.kind}), SHA-256 {data.fingerprint}",
-        "vocabulary": f"{vocabulary.name}, SHA-256 {vocabulary.sha256}",
-        "templates": " | ".join(vocabulary.templates),
-        "descriptors as": vocabulary.descriptor_template,
-        "shards": f"{manifest.shards:,} of up to {counted(manifest.shard_size, 'image')}, "
-        f"batches of {manifest.batch_size}",
-        "computed on": f"{manifest.device}, {manifest.dtype}{threads}",
-        "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
-    }
-    return facts if manifest.command is None else facts | {"command": manifest.command}

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from clipmk.concepts.statistics import POOLED, Fit, fit
 from clipmk.errors import InputError
+from clipmk.study.concepts import ConceptTotals, concept_totals
 from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.names import FAMILIES, short_names
 from clipmk.study.paths import StudyFolder
@@ -71,22 +72,24 @@ class Results:
         rows: list[Row] = table.filter(pc.equal(table.column("parts"), self.shown_parts)).to_pylist()
         return rows
 
-    def concepts(self) -> list[Row]:
-        """Rows of the table `concepts`, of every part method.
+    def concepts(self) -> ConceptTotals:
+        """The table `concepts`, added up over models and part methods.
 
         Raises:
             InputError: the table is damaged.
         """
-        rows: list[Row] = read_table(self.folder.table("concepts"), CONCEPTS).to_pylist()
-        return rows
+        explanations = sum(row["images"] for row in self.all_rows if row["parts"] != MEAN)
+        return concept_totals(read_table(self.folder.table("concepts"), CONCEPTS), explanations)
 
 
 def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
     """The first images that failed, in the data set's order, and how many failed in all.
 
     Raises:
-        InputError: the table `images` is missing or damaged.
+        InputError: a table is missing or damaged.
     """
+    if not any(read_table(folder.table("models"), MODELS, ["failed"])["failed"].to_pylist()):
+        return [], 0  # the table of images is large
     times: Counter[tuple[int, str, str]] = Counter()
     with open_table(folder.table("images"), IMAGE) as file:
         for number in range(file.num_row_groups):

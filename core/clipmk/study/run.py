@@ -19,11 +19,9 @@ from clipmk.study.models import Described, describe_models, with_other_models
 from clipmk.study.plan import missing_shards, shard_sizes
 from clipmk.study.resolve import part_methods_of, resolve_manifest
 from clipmk.study.results import FailedImage, failed_images
-from clipmk.study.schema import MODELS
 from clipmk.study.shard_worker import StudyTask, no_progress
 from clipmk.study.tables import write_tables
 from clipmk.system.memory import device_memory
-from clipmk.system.parquet import read_table
 from clipmk.system.text import quoted
 
 if TYPE_CHECKING:
@@ -83,9 +81,9 @@ def run_study(request: StudyRequest, *, progress: Progress = no_progress) -> Stu
                 progress("study", done, total)
         progress("tables", 0, 0)
         write_tables(folder, manifest)
-    failures, failed = _failures(folder)
+    failures, failed = failed_images(folder)
     resumed = len(sizes) * len(manifest.models) - sum(map(len, missing.values()))
-    return StudyOutcome(manifest=manifest, failed=failed, failures=failures, resumed=resumed, warnings=warnings)
+    return StudyOutcome(manifest=manifest, failed=failed, failures=tuple(failures), resumed=resumed, warnings=warnings)
 
 
 def _explain(
@@ -105,15 +103,6 @@ def _explain(
             yield from run_ray(task, shards, held, workers=request.workers, progress=progress)
         else:
             yield from run_local(task, shards, held, progress=progress)
-
-
-def _failures(folder: StudyFolder) -> tuple[tuple[FailedImage, ...], int]:
-    """The first images of a finished study that could not be explained, and how many failed in all."""
-    counts = read_table(folder.table("models"), MODELS, columns=["failed"])["failed"].to_pylist()
-    if not any(counts):  # the table of images is large
-        return (), 0
-    found, count = failed_images(folder)
-    return tuple(found), count
 
 
 @contextlib.contextmanager

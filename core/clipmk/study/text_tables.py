@@ -171,7 +171,7 @@ def concept_table(totals: ConceptTotals, name: str) -> TextTable:
     """The concepts that are most often "mutual" or "missed", with all their counts."""
     counts = ("mutual", "missed", "seen", "tied", "mutual_right", "mutual_wrong")
     columns = ("concept", *(count.replace("_", ", ") for count in counts))
-    rows = tuple((text, *(f"{getattr(one, count):,}" for count in counts)) for text, one in totals.most(name))
+    rows = tuple((row["descriptor"], *(f"{row[count]:,}" for count in counts)) for row in totals.most(name))
     return TextTable("Most shared" if name == "mutual" else "Most missed", columns, rows)
 
 

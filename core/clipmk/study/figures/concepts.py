@@ -18,17 +18,19 @@ def draw_concepts(totals: ConceptTotals) -> Figure:
     shared, missed = figure.subplots(1, 2)
     most = totals.most("mutual")
     parts = [
-        ("predicted right", "vit", "", [total.mutual_right for _, total in most]),
-        ("predicted wrong", "resnet", "////", [total.mutual_wrong for _, total in most]),
-        ("label unknown", "", "....", [t.mutual - t.mutual_right - t.mutual_wrong for _, t in most]),
+        ("predicted right", "vit", "", [row["mutual_right"] for row in most]),
+        ("predicted wrong", "resnet", "////", [row["mutual_wrong"] for row in most]),
+        ("label unknown", "", "....", [row["mutual"] - row["mutual_right"] - row["mutual_wrong"] for row in most]),
     ]
-    _bars(shared, [name for name, _ in most], [one for one in parts if any(one[3])], totals.explanations)
+    _bars(shared, [row["descriptor"] for row in most], [one for one in parts if any(one[3])], totals.explanations)
     if most:
         figure.legend(loc="outside lower left", ncols=len(parts), fontsize=8)
     shared.set_title("most shared: seen and tied")
     most = totals.most("missed")
-    counts = [total.missed for _, total in most]
-    _bars(missed, [name for name, _ in most], [("_missed", "convnext", "\\\\\\\\", counts)], totals.explanations)
+    counts = [row["missed"] for row in most]
+    _bars(
+        missed, [row["descriptor"] for row in most], [("_missed", "convnext", "\\\\\\\\", counts)], totals.explanations
+    )
     missed.set_title("most missed: tied but not seen")
     return figure
 

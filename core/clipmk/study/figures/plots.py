@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from clipmk.study.concepts import ConceptTotals, concept_totals
+from clipmk.study.concepts import ConceptTotals
 from clipmk.study.figures.classes import ClassGrid, class_grid, draw_classes
 from clipmk.study.figures.concepts import draw_concepts
 from clipmk.study.figures.dynamics import draw_dynamics
@@ -46,7 +46,7 @@ def plots(results: Results, *, published_line: bool = False, dpi: int) -> Iterat
     if any(row["auc"] is not None for row in rows):
         grid = class_grid(results, rows)
         yield Plot("classes", _classes_text(grid), _rendered(lambda: draw_classes(results, grid), dpi))
-    totals = concept_totals(results.all_rows, results.concepts())
+    totals = results.concepts()
     yield Plot("concepts", _concepts_text(totals), _rendered(lambda: draw_concepts(totals), dpi))
     if any(row["auc_wrong"] is not None or row["auc_right"] is not None for row in results.models):
         yield Plot("right_wrong", _split_text(results), _rendered(lambda: draw_split(results), dpi))
@@ -81,7 +81,7 @@ def _classes_text(grid: ClassGrid) -> str:
 def _concepts_text(totals: ConceptTotals) -> str:
     def text(name: str) -> str:
         most = totals.most(name, 5)
-        shares = [f"{text} {100 * getattr(one, name) / max(1, totals.explanations):.1f} %" for text, one in most]
+        shares = [f"{row['descriptor']} {100 * row[name] / max(1, totals.explanations):.1f} %" for row in most]
         return ", ".join(shares) or "none"
 
     return f"Most shared: {text('mutual')}. Most missed: {text('missed')}."
