@@ -1,6 +1,6 @@
 """Tables for the docs of what `clipmk evaluate --truth --output F.json` wrote: `python tools/truth_markdown.py F.json`.
 
-Several files (of several models) give one line per model for the ways named with `--way`.
+Several files (of several models) give one line per model for the variants named with `--variant`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MODELS = {
 
 
 FOUND = ("default, attend", "default, prompts", "paper, attend", "paper, prompts")
-"""Ways that find their own parts."""
+"""Variants that find their own parts."""
 
 
 def main() -> int:
@@ -64,13 +64,13 @@ def show_tables() -> None:
     """As the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--way", action="append", default=[], help="over several files: which ways")
+    parser.add_argument("--variant", action="append", default=[], help="for several files: which variants")
     arguments = parser.parse_args()
     reports = [report for path in arguments.files for report in reports_of(json.loads(path.read_text()))]
     if len(reports) == 1:
         one_model(reports[0])
     else:
-        several(reports, arguments.way or ["default, attend", "paper, prompts"])
+        several(reports, arguments.variant or ["default, attend", "paper, prompts"])
 
 
 def reports_of(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -87,19 +87,19 @@ def one_model(report: dict[str, Any]) -> None:
         top1 = next(row["values"]["top1"]["mean"] for row in rows if "top1" in row["values"])
         print(f"\n**{split}**, {report['scenes']} scenes, zero-shot top-1 {top1:.3f}\n")
         body = [[row["name"], *(cell(row["values"].get(name)) for name in CONCEPTS)] for row in rows]
-        table(["way of explaining", *CONCEPTS.values()], body)
-    columns = [(way, split) for way in FOUND if way != "paper, attend" for split in splits]
+        table(["variant", *CONCEPTS.values()], body)
+    columns = [(variant, split) for variant in FOUND if variant != "paper, attend" for split in splits]
     found = {(row["name"], row["split"]): row["values"] for row in report["rows"]}
     print()
     table(
-        ["regions and behaviour", *(f"{way}: {split}" for way, split in columns)],
+        ["regions and behaviour", *(f"{variant}: {split}" for variant, split in columns)],
         [[words, *(cell(found.get(column, {}).get(name)) for column in columns)] for name, words in REGIONS.items()],
     )
     margins(report, splits)
 
 
 def margins(report: dict[str, Any], splits: Sequence[str]) -> None:
-    """Paired differences of AP between the ways and each baseline."""
+    """Paired differences of AP between the variants and each baseline."""
     found = {(row["name"], row["split"]): row.get("margins") or {} for row in report["rows"]}
     every = dict.fromkeys(other for held in found.values() for other in held)
     others = [other for other in every if other != "class lookup, true class"]
@@ -113,12 +113,12 @@ def margins(report: dict[str, Any], splits: Sequence[str]) -> None:
         table(["AP above (paired)", *others], rows)
 
 
-def several(reports: Sequence[dict[str, Any]], ways: Sequence[str]) -> None:
-    """One line per model, way and split."""
+def several(reports: Sequence[dict[str, Any]], variants: Sequence[str]) -> None:
+    """One line per model, variant and split."""
     body = []
     for report in reports:
         for row in report["rows"]:
-            if row["name"] in ways:
+            if row["name"] in variants:
                 values = [cell(row["values"].get(name)) for name in MODELS]
                 lookup = signed((row.get("margins") or {}).get("class lookup, predicted class"))
                 body.append(
@@ -131,7 +131,7 @@ def several(reports: Sequence[dict[str, Any]], ways: Sequence[str]) -> None:
                         lookup,
                     ]
                 )
-    table(["model", "split", "scenes", "way", *MODELS.values(), "AP above class lookup"], body)
+    table(["model", "split", "scenes", "variant", *MODELS.values(), "AP above class lookup"], body)
 
 
 def cell(value: dict[str, float] | None) -> str:
