@@ -13,9 +13,14 @@ import torch
 
 import fake_cuda as fake
 from clipmk import api
+from clipmk.evaluate.samples import true_masks
+from clipmk.evaluate.variants import VariantRunner, variants
 from clipmk.explanation import Explanation
+from clipmk.images.decoder import read_picture
 from clipmk.models.loading import load
+from clipmk.vocabulary.vocabulary import load_vocabulary
 from clipmk.worker import protocol
+from clipmk.world.scene import render_scenes
 from command_line import Ran, Runner
 from conversation import Conversation
 
@@ -187,6 +192,16 @@ def test_a_study_runs_on_the_device(fake_cuda: fake.Waits | None, clipmk: Runner
         tables.append(pq.read_table(next(out.rglob("models.parquet"))).to_pydict())
     for name in ("model", "images", "correct_1", "mutual_count", "top1"):
         assert tables[0].get(name) == tables[1].get(name), name
+
+
+@counted
+def test_an_evaluated_image_waits_for_its_planned_copies_only(fake_cuda: fake.Waits) -> None:
+    """Embedding, patches and attention, then all part embeddings at once, whatever the number of variants."""
+    runner = VariantRunner(load(VIT, device="cuda"), load_vocabulary("world"))
+    for scene in render_scenes("test", count=2):
+        fake_cuda.clear()
+        runner.run(read_picture(scene.image), variants(), true_masks=true_masks(scene))
+    assert fake_cuda.counts == {"copy": 4}
 
 
 @pytest.mark.parametrize("measure", ["--truth", "--faithfulness", "--zero-shot"])

@@ -18,7 +18,9 @@ def truth_file(tmp_path: Path) -> Path:
     """What `clipmk evaluate --truth --output` writes, of more variants than a pipe holds."""
     value = {"mean": 0.5, "low": 0.25, "high": 0.75, "count": 3}
     values = dict.fromkeys(("ap", "hit1", "foreground", "top1"), value)
-    rows = [{"split": "test", "name": f"a variant {'x' * 200} {i}", "values": values, "margins": {}} for i in range(2000)]
+    rows = [
+        {"split": "test", "name": f"a variant {'x' * 200} {i}", "values": values, "margins": {}} for i in range(2000)
+    ]
     path = tmp_path / "truth.json"
     path.write_text(json.dumps({"truth": [{"model": "m", "scenes": 3, "rows": rows}]}), encoding="utf-8")
     return path
