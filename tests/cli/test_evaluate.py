@@ -61,7 +61,7 @@ FEW = ("--scenes", 2, "--split", "counterfactual", "--preset", "paper", "--groun
 
 
 @pytest.mark.usefixtures("loaded_once")
-def test_both_measures_are_printed_narrowly_and_written_as_valid_json(
+def test_both_measures_fit_80_columns_and_are_written_as_valid_json(
     clipmk: Runner, valid: Callable[[Any], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -83,7 +83,7 @@ def test_both_measures_are_printed_narrowly_and_written_as_valid_json(
 
 
 @pytest.mark.usefixtures("loaded_once")
-def test_a_folder_without_labels_is_measured_and_bad_images_decide_the_status(
+def test_a_folder_without_labels_is_measured_and_bad_images_set_the_exit_status(
     clipmk: Runner, valid: Callable[[Any], None], tmp_path: Path
 ) -> None:
     folder = tmp_path / "pictures"
@@ -122,7 +122,7 @@ def test_a_folder_without_labels_is_measured_and_bad_images_decide_the_status(
         (("--faithfulness", "world:test"), 2, "choose them by their split"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_any_work(
+def test_wrong_options_are_refused_before_any_work(
     clipmk: Runner, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...], status: int, words: str
 ) -> None:
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_meant_is_refused_before_any_work(
     assert words in ran.err
 
 
-def test_truth_is_measured_in_the_ways_that_are_left(
+def test_preset_split_and_seed_select_what_is_measured(
     clipmk: Runner, monkeypatch: pytest.MonkeyPatch, valid: Callable[[Any], None]
 ) -> None:
 
@@ -220,14 +220,14 @@ def test_truth_prints_a_summary_unless_everything_is_asked_for(clipmk: Runner, m
     assert clipmk("evaluate", "--truth").out == everything.out
 
 
-def test_json_holds_everything_in_any_case(clipmk: Runner, full_report: Report) -> None:
+def test_json_always_has_everything(clipmk: Runner, full_report: Report) -> None:
     ran = clipmk("evaluate", "--truth", "--json")
     assert json.loads(ran.out)["truth"][0]["rows"] == full_report.to_dict()["rows"]
     assert "summary" not in ran.err
 
 
 @pytest.mark.usefixtures("full_report")
-def test_a_piece_of_a_divided_table_says_which_it_is(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_of_a_split_table_are_numbered(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     out = clipmk("evaluate", "--truth", "--verbose").out
     titles = [line.strip() for line in out.splitlines() if line.startswith("embedded/vit-s8, test: concepts")]
@@ -242,7 +242,7 @@ THREE = ("-m", "embedded/vit-s8", "-m", "embedded/rn-s", "-m", "embedded/cnx-s")
 
 
 @pytest.mark.usefixtures("second_fails")
-def test_a_model_that_fails_costs_only_its_own_reports(
+def test_a_model_that_fails_does_not_stop_the_others(
     clipmk: Runner, valid: Callable[[Any], None], tmp_path: Path
 ) -> None:
     ran = clipmk("evaluate", "--truth", *THREE, "--output", "found.json")
@@ -260,7 +260,7 @@ def test_a_model_that_fails_costs_only_its_own_reports(
     assert (ran.status, json.loads(ran.out)["error"]) == (5, error)
 
 
-def test_a_model_that_fails_is_laid_to_the_variable_that_named_it(
+def test_a_failure_names_the_variable_that_set_the_model(
     clipmk: Runner, second_fails: list[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second_fails[0] = ModelError("model 'embedded/rn-s' cannot be built: no")
@@ -271,7 +271,7 @@ def test_a_model_that_fails_is_laid_to_the_variable_that_named_it(
     assert json.loads(ran.out)["failures"][0]["error"]["message"] == message
 
 
-def test_memory_that_runs_out_is_named_and_the_next_model_goes_on(
+def test_out_of_memory_is_reported_and_the_next_model_is_measured(
     clipmk: Runner, second_fails: list[BaseException]
 ) -> None:
     second_fails[0] = torch.OutOfMemoryError("CUDA out of memory")
@@ -281,7 +281,7 @@ def test_memory_that_runs_out_is_named_and_the_next_model_goes_on(
     assert "embedded/rn-s: not enough memory on cpu" in ran.err
 
 
-def test_a_model_that_failed_is_let_go(second_fails: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_failed_is_unloaded(second_fails: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     from clipmk.models import loading  # noqa: PLC0415 - only the loader is replaced
 
     gone: list[weakref.ref[Any]] = []
@@ -300,7 +300,7 @@ def test_a_model_that_failed_is_let_go(second_fails: list[BaseException], monkey
     assert [one.failure is None for one in kept] == [True, False, True]
 
 
-def test_what_was_measured_before_ctrl_c_is_shown_and_kept(
+def test_reports_before_ctrl_c_are_printed_and_written(
     clipmk: Runner, second_fails: list[BaseException], tmp_path: Path
 ) -> None:
     second_fails[0] = KeyboardInterrupt()
@@ -323,7 +323,7 @@ def test_ctrl_c_leaves_no_file(clipmk: Runner, monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.usefixtures("loaded_once")
-def test_the_file_is_there_even_when_nobody_reads_the_tables(
+def test_the_file_is_written_even_if_stdout_is_closed(
     clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from clipmk_tui.cli.streams import DataStream, ReaderGone  # noqa: PLC0415 - only here
@@ -336,12 +336,12 @@ def test_the_file_is_there_even_when_nobody_reads_the_tables(
     assert json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["zero_shot"]
 
 
-def test_wide_tables_are_divided_where_there_is_no_room() -> None:
+def test_wide_tables_are_split_to_fit() -> None:
     columns = ["", "one", "two", "three"]
-    rows = [["a way", "1" * 20, "2" * 20, ""], ["other", "1" * 20, "", "3" * 20]]
+    rows = [["a row", "1" * 20, "2" * 20, ""], ["other", "1" * 20, "", "3" * 20]]
     assert split_table(columns, rows, width=200) == [(columns, rows)]
     assert split_table(columns, rows, width=5 + 2 * 22) == [
-        (["", "one", "two"], [["a way", "1" * 20, "2" * 20], ["other", "1" * 20, ""]]),
+        (["", "one", "two"], [["a row", "1" * 20, "2" * 20], ["other", "1" * 20, ""]]),
         (["", "three"], [["other", "3" * 20]]),
     ]
     assert [headings for headings, _ in split_table(columns, rows, width=1)] == [

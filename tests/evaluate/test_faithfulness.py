@@ -132,7 +132,7 @@ def test_batches_that_cross_images_change_nothing(monkeypatch: pytest.MonkeyPatc
             assert dataclasses.astuple(other.values[name]) == pytest.approx(dataclasses.astuple(value), abs=1e-5)
 
 
-def test_the_same_seed_gives_the_same_report_to_the_bit_and_another_one_other_controls() -> None:
+def test_the_same_seed_gives_the_same_report_to_the_bit_and_another_seed_other_controls() -> None:
     assert measured(rendered_scenes("counterfactual", count=COUNT, seed=0)) == _of_scenes()
     other = rows(measured(rendered_scenes("counterfactual", count=COUNT, seed=0), seed=1))
     assert other[OWN]["deletion"].mean == rows(_of_scenes())[OWN]["deletion"].mean
@@ -147,7 +147,7 @@ def test_transport_spreads_the_papers_parts_over_more_descriptors() -> None:
     assert values["entropy_transport"].high <= np.log(15) + 1e-9
 
 
-def test_equal_variants_of_an_image_are_one() -> None:
+def test_equal_occlusions_of_an_image_are_one() -> None:
     images = OccludedImages(embedded.scenes()[0].image)
     nothing, left = np.zeros((2, 64, 64), dtype=bool)
     left[:, :20] = True
@@ -192,7 +192,7 @@ def test_an_exported_world_gives_what_its_scenes_give(tmp_path: Path) -> None:
         assert own[OWN][name].mean == pytest.approx(there[OWN][name].mean, abs=1e-6)
 
 
-def test_a_broken_image_is_noted_and_the_others_are_measured(tmp_path: Path) -> None:
+def test_a_broken_image_is_skipped_and_the_others_are_measured(tmp_path: Path) -> None:
     export_scenes(tmp_path / "w", split="test", count=2)
     broken = next((tmp_path / "w").glob("*/*.png"))
     broken.write_bytes(b"no picture")
@@ -217,7 +217,7 @@ def test_a_broken_image_is_noted_and_the_others_are_measured(tmp_path: Path) -> 
         ),
     ],
 )
-def test_a_folder_that_cannot_be_meant_is_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+def test_an_unusable_folder_is_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
     for name, data in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(data)
@@ -225,12 +225,12 @@ def test_a_folder_that_cannot_be_meant_is_refused(tmp_path: Path, files: dict[st
         open_images(str(tmp_path), load_vocabulary("world"))
 
 
-def test_rendered_scenes_are_no_data_set_for_they_have_masks() -> None:
+def test_rendered_scenes_are_refused_as_a_data_set() -> None:
     with pytest.raises(UsageError, match="by their split"):
         open_images("world:test", load_vocabulary("world"))
 
 
-def test_names_that_do_not_exist_are_refused_with_those_that_do() -> None:
+def test_unknown_names_are_refused_with_a_list_of_the_known_ones() -> None:
     with pytest.raises(UsageError, match="does not exist; known: train, test"):
         rendered_scenes("nope", count=1, seed=0)
     with pytest.raises(UsageError, match="close: 'paper'"):
@@ -256,7 +256,7 @@ def test_an_exception_in_progress_cancels_the_work() -> None:
         measured(ImageSource(name="endless", count=10**9, labelled=True, samples=endless), progress=stop)
 
 
-def test_report_is_plain_data_and_tables_of_text() -> None:
+def test_a_report_becomes_plain_data_and_tables_of_text() -> None:
     report = _of_scenes()
     data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert data["data"] == [{"name": "counterfactual", "images": COUNT, "labelled": True, "skipped": []}]
@@ -271,7 +271,7 @@ def test_report_is_plain_data_and_tables_of_text() -> None:
     ]
 
 
-def test_a_queue_passes_on_cosines_in_order_also_of_images_without_any() -> None:
+def test_a_queue_keeps_the_order_of_images_even_without_occlusions() -> None:
     runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
     queue, came = occlusions.OcclusionQueue(runner), list[tuple[int, Any]]()
     squares = [scene.image for scene in embedded.scenes(count=3)]

@@ -87,9 +87,9 @@ def test_what_is_measured_does_not_depend_on_what_stands_beside_it() -> None:
 
 def test_batches_that_cross_scenes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(occlusions, "IMAGES_HELD", 1)
-    told: list[tuple[str, int, int]] = []
-    again = run(OURS, progress=lambda *p: told.append(p))
-    assert told == [(f"{split}: images", done, 2) for split in SPLITS for done in (1, 2)]
+    calls: list[tuple[str, int, int]] = []
+    again = run(OURS, progress=lambda *p: calls.append(p))
+    assert calls == [(f"{split}: images", done, 2) for split in SPLITS for done in (1, 2)]
     for one, other in zip(again.rows, measured(OURS).rows, strict=True):
         assert (one.data, one.name) == (other.data, other.name)
         for metric, value in one.values.items():
@@ -132,7 +132,7 @@ def test_corloc_is_of_boxes_and_the_foreground_of_pixels() -> None:
     assert scores["foreground"] == metrics.iou(outline, scene.object_mask) < 0.2
 
 
-def test_what_no_part_overlaps_is_missed_whatever_that_part_is_called() -> None:
+def test_a_true_part_that_no_part_overlaps_is_missed_whatever_the_descriptors() -> None:
     scene = next(iter(embedded.scenes("test", count=1)))
     masks = np.stack([~scene.object_mask, scene.parts[0].mask_pixels])
     everything = [part.descriptor for part in scene.parts]
@@ -189,7 +189,7 @@ def test_the_variants_compare_presets_groundings_and_parts() -> None:
     assert some == ["paper, attend", f"paper, attend{TRUE_PARTS}"]
 
 
-def test_a_report_tells_its_numbers_as_tables_and_as_plain_data() -> None:
+def test_a_report_has_the_same_numbers_in_tables_and_plain_data() -> None:
     report = measured(OURS)
     data = report.to_dict()
     assert (data["model"], data["scenes"], data["seed"]) == ("embedded/vit-s8", 2, 0)
@@ -201,14 +201,14 @@ def test_a_report_tells_its_numbers_as_tables_and_as_plain_data() -> None:
     ):
         columns, body = tables[title]
         line = next(line for line in body if line[0] == "ours")
-        told = values[metric]
-        assert line[columns.index(metric)] == f"{told.mean:.3f} [{told.low:.3f}, {told.high:.3f}]"
+        value = values[metric]
+        assert line[columns.index(metric)] == f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
     plain = next(row for row in data["rows"] if row["name"] == "ours")
     assert plain["values"]["ap"] == dataclasses.asdict(ours.values["ap"])
     assert plain["margins"][NEAREST] == dataclasses.asdict(ours.margins[NEAREST])
 
 
-def test_a_summary_tells_first_what_the_tables_tell_too() -> None:
+def test_a_summary_repeats_the_main_columns_of_the_tables() -> None:
     ceiling = dataclasses.replace(CEILING, name=f"ours{TRUE_PARTS}")
     report = measured(OURS, ceiling, MAPS)
     ours = next(row for row in report.rows if (row.data, row.name) == ("counterfactual", "ours"))
@@ -219,16 +219,16 @@ def test_a_summary_tells_first_what_the_tables_tell_too() -> None:
     rows = {line[0]: line[1:] for line in body}
     assert list(rows) == [*(name for name in BASELINES if name != TRUE_LOOKUP), "ours", "maps"]
     assert rows["ours"] == [
-        f"{told.mean:.3f} ±{(told.high - told.low) / 2:.3f}" for told in (ours.values[name] for name in columns[1:])
+        f"{value.mean:.3f} ±{(value.high - value.low) / 2:.3f}" for value in (ours.values[name] for name in columns[1:])
     ]
     assert rows[NEAREST][1:] == [""] * 5
     assert over == ["", LOOKUP, NEAREST]
     assert [line[0] for line in margins] == ["ours", "maps"]
-    told = ours.margins[NEAREST]
-    assert margins[0][2] == f"{told.mean:.3f} [{told.low:.3f}, {told.high:.3f}]"
+    value = ours.margins[NEAREST]
+    assert margins[0][2] == f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
-def test_baselines_rank_by_class_by_nearness_and_at_random() -> None:
+def test_baselines_rank_by_class_by_cosine_and_at_random() -> None:
     asked = embedded.explainer()
     texts, bank = asked.vocabulary.descriptors, asked.bank.descriptors
     expected: dict[str, list[float]] = {name: [] for name in (LOOKUP, TRUE_LOOKUP, NEAREST, RANDOM)}

@@ -65,7 +65,7 @@ def columns(variant: Variant) -> dict[str, list[float]]:
 
 
 @pytest.mark.parametrize("model", [MODEL, "embedded/rn-xs"])
-def test_a_result_says_what_the_explanation_says(model: str) -> None:
+def test_a_result_equals_the_explanation(model: str) -> None:
     wanted = [one for one in variants() if one.parts != "feature maps"]
     if model == "embedded/rn-xs":
         wanted = [one for one in wanted if one.settings.grounding == "attend"]
@@ -140,7 +140,7 @@ def test_effects_are_drops_of_the_predicted_class() -> None:
     assert defined  # or nothing was tested
 
 
-def test_what_variants_share_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_variants_share_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     own = VariantRunner(embedded.backbone(), load_vocabulary("world"))
     calls: list[str] = []
     backbone: Any = own.explainer.backbone
@@ -198,7 +198,7 @@ def test_feature_maps_are_named_like_given_parts() -> None:
         assert ScenePrediction.of(result).concepts == tuple(concept.text for concept in found.vision_concepts)
 
 
-def test_true_parts_are_needed_where_a_variant_is_given_them() -> None:
+def test_a_variant_with_true_parts_needs_the_true_masks() -> None:
     variant = next(one for one in variants() if one.parts == "true")
     with pytest.raises(ValueError, match="needs the true masks"):
         runner().run(SAMPLES[0].picture, [variant])

@@ -92,7 +92,7 @@ def test_random_descriptors_come_from_the_whole_vocabulary() -> None:
     assert drawn == set(range(9))
 
 
-def test_random_words_keep_the_number_of_words_and_the_seed_decides() -> None:
+def test_random_words_keep_the_number_of_words_and_depend_on_the_seed() -> None:
     texts = random_words(FARM.descriptors, seed=3)
     assert [len(t.split()) for t in texts] == [len(t.split()) for t in FARM.descriptors]
     assert {w for t in texts for w in t.split()} <= {w for t in FARM.descriptors for w in t.split()}
@@ -100,7 +100,7 @@ def test_random_words_keep_the_number_of_words_and_the_seed_decides() -> None:
     assert texts != random_words(FARM.descriptors, seed=4)
 
 
-def test_class_rows_are_normalised_means_of_prompts_and_empty_sets_fall_back() -> None:
+def test_class_embeddings_are_normalised_means_of_prompts_and_empty_sets_fall_back() -> None:
     backbone = FakeBackbone()
     variants = {"one": [["a", "b"], [], ["c"]], "two": [["b"], ["a", "c"], []]}
     fallback = [["x", "y"], ["y"], ["z", "x"]]
@@ -113,7 +113,7 @@ def test_class_rows_are_normalised_means_of_prompts_and_empty_sets_fall_back() -
             torch.testing.assert_close(made[name][y], mean / mean.norm(), atol=1e-6, rtol=0)
 
 
-def test_texts_that_variants_share_are_encoded_once() -> None:
+def test_texts_in_several_sets_are_encoded_once() -> None:
     backbone = FakeBackbone()
     variants = {"one": [["a", "b"]], "two": [["b", "c"]], "three": [["c", "a"]]}
     class_embeddings(backbone, lambda _, d: d, variants, fallback=[["x"]])
@@ -208,7 +208,7 @@ def test_differences_are_paired_over_images() -> None:
         assert values[name].high - values[name].low <= unpaired
 
 
-def test_the_seed_decides_the_controls_alone() -> None:
+def test_the_seed_changes_only_the_controls() -> None:
     one, same = MadeUp(30).measure.finish("d"), MadeUp(30).measure.finish("d")
     assert one == same
     made = MadeUp(30)
@@ -227,7 +227,7 @@ def test_sparse_descriptors_are_what_the_images_are_made_of() -> None:
     assert zero_shot.sparse_descriptors(images[:1], bank, count=2) == [[]]  # one image less its own mean is nothing
 
 
-def test_what_one_half_gives_does_not_depend_on_the_other() -> None:
+def test_descriptors_of_one_half_do_not_depend_on_the_other() -> None:
     made = MadeUp(30)
     before = made.measure._decomposed(frozenset({0}))
     made.measure._embeddings = [

@@ -15,18 +15,18 @@ Box = tuple[int, int, int, int]
 """(left, top, right, bottom) in pixels; right and bottom exclusive."""
 RESAMPLES = 2_000
 MOST_RESAMPLED = 4_096
-"""Values from which on the bootstrap gives way to the normal interval, which it equals there but for its own noise."""
+"""From this many values the normal interval replaces the bootstrap, which differs from it there only by noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over scenes with its 95 % interval."""
+    """A mean over images with its 95 % interval."""
 
     mean: float
     low: float
     high: float
     count: int
-    """Scenes in which the metric is defined."""
+    """Images on which the metric is defined."""
 
 
 def average_precision(ranked: Sequence[Hashable], true: Collection[Hashable]) -> float:
@@ -127,10 +127,10 @@ def jaccard(one: Collection[Hashable], other: Collection[Hashable]) -> float:
 
 
 def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
-    """Mean and its 95 % interval over scenes; NaN entries (metric undefined there) are left out.
+    """Mean and its 95 % interval over images; NaN entries (metric undefined there) are left out.
 
     The interval is that of the percentile bootstrap; from `MOST_RESAMPLED` values on it is mean ± 1.96 s / √n, s² the
-    unbiased variance, so that memory does not grow with the number of scenes.
+    unbiased variance, so that memory does not grow with the number of images.
 
     Raises:
         ValueError: no value is defined.
@@ -150,18 +150,18 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0) -> Interval:
-    """Mean of the per-scene differences ours_i - theirs_i with its interval: whole pairs are resampled.
+    """Mean of the per-image differences ours_i - theirs_i with its interval: whole pairs are resampled.
 
-    What makes a scene hard is hard for both, so this is much narrower than the difference of two intervals. Pairs with
+    An image that is hard for one is hard for both, so this is much narrower than the difference of two intervals. Pairs with
     an undefined side (NaN) are left out.
 
     Args:
-        ours: one value per scene.
-        theirs: of the same scenes, in the same order.
+        ours: one value per image.
+        theirs: of the same images, in the same order.
         seed: of the bootstrap.
 
     Raises:
-        ValueError: the numbers of scenes differ, or no pair is defined.
+        ValueError: the numbers of images differ, or no pair is defined.
     """
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} values cannot be paired with {len(theirs)}")
@@ -170,7 +170,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], *, seed: i
 
 @lru_cache(maxsize=2)
 def _resamples(count: int, seed: int) -> NDArray[np.float64]:
-    """How often each of `count` scenes is drawn in each resample, (resamples, count): the same for every metric."""
+    """How often each of `count` images is drawn in each resample, (resamples, count): the same for every metric."""
     drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
     cells = drawn + np.arange(RESAMPLES)[:, None] * count
     return np.bincount(cells.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count).astype(np.float64)

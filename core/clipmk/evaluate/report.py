@@ -124,7 +124,7 @@ class Report:
         return tables
 
     def summary(self) -> list[Table]:
-        """The truth in short: two tables for each data set, of what is not told the truth."""
+        """The truth in short: two tables for each data set, without what is given the truth."""
         tables = []
         for data, rows in self._by_data():
             kept = [row for row in rows if row.name != TRUE_LOOKUP and not row.name.endswith(TRUE_PARTS)]

@@ -132,14 +132,14 @@ def run(choices: Evaluation) -> int:
     """Measure model after model; each is printed and written as soon as it is done.
 
     Returns:
-        Exit status: 0, that of the gravest failure, or 3 if images could not be used.
+        Exit status: 0, the highest of all failures, or 3 if images could not be used.
     """
     done: list[ModelReports] = []
     with tables.for_people(choices.no_color) as console, Stages(shown=not choices.quiet) as stages:
         for one in measure_models(choices, stages):
             done.append(one)
             stages.clear()
-            if choices.output is not None:  # first: the reader of the tables may stop reading
+            if choices.output is not None:  # first: stdout may be closed
                 text = document.dump(document.versioned(_content(choices, done)))
                 write_text(text + "\n", choices.output)
             if one.failure is not None:
@@ -168,7 +168,7 @@ def measure_models(choices: Evaluation, stages: Stages) -> Iterator[ModelReports
     stages.begin("", "checking the models")
     from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
 
-    for model in choices.models:  # a typo in the last name must not be found after hours
+    for model in choices.models:  # report a typo in the last name now, not after hours
         resolve(model, arch=choices.arch, download=choices.download)
     for model, vocabulary in zip(choices.models, vocabularies, strict=True):
         try:
@@ -274,7 +274,7 @@ def _of_model(
 def _reports(
     backbone: Backbone, vocabulary: Vocabulary, data: Sequence[ImageSource], *, choices: Evaluation, stages: Stages
 ) -> dict[str, Report]:
-    """All measures in one pass; the truth, which knows only the world's words, in one of its own apart from others."""
+    """All measures in one pass; the truth, which needs the world's vocabulary, in a separate one beside another."""
     from clipmk.evaluate import harness  # noqa: PLC0415 - torch
     from clipmk.evaluate.variants import variants  # noqa: PLC0415 - torch
 
