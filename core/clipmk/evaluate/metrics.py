@@ -152,8 +152,8 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0) -> Interval:
     """Mean of the per-image differences ours_i - theirs_i with its interval: whole pairs are resampled.
 
-    An image that is hard for one is hard for both, so this is much narrower than the difference of two intervals. Pairs with
-    an undefined side (NaN) are left out.
+    An image that is hard for one is hard for both, so this is much narrower than the difference of two intervals. Pairs
+    with an undefined side (NaN) are left out.
 
     Args:
         ours: one value per image.
