@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -18,8 +19,9 @@ import pytest
 from PIL import Image
 
 from clipmk.worker import client, unix_socket
-from clipmk_tui.cli import served
-from clipmk_tui.cli.serve_run import idle_seconds
+from clipmk_tui.cli.commands.explain import served
+from clipmk_tui.cli.commands.serve.command import serve
+from clipmk_tui.cli.commands.serve.run import idle_seconds
 from command_line import FAST, Runner
 from samples import explanation, picture
 from serving import PATIENCE, FakeService, running, talking, wait_for
@@ -228,11 +230,13 @@ def test_a_joint_fit_is_asked_for_in_groups(service: FakeService, clipmk: Runner
 # The command itself.
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [(None, 900), ("90", 90), ("90s", 90), ("15m", 900), ("1.5h", 5400), (" 2 M ", 120)]
-)
-def test_durations_are_read(clean: None, text: str | None, seconds: float) -> None:
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1.5h", 5400), (" 2 M ", 120)])
+def test_durations_are_read(text: str, seconds: float) -> None:
     assert idle_seconds(text) == seconds
+
+
+def test_a_server_waits_for_15_minutes_by_default() -> None:
+    assert idle_seconds(inspect.signature(serve).parameters["idle"].default) == 900
 
 
 @pytest.mark.parametrize("text", ["0", "soon", "-5m", "5d", "1e3", "nan"])

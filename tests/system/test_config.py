@@ -8,7 +8,7 @@ import pytest
 
 from clipmk.errors import UsageError
 from clipmk.settings import preset
-from clipmk.system.config import Config, choose, read_config
+from clipmk.system.config import Config, read_config
 
 
 def write_config(tmp_path: Path, text: str) -> Path:
@@ -75,26 +75,3 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_config(tmp_path / "latin.toml")
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         read_config(tmp_path)
-
-
-def test_flag_beats_environment_beats_config_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLIPMK_SEED", "5")
-    assert choose(7, "CLIPMK_SEED", 6, 0) == 7
-    assert choose(0, "CLIPMK_SEED", 6, 1) == 0  # zero is given, not missing
-    assert choose(None, "CLIPMK_SEED", 6, 0) == 5
-    assert choose(None, "CLIPMK_SEED", None, 0) == 5
-    monkeypatch.setenv("CLIPMK_SEED", "")
-    assert choose(None, "CLIPMK_SEED", 6, 0) == 6
-    assert choose(None, "CLIPMK_SEED", None, 0) == 0
-
-
-def test_the_environment_is_read_as_what_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLIPMK_X", "off")
-    assert choose(None, "CLIPMK_X", None, default=True) is False
-    assert choose(None, "CLIPMK_X", None, "on") == "off"
-    assert choose(None, "CLIPMK_X", None, ("a",), parse=lambda text: (text, text)) == ("off", "off")
-    monkeypatch.setenv("CLIPMK_X", "0.5")
-    assert choose(None, "CLIPMK_X", None, 1.0) == 0.5
-    for default in (True, 3):
-        with pytest.raises(UsageError, match=r"CLIPMK_X is '0.5'"):
-            choose(None, "CLIPMK_X", None, default)

@@ -1,25 +1,19 @@
-"""The user's TOML config file, and which of flag, environment and config decides."""
+"""The user's TOML config file."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from clipmk.errors import UsageError, suggest
 from clipmk.settings import Settings, unmet
 from clipmk.system.locations import config_path
 from clipmk.system.text import cause, printable, quoted
-
-T = TypeVar("T")
-
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
 
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 
@@ -103,66 +97,6 @@ def parse_config(data: bytes, path: Path) -> Config:
     except tomllib.TOMLDecodeError as reason:
         raise UsageError(f"config {quoted(path)} is not TOML: {_malformed(text, str(reason))}") from reason
     return _checked(table, _Source(path, text))
-
-
-def choose(
-    flag: T | None,
-    env_name: str,
-    config_value: T | None,
-    default: T,
-    *,
-    parse: Callable[[str], T] | None = None,
-) -> T:
-    """The value that counts: flag > environment > config > default.
-
-    Args:
-        flag: From the command line, None when not given.
-        env_name: Environment variable; unset and empty mean not given.
-        config_value: From the config file, None when not given.
-        default: When nobody says anything.
-        parse: Reads the variable's text; by default as bool, int or float when config or default is one, else as text.
-
-    Raises:
-        UsageError: the variable's text cannot be read; the message names variable and text.
-    """
-    if flag is not None:
-        return flag
-    text = os.environ.get(env_name)
-    if text:
-        like: Callable[[str], T] = _parser_like(default if config_value is None else config_value)
-        return _from_environment(env_name, text, parse or like)
-    return default if config_value is None else config_value
-
-
-def _from_environment(name: str, text: str, parse: Callable[[str], T]) -> T:
-    try:
-        return parse(text)
-    except ValueError as reason:
-        raise UsageError(f"{name} is {quoted(text)}: {printable(str(reason))}") from reason
-
-
-def _parser_like(example: object) -> Callable[[str], Any]:
-    if isinstance(example, bool):
-        return _bool
-    if isinstance(example, int):
-        return _whole
-    return float if isinstance(example, float) else str
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as reason:
-        raise ValueError("it must be a whole number") from reason
-
-
-def _bool(text: str) -> bool:
-    lowered = text.strip().lower()
-    if lowered in _TRUE:
-        return True
-    if lowered in _FALSE:
-        return False
-    raise ValueError("it must be one of: 1, 0, true, false, yes, no, on, off")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "cache": "cache",
     "world": "world",
     "evaluate": "evaluate.command",
-    "serve": "serve",
+    "serve": "serve.command",
     "doctor": "doctor.command",
     "schema": "schema",
 }

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clipmk.explanation import Explanation
+from clipmk_tui.cli.commands.explain.served import answers
 from clipmk_tui.cli.commands.explain.writers import FailureLog, writers
 from clipmk_tui.cli.inputs import input_images
 from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.progress import Stages
-from clipmk_tui.cli.served import answers
 from clipmk_tui.cli.streams import data_stream, locale_encoding, say
 
 if TYPE_CHECKING:

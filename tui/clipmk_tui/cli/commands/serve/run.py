@@ -9,16 +9,12 @@ import sys
 from pathlib import Path
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.system.config import choose, read_config
+from clipmk.system.config import read_config
 from clipmk.system.locations import socket_path
-from clipmk.system.options import variable
 from clipmk.system.text import quoted
 from clipmk.worker import client
 from clipmk.worker.unix_socket import require_support
 from clipmk_tui.cli.streams import data_stream, say
-
-IDLE = "15m"
-"""How long a server waits for a request by default."""
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600}
 
@@ -30,26 +26,20 @@ def socket_at(named: str | None) -> Path:
     return Path(os.path.abspath(Path(named).expanduser()))  # noqa: PTH100 - no link is followed
 
 
-def idle_seconds(text: str | None) -> float:
+def idle_seconds(text: str) -> float:
     """Read a duration: "90", "90s", "15m", "1.5h".
 
     Raises:
         UsageError: it is not a positive duration.
     """
-    wanted = choose(text, variable("idle"), None, IDLE)
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", wanted.strip().lower())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
     seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
     if seconds <= 0:
-        raise UsageError(f"--idle {wanted!r} is not a positive duration; write it as 90s, 15m or 2h")
+        raise UsageError(f"--idle {text!r} is not a positive duration; write it as 90s, 15m or 2h")
     return seconds
 
 
-def one_thing_at_a_time() -> UsageError:
-    """What is wrong with --stop --status."""
-    return UsageError("--stop and --status exclude each other")
-
-
-def serve(path: Path, idle_s: float, *, quiet: bool | None, verbose: bool | None) -> int:
+def serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
     """Serve until stopped, or idle for `idle_s` seconds.
 
     Returns:
@@ -59,19 +49,16 @@ def serve(path: Path, idle_s: float, *, quiet: bool | None, verbose: bool | None
         ClipmkError: this system has no private sockets, a server listens there already, or others could replace it.
     """
     require_support()
-    config = read_config()
     from clipmk.worker.identity import identity  # noqa: PLC0415
     from clipmk.worker.server import Server, stopped_by_signals  # noqa: PLC0415
     from clipmk.worker.service import Service  # noqa: PLC0415
     from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
 
-    mute = choose(quiet, variable("quiet"), config.quiet, False)
-    talk = choose(verbose, variable("verbose"), config.verbose, False)
-    with data_stream(), logging_to_stderr(quiet=mute, verbose=talk, usual=logging.INFO):
-        server = Server(Service(), idle_s=idle_s, identity=identity(config))
+    with data_stream(), logging_to_stderr(quiet=quiet, verbose=verbose, usual=logging.INFO):
+        server = Server(Service(), idle_s=idle_s, identity=identity(read_config()))
         with stopped_by_signals(server):
             tidy = server.serve(path)
-        if not mute:
+        if not quiet:
             say("info", "ended")
     if not tidy:  # a thread is still in C code, and would crash without an interpreter
         sys.stderr.flush()
@@ -79,7 +66,7 @@ def serve(path: Path, idle_s: float, *, quiet: bool | None, verbose: bool | None
     return 0
 
 
-def stop(path: Path, *, quiet: bool | None) -> int:
+def stop(path: Path, *, quiet: bool) -> int:
     """Stop the server and wait for its end; without a server there is nothing to do.
 
     Returns:
@@ -87,7 +74,7 @@ def stop(path: Path, *, quiet: bool | None) -> int:
     """
     require_support()
     pid = client.stop(path)
-    if not choose(quiet, variable("quiet"), read_config().quiet, False):
+    if not quiet:
         where = quoted(path)
         say("note", f"no server listens at {where}" if pid is None else f"the server at {where} (process {pid}) ended")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from clipmk.errors import UsageError
 from clipmk_tui.cli import options as o
 
 EPILOG = (
@@ -15,14 +16,14 @@ EPILOG = (
 _SOCKET = "Where to listen; CLIPMK_SOCKET names it for explain, too (default: a private folder of the session)."
 Socket = Annotated[str | None, o.flag(None, "socket", _SOCKET, metavar="PATH")]
 _IDLE = "Exit after this time without a request (default: 15m)."
-Idle = Annotated[str | None, o.option(None, "idle", _IDLE, metavar="90s|15m|2h")]
+Idle = Annotated[str, o.option(None, "idle", _IDLE, metavar="90s|15m|2h")]
 Stop = Annotated[bool, o.flag(None, "stop", "Stop the server.")]
 Status = Annotated[bool, o.flag(None, "status", "Print the server's state; exit status 1 if there is none.")]
 
 
 def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     socket: Socket = None,
-    idle: Idle = None,
+    idle: Idle = "15m",
     stop: Stop = False,
     status: Status = False,
     json: o.Json = False,
@@ -32,13 +33,13 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     debug: o.Debug = False,
 ) -> int:
     """Keep models loaded behind a private Unix socket, for scripts that call clipmk explain many times."""
-    from clipmk_tui.cli import serve_run  # noqa: PLC0415
+    from clipmk_tui.cli.commands.serve import run  # noqa: PLC0415
 
-    path = serve_run.socket_at(socket)
+    path = run.socket_at(socket)
     if stop and status:
-        raise serve_run.one_thing_at_a_time()
+        raise UsageError("--stop and --status exclude each other")
     if stop:
-        return serve_run.stop(path, quiet=quiet)
+        return run.stop(path, quiet=quiet)
     if status:
-        return serve_run.status(path, json=json, no_color=no_color)
-    return serve_run.serve(path, serve_run.idle_seconds(idle), quiet=quiet, verbose=verbose)
+        return run.status(path, json=json, no_color=no_color)
+    return run.serve(path, run.idle_seconds(idle), quiet=quiet, verbose=verbose)
