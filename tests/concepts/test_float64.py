@@ -12,7 +12,7 @@ import torch
 
 import clipmk
 import embedded
-from clipmk.concepts.float64 import device64, host64
+from clipmk.concepts.float64 import host64
 from clipmk.evaluate.prompt_sets import nearest_classes
 from clipmk.explanation import Explanation
 from clipmk.pipeline.builder import SourceImage
@@ -55,7 +55,7 @@ def test_the_stand_in_refuses_what_apple_refuses() -> None:
 
 def test_values_are_widened_on_the_cpu_without_their_gradient() -> None:
     values = torch.tensor([0.1, -2.0], requires_grad=True)
-    for widened in (host64(values), host64(on_apple(values)), device64(values)):
+    for widened in (host64(values), host64(on_apple(values))):
         assert type(widened) is torch.Tensor
         assert (widened.dtype, widened.device.type, widened.requires_grad) == (torch.float64, "cpu", False)
         assert widened.tolist() == [float(torch.tensor(0.1)), -2.0]

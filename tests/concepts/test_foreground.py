@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -202,35 +201,6 @@ def test_no_saliency_is_ever_nan(values: np.ndarray) -> None:
         assert size == pytest.approx(1, abs=1e-6) or (size == 0 and found.warnings == (fg.NO_CONTRAST,))
 
 
-@given(hnp.arrays(np.int64, st.integers(2, 12), elements=st.integers(-5, 5)))
-def test_otsu_is_the_best_of_all_cuts(values: np.ndarray) -> None:
-    best, cut = -1.0, float(values[0])
-    for candidate in np.unique(values)[:-1]:
-        below, above = values[values <= candidate], values[values > candidate]
-        between = len(below) * len(above) * (above.mean() - below.mean()) ** 2
-        if between > best + 1e-9:
-            best, cut = between, float(candidate)
-    assert fg.otsu(values) == cut
-
-
-def test_otsu_takes_the_lower_of_two_equally_good_cuts() -> None:
-    assert fg.otsu(np.array([2, 4, 2, 0])) == 0.0
-    assert fg.otsu(np.array([0.2, 0.4, 0.2, 0.0])) == 0.0
-
-
-def test_otsu_agrees_with_opencv_on_bytes() -> None:
-    rng = np.random.default_rng(0)
-    values = np.concatenate([rng.normal(60, 20, 500), rng.normal(180, 25, 300)]).clip(0, 255).astype(np.uint8)
-    expected, _ = cv2.threshold(values, 0, 255, cv2.THRESH_OTSU)
-    assert np.array_equal(values > fg.otsu(values), values > expected)
-
-
-def test_the_two_thresholds_differ_where_zero_is_not_the_valley() -> None:
-    saliency = np.array([[-0.1, 0.1], [0.15, 0.9]])
-    assert fg.foreground_mask(saliency).tolist() == [[False, True], [True, True]]
-    assert fg.foreground_mask(saliency, threshold="otsu").tolist() == [[False, False], [False, True]]
-
-
 def components_by_flooding(mask: np.ndarray) -> list[np.ndarray]:
     """8-connected components by breadth-first search, largest first, then by first patch."""
     left, found = mask.copy(), []
@@ -251,16 +221,16 @@ def components_by_flooding(mask: np.ndarray) -> list[np.ndarray]:
     return sorted(found, key=lambda component: -component.sum())
 
 
-@given(hnp.arrays(np.bool_, (6, 7)), st.booleans())
+@given(hnp.arrays(np.bool_, (7, 9)), st.booleans())
 def test_largest_components_agree_with_flooding(mask: np.ndarray, keep_second: bool) -> None:
-    kept, warnings = fg.largest_components(mask, keep_second=keep_second, second_min=3)
+    kept, warnings = fg.largest_components(mask, keep_second=keep_second)
     found = components_by_flooding(mask)
     if not found:
         assert kept.all()
         assert warnings == (fg.NO_FOREGROUND,)
         return
     expected = found[0]
-    if keep_second and len(found) > 1 and found[1].sum() >= 3:
+    if keep_second and len(found) > 1 and found[1].sum() >= 5:
         expected = expected | found[1]
     assert np.array_equal(kept, expected)
     assert warnings == ()
@@ -273,14 +243,6 @@ def test_the_second_component_needs_five_patches(size: int, kept: int) -> None:
     mask[4, :size] = True
     assert fg.largest_components(mask, keep_second=True)[0].sum() == kept
     assert fg.largest_components(mask, keep_second=False)[0].sum() == 6
-
-
-def test_upsampling_is_bilinear_between_patch_centres() -> None:
-    grid = np.array([[0.0, 1.0], [2.0, 3.0]])
-    fine = fg.upsample(grid, side=8)
-    expected = torch.nn.functional.interpolate(torch.tensor(grid)[None, None], size=(8, 8), mode="bilinear")[0, 0]
-    assert np.allclose(fine, expected.numpy(), atol=1e-6)
-    assert fine.dtype == np.float32
 
 
 def test_restricting_takes_the_sign_from_the_mask_and_the_size_from_the_saliency() -> None:

@@ -133,9 +133,9 @@ def test_two_kinds_of_patches_are_two_parts_by_kmeans_and_one_by_their_single_co
 @pytest.mark.parametrize("method", ["kmeans", "pca"])
 def test_no_parts_and_no_foreground_are_refused(method: str) -> None:
     patches, masks, _ = blobs(0)
-    with pytest.raises(ValueError, match="0 parts"):
+    with pytest.raises(ValueError, match="count is 0; it must be at least 1"):
         divide(method, patches, masks, 0)
-    with pytest.raises(ValueError, match="without any patch"):
+    with pytest.raises(ValueError, match="the foreground has no patch"):
         divide(method, patches, np.zeros_like(masks), 5)
 
 

@@ -119,18 +119,17 @@ def test_there_are_never_more_parts_than_the_limit(limit: int) -> None:
     for scene in render_scenes("val", count=4, size=64, start=20):
         labels = sp.superpixel_parts(scene.image, saliency_of(scene.object_mask), limit=limit).labels
         assert 1 <= labels.max() <= limit
-    with pytest.raises(ValueError, match="0 parts"):
+    with pytest.raises(ValueError, match="limit is 0; it must be at least 1"):
         sp.superpixel_parts(canvas(), np.ones((8, 8)), limit=0)
 
 
-def test_pieces_that_stand_apart_are_one_part_unless_connected_parts_are_wanted() -> None:
+def test_similar_pieces_that_are_apart_are_one_part() -> None:
     image = canvas()
     image[20:44, 8:20] = RED
     image[20:44, 44:56] = RED
     image[26:38, 20:44] = WHITE
     saliency = saliency_of((image != GREEN).any(axis=-1))
     assert sp.superpixel_parts(image, saliency).labels.max() == 2
-    assert sp.superpixel_parts(image, saliency, connected=True).labels.max() == 3
 
 
 def test_patch_features_keep_apart_what_is_alike_in_colour_only() -> None:

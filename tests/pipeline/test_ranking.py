@@ -1,4 +1,4 @@
-"""The vision side against a second writing of method.md 2.5 to 2.7 in plain numpy."""
+"""The vision side against docs/method.md, 2.5 to 2.7, written a second time in plain numpy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def order(values: Doubles, count: int | None = None) -> list[int]:
 
 
 def paper_by_hand(square: NDArray[np.uint8], masks: NDArray[np.bool_], k: int) -> dict[str, Any]:
-    """method.md 2.5 to 2.7 as the `paper` preset reads them."""
+    """docs/method.md, 2.5 to 2.7, as the `paper` preset reads them."""
     bank = embedded.explainer().bank
     templated, raw = bank.descriptors.double().numpy(), bank.raw.double().numpy()
     parts = np.stack([embed(draw_prompts(square, mask)).mean(axis=0) for mask in masks])

@@ -1,1 +1,5 @@
-"""The method's formulas as pure functions, one noun per module; `mutual` needs nothing but the standard library."""
+"""The method's formulas (docs/method.md) as pure functions on tensors, arrays and plain Python, one noun per module.
+
+In: patch features, embeddings and masks from `pipeline`. Out: saliency, parts, prompts, scores, concepts, their shared
+knowledge and statistics over many images. `mutual` needs nothing but the standard library.
+"""

@@ -1,7 +1,7 @@
-"""Visual prompts put together where the model is: grey, blur and line as tensor operations, for all parts at once.
+"""Visual prompts composed on the model's device: grey, blur and line as tensor operations, for all parts at once.
 
-What OpenCV draws stays what it is: it marks the ellipse's pixels on the CPU (`prompts.mark`), one byte each. Grey and
-blur repeat its arithmetic in whole numbers, so the prompts are those of `prompts.draw_prompts`, bit for bit.
+OpenCV still draws the ellipses: on the CPU it marks their pixels (`prompts.mark`), one byte each. Grey and blur repeat
+its integer arithmetic, so the prompts equal those of `prompts.draw_prompts` bit for bit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 GREY = (9798, 19235, 3735)
 """Weights of R, G and B in 1/2^15: 0.299, 0.587, 0.114 as OpenCV rounds them."""
 BLUR = (2, 7, 17, 31, 45, 52, 45, 31, 17, 7, 2)
-"""The 11 Gaussian weights with sigma 2.0 in 1/2^8, each rounded together with what the ones before it left over."""
+"""The 11 Gaussian weights with sigma 2.0 in 1/2^8; each is rounded with the remainder of those before it."""
 
 
 def compose_prompts(
@@ -32,7 +32,7 @@ def compose_prompts(
         marks: `prompts.mark` of each part, on the same device.
 
     Returns:
-        3 · parts prompts, those of one part together.
+        3 · parts prompts, part by part.
     """
     backgrounds = torch.stack([image, grey(image), blur(image)])
     inside, line = ((marks == value)[:, None, :, :, None] for value in (INSIDE, LINE))

@@ -1,4 +1,4 @@
-"""Widening to float64 where the values may lie on a device: Apple's GPUs have no float64."""
+"""Widening to float64 of values that may be on a device: Apple's GPUs have no float64."""
 
 from __future__ import annotations
 
@@ -11,11 +11,5 @@ if TYPE_CHECKING:
 
 
 def host64(values: Tensor) -> Tensor:
-    """In float64 on the CPU, without gradient: brought there first and widened then, which also halves the copy."""
+    """The values in float64 on the CPU, without gradient; widened after the copy, which halves it, too."""
     return values.detach().cpu().to(torch.float64)
-
-
-def device64(values: Tensor) -> Tensor:
-    """In float64 without gradient, on the same device where that has float64, else on the CPU."""
-    kept = values if values.device.type in {"cpu", "cuda"} else values.cpu()
-    return kept.detach().to(torch.float64)

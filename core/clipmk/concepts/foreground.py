@@ -1,20 +1,19 @@
-"""Where the thing is: a saliency for every patch from the patch features alone, and the grid mask made of it.
+"""Foreground saliency per patch, from the patch features alone, and the mask on the patch grid.
 
-Two ways. `second_eigenvector` is the paper's; `centred_direction` is ours. Both fit all given images together: pass one
+`second_eigenvector` is the paper's method, `centred_direction` is ours. Both fit all given images together: pass one
 image for the paper's per-image fit, several of one class for its joint fit.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clipmk.concepts.float64 import device64, host64
+from clipmk.concepts.float64 import host64
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -23,25 +22,23 @@ if TYPE_CHECKING:
 SECOND_COMPONENT_MIN = 5
 """Patches that the second component needs to be kept (reference code)."""
 OUTLIER_Z = 6.0
-"""Robust z-score of a token's norm beyond which it is an artefact: real ViTs park global notes in such tokens."""
+"""Robust z-score of a token's norm above which it is an artefact: large ViTs keep global information in such tokens."""
 OUTLIER_RATIO = 1.5
-"""An outlier is also this many times as long as the median token, so that narrow norms make no outliers."""
+"""An outlier is also this many times as long as the median token, so that norms close together have no outliers."""
 MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution in units of its median absolute deviation."""
-TIE = 1e-12
-"""Relative difference below which two cuts are equally good."""
 FLAT = 1e-6
-"""Unit tokens closer than this to their mean are all the same to us: float32 noise has no direction."""
+"""Unit tokens closer than this to their mean count as equal: float32 noise has no direction."""
 
 NO_FOREGROUND = "no foreground was found; the whole image is explained"
 NO_CONTRAST = "the patch features are all alike; they show no foreground"
 
 
 class Saliency(NamedTuple):
-    """How much each patch belongs to the thing rather than to what surrounds it."""
+    """How much each patch belongs to the foreground rather than to its surroundings."""
 
     values: Float[Tensor, "images patches"]
-    """float64; above 0 is foreground. All 0 where the features show no direction. Unit norm over everything fitted."""
+    """float64; above 0 is foreground. All 0 if the features have no direction. Unit norm over everything fitted."""
     outliers: Bool[Tensor, "images patches"]
     """High-norm tokens that were replaced by the mean of their neighbours before fitting."""
     warnings: tuple[str, ...]
@@ -52,13 +49,13 @@ def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Saliency
 
     It is the second left singular vector of f, taken from the smaller of f f^T and f^T f. Its sign: the entry largest
     in size is made positive (LAPACK leaves the sign open), then the paper's rule flips it if the share of positive
-    entries lies in (0.5, 1.0).
+    entries is in (0.5, 1.0).
 
     Args:
         patches: patch features, float32 or float64, finite; one image, or several to fit together.
     """
     images, count, dim = patches.shape
-    unit = torch.nn.functional.normalize(device64(patches).reshape(images * count, dim), dim=-1)
+    unit = torch.nn.functional.normalize(host64(patches).reshape(images * count, dim), dim=-1)
     vector = _left_singular_vector(unit, rank=2)
     return _saliency(_flip_if_mostly_positive(vector), torch.zeros(images, count, dtype=torch.bool))
 
@@ -71,13 +68,13 @@ def centred_direction(
 ) -> Saliency:
     """First principal direction of the centred unit tokens: s = first left singular vector of normalise(f - mean f).
 
-    Robust in two ways. High-norm artefact tokens (`norm_outliers`) are replaced by the mean of their 8 neighbours
-    before anything is fitted; and the centred tokens are scaled to unit length again, so that no token weighs more
-    than another in the direction. Needs no CLS token.
+    Robust in two respects: high-norm artefact tokens (`norm_outliers`) are replaced by the mean of their 8 neighbours
+    before the fit, and the centred tokens are scaled to unit length again, so that all count alike. A CLS token is not
+    needed.
 
-    Sign: two votes, each a correlation over everything fitted, are added up; a negative sum flips. (1) with lying
-    inside the image rather than on its border ring; (2) where given, with the CLS attention, outliers left out (they
-    draw attention without being foreground). Without any vote the paper's rule decides.
+    Sign: the sum of two votes, each a correlation over everything fitted; a negative sum flips. (1) With being inside
+    the image rather than on its border ring; (2) if given, with the CLS attention, without outliers (they attract
+    attention without being foreground). If the sum is 0, the paper's rule decides.
 
     Args:
         patches: patch features, float32 or float64, finite; one image, or several to fit together.
@@ -115,52 +112,28 @@ def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, 
 def clean_tokens(
     patches: Float[Tensor, "images patches dim"], *, grid: tuple[int, int]
 ) -> tuple[Float[Tensor, "images patches dim"], Bool[Tensor, "images patches"]]:
-    """Replace `norm_outliers` by the mean of their ordinary 8 neighbours; float64 tokens, and which these were.
+    """Replace the `norm_outliers` by the mean of their ordinary 8 neighbours; returns float64 tokens and the outliers.
 
-    An outlier without an ordinary neighbour becomes the mean of all ordinary tokens.
+    An outlier among outliers becomes the mean of all ordinary tokens.
     """
-    tokens = device64(patches)
+    tokens = host64(patches)
     outliers = norm_outliers(tokens)
     return _without_outliers(tokens, outliers, grid), outliers
 
 
-def foreground_mask(
-    saliency: NDArray[np.floating], *, threshold: Literal["zero", "otsu"] = "zero"
-) -> NDArray[np.bool_]:
-    """Saliency > 0 (paper), or above Otsu's threshold; any shape."""
-    return np.asarray(saliency > (otsu(saliency) if threshold == "otsu" else 0.0))
+def foreground_mask(saliency: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Saliency > 0; any shape."""
+    return np.asarray(saliency > 0.0)
 
 
-def otsu(values: NDArray[np.number]) -> float:
-    """Otsu's threshold: the t that maximises w0 · w1 · (mean1 - mean0)^2.
+def largest_components(mask_grid: NDArray[np.bool_], *, keep_second: bool) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Keep the largest 8-connected component, and the second largest if it has at least 5 patches.
 
-    w0 and mean0 are share and mean of the values <= t, w1 and mean1 of those > t.
-
-    Exact: every distinct value is tried, no histogram. The lowest t on a tie; the common value where all are the same.
-    """
-    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=None)
-    if ordered.size < 2 or ordered[0] == ordered[-1]:
-        return float(ordered[-1]) if ordered.size else 0.0
-    below = np.arange(1, ordered.size)
-    above = ordered.size - below
-    sums = np.cumsum(ordered)
-    gap = (sums[-1] - sums[:-1]) / above - sums[:-1] / below
-    between = np.where(ordered[1:] > ordered[:-1], below * above * gap**2, -1.0)
-    best = between >= between.max() * (1 - TIE)
-    return float(ordered[int(best.argmax())])
-
-
-def largest_components(
-    mask_grid: NDArray[np.bool_], *, keep_second: bool, second_min: int = SECOND_COMPONENT_MIN
-) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Keep the largest 8-connected component, and the second largest if it has at least `second_min` patches.
-
-    Equal sizes: the one met first, row by row. An empty mask becomes the whole grid, with a warning.
+    Of equal sizes the first, row by row. An empty mask becomes the whole grid, with a warning.
 
     Args:
         mask_grid: bool (rows, columns).
         keep_second: False keeps the largest only (paper's text), True the second as well (reference code).
-        second_min: in patches.
 
     Returns:
         bool (rows, columns) and warnings.
@@ -171,24 +144,18 @@ def largest_components(
     sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]
     order = np.argsort(-sizes, kind="stable")
     kept = [order[0] + 1]
-    if keep_second and found > 1 and sizes[order[1]] >= second_min:
+    if keep_second and found > 1 and sizes[order[1]] >= SECOND_COMPONENT_MIN:
         kept.append(order[1] + 1)
     return np.isin(labels, kept), ()
 
 
 def restrict(saliency_grid: NDArray[np.floating], mask_grid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Saliency whose sign says what the mask says: |s| inside the mask, -|s| outside, never 0; (rows, columns).
+    """Give the saliency the sign of the mask: |s| inside, -|s| outside, never 0; (rows, columns).
 
-    For readers of the saliency that must respect the components chosen by `largest_components`.
+    So that what reads the saliency respects the components that `largest_components` kept.
     """
     size = np.maximum(np.abs(np.asarray(saliency_grid, dtype=np.float64)), FLAT)
     return np.where(mask_grid, size, -size)
-
-
-def upsample(saliency_grid: NDArray[np.floating], *, side: int) -> NDArray[np.float32]:
-    """Saliency (rows, columns) at every pixel of the square input, float32 (side, side), bilinear, pixel-centred."""
-    resized = cv2.resize(np.asarray(saliency_grid, dtype=np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, dtype=np.float32)
 
 
 def _left_singular_vector(rows: Tensor, *, rank: int) -> Tensor:
@@ -241,7 +208,7 @@ def _vote(values: Tensor, outliers: Tensor, grid: tuple[int, int], attention: Te
 
 
 def _correlation(one: Tensor, other: Tensor) -> float:
-    """Pearson's r, 0 where either side is constant."""
+    """Pearson's r, 0 if either side is constant."""
     if not one.numel():
         return 0.0
     one, other = one - one.mean(), other - other.mean()

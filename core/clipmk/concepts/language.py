@@ -1,4 +1,4 @@
-"""The language side: what surrounds a class in text space."""
+"""The language side: the descriptors around a class in text space."""
 
 from __future__ import annotations
 

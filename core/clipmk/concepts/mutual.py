@@ -1,6 +1,6 @@
-"""Mutual knowledge: how strongly both encoders tie the same concepts to a class, and what chance would give.
+"""Mutual knowledge: how strongly both encoders tie the same concepts to a class, and the level of chance.
 
-Plain Python on purpose (no numpy, no torch): the app recomputes all of it while the user leaves concepts out.
+Plain Python without numpy and torch: the app recomputes all of it while the user leaves concepts out.
 
 Letters: L_v = `vision_count` = |D_v|, L_T = `language_count` = |D_y| = u, m = `shared` = |D_v ∩ D_y|,
 |D| = `vocabulary_size`. Logarithms are natural.
@@ -17,18 +17,18 @@ from math import comb, fsum, log
 from clipmk.records import Chance, Mutual, SoftPair
 
 PAPER_VOCABULARY_SIZE = 4_229
-"""|D| for ImageNet in the paper: with `PAPER_LANGUAGE_COUNT` it sets how much overlap chance is allowed to give."""
+"""|D| for ImageNet in the paper; with `PAPER_LANGUAGE_COUNT` it sets the accepted overlap by chance."""
 PAPER_LANGUAGE_COUNT = 50
-"""u in the reference code, chosen there for `PAPER_VOCABULARY_SIZE` descriptors."""
+"""u in the reference code, for `PAPER_VOCABULARY_SIZE` descriptors."""
 PAPER_VISION_COUNT = 15
 """3L with the paper's L = 5 parts."""
 FULL_LANGUAGE_COUNT_FROM = 2_000
-"""Vocabulary size from which u is the paper's (method.md, table 1a)."""
+"""Vocabulary size from which u is the paper's (docs/method.md, table 1a)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strength:
-    """The shared knowledge of one set of vision concepts; the fields mean what they mean in `records.Mutual`."""
+    """The shared knowledge of one set of vision concepts; the fields are those of `records.Mutual`."""
 
     count: int
     mi_paper: float
@@ -74,21 +74,21 @@ def mi_textbook(shared: int) -> float:
 def dynamics(flags: Sequence[bool], language_count: int) -> tuple[float, ...]:
     """I_r = mi_paper(L_v, L_T, sum of flags[r:]) for r = 0..L_v: leave out the r most important vision concepts.
 
-    L_v stays constant inside the logarithm, so the curve only falls where a mutual concept goes.
+    L_v stays constant in the logarithm, so the curve falls only where a mutual concept is left out.
 
     Args:
         flags: for each vision concept, most important first, whether it is mutual.
         language_count: L_T.
 
     Returns:
-        L_v + 1 values, never rising, the last 0.
+        L_v + 1 values, never rising, the last is 0.
     """
     count = len(flags)
     return tuple(mi_paper(count, language_count, sum(flags[removed:])) for removed in range(count + 1))
 
 
 def auc(curve: Sequence[float], *, length: int | None = None) -> float:
-    """Arithmetic mean of the curve padded with zeros to `length` points (no trapezoid); None: its own points.
+    """Arithmetic mean of the curve padded with zeros to `length` points (no trapezoid); None: without padding.
 
     Args:
         curve: values of `dynamics`, at least one.
@@ -99,23 +99,22 @@ def auc(curve: Sequence[float], *, length: int | None = None) -> float:
     """
     points = len(curve) if length is None else length
     if not curve or points < len(curve):
-        raise ValueError(f"a curve of {len(curve)} points has no mean over {points} points")
+        raise ValueError(f"a curve of {len(curve)} points cannot be padded to {points} points")
     return fsum(curve) / points
 
 
 def strength(flags: Sequence[bool], language_count: int, *, length: int | None = None) -> Strength:
-    """Count, both informations, curve and both areas of one ordered set of vision concepts (see `dynamics`, `auc`)."""
+    """Count, MI, curve and AUC of one ordered set of vision concepts (see `dynamics`, `auc`)."""
     return _strength(dynamics(flags, language_count), sum(flags), length)
 
 
 def leave_out(
     flags: Sequence[bool], language_count: int, removed: Collection[int], *, length: int | None = None
 ) -> Strength:
-    """What would be left without some vision concepts: as `strength`, with L_v as it was before, as in the dynamics.
+    """The `strength` without some vision concepts, with L_v unchanged, as in the dynamics.
 
-    The curve goes on from there: it leaves out the remaining concepts one at a time and has one point more than
-    there are remaining concepts. Leaving out the r most important ones therefore gives `dynamics(...)[r:]`; leaving
-    out all of them gives the single point 0.
+    The curve leaves out the remaining concepts one at a time and has one point more than there are remaining concepts.
+    So without the r most important ones it is `dynamics(...)[r:]`, and without all of them the single point 0.
 
     Args:
         flags: for each vision concept, most important first, whether it is mutual.
@@ -142,14 +141,14 @@ def measure(
     length: int | None = None,
     soft: Iterable[SoftPair] = (),
 ) -> Mutual:
-    """Everything `clipmk` says about the shared knowledge of one image and one class, chance beside it.
+    """The shared knowledge of one image and one class, with its level of chance.
 
     Args:
         flags: for each vision concept, most important first, whether it is mutual.
         language_count: L_T.
         vocabulary_size: |D|.
         length: points the curve is padded to, 3L + 1.
-        soft: pairs that `soft.soft_matches` found, handed through.
+        soft: the pairs of `soft.soft_matches`.
     """
     found = strength(flags, language_count, length=length)
     return Mutual(
@@ -166,7 +165,7 @@ def measure(
 
 
 def chance(vision_count: int, language_count: int, vocabulary_size: int, *, length: int | None = None) -> Chance:
-    """Exact expectations of m, I and AUC for random concepts of the same numbers (arguments as in `chance_auc`)."""
+    """Exact expectations of m, I and AUC for as many random concepts (arguments as in `chance_auc`)."""
     return Chance(
         count=chance_count(vision_count, language_count, vocabulary_size),
         mi_paper=chance_mi(vision_count, language_count, vocabulary_size),
@@ -208,11 +207,11 @@ def chance_auc(vision_count: int, language_count: int, vocabulary_size: int, *, 
 def chance_curve(vision_count: int, language_count: int, vocabulary_size: int) -> tuple[float, ...]:
     """E[I_r] = sum over m >= 1 of P(M_r = m) · log(L_v · L_T · m) for r = 0..L_v.
 
-    The concepts left after leaving out r of L_v random ones are L_v - r random ones, so M_r is hypergeometric with
-    L_v - r draws; the logarithm keeps L_v.
+    Without r of L_v random concepts, L_v - r random ones are left, so M_r is hypergeometric with L_v - r draws; the
+    logarithm keeps L_v.
 
     Returns:
-        L_v + 1 expectations, the last 0.
+        L_v + 1 expectations, the last is 0.
 
     Raises:
         ValueError: a side has more concepts than the vocabulary.
@@ -232,7 +231,7 @@ def chance_curve(vision_count: int, language_count: int, vocabulary_size: int) -
 def p_value(vision_count: int, language_count: int, vocabulary_size: int, shared: int) -> float:
     """P(M >= m) = sum over k >= m of C(L_T, k) · C(|D| - L_T, L_v - k) / C(|D|, L_v): the hypergeometric tail.
 
-    Summed in whole numbers, rounded once at the end.
+    Summed in integers, rounded once at the end.
 
     Raises:
         ValueError: a side has more concepts than the vocabulary, or `shared` is negative.
@@ -250,11 +249,15 @@ def language_count_for(vocabulary_size: int, *, vision_count: int = PAPER_VISION
     """u, the size of D_y for the measure: 50 from 2,000 descriptors on, below it the u that keeps chance alike.
 
     With a fixed u = 50 a small vocabulary would overlap by chance alone (|D| = 120: AUC 6.6, above every published
-    model). Alike means the strength of the shared knowledge, which is AUC: the u >= 1 whose `chance_auc` is nearest to
-    that of the paper's setting (L_v = 15, u = 50, |D| = 4,229: 0.56); the smaller u on a tie. That gives 8 for 500
-    descriptors, as table 1a has it (equal E[m] would give 6, because a smaller u also makes every step of the curve
-    lower), 15 for 1,000 and 26 for 1,999. At 2,000 the table's own rule takes over and u steps from 26 to 50. A
-    vocabulary of no more than L_v descriptors, all of which could be vision concepts, gets u = 1.
+    model). Alike is meant in AUC: the u >= 1 whose `chance_auc` is closest to that of the paper's setting (L_v = 15,
+    u = 50, |D| = 4,229: 0.56), the smaller u on a tie. That gives 8 for 500 descriptors, as in table 1a (equal E[m]
+    would give 6, because a smaller u also lowers every step of the curve), 15 for 1,000 and 26 for 1,999. At 2,000 the
+    table's own rule applies and u steps from 26 to 50. A vocabulary of at most L_v descriptors, all of which could be
+    vision concepts, gets u = 1.
+
+    Args:
+        vocabulary_size: |D|.
+        vision_count: L_v, at most 3L in an explanation.
 
     Raises:
         ValueError: the vocabulary is empty.

@@ -1,8 +1,8 @@
 """The paper's visual parts: the foreground's patches divided by k-means or by principal components.
 
 Both divide all given images together: pass one image for the per-image fit, several of one class for the joint fit, in
-which a label means the same in every image (and need not occur in each). scikit-learn is imported where it fits
-something: it takes as long as half of torch, and the default settings never need it.
+which a label means the same in every image (and need not occur in each). scikit-learn is imported on first use: the
+import takes half as long as torch's, and the default settings never need it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RESTARTS = 4
-"""k-means runs of which the best is kept; one run takes 1.3 ms for 196 patches."""
+"""k-means runs, of which the best is kept; one run takes 1.3 ms for 196 patches."""
 SINGLE_THREAD_ROWS = 2_000
-"""Fits of fewer patches run on one thread: on a busy machine the threads wait for each other many times longer."""
+"""Fits of fewer patches use one thread: on a busy machine several threads wait for each other far longer."""
 GRAIN = 1e-6
-"""Unit features that agree to this many places count as one point, so that k never exceeds the distinct points."""
+"""Unit features are rounded to this grain, so that k does not exceed the number of distinct points."""
 
 
 class Parts(NamedTuple):
-    """Which part each place belongs to."""
+    """Which part each patch belongs to."""
 
     labels: NDArray[np.int64]
     """(images, rows, columns): 0 is background, parts count from 1."""
@@ -42,7 +42,7 @@ def kmeans_parts(
     """Parts = k-means of the L2-normalised foreground features, euclidean, k = min(`count`, distinct features).
 
     scikit-learn's k-means++ and Lloyd, the best of 4 seeded runs, in float64. With fewer distinct patches than parts,
-    every distinct patch is a part of its own, with a warning.
+    each distinct patch is a part, with a warning.
 
     Args:
         patches: patch features, float32 or float64.
@@ -71,8 +71,8 @@ def pca_parts(patches: Float[Tensor, "images patches dim"], masks: NDArray[np.bo
     """Part = argmax over L principal components of the patch's min-max scaled score.
 
     Components of the un-normalised foreground features with the signs that scikit-learn's PCA gives them (they change
-    the argmax); each component's scores are scaled to [0, 1] over everything fitted. Only components with a variance
-    count, so fewer patches than parts give fewer parts, with a warning; identical patches give one.
+    the argmax); each component's scores are scaled to [0, 1] over everything fitted. Components without variance are
+    dropped, so that fewer patches than parts give fewer parts, with a warning; identical patches give one.
 
     Args:
         patches: patch features, float32 or float64.
@@ -105,24 +105,24 @@ def part_masks(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 def _foreground_features(patches: Tensor, masks: NDArray[np.bool_], count: int) -> NDArray[np.float64]:
     if count < 1:
-        raise ValueError(f"{count} parts cannot be made; at least 1")
+        raise ValueError(f"count is {count}; it must be at least 1")
     if not masks.any():
-        raise ValueError("a foreground without any patch has no parts")
+        raise ValueError("the foreground has no patch")
     everything = host64(patches).numpy()
     return np.asarray(everything[masks.reshape(everything.shape[:2])])
 
 
 def _distinct(rows: NDArray[np.float64], *, enough: int) -> int:
-    """How many different rows there are, or `enough`: a few rows mostly tell, and sorting all is slow."""
+    """How many different rows there are, or `enough`: a few rows usually suffice, and sorting all is slow."""
     few = len(np.unique(rows[: 4 * enough], axis=0))
     return few if few >= enough else len(np.unique(rows, axis=0))
 
 
 @cache
 def _pools() -> ThreadpoolController:
-    """The thread pools of this process, looked up once: that reads the map of its memory and takes milliseconds.
+    """The thread pools of this process, found once: this reads the map of its memory and takes milliseconds.
 
-    Called where scikit-learn is imported already, for only pools that are there are found.
+    Only pools of imported libraries are found; scikit-learn is imported before.
     """
     from threadpoolctl import ThreadpoolController  # noqa: PLC0415
 
@@ -134,7 +134,7 @@ def _threads(features: NDArray[np.float64]) -> int | None:
 
 
 def _parts(found: NDArray[np.integer], masks: NDArray[np.bool_], count: int) -> Parts:
-    """Put the foreground's cluster numbers on the grid, numbered from 1 in order of appearance."""
+    """Put the foreground's cluster numbers on the grid, from 1 in order of appearance."""
     _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
     ranks = first.argsort().argsort() + 1
     labels = np.zeros(masks.shape, dtype=np.int64)

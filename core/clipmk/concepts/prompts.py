@@ -1,4 +1,4 @@
-"""Visual prompts: a part of the picture pointed out by a red ellipse, and by fading out what lies outside it."""
+"""Visual prompts: a red ellipse marks a part of the image, and its outside is faded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 RED = (255, 0, 0)
 INSIDE, LINE = 1, 2
-"""Values of `mark_around`."""
+"""Values of `mark`."""
 BLUR_SIZE = (11, 11)
 BLUR_SIGMA = 2.0
 ELLIPSE_MIN = 1e-4
-"""Relative size below which a conic's design matrix is singular, or its two axes are those of parallel lines."""
+"""Relative size below which a conic's design matrix is singular, or the conic is two parallel lines."""
 
 
 class Ellipse(NamedTuple):
@@ -32,10 +32,10 @@ class Ellipse(NamedTuple):
 def fit_ellipse(mask_square: NDArray[np.bool_]) -> Ellipse:
     """Fit an ellipse to the largest contour of a mask, all its points, as OpenCV's `fitEllipse` does.
 
-    A contour of fewer than five points, or whose points determine no ellipse (all on one or two lines: OpenCV then adds
-    random jitter), or a fit that is degenerate (not finite, an axis under one pixel or over twice the picture's
-    diagonal), gives the bounding ellipse: the axis-aligned one inscribed in the box around the contour's pixels. An
-    empty mask gives that of the whole square.
+    The result is the bounding ellipse, axis-aligned and inscribed in the box around the contour's pixels, where the
+    contour has fewer than five points, its points do not determine an ellipse (all on one or two lines: OpenCV then
+    adds random jitter), or the fit is degenerate (not finite, an axis under one pixel or over twice the image's
+    diagonal). An empty mask gives that of the whole square.
 
     Args:
         mask_square: bool (S, S).
@@ -55,50 +55,41 @@ def fit_ellipse(mask_square: NDArray[np.bool_]) -> Ellipse:
 
 
 def mark(mask_square: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """`mark_around` the `fit_ellipse` of a part, bool (S, S)."""
-    return mark_around(fit_ellipse(mask_square), side=mask_square.shape[0])
+    """What prompts draw where: `LINE` on the line of the part's `fit_ellipse`, `INSIDE` within it, 0 elsewhere.
 
+    Args:
+        mask_square: bool (S, S).
 
-def mark_around(ellipse: Ellipse, *, side: int) -> NDArray[np.uint8]:
-    """What prompts draw where: `LINE` on the ellipse's line, `INSIDE` within it, 0 elsewhere; uint8 (side, side)."""
-    marks = np.zeros((side, side), dtype=np.uint8)
-    cv2.ellipse(marks, (ellipse.centre, ellipse.axes, ellipse.angle), INSIDE, -1)
-    cv2.ellipse(marks, (ellipse.centre, ellipse.axes, ellipse.angle), LINE, 1)
+    Returns:
+        uint8 (S, S).
+    """
+    ellipse = fit_ellipse(mask_square)
+    marks = np.zeros(mask_square.shape, dtype=np.uint8)
+    cv2.ellipse(marks, ellipse, INSIDE, -1)
+    cv2.ellipse(marks, ellipse, LINE, 1)
     return marks
 
 
 def draw_prompts(image: NDArray[np.uint8], masks_square: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Three prompts of each part: `draw_around` the `fit_ellipse` of its mask.
+    """Three prompts per part: (a) a red ellipse, (b) with greyscale outside it, (c) with a Gaussian blur outside it.
+
+    The ellipse is the `fit_ellipse` of the part; its line is (255, 0, 0) and one pixel wide in all three, drawn last.
+    Grey is 0.299 R + 0.587 G + 0.114 B; the blur is 11 x 11 with sigma 2.0, edges mirrored.
 
     Args:
         image: uint8 RGB (S, S, 3), the square input.
         masks_square: bool (S, S), one part, or (parts, S, S).
 
     Returns:
-        uint8 RGB (3 · parts, S, S, 3), those of one part together; the inputs are left alone.
+        uint8 RGB (3 · parts, S, S, 3), part by part; the inputs are not changed.
     """
-    return draw_around(image, *map(fit_ellipse, masks_square.reshape(-1, *image.shape[:2])))
-
-
-def draw_around(image: NDArray[np.uint8], *ellipses: Ellipse) -> NDArray[np.uint8]:
-    """Three prompts: (a) a red ellipse, (b) with greyscale outside it, (c) with a Gaussian blur outside it.
-
-    The line is (255, 0, 0) and one pixel wide in all three, drawn last. Grey is 0.299 R + 0.587 G + 0.114 B; the blur
-    is 11 x 11 with sigma 2.0, edges mirrored.
-
-    Args:
-        image: uint8 RGB (S, S, 3), the square input.
-        ellipses: in its pixels.
-
-    Returns:
-        uint8 RGB (3 · ellipses, S, S, 3); the image is left alone.
-    """
+    masks = masks_square.reshape(-1, *image.shape[:2])
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     backgrounds = np.stack([image, grey, blurred(image)])
     red = np.full_like(image, RED)
-    prompts = np.empty((len(ellipses), *backgrounds.shape), dtype=np.uint8)
-    for drawn, ellipse in zip(prompts, ellipses, strict=True):
-        marks = mark_around(ellipse, side=image.shape[0])
+    prompts = np.empty((len(masks), *backgrounds.shape), dtype=np.uint8)
+    for drawn, mask in zip(prompts, masks, strict=True):
+        marks = mark(mask)
         drawn[:] = backgrounds
         for background in drawn[1:]:
             cv2.copyTo(image, cv2.compare(marks, INSIDE, cv2.CMP_EQ), background)
@@ -108,7 +99,7 @@ def draw_around(image: NDArray[np.uint8], *ellipses: Ellipse) -> NDArray[np.uint
 
 
 def blur_region(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Hide a region: the picture with its 11 x 11 Gaussian blur (sigma 2.0) inside the mask.
+    """Hide a region: the image with its 11 x 11 Gaussian blur (sigma 2.0) inside the mask.
 
     Args:
         image: uint8 RGB (H, W, 3).
@@ -121,7 +112,7 @@ def blur_region(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np
 
 
 def blurred(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The whole picture under the 11 x 11 Gaussian with sigma 2.0, edges mirrored; uint8 RGB (H, W, 3)."""
+    """The whole image under the 11 x 11 Gaussian with sigma 2.0, edges mirrored; uint8 RGB (H, W, 3)."""
     return np.asarray(cv2.GaussianBlur(image, BLUR_SIZE, BLUR_SIGMA, borderType=cv2.BORDER_REFLECT_101), dtype=np.uint8)
 
 

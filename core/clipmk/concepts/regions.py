@@ -1,4 +1,4 @@
-"""Regions of a picture as a graph, and the rules by which several of them are one part."""
+"""Regions of an image as a graph, and the rules by which several of them form one part."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 ALIKE_LOOKS = 14.0
-"""Regions closer than this (Lab units) look alike."""
+"""Regions closer than this (Lab units) look similar."""
 ALIKE_SIZE = 2.5
-"""Pieces of one kind differ in area by no more than this factor."""
+"""Pieces of one kind differ in area by at most this factor."""
 PATTERN_PIECES = 5
-"""Stripes or squares of both colours together that make a pattern: fewer are two parts beside each other."""
+"""Stripes or squares of both colours together that form a pattern: fewer are two parts side by side."""
 PATTERN_BORDER = 0.5
-"""Share of its border to other regions that a stripe has with the other colour."""
+"""Share of a stripe's border to other regions that is with the other colour."""
 SPOTS = 4
-"""Spots that make a pattern: fewer are eyes, windows, buttons."""
+"""Spots that form a pattern: fewer are eyes, windows, buttons."""
 SPOT_BORDER = 0.6
-"""Share of its border to other regions that a spot has with its ground."""
+"""Share of a spot's border to other regions that is with its ground."""
 SPOT_AREA = 0.12
 """Largest spot, as a share of its ground."""
 TOUCH = 2
@@ -35,22 +35,22 @@ TOUCH = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Regions:
-    """A label map with what the joining rules ask of it; row r of every array is label r + 1."""
+    """A label map with what the joining rules need; row r of every array is label r + 1."""
 
     labels: NDArray[np.int64]
-    """(height, width): 0 is background, labels from 1 without a gap, in order of falling area."""
+    """(height, width): 0 is background, labels count from 1, by descending area."""
     picture: NDArray[np.float32]
-    """What tells regions apart at each pixel, (height, width, channels): CIE Lab, and patch features where given."""
+    """Appearance of each pixel, (height, width, channels): CIE Lab, and patch features if given."""
     areas: NDArray[np.float64]
     """Pixels."""
     looks: NDArray[np.float64]
-    """Mean of the picture, (regions, channels); distances are in Lab units."""
+    """Mean appearance, (regions, channels); distances are in Lab units."""
     borders: NDArray[np.int64]
-    """Neighbouring pixel pairs (4-connected) of two regions, (regions, regions); background has no row."""
+    """Pairs of neighbouring pixels (4-connected) of two regions, (regions, regions), without background."""
 
     @classmethod
     def of(cls, labels: Integer[ndarray, "height width"], picture: Float[ndarray, "height width channels"]) -> Regions:
-        """Measure a label map; labels are renumbered by falling area, equal areas in their old order."""
+        """Measure a label map; labels are renumbered by descending area, equal areas in their old order."""
         found, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
         counts = np.where(found > 0, counts, -1)
         order = np.argsort(-counts, kind="stable")
@@ -64,7 +64,7 @@ class Regions:
         return cls(numbered, picture, areas, np.stack(sums, axis=1) / areas[:, None], _borders(numbered, len(order)))
 
     def joined(self, pairs: Iterable[tuple[int, int]]) -> Regions:
-        """The regions after joining these pairs of rows, and whatever they connect."""
+        """The regions after joining these pairs of rows and everything that they connect."""
         ends = np.asarray(list(pairs), dtype=np.int64).reshape(-1, 2)
         if not len(ends):
             return self
@@ -74,9 +74,9 @@ class Regions:
         return Regions.of(np.concatenate([[0], groups + 1])[self.labels], self.picture)
 
     def at_most(self, limit: int) -> Regions:
-        """Merge the pair that costs least, |A||B| / (|A| + |B|) · distance(looks)^2 (Ward), until `limit` are left.
+        """Merge the pair with the lowest cost, |A||B| / (|A| + |B|) · distance(looks)^2 (Ward), until `limit` are left.
 
-        Neighbours first; regions that touch nothing are merged only when no neighbours are left.
+        Neighbours come first; regions that do not touch are merged only if no neighbours are left.
         """
         regions = self
         while len(regions.areas) > limit:
@@ -94,10 +94,10 @@ class Regions:
 def merge_closest(
     points: Float[ndarray, "points dim"], mass: Float[ndarray, " points"], *, distance: float
 ) -> NDArray[np.int64]:
-    """Families of points: merge the two closest centres of mass until the closest are `distance` apart.
+    """Cluster points: merge the two closest centres of mass until the closest are `distance` apart.
 
     Returns:
-        For each point the number of its family: the position of its first member.
+        For each point the number of its cluster: the position of its first member.
     """
     centres, mass = points.astype(np.float64), np.maximum(mass.astype(np.float64), np.finfo(np.float64).tiny)
     family = np.arange(len(points))
@@ -130,7 +130,7 @@ def join_patterns(regions: Regions) -> Regions:
 
 
 def join_alike(regions: Regions) -> Regions:
-    """Join pieces that stand apart but are alike in looks and size: two ears, four wheels."""
+    """Join pieces that are apart but similar in appearance and size: two ears, four wheels."""
     apart = np.linalg.norm(regions.looks[:, None] - regions.looks[None], axis=-1)
     ratio = np.maximum(regions.areas[:, None] / regions.areas[None], regions.areas[None] / regions.areas[:, None])
     alike = (apart < ALIKE_LOOKS) & (ratio < ALIKE_SIZE) & (regions.borders == 0)

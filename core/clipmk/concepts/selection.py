@@ -18,28 +18,28 @@ NOTHING_RELEVANT = "no candidate passed the relevance filter; all of them were k
 
 
 BLOCK = 2**16
-"""Rows of the bank that are multiplied at once."""
+"""Rows of the bank per product."""
 
 
 class Nearest(NamedTuple):
-    """The part of a bank that is near any part."""
+    """The descriptors that are near any part."""
 
     indices: Int[Tensor, " near"]
-    """Rows of the bank, int64, rising."""
+    """Rows of the bank, int64, ascending."""
     scores: Float[Tensor, "parts near"]
-    """Cosines of all parts with these rows."""
+    """Of all parts with these rows."""
 
 
 class Candidates(NamedTuple):
-    """The descriptors that may be given to parts."""
+    """The descriptors that can be assigned to parts."""
 
     indices: Int[Tensor, " candidates"]
-    """Columns of the scores, int64, rising."""
+    """Columns of the scores, int64, ascending."""
     warnings: tuple[str, ...]
 
 
 class Relevant(NamedTuple):
-    """Which candidates have to do with the image as a whole."""
+    """Which candidates are relevant to the image as a whole."""
 
     keep: Bool[Tensor, " candidates"]
     warnings: tuple[str, ...]
@@ -53,16 +53,16 @@ class OrderedConcepts(NamedTuple):
     importance: Float[Tensor, " concepts"]
     """score_scale · cos(raw descriptor, un-prompted image)."""
     part_ids: tuple[tuple[int, ...], ...]
-    """For each concept the parts that carry it: positions in `top_descriptors`, 0-based, rising."""
+    """For each concept the parts that carry it: positions in `top_descriptors`, 0-based, ascending."""
 
 
 def highest(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*rows chosen"]:
     """Positions of the `count` highest scores along the last axis, highest first, equal scores in order of position.
 
-    Of a long vector only what reaches the `count`-th highest value is sorted.
+    Of a long vector only the values from the `count`-th highest on are sorted.
     """
     if scores.ndim == 1 and count < len(scores) and len(scores) > BLOCK:
-        reaching = (~(scores < scores.topk(count).values[-1])).nonzero().flatten()  # NaN, the highest, reaches too
+        reaching = (~(scores < scores.topk(count).values[-1])).nonzero().flatten()  # NaN sorts highest
         return reaching[highest(scores[reaching], count)] if len(reaching) < len(scores) else _sorted(scores, count)
     return _sorted(scores, count)
 
@@ -74,7 +74,7 @@ def _sorted(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*r
 def part_scores(
     part_embeddings: Float[Tensor, "parts embed"], bank: Float[Tensor, "descriptors embed"]
 ) -> Float[Tensor, "parts descriptors"]:
-    """S = E_parts · B^T: cosines, both sides L2-normalised and of one dtype."""
+    """S = E_parts · B^T, both of one dtype: cosines if the parts are L2-normalised, too."""
     return part_embeddings @ bank.T
 
 
@@ -85,24 +85,24 @@ def nearest(
     count: int,
     block: int = BLOCK,
 ) -> Nearest:
-    """The union over the parts of the top `count` of S = E_parts · B^T, ties in the bank's order; S is never whole.
+    """The union over the parts of the top `count` of S = E_parts · B^T, ties in the bank's order, without holding S.
 
-    The bank passes once, `block` rows at a time. What is kept of the rows before enters the comparison ahead of those
-    of the block, so that the result is that of sorting whole rows of S. Up to `block` rows the numbers are those of the
-    one product, too; beyond, a cosine can differ from it in the last bit, as products of other sizes do.
+    The bank is read once, `block` rows at a time. Rows kept so far are compared ahead of those of the block, so that
+    the result is that of sorting whole rows of S. Up to `block` rows the numbers are those of a single product, too;
+    beyond, a score can differ in the last bit, as it does between products of different sizes.
 
     Args:
-        part_embeddings: L2-normalised, of one dtype with the bank.
+        part_embeddings: of one dtype with the bank.
         bank: templated descriptors, rows L2-normalised; may be memory-mapped.
         count: k, 500 in the reference code.
-        block: rows at a time.
+        block: rows per product.
     """
     indices = torch.empty(0, dtype=torch.int64, device=bank.device)
     scores = part_embeddings.new_empty(len(part_embeddings), 0)
     floor = scores.new_full((len(part_embeddings), 1), float("-inf"))
     for start in range(0, len(bank), block):
         product = part_scores(part_embeddings, bank[start : start + block])
-        columns = (~(product <= floor)).any(dim=0).nonzero().flatten()  # as high as the last kept is too late
+        columns = (~(product <= floor)).any(dim=0).nonzero().flatten()  # equal to the last one kept comes too late
         indices = torch.cat([indices, start + columns])
         scores = torch.cat([scores, product[:, columns]], dim=1)
         best = highest(scores, count)
@@ -120,12 +120,12 @@ def _marked(scores: Float[Tensor, "parts items"], chosen: Int[Tensor, "parts cho
 def candidates(scores: Float[Tensor, "parts descriptors"], *, count: int, intersect: bool) -> Candidates:
     """C = ∩ or ∪ over the parts of their top k descriptors, k = min(`count`, |D|).
 
-    An empty intersection becomes the union, with a warning. Without parts or descriptors there are no candidates.
+    An empty intersection becomes the union, with a warning. Without parts or descriptors C is empty.
 
     Args:
-        scores: cosines of `part_scores` with the whole bank, or those of `nearest` with the same k.
+        scores: `part_scores` with the whole bank, or those of `nearest` with the same k.
         count: k, 500 in the reference code.
-        intersect: the reference code intersects; the paper's text does not mention it.
+        intersect: as the reference code does; the paper's text does not mention it.
     """
     chosen = _marked(scores, highest(scores, count))
     union = chosen.any(dim=0)
@@ -140,7 +140,7 @@ def candidates(scores: Float[Tensor, "parts descriptors"], *, count: int, inters
 def relevance_filter(
     raw_cosines: Float[Tensor, " candidates"], *, statistic: Literal["mean", "median"], offset: float
 ) -> Relevant:
-    """Keep c_i > statistic(c) + offset; where none does, keep all, with a warning.
+    """Keep c_i > statistic(c) + offset; if none is, keep all, with a warning.
 
     Args:
         raw_cosines: cos(raw descriptor, whole un-prompted image) of the candidates. The statistic is taken in
@@ -159,34 +159,34 @@ def relevance_filter(
 
 
 def contrast(
-    scores: Float[Tensor, "parts descriptors"], whole: Float[Tensor, " descriptors"], *, weight: float
+    cosines: Float[Tensor, "parts descriptors"], whole: Float[Tensor, " descriptors"], *, weight: float
 ) -> Float[Tensor, "parts descriptors"]:
-    """c_pd = s_pd + w · (g_d - mean over parts q of s_qd): what sets a part apart, on the ground of the whole image.
+    """c_pd = s_pd + w · (g_d - mean over parts q of s_qd): what sets a part apart, beside the whole image.
 
     What all parts have in common says little about any one of them (region embeddings keep much of their image); for a
-    share w of it the whole image speaks instead. w = 0 is the plain nearest descriptor.
+    share w of it the whole image counts instead. w = 0 is the plain nearest descriptor.
 
     Args:
-        scores: s, cosines of parts and templated descriptors.
+        cosines: s, of parts and templated descriptors.
         whole: g, cosines of the un-prompted image and the same descriptors.
         weight: w in [0, 1].
     """
-    return scores + weight * (whole - scores.mean(dim=0))
+    return cosines + weight * (whole - cosines.mean(dim=0))
 
 
 def vision_concepts(
     top_descriptors: Sequence[Sequence[int]],
-    raw_cosines: Float[Tensor, " descriptors"],
+    cosines: Float[Tensor, " descriptors"],
     *,
     most: int,
     scale: float = 2.5,
 ) -> OrderedConcepts:
-    """D_v: the unique descriptors of all parts by importance = scale · cosine, descending.
+    """D_v: the different descriptors of all parts by importance = scale · cosine, descending.
 
     Args:
-        top_descriptors: for each part its descriptors as positions among those that have a cosine.
-        raw_cosines: what orders them: cos(raw descriptor, un-prompted image) in the reference code.
-        most: 3L; the least important beyond it are dropped.
+        top_descriptors: for each part its descriptors, as positions in `cosines`.
+        cosines: of each descriptor; cos(raw descriptor, un-prompted image) in the reference code.
+        most: 3L; less important ones are dropped.
         scale: of the cosine, 2.5 in the reference code.
 
     Returns:
@@ -196,7 +196,7 @@ def vision_concepts(
     for part, descriptors in enumerate(top_descriptors):
         for descriptor in dict.fromkeys(descriptors):
             carriers.setdefault(descriptor, []).append(part)
-    unique = torch.tensor(sorted(carriers), dtype=torch.int64, device=raw_cosines.device)
-    order = highest(raw_cosines[unique], most)
+    unique = torch.tensor(sorted(carriers), dtype=torch.int64, device=cosines.device)
+    order = highest(cosines[unique], most)
     indices = unique[order]
-    return OrderedConcepts(indices, scale * raw_cosines[indices], tuple(tuple(carriers[i]) for i in indices.tolist()))
+    return OrderedConcepts(indices, scale * cosines[indices], tuple(tuple(carriers[i]) for i in indices.tolist()))

@@ -1,4 +1,4 @@
-"""Soft mutual concepts: different wordings of the same thing, matched one-to-one."""
+"""Soft mutual concepts: different wordings of the same concept, matched one-to-one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SoftMatch(NamedTuple):
-    """Positions of the two wordings and how alike they are."""
+    """Positions of the two wordings, and their similarity."""
 
     vision: int
     language: int
@@ -26,8 +26,8 @@ def soft_matches(
 ) -> tuple[SoftMatch, ...]:
     """The argmax over one-to-one matchings of the sum of cos(v, l), pairs with cos > `threshold` only.
 
-    A linear assignment in which every other pair is worth nothing. Pass the concepts of one side only: those that are
-    mutual by identity need no second wording.
+    A linear assignment in which all other pairs count 0. Leave out concepts that are mutual by identity: they do not
+    need a second wording.
 
     Args:
         vision: text embeddings of the vision concepts, rows L2-normalised.

@@ -1,4 +1,4 @@
-"""Optimal transport between parts and descriptors: it spreads the parts over different descriptors."""
+"""Optimal transport between parts and descriptors, which spreads the parts over different descriptors."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def sinkhorn(
 ) -> Plan:
     """P = Sinkhorn(exp(scale · scores)): rows and columns normalised in turn, columns last.
 
-    Columns end at 1, rows at n/m (m parts, n descriptors). The rounds stop when max |row sum · m/n - 1| < `tolerance`;
-    about five do, the reference code runs 1,000. Computed on logarithms in float64, so that no scale overflows.
+    Columns sum to 1, rows to n/m (m parts, n descriptors). The rounds stop when max |row sum · m/n - 1| < `tolerance`:
+    after about five; the reference code runs 1,000. Computed with logarithms in float64, so that no scale overflows.
 
-    One part takes every descriptor whole, one descriptor is shared evenly (m = 1 and n = 1, one round each); fewer
-    descriptors than parts need no special case. Without parts or descriptors the plan is empty and `rounds` 0.
+    One part takes every descriptor whole, one descriptor is shared evenly (m = 1 and n = 1, one round each). Without
+    parts or descriptors the plan is empty and `rounds` is 0.
 
     Args:
         scores: cosines, finite.
         scale: the reference's `epsilon`, which acts as 1/epsilon there.
         tolerance: of the row sums, relative.
-        most_rounds: give up here; `residual` tells how far it came.
+        most_rounds: stop here; `residual` says how far the plan has converged.
     """
     parts, descriptors = scores.shape
     logs = scale * host64(scores)
