@@ -97,6 +97,21 @@ class ClipmkApp(App[int]):
         self._parting = asyncio.ensure_future(self.close_engine())
         self.exit(0)
 
+    def action_command_palette(self) -> None:
+        """Find anything by name."""
+        from clipmk_tui.app.palette import Palette  # noqa: PLC0415
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
+
+    def search_themes(self) -> None:
+        """Choose a theme by name."""
+        from textual.theme import ThemeProvider  # noqa: PLC0415
+
+        from clipmk_tui.app.palette import Palette  # noqa: PLC0415
+
+        self.push_screen(Palette(providers=[ThemeProvider], placeholder="Search for themes…"))
+
     def action_help_quit(self) -> None:
         """Ctrl+c is pressed by who wants to stop something."""
         quits, cancels = keys_of(self, "app.quit"), keys_of(self.screen_stack[0], "main.cancel")

@@ -7,12 +7,13 @@ from functools import partial
 from typing import ClassVar, NamedTuple
 
 from rich.text import Text
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from clipmk.system.text import printable
 from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
 from clipmk_tui.app.keys import keys_of
 from clipmk_tui.app.messages import ChooseClass, ChooseImage, ChooseModel
+from clipmk_tui.app.screens.dialog import ClosedOnce
 from clipmk_tui.app.workspace import Workspace
 
 _MOST = 200
@@ -23,6 +24,10 @@ class _Command(NamedTuple):
     name: str
     run: Callable[[], object]
     help: str
+
+
+class Palette(CommandPalette, ClosedOnce[None]):  # the style sheet follows the first base
+    """Textual's palette; closes once, however often enter is pressed."""
 
 
 class Commands(Provider):

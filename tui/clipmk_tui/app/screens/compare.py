@@ -86,14 +86,16 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         self._engine = engine
         self._image = image
         self._state = ComparisonState(models, image, known or {}, target=target, common=common)
+        self._title = Static(id="title", markup=False)
+        self._detail_line = Static(id="detail", markup=False)
         self._grid = CompareGrid()
         self._pane = FilteredPane(self._grid, "concepts that contain ...")
 
     def compose(self) -> ComposeResult:
         """Title, table with its filter, the cell under the cursor in words, legend, keys."""
-        yield Static(id="title", markup=False)
+        yield self._title
         yield self._pane
-        yield Static(id="detail", markup=False)
+        yield self._detail_line
         yield Static(Text(f"{legend()}  {BEST_WORDS}", no_wrap=True, overflow="ellipsis"), id="legend", markup=False)
         yield KeyBar()
 
@@ -157,13 +159,13 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
             parts.append(f"  {waiting} · {keys_of(self, 'compare.back')} cancels")
         if wanted:
             parts.append(f"  / {printable(wanted)}: {len(rows)} of {len(view.rows)}")
-        self.query_one("#title", Static).update(Text.assemble(*parts, no_wrap=True, overflow="ellipsis"))
+        self._title.update(Text.assemble(*parts, no_wrap=True, overflow="ellipsis"))
 
     @on(CompareGrid.Moved)
     def _show_detail(self) -> None:
         """The cell under the cursor in words, nothing shortened that fits into two lines."""
         text = "" if self.view is None else self._detail(self.view)
-        self.query_one("#detail", Static).update(Text(printable(text), overflow="ellipsis"))
+        self._detail_line.update(Text(printable(text), overflow="ellipsis"))
 
     def _detail(self, view: ComparisonView) -> str:
         model, column = self._state.models[self._grid.model_index], view.column(self._grid.model_index)

@@ -27,12 +27,13 @@ class ClosedOnce(Screen[ResultT]):
         return super().dismiss(result)
 
 
-class Dialog(ClosedOnce[ResultT], ModalScreen[ResultT]):
+class Dialog(ModalScreen[ResultT], ClosedOnce[ResultT]):  # the style sheet follows the first base
     """A box in the middle; the stylesheet knows it by the class `dialog` of its container.
 
     A `Static` with the id `message` takes what there is to say.
     """
 
     def say(self, message: str, style: str = "dim") -> None:
-        """Show a message in the dialog."""
-        self.query_one("#message", Static).update(Content.styled(printable(message), style))
+        """Show a message in the dialog, unless it is closing: work may end late."""
+        for static in self.query("#message").results(Static):
+            static.update(Content.styled(printable(message), style))

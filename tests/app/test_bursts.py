@@ -1,0 +1,124 @@
+"""Keys that arrive faster than they are worked on: nothing happens twice, nothing is lost, nothing crashes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from app_harness import MODELS, RN, VIT, FakeEngine, Host, burst, explained, press, running, seen, settled
+from clipmk.settings import preset
+from clipmk.worker import protocol
+from clipmk.worker.session import Session
+from clipmk_tui.app.image_list import Item
+from clipmk_tui.app.screens.compare import CompareScreen
+from clipmk_tui.app.screens.help import HelpScreen
+from clipmk_tui.app.screens.picker import PickerScreen
+from clipmk_tui.app.screens.settings import SettingsScreen
+from clipmk_tui.app.screens.venn import VennScreen
+from clipmk_tui.app.screens.write import WriteScreen
+
+SCREENS = {
+    "help": lambda: HelpScreen("image", "", [], []),
+    "picker": lambda: PickerScreen([Item("a.png", None)]),
+    "settings": lambda: SettingsScreen(Session(vocabulary="world", settings=preset("default")), save=lambda _: None),
+    "venn": lambda: VennScreen(explained(VIT, "a.png")),
+    "write": lambda: WriteScreen(explained(VIT, "a.png")),
+    "compare": lambda: CompareScreen(FakeEngine(), MODELS[:2], "a.png"),
+}
+
+
+@pytest.mark.parametrize("key", ["escape", "enter"])
+@pytest.mark.parametrize("name", SCREENS)
+async def test_a_screen_closes_once_however_often_its_key_is_pressed(name: str, key: str, clean: None) -> None:
+    app = Host(SCREENS[name])
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        burst(pilot, *[key] * 4)
+        await settled(pilot)
+        assert app.return_code is None
+        assert len(app.answers) <= 1
+        if key == "escape":
+            assert app.answers == [None]
+
+
+@pytest.mark.parametrize(
+    ("key", "opened"),
+    [("w", WriteScreen), ("comma", SettingsScreen), ("o", PickerScreen)],
+)
+async def test_a_screen_opens_once_however_often_its_key_is_pressed(album: Path, key: str, opened: type) -> None:
+    async with running(FakeEngine(), album, models=(VIT, RN)) as (pilot, screen):
+        burst(pilot, key, key)
+        await settled(pilot)
+        assert sum(isinstance(above, opened) for above in pilot.app.screen_stack) == 1
+        await press(pilot, "escape")
+        assert pilot.app.screen is screen
+
+
+@pytest.mark.parametrize(("key", "opened"), [("c", CompareScreen), ("v", VennScreen), ("question_mark", HelpScreen)])
+async def test_a_key_that_closes_as_well_opens_one_screen_at_most(album: Path, key: str, opened: type) -> None:
+    async with running(FakeEngine(), album, models=(VIT, RN)) as (pilot, screen):
+        burst(pilot, *[key] * 5)
+        await settled(pilot)
+        assert sum(isinstance(above, opened) for above in pilot.app.screen_stack) <= 1
+        if pilot.app.screen is not screen:
+            await press(pilot, "escape")
+        assert pilot.app.screen is screen
+
+
+async def test_every_key_moves_the_cursor_of_the_predictions_by_one(album: Path) -> None:
+    engine = FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        screen.workspace.predictions.focus()
+        await settled(pilot)
+        burst(pilot, "down", "down")
+        await settled(pilot)
+        assert screen.workspace.predictions.highlighted == 2
+        assert screen.state.target == "wolf"
+        assert [r.target for r in engine.asked if isinstance(r, protocol.Explain)] == [None, "wolf"]
+
+
+async def test_every_key_steps_by_one_image(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        burst(pilot, "n", "n", "n", "p")
+        await settled(pilot)
+        assert screen.state.place == (3, 4)
+        assert screen.state.explanation is not None
+        assert screen.state.item is not None
+        assert screen.state.explanation.image.path == screen.state.item.path
+
+
+async def test_leaving_out_twice_restores(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        burst(pilot, "x", "x", "down", "x")
+        await settled(pilot)
+        assert screen.state.left_out == ("a bushy tail",)
+        assert screen.state.reranked is not None
+
+
+KEYS = ("n", "p", "o", "c", "v", "e", "w", "y", "comma", "g", "z", "x", "r", "slash", "question_mark", "tab", "space")
+KEYS += ("left_square_bracket", "right_square_bracket", "ctrl+r", "ctrl+p", "up", "down", "left", "right", "t", "1")
+KEYS += ("enter",) * 4 + ("escape",) * 6
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_random_bursts_and_sizes_do_no_harm(
+    seed: int, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = random.Random(seed)  # noqa: S311 - keys, not secrets
+    async with running(FakeEngine(), album, models=(VIT, RN)) as (pilot, screen):
+        for _ in range(12):
+            burst(pilot, *rng.choices(KEYS, k=rng.choice((1, 2, 3, 5, 12))))
+            if rng.random() < 0.4:
+                await pilot.resize_terminal(*rng.choice(((60, 16), (80, 24), (120, 40), (200, 60), (90, 50), (40, 10))))
+            await settled(pilot)
+        assert pilot.app.return_code is None
+        await pilot.resize_terminal(120, 40)
+        while pilot.app.screen is not screen:
+            await press(pilot, "escape")
+        if screen.has_class("-zoomed"):
+            await press(pilot, "z")
+        await press(pilot, "ctrl+r")
+        assert 'why "' in seen(screen)
