@@ -1,4 +1,4 @@
-"""Small image files for tests of data sets, and what a data set makes of them."""
+"""Small image files for tests of datasets, and what a dataset makes of them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ SCENES = 9
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of class folders with one file that is no image."""
+    """A dataset of class folders with one file that is no image."""
     folder = export_scenes(tmp_path_factory.mktemp("data") / "scenes", split="test", count=SCENES)
     broken = next(folder.glob("*/*.png")).with_name("zzz.png")
     broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")

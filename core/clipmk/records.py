@@ -92,7 +92,7 @@ class ModelEntry:
     data: str | None = None
     """Readable name of the data it was trained on, None where not known."""
     data_pairs: int | None = None
-    """Image-text pairs in the whole data set, None where not known."""
+    """Image-text pairs in the whole dataset, None where not known."""
     samples_seen: int | None = None
     """Pairs shown in training, repetitions included; None where not known."""
     licence: str | None = None

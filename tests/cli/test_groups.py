@@ -43,11 +43,11 @@ def test_left_out_commands_are_completed(given: list[str], completed: list[str])
     [
         (
             "study reprot x",
-            "'reprot' is not a command of `clipmk study` and not a data set; did you mean `clipmk study report`?",
+            "'reprot' is not a command of `clipmk study` and not a dataset; did you mean `clipmk study report`?",
         ),
         (
             "study Report",
-            "'Report' is not a command of `clipmk study` and not a data set; did you mean `clipmk study report`?",
+            "'Report' is not a command of `clipmk study` and not a dataset; did you mean `clipmk study report`?",
         ),
         ("study rnu photos", "did you mean `clipmk study run`?"),
         ("vocab shwo pets", "'shwo' is not a command of `clipmk vocab`; did you mean `clipmk vocab show`?"),

@@ -37,7 +37,7 @@ MODEL = "embedded/vit-xs8-48"
         (
             ["reprot", "here"],
             2,
-            "'reprot' is not a command of `clipmk study` and not a data set; did you mean `clipmk study re",
+            "'reprot' is not a command of `clipmk study` and not a dataset; did you mean `clipmk study re",
         ),
         (
             ["world:test", "-m", MODEL, "--engine", "spark"],
@@ -50,7 +50,7 @@ MODEL = "embedded/vit-xs8-48"
         (
             ["world:test", "--pool", "paper13"],
             2,
-            "error: no vocabulary is named; name one with --vocab NAME|FILE; world has all labels of the data set\n",
+            "error: no vocabulary is named; name one with --vocab NAME|FILE; world has all labels of the dataset\n",
         ),
         (["world:test", "-m", MODEL, "--classes", "cat,dog"], 3, "are not classes of the vocabulary"),
     ],
@@ -68,15 +68,15 @@ def test_what_cannot_be_studied_is_said_before_any_work(
 @pytest.mark.parametrize(
     ("labels", "options", "end"),
     [
-        (("pizza", "Apple_pie"), ("--pool", "paper13"), "; food101 and everyday have all labels of the data set\n"),
-        (("pizza", "beef_tartare"), ("-m", MODEL), "--vocab NAME|FILE; food101 has all labels of the data set\n"),
-        (("n01440764", "n02123045"), ("--pool", "paper13"), "; imagenet has all labels of the data set\n"),
+        (("pizza", "Apple_pie"), ("--pool", "paper13"), "; food101 and everyday have all labels of the dataset\n"),
+        (("pizza", "beef_tartare"), ("-m", MODEL), "--vocab NAME|FILE; food101 has all labels of the dataset\n"),
+        (("n01440764", "n02123045"), ("--pool", "paper13"), "; imagenet has all labels of the dataset\n"),
         (
             ("pizza", "gizmo"),
             ("--pool", "paper13"),
-            "; no shipped one has all labels of the data set: 'pizza', 'gizmo';",
+            "; no shipped one has all labels of the dataset: 'pizza', 'gizmo';",
         ),
-        (("0", "1"), ("--pool", "paper13"), "; no shipped one has all labels of the data set: '0', '1'; shipped are"),
+        (("0", "1"), ("--pool", "paper13"), "; no shipped one has all labels of the dataset: '0', '1'; shipped are"),
         ((None, None), ("--pool", "paper13"), "name one with --vocab NAME|FILE; shipped are world, cifar10, "),
     ],
 )

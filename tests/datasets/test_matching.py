@@ -1,4 +1,4 @@
-"""What labels of data sets mean in a vocabulary: names, WordNet ids, indices, and what is no class."""
+"""What labels of datasets mean in a vocabulary: names, WordNet ids, indices, and what is no class."""
 
 from __future__ import annotations
 

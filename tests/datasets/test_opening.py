@@ -1,4 +1,4 @@
-"""Data sets of a study: which images, in which order, with which labels, and what is refused before work starts."""
+"""Datasets of a study: which images, in which order, with which labels, and what is refused before work starts."""
 
 from __future__ import annotations
 
@@ -256,13 +256,13 @@ def test_arguments_that_mean_nothing_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("imagse", r"data set '.*imagse' does not exist; close: 'images'"),
-        ("imagse/", r"data set '.*imagse/' does not exist; close: 'images'"),
+        ("imagse", r"dataset '.*imagse' does not exist; close: 'images'"),
+        ("imagse/", r"dataset '.*imagse/' does not exist; close: 'images'"),
         ("train.csx", r"does not exist; close: 'train\.csv'"),
         ("zebra", r"does not exist; name a folder of images, a CSV"),
         ("nowhere/at/all", r"does not exist; name a folder of images"),
         ("nul\0", r"nul\\x00' does not exist"),
-        ("", r"data set '' does not exist"),
+        ("", r"dataset '' does not exist"),
         ("images/a.png", r"a\.png' is a single image; .*clipmk explain takes it"),
         ("notes.txt", r"notes\.txt' has an unknown kind; name a folder"),
     ],

@@ -1,4 +1,4 @@
-"""Tar shards as data sets: what a sample is, where its label comes from, and damaged files."""
+"""Tar shards as datasets: what a sample is, where its label comes from, and damaged files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of paths as data sets: which columns count, and what is refused before work starts."""
+"""Tables of paths as datasets: which columns count, and what is refused before work starts."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, Vocabulary, availab
 from command_line import FAST, Runner
 
 SIZES = {"cifar10": 10, "cifar100": 100, "food101": 101, "imagenet": 1000, "pets": 37, "places365": 365}
-"""Classes of the data sets; `everyday` follows none."""
+"""Classes of the datasets; `everyday` follows none."""
 
 NAMES = (*SIZES, "everyday")
 FOLDER = locations.assets_dir() / "vocabularies"

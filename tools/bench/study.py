@@ -82,7 +82,7 @@ class Rates:
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> None:
-    """Make a data set, run all three in turns, print."""
+    """Make a dataset, run all three in turns, print."""
     rates, backbone = measure_rates(folder, arguments)
     print(f"{arguments.model}, {arguments.device}, {arguments.precision}, {arguments.threads} threads, "
           f"batch {arguments.batch_size}, {arguments.images} images, {arguments.rounds} rounds")  # fmt: skip

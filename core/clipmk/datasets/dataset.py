@@ -1,6 +1,6 @@
-"""A data set: which images there are, what is on them, and how to decode one of them.
+"""A dataset: which images there are, what is on them, and how to decode one of them.
 
-`clipmk.datasets.opening` makes data sets of folders, manifests, tar shards and the rendered world.
+`clipmk.datasets.opening` makes datasets of folders, manifests, tar shards and the rendered world.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image of a data set."""
+    """One image of a dataset."""
 
     key: str
-    """Unique name in the data set; can be encoded as UTF-8."""
+    """Unique name in the dataset; can be encoded as UTF-8."""
     label: str | None
-    """True class, as the data set spells it; None where it is unknown."""
+    """True class, as the dataset spells it; None where it is unknown."""
     path: str | None = None
-    """File that holds it, relative to the data set's root; None for a rendered scene."""
+    """File that holds it, relative to the dataset's root; None for a rendered scene."""
     offset: int | None = None
     """Where its bytes start in a tar file; None: it is the whole file."""
     size: int | None = None
@@ -42,7 +42,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """Name and content of a data set; equal fingerprints mean the same data set."""
+    """Name and content of a dataset; equal fingerprints mean the same dataset."""
 
     name: str
     """As the user gave it."""

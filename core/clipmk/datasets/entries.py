@@ -1,4 +1,4 @@
-"""Shared by all data sets: file sizes, evenly spread subsets, unique names, the fingerprint."""
+"""Shared by all datasets: file sizes, evenly spread subsets, unique names, the fingerprint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDINGS: Final = ", ".join(sorted(EXTENSIONS))
 
 
 class ListedImage(NamedTuple):
-    """An image that a data set names; its file may not exist."""
+    """An image that a dataset names; its file may not exist."""
 
     path: str
     """Relative to the root, or absolute."""
@@ -69,7 +69,7 @@ def file_entries(named: Sequence[ListedImage], *, root: str, noun: str) -> list[
 def make_dataset(
     name: str, kind: str, entries: Sequence[Entry], reader: Reader, *, warnings: Iterable[str] = (), drawn: str = ""
 ) -> Dataset:
-    """Check entries and combine them into a data set.
+    """Check entries and combine them into a dataset.
 
     Args:
         name: As the user gave it.
@@ -86,7 +86,7 @@ def make_dataset(
         counts = Counter(entry.key for entry in entries)
         twice = [key for key, count in counts.items() if count > 1]
         images = f"{counted(len(twice), 'image')} {one_or_many(len(twice), 'is', 'are')}"
-        raise InputError(f"data set {quoted(name)}: {images} named more than once: {shown(twice)}")
+        raise InputError(f"dataset {quoted(name)}: {images} named more than once: {shown(twice)}")
     labels = Counter(entry.label for entry in entries)
     unlabelled = labels.pop(None, 0)
     notes = list(warnings)

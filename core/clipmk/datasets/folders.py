@@ -1,4 +1,4 @@
-"""Data sets in folders: one folder per class, or images side by side with a file of labels."""
+"""Datasets in folders: one folder per class, or images side by side with a file of labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set's labels as classes of the vocabulary: by name in any spelling, by WordNet id, or by index."""
+"""A dataset's labels as classes of the vocabulary: by name in any spelling, by WordNet id, or by index."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def missing_vocabulary(labels: Sequence[str | None]) -> str:
         return f"{message}; {held}"
     if known:
         some = listed(known, most=SHOWN)
-        message += f"; no shipped one has all labels of the data set: {some}"
+        message += f"; no shipped one has all labels of the dataset: {some}"
     return f"{message}; shipped are {', '.join(available())}; a FILE is an LLM descriptor JSON {_DESCRIPTORS}"
 
 
@@ -84,7 +84,7 @@ def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
         if name != but and _holds(classes, labels):
             sizes[name] = len(classes)
     names = sorted(sizes, key=lambda name: sizes[name])
-    return f"{' and '.join(names)} {one_or_many(len(names), 'has', 'have')} all labels of the data set" if names else ""
+    return f"{' and '.join(names)} {one_or_many(len(names), 'has', 'have')} all labels of the dataset" if names else ""
 
 
 def _holds(classes: Sequence[str], labels: Sequence[str]) -> bool:

@@ -1,6 +1,6 @@
-"""The data sets of a study: folders, tables of paths, tar shards and the rendered world.
+"""The datasets of a study: folders, tables of paths, tar shards and the rendered world.
 
-Nothing is decoded here. Everything that can be wrong with a data set as a whole is found before any work starts.
+Nothing is decoded here. Everything that can be wrong with a dataset as a whole is found before any work starts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DATA = re.compile(r"\.(csv|tsv|parquet|tar)$", re.IGNORECASE)
 def open_dataset(
     spec: str, *, limit: int | None = None, scenes: int | None = None, seed: int = 0, size: int = 64
 ) -> Dataset:
-    """Find the images of a data set and their labels.
+    """Find the images of a dataset and their labels.
 
     Args:
         spec: One of
@@ -41,14 +41,14 @@ def open_dataset(
             a table `.csv`, `.tsv` or `.parquet` with the column `path` (below its folder) and, if known, `label`;
             WebDataset shards: `x.tar`, a folder of them, or a pattern `train-{000..012}.tar`;
             the rendered world: `world:test`, `world:counterfactual?scenes=600&seed=3&size=64`.
-        limit: Most images used, spread evenly over the data set; of the rendered world the first ones.
+        limit: Most images used, spread evenly over the dataset; of the rendered world the first ones.
         scenes: Number of scenes of the rendered world, `SCENES` by default; `spec` overrides the arguments.
         seed: Of the rendered world.
         size: Side of a rendered scene in pixels.
 
     Raises:
         UsageError: the spec or an argument is invalid.
-        InputError: the data set does not exist, is empty, incomplete, damaged, or names an image twice.
+        InputError: the dataset does not exist, is empty, incomplete, damaged, or names an image twice.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}; at least 1 image is needed")
@@ -75,22 +75,22 @@ def _open_files(spec: str, limit: int | None) -> Dataset:
         raise _unknown(spec, ending)
     if "{" in spec or "}" in spec:
         return shards.open_shards(spec, shards.expand_braces(spec), limit)
-    raise InputError(f"data set {quoted(spec)} does not exist; {_nearby(spec)}")
+    raise InputError(f"dataset {quoted(spec)} does not exist; {_nearby(spec)}")
 
 
 def _unknown(spec: str, ending: str) -> InputError:
-    """The error for a file that is not a data set."""
+    """The error for a file that is not a dataset."""
     from clipmk.images.paths import EXTENSIONS  # noqa: PLC0415
 
     if ending in EXTENSIONS:
         return InputError(
-            f"{quoted(spec)} is a single image; a study takes a data set: {_KINDS}; clipmk explain takes it"
+            f"{quoted(spec)} is a single image; a study takes a dataset: {_KINDS}; clipmk explain takes it"
         )
-    return InputError(f"data set {quoted(spec)} has an unknown kind; name {_KINDS}")
+    return InputError(f"dataset {quoted(spec)} has an unknown kind; name {_KINDS}")
 
 
 def _nearby(spec: str) -> str:
-    """The end of a message about a missing data set: similar names in its folder."""
+    """The end of a message about a missing dataset: similar names in its folder."""
     folder, name = os.path.split(spec.rstrip("/"))
     try:
         with os.scandir(folder or ".") as entries:

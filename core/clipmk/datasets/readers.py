@@ -1,4 +1,4 @@
-"""Decoding single images of a data set of files."""
+"""Decoding single images of a dataset of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rendered world as a data set: scenes are drawn when they are read."""
+"""The rendered world as a dataset: scenes are drawn when they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets in WebDataset tar shards: indexed once, then every image is a single read; nothing is unpacked.
+"""Datasets in WebDataset tar shards: indexed once, then every image is a single read; nothing is unpacked.
 
 Members whose names agree up to the first dot of the base name are one sample: `a/0017.jpg`, `a/0017.cls`. The label
 comes from `.cls` (a class or its index) or from "label", "class" or "class_name" in `.json`; `.txt` is a caption, not a

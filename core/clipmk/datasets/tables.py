@@ -1,4 +1,4 @@
-"""Data sets in tables: a CSV, TSV or Parquet file with a column of paths and optionally one of labels."""
+"""Datasets in tables: a CSV, TSV or Parquet file with a column of paths and optionally one of labels."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class _Sequence:
 
 
 class Faithfulness:
-    """Gathers the measure over the images of one data set; memory holds a few images and one number a metric.
+    """Gathers the measure over the images of one dataset; memory holds a few images and one number a metric.
 
     Args:
         runner: the model.
@@ -116,7 +116,7 @@ class Faithfulness:
             self._queue.add(list(images.images()), self._counting(result, sample.label, sequences))
 
     def finish(self, data: str) -> list[Row]:
-        """Rows of the data set: variants and baselines."""
+        """Rows of the dataset: variants and baselines."""
         self._queue.flush()
         return self.tally.rows(data)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 Measure = TruthEvaluator | Faithfulness | ZeroShot
-"""Gathers one measure over the images of one data set: `add` those that it `takes`, then `finish`."""
+"""Gathers one measure over the images of one dataset: `add` those that it `takes`, then `finish`."""
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
     Args:
         backbone: the model.
         vocabulary: classes and descriptors; for the truth that of the rendered world.
-        data: data sets, each measured on its own.
+        data: datasets, each measured on its own.
         variants: of `variants.variants`; those that are given their parts are measured by the truth only.
         measures: names of `report.TABLES`.
         seed: of the bootstrap and of what is drawn.
@@ -52,7 +52,7 @@ def run(
 
     Raises:
         UsageError: a measure does not exist, or it cannot be taken on the images.
-        InputError: none of the images of a data set can be used, and some cannot be decoded.
+        InputError: none of the images of a dataset can be used, and some cannot be decoded.
         ModelError: the model's output is not finite: for each image, for one with regions hidden, or for any with the
             truth among the measures (rendered scenes have no odd pixels).
     """
@@ -89,7 +89,7 @@ def _makers(
     seed: int,
     progress: Progress | None,
 ) -> dict[str, Callable[[], Measure]]:
-    """Measure -> what makes one for a data set."""
+    """Measure -> what makes one for a dataset."""
     makers: dict[str, Callable[[], Measure]] = {}
     if "truth" in measures:
         fitted = TruthEvaluator.fit_sparse(runner, seed=seed)

@@ -71,7 +71,7 @@ class DataUsed:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the tables: a variant or a baseline on one data set."""
+    """One line of the tables: a variant or a baseline on one dataset."""
 
     data: str
     name: str
@@ -97,7 +97,7 @@ class Report:
     """How to read the numbers: normalisation, what is transductive, what was replaced."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, as the schema has it: the truth names a data set `split`, and says how many scenes it has."""
+        """JSON-ready, as the schema has it: the truth names a dataset `split`, and says how many scenes it has."""
         content: dict[str, Any] = plain(self)
         if content.pop("measure") == "truth":
             content["scenes"] = self.data[0].images
@@ -110,7 +110,7 @@ class Report:
         return content
 
     def tables(self) -> list[Table]:
-        """The tables of the measure for each data set; rows and columns without any value are left out."""
+        """The tables of the measure for each dataset; rows and columns without any value are left out."""
         tables = []
         for data, rows in self._by_data():
             values = {row.name: row.values for row in rows}
@@ -124,7 +124,7 @@ class Report:
         return tables
 
     def summary(self) -> list[Table]:
-        """The truth in short: two tables for each data set, without what is given the truth."""
+        """The truth in short: two tables for each dataset, without what is given the truth."""
         tables = []
         for data, rows in self._by_data():
             kept = [row for row in rows if row.name != TRUE_LOOKUP and not row.name.endswith(TRUE_PARTS)]
@@ -166,7 +166,7 @@ class Tally:
         """Means with 95 % intervals over images, of metrics that are defined somewhere.
 
         Args:
-            data: name of the data set.
+            data: name of the dataset.
             over: rows that the average precision of the others is held against; all have the same images.
         """
         baselines = {name: self.values[name]["ap"] for name in over if name in self.values}

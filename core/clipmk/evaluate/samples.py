@@ -1,4 +1,4 @@
-"""The images to evaluate on, one at a time: rendered scenes, or any data set that a study takes."""
+"""The images to evaluate on, one at a time: rendered scenes, or any dataset that a study takes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sample:
     """One image and what is known about it."""
 
     index: int
-    """Number within its data set: what is drawn for it depends on the seed and this."""
+    """Number within its dataset: what is drawn for it depends on the seed and this."""
     picture: Picture
     label: str | None
     """Its class, a name of the vocabulary."""
@@ -55,7 +55,7 @@ def true_masks(scene: Scene) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSource:
-    """The images of one data set."""
+    """The images of one dataset."""
 
     name: str
     """Split of the rendered world, or what the user named."""
@@ -87,7 +87,7 @@ def rendered_scenes(split: str, *, count: int, seed: int = 0) -> ImageSource:
 
 
 def open_images(spec: str, vocabulary: Vocabulary, *, limit: int | None = None) -> ImageSource:
-    """A data set as `clipmk study` takes it: folders of classes, a flat folder, a table of paths, tar shards.
+    """A dataset as `clipmk study` takes it: folders of classes, a flat folder, a table of paths, tar shards.
 
     Args:
         spec: as in `datasets.opening.open_dataset`; not of rendered scenes, see `rendered_scenes`.
@@ -95,7 +95,7 @@ def open_images(spec: str, vocabulary: Vocabulary, *, limit: int | None = None) 
         limit: most images taken, spread evenly.
 
     Raises:
-        UsageError: the spec cannot mean such a data set.
+        UsageError: the spec cannot mean such a dataset.
         InputError: it does not exist, is empty or damaged, or a label is not a class of the vocabulary.
     """
     from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - only here

@@ -130,7 +130,7 @@ class ZeroShot:
         return (f"prompt: {self.prompt}", *NOTES)
 
     def takes(self, sample: Sample) -> bool:
-        """Labelled images; the harness refuses data sets without labels."""
+        """Labelled images; the harness refuses datasets without labels."""
         return sample.label is not None
 
     def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
@@ -153,7 +153,7 @@ class ZeroShot:
         self._found[NEAREST].append(nearest.tolist())
 
     def finish(self, data: str) -> list[Row]:
-        """Rows of the data set: every source of descriptors, transductive and held out."""
+        """Rows of the dataset: every source of descriptors, transductive and held out."""
         if not self._labels:
             return []
         plans = {(name, half): self._plan(found, half) for name, found in self._found.items() for half in _HALVES}

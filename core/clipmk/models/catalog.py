@@ -147,7 +147,7 @@ def training_of(tag: str) -> tuple[str | None, int | None, int | None]:
     """What the tag of a pair says about its training: `laion2b_s34b_b79k` is LAION-2B, 34 billion samples seen.
 
     Returns:
-        Readable name of the data set, image-text pairs in all of it, pairs shown in training (repetitions included).
+        Readable name of the dataset, image-text pairs in all of it, pairs shown in training (repetitions included).
     """
     data, pairs = _first_match(_pretraining()["data"], tag) or (None, None)
     seen = re.search(r"_s(\d+)([mb])(?=_|$)", tag)
@@ -162,9 +162,9 @@ def licence_of(repository: str) -> tuple[str | None, str | None]:
 
 @functools.cache
 def _pretraining() -> dict[str, list[list[Any]]]:
-    """Data sets by the beginning of a tag, licences by the beginning of a repository's name, as regular expressions.
+    """Datasets by the beginning of a tag, licences by the beginning of a repository's name, as regular expressions.
 
-    Sizes are image-text pairs of the whole data set as its authors publish them; licences are those of the model cards
+    Sizes are image-text pairs of the whole dataset as its authors publish them; licences are those of the model cards
     on the hub. Both were noted by hand, and only where they are beyond doubt: null means "not known", never "none".
     """
     content: dict[str, list[list[Any]]] = json.loads(

@@ -112,7 +112,7 @@ def read_manifest(path: Path) -> Manifest:
 def differences(old: Manifest, new: Manifest) -> list[str]:
     """What makes two studies different, one line each: `settings.seed: 0 there, 1 here`.
 
-    The lines are what a user can act on: names and sizes of data sets, names of vocabularies and presets. Differences
+    The lines are what a user can act on: names and sizes of datasets, names of vocabularies and presets. Differences
     that follow from others are left out, and hashes wherever another line shows the difference. Versions and the
     command do not count, nor do two names for the same images or words. Other models are one line with their ids;
     hashes are shortened.

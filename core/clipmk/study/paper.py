@@ -118,7 +118,7 @@ def published_fit(family: str, models: Sequence[PublishedModel]) -> Fit | None:
 
 
 def departures(manifest: Manifest) -> list[str]:
-    """How a study differs from the paper's, one line each: data set, vocabulary, settings."""
+    """How a study differs from the paper's, one line each: dataset, vocabulary, settings."""
     return [*_data(manifest), *_vocabulary(manifest), *_settings(manifest)]
 
 
@@ -143,7 +143,7 @@ def _data(manifest: Manifest) -> Iterator[str]:
     data = manifest.dataset
     if (data.images, data.classes) != (IMAGES, CLASSES):
         yield (
-            f"data set: {counted(data.images, 'image')} of {counted(data.classes, 'class', 'classes')} ({data.name}); "
+            f"dataset: {counted(data.images, 'image')} of {counted(data.classes, 'class', 'classes')} ({data.name}); "
             f"the paper's is the ImageNet validation set, {IMAGES:,} images of {CLASSES:,} classes"
         )
 

@@ -3,10 +3,10 @@
 It is a Parquet file with a row group per shard, so that one shard can be read alone. Rules:
 
 - `fit="image"`: every image is its own group.
-- `fit="batch"` (as in the paper): images of one class, in the data set's order, in groups of at most `group_limit`; an
+- `fit="batch"` (as in the paper): images of one class, in the dataset's order, in groups of at most `group_limit`; an
   image whose class is unknown is its own group.
 - Groups are numbered by their first images. A shard holds whole groups, at most `shard_size` images, and ends where the
-  next group does not fit. So images added at the end of a data set move no other image to another group.
+  next group does not fit. So images added at the end of a dataset move no other image to another group.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PlannedImage:
     """An image of a shard."""
 
     image: int
-    """0-based position in the data set."""
+    """0-based position in the dataset."""
     entry: Entry
     """Its label is spelled as in the vocabulary."""
     group: int
@@ -51,10 +51,10 @@ def make_plan(
     shard_size: int,
     group_limit: int = GROUP_LIMIT,
 ) -> pa.Table:
-    """Divide a data set into groups and shards; the same arguments give the same plan.
+    """Divide a dataset into groups and shards; the same arguments give the same plan.
 
     Args:
-        entries: images in the data set's order, at least one.
+        entries: images in the dataset's order, at least one.
         labels: their classes as the vocabulary spells them; None where unknown.
         fit: find parts image by image, or for groups of images of a class (see the module).
         shard_size: most images in a shard.

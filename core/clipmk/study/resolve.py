@@ -98,7 +98,7 @@ def _bound(request: StudyRequest, old: Manifest, new: Manifest) -> tuple[ModelIn
 
 
 def _fit(request: StudyRequest, labels: Sequence[str | None]) -> Fit:
-    """Whether images of one class are fitted together: as asked, else as the reference code does for a data set."""
+    """Whether images of one class are fitted together: as asked, else as the reference code does for a dataset."""
     if request.fit is not None:
         return request.fit
     labelled = any(label is not None for label in labels)

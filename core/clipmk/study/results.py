@@ -83,7 +83,7 @@ class Results:
 
 
 def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
-    """The first images that failed, in the data set's order, and how many failed in all.
+    """The first images that failed, in the dataset's order, and how many failed in all.
 
     Raises:
         InputError: a table is missing or damaged.

@@ -43,14 +43,14 @@ class StudyOutcome:
     failed: int
     """Images that could not be explained."""
     failures: tuple[FailedImage, ...]
-    """The first of them, in the data set's order."""
+    """The first of them, in the dataset's order."""
     resumed: int
     """Shards times models that were done before."""
     warnings: tuple[str, ...]
 
 
 def run_study(request: StudyRequest, *, progress: Progress = no_progress) -> StudyOutcome:
-    """Study a data set with a pool of models, or resume a study that was interrupted.
+    """Study a dataset with a pool of models, or resume a study that was interrupted.
 
     Args:
         request: what to do.

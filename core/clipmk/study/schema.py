@@ -2,7 +2,7 @@
 
 A study folder:
 
-    study.json                        the manifest: data set, models, settings, versions, hashes (see `manifest`)
+    study.json                        the manifest: dataset, models, settings, versions, hashes (see `manifest`)
     plan.parquet                      one row per image (PLAN)
     language/<model>.parquet          D_y of every class, per model (LANGUAGE)
     shards/<model>/00000.parquet      one row per image and part method (IMAGE), one file per unit of work
@@ -28,10 +28,10 @@ MEAN = "mean"
 """In the column `parts`: the mean over a model's part methods (the paper plots that of PCA and k-means)."""
 
 PLAN = pa.schema([
-    ("image", pa.int64()),  # 0-based position in the data set
-    ("key", pa.string()),  # its name in the data set
+    ("image", pa.int64()),  # 0-based position in the dataset
+    ("key", pa.string()),  # its name in the dataset
     ("label", pa.string()),  # true class as the vocabulary spells it; null: unknown
-    ("path", pa.string()),  # file that holds it, below the data set's root; null: rendered
+    ("path", pa.string()),  # file that holds it, below the dataset's root; null: rendered
     ("offset", pa.int64()),  # of its bytes in a tar file; null: the whole file
     ("size", pa.int64()),  # bytes at the offset
     ("group", pa.int64()),  # images whose parts are found together

@@ -25,7 +25,7 @@ class Group:
 
 _WORDS: Final = "words"
 """Search terms: any word is valid."""
-_DATA_SET: Final = "data set"
+_DATA_SET: Final = "dataset"
 
 GROUPS: Final = {
     "models": Group("list", ("list", "info", "pull", "add", "remove"), _WORDS),

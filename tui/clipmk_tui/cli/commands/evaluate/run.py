@@ -214,11 +214,11 @@ def _check_data(flags: Mapping[str, Any], measures: Sequence[str]) -> None:
     if flags["dataset"] is not None:
         for name in ("split", "scenes"):
             if flags[name]:
-                raise UsageError(f"--{name} chooses rendered scenes; omit it if you name a data set")
+                raise UsageError(f"--{name} chooses rendered scenes; omit it if you name a dataset")
         if "truth" in measures:
-            raise UsageError("--truth needs rendered scenes, whose parts are known; omit the data set")
+            raise UsageError("--truth needs rendered scenes, whose parts are known; omit the dataset")
     elif flags["limit"] is not None:
-        raise UsageError("--limit goes with a data set; --scenes N says how many scenes are rendered")
+        raise UsageError("--limit goes with a dataset; --scenes N says how many scenes are rendered")
 
 
 def _vocabulary_name(named: str | None, model: str, dataset: str | None) -> str:
@@ -239,10 +239,10 @@ def _output(text: str | None) -> Path | None:
 
 
 def _data(choices: Evaluation, vocabulary: Vocabulary) -> list[ImageSource]:
-    """The data sets.
+    """The datasets.
 
     Raises:
-        ClipmkError: the data set cannot be used, or rendered scenes have classes that the vocabulary does not have.
+        ClipmkError: the dataset cannot be used, or rendered scenes have classes that the vocabulary does not have.
     """
     from clipmk.evaluate.samples import open_images, rendered_scenes  # noqa: PLC0415
     from clipmk.world.tables import class_names  # noqa: PLC0415 - numpy and OpenCV
@@ -253,7 +253,7 @@ def _data(choices: Evaluation, vocabulary: Vocabulary) -> list[ImageSource]:
     if missing and choices.measures != ("truth",):
         raise UsageError(
             f"rendered scenes show {quoted(missing[0])}, which is not a class of the vocabulary "
-            f"{quoted(vocabulary.name)}; leave --vocab out, or name a data set"
+            f"{quoted(vocabulary.name)}; leave --vocab out, or name a dataset"
         )
     return [rendered_scenes(split, count=choices.scenes, seed=choices.seed) for split in choices.splits]
 

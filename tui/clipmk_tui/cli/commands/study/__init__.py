@@ -1,1 +1,1 @@
-"""`clipmk study`: options, the run over a data set, its progress, and the report on what it found."""
+"""`clipmk study`: options, the run over a dataset, its progress, and the report on what it found."""

@@ -1,4 +1,4 @@
-"""`clipmk study`: a data set explained by a pool of models, and the report on it."""
+"""`clipmk study`: a dataset explained by a pool of models, and the report on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from clipmk_tui.cli import options as o
 
 app = typer.Typer(
-    help="Study a data set with a pool of models: accuracy, mutual information, dynamics, AUC; resumable.",
+    help="Study a dataset with a pool of models: accuracy, mutual information, dynamics, AUC; resumable.",
     epilog="`clipmk study DATASET ...` is short for `clipmk study run DATASET ...`.",
 )
 
@@ -39,7 +39,7 @@ def _count(name: str, text: str) -> Any:
     return o.option(_WORK, name, text, metavar="N", min=1)
 
 
-Limit = Annotated[int | None, _count("limit", "Only N images, spread evenly over the data set.")]
+Limit = Annotated[int | None, _count("limit", "Only N images, spread evenly over the dataset.")]
 Workers = Annotated[int | None, _count("workers", "Ray workers (default: one per GPU).")]
 ShardSize = Annotated[int | None, _count("shard_size", "Images per shard, the unit of resuming.")]
 BatchSize = Annotated[int | None, _count("batch_size", "Images per forward pass.")]
@@ -50,7 +50,7 @@ Against = Annotated[str | None, o.option(None, "against", _AGAINST, metavar="pap
 
 @app.callback()
 def _group() -> None:
-    """Study a data set with a pool of models."""
+    """Study a dataset with a pool of models."""
 
 
 @app.command("run")
@@ -82,7 +82,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     no_color: o.NoColor = False,
     debug: o.Debug = False,
 ) -> int:
-    """Explain every image of a data set with every model. Stop at any time: the same command resumes.
+    """Explain every image of a dataset with every model. Stop at any time: the same command resumes.
 
     `clipmk study DATASET ...` is short for this. Results are Parquet files; `clipmk study report DIR` draws them.
     """

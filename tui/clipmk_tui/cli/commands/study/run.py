@@ -31,7 +31,7 @@ FAILURES_NAMED: Final = 3
 
 
 def run(params: Mapping[str, Any]) -> int:
-    """Study a data set and print its main tables.
+    """Study a dataset and print its main tables.
 
     Args:
         params: the command's parameters by name.
@@ -42,7 +42,7 @@ def run(params: Mapping[str, Any]) -> int:
     _check(params)
     quiet = params["quiet"]
     with StudyProgress(shown=not quiet) as progress, logging_to_stderr(quiet=quiet, verbose=False):
-        progress("reading the data set", 0, 0)
+        progress("reading the dataset", 0, 0)
         request = _request(params)
         from clipmk.study.run import run_study  # noqa: PLC0415 - torch
 
