@@ -1,4 +1,4 @@
-"""What is done to images, features and regions to see what changes: tokens spoilt, pictures shifted, regions moved."""
+"""Damaged tokens, shifted pictures and moved regions: what is changed to see what depends on it."""
 
 from __future__ import annotations
 
@@ -50,21 +50,18 @@ def shifted(image: NDArray[np.uint8], *, pixels: int) -> NDArray[np.uint8]:
     return padded[: image.shape[0], : image.shape[1]]
 
 
-def moved_inside(
-    region: NDArray[np.bool_], inside: NDArray[np.bool_], *, seed: int, tries: int = TRIES
-) -> NDArray[np.bool_] | None:
+def moved_inside(region: NDArray[np.bool_], inside: NDArray[np.bool_], *, seed: int) -> NDArray[np.bool_] | None:
     """The region's shape at a random other place inside the object: the control of an effect.
 
     The shape is moved, and turned by quarter turns or mirrored, so its area stays exactly the same. A place is good
     where at least `INSIDE_LEAST` of it lies inside the object and at most `OVERLAP_MOST` of it on the region itself.
-    The eight orientations come in random order, `tries` places of each are drawn uniformly from those that lie within
+    The eight orientations come in random order, `TRIES` places of each are drawn uniformly from those that lie within
     the picture; the first good one is taken.
 
     Args:
         region: bool (S, S).
         inside: the object, bool (S, S).
         seed: of the orientations and places.
-        tries: places per orientation.
 
     Returns:
         bool (S, S), or None where no good place was found, as for a region that fills most of the object.
@@ -76,7 +73,7 @@ def moved_inside(
     for turn in rng.permutation(8).tolist():
         shape = np.argwhere(np.rot90(region[:, ::-1] if turn >= 4 else region, turn % 4))
         shape -= shape.min(axis=0)
-        corners = rng.integers(side - shape.max(axis=0), size=(tries, 2))
+        corners = rng.integers(side - shape.max(axis=0), size=(TRIES, 2))
         places = (corners[:, :1] + shape[:, 0]) * side + corners[:, 1:] + shape[:, 1]
         places = places[inside.take(places).sum(axis=1) >= INSIDE_LEAST * size]
         places = places[region.take(places).sum(axis=1) <= OVERLAP_MOST * size]
@@ -92,9 +89,9 @@ def moved_regions(
 ) -> NDArray[np.bool_]:
     """Random regions of the same shapes and areas as `masks`, inside the object as far as they fit.
 
-    Largest first; each is moved, within the picture, to a place drawn evenly from those that cover at least 0.9 of the
-    most of the object not yet covered that any place covers. So the random regions hide nearly as much of the object as
-    the method's own do.
+    Largest first; each is moved, within the picture, to a place drawn uniformly from those that cover at least 0.9 of
+    what the best place covers of the object's free pixels. So they hide nearly as much of the object as the method's
+    own regions do.
 
     Args:
         masks: bool (parts, H, W).

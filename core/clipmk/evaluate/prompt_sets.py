@@ -1,4 +1,4 @@
-"""Classes described by sets of descriptors: which descriptors, and what the model makes of them as a classifier."""
+"""Classes described by sets of descriptors: which descriptors, and the classifier that their prompts make."""
 
 from __future__ import annotations
 
@@ -48,16 +48,15 @@ def prompt_that_fits(encoder: TextBackbone, vocabulary: Vocabulary) -> str:
     return PAPER_PROMPT if different == len(texts) else SHORT_PROMPT
 
 
-def nearest_classes(classes: Float[Tensor, "classes embed"], *, count: int = 2) -> list[list[int]]:
-    """For each class the `count` others of the highest cosine in the language embedding space, nearest first.
+def nearest_classes(classes: Float[Tensor, "classes embed"]) -> list[list[int]]:
+    """For each class the two others of the highest cosine in the language embedding space, nearest first.
 
     Args:
-        classes: L2-normalised class embeddings.
-        count: fewer are given where there are fewer other classes.
+        classes: L2-normalised class embeddings; with fewer than three, fewer others are given.
     """
     cosines = host64(classes) @ host64(classes).T
     cosines.fill_diagonal_(-torch.inf)
-    return [row.tolist() for row in highest(cosines, min(count, len(classes) - 1))]
+    return [row.tolist() for row in highest(cosines, min(2, len(classes) - 1))]
 
 
 def neighbour_descriptors(
