@@ -1,4 +1,4 @@
-"""What labels of datasets mean in a vocabulary: names, WordNet ids, indices, and what is no class."""
+"""What labels of datasets mean in a vocabulary: names, WordNet ids, indices, and labels that are not classes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_an_exact_name_goes_before_another_spelling_and_one_that_means_two_class
         resolve_labels(["POLISH HEN"], FARM)
 
 
-def test_our_imagenet_vocabulary_stands_in_the_standard_order() -> None:
+def test_our_imagenet_vocabulary_has_the_standard_order() -> None:
     classes = load_vocabulary("imagenet").classes
     assert {one: classes[place] for one, (place, _) in WORDNET.items()} == {
         one: name for one, (_, name) in WORDNET.items()
@@ -69,7 +69,7 @@ def test_every_wordnet_id_is_the_class_at_its_place() -> None:
     assert resolve_labels(ImageNetInfo().label_names(), classes)[0] == list(classes.classes)
 
 
-def test_numbers_are_places_in_the_vocabulary_and_said_to_be() -> None:
+def test_numbers_are_indices_into_the_vocabulary_and_the_warning_says_so() -> None:
     found, (warning,) = resolve_labels(["1", "0", None, "01"], vocabulary("fox", "owl"))
     assert found == ["owl", "fox", None, "owl"]
     assert warning == "labels are numbers, used as indices into the vocabulary 'farm', counted from 0: 0 is 'fox'"
@@ -94,7 +94,7 @@ def test_numbers_that_are_names_are_names() -> None:
         ([f"unknown{k}" for k in range(9)], r"9 of 9 labels.*unknown4' \(1 image\), \.\.\.;"),
     ],
 )
-def test_labels_that_are_no_classes_are_named(labels: list[str | None], message: str) -> None:
+def test_labels_that_are_not_classes_are_named(labels: list[str | None], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         resolve_labels(labels, vocabulary("fox", "owl"))
     assert "unknown5" not in str(caught.value)
@@ -106,7 +106,7 @@ def test_a_data_set_without_labels_has_none() -> None:
 
 
 @given(st.lists(st.sampled_from(["fox", "Fox", "tabby_cat", "owl", None])))
-def test_labels_keep_their_places(labels: list[str | None]) -> None:
+def test_labels_keep_their_order(labels: list[str | None]) -> None:
     found, _ = resolve_labels(labels, FARM)
     assert found == [resolve_labels([label], FARM)[0][0] for label in labels]
 

@@ -70,7 +70,7 @@ def test_the_exported_world_brings_its_labels(tmp_path: Path) -> None:
     assert dataset.warnings == ()
 
 
-def test_images_side_by_side_are_labelled_by_a_table_and_folders_beside_them_are_no_classes(tmp_path: Path) -> None:
+def test_images_side_by_side_are_labelled_by_a_table_and_folders_beside_them_are_not_classes(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "a.png", "originals/c.png")
     (tmp_path / "labels.csv").write_text("path,label\na.png,fox\ngone.png,cat\n", encoding="utf-8")
     dataset = open_dataset(str(tmp_path))
@@ -154,7 +154,7 @@ def test_an_image_that_vanishes_or_breaks_is_an_image_error_that_names_it(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
-def test_a_name_that_is_no_utf8_gets_a_key_that_is_and_can_still_be_read(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_gets_a_key_that_is_and_can_still_be_read(tmp_path: Path) -> None:
     odd = os.fsdecode(b"\xff.png")
     (tmp_path / odd).write_bytes(png(9))
     (tmp_path / r"\udcfe.png").write_bytes(png(8))
@@ -163,7 +163,7 @@ def test_a_name_that_is_no_utf8_gets_a_key_that_is_and_can_still_be_read(tmp_pat
     assert [red_of(dataset, entry) for entry in dataset.entries] == [8, 9]
 
 
-def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused_with_the_known_endings(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.tiff").write_bytes(b"")
     with pytest.raises(
@@ -172,7 +172,7 @@ def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
         open_dataset(str(tmp_path))
 
 
-def test_a_link_to_nowhere_is_found_before_work_starts(tmp_path: Path) -> None:
+def test_a_broken_link_is_found_before_work_starts(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png")
     (tmp_path / "a" / "2.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(InputError, match=r"1 of 2 images is missing or not a regular file: 'a/2\.png'"):
@@ -194,9 +194,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("content", [b"path;label\na.png;fox\n", b"\xff", b""])
-def test_a_malformed_label_file_is_an_error_because_wrong_labels_are_worth_nothing(
-    content: bytes, tmp_path: Path
-) -> None:
+def test_a_malformed_label_file_is_an_error(content: bytes, tmp_path: Path) -> None:
     (touch(tmp_path, "a.png") / "labels.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"label file '.*labels\.csv' is malformed"):
         open_dataset(str(tmp_path))
@@ -240,12 +238,12 @@ def test_every_split_of_the_world_can_be_studied_and_the_trained_one_warns() -> 
         ("world:test?size=8", r"size is 8; it must be between 16 and 4096"),
     ],
 )
-def test_a_world_that_cannot_be_is_refused(spec: str, message: str) -> None:
+def test_impossible_options_of_the_world_are_refused(spec: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         open_dataset(spec)
 
 
-def test_arguments_that_mean_nothing_are_refused(tmp_path: Path) -> None:
+def test_meaningless_arguments_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     with pytest.raises(UsageError, match="limit is 0; at least 1"):
         open_dataset(str(tmp_path), limit=0)
@@ -267,7 +265,7 @@ def test_arguments_that_mean_nothing_are_refused(tmp_path: Path) -> None:
         ("notes.txt", r"notes\.txt' has an unknown kind; name a folder"),
     ],
 )
-def test_what_is_no_data_set_is_named_with_what_would_be_one(name: str, message: str, tmp_path: Path) -> None:
+def test_a_spec_that_is_not_a_data_set_is_named_with_the_known_kinds(name: str, message: str, tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png", "train.csv", "notes.txt")
     with pytest.raises(InputError, match=message):
         open_dataset(str(tmp_path / name) + "/" * name.endswith("/") if name else name)

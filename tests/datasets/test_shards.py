@@ -96,7 +96,7 @@ def test_shards_are_read_in_order_from_a_folder_and_a_pattern(tmp_path: Path, mo
     assert [entry.key for entry in open_dataset(str(tmp_path / "data"), limit=2).entries] == [keys[0], keys[3]]
 
 
-def test_shards_of_several_folders_are_below_the_one_they_share(tmp_path: Path) -> None:
+def test_shards_of_several_folders_are_relative_to_the_folder_they_share(tmp_path: Path) -> None:
     for name in ("a", "b"):
         tar(tmp_path / name / "x.tar", {"1.png": png()})
     keys = [entry.key for entry in open_dataset(str(tmp_path / "{a,b}" / "x.tar")).entries]
@@ -112,7 +112,7 @@ def test_shards_of_several_folders_are_below_the_one_they_share(tmp_path: Path) 
         ("plain.tar", ["plain.tar"]),
     ],
 )
-def test_braces_stand_for_what_a_shell_makes_of_them(pattern: str, names: list[str]) -> None:
+def test_braces_expand_as_in_a_shell(pattern: str, names: list[str]) -> None:
     assert expand_braces(pattern) == names
 
 
@@ -190,14 +190,14 @@ def test_compressed_archives_are_refused_with_the_reason(name: str, tmp_path: Pa
         ({"1.png": png(), "./1.png": png()}, r"holds 1 member more than once: '\./1\.png'"),
     ],
 )
-def test_shards_that_say_nothing_or_nonsense_are_refused(
+def test_shards_without_images_or_with_malformed_labels_are_refused(
     members: dict[str, bytes], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
         open_dataset(str(tar(tmp_path / "x.tar", members)))
 
 
-def test_a_member_that_leads_back_is_refused(tmp_path: Path) -> None:
+def test_a_member_of_negative_size_is_refused(tmp_path: Path) -> None:
     headers = b""
     for name, size in (("1.png", 0), ("2.png", -1024)):
         info = tarfile.TarInfo(name)
@@ -227,7 +227,7 @@ def test_links_within_a_tar_file_are_left_out_with_a_warning(tmp_path: Path) -> 
     assert dataset.warnings == (f"1 image in '{tmp_path / 'x.tar'}' is a link or sparse and left out",)
 
 
-def test_an_image_that_is_cut_off_or_corrupt_is_an_image_error_that_names_it(tmp_path: Path) -> None:
+def test_a_truncated_or_corrupt_image_is_an_image_error_that_names_it(tmp_path: Path) -> None:
     path = tar(tmp_path / "x.tar", {"1.png": png(), "2.png": b"nothing", "3.png": png()})
     dataset = open_dataset(str(path))
     with pytest.raises(ImageError, match=r"image 'x\.tar/2\.png' is not an image"):

@@ -26,7 +26,7 @@ def images(tmp_path: Path) -> Path:
     return touch(tmp_path, "a.png", "sub/b.png", "c, d.png")
 
 
-def test_paths_are_below_the_table_and_other_columns_are_ignored(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_relative_to_the_table(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (images / "sub" / "b.png").write_bytes(png(50))
     monkeypatch.chdir(images / "sub")
     content = (
@@ -58,7 +58,7 @@ def test_of_several_columns_of_paths_the_first_known_one_counts(images: Path) ->
 
 
 @pytest.mark.parametrize(("name", "sign"), [("t.tsv", "\t"), ("t.csv", ";"), ("t.csv", "\t"), ("t.CSV", ",")])
-def test_what_separates_columns_is_seen(name: str, sign: str, images: Path) -> None:
+def test_the_separator_of_columns_is_detected(name: str, sign: str, images: Path) -> None:
     content = f"path{sign}label\na.png{sign}fox\n"
     assert shown(opened(images, content, name)) == [("a.png", "fox")]
 
@@ -74,7 +74,7 @@ def test_what_separates_columns_is_seen(name: str, sign: str, images: Path) -> N
         (pa.nulls(2), [None, None]),
     ],
 )
-def test_parquet_is_read_like_a_text(labels: pa.Array, expected: list[str | None], images: Path) -> None:
+def test_parquet_is_read_like_csv(labels: pa.Array, expected: list[str | None], images: Path) -> None:
     table = pa.table({"x": [1, 2], "class": labels, "filename": ["a.png", "sub/b.png"]})
     pq.write_table(table, images / "t.parquet")
     dataset = open_dataset(str(images / "t.parquet"))
@@ -127,6 +127,6 @@ def test_missing_images_are_counted_before_work_starts(images: Path) -> None:
     assert shown(opened(images, "\n".join(["path", *names]), limit=1)) == [("a.png", None)]
 
 
-def test_a_file_that_is_no_parquet_is_refused(images: Path) -> None:
+def test_a_file_that_is_not_parquet_is_refused(images: Path) -> None:
     with pytest.raises(InputError, match=r"t\.parquet' is not a readable Parquet file"):
         opened(images, b"PAR1 not really", "t.parquet")

@@ -14,6 +14,8 @@ from clipmk.images.square import Square
 from clipmk.records import Rle
 from clipmk.settings import Resize
 
+coco = pytest.importorskip("pycocotools.mask")
+
 MASKS = st.tuples(st.integers(1, 30), st.integers(1, 30)).flatmap(lambda size: arrays(np.bool_, size))
 
 
@@ -92,3 +94,19 @@ def test_empty_and_full_masks_are_encoded_too(full: bool, resize: Resize) -> Non
     found = pixel_mask(mask, square)
     assert found.area == (0 if not full else 1 if resize == "squash" else 0.4)
     assert found.bbox_xyxy == box(square.to_pixels(mask))
+
+
+@settings(max_examples=150)
+@given(MASKS)
+def test_masks_are_encoded_as_pycocotools_encodes_them(mask: NDArray[np.bool_]) -> None:
+    theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    ours = rle_encode(mask)
+    assert ours == Rle(size=tuple(theirs["size"]), counts=theirs["counts"].decode())
+    assert (rle_decode(ours) == mask).all()
+
+
+def test_long_runs_are_encoded_as_pycocotools_encodes_them() -> None:
+    mask = np.zeros((700, 900), dtype=bool)
+    mask[5:600, 100:102] = mask[3, 700] = True
+    assert rle_encode(mask).counts == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    assert (rle_decode(rle_encode(mask)) == mask).all()

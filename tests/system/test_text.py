@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmk.system.text import byte_size, cause, encodable, is_unsafe, listed, printable, quoted
+from clipmk.system.text import byte_size, cause, counted, encodable, is_unsafe, listed, printable, quoted
 
 
 @given(st.text())
@@ -57,3 +57,15 @@ def test_the_cause_of_an_error_is_one_printable_line() -> None:
     assert cause(OSError(28, "No space left", "a.bin")) == "No space left"
     assert cause(ValueError("first\x1b\nsecond")) == r"first\x1b"
     assert cause(EOFError()) == "EOFError"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 images"), (1, "1 image"), (2, "2 images"), (21, "21 images"), (50_000, "50,000 images")],
+)
+def test_one_is_singular_and_thousands_are_parted(number: int, words: str) -> None:
+    assert counted(number, "image") == words
+
+
+def test_a_plural_of_its_own_is_given() -> None:
+    assert [counted(number, "class", "classes") for number in (1, 2)] == ["1 class", "2 classes"]

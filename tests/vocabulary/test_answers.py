@@ -1,4 +1,4 @@
-"""Answers of a language model become a vocabulary: what is passed over, joined, reworded and refused."""
+"""Answers of a language model become a vocabulary: what is ignored, joined, reworded and refused."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_list_of_classes_gives_names_and_order() -> None:
         (b"\xff", "one is not UTF-8"),
     ],
 )
-def test_what_is_no_answer_is_refused_with_the_place(text: str | bytes, message: str) -> None:
+def test_a_malformed_answer_is_refused_with_its_position(text: str | bytes, message: str) -> None:
     with pytest.raises(VocabularyError, match=message) as caught:
         from_answers([("one", text)], name="n", classes=("hen", "owl"))
     assert str(caught.value).isprintable()
@@ -128,17 +128,17 @@ def test_nothing_is_written_where_an_answer_is_broken(clipmk: Runner, tmp_path: 
     assert ".json" in ran.err
 
 
-def test_a_file_mended_by_hand_is_replaced_only_by_force(clipmk: Runner, tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced_only_with_force(clipmk: Runner, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text('{"gull": ["white wings"], "hen": ["a red comb"]}', encoding="utf-8")
     written = Path("birds.json")
-    written.write_text("mended", encoding="utf-8")
+    written.write_text("edited", encoding="utf-8")
     for answer in ("one.txt", "missing.txt"):  # refused before any answer is read
         ran = clipmk("vocab", "build", answer, "-o", "birds.json")
         assert ran.status == 2
-        assert "'birds.json', which exists; --force replaces it" in ran.err
-        assert written.read_text(encoding="utf-8") == "mended"
+        assert "'birds.json', which exists; --force overwrites it" in ran.err
+        assert written.read_text(encoding="utf-8") == "edited"
     assert clipmk("vocab", "build", "missing.txt", "-o", "birds.json", "--force").status == 3
-    assert written.read_text(encoding="utf-8") == "mended"
+    assert written.read_text(encoding="utf-8") == "edited"
     clipmk("vocab", "build", "one.txt", "-o", "birds.json", "--force")
     assert load_vocabulary("birds.json").classes == ("gull", "hen")
 

@@ -1,4 +1,4 @@
-"""Texts that are embedded already: found row by row, whichever vocabulary they came with, and made in chunks."""
+"""Known rows of a model: found whichever vocabulary they came with; the others embedded in chunks."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ pytestmark = pytest.mark.usefixtures("texts_folder")
 
 def test_a_vocabulary_grown_by_ten_descriptors_embeds_ten() -> None:
     load_bank(FakeBackbone(), FARM)
-    backbone, told = FakeBackbone(), []
-    bank = load_bank(backbone, GROWN, progress=lambda done, total: told.append((done, total)))
+    backbone, reported = FakeBackbone(), []
+    bank = load_bank(backbone, GROWN, progress=lambda done, total: reported.append((done, total)))
     new = [text for text in GROWN.descriptors if text not in FARM.descriptors]
     assert len(new) == 10
     assert sorted(backbone.asked[0]) == sorted([*new, *(f"a photo showing {text}" for text in new)])
     assert len(backbone.asked) == 1
-    assert told == [(20, 20)]
+    assert reported == [(20, 20)]
     assert same(bank, load_bank(FakeBackbone(), GROWN, cache=False))
 
 
-def test_what_another_vocabulary_calls_a_class_is_no_new_text_as_a_descriptor() -> None:
+def test_a_prompt_known_as_a_class_is_not_embedded_again_as_a_descriptor() -> None:
     load_bank(FakeBackbone(), replace(FARM, templates=("a photo showing {}",)))
     backbone = FakeBackbone()
     load_bank(backbone, replace(FARM, descriptors=("hen", "barn owl"), templates=("a photo showing {}",)))
@@ -50,14 +50,14 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_large_vocabulary_is_embedded_in_chunks_to_the_same_bytes(
     texts_folder: Path, cache: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone, told = FakeBackbone(), []
-    bank = load_bank(backbone, GROWN, cache=cache, progress=lambda done, total: told.append((done, total)))
+    backbone, reported = FakeBackbone(), []
+    bank = load_bank(backbone, GROWN, cache=cache, progress=lambda done, total: reported.append((done, total)))
     assert max(map(len, backbone.asked)) <= 6
     assert len(backbone.asked) > 6
     total = 3 * len(GROWN.classes) + 2 * len(GROWN.descriptors)
-    assert told[-1] == (total, total)
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
-    assert {of for _, of in told} == {total}
+    assert reported[-1] == (total, total)
+    assert [done for done, _ in reported] == sorted({done for done, _ in reported})
+    assert {of for _, of in reported} == {total}
     assert [path.name.split("-")[0] for path in banks(texts_folder)] == (
         ["classes", "descriptors", "raw"] if cache else []
     )
@@ -66,7 +66,7 @@ def test_a_large_vocabulary_is_embedded_in_chunks_to_the_same_bytes(
 
 
 @pytest.mark.usefixtures("chunks")
-def test_who_is_interrupted_goes_on_from_the_last_chunk(texts_folder: Path) -> None:
+def test_an_interrupted_run_resumes_from_the_last_chunk(texts_folder: Path) -> None:
     def cancel(done: int, _: int) -> None:
         if done > 20:
             raise KeyboardInterrupt
@@ -117,7 +117,7 @@ def test_a_large_matrix_is_assembled_in_a_file_or_in_memory_where_the_disk_is_fu
     assert {path.suffix for path in texts_folder.iterdir()} == {".safetensors", ".lock"}
 
 
-def test_rows_in_memory_and_rows_from_a_file_lie_the_same_way_in_cache_lines() -> None:
+def test_rows_in_memory_and_rows_from_a_file_are_aligned_alike() -> None:
     odd = replace(FARM, descriptors=FARM.descriptors[:3])  # 96 bytes: the next matrix would start in mid-line
     for bank in (load_bank(FakeBackbone(), odd, cache=False), load_bank(FakeBackbone(), odd)):
         assert {getattr(bank, name).data_ptr() % textstore.ALIGNMENT for name in MATRICES} == {0}

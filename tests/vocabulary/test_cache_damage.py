@@ -106,7 +106,7 @@ def test_a_damaged_file_of_another_vocabulary_is_noticed_and_removed(texts_folde
     assert not path.exists()
 
 
-def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_cache_only_costs_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "file" / "below"))
     bank = load_bank(FakeBackbone(), FARM)
@@ -115,7 +115,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path: Path, mon
     assert "not kept for the next time" in bank.warnings[0]
 
 
-def test_a_full_disk_costs_a_warning_only(texts_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_only_costs_a_warning(texts_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -152,7 +152,7 @@ def test_cancelling_leaves_nothing_behind_and_the_lock_free(texts_folder: Path) 
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
-def test_vectors_without_a_direction_are_an_error_and_never_kept(texts_folder: Path, value: float) -> None:
+def test_vectors_without_a_direction_are_an_error_and_never_stored(texts_folder: Path, value: float) -> None:
     class Broken(FakeBackbone):
         def encode_texts(self, texts: list[str], **_: object) -> torch.Tensor:
             return torch.full((len(texts), 8), value)

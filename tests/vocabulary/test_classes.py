@@ -43,7 +43,7 @@ def test_a_folder_named_like_a_class_is_a_class(tmp_path: Path, monkeypatch: pyt
         ("x" * 301, "at most 300"),
     ],
 )
-def test_bad_class_lists_are_refused_with_the_place(argument: str, message: str) -> None:
+def test_bad_class_lists_are_refused_with_the_position(argument: str, message: str) -> None:
     with pytest.raises(VocabularyError, match=message):
         parse_classes(argument)
 

@@ -1,4 +1,4 @@
-"""Embedded vocabularies: open_clip's numbers, made once, kept apart by what made them, counted and cleared."""
+"""Embedded vocabularies: open_clip's numbers, computed once, separate for each model, counted and cleared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_class_rows_are_those_of_open_clips_zero_shot_classifier() -> None:
     assert float(bank.classes[0] @ single) < 0.999  # an average, not the first template
 
 
-def test_descriptor_rows_stand_in_their_template_and_raw_rows_alone() -> None:
+def test_descriptor_rows_use_their_template_and_raw_rows_none() -> None:
     bank = load_bank(FakeBackbone(), FARM)
     plain = FakeBackbone()
     prompts = [f"a photo showing {text}" for text in FARM.descriptors]
@@ -50,13 +50,13 @@ def test_every_template_counts_the_same_whatever_the_length_of_its_vector() -> N
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_every_text_is_embedded_once_in_one_go(cache: bool) -> None:
-    backbone, told = FakeBackbone(), []
-    load_bank(backbone, FARM, cache=cache, progress=lambda done, total: told.append((done, total)))
+    backbone, reported = FakeBackbone(), []
+    load_bank(backbone, FARM, cache=cache, progress=lambda done, total: reported.append((done, total)))
     expected = {prompt for row in FARM.class_prompts for prompt in row} | {*FARM.descriptors, *FARM.descriptor_prompts}
     assert len(backbone.asked) == 1
     assert len(backbone.asked[0]) == len(set(backbone.asked[0])) == len(expected)
     assert set(backbone.asked[0]) == expected
-    assert told == [(len(expected), len(expected))]
+    assert reported == [(len(expected), len(expected))]
 
 
 def test_the_second_time_nothing_is_embedded_and_the_numbers_are_the_same() -> None:
@@ -129,7 +129,7 @@ def test_other_texts_never_get_the_stored_numbers(changes: dict[str, object]) ->
     assert same(load_bank(FakeBackbone(), vocabulary), load_bank(FakeBackbone(), vocabulary, cache=False))
 
 
-def test_equal_weights_with_another_activation_are_told_apart_in_memory() -> None:
+def test_equal_weights_with_another_activation_are_distinguished_in_memory() -> None:
     first = FakeBackbone(architecture="custom")
     load_bank(first, FARM)
     again = FakeBackbone(architecture="custom")

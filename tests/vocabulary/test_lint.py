@@ -1,4 +1,4 @@
-"""The check of a vocabulary: repetitions, class names given away, classes hardly told apart, odd lengths."""
+"""The check of a vocabulary: duplicates, leaked class names, classes too alike, odd lengths."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_sound_vocabulary_is_ok() -> None:
     assert report.problems == []
 
 
-def test_repetitions_but_for_case_and_spaces_are_found() -> None:
+def test_duplicates_except_for_case_and_spaces_are_found() -> None:
     report = check(described("A red  comb", "a red comb", "a blue comb", classes=("Fox", "fox")))
     assert report.duplicates == (("Fox", "fox"), ("A red  comb", "a red comb"))
     assert report.near_duplicates == ()
@@ -45,7 +45,7 @@ def test_repetitions_but_for_case_and_spaces_are_found() -> None:
         ("a long tail", "a long snout", False),
     ],
 )
-def test_near_repetitions_are_told_from_different_concepts(first: str, second: str, near: bool) -> None:
+def test_near_duplicates_are_distinguished_from_different_concepts(first: str, second: str, near: bool) -> None:
     assert check(described(first, "something else", second)).near_duplicates == (((first, second),) if near else ())
 
 
@@ -64,7 +64,7 @@ def test_class_names_in_descriptors_are_found_as_whole_words() -> None:
     )
 
 
-def test_a_plural_without_singular_is_no_adjective() -> None:
+def test_a_plural_without_singular_is_not_an_adjective() -> None:
     assert check(described("a short tail", "tight curls", classes=("shorts", "tights"))).ok
     assert check(described("grey shorts", "tight curls", classes=("shorts",))).leaks == (("shorts", "grey shorts"),)
 

@@ -84,7 +84,7 @@ def test_every_class_has_five_to_eight_descriptors_in_one_style(name: str) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_are_printable_and_lower_case_but_for_names(name: str) -> None:
+def test_texts_are_printable_and_lower_case_except_for_names(name: str) -> None:
     one = vocabulary(name)
     for text in (one.name, *one.classes, *one.templates, *one.descriptors):
         assert printable(text) == text

@@ -1,4 +1,4 @@
-"""What decides a text's embedding besides the weights: a bank that is kept must not outlive a change of it."""
+"""What decides a text's embedding besides the weights: a cached bank must not outlive a change of it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_concerns_images_alone_leaves_the_text_fingerprint_as_it_is(tmp_pat
     assert load(f"local-dir:{tmp_path / 'a'}", device="cpu").text_fingerprint == spec
 
 
-def test_callers_tokenizers_are_told_apart_by_their_tokens() -> None:
+def test_callers_tokenizers_are_distinguished_by_their_tokens() -> None:
     def letters(step: int) -> Callable[[list[str]], torch.Tensor]:
         return lambda texts: torch.tensor([[1 + step * (ord(one) % 7) for one in text[:8]] for text in texts])
 
@@ -86,7 +86,7 @@ def test_callers_tokenizers_are_told_apart_by_their_tokens() -> None:
     assert recipes[0] == recipes[2] != recipes[1]
 
 
-def test_a_file_that_vanishes_while_it_is_made_costs_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_vanishes_while_it_is_written_costs_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = load_bank(FakeBackbone(), WORDS, cache=False)
     real = textstore.read
 

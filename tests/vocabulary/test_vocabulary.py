@@ -30,7 +30,7 @@ from clipmk.world.tables import all_descriptors, class_names
 from farm import FARM, WORDS
 
 
-def test_the_world_is_as_the_renderer_says() -> None:
+def test_the_worlds_vocabulary_follows_its_tables() -> None:
     vocabulary = load_vocabulary("world")
     assert vocabulary.classes == class_names()
     assert vocabulary.descriptors == all_descriptors()
@@ -146,14 +146,14 @@ def test_any_descriptor_json_becomes_its_union(table: dict[str, list[str]]) -> N
         ('{"classes": ["hen"], "descriptors": ["a"], "by_class": ["b"]}', "'by_class' is a list"),
     ],
 )
-def test_a_malformed_file_is_refused_with_the_place(text: str, message: str) -> None:
+def test_a_malformed_file_is_refused_with_its_position(text: str, message: str) -> None:
     with pytest.raises(VocabularyError, match=message) as caught:
         from_descriptor_json(text, name="v")
     assert str(caught.value).startswith("vocabulary 'v'")
     assert str(caught.value).isprintable()
 
 
-def test_all_faults_of_the_descriptors_are_told_at_once() -> None:
+def test_all_faults_of_the_descriptors_are_reported_at_once() -> None:
     with pytest.raises(VocabularyError) as caught:
         from_descriptor_json('{"hen": ["a", 3, " "], "owl": [], " ": ["b"], "cat": "c"}', name="v")
     assert str(caught.value) == (
@@ -170,7 +170,7 @@ def test_all_faults_of_the_descriptors_are_told_at_once() -> None:
         from_descriptor_json(strange, name="v")
 
 
-def test_what_can_be_checked_is_loaded_with_what_was_left_out(tmp_path: Path) -> None:
+def test_what_can_be_checked_is_loaded_with_what_was_skipped(tmp_path: Path) -> None:
     path = tmp_path / "v.json"
     path.write_text('{"hen": ["a comb", 3], "owl": [], "cat": 1, "dog": ["a tail"]}', encoding="utf-8")
     vocabulary, left_out = load_to_check(str(path))
@@ -213,7 +213,7 @@ def test_a_malformed_file_is_named_as_the_user_gave_it(
     assert str(caught.value) == message
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
+def test_bytes_that_are_not_text_are_refused() -> None:
     with pytest.raises(VocabularyError, match=r"is not UTF-8 text \(byte 2\)"):
         from_descriptor_json(b'{"\xff": ["a"]}', name="v")
 
@@ -227,7 +227,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         ({"descriptors": ("a", "")}, r"descriptors\[1\] is blank"),
     ],
 )
-def test_a_vocabulary_made_in_python_is_checked_too(changes: dict[str, object], message: str) -> None:
+def test_a_vocabulary_constructed_in_python_is_checked_too(changes: dict[str, object], message: str) -> None:
     fields: dict[str, object] = {"classes": ("hen",), "templates": ("a {}",), "descriptors": ("a",)}
     with pytest.raises(VocabularyError, match=f"vocabulary 'mine': {message}"):
         Vocabulary(name="mine", **{**fields, **changes})

@@ -92,7 +92,7 @@ def test_cameras_keep_to_the_conditions_of_their_split_and_use_them(split: str) 
 
 
 @given(st.floats(-100, 100), st.floats(0, 100), st.integers(0, 2**32))
-def test_spread_is_its_equation_and_share_costs_a_lot_only_where_chance_decides(
+def test_uniform_is_its_equation_and_bernoulli_draws_only_where_chance_decides(
     low: float, span: float, seed: int
 ) -> None:
     rng, again = (Random(seed) for _ in range(2))  # noqa: S311 -- pictures, not secrets
@@ -159,6 +159,6 @@ def test_hard_pictures_are_darker_flatter_and_more_hidden_than_those_of_test(har
     assert (facts(hard) < facts(drawings("test"))).all()
 
 
-def test_conditions_left_out_are_those_of_ordinary_scenes() -> None:
+def test_default_conditions_are_those_of_ordinary_scenes() -> None:
     assert CONDITIONS["test"] == Conditions()
     assert Conditions().exposure is None
