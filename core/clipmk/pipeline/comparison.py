@@ -1,18 +1,18 @@
-"""Several models about one image, side by side: who predicts what, and which concepts they hold in common.
+"""Several models on one image, side by side: what they predict, and which concepts they have in common.
 
 Pure Python on records: importing this loads neither torch nor numpy. The command line and the app show the same
 `Comparison`.
 
-AUC is never ranked across families. It follows the rank of the last mutual concept that survives, and how a family
-spreads its importance over D_v differs between families: in the paper a ConvNeXt of 65 % top-1 has an AUC of 2.5 and a
-ResNet of 65 % one of 3.8. Within one family a higher AUC means stronger shared knowledge; across families it means
-nothing. So the only mark there is (`ComparedModel.best_in_family`) compares members of one family.
+AUC is never ranked across families. It follows the rank of the last mutual concept that is left, and families spread
+their importance over D_v differently: in the paper a ConvNeXt with 65 % top-1 has an AUC of 2.5, a ResNet with 65 % one
+of 3.8. Within a family a higher AUC means stronger shared knowledge; across families it means nothing. So the only mark
+(`ComparedModel.best_in_family`) compares members of one family.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import fsum
 
@@ -24,15 +24,15 @@ from clipmk.system.text import encodable, quoted
 
 
 def compare(results: Sequence[Explanation | Failure], *, target: str | None = None) -> Comparison:
-    """Lay the answers of several models about one image side by side.
+    """Put the explanations of several models for one image side by side.
 
     Args:
         results: one per model, in the order of the columns.
         target: the class that all of them explain; None: each its own prediction.
 
     Raises:
-        UsageError: there is nothing to compare, or the answers are about different images or come from different
-            vocabularies or settings, or explain another class than `target`; the message names both.
+        UsageError: there is nothing to compare, or the results differ in image, vocabulary or settings, or explain
+            another class than `target`; the message names both.
     """
     if not results:
         raise UsageError("there is nothing to compare; name at least one model")
@@ -54,7 +54,7 @@ def compare(results: Sequence[Explanation | Failure], *, target: str | None = No
 
 
 def _check(answers: Sequence[Explanation], target: str | None) -> None:
-    """Only answers to the same question can be compared."""
+    """Refuse explanations that cannot be compared."""
     for one in answers[1:]:
         first = answers[0]
         if one.image.sha256 != first.image.sha256:
@@ -84,11 +84,7 @@ def _name(explanation: Explanation) -> str:
 
 
 def _image(results: Sequence[Explanation | Failure], answers: Sequence[Explanation]) -> ComparedImage:
-    """The image of all results.
-
-    Raises:
-        UsageError: a failure is about another path than the rest.
-    """
+    """The image of all results; refuses a failure with another path than the rest."""
     paths = [encodable(result.path) for result in results if isinstance(result, Failure)]
     known = [encodable(one.image.path) for one in answers if one.image.path is not None]
     for path in paths:
@@ -103,7 +99,7 @@ def _image(results: Sequence[Explanation | Failure], answers: Sequence[Explanati
 
 
 def _best_in_families(results: Sequence[Explanation | Failure]) -> set[int]:
-    """Positions of the highest AUC of each family, where a lower one stands beside it; all of them on a tie."""
+    """Positions of the highest AUC of each family that also has a lower one; all of them on a tie."""
     members: dict[str, dict[int, float]] = defaultdict(dict)
     for index, result in enumerate(results):
         if isinstance(result, Explanation):
@@ -153,23 +149,23 @@ def _column(result: Explanation | Failure, *, best: bool) -> ComparedModel:
 
 
 def _rows(results: Sequence[Explanation | Failure]) -> tuple[ComparedConcept, ...]:
-    said = [_cells(result) if isinstance(result, Explanation) else None for result in results]
-    of = sum(cells is not None for cells in said)
+    by_model = [_cells(result) if isinstance(result, Explanation) else None for result in results]
+    of = sum(cells is not None for cells in by_model)
     nothing = ComparedCell(status="none", importance=None, cosine=None)
     rows = []
-    for text in dict.fromkeys(text for cells in said if cells is not None for text in cells):
-        cells = tuple(None if one is None else one.get(text, nothing) for one in said)
+    for text in dict.fromkeys(text for cells in by_model if cells is not None for text in cells):
+        cells = tuple(None if one is None else one.get(text, nothing) for one in by_model)
         found = [cell for cell in cells if cell is not None]
         mutual = sum(cell.status == "mutual" for cell in found)
         seen = [cell.importance for cell in found if cell.importance is not None]
         row = ComparedConcept(rank=1, text=text, mutual_count=mutual, seen_count=len(seen), of=of, cells=cells)
-        rows.append(((-mutual, -len(seen), -_mean(seen), text), row))
+        rows.append(((-mutual, -len(seen), -fsum(seen) / max(len(seen), 1), text), row))
     rows.sort(key=lambda pair: pair[0])
     return tuple(replace(row, rank=rank) for rank, (_, row) in enumerate(rows, 1))
 
 
 def _cells(explanation: Explanation) -> dict[str, ComparedCell]:
-    """What one model says, by the concept's text."""
+    """One model's cells by the concept's text."""
     cosines = {concept.text: concept.cosine for concept in explanation.language_concepts}
     made = {
         concept.text: ComparedCell(
@@ -182,9 +178,3 @@ def _cells(explanation: Explanation) -> dict[str, ComparedCell]:
     for text, cosine in cosines.items():
         made.setdefault(text, ComparedCell(status="language", importance=None, cosine=cosine))
     return made
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Exactly rounded, so that it does not depend on the order; 0 of nothing."""
-    listed = list(values)
-    return fsum(listed) / len(listed) if listed else 0.0

@@ -82,7 +82,7 @@ def segment(
     side = squares[0].shape[0]
     return [
         Segmentation(
-            masks=np.stack([enlarge(part, side=side) for part in _parts_or_foreground(labels, mask)]),
+            masks=np.stack([enlarge(part, side=side) for part in part_masks(labels)]),
             foreground=enlarge(mask, side=side),
             warnings=saliency.warnings + notes + found.warnings,
         )
@@ -137,9 +137,3 @@ def _superpixels(
         square, restrict(saliency, kept), patches=patches, limit=settings.part_limit, regions=regions
     )
     return Segmentation(part_masks(found.labels), found.foreground, notes + more + found.warnings)
-
-
-def _parts_or_foreground(labels: NDArray[np.integer], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A joint fit may leave an image without parts only if its mask is empty, which `largest_components` rules out."""
-    found = part_masks(labels)
-    return found if len(found) else mask[None]
