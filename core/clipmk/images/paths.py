@@ -34,7 +34,7 @@ def expand_paths(arguments: Sequence[str]) -> list[str]:
 
 
 def is_pattern(argument: str) -> bool:
-    """Whether a name may stand for several files."""
+    """Whether a name may match several files."""
     return not _WILD.isdisjoint(argument)
 
 

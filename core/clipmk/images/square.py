@@ -31,7 +31,7 @@ and an image of 100,000 x 1 px does not need gigabytes on the way."""
 class Square:
     """How a square input of `side` px maps to an image of `width` x `height` px.
 
-    `squash` resizes the whole picture to the square. `crop` resizes its shorter side to `side` and keeps the centre, to
+    `squash` resizes the whole image to the square. `crop` resizes its shorter side to `side` and keeps the centre, to
     the pixel like torchvision's Resize and CenterCrop in open_clip's own transform. All mappings are exact in integers.
     """
 

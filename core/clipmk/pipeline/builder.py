@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from clipmk.concepts.selection import highest
 from clipmk.concepts.soft import soft_matches
 from clipmk.explanation import Explanation
 from clipmk.images.masks import pixel_mask
-from clipmk.images.square import Square
+from clipmk.images.square import Square, square_image
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.records import (
     Alternative,
@@ -35,7 +35,7 @@ from clipmk.system.serialization import plain
 from clipmk.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from jaxtyping import Float
     from PIL import Image
@@ -91,7 +91,6 @@ class ExplanationBuilder:
     settings: Settings
     load_ms: float = 0.0
     warnings: tuple[str, ...] = ()
-    _languages: dict[int, LanguageConcepts] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def language_count(self) -> int:
@@ -104,14 +103,16 @@ class ExplanationBuilder:
         """How the model's square input maps to the image's pixels."""
         return Square(info.width, info.height, self.backbone.info.input_size, self.settings.resize)
 
-    def language(self, number: int) -> LanguageConcepts:
-        """D_y of the class with this number; computed once for many images."""
-        known = self._languages.get(number)
-        if known is None:
-            known = language_concepts(self.bank.classes[number], self.bank.descriptors, count=self.language_count)
-            if len(self._languages) < LANGUAGES_KEPT:
-                self._languages[number] = known
-        return known
+    @cached_property
+    def language(self) -> Callable[[int], LanguageConcepts]:
+        """D_y of the class with a number; computed once for many images."""
+        bank, count = self.bank, self.language_count
+        return lru_cache(LANGUAGES_KEPT)(lambda i: language_concepts(bank.classes[i], bank.descriptors, count=count))
+
+    def square(self, picture: Picture) -> NDArray[np.uint8]:
+        """The picture at the model's input size, uint8 RGB (S, S, 3)."""
+        geometry = self.geometry(picture.info)
+        return square_image(picture.image, geometry, interpolation=self.backbone.interpolation)
 
     def class_logits(
         self, image_embedding: Float[Tensor, " embed"]
@@ -132,7 +133,7 @@ class ExplanationBuilder:
 
         Args:
             image_embedding: L2-normalised, on the CPU.
-            also: classes to include whatever their rank: those below the highest few follow them.
+            also: classes to include at any rank: those below the highest few follow them.
 
         Raises:
             ModelError: the embedding is not finite.

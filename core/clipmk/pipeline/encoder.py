@@ -112,11 +112,11 @@ class BatchEncoder:
 
     Args:
         backbone: the model.
-        settings: `features`, `grounding` and whatever finds parts; `parts` is replaced by each of `part_methods`.
+        settings: `features`, `grounding` and those of the parts; `parts` is replaced by each of `part_methods`.
         part_methods: how parts are found; each image gets one segmentation per method.
         batch_size: images, or prompted images, per forward. With 1, every image is encoded exactly as one alone; with
             more, only rounding differs.
-        workers: threads for whatever the model is not needed for; None: the calling thread.
+        workers: threads for all work beside the model; by default the calling thread.
         progress: called with the stages "image", "parts" and "prompts"; raise from it to cancel.
     """
 

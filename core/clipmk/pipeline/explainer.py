@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clipmk.errors import ClipmkError, ImageError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
-from clipmk.images.square import Square, square_image
+from clipmk.images.square import Square
 from clipmk.models.catalog import RANDOM
 from clipmk.pipeline.builder import ExplanationBuilder, SourceImage
 from clipmk.pipeline.encoder import BatchEncoder, ImageBatch
@@ -100,7 +100,7 @@ class Explainer:
 
         Raises:
             UsageError: a target is not in the vocabulary.
-            ImageError: masks do not fit their picture, or one of them marks nothing that the model sees.
+            ImageError: masks do not fit their picture, or a mask is empty or outside what the model sees.
             ModelError: the model's output for a picture is not finite.
             OutOfMemoryError: the device or the machine is out of memory; a `DeviceError`.
         """
@@ -169,7 +169,7 @@ class Explainer:
 
     def square(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture at the model's input size, uint8 RGB (S, S, 3)."""
-        return square_image(picture.image, self.geometry(picture), interpolation=self.backbone.interpolation)
+        return self.builder.square(picture)
 
     def encode(self, square: NDArray[np.uint8]) -> Encoded:
         """One forward: embedding and patch features of a square input, uint8 RGB (S, S, 3)."""
@@ -246,7 +246,7 @@ def vocabulary_warnings(vocabulary: Vocabulary) -> tuple[str, ...]:
     """Warnings about a vocabulary that leaves much to chance."""
     notes = []
     if len(vocabulary.classes) == 1:
-        notes.append("the vocabulary has one class; whatever the image shows, it is predicted with certainty")
+        notes.append("the vocabulary has one class; every image is predicted as that class with certainty")
     if len(vocabulary.descriptors) < FEW_DESCRIPTORS:
         count = len(vocabulary.descriptors)
         notes.append(f"the vocabulary has {count} descriptors, fewer than {FEW_DESCRIPTORS}: many overlap by chance")

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
-from clipmk.images.square import square_image
 from clipmk.pipeline.builder import ExplanationBuilder, SourceImage
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, worker_threads
 from clipmk.records import Elapsed
@@ -47,16 +46,16 @@ _Batch = list[tuple[int, _Decoded]]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Stream(Generic[Source]):
-    """How a stream of images is explained; see `Explainer.stream`, which makes it.
+    """How a stream of images is explained; see `Explainer.stream`, which creates it.
 
     Args:
-        builder: builds the records while the model goes on.
+        builder: builds the records while the model runs.
         read: decodes a source; a `ClipmkError` from it takes the image's place.
         target: number of the class to explain; None explains the predicted one.
         batch_size: images, or prompted images, per forward.
         together: consecutive sources that are fitted together.
         threads: that decode; as many again find parts, draw and build records.
-        keep_pictures: leave the decoded picture in each record.
+        keep_pictures: keep the decoded picture in each record.
     """
 
     builder: ExplanationBuilder
@@ -96,11 +95,9 @@ class Stream(Generic[Source]):
         try:
             picture = self.read(source)
             known = SourceImage.of(picture, keep_pixels=self.keep_pictures)
-            geometry = self.builder.geometry(picture.info)
+            return _Prepared(self.builder.square(picture), known)
         except ClipmkError as error:
             return error
-        square = square_image(picture.image, geometry, interpolation=self.builder.backbone.interpolation)
-        return _Prepared(square, known)
 
     def _batches(self, images: Iterable[_Decoded]) -> Iterator[_Batch]:
         """Cut into batches of whole groups with at least `batch_size` images each; the first is as small as can be.
