@@ -1,4 +1,4 @@
-"""A small study to begin, interrupt, kill and compare, with embedded models; import its fixtures by name."""
+"""A small study to start, interrupt, kill and compare, with embedded models; import its fixtures by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCENES = 9
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of class folders with one file that is no image."""
+    """A dataset of class folders with one file that is not an image."""
     folder = export_scenes(tmp_path_factory.mktemp("data") / "scenes", split="test", count=SCENES)
     broken = next(folder.glob("*/*.png")).with_name("zzz.png")
     broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
@@ -82,7 +82,7 @@ folder = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
 os.fsync = kill
 main(sys.argv[1:])
 """
-"""The command line, killed while it writes a file when there are so many shards: bytes are there, the name is not."""
+"""The command line, killed while writing a file once there are so many shards: its bytes exist, its name does not."""
 
 
 def killed(folder: Path, images: Path, *options: str, shards: int) -> None:

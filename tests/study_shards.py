@@ -1,4 +1,4 @@
-"""Studies made of drawn numbers: shards by the schemas, without any model."""
+"""Studies of random numbers: shards that follow the schemas, without any model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clipmk study` through its real entry point: errors before any work, a whole study, what is said at the end."""
+"""`clipmk study` through its real entry point: errors before any work, a whole study, messages at the end."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ MODEL = "embedded/vit-xs8-48"
         (["world:test", "-m", MODEL, "--classes", "cat,dog"], 3, "are not classes of the vocabulary"),
     ],
 )
-def test_what_cannot_be_studied_is_said_before_any_work(
+def test_errors_are_reported_before_any_work(
     clipmk: Runner, tmp_path: Path, arguments: list[str], status: int, words: str
 ) -> None:
     ran = clipmk("study", *arguments, "--out", tmp_path / "study")
@@ -80,7 +80,7 @@ def test_what_cannot_be_studied_is_said_before_any_work(
         ((None, None), ("--pool", "paper13"), "name one with --vocab NAME|FILE; shipped are world, cifar10, "),
     ],
 )
-def test_a_vocabulary_that_must_be_named_is_asked_for_by_the_labels(
+def test_a_missing_vocabulary_is_suggested_from_the_labels(
     clipmk: Runner, tmp_path: Path, labels: tuple[str | None, ...], options: tuple[str, ...], end: str
 ) -> None:
     for number in range(len(labels)):
@@ -93,7 +93,7 @@ def test_a_vocabulary_that_must_be_named_is_asked_for_by_the_labels(
     assert "ViT-B-32" not in ran.err
 
 
-def test_a_missing_file_of_a_manifest_is_said_before_any_work(clipmk: Runner, tmp_path: Path) -> None:
+def test_a_missing_file_of_a_manifest_is_reported_before_any_work(clipmk: Runner, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("path,label\nnope.png,cat\n")
     ran = clipmk("study", tmp_path / "table.csv", "-m", MODEL, "--out", tmp_path / "study")
     assert ran.status == 3
@@ -101,7 +101,7 @@ def test_a_missing_file_of_a_manifest_is_said_before_any_work(clipmk: Runner, tm
     assert not (tmp_path / "study").exists()
 
 
-def test_a_study_runs_resumes_and_tells_its_headline(
+def test_a_study_runs_resumes_and_prints_its_tables(
     clipmk: Runner, loaded_once: None, tmp_path: Path, valid: Callable[[Any], None]
 ) -> None:
     images = export_scenes(tmp_path / "scenes", split="test", count=5)
@@ -153,7 +153,7 @@ def test_the_first_images_that_cannot_be_read_are_named_with_the_reason(
 
 
 @pytest.mark.parametrize("images", [1, 8])  # the eighth cannot be decoded
-def test_what_there_is_one_of_is_told_in_the_singular(clipmk: Runner, tmp_path: Path, images: int) -> None:
+def test_counts_of_one_are_in_the_singular(clipmk: Runner, tmp_path: Path, images: int) -> None:
     pool = POOL[:1]
     manifest = dataclasses.replace(make_manifest(pool=pool, images=images, classes=1, shard_size=images), threads=1)
     folder = write_study(tmp_path / "study", manifest, pool=pool)
@@ -239,7 +239,7 @@ def test_options_are_read_from_the_environment_unless_a_flag_is_given(
         ("quiet", "maybe", "CLIPMK_QUIET is 'maybe'; it must be true or false"),
     ],
 )
-def test_a_variable_that_cannot_be_meant_is_named(
+def test_an_invalid_variable_is_named(
     clipmk: Runner, monkeypatch: pytest.MonkeyPatch, name: str, text: str, words: str
 ) -> None:
     monkeypatch.setenv(f"CLIPMK_{name.upper()}", text)
@@ -285,11 +285,11 @@ class Clock:
         return self.now
 
 
-def test_a_log_file_hears_of_rate_and_time_left_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_file_gets_rate_and_time_left_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     with StudyProgress(shown=True, clock=clock) as progress:
         progress("loading a model", 0, 0)
-        progress("study", 1_000, 13_000)  # done in an earlier run: no part of the rate
+        progress("study", 1_000, 13_000)  # done in an earlier run, not counted in the rate
         for second in (*range(0, 61, 10), 180):
             clock.now = second
             progress("study", 1_000 + 50 * second, 13_000)

@@ -87,7 +87,7 @@ def test_the_tables_alone_draw_nothing(folder: StudyFolder, capfd: pytest.Captur
     ("arguments", "status", "message"),
     [(("nowhere",), 3, "is not a study"), (("nowhere", "--against", "folklore"), 2, "'folklore' does not exist")],
 )
-def test_what_cannot_be_meant_is_refused(clipmk: Runner, arguments: tuple[str, ...], status: int, message: str) -> None:
+def test_invalid_arguments_are_refused(clipmk: Runner, arguments: tuple[str, ...], status: int, message: str) -> None:
     ran = clipmk("study", "report", *arguments)
     assert (ran.status, ran.out) == (status, "")
     assert message in ran.err

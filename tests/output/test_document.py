@@ -163,7 +163,7 @@ def test_error_document_is_valid_for_every_kind_of_error(error: type[ClipmkError
 
 
 @pytest.mark.parametrize("code", [document.INTERRUPTED, document.UNEXPECTED])
-def test_error_document_is_valid_for_what_is_no_error_class(code: str, validator: Validator) -> None:
+def test_error_document_is_valid_for_codes_without_an_error_class(code: str, validator: Validator) -> None:
     validator.validate(document.error_document(code, "what happened"))
 
 
@@ -178,7 +178,7 @@ def test_dump_refuses_numbers_that_are_not_finite(number: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["\x1b[31m", "\x9b31m", "\u202egnp", "\udcff", "\x7f", "\u2028", "日本 é ∩", 'a"\\b'])
-def test_dump_writes_any_text_so_that_it_reads_back_and_steers_no_terminal(text: str) -> None:
+def test_dump_writes_text_that_reads_back_and_cannot_control_a_terminal(text: str) -> None:
     written = document.dump({"text": text})
     assert json.loads(written) == {"text": text}
     written.encode("utf-8")

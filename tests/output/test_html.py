@@ -48,7 +48,7 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def test_page_is_self_contained_and_forbids_itself_everything_else() -> None:
+def test_page_is_self_contained_and_forbids_everything_else() -> None:
     html = page([section(samples.explanation(with_picture=True))])
     parsed = _Page(html)
     assert set(parsed.tags) & {"script", "link", "iframe", "object"} == set()

@@ -43,13 +43,13 @@ def _lab(rgb: tuple[int, int, int], cones: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("sight", CONES)
-def test_any_two_of_twelve_colours_differ_for_every_kind_of_sight(sight: str) -> None:
+def test_any_two_of_twelve_colours_differ_for_every_kind_of_colour_vision(sight: str) -> None:
     assert len(set(PALETTE)) == 12
     labs = [_lab(colour, CONES[sight]) for colour in PALETTE]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(labs, 2)) > 15
 
 
-def test_parts_lie_in_their_colour_over_the_picture() -> None:
+def test_parts_cover_the_picture_in_their_colours() -> None:
     explanation, plain = samples.explanation(with_picture=True), np.asarray(samples.picture()).astype(float)
     drawn = np.asarray(overlay(explanation, alpha=0.25, marks=False)).astype(float)
     outside = ~(samples.EARS | samples.TAIL)
@@ -72,7 +72,7 @@ def test_marks_add_a_full_contour_and_a_number_and_nothing_outside() -> None:
     assert (marked[inside] != tinted[inside]).any()
 
 
-def test_part_numbers_tell_the_parts_apart_without_colour() -> None:
+def test_part_numbers_distinguish_parts_without_colour() -> None:
     explanation = samples.explanation(with_picture=True)
     grey = np.asarray(overlay(explanation, scale=8).convert("L"))
     ears, tail = anchor(samples.EARS), anchor(samples.TAIL)

@@ -14,7 +14,7 @@ from clipmk.study.run import run_study
 from study_runs import MODELS, SCENES, fingerprints, images, killed, request, stopping_after, undisturbed  # noqa: F401
 
 
-def test_models_are_added_to_a_study_when_that_is_asked_for(tmp_path: Path, images: Path, undisturbed: Path) -> None:
+def test_extend_adds_models_to_a_study(tmp_path: Path, images: Path, undisturbed: Path) -> None:
     folder = tmp_path / "study"
     first = request(folder, images, models=MODELS[:1])
     with pytest.raises(InputError, match="holds no study to extend; leave --extend out"):
@@ -47,7 +47,7 @@ def test_models_are_added_to_a_study_when_that_is_asked_for(tmp_path: Path, imag
 
 
 @pytest.mark.parametrize("shards", [3, 4])  # three of the first model: the manifest is being written
-def test_a_killed_extension_goes_on(tmp_path: Path, images: Path, undisturbed: Path, shards: int) -> None:
+def test_a_killed_extension_resumes(tmp_path: Path, images: Path, undisturbed: Path, shards: int) -> None:
     folder = tmp_path / "study"
     run_study(request(folder, images, models=MODELS[:1]))
     killed(folder, images, "-m", MODELS[1], "--extend", shards=shards)
@@ -55,7 +55,7 @@ def test_a_killed_extension_goes_on(tmp_path: Path, images: Path, undisturbed: P
     assert fingerprints(folder) == fingerprints(undisturbed)
 
 
-def test_an_added_model_without_a_result_binds_nobody(
+def test_an_added_model_without_results_can_be_left_out(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = request(tmp_path / "study", images, models=MODELS[:1])

@@ -1,4 +1,4 @@
-"""What makes two studies different: told by what a person can act on, whatever follows from it left out."""
+"""What makes two studies different: only what a user can act on, without what follows from it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ OTHER_DATA = replace(
         ),
     ],
 )
-def test_the_difference_is_told_and_not_what_follows_from_it(other: Manifest, lines: list[str]) -> None:
+def test_differences_leave_out_what_follows_from_others(other: Manifest, lines: list[str]) -> None:
     assert differences(STUDY, other) == lines
 
 
@@ -97,7 +97,7 @@ PLAIN: tuple[dict[str, Any], ...] = (
     plain=st.lists(st.sampled_from(PLAIN), unique_by=str),
     settings=st.sets(st.sampled_from(["preset", "fit", "parts", "seed", "part_count"])),
 )
-def test_studies_that_differ_are_never_told_to_be_the_same(
+def test_different_studies_always_have_differences(
     nested: list[tuple[str, dict[str, Any]]], plain: list[dict[str, Any]], settings: set[str]
 ) -> None:
     other = with_settings(STUDY, **dict.fromkeys(settings, "other"))

@@ -1,4 +1,4 @@
-"""The manifest of a study: written whatever it holds, and read back the same."""
+"""The manifest of a study: any content is written and read back unchanged."""
 
 from __future__ import annotations
 

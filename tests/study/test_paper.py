@@ -56,7 +56,7 @@ def test_departures_name_data_vocabulary_and_settings() -> None:
     assert "seed" not in text
 
 
-def test_the_papers_own_study_departs_in_nothing_that_can_be_known() -> None:
+def test_the_papers_own_study_has_no_known_departures() -> None:
     manifest = make_manifest()
     same = replace(
         manifest,

@@ -1,4 +1,4 @@
-"""How a study is divided: every image once, whole groups of one class in a shard, a shard read without the others."""
+"""How a study is divided: every image once, whole groups of one class in a shard, a shard can be read alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def planned(labels: Labels, fit: Fit = "batch", *, shard_size: int = 5, group_li
     return rows
 
 
-def test_images_of_a_class_are_fitted_in_the_order_of_the_data_set() -> None:
+def test_images_of_a_class_are_fitted_in_the_order_of_the_dataset() -> None:
     labels: Labels = ["fox", "cat", "fox", None, "fox", "cat", None, "fox"]
     rows = planned(labels, shard_size=4, group_limit=3)
     assert [(row["shard"], row["group"], row["image"]) for row in rows] == [
@@ -141,7 +141,7 @@ def test_a_shard_is_a_row_group_of_its_own_and_the_same_plan_gives_the_same_byte
         ({"fit": "bacth", "shard_size": 50}, "fit 'bacth' is unknown; close: 'batch'"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+def test_an_impossible_plan_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_plan(entries_of(["fox"]), ["fox"], **options)
 
@@ -153,7 +153,7 @@ def test_a_plan_needs_images_and_a_label_for_each() -> None:
         make_plan(entries_of(["fox"]), ["fox", "cat"], fit="batch", shard_size=50)
 
 
-def test_a_shard_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
     with pytest.raises(InputError, match=r"plan\.parquet' does not exist"):
         shard_sizes(path)

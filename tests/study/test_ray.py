@@ -1,4 +1,4 @@
-"""The engine on Ray: an actor decodes its next shard while it works on another, and works on one at a time."""
+"""The engine on Ray: an actor processes one shard at a time and decodes the next one meanwhile."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Worker:
         self.at_work -= 1
 
 
-def test_an_actor_decodes_the_next_shard_meanwhile_and_works_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_actor_processes_one_shard_and_decodes_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipmk.study.engines.ShardWorker", Worker)
     actor: Any = ShardActor(None, {0: ["m"], 1: ["m"]}, ["m"])  # type: ignore[arg-type]
     with ThreadPoolExecutor(2) as pool:

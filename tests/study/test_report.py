@@ -1,4 +1,4 @@
-"""The report of a study: what stands in it, that it is self-contained and escaped, that its pictures can be read."""
+"""The report of a study: what is in it, that it is self-contained and escaped, that its pictures are readable."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_page_loads_and_runs_nothing(page: str) -> None:
     assert "default-src 'none'" in page
 
 
-def test_every_picture_stands_in_the_page_and_beside_it_with_its_numbers(study: Results, page: str) -> None:
+def test_every_picture_is_in_the_page_and_beside_it_with_its_numbers(study: Results, page: str) -> None:
     images = [attrs for tag, attrs in Tags(page).tags if tag == "img"]
     inlined = [base64.b64decode(str(attrs["src"]).partition(",")[2]) for attrs in images]
     files = sorted(path.read_bytes() for path in study.folder.report.glob("*.png"))
@@ -109,7 +109,7 @@ def test_names_from_outside_are_escaped(page: str) -> None:
     assert "&lt;b&gt;cat &amp; dog&lt;/b&gt;" in page
 
 
-def test_the_page_tells_data_models_settings_and_failures(study: Results, page: str) -> None:
+def test_the_page_shows_data_models_settings_and_failures(study: Results, page: str) -> None:
     text = Tags(page).text
     manifest = study.manifest
     expected = [manifest.dataset.fingerprint, manifest.vocabulary.sha256, "a photo showing {}", "torch 2.9.0", "batch"]
@@ -139,7 +139,7 @@ def test_lines_are_fitted_to_the_rows_shown(study: Results) -> None:
     assert [row[0] for row in fit_table(study).rows] == ["ViT", "all families"]
 
 
-def test_the_papers_numbers_stand_beside_ours(study: Results, page: str) -> None:
+def test_the_papers_numbers_are_beside_ours(study: Results, page: str) -> None:
     values, lines = paper_tables(study, wide=True)
     row = next(row for row in study.all_rows if (row["model"], row["parts"]) == (study.models[0]["model"], "pca"))
     assert values.columns[10] == "AUC pca paper"
@@ -179,7 +179,7 @@ def test_names_of_any_script_can_be_drawn(tmp_path: Path) -> None:
     assert "猫" in page
 
 
-def test_families_that_fail_one_way_are_shown_another_way(tmp_path: Path) -> None:
+def test_a_part_method_that_failed_is_replaced_by_another(tmp_path: Path) -> None:
     rows = [image_row(0, "kmeans", ["t0"], ["t0"]), failed_row(0, "pca")]
     assert read_results(tiny(tmp_path, rows, parts=("kmeans", "pca"))).shown_parts == "kmeans"
 
@@ -299,11 +299,11 @@ def test_the_json_of_fits_is_as_the_schema_says(study: Results, valid: Callable[
         (RankEstimate(None), "–"),
     ],
 )
-def test_correlations_are_told_with_what_makes_them_sure(one: Estimate | RankEstimate, words: str) -> None:
+def test_correlations_are_shown_with_their_certainty(one: Estimate | RankEstimate, words: str) -> None:
     assert estimate(one) == words
 
 
-def test_short_names_are_told_apart(study: Results) -> None:
+def test_short_names_are_unique(study: Results) -> None:
     assert list(study.names.values())[:3] == ["ViT-B-32 openai", "ViT-B-16 openai", "ViT-B-32 datacomp"]
     rows = ({"model": one, "family": "vit", "pretrained": None} for one in ("a/x", "b/x", "c/y"))
     assert replace(study, models=tuple(rows)).names == {"a/x": "a/x", "b/x": "b/x", "c/y": "y"}
@@ -330,7 +330,7 @@ def test_a_damaged_table_is_named(study: Results, tmp_path: Path, name: str) -> 
     metadata = pq.read_schema(path).metadata
     path.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
     if name == "models":
-        assert metadata  # a damaged table of models does not say what it is made of: all are made again
+        assert metadata  # a damaged table of models does not say what it is made of: all tables are rebuilt
         assert read_results(StudyFolder(tmp_path)).models == study.models
         return
     results = read_results(StudyFolder(tmp_path))

@@ -20,7 +20,7 @@ from clipmk.study.run import run_study
 from study_runs import MODELS, SCENES, fingerprints, images, killed, request, stopping_after, undisturbed  # noqa: F401
 
 
-def test_a_study_says_everything_about_every_image_once(undisturbed: Path, images: Path) -> None:
+def test_a_study_has_one_row_per_image_model_and_part_method(undisturbed: Path, images: Path) -> None:
     table = pq.read_table(undisturbed / "tables" / "images.parquet").to_pylist()
     assert len(table) == (SCENES + 1) * len(MODELS)
     assert [row["model"] for row in table] == [model for model in MODELS for _ in range(SCENES + 1)]
@@ -52,7 +52,7 @@ def test_an_interrupted_study_ends_in_the_same_bytes(
     assert fingerprints(folder) == fingerprints(undisturbed)
 
 
-def test_lost_and_damaged_shards_are_made_again(tmp_path: Path, images: Path, undisturbed: Path) -> None:
+def test_missing_and_damaged_shards_are_rebuilt(tmp_path: Path, images: Path, undisturbed: Path) -> None:
     folder = tmp_path / "study"
     shutil.copytree(undisturbed, folder)
     first, second, *_ = sorted((folder / "shards").glob("*/*.parquet"))
@@ -68,7 +68,7 @@ def test_a_killed_process_leaves_a_study_that_can_be_resumed(tmp_path: Path, ima
     killed(folder, images, *(word for model in MODELS for word in ("-m", model)), shards=1)
     run_study(request(folder, images))
     made, expected = fingerprints(folder), fingerprints(undisturbed)
-    assert made.pop("study.json") != expected.pop("study.json")  # it says by which command it was begun
+    assert made.pop("study.json") != expected.pop("study.json")  # the commands differ
     assert made == expected
 
 
@@ -79,14 +79,14 @@ def test_ray_and_the_local_engine_write_the_same_bytes(
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     folder = tmp_path / "study"
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     ray.init(address="local", num_cpus=2, logging_level="error", log_to_driver=False, include_dashboard=False)
     try:
-        run_study(request(folder, images, engine="ray", workers=2), progress=lambda *step: told.append(step))
+        run_study(request(folder, images, engine="ray", workers=2), progress=lambda *step: reported.append(step))
     finally:
         ray.shutdown()
     assert fingerprints(folder) == fingerprints(undisturbed)
-    assert told[-2] == ("study", 2 * (SCENES + 1), 2 * (SCENES + 1))
+    assert reported[-2] == ("study", 2 * (SCENES + 1), 2 * (SCENES + 1))
 
 
 def test_another_study_in_the_folder_is_refused_with_the_difference(undisturbed: Path, images: Path) -> None:
@@ -108,7 +108,7 @@ def test_another_study_in_the_folder_is_refused_with_the_difference(undisturbed:
     assert fingerprints(undisturbed) == before
 
 
-def test_what_is_left_open_is_as_in_the_folder(undisturbed: Path, images: Path) -> None:
+def test_options_that_are_not_given_are_taken_from_the_folder(undisturbed: Path, images: Path) -> None:
     outcome = run_study(request(undisturbed, images, shard_size=None, batch_size=None, threads=None))
     assert outcome.resumed == outcome.manifest.shards * len(MODELS)
 
@@ -148,9 +148,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, images: Path
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_two_spellings_of_one_model_are_one_model_too_many(
-    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_spellings_of_one_model_are_refused(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = ModelInfo(
         id="ViT-B-32-quickgelu:openai",
         family="vit",
@@ -165,7 +163,7 @@ def test_two_spellings_of_one_model_are_one_model_too_many(
         run_study(request(tmp_path / "study", images, models=models))
 
 
-def test_all_models_that_cannot_be_had_are_named_before_any_work(tmp_path: Path, images: Path) -> None:
+def test_all_missing_models_are_named_before_any_work(tmp_path: Path, images: Path) -> None:
     models = ("embedded/vit-s9", MODELS[0], "ViT-B-32:laion2b_s34b_b79k")
     with pytest.raises(ModelError, match=r"2 of 3 models.*vit-s9.*laion2b"):
         run_study(request(tmp_path / "study", images, models=models))
@@ -174,7 +172,7 @@ def test_all_models_that_cannot_be_had_are_named_before_any_work(tmp_path: Path,
         run_study(request(tmp_path / "study", images, models=("embedded/rn-xs", *MODELS)))
 
 
-def test_the_paper_preset_records_both_ways_and_fits_classes_together(tmp_path: Path, images: Path) -> None:
+def test_the_paper_preset_records_both_part_methods_and_fits_classes_together(tmp_path: Path, images: Path) -> None:
     outcome = run_study(
         request(tmp_path / "study", images, models=MODELS[:1], settings=preset("paper"), shard_size=None)
     )
@@ -189,7 +187,7 @@ def test_the_paper_preset_records_both_ways_and_fits_classes_together(tmp_path: 
 @pytest.mark.parametrize(
     "error", [ConnectionError("no cluster"), BrokenPipeError(32, "Broken pipe"), OSError("weights")]
 )
-def test_what_fails_in_the_work_is_not_laid_to_the_folder(
+def test_errors_of_the_work_are_not_blamed_on_the_folder(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
     def failing(*_: object, **__: object) -> None:
@@ -200,7 +198,7 @@ def test_what_fails_in_the_work_is_not_laid_to_the_folder(
         run_study(request(tmp_path / "study", images))
     assert caught.value is error
     with FileLock(tmp_path / "study" / "study.lock", timeout=0):
-        pass  # given back
+        pass  # released
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, images: Path, undisturbed: Path) -> None:
@@ -236,7 +234,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, images: Path, 
         (ConnectionError("no port is free"), None, r"Ray does not start: no port is free"),
     ],
 )
-def test_a_cluster_out_of_reach_is_named(
+def test_an_unreachable_cluster_is_named(
     tmp_path: Path,
     images: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -55,7 +55,7 @@ def squares(count: int) -> Any:
 
 
 def assert_says(row: Row, one: Explanation) -> None:
-    """A row holds what an explanation says."""
+    """A row has the values of an explanation."""
     assert row["predicted"] == one.predictions[0].class_name == one.class_name
     assert row["probability"] == pytest.approx(one.predictions[0].probability, abs=1e-5)
     assert row["part_count"] == len(one.parts)
@@ -74,7 +74,7 @@ def assert_says(row: Row, one: Explanation) -> None:
     assert row["warnings"] == list(one.warnings)
 
 
-def test_a_batch_says_of_each_image_what_its_own_explanation_says(workers: ThreadPoolExecutor) -> None:
+def test_a_batch_gives_each_image_the_results_of_its_own_explanation(workers: ThreadPoolExecutor) -> None:
     explainer = embedded.explainer()
     made = explainer_of(workers, explainer.settings, "superpixels")
     batches = list(made.explain(squares(6), [0, 1, 2, 3, 4, 5], [None] * 6))
@@ -132,7 +132,7 @@ def test_language_concepts_are_those_of_the_class(workers: ThreadPoolExecutor) -
 
 
 @given(st.lists(st.integers(1, 9), max_size=30), st.integers(1, 20))
-def test_blocks_are_runs_of_whole_groups_of_at_least_a_batch(sizes: list[int], size: int) -> None:
+def test_batches_are_runs_of_whole_groups(sizes: list[int], size: int) -> None:
     groups = [number for number, count in enumerate(sizes) for _ in range(count)]
     found = list(batch_slices(groups, size))
     assert [index for block in found for index in range(block.start, block.stop)] == list(range(len(groups)))

@@ -1,4 +1,4 @@
-"""The final tables of a study: means against plain loops, vectors of method.md, the same bytes after any history."""
+"""The final tables of a study: means against plain loops, vectors of docs/method.md, same bytes after any history."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def copied(study: tuple[StudyFolder, Manifest], target: Path) -> tuple[StudyFold
 
 
 def single(tmp_path: Path, rows: list[dict[str, Any]], parts: tuple[str, ...] = ("kmeans",)) -> StudyFolder:
-    """A study of one model, whose one shard holds these rows."""
+    """A study of one model with one shard of these rows."""
     info = replace(models(TWO)[0], id="m")
     manifest = replace(make_manifest(pool=TWO), models=(info,), parts=parts, shards=1)
     folder = StudyFolder(tmp_path)
@@ -116,14 +116,14 @@ def test_curves_are_padded_to_the_setting_and_averaged_point_by_point(tmp_path: 
     short = ["x0", "t0", "x1", "t1"]
     folder = single(tmp_path, [image_row(0, "kmeans", long, tied), image_row(1, "kmeans", short, tied[:6])])
     row = row_of(folder, "kmeans")
-    first = [7.7187, 7.3132, 7.3132, 6.6201, 6.6201, 6.6201, *[0.0] * 10]  # method.md, section 4
+    first = [7.7187, 7.3132, 7.3132, 6.6201, 6.6201, 6.6201, *[0.0] * 10]  # docs/method.md, section 4
     second = [3.8712, 3.8712, 3.1781, 3.1781, *[0.0] * 12]
     assert row["curve"] == pytest.approx([(a + b) / 2 for a, b in zip(first, second, strict=True)], abs=5e-5)
     assert row["auc"] == pytest.approx((2.6378 + 2.8197 * 5 / 16) / 2, abs=5e-5)
     assert row["auc_unpadded"] == pytest.approx((2.6378 + 2.8197) / 2, abs=5e-5)
 
 
-def test_the_mean_of_ways_holds_images_that_every_way_explained(tmp_path: Path) -> None:
+def test_the_mean_has_images_that_every_part_method_explained(tmp_path: Path) -> None:
     tied = [f"t{i}" for i in range(8)]
     rows = [
         image_row(0, "pca", ["t0", "x"], tied),
@@ -214,7 +214,7 @@ def test_tables_are_the_same_bytes_whatever_order_the_shards_were_made_in(
         other.language(model.id).write_bytes(folder.language(model.id).read_bytes())
     for count, (model_id, number) in enumerate(reversed(shards)):
         if count == 4:
-            assert write_tables(other, manifest) == Completeness(4, 6)  # an interrupted run reported on the way
+            assert write_tables(other, manifest) == Completeness(4, 6)  # a report on an interrupted run
         other.shard(model_id, number).parent.mkdir(parents=True, exist_ok=True)
         other.shard(model_id, number).write_bytes(folder.shard(model_id, number).read_bytes())
     assert ensure_tables(other, manifest).complete
@@ -222,7 +222,7 @@ def test_tables_are_the_same_bytes_whatever_order_the_shards_were_made_in(
         assert path.read_bytes() == (other.root / "tables" / path.name).read_bytes(), path.name
 
 
-def test_tables_made_of_the_same_shards_are_not_made_again(
+def test_tables_made_of_the_same_shards_are_not_rewritten(
     study: tuple[StudyFolder, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipmk.study.tables.write_tables", lambda *_: pytest.fail("written again"))
