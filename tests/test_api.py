@@ -222,6 +222,9 @@ def test_paths_name_models_and_vocabularies_and_a_dict_is_a_vocabulary(tmp_path:
         ({"parts": np.array([["a"]])}, "it must be a bool array"),
         ({"preset": 3}, "preset 3 does not exist; known: default, paper"),
         ({"seed": "3"}, "seed is '3'; it must be a whole number"),
+        ({"seed": np.zeros(3)}, "seed is array.*; it must be a whole number"),
+        ({"preset": np.zeros(3)}, "preset array.* does not exist"),
+        ({"settings": np.zeros(3)}, "settings is array.*; it must map"),
         ({"settings": "paper"}, "settings is 'paper'; it must map"),
         ({"settings": {"language_count": "5"}}, "language_count is '5'; it must be a whole number"),
     ],
@@ -237,7 +240,9 @@ def test_arguments_of_the_wrong_type_are_named(arguments: dict[str, Any], messag
     [
         ({"images": 3}, "images is 3; it must be a list or another iterable of images"),
         ({"images": "a.png"}, "images is 'a.png'; it must be a list"),
-        ({"batch_size": "4"}, "batch_size is '4'; it must be a whole number of at least 1"),
+        ({"batch_size": "4"}, "batch_size is '4'; it must be a whole number from 1 to 1,000,000"),
+        ({"batch_size": 10**30}, "it must be a whole number from 1 to"),
+        ({"settings": []}, r"settings is \[\]; it must map"),
         ({"batch_size": 0}, "batch_size is 0; it must be"),
         ({"target": 3}, "target is 3"),
     ],
@@ -256,6 +261,7 @@ def test_a_stream_refuses_arguments_of_the_wrong_type_at_once(arguments: dict[st
         ({"precision": torch.float16}, "precision 'torch.float16' does not exist; choose one of: fp32"),
         ({"arch": 3}, "arch is 3; it must be the name of an architecture"),
         ({"tokenizer": 3}, "tokenizer is 3; it must be a function"),
+        ({"tokenizer": list}, r"tokenizer gives \['a photo of a probe'\]; it must give an int64 tensor"),
     ],
 )
 def test_loading_refuses_arguments_of_the_wrong_type(arguments: dict[str, Any], message: str) -> None:

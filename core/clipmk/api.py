@@ -125,8 +125,8 @@ def explain_stream(
     """
     if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
         raise UsageError(f"images is {images!r:.80}; it must be a list or another iterable of images")
-    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
-        raise UsageError(f"batch_size is {batch_size!r:.80}; it must be a whole number of at least 1")
+    if batch_size is not None and (type(batch_size) is not int or not 1 <= batch_size <= 1_000_000):
+        raise UsageError(f"batch_size is {batch_size!r:.80}; it must be a whole number from 1 to 1,000,000")
     chosen = settings_of_call(preset, seed=seed, settings=settings)
     return _explainer(model, vocabulary, chosen).stream(images, target=_target(target), batch_size=batch_size)
 

@@ -96,9 +96,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if (needed := unmet(field.name, value)) is not None:
-                raise UsageError(f"{field.name} is {value!r:.80}; it must be {needed}")
+            _check(field.name, getattr(self, field.name))
 
     @property
     def curve_length(self) -> int:
@@ -120,6 +118,11 @@ def unmet(name: str, value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float if kind is float else int):
         return "a whole number" if kind is int else "a number"
     return _out_of_range(name, value)
+
+
+def _check(name: str, value: object) -> None:
+    if (needed := unmet(name, value)) is not None:
+        raise UsageError(f"{name} is {value!r:.80}; it must be {needed}")
 
 
 @functools.cache
@@ -179,13 +182,16 @@ def settings_of_call(name: str | None, *, seed: int | None, settings: Settings |
     Raises:
         UsageError: as `preset`, or preset or seed are given twice and differ.
     """
-    changes = settings or {}
+    if seed is not None:
+        _check("seed", seed)
+    changes: object = {} if settings is None else settings
     if isinstance(settings, Settings):
         changes = dataclasses.asdict(settings if seed is None else dataclasses.replace(settings, seed=seed))
     if not isinstance(changes, Mapping) or not all(isinstance(key, str) for key in changes):
         raise UsageError(f"settings is {settings!r:.80}; it must map names of settings to values")
     chosen = dict(changes)
     for key, value in (("preset", name), ("seed", seed)):
-        if value is not None and chosen.setdefault(key, value) != value:
+        if value is not None and key in chosen and chosen[key] != value:
             raise UsageError(f"{key} is given twice: {value!r:.80}, and {chosen[key]!r:.80} in settings")
-    return preset(chosen.pop("preset", "default"), **chosen)
+    named = chosen.pop("preset", "default" if name is None else name)
+    return preset(named, **chosen if seed is None else chosen | {"seed": seed})

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from clipmk.errors import UsageError
+
 if TYPE_CHECKING:
     from clipmk.backbones.tokenizer import Tokenizer
     from clipmk.models.spec import ModelSpec
@@ -49,6 +51,9 @@ def text_fingerprint(spec: ModelSpec | None, tokenizer: Tokenizer | None) -> str
     Args:
         spec: None for a module in memory.
         tokenizer: only where the caller brings one.
+
+    Raises:
+        UsageError: the caller's tokenizer does not give tokens.
     """
     known: list[object] = []
     if spec is not None:
@@ -58,5 +63,12 @@ def text_fingerprint(spec: ModelSpec | None, tokenizer: Tokenizer | None) -> str
             files = sorted({path for pattern in _TOKENIZER_FILES for path in spec.folder.glob(pattern)})
             known += [[path.name, file_sha256(path)] for path in files]
     if tokenizer is not None:
-        known.append([tokenizer([text]).tolist() for text in _PROBES])
+        known.append([_tokens(tokenizer, text) for text in _PROBES])
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _tokens(tokenizer: Tokenizer, text: str) -> list[Any]:
+    tokens = tokenizer([text])
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2:
+        raise UsageError(f"tokenizer gives {tokens!r:.80}; it must give an int64 tensor (texts, context)")
+    return tokens.tolist()
