@@ -21,6 +21,8 @@ HEAVY = {"torch", "open_clip", "textual", "PIL", "cv2", "sklearn", "scipy", "tim
         "import clipmk.errors, clipmk.records, clipmk.settings, clipmk.system.locations, clipmk.system.config",
         "import clipmk.concepts.mutual",
         "import clipmk.vocabulary.vocabulary, clipmk.output.document",
+        "import clipmk; clipmk.load_vocabulary('world').sha256",
+        "from clipmk.vocabulary.classes import resolve_class; from clipmk.world.combinations import trained; trained()",
         "from clipmk.models import catalog; catalog.embedded_names()",
         "import clipmk_tui.__main__",
     ],
