@@ -8,7 +8,6 @@ from typing import ClassVar
 import pytest
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.keys import _character_to_key
 from textual.widget import Widget
 
 from clipmk.errors import UsageError
@@ -39,11 +38,16 @@ def test_keys_are_given_textuals_names(text: str, expected: str) -> None:
     assert parse_keys({"app.quit": text}, IDS) == {"app.quit": expected}
 
 
-@pytest.mark.parametrize("character", [c for c in string.printable if c.isprintable() and c not in ", "])
-def test_every_printable_character_is_named_as_textual_names_it_and_may_be_named_so(character: str) -> None:
-    name = _character_to_key(character)
-    assert parse_keys({"app.quit": character}, IDS) == {"app.quit": name}
-    assert parse_keys({"app.quit": name}, IDS) == {"app.quit": name}
+async def test_every_printable_character_is_named_as_textual_names_it_and_may_be_named_so() -> None:
+    app = _Host()
+    async with app.run_test() as pilot:
+        for character in (c for c in string.printable if c.isprintable() and c not in ", "):
+            (name,) = parse_keys({"app.quit": character}, IDS).values()
+            assert parse_keys({"app.quit": name}, IDS) == {"app.quit": name}
+            app.set_keymap({"app.quit": name})
+            app.pressed = ""
+            await pilot.press(character)
+            assert app.pressed == "q", character
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """How the app looks: screens as SVG against golden files, each with a check that nothing crashed behind them.
 
-`pytest tests/test_app_looks.py --update-golden` writes them anew; then open them and look.
+`pytest tests/app/test_looks.py --update-golden` writes them; then open them and look.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def test_a_screen_looks_as_it_did(name: str, picture: Path, golden: Callab
             await press(pilot, key)
         drawn = pilot.app.export_screenshot(title="clipmk", simplify=True)
         assert pilot.app.is_running
-        assert pilot.app._exception is None
+        assert pilot.app.return_code is None
         assert seen(screen).strip()
     golden(f"{name}.svg", neutral(drawn))
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widget import Widget
 
 from clipmk.errors import ClipmkError
@@ -46,7 +46,7 @@ class Workspace(Container):
         session: what all questions share.
     """
 
-    view: reactive[View] = reactive(View(), init=False)
+    view: var[View] = var(View(), init=False)
     """What is drawn; the panes are bound to it."""
 
     def __init__(self, models: Sequence[str], engine: Engine, session: Session) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import Static
 
 from clipmk.errors import UNEXPECTED, ClipmkError, UsageError
@@ -70,7 +70,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         Binding("escape,q,c", "dismiss", "back", id="compare.back", key_display="esc"),
     ]
 
-    view: reactive[ComparisonView | None] = reactive(None, init=False)
+    view: var[ComparisonView | None] = var(None, init=False)
 
     def __init__(
         self,

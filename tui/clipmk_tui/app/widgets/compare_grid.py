@@ -17,7 +17,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.message import Message
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -57,7 +57,7 @@ class CompareGrid(Widget, can_focus=True):
         Binding("ctrl+d", "move(10, 0)", "far down", show=False, id="compare.far-down"),
     ]
 
-    note: reactive[str] = reactive("", init=False)
+    note: var[str] = var("", init=False)
     """What the engine is working on, for the next model that is awaited."""
 
     @dataclass

@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import Static, Tree
 from textual.widgets.tree import TreeNode
 
@@ -299,7 +299,7 @@ class ConceptsPane(FilteredPane):
         Binding("slash", "filter", "filter", key_display="/", id="concepts.filter"),
     ]
 
-    view: reactive[View] = reactive(View(), init=False)
+    view: var[View] = var(View(), init=False)
 
     def __init__(self) -> None:
         self.concept_tree = ConceptTree()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -111,7 +111,7 @@ class ModelsPane(FilteredPane):
         Binding("slash", "filter", "filter", key_display="/", id="models.filter"),
     ]
 
-    view: reactive[View] = reactive(View(), init=False)
+    view: var[View] = var(View(), init=False)
 
     def __init__(self) -> None:
         self.list = ModelList()

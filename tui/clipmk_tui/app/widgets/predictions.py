@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.text import Text
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -89,7 +89,7 @@ class PredictionsPane(OptionList):
         Binding("enter", "select", "why not this?", id="predictions.choose"),
     ]
 
-    view: reactive[View] = reactive(View(), init=False)
+    view: var[View] = var(View(), init=False)
 
     def __init__(self) -> None:
         super().__init__(id="predictions", classes="pane", markup=False)
