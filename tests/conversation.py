@@ -79,8 +79,8 @@ class Conversation:
         assert protocol.decode(protocol.encode(answer)) == answer
         return answer
 
-    def heard(self, kind: type[Any]) -> list[Any]:
+    def received(self, kind: type[Any]) -> list[Any]:
         return [answer for answer in self.sent if isinstance(answer, kind)]
 
     def stages(self) -> list[tuple[str, int, int]]:
-        return [(p.stage, p.done, p.total) for p in self.heard(protocol.Progress)]
+        return [(p.stage, p.done, p.total) for p in self.received(protocol.Progress)]

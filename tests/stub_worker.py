@@ -16,7 +16,7 @@ NEVER = 600
 """Seconds after which a child ends that nobody has ended: long after a test has given it up."""
 
 
-def say(message: Message) -> None:
+def send(message: Message) -> None:
     sys.stdout.buffer.write(encode(message))
     sys.stdout.buffer.flush()
 
@@ -30,11 +30,11 @@ def greet(mode: str) -> Hello:
     if mode == "stillborn":
         os.write(2, b"no module named torch\n")
         sys.exit(3)
-    say(Greeting(protocol=99 if mode == "foreign" else protocol.VERSION, clipmk="0", pid=os.getpid()))
+    send(Greeting(protocol=99 if mode == "foreign" else protocol.VERSION, clipmk="0", pid=os.getpid()))
     hello = decode(sys.stdin.buffer.readline())
     assert isinstance(hello, Hello)
     if mode == "refusing":
-        say(protocol.Failed(id=0, code="protocol", message="it wants version 0"))
+        send(protocol.Failed(id=0, code="protocol", message="it wants version 0"))
         time.sleep(NEVER)
     return hello
 
@@ -61,8 +61,8 @@ def misbehave(mode: str, marker: Path) -> None:
         for line in sys.stdin.buffer:
             message = decode(line)
             if isinstance(message, protocol.Cancel):
-                say(protocol.Progress(id=message.request, stage="late", done=0, total=0))
-                say(protocol.Failed(id=message.request, code=protocol.CANCELLED, message="as you wish"))
+                send(protocol.Progress(id=message.request, stage="late", done=0, total=0))
+                send(protocol.Failed(id=message.request, code=protocol.CANCELLED, message="as you wish"))
                 return
     if mode in {"deaf", "stubborn"}:
         signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "stubborn" else signal.SIG_DFL)
@@ -81,13 +81,13 @@ def main(mode: str, file: str = "") -> None:
     for seen, line in enumerate(sys.stdin.buffer, 1):
         request = decode(line)
         if isinstance(request, protocol.Load):
-            say(protocol.Progress(id=request.id, stage="loading", done=0, total=0))
-            say(loaded(request, hello, seen))
+            send(protocol.Progress(id=request.id, stage="loading", done=0, total=0))
+            send(loaded(request, hello, seen))
         elif isinstance(request, Request):
-            say(protocol.Progress(id=request.id, stage="image", done=0, total=1))
+            send(protocol.Progress(id=request.id, stage="image", done=0, total=1))
             misbehave(mode, Path(file))
             if mode != "obeying":
-                say(protocol.Failed(id=request.id, code="image", message=f"answered by {os.getpid()}"))
+                send(protocol.Failed(id=request.id, code="image", message=f"answered by {os.getpid()}"))
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ async def stub(tmp_path: Path) -> AsyncIterator[Start]:
     def start(mode: str, **options: Any) -> WorkerEngine:
         command = (sys.executable, str(STUB), mode, str(tmp_path / "marker"))
         engine = WorkerEngine(SESSION, **{"command": command, "patience": 0.2, **options})
-        engine.told = []  # type: ignore[attr-defined]
-        engine.on_restart = engine.told.append  # type: ignore[attr-defined]
+        engine.restarts = []  # type: ignore[attr-defined]
+        engine.on_restart = engine.restarts.append  # type: ignore[attr-defined]
         engines.append(engine)
         return engine
 
@@ -56,26 +56,26 @@ async def stub(tmp_path: Path) -> AsyncIterator[Start]:
     limit.cancel()
 
 
-async def test_answers_come_to_who_asked_and_partial_ones_first(stub: Start) -> None:
-    engine, heard = stub("good"), list[protocol.Partial]()
+async def test_answers_reach_their_question_and_partial_ones_come_first(stub: Start) -> None:
+    engine, received = stub("good"), list[protocol.Partial]()
     first, large, third = await asyncio.gather(
-        engine.ask(Load(model="a"), heard.append), engine.ask(Load(model="large")), engine.ask(Load(model="c"))
+        engine.ask(Load(model="a"), received.append), engine.ask(Load(model="large")), engine.ask(Load(model="c"))
     )
     assert [answer.model.id for answer in (first, large, third)] == ["a", "large", "c"]
     assert [answer.descriptor_count for answer in (first, large, third)] == [1, 2, 3]
     assert len(large.classes) == 1_001
-    assert heard == [protocol.Progress(id=first.id, stage="loading", done=0, total=0)]
+    assert received == [protocol.Progress(id=first.id, stage="loading", done=0, total=0)]
     assert {int(answer.device) for answer in (first, large, third)} == {engine.pid}
 
 
-async def test_starting_returns_before_the_child_is_there_and_asking_uses_that_child(stub: Start) -> None:
+async def test_start_returns_at_once_and_ask_uses_that_child(stub: Start) -> None:
     engine = stub("good")
     await engine.start()
     assert engine.pid is None
     await engine.start()
     answer = await engine.ask(Load(model="a"))
     assert int(answer.device) == engine.pid
-    assert engine.told == []  # type: ignore[attr-defined]
+    assert engine.restarts == []  # type: ignore[attr-defined]
 
 
 async def test_the_child_finds_clipmk_where_the_app_found_it(stub: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,9 +96,9 @@ async def test_a_failure_carries_the_code_and_the_message(stub: Start) -> None:
 async def test_a_child_that_obeys_a_cancel_lives_on_and_its_late_answers_are_dropped(
     stub: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, heard = stub("obeying", patience=60), list[protocol.Partial]()
-    task = asyncio.ensure_future(engine.ask(EXPLAIN, heard.append))
-    while not heard:
+    engine, received = stub("obeying", patience=60), list[protocol.Partial]()
+    task = asyncio.ensure_future(engine.ask(EXPLAIN, received.append))
+    while not received:
         await asyncio.sleep(0.01)
     pid = engine.pid
     task.cancel()
@@ -110,8 +110,8 @@ async def test_a_child_that_obeys_a_cancel_lives_on_and_its_late_answers_are_dro
     for _ in range(3):
         await asyncio.sleep(0)
     assert int((await engine.ask(Load(model="a"))).device) == pid
-    assert engine.told == []  # type: ignore[attr-defined]
-    assert [getattr(partial, "stage", "") for partial in heard] == ["image"]
+    assert engine.restarts == []  # type: ignore[attr-defined]
+    assert [getattr(partial, "stage", "") for partial in received] == ["image"]
 
 
 @pytest.mark.parametrize("mode", ["deaf", "stubborn"])
@@ -131,10 +131,10 @@ async def test_a_child_that_does_not_obey_is_ended_and_what_waited_behind_is_ask
     assert answer.model.id == "behind"
     assert int(answer.device) == engine.pid != pid
     await gone(pid)
-    assert engine.told == []  # type: ignore[attr-defined]
+    assert engine.restarts == []  # type: ignore[attr-defined]
 
 
-async def test_cancelling_what_no_child_has_read_yet_disturbs_nobody(stub: Start) -> None:
+async def test_a_request_cancelled_before_it_is_sent_is_never_sent(stub: Start) -> None:
     engine = stub("deaf")
     task, _ = begun(engine, EXPLAIN)
     await asyncio.sleep(0)
@@ -152,12 +152,12 @@ async def test_a_child_that_dies_once_is_replaced_and_asked_again(stub: Start) -
     with pytest.raises(AskError, match=r"answered by \d+"):
         await task
     assert (await behind).model.id == "behind"
-    assert engine.told == [  # type: ignore[attr-defined]
+    assert engine.restarts == [  # type: ignore[attr-defined]
         "the engine was killed by signal 9 (SIGKILL) and was started again"
     ]
 
 
-async def test_a_second_death_over_one_request_ends_it_and_spares_the_others(stub: Start) -> None:
+async def test_a_request_fails_after_two_crashes_and_spares_the_others(stub: Start) -> None:
     engine = stub("dying")
     task, _ = begun(engine, EXPLAIN)
     behind = asyncio.ensure_future(engine.ask(Load(model="behind")))
@@ -169,7 +169,7 @@ async def test_a_second_death_over_one_request_ends_it_and_spares_the_others(stu
     assert "--device cpu" in text
     assert caught.value.reason == "engine"
     assert (await behind).model.id == "behind"
-    assert len(engine.told) == 2  # type: ignore[attr-defined]
+    assert len(engine.restarts) == 2  # type: ignore[attr-defined]
 
 
 async def test_a_child_killed_while_idle_is_replaced_at_the_next_question(stub: Start) -> None:
@@ -180,13 +180,13 @@ async def test_a_child_killed_while_idle_is_replaced_at_the_next_question(stub: 
         await asyncio.sleep(0.01)
     answer = await engine.ask(Load(model="b"))
     assert int(answer.device) != pid
-    assert len(engine.told) == 1  # type: ignore[attr-defined]
+    assert len(engine.restarts) == 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     ("mode", "words"),
     [
-        ("stillborn", "ended with exit status 3 before it was ready; it said last: no module named torch"),
+        ("stillborn", "ended with exit status 3 before it was ready; its last line was: no module named torch"),
         ("foreign", "version 99"),
         ("refusing", "it wants version 0"),
     ],
@@ -200,22 +200,22 @@ async def test_a_child_that_cannot_work_fails_every_question(stub: Start, mode: 
     assert engine.pid is None
 
 
-async def test_a_command_that_does_not_exist_is_said_and_can_be_tried_again(stub: Start) -> None:
+async def test_a_missing_command_is_reported_and_can_be_tried_again(stub: Start) -> None:
     engine = stub("good", command=("/no/such/python", "-m", "clipmk.worker.pipe"))
     for _ in range(2):
         with pytest.raises(EngineStoppedError, match=r"cannot be started: .*No such file.*clipmk doctor"):
             await engine.ask(Load(model="a"))
-    assert engine.told == []  # type: ignore[attr-defined]
+    assert engine.restarts == []  # type: ignore[attr-defined]
 
 
-async def test_what_is_no_message_ends_the_child_like_a_crash(stub: Start) -> None:
+async def test_a_malformed_message_ends_the_child_like_a_crash(stub: Start) -> None:
     engine = stub("babbling")
     with pytest.raises(EngineStoppedError, match=r"cannot be understood .*Downloading.* twice over the same request"):
         await engine.ask(EXPLAIN)
     assert (await engine.ask(Load(model="a"))).model.id == "a"
 
 
-async def test_a_mistake_in_a_listener_costs_no_answer(stub: Start) -> None:
+async def test_an_error_in_a_listener_costs_no_answer(stub: Start) -> None:
     engine, mistakes = stub("good"), list[Any]()
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: mistakes.append(context["exception"]))
 
@@ -227,7 +227,7 @@ async def test_a_mistake_in_a_listener_costs_no_answer(stub: Start) -> None:
 
 
 @pytest.mark.parametrize("mode", ["stubborn", "obeying"])
-async def test_closing_while_busy_leaves_no_process_and_tells_who_waits(stub: Start, mode: str) -> None:
+async def test_closing_while_busy_leaves_no_process_and_cancels_what_waits(stub: Start, mode: str) -> None:
     engine = stub(mode)
     task, working = begun(engine, EXPLAIN)
     behind, _ = begun(engine, Load(model="behind"))
@@ -283,10 +283,10 @@ async def test_a_new_session_gets_a_new_child_and_cancels_what_waits(stub: Start
     assert engine.pid is None
     await gone(int(before.device))
     assert (await engine.ask(Load(model="a"))).classes == ("second",)
-    assert engine.told == []  # type: ignore[attr-defined]
+    assert engine.restarts == []  # type: ignore[attr-defined]
 
 
-def test_the_apps_end_loads_nothing_heavy() -> None:
+def test_the_engine_imports_nothing_heavy() -> None:
     import subprocess  # noqa: PLC0415
 
     code = "import clipmk_tui.app.engine.worker, sys; print(*sys.modules)"

@@ -37,38 +37,38 @@ def world_session(clean: None, monkeypatch: pytest.MonkeyPatch) -> Session:
 
 
 async def conversation(engine: Engine, images: list[str]) -> tuple[list[Any], list[Any]]:
-    """The same questions to any engine: what it answers, without times and ids, and what it told between."""
-    told: list[protocol.Partial] = []
-    explained = await engine.ask(Explain(model=MODEL, image=images[0]), told.append)
+    """The same questions to any engine: what it answers, without times and ids, and what it sent between."""
+    sent: list[protocol.Partial] = []
+    explained = await engine.ask(Explain(model=MODEL, image=images[0]), sent.append)
     concept = explained.explanation.vision_concepts[0].text
     answers = [
         dataclasses.replace(explained.explanation, elapsed_ms=None),  # type: ignore[arg-type]
         (await engine.ask(protocol.WhatIf(model=MODEL, image=images[0], left_out=(concept,)))).predictions,
-        (await engine.ask(protocol.Compare(models=(MODEL, "nope"), image=images[1]), told.append)).count,
-        (await engine.ask(protocol.Survey(model=MODEL, images=(*images, "none.png")), told.append)).count,
+        (await engine.ask(protocol.Compare(models=(MODEL, "nope"), image=images[1]), sent.append)).count,
+        (await engine.ask(protocol.Survey(model=MODEL, images=(*images, "none.png")), sent.append)).count,
     ]
     for request in (Explain(model=MODEL, image="none.png"), Explain(model="nope", image=images[0])):
         with pytest.raises(AskError) as caught:
             await engine.ask(request)
         answers.append((caught.value.reason, str(caught.value)))
-    columns = [partial for partial in told if isinstance(partial, protocol.ColumnReady)]
+    columns = [partial for partial in sent if isinstance(partial, protocol.ColumnReady)]
     assert [column.model for column in columns] == [MODEL, "nope"]
-    sighted = [dataclasses.replace(partial, id=0) for partial in told if isinstance(partial, protocol.Predicted)]
-    return answers, [columns[0].explanation.class_name if columns[0].explanation else None, columns[1].code, sighted]
+    predicted = [dataclasses.replace(partial, id=0) for partial in sent if isinstance(partial, protocol.Predicted)]
+    return answers, [columns[0].explanation.class_name if columns[0].explanation else None, columns[1].code, predicted]
 
 
 async def cancelled_survey(engine: Engine, image: str) -> int:
     """Cancel a survey that would take minutes; how many images it got to."""
-    sighted: list[protocol.Partial] = []
+    predicted: list[protocol.Partial] = []
     survey = protocol.Survey(model=MODEL, images=(image,) * 5_000)
-    task = asyncio.ensure_future(engine.ask(survey, sighted.append))
-    while len(sighted) < 9 and not task.done():
+    task = asyncio.ensure_future(engine.ask(survey, predicted.append))
+    while len(predicted) < 9 and not task.done():
         await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await engine.ask(Load(model=MODEL))
-    return len(sighted)
+    return len(predicted)
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ async def engine(socket_path: Path) -> AsyncIterator[Make]:
 
     def make(session: Session = SESSION) -> WorkerEngine:
         one = WorkerEngine(session, server=socket_path, command=(sys.executable, str(STUB), "good"))
-        one.told = []  # type: ignore[attr-defined]
-        one.on_restart = one.told.append  # type: ignore[attr-defined]
+        one.restarts = []  # type: ignore[attr-defined]
+        one.on_restart = one.restarts.append  # type: ignore[attr-defined]
         made.append(one)
         return one
 
@@ -77,7 +77,7 @@ async def test_a_running_server_answers_in_our_folder_and_goes_on_when_the_app_e
     one = engine()
     assert not one.uses_server
     assert await who(one) == f"first in {Path.cwd()} by process {server.pid}"
-    assert (one.uses_server, one.pid, one.told) == (True, None, [])  # type: ignore[attr-defined]
+    assert (one.uses_server, one.pid, one.restarts) == (True, None, [])  # type: ignore[attr-defined]
     await one.close()
     assert not one.uses_server
     assert client.listens(socket_path)
@@ -105,16 +105,16 @@ async def test_where_no_server_listens_the_app_starts_its_child(engine: Make, so
         socket_path.touch()
     one = engine()
     assert await who(one) == f"child {one.pid}"
-    assert (one.uses_server, one.told) == (False, [])  # type: ignore[attr-defined]
+    assert (one.uses_server, one.restarts) == (False, [])  # type: ignore[attr-defined]
 
 
-async def test_a_server_that_would_answer_otherwise_is_named_and_not_used(
+async def test_a_server_with_another_identity_is_reported_and_not_used(
     engine: Make, server: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, socket_path: Path
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     one = engine()
     assert await who(one) == f"child {one.pid}"
-    assert one.told == [  # type: ignore[attr-defined]
+    assert one.restarts == [  # type: ignore[attr-defined]
         f"the server at '{socket_path}' is not used: it was started with other variables"
     ]
     assert not one.uses_server
@@ -138,15 +138,15 @@ async def test_when_the_server_is_lost_the_app_goes_on_with_its_child(
         with pytest.raises(AskError, match=r"answered by \d+"):  # the child was asked the same
             await task
     async with asyncio.timeout(60):
-        while one.uses_server or not one.told:  # type: ignore[attr-defined]
+        while one.uses_server or not one.restarts:  # type: ignore[attr-defined]
             await asyncio.sleep(0.01)
     assert await who(one) == f"child {one.pid}"
-    assert one.told == [  # type: ignore[attr-defined]
+    assert one.restarts == [  # type: ignore[attr-defined]
         "the server hung up; the app goes on with an engine of its own"
     ]
 
 
-async def test_a_server_that_stands_still_is_left(
+async def test_a_stopped_server_is_left(
     engine: Make, server: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = engine()
@@ -155,12 +155,14 @@ async def test_a_server_that_stands_still_is_left(
     server.send_signal(signal.SIGSTOP)
     os.waitpid(server.pid, os.WUNTRACED)
     assert (await who(one)).startswith("child")
-    assert one.told == [  # type: ignore[attr-defined]
+    assert one.restarts == [  # type: ignore[attr-defined]
         "the server gives no sign of life; the app goes on with an engine of its own"
     ]
 
 
-async def test_a_cancelled_request_ends_at_the_server_which_is_used_on(engine: Make, socket_path: Path) -> None:
+async def test_a_cancelled_request_ends_at_the_server_and_the_server_stays_in_use(
+    engine: Make, socket_path: Path
+) -> None:
     with running(socket_path) as service:
         one = engine()
         task, working = begun(one, request("slow", model="waiting"))

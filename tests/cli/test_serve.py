@@ -76,13 +76,13 @@ def test_many_images_are_asked_for_a_few_at_a_time_as_parts_of_a_run(service: Fa
     assert service.streamed == [True, True, False]
 
 
-def test_the_default_model_is_still_said_to_be_a_demonstration(service: FakeService, clipmk: Runner) -> None:
+def test_the_note_on_the_default_model_is_still_printed(service: FakeService, clipmk: Runner) -> None:
     assert "is a demonstration model" in clipmk("explain", "a.png", "--jsonl").err
     assert clipmk("explain", "a.png", "--jsonl", "-q").err == ""
 
 
 @pytest.mark.parametrize("how", ["flag", "variable"])
-def test_a_server_is_left_alone_where_that_is_wished(
+def test_no_serve_never_asks_the_server(
     service: FakeService, clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     if how == "variable":
@@ -91,7 +91,7 @@ def test_a_server_is_left_alone_where_that_is_wished(
     assert (service.seen, nothing_here) == ([], [["a.png"]])
 
 
-def test_a_bad_image_is_told_in_its_place_and_the_exit_status_is_3(service: FakeService, clipmk: Runner) -> None:
+def test_a_bad_image_fails_in_its_place_and_the_exit_status_is_3(service: FakeService, clipmk: Runner) -> None:
     ran = clipmk("explain", "a.png", "gone.png", "b.png", "--jsonl", "-m", "any")
     assert ran.status == 3
     assert ran.err == "clipmk: error: image 'gone.png' does not exist\n"
@@ -99,7 +99,7 @@ def test_a_bad_image_is_told_in_its_place_and_the_exit_status_is_3(service: Fake
     assert errors == [None, {"code": "image", "message": "image 'gone.png' does not exist"}, None]
 
 
-def test_an_image_that_the_model_cannot_embed_is_told_in_its_place_and_the_exit_status_is_4(
+def test_an_image_that_cannot_be_embedded_fails_in_its_place_and_the_exit_status_is_4(
     service: FakeService, clipmk: Runner, nothing_here: list[list[str]]
 ) -> None:
     ran = clipmk("explain", "a.png", "infinite.png", "gone.png", "b.png", "--jsonl", "-m", "any")
@@ -109,7 +109,7 @@ def test_an_image_that_the_model_cannot_embed_is_told_in_its_place_and_the_exit_
     assert (service.seen, nothing_here) == (["a.png"], [])
 
 
-def test_a_folder_without_images_is_told_without_asking(service: FakeService, clipmk: Runner, tmp_path: Path) -> None:
+def test_a_folder_without_images_fails_without_asking(service: FakeService, clipmk: Runner, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     ran = clipmk("explain", "empty", "a.png", "--jsonl", "-m", "any")
     assert ran.status == 3
@@ -125,7 +125,7 @@ def test_what_the_server_declines_is_done_here_from_that_image_on(
     assert ran.err == ""  # whatever is wrong, we say it ourselves
 
 
-def test_a_mistake_of_the_server_is_noted(service: FakeService, clipmk: Runner, nothing_here: list[list[str]]) -> None:
+def test_an_error_of_the_server_is_noted(service: FakeService, clipmk: Runner, nothing_here: list[list[str]]) -> None:
     ran = clipmk("explain", "a.png", "--json", "-m", "broken", "-m", "fine")
     assert ran.err.endswith("clipmk: note: the server could not do it: ZeroDivisionError: on purpose\n")
     assert nothing_here == [["a.png"]]
@@ -143,7 +143,7 @@ def test_a_server_of_another_version_is_noted_and_not_asked(
     assert (service.seen, nothing_here) == ([], [["a.png"]])
 
 
-def test_a_server_of_other_circumstances_is_noted_and_not_asked(
+def test_a_server_with_another_identity_is_noted_and_not_asked(
     service: FakeService, clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
@@ -152,7 +152,7 @@ def test_a_server_of_other_circumstances_is_noted_and_not_asked(
     assert (service.seen, nothing_here) == ([], [["a.png"]])
 
 
-def test_a_server_that_dies_meanwhile_is_noted_and_the_rest_is_done_here(
+def test_a_server_that_dies_is_noted_and_the_rest_is_done_here(
     clipmk: Runner, nothing_here: list[list[str]], clean: None
 ) -> None:
     path = os.environ["CLIPMK_SOCKET"]
@@ -201,7 +201,7 @@ def test_standard_input_is_sent_along_and_drawn_from_here(
     assert "data:image/png;base64," in (tmp_path / "o.html").read_text(encoding="utf-8")
 
 
-def test_empty_standard_input_is_told_without_asking(
+def test_empty_standard_input_fails_without_asking(
     service: FakeService, clipmk: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
@@ -210,7 +210,7 @@ def test_empty_standard_input_is_told_without_asking(
     assert "standard input is empty" in ran.err
 
 
-def test_what_is_too_large_to_be_sent_is_explained_here(
+def test_an_image_too_large_to_be_sent_is_explained_here(
     service: FakeService, clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served, "ATTACHED_BYTES", 3)
@@ -240,13 +240,13 @@ def test_a_server_waits_for_15_minutes_by_default() -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "soon", "-5m", "5d", "1e3", "nan"])
-def test_what_is_no_duration_is_a_usage_error(clipmk: Runner, text: str) -> None:
+def test_a_malformed_duration_is_a_usage_error(clipmk: Runner, text: str) -> None:
     ran = clipmk("serve", "--idle", text)
     assert ran.status == 2
     assert f"--idle {text!r} is not a positive duration" in ran.err
 
 
-def test_status_says_how_the_server_is_doing(service: FakeService, clipmk: Runner) -> None:
+def test_status_prints_the_state_of_the_server(service: FakeService, clipmk: Runner) -> None:
     clipmk("explain", "a.png", "--json", "-m", "any")
     wait_for(lambda: _counted() == 1)  # a request is counted after its answer has been sent
     ran = clipmk("serve", "--status", "--json")
@@ -262,7 +262,7 @@ def _counted() -> int:
         return connection.greeting().requests
 
 
-def test_without_a_server_status_is_an_error_and_stop_is_none(clipmk: Runner) -> None:
+def test_without_a_server_status_is_an_error_and_stop_is_not(clipmk: Runner) -> None:
     ran = clipmk("serve", "--status", "--json")
     assert ran.status == 1
     assert "no server listens at" in json.loads(ran.out)["error"]["message"]

@@ -53,7 +53,7 @@ def results(talk: Conversation, *, images: tuple[str, ...] = ("fox.png",), attac
     """All answers but signs of life."""
     request = ExplainImages(**{"model": SMALL, "images": images, "attached": len(attached), **more})
     final = talk.ask(request, attached=attached)
-    return [*talk.heard(ImageExplained), final]
+    return [*talk.received(ImageExplained), final]
 
 
 def test_a_model_is_loaded_once_for_all_clients_whatever_their_settings(
@@ -71,7 +71,7 @@ def test_a_model_is_loaded_once_for_all_clients_whatever_their_settings(
     assert (loads, service.models) == ([SMALL], (SMALL,))
 
 
-def test_what_the_app_is_told_depends_on_its_own_session(
+def test_answers_depend_on_the_clients_own_session(
     loads: list[str], talk: Callable[..., Conversation], tmp_path: Path
 ) -> None:
     service = Service()
@@ -87,7 +87,7 @@ def test_what_the_app_is_told_depends_on_its_own_session(
     assert missing.code == "image"
 
 
-def test_names_mean_what_they_mean_to_the_client(
+def test_file_names_are_relative_to_the_clients_folder(
     loads: list[str], talk: Callable[..., Conversation], tmp_path: Path
 ) -> None:
     (tmp_path / "classes.txt").write_text("fox\ncat\n", encoding="utf-8")
@@ -233,9 +233,7 @@ def test_some_of_many_images_are_explained_as_the_library_streams_them(
         assert dataclasses.replace(one.explanation, elapsed_ms=other.elapsed_ms) == other
 
 
-def test_a_request_that_nobody_waits_for_ends_before_its_next_step(
-    loads: list[str], talk: Callable[..., Conversation]
-) -> None:
+def test_a_cancelled_request_ends_before_its_next_step(loads: list[str], talk: Callable[..., Conversation]) -> None:
     client = talk()
     results(client)
     client.hook = lambda answer: client.cancel()

@@ -44,7 +44,7 @@ def test_lines_are_put_together_and_bounded(pair: tuple[LineSocket, socket.socke
     lines.close()
 
 
-def test_a_write_that_nobody_takes_ends_in_time(pair: tuple[LineSocket, socket.socket]) -> None:
+def test_a_write_that_is_not_read_times_out(pair: tuple[LineSocket, socket.socket]) -> None:
     lines, _ = pair
     with pytest.raises(TimeoutError):
         lines.write(b"x" * 2**24, seconds=0.05)

@@ -75,25 +75,25 @@ class Parent:
         self._limit = threading.Timer(PATIENCE, self.process.kill)
         self._limit.start()
 
-    def say(self, *messages: Any) -> None:
+    def send(self, *messages: Any) -> None:
         """Messages, or bytes as they are."""
         self._in.write(b"".join(one if isinstance(one, bytes) else encode(one) for one in messages))
         self._in.flush()
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         return decode(self._out.readline())
 
     def until(self, kind: type[Any], number: int) -> list[Any]:
         """What comes up to an answer of this kind and id."""
-        heard = [self.hear()]
-        while not (isinstance(heard[-1], kind) and heard[-1].id == number):
-            heard.append(self.hear())
-        return heard
+        received = [self.receive()]
+        while not (isinstance(received[-1], kind) and received[-1].id == number):
+            received.append(self.receive())
+        return received
 
     def ask(self, request: Any) -> tuple[Any, list[Any]]:
         """The final answer, and the partial ones."""
         self.number += 1
-        self.say(dataclasses.replace(request, id=self.number))
+        self.send(dataclasses.replace(request, id=self.number))
         *partial, final = self.until(protocol.Final, self.number)
         assert all(answer.id == self.number and isinstance(answer, protocol.Partial) for answer in partial)
         return final, partial
@@ -131,12 +131,12 @@ def parent() -> Iterator[Parent]:
 @pytest.fixture(scope="module")
 def _busy(_cache: Path) -> Iterator[Parent]:
     made = Parent("-c", NOISY, cache=_cache)
-    assert made.hear() == Greeting(protocol=protocol.VERSION, clipmk=__version__, pid=made.process.pid)
-    made.say(HELLO)
+    assert made.receive() == Greeting(protocol=protocol.VERSION, clipmk=__version__, pid=made.process.pid)
+    made.send(HELLO)
     yield made
     made.begin_anew()
     long = Survey(id=900, model=VIT, images=("none.png",) * 100_000)
-    made.say(long)
+    made.send(long)
     made.until(protocol.Predicted, 900)
     assert made.hang_up() == 0  # in the middle of it
     errors = made.stop()
@@ -167,7 +167,7 @@ def test_requests_are_answered_in_order_and_nothing_but_answers_is_on_stdout(wor
     assert [one.code for one in columns if isinstance(one, protocol.ColumnReady)] == [None, "model"]
 
 
-def test_what_nobody_foresaw_fails_the_request_and_not_the_worker(worker: Parent, image: str) -> None:
+def test_an_unexpected_error_fails_the_request_and_not_the_worker(worker: Parent, image: str) -> None:
     answer, _ = worker.ask(Load(model="a mistake"))
     assert answer.code == UNEXPECTED
     assert answer.message == "KeyError: 'nobody foresaw this'"
@@ -188,9 +188,9 @@ def test_what_nobody_foresaw_fails_the_request_and_not_the_worker(worker: Parent
     ],
 )
 def test_what_is_not_a_request_is_reported_and_ends_the_worker(parent: Parent, line: bytes) -> None:
-    parent.hear()
-    parent.say(HELLO, line)
-    answer = parent.hear()
+    parent.receive()
+    parent.send(HELLO, line)
+    answer = parent.receive()
     assert (type(answer), answer.id, answer.code) == (Failed, 0, "protocol")
     assert parent.process.wait() == 2
     assert parent.stop() == ""
@@ -198,44 +198,44 @@ def test_what_is_not_a_request_is_reported_and_ends_the_worker(parent: Parent, l
 
 def test_a_running_request_and_one_that_waits_can_be_cancelled(worker: Parent, image: str) -> None:
     long = Survey(id=500, model=VIT, images=(image,) * 20_000)
-    worker.say(long, Load(id=501, model=VIT), Load(id=502, model=VIT))
+    worker.send(long, Load(id=501, model=VIT), Load(id=502, model=VIT))
     worker.until(protocol.Predicted, 500)
-    worker.say(Cancel(request=501))
-    heard = worker.until(Failed, 501)
-    assert heard[-1].code == protocol.CANCELLED
-    assert not any(isinstance(one, protocol.Final) for one in heard[:-1])  # at once, while the other still runs
-    worker.say(Cancel(request=500))
+    worker.send(Cancel(request=501))
+    received = worker.until(Failed, 501)
+    assert received[-1].code == protocol.CANCELLED
+    assert not any(isinstance(one, protocol.Final) for one in received[:-1])  # at once, while the other still runs
+    worker.send(Cancel(request=500))
     *between, last = worker.until(protocol.Final, 500)
     assert last.code == protocol.CANCELLED
     assert len(between) < 20_000
     assert isinstance(worker.until(protocol.Final, 502)[-1], protocol.Loaded)
-    worker.say(Cancel(request=502), Cancel(request=77))  # too late, and never asked: no answer
+    worker.send(Cancel(request=502), Cancel(request=77))  # too late, and never asked: no answer
     assert isinstance(worker.ask(Load(model=VIT))[0], protocol.Loaded)
 
 
-def test_an_interrupt_of_the_terminal_is_not_for_the_worker(worker: Parent) -> None:
+def test_the_worker_ignores_interrupts_from_the_terminal(worker: Parent) -> None:
     worker.process.send_signal(signal.SIGINT)
     assert isinstance(worker.ask(Load(model=VIT))[0], protocol.Loaded)
 
 
 @pytest.mark.parametrize("half", [b"", b'{"type": "lo'])
 def test_the_end_of_its_input_ends_the_worker(parent: Parent, half: bytes) -> None:
-    parent.say(HELLO)
-    parent.hear()
-    parent.say(half)
+    parent.send(HELLO)
+    parent.receive()
+    parent.send(half)
     assert parent.hang_up() == 0
 
 
-def test_a_parent_that_never_spoke_is_no_mistake(parent: Parent) -> None:
+def test_a_parent_that_leaves_at_once_is_not_an_error(parent: Parent) -> None:
     assert parent.hang_up() == 0
     assert parent.stop() == ""
 
 
-def test_a_parent_that_no_longer_listens_ends_the_worker(parent: Parent) -> None:
-    parent.say(HELLO)
-    parent.hear()
+def test_a_parent_that_no_longer_reads_ends_the_worker(parent: Parent) -> None:
+    parent.send(HELLO)
+    parent.receive()
     parent._out.close()
-    parent.say(b"{}\n")
+    parent.send(b"{}\n")
     assert parent.process.wait() == 0
 
 
@@ -263,9 +263,9 @@ def test_a_killed_parent_leaves_no_worker() -> None:
     ],
 )
 def test_another_greeting_is_refused(parent: Parent, first: Any, words: str) -> None:
-    parent.hear()
-    parent.say(first)
-    answer = parent.hear()
+    parent.receive()
+    parent.send(first)
+    answer = parent.receive()
     assert (type(answer), answer.id, answer.code) == (Failed, 0, "protocol")
     assert words in answer.message
     assert parent.process.wait() == 2
@@ -273,7 +273,7 @@ def test_another_greeting_is_refused(parent: Parent, first: Any, words: str) -> 
 
 
 def test_a_termination_ends_the_worker(parent: Parent) -> None:
-    parent.say(HELLO)
-    parent.hear()
+    parent.send(HELLO)
+    parent.receive()
     parent.process.terminate()
     assert parent.process.wait() == -signal.SIGTERM

@@ -79,7 +79,7 @@ def test_the_picture_stays_behind() -> None:
         b'{"type": "predicted", "id": 1, "image": "a", "class": "b", "probability": NaN}\n',
     ],
 )
-def test_what_is_not_a_message_is_refused(line: bytes) -> None:
+def test_malformed_messages_are_refused(line: bytes) -> None:
     with pytest.raises(ProtocolError, match="is not a message of protocol"):
         decode(line)
 

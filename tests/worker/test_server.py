@@ -56,7 +56,7 @@ def test_attached_bytes_arrive_whole(socket_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("model", "code"), [("declined", "model"), ("broken", "unexpected")])
-def test_what_goes_wrong_costs_one_request(socket_path: Path, model: str, code: str) -> None:
+def test_an_error_costs_one_request(socket_path: Path, model: str, code: str) -> None:
     with running(socket_path), talking(socket_path) as connection:
         with pytest.raises(DeclinedError) as raised:
             ask(connection, request(model=model))
@@ -65,21 +65,21 @@ def test_what_goes_wrong_costs_one_request(socket_path: Path, model: str, code: 
 
 
 def test_clients_are_served_in_turn_and_each_gets_its_own(socket_path: Path) -> None:
-    heard: dict[str, list[str | None]] = {name: [] for name in "abcd"}
+    received: dict[str, list[str | None]] = {name: [] for name in "abcd"}
 
     def talk(name: str) -> None:
         with talking(socket_path) as connection:
             for number in range(5):
                 (found,) = ask(connection, request(f"{name}{number}"))
-                heard[name].append(found.explanation and found.explanation.image.path)
+                received[name].append(found.explanation and found.explanation.image.path)
 
     with running(socket_path) as service:
-        threads = [threading.Thread(target=talk, args=(name,)) for name in heard]
+        threads = [threading.Thread(target=talk, args=(name,)) for name in received]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert heard == {name: [f"{name}{number}" for number in range(5)] for name in heard}
+    assert received == {name: [f"{name}{number}" for number in range(5)] for name in received}
     assert len(service.seen) == 20
 
 
@@ -93,13 +93,13 @@ def test_a_waiting_client_gets_signs_of_life(socket_path: Path, monkeypatch: pyt
         wait_for(lambda: service.seen)
         stages: list[str] = []
 
-        def hear(progress: Progress) -> None:
+        def receive(progress: Progress) -> None:
             stages.append(progress.stage)
             clock.now += 0.9 * client.SILENCE_SECONDS  # so that all signs take longer than a client waits for one
             if len(stages) == 5:
                 service.gate.set()
 
-        assert list(second.explain(request("2"), b"", hear))
+        assert list(second.explain(request("2"), b"", receive))
         assert stages[:5] == ["waiting"] * 5
 
 
@@ -125,10 +125,10 @@ def test_more_waiting_requests_than_one_client_may_have_end_its_conversation(
     monkeypatch.setattr(jobs, "MOST_WAITING", 2)
     wanted = [dataclasses.replace(request(str(n), model="waiting"), id=n) for n in range(1, 6)]
     with running(socket_path) as service, raw(socket_path, *wanted) as lines:
-        heard = []
+        received = []
         while line := lines.read_line(limit=2**20, seconds=PATIENCE):
-            heard.append(decode(line))
-        assert any(isinstance(one, Failed) and one.id == 0 and "are waiting" in one.message for one in heard)
+            received.append(decode(line))
+        assert any(isinstance(one, Failed) and one.id == 0 and "are waiting" in one.message for one in received)
         with talking(socket_path) as other:
             assert ask(other, request("other"))
         assert set(service.seen) <= {"!1", "other"}
@@ -204,7 +204,7 @@ EXPLAIN = encode(request())
         *("400 digits", "8000 digits", "overflow", "infinite"),
     ],
 )
-def test_nonsense_is_declined_and_hung_up_on_and_the_server_goes_on(
+def test_nonsense_ends_the_conversation_and_the_server_goes_on(
     socket_path: Path, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "REQUEST_BYTES", 2**20)
@@ -226,7 +226,7 @@ def test_nonsense_is_declined_and_hung_up_on_and_the_server_goes_on(
 
 
 @pytest.mark.parametrize("number", [HUGE, f"-{HUGE}", "1e999", "NaN"])
-def test_a_setting_that_is_not_a_number_of_any_use_is_declined(socket_path: Path, number: str) -> None:
+def test_a_setting_that_is_too_large_or_not_finite_is_declined(socket_path: Path, number: str) -> None:
     hello = json.loads(encode(Hello(version=protocol.VERSION, session=SESSION)))
     name = next(key for key, value in hello["session"]["settings"].items() if isinstance(value, float))
     hello["session"]["settings"][name] = "here"
@@ -259,7 +259,7 @@ def test_without_file_descriptors_accepting_pauses_and_is_logged_once(
         assert ask(connection, request())
     assert all(after - before >= 0.019 for before, after in itertools.pairwise(tried[:4]))
     assert [record.message for record in caplog.records] == [
-        "nobody is accepted until there are file descriptors again: Too many open files"
+        "no client is accepted until file descriptors are free: Too many open files"
     ]
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not unix_socket.supported(), reason="needs SO_PE
 # Clients and servers that vanish.
 
 
-def test_a_killed_client_ends_its_order_and_nobody_elses(socket_path: Path) -> None:
+def test_a_killed_client_cancels_only_its_own_request(socket_path: Path) -> None:
     code = (
         "import os, sys; sys.path[:0] = sys.argv[2:]\n"
         "from pathlib import Path; from serving import talking, request, ask\n"
@@ -41,7 +41,7 @@ def test_a_killed_client_ends_its_order_and_nobody_elses(socket_path: Path) -> N
         assert service.seen == ["!slow", "next"]
 
 
-def test_an_order_whose_client_left_the_queue_is_never_begun(socket_path: Path) -> None:
+def test_a_request_whose_client_left_the_queue_is_never_begun(socket_path: Path) -> None:
     with running(socket_path) as service, raw(socket_path, request("1", model="waiting")):
         wait_for(lambda: service.seen)
         with raw(socket_path, request("2")):
@@ -66,14 +66,14 @@ def _greeting(socket_path: Path) -> protocol.Greeting:
         return connection.greeting()
 
 
-def test_a_killed_server_is_an_error_for_who_waits(socket_path: Path) -> None:
+def test_a_killed_server_is_an_error_for_waiting_clients(socket_path: Path) -> None:
     process = start(socket_path)
     with talking(socket_path) as connection, pytest.raises(UnusableServerError, match="lost: it hung up"):
         ask(connection, request(model="dying"))
     assert process.wait() == -signal.SIGKILL
 
 
-def test_a_server_that_stands_still_is_given_up(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_server_times_out(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "SILENCE_SECONDS", 0.2)
     process = start(socket_path)
     with talking(socket_path) as connection:
@@ -85,7 +85,7 @@ def test_a_server_that_stands_still_is_given_up(socket_path: Path, monkeypatch: 
     process.wait()
 
 
-def test_a_termination_ends_the_server_in_the_middle_of_an_order(socket_path: Path) -> None:
+def test_sigterm_ends_the_server_in_the_middle_of_a_request(socket_path: Path) -> None:
     process = start(socket_path)
     with raw(socket_path, request(model="waiting")), talking(socket_path) as connection:
         wait_for(lambda: _waiting(socket_path) == 1)
@@ -97,7 +97,7 @@ def test_a_termination_ends_the_server_in_the_middle_of_an_order(socket_path: Pa
     assert client.stop(socket_path) is None
 
 
-def test_an_interrupt_ends_the_server(socket_path: Path) -> None:
+def test_sigint_ends_the_server(socket_path: Path) -> None:
     process = start(socket_path)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 0
@@ -160,7 +160,7 @@ def test_a_client_that_waits_silently_does_not_keep_the_server_up(socket_path: P
         assert lines.read_line(limit=100, seconds=PATIENCE) == b""
 
 
-def test_a_look_at_the_server_does_not_keep_it_up(socket_path: Path) -> None:
+def test_asking_for_the_status_does_not_keep_the_server_up(socket_path: Path) -> None:
     clock = Clock()
     with running(socket_path, idle_s=10, clock=clock):
         clock.now = 9
@@ -169,7 +169,7 @@ def test_a_look_at_the_server_does_not_keep_it_up(socket_path: Path) -> None:
         wait_for(lambda: not socket_path.exists())
 
 
-def test_a_worker_in_the_middle_of_something_is_left_there_and_nothing_is_wrong(
+def test_a_server_ends_without_error_while_its_worker_is_busy(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "END_SECONDS", 0.01)

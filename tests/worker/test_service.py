@@ -33,7 +33,7 @@ def timeless(explanation: Explanation) -> Explanation:
     return dataclasses.replace(explanation, elapsed_ms=None, picture=None)  # type: ignore[arg-type]
 
 
-def test_a_loaded_model_is_described_and_loading_is_told_first() -> None:
+def test_a_loaded_model_is_described_after_progress_on_loading() -> None:
     talk = Conversation()
     answer = talk.ask(Load(model=VIT))
     backbone = clipmk.load(VIT, device="cpu")
@@ -60,7 +60,7 @@ def test_classes_of_the_session_replace_the_vocabularys(images: list[str]) -> No
     assert {prediction.class_name for prediction in answer.explanation.predictions} == {"cat", "fox"}
 
 
-def test_prompts_are_told_as_they_are_done(images: list[str]) -> None:
+def test_prompts_report_progress(images: list[str]) -> None:
     talk = Conversation(settings=preset("paper"))
     parts = len(talk.ask(Explain(model=VIT, image=images[0])).explanation.parts)
     prompts = [(done, total) for stage, done, total in talk.stages() if stage == "prompts"]
@@ -95,7 +95,7 @@ def test_a_concept_that_was_not_seen_cannot_be_left_out(images: list[str]) -> No
     assert (answer.code, "a nonsense" in answer.message) == ("usage", True)
 
 
-def test_a_file_that_changed_is_explained_anew(tmp_path: Path, scene_files: list[Path]) -> None:
+def test_a_changed_file_is_explained_again(tmp_path: Path, scene_files: list[Path]) -> None:
     path, talk = tmp_path / "x.png", Conversation()
     found = []
     for number, scene in enumerate(scene_files[:2]):
@@ -112,7 +112,7 @@ def test_a_comparison_has_a_column_per_model_and_a_broken_one_costs_only_its_own
     talk = Conversation()
     models = (VIT, "no-such-model", tiny_model, VIT)
     answer = talk.ask(Compare(models=models, image=images[0]))
-    columns = talk.heard(protocol.ColumnReady)
+    columns = talk.received(protocol.ColumnReady)
     assert answer.count == len(columns) == 4
     assert tuple(column.model for column in columns) == models
     assert (columns[1].explanation, columns[1].code) == (None, "model")
@@ -122,7 +122,7 @@ def test_a_comparison_has_a_column_per_model_and_a_broken_one_costs_only_its_own
         assert timeless(columns[index].explanation) == timeless(expected)
         assert (columns[index].code, columns[index].message) == (None, None)
     talk.ask(Compare(models=(VIT, tiny_model), image=images[0], target="cat"))
-    assert [column.explanation.class_name for column in talk.heard(protocol.ColumnReady)] == ["cat", "cat"]
+    assert [column.explanation.class_name for column in talk.received(protocol.ColumnReady)] == ["cat", "cat"]
 
 
 def test_a_survey_predicts_what_an_explanation_would(tmp_path: Path, images: list[str]) -> None:
@@ -131,10 +131,10 @@ def test_a_survey_predicts_what_an_explanation_would(tmp_path: Path, images: lis
     every = (*images, str(broken), *images, *images, "missing.png")
     talk = Conversation()
     answer = talk.ask(Survey(model=VIT, images=every))
-    sighted = talk.heard(protocol.Predicted)
-    assert tuple(one.image for one in sighted) == every
+    predicted = talk.received(protocol.Predicted)
+    assert tuple(one.image for one in predicted) == every
     assert answer.count == len(every)
-    for one in sighted:
+    for one in predicted:
         if one.image not in images:
             assert (one.class_name, one.probability) == (None, None)
             assert Path(one.image).name in one.message
@@ -163,7 +163,7 @@ def test_models_are_listed_embedded_ones_first() -> None:
         ({"classes": "a,a"}, Load(model=VIT), "vocabulary", "repeats"),
     ],
 )
-def test_a_typo_is_said_before_a_model_is_loaded(
+def test_a_typo_fails_before_a_model_is_loaded(
     session: Any, request_: Any, code: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "load", None)
@@ -184,7 +184,7 @@ def test_a_request_cancelled_before_it_begins_does_nothing(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("stage", ["loading", "image", "parts", "prompts"])
-def test_cancelling_is_obeyed_at_the_next_border(stage: str, images: list[str]) -> None:
+def test_cancelling_takes_effect_at_the_next_step(stage: str, images: list[str]) -> None:
     talk = Conversation(settings=preset("paper"))
 
     def cancel(answer: Any) -> None:
@@ -195,7 +195,7 @@ def test_cancelling_is_obeyed_at_the_next_border(stage: str, images: list[str]) 
     request = Explain(model=VIT, image=images[0])
     answer = talk.ask(request)
     assert (type(answer), answer.code) == (protocol.Failed, protocol.CANCELLED)
-    assert [told[0] for told in talk.stages()].count(stage) == 1
+    assert [sent[0] for sent in talk.stages()].count(stage) == 1
     assert talk.stages()[-1][0] == stage
     talk.hook = lambda answer: None
     assert isinstance(talk.ask(request), protocol.Explained)
@@ -216,7 +216,7 @@ def test_cancelling_ends_the_wait_for_an_import(tiny_model: str, monkeypatch: py
     assert isinstance(talk.ask(Load(model=tiny_model)), protocol.Loaded)
 
 
-def test_what_goes_wrong_aside_is_told_like_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_an_import_fails_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
         raise ModelError("no open_clip")
 
@@ -225,7 +225,7 @@ def test_what_goes_wrong_aside_is_told_like_everything_else(monkeypatch: pytest.
     assert (answer.code, answer.message) == ("model", "no open_clip")
 
 
-def test_texts_that_are_being_embedded_can_be_given_up(tiny_model: str) -> None:
+def test_embedding_texts_can_be_cancelled(tiny_model: str) -> None:
     talk = Conversation(cache=False)
     talk.hook = lambda answer: talk.cancel() if getattr(answer, "stage", "") == "texts" else None
     assert talk.ask(Load(model=tiny_model)).code == protocol.CANCELLED
@@ -234,35 +234,35 @@ def test_texts_that_are_being_embedded_can_be_given_up(tiny_model: str) -> None:
     assert isinstance(talk.ask(Load(model=tiny_model)), protocol.Loaded)
 
 
-def test_a_survey_and_a_comparison_end_between_their_members(images: list[str], tiny_model: str) -> None:
+def test_a_survey_and_a_comparison_end_between_their_items(images: list[str], tiny_model: str) -> None:
     talk = Conversation()
     talk.hook = lambda answer: talk.cancel() if isinstance(answer, protocol.Predicted | protocol.ColumnReady) else None
     assert talk.ask(Survey(model=VIT, images=tuple(images) * 40)).code == protocol.CANCELLED
-    assert 1 <= len(talk.heard(protocol.Predicted)) <= 8
+    assert 1 <= len(talk.received(protocol.Predicted)) <= 8
     assert talk.ask(Compare(models=(VIT, tiny_model), image=images[0])).code == protocol.CANCELLED
-    assert len(talk.heard(protocol.ColumnReady)) == 1
+    assert len(talk.received(protocol.ColumnReady)) == 1
 
 
 # Progress and imports.
 
 
 @given(st.lists(st.floats(0, 0.2), min_size=1, max_size=60))
-def test_progress_is_told_first_last_and_seldom_between(steps: list[float]) -> None:
-    now, told = 0.0, []
+def test_progress_is_sent_first_last_and_seldom_between(steps: list[float]) -> None:
+    now, sent = 0.0, []
     throttle = Throttle(lambda: now)
     for done, step in enumerate(steps, 1):
         now += step
         if throttle.allows("texts", done, len(steps)):
-            told.append((done, now))
-    assert told[0][0] == 1
-    assert told[-1][0] == len(steps)
-    for (_, before), (done, after) in itertools.pairwise(told):
+            sent.append((done, now))
+    assert sent[0][0] == 1
+    assert sent[-1][0] == len(steps)
+    for (_, before), (done, after) in itertools.pairwise(sent):
         assert done == len(steps) or after - before >= INTERVAL
-    assert len(told) <= now / INTERVAL + 2
+    assert len(sent) <= now / INTERVAL + 2
     assert throttle.allows("image", 0, 5)  # another stage
 
 
-def test_loading_is_told_before_anything_heavy_is_imported() -> None:
+def test_loading_is_reported_before_anything_heavy_is_imported() -> None:
     code = (
         "import sys; sys.path[:0] = sys.argv[1:]\nfrom clipmk.worker import pipe, protocol\n"
         "from conversation import Conversation\n"

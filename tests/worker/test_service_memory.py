@@ -30,7 +30,7 @@ def test_a_tiny_budget_holds_one_model_and_a_large_one_all(images: list[str], ti
         assert tiny.service.models == (model,)
     assert set(large.service.models) == {VIT, tiny_model}
     assert isinstance(tiny.ask(Compare(models=(tiny_model, VIT), image=images[0])), protocol.Done)
-    assert all(column.explanation for column in tiny.heard(protocol.ColumnReady))
+    assert all(column.explanation for column in tiny.received(protocol.ColumnReady))
 
 
 def test_a_model_weighs_what_its_parameters_and_its_texts_take(tiny_model: str) -> None:
@@ -61,7 +61,7 @@ def out_of_memory() -> list[Exception]:
 
 
 @pytest.mark.parametrize("index", range(5))
-def test_running_out_of_memory_lets_the_models_go_and_the_service_goes_on(
+def test_running_out_of_memory_unloads_the_models_and_the_service_goes_on(
     index: int, images: list[str], tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
@@ -82,13 +82,13 @@ def test_running_out_of_memory_lets_the_models_go_and_the_service_goes_on(
     assert "--device cpu" not in answer.message  # it is there already
     assert talk.service.models == ()
     talk.ask(Compare(models=(VIT, tiny_model), image=images[0]))
-    codes = [(column.code, column.explanation is not None) for column in talk.heard(protocol.ColumnReady)]
+    codes = [(column.code, column.explanation is not None) for column in talk.received(protocol.ColumnReady)]
     assert codes == [(OUT_OF_MEMORY, False), (None, True)]
     monkeypatch.undo()
     assert isinstance(talk.ask(Explain(model=VIT, image=images[0])), protocol.Explained)
 
 
-def test_a_mistake_of_ours_is_no_lack_of_memory(images: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_not_taken_for_a_lack_of_memory(images: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
 
     talk = Conversation()
@@ -104,7 +104,7 @@ def test_a_mistake_of_ours_is_no_lack_of_memory(images: list[str], monkeypatch: 
     assert talk.service.models == (VIT,)
 
 
-def test_pictures_are_kept_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_pictures_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipmk.worker.service.PICTURE_BYTES", 3 * 100 * 100 * 3)
     talk = Conversation()
     for number in range(6):

@@ -55,7 +55,7 @@ def test_what_a_killed_server_left_is_replaced(socket_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["file", "folder"])
-def test_what_is_no_socket_is_left_alone(socket_path: Path, content: str) -> None:
+def test_a_file_that_is_not_a_socket_is_left_alone(socket_path: Path, content: str) -> None:
     socket_path.parent.mkdir()
     socket_path.write_text("mine") if content == "file" else socket_path.mkdir()
     with pytest.raises(ClipmkError, match="exists and is not a socket; it is left alone"), listening(socket_path):
@@ -112,15 +112,13 @@ def test_another_users_process_is_turned_away(socket_path: Path, monkeypatch: py
         assert service.seen == []
 
 
-def test_another_users_server_is_told_nothing(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_users_server_is_sent_nothing(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "peer_of", lambda connection: Peer(1, 4321))
     with running(socket_path), pytest.raises(UnusableServerError, match="belongs to user 4321"), connected(socket_path):
         pass
 
 
-def test_more_clients_than_there_is_room_for_are_turned_away(
-    socket_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clients_beyond_the_limit_are_turned_away(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(socket_path), talking(socket_path) as first:
         monkeypatch.setattr(server, "CLIENTS", 1)
         with pytest.raises(UnusableServerError, match="turned us away"), connected(socket_path):
@@ -177,7 +175,7 @@ def _greeted(path: Path) -> Iterator[protocol.Greeting]:
         yield connection.greeting()
 
 
-def test_a_server_of_other_circumstances_is_not_asked(socket_path: Path) -> None:
+def test_a_server_with_another_identity_is_not_used(socket_path: Path) -> None:
     from clipmk.system.config import Config  # noqa: PLC0415
 
     ours = identity(Config())
@@ -188,7 +186,7 @@ def test_a_server_of_other_circumstances_is_not_asked(socket_path: Path) -> None
 
 
 @pytest.mark.parametrize("greeting", [b"220 mail.example\n", b"[1]\n", b"", b'{"pid": 1}\n'])
-def test_what_does_not_greet_as_a_server_of_ours_is_never_signalled(
+def test_a_process_that_does_not_greet_as_clipmk_is_never_signalled(
     socket_path: Path, impostor: list[bytes], greeting: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signalled: list[int] = []
@@ -210,7 +208,7 @@ def test_a_server_of_another_version_can_be_stopped(
     assert signalled == [(os.getpid(), signal.SIGTERM)]
 
 
-def test_registered_models_and_variables_are_part_of_the_circumstances(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registered_models_and_variables_are_part_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     from clipmk.system.config import Config  # noqa: PLC0415
 
     before = identity(Config(theme="dark"))

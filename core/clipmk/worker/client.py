@@ -31,7 +31,7 @@ SILENCE_SECONDS = 30.0
 SEND_SECONDS = 60.0
 """For a server to take a request."""
 STOP_SECONDS = 10.0
-"""For a server that was told to end."""
+"""For a server to end."""
 
 
 class UnusableServerError(ClipmkError):
@@ -56,7 +56,7 @@ class Connection:
         self._ids = itertools.count(1)
 
     def greeting(self) -> Greeting:
-        """What the server says of itself.
+        """The greeting, decoded.
 
         Raises:
             UnusableServerError: it is of another version.
@@ -106,7 +106,7 @@ class Connection:
 
 
 def connect(path: Path) -> Connection | None:
-    """Connect to the server at `path` and wait for its greeting; None where there is no server.
+    """Connect to the server at `path` and wait for its greeting; None if there is no server.
 
     Raises:
         UnusableServerError: what is there belongs to another user or is not a server of `clipmk`.
@@ -120,8 +120,8 @@ def connect(path: Path) -> Connection | None:
             connection.settimeout(GREETING_SECONDS)
             connection.connect(str(path))
         except TimeoutError as reason:
-            raise UnusableServerError("it accepts nobody") from reason
-        except (OSError, ValueError):  # nothing there, nobody behind it any more, or too long a name
+            raise UnusableServerError("it does not accept connections") from reason
+        except (OSError, ValueError):  # there is no socket, no server behind it, or its path is too long
             return None
         peer = require_own(connection)
         lines = LineSocket(connection)
@@ -142,10 +142,10 @@ def connected(path: Path) -> Iterator[Connection | None]:
 
 
 def find_server(path: Path, session: Session) -> Connection | None:
-    """A server at `path` that would answer as this process would, ready for a session; None where there is none.
+    """A server at `path` that would answer as this process would, ready for a session; None if there is no server.
 
     Raises:
-        UnusableServerError: there is one that would not; the message says why.
+        UnusableServerError: the server differs, or cannot be used.
     """
     connection = connect(path)
     if connection is not None:
@@ -162,7 +162,7 @@ def stop(path: Path) -> int | None:
     """End the server at `path`, of whatever version, and wait until it has ended; nothing but a server is signalled.
 
     Returns:
-        Its process id; None where there was none.
+        Its process id; None if there was no server.
 
     Raises:
         UnusableServerError: it belongs to another user, is not a server of `clipmk`, or does not end.
@@ -220,7 +220,7 @@ def require_own(connection: socket.socket) -> Peer:
 
 
 def read_greeting(line: bytes) -> Greeting:
-    """What a server says of itself.
+    """Decode the first line of a server.
 
     Raises:
         UnusableServerError: it is of another version, or not a server of `clipmk`.

@@ -9,7 +9,7 @@ from clipmk.worker.protocol import ExplainImages, Failed, Greeting, Hello, Reque
 from clipmk.worker.session import Session
 
 HELLO_SECONDS = 10.0
-"""For a client to say what it wants; from then on it may take its time."""
+"""For a client to send its first line; from then on it may take its time."""
 ATTACH_SECONDS = 60.0
 """For the bytes of an image to arrive."""
 
@@ -18,8 +18,8 @@ def converse(client: Client, queue: JobQueue, greeting: Greeting) -> None:
     """Greet a client and queue its requests until it closes its end; what is not answered by then is cancelled.
 
     Raises:
-        ProtocolError: the client sent what is not a message of ours; it was told so.
-        OSError: the client is gone, or says nothing (`TimeoutError`).
+        ProtocolError: the client sent something else than a message of ours, and was sent that as a failure.
+        OSError: the client is gone, or silent (`TimeoutError`).
     """
     try:
         client.write(encode(greeting), seconds=WRITE_SECONDS)

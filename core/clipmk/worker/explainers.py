@@ -32,7 +32,7 @@ ExplainerKey = tuple[object, ...]
 
 
 class Explainers:
-    """Explainers by model and session, as many as the memory holds, the least recently used given up first.
+    """Explainers by model and session, as many as the memory holds; the least recently used is unloaded first.
 
     Args:
         budget: bytes that all may take; None: half of the device's memory.
@@ -69,7 +69,7 @@ class Explainers:
         return known
 
     def key(self, model: str, session: Session) -> ExplainerKey:
-        """What tells explainers apart; a changed file makes another one."""
+        """Identifies an explainer; a changed file gives another key."""
         vocabulary = self.vocabulary(model, session)
         from clipmk.backbones import library  # noqa: PLC0415
         from clipmk.models import loading  # noqa: PLC0415 - torch
@@ -127,7 +127,7 @@ class Explainers:
             _free_memory()
 
     def _wait_for(self, work: Callable[[], object]) -> None:
-        """Do what has no steps, such as an import, in a thread of its own: cancelling ends the wait for it."""
+        """Do something that cannot be interrupted, such as an import, in a thread: cancelling ends the wait for it."""
         pool = ThreadPoolExecutor(max_workers=1)
         doing = pool.submit(work)
         pool.shutdown(wait=False)  # its one task goes on
@@ -137,7 +137,7 @@ class Explainers:
 
 
 def file_stamp(name: str) -> Stamp:
-    """The stamp of a file; (path, -1, -1) where it cannot be looked at: reading it says what is wrong."""
+    """The stamp of a file; (path, -1, -1) if it cannot be read: reading it will raise the right error."""
     path = os.path.abspath(name)  # noqa: PTH100 - keeps what is not a path at all
     try:
         found = Path(path).stat()
@@ -154,7 +154,7 @@ def _file_stamps(spec: ModelSpec) -> tuple[Stamp, ...]:
 
 
 def _free_memory() -> None:
-    """Give memory back whose owners were dropped: modules hold each other in circles, allocators hold on to blocks."""
+    """Free the memory of dropped models: modules refer to each other in circles, allocators keep blocks."""
     gc.collect()
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

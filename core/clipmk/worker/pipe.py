@@ -44,7 +44,7 @@ class Pipe:
         return self._source.read(size)
 
     def write(self, data: bytes, *, seconds: float | None) -> None:
-        """Write; any thread may. Where nobody reads any more, the process ends."""
+        """Write, from any thread. If the app no longer reads, the process ends."""
         rest = memoryview(data)
         try:
             with self._writing:
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _own_pipe() -> Pipe:
-    """Keep stdin and stdout for the conversation; for all others the one is empty and the other is stderr."""
+    """Keep stdin and stdout for the conversation; for all other code, stdin is empty and stdout is stderr."""
     source, target = os.fdopen(os.dup(0), "rb"), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

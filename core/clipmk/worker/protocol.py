@@ -77,7 +77,7 @@ class ExplainImages:
     attached: int = 0
     """Number of bytes that follow the line."""
     stream: bool = False
-    """They are some of many: explained as `Explainer.stream` would, fitted together if the settings say so."""
+    """They are some of many: explained as `Explainer.stream` would, fitted together where the settings ask for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ class Explained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageExplained:
-    """One image: its explanation without the picture, or why it cannot be read or explained."""
+    """One image: its explanation without the picture, or an error."""
 
     id: int
     explanation: Explanation | None
@@ -207,7 +207,7 @@ class Reranked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnReady:
-    """One model of a comparison: its explanation, or why there is none."""
+    """One model of a comparison: its explanation, or an error."""
 
     id: int
     model: str
@@ -219,7 +219,7 @@ class ColumnReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
-    """What a model predicts for one image of a survey: the class, or why there is none."""
+    """The prediction for one image of a survey: the class, or an error."""
 
     id: int
     image: str

@@ -1,7 +1,7 @@
 """`clipmk serve`: one thread accepts clients, one per client reads its requests, one processes them all in turn.
 
-No client can hold up the others: it has seconds to say who it is and to take its answers; the requests of a client
-that has gone are cancelled.
+No client can hold up the others: it has seconds to introduce itself and to take its answers; the requests of a
+client that has left are cancelled.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CLIENTS = 32
 OWN_DESCRIPTORS = 32
 """File descriptors that are kept from clients: models are read from files."""
 PULSE_SECONDS = 1.0
-"""Between two signs of life to clients that wait; also for how long nobody is accepted without descriptors."""
+"""Between two signs of life to clients that wait; also the pause in accepting clients when file descriptors run out."""
 END_SECONDS = 3.0
 """For the request being processed to notice that it is cancelled."""
 
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class Server:
-    """Serves until it is stopped, or nobody has requested anything for a while.
+    """Serves until it is stopped, or has had no request for a while.
 
     Args:
         service: answers the requests, all in one thread.
@@ -117,13 +117,13 @@ class Server:
                     break
 
     def _accept(self, listener: socket.socket) -> bool:
-        """Accept a client; False where there are no file descriptors left."""
+        """Accept a client; False if there are no file descriptors left."""
         try:
             connection, _ = listener.accept()
         except OSError as reason:
             if reason.errno in {errno.EMFILE, errno.ENFILE}:
                 if not self._starved:
-                    _log.warning("nobody is accepted until there are file descriptors again: %s", reason.strerror)
+                    _log.warning("no client is accepted until file descriptors are free: %s", reason.strerror)
                 self._starved = True
                 return False
             _log.debug("a client has gone again: %s", reason.strerror)

@@ -170,7 +170,7 @@ class Service:
         return protocol.Done(id=request.id, count=count)
 
     def _predict(self, explainer: Explainer, paths: Sequence[str]) -> list[Predicted]:
-        """Predict a batch of images in one forward; those that cannot be read or embedded say why."""
+        """Predict a batch of images in one forward; those that cannot be read or embedded get an error."""
         import numpy as np  # noqa: PLC0415
 
         from clipmk.images.decoder import read_picture  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What the app asks, and of whom: the one interface to the models."""
+"""The interface to the models: what the app can ask."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ COMMAND = (sys.executable, "-P", "-m", "clipmk.worker.pipe")
 STDERR_LINES = 50
 """How much of the child's stderr is kept."""
 EXIT_SECONDS = 1.0
-"""For a child that said its last to end by itself."""
+"""For a child that closed its output to exit."""
 
 
 class Child:
@@ -95,10 +95,10 @@ class Child:
         names = {member.value: f" ({member.name})" for member in signal.Signals}
         return f"was killed by signal {-status}{names.get(-status, '')}"
 
-    def last_words(self) -> str:
-        """The last line of its stderr, ready to follow a sentence; empty where there is none."""
+    def last_line(self) -> str:
+        """The last line of its stderr, ready to follow a sentence; empty if there is none."""
         line = next((line for line in reversed(self._lines) if line.strip()), "")
-        return f"; it said last: {printable(line.strip())[:200]}" if line else ""
+        return f"; its last line was: {printable(line.strip())[:200]}" if line else ""
 
 
 class Server:
@@ -110,7 +110,7 @@ class Server:
 
     @classmethod
     async def connect(cls, path: Path) -> Server | None:
-        """A server that would answer as our child would; None where there is none.
+        """A server that would answer as our child would; None if there is no server.
 
         Raises:
             UnusableServerError: there is one that would not.
@@ -120,7 +120,7 @@ class Server:
         try:
             async with asyncio.timeout(client.GREETING_SECONDS):
                 reader, writer = await asyncio.open_unix_connection(path, limit=ANSWER_BYTES)
-        except (OSError, ValueError):  # nobody behind it any more, or too long a name; a timeout is an OSError
+        except (OSError, ValueError):  # there is no server behind it, or its path is too long; a timeout is an OSError
             return None
         server = cls(reader, writer)
         try:

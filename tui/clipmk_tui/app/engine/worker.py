@@ -51,7 +51,7 @@ class _Question:
         if not self.answer.done():
             self.answer.set_result(answer)
 
-    def hear(self, partial: protocol.Partial) -> None:
+    def receive(self, partial: protocol.Partial) -> None:
         if self.on_partial is not None and not self.dropped:
             self.on_partial(partial)
 
@@ -64,7 +64,7 @@ class _Worker:
     transport: Transport | None = None
     ready: bool = False
     ending: bool = False
-    """We end it ourselves: its end is nobody's fault."""
+    """We end it ourselves: its end is not an error."""
     fault: str | None = None
     """What made it unusable, where it did not just end."""
     sent: dict[int, _Question] = field(default_factory=dict)
@@ -103,8 +103,8 @@ class _Worker:
             return self.fault
         return "ended" if self.transport is None else self.transport.how_it_ended()
 
-    def last_words(self) -> str:
-        return self.transport.last_words() if isinstance(self.transport, Child) else ""
+    def last_line(self) -> str:
+        return self.transport.last_line() if isinstance(self.transport, Child) else ""
 
 
 class WorkerEngine:
@@ -139,7 +139,7 @@ class WorkerEngine:
 
     @property
     def pid(self) -> int | None:
-        """Of the child that answers now; None while there is none."""
+        """Process id of the child that answers now; None while there is no child."""
         transport = None if self._worker is None else self._worker.transport
         return transport.process.pid if isinstance(transport, Child) and transport.process.returncode is None else None
 
@@ -267,14 +267,14 @@ class WorkerEngine:
             return None
 
     async def _listen(self, worker: _Worker, transport: Transport) -> None:
-        """Read answers until there are no more; what is not an answer ends the worker."""
+        """Read answers until there are no more; a malformed one ends the worker."""
         try:
             while line := await _next_line(worker, transport):
                 message = decode(line) if len(line) <= SHORT_BYTES else await asyncio.to_thread(decode, line)
-                self._hear(worker, message)
+                self._receive(worker, message)
                 await asyncio.sleep(0)  # many lines may have come at once; the screen goes first
         except (ValueError, ProtocolError) as reason:  # ValueError: longer than any answer
-            worker.fault = worker.fault or f"said what cannot be understood ({printable(str(reason))[:200]})"
+            worker.fault = worker.fault or f"sent what cannot be understood ({printable(str(reason))[:200]})"
         except TimeoutError:
             worker.fault = "gives no sign of life"
         except ConnectionError:
@@ -282,18 +282,18 @@ class WorkerEngine:
         if worker.fault is not None:
             transport.kill()
 
-    def _hear(self, worker: _Worker, message: Message) -> None:
+    def _receive(self, worker: _Worker, message: Message) -> None:
         match message:
             case Greeting(protocol=protocol.VERSION):
                 self._get_ready(worker)
             case Greeting() | Failed(id=0):
-                said = message.message if isinstance(message, Failed) else f"it speaks version {message.protocol}"
+                reason = message.message if isinstance(message, Failed) else f"it speaks version {message.protocol}"
                 worker.ready = False
-                worker.fault = f"does not understand this app: {printable(said)}"
+                worker.fault = f"does not understand this app: {printable(reason)}"
                 raise ProtocolError(worker.fault)
             case protocol.Progress() | protocol.ColumnReady() | protocol.Predicted() | protocol.ImageExplained():
                 if (known := worker.sent.get(message.id)) is not None:  # called later: its mistakes are not ours
-                    asyncio.get_running_loop().call_soon(known.hear, message)
+                    asyncio.get_running_loop().call_soon(known.receive, message)
             case Hello() | protocol.Cancel():
                 raise ProtocolError(f"a {type(message).__name__} is not an answer")
             case _ if message.id in worker.sent:
@@ -339,7 +339,7 @@ class WorkerEngine:
             if worker.fault is not None or self._failed_starts >= DEATHS:
                 self._failed_starts = 0
                 when = "" if worker.fault is not None else " before it was ready"
-                words = f"the engine {worker.how_it_ended()}{when}{worker.last_words()}"
+                words = f"the engine {worker.how_it_ended()}{when}{worker.last_line()}"
                 self._fail(list(self._waiting.values()), f"{words}; `clipmk doctor` looks at the installation")
             return
         suspect = next(iter(worker.sent.values()), None)
@@ -347,7 +347,7 @@ class WorkerEngine:
             return
         suspect.deaths += 1
         if suspect.deaths >= DEATHS:
-            words = f"the engine {worker.how_it_ended()} twice over the same request{worker.last_words()}"
+            words = f"the engine {worker.how_it_ended()} twice over the same request{worker.last_line()}"
             self._fail([suspect], f"{words}; {REMEDY}")
 
     def _fail(self, questions: list[_Question], message: str) -> None:
