@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from clipmk.concepts.statistics import (
     Estimate,
     RankEstimate,
-    fit,
+    fit_line,
     mean,
     mean_interval,
     pearson_estimate,
@@ -46,7 +46,7 @@ def test_two_convnexts_are_too_few_for_a_line() -> None:
 
 
 def test_line_and_band_are_those_of_the_normal_equations() -> None:
-    found = fit("vit", X.tolist(), Y.tolist())
+    found = fit_line("vit", X.tolist(), Y.tolist())
     assert found is not None
     design = np.stack([X, np.ones_like(X)], axis=1)
     (slope, intercept), (residual,), *_ = np.linalg.lstsq(design, Y)
@@ -107,7 +107,7 @@ def test_three_models_have_a_correlation_but_no_interval() -> None:
 
 
 def test_few_models_in_perfect_order_are_no_certainty() -> None:
-    found = fit("vit", [1, 2, 3, 4], [10, 12, 14, 16])
+    found = fit_line("vit", [1, 2, 3, 4], [10, 12, 14, 16])
     assert found is not None
     assert (found.slope, found.intercept) == pytest.approx((2, 8))
     assert found.pearson == Estimate(1.0)
@@ -143,11 +143,11 @@ def test_rho_has_a_p_below_ten_models_and_from_there_an_interval() -> None:
 
 @pytest.mark.parametrize(("x", "y"), [([1, 2, 3], [1, 2, 3]), ([2, 2, 2, 2], [1, 2, 3, 4]), ([], [])])
 def test_no_line_goes_through_too_few_or_alike(x: list[float], y: list[float]) -> None:
-    assert fit("vit", x, y) is None
+    assert fit_line("vit", x, y) is None
 
 
 def test_equal_accuracies_have_a_line_but_no_correlation() -> None:
-    found = fit("vit", [1, 2, 3, 4], [5, 5, 5, 5])
+    found = fit_line("vit", [1, 2, 3, 4], [5, 5, 5, 5])
     assert found is not None
     assert (found.slope, found.pearson.value, found.spearman.value) == (0, None, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from clipmk.datasets.dataset import Entry
 from clipmk.errors import InputError, UsageError
-from clipmk.study.plan import GROUP_LIMIT, PlannedImage, make_plan, read_shard, shard_sizes, write_plan
+from clipmk.settings import GROUP_LIMIT, Fit
+from clipmk.study.plan import PlannedImage, make_plan, read_shard, shard_sizes, write_plan
 from clipmk.study.schema import PLAN
 
 Labels = list[str | None]
-Fit = Literal["image", "batch"]
+
 
 LABELS = st.lists(st.sampled_from(["fox", "cat", "owl", None]), min_size=1, max_size=60)
 FITS = st.sampled_from(["image", "batch"])

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from clipmk.concepts.statistics import Estimate, RankEstimate, fit
+from clipmk.concepts.statistics import Estimate, RankEstimate, fit_line
 from clipmk.errors import InputError
 from clipmk.output import document
 from clipmk.study.document import results_document
@@ -279,7 +279,9 @@ def test_the_json_of_results_has_every_row_and_the_papers_numbers(study: Results
 
 
 def test_the_json_of_fits_is_as_the_schema_says(study: Results, valid: Callable[[Any], None]) -> None:
-    lines = [fit(name, range(count), [math.sin(x) for x in range(count)]) for name, count in (("vit", 5), ("eva", 12))]
+    lines = [
+        fit_line(name, range(count), [math.sin(x) for x in range(count)]) for name, count in (("vit", 5), ("eva", 12))
+    ]
     found = results_document(replace(study, fits=tuple(one for one in lines if one is not None)))
     valid(document.versioned({"study": {**found, "report": None}}))
     few, many = (one["spearman"] for one in found["fits"])

@@ -18,7 +18,7 @@ from clipmk.images.decoder import Picture, read_picture
 from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder, batch_slices
 from clipmk.settings import PartMethod, Settings
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 from clipmk.study.shard_explainer import ShardExplainer
 from clipmk.vocabulary.embeddings import load_bank
 
@@ -42,7 +42,7 @@ def explainer_of(
 
 def rows_of(
     explainer: ShardExplainer, squares: Any, groups: Sequence[int], labels: Sequence[int | None]
-) -> list[list[Row]]:
+) -> list[list[TableRow]]:
     return [rows.result() for batch in explainer.explain(squares, groups, labels) for rows in batch]
 
 
@@ -54,7 +54,7 @@ def squares(count: int) -> Any:
     return np.stack([embedded.explainer().square(picture) for picture in pictures(count)])
 
 
-def assert_says(row: Row, one: Explanation) -> None:
+def assert_says(row: TableRow, one: Explanation) -> None:
     """A row has the values of an explanation."""
     assert row["predicted"] == one.predictions[0].class_name == one.class_name
     assert row["probability"] == pytest.approx(one.predictions[0].probability, abs=1e-5)

@@ -44,7 +44,7 @@ class RankEstimate(Estimate):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class LineFit:
     """top-1 = slope · AUC + intercept through models, by least squares, and how closely they follow it."""
 
     group: str
@@ -106,7 +106,7 @@ def wilson(hits: int, count: int) -> Estimate:
     return Estimate(hits / count, float(low), float(high))
 
 
-def fit(group: str, x: Sequence[float], y: Sequence[float]) -> Fit | None:
+def fit_line(group: str, x: Sequence[float], y: Sequence[float]) -> LineFit | None:
     """Fit accuracy y to AUC x by least squares; None below `FEWEST_MODELS` models, or where all x are equal."""
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if len(xs) < FEWEST_MODELS or np.ptp(xs) == 0:
@@ -115,7 +115,7 @@ def fit(group: str, x: Sequence[float], y: Sequence[float]) -> Fit | None:
 
     line = linregress(xs, ys)
     residuals = ys - line.slope * xs - line.intercept
-    return Fit(
+    return LineFit(
         group=group,
         count=len(xs),
         slope=float(line.slope),

@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmk.study.schema import CONCEPTS, Row
+from clipmk.study.schema import CONCEPTS, TableRow
 
 SHOWN: Final = 15
 
@@ -49,7 +49,7 @@ class ConceptCounts:
         predicted = rows.column("predicted").to_pylist()
         self._explained.update(zip(predicted, rows.column("language_count").to_pylist(), strict=True))
 
-    def rows(self, model: str, parts: str, language: Mapping[str, Sequence[str]]) -> list[Row]:
+    def rows(self, model: str, parts: str, language: Mapping[str, Sequence[str]]) -> list[TableRow]:
         """One row for every descriptor that was seen or tied, sorted by name.
 
         Args:
@@ -86,10 +86,10 @@ class ConceptTotals:
 
     explanations: int
     """Images × models × part methods that were explained."""
-    rows: list[Row]
+    rows: list[TableRow]
     """"descriptor" and the counts of `schema.CONCEPTS`."""
 
-    def most(self, name: str, count: int = SHOWN) -> list[Row]:
+    def most(self, name: str, count: int = SHOWN) -> list[TableRow]:
         """The descriptors with the highest count "mutual" or "missed" above zero; ties are sorted by name."""
         positive = [row for row in self.rows if row[name]]
         return sorted(positive, key=lambda row: (-row[name], row["descriptor"]))[:count]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clipmk.concepts.statistics import Fit
+from clipmk.concepts.statistics import LineFit
 from clipmk.study.paper import against_paper
 from clipmk.study.results import Results
 from clipmk.system.serialization import plain
@@ -23,7 +23,7 @@ def results_document(results: Results, *, against: str | None = None) -> dict[st
     }
 
 
-def _fit(one: Fit) -> dict[str, Any]:
+def _fit(one: LineFit) -> dict[str, Any]:
     return {
         "group": one.group,
         "models": one.count,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 
 FAMILIES: Final = {
     "vit": "ViT",
@@ -24,7 +24,7 @@ def family_name(family: str) -> str:
     return FAMILIES.get(family, family)
 
 
-def short_names(rows: Sequence[Row]) -> dict[str, str]:
+def short_names(rows: Sequence[TableRow]) -> dict[str, str]:
     """`ViT-B-16 datacomp` for open_clip's pairs, the last part of the path for others; the id where two are the same.
 
     OpenAI's weights have one name with and without `-quickgelu`.
@@ -37,7 +37,7 @@ def short_names(rows: Sequence[Row]) -> dict[str, str]:
     return {model: name if times[name] == 1 else model for model, name in short.items()}
 
 
-def _short_name(row: Row) -> str:
+def _short_name(row: TableRow) -> str:
     if row["pretrained"] is None:
         return str(row["model"]).rstrip("/").rpartition("/")[2] or str(row["model"])
     pretrained = str(row["pretrained"])

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from clipmk.concepts.mutual import PAPER_LANGUAGE_COUNT, PAPER_VOCABULARY_SIZE
-from clipmk.concepts.statistics import Fit, fit
+from clipmk.concepts.statistics import LineFit, fit_line
 from clipmk.settings import preset
 from clipmk.study.manifest import Manifest
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import counted
 
@@ -94,7 +94,7 @@ def published_models() -> tuple[PublishedModel, ...]:
     return tuple(PublishedModel(**row) for row in rows)
 
 
-def against_paper(models: Sequence[Row]) -> list[PaperRow]:
+def against_paper(models: Sequence[TableRow]) -> list[PaperRow]:
     """The published numbers beside those of a study, for every model in both, in the paper's order.
 
     Models are the same if architecture and pretrained tag are; open_clip runs OpenAI's weights under both names
@@ -111,10 +111,10 @@ def against_paper(models: Sequence[Row]) -> list[PaperRow]:
     return rows
 
 
-def published_fit(family: str, models: Sequence[PublishedModel]) -> Fit | None:
+def published_fit(family: str, models: Sequence[PublishedModel]) -> LineFit | None:
     """top-1 = a · AUC + b through published models of a family; None for fewer than four."""
     members = [model for model in models if model.family == family]
-    return fit(family, [model.mean_auc for model in members], [model.top1_percent for model in members])
+    return fit_line(family, [model.mean_auc for model in members], [model.top1_percent for model in members])
 
 
 def departures(manifest: Manifest) -> list[str]:
@@ -122,14 +122,14 @@ def departures(manifest: Manifest) -> list[str]:
     return [*_data(manifest), *_vocabulary(manifest), *_settings(manifest)]
 
 
-def _same(published: PublishedModel, row: Row) -> bool:
+def _same(published: PublishedModel, row: TableRow) -> bool:
     names = {published.architecture}
     if published.pretrained == "openai":
         names.add(published.architecture.removesuffix(_QUICK))
     return row["pretrained"] == published.pretrained and row["architecture"] in names
 
 
-def _compared(published: PublishedModel, ours: Mapping[str, Row]) -> PaperRow:
+def _compared(published: PublishedModel, ours: Mapping[str, TableRow]) -> PaperRow:
     first = next(iter(ours.values()))
     numbers = {}
     for name, (column, parts) in NUMBERS.items():

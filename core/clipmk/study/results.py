@@ -9,13 +9,13 @@ from typing import Final
 
 import pyarrow.compute as pc
 
-from clipmk.concepts.statistics import POOLED, Fit, fit
+from clipmk.concepts.statistics import POOLED, LineFit, fit_line
 from clipmk.errors import InputError
 from clipmk.study.concepts import ConceptTotals, concept_totals
 from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.names import FAMILIES, short_names
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, MEAN, MODELS, Row
+from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, MEAN, MODELS, TableRow
 from clipmk.study.tables import Completeness, ensure_tables
 from clipmk.system.parquet import open_table, read_table
 from clipmk.system.text import quoted
@@ -42,11 +42,11 @@ class Results:
     completeness: Completeness
     shown_parts: str
     """The part method that is shown: `MEAN` if there are several (and an image that all of them explained)."""
-    models: tuple[Row, ...]
+    models: tuple[TableRow, ...]
     """Rows of the table `models` under `shown_parts`, by family, in the manifest's order within."""
-    all_rows: tuple[Row, ...]
+    all_rows: tuple[TableRow, ...]
     """All rows of the table `models`."""
-    fits: tuple[Fit, ...]
+    fits: tuple[LineFit, ...]
     """Per family of at least four models, and pooled; y in per cent."""
 
     @property
@@ -55,21 +55,21 @@ class Results:
         return short_names(self.models)
 
     @property
-    def families(self) -> dict[str, list[Row]]:
+    def families(self) -> dict[str, list[TableRow]]:
         """Rows of `models` by family."""
-        found: dict[str, list[Row]] = {}
+        found: dict[str, list[TableRow]] = {}
         for row in self.models:
             found.setdefault(row["family"], []).append(row)
         return found
 
-    def classes(self) -> list[Row]:
+    def classes(self) -> list[TableRow]:
         """Rows of the table `classes` under `shown_parts`.
 
         Raises:
             InputError: the table is damaged.
         """
         table = read_table(self.folder.table("classes"), CLASSES)
-        rows: list[Row] = table.filter(pc.equal(table.column("parts"), self.shown_parts)).to_pylist()
+        rows: list[TableRow] = table.filter(pc.equal(table.column("parts"), self.shown_parts)).to_pylist()
         return rows
 
     def concepts(self) -> ConceptTotals:
@@ -109,7 +109,7 @@ def read_results(folder: StudyFolder) -> Results:
     """
     manifest = read_manifest(folder.manifest)
     completeness = ensure_tables(folder, manifest)
-    rows: list[Row] = read_table(folder.table("models"), MODELS).to_pylist()
+    rows: list[TableRow] = read_table(folder.table("models"), MODELS).to_pylist()
     explained = [row for row in rows if row["images"]]
     if not explained:
         why = "all images failed" if rows else "no shard is finished"
@@ -130,11 +130,11 @@ def read_results(folder: StudyFolder) -> Results:
     )
 
 
-def _fits(rows: Sequence[Row]) -> Iterator[Fit]:
+def _fits(rows: Sequence[TableRow]) -> Iterator[LineFit]:
     known = [row for row in rows if row["top1"] is not None]
     families = list(dict.fromkeys(row["family"] for row in known))
     for group in [*families, *([POOLED] if len(families) > 1 else [])]:
         members = [row for row in known if group in {POOLED, row["family"]}]
-        found = fit(group, [row["auc"] for row in members], [100 * row["top1"] for row in members])
+        found = fit_line(group, [row["auc"] for row in members], [100 * row["top1"] for row in members])
         if found is not None:
             yield found

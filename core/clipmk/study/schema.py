@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 """A value (or None) per column of a schema."""
 
 MEAN = "mean"

@@ -15,7 +15,7 @@ from clipmk.concepts.mutual import measure, overlap
 from clipmk.pipeline.builder import ExplanationBuilder, blank_notes
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batch_slices
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -36,7 +36,7 @@ class ShardExplainer:
 
     def explain(
         self, squares: NDArray[np.uint8], groups: Sequence[int], labels: Sequence[int | None]
-    ) -> Iterator[list[Future[list[Row]]]]:
+    ) -> Iterator[list[Future[list[TableRow]]]]:
         """Explain images batch by batch, in order.
 
         Args:
@@ -54,7 +54,7 @@ class ShardExplainer:
             pairs = zip(images, remaining, strict=False)
             yield [self.encoder.workers.submit(self._rows, image, label) for image, label in pairs]
 
-    def _rows(self, image: EncodedImage, label: int | None) -> list[Row]:
+    def _rows(self, image: EncodedImage, label: int | None) -> list[TableRow]:
         methods = self.encoder.part_methods
         if image.error is not None:
             return [{"parts": parts, "error": str(image.error)} for parts in methods]
@@ -71,12 +71,12 @@ class ShardExplainer:
             row["predicted"] = self.builder.vocabulary.classes[row["predicted"]]
         return rows
 
-    def _prediction(self, embedding: Float[Tensor, " embed"], label: int | None) -> Row:
+    def _prediction(self, embedding: Float[Tensor, " embed"], label: int | None) -> TableRow:
         """Softmax(logit_scale · cos + logit_bias); the predicted class as its number; ties rank in class order."""
         cosines, logits = self.builder.class_logits(embedding)
         probabilities = logits.softmax(0)
         predicted = int(cosines.argmax())
-        row: Row = {
+        row: TableRow = {
             "predicted": predicted,
             "probability": float(probabilities[predicted]),
             "correct": None,
@@ -92,7 +92,7 @@ class ShardExplainer:
             }
         return row
 
-    def _measured(self, vision: VisionConcepts, class_number: int) -> Row:
+    def _measured(self, vision: VisionConcepts, class_number: int) -> TableRow:
         ids = self.builder.language(class_number).indices.tolist()
         flags = overlap(vision.concepts, ids)
         found = measure(

@@ -28,7 +28,7 @@ from clipmk.pipeline.encoder import BatchEncoder, worker_threads
 from clipmk.study import schema
 from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import PlannedImage, read_shard
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 from clipmk.study.shard_explainer import ShardExplainer
 from clipmk.system.memory import memory_named
 from clipmk.system.parquet import write_rows
@@ -164,14 +164,14 @@ class ShardWorker:
 
     def _rows(
         self, images: Sequence[PlannedImage], decoded: Sequence[_Decoded], model: str
-    ) -> Generator[int, None, list[Row]]:
+    ) -> Generator[int, None, list[TableRow]]:
         """All rows of the shard's file, in the order of the plan, the part methods of one image together."""
         explainer = self.explainers[model]
         sound = [index for index, one in enumerate(decoded) if one.error is None]
-        found: list[list[Row]] = [[{"parts": parts} for parts in self.task.part_methods] for _ in images]
+        found: list[list[TableRow]] = [[{"parts": parts} for parts in self.task.part_methods] for _ in images]
         if sound:
             geometry = _geometry(explainer)
-            waiting: list[Future[list[Row]]] = []
+            waiting: list[Future[list[TableRow]]] = []
             for batch in explainer.explain(
                 np.stack([decoded[index].squares[geometry] for index in sound]),
                 [images[index].group for index in sound],
@@ -193,7 +193,7 @@ def _geometry(explainer: ShardExplainer) -> Geometry:
     return backbone.info.input_size, backbone.interpolation
 
 
-def _full_row(image: PlannedImage, model: str, decoded: _Decoded, found: Row) -> Row:
+def _full_row(image: PlannedImage, model: str, decoded: _Decoded, found: TableRow) -> TableRow:
     known = {"image": image.image, "key": image.entry.key, "label": image.entry.label, "model": model}
     full = {**known, "error": decoded.error, **found}
     if full["error"] is None:
@@ -201,7 +201,7 @@ def _full_row(image: PlannedImage, model: str, decoded: _Decoded, found: Row) ->
     return full
 
 
-def language_rows(builder: ExplanationBuilder) -> list[Row]:
+def language_rows(builder: ExplanationBuilder) -> list[TableRow]:
     """D_y of every class, as `schema.LANGUAGE`."""
     texts = builder.vocabulary.descriptors
     rows = []

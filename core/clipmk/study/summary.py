@@ -11,7 +11,7 @@ import numpy as np
 from clipmk.concepts.statistics import Estimate, mean, mean_interval, wilson
 from clipmk.records import ModelInfo
 from clipmk.study.measures import UNKNOWN, Integers, Measures
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 
 _WITH_INTERVAL: Final = ("mi_paper", "mi_textbook", "auc", "auc_unpadded")
 _PLAIN: Final = ("chance_mi", "chance_auc", "above_chance", "part_count", "vision_count", "mutual_count")
@@ -28,7 +28,7 @@ class MeasuredModel:
     measures: Measures
 
 
-def model_row(measured: MeasuredModel, *, vocabulary_size: int) -> Row:
+def model_row(measured: MeasuredModel, *, vocabulary_size: int) -> TableRow:
     """The row of the table `models`; means are over explained images."""
     found = measured.measures.at(measured.measures["explained"])
     labelled = ~np.isnan(found["correct"])
@@ -52,7 +52,7 @@ def model_row(measured: MeasuredModel, *, vocabulary_size: int) -> Row:
     return row
 
 
-def class_rows(measured: MeasuredModel, classes: Sequence[str]) -> list[Row]:
+def class_rows(measured: MeasuredModel, classes: Sequence[str]) -> list[TableRow]:
     """The rows of the table `classes`, by name; a class whose images all failed has a row without numbers.
 
     Args:
@@ -89,7 +89,7 @@ def _most_frequent(predicted: Integers, classes: Sequence[str]) -> str | None:
     return ranked[0][1] if ranked else None
 
 
-def _identity(measured: MeasuredModel) -> Row:
+def _identity(measured: MeasuredModel) -> TableRow:
     model = measured.model
     return {
         "model": model.id,
@@ -102,5 +102,5 @@ def _identity(measured: MeasuredModel) -> Row:
     }
 
 
-def _with_interval(name: str, estimate: Estimate) -> Row:
+def _with_interval(name: str, estimate: Estimate) -> TableRow:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

@@ -25,7 +25,7 @@ from clipmk.study.concepts import ConceptCounts, language_concepts
 from clipmk.study.manifest import Manifest
 from clipmk.study.measures import ClassCodes, Measures, joined, mean_of_methods, measures
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, LANGUAGE, MEAN, MODELS, Row
+from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, LANGUAGE, MEAN, MODELS, TableRow
 from clipmk.study.summary import MeasuredModel, class_rows, model_row
 from clipmk.system.files import atomic_write, make_folder
 from clipmk.system.parquet import read_metadata, read_table, table_writer, write_rows
@@ -58,9 +58,9 @@ class _Tables:
     manifest: Manifest
     images: pq.ParquetWriter
     codes: ClassCodes = field(default_factory=ClassCodes)
-    models: list[Row] = field(default_factory=list)
-    classes: list[Row] = field(default_factory=list)
-    concepts: list[Row] = field(default_factory=list)
+    models: list[TableRow] = field(default_factory=list)
+    classes: list[TableRow] = field(default_factory=list)
+    concepts: list[TableRow] = field(default_factory=list)
 
     def add(self, model: ModelInfo, shards: Sequence[int]) -> None:
         """Add the rows of one model from its shards."""
@@ -162,7 +162,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise InputError(f"table {quoted(path)} is damaged: {reason}") from reason
 
 
-def _write_csv(rows: Sequence[Row], path: Path, schema: pa.Schema) -> None:
+def _write_csv(rows: Sequence[TableRow], path: Path, schema: pa.Schema) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(schema.names)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clipmk.concepts.statistics import Estimate, Fit, RankEstimate
+from clipmk.concepts.statistics import Estimate, LineFit, RankEstimate
 from clipmk.study.concepts import ConceptTotals
 from clipmk.study.names import family_name
 from clipmk.study.paper import PRINTED_FIT, Compared, PublishedModel, against_paper, published_fit, published_models
 from clipmk.study.results import Results
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 
 NONE: Final = "–"
 """Where there is no number."""
@@ -33,7 +33,7 @@ class TextTable:
     text_columns: tuple[int, ...] = (0,)
 
 
-Cell = Callable[[Row], str]
+Cell = Callable[[TableRow], str]
 
 _BRIEF: Final[tuple[tuple[str, Cell], ...]] = (
     ("top-1 %", lambda row: interval(row, "top1", factor=100, digits=1)),
@@ -146,7 +146,7 @@ def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     return [TextTable(title, ("model", *columns), tuple(cells)), _lines(results, [row.published for row in rows])]
 
 
-def class_table(rows: Iterable[Row]) -> TextTable:
+def class_table(rows: Iterable[TableRow]) -> TextTable:
     """Classes of one model from the lowest AUC to the highest, `CLASSES_SHOWN` at most."""
     ordered = sorted(rows, key=lambda row: (row["auc"] is None, row["auc"] or 0.0, row["class"]))
     half = CLASSES_SHOWN // 2
@@ -175,7 +175,7 @@ def concept_table(totals: ConceptTotals, name: str) -> TextTable:
     return TextTable("Most shared" if name == "mutual" else "Most missed", columns, rows)
 
 
-def interval(row: Row, name: str, *, factor: float = 1, digits: int = 2) -> str:
+def interval(row: TableRow, name: str, *, factor: float = 1, digits: int = 2) -> str:
     """`3.61 [3.52, 3.70]`: a value of a row and its interval."""
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
     if value is None:
@@ -217,7 +217,7 @@ def _compared(one: Compared, digits: int, *, wide: bool) -> tuple[str, ...]:
     return (NONE if one.ours is None else f"{one.ours:.{digits}f} ({difference})",)
 
 
-def _fit_row(one: Fit) -> tuple[str, ...]:
+def _fit_row(one: LineFit) -> tuple[str, ...]:
     return (
         family_name(one.group),
         str(one.count),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clipmk.study.figures.style import canvas, family_style, label, light_grid
 from clipmk.study.names import family_name
 from clipmk.study.results import Results
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 from clipmk.study.text_tables import CLASSES_SHOWN
 
 
@@ -34,7 +34,7 @@ class ClassGrid:
         return np.asarray(np.nansum(self.above, axis=1) / counts)
 
 
-def class_grid(results: Results, rows: Sequence[Row]) -> ClassGrid:
+def class_grid(results: Results, rows: Sequence[TableRow]) -> ClassGrid:
     """Arrange rows of the table `classes` by class and model, without classes that have no number."""
     models = {row["model"]: column for column, row in enumerate(results.models)}
     names = sorted({row["class"] for row in rows if row["auc"] is not None})

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
 from clipmk.study.names import family_name
 from clipmk.study.results import Results
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 
 _COLUMNS = 4
 
@@ -42,7 +42,7 @@ def draw_dynamics(results: Results) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, row: Row, name: str) -> None:
+def _panel(axes: Axes, row: TableRow, name: str) -> None:
     style = family_style(row["family"])
     points = np.arange(len(row["curve"]))
     axes.fill_between(points, row["curve"], color=style.colour, alpha=0.25, linewidth=0)

@@ -15,7 +15,7 @@ from clipmk.study.figures.scatter import draw_scatter, fit_text
 from clipmk.study.figures.split import draw_split
 from clipmk.study.figures.style import png, styled
 from clipmk.study.results import Results
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 from clipmk.study.text_tables import number
 
 
@@ -58,14 +58,14 @@ def _rendered(draw: Callable[[], Figure], dpi: int) -> bytes:
 
 
 def _dynamics_text(results: Results) -> str:
-    def text(row: Row) -> str:
+    def text(row: TableRow) -> str:
         return f"MI {row['curve'][0]:.2f}, AUC {row['auc']:.2f}, chance {row['chance_auc']:.2f}"
 
     return f"Mean MI before any concept is left out, and AUC: {_by_model(results, text)}"
 
 
 def _scatter_text(results: Results) -> str:
-    def text(row: Row) -> str:
+    def text(row: TableRow) -> str:
         return f"AUC {row['auc']:.2f}, top-1 " + ("unknown" if row["top1"] is None else f"{100 * row['top1']:.1f} %")
 
     return f"{_by_model(results, text)}. {'; '.join(map(fit_text, results.fits))}"
@@ -91,6 +91,6 @@ def _split_text(results: Results) -> str:
     return _by_model(results, lambda row: f"AUC right {number(row['auc_right'])}, wrong {number(row['auc_wrong'])}")
 
 
-def _by_model(results: Results, text: Callable[[Row], str]) -> str:
+def _by_model(results: Results, text: Callable[[TableRow], str]) -> str:
     names = results.names
     return "; ".join(f"{names[row['model']]}: {text(row)}" for row in results.models)

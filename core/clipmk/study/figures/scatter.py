@@ -6,13 +6,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from clipmk.concepts.statistics import POOLED, Fit
+from clipmk.concepts.statistics import POOLED, LineFit
 from clipmk.study.figures.labels import Point, place_labels
 from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
 from clipmk.study.names import family_name
 from clipmk.study.paper import PRINTED_FIT
 from clipmk.study.results import Results
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 from clipmk.study.text_tables import estimate
 
 
@@ -55,14 +55,14 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
     return figure
 
 
-def fit_text(one: Fit) -> str:
+def fit_text(one: LineFit) -> str:
     """A fit in the legend: `ViT (7 models): top-1 = 11.2 · AUC + 25.9, r = 0.91 [0.54, 0.99]`."""
     name = family_name(one.group)
     line = f"{one.slope:.3g} · AUC {'-' if one.intercept < 0 else '+'} {abs(one.intercept):.3g}"
     return f"{name} ({one.count} models): top-1 = {line}, r = {estimate(one.pearson)}"
 
 
-def _marks(axes: Axes, family: str, rows: list[Row]) -> None:
+def _marks(axes: Axes, family: str, rows: list[TableRow]) -> None:
     style = family_style(family)
     x, y = [row["auc"] for row in rows], [100 * row["top1"] for row in rows]
     axes.errorbar(
@@ -80,7 +80,7 @@ def _marks(axes: Axes, family: str, rows: list[Row]) -> None:
     )
 
 
-def _point(row: Row, name: str) -> Point:
+def _point(row: TableRow, name: str) -> Point:
     auc, top1 = row["auc"], 100 * row["top1"]
     return Point(
         name=label(name),
@@ -92,7 +92,7 @@ def _point(row: Row, name: str) -> Point:
     )
 
 
-def _sides(rows: list[Row], name: str, factor: float) -> np.ndarray:
+def _sides(rows: list[TableRow], name: str, factor: float) -> np.ndarray:
     """Lengths of the error bars below and above."""
     return factor * np.array(
         [
@@ -102,7 +102,7 @@ def _sides(rows: list[Row], name: str, factor: float) -> np.ndarray:
     )
 
 
-def _line(axes: Axes, one: Fit, auc: list[float]) -> None:
+def _line(axes: Axes, one: LineFit, auc: list[float]) -> None:
     style = family_style(one.group)
     reach = 0.08 * (max(auc) - min(auc))
     x = np.linspace(min(auc) - reach, max(auc) + reach, 60)

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
 from clipmk.study.results import Results
-from clipmk.study.schema import Row
+from clipmk.study.schema import TableRow
 
 _PANELS: Final = (("auc", "AUC"), ("mi_paper", "MI (nats)"), ("mutual_count", "mutual concepts m"))
 _OFFSET: Final = {"right": 0.16, "wrong": -0.16}
@@ -47,7 +47,7 @@ def _places(results: Results) -> list[float]:
     return places
 
 
-def _mark(axes: Axes, row: Row, name: str, place: float, *, filled: bool) -> None:
+def _mark(axes: Axes, row: TableRow, name: str, place: float, *, filled: bool) -> None:
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if value is None:
         return
