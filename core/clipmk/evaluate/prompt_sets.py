@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -87,19 +87,12 @@ def matched_random_descriptors(
         without: the class's own descriptors.
         rng: draws.
     """
-    excluded = set(without)
-    pools: dict[int, list[int]] = defaultdict(list)
-    for descriptor, length in enumerate(lengths):
-        if descriptor not in excluded:
-            pools[length].append(descriptor)
-    wanted: dict[int, int] = defaultdict(int)
-    for descriptor in chosen:
-        wanted[lengths[descriptor]] += 1
-    return sorted(
-        int(one)
-        for length in sorted(wanted)
-        for one in rng.choice(pools[length], size=wanted[length], replace=False).tolist()
-    )
+    wanted, excluded = Counter(lengths[descriptor] for descriptor in chosen), set(without)
+    drawn: list[int] = []
+    for length in sorted(wanted):
+        pool = [one for one, own in enumerate(lengths) if own == length and one not in excluded]
+        drawn += rng.choice(pool, size=wanted[length], replace=False).tolist()
+    return sorted(drawn)
 
 
 def random_words(descriptors: Sequence[str], *, seed: int) -> list[str]:
