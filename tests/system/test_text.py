@@ -42,6 +42,7 @@ def test_what_python_calls_printable_is_safe_to_print() -> None:
         (34_000_000, "34.0 MB"),
         (512 * 2**20, "512 MiB"),
         (1_200_000_000, "1.2 GB"),
+        (8 * 2**30, "8.6 GB"),
     ],
 )
 def test_sizes_are_short_and_limits_exact(count: int, size: str) -> None:

@@ -11,7 +11,7 @@ from clipmk.errors import ImageError
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.images.paths import MAX_BYTES
 from clipmk.system.files import read_regular
-from clipmk.system.text import cause, quoted
+from clipmk.system.text import byte_size, cause, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def _part_of(path: str, entry: Entry) -> bytes:
     """The bytes of a member of a tar file."""
     label, size = f"image {quoted(entry.key)}", entry.size or 0
     if size > MAX_BYTES:
-        raise ImageError(f"{label} is larger than {MAX_BYTES // 2**20} MiB")
+        raise ImageError(f"{label} is larger than {byte_size(MAX_BYTES)}")
     try:
         with open(path, "rb", buffering=0) as handle:  # noqa: PTH123 - two calls instead of five for each image
             handle.seek(entry.offset or 0)

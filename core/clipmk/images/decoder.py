@@ -20,7 +20,7 @@ from clipmk.images.paths import EXTENSIONS, MAX_BYTES
 from clipmk.records import ImageInfo
 from clipmk.system.files import read_regular
 from clipmk.system.quiet import captured_warnings
-from clipmk.system.text import encodable, printable, quoted
+from clipmk.system.text import byte_size, encodable, printable, quoted
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -129,7 +129,7 @@ def _bytes_of(source: Any, name: str | None) -> bytes:
             "a uint8 array (height, width, 3) or a float tensor (3, height, width) is needed"
         )
     if len(data) > MAX_BYTES:
-        raise ImageError(f"{_label(name)} is larger than {MAX_BYTES // 2**20} MiB")
+        raise ImageError(f"{_label(name)} is larger than {byte_size(MAX_BYTES)}")
     return bytes(data)
 
 

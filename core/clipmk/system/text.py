@@ -59,8 +59,8 @@ def one_or_many(number: int, one: str, many: str) -> str:
 
 
 def byte_size(count: int) -> str:
-    """`64 MiB` where it is that exactly, as limits are; else `1.2 GB`, `3.4 MB`, `567 bytes`."""
-    if count and count % 2**20 == 0:
+    """`64 MiB` where it is exactly that, as limits are; else `1.2 GB`, `3.4 MB`, `567 bytes`."""
+    if 0 < count < 2**30 and count % 2**20 == 0:
         return f"{count // 2**20} MiB"
     unit, size = ("GB", 1e9) if count >= 1e8 else ("MB", 1e6)
     return f"{count / size:.1f} {unit}" if count >= 1e5 else counted(count, "byte")

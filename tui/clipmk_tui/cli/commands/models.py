@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipmk.errors import ModelError, UsageError, suggest
-from clipmk.system.text import quoted
+from clipmk.system.text import byte_size, quoted
 from clipmk_tui.cli import options as o
 from clipmk_tui.cli.groups import did_you_mean
 from clipmk_tui.cli.streams import say
@@ -202,8 +202,8 @@ def _warn_if_too_large(model: str) -> None:
     known = {entry.id: entry.parameters for entry in listed(("cached", "remote"))}
     needed, present = 4 * (known.get(canonical(model)) or 0), machine_memory()
     if needed > present:
-        has = f"this machine has {present / 1e9:.1f} GB"
-        say("warning", f"{canonical(model)} needs {needed / 1e9:.1f} GB of memory to load; {has}")
+        has = f"this machine has {byte_size(present)}"
+        say("warning", f"{canonical(model)} needs {byte_size(needed)} of memory to load; {has}")
 
 
 def _find(model: str) -> ModelEntry:
