@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clipmk.concepts.mutual import Strength
     from clipmk.explanation import Explanation
 
-TableRow = GroupRow | ConceptRow | PartRow
+Row = GroupRow | ConceptRow | PartRow
 
 _BAR = 5
 """Cells of a concept's bar at full length."""
@@ -45,7 +45,7 @@ _HINT = {
 }
 
 
-class ConceptTree(Tree[TableRow]):
+class ConceptTree(Tree[Row]):
     """Groups, concepts, parts. Labels are laid out to the pane's width; parts are added when a concept is opened."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -111,15 +111,15 @@ class ConceptTree(Tree[TableRow]):
         return False
 
     @property
-    def row(self) -> TableRow | None:
+    def row(self) -> Row | None:
         """What the cursor is on."""
         return None if self.cursor_node is None else self.cursor_node.data
 
-    def get_label_width(self, node: TreeNode[TableRow]) -> int:
+    def get_label_width(self, node: TreeNode[Row]) -> int:
         """Every label fills its line: none has to be made to know its width."""
         return max(8, self.scrollable_content_region.width - self._indent(node))
 
-    def render_label(self, node: TreeNode[TableRow], base_style: Style, style: Style) -> Text:
+    def render_label(self, node: TreeNode[Row], base_style: Style, style: Style) -> Text:
         """One line, as wide as the pane."""
         row = node.data
         if isinstance(row, GroupRow):
@@ -141,7 +141,7 @@ class ConceptTree(Tree[TableRow]):
         self.refresh()
 
     @on(Tree.NodeHighlighted)
-    def _light_up(self, event: Tree.NodeHighlighted[TableRow]) -> None:
+    def _light_up(self, event: Tree.NodeHighlighted[Row]) -> None:
         """Highlight the parts that the concept was seen on."""
         row = event.node.data
         if isinstance(row, PartRow):
@@ -152,7 +152,7 @@ class ConceptTree(Tree[TableRow]):
             self.post_message(LightUp(()))
 
     @on(Tree.NodeExpanded)
-    def _add_parts(self, event: Tree.NodeExpanded[TableRow]) -> None:
+    def _add_parts(self, event: Tree.NodeExpanded[Row]) -> None:
         """Add the parts when a concept is first opened."""
         row = event.node.data
         self._remember(row, opened=True)
@@ -160,7 +160,7 @@ class ConceptTree(Tree[TableRow]):
             self._fill(event.node, row)
 
     @on(Tree.NodeCollapsed)
-    def _keep_folded(self, event: Tree.NodeCollapsed[TableRow]) -> None:
+    def _keep_folded(self, event: Tree.NodeCollapsed[Row]) -> None:
         self._remember(event.node.data, opened=False)
 
     def action_leave_out(self) -> None:
@@ -196,13 +196,13 @@ class ConceptTree(Tree[TableRow]):
         else:
             node.expand()
 
-    def _remember(self, row: TableRow | None, *, opened: bool) -> None:
+    def _remember(self, row: Row | None, *, opened: bool) -> None:
         if isinstance(row, GroupRow):
             self._open[row.kind] = opened
         elif isinstance(row, ConceptRow):
             self._open[row.text] = opened
 
-    def _fill(self, node: TreeNode[TableRow], row: ConceptRow) -> None:
+    def _fill(self, node: TreeNode[Row], row: ConceptRow) -> None:
         if self._explanation is not None:
             for part in part_rows(self._explanation, row):
                 node.add_leaf("", data=part)
@@ -221,7 +221,7 @@ class ConceptTree(Tree[TableRow]):
         if self.last_line >= 0:  # else the next image has taken the tree away already
             self.move_cursor_to_line(min(1, self.last_line))
 
-    def _indent(self, node: TreeNode[TableRow]) -> int:
+    def _indent(self, node: TreeNode[Row]) -> int:
         depth = 0
         while node.parent is not None and node.parent is not self.root:
             node = node.parent
@@ -231,7 +231,7 @@ class ConceptTree(Tree[TableRow]):
     def _ink(self, kind: Kind) -> str:
         return self.app.theme_variables[kind]
 
-    def _group(self, row: GroupRow, node: TreeNode[TableRow]) -> Text:
+    def _group(self, row: GroupRow, node: TreeNode[Row]) -> Text:
         out = sum(concept.text in self._left_out for concept in row.rows)
         count = f"{len(row.rows) - out}" + (f"+{out} left out" if out else "")
         if len(row.rows) != row.of:
@@ -245,7 +245,7 @@ class ConceptTree(Tree[TableRow]):
             text.append(f"  {hint}", "dim")
         return text
 
-    def _concept(self, row: ConceptRow, node: TreeNode[TableRow]) -> Text:
+    def _concept(self, row: ConceptRow, node: TreeNode[Row]) -> Text:
         left_out = row.text in self._left_out
         kind: Kind = "left-out" if left_out else row.kind
         mark = ("▾ " if node.is_expanded else "▸ ") if row.parts else "  "
