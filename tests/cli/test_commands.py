@@ -165,7 +165,7 @@ def test_vocabulary_that_is_shown_as_json_can_be_loaded_again(clipmk: Runner, tm
     assert "a photo showing {}" in text
 
 
-def test_questionable_vocabulary_is_found_out_with_status_3(
+def test_problems_of_a_vocabulary_are_printed_with_status_3(
     clipmk: Runner, tmp_path: Path, valid_json: Callable[[Ran], Any]
 ) -> None:
     assert clipmk("vocab", "check", "world").status == 0
@@ -190,7 +190,7 @@ def test_questionable_vocabulary_is_found_out_with_status_3(
         ),
     ],
 )
-def test_a_check_goes_on_after_what_cannot_be_used(
+def test_a_check_continues_after_unusable_entries(
     content: str, problems: list[str], clipmk: Runner, tmp_path: Path, valid_json: Callable[[Ran], Any]
 ) -> None:
     (tmp_path / "bad.json").write_text(content, encoding="utf-8")
@@ -210,7 +210,7 @@ def test_malformed_vocabulary_is_an_input_error(content: str, message: str, clip
     assert message in ran.err
 
 
-def test_cache_is_counted_and_emptied_of_our_files_only(
+def test_clearing_the_cache_removes_only_our_files(
     clipmk: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valid_json: Callable[[Ran], Any]
 ) -> None:
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "cache"))
@@ -255,9 +255,7 @@ def test_scenes_are_exported_with_their_truth(clipmk: Runner, tmp_path: Path) ->
     assert "is not an empty folder" in again.err
 
 
-def test_doctor_answers_even_with_a_broken_config(
-    clipmk: Runner, tmp_path: Path, valid_json: Callable[[Ran], Any]
-) -> None:
+def test_doctor_works_with_a_malformed_config(clipmk: Runner, tmp_path: Path, valid_json: Callable[[Ran], Any]) -> None:
     (tmp_path / "config.toml").write_text("modle = 3", encoding="utf-8")
     ran = clipmk("doctor")
     assert ran.status == 0
@@ -287,18 +285,18 @@ def test_doctor_says_how_to_get_more_colours(environment: dict[str, str], status
 
 
 @pytest.mark.parametrize(("name", "status"), [("utf-8", "ok"), ("UTF8", "ok"), ("latin-1", "warn"), (None, "warn")])
-def test_doctor_warns_of_encodings_without_bars(name: str | None, status: str) -> None:
+def test_doctor_warns_about_encodings_without_bars(name: str | None, status: str) -> None:
     assert checks.encoding(name).status == status
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_doctor_warns_of_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_warns_about_a_cache_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o500)
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "cache"))
     assert checks.cache().status == "warn"
 
 
-def test_doctor_warns_of_a_cache_below_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_warns_about_a_cache_below_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "file" / "cache"))
     check = checks.cache()

@@ -37,7 +37,7 @@ def _comparison(ran: Ran) -> dict[str, Any]:
 
 
 @loaded_once
-def test_json_of_two_models_is_valid_and_equal_weights_say_the_same(
+def test_json_of_two_models_is_valid_and_equal_weights_give_equal_results(
     clipmk: Runner, scene_files: list[Path], valid: Callable[[Any], None], twin: str
 ) -> None:
     ran = clipmk("compare", scene_files[0], "-m", MODEL, "-m", twin, *FAST, "--json")
@@ -54,7 +54,7 @@ def test_json_of_two_models_is_valid_and_equal_weights_say_the_same(
 
 
 @loaded_once
-def test_comparison_says_what_explain_says(clipmk: Runner, scene_files: list[Path], twin: str) -> None:
+def test_comparison_agrees_with_explain(clipmk: Runner, scene_files: list[Path], twin: str) -> None:
     options = (*FAST, "--json", "--seed", 3, "--top", 2)
     (alone,) = json.loads(clipmk("explain", scene_files[1], "-m", MODEL, *options).out)["results"]
     column = _comparison(clipmk("compare", scene_files[1], "-m", MODEL, "-m", twin, *options))["columns"][0]
@@ -75,7 +75,7 @@ def test_table_names_models_families_and_concepts(clipmk: Runner, scene_files: l
 
 
 @loaded_once
-def test_failing_model_fills_its_column_and_the_others_go_on(
+def test_failing_model_fills_its_column_and_the_others_continue(
     clipmk: Runner, scene_files: list[Path], valid: Callable[[Any], None], twin: str
 ) -> None:
     argv = ("compare", scene_files[0], "-m", "embedded/nope", "-m", MODEL, "-m", twin, *FAST)
@@ -93,7 +93,7 @@ def test_failing_model_fills_its_column_and_the_others_go_on(
 
 
 @loaded_once
-def test_warning_is_told_once_with_the_models_it_holds_for(clipmk: Runner, tmp_path: Path, twin: str) -> None:
+def test_warning_is_printed_once_with_its_models(clipmk: Runner, tmp_path: Path, twin: str) -> None:
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     argv = ("compare", "a.gif", "-m", MODEL, "-m", twin, *FAST, "--json")
@@ -102,7 +102,7 @@ def test_warning_is_told_once_with_the_models_it_holds_for(clipmk: Runner, tmp_p
 
 
 @loaded_once
-def test_one_class_is_explained_by_all_as_the_vocabulary_spells_it(
+def test_target_is_explained_by_all_models_as_the_vocabulary_spells_it(
     clipmk: Runner, scene_files: list[Path], twin: str
 ) -> None:
     made = _comparison(clipmk("compare", scene_files[0], "-m", MODEL, "-m", twin, *FAST, "--json", "--target", "CAT"))
@@ -111,7 +111,7 @@ def test_one_class_is_explained_by_all_as_the_vocabulary_spells_it(
 
 
 @loaded_once
-def test_models_without_a_vocabulary_use_that_of_the_first_that_has_one(
+def test_models_without_a_vocabulary_use_the_first_that_a_model_brings(
     clipmk: Runner, scene_files: list[Path], twin: str
 ) -> None:
     made = _comparison(clipmk("compare", scene_files[0], "-m", twin, "-m", MODEL, *FAST, "--json"))
@@ -119,7 +119,7 @@ def test_models_without_a_vocabulary_use_that_of_the_first_that_has_one(
 
 
 @loaded_once
-def test_named_vocabulary_and_classes_are_everyones(
+def test_named_vocabulary_and_classes_apply_to_all_models(
     clipmk: Runner, scene_files: list[Path], twin: str, tmp_path: Path
 ) -> None:
     descriptors = {"cat": [f"a {word} tail" for word in ("long", "short", "red", "blue")], "owl": ["round eyes"]}
@@ -134,7 +134,7 @@ def test_named_vocabulary_and_classes_are_everyones(
         assert {one["class"] for one in column["predictions"]} == {"hen", "owl", "cat"}
 
 
-def test_models_of_which_none_brings_a_vocabulary_are_an_error(
+def test_no_model_with_a_vocabulary_is_an_error(
     clipmk: Runner, scene_files: list[Path], twin: str, tmp_path: Path
 ) -> None:
     shutil.copytree(twin.removeprefix("local-dir:"), tmp_path / "third")
@@ -173,12 +173,12 @@ def test_several_images_are_a_usage_error(clipmk: Runner, scene_files: list[Path
     folder = scene_files[0].parent
     ran = clipmk("compare", folder, *models)
     assert ran.status == 2
-    assert f"'{folder}' stands for 3 images; models are compared on exactly one" in ran.err
+    assert f"'{folder}' names 3 images; models are compared on exactly one" in ran.err
     assert clipmk("compare", *scene_files[:2], *models).status == 2
     assert clipmk("compare", *models).status == 2
 
 
-def test_image_that_cannot_be_read_is_told_once(clipmk: Runner, tmp_path: Path, valid: Callable[[Any], None]) -> None:
+def test_unreadable_image_is_reported_once(clipmk: Runner, tmp_path: Path, valid: Callable[[Any], None]) -> None:
     (tmp_path / "bad.png").write_bytes(b"not an image")
     argv = ("compare", "bad.png", "-m", MODEL, "-m", "embedded/nope")
     ran = clipmk(*argv)
@@ -221,7 +221,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_model_is_lost(width: int, cou
         assert f"model-{index}" in text
 
 
-def test_three_models_stand_beside_one_another_at_80_columns() -> None:
+def test_three_models_fit_side_by_side_in_80_columns() -> None:
     text = _printed(_many(3), 80)
     (line,) = [line for line in text.splitlines() if line.startswith("top-1")]
     assert line.count("fox 60 %") == 3
@@ -262,7 +262,7 @@ def test_every_status_has_its_sign() -> None:
     assert "c failed: model 'c' does not exist" in _printed(made, 100)
 
 
-def test_first_rows_are_shown_unless_all_are_asked_for() -> None:
+def test_first_rows_are_shown_without_verbose() -> None:
     made = _many(2, vision={f"concept {i:02}": 0.5 for i in range(30)}, language={})
     text = _printed(made, 100)
     assert sum(line.startswith("concept ") for line in text.splitlines()) == ROWS_SHOWN
@@ -272,7 +272,7 @@ def test_first_rows_are_shown_unless_all_are_asked_for() -> None:
     assert "more (--verbose)" not in everything
 
 
-def test_text_from_outside_is_neither_markup_nor_control() -> None:
+def test_text_from_outside_is_never_markup_or_control() -> None:
     evil = "[red]\x1b[31m\u202e[/red]"
     text = _printed(compare([by(evil, predicted=evil, vision={evil: 0.5}), failed(evil)]), 200)
     assert not set(text) & set("\x1b\u202e")
@@ -285,7 +285,7 @@ def test_copied_text_holds_the_whole_table() -> None:
     assert not any(line.endswith(" ") for line in text.splitlines())
 
 
-def test_long_curve_is_thinned_out_to_the_room_there_is() -> None:
+def test_long_curve_is_sampled_to_fit() -> None:
     curve = [float(31 - i) for i in range(32)]
     assert dynamics(curve, 32) != dynamics(curve, 16)
     assert len(dynamics(curve, 16)) == 16
@@ -294,6 +294,6 @@ def test_long_curve_is_thinned_out_to_the_room_there_is() -> None:
     assert dynamics([1.0, 0.0], 16) == "█▁"
 
 
-def test_headings_are_short_unless_that_makes_two_alike() -> None:
+def test_headings_are_short_unless_two_would_be_equal() -> None:
     assert short_names(["embedded/a", "local-dir:/x/b", "B:t"]) == ("a", "b", "B:t")
     assert short_names(["embedded/a", "local-dir:/x/a"]) == ("embedded/a", "local-dir:/x/a")

@@ -52,7 +52,7 @@ def _results(ran: Ran) -> list[dict[str, Any]]:
     return found
 
 
-def test_bad_images_do_not_stop_the_good_ones(
+def test_bad_images_do_not_stop_the_run(
     clipmk: Runner, scene_files: list[Path], tmp_path: Path, valid: Callable[[Any], None]
 ) -> None:
     whole = scene_files[0].read_bytes()
@@ -98,7 +98,7 @@ def test_unknown_class_names_close_ones(clipmk: Runner, scene_files: list[Path])
     assert clipmk("explain", scene_files[0], "--target", "catsle").status == 2
 
 
-def test_unknown_model_names_close_ones_and_the_other_models_go_on(
+def test_unknown_model_names_close_ones_and_the_other_models_continue(
     clipmk: Runner, scene_files: list[Path], valid: Callable[[Any], None]
 ) -> None:
     models = ("-m", "embedded/vit-s9", "-m", "embedded/vit-s8")
@@ -137,7 +137,7 @@ def test_model_without_a_vocabulary_says_how_to_name_one(clipmk: Runner, scene_f
     assert "choose one with --vocab NAME|FILE" in ran.err
 
 
-def test_wrong_model_is_told_before_its_missing_vocabulary(clipmk: Runner, scene_files: list[Path]) -> None:
+def test_wrong_model_is_reported_before_its_missing_vocabulary(clipmk: Runner, scene_files: list[Path]) -> None:
     for model, words in (("ViT-B-32", "needs a pretrained tag: ViT-B-32:openai"), ("ViT-B-33:openai", "close:")):
         ran = clipmk("explain", scene_files[0], "-m", model)
         assert ran.status == 4
@@ -154,7 +154,7 @@ def test_explanation_of_a_model_with_random_weights_carries_a_warning(
     assert any("random weights" in warning for warning in result["warnings"])
 
 
-def test_device_that_is_not_here_is_a_device_error(clipmk: Runner, scene_files: list[Path]) -> None:
+def test_missing_device_is_a_device_error(clipmk: Runner, scene_files: list[Path]) -> None:
     ran = clipmk("explain", scene_files[0], "--device", "cuda:99", "--json")
     assert ran.status == 5
     assert json.loads(ran.out)["error"]["code"] == "device"
@@ -182,7 +182,7 @@ def test_usage_errors_are_one_line_and_come_before_the_work(
     assert ran.err.count("\n") == 1
 
 
-def test_a_number_that_is_too_small_is_refused_in_words_of_ours(clipmk: Runner) -> None:
+def test_a_number_that_is_too_small_is_refused_in_our_words(clipmk: Runner) -> None:
     ran = clipmk("evaluate", "--truth", "--scenes", "0")
     assert (ran.status, ran.err) == (
         2,
@@ -205,7 +205,7 @@ def test_a_number_that_is_too_small_is_refused_in_words_of_ours(clipmk: Runner) 
         ("CLIPMK_SEED", "many", "CLIPMK_SEED is 'many'; it must be a whole number; see clipmk explain --help"),
     ],
 )
-def test_a_value_of_the_environment_is_laid_to_its_variable(
+def test_a_bad_value_of_the_environment_names_its_variable(
     variable: str, value: str, message: str, clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -224,7 +224,7 @@ def test_a_value_of_the_environment_is_laid_to_its_variable(
         ("CLIPMK_MODEL", "embedded/no", "--json"),
     ],
 )
-def test_where_a_value_was_set_is_for_people_alone(
+def test_the_origin_of_a_value_is_not_in_the_json(
     variable: str, value: str, form: str, clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_option = clipmk("explain", scene_files[0], form, f"--{variable[7:].lower()}", value)
@@ -234,7 +234,7 @@ def test_where_a_value_was_set_is_for_people_alone(
     assert by_variable.out == by_option.out
 
 
-def test_a_value_of_the_config_is_laid_to_it_and_advice_to_nobody(
+def test_a_bad_value_of_the_config_names_its_key_and_advice_does_not(
     clipmk: Runner, scene_files: list[Path], tmp_path: Path
 ) -> None:
     config = tmp_path / "config.toml"
@@ -256,7 +256,7 @@ def test_a_value_of_the_config_is_laid_to_it_and_advice_to_nobody(
         ("CLIPMK_SEED", "-1", "seed is -1; it must be at least 0"),
     ],
 )
-def test_errors_call_a_value_by_what_it_is(
+def test_errors_name_the_variable_of_each_kind_of_value(
     variable: str, value: str, message: str, failing: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -308,7 +308,7 @@ def test_running_out_of_memory_is_a_device_error_with_advice(
     assert "try grounding 'attend'" in ran.err
 
 
-def test_memory_that_runs_out_on_the_way_fails_what_is_left(
+def test_running_out_of_memory_fails_the_remaining_images(
     clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Stream.results
@@ -342,7 +342,7 @@ def test_unexpected_error_is_one_line_and_json(
     assert "--debug" not in debugged.err
 
 
-def test_error_of_ours_has_a_traceback_only_when_asked(clipmk: Runner) -> None:
+def test_our_errors_have_a_traceback_only_with_debug(clipmk: Runner) -> None:
     assert "Traceback" not in clipmk("vocab", "show", "wrld").err
     assert "Traceback" in clipmk("vocab", "show", "wrld", "--debug").err
 

@@ -52,7 +52,7 @@ def test_same_seed_gives_the_same_bytes_but_for_the_times(clipmk: Runner, scene_
     assert first != other
 
 
-def test_first_run_gives_the_same_bytes_as_those_that_read_the_cache(
+def test_first_run_gives_the_same_bytes_as_runs_from_the_cache(
     clipmk: Runner, scene_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "new"))
@@ -95,7 +95,7 @@ def test_named_demonstration_model_needs_no_note(clipmk: Runner, scene_files: li
     assert "demonstration" not in clipmk("explain", scene_files[0], *FAST, "-m", "embedded/vit-s8").err
 
 
-def test_warnings_of_an_image_are_told_once_at_the_end(clipmk: Runner, tmp_path: Path) -> None:
+def test_warnings_of_an_image_are_printed_once_at_the_end(clipmk: Runner, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
     for name in ("a.gif", "b.gif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
@@ -111,7 +111,7 @@ def test_top_sets_how_many_classes_are_reported(clipmk: Runner, scene_files: lis
     assert [one["rank"] for one in result["predictions"]] == [1, 2]
 
 
-def test_everything_is_shown_when_asked(clipmk: Runner, scene_files: list[Path]) -> None:
+def test_verbose_shows_everything(clipmk: Runner, scene_files: list[Path]) -> None:
     ran = clipmk("explain", scene_files[0], *FAST, "--verbose")
     assert "more (--verbose)" not in ran.out
     assert "preset     paper, seed 0" in ran.out
@@ -196,7 +196,7 @@ def test_file_name_is_never_markup(clipmk: Runner, scene_files: list[Path], tmp_
 
 
 @posix
-def test_file_name_that_is_not_utf8_or_steers_the_terminal_is_made_harmless(
+def test_file_name_that_is_not_utf8_or_has_control_characters_is_escaped(
     clipmk: Runner, scene_files: list[Path], tmp_path: Path, valid: Callable[[Any], None]
 ) -> None:
     name = os.fsdecode(b"\xff\x1b[31m\n.png")

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("clean")
         (["explain", "models"], ["explain", "models"]),
     ],
 )
-def test_left_out_commands_are_completed(given: list[str], completed: list[str]) -> None:
+def test_omitted_commands_are_added(given: list[str], completed: list[str]) -> None:
     assert with_default_command(given) == completed
 
 
@@ -56,7 +56,7 @@ def test_left_out_commands_are_completed(given: list[str], completed: list[str])
         ("cache claer", "'claer' is not a command of `clipmk cache`; did you mean `clipmk cache clear`?"),
     ],
 )
-def test_a_misspelt_command_is_no_argument_of_the_default_one(given: str, message: str) -> None:
+def test_a_misspelt_command_is_not_an_argument_of_the_default_command(given: str, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         with_default_command(given.split())
 
@@ -79,6 +79,6 @@ def test_the_docs_name_the_commands_of_a_group_after_it(name: str) -> None:
     assert f"| `clipmk {name} [{commands}]` |" in docs
 
 
-def test_what_lies_there_is_a_data_set_whatever_its_name() -> None:
+def test_an_existing_path_is_a_data_set_whatever_its_name() -> None:
     Path("reprot").mkdir()
     assert with_default_command(["study", "reprot"]) == ["study", "run", "reprot"]

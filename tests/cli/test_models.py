@@ -82,7 +82,7 @@ def test_a_list_is_narrowed_by_words_family_data_size_and_place(listed: Any) -> 
     assert listed("--family", "eva", "--cached") == []
 
 
-def test_people_see_size_data_and_what_an_alias_stands_for(clipmk: Runner) -> None:
+def test_the_list_shows_size_data_and_the_model_of_an_alias(clipmk: Runner) -> None:
     lines = clipmk("models", "ViT-B-32", "--pretrained", "openai").out.splitlines()
     assert lines[0].split() == ["model", "source", "family", "px", "parameters", "trained", "on"]
     assert lines[1].split() == [
@@ -110,7 +110,7 @@ def lines_at(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
 
 
 @pytest.mark.parametrize("width", [18, 30, 40, 60, 80, 100, 140])
-def test_ids_stay_in_one_piece_in_a_narrow_terminal(width: int, lines_at: Any, listed: Any) -> None:
+def test_ids_are_not_wrapped_in_a_narrow_terminal(width: int, lines_at: Any, listed: Any) -> None:
     """Words of a line are cut nowhere; what leaves the table is said."""
     entries = listed("ViT-B", "openai") + listed("embedded")
     lines, err = lines_at(width, "models", "ViT-B", "openai")
@@ -126,7 +126,7 @@ def test_ids_stay_in_one_piece_in_a_narrow_terminal(width: int, lines_at: Any, l
 
 
 @pytest.mark.parametrize(("width", "gone"), [(9, 4), (30, 3), (40, 2), (60, 1), (80, 0)])
-def test_names_of_vocabularies_stay_in_one_piece(width: int, gone: int, lines_at: Any) -> None:
+def test_names_of_vocabularies_are_not_wrapped(width: int, gone: int, lines_at: Any) -> None:
     lines, err = lines_at(width, "vocab", "list")
     assert set(available()) <= {line.split()[0] for line in lines if line[:1].isalpha()}
     assert max(map(len, lines)) <= max(width, len("places365"))
@@ -135,7 +135,7 @@ def test_names_of_vocabularies_stay_in_one_piece(width: int, gone: int, lines_at
     assert err == (f"clipmk: note: {note}\n" if gone else "")
 
 
-def test_without_a_terminal_a_vocabulary_is_a_line(clipmk: Runner) -> None:
+def test_without_a_terminal_a_vocabulary_is_one_line(clipmk: Runner) -> None:
     lines = clipmk("vocab", "list").out.splitlines()
     assert len(lines) == 1 + len(available())
     assert any(
@@ -151,7 +151,7 @@ def test_without_a_terminal_a_vocabulary_is_a_line(clipmk: Runner) -> None:
         (("--max-parameters", "many"), "--max-parameters is 'many'; it must be a number such as 200M or 1.5B"),
     ],
 )
-def test_filters_that_cannot_be_meant_are_refused(clipmk: Runner, options: tuple[str, ...], message: str) -> None:
+def test_invalid_filters_are_refused(clipmk: Runner, options: tuple[str, ...], message: str) -> None:
     ran = clipmk("models", *options)
     assert ran.status == 2
     assert message in ran.err
@@ -170,7 +170,7 @@ def test_a_misspelt_command_that_finds_no_model_is_named(clipmk: Runner, words: 
 
 
 @pytest.mark.parametrize(("text", "count"), [("200M", 200e6), ("1.5b", 1.5e9), ("900 k", 900e3), ("12", 12)])
-def test_numbers_of_parameters_are_read_as_people_write_them(text: str, count: float) -> None:
+def test_numbers_of_parameters_are_read_with_units(text: str, count: float) -> None:
     assert parameter_count(text) == count
     with pytest.raises(UsageError):
         parameter_count(f"-{text}")
@@ -193,7 +193,7 @@ def _rows(shown: str) -> dict[str, str]:
     return {line[:20].strip(): line[20:].strip() for line in shown.splitlines()}
 
 
-def test_random_weights_are_said_to_be_made_and_not_fetched(clipmk: Runner) -> None:
+def test_pull_says_that_random_weights_are_not_downloaded(clipmk: Runner) -> None:
     rows = _rows(clipmk("models", "info", "ViT-B-32:random").out)
     assert rows["path"] == "none: random weights are generated when the model is loaded"
     assert (rows["architecture"], rows["trained on"], rows["licence"]) == ("ViT-B-32", "nothing", "-")
@@ -204,7 +204,7 @@ def test_random_weights_are_said_to_be_made_and_not_fetched(clipmk: Runner) -> N
     assert clipmk("models", "pull", "ViT-B-32:random", "--quiet").err == ""
 
 
-def test_pull_is_quiet_where_the_environment_or_the_config_says_so(
+def test_environment_and_config_can_make_pull_quiet(
     clipmk: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("models", "pull", "ViT-B-32:random")
@@ -217,14 +217,14 @@ def test_pull_is_quiet_where_the_environment_or_the_config_says_so(
     assert clipmk(*command).err == ""
 
 
-def test_what_is_pulled_is_described_as_what_is_looked_up(clipmk: Runner) -> None:
+def test_pull_prints_what_info_prints(clipmk: Runner) -> None:
     for form in ((), ("--json",)):
         shown = clipmk("models", "info", "embedded/vit-s8", *form).out
         assert clipmk("models", "pull", "embedded/vit-s8", *form).out == shown
     assert "clipmk's rendered world" in shown
 
 
-def test_a_folder_of_one_s_own_is_described_by_its_own_configuration(clipmk: Runner, tmp_path: Path) -> None:
+def test_a_local_folder_is_described_by_its_own_configuration(clipmk: Runner, tmp_path: Path) -> None:
     save(tmp_path / "m", model_config("vit"))
     assert clipmk("models", "add", "mine", "m").status == 0
     for name in ("mine", "local-dir:m"):
@@ -233,7 +233,7 @@ def test_a_folder_of_one_s_own_is_described_by_its_own_configuration(clipmk: Run
     assert _rows(clipmk("models", "info", "ViT-B-32:openai").out)["architecture"] == "ViT-B-32-quickgelu"
 
 
-def test_a_model_is_pulled_from_a_hub_with_a_line_a_file(clipmk: Runner, tmp_path: Path) -> None:
+def test_a_model_is_pulled_from_a_hub_with_a_line_per_file(clipmk: Runner, tmp_path: Path) -> None:
     save(tmp_path / "m", model_config("vit"), clipmk={"bpe": "bpe.txt.gz"})
     with serving() as hub, pytest.MonkeyPatch.context() as patch:
         hub.files = {f"org/tiny/{path.name}": path.read_bytes() for path in (tmp_path / "m").iterdir()}
@@ -258,9 +258,7 @@ def at(hub: Hub, patch: pytest.MonkeyPatch) -> None:
         patch.delenv(name, raising=False)
 
 
-def test_a_model_too_large_for_the_machine_is_warned_of_before_it_is_pulled(
-    clipmk: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pull_warns_about_a_model_too_large_for_the_machine(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipmk.system.memory.machine_memory", lambda: 4_000_000_000)
 
     def pull(model: str, **_: Any) -> Any:

@@ -41,7 +41,7 @@ def _config(text: str) -> None:
     Path("config.toml").write_text(text, encoding="utf-8")
 
 
-def test_nothing_said_means_the_defaults(settled: Settled) -> None:
+def test_without_options_the_defaults_apply(settled: Settled) -> None:
     options = settled()
     assert options.models == (DEFAULT_MODEL,)
     assert options.default_model
@@ -122,7 +122,7 @@ def test_settings_of_the_config_apply_unless_a_preset_is_named(
         (("--html", "fox.png"), "--html 'fox.png' must end in .html"),
     ],
 )
-def test_value_that_does_not_exist_is_repeated_with_what_does(
+def test_an_unknown_value_is_repeated_with_the_known_ones(
     argv: tuple[str, ...], message: str, settled: Settled
 ) -> None:
     with pytest.raises(UsageError, match=message):
@@ -167,7 +167,7 @@ def test_malformed_config_names_the_line(clipmk: Runner) -> None:
 @pytest.mark.parametrize(
     "argv", [("explain", "--help"), ("study", "run", "-h"), ("--version",), ("schema",), ("doctor",)]
 )
-def test_a_malformed_config_hinders_neither_help_nor_doctor(argv: tuple[str, ...], clipmk: Runner) -> None:
+def test_help_and_doctor_work_with_a_malformed_config(argv: tuple[str, ...], clipmk: Runner) -> None:
     _config('modle = "b"')
     assert clipmk(*argv).status == 0
 
@@ -211,9 +211,7 @@ def test_flag_is_known_before_parsing_and_not_after_two_dashes() -> None:
     assert not has_flag(["explain", "--", "--json"], "--json")
 
 
-def test_a_failing_command_prints_json_where_its_variable_asks_for_it(
-    clipmk: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_command_prints_json_if_its_variable_is_set(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPMK_JSON", "1")
     assert '"code": "usage"' in clipmk("explain", "--seed", "x").out
     assert '"code": "usage"' in clipmk("compare", "x.png").out

@@ -21,7 +21,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
 
 @posix
-def test_stdout_carries_data_only_whoever_prints(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stdout_carries_only_data_whatever_prints(capfd: pytest.CaptureFixture[str]) -> None:
     """Python's print, the descriptor itself, and the buffer of C."""
     with data_stream() as stream:
         print("one")  # noqa: T201
@@ -34,7 +34,7 @@ def test_stdout_carries_data_only_whoever_prints(capfd: pytest.CaptureFixture[st
     assert all(word in err for word in ("one", "two", "three"))
 
 
-def test_stdout_is_given_back_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stdout_is_restored_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     with contextlib.suppress(ZeroDivisionError), data_stream() as stream:
         stream.write("never written")
         raise ZeroDivisionError
@@ -51,7 +51,7 @@ def test_text_that_the_encoding_cannot_hold_becomes_a_question_mark(tmp_path: Pa
     assert path.read_bytes() == b"\xe9 ?"
 
 
-def test_closed_pipe_is_told_from_other_failures(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_distinguished_from_other_failures(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     stream = DataStream(writing)
@@ -64,7 +64,7 @@ def test_closed_pipe_is_told_from_other_failures(tmp_path: Path) -> None:
         stream.flush()
 
 
-def test_a_failure_of_another_file_is_not_told_as_one_of_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_of_another_file_is_not_reported_as_one_of_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(OSError, match="No space left"), watched_stdout():
         raise OSError(errno.ENOSPC, "No space left on device")
     print("after")  # noqa: T201
@@ -102,12 +102,12 @@ def test_console_width_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyP
         assert text_console(stream, narrowest=30).width == 30
 
 
-def test_messages_are_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_message_is_one_line_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     say("error", "image '\x1b[31m\nx' is bad\udcff")
     assert capsys.readouterr().err == "clipmk: error: image '\\x1b[31m\\x0ax' is bad\\udcff\n"
 
 
-def test_log_shows_warnings_of_ours_and_more_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_shows_our_warnings_and_more_with_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("clipmk.some.module")
     for options, expected in (
         ({"quiet": False, "verbose": False}, "clipmk: warning: careful\n"),
@@ -120,7 +120,7 @@ def test_log_shows_warnings_of_ours_and_more_when_asked(capsys: pytest.CaptureFi
         assert capsys.readouterr().err == expected
 
 
-def test_warnings_of_libraries_show_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_of_libraries_are_shown_only_with_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     for verbose in (False, True):
         with warnings.catch_warnings(), logging_to_stderr(quiet=False, verbose=verbose):
             warnings.simplefilter("always")
@@ -133,7 +133,7 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_stages_show_on_a_terminal_and_disappear(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_are_shown_on_a_terminal_and_disappear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     terminal = _Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

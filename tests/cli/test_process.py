@@ -153,7 +153,7 @@ def test_reader_that_stops_reading_ends_the_run_quietly(argv: tuple[str, ...]) -
         ("> /dev/full", b"clipmk: error: stdout cannot be written: No space left on device\n"),
     ],
 )
-def test_stdout_that_takes_nothing_is_an_error(redirection: str, message: bytes) -> None:
+def test_stdout_that_cannot_be_written_is_an_error(redirection: str, message: bytes) -> None:
     if "full" in redirection and not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     ran = subprocess.run(

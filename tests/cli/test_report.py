@@ -44,7 +44,7 @@ def test_report_stays_as_it_was(golden: Callable[[str, str], None]) -> None:
     golden("explain_80.txt", _trimmed(_printed(samples.explanation(), width=80)))
 
 
-def test_report_of_everything_stays_as_it_was(golden: Callable[[str, str], None]) -> None:
+def test_verbose_report_stays_as_it_was(golden: Callable[[str, str], None]) -> None:
     text = _printed(samples.explanation(independent=0.4), width=100, everything=True)
     golden("explain_100_verbose.txt", _trimmed(text))
 
@@ -125,7 +125,7 @@ def test_a_list_of_parts_is_whole_or_ends_in_an_ellipsis(width: int) -> None:
     assert ("parts 1" in text) == (width > 30)
 
 
-def test_bars_and_values_by_chance_give_way_before_names_do() -> None:
+def test_bars_and_values_by_chance_are_dropped_before_names_shrink() -> None:
     assert "by chance 0.20, p = 0.017" in _printed(_crowded(), width=50)
     forty = _printed(_crowded(), width=40)
     assert "by chance 0.20,\n" in re.sub(" +\n", "\n", forty)
@@ -148,14 +148,14 @@ def test_columns_shrink_in_the_order_of_the_steps_and_no_more_than_needed() -> N
     assert fit_columns(wanted, steps, 19, gap=3, edges=0) == {"a": 10, "b": 0, "empty": 0, "c": 5}
 
 
-def test_a_column_comes_back_where_a_later_step_makes_room() -> None:
+def test_a_dropped_column_returns_if_a_later_step_makes_room() -> None:
     wanted = {"name": 40, "source": 6, "family": 8, "px": 3, "data": 40}
     steps = [Step("data", 30), Step("px"), Step("family"), Step("data"), Step("source")]
     squeezed_to = fit_columns(wanted, steps, 76, gap=2, edges=0)
     assert squeezed_to == {"name": 40, "source": 6, "family": 8, "px": 3, "data": 0}
 
 
-def test_no_column_is_gone_that_would_fit_and_none_is_small_beside_free_room() -> None:
+def test_no_column_is_dropped_or_shrunk_while_there_is_room() -> None:
     """Of random tables in every width: what is left over is less than any column that is gone or smaller takes."""
     draw = random.Random(0)  # noqa: S311 - no secret
     for _ in range(300):
@@ -176,7 +176,7 @@ def test_no_column_is_gone_that_would_fit_and_none_is_small_beside_free_room() -
             assert not widths["b"] or smallest["b"] <= widths["b"] <= wanted["b"]
 
 
-def test_text_from_outside_is_neither_markup_nor_control() -> None:
+def test_text_from_outside_is_never_markup_or_control() -> None:
     name = "[red]x[/red].png"
     evil = "[bold]\x1b[31m\u202e[/bold]\r"
     text = _printed(samples.explanation(path=name, class_name=evil, descriptor=evil), width=100)

@@ -54,7 +54,7 @@ def test_json_is_one_document_on_stdout(folder: StudyFolder, clipmk: Runner, mon
     assert len(found["paper"]) == 5
 
 
-def test_a_report_is_as_the_environment_and_the_config_say(
+def test_environment_and_config_give_the_options_of_a_report(
     folder: StudyFolder, clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, text in (("JSON", "1"), ("QUIET", "1"), ("AGAINST", "paper")):
@@ -108,7 +108,7 @@ def test_a_single_model_has_no_line(tmp_path: Path, capfd: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("columns", [60, 70])
-def test_on_a_narrow_terminal_columns_go_before_the_names_of_models(
+def test_on_a_narrow_terminal_columns_are_dropped_before_the_names_of_models(
     folder: StudyFolder, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))

@@ -18,7 +18,7 @@ def test_one_overlay_has_the_name_given_and_several_have_names_of_their_own() ->
     ]
 
 
-def test_overlays_of_images_with_one_name_do_not_replace_each_other() -> None:
+def test_overlays_of_images_with_equal_names_do_not_overwrite_each_other() -> None:
     names = overlay_names(Path("o.png"), ["a/fox.jpg", "b/fox.jpg", "b/FOX.png", "fox-2.png"], ["m"])
     assert len({str(name).casefold() for name in names}) == 4
 
@@ -38,7 +38,7 @@ def test_unwritable_files_are_refused(tmp_path: Path) -> None:
     check_writable(tmp_path / "new.png", inputs=["new.png"])
 
 
-def test_input_image_is_never_written_over(tmp_path: Path) -> None:
+def test_input_image_is_never_overwritten(tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     photo.write_bytes(b"precious")
     (tmp_path / "link.png").symlink_to(photo)

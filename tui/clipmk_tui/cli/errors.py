@@ -74,11 +74,11 @@ def has_flag(argv: Sequence[str], *flags: str) -> bool:
 
 
 def with_origin(message: str) -> str:
-    """The message of an error, with the variable or the config key that set the value at fault, where one did.
+    """The message of an error, with the variable or config key that set the wrong value, if one did.
 
     A value counts only where the message says what it is ("preset 'foo'"): a file, a class or an image may have the
     same name. Only what stands before the first semicolon counts: advice follows, which may name other values.
-    For people alone: in JSON the same mistake has the same message, wherever it was made.
+    Only for people: in JSON the message of an error does not depend on where a value was set.
     """
     fault = message.split(";", 1)[0]
     for option, value, origin in _set_elsewhere():

@@ -1,6 +1,6 @@
 """The options that commands share, as types: names, help, completion, environment variable.
 
-Where the command line does not give an option, Typer reads its variable, then the config (`with_config`).
+An option that the command line does not give comes from its variable, then from the config (`with_config`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def on_command_line(ctx: typer.Context, name: str) -> bool:
 
 
 def with_config(command: Any, *, tolerant: bool) -> None:
-    """Let the config give what neither the command line nor the environment does.
+    """Let the config give options that neither the command line nor the environment gives.
 
     Args:
         command: of Typer; its commands where it is a group.
@@ -102,7 +102,7 @@ def complete_vocabulary(incomplete: str) -> list[str]:
 
 
 def _models(ctx: typer.Context, value: list[str] | None) -> list[str]:
-    """`CLIPMK_MODEL` holds models between commas; Typer would divide it at blanks."""
+    """`CLIPMK_MODEL` separates models by commas; Typer would split it at blanks."""
     source = ctx.get_parameter_source("model")
     if source is not None and source.name == "ENVIRONMENT":
         return comma_separated(os.environ[variable("model")])

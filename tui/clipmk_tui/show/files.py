@@ -21,7 +21,7 @@ _SLUG_BYTES = 80
 
 
 def slug(text: str) -> str:
-    """A text as a part of a file name that every file system takes; "image" where nothing of it is left."""
+    """A text as a part of a file name that every file system takes; "image" if nothing of it is left."""
     return re.sub(r"[^\w.-]+", "-", text).encode()[:_SLUG_BYTES].decode(errors="ignore").strip("-.") or "image"
 
 

@@ -1,1 +1,1 @@
-"""The commands of `clipmk`: a module each."""
+"""The commands of `clipmk`: a module or a package each, named in `clipmk_tui.cli.main`."""

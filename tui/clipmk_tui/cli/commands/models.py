@@ -174,7 +174,7 @@ class _Filter:
 
 
 def _known(what: str, given: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The given names in the usual order, or all names where none is given."""
+    """The given names in the usual order, or all names if none is given."""
     for name in given or ():
         if name not in known:
             raise UsageError(f"{what} {name!r} does not exist; choose from: {', '.join(known)}")
@@ -302,7 +302,7 @@ def _size(entry: ModelEntry) -> str:
 
 
 def _architecture(entry: ModelEntry) -> str:
-    """open_clip's name of it, if it has one: the name of a folder says nothing."""
+    """open_clip's name of it, if it has one: the name of a folder is not one."""
     own = entry.id.startswith("hf-hub:") or (entry.path is not None and Path(entry.path).is_dir())
     return "its own configuration, open_clip_config.json" if own else entry.architecture
 

@@ -27,7 +27,7 @@ FEWEST, MOST = 2, 13
 
 
 def comparison_options(params: Mapping[str, Any]) -> ExplainOptions:
-    """Settle every option but the common vocabulary.
+    """Read and check every option but the common vocabulary.
 
     Args:
         params: of the command, by name.
@@ -51,7 +51,7 @@ def run(options: ExplainOptions, argument: str) -> int:
     """Compare models on one image and print the answer.
 
     Returns:
-        Exit status: 0, or that of the gravest failure among the models.
+        Exit status: 0, or the highest of all failures among the models.
     """
     image = _one_image(argument)
     failures = FailureLog(quiet=options.quiet)
@@ -78,14 +78,14 @@ def run(options: ExplainOptions, argument: str) -> int:
 
 
 def _one_image(argument: str) -> InputImage:
-    """The image.
+    """The image that the argument names.
 
     Raises:
-        UsageError: the argument stands for several.
+        UsageError: it names several.
     """
     images = input_images([argument])
     if len(images) != 1:
-        raise UsageError(f"{quoted(argument)} stands for {len(images)} images; models are compared on exactly one")
+        raise UsageError(f"{quoted(argument)} names {len(images)} images; models are compared on exactly one")
     return images[0]
 
 
@@ -93,7 +93,8 @@ def _with_common_vocabulary(options: ExplainOptions) -> ExplainOptions:
     """The vocabulary that the user named, else the first that a model brings.
 
     Raises:
-        UsageError: there is none; a model that does not exist is the error that counts.
+        UsageError: there is none.
+        ModelError: the first model does not exist.
     """
     if options.vocabulary is not None:
         return options

@@ -1,4 +1,4 @@
-"""Everything that `clipmk explain` and `clipmk compare` are asked for, settled and checked."""
+"""The options of `clipmk explain` and `clipmk compare`, complete and checked."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Form = Literal["text", "json", "jsonl"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainOptions:
-    """All but the images."""
+    """All options; the images are apart."""
 
     models: tuple[str, ...]
     default_model: bool
-    """Nobody named a model."""
+    """No model was named."""
     vocabulary: str | None
     """Name or file; None: the model's own."""
     classes: str | None
@@ -33,7 +33,7 @@ class ExplainOptions:
     download: bool
     cache: bool
     serve: bool
-    """Ask a server where there is one."""
+    """Ask a running server."""
     form: Form
     overlay: Path | None
     html: Path | None
@@ -50,7 +50,7 @@ class ExplainOptions:
 
 
 def explain_options(params: Mapping[str, Any]) -> ExplainOptions:
-    """Settle every option.
+    """Read and check every option.
 
     Args:
         params: of the command, by name; options that only `clipmk explain` has may be missing.

@@ -54,7 +54,7 @@ def _vocabulary(options: ExplainOptions, name: str) -> Vocabulary:
 
 
 def own_vocabulary(options: ExplainOptions, model: str) -> str:
-    """The vocabulary that a model brings; a model that does not exist, or lacks its tag, is the error that counts."""
+    """The vocabulary that a model brings; an error about the model itself, such as a missing tag, comes first."""
     try:
         return default_vocabulary(model)
     except UsageError:
@@ -104,7 +104,7 @@ def _single(explainer: Explainer, target: str | None, model: str, image: InputIm
 def _streamed(
     explainer: Explainer, options: ExplainOptions, model: str, images: Sequence[InputImage], stages: Stages
 ) -> Iterator[Result]:
-    """Explain many images, read ahead and batched where that helps. What ends the stream fails all that are left."""
+    """Explain many images, read ahead and batched where that helps. An error that ends the stream is that of all remaining images."""
     done = 0
     try:
         for one in explainer.stream(

@@ -1,4 +1,4 @@
-"""What `clipmk explain` does once its options are settled."""
+"""What `clipmk explain` does: explain images, and write every output."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DEMONSTRATION = (
 
 
 def run(options: ExplainOptions, arguments: Sequence[str]) -> int:
-    """Explain images and write everything that was asked for.
+    """Explain images and write every requested output.
 
     Returns:
-        Exit status: 0, or that of the gravest failure among the images and models.
+        Exit status: 0, or the highest of all failures among the images and models.
     """
     images = input_images(arguments)
     encoding = locale_encoding() if options.form == "text" else "utf-8"

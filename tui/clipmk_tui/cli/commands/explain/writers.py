@@ -140,7 +140,7 @@ class FailureLog(Writer):
         self._last = ""
         self._warnings: dict[str, list[str]] = defaultdict(list)
         self.status = 0
-        """The gravest exit status so far."""
+        """The highest exit status so far."""
 
     def add(self, result: Result) -> None:
         """Print a failure; that of a whole model once."""
@@ -163,7 +163,7 @@ class FailureLog(Writer):
 
 
 def writers(options: ExplainOptions, images: Sequence[str], stream: DataStream) -> list[Writer]:
-    """Everything that the user asked for.
+    """The writers of every requested output.
 
     Raises:
         ClipmkError: a file cannot be written.
