@@ -9,7 +9,9 @@ from typing import ClassVar
 OUT_OF_MEMORY = "memory"
 """Code of a request for which another process of ours ran out of memory."""
 UNEXPECTED = "unexpected"
-"""Code of a bug in `clipmk` itself that another process of ours reports."""
+"""Code of a bug in `clipmk` itself."""
+INTERRUPTED = "interrupted"
+"""Code of a run that the user stopped."""
 
 
 class ClipmkError(Exception):

@@ -14,14 +14,12 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from clipmk.errors import ImageError, ModelError, UsageError
-from clipmk.output import document
 from clipmk.system.options import DEFAULT_MODEL
 from clipmk.vocabulary import vocabulary
 from clipmk_tui.app import launch as launching
 from clipmk_tui.app import start as starting
 from clipmk_tui.app.launch import launch
 from clipmk_tui.app.start import Start, start_from
-from clipmk_tui.cli import errors as edge
 from command_line import Runner
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -45,7 +43,6 @@ def test_nothing_said_means_the_demonstration_model_and_its_vocabulary() -> None
 
 def test_shortcuts_of_a_fast_start_agree_with_what_they_leave_out() -> None:
     assert vocabulary.default_vocabulary(DEFAULT_MODEL) == starting.DEFAULT_VOCABULARY
-    assert (edge._INTERRUPTED, edge._UNEXPECTED) == (document.INTERRUPTED, document.UNEXPECTED)
 
 
 def test_flag_outranks_environment_outranks_config(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,11 +55,7 @@ MODEL = "embedded/vit-xs8-48"
         (["world:test", "-m", MODEL, "--classes", "cat,dog"], 3, "are not classes of the vocabulary"),
     ],
 )
-<<<<<<< HEAD
 def test_errors_are_reported_before_any_work(
-=======
-def test_wrong_options_are_refused_before_any_work(
->>>>>>> bb88c5d (Plain names for the command line's tests)
     clipmk: Runner, tmp_path: Path, arguments: list[str], status: int, words: str
 ) -> None:
     ran = clipmk("study", *arguments, "--out", tmp_path / "study")
@@ -84,11 +80,7 @@ def test_wrong_options_are_refused_before_any_work(
         ((None, None), ("--pool", "paper13"), "name one with --vocab NAME|FILE; shipped are world, cifar10, "),
     ],
 )
-<<<<<<< HEAD
 def test_a_missing_vocabulary_is_suggested_from_the_labels(
-=======
-def test_a_missing_vocabulary_is_asked_for_with_the_labels(
->>>>>>> bb88c5d (Plain names for the command line's tests)
     clipmk: Runner, tmp_path: Path, labels: tuple[str | None, ...], options: tuple[str, ...], end: str
 ) -> None:
     for number in range(len(labels)):
@@ -161,11 +153,7 @@ def test_the_first_images_that_cannot_be_read_are_named_with_the_reason(
 
 
 @pytest.mark.parametrize("images", [1, 8])  # the eighth cannot be decoded
-<<<<<<< HEAD
 def test_counts_of_one_are_in_the_singular(clipmk: Runner, tmp_path: Path, images: int) -> None:
-=======
-def test_messages_use_the_singular_for_one(clipmk: Runner, tmp_path: Path, images: int) -> None:
->>>>>>> bb88c5d (Plain names for the command line's tests)
     pool = POOL[:1]
     manifest = dataclasses.replace(make_manifest(pool=pool, images=images, classes=1, shard_size=images), threads=1)
     folder = write_study(tmp_path / "study", manifest, pool=pool)
@@ -182,7 +170,7 @@ def test_messages_use_the_singular_for_one(clipmk: Runner, tmp_path: Path, image
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_a_stopped_study_prints_a_note_unless_quiet(
+def test_a_stopped_study_says_so_unless_it_is_quiet(
     clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, quiet: bool
 ) -> None:
     def stopped(request: object, *, progress: Callable[[str, int, int], None]) -> None:
@@ -260,14 +248,14 @@ def test_an_invalid_variable_is_named(
     assert words in ran.err
 
 
-def test_workers_of_the_environment_are_ignored_by_the_local_engine(
+def test_workers_of_the_environment_do_not_hinder_the_local_engine(
     clipmk: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLIPMK_WORKERS", "4")
     assert "'nowhere'" in clipmk("study", "nowhere", "-m", MODEL).err
 
 
-def test_environment_and_config_can_make_a_study_json_quiet_and_plain(
+def test_a_study_is_json_quiet_and_plain_where_the_environment_or_the_config_says_so(
     clipmk: Runner, loaded_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valid: Callable[[Any], None]
 ) -> None:
     command = ("study", "world:test?scenes=2", "-m", MODEL, "--out", tmp_path / "study", "--device", "cpu")
@@ -297,11 +285,7 @@ class Clock:
         return self.now
 
 
-<<<<<<< HEAD
 def test_a_log_file_gets_rate_and_time_left_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-=======
-def test_a_log_file_gets_a_line_with_rate_and_time_left_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
->>>>>>> bb88c5d (Plain names for the command line's tests)
     clock = Clock()
     with StudyProgress(shown=True, clock=clock) as progress:
         progress("loading a model", 0, 0)

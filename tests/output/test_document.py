@@ -12,7 +12,7 @@ import pytest
 import clipmk
 import samples
 from clipmk import records
-from clipmk.errors import ClipmkError, DeviceError, ImageError, ModelError, UsageError
+from clipmk.errors import INTERRUPTED, UNEXPECTED, ClipmkError, DeviceError, ImageError, ModelError, UsageError
 from clipmk.output import document
 from clipmk.records import Failure, ModelEntry
 from clipmk.settings import Settings
@@ -162,7 +162,7 @@ def test_error_document_is_valid_for_every_kind_of_error(error: type[ClipmkError
     validator.validate(document.error_document(error.code, "what happened"))
 
 
-@pytest.mark.parametrize("code", [document.INTERRUPTED, document.UNEXPECTED])
+@pytest.mark.parametrize("code", [INTERRUPTED, UNEXPECTED])
 def test_error_document_is_valid_for_codes_without_an_error_class(code: str, validator: Validator) -> None:
     validator.validate(document.error_document(code, "what happened"))
 

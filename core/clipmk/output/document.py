@@ -16,11 +16,6 @@ from clipmk.version import __version__
 SCHEMA_NAME = f"clipmk-{FORMAT_VERSION}.schema.json"
 """File name of the shipped JSON Schema (draft 2020-12) below `assets/schema`."""
 
-INTERRUPTED = "interrupted"
-"""Error code of a run that the user stopped."""
-UNEXPECTED = "unexpected"
-"""Error code of a bug in `clipmk` itself."""
-
 
 def explanation_entry(explanation: ExplanationRecord) -> dict[str, Any]:
     """The JSON object of one explanation."""

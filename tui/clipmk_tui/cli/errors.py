@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from clipmk.errors import ClipmkError
+from clipmk.errors import INTERRUPTED, UNEXPECTED, ClipmkError, UsageError
 from clipmk.system.options import comma_separated, config_options, switch, variable
 from clipmk.system.text import printable, quoted
 from clipmk_tui.cli.streams import ReaderGone, data_stream, say
@@ -19,11 +19,8 @@ from clipmk_tui.cli.streams import ReaderGone, data_stream, say
 if TYPE_CHECKING:
     import typer
 
-OK, RUNTIME, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses that no error class carries."""
-
-_INTERRUPTED, _UNEXPECTED = "interrupted", "unexpected"
-"""As `clipmk.output.document` has them, which is imported only where JSON is written."""
+_STOPPED: Final = 130
+"""Exit status of an interrupted run."""
 
 _NOUNS: Final = {
     "model": "model|checkpoint",
@@ -42,7 +39,7 @@ _KEYS: Final = {"vocab": "vocabulary"}
 _KINDS: Final = {"int": "a whole number", "bool": "true or false"}
 
 _CONTEXT: ContextVar[typer.Context | None] = ContextVar("context", default=None)
-"""Of the command that runs; None before it is known, and where the app is opened without a parser."""
+"""Of the command that runs; None before it is known, and if the app is opened without a parser."""
 
 
 def guarded(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
@@ -51,15 +48,15 @@ def guarded(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     try:
         status = run(argv)
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        status = _STOPPED
     except ReaderGone:
-        return RUNTIME
+        return ClipmkError.exit_status
     except ClipmkError as error:
         _trace(argv)
         return _report(argv, error.code, str(error), error.exit_status, shown=with_origin(str(error)))
     except Exception as error:  # noqa: BLE001 - the one place that may: nothing may end in a traceback
         return _other(argv, error)
-    return _report(argv, _INTERRUPTED, "interrupted", INTERRUPTED) if status == INTERRUPTED else status
+    return _report(argv, INTERRUPTED, INTERRUPTED, _STOPPED) if status == _STOPPED else status
 
 
 def remember(context: typer.Context) -> None:
@@ -123,21 +120,21 @@ def _other(argv: Sequence[str], error: Exception) -> int:
         import typer  # noqa: PLC0415
 
         if isinstance(error, typer.Abort):
-            return _report(argv, _INTERRUPTED, "interrupted", INTERRUPTED)
+            return _report(argv, INTERRUPTED, INTERRUPTED, _STOPPED)
         if isinstance(error, typer.TyperException):
             if (context := getattr(error, "ctx", None)) is not None:
                 remember(context)
-            return _report(argv, "usage", _usage_message(error), USAGE)
+            return _report(argv, UsageError.code, _usage_message(error), UsageError.exit_status)
     return _unexpected(argv, error)
 
 
 def _unexpected(argv: Sequence[str], error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # stderr: nobody reads it
-        return RUNTIME
+        return ClipmkError.exit_status
     _trace(argv)
     hint = "" if _asked(argv, "debug") else "; --debug shows where"
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return _report(argv, _UNEXPECTED, f"unexpected {message}{hint}", RUNTIME)
+    return _report(argv, UNEXPECTED, f"unexpected {message}{hint}", ClipmkError.exit_status)
 
 
 def _trace(argv: Sequence[str]) -> None:

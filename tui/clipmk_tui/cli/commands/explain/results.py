@@ -104,7 +104,7 @@ def _single(explainer: Explainer, target: str | None, model: str, image: InputIm
 def _streamed(
     explainer: Explainer, options: ExplainOptions, model: str, images: Sequence[InputImage], stages: Stages
 ) -> Iterator[Result]:
-    """Explain many images, read ahead and batched where that helps. An error that ends the stream is that of all remaining images."""
+    """Explain many images, read ahead and batched. An error that ends the stream is that of all remaining images."""
     done = 0
     try:
         for one in explainer.stream(
