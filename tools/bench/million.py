@@ -4,7 +4,7 @@ Synthetic descriptors in the world's words ("a large striped red and blue sail")
 of a sample image. Prints seconds and memory of each step, one line each, as it is done. Memory is read from /proc
 (Linux): `anonymous` is what the process itself holds, `file` the mapped pages of the bank, which the system takes back
 whenever it needs them. Peaks are sampled every 50 ms. The cache lies in a folder of its own (`--folder`), so that a
-second run shows a second start; a run that was interrupted goes on from its last part.
+second run shows a second start; an interrupted run resumes from its last chunk.
 """
 
 from __future__ import annotations

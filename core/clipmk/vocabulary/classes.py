@@ -6,6 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from clipmk.errors import UsageError, VocabularyError, suggest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 
+@lru_cache(maxsize=2**14)  # 50,000 labels repeat some thousand names
 def class_key(name: str) -> str:
     """What all spellings of a class have in common: `Tabby_cat`, `tabby-cat` and `tabby cat` are the same class."""
     return " ".join(re.split(r"[\s_-]+", name.casefold())).strip()
