@@ -31,7 +31,7 @@ async def test_a_name_as_long_as_a_name_can_be_is_cut_between_its_letters(
     monkeypatch.chdir(tmp_path)
     size = len(letter.encode())
     said = await written(f"album/{letter * (251 // size)}.png")
-    stem = f"clipmk-compare-{letter * (120 // size)}"
+    stem = f"clipmk-compare-{letter * (80 // size)}"
     assert said == [f"wrote {stem}.json", f"wrote {stem}-2.json"]
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {f"{stem}.json", f"{stem}-2.json"}
