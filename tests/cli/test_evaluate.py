@@ -23,7 +23,7 @@ from clipmk.evaluate.variants import variants
 from clipmk.models import loading
 from clipmk.settings import preset
 from clipmk.system.serialization import plain
-from clipmk.vocabulary.vocabulary import Vocabulary
+from clipmk.vocabulary import vocabulary
 from clipmk.world.scene import render_scenes
 from clipmk_tui.cli.commands.evaluate.command import evaluate
 from clipmk_tui.cli.commands.evaluate.run import evaluation_choices, measure_models, split_table
@@ -142,8 +142,8 @@ def test_preset_split_and_seed_select_what_is_measured(
     values = {"ap": Interval(0.5, 0.25, 0.75, 3), "foreground": Interval(0.4, 0.3, 0.5, 3)}
     asked: dict[str, Any] = {}
 
-    def run(_: object, vocabulary: Vocabulary, data: list[Any], **options: Any) -> dict[str, Report]:
-        asked.update(options, vocabulary=vocabulary.name, data=[(one.name, one.count) for one in data])
+    def run(_: object, words: vocabulary.Vocabulary, data: list[Any], **options: Any) -> dict[str, Report]:
+        asked.update(options, vocabulary=words.name, data=[(one.name, one.count) for one in data])
         return truth_report("embedded/vit-s8", [Row("test", "default, prompts", values)])
 
     monkeypatch.setattr(loading, "load", lambda model, **_: Loaded(model))
@@ -161,6 +161,29 @@ def test_preset_split_and_seed_select_what_is_measured(
     assert {one.settings.preset for one in asked["variants"]} == {"default", "paper"}
     clipmk("evaluate", "--truth", "--vocab", "pets")
     assert asked["vocabulary"] == "world"
+
+
+def test_another_vocabulary_is_used_for_everything_but_the_truth(
+    clipmk: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shipped = Path(vocabulary.__file__).parents[1] / "assets" / "vocabularies" / "world.json"
+    content = json.loads(shipped.read_text(encoding="utf-8"))
+    content["descriptors"].append("a word of mine")
+    (tmp_path / "mine.json").write_text(json.dumps(content), encoding="utf-8")
+    passes: list[tuple[bool, tuple[str, ...]]] = []
+
+    def run(_: object, words: vocabulary.Vocabulary, data: object, **options: Any) -> dict[str, Report]:
+        passes.append(("a word of mine" not in words.descriptors, options["measures"]))
+        return {}
+
+    monkeypatch.setattr(loading, "load", lambda model, **_: Loaded(model))
+    monkeypatch.setattr(harness, "run", run)
+    three = ("evaluate", "--truth", "--faithfulness", "--zero-shot")
+    assert clipmk(*three, "--vocab", tmp_path / "mine.json").status == 0
+    assert passes == [(True, ("truth",)), (False, ("faithfulness", "zero_shot"))]
+    passes.clear()
+    assert clipmk(*three).status == 0
+    assert passes == [(True, ("truth", "faithfulness", "zero_shot"))]
 
 
 @pytest.fixture

@@ -279,9 +279,9 @@ def _reports(
     from clipmk.evaluate.variants import variants  # noqa: PLC0415 - torch
 
     passes = [(vocabulary, choices.measures)]
-    if "truth" in choices.measures and vocabulary.name != "world":
-        others = tuple(name for name in choices.measures if name != "truth")
-        passes = [(load_vocabulary("world"), ("truth",)), (vocabulary, others)]
+    world = load_vocabulary("world")
+    if "truth" in choices.measures and vocabulary != world:
+        passes = [(world, ("truth",)), (vocabulary, tuple(name for name in choices.measures if name != "truth"))]
     chosen = variants(_listed(choices.preset), _listed(choices.grounding), seed=choices.seed)
     reports: dict[str, Report] = {}
     for words, measures in passes:
