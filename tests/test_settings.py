@@ -193,6 +193,8 @@ def test_a_call_that_contradicts_its_settings_is_refused() -> None:
         settings_of_call("default", seed=None, settings={"preset": "paper"})
     with pytest.raises(UsageError, match="seed is given twice: 0, and 3 in settings"):
         settings_of_call(None, seed=0, settings={"seed": 3})
+    with pytest.raises(UsageError, match=r"seed is given twice: 3, and \[3\] in settings"):
+        settings_of_call(None, seed=3, settings={"seed": [3]})
     for wrong in ("paper", ["part_count"], {3: 4}):
         with pytest.raises(UsageError, match="it must map names of settings to values"):
             settings_of_call(None, seed=None, settings=wrong)  # type: ignore[arg-type]

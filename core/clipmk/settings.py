@@ -191,7 +191,7 @@ def settings_of_call(name: str | None, *, seed: int | None, settings: Settings |
         raise UsageError(f"settings is {settings!r:.80}; it must map names of settings to values")
     chosen = dict(changes)
     for key, value in (("preset", name), ("seed", seed)):
-        if value is not None and key in chosen and chosen[key] != value:
+        if value is not None and key in chosen and (type(chosen[key]) is not type(value) or chosen[key] != value):
             raise UsageError(f"{key} is given twice: {value!r:.80}, and {chosen[key]!r:.80} in settings")
     named = chosen.pop("preset", "default" if name is None else name)
     return preset(named, **chosen if seed is None else chosen | {"seed": seed})

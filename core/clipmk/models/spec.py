@@ -104,8 +104,8 @@ def _pieces(model_id: str) -> list[str]:
 def _exists(name: str) -> bool:
     if name in {*catalog.embedded_names(), *catalog.registered_models()} or name.startswith(HUB):
         return True
-    architecture, _, tag = canonical(name).partition(":")
-    if (architecture, tag) in inventory().pairs or (tag == RANDOM and architecture in inventory().architectures):
+    head, _, tag = canonical(name).partition(":")
+    if (head, tag) in inventory().pairs or (tag == RANDOM and head in inventory().architectures):
         return True
     return name != "" and Path(name.removeprefix(LOCAL)).expanduser().exists()
 
