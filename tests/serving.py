@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import signal
 import socket
@@ -92,6 +93,8 @@ class FakeService:
             self._wait(job.check if request.model == "waiting" else lambda: None)
         if request.model == "broken":
             raise ZeroDivisionError("on purpose")
+        if request.model == "nan":
+            return protocol.Explained(id=request.id, explanation=samples.explanation(independent=math.nan))
         if request.model == "dying":
             os.kill(os.getpid(), signal.SIGKILL)
         if request.model == "declined":

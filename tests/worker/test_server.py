@@ -55,7 +55,7 @@ def test_attached_bytes_arrive_whole(socket_path: Path) -> None:
         assert service.attached == data
 
 
-@pytest.mark.parametrize(("model", "code"), [("declined", "model"), ("broken", "unexpected")])
+@pytest.mark.parametrize(("model", "code"), [("declined", "model"), ("broken", "unexpected"), ("nan", "unexpected")])
 def test_an_error_costs_one_request(socket_path: Path, model: str, code: str) -> None:
     with running(socket_path), talking(socket_path) as connection:
         with pytest.raises(DeclinedError) as raised:

@@ -238,6 +238,7 @@ class JobQueue:
             job.check()
             answer = self._service.answer(job)
             job.check()
+            job.finish(answer)
         except CancelledError:
             _log.info("%s: cancelled", _summary(request))
             job.fail(CANCELLED, "the request was cancelled")
@@ -247,7 +248,6 @@ class JobQueue:
             job.fail(UNEXPECTED, f"{type(reason).__name__}: {reason}")
         else:
             _log.info("%s: %.0f ms", _summary(request), 1_000 * (time.perf_counter() - started))
-            job.finish(answer)
 
 
 def _summary(request: Request) -> str:
