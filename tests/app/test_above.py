@@ -61,7 +61,7 @@ async def test_a_theme_chosen_is_kept_and_one_only_tried_is_not(album: Path, tmp
         assert (tmp_path / "config.toml").read_text().strip() == 'theme = "clipmk-light"'
 
 
-async def test_other_settings_ask_everything_anew_under_a_new_session(album: Path, tmp_path: Path) -> None:
+async def test_other_settings_ask_everything_again_under_a_new_session(album: Path, tmp_path: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         asked = len(engine.asked)

@@ -237,7 +237,7 @@ async def test_w_writes_valid_json_beside_what_is_there(
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-async def test_file_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_file_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o500)
     app = compare_host(FakeEngine())
@@ -270,7 +270,7 @@ async def test_nothing_is_written_or_copied_before_the_first_answer(tmp_path: Pa
         assert app.clipboard == ""
 
 
-async def test_records_that_do_not_belong_together_are_told_and_the_app_goes_on() -> None:
+async def test_records_that_do_not_belong_together_are_reported_and_the_app_goes_on() -> None:
     other = explained(MODELS[0], IMAGE)
     other = dataclasses.replace(other, image=dataclasses.replace(other.image, sha256="a" * 64, path="owl.png"))
     app = compare_host(FakeEngine(), MODELS[:2], known={MODELS[0]: other})
@@ -300,7 +300,7 @@ def samples_of(model: str, made: Explanation) -> Explanation:
     return dataclasses.replace(made, model=dataclasses.replace(made.model, id=model))
 
 
-def test_failure_for_one_class_is_none_for_another() -> None:
+def test_failure_for_one_class_does_not_count_for_another() -> None:
     state = ComparisonState(MODELS[:2], IMAGE, {MODELS[0]: explained(MODELS[0], IMAGE)})
     state.fail(MODELS[1], "cat", code="model", message="gone")
     assert state.missing("cat") == ()

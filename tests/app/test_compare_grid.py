@@ -39,7 +39,7 @@ async def test_cursor_stays_in_the_table() -> None:
         assert app.answers == [CompareChoice(model=MODELS[0], concept="pointed ears", target=None)]
 
 
-async def test_slash_filters_the_rows_and_escape_takes_the_filter_off_before_it_leaves() -> None:
+async def test_slash_filters_the_rows_and_escape_drops_the_filter_before_it_leaves() -> None:
     app = compare_host(FakeEngine())
     async with app.run_test() as pilot:
         await settled(pilot)

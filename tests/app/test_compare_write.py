@@ -30,9 +30,9 @@ async def test_a_name_as_long_as_a_name_can_be_is_cut_between_its_letters(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     size = len(letter.encode())
-    said = await written(f"album/{letter * (251 // size)}.png")
+    notes = await written(f"album/{letter * (251 // size)}.png")
     stem = f"clipmk-compare-{letter * (80 // size)}"
-    assert said == [f"wrote {stem}.json", f"wrote {stem}-2.json"]
+    assert notes == [f"wrote {stem}.json", f"wrote {stem}-2.json"]
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {f"{stem}.json", f"{stem}-2.json"}
     assert max(len(name.encode()) for name in names) <= 143
@@ -47,16 +47,16 @@ async def test_a_name_without_a_letter_gives_one_all_the_same(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the working folder cannot be removed there")
-async def test_a_working_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_working_folder_that_is_gone_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)
     folder.rmdir()
-    said = await written("fox.png")
-    assert said == 2 * ["the comparison cannot be written: the working folder does not exist any more"]
+    notes = await written("fox.png")
+    assert notes == 2 * ["the comparison cannot be written: the working folder does not exist any more"]
 
 
-async def test_a_folder_that_cannot_be_looked_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_folder_that_cannot_be_listed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> Path:
         raise PermissionError(13, "Permission denied")
 

@@ -229,7 +229,7 @@ async def test_failed_write_is_shown_and_loses_nothing() -> None:
         assert app.answers == [None]
 
 
-async def test_malformed_config_is_told_where_it_stands_and_left_alone(tmp_path: Path) -> None:
+async def test_malformed_config_is_reported_with_its_line_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("themes = 3\n", encoding="utf-8")
     app = Host(_settings())
     async with app.run_test() as pilot:
@@ -244,7 +244,7 @@ async def test_malformed_config_is_told_where_it_stands_and_left_alone(tmp_path:
     ("field", "value", "message"),
     [("seed", "", "seed '' must be a whole number"), ("vocabulary", "wrld", "'wrld' is neither a name nor a file")],
 )
-async def test_impossible_value_is_told_and_nothing_written(field: str, value: str, message: str) -> None:
+async def test_impossible_value_is_reported_and_nothing_written(field: str, value: str, message: str) -> None:
     saved: list[Mapping[str, Any]] = []
     app = Host(_settings(saved))
     async with app.run_test() as pilot:

@@ -225,7 +225,7 @@ async def test_file_that_exists_is_replaced_only_after_asking(explanation: Expla
         ("[red]y[/red].json/x.json", "'[red]y[/red].json/x.json' cannot be written"),
     ],
 )
-async def test_name_that_cannot_be_written_is_told_in_the_dialog(
+async def test_name_that_cannot_be_written_is_reported_in_the_dialog(
     explanation: Explanation, name: str, message: str
 ) -> None:
     app = Host(lambda: WriteScreen(explanation))
@@ -238,24 +238,24 @@ async def test_name_that_cannot_be_written_is_told_in_the_dialog(
         assert app.screen.query_one(Input).value == name
 
 
-async def test_escape_gives_a_slow_write_up(explanation: Explanation) -> None:
-    heard: list[str] = []
+async def test_escape_cancels_a_slow_write(explanation: Explanation) -> None:
+    events_seen: list[str] = []
 
     async def write(explanation: Explanation, kind: str, path: Path) -> None:
-        heard.append("begun")
+        events_seen.append("begun")
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            heard.append("cancelled")
+            events_seen.append("cancelled")
             raise
 
     app = Host(lambda: WriteScreen(explanation, write=write))
     async with app.run_test() as pilot:
         await pilot.pause()
         burst(pilot, "enter")
-        await until(lambda: heard)
+        await until(lambda: events_seen)
         await press(pilot, "escape")
-        assert (heard, app.answers, app.notes) == (["begun", "cancelled"], [None], [])
+        assert (events_seen, app.answers, app.notes) == (["begun", "cancelled"], [None], [])
 
 
 # Copying.

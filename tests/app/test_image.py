@@ -32,7 +32,7 @@ class Host(App[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[Any] = []
+        self.events_seen: list[Any] = []
         self.regions: list[Region | None] = []
 
     def compose(self) -> ComposeResult:
@@ -50,7 +50,7 @@ class Host(App[None]):
         return self.query_one(ImagePane)
 
     def on_overlay_changed(self, message: OverlayChanged) -> None:
-        self.heard.append(message.mode)
+        self.events_seen.append(message.mode)
 
     def text(self) -> list[str]:
         return [self.pane.render_line(y).text for y in range(self.pane.size.height)]
@@ -223,7 +223,7 @@ async def test_a_new_picture_of_the_same_shape_is_written_once() -> None:
         assert len(rows) == len(set(rows))
 
 
-async def test_left_out_parts_are_blurred_and_told_by_a_sign() -> None:
+async def test_left_out_parts_are_blurred_and_marked_by_a_sign() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=3)
         before = cells(app)
@@ -238,7 +238,7 @@ async def test_g_cycles_the_modes() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot)
         await press(pilot, "g", "g", "g")
-        assert app.heard == ["concept", "plain", "parts"]
+        assert app.events_seen == ["concept", "plain", "parts"]
 
 
 async def test_concept_mode_without_a_lit_part_is_the_plain_picture() -> None:
@@ -251,7 +251,7 @@ async def test_concept_mode_without_a_lit_part_is_the_plain_picture() -> None:
 
 
 async def test_the_state_at_the_end_is_drawn_however_quickly_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a thread is at work the pane is told other things; only the last ones are drawn, all on one thread."""
+    """While a thread is at work the pane is shown other things; only the last ones are drawn, all on one thread."""
     gate, at_once = threading.Event(), []
     real = canvas_module.shrunk
 

@@ -15,7 +15,7 @@ from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import expand_paths
 from clipmk.world.export import export_scenes
 from clipmk_tui.app import image_list as album
-from clipmk_tui.app.image_list import Album, Item, is_right, open_album, verdicts, wrong_first
+from clipmk_tui.app.image_list import ImageList, Item, is_right, open_images, verdicts, wrong_first
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 
@@ -28,13 +28,13 @@ def touch(folder: Path, *names: str) -> Path:
     return folder
 
 
-def shown(opened: Album, folder: Path) -> list[tuple[str, str | None]]:
+def shown(opened: ImageList, folder: Path) -> list[tuple[str, str | None]]:
     return [(Path(item.path).relative_to(folder).as_posix(), item.label) for item in opened.items]
 
 
 def test_a_folder_gives_its_images_as_explain_takes_them(tmp_path: Path) -> None:
     touch(tmp_path, "b.JPG", "a.png", "notes.txt", ".hidden.png", "deeper/c.png", "folder.png/d.png")
-    opened = open_album([str(tmp_path)])
+    opened = open_images([str(tmp_path)])
     assert [item.path for item in opened.items] == expand_paths([str(tmp_path)])
     assert shown(opened, tmp_path) == [("a.png", None), ("b.JPG", None)]
     assert opened.warnings == ()
@@ -44,13 +44,13 @@ def test_a_folder_gives_its_images_as_explain_takes_them(tmp_path: Path) -> None
 def test_paths_are_written_as_explain_writes_them(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "x.png", "pictures/a.png")
     monkeypatch.chdir(tmp_path)
-    assert [item.path for item in open_album([named]).items] == expand_paths([named])
+    assert [item.path for item in open_images([named]).items] == expand_paths([named])
 
 
 def test_files_and_patterns_keep_their_order(tmp_path: Path) -> None:
     touch(tmp_path, "c.png", "b.png", "a.png", "odd.data", "[x].png")
     paths = [str(tmp_path / name) for name in ("odd.data", "[x].png", "[ab].png", "c.png")]
-    assert [name for name, _ in shown(open_album(paths), tmp_path)] == [
+    assert [name for name, _ in shown(open_images(paths), tmp_path)] == [
         "odd.data",
         "[x].png",
         "a.png",
@@ -62,17 +62,17 @@ def test_files_and_patterns_keep_their_order(tmp_path: Path) -> None:
 def test_a_folder_of_folders_is_an_image_folder(tmp_path: Path) -> None:
     touch(tmp_path, "tabby_cat/2.png", "tabby_cat/1.png", "red--fox/1.jpg", "empty/readme.txt", ".git/x.png")
     expected = [("red--fox/1.jpg", "red fox"), ("tabby_cat/1.png", "tabby cat"), ("tabby_cat/2.png", "tabby cat")]
-    assert shown(open_album([str(tmp_path)]), tmp_path) == expected
+    assert shown(open_images([str(tmp_path)]), tmp_path) == expected
 
 
 def test_an_image_folder_is_one_level_deep(tmp_path: Path) -> None:
     touch(tmp_path, "deep/cat/1.png")
     with pytest.raises(InputError, match=r"holds no image; known endings: \.bmp"):
-        open_album([str(tmp_path)])
+        open_images([str(tmp_path)])
 
 
 def test_sample_images_are_shown_when_nothing_is_named_and_their_truth_is_known() -> None:
-    opened = open_album([])
+    opened = open_images([])
     names = dict(shown(opened, SAMPLES))
     assert names["fox-chimera-22.png"] == "fox"
     assert len(names) == len(list(SAMPLES.glob("*.png")))
@@ -86,7 +86,7 @@ def test_sample_images_are_found_in_the_installed_package(tmp_path: Path, monkey
     for source, target in shipped.items():
         shutil.copytree(SAMPLES.parent / source, tmp_path / "site" / target)
     monkeypatch.setattr(album, "__file__", str(tmp_path / "site" / "clipmk_tui" / "app" / "image_list.py"))
-    opened = open_album([])
+    opened = open_images([])
     assert len(opened.items) == len(list(SAMPLES.glob("*.png")))
     assert Path(opened.items[0].path).is_relative_to(tmp_path)
     assert opened.items[0].label is not None
@@ -95,7 +95,7 @@ def test_sample_images_are_found_in_the_installed_package(tmp_path: Path, monkey
 def test_without_sample_images_something_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(album, "__file__", str(tmp_path / "site" / "clipmk_tui" / "app" / "image_list.py"))
     with pytest.raises(UsageError, match="name an image or a folder"):
-        open_album([])
+        open_images([])
 
 
 def test_the_exported_world_brings_its_labels(tmp_path: Path) -> None:
@@ -105,12 +105,12 @@ def test_the_exported_world_brings_its_labels(tmp_path: Path) -> None:
         image["class_name"] += "!"
     (folder / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
     expected = {image["file"]: image["class_name"] for image in truth["images"]}
-    assert dict(shown(open_album([str(folder)]), folder)) == expected
-    pattern = open_album([str(folder / "*" / "*.png")])
+    assert dict(shown(open_images([str(folder)]), folder)) == expected
+    pattern = open_images([str(folder / "*" / "*.png")])
     assert dict(shown(pattern, folder)) == expected
     one = folder / truth["images"][0]["file"]
     for named in (one, one.parent):
-        assert open_album([str(named)]).items[0].label == truth["images"][0]["class_name"]
+        assert open_images([str(named)]).items[0].label == truth["images"][0]["class_name"]
 
 
 def test_a_table_brings_labels(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_table_brings_labels(tmp_path: Path) -> None:
     ]
     with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8-sig") as handle:
         csv.writer(handle).writerows(rows)
-    opened = open_album([str(tmp_path)])
+    opened = open_images([str(tmp_path)])
     assert [label for _, label in shown(opened, tmp_path)] == ["tabby, cat", "fox", None, None]
     assert opened.warnings == ()
 
@@ -148,7 +148,7 @@ def test_a_table_brings_labels(tmp_path: Path) -> None:
 def test_a_malformed_manifest_is_a_warning(name: str, content: bytes, tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     (tmp_path / name).write_bytes(content)
-    opened = open_album([str(tmp_path)])
+    opened = open_images([str(tmp_path)])
     assert shown(opened, tmp_path) == [("a.png", None)]
     assert len(opened.warnings) == 1
     assert name in opened.warnings[0]
@@ -156,38 +156,38 @@ def test_a_malformed_manifest_is_a_warning(name: str, content: bytes, tmp_path: 
 
 def test_a_manifest_that_is_a_folder_is_a_warning(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "labels.csv/x")
-    (warning,) = open_album([str(tmp_path)]).warnings
+    (warning,) = open_images([str(tmp_path)]).warnings
     assert "is a folder, not a regular file" in warning
 
 
 def test_standard_input_is_refused() -> None:
     with pytest.raises(UsageError, match=r"'-' \(standard input\) is not for the app"):
-        open_album(["-"])
+        open_images(["-"])
 
 
-def test_a_pattern_without_files_is_told_without_a_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_without_files_is_reported_without_a_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "nothing.png")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"^no file matches the pattern 'nothing\?\.png'$"):
-        open_album(["nothing?.png"])
+        open_images(["nothing?.png"])
 
 
 @pytest.mark.parametrize("named", ["missing.png", "", "nul\0.png"])
 def test_a_missing_file_is_an_error(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
-        open_album([named])
+        open_images([named])
 
 
 def test_a_missing_file_suggests_another(tmp_path: Path) -> None:
     touch(tmp_path, "fox_03.png")
     with pytest.raises(InputError, match=r"close: 'fox_03\.png'"):
-        open_album([str(tmp_path / "fox_3.png")])
+        open_images([str(tmp_path / "fox_3.png")])
 
 
 def test_what_is_missing_beside_something_is_a_warning(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
-    opened = open_album([str(tmp_path / "b.png"), str(tmp_path / "a.png")])
+    opened = open_images([str(tmp_path / "b.png"), str(tmp_path / "a.png")])
     assert shown(opened, tmp_path) == [("a.png", None)]
     assert "does not exist" in opened.warnings[0]
 
@@ -201,14 +201,14 @@ def test_ten_thousand_images_are_listed_without_opening_one(tmp_path: Path, monk
     looked: list[str] = []
     monkeypatch.setattr(builtins, "open", lambda *args, **_: looked.append(str(args[0])))
     monkeypatch.setattr(Path, "stat", lambda path, **_: looked.append(str(path)))
-    opened = open_album([str(tmp_path)])
+    opened = open_images([str(tmp_path)])
     assert len(opened.items) == 10_000
     assert looked == []
 
 
 def test_names_and_labels_are_kept_as_they_are(tmp_path: Path) -> None:
     touch(tmp_path, "[red]\x1b[31m.png")
-    assert open_album([str(tmp_path)]).items[0].path.endswith("[red]\x1b[31m.png")
+    assert open_images([str(tmp_path)]).items[0].path.endswith("[red]\x1b[31m.png")
 
 
 def test_a_prediction_is_right_wrong_or_unknown() -> None:

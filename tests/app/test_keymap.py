@@ -61,12 +61,12 @@ def test_key_that_does_not_survive_ssh_is_refused_with_those_that_do(text: str) 
 
 
 def test_key_that_terminals_send_as_another_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"'ctrl\+m' of 'app.quit' reaches no app: terminals send it as enter"):
+    with pytest.raises(UsageError, match=r"'ctrl\+m' of 'app.quit' never arrives: terminals send it as enter"):
         parse_keys({"app.quit": "ctrl+m"}, IDS)
 
 
 def test_unknown_action_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"there is no action 'tree.leaveout'; close: 'tree.leave_out'"):
+    with pytest.raises(UsageError, match=r"action 'tree.leaveout' does not exist; close: 'tree.leave_out'"):
         parse_keys({"tree.leaveout": "x"}, IDS)
     with pytest.raises(UsageError, match=r"known: app.quit, image.overlay, tree.leave_out"):
         parse_keys({"\x1b[31m": "x"}, IDS)
@@ -74,7 +74,7 @@ def test_unknown_action_is_refused_with_those_there_are() -> None:
 
 def test_action_without_a_key_is_refused() -> None:
     for text in ("", "  ", " , ,"):
-        with pytest.raises(UsageError, match=r"'app.quit' is given no key"):
+        with pytest.raises(UsageError, match=r"'app.quit' has no key"):
             parse_keys({"app.quit": text}, IDS)
 
 

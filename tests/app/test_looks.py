@@ -54,7 +54,7 @@ def neutral(drawn: str) -> str:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_without_colours_everything_is_still_said(
+async def test_without_colours_everything_is_still_in_words(
     size: tuple[int, int], picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")

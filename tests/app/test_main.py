@@ -148,7 +148,7 @@ async def test_without_labels_there_is_no_wrong_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(20, 5), (59, 30), (100, 15)])
-async def test_a_tiny_terminal_is_told_how_large_it_must_be(album: Path, size: tuple[int, int]) -> None:
+async def test_a_tiny_terminal_says_how_large_it_must_be(album: Path, size: tuple[int, int]) -> None:
     async with running(FakeEngine(), album, size=size) as (pilot, screen):
         assert "60 columns and 16 rows" in seen(screen) or size == (20, 5)
         await pilot.resize_terminal(120, 40)
@@ -198,7 +198,7 @@ async def test_keys_can_be_rebound(album: Path) -> None:
         assert "j next" in seen(screen)
 
 
-async def test_ten_thousand_images_are_laid_out_and_walked_through(tmp_path: Path) -> None:
+async def test_ten_thousand_images_are_opened_and_walked_through(tmp_path: Path) -> None:
     samples.picture().save(tmp_path / "00000.png")
     for number in range(1, 10_000):
         (tmp_path / f"{number:05}.png").hardlink_to(tmp_path / "00000.png")

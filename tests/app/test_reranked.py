@@ -86,7 +86,7 @@ def test_the_bound_is_that_of_the_classes_ranked_without_a_gap() -> None:
     assert line_text(fox, 28, longest=4).plain.split()[-3:] == ["<", "3.0", "%"]
 
 
-async def test_until_the_classes_are_ranked_anew_the_old_ranking_stands(image: Path) -> None:
+async def test_until_the_classes_are_ranked_again_the_old_ranking_is_shown(image: Path) -> None:
     engine = Reranking(HIGHEST)
     async with running(engine, image) as (pilot, screen):
         engine.failures[protocol.WhatIf] = AskError("usage", "no")

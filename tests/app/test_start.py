@@ -34,7 +34,7 @@ def _config(text: str) -> None:
 # What the app begins with.
 
 
-def test_nothing_said_means_the_demonstration_model_and_its_vocabulary() -> None:
+def test_no_option_means_the_demonstration_model_and_its_vocabulary() -> None:
     start = start_from((), {})
     assert (start.paths, start.models, start.theme, start.no_color) == ((), (DEFAULT_MODEL,), None, False)
     assert (start.session.vocabulary, start.session.classes, start.session.device) == ("world", None, "auto")
@@ -69,7 +69,7 @@ def test_first_model_starts_and_the_others_are_kept_in_order() -> None:
 def test_start_model_without_a_vocabulary_needs_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'ViT-B-32:random' brings no vocabulary; choose one with --vocab"):
         start_from((), {"model": ["ViT-B-32:random"]})
-    with pytest.raises(ModelError, match=r"ViT-B-31.*close: 'ViT-B-32'"):  # said first: it is the cause
+    with pytest.raises(ModelError, match=r"ViT-B-31.*close: 'ViT-B-32'"):  # reported first: it is the cause
         start_from((), {"model": ["ViT-B-31:openai"]})
     (tmp_path / "own.json").write_text('{"fox": ["pointed ears"], "cat": ["whiskers"]}', encoding="utf-8")
     assert start_from((), {"model": ["ViT-B-32:openai"], "vocab": "own.json"}).session.vocabulary == "own.json"
@@ -226,7 +226,7 @@ def test_keys_of_the_config_are_checked_before_anything_is_drawn(home: types.Mod
     assert _App.made is not None
     assert _App.made.keys == {"app.quit": "Q,ctrl+x"}
     for line, message in (
-        ('"app.quti" = "Q"', "there is no action 'app.quti'; close: 'app.quit'"),
+        ('"app.quti" = "Q"', "action 'app.quti' does not exist; close: 'app.quit'"),
         ('"app.quit" = "f1"', "the key 'f1' of 'app.quit' does not survive"),
     ):
         _config(f"[keys]\n{line}\n")

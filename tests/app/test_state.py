@@ -19,7 +19,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Album:
+class ImageList:
     items: tuple[Item, ...]
     warnings: tuple[str, ...] = ()
 
@@ -27,7 +27,7 @@ class Album:
 def state(count: int = 3) -> State:
     made = State(VIT)
     made.entries = tuple(map(entry, FAMILIES))
-    made.open(Album(tuple(Item(f"{i}.png") for i in range(count))))  # type: ignore[arg-type]
+    made.open(ImageList(tuple(Item(f"{i}.png") for i in range(count))))  # type: ignore[arg-type]
     return made
 
 

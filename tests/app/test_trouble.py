@@ -85,7 +85,7 @@ async def test_a_failure_of_a_question_nobody_asks_any_more_is_not_shown(album: 
         assert "cannot be decoded" not in text
 
 
-async def test_a_restart_of_the_engine_is_told(album: Path) -> None:
+async def test_a_restart_of_the_engine_is_reported(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         assert engine.on_restart is not None
@@ -108,7 +108,7 @@ async def test_a_server_that_answers_is_named_until_it_is_lost(album: Path) -> N
         assert "the server hung up" in seen(screen)
 
 
-async def test_a_corrupt_image_is_told_and_the_next_one_goes_on(album: Path) -> None:
+async def test_a_corrupt_image_is_reported_and_the_next_one_goes_on(album: Path) -> None:
     (album / "cat" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     engine = FakeEngine()
     engine.failures[str(album / "cat" / "a.png")] = AskError("image", "image 'a.png' cannot be decoded")
@@ -128,7 +128,7 @@ async def test_a_failure_does_not_show_the_last_images_numbers(album: Path) -> N
         assert "(chance" not in seen(screen)
 
 
-async def test_nothing_to_show_is_told(tmp_path: Path) -> None:
+async def test_nothing_to_show_is_reported(tmp_path: Path) -> None:
     async with running(FakeEngine(), tmp_path / "missing.png") as (pilot, screen):
         assert "missing.png" in seen(screen)
         await press(pilot, "n", "x", "c", "v", "w", "e", "g", "z", "escape", "right_square_bracket")

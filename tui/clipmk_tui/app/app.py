@@ -1,4 +1,4 @@
-"""The app: themes, keys, palette and screens around one engine. What a user does is in `screens.main`."""
+"""The app: themes, keys, palette and screens around one engine. Panes and keys are in `screens.main`."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class ClipmkApp(App[int]):
         super().__init__()
         self._start = start
         self._make_engine = make_engine
-        self._parting: asyncio.Future[None] | None = None
+        self._closing_engine: asyncio.Future[None] | None = None
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = start.theme if start.theme in self.available_themes else DARK.name
         self.changed_keys = dict(start.keys)
-        """Id of a binding -> its keys, where they are not the default ones."""
+        """Id of a binding -> its keys, where they are not the defaults."""
         self.set_keymap(self.changed_keys)
 
     def get_default_screen(self) -> Screen[None]:
@@ -69,13 +69,13 @@ class ClipmkApp(App[int]):
         return own_variables(dark=self.current_theme.dark)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Themes, keys, settings; without what makes no sense here."""
+        """Of Textual's commands, themes and quit."""
         for command in super().get_system_commands(screen):
             if command.title in {"Theme", "Quit"}:
                 yield command
 
     def on_mount(self) -> None:
-        """Keep the theme that is chosen."""
+        """Save a theme when it is chosen."""
         self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
 
     @cached_property
@@ -84,17 +84,17 @@ class ClipmkApp(App[int]):
         return self._make_engine()
 
     async def close_engine(self) -> None:
-        """Leave no process behind."""
+        """Close the engine, if there is one; no process is left."""
         if "engine" in vars(self):
             await self.engine.close()
 
     async def on_unmount(self) -> None:
         """Close the engine however the app ends."""
-        await (self._parting or self.close_engine())
+        await (self._closing_engine or self.close_engine())
 
     async def action_quit(self) -> None:
-        """Stop at once, whatever is going on: the engine while the terminal is given back, which takes a while too."""
-        self._parting = asyncio.ensure_future(self.close_engine())
+        """Quit at once: the engine is closed while the terminal is restored."""
+        self._closing_engine = asyncio.ensure_future(self.close_engine())
         self.exit(0)
 
     def action_command_palette(self) -> None:
@@ -143,7 +143,7 @@ class ClipmkApp(App[int]):
 
 
 def _save_theme(name: str) -> None:
-    """Write a theme to the config, unless it stands there already."""
+    """Write a theme to the config, unless it is there already."""
     from clipmk.system.config import read_config  # noqa: PLC0415
     from clipmk.system.preferences import save  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What the image pane paints with: small arrays of one pixel per half cell. numpy, so imported only with a picture."""
+"""Draws pictures and parts as small arrays, one pixel per half cell. Needs numpy: imported with the first picture."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Frame:
     cells: UInt8[np.ndarray, "pixel_rows columns 3"]
     """uint8 RGB (2 * rows, columns, 3), six bits a channel: twice as fast to write, and nobody sees it."""
     numbers: Mapping[tuple[int, int], int]
-    """(row, column) of a cell -> id of the part whose number stands there."""
+    """(row, column) of a cell -> id of the part whose number is there."""
 
     def changes(self, before: Frame | None) -> dict[int, tuple[int, int]]:
         """Row -> (first, past the last) column of the cells that differ from another frame of the same size.
 
-        Everything differs from a frame of another size, and from none.
+        All cells differ from a frame of another size, and from None.
         """
         height, columns = self.cells.shape[0] // 2, self.cells.shape[1]
         if before is None or before.cells.shape != self.cells.shape:
@@ -69,7 +69,7 @@ class Ground:
 
 
 class Canvas:
-    """One picture at one size; the work of a moment is done once, by whichever thread asks first.
+    """One picture at one size; the slow part is computed once, by the thread that asks first.
 
     Args:
         picture: the picture.
@@ -84,7 +84,7 @@ class Canvas:
 
     @property
     def is_warm(self) -> bool:
-        """Whether the ground is at hand."""
+        """Whether the ground is computed."""
         return self._ground is not None
 
     def ground(self) -> Ground:
@@ -115,7 +115,7 @@ class Shapes:
 
     @property
     def is_warm(self) -> bool:
-        """Whether the masks are at hand."""
+        """Whether the masks are computed."""
         return self._masks is not None
 
     def masks(self) -> Mapping[int, Bool[np.ndarray, "pixel_rows columns"]]:
@@ -143,12 +143,12 @@ class Shapes:
 
 
 def painted(canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int]) -> Frame:
-    """The picture with its parts as a mode shows them.
+    """The picture with its parts in a mode.
 
     Args:
         canvas: the picture.
         shapes: its parts, at the canvas's size.
-        mode: what is shown of them; the lit parts show in every mode.
+        mode: which parts are shown; lit parts show in every mode.
         lit: ids of parts.
         blurred: ids of parts whose regions are blurred.
     """
@@ -183,7 +183,7 @@ def _centres(count: int, length: int) -> Int[np.ndarray, " count"]:
 
 
 def _ring(mask: Bool[np.ndarray, "pixel_rows columns"]) -> Bool[np.ndarray, "pixel_rows columns"]:
-    """The pixels around a mask; thin parts have no room for a contour within."""
+    """The pixels around a mask; thin parts have no room for a contour inside."""
     padded = np.pad(mask, 1)
     ring: Bool[np.ndarray, "pixel_rows columns"] = ~mask & (
         padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]

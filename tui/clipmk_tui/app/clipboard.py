@@ -1,4 +1,4 @@
-"""What `y` copies: plain text, one line where it can be, without control characters."""
+"""What `y` copies: plain text, on one line where possible, without control characters."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def summary(explanation: Explanation) -> str:
 
 
 def text_of(workspace: Workspace, focused: Widget | None) -> str | None:
-    """What the cursor of the focused pane is on; the whole explanation where that is no single thing."""
+    """What the cursor of the focused pane is on; elsewhere a summary of the explanation."""
     state, explanation = workspace.state, workspace.state.explanation
     if focused is workspace.image and state.item is not None:
         return printable(state.item.path)

@@ -45,7 +45,7 @@ class ComparisonState:
         models: in the order of the columns.
         image: path.
         target: the class that all explain; None: each its own prediction.
-        known: explanations at hand, by model, whatever class they explain.
+        known: explanations already made, by model, of any class.
         common: the class that `toggle_target` turns to where `target` is None.
     """
 
@@ -90,7 +90,7 @@ class ComparisonState:
         self._failed[model, target] = failure
 
     def explanation(self, model: str, target: str | None) -> Explanation | None:
-        """What a model says of a class (None: of the one it predicts), where that needs no model any more."""
+        """A model's explanation of a class (None: of the one it predicts), if it needs no model."""
         for held in self._held[model].values():
             wanted = held.predictions[0].class_name if target is None else target
             if wanted in held.classes:
@@ -111,10 +111,10 @@ class ComparisonState:
 
     @property
     def view(self) -> ComparisonView:
-        """The comparison of what is there.
+        """The comparison of the answers so far.
 
         Raises:
-            UsageError: the explanations at hand belong to different images, vocabularies or settings.
+            UsageError: the explanations belong to different images, vocabularies or settings.
         """
         results = self.results(self.target)
         there = [result for result in results if result is not None]

@@ -1,4 +1,4 @@
-"""The concept tree as data: what stands in which group, and what the filter leaves of it. Pure Python."""
+"""The concept tree as data: which concept is in which group, and which ones the filter keeps. Pure Python."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class GroupRow:
     kind: Kind
     rows: tuple[ConceptRow, ...]
     of: int
-    """How many there are without the filter."""
+    """Their number without the filter."""
 
 
 def groups(explanation: Explanation, *, wanted: str = "") -> tuple[GroupRow, ...]:
@@ -53,7 +53,7 @@ def groups(explanation: Explanation, *, wanted: str = "") -> tuple[GroupRow, ...
 
     Args:
         explanation: what to show.
-        wanted: keep the concepts whose text holds this, whatever the case.
+        wanted: keep the concepts that match this filter.
     """
     cosines = {concept.text: concept.cosine for concept in explanation.language_concepts}
     vision = [
@@ -95,6 +95,6 @@ def part_rows(explanation: Explanation, row: ConceptRow) -> tuple[PartRow, ...]:
 
 
 def full_bar(explanation: Explanation) -> float:
-    """The largest importance, which is the full length of a bar; 1 where there is none above zero."""
+    """The largest importance, which is the full length of a bar; 1 if none is above zero."""
     largest = max((concept.importance for concept in explanation.vision_concepts), default=1.0)
     return largest if largest > 0 else 1.0

@@ -1,4 +1,4 @@
-"""Writes one explanation to a file, as `clipmk explain` would: JSON, the picture with its parts, or a page.
+"""Writes one explanation to a file, as `clipmk explain` does: JSON, the picture with its parts, or a page.
 
 Drawing needs numpy and OpenCV, which the app's process never loads: PNG and HTML are made by a short-lived child,
 ``python -m clipmk_tui.app.exports KIND FILE IMAGE``, with the explanation on its standard input.
@@ -32,13 +32,13 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str | None = None) -> None:
-    """Write an explanation; the file is there whole or not at all. Cancelling stops the child.
+    """Write an explanation; never half of it. Cancelling stops the child.
 
     Args:
         explanation: without its picture.
         kind: what to write.
         path: the file; one that exists is replaced.
-        image: the picture's path; None: as the explanation names it, which is not the same for a name beyond UTF-8.
+        image: the picture's path; None: as the explanation names it, which differs for a name beyond UTF-8.
 
     Raises:
         ClipmkError: the file cannot be written, or the picture is gone or has changed; the message names the file.
@@ -57,7 +57,7 @@ def json_text(explanation: Explanation) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The child: draw and write; what goes wrong becomes one line on stderr.
+    """The child: draw and write; an error becomes one line on stderr.
 
     Args:
         argv: kind, file, image.
@@ -110,19 +110,19 @@ async def _write_in_child(explanation: Explanation, kind: Kind, path: Path, imag
         env={**os.environ, "PYTHONPATH": _roots()},
     )
     try:
-        _, told = await child.communicate(line)
+        _, errors = await child.communicate(line)
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         raise
     if child.returncode:
-        lines = told.decode("utf-8", "backslashreplace").strip().splitlines()
+        lines = errors.decode("utf-8", "backslashreplace").strip().splitlines()
         why = lines[-1] if lines else f"the drawing process ended with status {child.returncode}"
         raise ClipmkError(printable(why) if quoted(path) in why else f"{quoted(path)} cannot be written: {why}")
 
 
 def _roots() -> str:
-    """Where our packages were found, in front of what PYTHONPATH says: the child must find the same ones."""
+    """Where our packages are, before PYTHONPATH: the child must import the same ones."""
     ours = [str(Path(folder).resolve().parents[2]) for folder in (__file__, document.__file__)]
     return os.pathsep.join([*dict.fromkeys(ours), *filter(None, [os.environ.get("PYTHONPATH")])])
 

@@ -1,4 +1,4 @@
-"""Finding a name by some of its characters, quickly enough for every key among 10,000 names."""
+"""Finds names by some of their characters, fast enough for every key press among 10,000 names."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Iterable, Sequence
 from textual.fuzzy import FuzzySearch
 
 _SCORED = 300
-"""Matches that are scored: those that hold the query as it is, then the shortest. The others follow in their order."""
+"""Matches that are scored: those that contain the query as it is, then the shortest. The others follow in order."""
 
 _FAR = 100_000
 """Longer than any name."""
 
 _TOGETHER = 1.5
-"""What it is worth that all characters stand together, as in Textual's own search."""
+"""Factor for a match of adjacent characters, as in Textual's own search."""
 
 
 def folded(query: str) -> str:
-    """What a query looks for: case and spaces mean nothing."""
+    """A query without case and spaces, which do not matter."""
     return "".join(query.lower().split())
 
 
 def matching(query: str, names: Sequence[str], among: Iterable[int] | None = None) -> list[int]:
-    """Indices of the names that hold all characters of a query in order, ascending.
+    """Indices of the names that contain all characters of a query in order, ascending.
 
     Args:
         query: see `folded`.
         names: in lower case.
-        among: the only indices looked at; None: all.
+        among: indices to search; None: all.
     """
     places = range(len(names)) if among is None else among
     return [place for place in places if _holds(names[place], query)]
@@ -45,9 +45,9 @@ def ranked(query: str, names: Sequence[str], places: Sequence[int]) -> list[int]
 
 
 def offsets(query: str, name: str) -> list[int]:
-    """Where a matching name holds the characters of a query, close together: in time linear in the name.
+    """Positions of a query's characters in a matching name, close together: in time linear in the name.
 
-    Textual's own search tries every way, and their number explodes.
+    Textual's own search tries every combination.
     """
     at = name.find(query)
     if at >= 0:

@@ -1,4 +1,4 @@
-"""Which images the app shows, and what is known to be on them. Nothing is decoded here, and no file looked at twice."""
+"""Which images the app shows, and their labels. Nothing is decoded here, and no file is checked twice."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ Predictions = Mapping[str, tuple[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An image of an album."""
+    """An image of the list."""
 
     path: str
     """As the user gave it, or below the folder the user gave."""
     label: str | None
-    """What is on it, where that is known."""
+    """Its true class, if known."""
 
 
 @dataclass(frozen=True, slots=True)
-class Album:
+class ImageList:
     """Images in the order in which they are shown."""
 
     items: tuple[Item, ...]
     warnings: tuple[str, ...] = ()
 
 
-def open_album(arguments: Sequence[str]) -> Album:
+def open_images(arguments: Sequence[str]) -> ImageList:
     """Find the images that files, folders and patterns name; without arguments the sample images.
 
     A folder gives its images, sorted; hidden and nested ones are left out. A folder of folders that has no images of
-    its own is an image folder: the label is the name of the folder an image lies in. Labels also come from `truth.json`
-    and `labels.csv` beside the images, which go before folder names. What cannot be used is a warning while an image
-    is left.
+    its own is an image folder: the label is the name of the folder of an image. Labels also come from `truth.json`
+    and `labels.csv` beside the images, which go before folder names. Errors are warnings as long as
+    an image is left.
 
     Raises:
-        UsageError: "-" is named, or nothing, and there are no sample images.
-        InputError: no image is left; the message is about the first argument that gave none.
+        UsageError: "-" is named, or nothing is named and the sample images are missing.
+        InputError: no image is left; the message is about the first argument without one.
     """
     if "-" in arguments:
         raise UsageError(
             "'-' (standard input) is not for the app, which reads keys from there; name a file or a folder"
         )
-    found = _Found()
+    found = _Collector()
     failures: list[InputError] = []
     for argument in arguments or [_samples()]:
         try:
@@ -62,7 +62,7 @@ def open_album(arguments: Sequence[str]) -> Album:
             failures.append(failure)
     if not found.items:
         raise failures[0]
-    return Album(tuple(found.items), (*found.warnings, *map(str, failures)))
+    return ImageList(tuple(found.items), (*found.warnings, *map(str, failures)))
 
 
 def is_right(label: str | None, predicted: str | None) -> bool | None:
@@ -87,15 +87,15 @@ def wrong_first(items: Sequence[Item], predicted: Predictions, verdicts: Sequenc
 
 
 @dataclass(slots=True)
-class _Found:
-    """What is gathered while the arguments are gone through."""
+class _Collector:
+    """What the arguments have given so far."""
 
     items: list[Item] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     manifests: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def labels_of(self, folder: str) -> dict[str, str]:
-        """What the manifests of a folder say: path below it, with forward slashes -> label. Read once."""
+        """Labels from the manifests of a folder: path below it, with forward slashes -> label. Read once."""
         if folder not in self.manifests:
             labels: dict[str, str] = {}
             for name in (TRUTH_FILE, LABELS_FILE):
@@ -127,7 +127,7 @@ def _samples() -> str:
     raise UsageError("no image is named; name an image or a folder: clipmk tui FOLDER")
 
 
-def _add(found: _Found, argument: str) -> None:
+def _add(found: _Collector, argument: str) -> None:
     """Add the images that an argument names.
 
     Raises:
@@ -147,7 +147,7 @@ def _add(found: _Found, argument: str) -> None:
 
 
 def _refuse(path: str) -> None:
-    """Raise what reading a missing image raises; of a pattern, that nothing matches it."""
+    """Raise what reading a missing image raises; for a pattern, that nothing matches it."""
     if is_pattern(path):
         raise unmatched(path)
     from clipmk.images.paths import EXTENSIONS, MAX_BYTES  # noqa: PLC0415
@@ -157,7 +157,7 @@ def _refuse(path: str) -> None:
     raise ImageError(f"image {quoted(path)} has only just appeared; try again")
 
 
-def _add_folder(found: _Found, folder: str) -> None:
+def _add_folder(found: _Collector, folder: str) -> None:
     images, folders = _listed(folder)
     if images:
         prefix = _prefix(folder)
@@ -174,8 +174,8 @@ def _add_folder(found: _Found, folder: str) -> None:
         raise InputError(f"folder {quoted(folder)} holds no image; known endings: {endings}")
 
 
-def _add_class(found: _Found, folder: str, labels: Mapping[str, str]) -> None:
-    """Add a folder of an image folder; one that cannot be listed is a warning."""
+def _add_class(found: _Collector, folder: str, labels: Mapping[str, str]) -> None:
+    """Add a class folder; one that cannot be listed is a warning."""
     try:
         images, _ = _listed(folder)
     except InputError as reason:
@@ -212,12 +212,12 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _prefix(folder: str) -> str:
-    """What stands before the name of a file of a folder, as `clipmk.images.paths.expand_paths` writes it."""
+    """The path before the name of a file in a folder, as `clipmk.images.paths.expand_paths` writes it."""
     return str(Path(folder) / "x")[:-1]
 
 
-def _label_beside(found: _Found, path: str) -> str | None:
-    """The label that a manifest in an image's folder, or in the one above, has for it."""
+def _label_beside(found: _Collector, path: str) -> str | None:
+    """The label of an image from a manifest in its folder or in the one above."""
     folder, name = os.path.split(path)
     above, place = os.path.split(folder)
     label = found.labels_of(folder or ".").get(name)

@@ -11,7 +11,7 @@ from clipmk.errors import UsageError, suggest
 from clipmk.system.text import quoted
 
 NAMED = frozenset({"up", "down", "left", "right", "space", "enter", "tab", "escape", "backspace"})
-"""Keys without a character that reach an app through tmux and SSH."""
+"""Keys without a character that work through tmux and SSH."""
 
 ALIASES = {"esc": "escape", "return": "enter", " ": "space"}
 
@@ -42,28 +42,28 @@ def parse_keys(keys: Mapping[str, str], known: Collection[str]) -> dict[str, str
         The same in Textual's names, for `App.set_keymap`: ``"x,ctrl+x"``.
 
     Raises:
-        UsageError: there is no such action, or a key that does not survive tmux and SSH; the message names what does.
+        UsageError: an action does not exist, or a key does not survive tmux and SSH; the message names those that do.
     """
     found: dict[str, str] = {}
     for action, text in keys.items():
         if action not in known:
-            raise UsageError(f"config [keys]: there is no action {quoted(action)}; {suggest(action, sorted(known))}")
+            raise UsageError(f"config [keys]: action {quoted(action)} does not exist; {suggest(action, sorted(known))}")
         names = [_named(key, action) for key in _split(text)]
         if not names:
-            raise UsageError(f"config [keys]: {quoted(action)} is given no key; {_POSSIBLE}")
+            raise UsageError(f"config [keys]: {quoted(action)} has no key; {_POSSIBLE}")
         found[action] = ",".join(dict.fromkeys(names))
     return found
 
 
 def refuse_clashes(keys: Mapping[str, str], holders: Iterable[type]) -> None:
-    """Refuse a key that two actions of one screen or pane would share: one of them could not be reached any more.
+    """Refuse a key that two actions of one screen or pane would share: one of them could not be reached.
 
     Args:
         keys: what `parse_keys` gave.
         holders: classes of apps, screens and widgets.
 
     Raises:
-        UsageError: it names the key and both actions.
+        UsageError: two actions share a key; the message names the key and both actions.
     """
     for holder in holders:
         taken: dict[str, str] = {}
@@ -114,7 +114,7 @@ def _named(key: str, action: str) -> str:
     name = _of_character(key) if len(key) == 1 else lowered if lowered in NAMED else key
     refused = f"config [keys]: the key {quoted(key)} of {quoted(action)}"
     if name in SENT_AS:
-        raise UsageError(f"{refused} reaches no app: terminals send it as {SENT_AS[name]}; {_POSSIBLE}")
+        raise UsageError(f"{refused} never arrives: terminals send it as {SENT_AS[name]}; {_POSSIBLE}")
     if name is None or not (len(key) == 1 or _survives(name)):
         raise UsageError(f"{refused} does not survive every terminal, tmux and SSH; {_POSSIBLE}")
     return name

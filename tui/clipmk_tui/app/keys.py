@@ -1,4 +1,4 @@
-"""The keys that hints name: as they are bound now, whatever the user's config has made of them."""
+"""The keys that hints name: as they are bound now, with the changes of the user's config."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from textual.binding import Binding
 from textual.dom import DOMNode
 
 PAIRS: Final = {"models.previous": "models.next", "write.kind_before": "write.kind_after"}
-"""An action that stands in the key bar for two -> the other one: back and forth are named together."""
+"""An action that represents two in the key bar -> the other one: back and forth are named together."""
 
 _ARROWS: Final = frozenset("↑↓←→")
 
 
 def keys_of(node: DOMNode, *actions: str) -> str:
-    """How people write the keys of some actions, of several keys for one the first: ``n``, ``ctrl+r``, ``[ ]``, ``↑↓``.
+    """The keys of some actions as people write them, the first one of each: ``n``, ``ctrl+r``, ``[ ]``, ``↑↓``.
 
     Args:
         node: what binds the actions, or something inside it.

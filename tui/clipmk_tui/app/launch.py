@@ -54,8 +54,8 @@ def launch(start: Start) -> int:
         Exit status.
 
     Raises:
-        UsageError: there is no terminal to draw on, or a key of the config cannot be used.
-        Exception: whatever brought the app down.
+        UsageError: the terminal cannot be used, or a key of the config is wrong.
+        Exception: the app crashed.
     """
     require_terminal(os.environ)
     if start.no_color:
@@ -107,7 +107,7 @@ def require_terminal(environment: Mapping[str, str]) -> None:
 
 
 def run_app(app: ClipmkApp) -> int:
-    """Run the app in an event loop of its own; the engine is stopped whatever happens.
+    """Run the app in its own event loop; the engine is always stopped.
 
     A crash is raised instead of printed, so that it ends as one line like every other error.
     """

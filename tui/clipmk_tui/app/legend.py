@@ -1,4 +1,4 @@
-"""Where picture and legend lie in the image pane, and what the legend says. Plain Python and rich."""
+"""The layout of picture and legend in the image pane, and the lines of the legend. Plain Python and Rich."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LEGEND_SHARE = 0.4
 """Of the pane's height at most."""
 
 _LEGEND_CELLS = 150
-"""What a legend of usual length takes."""
+"""Length of a usual legend."""
 
 _BESIDE = 1.2
-"""The legend goes beside the picture where that makes the picture larger by this factor."""
+"""The legend is beside the picture where that makes the picture larger by this factor."""
 
 _LONGEST = 40
 """Cells of a descriptor at most, where several share a line."""
@@ -45,7 +45,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Depends on the sizes of pane and picture alone, so that the picture stays where it is whatever is known of it."""
+    """Depends only on the sizes of pane and picture, so that the picture does not move when its parts arrive."""
 
     picture: Box
     legend: Box
@@ -54,7 +54,7 @@ class Layout:
 def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool = True) -> Layout:
     """Place a picture of (width, height) pixels in a pane of that many cells, at least 1 x 1.
 
-    The legend lies below, or beside where the pane is too flat for that; below, it takes at most 40 % of the height.
+    The legend is below, or beside in a flat pane; below, it takes at most 40 % of the height.
     """
     if not legend:
         columns, rows = fitted(*picture, columns=width, rows=height)
@@ -70,8 +70,8 @@ def legend_lines(
 ) -> list[Text]:
     """A coloured square, a number and a descriptor for each part, in at most `height` lines of `width` cells.
 
-    Lit parts stand out, those left out have the sign of that instead of the square. A line each where there is room,
-    else one after the other, with shorter texts if need be.
+    Lit parts are highlighted; left-out ones have their sign instead of the square. One line per part if they fit, else
+    several on a line, with shorter texts if necessary.
     """
     names = _names(parts)
     cap = width if len(parts) <= height else _cap(parts, names, width, height)
@@ -83,7 +83,7 @@ def legend_lines(
 
 
 def _cap(parts: Sequence[Part], names: dict[int, str], width: int, height: int) -> int:
-    """The most cells a text may take for all entries to fit; 0: numbers alone."""
+    """The most cells per text with which all entries fit; 0: numbers only."""
     lengths = [(1 + len(str(part.id)), cell_len(printable(names[part.id]))) for part in parts]
     for cap in range(_LONGEST, 2, -1):
         lines, at = 1, -len(_GAP)
@@ -98,7 +98,7 @@ def _cap(parts: Sequence[Part], names: dict[int, str], width: int, height: int) 
 
 
 def _names(parts: Sequence[Part]) -> dict[int, str]:
-    """Part id -> its first descriptor that no earlier part is called by, or its first one."""
+    """Part id -> its first descriptor that is not the name of an earlier part, or its first one."""
     names: dict[int, str] = {}
     for part in parts:
         texts = [descriptor.text for descriptor in part.descriptors] or ["?"]

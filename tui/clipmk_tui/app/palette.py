@@ -31,7 +31,7 @@ class Palette(CommandPalette, ClosedOnce[None]):  # the style sheet follows the 
 
 
 class Commands(Provider):
-    """Whatever the state of the main screen knows by name."""
+    """Everything that the state of the main screen knows by name."""
 
     _ACTIONS: ClassVar = (
         ("Open an image", "open", "image.open"),
@@ -61,7 +61,7 @@ class Commands(Provider):
             yield Hit(1 / (1 + place), _marked(command.name, wanted), command.run, text=command.name, help=command.help)
 
     def actions(self) -> list[_Command]:
-        """Actions with their keys, while the main screen is the one the palette lies on."""
+        """Actions with their keys, if the palette is above the main screen."""
         if not self.screen.query(Workspace):
             return []
         return [

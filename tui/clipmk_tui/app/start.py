@@ -135,7 +135,7 @@ def _vocabulary(named: str | None, model: str, arch: str | None) -> str:
         except UsageError:
             from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
 
-            resolve(model, arch=arch)  # that a model does not exist, or lacks its tag, is said first
+            resolve(model, arch=arch)  # a model that does not exist, or has no tag, is reported first
             raise
     load_vocabulary(named)
     return named

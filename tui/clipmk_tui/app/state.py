@@ -17,10 +17,10 @@ from clipmk.vocabulary.classes import ClassIndex
 
 if TYPE_CHECKING:
     from clipmk.worker.protocol import Loaded
-    from clipmk_tui.app.image_list import Album, Item
+    from clipmk_tui.app.image_list import ImageList, Item
 
 KEPT = 512
-"""Explanations kept at most; the ones not looked at for longest go first."""
+"""Explanations kept at most; the least recently used ones go first."""
 
 COMPARED = 13
 """Most models in one comparison."""
@@ -68,7 +68,7 @@ class State:
         self.items: tuple[Item, ...] = ()
         self.model = model
         self.target: str | None = None
-        """The class the user asked about; None: whatever the model predicts."""
+        """The class the user asked about; None: the predicted one."""
         self.left_out: tuple[str, ...] = ()
         self.reranked: tuple[Prediction, ...] | None = None
         self.failure = ""
@@ -78,10 +78,10 @@ class State:
         self.marked: list[str] = list(dict.fromkeys(marked))
         self.entries: tuple[ModelEntry, ...] = ()
         self.loaded: dict[str, Loaded] = {}
-        """What the engine said of the models it loaded."""
+        """Model -> what the engine reported when it loaded it."""
         self._classes: dict[str, ClassIndex] = {}
         self.predicted: Mapping[str, tuple[str, float]] = {}
-        """Image -> (class, probability) that the current model predicts, as far as a survey told."""
+        """Image -> (class, probability) that the current model predicts, from its survey."""
         self.wrong_first = False
         """The images are walked through in that order."""
         self._order: list[int] = []
@@ -115,9 +115,9 @@ class State:
 
     # Images.
 
-    def open(self, album: Album) -> None:
-        """Begin with the images of an album."""
-        self.items = album.items
+    def open(self, images: ImageList) -> None:
+        """Begin with the images of an images."""
+        self.items = images.items
         self._order = list(range(len(self.items)))
         self._place = 0
         self.predicted, self.wrong_first = {}, False
@@ -125,12 +125,12 @@ class State:
 
     @property
     def item(self) -> Item | None:
-        """The image looked at."""
+        """The current image."""
         return self.items[self._order[self._place]] if self._order else None
 
     @property
     def index(self) -> int:
-        """Where it stands in `items`."""
+        """Its index in `items`."""
         return self._order[self._place] if self._order else 0
 
     @property
@@ -140,7 +140,7 @@ class State:
 
     @property
     def title(self) -> str:
-        """Name and place of the image looked at, and in which order when it is not the folder's."""
+        """Name and place of the current image, and the order unless it is the folder's."""
         if self.item is None:
             return "no image"
         place, count = self.place
@@ -148,7 +148,7 @@ class State:
         return f"{self.item.path.rpartition('/')[2]}  {place}/{count}{order}"
 
     def step(self, by: int) -> bool:
-        """Walk on, without going round; whether there was an image to go to."""
+        """Go to another image, not beyond the ends; whether there was one."""
         place = min(max(self._place + by, 0), len(self._order) - 1)
         if not self._order or place == self._place:
             return False
@@ -157,12 +157,12 @@ class State:
         return True
 
     def go_to(self, index: int) -> None:
-        """Look at one of `items`."""
+        """Go to one of `items`."""
         self._place = self._order.index(index)
         self._turn()
 
     def walk(self, order: Sequence[int], *, wrong_first: bool = False) -> None:
-        """Walk through the images in another order from now on, from its beginning."""
+        """Walk through the images in another order, from its beginning."""
         self._order = list(order)
         self.wrong_first = wrong_first
         self._place = 0
@@ -179,11 +179,11 @@ class State:
             return False
         self.model = model
         self._end_survey()
-        self._ask_anew()
+        self._reset_answer()
         return True
 
     def add_loaded(self, loaded: Loaded) -> None:
-        """Keep what the engine said of a model that it loaded."""
+        """Keep what the engine reported of a model."""
         self.loaded[loaded.model.id] = loaded
         self._classes[loaded.model.id] = ClassIndex(loaded.classes)
 
@@ -212,39 +212,39 @@ class State:
     def choose_class(self, class_name: str | None) -> None:
         """Ask about another class (None: the predicted one)."""
         self.target = class_name
-        self._ask_anew()
+        self._reset_answer()
 
     def is_asked(self, image: str, model: str, target: str | None) -> bool:
-        """Whether this is what the user looks at now."""
+        """Whether this is what the user asks about now."""
         return self.item is not None and (self.item.path, self.model, self.target) == (image, model, target)
 
     def keep(self, explanation: Explanation, image: str, model: str, target: str | None) -> None:
-        """Keep an explanation at hand."""
+        """Keep an explanation."""
         self._kept[image, model, target] = explanation
         self._kept.move_to_end((image, model, target))
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
     def drop(self, image: str) -> None:
-        """Forget what was said of an image."""
+        """Forget the explanations of an image."""
         for key in [key for key in self._kept if key[0] == image]:
             del self._kept[key]
-        self._ask_anew()
+        self._reset_answer()
 
     def forget(self) -> None:
         """Drop all answers: the settings have changed."""
         self._kept.clear()
         self.loaded.clear()
         self._end_survey()
-        self._ask_anew()
+        self._reset_answer()
 
     @property
     def explanation(self) -> Explanation | None:
-        """The one that answers what is asked now, where it is at hand."""
+        """The one that answers what is asked now, if there is one."""
         return None if self.item is None else self.find(self.item.path, self.model, self.target)
 
     def find(self, image: str, model: str, target: str | None) -> Explanation | None:
-        """An explanation at hand, or made from one at hand without a model (see `clipmk.explanation`)."""
+        """A kept explanation, or one derived from it without a model (see `clipmk.explanation`)."""
         key = (image, model, target)
         if key not in self._kept:
             own = self._kept.get((image, model, None))
@@ -255,7 +255,7 @@ class State:
         return self._kept[key]
 
     def at_hand(self, models: Iterable[str]) -> Mapping[str, Explanation]:
-        """What those models said of the image looked at, each of its own prediction."""
+        """Explanations of the current image by these models, each of its own prediction."""
         if self.item is None:
             return {}
         found = {model: self.find(self.item.path, model, None) for model in models}
@@ -276,8 +276,8 @@ class State:
         self.left_out = ()
         self.reranked = None
 
-    def _ask_anew(self) -> None:
-        """Something else is asked from now on."""
+    def _reset_answer(self) -> None:
+        """The user asks about something else."""
         self.restore()
         self.failure = ""
 
@@ -290,4 +290,4 @@ class State:
     def _turn(self) -> None:
         """Another image: its predicted class is asked about."""
         self.target = None
-        self._ask_anew()
+        self._reset_answer()

@@ -51,7 +51,7 @@ LIGHT = Theme(
 )
 
 OWN_VARIABLES = ("mutual", "vision", "language", "left-out")
-"""What our style sheets use beyond Textual's variables; other themes get the dark or the light values."""
+"""Variables of our stylesheet beyond Textual's variables; other themes get the dark or the light values."""
 
 
 def own_variables(*, dark: bool) -> dict[str, str]:

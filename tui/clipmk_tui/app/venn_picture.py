@@ -15,16 +15,16 @@ from clipmk_tui.show.signs import SIGN, WORD, Kind
 _REGIONS: tuple[Kind, ...] = ("vision", "mutual", "language")
 """From left to right."""
 _FRAME = 3
-"""Rows of outline above the lists: two edges and the regions' names. As many lie below without the names."""
+"""Rows of outline above the lists: two edges and the regions' names. As many are below, without the names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """The outlines with what lies in them."""
+    """The outlines with their lists."""
 
     lines: tuple[Text, ...]
     hidden: int
-    """Lines of the longest list that lie below the last row: how much further one can scroll."""
+    """Lines of the longest list below the last row: how much further it scrolls."""
 
 
 def regions(explanation: Explanation) -> dict[Kind, tuple[str, ...]]:
@@ -37,7 +37,7 @@ def regions(explanation: Explanation) -> dict[Kind, tuple[str, ...]]:
 
 
 def numbers(explanation: Explanation) -> str:
-    """How strong the shared knowledge is, chance beside it."""
+    """The strength of the shared knowledge, beside chance."""
     mutual, chance = explanation.mutual, explanation.mutual.chance
     return (
         f"mutual {mutual.count} (by chance {chance.count:.2f})   MI {mutual.mi_paper:.2f} ({chance.mi_paper:.2f})   "
@@ -54,8 +54,8 @@ def draw(
         explanation: what to show.
         width: cells, at least 24.
         height: lines, at least 7.
-        offset: lines of the lists that are scrolled away.
-        colours: styles of outlines and signs; none: all as the terminal has it.
+        offset: lines by which the lists are scrolled.
+        colours: styles of outlines and signs; None: the terminal's.
     """
     width, height = max(24, width), max(7, height)
     left, right = width * 32 // 100, width - 1 - width * 32 // 100
@@ -81,7 +81,7 @@ def draw(
 
 
 def _window(entries: list[str], offset: int, room: int) -> list[str]:
-    """What is in sight; the last line says how many are not."""
+    """The visible lines; the last one says how many are hidden."""
     below = len(entries) - offset - room
     if below <= 0:
         return entries[offset:]
@@ -102,7 +102,7 @@ def _entry(text: str, kind: Kind, width: int) -> list[str]:
 
 
 class _Canvas:
-    """Characters by place, each with the kind of concept that its colour stands for."""
+    """Characters by place, each with the kind of concept that it belongs to."""
 
     def __init__(self, width: int, height: int) -> None:
         self._cells: list[list[tuple[str, Kind | None, bool]]] = [[(" ", None, False)] * width for _ in range(height)]

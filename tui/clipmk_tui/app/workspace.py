@@ -21,7 +21,7 @@ from clipmk.system.text import printable
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
 from clipmk_tui.app.engine.base import Engine
-from clipmk_tui.app.image_list import open_album
+from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.keys import keys_of
 from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.state import State, View
@@ -34,7 +34,7 @@ _CANCELLABLE = ("explanation", "reranking", "survey")
 """Groups of workers that `esc` cancels."""
 
 _OVERLAYS = {"parts": "", "concept": "concept under the cursor", "plain": "plain"}
-"""What is drawn over the picture -> what stands under it."""
+"""Mode of the overlay -> subtitle of the image pane."""
 
 
 class Workspace(Container):
@@ -135,16 +135,16 @@ class Workspace(Container):
     async def open(self, paths: Sequence[str]) -> None:
         """Show the images of files, folders and patterns, without any the sample images; if there are none, say so."""
         try:
-            album = await asyncio.to_thread(open_album, paths)
+            images = await asyncio.to_thread(open_images, paths)
         except ClipmkError as error:
             self.image.show_message(f"{error}; {keys_of(self, 'image.open')} opens another")
             if self.state.item is None:
                 self.state.failure = str(error)
                 self.refresh_view()
             return
-        for warning in album.warnings:
+        for warning in images.warnings:
             self._warn(warning)
-        self.state.open(album)
+        self.state.open(images)
         self.show()
 
     def cancel_work(self) -> None:

@@ -40,7 +40,7 @@ from clipmk_tui.show.text import matches
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareChoice:
-    """Where the user wants to go on: this model, this concept, this class."""
+    """What to show in the main screen: this model, this concept, this class."""
 
     model: str
     concept: str | None
@@ -52,11 +52,11 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
     """Closes with the chosen model and concept, or with None.
 
     Args:
-        engine: asked for what is not at hand; leaving the screen cancels the request.
+        engine: asked for what is missing; leaving the screen cancels the request.
         models: two or more, in the order of the columns.
         image: path.
         target: the class that all explain at first; None: each its own prediction.
-        known: explanations at hand, by model.
+        known: explanations already made, by model.
         common: the class that `t` offers where `target` is None; None: the one the model under the cursor predicts.
     """
 
@@ -100,7 +100,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         yield KeyBar()
 
     def on_mount(self) -> None:
-        """Show what is at hand and ask for the rest."""
+        """Show what is there and ask for the rest."""
         self.app.theme_changed_signal.subscribe(self, lambda _: self._grid.refresh())
         self._grid.focus()
         self._begin()
@@ -199,7 +199,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         if self._state.toggle_target(self._predicted()):
             self._begin()
         else:
-            self._say("no model has answered yet: there is no class that all could explain", severity="warning")
+            self._say("no model has answered yet, so no class can be common to all", severity="warning")
 
     def _predicted(self) -> str | None:
         """The class that the model under the cursor predicts, else the one that most predict."""
@@ -261,8 +261,8 @@ def _write_beside(text: str, image: str) -> str:
     """Write a comparison about an image into the working folder; the name of the file.
 
     Raises:
-        ClipmkError: it cannot be written, or there is no working folder any more.
-        OSError: the folder cannot be looked at.
+        ClipmkError: it cannot be written, or the working folder does not exist any more.
+        OSError: the folder cannot be listed.
     """
     try:
         folder = Path.cwd()

@@ -20,7 +20,7 @@ class ClosedOnce(Screen[ResultT]):
     _dismissed = False
 
     def dismiss(self, result: ResultT | None = None) -> AwaitComplete:
-        """Close with a result, unless that has happened or another screen lies above."""
+        """Close with a result, unless it is closed already or another screen is above it."""
         if self._dismissed or not self.is_active:
             return AwaitComplete()
         self._dismissed = True
@@ -30,7 +30,7 @@ class ClosedOnce(Screen[ResultT]):
 class Dialog(ModalScreen[ResultT], ClosedOnce[ResultT]):  # the style sheet follows the first base
     """A box in the middle; the stylesheet knows it by the class `dialog` of its container.
 
-    A `Static` with the id `message` takes what there is to say.
+    A `Static` with the id `message` shows messages.
     """
 
     def say(self, message: str, style: str = "dim") -> None:

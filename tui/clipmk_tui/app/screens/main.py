@@ -145,7 +145,7 @@ class MainScreen(Screen[None]):
         return self._workspace is not None and self.state.explanation is not None
 
     def on_resize(self) -> None:
-        """Image and models share a place where there is little."""
+        """In a narrow terminal image and models share a place."""
         self.call_after_refresh(self._place_panes)
 
     @on(messages.WorkProgress)
@@ -205,7 +205,7 @@ class MainScreen(Screen[None]):
         self.workspace.walk_wrong_first()
 
     def action_copy(self) -> None:
-        """Copy what the focused pane's cursor stands on."""
+        """Copy what the cursor of the focused pane is on."""
         from clipmk_tui.app.clipboard import text_of  # noqa: PLC0415
 
         text = text_of(self.workspace, self.focused)

@@ -1,4 +1,4 @@
-"""Picking an image: type some of its name's characters, look at it, take it."""
+"""The picker: find an image by some letters of its name, with a preview."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PAUSE = 0.06
 
 
 class Matches(Widget):
-    """The images that match, however many: only the lines in sight are ever made."""
+    """The images that match; only visible lines are made, so that there may be 10,000."""
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -44,7 +44,7 @@ class Matches(Widget):
     }
 
     class Moved(Latest):
-        """The cursor stands on another image, or on none."""
+        """The cursor is on another image, or on none."""
 
     def __init__(self, items: Sequence[Item], names: Sequence[str], predictions: Predictions, current: int) -> None:
         super().__init__()
@@ -126,8 +126,8 @@ class PickerScreen(Dialog["int | str | None"]):
     """Closes with the index of an item, with the path of a file or folder that was typed, or with None.
 
     Args:
-        items: the album's.
-        predictions: what a model says of them, as far as it is known.
+        items: the images.
+        predictions: of a model, as far as known.
         current: index of the item under the cursor at first.
     """
 
@@ -178,7 +178,7 @@ class PickerScreen(Dialog["int | str | None"]):
 
     @on(Input.Submitted)
     def _take(self, event: Input.Submitted) -> None:
-        """Take the typed path, or else the image under the cursor."""
+        """Choose the typed path, or else the image under the cursor."""
         typed = self._typed(event.value)
         if typed is not None:
             same = Path(typed).absolute()
@@ -255,7 +255,7 @@ class PickerScreen(Dialog["int | str | None"]):
 
 
 def verdict(item: Item, predictions: Predictions, *, short: bool) -> Text:
-    """What is known of an image: its label, the class predicted, and whether that is wrong."""
+    """Label and predicted class of an image, and whether the prediction is wrong."""
     predicted, probability = predictions.get(item.path, (None, 0.0))
     right = is_right(item.label, predicted)
     label, guess = printable(item.label or ""), printable(predicted or "")

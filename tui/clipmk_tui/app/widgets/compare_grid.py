@@ -1,4 +1,4 @@
-"""The table of the comparison screen: a column per model, a row per concept, models and concepts always in sight.
+"""The table of the comparison screen: a column per model, a row per concept, with fixed names of both.
 
 Draws its lines itself: a `DataTable` takes some 0.4 ms per cell, which is a third of a second for thirteen models.
 """
@@ -44,7 +44,7 @@ class _Drawn(NamedTuple):
 
 
 class CompareGrid(Widget, can_focus=True):
-    """Shows a `ComparisonView`; the cursor stays on its concept and model whatever comes and goes around it."""
+    """Shows a `ComparisonView`; the cursor stays on its concept and model while others come and go."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"grid--head", "grid--cursor"}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -62,11 +62,11 @@ class CompareGrid(Widget, can_focus=True):
 
     @dataclass
     class Moved(Latest):
-        """Another cell is under the cursor, or another thing stands in it."""
+        """Another cell is under the cursor, or its content has changed."""
 
     @dataclass
     class Chosen(Message):
-        """The user wants to go on with the cell under the cursor."""
+        """The user chose the cell under the cursor."""
 
     def __init__(self) -> None:
         super().__init__(id="grid")
@@ -128,7 +128,7 @@ class CompareGrid(Widget, can_focus=True):
         self._put_cursor(self._row + rows, self._model + models)
 
     def action_choose(self) -> None:
-        """Say that the cell under the cursor is meant."""
+        """Choose the cell under the cursor."""
         self.post_message(self.Chosen())
 
     def on_click(self, event: events.Click) -> None:
@@ -152,7 +152,7 @@ class CompareGrid(Widget, can_focus=True):
         self._draw_heads()
 
     def render_line(self, y: int) -> Strip:
-        """One line: the name of what stands in it, then a cell per model in sight."""
+        """One line: its name, then a cell per visible model."""
         width, base = self.size.width, self.rich_style
         if y >= HEAD and self._top + y - HEAD >= len(self._rows):
             return Strip.blank(width, base)
@@ -191,7 +191,7 @@ class CompareGrid(Widget, can_focus=True):
 
     @property
     def _beside(self) -> int:
-        """How many models stand beside one another."""
+        """Number of visible models."""
         return max(1, min(self._count, (self.size.width - self._margin + _GAP) // (_NARROWEST + _GAP)))
 
     @property
@@ -214,7 +214,7 @@ class CompareGrid(Widget, can_focus=True):
         self.post_message(self.Moved())
 
     def _follow(self) -> bool:
-        """Scroll until the cursor is in sight; whether that changed anything."""
+        """Scroll until the cursor is visible; whether that changed anything."""
         before = self._top, self._first
         room = max(1, self.size.height - HEAD)
         self._top = max(self._row - room + 1, min(self._top, self._row, max(0, len(self._rows) - room)))
@@ -223,7 +223,7 @@ class CompareGrid(Widget, can_focus=True):
         return before != (self._top, self._first)
 
     def _named(self, y: int) -> str:
-        """What a line of the head is; the first says which models and how many concepts there are."""
+        """The name of a line of the head; of the first, which models are visible."""
         if y == 0 and self._beside < self._count:
             words = f"models {self._first + 1}-{self._first + self._beside} of {self._count}"
             return _fitted(words, self._label)

@@ -1,4 +1,4 @@
-"""The concept tree: why this class, by what both encoders know, what only one of them does, and where it was seen."""
+"""The concept tree: what both encoders know of the class, what only one of them does, and where it was seen."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from textual.widgets import Static
 
 
 class Frames(Container):
-    """Stands where `panes.Panes` will stand, with the same names and titles."""
+    """Replaced by `Workspace`, which has the same names and titles."""
 
     def __init__(self) -> None:
         super().__init__(id="panes", classes="empty")

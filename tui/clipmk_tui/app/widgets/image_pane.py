@@ -107,7 +107,7 @@ class ImagePane(Widget, can_focus=True):
     def show_picture(self, picture: Picture | None, *, name: str) -> None:
         """Show another picture, or that the one of that name is not there yet; ends a message.
 
-        The parts of an explanation are drawn only on the picture of its path, whichever is told first.
+        The parts of an explanation are drawn only on the picture of its path, whichever arrives first.
         """
         note = f"reading {name}" if name else "no image yet"
         if picture is not self._picture or note != self._note:
@@ -115,7 +115,7 @@ class ImagePane(Widget, can_focus=True):
             self._redraw()
 
     def show_message(self, text: str) -> None:
-        """Show a sentence in place of the picture: why there is none."""
+        """Show a sentence instead of the picture: why there is none."""
         self._picture, self._note = None, text
         self._redraw()
 
@@ -126,7 +126,7 @@ class ImagePane(Widget, can_focus=True):
             self._redraw()
 
     def light_up(self, parts: Collection[int]) -> None:
-        """Let the parts with these ids stand out, in every mode."""
+        """Highlight the parts with these ids, in every mode."""
         if frozenset(parts) != self._lit:
             self._lit = frozenset(parts)
             self._redraw()
@@ -199,7 +199,7 @@ class ImagePane(Widget, can_focus=True):
         return _Job(layout, canvas, shapes, self.mode, self._lit, self._blurred, before)
 
     def _parts(self, picture: Picture) -> tuple[Part, ...]:
-        """The parts that belong to a picture; while those of another one wait for it, what stands there stays."""
+        """The parts that belong to a picture; while those of another one wait for it, the old ones stay."""
         if self._explanation is None:
             return ()
         paths = (self._explanation.image.path, picture.info.path)

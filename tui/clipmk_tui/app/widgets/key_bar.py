@@ -11,7 +11,7 @@ from clipmk_tui.app.keys import PAIRS, keys_of
 
 
 class KeyBar(Widget):
-    """Keys and what they do, the focused pane's first, as many as fit; one widget, so that moving costs one line."""
+    """Keys and what they do, the focused pane's first, as many as fit; one widget: a change redraws one line."""
 
     def on_mount(self) -> None:
         """Follow the focus."""
@@ -30,7 +30,7 @@ class KeyBar(Widget):
         return shown
 
     def _order(self, active: ActiveBinding) -> tuple[int, int]:
-        """The focused widget first, the app last; each in the order it declares, whatever the keys are bound to."""
+        """The focused widget first, the app last; each in the order of its bindings."""
         nodes = [*(self.screen.focused.ancestors_with_self if self.screen.focused else ()), self.screen, self.app]
         declared = [binding.id for binding in type(active.node).BINDINGS if isinstance(binding, Binding)]
         place = declared.index(active.binding.id) if active.binding.id in declared else len(declared)

@@ -43,7 +43,7 @@ class Line:
     below: float | None = None
     """Where the new ranking does not tell of the class: the lowest probability of those it ranks without a gap."""
     true: bool | None
-    """Whether it is the image's own label; None where there is no label."""
+    """Whether it is the image's label; None if it has none."""
 
 
 def lines(
@@ -53,9 +53,9 @@ def lines(
     label: str | None = None,
     target: str | None = None,
 ) -> tuple[Line, ...]:
-    """What to show: ranked anew where concepts are left out, the asked and the true class always among them.
+    """What to show: ranked again where concepts are left out; always with the asked and the true class.
 
-    A class of which the new ranking says nothing has no rank, and no probability but an upper bound.
+    A class that is missing in the new ranking has no rank, and an upper bound instead of a probability.
 
     Args:
         predictions: as explained.
@@ -182,7 +182,7 @@ def _numbers(line: Line, *, room: int) -> Text:
     after = f"{100 * line.after:.1f}"
     if line.before is None:
         return Text(f"{after} %")
-    change = float(after) - float(f"{100 * line.before:.1f}")  # of what stands there
+    change = float(after) - float(f"{100 * line.before:.1f}")  # of what is shown
     sign = "=" if abs(change) < 0.05 else "▲" if change > 0 else "▼"
     moved = f" {sign}{abs(change):4.1f}"
     if room < 30:
