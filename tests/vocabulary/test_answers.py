@@ -68,6 +68,13 @@ def test_a_list_of_classes_gives_names_and_order() -> None:
     assert (vocabulary.classes, vocabulary.templates) == (("duck", "Owl", "Hen"), ("the {}",))
 
 
+def test_answers_name_classes_in_any_spelling() -> None:
+    answers = [("one", '{"Barn_Owl": ["a pale face"], "hen": ["a red comb"]}'), ("two", '{"barn owl": ["dark eyes"]}')]
+    vocabulary = from_answers(answers, name="n", classes=("hen", "barn-owl"))
+    assert vocabulary.by_class == {"hen": ("a red comb",), "barn-owl": ("a pale face", "dark eyes")}
+    assert from_answers(answers, name="n").classes == ("Barn_Owl", "hen")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

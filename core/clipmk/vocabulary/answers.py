@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from clipmk.errors import VocabularyError, suggest
-from clipmk.system.text import quoted
+from clipmk.system.text import listed, quoted
+from clipmk.vocabulary.classes import class_key
 from clipmk.vocabulary.lint import plain_words
 from clipmk.vocabulary.reader import checked_text, checked_texts, decoded
 from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, Vocabulary
@@ -66,18 +67,17 @@ def as_text(vocabulary: Vocabulary) -> str:
 def _joined(answers: Iterable[tuple[str, bytes | str]], classes: Sequence[str]) -> dict[str, list[str]]:
     """The descriptors of each class in all answers; names are spelled as in the list, or as first seen."""
     joined: dict[str, list[str]] = {}
-    spelled, known = {one.casefold(): one for one in classes}, set(classes)
+    spelled, known = {class_key(one): one for one in classes}, set(classes)
     for label, data in answers:
         for answered, texts in _answered(decoded(data, label), label):
-            one = spelled.setdefault(answered.casefold(), answered)
+            one = answered if answered in known else spelled.setdefault(class_key(answered), answered)
             if classes and one not in known:
                 raise VocabularyError(f"{label}: {answered!r} is not a class of the list; {suggest(answered, classes)}")
             joined.setdefault(one, []).extend(texts)
     missing = [one for one in classes if one not in joined]
     if missing:
-        more = ", ..." if len(missing) > MISSING else ""
-        listed = ", ".join(repr(one) for one in missing[:MISSING])
-        raise VocabularyError(f"{len(missing)} of {len(classes)} classes have no answer: {listed}{more}")
+        some = listed(missing, most=MISSING)
+        raise VocabularyError(f"{len(missing)} of {len(classes)} classes have no answer: {some}")
     return joined
 
 

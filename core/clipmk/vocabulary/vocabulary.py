@@ -178,26 +178,26 @@ def _loaded(name_or_path: str, skipped: list[str] | None) -> Vocabulary:
         data = read_regular(
             name_or_path, limit=MAX_BYTES, noun="vocabulary", error=VocabularyError, suffixes=frozenset({".json"})
         )
-        return _read(data, Path(name_or_path).stem, skipped, path=name_or_path)
-    known = suggest(name_or_path, [*shipped])
-    raise UsageError(f"vocabulary {quoted(name_or_path)} is neither a name nor a file; {known}")
+        return from_descriptor_json(data, name=Path(name_or_path).stem, path=name_or_path, skipped=skipped)
+    raise UsageError(
+        f"vocabulary {quoted(name_or_path)} is neither a name nor a file; {suggest(name_or_path, shipped)}"
+    )
 
 
-def from_descriptor_json(data: bytes | str, *, name: str) -> Vocabulary:
+def from_descriptor_json(
+    data: bytes | str, *, name: str, path: str | None = None, skipped: list[str] | None = None
+) -> Vocabulary:
     """Read either JSON form (see the module); classes keep the file's order, descriptors their first-seen order.
 
     Args:
         data: The file's content.
-        name: The vocabulary's name in messages and records, unless the file gives one.
+        name: The vocabulary's name, unless the file gives one.
+        path: Of the file as the user gave it, for messages; None: they give the name.
+        skipped: See `reader.fields_of`.
 
     Raises:
         VocabularyError: malformed; the message gives line and column, or key and index, of several faults at once.
     """
-    return _read(data, name)
-
-
-def _read(data: bytes | str, name: str, skipped: list[str] | None = None, *, path: str | None = None) -> Vocabulary:
-    """A vocabulary from either form; messages name its path as the user gave it, where it has one."""
     label = f"vocabulary {quoted(path or name)}"
     table = parsed(data, label)
     try:
