@@ -80,18 +80,18 @@ def _explained(explainer: Explainer, *, apple: bool) -> Explanation:
 
 @pytest.mark.parametrize("preset", embedded.PRESETS)
 @pytest.mark.parametrize("relevance", ["mean", "median"])
-def test_an_explanation_is_made_of_what_lies_on_an_apple_gpu(preset: str, relevance: str) -> None:
+def test_an_explanation_is_built_from_tensors_on_an_apple_gpu(preset: str, relevance: str) -> None:
     explainer = embedded.explainer(preset, soft_threshold=0.5, relevance=relevance, grounding="attend")
     assert _explained(explainer, apple=True) == _explained(explainer, apple=False)
 
 
-def test_the_nearest_classes_are_found_of_what_lies_on_an_apple_gpu() -> None:
+def test_the_nearest_classes_are_found_from_tensors_on_an_apple_gpu() -> None:
     classes = embedded.explainer().bank.classes
     assert nearest_classes(on_apple(classes)) == nearest_classes(classes)
 
 
 def test_only_one_module_widens_to_float64() -> None:
-    """Elsewhere `host64` does, or a value that is on the CPU already says so right before."""
+    """Elsewhere `host64` does, or `.cpu()` is right before it."""
     root = Path(clipmk.__file__).parent
     found = [
         f"{path.relative_to(root)}: {line.strip()}"

@@ -136,7 +136,7 @@ def test_an_animation_gives_its_first_frame_and_a_warning(kind: str) -> None:
     assert picture.warnings == ("the image is animated; only its first frame is used",)
 
 
-def test_a_phone_photo_with_a_second_view_is_no_animation() -> None:
+def test_a_phone_photo_with_a_second_view_is_not_an_animation() -> None:
     data = encode(blocks(), "MPO", save_all=True, append_images=[blocks().rotate(180)])
     assert Image.open(io.BytesIO(data)).format == "MPO"
     picture = read_picture(data)
@@ -181,7 +181,7 @@ def test_broken_bytes_raise_nothing_but_image_errors(kind: str, data: st.DataObj
         (encode(noise(4, 4), "PPM"), "readable formats"),
     ],
 )
-def test_what_is_no_readable_image_is_named_with_the_readable_formats(data: bytes, message: str) -> None:
+def test_unreadable_data_is_named_with_the_readable_formats(data: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         read_picture(data, name="x")
 

@@ -37,7 +37,7 @@ def test_a_missing_file_is_repeated_with_close_names(tmp_path: Path) -> None:
         read_picture(tmp_path / "nowhere" / "fox.png")
 
 
-def test_a_folder_is_no_image(tmp_path: Path) -> None:
+def test_a_folder_is_not_an_image(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="is a folder"):
         read_picture(tmp_path)
 

@@ -42,7 +42,7 @@ def test_arguments_become_paths(folder: Path, arguments: list[str], expected: li
 
 
 @pytest.mark.parametrize("pattern", ["nothing*.png", "pics/?.gif", "pics/[xy].png", "**/*.bmp", "pics/folder.*"])
-def test_a_pattern_without_files_is_told_without_a_guess(folder: Path, pattern: str) -> None:
+def test_a_pattern_without_files_is_reported_without_a_guess(folder: Path, pattern: str) -> None:
     with pytest.raises(ImageError) as caught:
         expand_paths(["pics/a.jpg", pattern])
     assert str(caught.value) == f"no file matches the pattern '{pattern}'"
@@ -53,7 +53,7 @@ def test_a_folder_without_images_names_the_known_endings(folder: Path) -> None:
         expand_paths(["empty"])
 
 
-def test_a_folder_of_class_folders_is_told_how_to_be_named(folder: Path) -> None:
+def test_a_folder_of_class_folders_gets_a_hint(folder: Path) -> None:
     (folder / "empty" / "fox").mkdir()
     (folder / "empty" / "fox" / "a.png").touch()
     with pytest.raises(InputError, match=r"folders in it are not searched, name what they hold: 'empty/\*/\*'"):

@@ -113,7 +113,7 @@ def test_a_crop_covers_exactly_the_pixels_with_their_centre_in_its_box(width: in
 
 @pytest.mark.parametrize("size", [(61, 47), (47, 61), (101, 100)])
 @pytest.mark.parametrize("resize", ["squash", "crop"])
-def test_a_mask_on_the_square_lies_where_the_picture_shows_the_thing(size: tuple[int, int], resize: str) -> None:
+def test_a_mask_on_the_square_is_where_the_picture_shows_the_object(size: tuple[int, int], resize: str) -> None:
     width, height = size
     thing = np.zeros((height, width), bool)
     thing[height // 3 : height // 2, width // 4 : width // 2] = True

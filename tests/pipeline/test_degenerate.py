@@ -41,7 +41,7 @@ def is_sound(explanation: Explanation, *, limit: int = 15) -> None:
 
 @both_presets
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (30, 200, 90)])
-def test_a_blank_picture_is_explained_with_every_step_told(name: str, colour: tuple[int, int, int]) -> None:
+def test_a_blank_picture_is_explained_with_warnings_for_every_step(name: str, colour: tuple[int, int, int]) -> None:
     found = embedded.explainer(name).explain([read_picture(embedded.flat(colour))])[0]
     is_sound(found)
     assert found.predictions[0].class_name == found.class_name
@@ -209,7 +209,7 @@ def test_keys_find_another_foreground_than_tokens_but_the_same_class() -> None:
     assert [one.predictions for one in tokens] == [one.predictions for one in keys]
 
 
-def test_no_filter_passes_is_told_and_keeps_every_candidate() -> None:
+def test_a_filter_that_nothing_passes_warns_and_keeps_every_candidate() -> None:
     found = embedded.explainer("paper", relevance_offset=5.0).explain([embedded.picture()])[0]
     is_sound(found)
     assert "no candidate passed the relevance filter; all of them were kept" in found.warnings
@@ -222,14 +222,14 @@ def test_descriptors_that_are_class_names_or_not_english_are_mere_text() -> None
     assert {c.text for c in found.vision_concepts} <= set(vocabulary.descriptors)
 
 
-def test_no_pictures_are_no_explanations() -> None:
+def test_no_pictures_give_no_explanations() -> None:
     assert (
         Explainer(embedded.backbone(), load_vocabulary("world"), preset("paper", fit="batch"), cache=False).explain([])
         == []
     )
 
 
-def test_a_blank_picture_and_a_small_vocabulary_are_said_to_be_so() -> None:
+def test_a_blank_picture_and_a_small_vocabulary_give_warnings() -> None:
     blank = read_picture(np.full((64, 64, 3), 90, dtype=np.uint8))
     for name in ("default", "paper"):
         world = load_vocabulary("world")

@@ -63,7 +63,7 @@ def overflowing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return str(what)
 
 
-TOLD = (
+MESSAGE = (
     "the output of 'embedded/vit-s8' for this image in precision fp32 is not finite; "
     "its weights are damaged, or the pixels are not finite"
 )
@@ -95,7 +95,7 @@ def test_the_error_names_model_and_precision(
 def test_explaining_such_an_image_says_so(overflowing: str, grounding: str) -> None:
     explainer = embedded.explainer(grounding=grounding)
     for _ in range(2):
-        with pytest.raises(ModelError, match=TOLD):
+        with pytest.raises(ModelError, match=MESSAGE):
             explainer.explain([read_picture(BAD)])
     good = explainer.explain([embedded.picture()])[0]
     assert math.isfinite(good.predictions[0].probability)
@@ -106,7 +106,7 @@ def test_the_users_own_parts_do_not_hide_it(overflowing: str, grounding: str) ->
     if overflowing == "patches":
         pytest.skip("nothing reads the patches where the parts are given")
     explainer = embedded.explainer(grounding=grounding)
-    with pytest.raises(ModelError, match=TOLD):
+    with pytest.raises(ModelError, match=MESSAGE):
         explainer.explain([read_picture(BAD)], masks=[np.ones((1, *BAD.shape[:2]), dtype=bool)])
 
 
@@ -123,7 +123,7 @@ def test_in_a_stream_it_is_the_error_of_that_image_alone(
     found = list(explainer.stream([BAD, good[0], BAD, *good[1:]], batch_size=batch_size))
     for index in (0, 2):
         assert isinstance(found[index], ModelError)
-        assert str(found[index]) == TOLD
+        assert str(found[index]) == MESSAGE
     for one, alone in zip([found[1], *found[3:]], expected, strict=True):
         assert isinstance(one, Explanation)
         assert isinstance(alone, Explanation)
@@ -140,7 +140,7 @@ def test_in_a_study_it_is_the_error_of_that_image_alone(overflowing: str) -> Non
         encoder = BatchEncoder(explainer.backbone, explainer.settings, ("kmeans", "superpixels"), 2, workers)
         [[first, second]] = ShardExplainer(encoder, builder).explain(squares, [0, 1], [None, None])
         good, bad = first.result(), second.result()
-    assert bad == [{"parts": way, "error": TOLD} for way in ("kmeans", "superpixels")]
+    assert bad == [{"parts": way, "error": MESSAGE} for way in ("kmeans", "superpixels")]
     assert [row["parts"] for row in good] == ["kmeans", "superpixels"]
     assert all(math.isfinite(row["probability"]) for row in good)
     assert set(bad[0]) <= set(schema.IMAGE.names)
@@ -173,7 +173,7 @@ def test_in_an_evaluation_that_image_alone_is_skipped(overflowing: str, folder: 
     (skipped,) = used.skipped
     assert used.images == 2
     assert "b.png" in skipped
-    assert skipped.endswith(TOLD)
+    assert skipped.endswith(MESSAGE)
     values = [value for row in found.rows for value in row.values.values()]
     assert all(math.isfinite(number) for value in values for number in (value.mean, value.low, value.high))
     (folder / "b.png").unlink()
@@ -205,7 +205,7 @@ def test_parts_that_are_not_finite_skip_their_image_too(monkeypatch: pytest.Monk
     for name in ("pool_regions", "encode_images"):
         real = getattr(backbone, name)
         monkeypatch.setitem(vars(backbone), name, lambda *given, _real=real: _real(*given) * math.inf)
-    with pytest.raises(ModelError, match=TOLD):
+    with pytest.raises(ModelError, match=MESSAGE):
         runner.run(embedded.picture(), [found])
 
 
@@ -225,7 +225,7 @@ def test_occlusions_that_are_not_finite_are_not_measured(overflowing: str) -> No
     if overflowing == "patches":
         assert runner.embed(pictures).isfinite().all()
         return
-    with pytest.raises(ModelError, match=TOLD):
+    with pytest.raises(ModelError, match=MESSAGE):
         runner.embed(pictures)
 
 
@@ -234,7 +234,7 @@ def test_variants_of_an_image_that_is_not_finite_raise(overflowing: str, name: s
     runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
     chosen = [one for one in variants([name]) if one.parts == "found"]
     for _ in range(2):
-        with pytest.raises(ModelError, match=TOLD):
+        with pytest.raises(ModelError, match=MESSAGE):
             runner.run(read_picture(BAD), chosen)
     assert len(runner.run(embedded.picture(), chosen)) == 2
 
@@ -249,7 +249,7 @@ def test_the_truth_of_a_model_that_overflows_is_an_error(monkeypatch: pytest.Mon
         return dataclasses.replace(raw, patches=raw.patches * math.inf)
 
     monkeypatch.setattr(backbone._images, "encode", encoded)
-    with pytest.raises(ModelError, match=TOLD):
+    with pytest.raises(ModelError, match=MESSAGE):
         harness.run(
             backbone,
             load_vocabulary("world"),
@@ -265,7 +265,7 @@ def test_predicting_such_an_image_says_so() -> None:
         explainer.predict(torch.full((explainer.backbone.embed_dim,), math.nan))
 
 
-def test_a_pooling_that_is_wrong_is_still_told_beside_an_image_that_is_not_finite(
+def test_wrong_pooling_is_still_reported_beside_an_image_that_is_not_finite(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backbone: Any = embedded.backbone()
@@ -297,5 +297,5 @@ def test_a_row_of_a_study_holds_the_error_and_nothing_below_it() -> None:
     from clipmk.study.shard_worker import _Decoded, _full_row  # noqa: PLC0415
 
     row: Any = SimpleNamespace(image=3, entry=SimpleNamespace(key="a.png", label=None))
-    full = _full_row(row, "vit", _Decoded({}, warnings=("odd",)), {"parts": "pca", "error": TOLD})
-    assert full == {"image": 3, "key": "a.png", "label": None, "model": "vit", "parts": "pca", "error": TOLD}
+    full = _full_row(row, "vit", _Decoded({}, warnings=("odd",)), {"parts": "pca", "error": MESSAGE})
+    assert full == {"image": 3, "key": "a.png", "label": None, "model": "vit", "parts": "pca", "error": MESSAGE}

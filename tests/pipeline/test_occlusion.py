@@ -117,7 +117,7 @@ def test_nothing_left_out_ranks_the_classes_as_before() -> None:
     assert found == explained().predictions
 
 
-def test_classes_that_fall_below_the_highest_few_are_told_of_with_their_new_ranks() -> None:
+def test_classes_that_fall_below_the_highest_few_follow_with_their_new_ranks() -> None:
     explainer, everything = embedded.explainer(prediction_count=2), embedded.explainer(prediction_count=1000)
     fallen = 0
     for index in range(4):
@@ -151,7 +151,7 @@ def test_default_settings_pad_to_sixteen_points() -> None:
 
 
 @pytest.mark.parametrize("name", embedded.PRESETS)
-def test_why_not_b_without_the_model_says_what_the_model_says(name: str) -> None:
+def test_another_class_without_the_model_equals_the_models_explanation(name: str) -> None:
     explainer, picture = embedded.explainer(name), embedded.picture(0)
     first = explained(name)
     assert len(first.classes) >= 4

@@ -25,24 +25,24 @@ from clipmk.settings import preset
 Doubles = NDArray[np.float64]
 
 
-class Look(NamedTuple):
-    seen: VisionConcepts
+class Ranked(NamedTuple):
+    vision: VisionConcepts
     square: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     image: torch.Tensor
     parts: torch.Tensor
 
 
-def look(explainer: Explainer, index: int) -> Look:
+def ranked(explainer: Explainer, index: int) -> Ranked:
     square = explainer.square(embedded.picture(index))
     encoded = explainer.encode(square)
     masks = segment([square], [encoded], explainer.settings)[0].masks
     grounding = explainer.settings.grounding
     (parts,) = fetch(embed_parts(explainer.backbone, grounding, squares=[square], forwards=[encoded], masks=[masks]))
-    seen = rank_vision_concepts(
+    vision = rank_vision_concepts(
         explainer.bank, explainer.settings, embedding=encoded.embeddings[0], part_embeddings=parts
     )
-    return Look(seen, square, masks, encoded.embeddings[0], parts)
+    return Ranked(vision, square, masks, encoded.embeddings[0], parts)
 
 
 def embed(images: NDArray[np.uint8]) -> Doubles:
@@ -85,17 +85,17 @@ def paper_by_hand(square: NDArray[np.uint8], masks: NDArray[np.bool_], k: int) -
 
 @pytest.mark.parametrize(("index", "k"), [(0, 500), (1, 500), (2, 200)])
 def test_the_paper_preset_sees_what_its_equations_say(index: int, k: int) -> None:
-    seen, square, masks, _, _ = look(embedded.explainer("paper", candidate_count=k), index)
+    vision, square, masks, _, _ = ranked(embedded.explainer("paper", candidate_count=k), index)
     expected = paper_by_hand(square, masks, k)
     assert len(masks) > 1
     assert 3 < len(expected["candidates"]) < len(expected["common"]) < 650  # both steps leave something out
-    assert seen.candidates.tolist() == expected["candidates"]
-    np.testing.assert_allclose(seen.shares.numpy(), expected["plan"], atol=1e-5)
-    assert [list(row) for row in seen.top_descriptors] == expected["picks"]
-    assert list(seen.concepts) == expected["concepts"]
-    np.testing.assert_allclose(seen.importance, expected["importance"], atol=1e-5)
-    assert list(seen.part_ids) == expected["carriers"]
-    assert seen.warnings == ()
+    assert vision.candidates.tolist() == expected["candidates"]
+    np.testing.assert_allclose(vision.shares.numpy(), expected["plan"], atol=1e-5)
+    assert [list(row) for row in vision.top_descriptors] == expected["picks"]
+    assert list(vision.concepts) == expected["concepts"]
+    np.testing.assert_allclose(vision.importance, expected["importance"], atol=1e-5)
+    assert list(vision.part_ids) == expected["carriers"]
+    assert vision.warnings == ()
 
 
 def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> list[list[int]]:
@@ -125,59 +125,59 @@ def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> li
 @pytest.mark.parametrize("index", [0, 3])
 def test_the_default_preset_picks_by_contrast_among_relevant_candidates(index: int) -> None:
     explainer = embedded.explainer()
-    seen, _, _, image, parts = look(explainer, index)
+    vision, _, _, image, parts = ranked(explainer, index)
     scores = (parts @ explainer.bank.descriptors.T).double().numpy()
-    np.testing.assert_array_equal(seen.scores, scores[:, seen.candidates.numpy()].astype(np.float32))
+    np.testing.assert_array_equal(vision.scores, scores[:, vision.candidates.numpy()].astype(np.float32))
     expected = default_by_hand(explainer, scores, image.double().numpy())
-    assert [list(row) for row in seen.top_descriptors] == expected
+    assert [list(row) for row in vision.top_descriptors] == expected
     best = scores.max(axis=0)
     to_image = explainer.bank.raw.double().numpy() @ image.double().numpy()
     worth = np.array([(to_image[i] + best[i]) / 2 for i in range(len(best))])
     unique = sorted({i for row in expected for i in row})
-    assert list(seen.concepts) == [unique[i] for i in order(worth[unique])][:15]
-    np.testing.assert_allclose(seen.importance, [2.5 * worth[i] for i in seen.concepts], atol=1e-5)
+    assert list(vision.concepts) == [unique[i] for i in order(worth[unique])][:15]
+    np.testing.assert_allclose(vision.importance, [2.5 * worth[i] for i in vision.concepts], atol=1e-5)
 
 
 def test_prompted_parts_publish_cosines_and_the_transport_takes_their_plain_mean() -> None:
     explainer = embedded.explainer("paper")
-    seen, square, masks, _, parts = look(explainer, 0)
+    vision, square, masks, _, parts = ranked(explainer, 0)
     means = np.stack([embed(draw_prompts(square, mask)).mean(axis=0) for mask in masks])
-    templated = explainer.bank.descriptors.double().numpy()[seen.candidates.numpy()]
+    templated = explainer.bank.descriptors.double().numpy()[vision.candidates.numpy()]
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
     assert lengths.max() < 0.9999
-    np.testing.assert_allclose(seen.cosines.numpy(), means / lengths @ templated.T, atol=1e-5)
-    np.testing.assert_array_equal(seen.scores, (parts @ explainer.bank.descriptors.T)[:, seen.candidates])
+    np.testing.assert_allclose(vision.cosines.numpy(), means / lengths @ templated.T, atol=1e-5)
+    np.testing.assert_array_equal(vision.scores, (parts @ explainer.bank.descriptors.T)[:, vision.candidates])
     (found,) = explainer.explain([embedded.picture(0)])
-    row = {explainer.vocabulary.descriptors[i]: column for column, i in enumerate(seen.candidates.tolist())}
-    for part, cosines in zip(found.parts, seen.cosines.tolist(), strict=True):
+    row = {explainer.vocabulary.descriptors[i]: column for column, i in enumerate(vision.candidates.tolist())}
+    for part, cosines in zip(found.parts, vision.cosines.tolist(), strict=True):
         assert [one.cosine for one in part.descriptors] == [cosines[row[one.text]] for one in part.descriptors]
 
 
 @pytest.mark.parametrize("index", [0, 3])
 def test_contrast_and_importance_of_prompted_parts_are_of_cosines(index: int) -> None:
     explainer = embedded.explainer(grounding="prompts")
-    seen, _, _, image, parts = look(explainer, index)
+    vision, _, _, image, parts = ranked(explainer, index)
     unit = torch.nn.functional.normalize(parts.double(), dim=-1)
     cosines = unit.numpy() @ explainer.bank.descriptors.double().numpy().T
-    assert [list(row) for row in seen.top_descriptors] == default_by_hand(explainer, cosines, image.double().numpy())
+    assert [list(row) for row in vision.top_descriptors] == default_by_hand(explainer, cosines, image.double().numpy())
     to_image = explainer.bank.raw.double().numpy() @ image.double().numpy()
-    worth = [2.5 * (to_image[i] + cosines[:, i].max()) / 2 for i in seen.concepts]
-    np.testing.assert_allclose(seen.importance, worth, atol=1e-5)
+    worth = [2.5 * (to_image[i] + cosines[:, i].max()) / 2 for i in vision.concepts]
+    np.testing.assert_allclose(vision.importance, worth, atol=1e-5)
 
 
 def test_pooled_parts_are_unit_vectors_whose_scores_are_cosines_to_the_last_bit() -> None:
-    seen = look(embedded.explainer(), 0).seen
-    assert seen.cosines is seen.scores
+    vision = ranked(embedded.explainer(), 0).vision
+    assert vision.cosines is vision.scores
 
 
 def test_shares_under_contrast_are_a_softmax_over_the_parts() -> None:
-    seen = look(embedded.explainer(), 0).seen
-    scores = seen.scores.double().numpy()
+    vision = ranked(embedded.explainer(), 0).vision
+    scores = vision.scores.double().numpy()
     expected = [
         [math.exp(2.5 * scores[p, c]) / sum(math.exp(2.5 * s) for s in scores[:, c]) for c in range(scores.shape[1])]
         for p in range(len(scores))
     ]
-    np.testing.assert_allclose(seen.shares.numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(vision.shares.numpy(), expected, atol=1e-6)
 
 
 @settings(max_examples=40)
@@ -206,8 +206,8 @@ def test_importance_is_that_of_the_image_of_the_nearest_part_or_their_mean() -> 
 
 
 def test_the_vision_limit_keeps_the_most_important_concepts() -> None:
-    whole = look(embedded.explainer("paper"), 0).seen
-    cut = look(embedded.explainer("paper", vision_limit=4), 0).seen
+    whole = ranked(embedded.explainer("paper"), 0).vision
+    cut = ranked(embedded.explainer("paper", vision_limit=4), 0).vision
     assert len(whole.concepts) > 4
     assert cut.concepts == whole.concepts[:4]
     assert cut.top_descriptors == whole.top_descriptors

@@ -115,7 +115,7 @@ def test_the_part_limit_bounds_the_superpixels(limit: int) -> None:
     assert len(segment([scene.image], [explainer.encode(scene.image)], explainer.settings)[0].masks) == limit
 
 
-def test_attention_is_asked_only_where_every_image_has_it() -> None:
+def test_attention_is_used_only_if_every_image_has_it() -> None:
     rng = np.random.default_rng(5)
     chosen = preset("default")
     votes = np.zeros(24)

@@ -26,7 +26,7 @@ def timeless(one: Explanation | ClipmkError) -> Explanation:
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_one_by_one_a_stream_says_bit_for_bit_what_explain_says(preset: str) -> None:
+def test_a_stream_with_batches_of_one_equals_explain_bit_for_bit(preset: str) -> None:
     explainer = embedded.explainer(preset)
     count = 4 if preset == "default" else 2
     expected = explainer.explain([read_picture(image) for image in images(count)])
