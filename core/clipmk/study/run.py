@@ -92,7 +92,7 @@ def _explain(
     models: Sequence[Described],
     missing: Mapping[int, Sequence[str]],
     progress: Progress,
-) -> Generator[int]:
+) -> Generator[int, None, None]:
     """Explain what is missing, in passes over the shards; yields how many more images are done, per model."""
     task = _task(request, manifest)
     needed = {name for names in missing.values() for name in names}

@@ -90,16 +90,9 @@ def _most_frequent(predicted: Integers, classes: Sequence[str]) -> str | None:
 
 
 def _identity(measured: MeasuredModel) -> TableRow:
-    model = measured.model
-    return {
-        "model": model.id,
-        "family": model.family,
-        "architecture": model.architecture,
-        "pretrained": model.pretrained,
-        "weights_sha256": model.weights_sha256,
-        "input_size": model.input_size,
-        "parts": measured.parts,
-    }
+    same = ("family", "architecture", "pretrained", "weights_sha256", "input_size")
+    about = {name: getattr(measured.model, name) for name in same}
+    return {"model": measured.model.id, **about, "parts": measured.parts}
 
 
 def _with_interval(name: str, estimate: Estimate) -> TableRow:
