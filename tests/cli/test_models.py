@@ -13,13 +13,13 @@ from typing import Any
 
 import huggingface_hub.constants
 import pytest
-from rich.filesize import decimal
 
 from backbone_zoo import model_config, save
 from clipmk.errors import UsageError
 from clipmk.models import loading
 from clipmk.models.download import Transfer
 from clipmk.models.inventory import inventory
+from clipmk.system.text import byte_size
 from clipmk.vocabulary.vocabulary import available
 from clipmk_tui.cli import progress
 from clipmk_tui.cli.commands.models import parameter_count
@@ -241,7 +241,7 @@ def test_a_model_is_pulled_from_a_hub_with_a_line_per_file(clipmk: Runner, tmp_p
         ran = clipmk("models", "pull", "hf-hub:org/tiny", "--json")
         assert ran.status == 0, ran.err
         assert json.loads(ran.out)["model"]["source"] == "cached"
-        size = decimal((tmp_path / "m" / "open_clip_model.safetensors").stat().st_size)
+        size = byte_size((tmp_path / "m" / "open_clip_model.safetensors").stat().st_size)
         assert f"clipmk: note: downloading org/tiny/open_clip_model.safetensors: {size}\n" in ran.err
         hub.refusals = {"org/secret": (401, "GatedRepo")}
         gated = clipmk("models", "pull", "hf-hub:org/secret")
@@ -283,7 +283,7 @@ def test_without_a_terminal_each_file_is_one_line(capsys: pytest.CaptureFixture[
     for done in (500_000, 1_000_000, 2_000_000):
         shown(transfer(done))
     shown.close()
-    line = "clipmk: note: downloading org/a/w.bin: 2.0 MB, resumed after 500.0 kB\n"
+    line = "clipmk: note: downloading org/a/w.bin: 2.0 MB, resumed after 0.5 MB\n"
     assert capsys.readouterr().err == line
     quiet = DownloadProgress(quiet=True, terminal=True)
     quiet(transfer(0))

@@ -57,9 +57,13 @@ def with_config(command: Any, *, tolerant: bool) -> None:
     Raises:
         UsageError: the config is malformed.
     """
-    for one in getattr(command, "commands", {}).values():
-        with_config(one, tolerant=tolerant)
-    if not any(param.envvar for param in command.params):
+    commands, found = [command], []
+    while commands:
+        one = commands.pop()
+        commands += getattr(one, "commands", {}).values()
+        if names := {param.name for param in one.params if param.envvar}:
+            found.append((one, names))
+    if not found:
         return
     from clipmk.system.config import read_config  # noqa: PLC0415 - not for --help
 
@@ -69,8 +73,8 @@ def with_config(command: Any, *, tolerant: bool) -> None:
         if not tolerant:
             raise
         return
-    names = {param.name for param in command.params if param.envvar}
-    command.context_settings["default_map"] = {name: value for name, value in values.items() if name in names}
+    for one, names in found:
+        one.context_settings["default_map"] = {name: value for name, value in values.items() if name in names}
 
 
 def _starting(known: Iterable[str], incomplete: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from clipmk.system.text import printable
+from clipmk.system.text import byte_size, printable
 from clipmk_tui.cli.streams import say
 
 if TYPE_CHECKING:
@@ -126,11 +126,9 @@ class DownloadProgress:
         if self._terminal:
             self._draw(transfer)
         elif transfer.name not in self._printed:
-            from rich.filesize import decimal  # noqa: PLC0415
-
             self._printed.add(transfer.name)
-            size = "unknown size" if transfer.total is None else decimal(transfer.total)
-            resumed = f", resumed after {decimal(transfer.done)}" if transfer.done else ""
+            size = "unknown size" if transfer.total is None else byte_size(transfer.total)
+            resumed = f", resumed after {byte_size(transfer.done)}" if transfer.done else ""
             say("note", f"downloading {transfer.repository}/{transfer.name}: {size}{resumed}")
 
     def close(self) -> None:

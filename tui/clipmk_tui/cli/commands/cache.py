@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from clipmk.system.locations import CacheInfo, cache_info, clear_cache
+from clipmk.system.text import byte_size
 from clipmk_tui.cli import options as o
 
 app = typer.Typer(help="Look at, or empty, the cache of embedded vocabularies (CLIPMK_CACHE_DIR moves it).")
@@ -23,15 +24,13 @@ def clear(json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = Fa
 
 
 def _print(found: CacheInfo, *, cleared: bool, json: bool, no_color: bool) -> int:
-    from clipmk_tui.cli import tables as present  # noqa: PLC0415
+    from clipmk_tui.cli import tables  # noqa: PLC0415
 
     if json:
         content = {"path": str(found.path), "files": found.files, "bytes": found.bytes, "cleared": cleared}
-        present.put_json(content)
+        tables.put_json(content)
         return 0
-    from rich.filesize import decimal  # noqa: PLC0415
-
-    rows = [("folder", found.path), ("removed" if cleared else "files", found.files), ("size", decimal(found.bytes))]
-    with present.for_people(no_color) as console:
-        console.print(present.table(("", ""), rows))
+    rows = [("folder", found.path), ("removed" if cleared else "files", found.files), ("size", byte_size(found.bytes))]
+    with tables.for_people(no_color) as console:
+        console.print(tables.table(("", ""), rows))
     return 0

@@ -15,6 +15,7 @@ from typing import Literal
 from clipmk.errors import ClipmkError
 from clipmk.system import locations
 from clipmk.system.config import read_config
+from clipmk.system.text import byte_size
 from clipmk.version import __version__
 
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -151,10 +152,8 @@ def weights(*, full: bool) -> Check:
 
 def cache() -> Check:
     """The cache of text embeddings."""
-    from rich.filesize import decimal  # noqa: PLC0415
-
     info = locations.cache_info()
-    detail = f"{info.path}, {info.files} files, {decimal(info.bytes)}"
+    detail = f"{info.path}, {info.files} files, {byte_size(info.bytes)}"
     existing = next(folder for folder in (info.path, *info.path.absolute().parents) if folder.exists())
     if existing.is_dir() and os.access(existing, os.W_OK):
         return _ok("cache", detail)
