@@ -1,6 +1,8 @@
-"""The one pipeline: encode a batch of images, find parts, embed them, rank concepts, build the explanation.
+"""The one pipeline: encode a batch of images, find parts, embed them, rank concepts, build explanations.
 
-In: decoded images (`images`), a model (`backbones`), an embedded vocabulary (`vocabulary.embeddings`), `settings`. Out:
-`explanation.Explanation`, one, a stream, or a comparison. `clipmk.explain` is the function in `api`,
-which is why this room has another name.
+In: decoded pictures (`images`), a model (`backbones`), an embedded vocabulary (`vocabulary.embeddings`), `settings`.
+Out: `explanation.Explanation`, one, a list or a stream; `records.Comparison` of several.
+
+The stages, in order: `encoder` (forwards), `segmentation` (parts), `grounding` (part embeddings), `ranking` (vision
+concepts), `builder` (the record). `explainer` and `stream` run them; studies and evaluations use the same stages.
 """

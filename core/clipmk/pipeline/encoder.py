@@ -108,7 +108,7 @@ class _InPlace(Executor):
 
 @dataclass(frozen=True, slots=True)
 class BatchEncoder:
-    """A model with everything that is set about encoding images.
+    """Encodes batches of images with one model: whole images, their parts, and the parts' embeddings.
 
     Args:
         backbone: the model.
