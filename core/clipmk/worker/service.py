@@ -205,7 +205,7 @@ class Service:
         known = self._explanations.get(key)
         if known is not None:
             return known
-        explainer = self._explainer(model)
+        explainer = self.explainers.get(key[0], model, self._current.session)
         self._report("image", 0, 1)
         made = dataclasses.replace(explainer.explain([picture], targets=[target])[0], picture=None)
         self._explanations.put(key, made, weight=1)
