@@ -153,10 +153,10 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         rows = [row for row in view.rows if matches(wanted, row.text)]
         self._grid.show(view, rows)
         parts: list[str | tuple[str, str]] = [("compare  ", "bold"), printable(Path(self._image).name)]
-        parts.append(f"  {headline(self._state.target)}")
         if view.awaited:
             waiting = f"waiting for {len(view.awaited)} of {len(view.places)} models"
             parts.append(f"  {waiting} · {keys_of(self, 'compare.back')} cancels")
+        parts.append(f"  {headline(self._state.target)}")
         if wanted:
             parts.append(f"  / {printable(wanted)}: {len(rows)} of {len(view.rows)}")
         self._title.update(Text.assemble(*parts, no_wrap=True, overflow="ellipsis"))
