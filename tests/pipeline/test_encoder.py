@@ -1,13 +1,18 @@
-"""The threads beside the model."""
+"""Encoding batches, and the threads beside the model."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+import torch
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from clipmk.pipeline.encoder import worker_threads
+import embedded
+from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, fetch, worker_threads
 
 PATIENCE = 60.0
 """Seconds until a thread that waits for another gives up, instead of hanging forever."""
@@ -46,3 +51,47 @@ def test_what_has_begun_is_waited_for_and_what_has_not_is_dropped(error: Excepti
                 leave()
         assert ended == ["work"]
         assert blas_threads() == before
+
+
+def assert_equal(found: list[EncodedImage], expected: list[EncodedImage]) -> None:
+    """Bit for bit."""
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.embedding, other.embedding)
+        for left, right in zip(one.segmentations, other.segmentations, strict=True):
+            np.testing.assert_array_equal(left.masks, right.masks)
+        for ours, theirs in zip(one.part_embeddings, other.part_embeddings, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("grounding", ["attend", "prompts"])
+def test_a_batch_is_encoded_alike_alone_in_a_stream_and_image_by_image(grounding: str) -> None:
+    explainer = embedded.explainer("paper", grounding=grounding)
+    squares = np.stack([scene.image for scene in embedded.scenes()[:3]])
+    batch = ImageBatch(squares, [0, 1, 2])
+    encoder = BatchEncoder(explainer.backbone, explainer.settings, ("kmeans", "pca"))
+    expected = encoder.encode(batch)
+    assert all(one.error is None and len(one.segmentations) == 2 for one in expected)
+    with ThreadPoolExecutor(2) as workers:
+        threaded = dataclasses.replace(encoder, workers=workers)
+        for found in threaded.encode_all([batch, batch]):
+            assert_equal(found, expected)
+    alone = [one for square in squares for one in encoder.encode(ImageBatch(square[None], [0]))]
+    assert_equal(alone, expected)
+
+
+def test_given_masks_replace_the_parts_that_would_be_found() -> None:
+    explainer = embedded.explainer()
+    squares = np.stack([scene.image for scene in embedded.scenes()[:2]])
+    own = np.zeros((2, 64, 64), dtype=bool)
+    own[0, :32], own[1, 32:] = True, True
+    encoder = BatchEncoder(explainer.backbone, explainer.settings, ("superpixels",))
+    given, found = encoder.encode(ImageBatch(squares, [0, 0], [own, None]))
+    np.testing.assert_array_equal(given.segmentations[0].masks, own)
+    assert given.part_embeddings[0].shape == (2, explainer.backbone.embed_dim)
+    assert_equal([found], encoder.encode(ImageBatch(squares, [0, 0]))[1:])
+
+
+def test_tensors_are_fetched_in_their_order_and_sizes() -> None:
+    tensors = [torch.rand(rows, 3) for rows in (2, 1, 4)]
+    for one, other in zip(fetch(iter(tensors)), tensors, strict=True):
+        assert torch.equal(one, other)
