@@ -2,26 +2,20 @@ from __future__ import annotations
 
 import io
 import itertools
-import random
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
 
 import samples
 from clipmk.explanation import Explanation
-from clipmk.output.palette import colour_of
 from clipmk.records import SoftPair
 from clipmk_tui.cli.commands.explain.report import report
-from clipmk_tui.show.bars import bar, sparkline
-from clipmk_tui.show.columns import Step, fit_columns
-from clipmk_tui.show.half_blocks import explained_picture, fitted, half_blocks
+from clipmk_tui.show.half_blocks import explained_picture
 
 
 def _printed(explanation: Explanation, *, width: int, everything: bool = False, colour: bool = False) -> str:
@@ -136,46 +130,6 @@ def test_bars_and_values_by_chance_are_dropped_before_names_shrink() -> None:
     assert " ∩ pointed ears 0.712 part 1 " in _printed(plain, width=32)
 
 
-def test_columns_shrink_in_the_order_of_the_steps_and_no_more_than_needed() -> None:
-    wanted = {"a": 10, "b": 8, "empty": 0, "c": 5}
-    steps = [Step("a", 4), Step("b"), Step("a", 2)]
-    assert fit_columns(wanted, steps, 27) == wanted
-    assert fit_columns(wanted, steps, 25) == {"a": 8, "b": 8, "empty": 0, "c": 5}
-    assert fit_columns(wanted, steps, 21) == {"a": 4, "b": 8, "empty": 0, "c": 5}
-    assert fit_columns(wanted, steps, 20) == {"a": 10, "b": 0, "empty": 0, "c": 5}, "what b leaves goes back to a"
-    assert fit_columns(wanted, steps, 11) == {"a": 3, "b": 0, "empty": 0, "c": 5}
-    assert fit_columns(wanted, steps, 1) == {"a": 2, "b": 0, "empty": 0, "c": 5}
-    assert fit_columns(wanted, steps, 19, gap=3, edges=0) == {"a": 10, "b": 0, "empty": 0, "c": 5}
-
-
-def test_a_dropped_column_returns_if_a_later_step_makes_room() -> None:
-    wanted = {"name": 40, "source": 6, "family": 8, "px": 3, "data": 40}
-    steps = [Step("data", 30), Step("px"), Step("family"), Step("data"), Step("source")]
-    squeezed_to = fit_columns(wanted, steps, 76, gap=2, edges=0)
-    assert squeezed_to == {"name": 40, "source": 6, "family": 8, "px": 3, "data": 0}
-
-
-def test_no_column_is_dropped_or_shrunk_while_there_is_room() -> None:
-    """Of random tables in every width: what is left over is less than any column that is gone or smaller takes."""
-    draw = random.Random(0)  # noqa: S311 - no secret
-    for _ in range(300):
-        wanted = {name: draw.randint(1, 12) for name in "abcde"} | {"empty": 0}
-        floor = draw.randint(1, 12)
-        steps = [Step("b", floor), *(Step(name) for name in draw.sample(["b", "c", "d", "empty"], 4))]
-        smallest = wanted | {"b": min(floor, wanted["b"])}
-        gap, edges = draw.randint(0, 3), draw.randint(0, 2)
-        for room in range(sum(wanted.values()) + 4 * gap + edges + 2):
-            widths = fit_columns(wanted, steps, room, gap=gap, edges=edges)
-            shown = [width for width in widths.values() if width]
-            left = room - edges - sum(shown) - gap * (len(shown) - 1)
-            gone = [name for name in "abcde" if not widths[name]]
-            assert set(gone) <= set("bcd")
-            assert left >= 0 or gone == ["b", "c", "d"]
-            assert all(left < smallest[name] + gap for name in gone)
-            assert left <= 0 or all(widths[name] == wanted[name] for name in "abcde" if name not in gone)
-            assert not widths["b"] or smallest["b"] <= widths["b"] <= wanted["b"]
-
-
 def test_text_from_outside_is_never_markup_or_control() -> None:
     name = "[red]x[/red].png"
     evil = "[bold]\x1b[31m\u202e[/bold]\r"
@@ -198,55 +152,3 @@ def test_colour_is_not_the_only_carrier() -> None:
 
 def test_explained_class_that_is_not_the_predicted_one_is_named() -> None:
     assert "why 'cat'" in _printed(samples.explanation(class_name="cat"), width=80)
-
-
-def test_half_blocks_put_two_pixels_into_a_cell() -> None:
-    image = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 255, 0]]], dtype=np.uint8))
-    (line,) = half_blocks(image, columns=2, rows=1)
-    styles = [line.get_style_at_offset(Console(), i) for i in range(2)]
-    assert line.plain == "▀ "
-    assert styles[0].color.triplet == (255, 0, 0)
-    assert styles[0].bgcolor.triplet == (0, 0, 255)
-    assert styles[1].bgcolor.triplet == (0, 255, 0)
-
-
-@pytest.mark.parametrize(("width", "height"), [(60, 40), (1, 500), (500, 1), (64, 64), (3000, 100)])
-def test_picture_keeps_its_shape_and_fits(width: int, height: int) -> None:
-    columns, rows = fitted(width, height, columns=40, rows=20)
-    assert 1 <= columns <= 40
-    assert 1 <= rows <= 20
-    if 1 < columns < 40 or 1 < rows < 20:
-        assert columns / (2 * rows) == pytest.approx(width / height, rel=0.2)
-
-
-def test_picture_has_part_numbers_on_their_colour_where_the_parts_are() -> None:
-    lines = explained_picture(samples.explanation(with_picture=True), columns=30, rows=20)
-    assert {line.cell_len for line in lines} == {30}
-    places = {
-        character: (row, column)
-        for row, line in enumerate(lines)
-        for column, character in enumerate(line.plain)
-        if character in "12"
-    }
-    assert set(places) == {"1", "2"}
-    for character, mask in zip("12", samples.MASKS, strict=True):
-        row, column = places[character]
-        assert mask[row * 40 // len(lines), column * 2]
-        style = lines[row].get_style_at_offset(Console(), column)
-        assert style.bgcolor.triplet == colour_of(int(character))
-
-
-def test_bar_is_as_long_as_its_share_and_shows_the_smallest() -> None:
-    assert bar(0.5, 4) == "██  "
-    assert bar(1.0, 4) == "████"
-    assert bar(7.0, 4) == "████"
-    assert bar(0.0, 4) == "    "
-    assert bar(1e-9, 4) == "▏   "
-    assert bar(-1.0, 4) == "    "
-    assert bar(0.53125, 4) == "██▏ "
-
-
-def test_sparkline_is_relative_to_its_largest_value() -> None:
-    assert sparkline((8.0, 4.0, 0.0)) == "█▅▁"
-    assert sparkline((0.0, 0.0)) == "▁▁"
-    assert sparkline(()) == ""

@@ -17,9 +17,18 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
-from clipmk.output.palette import PALETTE
+import samples
+from clipmk.output.palette import PALETTE, colour_of
 from clipmk_tui.show import half_blocks as picture
-from clipmk_tui.show.half_blocks import half_block_rows, ink_on, parsed, shrunk
+from clipmk_tui.show.half_blocks import (
+    explained_picture,
+    fitted,
+    half_block_rows,
+    half_blocks,
+    ink_on,
+    parsed,
+    shrunk,
+)
 
 CELLS = st.tuples(st.integers(1, 4), st.integers(1, 9)).flatmap(
     lambda size: arrays(np.uint8, (2 * size[0], size[1], 3), elements=st.sampled_from([0, 7, 128, 255]))
@@ -111,3 +120,39 @@ def test_drawing_loads_no_library_that_the_apps_process_must_not_load() -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(os.path.dirname(__file__)), *sys.path])}  # noqa: PTH120
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert ran.stdout.strip() == "set()"
+
+
+def test_half_blocks_put_two_pixels_into_a_cell() -> None:
+    image = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 255, 0]]], dtype=np.uint8))
+    (line,) = half_blocks(image, columns=2, rows=1)
+    styles = [line.get_style_at_offset(Console(), i) for i in range(2)]
+    assert line.plain == "▀ "
+    assert styles[0].color.triplet == (255, 0, 0)
+    assert styles[0].bgcolor.triplet == (0, 0, 255)
+    assert styles[1].bgcolor.triplet == (0, 255, 0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 40), (1, 500), (500, 1), (64, 64), (3000, 100)])
+def test_picture_keeps_its_shape_and_fits(width: int, height: int) -> None:
+    columns, rows = fitted(width, height, columns=40, rows=20)
+    assert 1 <= columns <= 40
+    assert 1 <= rows <= 20
+    if 1 < columns < 40 or 1 < rows < 20:
+        assert columns / (2 * rows) == pytest.approx(width / height, rel=0.2)
+
+
+def test_picture_has_part_numbers_on_their_colour_where_the_parts_are() -> None:
+    lines = explained_picture(samples.explanation(with_picture=True), columns=30, rows=20)
+    assert {line.cell_len for line in lines} == {30}
+    places = {
+        character: (row, column)
+        for row, line in enumerate(lines)
+        for column, character in enumerate(line.plain)
+        if character in "12"
+    }
+    assert set(places) == {"1", "2"}
+    for character, mask in zip("12", samples.MASKS, strict=True):
+        row, column = places[character]
+        assert mask[row * 40 // len(lines), column * 2]
+        style = lines[row].get_style_at_offset(Console(), column)
+        assert style.bgcolor.triplet == colour_of(int(character))
