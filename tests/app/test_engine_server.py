@@ -142,7 +142,7 @@ async def test_when_the_server_is_lost_the_app_goes_on_with_its_child(
             await asyncio.sleep(0.01)
     assert await who(one) == f"child {one.pid}"
     assert one.restarts == [  # type: ignore[attr-defined]
-        "the server hung up; the app goes on with an engine of its own"
+        "the server closed the connection; the app now runs its own engine"
     ]
 
 
@@ -156,7 +156,7 @@ async def test_a_stopped_server_is_left(
     os.waitpid(server.pid, os.WUNTRACED)
     assert (await who(one)).startswith("child")
     assert one.restarts == [  # type: ignore[attr-defined]
-        "the server gives no sign of life; the app goes on with an engine of its own"
+        "the server gives no sign of life; the app now runs its own engine"
     ]
 
 

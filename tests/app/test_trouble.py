@@ -101,11 +101,11 @@ async def test_a_server_that_answers_is_named_until_it_is_lost(album: Path) -> N
         assert "cpu · server" in seen(screen)
         engine.uses_server = False
         assert engine.on_restart is not None
-        engine.on_restart("the server hung up; the app goes on with an engine of its own")
+        engine.on_restart("the server closed the connection; the app now runs its own engine")
         await settled(pilot)
         assert "cpu" in seen(screen)
         assert "cpu · server" not in seen(screen)
-        assert "the server hung up" in seen(screen)
+        assert "the server closed the connection" in seen(screen)
 
 
 async def test_a_corrupt_image_is_reported_and_the_next_one_goes_on(album: Path) -> None:

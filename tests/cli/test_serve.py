@@ -162,7 +162,7 @@ def test_a_server_that_dies_is_noted_and_the_rest_is_done_here(
         wait_for(lambda: client.listens(Path(path)))
         ran = clipmk("explain", "a.png", "fatal.png", "b.png", "--json", "-m", "fine", "-m", "other")
         assert process.wait() == -signal.SIGKILL
-    assert ran.err == "clipmk: note: the server is no longer used: it was lost: it hung up\n"
+    assert ran.err == "clipmk: note: the server is no longer used: it was lost: it closed the connection\n"
     assert nothing_here == [["fatal.png", "b.png"], ["a.png", "fatal.png", "b.png"]]
     assert [one["image"]["path"] for one in json.loads(ran.out)["results"]] == ["a.png"]
 

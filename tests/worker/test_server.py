@@ -215,7 +215,7 @@ def test_nonsense_ends_the_conversation_and_the_server_goes_on(
             with contextlib.suppress(BrokenPipeError):  # it may hang up before it has read all
                 lines.write(sent, seconds=PATIENCE)
             line = lines.read_line(limit=2**16, seconds=PATIENCE)
-            if line:  # else it hung up while we were writing
+            if line:  # else it closed the connection while we were writing
                 answer = decode(line)
                 assert (type(answer), getattr(answer, "id", 1), getattr(answer, "code", "")) == (Failed, 0, "protocol")
             assert lines.read_line(limit=2**16, seconds=PATIENCE) == b""

@@ -68,7 +68,7 @@ def _greeting(socket_path: Path) -> protocol.Greeting:
 
 def test_a_killed_server_is_an_error_for_waiting_clients(socket_path: Path) -> None:
     process = start(socket_path)
-    with talking(socket_path) as connection, pytest.raises(UnusableServerError, match="lost: it hung up"):
+    with talking(socket_path) as connection, pytest.raises(UnusableServerError, match="lost: it closed the connection"):
         ask(connection, request(model="dying"))
     assert process.wait() == -signal.SIGKILL
 

@@ -107,7 +107,7 @@ def test_the_kernel_says_who_is_at_the_other_end(socket_path: Path) -> None:
 def test_another_users_process_is_turned_away(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "peer_of", lambda connection: Peer(1, os.getuid() + 1))
     with running(socket_path) as service:
-        with pytest.raises(UnusableServerError, match="turned us away"), connected(socket_path):
+        with pytest.raises(UnusableServerError, match="refused the connection"), connected(socket_path):
             pass
         assert service.seen == []
 
@@ -121,7 +121,7 @@ def test_another_users_server_is_sent_nothing(socket_path: Path, monkeypatch: py
 def test_clients_beyond_the_limit_are_turned_away(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(socket_path), talking(socket_path) as first:
         monkeypatch.setattr(server, "CLIENTS", 1)
-        with pytest.raises(UnusableServerError, match="turned us away"), connected(socket_path):
+        with pytest.raises(UnusableServerError, match="refused the connection"), connected(socket_path):
             pass
         assert ask(first, request())
 
@@ -156,8 +156,8 @@ def impostor(socket_path: Path) -> Iterator[list[bytes]]:
         ({"protocol": protocol.VERSION, "clipmk": "0.0.1"}, "it is clipmk 0.0.1"),
         (b"220 mail.example\n", "is not a server of clipmk"),
         (b"[1]\n", "is not a server of clipmk"),
-        (b"", "turned us away"),
-        (b'{"protocol": 1', "turned us away"),
+        (b"", "refused the connection"),
+        (b'{"protocol": 1', "refused the connection"),
     ],
 )
 def test_another_version_or_another_program_is_not_asked(
@@ -192,7 +192,9 @@ def test_a_process_that_does_not_greet_as_clipmk_is_never_signalled(
     signalled: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: signalled.append(pid))
     impostor.append(greeting)
-    with pytest.raises(UnusableServerError, match=r"cannot be ended: it (is not a server of clipmk|turned us away)"):
+    with pytest.raises(
+        UnusableServerError, match=r"cannot be ended: it (is not a server of clipmk|refused the connection)"
+    ):
         client.stop(socket_path)
     assert signalled == []
 

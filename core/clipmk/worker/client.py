@@ -98,7 +98,7 @@ class Connection:
                         pass
                     case other:
                         raise ProtocolError(f"a {type(other).__name__} does not answer the request")
-            raise ConnectionError("it hung up")
+            raise ConnectionError("it closed the connection")
 
     def close(self) -> None:
         """Hang up: what the server does for us is cancelled."""
@@ -264,7 +264,7 @@ def _release(greeting: bytes) -> tuple[object, str]:
         UnusableServerError: they are not there.
     """
     if not greeting.endswith(b"\n"):
-        raise UnusableServerError("it turned us away")
+        raise UnusableServerError("it refused the connection")
     try:
         content = json.loads(greeting)
         return content["protocol"], printable(str(content["clipmk"]))

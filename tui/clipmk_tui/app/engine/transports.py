@@ -153,7 +153,7 @@ class Server:
 
     def how_it_ended(self) -> str:
         """In words."""
-        return "hung up"
+        return "closed the connection"
 
 
 Transport = Child | Server

@@ -323,7 +323,7 @@ class WorkerEngine:
         self._worker = None
         if worker.is_server:
             self._server = None  # from now on a child: another server might end over the same request
-            self._restart_message = f"the server {worker.how_it_ended()}; the app goes on with an engine of its own"
+            self._restart_message = f"the server {worker.how_it_ended()}; the app now runs its own engine"
         elif not worker.ending:
             self._blame(worker)
         if self._waiting:
