@@ -184,11 +184,13 @@ async def test_t_again_turns_back_to_the_own_predictions() -> None:
 async def test_class_that_no_record_holds_is_asked_of_the_engine() -> None:
     engine = FakeEngine()
     known = {model: explained(model, IMAGE) for model in MODELS[:2]}
-    app = compare_host(engine, MODELS[:2], known=known, common="owl")
+    app = compare_host(engine, MODELS[:2], known=known, target="owl")
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        assert engine.asked == []
         await press(pilot, "t")
+        assert "each model explains its own prediction" in lines(app)[0]
+        await press(pilot, "t")
+        assert "all explain 'owl'" in lines(app)[0]
         assert engine.asked == [protocol.Compare(models=MODELS[:2], image=IMAGE, target="owl")]
 
 

@@ -73,7 +73,7 @@ def picture(name: str = NAME, seed: int | None = None) -> Picture:
 
 
 async def explained(app: Host, pilot: Pilot[None], seed: int | None = None) -> None:
-    app.pane.show_picture(picture(seed=seed), name=NAME)
+    app.pane.show_picture(picture(seed=seed))
     app.pane.show_explanation(samples.explanation())
     await settled(pilot)
     app.regions.clear()
@@ -98,13 +98,13 @@ def cells(app: Host) -> list[list[tuple[str, Any]]]:
     ]
 
 
-async def test_a_quiet_text_stands_where_no_picture_is() -> None:
+async def test_a_quiet_text_is_shown_where_no_picture_is() -> None:
     async with hosted() as (app, pilot):
         assert any("no image yet" in line for line in app.text())
-        app.pane.show_picture(None, name=EVIL)
+        app.pane.show_message(f"{EVIL} is missing")
         await pilot.pause()
         text = "".join(app.text())
-        assert r"reading [red]\x1b[31m\u202e" in " ".join(text.split())
+        assert r"[red]\x1b[31m\u202e" in " ".join(text.split())
         assert not set(text) & set("\x1b\u202e")
 
 
@@ -117,7 +117,7 @@ async def test_a_message_is_wrapped_and_goes_with_the_next_picture() -> None:
         joined = " ".join(" ".join(text).split())
         assert joined == "image [b]'x.png'[/b] is damaged: the end of the file is missing"
         assert {len(line) for line in text} == {24}
-        app.pane.show_picture(picture(seed=1), name=NAME)
+        app.pane.show_picture(picture(seed=1))
         await settled(pilot)
         assert "damaged" not in "".join(app.text())
         assert "▀" in "".join(app.text())
@@ -127,7 +127,7 @@ async def test_a_message_is_wrapped_and_goes_with_the_next_picture() -> None:
 async def test_picture_and_explanation_may_come_in_any_order(first: str) -> None:
     async with hosted() as (app, pilot):
         steps = [
-            lambda: app.pane.show_picture(picture(), name=NAME),
+            lambda: app.pane.show_picture(picture()),
             lambda: app.pane.show_explanation(samples.explanation()),
         ]
         for step in steps if first == "picture" else steps[::-1]:
@@ -145,14 +145,14 @@ async def test_parts_of_another_image_are_never_drawn() -> None:
         assert cells(app) == before
         assert app.regions == []
         app.pane.show_explanation(samples.explanation())
-        app.pane.show_picture(picture("third.png"), name="third.png")
+        app.pane.show_picture(picture("third.png"))
         await settled(pilot)
         assert "■" not in "".join(app.text())
 
 
 async def test_the_picture_stays_where_it_is_whatever_is_known_of_it() -> None:
     async with hosted((30, 20)) as (app, pilot):
-        app.pane.show_picture(picture(seed=1), name=NAME)
+        app.pane.show_picture(picture(seed=1))
         await settled(pilot)
         places = [[at for at, cell in enumerate(row) if cell[0] == "▀"] for row in cells(app)]
         app.pane.show_explanation(samples.explanation())
@@ -216,7 +216,7 @@ async def test_a_new_picture_of_the_same_shape_is_written_once() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=1)
         app.pane.show_explanation(None)
-        app.pane.show_picture(picture("b.png", seed=2), name="b.png")
+        app.pane.show_picture(picture("b.png", seed=2))
         await settled(pilot)
         rows = [row for region in app.regions if region is not None for row in range(region.y, region.bottom)]
         assert None not in app.regions
@@ -263,9 +263,9 @@ async def test_the_state_at_the_end_is_drawn_however_quickly_it_changed(monkeypa
     monkeypatch.setattr(canvas_module, "shrunk", slow)
     async with hosted() as (app, pilot):
         for seed in range(5):
-            app.pane.show_picture(picture(f"{seed}.png", seed=seed), name=f"{seed}.png")
+            app.pane.show_picture(picture(f"{seed}.png", seed=seed))
             await pilot.pause()
-        app.pane.show_picture(picture(), name=NAME)
+        app.pane.show_picture(picture())
         app.pane.show_explanation(samples.explanation())
         app.pane.light_up([2])
         await pilot.pause()
@@ -285,7 +285,7 @@ async def test_a_message_while_a_picture_is_drawn_wins(monkeypatch: pytest.Monke
     gate, real = threading.Event(), canvas_module.shrunk
     monkeypatch.setattr(canvas_module, "shrunk", lambda *a, **o: (gate.wait(LIMIT), real(*a, **o))[1])
     async with hosted() as (app, pilot):
-        app.pane.show_picture(picture(), name=NAME)
+        app.pane.show_picture(picture())
         await pilot.pause()
         app.pane.show_message("gone")
         gate.set()
@@ -307,7 +307,7 @@ async def test_any_size_is_drawn_and_resized(size: tuple[int, int]) -> None:
 
 async def test_descriptors_are_neither_markup_nor_control() -> None:
     async with hosted() as (app, pilot):
-        app.pane.show_picture(picture(), name=NAME)
+        app.pane.show_picture(picture())
         app.pane.show_explanation(samples.explanation(descriptor=EVIL))
         await settled(pilot)
         text = "".join(app.text())

@@ -46,21 +46,14 @@ class ComparisonState:
         image: path.
         target: the class that all explain; None: each its own prediction.
         known: explanations already made, by model, of any class.
-        common: the class that `toggle_target` turns to where `target` is None.
     """
 
     def __init__(
-        self,
-        models: Sequence[str],
-        image: str,
-        known: Mapping[str, Explanation],
-        *,
-        target: str | None = None,
-        common: str | None = None,
+        self, models: Sequence[str], image: str, known: Mapping[str, Explanation], *, target: str | None = None
     ) -> None:
         self.models = tuple(models)
         self.target = target
-        self._common = common if target is None else target
+        self._common = target
         self._image = image
         self._held: dict[str, dict[str, Explanation]] = defaultdict(dict)
         self._failed: dict[tuple[str, str | None], Failure] = {}

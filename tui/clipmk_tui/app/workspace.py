@@ -233,7 +233,7 @@ class Workspace(Container):
             self.image.show_message(message.error)
         else:
             self._picture_shown = message.path
-            self.image.show_picture(message.picture, name=message.path.rpartition("/")[2])
+            self.image.show_picture(message.picture)
 
     @on(messages.ModelLoaded)
     def _keep_loaded(self, message: messages.ModelLoaded) -> None:

@@ -57,7 +57,6 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         image: path.
         target: the class that all explain at first; None: each its own prediction.
         known: explanations already made, by model.
-        common: the class that `t` offers where `target` is None; None: the one the model under the cursor predicts.
     """
 
     HELP = help_texts.COMPARISON
@@ -79,13 +78,11 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         image: str,
         target: str | None = None,
         known: Mapping[str, Explanation] | None = None,
-        *,
-        common: str | None = None,
     ) -> None:
         super().__init__(id="comparison")
         self._engine = engine
         self._image = image
-        self._state = ComparisonState(models, image, known or {}, target=target, common=common)
+        self._state = ComparisonState(models, image, known or {}, target=target)
         self._title = Static(id="title", markup=False)
         self._detail_line = Static(id="detail", markup=False)
         self._grid = CompareGrid()

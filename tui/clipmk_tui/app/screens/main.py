@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
@@ -18,7 +19,6 @@ from textual.widgets import Static
 from clipmk.system.text import printable
 from clipmk_tui.app import messages
 from clipmk_tui.app.keys import keys_of
-from clipmk_tui.app.widgets.frames import Frames
 from clipmk_tui.app.widgets.key_bar import KeyBar
 from clipmk_tui.app.widgets.status import StatusLine
 
@@ -82,7 +82,12 @@ class MainScreen(Screen[None]):
         """Status line, the frames of the panes, keys: what it takes for a first frame."""
         self.set_class(self.app.size.width < _WIDE, "-narrow")  # the breakpoints come only after it
         yield StatusLine()
-        yield Frames()
+        with Container(id="panes", classes="empty"):  # as in `Workspace`
+            with Vertical(id="left"):
+                yield _frame("image", "image")
+                yield _frame("models", "models")
+            yield _frame("predictions", "predictions")
+            yield _frame("concepts", "why")
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -283,3 +288,10 @@ class MainScreen(Screen[None]):
     def _change_session(self, session: Session | None) -> None:
         if session is not None and session != self.workspace.questions.session:
             self.workspace.change_session(session)
+
+
+def _frame(name: str, title: str) -> Static:
+    """The empty frame of a pane: what the first frame of the app shows, before anything else is imported."""
+    frame = Static(id=name, classes="pane")
+    frame.border_title = title
+    return frame

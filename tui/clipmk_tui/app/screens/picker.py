@@ -251,7 +251,7 @@ class PickerScreen(Dialog["int | str | None"]):
                 pane.show_message(str(error))
             return
         if path == self._wanted():
-            pane.show_picture(picture, name=path)
+            pane.show_picture(picture)
 
 
 def verdict(item: Item, predictions: Predictions, *, short: bool) -> Text:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
 from rich.text import Text
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk.images.decoder import Picture
     from clipmk.records import Part
-    from clipmk_tui.app.canvas import Canvas, Frame, Shapes
-
-Mode = Literal["plain", "parts", "concept"]
-"""The picture alone; all parts in colour; the lit parts in colour and the rest dimmed."""
+    from clipmk_tui.app.canvas import Canvas, Frame, Mode, Shapes
 
 Spans = Mapping[int, tuple[int, int]]
 """Row -> (first, past the last) column that is written again."""
@@ -104,14 +101,13 @@ class ImagePane(Widget, can_focus=True):
 
     # What is to be shown.
 
-    def show_picture(self, picture: Picture | None, *, name: str) -> None:
-        """Show another picture, or that the one of that name is not there yet; ends a message.
+    def show_picture(self, picture: Picture) -> None:
+        """Show another picture, or one instead of a message.
 
         The parts of an explanation are drawn only on the picture of its path, whichever arrives first.
         """
-        note = f"reading {name}" if name else "no image yet"
-        if picture is not self._picture or note != self._note:
-            self._picture, self._note = picture, note
+        if picture is not self._picture:
+            self._picture = picture
             self._redraw()
 
     def show_message(self, text: str) -> None:
