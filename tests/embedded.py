@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk.backbones.base import Backbone
+from clipmk.backbones.backbone import Backbone
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.images.masks import rle_decode

@@ -16,7 +16,7 @@ import clipmk
 import embedded
 from backbone_zoo import model_config, save
 from clipmk.api import default_vocabulary
-from clipmk.backbones.base import Backbone
+from clipmk.backbones.backbone import Backbone
 from clipmk.errors import ClipmkError, ImageError, ModelError, UsageError
 from clipmk.images.masks import rle_decode
 from clipmk.vocabulary.vocabulary import Vocabulary

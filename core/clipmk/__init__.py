@@ -12,7 +12,7 @@ from clipmk.version import __version__
 
 if TYPE_CHECKING:
     from clipmk.api import explain, explain_stream
-    from clipmk.backbones.base import Backbone
+    from clipmk.backbones.backbone import Backbone
     from clipmk.errors import ClipmkError
     from clipmk.explanation import Explanation
     from clipmk.models.loading import load
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
-    "Backbone": "clipmk.backbones.base",
+    "Backbone": "clipmk.backbones.backbone",
     "load": "clipmk.models.loading",
     "ClipmkError": "clipmk.errors",
     "explain": "clipmk.api",

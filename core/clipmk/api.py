@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmk.backbones.base import Backbone
+from clipmk.backbones.backbone import Backbone
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.images.decoder import ImageSource, read_picture
 from clipmk.models.loading import load

@@ -301,7 +301,7 @@ def test_running_out_of_memory_is_a_device_error_with_advice(
     def encode(*_: Any, **__: Any) -> None:
         raise short
 
-    monkeypatch.setattr("clipmk.backbones.openclip.OpenClipBackbone.encode_with_patches", encode)
+    monkeypatch.setattr("clipmk.backbones.backbone.Backbone.encode_with_patches", encode)
     ran = clipmk("explain", *scene_files[:count], "--json", "--grounding", "prompts")
     assert ran.status == 5
     assert [result["error"]["code"] for result in _results(ran)] == ["device"] * count

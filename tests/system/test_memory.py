@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import embedded
-from clipmk.backbones.openclip import OpenClipBackbone
+from clipmk.backbones.backbone import Backbone
 from clipmk.errors import DeviceError, OutOfMemoryError
 from clipmk.explanation import Explanation
 from clipmk.models import loading
@@ -33,7 +33,7 @@ def short(request: pytest.FixtureRequest) -> Exception:
 
 def raising(error: Exception, *, after: int = 0) -> Any:
     """A method that works a few times and then fails."""
-    real, calls = OpenClipBackbone.encode_with_patches, iter(range(after))
+    real, calls = Backbone.encode_with_patches, iter(range(after))
 
     def encode(*args: Any, **options: Any) -> Any:
         if next(calls, None) is None:
@@ -70,7 +70,7 @@ def test_explaining_names_model_device_and_remedies(
     short: Exception, grounding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explainer = embedded.explainer(grounding=grounding)
-    monkeypatch.setattr(OpenClipBackbone, "encode_with_patches", raising(short))
+    monkeypatch.setattr(Backbone, "encode_with_patches", raising(short))
     with pytest.raises(OutOfMemoryError) as caught:
         explainer.explain([embedded.picture()])
     message = str(caught.value)
@@ -84,7 +84,7 @@ def test_explaining_names_model_device_and_remedies(
 def test_a_stream_gives_what_it_has_before_it_runs_out_of_memory(
     short: Exception, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OpenClipBackbone, "encode_with_patches", raising(short, after=2))
+    monkeypatch.setattr(Backbone, "encode_with_patches", raising(short, after=2))
     images = [scene.image for scene in embedded.scenes()]
     found: Iterator[Any] = embedded.explainer().stream(images, batch_size=batch_size, threads=1)
     assert isinstance(next(found), Explanation)
@@ -114,7 +114,7 @@ def test_loading_a_model_and_embedding_its_texts_explain_out_of_memory(
     monkeypatch.setattr("clipmk.pipeline.explainer.load_bank", refuse)
     with pytest.raises(OutOfMemoryError, match="model 'embedded/vit-s8'"):
         Explainer(explainer.backbone, explainer.vocabulary, explainer.settings)
-    monkeypatch.setattr("clipmk.models.loading.OpenClipBackbone", refuse)
+    monkeypatch.setattr("clipmk.models.loading.Backbone", refuse)
     with pytest.raises(OutOfMemoryError, match="not enough memory on cpu for model 'embedded/rn-xs'"):
         loading.load("embedded/rn-xs", device="cpu")
 

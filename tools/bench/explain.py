@@ -33,7 +33,7 @@ from PIL import Image
 from reference_loop import ReferenceLoop
 
 import clipmk
-from clipmk.backbones.base import Backbone
+from clipmk.backbones.backbone import Backbone
 from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
@@ -92,7 +92,7 @@ class Bench:
 
         Free of the noise between two measurements; means nothing where forwards are only queued (CUDA).
         """
-        encoder = self.backbone._images  # type: ignore[attr-defined] # noqa: SLF001 - the forward and nothing else
+        encoder = self.backbone._images  # noqa: SLF001 - the forward and nothing else
         plain, inside = encoder.embed, 0.0
         clock = time.thread_time if self.clock is time.process_time else self.clock
 
@@ -104,7 +104,7 @@ class Bench:
             return found
 
         ratios = []
-        encoder.embed = timed
+        encoder.embed = timed  # type: ignore[method-assign]
         try:
             for _ in range(self.rounds):
                 inside = 0.0
@@ -250,7 +250,7 @@ def untrimmed(bench: Bench) -> Callable[[list[str]], torch.Tensor]:
     """Encode texts as open_clip's own examples do, with the same weights: all 77 tokens, one batch."""
     import open_clip  # noqa: PLC0415
 
-    module = bench.backbone._texts._model  # type: ignore[attr-defined] # noqa: SLF001 - the very same weights
+    module = bench.backbone._texts._model  # noqa: SLF001 - the very same weights
     words = open_clip.SimpleTokenizer(context_length=int(module.context_length))
 
     @torch.inference_mode()

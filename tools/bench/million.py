@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 import clipmk
-from clipmk.backbones.base import Backbone
+from clipmk.backbones.backbone import Backbone
 from clipmk.images.decoder import read_picture
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset

@@ -19,7 +19,7 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
-from clipmk.backbones.base import Backbone
+from clipmk.backbones.backbone import Backbone
 from clipmk.concepts.prompts import draw_prompts
 from clipmk.vocabulary.embeddings import load_bank
 from clipmk.vocabulary.vocabulary import Vocabulary

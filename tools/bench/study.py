@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from reference_loop import ReferenceLoop
 
-from clipmk.backbones.base import Backbone
+from clipmk.backbones.backbone import Backbone
 from clipmk.datasets.opening import open_dataset
 from clipmk.settings import preset
 from clipmk.study.paths import StudyFolder

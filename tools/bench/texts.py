@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 import clipmk
+from clipmk.backbones.backbone import Backbone
 from clipmk.backbones.base import Progress
-from clipmk.backbones.openclip import OpenClipBackbone
 from clipmk.records import ModelInfo
 from clipmk.vocabulary.embeddings import load_bank
 from clipmk.vocabulary.vocabulary import Vocabulary
@@ -35,7 +35,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def batches(backbone: OpenClipBackbone, texts: list[str]) -> list[Tensor]:
+def batches(backbone: Backbone, texts: list[str]) -> list[Tensor]:
     """The batches that `clipmk` makes of texts, caught on their way into the tower."""
     encoder: Any = backbone._texts  # noqa: SLF001 - there is no other way to see them
     caught: list[Tensor] = []
@@ -55,7 +55,7 @@ def batches(backbone: OpenClipBackbone, texts: list[str]) -> list[Tensor]:
 class Bare:
     """open_clip's `encode_text` on prepared batches, the tower's constants cut to each length beforehand."""
 
-    def __init__(self, backbone: OpenClipBackbone, prepared: list[Tensor]) -> None:
+    def __init__(self, backbone: Backbone, prepared: list[Tensor]) -> None:
         self._model: Any = backbone._texts._model  # noqa: SLF001
         self._tower: Any = self._model.text if hasattr(self._model, "text") else self._model
         self._prepared = prepared
@@ -77,8 +77,6 @@ class Bare:
 def compare(name: str, vocabulary: Vocabulary, count: int, rounds: int) -> None:
     """Print the share for one model."""
     backbone = clipmk.load(name, device="cpu")
-    if not isinstance(backbone, OpenClipBackbone):
-        raise TypeError(f"{name} is no model of open_clip")
     texts = list(vocabulary.descriptors[:: max(1, len(vocabulary.descriptors) // count)])
     bare = Bare(backbone, batches(backbone, texts))
     bare()

@@ -1,4 +1,4 @@
 """The encoders: embed images and texts, give patch features, pool regions.
 
-In: an open_clip module and its tokenizer (from `models`). Out: embeddings and features, as `base.Backbone` describes.
+In: an open_clip module and its tokenizer (from `models`). Out: a `backbone.Backbone`: embeddings and features.
 """

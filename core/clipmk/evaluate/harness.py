@@ -14,7 +14,7 @@ from clipmk.evaluate.zero_shot import ZeroShot
 from clipmk.system.text import printable, quoted
 
 if TYPE_CHECKING:
-    from clipmk.backbones.base import Backbone
+    from clipmk.backbones.backbone import Backbone
     from clipmk.evaluate.samples import ImageSource, Sample
     from clipmk.pipeline.grounding import Progress
     from clipmk.vocabulary.vocabulary import Vocabulary

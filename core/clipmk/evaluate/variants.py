@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from clipmk.backbones.base import Backbone
+    from clipmk.backbones.backbone import Backbone
     from clipmk.images.decoder import Picture
     from clipmk.vocabulary.vocabulary import Vocabulary
 

@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from clipmk.backbones import library
-from clipmk.backbones.base import Backbone
+from clipmk.backbones.backbone import Backbone, weights_dtype
 from clipmk.backbones.devices import choose_device, choose_dtype
-from clipmk.backbones.openclip import OpenClipBackbone, weights_dtype
 from clipmk.backbones.plain_clip import is_plain, load_plain
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.tokenizer import Tokenizer, cached
@@ -75,7 +74,7 @@ def load(
             tokenizer or _lazy_tokenizer(spec, download=download),
             fingerprint=text_fingerprint(spec, tokenizer),
         )
-        return OpenClipBackbone(
+        return Backbone(
             built,
             info=_info(spec.entry, sha256),
             texts=texts,
@@ -277,9 +276,7 @@ def _weighted(spec: ModelSpec, *, download: bool) -> tuple[nn.Module, str]:
     return model, file_sha256(spec.weights)
 
 
-def _from_memory(
-    model: nn.Module, device: torch.device, dtype: torch.dtype, tokenizer: Tokenizer | None
-) -> OpenClipBackbone:
+def _from_memory(model: nn.Module, device: torch.device, dtype: torch.dtype, tokenizer: Tokenizer | None) -> Backbone:
     needed = ("visual", "encode_image", "encode_text", "logit_scale")
     if missing := [name for name in needed if not hasattr(model, name)]:
         raise ModelError(f"a {type(model).__name__} is not an open_clip model: it has no {', '.join(missing)}")
@@ -298,7 +295,7 @@ def _from_memory(
         input_size=int(sides[0]),
     )
     usable = own if weights_dtype(own) == dtype else copy.deepcopy(own)
-    return OpenClipBackbone(
+    return Backbone(
         usable,
         info=info,
         texts=TextEncoder(usable, tokenizer or _openai_tokenizer(own), fingerprint=text_fingerprint(None, tokenizer)),

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from clipmk.backbones.base import Backbone
+    from clipmk.backbones.backbone import Backbone
     from clipmk.images.decoder import Picture
     from clipmk.pipeline.encoder import EncodedImage
     from clipmk.pipeline.segmentation import Segmentation

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from clipmk.backbones.base import Backbone
+    from clipmk.backbones.backbone import Backbone
     from clipmk.pipeline.grounding import Progress
     from clipmk.settings import PartMethod, Settings
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from clipmk.backbones.base import Backbone, Encoded
+    from clipmk.backbones.backbone import Backbone
+    from clipmk.backbones.base import Encoded
     from clipmk.pipeline.grounding import Progress
     from clipmk.settings import Settings
 

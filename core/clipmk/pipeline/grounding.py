@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from torch import Tensor
 
-    from clipmk.backbones.base import Backbone, Encoded
+    from clipmk.backbones.backbone import Backbone
+    from clipmk.backbones.base import Encoded
     from clipmk.settings import Grounding
 
 Progress = Callable[[str, int, int], None]

@@ -23,7 +23,7 @@ from clipmk_tui.show.files import check_writable, write_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from clipmk.backbones.base import Backbone
+    from clipmk.backbones.backbone import Backbone
     from clipmk.evaluate.report import Report, Table
     from clipmk.evaluate.samples import ImageSource
 
