@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final, Self
 from clipmk.system.text import counted, printable
 from clipmk_tui.cli.progress import display, on_terminal
 from clipmk_tui.cli.streams import say
+from clipmk_tui.show.text import STAGE_WORDS
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LINE_SECONDS: Final = 30.0
 """Between two lines if stderr is not a terminal."""
-_STAGES: Final = {"texts": "embedding the vocabulary", "tables": "aggregating"}
 
 
 class StudyProgress:
@@ -57,7 +57,7 @@ class StudyProgress:
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show a stage, or how far the study is."""
         if stage != "study":
-            self._show(_STAGES.get(stage, stage), None)
+            self._show(STAGE_WORDS.get(stage, stage), None)
             return
         if self._start is None:
             self._start = self._clock(), done
