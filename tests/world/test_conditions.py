@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmk.world import render
+from clipmk.world.background import Mark
 from clipmk.world.combinations import typical_descriptors
 from clipmk.world.conditions import ALL_SPLITS, CONDITIONS, SPLITS, Bernoulli, Conditions, Uniform
 from clipmk.world.sampling import plan_scene
@@ -44,7 +45,7 @@ def hard() -> list[render.Drawing]:
     return drawings("hard")
 
 
-def silhouette(occluders: tuple[render.Occluder, ...], side: int = 256) -> np.ndarray:
+def silhouette(occluders: tuple[Mark, ...], side: int = 256) -> np.ndarray:
     """Pixels that a patch covers, bool (side, side)."""
     covered = np.zeros((side, side), np.uint8)
     for one in occluders:
@@ -119,7 +120,7 @@ def test_patches_take_from_masks_exactly_what_they_cover(hard: list[render.Drawi
 
 def test_the_camera_changes_no_mask(hard: list[render.Drawing]) -> None:
     for drawing in hard[:20]:
-        assert (render.render(drawing, 64).labels == render.render(replace(drawing, exposure=None), 64).labels).all()
+        assert (render.render(drawing, 64)[1] == render.render(replace(drawing, exposure=None), 64)[1]).all()
 
 
 @pytest.mark.parametrize("size", [64, 200])
@@ -149,10 +150,10 @@ def test_hard_pictures_are_darker_flatter_and_more_hidden_than_those_of_test(har
     def facts(made: list[render.Drawing]) -> np.ndarray:
         rows = []
         for drawing in made:
-            painted = render.render(drawing, 64)
-            gray = painted.image.mean(axis=2)
+            image, labels = render.render(drawing, 64)
+            gray = image.mean(axis=2)
             smooth = cv2.GaussianBlur(gray, (0, 0), 1.5)
-            shown, bare = (painted.labels > 0).sum(), (render.part_labels(replace(drawing, occluders=()), 64) > 0).sum()
+            shown, bare = (labels > 0).sum(), (render.part_labels(replace(drawing, occluders=()), 64) > 0).sum()
             rows.append((gray.mean(), smooth.std(), shown / bare, bare, -len(drawing.background.marks)))
         return np.mean(rows, axis=0)
 

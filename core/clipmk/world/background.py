@@ -22,11 +22,11 @@ GRAIN: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A painted polygon or line of the background, in fractions of the image's side."""
+    """A painted polygon or line, in fractions of the image's side."""
 
     points: npt.NDArray[np.float64]
     paint: tuple[float, float, float]
-    width: float
+    width: float = 0.0
     """Line width as a fraction of the image's side; 0 fills the polygon."""
 
 
@@ -71,7 +71,7 @@ def _clutter(rng: Random, place: str, ground: npt.NDArray[np.float32], condition
     if place in ("water", "room"):
         return Mark(np.array([(x - length, y), (x + length, y + 0.02 * rng.random())]), paint, 0.016)
     radius = 0.015 if place == "night" else 0.5 * length
-    return Mark(_blob(x, y, radius, radius * (0.4 + 0.6 * rng.random()), 10), paint, 0.0)
+    return Mark(_blob(x, y, radius, radius * (0.4 + 0.6 * rng.random()), 10), paint)
 
 
 def _blob(x: float, y: float, rx: float, ry: float, corners: int, turn: float = 0.0) -> npt.NDArray[np.float64]:
@@ -93,7 +93,7 @@ def _distractor(rng: Random, conditions: Conditions) -> Mark:
         corners,
         rng.random(),
     )
-    return Mark(points, (255 * rng.random(), 255 * rng.random(), 255 * rng.random()), 0.0)
+    return Mark(points, (255 * rng.random(), 255 * rng.random(), 255 * rng.random()))
 
 
 def paint_background(background: Background, side: int) -> npt.NDArray[np.uint8]:

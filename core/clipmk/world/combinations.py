@@ -8,15 +8,16 @@ draws them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from hashlib import sha256
 from itertools import combinations
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
-from clipmk.world.records import Look, Part
-from clipmk.world.tables import classes, grammar
+from clipmk.world.tables import Look, Part, classes, grammar
+
+T = TypeVar("T")
 
 UNDRAWN_SHARE: Final = 0.32
 """Share of the descriptors typical of no class that no scene draws."""
@@ -52,14 +53,10 @@ def typical_probabilities(class_name: str) -> Mapping[str, float]:
     body = body_of(class_name)
     found: dict[str, float] = {}
     for part in classes()[class_name]:
-        noun = grammar()[part.noun]
         for body_look, body_chance in body.looks:
-            looks = part.looks if part is body else reweighted(part, body_look.colour)
-            for look, chance in looks:
-                if part is body and look != body_look:
-                    continue
-                share = part.chance * (body_chance if part is body else body_chance * chance)
-                found[noun.phrase(look)] = found.get(noun.phrase(look), 0.0) + share
+            for look, chance in ((body_look, 1.0),) if part is body else reweighted(part, body_look.colour):
+                descriptor = grammar()[part.noun].phrase(look)
+                found[descriptor] = found.get(descriptor, 0.0) + part.chance * (body_chance * chance)
     return MappingProxyType(dict(sorted(found.items(), key=lambda item: -item[1])))
 
 
@@ -81,28 +78,29 @@ def undrawn() -> frozenset[str]:
     return frozenset(d for d in every - typical_anywhere() if _fraction("undrawn", d) < UNDRAWN_SHARE)
 
 
+def _alternating(ranked: Iterable[T], *words: str) -> dict[T, str]:
+    """A partition for each: one and the other in turns, beginning with either by the hash of the words."""
+    train = int(_fraction(*words) >= 0.5)
+    return {item: "train" if rank % 2 == train else "counterfactual" for rank, item in enumerate(ranked)}
+
+
 @cache
 def _partitions(class_name: str, noun: str) -> dict[str, str]:
-    """Partition of every atypical descriptor of this kind of part on the class: alternating by the rank of its hash."""
+    """Partition of every atypical descriptor of this kind of part on the class, by the rank of its hash."""
     kind = grammar()[noun]
     names = {kind.phrase(look) for look in kind.looks()} - undrawn() - set(typical_probabilities(class_name))
     ranked = sorted(names, key=lambda name: _fraction("combination", class_name, name))
-    first = _fraction("first", class_name, noun) < 0.5
-    return {name: "train" if (rank % 2 == 0) == first else "counterfactual" for rank, name in enumerate(ranked)}
+    return _alternating(ranked, "first", class_name, noun)
 
 
 @cache
 def _missing_partitions(class_name: str) -> dict[frozenset[str], str]:
-    """Partition of every set of parts that can be missing: alternating by the rank of its hash, size by size."""
+    """Partition of every set of parts that can be missing, by the rank of its hash, size by size."""
     nouns = sorted(part.noun for part in classes()[class_name] if part.role != "body" and part.chance == 1.0)
     found: dict[frozenset[str], str] = {}
     for count in range(1, len(nouns) + 1):
-        sets = [frozenset(some) for some in combinations(nouns, count)]
-        sets.sort(key=lambda some: _fraction("missing", class_name, *sorted(some)))
-        first = _fraction("first missing", class_name, str(count)) < 0.5
-        found.update(
-            (some, "train" if (rank % 2 == 0) == first else "counterfactual") for rank, some in enumerate(sets)
-        )
+        sets = sorted(combinations(nouns, count), key=lambda some: _fraction("missing", class_name, *some))
+        found |= _alternating(map(frozenset, sets), "first missing", class_name, str(count))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -20,32 +20,6 @@ from clipmk.world.tables import class_names
 TRUTH_FILE: Final = "truth.json"
 TRUTH_FORMAT: Final = 1
 """Raised whenever a reader of the file would have to change."""
-
-
-class PartTruth(TypedDict):
-    """A visible part, as the file holds it."""
-
-    descriptor: str
-    part: str
-    bbox_xyxy: list[int]
-    """Left, top, right, bottom in pixels; right and bottom are one past the last pixel."""
-    mask_pixels: dict[str, Any]
-
-
-class ImageTruth(TypedDict):
-    """An image, as the file holds it."""
-
-    file: str
-    """Path below the folder, with forward slashes."""
-    index: int
-    seed: int
-    class_name: str
-    kind: str
-    framing: str
-    missing: list[str]
-    descriptors: list[str]
-    object_mask: dict[str, Any]
-    parts: list[PartTruth]
 
 
 def export_scenes(folder: str | Path, *, split: str, count: int, size: int = 64, seed: int = 0) -> Path:
@@ -87,8 +61,8 @@ def _write_folder(target: Path, *, split: str, count: int, size: int, seed: int)
         unfinished.rename(target)
 
 
-def _write(folder: Path, scene: Scene) -> ImageTruth:
-    """Write one image and return the truth about it."""
+def _write(folder: Path, scene: Scene) -> dict[str, Any]:
+    """Write one image and return the truth about it; its file is a path below the folder, with forward slashes."""
     place = folder / scene.class_name
     place.mkdir(exist_ok=True)
     path = place / f"{scene.index:06d}.png"

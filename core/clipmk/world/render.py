@@ -19,12 +19,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from clipmk.world.background import Background, draw_background, paint_background
+from clipmk.world.background import Background, Mark, draw_background, paint_background
 from clipmk.world.conditions import Conditions, ExposureRanges
-from clipmk.world.records import Box, Outline
 from clipmk.world.sampling import Camera, PlacedPart, Plan
 from clipmk.world.shapes import shape
-from clipmk.world.tables import colours, grammar
+from clipmk.world.tables import Box, Outline, colours, grammar
 
 SUPERSAMPLE: Final = 2
 REFERENCE_SIZE: Final = 64
@@ -58,15 +57,6 @@ class Appearance:
 
 
 @dataclass(frozen=True, slots=True)
-class Occluder:
-    """A patch over the object."""
-
-    points: npt.NDArray[np.float64]
-    """Polygon in fractions of the image's side, float64 (points, 2)."""
-    paint: tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
 class Exposure:
     """An exposure drawn from its `ExposureRanges`."""
 
@@ -83,21 +73,12 @@ class Drawing:
     plan: Plan
     appearances: tuple[Appearance, ...]
     background: Background
-    occluders: tuple[Occluder, ...]
+    occluders: tuple[Mark, ...]
+    """Patches over the object."""
     relief: npt.NDArray[np.float32]
     """Unevenness of the paint, float32 (16, 16), mean 0."""
     exposure: Exposure | None
     """What the camera does to the picture; None: nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Painted:
-    """What rendering yields."""
-
-    image: npt.NDArray[np.uint8]
-    """sRGB, uint8 (size, size, 3)."""
-    labels: npt.NDArray[np.uint8]
-    """Part index + 1 at each pixel, 0 elsewhere, uint8 (size, size)."""
 
 
 def draw(plan: Plan, rng: Random, grain: np.random.Generator, conditions: Conditions) -> Drawing:
@@ -133,14 +114,14 @@ def _appearance(rng: Random, placed: PlacedPart, sun_x: float, sun_y: float, bri
     return Appearance(paint, light, texture, size, offset)
 
 
-def _occluder(rng: Random, camera: Camera, conditions: Conditions) -> Occluder:
+def _occluder(rng: Random, camera: Camera, conditions: Conditions) -> Mark:
     """A small irregular patch over the object."""
     middle_x, middle_y = (0.5 + conditions.occluders_follow * along for along in camera.shift)
     x, y = middle_x + 0.5 * (rng.random() - 0.5), middle_y + 0.5 * (rng.random() - 0.5)
     radius = conditions.occluder_radius.draw(rng)
     rim = [(2 * pi * k / 7, radius * (0.7 + 0.6 * rng.random())) for k in range(7)]
     points = np.array([(x + r * cos(t), y + r * sin(t)) for t, r in rim])
-    return Occluder(points, (255 * rng.random(), 255 * rng.random(), 255 * rng.random()))
+    return Mark(points, (255 * rng.random(), 255 * rng.random(), 255 * rng.random()))
 
 
 def _exposure(rng: Random, exposure: ExposureRanges) -> Exposure:
@@ -155,8 +136,8 @@ def part_labels(drawing: Drawing, size: int) -> Labels:
     return _downsample(_paint_labels(drawing, SUPERSAMPLE * size), len(drawing.plan.placed), size)
 
 
-def render(drawing: Drawing, size: int) -> Painted:
-    """Paint the scene, size x size pixels."""
+def render(drawing: Drawing, size: int) -> tuple[npt.NDArray[np.uint8], Labels]:
+    """Paint the scene: its image, sRGB, uint8 (size, size, 3), and its labels (see `part_labels`)."""
     side = SUPERSAMPLE * size
     labels = _paint_labels(drawing, side)
     ground = paint_background(drawing.background, side)
@@ -168,8 +149,9 @@ def render(drawing: Drawing, size: int) -> Painted:
     image = cv2.resize(ground, (size, size), interpolation=cv2.INTER_AREA)
     if drawing.exposure is not None:
         image = _expose(image, drawing.exposure)
-    image = cv2.add(image, _grain(drawing.background.grain, size), dtype=cv2.CV_8U)
-    return Painted(np.asarray(image, dtype=np.uint8), _downsample(labels, len(drawing.plan.placed), size))
+    grain = cv2.resize(drawing.background.grain, (size, size), interpolation=cv2.INTER_LINEAR)
+    image = np.asarray(cv2.add(image, grain, dtype=cv2.CV_8U), dtype=np.uint8)
+    return image, _downsample(labels, len(drawing.plan.placed), size)
 
 
 def _expose(image: npt.NDArray[np.uint8], exposure: Exposure) -> npt.NDArray[np.uint8]:
@@ -180,13 +162,6 @@ def _expose(image: npt.NDArray[np.uint8], exposure: Exposure) -> npt.NDArray[np.
     gain = exposure.light[0] * x + exposure.light[1] * y + exposure.light[2]
     exposed = gain[..., None] * (MIDDLE_GRAY + exposure.contrast * (blurred - MIDDLE_GRAY))
     return np.asarray(np.clip(np.rint(exposed), 0, 255), dtype=np.uint8)
-
-
-def _grain(grain: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
-    """Fine noise on the whole image, float32 (size, size, 3)."""
-    if grain.shape[0] == size:
-        return grain
-    return np.asarray(cv2.resize(grain, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
 @cache
@@ -311,20 +286,13 @@ def _paint_texture(
         marks = u - np.floor(u) < 0.42
     else:
         v = np.float32(back[1, 0]) * x + (np.float32(back[1, 1]) * y + np.float32(v_offset))
-        marks = _spots(u, v) if placed.look.texture == "spotted" else _checks(u, v)
+        if placed.look.texture == "checkered":  # two squares a period
+            marks = (np.floor(2 * u) + np.floor(2 * v)) % 2 == 0
+        else:  # round spots in rows, every other row displaced by half a period
+            line = np.floor(v)
+            shifted = u + np.float32(0.5) * (line % 2)
+            marks = (shifted - np.floor(shifted) - 0.5) ** 2 + (v - line - 0.5) ** 2 < 0.095
     region[marks & (region == k)] = k | TEXTURE_BIT
-
-
-def _spots(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Round spots in rows, every other row displaced by half a period."""
-    line = np.floor(v)
-    shifted = u + np.float32(0.5) * (line % 2)
-    return np.asarray((shifted - np.floor(shifted) - 0.5) ** 2 + (v - line - 0.5) ** 2 < 0.095)
-
-
-def _checks(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """A checkerboard with two squares a period."""
-    return np.asarray((np.floor(2 * u) + np.floor(2 * v)) % 2 == 0)
 
 
 def _period(placed: PlacedPart) -> float:

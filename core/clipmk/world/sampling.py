@@ -10,8 +10,7 @@ from typing import Final, TypeVar
 
 from clipmk.world.combinations import atypical_looks, body_of, removals, replacements, reweighted, typical_anywhere
 from clipmk.world.conditions import CONDITIONS, Conditions
-from clipmk.world.records import Box, Look, Part
-from clipmk.world.tables import classes, grammar
+from clipmk.world.tables import Box, Look, Part, classes, grammar
 
 T = TypeVar("T")
 
@@ -242,29 +241,21 @@ _ANCHORS: Final = {"top": (0.5, 1.0), "bottom": (0.5, 0.0), "front": (1.0, 0.5),
 
 
 @cache
-def _moved_boxes(boxes: tuple[Box, ...], to: tuple[Box, ...], role: str, smallest: float) -> tuple[Box, ...]:
-    x0, y0, x1, y1 = _extent(boxes)
-    u0, v0, u1, v1 = _extent(to)
-    size = ((u1 - u0) * (v1 - v0) / ((x1 - x0) * (y1 - y0))) ** 0.5
-    size = min(max(size, smallest), 1.6)
-    along, down = _ANCHORS.get(role, (0.5, 0.5))
-    x, y = x0 + along * (x1 - x0), y0 + down * (y1 - y0)
-    u, v = u0 + along * (u1 - u0), v0 + down * (v1 - v0)
-    return tuple(
-        replace(
-            box,
-            x=u + size * (box.x - x),
-            y=v + size * (box.y - y),
-            width=size * box.width,
-            height=size * box.height,
-        )
-        for box in boxes
-    )
-
-
 def _moved(part: Part, place: Part) -> tuple[Box, ...]:
     """The boxes of a part, moved and scaled to where another part was attached."""
-    return _moved_boxes(part.boxes, place.boxes, place.role, 0.5 if part.role == "body" else 0.75)
+    x0, y0, x1, y1 = _extent(part.boxes)
+    u0, v0, u1, v1 = _extent(place.boxes)
+    size = ((u1 - u0) * (v1 - v0) / ((x1 - x0) * (y1 - y0))) ** 0.5
+    size = min(max(size, 0.5 if part.role == "body" else 0.75), 1.6)
+    along, down = _ANCHORS.get(place.role, (0.5, 0.5))
+    x, y = x0 + along * (x1 - x0), y0 + down * (y1 - y0)
+    u, v = u0 + along * (u1 - u0), v0 + down * (v1 - v0)
+
+    def moved(box: Box) -> Box:
+        left, top = u + size * (box.x - x), v + size * (box.y - y)
+        return replace(box, x=left, y=top, width=size * box.width, height=size * box.height)
+
+    return tuple(map(moved, part.boxes))
 
 
 def _camera(rng: Random, scene: Plan, conditions: Conditions, *, close: bool) -> Camera:

@@ -66,11 +66,11 @@ def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0, class
     planned, rng = plan_scene(split, index, seed=seed, class_name=class_name)
     grain = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
     drawing = draw(planned, rng, grain, CONDITIONS[split])
-    painted = render(drawing, size)
-    reference = painted.labels if size == REFERENCE_SIZE else part_labels(drawing, REFERENCE_SIZE)
+    image, labels = render(drawing, size)
+    reference = labels if size == REFERENCE_SIZE else part_labels(drawing, REFERENCE_SIZE)
     visible = np.bincount(reference.ravel(), minlength=len(planned.placed) + 1) >= VISIBLE_PIXELS
     parts = tuple(
-        ScenePart(placed.descriptor, placed.part.noun, painted.labels == k)
+        ScenePart(placed.descriptor, placed.part.noun, labels == k)
         for k, placed in enumerate(planned.placed, start=1)
         if visible[k]
     )
@@ -82,9 +82,9 @@ def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0, class
         kind=planned.kind,
         framing="whole" if planned.camera.target is None else "close-up",
         missing=planned.missing,
-        image=painted.image,
+        image=image,
         parts=parts,
-        object_mask=painted.labels > 0,
+        object_mask=labels > 0,
     )
 
 

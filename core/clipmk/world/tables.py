@@ -15,16 +15,94 @@ of classes and nouns is part of what a seed means.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Final
 
 from clipmk.system import locations
-from clipmk.world.records import ROLES, Box, Look, Noun, Outline, Part
 
-Rgb: TypeAlias = tuple[int, int, int]
-"""sRGB, 0..255."""
+ROLES: Final = ("body", "top", "bottom", "front", "back", "face", "sides")
+"""Where a part sits; a part from another class takes the place of one with the same role."""
+
+TEXTURES: Final = frozenset({"plain", "striped", "spotted", "checkered"})
+"""Modifiers that are painted on; any other modifier is a shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a descriptor says about a part beside its noun."""
+
+    modifier: str
+    colour: str
+
+    @property
+    def is_texture(self) -> bool:
+        """Whether the modifier is painted on rather than a shape."""
+        return self.modifier in TEXTURES
+
+    @property
+    def texture(self) -> str:
+        """The painted texture; "plain" where the modifier is a shape."""
+        return self.modifier if self.is_texture else "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """Shape of a part, stretched against the box its class gives it."""
+
+    shape: str
+    width: float = 1.0
+    height: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """One kind of part: its word, its colours, and the outline of each modifier."""
+
+    name: str
+    singular: bool
+    outlines: Mapping[str, Outline]
+    colours: tuple[str, ...]
+
+    def phrase(self, look: Look) -> str:
+        """Descriptor of the part with this look: "[a|an] <modifier> <colour> <noun>"."""
+        words = f"{look.modifier} {look.colour} {self.name}"
+        if not self.singular:
+            return words
+        return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+    def looks(self) -> tuple[Look, ...]:
+        """Every look in the grammar, in table order."""
+        return tuple(Look(modifier, colour) for modifier in self.outlines for colour in self.colours)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Position of one copy of a part, in object coordinates; angle in degrees, clockwise."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    angle: float = 0.0
+    mirrored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a class."""
+
+    noun: str
+    role: str
+    boxes: tuple[Box, ...]
+    looks: tuple[tuple[Look, float], ...]
+    """Usual looks with their probabilities, which sum to 1."""
+    chance: float
+    """Probability that a typical scene has this part at all."""
+    shape: str
+    """Outline for textured looks instead of the noun's own; empty for the noun's."""
 
 
 @cache
@@ -41,16 +119,15 @@ def grammar() -> Mapping[str, Noun]:
 
 
 @cache
-def colours() -> Mapping[str, Rgb]:
-    """Every colour word."""
-    return MappingProxyType({word: _rgb(values) for word, values in load_table("colours")["words"].items()})
+def colours() -> Mapping[str, Sequence[int]]:
+    """Every colour word, with its sRGB, 0..255."""
+    return MappingProxyType(load_table("colours")["words"])
 
 
 @cache
-def places() -> Mapping[str, tuple[Rgb, Rgb]]:
-    """Backgrounds: colours at the top and at the bottom."""
-    table = load_table("colours")["places"]
-    return MappingProxyType({place: (_rgb(top), _rgb(bottom)) for place, (top, bottom) in table.items()})
+def places() -> Mapping[str, Sequence[Sequence[int]]]:
+    """Backgrounds: colours at the top and at the bottom, sRGB."""
+    return MappingProxyType(load_table("colours")["places"])
 
 
 def class_names() -> tuple[str, ...]:
@@ -108,8 +185,3 @@ def load_table(name: str) -> dict[str, Any]:
     text = (locations.assets_dir() / "world" / f"{name}.json").read_text(encoding="utf-8")
     table: dict[str, Any] = json.loads(text)
     return table
-
-
-def _rgb(values: list[int]) -> Rgb:
-    red, green, blue = values
-    return red, green, blue
