@@ -9,7 +9,8 @@ from pathlib import Path
 
 
 def loaded_by(code: str) -> set[str]:
-    script = f"{code}\nimport sys; print(' '.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    """Names of all modules that are loaded after the code has run."""
+    script = f"{code}\nimport sys; print(' '.join(sorted(sys.modules)))"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
     return set(ran.stdout.splitlines()[-1].split())

@@ -11,29 +11,68 @@ import clipmk
 from imports import loaded_by
 
 CORE = Path(__file__).parents[1] / "core" / "clipmk"
-HEAVY = {"torch", "open_clip", "textual", "PIL", "cv2", "sklearn", "scipy", "timm", "transformers"}
+HEAVY = {"torch", "open_clip", "textual", "PIL", "cv2", "sklearn", "scipy", "timm", "transformers", "numpy"}
+MODELS = {"torch", "open_clip", "torchvision", "timm", "transformers"}
+DRAWING = {"numpy", "PIL", "cv2", "term_image", "torch"}
+
+TABLE: list[tuple[str, set[str]]] = [
+    ("import clipmk", HEAVY),
+    ("import clipmk.errors, clipmk.records, clipmk.settings, clipmk.explanation", HEAVY),
+    ("import clipmk.system.locations, clipmk.system.config, clipmk.system.files", HEAVY | {"platformdirs"}),
+    ("import clipmk.vocabulary.vocabulary, clipmk.output.document", HEAVY | {"platformdirs", "clipmk.world"}),
+    ("import clipmk.concepts.mutual", HEAVY),
+    ("import clipmk.pipeline.comparison", HEAVY),
+    ("import clipmk.worker.protocol", HEAVY),
+    ("import clipmk.study.report, clipmk.study.results", {"matplotlib", "torch", "scipy"}),
+    ("from clipmk.models import catalog; catalog.embedded_names()", HEAVY),
+    ("from clipmk.models.catalog import list_models; list_models()", MODELS),
+    ("from clipmk.models.pools import pool; pool('zoo'); pool('paper13')", MODELS | {"huggingface_hub"}),
+    (
+        "from samples import explanation; assert explanation().without(['pointed ears']).count == 1",
+        MODELS | {"sklearn"},
+    ),
+    (
+        "from clipmk.pipeline.explainer import Explainer",
+        {"sklearn", "pandas", "textual", "matplotlib", "pyarrow", "open_clip"},
+    ),
+    (
+        (
+            "import torch; from clipmk.models.loading import load; from clipmk.pipeline.explainer import Explainer\n"
+            "model = load('embedded/vit-xs8-48'); model.encode_with_patches(torch.zeros(1, 3, 48, 48))\n"
+            "model.encode_texts(['a fox'])"
+        ),
+        {"open_clip", "torchvision", "timm", "torch._dynamo"},
+    ),
+    ("import clipmk_tui.__main__", HEAVY | {"typer", "rich"}),
+    ("from clipmk_tui.__main__ import main; main(['models', 'vit', '--cached'])", MODELS | {"textual"}),
+    ("import clipmk_tui.app.engine.worker", DRAWING | MODELS),
+    ("import clipmk_tui.app.screens.compare", DRAWING | MODELS | {"scipy"}),
+    ("import clipmk_tui.app.widgets.image_pane, clipmk_tui.app.screens.picker, clipmk_tui.app.image_list", DRAWING),
+    (
+        (
+            "import clipmk_tui.app.exports, clipmk_tui.app.screens.write, clipmk_tui.app.screens.help\n"
+            "import clipmk_tui.app.clipboard, clipmk_tui.app.screens.settings"
+        ),
+        DRAWING | {"tomlkit"},
+    ),
+    (
+        (
+            "import samples; from clipmk.images.decoder import read_picture\n"
+            "from clipmk_tui.app.canvas import Canvas, Shapes, painted\n"
+            "from clipmk_tui.show.half_blocks import half_block_rows\n"
+            "canvas = Canvas(read_picture(samples.picture()), columns=20, rows=8)\n"
+            "shapes = Shapes(samples.explanation().parts, columns=20, rows=8)\n"
+            "half_block_rows(painted(canvas, shapes, 'parts', lit=[1], blurred=[2]).cells)"
+        ),
+        {"cv2", "torch", "scipy", "sklearn", "open_clip", "torchvision"},
+    ),
+]
+"""Code, and the modules that it must not load."""
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import clipmk",
-        "import clipmk.errors, clipmk.records, clipmk.settings, clipmk.system.locations, clipmk.system.config",
-        "import clipmk.concepts.mutual",
-        "import clipmk.vocabulary.vocabulary, clipmk.output.document",
-        "import clipmk; clipmk.load_vocabulary('world').sha256",
-        "from clipmk.vocabulary.classes import resolve_class; from clipmk.world.combinations import trained; trained()",
-        "from clipmk.models import catalog; catalog.embedded_names()",
-        "import clipmk_tui.__main__",
-    ],
-)
-def test_light_modules_load_nothing_heavy(code: str) -> None:
-    assert not loaded_by(code) & HEAVY
-
-
-def test_the_default_explanation_loads_no_learning_toolkit() -> None:
-    code = "from clipmk.pipeline.explainer import Explainer; from samples import explanation"
-    assert not loaded_by(code) & {"sklearn", "pandas", "textual", "matplotlib", "pyarrow"}
+@pytest.mark.parametrize(("code", "forbidden"), TABLE, ids=[code.splitlines()[0][:60] for code, _ in TABLE])
+def test_nothing_is_loaded_before_it_is_needed(code: str, forbidden: set[str]) -> None:
+    assert not loaded_by(code) & forbidden
 
 
 def test_the_function_explain_is_not_hidden_by_a_module() -> None:
@@ -49,12 +88,6 @@ def test_core_never_imports_what_faces_a_terminal() -> None:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & banned, path
-
-
-def test_leaving_concepts_out_needs_no_torch() -> None:
-    code = "from samples import explanation; "
-    code += "found = explanation().without(['pointed ears']); assert found.count == 1, found"
-    assert not loaded_by(code) & {"torch", "open_clip", "textual", "sklearn", "timm"}
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:

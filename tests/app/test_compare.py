@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -313,12 +311,3 @@ def test_failure_for_one_class_does_not_count_for_another() -> None:
     assert state.missing("owl") == MODELS[:2]
     state.target = "owl"
     assert state.view.comparison is None
-
-
-def test_screens_load_neither_torch_nor_numpy() -> None:
-    script = (
-        "import sys, clipmk_tui.app.screens.compare; "
-        "print([m for m in ('torch', 'open_clip', 'numpy', 'PIL', 'cv2', 'scipy') if m in sys.modules])"
-    )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ran.stdout == "[]\n"

@@ -134,19 +134,6 @@ def test_child_says_what_went_wrong_in_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_app_that_writes_loads_no_drawing_library(explanation: Explanation, tmp_path: Path) -> None:
-    import subprocess  # noqa: PLC0415
-
-    code = (
-        "import sys, clipmk_tui.app.exports, clipmk_tui.app.screens.write, clipmk_tui.app.screens.help\n"
-        "import clipmk_tui.app.clipboard\n"
-        "import clipmk_tui.app.screens.settings\n"
-        "assert not {'cv2', 'numpy', 'PIL', 'torch', 'tomlkit'} & set(sys.modules)"
-    )
-    env = {**os.environ, "PYTHONPATH": exports._roots()}
-    subprocess.run([sys.executable, "-c", code], check=True, env=env)
-
-
 @pytest.mark.parametrize(
     ("path", "model", "name"),
     [

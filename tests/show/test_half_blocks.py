@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -99,27 +95,6 @@ def test_numbers_are_readable_on_every_colour(colour: tuple[int, int, int]) -> N
 
     dark, bright = sorted((luminance(colour), luminance(ink_on(colour))))
     assert (bright + 0.05) / (dark + 0.05) > 4.5
-
-
-def test_importing_the_pane_loads_neither_numpy_nor_a_decoder() -> None:
-    code = "import clipmk_tui.app.widgets.image_pane, clipmk_tui.app.screens.picker, clipmk_tui.app.image_list, sys\n"
-    code += "print({'numpy', 'PIL', 'term_image', 'cv2', 'torch'} & set(sys.modules))"
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    assert ran.stdout.strip() == "set()"
-
-
-def test_drawing_loads_no_library_that_the_apps_process_must_not_load() -> None:
-    code = "import numpy, sys, samples\nfrom clipmk.images.decoder import read_picture\n"
-    code += "from clipmk_tui.app.canvas import Canvas, Shapes, painted\n"
-    code += "from clipmk_tui.show.half_blocks import half_block_rows\n"
-    code += "canvas = Canvas(read_picture(samples.picture()), columns=20, rows=8)\n"
-    code += "shapes = Shapes(samples.explanation().parts, columns=20, rows=8)\n"
-    code += "half_block_rows(painted(canvas, shapes, 'parts', lit=[1], blurred=[2]).cells)\n"
-    code += "print({'cv2', 'torch', 'scipy', 'sklearn', 'open_clip', 'torchvision'} & set(sys.modules))"
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(os.path.dirname(__file__)), *sys.path])}  # noqa: PTH120
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    assert ran.stdout.strip() == "set()"
 
 
 def test_half_blocks_put_two_pixels_into_a_cell() -> None:

@@ -32,7 +32,6 @@ from clipmk.study.results import Results, failed_images, read_results
 from clipmk.study.schema import CONCEPTS, IMAGE, MEAN
 from clipmk.study.text_tables import estimate, family_tables, fit_table, paper_tables
 from clipmk.system.parquet import read_table
-from imports import loaded_by
 from study_shards import POOL, failed_row, image_row, make_manifest, models, write_language, write_shard, write_study
 
 SIX = (*POOL[:4], *POOL[11:])
@@ -339,7 +338,3 @@ def test_a_damaged_table_is_named(study: Results, tmp_path: Path, name: str) -> 
     read = {"classes": results.classes, "concepts": results.concepts, "images": partial(failed_images, results.folder)}
     with pytest.raises(InputError, match=rf"{name}.parquet' is damaged"):
         read[name]()
-
-
-def test_numbers_need_no_matplotlib() -> None:
-    assert not loaded_by("import clipmk.study.report, clipmk.study.results") & {"matplotlib", "torch", "scipy"}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -42,14 +39,3 @@ def test_without_environment_the_platform_decides(monkeypatch: pytest.MonkeyPatc
 
 def test_assets_lie_beside_the_code() -> None:
     assert locations.assets_dir() == Path(locations.__file__).parents[1] / "assets"
-
-
-def test_light_modules_import_nothing_heavy() -> None:
-    script = (
-        "import sys, clipmk.system.locations, clipmk.vocabulary.vocabulary, clipmk.system.config\n"
-        "import clipmk.system.files, clipmk.system.text\n"
-        "print([m for m in ('torch', 'numpy', 'PIL', 'platformdirs', 'cv2', 'clipmk.world') if m in sys.modules])"
-    )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
-    assert done.stdout.strip() == "[]"
