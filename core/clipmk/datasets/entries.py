@@ -1,19 +1,25 @@
-"""Shared by all datasets: file sizes, evenly spread subsets, unique names, the fingerprint."""
+"""Shared by all datasets: evenly spread subsets, unique names, the fingerprint, and images that are files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeVar
 
 from clipmk.datasets.dataset import Dataset, DatasetInfo, Entry, Reader
-from clipmk.errors import InputError
-from clipmk.images.paths import EXTENSIONS
-from clipmk.system.text import counted, encodable, listed, one_or_many, quoted
+from clipmk.errors import ImageError, InputError
+from clipmk.images.decoder import Picture, read_picture
+from clipmk.images.paths import EXTENSIONS, MAX_BYTES
+from clipmk.system.files import read_regular
+from clipmk.system.text import byte_size, cause, counted, encodable, listed, one_or_many, quoted
+
+T = TypeVar("T")
 
 SHOWN: Final = 3
 """Most names that a message repeats."""
@@ -30,27 +36,41 @@ class ListedImage(NamedTuple):
     label: str | None
 
 
-def evenly_spread(count: int, limit: int | None) -> Sequence[int]:
-    """Indices of at most `limit` of `count` items, evenly spread: floor(k * count / limit)."""
-    if limit is None or limit >= count:
-        return range(count)
-    return [number * count // limit for number in range(limit)]
+def evenly_spread(items: Sequence[T], limit: int | None) -> Sequence[T]:
+    """At most `limit` of the items, evenly spread: number floor(k * count / limit)."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[number * len(items) // limit] for number in range(limit)]
 
 
-def file_entries(named: Sequence[ListedImage], *, root: str, noun: str) -> list[Entry]:
-    """The entries of images that are whole files.
+def dataset_of_files(
+    spec: str,
+    kind: str,
+    named: Sequence[ListedImage],
+    *,
+    root: str,
+    noun: str,
+    limit: int | None,
+    warnings: Iterable[str] = (),
+) -> Dataset:
+    """The dataset of images that are whole files.
 
     Args:
-        named: the images.
+        spec: As the user gave it.
+        kind: One of `DatasetInfo.kind`.
+        named: The images, at least one.
         root: Folder that their paths are relative to.
-        noun: What lists them, for the message: "table 'x.csv'".
+        noun: What lists them, for the message: "table".
+        limit: Most images, spread evenly.
+        warnings: Warnings for the user.
 
     Raises:
-        InputError: some are missing or not regular files; the message counts them and names the first.
+        InputError: some are missing, not regular files (the message counts them and names the first) or named twice.
     """
+    chosen = evenly_spread(named, limit)
     entries: list[Entry] = []
     bad: list[str] = []
-    for path, label in named:
+    for path, label in chosen:
         size = _size_of(os.path.join(root, path))  # noqa: PTH118 - 100,000 of them
         if size is None:
             bad.append(path)
@@ -60,10 +80,10 @@ def file_entries(named: Sequence[ListedImage], *, root: str, noun: str) -> list[
     if bad:
         what = one_or_many(len(bad), "is missing or not a regular file", "are missing or not regular files")
         raise InputError(
-            f"{noun}: {len(bad):,} of {counted(len(named), 'image')} {what}: {shown(bad)}; "
+            f"{noun} {quoted(spec)}: {len(bad):,} of {counted(len(chosen), 'image')} {what}: {shown(bad)}; "
             f"paths are relative to {quoted(root)}"
         )
-    return entries
+    return make_dataset(spec, kind, entries, FileReader(root), warnings=warnings)
 
 
 def make_dataset(
@@ -93,24 +113,18 @@ def make_dataset(
     if unlabelled and labels:
         verb = one_or_many(unlabelled, "has", "have")
         notes.append(f"{unlabelled:,} of {counted(len(entries), 'image')} {verb} no label; accuracy is over the others")
+    digest = hashlib.sha256(json.dumps(f"{kind} {drawn}".rstrip()).encode())
+    for entry in entries:
+        digest.update(f"\n{json.dumps([entry.key, entry.label, entry.size])}".encode())
     info = DatasetInfo(
         name=encodable(name),
         kind=kind,
         images=len(entries),
         labelled=len(entries) - unlabelled,
         classes=len(labels),
-        fingerprint=fingerprint(f"{kind} {drawn}".rstrip(), entries),
+        fingerprint=digest.hexdigest(),
     )
     return Dataset(info=info, entries=entries, reader=reader, warnings=tuple(notes))
-
-
-def fingerprint(kind: str, entries: Iterable[Entry]) -> str:
-    """SHA-256 of kind, keys, labels and sizes, in order, one JSON list per line; file contents are not read."""
-    digest = hashlib.sha256(json.dumps(kind).encode())
-    for entry in entries:
-        digest.update(b"\n")
-        digest.update(json.dumps([entry.key, entry.label, entry.size]).encode())
-    return digest.hexdigest()
 
 
 def shown(names: Sequence[str]) -> str:
@@ -125,3 +139,49 @@ def _size_of(path: str) -> int | None:
     except (OSError, ValueError):
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+@dataclass(frozen=True, slots=True)
+class FileReader:
+    """Reads whole files and members of tar files; keeps nothing open, so threads and processes may share it."""
+
+    root: str
+    """Absolute folder that paths are relative to."""
+
+    def read(self, entry: Entry) -> Picture:
+        """Decode one image.
+
+        Raises:
+            ImageError: it is missing, truncated, damaged or not an image; the message names it.
+        """
+        path = self._place(entry)
+        if entry.offset is None:
+            data = read_regular(path, limit=MAX_BYTES, noun="image", error=ImageError)
+        else:
+            data = _part_of(path, entry)
+        return read_picture(data, name=entry.key)
+
+    def _place(self, entry: Entry) -> str:
+        """Path of the file; a name that is not valid UTF-8 gets its bytes back."""
+        if entry.path is None:
+            raise ImageError(f"image {quoted(entry.key)} has no file")
+        path = os.path.join(self.root, entry.path)  # noqa: PTH118 - keeps an absolute path as it is
+        if "\\udc" in path and not os.path.lexists(path):
+            return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda found: chr(int(found[1], 16)), path)
+        return path
+
+
+def _part_of(path: str, entry: Entry) -> bytes:
+    """The bytes of a member of a tar file."""
+    label, size = f"image {quoted(entry.key)}", entry.size or 0
+    if size > MAX_BYTES:
+        raise ImageError(f"{label} is larger than {byte_size(MAX_BYTES)}")
+    try:
+        with open(path, "rb", buffering=0) as handle:  # noqa: PTH123 - two calls instead of five for each image
+            handle.seek(entry.offset or 0)
+            data = handle.read(size)
+    except OSError as reason:
+        raise ImageError(f"{label} cannot be read from {quoted(path)}: {cause(reason)}") from reason
+    if len(data) < size:
+        raise ImageError(f"{label} is truncated: {quoted(path)} ends within it")
+    return data

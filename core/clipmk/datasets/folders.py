@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clipmk.datasets.dataset import Dataset
-from clipmk.datasets.entries import ENDINGS, ListedImage, evenly_spread, file_entries, make_dataset
+from clipmk.datasets.entries import ENDINGS, ListedImage, dataset_of_files
 from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_labels
-from clipmk.datasets.readers import FileReader
 from clipmk.datasets.shards import open_shards
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
@@ -18,7 +17,7 @@ from clipmk.system.text import cause, counted, one_or_many, printable, quoted
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class _Listing:
     """Content of a folder: sorted names, without hidden files."""
 
     images: list[str]
@@ -38,20 +37,20 @@ def open_folder(spec: str, limit: int | None) -> Dataset:
         InputError: it holds no image or cannot be listed, or one of its label files is malformed.
     """
     root = os.path.abspath(spec)  # noqa: PTH100 - leaves links alone
-    top = listed(root)
-    labels = _labels_of(root)
-    side_by_side = [ListedImage(name, labels.get(name)) for name in top.images]
-    by_class: list[ListedImage] = []
-    if all(one.label is None for one in side_by_side):
+    top, labels = _listed(root), _labels_of(root)
+    named, warnings = [ListedImage(name, labels.get(name)) for name in top.images], list[str]()
+    if all(one.label is None for one in named):
         by_class = [
-            ListedImage(path, labels.get(path, name)) for name in top.folders for path in _images_below(root, name)
+            ListedImage(path := f"{folder}/{image}", labels.get(path, name))
+            for name in top.folders
+            for folder, images in sorted(_images_below(root, name).items())
+            for image in images
         ]
-    named, warnings = by_class or side_by_side, list[str]()
-    if by_class and side_by_side:
-        beside = (
-            f"{counted(len(side_by_side), 'image')} beside them {one_or_many(len(side_by_side), 'is', 'are')} left out"
-        )
-        warnings.append(f"folder {quoted(spec)} has a folder per class; {beside}")
+        if by_class and named:
+            verb = one_or_many(len(named), "is", "are")
+            beside = f"{counted(len(named), 'image')} beside them {verb} left out"
+            warnings.append(f"folder {quoted(spec)} has a folder per class; {beside}")
+        named = by_class or named
     if top.shards and not named:
         return open_shards(spec, [os.path.join(spec, name) for name in top.shards], limit)  # noqa: PTH118
     if top.shards:
@@ -64,18 +63,16 @@ def open_folder(spec: str, limit: int | None) -> Dataset:
             f"folder {quoted(spec)} holds no image, neither in it nor below, and no .tar; known endings: {ENDINGS}"
         )
     warnings += _unused(labels, named)
-    chosen = [named[index] for index in evenly_spread(len(named), limit)]
-    entries = file_entries(chosen, root=root, noun=f"folder {quoted(spec)}")
-    return make_dataset(spec, "folder", entries, FileReader(root), warnings=warnings)
+    return dataset_of_files(spec, "folder", named, root=root, noun="folder", limit=limit, warnings=warnings)
 
 
-def listed(folder: str) -> Listing:
+def _listed(folder: str) -> _Listing:
     """List a folder without opening anything in it.
 
     Raises:
         InputError: it cannot be listed.
     """
-    found = Listing([], [], [])
+    found = _Listing([], [], [])
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -95,24 +92,20 @@ def listed(folder: str) -> Listing:
     return found
 
 
-def _images_below(root: str, name: str) -> Iterator[str]:
-    """Paths of a class's images relative to the root, with forward slashes: folder by folder, each sorted."""
-    found: dict[str, list[str]] = {}
-    _walk(root, name, found, ())
-    for folder in sorted(found):
-        yield from (f"{folder}/{image}" for image in found[folder])
+def _images_below(root: str, folder: str, above: frozenset[str] = frozenset()) -> dict[str, list[str]]:
+    """The images of a folder and of its subfolders, by the folder's path below the root, with forward slashes.
 
-
-def _walk(root: str, folder: str, found: dict[str, list[str]], above: tuple[str, ...]) -> None:
-    """Collect the images of a folder and its subfolders; links are followed, except into a folder above."""
+    Links are followed, except into a folder above.
+    """
     place = os.path.join(root, folder)  # noqa: PTH118
     real = os.path.realpath(place)
     if real in above:
-        return
-    listing = listed(place)
-    found[folder] = listing.images
+        return {}
+    listing = _listed(place)
+    found = {folder: listing.images}
     for inner in listing.folders:
-        _walk(root, f"{folder}/{inner}", found, (*above, real))
+        found |= _images_below(root, f"{folder}/{inner}", above | {real})
+    return found
 
 
 def _labels_of(root: str) -> dict[str, str]:

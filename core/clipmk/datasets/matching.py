@@ -43,12 +43,16 @@ def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tupl
     """
     counts = Counter(label for label in labels if label is not None)
     index = ClassIndex(vocabulary.classes)
-    found = _by_name(counts, index)
+    found = {label: name for label in counts if (name := index.find(label)) is not None}
     found |= _by_wordnet([label for label in counts if label not in found], index)
     warnings: tuple[str, ...] = ()
     if counts and not found and all(_INDEX.fullmatch(label) for label in counts):
-        found = _by_index(counts, vocabulary.classes)
-        warnings = _index_note(found, vocabulary.name)
+        classes = vocabulary.classes
+        found = {label: classes[int(label)] for label in counts if int(label) < len(classes)}
+        if found:
+            first = min(found, key=int)
+            place = f"counted from 0: {first} is {quoted(found[first])}"
+            warnings = (f"labels are numbers, used as indices into the vocabulary {quoted(vocabulary.name)}, {place}",)
     unknown = [label for label in counts if label not in found]
     if unknown:
         raise InputError(_refusal(unknown, counts, vocabulary))
@@ -94,11 +98,6 @@ def _holds(classes: Sequence[str], labels: Sequence[str]) -> bool:
     return len(_by_wordnet(rest, index)) == len(rest)
 
 
-def _by_name(labels: Iterable[str], index: ClassIndex) -> dict[str, str]:
-    """Labels that are classes, in any spelling."""
-    return {label: name for label in labels if (name := index.find(label)) is not None}
-
-
 def _by_wordnet(labels: Iterable[str], index: ClassIndex) -> dict[str, str]:
     """Labels that begin with a WordNet id whose class is in the vocabulary."""
     ids = {label: match[1] for label in labels if (match := _WORDNET.fullmatch(label))}
@@ -109,19 +108,6 @@ def _by_wordnet(labels: Iterable[str], index: ClassIndex) -> dict[str, str]:
         if name is not None:
             found[label] = name
     return found
-
-
-def _by_index(labels: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
-    """Labels that are whole numbers, as indices of classes; those out of range are left out."""
-    return {label: classes[int(label)] for label in labels if int(label) < len(classes)}
-
-
-def _index_note(found: Mapping[str, str], vocabulary: str) -> tuple[str, ...]:
-    if not found:
-        return ()
-    first = min(found, key=int)
-    place = f"{first} is {quoted(found[first])}"
-    return (f"labels are numbers, used as indices into the vocabulary {quoted(vocabulary)}, counted from 0: {place}",)
 
 
 @cache

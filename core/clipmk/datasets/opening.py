@@ -18,8 +18,6 @@ from clipmk.system.text import quoted
 if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
 
-__all__ = ["SCENES", "open_dataset"]
-
 SCENES: Final = 600
 """Scenes of the rendered world by default."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -14,10 +15,8 @@ from clipmk.world.conditions import ALL_SPLITS, SPLITS
 from clipmk.world.sampling import class_at
 from clipmk.world.scene import SMALLEST_SIZE, render_scene
 
-LARGEST_SIZE = 4096
-"""Largest side of a scene in pixels."""
-
-_OPTIONS = ("scenes", "seed", "size")
+_BOUNDS = {"scenes": (1, None), "seed": (0, None), "size": (SMALLEST_SIZE, 4096)}
+"""Smallest and largest value of each option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,38 +51,28 @@ def open_world(spec: str, *, limit: int | None, scenes: int, seed: int, size: in
             f"split {quoted(split)} of the rendered world does not exist; {printable(suggest(split, ALL_SPLITS))}; "
             f"as in world:{SPLITS[1]}"
         )
-    options = {"scenes": scenes, "seed": seed, "size": size} | _options_of(spec, query)
-    _check("scenes", options["scenes"], 1, None)
-    _check("seed", options["seed"], 0, None)
-    _check("size", options["size"], SMALLEST_SIZE, LARGEST_SIZE)
-    count, seed, size = (options[name] for name in _OPTIONS)
+    count, seed, size = _options({"scenes": scenes, "seed": seed, "size": size}, spec, query)
     count = count if limit is None else min(count, limit)
     entries = [Entry(key=f"{split}/{index:06d}", label=class_at(split, index, seed)) for index in range(count)]
-    warnings = (
-        [f"the embedded models were trained on scenes of {split!r}: accuracy on unseen images is lower"]
-        if split == "train"
-        else []
-    )
-    return make_dataset(
-        spec, "world", entries, WorldReader(seed, size), warnings=warnings, drawn=f"seed={seed} size={size}"
-    )
+    note = f"the embedded models were trained on scenes of {split!r}: accuracy on unseen images is lower"
+    warnings = [note] if split == "train" else []
+    reader = WorldReader(seed, size)
+    return make_dataset(spec, "world", entries, reader, warnings=warnings, drawn=f"seed={seed} size={size}")
 
 
-def _options_of(spec: str, query: str) -> dict[str, int]:
-    """The options after the question mark."""
-    options: dict[str, int] = {}
+def _options(options: dict[str, int], spec: str, query: str) -> Iterator[int]:
+    """The options in their order, replaced by those after the question mark."""
     for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in _OPTIONS:
+        if name not in options:
             raise UsageError(
-                f"option {quoted(name)} of {quoted(spec)} does not exist; {printable(suggest(name, _OPTIONS))}"
+                f"option {quoted(name)} of {quoted(spec)} does not exist; {printable(suggest(name, options))}"
             )
         if not (value.isascii() and value.isdecimal() and len(value) < 19):
             raise UsageError(f"option {name} of {quoted(spec)} is {quoted(value)}; a whole number is needed")
         options[name] = int(value)
-    return options
-
-
-def _check(name: str, value: int, least: int, most: int | None) -> None:
-    if value < least or (most is not None and value > most):
-        bound = f"at least {least}" if most is None else f"between {least} and {most}"
-        raise UsageError(f"{name} is {value}; it must be {bound}")
+    for name, number in options.items():
+        least, most = _BOUNDS[name]
+        if number < least or (most is not None and number > most):
+            bound = f"at least {least}" if most is None else f"between {least} and {most}"
+            raise UsageError(f"{name} is {number}; it must be {bound}")
+        yield number

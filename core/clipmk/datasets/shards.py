@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 import sys
@@ -18,8 +19,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from clipmk.datasets.dataset import Dataset, Entry
-from clipmk.datasets.entries import ENDINGS, evenly_spread, make_dataset, shown
-from clipmk.datasets.readers import FileReader
+from clipmk.datasets.entries import ENDINGS, FileReader, evenly_spread, make_dataset, shown
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
 from clipmk.system.text import cause, counted, encodable, one_or_many, printable, quoted
@@ -81,8 +81,7 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
         raise InputError(f"tar shards {quoted(spec)} hold no image; known endings: {ENDINGS}")
     kind = one_or_many(links, "is a link or sparse", "are links or sparse")
     warnings = [f"{counted(links, 'image')} in {quoted(spec)} {kind} and left out"] if links else []
-    chosen = [entries[index] for index in evenly_spread(len(entries), limit)]
-    return make_dataset(spec, "tar", chosen, FileReader(root), warnings=warnings)
+    return make_dataset(spec, "tar", evenly_spread(entries, limit), FileReader(root), warnings=warnings)
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -95,10 +94,7 @@ def expand_braces(pattern: str) -> list[str]:
     if any("{" in part or "}" in part for part in parts):
         raise UsageError(f"pattern {quoted(pattern)} has an unmatched brace; write train-{{000..012}}.tar")
     choices = [_choices(part, pattern) if number % 2 else [part] for number, part in enumerate(parts)]
-    count = 1
-    for choice in choices:
-        count *= len(choice)
-    if count > MOST_SHARDS:
+    if (count := math.prod(map(len, choices))) > MOST_SHARDS:
         raise UsageError(f"pattern {quoted(pattern)} expands to {count} names; at most {MOST_SHARDS} are allowed")
     return ["".join(name) for name in itertools.product(*choices)]
 
@@ -135,7 +131,10 @@ def _indexed(path: str, place: str, labels: dict[str, str]) -> tuple[list[Entry]
                     skipped += is_image
                     continue
                 sample = samples.setdefault(key, _Sample())
-                fresh = _add_image(sample, member, ending) if is_image else _add_label(sample, member, ending, handle)
+                if is_image:
+                    fresh = _add_image(sample, member, ending)
+                elif fresh := getattr(sample, ending) is None:
+                    setattr(sample, ending, _label_of(member, ending, handle))
                 twice += [] if fresh else [member.name]
     except OSError as reason:
         raise InputError(f"tar file {quoted(path)} cannot be read: {cause(reason)}") from reason
@@ -161,14 +160,6 @@ def _add_image(sample: _Sample, member: tarfile.TarInfo, ending: str) -> bool:
         sample.offset, sample.size = member.offset_data, member.size
         return True
     return sample.ending != ending
-
-
-def _add_label(sample: _Sample, member: tarfile.TarInfo, kind: str, handle: BinaryIO) -> bool:
-    """Read the label of a sample; False if it has one already."""
-    if getattr(sample, kind) is not None:
-        return False
-    setattr(sample, kind, _label_of(member, kind, handle))
-    return True
 
 
 def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:

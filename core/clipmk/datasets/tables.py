@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipmk.datasets.dataset import Dataset
-from clipmk.datasets.entries import ListedImage, evenly_spread, file_entries, make_dataset
-from clipmk.datasets.readers import FileReader
+from clipmk.datasets.entries import ListedImage, dataset_of_files
 from clipmk.errors import InputError
 from clipmk.system.files import read_regular
 from clipmk.system.text import counted, printable, quoted
@@ -39,9 +38,7 @@ def open_table(spec: str, limit: int | None) -> Dataset:
     if not named:
         raise InputError(f"{noun} names no image: no row has a path")
     root = os.path.dirname(os.path.abspath(spec))  # noqa: PTH100, PTH120 - leaves links alone
-    chosen = [named[index] for index in evenly_spread(len(named), limit)]
-    entries = file_entries(chosen, root=root, noun=noun)
-    return make_dataset(spec, "manifest", entries, FileReader(root))
+    return dataset_of_files(spec, "manifest", named, root=root, noun="table", limit=limit)
 
 
 def _text(spec: str, noun: str) -> list[ListedImage]:
@@ -93,34 +90,26 @@ def _parquet(spec: str, noun: str) -> list[ListedImage]:
             names = file.schema_arrow.names
             path, label = _columns(names, noun)
             table = file.read(columns=[names[path], *([] if label is None else [names[label]])])
-            paths = _texts(table[names[path]], f"{noun}: column {quoted(names[path])}")
-            if label is None:
-                return _named(((text, None) for text in paths), noun)
-            labels = _label_texts(table[names[label]], f"{noun}: column {quoted(names[label])}")
+            paths = _texts(table, names[path], noun)
+            labels = [None] * len(paths) if label is None else _texts(table, names[label], noun, numbers=True)
             return _named(zip(paths, labels, strict=True), noun)
     except (OSError, KeyError, pa.ArrowException) as reason:
         raise InputError(f"{noun} is not a readable Parquet file: {printable(str(reason))}") from reason
 
 
-def _texts(column: Any, place: str) -> list[str | None]:
-    """A column of texts."""
+def _texts(table: Any, name: str, noun: str, *, numbers: bool = False) -> list[str | None]:
+    """A column of texts, or of whole `numbers`, which pandas writes as floats where some are missing."""
     import pyarrow.types as kinds  # noqa: PLC0415
 
+    column, place = table[name], f"{noun}: column {quoted(name)}"
     if kinds.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if not (kinds.is_string(column.type) or kinds.is_large_string(column.type) or kinds.is_null(column.type)):
+    values: list[Any] = column.to_pylist()
+    if kinds.is_string(column.type) or kinds.is_large_string(column.type) or kinds.is_null(column.type):
+        return values
+    if not (numbers and (kinds.is_integer(column.type) or kinds.is_floating(column.type))):
         raise InputError(f"{place} is of type {column.type}; text is needed")
-    values: list[str | None] = column.to_pylist()
-    return values
-
-
-def _label_texts(column: Any, place: str) -> list[str | None]:
-    """A column of labels: texts, or whole numbers, which pandas writes as floats where some are missing."""
-    import pyarrow.types as kinds  # noqa: PLC0415
-
-    if not (kinds.is_integer(column.type) or kinds.is_floating(column.type)):
-        return _texts(column, place)
-    values = [None if value is None or value != value else value for value in column.to_pylist()]  # noqa: PLR0124 - NaN
+    values = [None if value is None or value != value else value for value in values]  # noqa: PLR0124 - NaN
     broken = next((value for value in values if value is not None and value % 1 != 0), None)
     if broken is not None:
         raise InputError(f"{place} holds {broken}; a label is a text or a whole number")
