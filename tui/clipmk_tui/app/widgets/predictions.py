@@ -134,7 +134,7 @@ class PredictionsPane(OptionList):
             if label is not None:
                 right = label == explanation.predictions[0].class_name
                 self.border_subtitle = Text(f"✓ {label}" if right else f"✗ is {printable(label)}")
-        if self._asked in {None, target}:
+        if explanation is None or self._asked in {None, target}:
             self._asked = None
         else:
             target = self._asked
