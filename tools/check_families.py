@@ -22,7 +22,7 @@ import numpy as np
 
 import clipmk
 from clipmk.backbones.library import open_clip
-from clipmk.models.inventory import architecture_config, inventory
+from clipmk.models.inventory import inventory
 from clipmk.vocabulary.vocabulary import from_descriptor_json
 
 _SIZES = re.compile(
@@ -55,7 +55,7 @@ def smallest() -> dict[str, str]:
     """Kind -> its architecture with the fewest parameters, kinds in alphabetical order."""
     found: dict[str, list[tuple[int, str]]] = {}
     for name in open_clip().list_models():
-        config = architecture_config(name)
+        config = open_clip().get_model_config(name)
         found.setdefault(kind_of(config), []).append((inventory().architectures[name].parameters or 0, name))
     return {kind: min(names)[1] for kind, names in sorted(found.items())}
 
@@ -77,7 +77,7 @@ def explained(name: str, most: int) -> tuple[str, str, str]:
         return shown, f"skipped: more than {most} M parameters", ""
     start = time.perf_counter()
     try:
-        config = architecture_config(name)
+        config = open_clip().get_model_config(name)
         backbone = clipmk.load(f"{name}:random", device="cpu", tokenizer=tokenizer(config))
     except clipmk.ClipmkError as error:
         return shown, f"refused: {error}", ""

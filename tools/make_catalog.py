@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from clipmk.backbones.library import open_clip
-from clipmk.models.inventory import architecture_config, read_architecture
+from clipmk.models.inventory import read_architecture
 from clipmk.models.loading import build
 from clipmk.models.spec import ModelSpec
 
@@ -29,7 +29,7 @@ def parameters(name: str, config: dict[str, Any]) -> int | None:
 
 
 def architecture(name: str) -> dict[str, Any]:
-    config = architecture_config(name)
+    config = open_clip().get_model_config(name)
     facts = dataclasses.asdict(read_architecture(name, config, parameters=parameters(name, config)))
     del facts["name"]
     return facts

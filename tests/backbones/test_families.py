@@ -17,7 +17,6 @@ from open_clip import factory
 import clipmk
 from check_families import kind_of, smallest, tokenizer
 from clipmk.errors import ModelError
-from clipmk.models.inventory import architecture_config
 from clipmk.vocabulary.vocabulary import Vocabulary, from_descriptor_json
 
 torch.set_num_threads(1)
@@ -49,7 +48,7 @@ KINDS = smallest()
 
 
 def test_every_kind_of_architecture_is_tried() -> None:
-    assert {kind_of(architecture_config(name) or {}) for name in open_clip.list_models()} == set(KINDS)
+    assert {kind_of(open_clip.get_model_config(name)) for name in open_clip.list_models()} == set(KINDS)
     assert set(REFUSED) <= set(KINDS)
     assert len(KINDS) >= 22
 
@@ -73,7 +72,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr("clipmk.backbones.library.has_transformers", lambda: False)
 
     def shrink(name: str) -> dict[str, Any]:
-        config = shrunken(architecture_config(name) or {})
+        config = shrunken(open_clip.get_model_config(name))
         monkeypatch.setitem(factory._MODEL_CONFIGS, name, config)
         return config
 

@@ -14,7 +14,7 @@ from backbone_zoo import model_config, save
 from clipmk.errors import ModelError, UsageError
 from clipmk.models.aliases import TRANSFORMERS_TWINS, canonical, squashed
 from clipmk.models.catalog import list_models, pair_entry, training_of
-from clipmk.models.inventory import architecture_config, family_of, inventory, live, shipped
+from clipmk.models.inventory import family_of, inventory, live, shipped
 from clipmk.models.loading import build, load
 from clipmk.models.spec import ModelSpec, pair_spec
 from clipmk.system.locations import assets_dir
@@ -53,8 +53,7 @@ def cache(folder: Path, repository: str, *names: str) -> Path:
     ],
 )
 def test_families_are_read_from_the_configuration(name: str, family: str) -> None:
-    config = architecture_config(name)
-    assert config is not None
+    config = open_clip.get_model_config(name)
     assert family_of(config) == family
 
 
@@ -79,13 +78,13 @@ def test_the_shipped_list_is_what_the_installed_open_clip_says() -> None:
 @pytest.mark.parametrize("name", ["RN50", "ViT-B-32", "coca_ViT-B-32", "convnext_tiny", "MobileCLIP2-S0"])
 def test_parameters_are_those_of_the_model(name: str) -> None:
     entry = replace(pair_entry("RN50", "openai"), architecture=name, needs_transformers=False)
-    model = build(ModelSpec(entry=entry, config=architecture_config(name), preprocess={}), device="meta")
+    model = build(ModelSpec(entry=entry, config=open_clip.get_model_config(name), preprocess={}), device="meta")
     assert inventory().architectures[name].parameters == sum(value.numel() for value in model.parameters())
 
 
 def test_parameters_of_a_text_tower_on_the_hub_are_not_guessed() -> None:
     unknown = {name for name, facts in inventory().architectures.items() if facts.parameters is None}
-    configs = {name: architecture_config(name) for name in open_clip.list_models()}
+    configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
     assert unknown == {name for name, config in configs.items() if config["text_cfg"].get("hf_model_name")}
 
 

@@ -20,7 +20,6 @@ from torch import nn
 from backbone_zoo import CONTEXT, NATIVE_TEXT, VOCABULARY, assert_same, make, model_config, pixels_for, save, save_bpe
 from clipmk.backbones.devices import choose_device
 from clipmk.errors import DeviceError, ModelError
-from clipmk.models.inventory import architecture_config
 from clipmk.models.loading import build, load
 from clipmk.models.spec import pair_spec
 from clipmk.system.quiet import quiet
@@ -226,7 +225,7 @@ def test_activation_follows_the_catalogue_for_every_pair() -> None:
     pairs = open_clip.list_pretrained()
     quick = [pair for pair in pairs if open_clip.get_pretrained_cfg(*pair).get("quick_gelu")]
     for name, tag in quick:
-        config = architecture_config(name)
+        config = open_clip.get_model_config(name)
         assert config is not None
         assert pair_spec(name, tag).quick_gelu or config.get("quick_gelu")
     assert {(name, "openai") for name in ("ViT-B-32", "ViT-L-14", "RN50x64")} <= set(quick)

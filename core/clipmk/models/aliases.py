@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from clipmk.models.inventory import Inventory, Pair, inventory
 
@@ -35,7 +35,8 @@ def canonical(name: str) -> str:
     """
     known = inventory()
     wanted = TRANSFORMERS_TWINS.get(name.lower().removeprefix("hf-hub:"), name)
-    pair = known.pairs.get(_split(wanted)) or _in_repository(wanted, known) or _spelt(wanted, known)
+    head, _, tag = wanted.partition(":")
+    pair = known.pairs.get((head, tag)) or _in_repository(wanted, known) or _spelt(head, tag, known)
     if pair is None:
         return name
     return (known.twin(pair) or pair).id
@@ -43,13 +44,7 @@ def canonical(name: str) -> str:
 
 def architecture_spelt(name: str) -> str | None:
     """The architecture that a spelling without a tag stands for; None for other names."""
-    known = inventory().architectures
-    return name if name in known else _unique(name, known)
-
-
-def _split(name: str) -> tuple[str, str]:
-    head, _, tag = name.partition(":")
-    return head, tag
+    return _unique(name, inventory().architectures)
 
 
 def _in_repository(name: str, known: Inventory) -> Pair | None:
@@ -59,19 +54,18 @@ def _in_repository(name: str, known: Inventory) -> Pair | None:
     return right[0] if len(right) == 1 else None
 
 
-def _spelt(name: str, known: Inventory) -> Pair | None:
-    head, tag = _split(name)
+def _spelt(head: str, tag: str, known: Inventory) -> Pair | None:
     if not tag and squashed(head).startswith("clip"):
         head, tag = re.sub(r"(?i)^clip[^a-z0-9]*", "", head), "openai"
-    architecture = head if head in known.architectures else _unique(head, known.architectures)
-    if architecture is None:
-        return None
-    tags = [known_tag for owner, known_tag in known.pairs if owner == architecture]
-    chosen = tag if tag in tags else _unique(tag, tags)
-    return None if chosen is None else known.pairs[architecture, chosen]
+    architecture = _unique(head, known.architectures)
+    chosen = _unique(tag, [other for owner, other in known.pairs if owner == architecture])
+    return known.pairs[architecture, chosen] if architecture and chosen else None
 
 
-def _unique(name: str, names: Iterable[str]) -> str | None:
+def _unique(name: str, names: Collection[str]) -> str | None:
+    """The name itself, or the only one that is spelt alike."""
+    if name in names:
+        return name
     wanted = squashed(name)
     found = [other for other in names if wanted and squashed(other) == wanted]
     return found[0] if len(found) == 1 else None

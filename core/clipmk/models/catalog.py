@@ -15,7 +15,7 @@ from clipmk.errors import ModelError, suggest
 from clipmk.models import hub
 from clipmk.models.aliases import architecture_spelt
 from clipmk.models.folders import CONFIG_NAME, SUFFIXES, WEIGHT_NAMES, read_folder, stored_parameters, weights_in
-from clipmk.models.inventory import Inventory, Pair, architecture, inventory, read_architecture
+from clipmk.models.inventory import architecture, inventory, read_architecture
 from clipmk.records import ModelEntry, Source
 from clipmk.system import locations
 from clipmk.system.config import read_config
@@ -47,8 +47,7 @@ def list_models(sources: Collection[Source] = ("embedded", "local", "cached", "r
     if "local" in sources:
         entries.extend(_registered())
     if "cached" in sources or "remote" in sources:
-        known = inventory()
-        pairs = [_pair_entry(pair, known) for pair in known.pairs.values()]
+        pairs = [pair_entry(name, tag) for name, tag in inventory().pairs]
         if "cached" in sources:
             entries.extend(entry for entry in pairs if entry.source == "cached")
             entries.extend(_cached_others({entry.repository for entry in pairs}))
@@ -75,15 +74,25 @@ def registered_models() -> Mapping[str, str]:
 
 
 def pair_entry(name: str, tag: str) -> ModelEntry:
-    """The entry of one of open_clip's pairs, "cached" or "remote".
-
-    Raises:
-        ModelError: open_clip has no such pair.
-    """
+    """The entry of one of open_clip's pairs, "cached" or "remote"."""
     known = inventory()
-    if (name, tag) not in known.pairs:
-        raise ModelError(f"open_clip has no pair '{name}:{tag}'")
-    return _pair_entry(known.pairs[name, tag], known)
+    pair, twin = known.pairs[name, tag], known.twin(known.pairs[name, tag])
+    data, data_pairs, samples_seen = training_of(tag)
+    licence, licence_source = _first_match("licences", pair.repository) or (None, None)
+    weights = hub.cached_file(*hub.candidates(pair.address))
+    return known.architectures[name].entry(
+        pair.id,
+        source="remote" if weights is None else "cached",
+        pretrained=tag,
+        path=None if weights is None else str(weights),
+        alias_of=None if twin is None else twin.id,
+        data=data,
+        data_pairs=data_pairs,
+        samples_seen=samples_seen,
+        licence=licence,
+        licence_source=licence_source,
+        repository=pair.repository or None,
+    )
 
 
 def folder_entry(model_id: str, folder: Path, content: Mapping[str, Any], weights: Path | None) -> ModelEntry:
@@ -126,21 +135,22 @@ def checkpoint_entry(model_id: str, arch: str, path: Path) -> ModelEntry:
     return found.entry(model_id, source="local", path=str(path))
 
 
-def is_checkpoint(target: str) -> bool:
-    """Whether a model id names a weight file by its ending."""
-    return target.endswith(SUFFIXES) and not target.startswith((EMBEDDED, HUB, LOCAL, CHECKPOINT))
+def checkpoint_of(target: str) -> tuple[str | None, Path] | None:
+    """Architecture and file of `checkpoint:ARCHITECTURE:FILE`, or None and the weight file that an id names.
 
-
-def split_checkpoint(target: str) -> tuple[str, Path]:
-    """Architecture and file of `checkpoint:ARCHITECTURE:FILE`.
+    Returns:
+        None for any other id.
 
     Raises:
-        ModelError: one of the two is missing.
+        ModelError: the architecture or the file is missing.
     """
-    architecture, _, path = target.removeprefix(CHECKPOINT).partition(":")
-    if not architecture or not path:
-        raise ModelError(f"{target!r} does not name a checkpoint; write checkpoint:ARCHITECTURE:FILE")
-    return architecture, Path(path).expanduser()
+    if target.startswith(CHECKPOINT):
+        arch, _, path = target.removeprefix(CHECKPOINT).partition(":")
+        if not arch or not path:
+            raise ModelError(f"{target!r} does not name a checkpoint; write checkpoint:ARCHITECTURE:FILE")
+        return arch, Path(path).expanduser()
+    is_file = target.endswith(SUFFIXES) and not target.startswith((EMBEDDED, HUB, LOCAL))
+    return (None, Path(target).expanduser()) if is_file else None
 
 
 def training_of(tag: str) -> tuple[str | None, int | None, int | None]:
@@ -149,15 +159,9 @@ def training_of(tag: str) -> tuple[str | None, int | None, int | None]:
     Returns:
         Readable name of the dataset, image-text pairs in all of it, pairs shown in training (repetitions included).
     """
-    data, pairs = _first_match(_pretraining()["data"], tag) or (None, None)
+    data, pairs = _first_match("data", tag) or (None, None)
     seen = re.search(r"_s(\d+)([mb])(?=_|$)", tag)
     return data, pairs, int(seen[1]) * _UNITS[seen[2]] if seen else None
-
-
-def licence_of(repository: str) -> tuple[str | None, str | None]:
-    """Licence of the weights in a repository of the hub, and where it is written; None, None where not known."""
-    licence, source = _first_match(_pretraining()["licences"], repository) or (None, None)
-    return licence, source
 
 
 @functools.cache
@@ -173,36 +177,17 @@ def _pretraining() -> dict[str, list[list[Any]]]:
     return content
 
 
-def _first_match(rows: list[list[Any]], name: str) -> list[Any] | None:
-    return next((facts for beginning, *facts in rows if re.match(beginning, name)), None)
-
-
-def _pair_entry(pair: Pair, known: Inventory) -> ModelEntry:
-    data, data_pairs, samples_seen = training_of(pair.tag)
-    licence, licence_source = licence_of(pair.repository)
-    weights = hub.cached_file(*hub.candidates(pair.address))
-    twin = known.twin(pair)
-    return known.architectures[pair.name].entry(
-        pair.id,
-        source="remote" if weights is None else "cached",
-        pretrained=pair.tag,
-        path=None if weights is None else str(weights),
-        alias_of=None if twin is None else twin.id,
-        data=data,
-        data_pairs=data_pairs,
-        samples_seen=samples_seen,
-        licence=licence,
-        licence_source=licence_source,
-        repository=pair.repository or None,
-    )
+def _first_match(table: str, name: str) -> list[Any] | None:
+    return next((facts for beginning, *facts in _pretraining()[table] if re.match(beginning, name)), None)
 
 
 def _registered() -> Iterator[ModelEntry]:
     """Registered folders and checkpoints; other registered names stand for ids that are listed anyway."""
     for name, target in registered_models().items():
         try:
-            if target.startswith(CHECKPOINT):
-                yield checkpoint_entry(name, *split_checkpoint(target))
+            arch, path = checkpoint_of(target) or (None, None)
+            if arch and path:
+                yield checkpoint_entry(name, arch, path)
             elif target.startswith(LOCAL) or Path(target).expanduser().is_dir():
                 yield _folder(name, Path(target.removeprefix(LOCAL)).expanduser())
         except ModelError as error:  # one broken folder must not hide the other models
@@ -210,8 +195,6 @@ def _registered() -> Iterator[ModelEntry]:
 
 
 def _folder(model_id: str, folder: Path) -> ModelEntry:
-    if not folder.is_dir():
-        raise ModelError(f"model folder {str(folder)!r} does not exist")
     return folder_entry(model_id, folder, read_folder(folder, model_id), weights_in(folder))
 
 

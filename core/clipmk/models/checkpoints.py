@@ -75,32 +75,19 @@ def _is_torchscript(path: Path) -> bool:
 def fill(model: nn.Module, path: Path, *, architecture: str) -> None:
     """Load a checked weight file into a model, every tensor of it.
 
-    Raises:
-        ModelError: the file is of another architecture; the message names a few tensors that do not fit.
-    """
-    with quiet():
-        _load(model, path, architecture, device="cpu")
-
-
-def check_fit(skeleton: nn.Module, path: Path, *, architecture: str) -> None:
-    """Make sure that `fill` could load a checked weight file into a model, by names and shapes alone.
-
     Args:
-        skeleton: the model on device "meta".
-        path: the file, whose tensors are not read.
+        model: on the CPU; on device "meta", only names and shapes are compared and no tensor is read.
+        path: the file.
         architecture: for the message.
 
     Raises:
-        ModelError: as `fill`.
+        ModelError: the file is of another architecture; the message names a few tensors that do not fit.
     """
-    device = "cpu" if path.suffix == ".safetensors" else "meta"  # which maps the file and reads nothing either
-    with quiet(ignoring="copying from a non-meta parameter"):  # "is a no-op", as it should be
-        _load(skeleton, path, architecture, device=device)
-
-
-def _load(model: nn.Module, path: Path, architecture: str, *, device: str) -> None:
+    skeleton = next(model.parameters()).is_meta
+    device = "meta" if skeleton and path.suffix != ".safetensors" else "cpu"  # safetensors are mapped, not read
     try:
-        open_clip().load_checkpoint(model, str(path), strict=True, weights_only=True, device=device)
+        with quiet(ignoring="copying from a non-meta parameter"):  # "is a no-op", as it should be
+            open_clip().load_checkpoint(model, str(path), strict=True, weights_only=True, device=device)
     except (RuntimeError, KeyError, AttributeError, AssertionError) as error:
         raise ModelError(f"the weights in {str(path)!r} do not fit {architecture!r}: {_misfits(error)}") from error
 

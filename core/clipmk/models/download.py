@@ -184,18 +184,15 @@ def _check_hash(remote: _Remote, part: Path) -> None:
     """Compare with the hub's hash: SHA-256 of large files, git's SHA-1 of small ones; other tags are not hashes."""
     if re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", remote.etag) is None:
         return
+    name, start = ("sha256", b"") if len(remote.etag) == 64 else ("sha1", b"blob %d\0" % part.stat().st_size)
     with part.open("rb") as file:
-        digest = hashlib.file_digest(file, hashlib.sha256 if len(remote.etag) == 64 else _git_sha1(part))
+        digest = hashlib.file_digest(file, lambda: hashlib.new(name, start, usedforsecurity=False))
     if digest.hexdigest() != remote.etag:
         part.unlink()
         raise ModelError(
             f"{remote.name!r} of {remote.repository!r} arrived damaged and was removed: its {digest.name} is "
             f"{digest.hexdigest()}, the hub says {remote.etag}; pull it again"
         )
-
-
-def _git_sha1(path: Path) -> Callable[[], Any]:
-    return lambda: hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,8 @@ def read_folder(folder: Path, model_id: str) -> dict[str, Any]:
     Raises:
         ModelError: the folder or its configuration is missing or malformed.
     """
+    if not folder.is_dir():
+        raise ModelError(f"model folder {str(folder)!r} does not exist")
     path = folder / CONFIG_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

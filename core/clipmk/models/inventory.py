@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipmk.backbones.library import open_clip
-from clipmk.errors import ModelError, suggest
+from clipmk.errors import ModelError
 from clipmk.records import ModelEntry, Source
 from clipmk.system.locations import assets_dir
 
@@ -35,6 +35,7 @@ class Architecture:
     """Side of the square input, in pixels."""
     embed_dim: int
     needs_transformers: bool
+    """Whether the text encoder or its tokenizer comes from the `transformers` package."""
     quick_gelu: bool
     """Whether the activation is x sigmoid(1.702 x)."""
     parameters: int | None
@@ -147,18 +148,6 @@ def architecture(name: str) -> Architecture | None:
     return known
 
 
-def architecture_config(name: str) -> dict[str, Any]:
-    """open_clip's configuration of an architecture; imports open_clip.
-
-    Raises:
-        ModelError: open_clip does not have the architecture.
-    """
-    config: dict[str, Any] | None = open_clip().get_model_config(name)
-    if config is None:
-        raise ModelError(f"architecture {name!r} does not exist; {suggest(name, inventory().architectures)}")
-    return config
-
-
 def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int | None = None) -> Architecture:
     """Read the facts in an open_clip configuration.
 
@@ -178,7 +167,7 @@ def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int |
             family=family_of(config),
             input_size=sides[0],
             embed_dim=int(config["embed_dim"]),
-            needs_transformers=needs_transformers(config),
+            needs_transformers=hub_text_tower(config) or bool(config["text_cfg"].get("hf_tokenizer_name")),
             quick_gelu=bool(config.get("quick_gelu", False)),
             parameters=parameters,
         )
@@ -202,11 +191,6 @@ def family_of(config: Mapping[str, Any]) -> str:
         if any(word.startswith(family) for word in words):
             return family
     return "timm"
-
-
-def needs_transformers(config: Mapping[str, Any]) -> bool:
-    """Whether the text encoder or its tokenizer comes from the `transformers` package."""
-    return hub_text_tower(config) or bool(config["text_cfg"].get("hf_tokenizer_name"))
 
 
 def hub_text_tower(config: Mapping[str, Any]) -> bool:

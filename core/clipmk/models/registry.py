@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.models import aliases, catalog
 from clipmk.models.catalog import CHECKPOINT, HUB, LOCAL
 from clipmk.models.inventory import hub_text_tower, inventory
-from clipmk.records import ModelEntry
+from clipmk.models.spec import ModelSpec, resolve
 from clipmk.system import preferences
 from clipmk.system.text import printable, quoted
-
-if TYPE_CHECKING:
-    from clipmk.models.spec import ModelSpec
 
 
 def register(name: str, target: str, *, arch: str | None = None) -> str:
@@ -64,17 +60,19 @@ def unregister(name: str) -> str:
 def _check_name(name: str) -> None:
     if re.fullmatch(r"[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*", name) is None:
         raise UsageError(f"{quoted(name)} is not a valid name: use letters and digits, with . - _ between them")
-    if aliases.canonical(name) != name or aliases.architecture_spelt(name) is not None or catalog.is_checkpoint(name):
+    if aliases.canonical(name) != name or aliases.architecture_spelt(name) or catalog.checkpoint_of(name):
         raise UsageError(f"{quoted(name)} already means another model or a file; choose another name")
 
 
 def _checked_target(target: str, arch: str | None) -> str:
     """The target in the form that is stored, after checking the files that it names."""
-    is_file = target.startswith(CHECKPOINT) or catalog.is_checkpoint(target)
+    is_file = catalog.checkpoint_of(target) is not None
     if is_file or target.startswith(LOCAL) or Path(target).expanduser().is_dir():
-        entry = _check(target, arch)
-        path = Path(str(entry.path)).absolute()
-        return f"{CHECKPOINT}{entry.architecture}:{path}" if is_file else f"{LOCAL}{path}"
+        spec = resolve(target, arch=arch)
+        if spec.weights is not None:
+            _check_weights(spec, spec.weights)
+        path = Path(str(spec.entry.path)).absolute()
+        return f"{CHECKPOINT}{spec.entry.architecture}:{path}" if is_file else f"{LOCAL}{path}"
     if arch is not None:
         raise UsageError(f"architecture {arch!r} is for checkpoint files only; {target!r} has its own")
     name = aliases.canonical(target)
@@ -83,26 +81,16 @@ def _checked_target(target: str, arch: str | None) -> str:
     raise ModelError(f"{quoted(target)} is not a folder, a checkpoint file or a known model")
 
 
-def _check(target: str, arch: str | None) -> ModelEntry:
-    from clipmk.models.checkpoints import check_weights  # noqa: PLC0415 - torch
-    from clipmk.models.spec import resolve  # noqa: PLC0415
-
-    spec = resolve(target, arch=arch)
-    if spec.weights is not None:
-        check_weights(spec.weights)
-        _check_fit(spec, spec.weights)
-    return spec.entry
-
-
-def _check_fit(spec: ModelSpec, weights: Path) -> None:
-    """Refuse weights of another architecture where that can be checked without allocating memory."""
-    from clipmk.models.checkpoints import check_fit  # noqa: PLC0415
+def _check_weights(spec: ModelSpec, weights: Path) -> None:
+    """Refuse weights that hold code, or are of another architecture where that takes no memory to see."""
+    from clipmk.models.checkpoints import check_weights, fill  # noqa: PLC0415 - torch
     from clipmk.models.loading import build  # noqa: PLC0415
 
+    check_weights(weights)
     if hub_text_tower(spec.config):
         return
     try:
         skeleton = build(spec, device="meta")
     except ModelError:
         return
-    check_fit(skeleton, weights, architecture=spec.entry.architecture)
+    fill(skeleton, weights, architecture=spec.entry.architecture)

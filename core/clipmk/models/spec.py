@@ -12,10 +12,10 @@ from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.models import catalog, hub
 from clipmk.models.aliases import architecture_spelt, canonical
-from clipmk.models.catalog import CHECKPOINT, EMBEDDED, HUB, LOCAL, RANDOM
+from clipmk.models.catalog import EMBEDDED, HUB, LOCAL, RANDOM
 from clipmk.models.download import TransferCallback, fetch
 from clipmk.models.folders import CONFIG_NAME, WEIGHT_NAMES, merges_in, merges_named, read_folder, weights_in
-from clipmk.models.inventory import Architecture, architecture, architecture_config, inventory
+from clipmk.models.inventory import Architecture, architecture, inventory
 from clipmk.records import ModelEntry
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -66,19 +66,18 @@ def resolve(
     try:
         return _resolve(model_id, arch=arch, download=download, progress=progress)
     except (ModelError, UsageError) as error:
-        if not _names_several(model_id):
+        names = [name.strip() for name in model_id.split(",")]
+        if len(names) == 1 or not all(map(_exists, names)):  # only CLIPMK_MODEL takes a comma-separated list
             raise
-        each = " ".join(f"-m {name}" for name in _pieces(model_id))
+        each = " ".join(f"-m {name}" for name in names)
         raise ModelError(f"model {model_id!r} does not exist; name each with -m: {each}") from error
 
 
 def _resolve(model_id: str, *, arch: str | None, download: bool, progress: TransferCallback | None) -> ModelSpec:
     target = catalog.registered_models().get(model_id, model_id)
-    if target.startswith(CHECKPOINT):
-        named, path = catalog.split_checkpoint(target)
+    if (checkpoint := catalog.checkpoint_of(target)) is not None:
+        named, path = checkpoint
         return _checkpoint(path, model_id, arch or named)
-    if catalog.is_checkpoint(target):
-        return _checkpoint(Path(target).expanduser(), model_id, arch)
     if arch is not None:
         raise UsageError(f"architecture {arch!r} is for checkpoint files only; {target!r} has its own")
     if target.startswith(EMBEDDED):
@@ -90,15 +89,6 @@ def _resolve(model_id: str, *, arch: str | None, download: bool, progress: Trans
     if target.startswith(LOCAL) or Path(target).expanduser().is_dir():
         return _folder(Path(target.removeprefix(LOCAL)).expanduser(), model_id)
     return _pair(target, model_id, download=download, progress=progress)
-
-
-def _names_several(model_id: str) -> bool:
-    """Whether a model id is a comma-separated list of models that exist, which only CLIPMK_MODEL takes."""
-    return "," in model_id and all(_exists(name) for name in _pieces(model_id))
-
-
-def _pieces(model_id: str) -> list[str]:
-    return [piece.strip() for piece in model_id.split(",")]
 
 
 def _exists(name: str) -> bool:
@@ -115,21 +105,18 @@ def pair_spec(name: str, tag: str) -> ModelSpec:
 
     The pair's own record decides about the activation, not the configuration of the architecture. (`aliases.canonical`
     has chosen the architecture with the right one where there is one.)
-
-    Raises:
-        ModelError: open_clip has no such pair.
     """
-    entry, config = catalog.pair_entry(name, tag), architecture_config(name)
-    settings = open_clip().get_pretrained_cfg(name, tag)
+    config, settings = open_clip().get_model_config(name), open_clip().get_pretrained_cfg(name, tag)
     quick_gelu = bool(settings.get("quick_gelu", False)) and not config.get("quick_gelu", False)
-    return ModelSpec(entry=entry, config=config, preprocess=settings, quick_gelu=quick_gelu)
+    return ModelSpec(entry=catalog.pair_entry(name, tag), config=config, preprocess=settings, quick_gelu=quick_gelu)
 
 
 def _checkpoint(path: Path, model_id: str, arch: str | None) -> ModelSpec:
     if arch is None and path.is_file():
         raise UsageError(f"checkpoint {str(path)!r} needs its architecture (--arch NAME, such as ViT-B-32)")
     entry = catalog.checkpoint_entry(model_id, arch or "", path)
-    return ModelSpec(entry=entry, config=architecture_config(entry.architecture), preprocess={}, weights=path)
+    config = open_clip().get_model_config(entry.architecture)
+    return ModelSpec(entry=entry, config=config, preprocess={}, weights=path)
 
 
 def _embedded(target: str, model_id: str) -> ModelSpec:
@@ -141,8 +128,6 @@ def _embedded(target: str, model_id: str) -> ModelSpec:
 
 
 def _folder(folder: Path, model_id: str) -> ModelSpec:
-    if not folder.is_dir():
-        raise ModelError(f"model folder {str(folder)!r} does not exist")
     content = read_folder(folder, model_id)
     weights = weights_in(folder)
     if weights is None:
@@ -181,7 +166,7 @@ def _pair(target: str, model_id: str, *, download: bool, progress: TransferCallb
     name = found.name
     if tag == RANDOM:
         entry = found.entry(f"{name}:{RANDOM}", source="local", pretrained=RANDOM)
-        return ModelSpec(entry=entry, config=architecture_config(name), preprocess={})
+        return ModelSpec(entry=entry, config=open_clip().get_model_config(name), preprocess={})
     spec = pair_spec(name, tag)
     if model_id != target:  # a registered name
         spec = replace(spec, entry=replace(spec.entry, id=model_id))
