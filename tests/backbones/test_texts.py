@@ -22,7 +22,7 @@ from clipmk.backbones import tokenizer as tokenizer_module
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.tokenizer import cached
 from clipmk.models.loading import load
-from clipmk.vocabulary.vocabulary import load_vocabulary
+from clipmk.vocabulary.vocabulary import DESCRIPTOR_TEMPLATE, load_vocabulary
 
 torch.set_num_threads(1)
 
@@ -165,7 +165,7 @@ def test_cached_words_give_the_tokens_of_the_tokenizer(texts: list[str]) -> None
 
 
 def test_all_texts_of_a_shipped_vocabulary_give_the_tokens_of_the_tokenizer() -> None:
-    texts = [*load_vocabulary("food101").descriptor_prompts, "the " * 100]
+    texts = [*map(DESCRIPTOR_TEMPLATE.format, load_vocabulary("food101").descriptors), "the " * 100]
     assert torch.equal(CACHED(texts), PLAIN(texts))
 
 
@@ -174,7 +174,7 @@ def test_the_tokenizer_alone_is_that_of_open_clip(monkeypatch: pytest.MonkeyPatc
     alone = library.simple_tokenizer_class()()
     assert type(alone) is not open_clip.SimpleTokenizer
     assert library.simple_tokenizer_class() is type(alone)
-    texts = [*load_vocabulary("everyday").descriptor_prompts, "the " * 100, *SPECIAL]
+    texts = [*map(DESCRIPTOR_TEMPLATE.format, load_vocabulary("everyday").descriptors), "the " * 100, *SPECIAL]
     assert torch.equal(alone(texts), PLAIN(texts))
     assert isinstance(cached(alone), tokenizer_module.CachedTokenizer)
 

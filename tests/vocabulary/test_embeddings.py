@@ -52,7 +52,8 @@ def test_every_template_counts_the_same_whatever_the_length_of_its_vector() -> N
 def test_every_text_is_embedded_once_in_one_go(cache: bool) -> None:
     backbone, reported = FakeBackbone(), []
     load_bank(backbone, FARM, cache=cache, progress=lambda done, total: reported.append((done, total)))
-    expected = {prompt for row in FARM.class_prompts for prompt in row} | {*FARM.descriptors, *FARM.descriptor_prompts}
+    expected = {prompt for row in FARM.class_prompts for prompt in row} | set(FARM.descriptors)
+    expected |= {FARM.descriptor_template.format(text) for text in FARM.descriptors}
     assert len(backbone.asked) == 1
     assert len(backbone.asked[0]) == len(set(backbone.asked[0])) == len(expected)
     assert set(backbone.asked[0]) == expected

@@ -20,7 +20,7 @@ def described(*descriptors: str, classes: tuple[str, ...] = ("zzz",)) -> Vocabul
 def test_a_sound_vocabulary_is_ok() -> None:
     report = check(Vocabulary("v", FARM.classes, FARM.templates, FARM.descriptors))
     assert (report.class_count, report.template_count, report.descriptor_count) == (3, 2, 3)
-    assert report.ok
+    assert not report.problems
     assert report.problems == []
 
 
@@ -28,7 +28,7 @@ def test_duplicates_except_for_case_and_spaces_are_found() -> None:
     report = check(described("A red  comb", "a red comb", "a blue comb", classes=("Fox", "fox")))
     assert report.duplicates == (("Fox", "fox"), ("A red  comb", "a red comb"))
     assert report.near_duplicates == ()
-    assert not report.ok
+    assert report.problems
     assert report.problems[0].startswith("2 equal except for case and spaces: 'Fox' / 'fox'")
 
 
@@ -65,7 +65,7 @@ def test_class_names_in_descriptors_are_found_as_whole_words() -> None:
 
 
 def test_a_plural_without_singular_is_not_an_adjective() -> None:
-    assert check(described("a short tail", "tight curls", classes=("shorts", "tights"))).ok
+    assert not check(described("a short tail", "tight curls", classes=("shorts", "tights"))).problems
     assert check(described("grey shorts", "tight curls", classes=("shorts",))).leaks == (("shorts", "grey shorts"),)
 
 

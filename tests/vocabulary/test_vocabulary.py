@@ -22,7 +22,6 @@ from clipmk.vocabulary.vocabulary import (
     available,
     default_vocabulary,
     from_descriptor_json,
-    load_to_check,
     load_vocabulary,
 )
 from clipmk.world.combinations import typical_descriptors
@@ -37,8 +36,8 @@ def test_the_worlds_vocabulary_follows_its_tables() -> None:
     assert len(vocabulary.descriptors) >= 500
     assert vocabulary.by_class["fox"] == typical_descriptors("fox")
     assert vocabulary.templates == ("a photo of a {}.", "a drawing of a {}.", "a picture of a {}.", "a {}.")
-    assert vocabulary.descriptor_prompts[0] == f"a photo showing {vocabulary.descriptors[0]}"
-    assert check(vocabulary).ok
+    assert vocabulary.descriptor_template == "a photo showing {}"
+    assert not check(vocabulary).problems
 
 
 def test_descriptor_json_keeps_order_and_drops_repetitions() -> None:
@@ -173,22 +172,25 @@ def test_all_faults_of_the_descriptors_are_reported_at_once() -> None:
 def test_what_can_be_checked_is_loaded_with_what_was_skipped(tmp_path: Path) -> None:
     path = tmp_path / "v.json"
     path.write_text('{"hen": ["a comb", 3], "owl": [], "cat": 1, "dog": ["a tail"]}', encoding="utf-8")
-    vocabulary, left_out = load_to_check(str(path))
+    left_out: list[str] = []
+    vocabulary = load_vocabulary(path, skipped=left_out)
     assert vocabulary.classes == ("hen", "owl", "cat", "dog")
     assert vocabulary.by_class == {"hen": ("a comb",), "dog": ("a tail",)}
     assert check(vocabulary).undescribed == ("owl", "cat")
-    assert left_out == (
+    assert left_out == [
         "'hen'[1] is a number; a text is needed",
         "'owl' is empty",
         "'cat' is a number; a list of texts is needed",
-    )
+    ]
     with pytest.raises(VocabularyError, match=r"3 faults: .*'owl' is empty"):
         load_vocabulary(str(path))
-    assert load_to_check("cifar10") == (load_vocabulary("cifar10"), ())
+    left_out.clear()
+    assert load_vocabulary("cifar10", skipped=left_out) == load_vocabulary("cifar10")
+    assert not left_out
     for nothing_left in ('{"owl": []}', '{"by_class": {"owl": []}, "attributes": ["a"]}'):
         path.write_text(nothing_left, encoding="utf-8")
         with pytest.raises(VocabularyError, match="'owl' is empty"):
-            load_to_check(str(path))
+            load_vocabulary(path, skipped=left_out)
 
 
 @pytest.mark.parametrize(

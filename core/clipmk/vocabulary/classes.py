@@ -73,16 +73,13 @@ def parse_classes(argument: str) -> tuple[str, ...]:
     Raises:
         VocabularyError: the file cannot be read, a name is blank, repeated, too long or holds control characters.
     """
-    if "," in argument or not (_is_file(argument) or FILE_ENDING.search(argument)):
+    is_file = os.path.lexists(argument) and not os.path.isdir(argument)  # noqa: PTH112 - unlike Path.is_dir, never raises
+    if "," in argument or not (is_file or FILE_ENDING.search(argument)):
         return _checked([(f"class {i}", part.strip()) for i, part in enumerate(argument.split(","), 1)], argument)
     data = read_regular(
         argument, limit=MAX_BYTES, noun="class list", error=VocabularyError, suffixes=frozenset({".txt", ".json"})
     )
     return _checked(_names_in(data, argument), argument)
-
-
-def _is_file(argument: str) -> bool:
-    return os.path.lexists(argument) and not os.path.isdir(argument)  # noqa: PTH112 - unlike Path.is_dir, never raises
 
 
 def _names_in(data: bytes, path: str) -> list[tuple[str, str]]:

@@ -72,24 +72,24 @@ class VocabularyReport:
     def problems(self) -> list[str]:
         """One line per kind of problem, with a few examples."""
         kinds = (
-            ("equal except for case and spaces", [_listed(group) for group in self.duplicates]),
-            ("nearly equal descriptors", [_listed(pair) for pair in self.near_duplicates]),
+            ("equal except for case and spaces", [" / ".join(map(repr, group)) for group in self.duplicates]),
+            ("nearly equal descriptors", [f"{one!r} / {other!r}" for one, other in self.near_duplicates]),
             ("descriptors that name a class", [f"{text!r} ({name!r})" for name, text in self.leaks]),
             (
                 "descriptors with a word of their class's name",
                 [f"{text!r} ({name!r})" for name, text in self.own_words],
             ),
-            ("descriptors of odd length", [repr(text) for text in self.outliers]),
-            ("classes with the same descriptors", [_listed(group) for group in self.same_descriptors]),
-            ("classes hard to tell from another", [_listed(pair) for pair in self.alike]),
-            ("classes without descriptors", [repr(name) for name in self.undescribed]),
+            ("descriptors of odd length", list(map(repr, self.outliers))),
+            ("classes with the same descriptors", [" / ".join(map(repr, group)) for group in self.same_descriptors]),
+            ("classes hard to tell from another", [f"{one!r} / {other!r}" for one, other in self.alike]),
+            ("classes without descriptors", list(map(repr, self.undescribed))),
         )
-        return [_line(kind, found) for kind, found in kinds if found]
-
-    @property
-    def ok(self) -> bool:
-        """Whether there are no findings."""
-        return not self.problems
+        lines = []
+        for kind, found in kinds:
+            if found:
+                more = f", and {len(found) - EXAMPLES} more" if len(found) > EXAMPLES else ""
+                lines.append(f"{len(found)} {kind}: {', '.join(found[:EXAMPLES])}{more}")
+        return lines
 
 
 def check(vocabulary: Vocabulary, *, own: int = OWN_DESCRIPTORS) -> VocabularyReport:
@@ -101,45 +101,34 @@ def check(vocabulary: Vocabulary, *, own: int = OWN_DESCRIPTORS) -> VocabularyRe
         vocabulary: The one to check.
         own: Fewest descriptors of a class that every other class should lack.
     """
-    leaks = tuple(_leaks(vocabulary.classes, vocabulary.descriptors))
+    classes, descriptors, by_class = vocabulary.classes, vocabulary.descriptors, vocabulary.by_class
+    leaks = dict.fromkeys(_leaks(classes, descriptors))
+    longest = max(LONGEST, 3 * statistics.median(map(len, descriptors)))
     return VocabularyReport(
-        class_count=len(vocabulary.classes),
+        class_count=len(classes),
         template_count=len(vocabulary.templates),
-        descriptor_count=len(vocabulary.descriptors),
-        duplicates=(*_duplicates(vocabulary.classes), *_duplicates(vocabulary.descriptors)),
-        near_duplicates=tuple(_near_duplicates(vocabulary.descriptors)),
-        leaks=leaks,
-        own_words=tuple(pair for pair in _own_words(vocabulary.by_class) if pair not in set(leaks)),
-        outliers=_outliers(vocabulary.descriptors),
-        same_descriptors=_same_descriptors(vocabulary),
-        alike=tuple(_alike(vocabulary.by_class, own)),
-        undescribed=tuple(n for n in vocabulary.classes if n not in vocabulary.by_class) if vocabulary.by_class else (),
+        descriptor_count=len(descriptors),
+        duplicates=tuple(group for texts in (classes, descriptors) for group in _groups((_plain(t), t) for t in texts)),
+        near_duplicates=tuple(_near_duplicates(descriptors)),
+        leaks=tuple(leaks),
+        own_words=tuple(pair for pair in _own_words(by_class) if pair not in leaks),
+        outliers=tuple(text for text in descriptors if not SHORTEST <= len(text) <= longest),
+        same_descriptors=tuple(_groups((frozenset(texts), name) for name, texts in by_class.items())),
+        alike=tuple(_alike(by_class, own)),
+        undescribed=tuple(name for name in classes if name not in by_class) if by_class else (),
     )
-
-
-def _listed(texts: Iterable[str]) -> str:
-    return " / ".join(repr(text) for text in texts)
-
-
-def _line(kind: str, found: Sequence[str]) -> str:
-    more = f", and {len(found) - EXAMPLES} more" if len(found) > EXAMPLES else ""
-    return f"{len(found)} {kind}: {', '.join(found[:EXAMPLES])}{more}"
 
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _groups(keyed: Iterable[tuple[object, str]]) -> tuple[tuple[str, ...], ...]:
+def _groups(keyed: Iterable[tuple[object, str]]) -> Iterator[tuple[str, ...]]:
     """Texts with the same key, where there are several, in first-seen order."""
     groups: dict[object, list[str]] = defaultdict(list)
     for key, text in keyed:
         groups[key].append(text)
-    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
-
-
-def _duplicates(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    return _groups((_plain(text), text) for text in texts)
+    return (tuple(group) for group in groups.values() if len(group) > 1)
 
 
 def _words(text: str) -> list[str]:
@@ -166,21 +155,17 @@ def plain_words(text: str) -> tuple[str, ...]:
     return tuple(min(_forms(word), key=len) for word in words if word not in _ARTICLES) or (*words, text)
 
 
-def _core(text: str) -> tuple[str, ...]:
-    return tuple(sorted(plain_words(text)))
-
-
 def _near_duplicates(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Pairs with equal cores, and pairs whose cores differ in one similar word.
 
     Descriptors meet in a bucket when they agree in all words but one and those two begin alike: no quadratic search.
     """
     distinct = list({_plain(text): text for text in reversed(texts)}.values())[::-1]
-    for group in _groups((_core(text), text) for text in distinct):
+    cores = [(tuple(sorted(plain_words(text))), text) for text in distinct]
+    for group in _groups(cores):
         yield from ((group[0], other) for other in group[1:])
     buckets: dict[tuple[tuple[str, ...], str], dict[str, str]] = defaultdict(dict)
-    for text in distinct:
-        core = _core(text)
+    for core, text in cores:
         for index, word in enumerate(core):
             rest = core[:index] + core[index + 1 :]
             buckets[rest, word[:PREFIX]].setdefault(word, text)
@@ -213,15 +198,6 @@ def _runs(words: Sequence[str], longest: int) -> Iterator[tuple[str, ...]]:
         for stop in range(start + 1, min(len(words), start + longest) + 1):
             for form in _forms(words[stop - 1]):
                 yield (*words[start : stop - 1], form)
-
-
-def _outliers(texts: Sequence[str]) -> tuple[str, ...]:
-    limit = max(LONGEST, 3 * statistics.median(len(text) for text in texts))
-    return tuple(text for text in texts if not SHORTEST <= len(text) <= limit)
-
-
-def _same_descriptors(vocabulary: Vocabulary) -> tuple[tuple[str, ...], ...]:
-    return _groups((frozenset(texts), name) for name, texts in vocabulary.by_class.items())
 
 
 def _own_words(by_class: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from clipmk.errors import VocabularyError, suggest
@@ -57,30 +58,57 @@ def json_value(text: str, label: str) -> Any:
     Raises:
         VocabularyError: it is not JSON; the message begins with `label` and says where.
     """
+
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            key = next(key for key, count in counts.items() if count > 1)
+            raise VocabularyError(f"{label}: the key {key!r} is repeated{_second_place(text, key)}")
+        return table
+
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys)
+        return json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise VocabularyError(f"{label} is not JSON: {error.msg} ({place})") from error
-    except _RepeatedKeyError as error:
-        raise VocabularyError(f"{label}: the key {error.key!r} is repeated{_second_place(text, error.key)}") from error
     except (ValueError, RecursionError) as error:  # a number with thousands of digits, endless brackets
         raise VocabularyError(f"{label} is not readable JSON: {error}") from error
 
 
 def fields_of(table: dict[str, Any], *, skipped: list[str] | None = None) -> dict[str, Any]:
-    """The fields of a `Vocabulary` that a file gives; those with a default may be missing.
+    """The fields of a `Vocabulary` that a file gives in either form; those with a default may be missing.
+
+    Fields that need nothing but `Vocabulary`'s own checks are returned as they are.
 
     Args:
-        table: the file's object.
-        skipped: collects what is wrong with descriptors of single classes, which are then skipped; a class with an
+        table: The file's object.
+        skipped: Collects what is wrong with descriptors of single classes, which are then skipped; a class with an
             empty list has no descriptors. None: each of these is an error.
 
     Raises:
         VocabularyError: a key is unknown, or a value has the wrong form; the message says where.
     """
-    full = "classes" in table or "by_class" in table
-    return _full_form(table, skipped) if full else _descriptor_form(table, skipped)
+    full = table if "classes" in table or "by_class" in table else {"by_class": table}
+    for key in full:
+        if key not in _KEYS:
+            raise VocabularyError(f"{key!r} is not a key of a vocabulary; {suggest(key, _KEYS)}")
+    described = full.get("by_class", {})
+    if not isinstance(described, dict):
+        raise VocabularyError(f"'by_class' is {kind_of(described)}; an object is needed")
+    by_class = _by_class(described, skipped)
+    attributes = checked_texts(full["attributes"], "attributes") if "attributes" in full else []
+    texts = list(dict.fromkeys(text for texts in by_class.values() for text in texts)) or attributes
+    descriptors = checked_texts(full["descriptors"], "descriptors") if "descriptors" in full else texts
+    fields = {key: full[key] for key in ("classes", "templates", "descriptor_template") if key in full}
+    if "name" in full:
+        fields["name"] = checked_text(full["name"], "name")
+    return {
+        "classes": tuple(by_class),
+        "descriptors": tuple(dict.fromkeys([*descriptors, *attributes])),
+        "by_class": {name: texts for name, texts in by_class.items() if texts},
+        **fields,
+    }
 
 
 def decoded(data: bytes | str, label: str) -> str:
@@ -179,52 +207,9 @@ def kind_of(value: Any) -> str:
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
-class _RepeatedKeyError(Exception):
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in table:
-            raise _RepeatedKeyError(key)
-        table[key] = value
-    return table
-
-
 def _second_place(text: str, key: str) -> str:
     places = [match.start() for match in re.finditer(re.escape(json.dumps(key, ensure_ascii=False)) + r"\s*:", text)]
     return f" (again in line {text.count(chr(10), 0, places[1]) + 1})" if len(places) > 1 else ""
-
-
-def _descriptor_form(table: dict[str, Any], skipped: list[str] | None) -> dict[str, Any]:
-    by_class = _by_class(table, skipped)
-    return {"classes": tuple(by_class), "descriptors": _union(by_class), "by_class": _described(by_class)}
-
-
-def _full_form(table: dict[str, Any], skipped: list[str] | None) -> dict[str, Any]:
-    for key in table:
-        if key not in _KEYS:
-            raise VocabularyError(f"{key!r} is not a key of a vocabulary; {suggest(key, _KEYS)}")
-    by_class = _by_class(_object(table.get("by_class", {}), "by_class"), skipped)
-    attributes = checked_texts(table["attributes"], "attributes") if "attributes" in table else []
-    described = checked_texts(table.get("descriptors", list(_union(by_class)) or attributes), "descriptors")
-    fields: dict[str, Any] = {
-        "classes": tuple(checked_texts(table.get("classes", list(by_class)), "classes")),
-        "descriptors": tuple(dict.fromkeys([*described, *attributes])),
-        "by_class": _described(by_class),
-    }
-    if "templates" in table:
-        fields["templates"] = tuple(checked_texts(table["templates"], "templates"))
-    return fields | {key: checked_text(table[key], key) for key in ("name", "descriptor_template") if key in table}
-
-
-def _object(value: Any, key: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise VocabularyError(f"{key!r} is {kind_of(value)}; an object is needed")
-    return value
 
 
 def _by_class(table: dict[str, Any], skipped: list[str] | None) -> dict[str, tuple[str, ...]]:
@@ -248,11 +233,3 @@ def _by_class(table: dict[str, Any], skipped: list[str] | None) -> dict[str, tup
     if skipped is not None:
         skipped.extend(faults)
     return by_class
-
-
-def _described(by_class: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    return {name: texts for name, texts in by_class.items() if texts}
-
-
-def _union(by_class: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text for texts in by_class.values() for text in texts))

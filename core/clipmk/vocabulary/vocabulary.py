@@ -98,11 +98,6 @@ class Vocabulary:
         """For each class its prompts, one per template."""
         return tuple(tuple(t.replace("{}", name) for t in self.templates) for name in self.classes)
 
-    @property
-    def descriptor_prompts(self) -> tuple[str, ...]:
-        """Every descriptor in the descriptor template."""
-        return tuple(self.descriptor_template.replace("{}", text) for text in self.descriptors)
-
     def with_classes(self, classes: Iterable[str]) -> Vocabulary:
         """A copy with other classes and the same templates and descriptors.
 
@@ -144,8 +139,12 @@ def default_vocabulary(model_id: str) -> str:
     )
 
 
-def load_vocabulary(name_or_path: str | os.PathLike[str]) -> Vocabulary:
+def load_vocabulary(name_or_path: str | os.PathLike[str], *, skipped: list[str] | None = None) -> Vocabulary:
     """Load a built-in vocabulary by name, or a JSON file.
+
+    Args:
+        name_or_path: Of the vocabulary.
+        skipped: See `reader.fields_of`.
 
     Raises:
         UsageError: it is neither; the message names what exists.
@@ -153,35 +152,13 @@ def load_vocabulary(name_or_path: str | os.PathLike[str]) -> Vocabulary:
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise UsageError(f"vocabulary is {name_or_path!r:.80}; it must be a name or a path")
-    return _loaded(os.fspath(name_or_path), None)
-
-
-def load_to_check(name_or_path: str) -> tuple[Vocabulary, tuple[str, ...]]:
-    """Load a vocabulary for `lint.check`, skipping single descriptors that keep it from being used.
-
-    Returns:
-        The vocabulary, in which a class with an empty list has no descriptors, and what was skipped and why.
-
-    Raises:
-        UsageError: as `load_vocabulary`.
-        VocabularyError: as `load_vocabulary`, for all other faults.
-    """
-    skipped: list[str] = []
-    return _loaded(name_or_path, skipped), tuple(skipped)
-
-
-def _loaded(name_or_path: str, skipped: list[str] | None) -> Vocabulary:
-    shipped = _shipped()
-    if name_or_path in shipped:
-        return from_descriptor_json(shipped[name_or_path].read_bytes(), name=name_or_path)
-    if os.path.lexists(name_or_path) or FILE_ENDING.search(name_or_path):
-        data = read_regular(
-            name_or_path, limit=MAX_BYTES, noun="vocabulary", error=VocabularyError, suffixes=frozenset({".json"})
-        )
-        return from_descriptor_json(data, name=Path(name_or_path).stem, path=name_or_path, skipped=skipped)
-    raise UsageError(
-        f"vocabulary {quoted(name_or_path)} is neither a name nor a file; {suggest(name_or_path, shipped)}"
-    )
+    shipped, name = _shipped(), os.fspath(name_or_path)
+    if name in shipped:
+        return from_descriptor_json(shipped[name].read_bytes(), name=name)
+    if os.path.lexists(name) or FILE_ENDING.search(name):
+        data = read_regular(name, limit=MAX_BYTES, noun="vocabulary", error=VocabularyError, suffixes={".json"})
+        return from_descriptor_json(data, name=Path(name).stem, path=name, skipped=skipped)
+    raise UsageError(f"vocabulary {quoted(name)} is neither a name nor a file; {suggest(name, shipped)}")
 
 
 def from_descriptor_json(
@@ -200,11 +177,9 @@ def from_descriptor_json(
     """
     label = f"vocabulary {quoted(path or name)}"
     table = parsed(data, label)
+    fields: dict[str, Any] = {"name": name, "templates": IMAGENET_TEMPLATES}
     try:
-        fields = {"name": name, "templates": IMAGENET_TEMPLATES, **fields_of(table, skipped=skipped)}
-    except VocabularyError as error:
-        raise VocabularyError(f"{label}: {error}") from error
-    try:
+        fields |= fields_of(table, skipped=skipped)
         return Vocabulary(**fields)
     except VocabularyError as error:
         raise VocabularyError(f"{label}: {str(error).removeprefix(_prefix(fields['name']))}") from error

@@ -78,10 +78,10 @@ def show(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: o
 @app.command("check")
 def check(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Find repeated texts, descriptors that name a class and classes with equal descriptors; exit status 3 if any."""
-    from clipmk.vocabulary.vocabulary import load_to_check  # noqa: PLC0415
+    from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
 
-    vocabulary, left_out = load_to_check(name)
-    return _report(vocabulary, json, no_color, left_out)
+    skipped: list[str] = []
+    return _report(load_vocabulary(name, skipped=skipped), json, no_color, skipped)
 
 
 @app.command("build")
