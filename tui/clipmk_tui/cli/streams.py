@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 100
 """Columns if stdout is not a terminal and COLUMNS is not set."""
 
-NARROWEST = 40
-"""Fewest columns that text is laid out for by default."""
+NARROWEST = 60
+"""Fewest columns that text is laid out for; narrower terminals wrap its lines."""
 
 
 class ReaderGone(Exception):  # noqa: N818 - nothing went wrong
@@ -139,19 +139,13 @@ def locale_encoding() -> str:
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
-def text_console(stream: DataStream, *, no_color: bool = False, narrowest: int = NARROWEST) -> Console:
-    """A console on the data stream: plain without a terminal, never interpreting markup.
-
-    Args:
-        stream: where it prints.
-        no_color: print without colours.
-        narrowest: columns of the console in narrower terminals.
-    """
+def text_console(stream: DataStream, *, no_color: bool = False) -> Console:
+    """A console on the data stream: plain without a terminal, never interpreting markup."""
     from rich.console import Console  # noqa: PLC0415 - not needed for JSON
 
     return Console(
         file=cast("IO[str]", stream),
-        width=max(narrowest, _width(stream)),
+        width=max(NARROWEST, _width(stream)),
         no_color=True if no_color else None,
         markup=False,
         emoji=False,

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipmk.output import document
-from clipmk_tui.cli.streams import NARROWEST, data_stream, locale_encoding, say, text_console
-from clipmk_tui.show.columns import DROPPED, Step, fit_columns
+from clipmk_tui.cli.streams import data_stream, locale_encoding, say, text_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,15 +21,10 @@ def put_json(content: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def for_people(no_color: bool, *, narrowest: int = NARROWEST) -> Iterator[Console]:
-    """A console on stdout; what libraries print meanwhile goes to stderr.
-
-    Args:
-        no_color: print without colours.
-        narrowest: columns that the console has in narrower terminals.
-    """
+def for_people(no_color: bool) -> Iterator[Console]:
+    """A console on stdout; what libraries print meanwhile goes to stderr."""
     with data_stream(encoding=locale_encoding()) as stream:
-        yield text_console(stream, no_color=no_color, narrowest=narrowest)
+        yield text_console(stream, no_color=no_color)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> Table:
@@ -68,39 +62,36 @@ def put_listing(
     console: Console,
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],
-    steps: Sequence[Step],
+    droppable: Sequence[str],
     *,
     right: Sequence[int] = (),
+    fewest: int = 16,
 ) -> None:
     """Print a list whose first column holds names to copy: they are never wrapped; other columns make room for them.
 
     Args:
         console: without a terminal each row is one line, however long.
-        columns: headings, all different.
+        columns: headings, all different; the cells of the last one wrap.
         rows: as for `table`.
-        steps: how columns make room in a terminal; columns that shrink wrap. A note names those that are dropped.
+        droppable: which columns leave the table if a terminal has no room for them, the first ones first. A note names
+            those that do.
         right: indices of right-aligned columns.
+        fewest: cells of the last column.
     """
-    if not console.is_terminal:
-        put_table(console, table(columns, rows, right=right))
-        return
-    from rich.cells import cell_len  # noqa: PLC0415
-
     from clipmk_tui.show.text import shown  # noqa: PLC0415
 
-    wanted = {
-        name: max([len(name), *(cell_len(shown(str(row[i])).plain) for row in rows)]) for i, name in enumerate(columns)
-    }
-    widths = fit_columns(wanted, steps, console.width, gap=2, edges=0)
-    kept = [i for i, name in enumerate(columns) if widths[name] != DROPPED]
-    if kept == [0]:  # a name wider than the terminal continues on the next line, without a blank or a break in it
-        for row in rows:
-            console.print(shown(str(row[0])), soft_wrap=True)
-    else:
-        places = [place for place, i in enumerate(kept) if i in right]
-        made = table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], right=places)
-        for column, i in zip(made.columns, kept, strict=True):
-            column.no_wrap = widths[columns[i]] == wanted[columns[i]]
-        console.print(made)
-    if dropped := [name or "description" for name in columns if widths[name] == DROPPED]:
+    last = len(columns) - 1
+    widths = [max(shown(str(text)).cell_len for text in texts) for texts in zip(columns, *rows, strict=True)]
+    widths[last] = min(widths[last], fewest)
+    kept = list(range(len(columns)))
+    for name in droppable if console.is_terminal else ():
+        if sum(widths[i] + 2 for i in kept) - 2 > console.width:
+            kept.remove(columns.index(name))
+    places = [place for place, i in enumerate(kept) if i in right]
+    made = table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], right=places)
+    for column, i in zip(made.columns, kept, strict=True):
+        column.no_wrap = i != last
+    console.width = max(console.width, widths[0])  # the terminal wraps a longer name, without a break in it
+    put_table(console, made)
+    if dropped := [name or "description" for i, name in enumerate(columns) if i not in kept]:
         say("note", f"no room for: {', '.join(dropped)}; --json has everything")

@@ -1,4 +1,4 @@
-"""What the command line and the app both draw: signs, bars, columns, half-block pictures, comparison tables.
+"""What the command line and the app both draw: signs, bars, half-block pictures, comparison tables.
 
 In: records of core. Out: Rich text and strings.
 """

@@ -78,7 +78,7 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
         pretrained=pretrained or "",
         most=None if max_parameters is None else parameter_count(max_parameters),
     )
-    with tables.for_people(no_color, narrowest=1) as console:
+    with tables.for_people(no_color) as console:
         entries = [entry for entry in listed(sources) if query.matches(entry)]
         if not json:
             _print_list(console, entries)
@@ -244,17 +244,15 @@ def _card(entry: ModelEntry) -> dict[str, Any] | None:
 
 def _print_list(console: Console, entries: Iterable[ModelEntry]) -> None:
     from clipmk_tui.cli import tables  # noqa: PLC0415
-    from clipmk_tui.show.columns import Step  # noqa: PLC0415
 
     rows = [
         (entry.id, entry.source, entry.family, entry.input_size, _count(entry.parameters), _trained_on(entry))
         for entry in entries
     ]
     columns = ("model", "source", "family", "px", "parameters", "trained on")
-    data = columns[-1]
     unbroken = max((len(word) for row in rows for word in row[-1].split()), default=0)  # an alias names a model, too
-    steps = [Step(data, max(16, unbroken)), *(Step(name) for name in ("px", "family", data, "parameters", "source"))]
-    tables.put_listing(console, columns, rows, steps, right=(3, 4))
+    droppable = ("px", "family", "trained on", "parameters", "source")
+    tables.put_listing(console, columns, rows, droppable, right=(3, 4), fewest=max(16, unbroken))
 
 
 def _count(number: int | None) -> str:

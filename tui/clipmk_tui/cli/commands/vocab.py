@@ -36,7 +36,6 @@ def list_vocabularies(json: o.Json = False, no_color: o.NoColor = False, debug: 
     """List the shipped vocabularies."""
     from clipmk.vocabulary.vocabulary import available, load_vocabulary  # noqa: PLC0415
     from clipmk_tui.cli import tables  # noqa: PLC0415
-    from clipmk_tui.show.columns import Step  # noqa: PLC0415
 
     found = [(load_vocabulary(name), text) for name, text in available().items()]
     if json:
@@ -44,9 +43,8 @@ def list_vocabularies(json: o.Json = False, no_color: o.NoColor = False, debug: 
         return 0
     rows = [(one.name, len(one.classes), len(one.descriptors), len(one.templates), text) for one, text in found]
     columns = ("vocabulary", "classes", "descriptors", "templates", "")
-    steps = [Step("", 16), *(Step(name) for name in ("templates", "descriptors", "classes", ""))]
-    with tables.for_people(no_color, narrowest=1) as console:
-        tables.put_listing(console, columns, rows, steps, right=(1, 2, 3))
+    with tables.for_people(no_color) as console:
+        tables.put_listing(console, columns, rows, ("templates", "descriptors", "classes"), right=(1, 2, 3))
     return 0
 
 

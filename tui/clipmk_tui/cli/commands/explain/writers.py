@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from clipmk_tui.cli.commands.explain.results import Result
 
 _PICTURE_ROWS = 20
-_NARROWEST = 30
-"""Columns that a report needs."""
 
 
 class Writer:
@@ -40,7 +38,7 @@ class TextWriter(Writer):
     """Prints a report per explanation."""
 
     def __init__(self, stream: DataStream, *, picture: bool, everything: bool, no_color: bool) -> None:
-        self._console = text_console(stream, no_color=no_color, narrowest=_NARROWEST)
+        self._console = text_console(stream, no_color=no_color)
         self._stream = stream
         self._everything = everything
         self._picture = picture and self._console.color_system is not None and not self._console.no_color
