@@ -201,7 +201,7 @@ def test_an_evaluated_image_waits_for_its_planned_copies_only(fake_cuda: fake.Wa
     for scene in render_scenes("test", count=2):
         fake_cuda.clear()
         runner.run(read_picture(scene.image), variants(), true_masks=true_masks(scene))
-    assert fake_cuda.counts == {"copy": 4}
+    assert fake_cuda.counts == {"event": 3, "copy": 1}
 
 
 @pytest.mark.parametrize("measure", ["--truth", "--faithfulness", "--zero-shot"])

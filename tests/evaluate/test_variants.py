@@ -16,7 +16,7 @@ from clipmk.evaluate.perturbations import inject_outliers, moved_inside, shifted
 from clipmk.evaluate.samples import Sample, true_masks
 from clipmk.evaluate.scoring import ScenePrediction
 from clipmk.evaluate.truth import TruthEvaluator
-from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, segmentation_choices, variants
+from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, variants
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import rle_decode
@@ -173,19 +173,6 @@ def test_equal_parts_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(drawn) == 3 * len(found[wanted[0]].segmentation.masks)
     assert found[wanted[2]].vision is found[wanted[0]].vision  # superpixels draw nothing
     assert found[wanted[1]].vision is not found[wanted[0]].vision
-
-
-@pytest.mark.parametrize("method", ["kmeans", "pca", "superpixels"])
-def test_equal_choices_mean_equal_parts(method: str) -> None:
-    one = preset("paper", parts=method)
-    for change in ({"grounding": "attend"}, {"importance": "part"}, {"descriptors_per_part": 1}):
-        assert segmentation_choices(one) == segmentation_choices(dataclasses.replace(one, **change))
-    read = {"kmeans": {"seed", "part_count"}, "pca": {"part_count"}, "superpixels": {"part_limit"}}[method]
-    for name in ("seed", "part_count", "part_limit"):
-        changed = dataclasses.replace(one, **{name: 3})
-        assert (segmentation_choices(one) != segmentation_choices(changed)) == (name in read)
-    for change in ({"resize": "crop"}, {"features": "keys"}, {"foreground": "centred"}, {"second_component": False}):
-        assert segmentation_choices(one) != segmentation_choices(dataclasses.replace(one, **change))
 
 
 def test_feature_maps_are_named_like_given_parts() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import torch
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import embedded
+from clipmk.backbones.base import Encoded
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, fetch, worker_threads
+from clipmk.pipeline.segmentation import PartVariant, Segmentation, given_parts, part_variants
 
 PATIENCE = 60.0
 """Seconds until a thread that waits for another gives up, instead of hanging forever."""
@@ -68,7 +71,7 @@ def test_a_batch_is_encoded_alike_alone_in_a_stream_and_image_by_image(grounding
     explainer = embedded.explainer("paper", grounding=grounding)
     squares = np.stack([scene.image for scene in embedded.scenes()[:3]])
     batch = ImageBatch(squares, [0, 1, 2])
-    encoder = BatchEncoder(explainer.backbone, explainer.settings, ("kmeans", "pca"))
+    encoder = BatchEncoder(explainer.backbone, part_variants(explainer.settings, ("kmeans", "pca")))
     expected = encoder.encode(batch)
     assert all(one.error is None and len(one.segmentations) == 2 for one in expected)
     with ThreadPoolExecutor(2) as workers:
@@ -84,11 +87,44 @@ def test_given_masks_replace_the_parts_that_would_be_found() -> None:
     squares = np.stack([scene.image for scene in embedded.scenes()[:2]])
     own = np.zeros((2, 64, 64), dtype=bool)
     own[0, :32], own[1, 32:] = True, True
-    encoder = BatchEncoder(explainer.backbone, explainer.settings, ("superpixels",))
+    encoder = BatchEncoder(explainer.backbone, (PartVariant(explainer.settings),))
     given, found = encoder.encode(ImageBatch(squares, [0, 0], [own, None]))
     np.testing.assert_array_equal(given.segmentations[0].masks, own)
     assert given.part_embeddings[0].shape == (2, explainer.backbone.embed_dim)
     assert_equal([found], encoder.encode(ImageBatch(squares, [0, 0]))[1:])
+
+
+def test_variants_share_the_forward_and_equal_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer = embedded.explainer("paper", grounding="attend")
+    backbone: Any = explainer.backbone
+    calls: list[str] = []
+    for name in ("encode_with_patches", "pool_regions"):
+        real = getattr(backbone, name)
+        monkeypatch.setitem(vars(backbone), name, lambda *a, _n=name, _r=real, **k: (calls.append(_n), _r(*a, **k))[1])
+
+    def halves(square: np.ndarray, encoded: Encoded) -> Segmentation:
+        calls.append("halves")
+        assert len(encoded.patches) == 1
+        left = np.indices(square.shape[:2])[1] < 32
+        return given_parts(np.stack([left, ~left]))
+
+    settings = explainer.settings
+    named = dataclasses.replace(settings, descriptors_per_part=1)  # the same parts
+    drawn = dataclasses.replace(settings, grounding="prompts")
+    variants = [PartVariant(one) for one in (settings, named, drawn)]
+    variants += [PartVariant(one, halves) for one in (settings, named)]
+    squares = np.stack([scene.image for scene in embedded.scenes()[:2]])
+    encoded = BatchEncoder(backbone, tuple(variants), 2).encode(ImageBatch(squares, [0, 1]))
+    assert sorted(calls) == ["encode_with_patches", "halves", "halves", "pool_regions", "pool_regions"]
+    for image in encoded:
+        assert len({id(one) for one in image.segmentations}) == 2
+        assert image.part_embeddings[0] is image.part_embeddings[1]
+        assert image.part_embeddings[3] is image.part_embeddings[4]
+    for index, variant in enumerate(variants):
+        for image, alone in zip(
+            encoded, BatchEncoder(backbone, (variant,), 2).encode(ImageBatch(squares, [0, 1])), strict=True
+        ):
+            assert torch.equal(image.part_embeddings[index], alone.part_embeddings[0])
 
 
 def test_tensors_are_fetched_in_their_order_and_sizes() -> None:

@@ -25,6 +25,7 @@ from clipmk.models.loading import load
 from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder
 from clipmk.pipeline.explainer import Explainer
+from clipmk.pipeline.segmentation import part_variants
 from clipmk.settings import preset
 from clipmk.study import schema
 from clipmk.study.shard_explainer import ShardExplainer
@@ -137,7 +138,8 @@ def test_in_a_study_it_is_the_error_of_that_image_alone(overflowing: str) -> Non
     squares = np.stack([explainer.square(read_picture(image)) for image in (embedded.scenes()[0].image, BAD)])
     with ThreadPoolExecutor(2) as workers:
         builder = ExplanationBuilder(explainer.backbone, explainer.vocabulary, explainer.bank, explainer.settings)
-        encoder = BatchEncoder(explainer.backbone, explainer.settings, ("kmeans", "superpixels"), 2, workers)
+        variants = part_variants(explainer.settings, ("kmeans", "superpixels"))
+        encoder = BatchEncoder(explainer.backbone, variants, 2, workers)
         [[first, second]] = ShardExplainer(encoder, builder).explain(squares, [0, 1], [None, None])
         good, bad = first.result(), second.result()
     assert bad == [{"parts": way, "error": MESSAGE} for way in ("kmeans", "superpixels")]

@@ -15,8 +15,15 @@ import embedded
 from clipmk.backbones.base import Encoded
 from clipmk.concepts import foreground
 from clipmk.concepts.parts import kmeans_parts, pca_parts
-from clipmk.concepts.superpixels import picture_regions, superpixel_foreground, superpixel_parts
-from clipmk.pipeline.segmentation import enlarge, find_foreground, find_saliency, given_parts, segment
+from clipmk.concepts.superpixels import superpixel_foreground, superpixel_parts
+from clipmk.pipeline.segmentation import (
+    enlarge,
+    find_foreground,
+    find_saliency,
+    given_parts,
+    segment,
+    segmentation_choices,
+)
 from clipmk.settings import preset
 
 GRID = (4, 6)
@@ -201,10 +208,9 @@ def test_the_foreground_alone_is_that_of_the_segmentation(name: str, method: str
     for seed in range(4):
         square, encoded = noise(seed), blob(seed)
         found = segment([square], [encoded], chosen)[0]
-        regions = picture_regions(square)
         np.testing.assert_array_equal(find_foreground(square, encoded, chosen), found.foreground)
-        np.testing.assert_array_equal(find_foreground(square, encoded, chosen, regions=regions), found.foreground)
-        np.testing.assert_array_equal(segment([square], [encoded], chosen, regions=[regions])[0].masks, found.masks)
+        np.testing.assert_array_equal(find_foreground(square, encoded, chosen, regions=found.regions), found.foreground)
+        assert (found.regions is not None) == (method == "superpixels")
 
 
 @settings(max_examples=15)
@@ -215,3 +221,16 @@ def test_joining_superpixels_never_changes_the_foreground(seed: int, empty: bool
     saliency = -np.ones((8, 8)) if empty else rng.standard_normal((8, 8))
     parts = superpixel_parts(picture, saliency)
     np.testing.assert_array_equal(superpixel_foreground(picture, saliency), parts.foreground)
+
+
+@pytest.mark.parametrize("method", ["kmeans", "pca", "superpixels"])
+def test_equal_choices_mean_equal_parts(method: str) -> None:
+    one = preset("paper", parts=method)
+    for change in ({"grounding": "attend"}, {"importance": "part"}, {"descriptors_per_part": 1}):
+        assert segmentation_choices(one) == segmentation_choices(dataclasses.replace(one, **change))
+    read = {"kmeans": {"seed", "part_count"}, "pca": {"part_count"}, "superpixels": {"part_limit"}}[method]
+    for name in ("seed", "part_count", "part_limit"):
+        changed = dataclasses.replace(one, **{name: 3})
+        assert (segmentation_choices(one) != segmentation_choices(changed)) == (name in read)
+    for change in ({"resize": "crop"}, {"features": "keys"}, {"foreground": "centred"}, {"second_component": False}):
+        assert segmentation_choices(one) != segmentation_choices(dataclasses.replace(one, **change))

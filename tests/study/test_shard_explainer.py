@@ -17,6 +17,7 @@ from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder, batch_slices
+from clipmk.pipeline.segmentation import part_variants
 from clipmk.settings import PartMethod, Settings
 from clipmk.study.schema import TableRow
 from clipmk.study.shard_explainer import ShardExplainer
@@ -35,7 +36,7 @@ def explainer_of(
     explainer = embedded.explainer()
     bank = load_bank(explainer.backbone, explainer.vocabulary, cache=False)
     return ShardExplainer(
-        BatchEncoder(explainer.backbone, settings, part_methods, batch_size, workers),
+        BatchEncoder(explainer.backbone, part_variants(settings, part_methods), batch_size, workers),
         ExplanationBuilder(explainer.backbone, explainer.vocabulary, bank, settings),
     )
 

@@ -106,8 +106,8 @@ class Faithfulness:
         by_picture: dict[int, tuple[VariantResult, OccludedImages, list[_Sequence]]] = {}
         for variant, maps in self._maps.items():
             result = results[variant]
-            picture = result.picture
-            _, images, sequences = by_picture.setdefault(id(picture), (result, OccludedImages(picture.square), []))
+            key, square = id(result.image), result.image.square
+            _, images, sequences = by_picture.setdefault(key, (result, OccludedImages(square), []))
             rng = np.random.default_rng([self._seed, sample.index])
             sequences += _of_variant(variant.name, result, sample, images, rng)
             if maps is not None:
@@ -175,7 +175,7 @@ def _of_variant(
     """The variant itself and its controls, on its own regions."""
     masks, raw = result.segmentation.masks, result.explainer.bank.raw
     own = _order(result, [first for first, *_ in result.vision.top_descriptors])
-    nearest = int((raw @ result.embedding).argmax())
+    nearest = int((raw @ result.image.embedding).argmax())
     moved = moved_regions(masks, _object(result, sample), rng=rng)
     drawn = rng.integers(len(raw), size=len(masks)).tolist()
     rows: list[tuple[str, NDArray[np.bool_], NDArray[np.intp]]] = [
@@ -216,7 +216,7 @@ def _sequence(
 
 def _order(result: VariantResult, firsts: Sequence[int]) -> NDArray[np.intp]:
     """Order of the parts with these descriptors."""
-    whole = host64(result.embedding)
+    whole = host64(result.image.embedding)
     part_cosines = (functional.normalize(host64(result.part_embeddings), dim=-1) @ whole).numpy()
     descriptor_cosines = (host64(result.explainer.bank.raw[list(firsts)]) @ whole).numpy()
     return concept_order(part_cosines, descriptor_cosines)
@@ -241,7 +241,7 @@ def entropies(result: VariantResult) -> dict[str, float]:
 def _object(result: VariantResult, sample: Sample) -> NDArray[np.bool_]:
     """The true object on the square, else the foreground."""
     if sample.object_mask is not None:
-        mask = result.picture.geometry.to_square(sample.object_mask)
+        mask = result.geometry.to_square(sample.object_mask)
         if mask.any():
             return mask
     return result.segmentation.foreground
@@ -250,5 +250,5 @@ def _object(result: VariantResult, sample: Sample) -> NDArray[np.bool_]:
 def _corloc(result: VariantResult, sample: Sample) -> dict[str, float]:
     if sample.object_mask is None:
         return {}
-    foreground = result.picture.geometry.to_pixels(result.segmentation.foreground)
+    foreground = result.geometry.to_pixels(result.segmentation.foreground)
     return {"corloc": float(localised(mask_box(foreground), mask_box(sample.object_mask)))}

@@ -8,17 +8,20 @@ set; here they are grounded and named like any other parts, so that only the reg
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmk.concepts.float64 import host64
-from clipmk.pipeline.segmentation import Segmentation, enlarge
+from clipmk.pipeline.segmentation import PartFinder, Segmentation, enlarge
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+    from clipmk.backbones.base import Encoded
 
 THRESHOLD = 0.9
 """Of a map scaled to [0, 1] (the paper's)."""
@@ -62,3 +65,13 @@ def feature_map_parts(
         return Segmentation(masks=whole, foreground=whole[0], warnings=(NO_CHANNEL,))
     regions = np.stack([enlarge(one, side=side) for one in maps])
     return Segmentation(masks=regions[1:] if len(regions) > 1 else regions, foreground=regions[0], warnings=())
+
+
+@cache
+def feature_map_finder(count: int) -> PartFinder:
+    """Finds the parts of any image by `feature_map_parts`; always the same object for a count."""
+
+    def find(square: NDArray[np.uint8], encoded: Encoded) -> Segmentation:
+        return feature_map_parts(encoded.patches[0], grid=encoded.grid, side=square.shape[0], count=count)
+
+    return find

@@ -47,7 +47,7 @@ class ScenePrediction:
     def of(cls, result: VariantResult) -> ScenePrediction:
         """From the rows and squares of a result."""
         explainer, vision = result.explainer, result.vision
-        texts, to_pixels = explainer.vocabulary.descriptors, result.picture.geometry.to_pixels
+        texts, to_pixels = explainer.vocabulary.descriptors, result.geometry.to_pixels
         language = explainer.builder.language(result.predicted).indices.tolist()
         return cls(
             class_name=explainer.vocabulary.classes[result.predicted],

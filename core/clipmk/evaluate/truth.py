@@ -128,7 +128,7 @@ class TruthEvaluator:
 
         Class lookup is the one to beat: what is not better on counterfactual scenes recites the class.
         """
-        explainer, most, embedding = result.explainer, self._most, result.embedding
+        explainer, most, embedding = result.explainer, self._most, result.image.embedding
         texts = explainer.vocabulary.descriptors
         weights = self._splice.weights(embedding[None].numpy())[0]
         drawn = np.random.default_rng([self._seed, scene.index]).permutation(len(texts))[:most]
@@ -198,14 +198,15 @@ def _region_scores(
     variant: Variant, result: VariantResult, prediction: ScenePrediction, scene: Scene
 ) -> dict[str, float]:
     """Parts and foreground against the truth; for found parts also k-means on pixels, and outliers among the tokens."""
-    picture, foreground = result.picture, prediction.foreground_pixels
-    scores = scoring.region_scores(scene, prediction.part_pixels, foreground, grid=picture.encoded.grid)
+    image, foreground = result.image, prediction.foreground_pixels
+    if image.forward is None:
+        raise ValueError("the scores of regions need the patch tokens")
+    scores = scoring.region_scores(scene, prediction.part_pixels, foreground, grid=image.forward.grid)
     if variant.parts != "found":
         return scores
-    damaged = inject_outliers(picture.on_cpu, seed=scene.index)
-    regions = picture.regions if result.settings.parts == "superpixels" else None
-    found = find_foreground(picture.square, damaged, result.settings, regions=regions)
+    damaged = inject_outliers(image.forward, seed=scene.index)
+    found = find_foreground(image.square, damaged, result.settings, regions=result.segmentation.regions)
     scores["pixel_iou"] = scoring.pixel_baseline(scene, foreground, seed=result.settings.seed)
     scores["part_margin"] = scores["part_iou"] - scores["pixel_iou"]
-    scores["outliers"] = metrics.iou(picture.geometry.to_pixels(found), scene.object_mask)
+    scores["outliers"] = metrics.iou(result.geometry.to_pixels(found), scene.object_mask)
     return scores

@@ -5,25 +5,22 @@ What variants share (the forward, the segmentation, the part embeddings, the ran
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk.backbones.base import Encoded
-from clipmk.concepts.superpixels import PictureRegions, picture_regions
-from clipmk.evaluate.feature_maps import feature_map_parts
+from clipmk.evaluate.feature_maps import feature_map_finder
 from clipmk.evaluate.report import TRUE_PARTS
 from clipmk.images.square import Square
-from clipmk.pipeline.encoder import fetch
+from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
 from clipmk.pipeline.explainer import Explainer
-from clipmk.pipeline.grounding import CPU_PIXELS, embed_parts
+from clipmk.pipeline.grounding import CPU_PIXELS
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
-from clipmk.pipeline.segmentation import Segmentation, given_parts, segment
+from clipmk.pipeline.segmentation import PartFinder, PartVariant, Segmentation, given_parts
 from clipmk.settings import PRESETS, Grounding, Settings, preset
 
 if TYPE_CHECKING:
@@ -86,39 +83,16 @@ def with_found_parts(chosen: Iterable[Variant]) -> tuple[Variant, ...]:
     return tuple(variant for variant in chosen if variant.parts == "found")
 
 
-def segmentation_choices(settings: Settings) -> tuple[Hashable, ...]:
-    """Everything that a segmentation reads: the same choices give the same parts."""
-    reads = {"kmeans": ("part_count", "seed"), "pca": ("part_count",), "superpixels": ("part_limit",)}[settings.parts]
-    names = ("resize", "features", "foreground", "second_component", "parts", *reads)
-    return tuple(getattr(settings, name) for name in names)
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedPicture:
-    """A picture after one forward."""
-
-    square: NDArray[np.uint8]
-    """The square input, uint8 RGB (S, S, 3)."""
-    geometry: Square
-    """Maps the square to the picture's pixels."""
-    encoded: Encoded
-    """On the model's device."""
-    on_cpu: Encoded
-    """The same on the CPU, without `state`."""
-
-    @cached_property
-    def regions(self) -> PictureRegions:
-        """The square's regions of one colour."""
-        return picture_regions(self.square)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class VariantResult:
-    """How one variant explains one image; everything but `picture.encoded` is on the CPU."""
+    """How one variant explains one image, on the CPU."""
 
     explainer: Explainer
     """With the variant's settings."""
-    picture: EncodedPicture
+    geometry: Square
+    """Maps the square input to the picture's pixels."""
+    image: EncodedImage
+    """Of all variants with the same `features` and `resize`."""
     segmentation: Segmentation
     part_embeddings: Float[Tensor, "parts embed"]
     vision: VisionConcepts
@@ -129,14 +103,9 @@ class VariantResult:
         return self.explainer.settings
 
     @property
-    def embedding(self) -> Float[Tensor, " embed"]:
-        """Of the whole image, L2-normalised."""
-        return self.picture.on_cpu.embeddings[0]
-
-    @property
     def class_cosines(self) -> Float[Tensor, " classes"]:
         """cos(image, class)."""
-        return self.explainer.bank.classes @ self.embedding
+        return self.explainer.bank.classes @ self.image.embedding
 
     @property
     def predicted(self) -> int:
@@ -164,7 +133,7 @@ class VariantRunner:
         *,
         true_masks: NDArray[np.bool_] | None = None,
     ) -> dict[Variant, VariantResult]:
-        """Explain one picture. Part embeddings of all variants come to the CPU in one copy.
+        """Explain one picture; one forward serves all variants with the same `features` and `resize`.
 
         Args:
             picture: the image.
@@ -174,51 +143,35 @@ class VariantRunner:
         Raises:
             NotFiniteError: the model's output for the picture is not finite; a `ModelError`.
         """
-        pictures: dict[Hashable, EncodedPicture] = {}
-        segmentations: dict[Hashable, Segmentation] = {}
-        shared: dict[tuple[Hashable, Grounding], tuple[EncodedPicture, Segmentation]] = {}
+        views: dict[Hashable, list[Variant]] = {}
         for variant in variants:
-            view, parts = (variant.settings.features, variant.settings.resize), _parts_key(variant)
-            if view not in pictures:
-                pictures[view] = self._encode(picture, variant.settings)
-            if parts not in segmentations:
-                segmentations[parts] = _segment(variant, pictures[view], true_masks)
-            shared[parts, variant.settings.grounding] = pictures[view], segmentations[parts]
-        embeddings = self._embed_parts(shared)
-        ranked: dict[Hashable, VisionConcepts] = {}
-        results = {}
-        for variant in variants:
-            key, explainer = (_parts_key(variant), variant.settings.grounding), self._explainer(variant.settings)
-            ranking = (key, replace(variant.settings, seed=0))  # the seed is not read
-            encoded, segmentation = shared[key]
-            if ranking not in ranked:
-                ranked[ranking] = rank_vision_concepts(
-                    explainer.bank,
-                    variant.settings,
-                    embedding=encoded.on_cpu.embeddings[0],
-                    part_embeddings=embeddings[key],
-                )
-            results[variant] = VariantResult(explainer, encoded, segmentation, embeddings[key], ranked[ranking])
+            views.setdefault((variant.settings.features, variant.settings.resize), []).append(variant)
+        results: dict[Variant, VariantResult] = {}
+        for own in views.values():
+            results |= self._run_view(picture, own, true_masks)
         return results
 
-    def _embed_parts(
-        self, shared: Mapping[tuple[Hashable, Grounding], tuple[EncodedPicture, Segmentation]]
-    ) -> dict[tuple[Hashable, Grounding], Float[Tensor, "parts embed"]]:
-        """Part embeddings, all queued on the device before they are fetched in one copy."""
-        queued = [
-            own
-            for (_, grounding), (picture, segmentation) in shared.items()
-            for own in embed_parts(
-                self.explainer.backbone,
-                grounding,
-                squares=[picture.square],
-                forwards=[picture.encoded],
-                masks=[segmentation.masks],
-            )
-        ]
-        fetched = fetch(queued)
-        self.explainer.backbone.check_finite(*fetched)
-        return dict(zip(shared, fetched, strict=True))
+    def _run_view(
+        self, picture: Picture, variants: Sequence[Variant], true_masks: NDArray[np.bool_] | None
+    ) -> dict[Variant, VariantResult]:
+        explainer = self._explainer(variants[0].settings)
+        geometry = explainer.geometry(picture)
+        true = None if true_masks is None else _given_finder(true_masks, geometry)
+        encoder = BatchEncoder(explainer.backbone, tuple(_part_variant(variant, true) for variant in variants))
+        (image,) = encoder.encode(ImageBatch(explainer.square(picture)[None], [0]))
+        if image.error is not None:
+            raise image.error
+        ranked: dict[Hashable, VisionConcepts] = {}
+        results = {}
+        for variant, segmentation, parts in zip(variants, image.segmentations, image.part_embeddings, strict=True):
+            explainer = self._explainer(variant.settings)
+            key = id(parts), replace(variant.settings, seed=0)  # the seed is not read
+            if key not in ranked:
+                ranked[key] = rank_vision_concepts(
+                    explainer.bank, variant.settings, embedding=image.embedding, part_embeddings=parts
+                )
+            results[variant] = VariantResult(explainer, geometry, image, segmentation, parts, ranked[key])
+        return results
 
     def embed(self, squares: NDArray[np.uint8]) -> Float[Tensor, "squares embed"]:
         """Embed square inputs of any images, uint8 RGB (squares, S, S, 3), in batches; on the CPU.
@@ -232,14 +185,6 @@ class VariantRunner:
         backbone.check_finite(embedded)
         return embedded
 
-    def _encode(self, picture: Picture, settings: Settings) -> EncodedPicture:
-        explainer = self._explainer(settings)
-        square = explainer.square(picture)
-        encoded = explainer.encode(square)
-        on_cpu = encoded.on_cpu()
-        explainer.backbone.check_finite(on_cpu.embeddings, on_cpu.patches)
-        return EncodedPicture(square, explainer.geometry(picture), encoded, on_cpu)
-
     def _explainer(self, settings: Settings) -> Explainer:
         if settings not in self._explainers:
             self._explainers[settings] = self.explainer.with_settings(settings)
@@ -251,23 +196,17 @@ def batch_size(backbone: Backbone, side: int) -> int:
     return max(1, CPU_PIXELS // side**2) if backbone.device.type == "cpu" else ACCELERATOR_BATCH
 
 
-def _parts_key(variant: Variant) -> Hashable:
-    settings = variant.settings
+def _part_variant(variant: Variant, true: PartFinder | None) -> PartVariant:
     if variant.parts == "found":
-        return variant.parts, *segmentation_choices(settings)
-    if variant.parts == "true":
-        return variant.parts, settings.features, settings.resize
-    return variant.parts, settings.features, settings.resize, settings.part_count
-
-
-def _segment(variant: Variant, picture: EncodedPicture, true_masks: NDArray[np.bool_] | None) -> Segmentation:
-    settings, encoded = variant.settings, picture.on_cpu
-    if variant.parts == "found":
-        regions = [picture.regions] if settings.parts == "superpixels" else None
-        return segment([picture.square], [encoded], settings, regions=regions)[0]
+        return PartVariant(variant.settings)
     if variant.parts == "feature maps":
-        side = picture.square.shape[0]
-        return feature_map_parts(encoded.patches[0], grid=encoded.grid, side=side, count=settings.part_count)
-    if true_masks is None:
+        return PartVariant(variant.settings, feature_map_finder(variant.settings.part_count))
+    if true is None:
         raise ValueError(f"the variant {variant.name!r} needs the true masks")
-    return given_parts(np.stack([picture.geometry.to_square(mask) for mask in true_masks]))
+    return PartVariant(variant.settings, true)
+
+
+def _given_finder(masks: NDArray[np.bool_], geometry: Square) -> PartFinder:
+    """Gives an image the parts with these masks, bool (parts, height, width) in its pixels."""
+    given = given_parts(np.stack([geometry.to_square(mask) for mask in masks]))
+    return lambda square, encoded: given

@@ -145,7 +145,7 @@ class ZeroShot:
         self._halves.append(self._images_of[label] % 2)
         self._images_of[label] += 1
         self._labels.append(label)
-        embedding = results[self.variants[0]].embedding
+        embedding = results[self.variants[0]].image.embedding
         self._embeddings.append(embedding)
         for variant in self.variants:
             self._found[variant.name].append([first for first, *_ in results[variant].vision.top_descriptors])

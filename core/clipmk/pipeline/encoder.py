@@ -4,16 +4,17 @@
 
 Forwards cross image borders; what is fitted together stays together. `BatchEncoder.encode` takes one batch (of one
 image, too), `BatchEncoder.encode_all` many: while the model encodes a batch, threads find the parts of the one before.
+One forward of an image serves any number of variants of its parts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from clipmk.backbones.base import Encoded
 from clipmk.backbones.devices import HostCopy
 from clipmk.errors import ModelError
 from clipmk.pipeline.grounding import embed_parts
-from clipmk.pipeline.segmentation import Segmentation, find_saliency, given_parts, segment
+from clipmk.pipeline.segmentation import PartVariant, Segmentation, given_parts, segment_variants
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from clipmk.backbones.backbone import Backbone
     from clipmk.pipeline.grounding import Progress
-    from clipmk.settings import PartMethod, Settings
+    from clipmk.settings import Grounding
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -59,15 +60,22 @@ class EncodedImage:
     embedding: Float[Tensor, " embed"]
     """Of the whole image, L2-normalised."""
     segmentations: tuple[Segmentation, ...]
-    """Its parts, for each part method."""
+    """Its parts, for each variant; one object for those that find the same."""
     part_embeddings: tuple[Float[Tensor, "parts embed"], ...]
-    """For each part method."""
+    """For each variant; one object for those that embed the same."""
     error: ModelError | None = None
     """The model's output for this image is not finite, so that the other fields mean nothing."""
+    forward: Encoded | None = None
+    """What the parts were found in (batch 1, no `state`); None where they are the user's own."""
 
 
-_Segmented = tuple[tuple[Segmentation, ...], ModelError | None]
-"""Of one image: its parts for each part method, and why they mean nothing where the model's output is not finite."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Segmented:
+    """One image and its parts, for each variant."""
+
+    segmentations: tuple[Segmentation, ...]
+    error: ModelError | None
+    forward: Encoded | None = None
 
 
 class _Forward:
@@ -112,8 +120,8 @@ class BatchEncoder:
 
     Args:
         backbone: the model.
-        settings: `features`, `grounding` and those of the parts; `parts` is replaced by each of `part_methods`.
-        part_methods: how parts are found; each image gets one segmentation per method.
+        variants: how parts are found and embedded, at least one, all with the same `features`. What variants share is
+            computed once.
         batch_size: images, or prompted images, per forward. With 1, every image is encoded exactly as one alone; with
             more, only rounding differs.
         workers: threads for all work beside the model; by default the calling thread.
@@ -121,8 +129,7 @@ class BatchEncoder:
     """
 
     backbone: Backbone
-    settings: Settings
-    part_methods: tuple[PartMethod, ...]
+    variants: tuple[PartVariant, ...]
     batch_size: int = 1
     workers: Executor = dataclasses.field(default_factory=_InPlace)
     progress: Progress | None = None
@@ -145,12 +152,14 @@ class BatchEncoder:
     def _begin(self, batch: ImageBatch) -> _InFlight:
         """Run the forwards of a batch and start to find its parts."""
         squares, count = list(batch.squares), len(batch.squares)
+        features = self.variants[0].settings.features
+        pooled = any(variant.settings.grounding == "attend" for variant in self.variants)
         forwards: list[_Forward] = []
         images: list[tuple[_Forward, int]] = []
         for first in range(0, count, self.batch_size):
             pixels = self.backbone.normalise(torch.from_numpy(batch.squares[first : first + self.batch_size]))
-            encoded = self.backbone.encode_with_patches(pixels, features=self.settings.features)
-            forwards.append(_Forward(encoded, pooled=self.settings.grounding == "attend"))
+            encoded = self.backbone.encode_with_patches(pixels, features=features)
+            forwards.append(_Forward(encoded, pooled=pooled))
             images += [(forwards[-1], index) for index in range(len(encoded.embeddings))]
             self._report("image", len(images), count)
         masks = batch.masks or [None] * count
@@ -169,27 +178,23 @@ class BatchEncoder:
         """Find the parts of a group; an image that is not finite is left out of what is fitted together."""
         if all(mask is not None for mask in masks):  # patches are not needed
             errors = [self._error(forward.embeddings.wait()[index]) for forward, index in images]
-            return [(self._given(mask), error) for mask, error in zip(masks, errors, strict=True) if mask is not None]
+            pairs = zip(masks, errors, strict=True)
+            return [_Segmented(self._given(mask), error) for mask, error in pairs if mask is not None]
         encoded = [forward.image(index) for forward, index in images]
         errors = [self._error(one.embeddings, one.patches) for one in encoded]
         finite = [index for index, error in enumerate(errors) if error is None]
         found = [self._given(np.ones((1, *square.shape[:2]), dtype=bool)) for square in squares]
         if finite:
-            squares, encoded = [squares[index] for index in finite], [encoded[index] for index in finite]
-            saliency = find_saliency(encoded, self.settings)
-            by_method = [
-                segment(squares, encoded, dataclasses.replace(self.settings, parts=method), saliency=saliency)
-                for method in self.part_methods
-            ]
-            for index, own in zip(finite, zip(*by_method, strict=True), strict=True):
-                found[index] = own
+            own = segment_variants([squares[i] for i in finite], [encoded[i] for i in finite], self.variants)
+            for index, parts in zip(finite, own, strict=True):
+                found[index] = parts
         return [
-            (own if mask is None else self._given(mask), error)
-            for own, mask, error in zip(found, masks, errors, strict=True)
+            _Segmented(parts if mask is None else self._given(mask), error, forward)
+            for parts, mask, error, forward in zip(found, masks, errors, encoded, strict=True)
         ]
 
     def _given(self, mask: NDArray[np.bool_]) -> tuple[Segmentation, ...]:
-        return (given_parts(mask),) * len(self.part_methods)
+        return (given_parts(mask),) * len(self.variants)
 
     def _error(self, *values: Tensor) -> ModelError | None:
         try:
@@ -202,28 +207,36 @@ class BatchEncoder:
         """Embed the parts of a batch; everything is fetched together, after all of it is queued."""
         segmented = [one for future in batch.segmented for one in future.result()]
         self._report("parts", 1, 1)
-        parts = fetch(
-            own
-            for method in range(len(self.part_methods))
-            for own in embed_parts(
+        keys = [(variant.parts_key, variant.settings.grounding) for variant in self.variants]
+        queued: dict[Hashable, list[Tensor]] = {}
+        for index, key in enumerate(keys):
+            if key not in queued:
+                queued[key] = self._queue_parts(batch, [one.segmentations[index].masks for one in segmented], key[1])
+        fetched = iter(fetch(chain.from_iterable(queued.values())))
+        parts = {key: list(islice(fetched, len(segmented))) for key in queued}
+        embeddings = torch.cat([one.embeddings.wait() for one in batch.forwards])
+        images = []
+        for index, (square, embedding, one) in enumerate(zip(batch.squares, embeddings, segmented, strict=True)):
+            own = tuple(parts[key][index] for key in keys)
+            error = one.error or self._error(*own)
+            images.append(EncodedImage(square, embedding, one.segmentations, own, error, one.forward))
+        return images
+
+    def _queue_parts(
+        self, batch: _InFlight, masks: list[NDArray[np.bool_]], grounding: Grounding
+    ) -> list[Float[Tensor, "parts embed"]]:
+        return list(
+            embed_parts(
                 self.backbone,
-                self.settings.grounding,
+                grounding,
                 squares=batch.squares,
                 forwards=[one.encoded for one in batch.forwards],
-                masks=[segmentations[method].masks for segmentations, _ in segmented],
+                masks=masks,
                 batch_size=self.batch_size,
                 workers=self.workers,
                 progress=self.progress,
             )
         )
-        embeddings = torch.cat([one.embeddings.wait() for one in batch.forwards])
-        by_image = [tuple(parts[image :: len(segmented)]) for image in range(len(segmented))]
-        return [
-            EncodedImage(square, embedding, segmentations, own, error or self._error(*own))
-            for square, embedding, (segmentations, error), own in zip(
-                batch.squares, embeddings, segmented, by_image, strict=True
-            )
-        ]
 
     def _report(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:

@@ -22,6 +22,7 @@ from clipmk.models.catalog import RANDOM
 from clipmk.pipeline.builder import ExplanationBuilder, SourceImage
 from clipmk.pipeline.encoder import BatchEncoder, ImageBatch
 from clipmk.pipeline.grounding import ACCELERATOR_BATCH
+from clipmk.pipeline.segmentation import PartVariant
 from clipmk.pipeline.stream import Stream
 from clipmk.records import Elapsed, Prediction
 from clipmk.settings import GROUP_LIMIT
@@ -213,7 +214,7 @@ class Explainer:
                 for picture, own in zip(pictures, masks, strict=True)
             ],
         )
-        encoder = BatchEncoder(self.backbone, self.settings, (self.settings.parts,), progress=self._progress)
+        encoder = BatchEncoder(self.backbone, (PartVariant(self.settings),), progress=self._progress)
         encoded = encoder.encode(batch)
         shared_ms = 1_000 * (time.perf_counter() - started) / len(pictures)
         results = []

@@ -1,9 +1,9 @@
-"""From patch features to part masks on the square input, by the method that the settings name."""
+"""From patch features to part masks on the square input, by the method that the settings name or by another finder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -20,14 +20,14 @@ from clipmk.concepts.foreground import (
     second_eigenvector,
 )
 from clipmk.concepts.parts import kmeans_parts, part_masks, pca_parts
-from clipmk.concepts.superpixels import PictureRegions, superpixel_foreground, superpixel_parts
+from clipmk.concepts.superpixels import PictureRegions, picture_regions, superpixel_foreground, superpixel_parts
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
     from clipmk.backbones.base import Encoded
-    from clipmk.settings import Settings
+    from clipmk.settings import PartMethod, Settings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,11 +39,63 @@ class Segmentation:
     foreground: NDArray[np.bool_]
     """(S, S)"""
     warnings: tuple[str, ...]
+    regions: PictureRegions | None = None
+    """The square's regions of one colour, if they are superpixels."""
+
+
+PartFinder = Callable[[NDArray[np.uint8], "Encoded"], Segmentation]
+"""Finds the parts of one image: of its square, uint8 RGB (S, S, 3), and its forward (batch 1), on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartVariant:
+    """One way of finding an image's parts and embedding them."""
+
+    settings: Settings
+    """`features`, `grounding` and those of the parts are read."""
+    find: PartFinder | None = None
+    """Finds the parts instead of the settings' part method."""
+
+    @property
+    def parts_key(self) -> Hashable:
+        """Variants with equal keys find the same parts."""
+        return self.find or segmentation_choices(self.settings)
+
+
+def part_variants(settings: Settings, methods: Iterable[PartMethod]) -> tuple[PartVariant, ...]:
+    """The settings with each of the part methods."""
+    return tuple(PartVariant(replace(settings, parts=method)) for method in methods)
+
+
+def segmentation_choices(settings: Settings) -> tuple[Hashable, ...]:
+    """Everything that a segmentation reads: the same choices give the same parts."""
+    reads = {"kmeans": ("part_count", "seed"), "pca": ("part_count",), "superpixels": ("part_limit",)}[settings.parts]
+    names = ("resize", "features", "foreground", "second_component", "parts", *reads)
+    return tuple(getattr(settings, name) for name in names)
 
 
 def given_parts(masks: NDArray[np.bool_]) -> Segmentation:
     """The user's own parts, bool (parts, S, S); their union is the foreground."""
     return Segmentation(masks=masks, foreground=np.asarray(masks.any(axis=0)), warnings=())
+
+
+def segment_variants(
+    squares: Sequence[NDArray[np.uint8]], encoded: Sequence[Encoded], variants: Sequence[PartVariant]
+) -> list[tuple[Segmentation, ...]]:
+    """Each image's parts by each variant; what variants share is computed once. See `segment` for the images."""
+    saliency: dict[str, Saliency] = {}
+    found: dict[Hashable, list[Segmentation]] = {}
+    for variant in variants:
+        key, settings = variant.parts_key, variant.settings
+        if key in found:
+            continue
+        if variant.find is not None:
+            found[key] = [variant.find(square, one) for square, one in zip(squares, encoded, strict=True)]
+            continue
+        if settings.foreground not in saliency:
+            saliency[settings.foreground] = find_saliency(encoded, settings)
+        found[key] = segment(squares, encoded, settings, saliency=saliency[settings.foreground])
+    return list(zip(*(found[variant.parts_key] for variant in variants), strict=True))
 
 
 def segment(
@@ -52,7 +104,6 @@ def segment(
     settings: Settings,
     *,
     saliency: Saliency | None = None,
-    regions: Sequence[PictureRegions] | None = None,
 ) -> list[Segmentation]:
     """Find foreground and parts of images, all fitted together (pass one image for the per-image fit).
 
@@ -61,17 +112,15 @@ def segment(
         encoded: of each square (batch 1).
         settings: `foreground`, `second_component`, `parts`, `part_count`, `part_limit` and `seed` are read.
         saliency: from `find_saliency` for these images, if known already.
-        regions: `picture_regions` of each square, if known already; only `superpixels` reads them.
     """
     patches = torch.cat([one.patches for one in encoded])
     grid = encoded[0].grid
     saliency = find_saliency(encoded, settings) if saliency is None else saliency
     values = saliency.values.cpu().numpy().reshape(len(squares), *grid)
     if settings.parts == "superpixels":
-        known: Sequence[PictureRegions | None] = regions or [None] * len(squares)
         return [
-            _superpixels(square, value, patch, settings, own, saliency.warnings)
-            for square, value, patch, own in zip(squares, values, patches, known, strict=True)
+            _superpixels(square, value, patch, settings, saliency.warnings)
+            for square, value, patch in zip(squares, values, patches, strict=True)
         ]
     cleaned = [largest_components(m, keep_second=settings.second_component) for m in foreground_mask(values)]
     masks = np.stack([mask for mask, _ in cleaned])
@@ -99,7 +148,7 @@ def find_foreground(
         square: uint8 RGB (S, S, 3), the square input.
         encoded: of the square (batch 1).
         settings: `foreground`, `second_component` and `parts` are read.
-        regions: as in `segment`.
+        regions: `picture_regions` of the square, if known already.
     """
     saliency = find_saliency([encoded], settings).values.cpu().numpy().reshape(encoded.grid)
     kept, _ = largest_components(foreground_mask(saliency), keep_second=settings.second_component)
@@ -129,11 +178,11 @@ def _superpixels(
     saliency: NDArray[np.floating],
     patches: Float[Tensor, "patches dim"],
     settings: Settings,
-    regions: PictureRegions | None,
     notes: tuple[str, ...],
 ) -> Segmentation:
+    regions = picture_regions(square)
     kept, more = largest_components(foreground_mask(saliency), keep_second=settings.second_component)
     found = superpixel_parts(
         square, restrict(saliency, kept), patches=patches, limit=settings.part_limit, regions=regions
     )
-    return Segmentation(part_masks(found.labels), found.foreground, notes + more + found.warnings)
+    return Segmentation(part_masks(found.labels), found.foreground, notes + more + found.warnings, regions)

@@ -23,6 +23,7 @@ from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
 from clipmk.pipeline.builder import ExplanationBuilder, SourceImage
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, worker_threads
+from clipmk.pipeline.segmentation import PartVariant
 from clipmk.records import Elapsed
 
 if TYPE_CHECKING:
@@ -68,10 +69,10 @@ class Stream(Generic[Source]):
 
     def results(self, sources: Iterable[Source]) -> Iterator[Explanation | ClipmkError]:
         """Explain the sources, in order."""
-        backbone, settings = self.builder.backbone, self.builder.settings
+        variants = (PartVariant(self.builder.settings),)
         last = time.perf_counter()
         with worker_threads(self.threads, self.threads) as (decoders, workers):
-            encoder = BatchEncoder(backbone, settings, (settings.parts,), self.batch_size, workers)
+            encoder = BatchEncoder(self.builder.backbone, variants, self.batch_size, workers)
             for one in self._in_order(encoder, self._batches(self._decoded(sources, decoders))):
                 now = time.perf_counter()
                 if isinstance(one, Explanation):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ class ShardExplainer:
     """One model with the embedded vocabulary, ready for the images of shards.
 
     Args:
-        encoder: encodes images in batches and finds their parts by every part method.
+        encoder: encodes images in batches and finds their parts by every variant, each with another part method.
         builder: ranks classes and concepts for encoded images.
     """
 
@@ -55,18 +54,18 @@ class ShardExplainer:
             yield [self.encoder.workers.submit(self._rows, image, label) for image, label in pairs]
 
     def _rows(self, image: EncodedImage, label: int | None) -> list[TableRow]:
-        methods = self.encoder.part_methods
+        every = [variant.settings for variant in self.encoder.variants]
         if image.error is not None:
-            return [{"parts": parts, "error": str(image.error)} for parts in methods]
+            return [{"parts": settings.parts, "error": str(image.error)} for settings in every]
         prediction = self._prediction(image.embedding, label)
         notes = blank_notes(image.square)
         rows = []
-        for parts, own, found in zip(methods, image.part_embeddings, image.segmentations, strict=True):
-            settings = dataclasses.replace(self.builder.settings, parts=parts)
+        for settings, own, found in zip(every, image.part_embeddings, image.segmentations, strict=True):
             vision = rank_vision_concepts(self.builder.bank, settings, embedding=image.embedding, part_embeddings=own)
             warnings = tuple(dict.fromkeys(found.warnings + vision.warnings + notes))
             measured = self._measured(vision, prediction["predicted"])
-            rows.append({"parts": parts, "part_count": len(own), **prediction, **measured, "warnings": list(warnings)})
+            row = {"parts": settings.parts, "part_count": len(own), **prediction, **measured}
+            rows.append({**row, "warnings": list(warnings)})
         for row in rows:
             row["predicted"] = self.builder.vocabulary.classes[row["predicted"]]
         return rows

@@ -25,6 +25,7 @@ from clipmk.images.square import Square, square_image
 from clipmk.models.loading import load
 from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder, worker_threads
+from clipmk.pipeline.segmentation import part_variants
 from clipmk.study import schema
 from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import PlannedImage, read_shard
@@ -147,7 +148,8 @@ class ShardWorker:
         path = task.folder.language(name)
         if not path.exists():
             write_rows(language_rows(builder), path, schema.LANGUAGE)
-        encoder = BatchEncoder(backbone, task.settings, task.part_methods, task.batch_size, self._workers)
+        variants = part_variants(task.settings, task.part_methods)
+        encoder = BatchEncoder(backbone, variants, task.batch_size, self._workers)
         return ShardExplainer(encoder, builder)
 
     def _decode(self, image: PlannedImage, wanted: set[Geometry]) -> _Decoded:
