@@ -84,7 +84,7 @@ def test_a_finished_model_may_be_gone_when_another_is_added(
         return describe(name)
 
     run_study(request(tmp_path / "study", images, models=MODELS[:1]))
-    monkeypatch.setattr("clipmk.study.models.describe", described)
+    monkeypatch.setattr("clipmk.study.resolve.describe", described)
     run_study(request(tmp_path / "study", images, models=MODELS[1:], extend=True))
     after, wanted = fingerprints(tmp_path / "study"), fingerprints(undisturbed)
     assert after == wanted

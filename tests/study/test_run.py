@@ -157,7 +157,7 @@ def test_two_spellings_of_one_model_are_refused(tmp_path: Path, images: Path, mo
         pretrained="openai",
         input_size=224,
     )
-    monkeypatch.setattr("clipmk.study.models.describe", lambda name: (dataclasses.replace(entry, id=name), 1))
+    monkeypatch.setattr("clipmk.study.resolve.describe", lambda name: (dataclasses.replace(entry, id=name), 1))
     models = ("ViT-B-32:openai", "ViT-B/32:openai")
     with pytest.raises(UsageError, match="models 'ViT-B-32:openai' and 'ViT-B/32:openai' are the same"):
         run_study(request(tmp_path / "study", images, models=models))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,7 @@ from clipmk.datasets.dataset import DatasetInfo
 from clipmk.errors import InputError
 from clipmk.records import ModelInfo
 from clipmk.system.files import atomic_write
-from clipmk.system.serialization import plain
+from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 from clipmk.system.text import counted, quoted
 
 FORMAT: Final = 1
@@ -74,18 +74,15 @@ class Manifest:
     """The command line that started it and those that added models, joined by " && "; None if one is unknown."""
     format: int = FORMAT
 
-    def to_json(self) -> str:
-        """JSON text, the same bytes for the same study."""
-        return json.dumps(plain(self), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write it completely or not at all.
+    """Write it completely or not at all; the same study gives the same bytes.
 
     Text that UTF-8 cannot encode, such as undecodable bytes of a file name, is escaped and read back unchanged.
     """
+    text = json.dumps(plain(manifest), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
     with atomic_write(path, private=False) as handle:
-        handle.write(manifest.to_json().encode("utf-8", "backslashreplace"))
+        handle.write(text.encode("utf-8", "backslashreplace"))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -104,8 +101,8 @@ def read_manifest(path: Path) -> Manifest:
     if found != FORMAT:
         raise InputError(f"manifest {quoted(path)} has format {found!r}; this version reads format {FORMAT}")
     try:
-        return _from_plain(content)
-    except (KeyError, TypeError) as reason:
+        return from_plain(Manifest, content)
+    except MalformedRecordError as reason:
         raise InputError(f"manifest {quoted(path)} is damaged: {reason}") from reason
 
 
@@ -154,19 +151,6 @@ def _parent(key: str) -> str:
 
 def _brief(key: str, value: Any) -> Any:
     return value[:_DIGITS] if key.endswith(_HASHES) and isinstance(value, str) else value
-
-
-def _from_plain(content: Mapping[str, Any]) -> Manifest:
-    vocabulary = {**content["vocabulary"], "templates": tuple(content["vocabulary"]["templates"])}
-    return Manifest(
-        **{
-            **content,
-            "dataset": DatasetInfo(**content["dataset"]),
-            "vocabulary": VocabularyInfo(**vocabulary),
-            "models": tuple(ModelInfo(**model) for model in content["models"]),
-            "parts": tuple(content["parts"]),
-        }
-    )
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

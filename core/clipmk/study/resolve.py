@@ -1,4 +1,4 @@
-"""What a study is: what was asked for, what the folder already holds, and what follows from both."""
+"""What a study is: its models, and the manifest and plan that follow from what was asked and what the folder holds."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import dataclasses
 from collections.abc import Sequence
 from importlib import metadata
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from clipmk.backbones.devices import choose_device, choose_dtype
 from clipmk.datasets.matching import resolve_labels
-from clipmk.errors import UsageError
+from clipmk.errors import ModelError, UsageError
+from clipmk.models.loading import describe, pull
 from clipmk.records import ModelInfo
 from clipmk.settings import Fit, PartMethod, Settings
 from clipmk.study.manifest import Manifest, VocabularyInfo, differences, read_manifest, write_manifest
-from clipmk.study.plan import make_plan, write_plan
+from clipmk.study.plan import make_plan, missing_shards, shard_sizes, write_plan
 from clipmk.study.request import StudyRequest
 from clipmk.system.serialization import plain
 from clipmk.system.text import printable, quoted
@@ -25,6 +28,56 @@ SHARD_SIZE = 128
 SMALL_SIDE = 128
 """Pixels; on a CPU, inputs up to this size are bound by the overhead of a call."""
 
+Described = tuple[ModelInfo, int]
+"""A model, and the bytes of its weights."""
+
+
+def describe_models(models: Sequence[str], *, download: bool) -> list[Described]:
+    """What each model is, and the bytes of its weights; all missing models are reported at once."""
+    for model in models:
+        if models.count(model) > 1:
+            raise UsageError(f"model {quoted(model)} is named twice; every model is studied once")
+    if not models:
+        raise UsageError("no model is named; name models with -m MODEL or --pool zoo|paper13|FILE")
+    found: list[Described] = []
+    faults: dict[str, str] = {}
+    for model in models:
+        try:
+            if download:
+                pull(model)
+            found.append(describe(model))
+        except ModelError as fault:
+            faults[model] = str(fault)
+    first = next(iter(faults.values()), "")
+    if len(faults) > 1:
+        listed = ", ".join(map(quoted, faults))
+        what = f"{len(faults)} of {len(models)} models are not available, nothing was started: {listed}"
+        raise ModelError(f"{what}; the first: {first}")
+    if faults:
+        raise ModelError(first)
+    _refuse_twins([info for info, _ in found])
+    return found
+
+
+def with_other_models(request: StudyRequest, asked: Sequence[Described]) -> list[Described]:
+    """The models of the folder's study, then those of `asked` that are new to it.
+
+    Models that have explained every image are not looked up: they are not needed, and their weights may be gone.
+    """
+    folder = request.folder
+    had = read_manifest(folder.manifest)
+    given = {info.id: (info, size) for info, size in asked}
+    missing = missing_shards(folder, had, shard_sizes(folder.plan))
+    needed = {name for names in missing.values() for name in names} - given.keys()
+    others = [model.id for model in had.models if model.id in needed]
+    if others:
+        given |= {info.id: (info, size) for info, size in describe_models(others, download=request.download)}
+    found = [given.get(model.id, (model, 0)) for model in had.models]
+    known = {info.id for info, _ in found}
+    every = found + [one for one in asked if one[0].id not in known]
+    _refuse_twins([info for info, _ in every])
+    return every
+
 
 def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple[Manifest, tuple[str, ...]]:
     """The manifest of this study, new or that of the folder, and warnings; a new one is written with its plan.
@@ -34,12 +87,16 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
     """
     folder = request.folder
     old = read_manifest(folder.manifest) if folder.manifest.exists() else None
+    if old is not None:  # the study there has what the request leaves open
+        names = ("shard_size", "batch_size", "threads")
+        request = dataclasses.replace(request, **{name: getattr(request, name) or getattr(old, name) for name in names})
     labels, warnings = resolve_labels([entry.label for entry in request.dataset.entries], request.vocabulary)
-    fit = _fit(request, labels)
-    shard_size = request.shard_size or (old.shard_size if old else SHARD_SIZE)
-    plan = make_plan(request.dataset.entries, labels, fit=fit, shard_size=shard_size)
-    new = _manifest(request, infos, old, settings=dataclasses.replace(request.settings, fit=fit), labels=labels)
-    new = dataclasses.replace(new, shards=plan["shard"][-1].as_py() + 1, shard_size=shard_size)
+    # the reference code fits images of one class together
+    usual: Fit = "batch" if request.settings.preset == "paper" and any(one is not None for one in labels) else "image"
+    settings = dataclasses.replace(request.settings, fit=request.fit or usual)
+    shard_size = request.shard_size or SHARD_SIZE
+    plan = make_plan(request.dataset.entries, labels, fit=settings.fit, shard_size=shard_size)
+    new = _manifest(request, infos, settings, plan, shard_size)
     warnings = request.dataset.warnings + warnings
     if old is None:
         write_plan(plan, folder.plan)
@@ -97,31 +154,32 @@ def _bound(request: StudyRequest, old: Manifest, new: Manifest) -> tuple[ModelIn
     return tuple(found) if any(model.id in asked for model in found) else old.models
 
 
-def _fit(request: StudyRequest, labels: Sequence[str | None]) -> Fit:
-    """Whether images of one class are fitted together: as asked, else as the reference code does for a dataset."""
-    if request.fit is not None:
-        return request.fit
-    labelled = any(label is not None for label in labels)
-    return "batch" if labelled and request.settings.preset == "paper" else "image"
+def _refuse_twins(infos: Sequence[ModelInfo]) -> None:
+    """Refuse the same weights of the same architecture under two names."""
+    first: dict[tuple[str, str], str] = {}
+    for info in infos:
+        key = (info.architecture, info.weights_sha256)
+        if key in first:
+            raise UsageError(
+                f"models {quoted(first[key])} and {quoted(info.id)} are the same; every model is studied once"
+            )
+        first[key] = info.id
 
 
 def _manifest(
-    request: StudyRequest,
-    infos: Sequence[ModelInfo],
-    old: Manifest | None,
-    *,
-    settings: Settings,
-    labels: Sequence[str | None],
+    request: StudyRequest, infos: Sequence[ModelInfo], settings: Settings, plan: pa.Table, shard_size: int
 ) -> Manifest:
-    """Everything but the shards. What the request leaves open is taken from the folder's study."""
     device = choose_device(request.device)
     dtype = choose_dtype(request.precision, device)
     on_cpu = device.type == "cpu"
     vocabulary = request.vocabulary
-    known = [label for label in labels if label is not None]
-    largest = max(info.input_size for info in infos)
+    labelled = plan.num_rows - plan["label"].null_count
+    classes = pc.count_distinct(plan["label"]).as_py()
+    side = max(info.input_size for info in infos)
+    # on a CPU, large batches of large inputs gain nothing and cost memory
+    limit, of_small, of_large = (SMALL_SIDE, 64, 16) if on_cpu else (256, 256, 64)
     return Manifest(
-        dataset=dataclasses.replace(request.dataset.info, labelled=len(known), classes=len(set(known))),
+        dataset=dataclasses.replace(request.dataset.info, labelled=labelled, classes=classes),
         vocabulary=VocabularyInfo(
             name=vocabulary.name,
             sha256=vocabulary.sha256,
@@ -133,12 +191,12 @@ def _manifest(
         models=tuple(infos),
         parts=part_methods_of(settings),
         settings=plain(settings),
-        shards=0,
-        shard_size=0,
-        batch_size=request.batch_size or (old.batch_size if old else _batch_size(largest, on_cpu=on_cpu)),
+        shards=plan["shard"][-1].as_py() + 1,
+        shard_size=shard_size,
+        batch_size=request.batch_size or (of_small if side <= limit else of_large),
         device=device.type,
         dtype=str(dtype).removeprefix("torch."),
-        threads=(request.threads or (old.threads if old else torch.get_num_threads())) if on_cpu else None,
+        threads=(request.threads or torch.get_num_threads()) if on_cpu else None,
         versions={
             "clipmk": __version__,
             "torch": torch.__version__,
@@ -146,10 +204,3 @@ def _manifest(
         },
         command=request.command,
     )
-
-
-def _batch_size(side: int, *, on_cpu: bool) -> int:
-    """Images per forward: on a CPU, large batches of large inputs gain nothing and cost memory."""
-    if on_cpu:
-        return 64 if side <= SMALL_SIDE else 16
-    return 256 if side <= 256 else 64

@@ -1,11 +1,11 @@
-"""A study's tables, read for the report and the terminal."""
+"""A study's tables, read for the report and the terminal, and as JSON."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow.compute as pc
 
@@ -13,13 +13,23 @@ from clipmk.concepts.statistics import POOLED, LineFit, fit_line
 from clipmk.errors import InputError
 from clipmk.study.concepts import ConceptTotals, concept_totals
 from clipmk.study.manifest import Manifest, read_manifest
-from clipmk.study.names import FAMILIES, short_names
+from clipmk.study.paper import against_paper
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, MEAN, MODELS, TableRow
 from clipmk.study.tables import Completeness, ensure_tables
 from clipmk.system.parquet import open_table, read_table
+from clipmk.system.serialization import plain
 from clipmk.system.text import quoted
 
+FAMILIES: Final = {
+    "vit": "ViT",
+    "resnet": "ResNet",
+    "convnext": "ConvNeXt",
+    "siglip": "SigLIP",
+    "eva": "EVA",
+    "timm": "timm",
+}
+"""Names of families, in the order they are shown."""
 FAILURES_KEPT: Final = 200
 """Failures that are listed one by one."""
 
@@ -51,8 +61,10 @@ class Results:
 
     @property
     def names(self) -> dict[str, str]:
-        """A short name of every model, by id."""
-        return short_names(self.models)
+        """`ViT-B-16 datacomp` for open_clip's pairs, the end of the path for others, the id where two are the same."""
+        short = {row["model"]: _short_name(row) for row in self.models}
+        times = Counter(short.values())
+        return {model: name if times[name] == 1 else model for model, name in short.items()}
 
     @property
     def families(self) -> dict[str, list[TableRow]]:
@@ -80,6 +92,11 @@ class Results:
         """
         explanations = sum(row["images"] for row in self.all_rows if row["parts"] != MEAN)
         return concept_totals(read_table(self.folder.table("concepts"), CONCEPTS), explanations)
+
+
+def family_name(family: str) -> str:
+    """How a family is written in tables and pictures."""
+    return FAMILIES.get(family, family)
 
 
 def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
@@ -138,3 +155,32 @@ def _fits(rows: Sequence[TableRow]) -> Iterator[LineFit]:
         found = fit_line(group, [row["auc"] for row in members], [100 * row["top1"] for row in members])
         if found is not None:
             yield found
+
+
+def results_document(results: Results, *, against: str | None = None) -> dict[str, Any]:
+    """What `--json` prints under "study": rows of the table `models`, fits, and the paper's numbers if asked for."""
+    paper = [
+        {"model": row.model} | {name: {**plain(one), "difference": one.difference} for name, one in row.numbers.items()}
+        for row in against_paper(results.all_rows)
+    ]
+    return {
+        "folder": str(results.folder.root),
+        "done_shards": results.completeness.done,
+        "total_shards": results.completeness.total,
+        "shown_parts": results.shown_parts,
+        "models": list(results.all_rows),
+        "fits": [
+            {"group": one.group, "models": one.count}
+            | {name: plain(getattr(one, name)) for name in ("slope", "intercept", "pearson", "spearman")}
+            for one in results.fits
+        ],
+        "paper": paper if against == "paper" else None,
+    }
+
+
+def _short_name(row: TableRow) -> str:
+    """Of one model; OpenAI's weights have one name with and without `-quickgelu`."""
+    if row["pretrained"] is None:
+        return str(row["model"]).rstrip("/").rpartition("/")[2] or str(row["model"])
+    pretrained = str(row["pretrained"]).split("_s", maxsplit=1)[0].removesuffix("_xl")
+    return f"{str(row['architecture']).removesuffix('-quickgelu')} {pretrained}"

@@ -15,9 +15,8 @@ from clipmk.backbones.devices import choose_device
 from clipmk.errors import ClipmkError, InputError
 from clipmk.study.engines import run_local, run_ray
 from clipmk.study.manifest import Manifest
-from clipmk.study.models import Described, describe_models, with_other_models
 from clipmk.study.plan import missing_shards, shard_sizes
-from clipmk.study.resolve import part_methods_of, resolve_manifest
+from clipmk.study.resolve import Described, describe_models, part_methods_of, resolve_manifest, with_other_models
 from clipmk.study.results import FailedImage, failed_images
 from clipmk.study.shard_worker import StudyTask, no_progress
 from clipmk.study.tables import write_tables

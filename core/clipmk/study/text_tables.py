@@ -11,9 +11,8 @@ from typing import Final
 
 from clipmk.concepts.statistics import Estimate, LineFit, RankEstimate
 from clipmk.study.concepts import ConceptTotals
-from clipmk.study.names import family_name
 from clipmk.study.paper import PRINTED_FIT, Compared, PublishedModel, against_paper, published_fit, published_models
-from clipmk.study.results import Results
+from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
 
 NONE: Final = "–"

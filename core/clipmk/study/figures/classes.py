@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from clipmk.study.figures.style import canvas, family_style, label, light_grid
-from clipmk.study.names import family_name
-from clipmk.study.results import Results
+from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
 from clipmk.study.text_tables import CLASSES_SHOWN
 

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
-from clipmk.study.names import family_name
-from clipmk.study.results import Results
+from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
 
 _COLUMNS = 4

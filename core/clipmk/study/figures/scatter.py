@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from clipmk.concepts.statistics import POOLED, LineFit
 from clipmk.study.figures.labels import Point, place_labels
 from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
-from clipmk.study.names import family_name
 from clipmk.study.paper import PRINTED_FIT
-from clipmk.study.results import Results
+from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
 from clipmk.study.text_tables import estimate
 

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from clipmk.errors import UsageError
 from clipmk.study import text_tables
-from clipmk.study.document import results_document
-from clipmk.study.names import family_name
 from clipmk.study.paper import departures
 from clipmk.study.paths import StudyFolder
-from clipmk.study.results import Results, read_results
+from clipmk.study.results import Results, family_name, read_results, results_document
 from clipmk.study.text_tables import TextTable
 from clipmk.system.text import counted, one_or_many, printable
 from clipmk_tui.cli.streams import DataStream, data_stream, locale_encoding, say, text_console
