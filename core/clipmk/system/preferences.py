@@ -6,14 +6,13 @@ import json
 import os
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 from filelock import FileLock, Timeout
-from tomlkit.container import OutOfOrderTableProxy
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AbstractTable
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.system.config import Config, config_bytes, parse_config
@@ -85,8 +84,7 @@ def _changed(before: bytes, changes: Mapping[str, Value], path: Path) -> bytes:
     """
     try:
         document = tomlkit.parse(before.decode("utf-8-sig"))
-        for name, value in changes.items():
-            _change(document, name, value)
+        _apply(changes, document)
         text = tomlkit.dumps(document).encode()
     except UnicodeEncodeError as reason:
         raise UsageError(f"{printable(repr(reason.object))} cannot be written to a file: it is not UTF-8") from reason
@@ -98,31 +96,20 @@ def _changed(before: bytes, changes: Mapping[str, Value], path: Path) -> bytes:
 def _content(data: bytes, changes: Mapping[str, Value] | None = None) -> str:
     """The contents of a file with the changes, in a form that can be compared."""
     table = tomllib.loads(data.decode("utf-8-sig"))
-    for name, value in (changes or {}).items():
-        head, dot, rest = name.partition(".")
-        holder, key = (table.setdefault(head, {}), rest) if dot and head in TABLES else (table, name)
-        holder.pop(key, None)
-        if value is not None:
-            holder[key] = value
+    _apply(changes or {}, table)
     return json.dumps({key: value for key, value in table.items() if value != {}}, sort_keys=True)
 
 
-def _change(document: tomlkit.TOMLDocument, name: str, value: Value) -> None:
-    head, dot, rest = name.partition(".")
-    holder: tomlkit.TOMLDocument | AbstractTable | OutOfOrderTableProxy = document
-    key = name
-    if dot and head in TABLES:
-        key = rest
-        if head not in document:
-            if value is None:
-                return
-            document[head] = tomlkit.table()
-        found = document[head]
-        if not isinstance(found, AbstractTable | OutOfOrderTableProxy):  # refused when the file was read
-            raise UsageError(f"{head} is not a table")
-        holder = found
-    if value is None:
-        if key in holder:
-            del holder[key]
-    elif key not in holder or holder[key] != value or isinstance(holder[key], bool) != isinstance(value, bool):
-        holder[key] = tomlkit.item(value)
+def _apply(changes: Mapping[str, Value], document: MutableMapping[str, Any]) -> None:
+    """Change keys; one that has the value already keeps its spelling."""
+    for name, value in changes.items():
+        head, dot, rest = name.partition(".")
+        in_table = bool(dot) and head in TABLES
+        key = rest if in_table else name
+        if in_table and value is not None:
+            document.setdefault(head, {})
+        holder = document.get(head, {}) if in_table else document
+        if value is None:
+            holder.pop(key, None)
+        elif key not in holder or holder[key] != value or isinstance(holder[key], bool) != isinstance(value, bool):
+            holder[key] = value
