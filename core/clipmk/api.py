@@ -157,7 +157,9 @@ def _masks(parts: Masks, images: int) -> list[NDArray[np.bool_] | None] | None:
     if parts is None:
         return None
     masks = [parts] if isinstance(parts, np.ndarray) else parts
-    if not isinstance(masks, list | tuple) or not all(one is None or _is_mask_array(one) for one in masks):
+    if not isinstance(masks, list | tuple) or not all(
+        one is None or (isinstance(one, np.ndarray) and one.dtype.kind in "biuf") for one in masks
+    ):
         raise UsageError(
             f"parts is {parts!r:.80}; it must be a bool array (parts, height, width), or for a list of images a list "
             "of such arrays, with None where parts are to be found"
@@ -165,7 +167,3 @@ def _masks(parts: Masks, images: int) -> list[NDArray[np.bool_] | None] | None:
     if len(masks) != images:
         raise UsageError(f"part masks are given for {len(masks)} images, but there are {images} images")
     return list(masks)
-
-
-def _is_mask_array(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"

@@ -187,7 +187,8 @@ def test_where_the_tokenizer_cannot_stand_alone_open_clip_is_imported(
     if trouble == "needs its package":
         (tmp_path / "tokenizer.py").write_text("from .constants import DEFAULT_CONTEXT_LENGTH")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
-    assert library._import_tokenizer() is open_clip.SimpleTokenizer
+    monkeypatch.setattr(library, "loaded_tokenizer_classes", list)
+    assert library.simple_tokenizer_class() is open_clip.SimpleTokenizer
 
 
 @pytest.mark.parametrize("clean", ["canonicalize", "whitespace"])

@@ -40,18 +40,18 @@ class AttentionView:
 
     def queries(self, tokens: Float[Tensor, "batch queries width"]) -> Float[Tensor, "batch heads queries head"]:
         """Split queries of prefix tokens (which are never rotated), after the query norm where there is one."""
-        return _norm(self.module, ("ln_q", "q_norm"), self._split(linear(tokens, *self.query)))
+        return _norm(self.module, ("ln_q", "q_norm"), split_heads(linear(tokens, *self.query), self.heads))
 
     def keys(
         self, raw: Float[Tensor, "batch tokens width"], rope: Tensor | None
     ) -> Float[Tensor, "batch heads tokens head"]:
         """Split keys as the scores use them: normed, and rotated where the encoder rotates."""
-        split = _norm(self.module, ("ln_k", "k_norm"), self._split(raw))
+        split = _norm(self.module, ("ln_k", "k_norm"), split_heads(raw, self.heads))
         return split if rope is None else _rotate(self.module, split, rope)
 
     def values(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens head"]:
         """Split values W_v x + b_v."""
-        return self._split(linear(tokens, *self.value))
+        return split_heads(linear(tokens, *self.value), self.heads)
 
     def merge(
         self, heads: Float[Tensor, "batch heads queries head"], tokens: Float[Tensor, "batch queries width"]
@@ -66,9 +66,6 @@ class AttentionView:
         out = self.module.get_submodule(next(names))
         merged: Tensor = out(gated)
         return merged
-
-    def _split(self, joined: Tensor) -> Tensor:
-        return split_heads(joined, self.heads)
 
 
 def split_heads(joined: Float[Tensor, "batch tokens width"], heads: int) -> Float[Tensor, "batch heads tokens head"]:
@@ -98,9 +95,8 @@ def _projections(attention: Any) -> tuple[Projection, Projection, Projection]:
         if getattr(attention, "q_bias", None) is not None:
             bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
         return _chunk(attention.qkv.weight, bias)
-    linears = (attention.q_proj, attention.k_proj, attention.v_proj)
-    query, key, value = ((linear.weight, linear.bias) for linear in linears)
-    return query, key, value
+    query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
+    return (query.weight, query.bias), (key.weight, key.bias), (value.weight, value.bias)
 
 
 def _chunk(weight: Tensor, bias: Tensor | None) -> tuple[Projection, Projection, Projection]:

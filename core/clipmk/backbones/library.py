@@ -26,22 +26,19 @@ def simple_tokenizer_class() -> Any:
 
     The tokenizer needs nothing of the rest: its file is run as a module of its own, unless open_clip is here already.
     """
-    known = loaded_tokenizer_classes()
-    return known[0] if known else _import_tokenizer()
+    if known := loaded_tokenizer_classes():
+        return known[0]
+    try:
+        module = _run_tokenizer_file()
+    except (ImportError, OSError):  # a release that keeps its tokenizer elsewhere, or whose tokenizer needs the rest
+        return open_clip().SimpleTokenizer
+    return sys.modules.setdefault(_TOKENIZER_MODULE, module).SimpleTokenizer  # another thread may have been faster
 
 
 def loaded_tokenizer_classes() -> list[type]:
     """`SimpleTokenizer` of open_clip and of its tokenizer file, as far as they have been imported."""
     modules = (sys.modules.get(name) for name in ("open_clip", _TOKENIZER_MODULE))
     return [found for module in modules if (found := getattr(module, "SimpleTokenizer", None))]
-
-
-def _import_tokenizer() -> Any:
-    try:
-        module = _run_tokenizer_file()
-    except (ImportError, OSError):  # a release that keeps its tokenizer elsewhere, or whose tokenizer needs the rest
-        return open_clip().SimpleTokenizer
-    return sys.modules.setdefault(_TOKENIZER_MODULE, module).SimpleTokenizer  # another thread may have been faster
 
 
 def _run_tokenizer_file() -> ModuleType:

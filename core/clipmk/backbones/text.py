@@ -126,7 +126,8 @@ class TextEncoder:
         if not self.trims:
             return torch.full((len(tokens),), tokens.shape[1])
         if _pool_type(self._tower) == "eos":
-            return (tokens == _eos_id(self._tower)).int().argmax(dim=-1) + 1
+            eos_id = getattr(self._tower, "text_eos_id", getattr(self._tower, "eos_id", -1))
+            return (tokens == int(eos_id)).int().argmax(dim=-1) + 1
         return tokens.argmax(dim=-1) + 1
 
     def _trimmed(self, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts embed"]:
@@ -145,10 +146,6 @@ class TextEncoder:
 
 def _pool_type(tower: Any) -> str:
     return str(getattr(tower, "text_pool_type", getattr(tower, "pool_type", "")))
-
-
-def _eos_id(tower: Any) -> int:
-    return int(getattr(tower, "text_eos_id", getattr(tower, "eos_id", -1)))
 
 
 def _is_causal(tower: Any) -> bool:

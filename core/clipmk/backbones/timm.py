@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +49,6 @@ class _TimmEncoder(ImageEncoder):
             return self.encode(blank, "tokens").grid
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _VitState:
-    block: BlockState
-    pooler_inputs: Tensor | None
-    """Inputs of the attention pool, where there is one."""
-
-
 class TimmVitEncoder(_TimmEncoder):
     """timm's VisionTransformer and Eva, pooled by class token, average, or a latent query (SigLIP)."""
 
@@ -63,7 +56,9 @@ class TimmVitEncoder(_TimmEncoder):
         super().__init__(model)
         self._block = self._trunk.blocks[-1]
         self._prefix = int(self._trunk.num_prefix_tokens)
-        self._opened = _opened(self._block.attn)
+        self._opened: AttentionView | None = None
+        with suppress(ModelError):  # an attention that does more cannot be opened up
+            self._opened = view(self._block.attn)
         self._pooler = self._trunk.attn_pool
         self.has_cls = self._pooler is None and self._trunk.global_pool == "token"
         self.supports_keys = self._opened is not None
@@ -74,24 +69,29 @@ class TimmVitEncoder(_TimmEncoder):
         with captured(*modules) as (block, attention, *pooler):
             embeddings = self.embed(pixels)
         raw_keys = block.output[..., :0] if self._opened is None else self._opened.raw_keys(attention.inputs)
-        state = _VitState(
-            BlockState(block.inputs, attention.inputs, block.output, raw_keys, attention.keywords.get("rope")),
-            pooler[0].inputs if pooler else None,
-        )
+        rope, pooler_inputs = attention.keywords.get("rope"), pooler[0].inputs if pooler else None
+        state = BlockState(block.inputs, attention.inputs, block.output, raw_keys, rope, pooler_inputs)
         patches = (raw_keys if features == "keys" else block.output)[:, self._prefix :]
-        return Encoded(embeddings, patches, self._shape(patches.shape[1]), self._attention(state), state)
+        rows, columns = getattr(self._trunk.patch_embed, "grid_size", None) or (0, 0)
+        count = patches.shape[1]
+        grid = (int(rows), int(columns)) if rows * columns == count else _square(count)
+        return Encoded(embeddings, patches, grid, self._attention(state), state)
 
     def pool(
-        self, state: _VitState, weights: Float[Tensor, "batch regions patches"]
+        self, state: BlockState, weights: Float[Tensor, "batch regions patches"]
     ) -> Float[Tensor, "batch regions embed"]:
         """See `ImageEncoder.pool`."""
         trunk = self._trunk
         if state.pooler_inputs is not None:
             pooled = self._query_latent(state.pooler_inputs, weights)
         elif trunk.global_pool == "token" and self._opened is not None:
-            pooled = trunk.norm(requery(self._block, self._block.attn, state.block, weights))
+            pooled = trunk.norm(requery(self._block, self._block.attn, state, weights))
         elif trunk.global_pool == "avg":
-            pooled = self._average(trunk.norm(state.block.outputs), weights)
+            tokens = trunk.norm(state.outputs)
+            if getattr(trunk, "pool_include_prefix", False):
+                pooled = weighted_mean(tokens, pad(weights, (self._prefix, 0), value=1.0))
+            else:
+                pooled = weighted_mean(tokens[:, self._prefix :], weights)
         else:
             raise ModelError(
                 f"masked pooling is not supported for {type(trunk).__name__} with {trunk.global_pool!r} pooling; "
@@ -100,16 +100,10 @@ class TimmVitEncoder(_TimmEncoder):
         embeddings: Tensor = self._visual.head(trunk.head(trunk.fc_norm(pooled)))
         return embeddings
 
-    def _average(self, tokens: Tensor, weights: Tensor) -> Tensor:
-        if getattr(self._trunk, "pool_include_prefix", False):
-            return weighted_mean(tokens, pad(weights, (self._prefix, 0), value=1.0))
-        return weighted_mean(tokens[:, self._prefix :], weights)
-
     def _query_latent(self, tokens: Tensor, weights: Tensor) -> Tensor:
         """The latent query of timm's AttentionPoolLatent, once per region with log(weight) on the patches."""
         pooler = self._pooler
-        query, key, value = self._latent_heads(tokens)
-        heads = masked_attention(query, key, value, weights)
+        heads = masked_attention(*self._latent_heads(tokens), weights)
         pooled = pooler.proj(heads.transpose(1, 2).flatten(2))
         if pooler.mlp is not None:
             pooled = pooled + pooler.mlp(pooler.norm(pooled))
@@ -126,8 +120,8 @@ class TimmVitEncoder(_TimmEncoder):
         query = pooler.q_norm(query).expand(tokens.shape[0], -1, -1, -1)
         return query, pooler.k_norm(key), value
 
-    def _attention(self, state: _VitState) -> Tensor | None:
-        patches = state.block.outputs.shape[1] - self._prefix
+    def _attention(self, state: BlockState) -> Tensor | None:
+        patches = state.outputs.shape[1] - self._prefix
         if state.pooler_inputs is not None:
             if getattr(self._pooler, "latent_len", 0) != 1:
                 return None
@@ -135,21 +129,8 @@ class TimmVitEncoder(_TimmEncoder):
             return attention_row(query, key, patches)
         if not self.has_cls or self._opened is None:
             return None
-        query = self._opened.queries(state.block.attended[:, :1])
-        return attention_row(query, self._opened.keys(state.block.raw_keys, state.block.rope), patches)
-
-    def _shape(self, patches: int) -> tuple[int, int]:
-        rows, columns = getattr(self._trunk.patch_embed, "grid_size", None) or (0, 0)
-        if rows * columns == patches:
-            return int(rows), int(columns)
-        return _square(patches)
-
-
-def _opened(attention: Any) -> AttentionView | None:
-    try:
-        return view(attention)
-    except ModelError:
-        return None
+        query = self._opened.queries(state.attended[:, :1])
+        return attention_row(query, self._opened.keys(state.raw_keys, state.rope), patches)
 
 
 def _square(patches: int) -> tuple[int, int]:

@@ -32,6 +32,8 @@ class BlockState:
     raw_keys: Float[Tensor, "batch tokens width"]
     rope: Tensor | None
     """Rotary position embedding of the patches, where the encoder has one."""
+    pooler_inputs: Tensor | None = None
+    """Inputs of timm's attention pool, where there is one."""
 
 
 def requery(
@@ -116,10 +118,8 @@ class VitEncoder(ImageEncoder):
         pooler = self._pooler
         if self._visual.attn_pool_contrastive is not None or self._visual.pool_type != "tok":
             raise ModelError('masked pooling is not supported for this attentional pooler; use grounding="prompts"')
-        attention = pooler.attn
-        query, key, value = self._pooler_heads(state)
-        heads = masked_attention(query, key, value, weights)
-        merged = attention.out_proj(heads.transpose(1, 2).flatten(2))
+        heads = masked_attention(*self._pooler_heads(state), weights)
+        merged = pooler.attn.out_proj(heads.transpose(1, 2).flatten(2))
         normed: Tensor = self._visual.ln_post(merged)
         return normed
 

@@ -45,11 +45,17 @@ def read_regular(
     if not str(path):
         raise error(f"{noun} name is empty")
     try:
-        data, refusal = _read(Path(path), limit)
+        refusal = _refusal(Path(path).stat(), limit)  # before opening, because opening a device can have effects
+        if refusal is None:
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as handle:
+                refusal = _refusal(os.fstat(handle.fileno()), limit)  # again: the name may mean another file by now
+                data = b"" if refusal else handle.read(limit + 1)
     except FileNotFoundError as reason:
         raise error(f"{shown} does not exist{_nearby(Path(path), suffixes)}") from reason
     except (OSError, ValueError) as reason:  # ValueError: a null byte in the name
         raise error(f"{shown} cannot be read: {cause(reason)}") from reason
+    if refusal is None and len(data) > limit:  # it has grown meanwhile
+        refusal = _too_large(limit)
     if refusal is not None:
         raise error(f"{shown} {refusal}")
     return data
@@ -72,7 +78,8 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         _require_replaceable(target)
-        with _create(temporary, mode=0o600 if private else 0o666) as handle:
+        mode = 0o600 if private else 0o666
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -99,23 +106,6 @@ def make_folder(path: Path) -> None:
 def _require_replaceable(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it exists and is not a regular file")
-
-
-def _create(path: Path, *, mode: int) -> BinaryIO:
-    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode))
-
-
-def _read(path: Path, limit: int) -> tuple[bytes, str | None]:
-    """The file's bytes, or why it is refused."""
-    refusal = _refusal(path.stat(), limit)  # before opening, because opening a device can have effects
-    if refusal is not None:
-        return b"", refusal
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as handle:
-        refusal = _refusal(os.fstat(handle.fileno()), limit)  # again, because the name may mean another file by now
-        if refusal is not None:
-            return b"", refusal
-        data = handle.read(limit + 1)
-    return (b"", _too_large(limit)) if len(data) > limit else (data, None)
 
 
 def _refusal(status: os.stat_result, limit: int) -> str | None:
