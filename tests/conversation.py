@@ -8,7 +8,7 @@ from typing import Any
 
 from clipmk.settings import preset
 from clipmk.worker import protocol
-from clipmk.worker.jobs import CancelledError, Job
+from clipmk.worker.jobs import CancelledError, Job, JobQueue
 from clipmk.worker.protocol import CANCELLED, Failed
 from clipmk.worker.service import Service
 from clipmk.worker.session import Session
@@ -16,7 +16,7 @@ from clipmk.worker.session import Session
 VIT = "embedded/vit-s8"
 
 
-class _Recorder:
+class Recorder:
     """A client that never sends anything and keeps what it is sent."""
 
     def __init__(self, keep: Callable[[Any], None]) -> None:
@@ -52,7 +52,8 @@ class Conversation:
         self.number = 0
         self.job: Job | None = None
 
-    def _keep(self, answer: Any) -> None:
+    def keep(self, answer: Any) -> None:
+        """Called with whatever is sent."""
         self.sent.append(answer)
         self.hook(answer)
 
@@ -61,12 +62,16 @@ class Conversation:
         assert self.job is not None
         self.job.cancelled = True
 
+    def queue(self, request: Any) -> None:
+        """Queue a request of a worker that has just been started."""
+        JobQueue(self.service.warm_up, self.service.answer).add(Job(request, self.session, Recorder(self.keep)))
+
     def ask(self, request: Any, *, attached: bytes = b"", cancelled: bool = False) -> Any:
         """The final answer, as the service made it; `sent` holds what came before it."""
         self.sent.clear()
         self.number += 1
         request = dataclasses.replace(request, id=self.number)
-        self.job = Job(request, self.session, _Recorder(self._keep), attached, clock=lambda: 0.0, cancelled=cancelled)
+        self.job = Job(request, self.session, Recorder(self.keep), attached, clock=lambda: 0.0, cancelled=cancelled)
         try:
             self.job.check()
             answer = self.service.answer(self.job)

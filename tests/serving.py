@@ -19,7 +19,7 @@ from pathlib import Path
 import samples
 from clipmk.settings import Settings
 from clipmk.system.config import Config
-from clipmk.worker import client, conversation, jobs, protocol, server
+from clipmk.worker import client, jobs, protocol, server
 from clipmk.worker.client import Connection, connected, listens
 from clipmk.worker.identity import identity
 from clipmk.worker.jobs import Job
@@ -32,7 +32,7 @@ PATIENCE = 60.0
 """Seconds until what does not happen counts as not happening; a busy machine stops threads and processes for a few."""
 
 client.GREETING_SECONDS = client.STOP_SECONDS = PATIENCE
-conversation.HELLO_SECONDS = jobs.WRITE_SECONDS = server.END_SECONDS = PATIENCE
+jobs.HELLO_SECONDS = jobs.WRITE_SECONDS = server.END_SECONDS = PATIENCE
 
 SESSION = Session(vocabulary=None, settings=Settings(), folder="/")
 

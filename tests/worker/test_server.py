@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import pytest
 
 import samples
-from clipmk.worker import client, conversation, jobs, line_socket, protocol, server, unix_socket
+from clipmk.worker import client, jobs, line_socket, protocol, server, unix_socket
 from clipmk.worker.client import DeclinedError
 from clipmk.worker.protocol import Cancel, Failed, Hello, Load, Progress, decode, encode
 from serving import PATIENCE, SESSION, Clock, ask, raw, request, running, talking, wait_for
@@ -161,7 +161,7 @@ def _named(path: Path, vocabulary: str) -> Iterator[line_socket.LineSocket]:
 
 def test_a_client_that_does_not_say_hello_is_hung_up_on(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(socket_path):
-        monkeypatch.setattr(conversation, "HELLO_SECONDS", 0.1)
+        monkeypatch.setattr(jobs, "HELLO_SECONDS", 0.1)
         with talking(socket_path) as patient, socket.socket(socket.AF_UNIX) as silent:
             silent.connect(str(socket_path))
             lines = line_socket.LineSocket(silent)

@@ -22,9 +22,9 @@ from clipmk.explanation import Explanation
 from clipmk.models import loading
 from clipmk.settings import preset
 from clipmk.worker import protocol
-from clipmk.worker.jobs import INTERVAL, Throttle
+from clipmk.worker.jobs import INTERVAL, Job
 from clipmk.worker.protocol import Compare, Explain, Load, Survey, WhatIf
-from conversation import VIT, Conversation
+from conversation import VIT, Conversation, Recorder
 
 pytestmark = pytest.mark.usefixtures("clean", "loaded_once")
 
@@ -249,17 +249,19 @@ def test_a_survey_and_a_comparison_end_between_their_items(images: list[str], ti
 @given(st.lists(st.floats(0, 0.2), min_size=1, max_size=60))
 def test_progress_is_sent_first_last_and_seldom_between(steps: list[float]) -> None:
     now, sent = 0.0, []
-    throttle = Throttle(lambda: now)
+    talk = Conversation()
+    talk.hook = lambda progress: sent.append((progress.done, now))
+    job = Job(Load(id=1, model=VIT), talk.session, Recorder(talk.keep), clock=lambda: now)
     for done, step in enumerate(steps, 1):
         now += step
-        if throttle.allows("texts", done, len(steps)):
-            sent.append((done, now))
+        job.report("texts", done, len(steps))
     assert sent[0][0] == 1
     assert sent[-1][0] == len(steps)
     for (_, before), (done, after) in itertools.pairwise(sent):
         assert done == len(steps) or after - before >= INTERVAL
     assert len(sent) <= now / INTERVAL + 2
-    assert throttle.allows("image", 0, 5)  # another stage
+    job.report("image", 0, 5)
+    assert talk.sent[-1].stage == "image"  # another stage
 
 
 def test_loading_is_reported_before_anything_heavy_is_imported() -> None:
@@ -267,7 +269,7 @@ def test_loading_is_reported_before_anything_heavy_is_imported() -> None:
         "import sys; sys.path[:0] = sys.argv[1:]\nfrom clipmk.worker import pipe, protocol\n"
         "from conversation import Conversation\n"
         "def stop(answer):\n    print(answer.stage, *sys.modules)\n    sys.exit(0)\n"
-        "talk = Conversation()\ntalk.hook = stop\ntalk.ask(protocol.Load(model='embedded/vit-s8'))\n"
+        "talk = Conversation()\ntalk.hook = stop\ntalk.queue(protocol.Load(model='embedded/vit-s8'))\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)

@@ -1,4 +1,7 @@
-"""Requests that wait for their turn: one queue and one thread for all clients of a worker."""
+"""The worker's side of a conversation, whatever the transport: greet, then queue what the client requests.
+
+The requests of all clients wait in one queue and are answered in one thread.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from clipmk.errors import UNEXPECTED, ProtocolError
+from clipmk.worker import protocol
 from clipmk.worker.protocol import CANCELLED, Answer, Failed, Final, Progress, Request, encode
 from clipmk.worker.session import Session
 
@@ -20,6 +24,10 @@ INTERVAL = 0.05
 """Seconds between two messages about the progress of one stage."""
 WRITE_SECONDS = 10.0
 """For a client to take an answer."""
+HELLO_SECONDS = 10.0
+"""For a client to send its first line; from then on it may take its time."""
+ATTACH_SECONDS = 60.0
+"""For the bytes of an image to arrive."""
 MOST_WAITING = 64
 """Requests that one client may have waiting."""
 
@@ -46,27 +54,6 @@ class Client(Protocol):
         """End the conversation."""
 
 
-class Throttle:
-    """Which steps of a stage are worth a message: the first, the last, and a few between.
-
-    Args:
-        clock: seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._stage = ""
-        self._sent = 0.0
-
-    def allows(self, stage: str, done: int, total: int) -> bool:
-        """Whether to report this step; if so, the next one must wait for `INTERVAL` seconds."""
-        now = self._clock()
-        due = stage != self._stage or 0 < total <= done or now - self._sent >= INTERVAL
-        if due:
-            self._stage, self._sent = stage, now
-        return due
-
-
 @dataclass(eq=False)
 class Job:
     """A request, whose it is, and whether anybody still waits for its answer."""
@@ -79,11 +66,11 @@ class Job:
     cancelled: bool = False
     finished: bool = False
     progress: Progress = field(init=False)
-    """The latest."""
+    """The latest that was sent."""
+    sent_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.progress = Progress(id=self.request.id, stage="waiting", done=0, total=0)
-        self._throttle = Throttle(self.clock)
 
     def check(self) -> None:
         """Called between the steps of the work.
@@ -108,13 +95,15 @@ class Job:
             raise CancelledError from reason
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Send the progress of the work, if it is due.
+        """Send the progress of the work: the first step of a stage, the last, and one in `INTERVAL` between them.
 
         Raises:
             CancelledError: as `check` and `send`.
         """
         self.check()
-        if self._throttle.allows(stage, done, total):
+        now = self.clock()
+        if stage != self.progress.stage or 0 < total <= done or now - self.sent_at >= INTERVAL:
+            self.sent_at = now
             self.progress = Progress(id=self.request.id, stage=stage, done=done, total=total)
             self.send(self.progress)
 
@@ -129,50 +118,44 @@ class Job:
         self.finish(Failed(id=self.request.id, code=code, message=message))
 
 
-class Answerer(Protocol):
-    """What does the work (see `clipmk.worker.service.Service`)."""
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Ids of the models held."""
-
-    def warm_up(self) -> None:
-        """Import what models need."""
-
-    def answer(self, job: Job) -> Final:
-        """Answer a request."""
-
-
 class JobQueue:
     """Jobs of all clients, processed in the order they came.
 
     Args:
-        service: does the work.
+        warm_up: imports what the work needs.
+        answer: does the work (see `clipmk.worker.service.Service.answer`).
         clock: seconds.
     """
 
-    def __init__(self, service: Answerer, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        warm_up: Callable[[], None],
+        answer: Callable[[Job], Final],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.processed = 0
         """Number of jobs that were answered or cancelled."""
-        self._service = service
+        self._warm_up = warm_up
+        self._answer = answer
         self._clock = clock
         self._busy_at = clock()
         self._current: Job | None = None
         self._waiting: deque[Job] = deque()
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # its lock is reentrant
         self._running = self._closed = False
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """Those that are not answered yet, in order."""
         with self._changed:
-            return self._unanswered()
+            return (*filter(None, [self._current]), *self._waiting)
 
     @property
     def idle_s(self) -> float:
         """Seconds since there was something to do; getting ready counts as such."""
         with self._changed:
-            if self._unanswered() or not self._running:
+            if self.jobs or not self._running:
                 self._busy_at = self._clock()
             return self._clock() - self._busy_at
 
@@ -193,8 +176,7 @@ class JobQueue:
     def cancel(self, client: Client, request_id: int | None = None) -> None:
         """Cancel a client's request, or all of them; the one being processed stops before its next step."""
         with self._changed:
-            found = [job for job in self._unanswered() if job.client is client]
-            found = [job for job in found if request_id in {None, job.request.id}]
+            found = [job for job in self.jobs if job.client is client and request_id in {None, job.request.id}]
             for job in found:
                 job.cancelled = True
             waiting = [job for job in found if job is not self._current]
@@ -205,7 +187,7 @@ class JobQueue:
 
     def run(self) -> None:
         """Get ready, then process jobs until the queue is closed."""
-        self._service.warm_up()
+        self._warm_up()
         self._running = True
         while (job := self._next()) is not None:
             self._process(job)
@@ -218,12 +200,9 @@ class JobQueue:
         """Cancel everything and let `run` return."""
         with self._changed:
             self._closed = True
-            for job in self._unanswered():
+            for job in self.jobs:
                 job.cancelled = True
             self._changed.notify_all()
-
-    def _unanswered(self) -> tuple[Job, ...]:
-        return (*filter(None, [self._current]), *self._waiting)
 
     def _next(self) -> Job | None:
         with self._changed:
@@ -236,7 +215,7 @@ class JobQueue:
         started, request = time.perf_counter(), job.request
         try:
             job.check()
-            answer = self._service.answer(job)
+            answer = self._answer(job)
             job.check()
             job.finish(answer)
         except CancelledError:
@@ -256,3 +235,58 @@ def _summary(request: Request) -> str:
     models = getattr(request, "models", None) or [getattr(request, "model", "")]
     more = f"and {len(images) - 1} more" if len(images) > 1 else ""
     return " ".join(filter(None, (type(request).__name__, images[0], more, *models)))[:200]
+
+
+def converse(client: Client, queue: JobQueue, greeting: protocol.Greeting) -> None:
+    """Greet a client and queue its requests until it closes its end; what is not answered by then is cancelled.
+
+    Raises:
+        ProtocolError: the client sent something else than a message of ours, and was sent that as a failure.
+        OSError: the client is gone, or silent (`TimeoutError`).
+    """
+    try:
+        client.write(encode(greeting), seconds=WRITE_SECONDS)
+        _listen(client, queue)
+    except ProtocolError as error:
+        client.write(encode(Failed(id=0, code=error.code, message=str(error))), seconds=WRITE_SECONDS)
+        raise
+    except CancelledError:  # gone while we wrote to it
+        pass
+    finally:
+        queue.cancel(client)
+
+
+def _listen(client: Client, queue: JobQueue) -> None:
+    session: Session | None = None
+    while line := client.read_line(limit=protocol.REQUEST_BYTES, seconds=HELLO_SECONDS if session is None else None):
+        message = protocol.decode(line)
+        if session is None:
+            session = _session(message)
+        elif isinstance(message, protocol.Cancel):
+            queue.cancel(client, message.request)
+        elif isinstance(message, Request):
+            attached = _attached(client, message)
+            if attached is None:
+                return
+            queue.add(Job(message, session, client, attached))
+        else:
+            raise ProtocolError(f"a {type(message).__name__} is not a request")
+
+
+def _session(message: protocol.Message) -> Session:
+    if isinstance(message, protocol.Hello) and message.version == protocol.VERSION:
+        return message.session
+    sent = f"version {message.version}" if isinstance(message, protocol.Hello) else f"a {type(message).__name__} first"
+    raise ProtocolError(
+        f"the engine speaks version {protocol.VERSION} of its protocol and was sent {sent}; "
+        "install app and engine from the same release"
+    )
+
+
+def _attached(client: Client, request: Request) -> bytes | None:
+    """The bytes that follow a request; None where the client left before they all came."""
+    size = request.attached if isinstance(request, protocol.ExplainImages) else 0
+    if not 0 <= size <= protocol.ATTACHED_BYTES:
+        raise ProtocolError(f"{size} bytes are attached; at most {protocol.ATTACHED_BYTES} are accepted")
+    data = client.read_block(size, seconds=ATTACH_SECONDS)
+    return data if len(data) == size else None

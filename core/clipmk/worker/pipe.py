@@ -17,8 +17,7 @@ from typing import BinaryIO, NoReturn
 from clipmk.errors import ProtocolError
 from clipmk.version import __version__
 from clipmk.worker import protocol
-from clipmk.worker.conversation import converse
-from clipmk.worker.jobs import JobQueue
+from clipmk.worker.jobs import JobQueue, converse
 from clipmk.worker.protocol import Greeting
 from clipmk.worker.service import Service
 
@@ -63,7 +62,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the app's
     pipe = _own_pipe()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    queue = JobQueue(Service())
+    service = Service()
+    queue = JobQueue(service.warm_up, service.answer)
     threading.Thread(target=_listen, args=(pipe, queue), name="listener", daemon=True).start()
     try:
         queue.run()

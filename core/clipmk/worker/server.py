@@ -22,10 +22,10 @@ from pathlib import Path
 from clipmk.errors import ClipmkError, ProtocolError
 from clipmk.version import __version__
 from clipmk.worker import protocol
-from clipmk.worker.conversation import converse
-from clipmk.worker.jobs import Answerer, JobQueue
+from clipmk.worker.jobs import JobQueue, converse
 from clipmk.worker.line_socket import LineSocket
 from clipmk.worker.protocol import Greeting, encode
+from clipmk.worker.service import Service
 from clipmk.worker.unix_socket import listening, peer_of
 
 CLIENTS = 32
@@ -51,10 +51,10 @@ class Server:
     """
 
     def __init__(
-        self, service: Answerer, *, idle_s: float, identity: dict[str, str], clock: Callable[[], float] = time.monotonic
+        self, service: Service, *, idle_s: float, identity: dict[str, str], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._service = service
-        self._queue = JobQueue(service, clock=clock)
+        self._queue = JobQueue(service.warm_up, service.answer, clock=clock)
         self._idle_s = idle_s
         self._identity = identity
         self._clock = clock

@@ -55,7 +55,6 @@ class Service:
         self.explainers = Explainers(memory_budget, report=self._report, check=self._check)
         self._pictures: LruCache[tuple[str, Stamp], Picture] = LruCache(PICTURE_BYTES)
         self._explanations: LruCache[ExplanationKey, Explanation] = LruCache(EXPLANATIONS)
-        self._warm = False
         self._job: Job | None = None
 
     @property
@@ -67,8 +66,6 @@ class Service:
         """Import what every model needs: seconds, once."""
         from clipmk.models import loading  # noqa: F401, PLC0415
         from clipmk.pipeline import explainer  # noqa: F401, PLC0415
-
-        self._warm = True
 
     def answer(self, job: Job) -> Final:
         """Answer a request: sends its partial answers and returns the final one.
@@ -85,9 +82,6 @@ class Service:
 
     def _answer(self) -> Final:  # noqa: PLR0911 - one per kind of request
         job = self._current
-        if not self._warm:
-            self._report("loading", 0, 0)
-            self.warm_up()
         with _working_in(job.session.folder):
             match job.request:
                 case protocol.Load() as request:
