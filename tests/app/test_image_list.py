@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clipmk.errors import InputError, UsageError
-from clipmk.images.paths import expand_paths
+from clipmk.images.paths import expand_path
 from clipmk.world.export import export_scenes
 from clipmk_tui.app import image_list as album
 from clipmk_tui.app.image_list import ImageList, Item, is_right, open_images, verdicts, wrong_first
@@ -35,7 +35,7 @@ def shown(opened: ImageList, folder: Path) -> list[tuple[str, str | None]]:
 def test_a_folder_gives_its_images_as_explain_takes_them(tmp_path: Path) -> None:
     touch(tmp_path, "b.JPG", "a.png", "notes.txt", ".hidden.png", "deeper/c.png", "folder.png/d.png")
     opened = open_images([str(tmp_path)])
-    assert [item.path for item in opened.items] == expand_paths([str(tmp_path)])
+    assert [item.path for item in opened.items] == expand_path(str(tmp_path))
     assert shown(opened, tmp_path) == [("a.png", None), ("b.JPG", None)]
     assert opened.warnings == ()
 
@@ -44,7 +44,7 @@ def test_a_folder_gives_its_images_as_explain_takes_them(tmp_path: Path) -> None
 def test_paths_are_written_as_explain_writes_them(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "x.png", "pictures/a.png")
     monkeypatch.chdir(tmp_path)
-    assert [item.path for item in open_images([named]).items] == expand_paths([named])
+    assert [item.path for item in open_images([named]).items] == expand_path(named)
 
 
 def test_files_and_patterns_keep_their_order(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipmk.errors import ImageError, InputError
-from clipmk.images.paths import expand_paths
+from clipmk.images.paths import expand_path
 
 
 @pytest.fixture
@@ -38,24 +38,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_arguments_become_paths(folder: Path, arguments: list[str], expected: list[str]) -> None:
-    assert [path.replace(os.sep, "/") for path in expand_paths(arguments)] == expected
+    assert [path.replace(os.sep, "/") for path in (path for one in arguments for path in expand_path(one))] == expected
 
 
 @pytest.mark.parametrize("pattern", ["nothing*.png", "pics/?.gif", "pics/[xy].png", "**/*.bmp", "pics/folder.*"])
 def test_a_pattern_without_files_is_reported_without_a_guess(folder: Path, pattern: str) -> None:
     with pytest.raises(ImageError) as caught:
-        expand_paths(["pics/a.jpg", pattern])
+        expand_path(pattern)
     assert str(caught.value) == f"no file matches the pattern '{pattern}'"
 
 
 def test_a_folder_without_images_names_the_known_endings(folder: Path) -> None:
     with pytest.raises(InputError, match=r"folder 'empty' holds no image; known endings: .bmp, .gif.*\.webp$"):
-        expand_paths(["empty"])
+        expand_path("empty")
 
 
 def test_a_folder_of_class_folders_gets_a_hint(folder: Path) -> None:
     (folder / "empty" / "fox").mkdir()
     (folder / "empty" / "fox" / "a.png").touch()
     with pytest.raises(InputError, match=r"folders in it are not searched, name what they hold: 'empty/\*/\*'"):
-        expand_paths(["empty"])
-    assert expand_paths(["empty/*/*"]) == ["empty/fox/a.png"]
+        expand_path("empty")
+    assert expand_path("empty/*/*") == ["empty/fox/a.png"]

@@ -7,7 +7,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -146,7 +146,7 @@ def _decode(data: bytes, name: str | None) -> Picture:
             _check_size(image.size, label)
             pixels = _pixels(image, label, notes)
             notes += _animation_note(image)
-    return _picture(pixels, name, hashlib.sha256(data).hexdigest(), notes)
+    return _picture(pixels, name, notes, data)
 
 
 def _from_pil(image: Image.Image, name: str | None) -> Picture:
@@ -154,7 +154,7 @@ def _from_pil(image: Image.Image, name: str | None) -> Picture:
     _check_size(image.size, label)
     with _decoding(label, notes):
         pixels = _pixels(image, label, notes)
-    return _picture(pixels, name, _pixel_sha256(pixels), notes)
+    return _picture(pixels, name, notes)
 
 
 def _from_array(array: np.ndarray, name: str | None) -> Picture:
@@ -165,7 +165,7 @@ def _from_array(array: np.ndarray, name: str | None) -> Picture:
         )
     _check_size((array.shape[1], array.shape[0]), _label(name))
     pixels = np.array(array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2), order="C")
-    return _picture(pixels, name, _pixel_sha256(pixels), [])
+    return _picture(pixels, name)
 
 
 def _from_tensor(tensor: Any, name: str | None) -> Picture:
@@ -180,17 +180,14 @@ def _from_tensor(tensor: Any, name: str | None) -> Picture:
             f"{_label(name)} has values in [{low:.4g}, {high:.4g}]; [0, 1] is needed, before any mean and deviation"
         )
     pixels = np.ascontiguousarray(np.rint(values * 255).clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
-    return _picture(pixels, name, _pixel_sha256(pixels), [])
+    return _picture(pixels, name)
 
 
-def _picture(pixels: np.ndarray, name: str | None, sha256: str, notes: list[str]) -> Picture:
-    path = None if name is None else encodable(name)
-    info = ImageInfo(path=path, sha256=sha256, width=pixels.shape[1], height=pixels.shape[0])
+def _picture(pixels: np.ndarray, name: str | None, notes: Iterable[str] = (), data: bytes | None = None) -> Picture:
+    """A picture known by the hash of its encoded data, or else of its pixels."""
+    path, sha256 = None if name is None else encodable(name), hashlib.sha256(pixels.tobytes() if data is None else data)
+    info = ImageInfo(path=path, sha256=sha256.hexdigest(), width=pixels.shape[1], height=pixels.shape[0])
     return Picture(pixels=pixels, info=info, warnings=tuple(dict.fromkeys(notes)))
-
-
-def _pixel_sha256(pixels: np.ndarray) -> str:
-    return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from clipmk.errors import ImageError, InputError
@@ -20,30 +19,16 @@ MAX_BYTES = 512 * 2**20
 """Largest file that is read."""
 
 
-def expand_paths(arguments: Sequence[str]) -> list[str]:
-    """Turn command-line arguments into image paths, in order.
+def expand_path(argument: str) -> list[str]:
+    """Turn a command-line argument into image paths.
 
-    "-" and existing files are kept, whatever characters their names contain. A folder gives its files with a known
+    "-" and an existing file are kept, whatever characters their names contain. A folder gives its files with a known
     ending, sorted, without hidden and nested ones. A pattern (``*``, ``?``, ``[]``, ``**``) gives the files it
     matches, sorted. Any other name is kept, for `read_picture` to report.
 
     Raises:
         InputError: a folder cannot be listed or holds no image; or a pattern matches no file.
     """
-    return [path for argument in arguments for path in _expanded(argument)]
-
-
-def is_pattern(argument: str) -> bool:
-    """Whether a name may match several files."""
-    return not _WILD.isdisjoint(argument)
-
-
-def unmatched(pattern: str) -> ImageError:
-    """The error of a pattern that matches nothing; close names would not help."""
-    return ImageError(f"no file matches the pattern {quoted(pattern)}")
-
-
-def _expanded(argument: str) -> list[str]:
     if argument == "-" or not argument or "\0" in argument:
         return [argument]
     if os.path.isdir(argument):  # noqa: PTH112 - unlike Path.is_dir, never raises
@@ -52,15 +37,26 @@ def _expanded(argument: str) -> list[str]:
         return [argument]
     matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps the path as the user wrote it
     files = [match for match in matches if not Path(match).is_dir()]
-    if not files and is_pattern(argument):
-        raise unmatched(argument)
+    if not files:
+        refuse_pattern(argument)
     return files or [argument]
+
+
+def refuse_pattern(argument: str) -> None:
+    """Raise where a name that no file has is a pattern, for which close names would not help.
+
+    Raises:
+        ImageError: it is.
+    """
+    if not _WILD.isdisjoint(argument):
+        raise ImageError(f"no file matches the pattern {quoted(argument)}")
 
 
 def _images_in(folder: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if _is_image_name(entry.name) and entry.is_file())
+            shown = (entry for entry in entries if not entry.name.startswith("."))
+            names = sorted(e.name for e in shown if Path(e.name).suffix.lower() in EXTENSIONS and e.is_file())
     except OSError as reason:
         raise InputError(f"folder {quoted(folder)} cannot be listed: {cause(reason)}") from reason
     if not names:
@@ -70,7 +66,3 @@ def _images_in(folder: str) -> list[str]:
         endings = ", ".join(sorted(EXTENSIONS))
         raise InputError(f"folder {quoted(folder)} holds no image; known endings: {endings}{hint}")
     return [str(Path(folder) / name) for name in names]
-
-
-def _is_image_name(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS

@@ -82,10 +82,10 @@ class Square:
             InputError: the mask is not bool (side, side).
         """
         _require_mask(mask_square, (self.side, self.side))
-        rows, columns = self.shown
-        inside = np.ix_((rows >= 0) & (rows < self.side), (columns >= 0) & (columns < self.side))
+        inside = [np.flatnonzero((along >= 0) & (along < self.side)) for along in self.shown]
         mask_pixels = np.zeros((self.height, self.width), dtype=bool)
-        mask_pixels[inside] = mask_square[np.ix_(_within(rows, self.side), _within(columns, self.side))]
+        places = [along[kept] for along, kept in zip(self.shown, inside, strict=True)]
+        mask_pixels[np.ix_(*inside)] = mask_square[np.ix_(*places)]
         return mask_pixels
 
     def to_square(self, mask_pixels: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "side side"]:
@@ -132,10 +132,6 @@ def _nearest(count: int, among: int) -> Int[np.ndarray, " count"]:
     floor((i + 1/2) * among / count), in integers.
     """
     return (2 * np.arange(count, dtype=np.int64) + 1) * among // (2 * count)
-
-
-def _within(indices: Int[np.ndarray, " count"], limit: int) -> Int[np.ndarray, " kept"]:
-    return indices[(indices >= 0) & (indices < limit)]
 
 
 def _require_mask(mask: np.ndarray, shape: tuple[int, int]) -> None:

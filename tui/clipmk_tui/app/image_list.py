@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_labels
 from clipmk.errors import ImageError, InputError, UsageError
-from clipmk.images.paths import is_pattern, unmatched
+from clipmk.images.paths import refuse_pattern
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 
@@ -148,8 +148,7 @@ def _add(found: _Collector, argument: str) -> None:
 
 def _refuse(path: str) -> None:
     """Raise what reading a missing image raises; for a pattern, that nothing matches it."""
-    if is_pattern(path):
-        raise unmatched(path)
+    refuse_pattern(path)
     from clipmk.images.paths import EXTENSIONS, MAX_BYTES  # noqa: PLC0415
     from clipmk.system.files import read_regular  # noqa: PLC0415
 
@@ -212,7 +211,7 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _prefix(folder: str) -> str:
-    """The path before the name of a file in a folder, as `clipmk.images.paths.expand_paths` writes it."""
+    """The path before the name of a file in a folder, as `clipmk.images.paths.expand_path` writes it."""
     return str(Path(folder) / "x")[:-1]
 
 

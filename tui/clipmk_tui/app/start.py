@@ -99,10 +99,9 @@ def check_path(path: str) -> None:
 
     if path and "\0" not in path and (os.path.lexists(path) or next(glob.iglob(path, recursive=True), None)):  # noqa: PTH207
         return
-    from clipmk.images.paths import is_pattern, unmatched  # noqa: PLC0415 - not for the bare command
+    from clipmk.images.paths import refuse_pattern  # noqa: PLC0415 - not for the bare command
 
-    if is_pattern(path):
-        raise unmatched(path)
+    refuse_pattern(path)
     folder = Path(path).parent
     names: list[str] = []
     with contextlib.suppress(OSError, ValueError):

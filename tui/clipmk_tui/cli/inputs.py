@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clipmk.errors import ImageError, InputError
-from clipmk.images.paths import MAX_BYTES, expand_paths
+from clipmk.images.paths import MAX_BYTES, expand_path
 
 if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
@@ -99,7 +99,7 @@ def input_images(arguments: Sequence[str]) -> list[InputImage]:
     failures: dict[str, InputError] = {}
     for argument in arguments:
         try:
-            names += expand_paths([argument])
+            names += expand_path(argument)
         except InputError as error:  # a folder without images counts as a bad image; the others go on
             failures[argument] = error
             names.append(argument)
