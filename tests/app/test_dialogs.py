@@ -18,8 +18,7 @@ from clipmk.errors import ClipmkError, UsageError, VocabularyError
 from clipmk.settings import preset
 from clipmk.system.config import read_config
 from clipmk.worker.session import Session
-from clipmk_tui.app import help_texts
-from clipmk_tui.app.screens.help import HelpScreen, help_for
+from clipmk_tui.app.screens.help import HelpScreen, help_for, help_texts
 from clipmk_tui.app.screens.settings import Preferences, SettingsScreen, changed_keys, changed_session
 from clipmk_tui.app.theme import DARK, LIGHT
 from clipmk_tui.show.comparison import BEST, NEITHER
@@ -33,13 +32,7 @@ HOSTILE = "[red]x[/red]\x1b[31m\u202e" + "y" * 300
 # Help.
 
 
-PANES = {
-    "image": help_texts.IMAGE,
-    "models": help_texts.MODELS,
-    "predictions": help_texts.PREDICTIONS,
-    "concepts": help_texts.CONCEPTS,
-    "comparison": help_texts.COMPARISON,
-}
+PANES = help_texts()
 
 
 def terms(text: str) -> dict[str, str]:
@@ -81,15 +74,19 @@ async def test_help_is_left_by_every_key_that_means_it(key: str) -> None:
         assert not isinstance(app.screen, HelpScreen)
 
 
+def test_every_pane_has_a_text() -> None:
+    assert set(PANES) == {"image", "models", "predictions", "concepts", "comparison"}
+
+
 def test_every_sign_of_a_concept_is_explained_with_its_word() -> None:
-    found = terms(help_texts.CONCEPTS)
+    found = terms(PANES["concepts"])
     for kind, sign in SIGN.items():
         assert found[sign].startswith(WORD[kind])
 
 
 def test_help_speaks_of_every_number_that_the_panes_show() -> None:
-    assert {"MI", "AUC", "chance", "p"} <= set(terms(help_texts.CONCEPTS))
-    assert {"MI", "AUC", "p", *list(SIGN.values())[:3], NEITHER, BEST} <= set(terms(help_texts.COMPARISON))
+    assert {"MI", "AUC", "chance", "p"} <= set(terms(PANES["concepts"]))
+    assert {"MI", "AUC", "p", *list(SIGN.values())[:3], NEITHER, BEST} <= set(terms(PANES["comparison"]))
 
 
 async def test_help_names_the_keys_as_they_are_bound_and_never_reads_markup() -> None:
@@ -107,7 +104,6 @@ async def test_help_for_a_screen_tells_the_focused_panes_keys_apart() -> None:
     from textual.widget import Widget  # noqa: PLC0415
 
     class Pane(Widget, can_focus=True):
-        HELP = "What this pane shows."
         BINDINGS = [Binding("x", "leave_out", "leave out", id="tree.leave_out")]  # noqa: RUF012
 
     class Main(Screen[None]):

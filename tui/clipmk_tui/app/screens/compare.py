@@ -22,7 +22,6 @@ from clipmk.output import document
 from clipmk.records import Comparison
 from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
-from clipmk_tui.app import help_texts
 from clipmk_tui.app.comparison_state import ComparisonState, ComparisonView
 from clipmk_tui.app.engine.base import AskError, Engine
 from clipmk_tui.app.keys import keys_of
@@ -59,7 +58,6 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         known: explanations already made, by model.
     """
 
-    HELP = help_texts.COMPARISON
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "target", "own/common class", id="compare.target"),
         Binding("v", "venn", "Venn", id="compare.venn"),

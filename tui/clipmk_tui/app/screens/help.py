@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.table import Table
@@ -37,7 +38,7 @@ class HelpScreen(Dialog[None]):
 
     Args:
         title: of the pane.
-        text: its `HELP`; empty: keys only.
+        text: see `help_texts`; empty: keys only.
         keys: of the pane.
         everywhere: keys that work in every pane.
     """
@@ -94,6 +95,14 @@ class HelpScreen(Dialog[None]):
         yield Static(table, classes="table")
 
 
+def help_texts() -> dict[str, str]:
+    """Id of a pane or screen -> what it shows: paragraphs, then lines like "- `sign` meaning"."""
+    sections = re.split(r"^# (\w+)$", (Path(__file__).parents[1] / "help.md").read_text("utf-8"), flags=re.MULTILINE)
+    texts = dict(zip(sections[1::2], sections[2::2], strict=True))
+    numbers = texts.pop("numbers").lstrip()
+    return {pane: text + numbers if pane in {"concepts", "comparison"} else text for pane, text in texts.items()}
+
+
 def help_for(screen: Screen[Any]) -> HelpScreen:
     """Help about the pane that has the focus, with its keys as they are bound now."""
     keys: dict[str, list[str]] = {}
@@ -108,11 +117,12 @@ def help_for(screen: Screen[Any]) -> HelpScreen:
             written = found.setdefault(binding.description, [])
             if name not in written:
                 written.append(name)
+    texts = help_texts()
     nodes = screen.focused.ancestors_with_self if screen.focused is not None else [screen]
-    helpful = next((node for node in nodes if getattr(node, "HELP", None)), screen)
+    pane = next((node.id for node in nodes if node.id in texts), None) or screen.id or "keys"
     return HelpScreen(
-        helpful.id or type(helpful).__name__.removesuffix("Screen").lower(),
-        getattr(helpful, "HELP", None) or "",
+        pane,
+        texts.get(pane, ""),
         [(" ".join(names), description) for description, names in keys.items()],
         [(" ".join(names), description) for description, names in everywhere.items()],
     )

@@ -15,7 +15,6 @@ from textual.widgets.tree import TreeNode
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import printable
-from clipmk_tui.app import help_texts
 from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, PartRow, full_bar, groups, part_rows
 from clipmk_tui.app.keys import keys_of
 from clipmk_tui.app.messages import LeaveOut, LightUp, Restore
@@ -294,7 +293,6 @@ def _listed(parts: Sequence[int]) -> str:
 class ConceptsPane(FilteredPane):
     """The tree under two lines that say how strong the shared knowledge is."""
 
-    HELP = help_texts.CONCEPTS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/", id="concepts.filter"),
     ]

@@ -18,7 +18,6 @@ from textual.widget import Widget
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import encodable
-from clipmk_tui.app import help_texts
 from clipmk_tui.app.legend import Box, Layout, laid_out, legend_lines
 from clipmk_tui.app.messages import OverlayChanged
 from clipmk_tui.show.text import shown
@@ -73,7 +72,6 @@ class ImagePane(Widget, can_focus=True):
     """
 
     ALLOW_SELECT = False
-    HELP = help_texts.IMAGE
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("g", "cycle_overlay", "overlay", id="image.overlay"),
         Binding("z", "screen.zoom", "zoom", id="image.zoom"),

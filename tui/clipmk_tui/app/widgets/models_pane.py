@@ -13,7 +13,6 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
-from clipmk_tui.app import help_texts
 from clipmk_tui.app.messages import ChooseModel, MarkModel
 from clipmk_tui.app.state import View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
@@ -106,7 +105,6 @@ class ModelList(OptionList):
 class ModelsPane(FilteredPane):
     """The list, and a filter below it."""
 
-    HELP = help_texts.MODELS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/", id="models.filter"),
     ]

@@ -15,7 +15,6 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
-from clipmk_tui.app import help_texts
 from clipmk_tui.app.messages import ChooseClass
 from clipmk_tui.app.state import View
 from clipmk_tui.show.bars import bar
@@ -84,7 +83,6 @@ def lines(
 class PredictionsPane(OptionList):
     """A line a class. Moving the cursor explains another class."""
 
-    HELP = help_texts.PREDICTIONS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select", "why not this?", id="predictions.choose"),
     ]
