@@ -22,9 +22,9 @@ from clipmk_tui.app.screens.write import WriteScreen
 SCREENS = {
     "help": lambda: HelpScreen("image", "", [], []),
     "picker": lambda: PickerScreen([Item("a.png", None)]),
-    "settings": lambda: SettingsScreen(Session(vocabulary="world", settings=preset("default")), save=lambda _: None),
+    "settings": lambda: SettingsScreen(Session(vocabulary="world", settings=preset("default"))),
     "venn": lambda: VennScreen(explained(VIT, "a.png")),
-    "write": lambda: WriteScreen(explained(VIT, "a.png")),
+    "write": lambda: WriteScreen(explained(VIT, "a.png"), image="a.png"),
     "compare": lambda: CompareScreen(FakeEngine(), MODELS[:2], "a.png"),
 }
 

@@ -130,8 +130,19 @@ async def test_help_for_a_screen_tells_the_focused_panes_keys_apart() -> None:
 SESSION = Session(vocabulary="world", settings=preset("default", prediction_count=10))
 
 
-def _settings(saved: list[Mapping[str, Any]] | None = None, **options: Any) -> Callable[[], SettingsScreen]:
-    return lambda: SettingsScreen(SESSION, **({} if saved is None else {"save": saved.append}), **options)
+SAVE = "clipmk.system.preferences.save"
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+    """What is saved, instead of a config file."""
+    found: list[Mapping[str, Any]] = []
+    monkeypatch.setattr(SAVE, found.append)
+    return found
+
+
+def _settings(**options: Any) -> Callable[[], SettingsScreen]:
+    return lambda: SettingsScreen(SESSION, **options)
 
 
 async def test_settings_fit_80x24_and_say_where_they_are_kept(tmp_path: Path) -> None:
@@ -144,9 +155,8 @@ async def test_settings_fit_80x24_and_say_where_they_are_kept(tmp_path: Path) ->
         assert "config.toml" in "".join(text.replace("│", "").split())
 
 
-async def test_theme_is_shown_at_once_and_restored_on_cancel() -> None:
-    saved: list[Mapping[str, Any]] = []
-    app = Host(_settings(saved))
+async def test_theme_is_shown_at_once_and_restored_on_cancel(saved: list[Mapping[str, Any]]) -> None:
+    app = Host(_settings())
     async with app.run_test() as pilot:
         await settled(pilot)
         app.screen.query_one("#theme", Select).value = LIGHT.name
@@ -177,9 +187,8 @@ async def test_settings_are_written_to_the_config_file_and_given_back(tmp_path: 
     assert (tmp_path / "config.toml").read_text(encoding="utf-8").startswith("# mine\n")
 
 
-async def test_settings_can_be_changed_by_keys_alone() -> None:
-    saved: list[Mapping[str, Any]] = []
-    app = Host(_settings(saved))
+async def test_settings_can_be_changed_by_keys_alone(saved: list[Mapping[str, Any]]) -> None:
+    app = Host(_settings())
     async with app.run_test() as pilot:
         await settled(pilot)
         await press(pilot, "tab", "enter", "down", "enter")
@@ -191,7 +200,7 @@ async def test_settings_can_be_changed_by_keys_alone() -> None:
 
 
 async def test_escape_in_a_list_closes_the_list_and_not_the_dialog() -> None:
-    app = Host(_settings([]))
+    app = Host(_settings())
     async with app.run_test() as pilot:
         await settled(pilot)
         await press(pilot, "enter", "escape")
@@ -209,11 +218,12 @@ async def test_nothing_changed_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "config.toml").exists()
 
 
-async def test_failed_write_is_shown_and_loses_nothing() -> None:
+async def test_failed_write_is_shown_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(changes: Mapping[str, Any]) -> None:
         raise ClipmkError("config '[red]x[/red]' cannot be written: no space left")
 
-    app = Host(lambda: SettingsScreen(SESSION, save=fail))
+    monkeypatch.setattr(SAVE, fail)
+    app = Host(_settings())
     async with app.run_test() as pilot:
         await settled(pilot)
         app.screen.query_one("#seed", Input).value = "9"
@@ -240,9 +250,10 @@ async def test_malformed_config_is_reported_with_its_line_and_left_alone(tmp_pat
     ("field", "value", "message"),
     [("seed", "", "seed '' must be a whole number"), ("vocabulary", "wrld", "'wrld' is neither a name nor a file")],
 )
-async def test_impossible_value_is_reported_and_nothing_written(field: str, value: str, message: str) -> None:
-    saved: list[Mapping[str, Any]] = []
-    app = Host(_settings(saved))
+async def test_impossible_value_is_reported_and_nothing_written(
+    field: str, value: str, message: str, saved: list[Mapping[str, Any]]
+) -> None:
+    app = Host(_settings())
     async with app.run_test() as pilot:
         await settled(pilot)
         app.screen.query_one(f"#{field}", Input).value = value
@@ -251,9 +262,10 @@ async def test_impossible_value_is_reported_and_nothing_written(field: str, valu
         assert (app.answers, saved) == ([], [])
 
 
-async def test_writing_settings_does_not_hold_the_app_up() -> None:
+async def test_writing_settings_does_not_hold_the_app_up(monkeypatch: pytest.MonkeyPatch) -> None:
     free = threading.Event()
-    app = Host(lambda: SettingsScreen(SESSION, save=lambda changes: free.wait(LIMIT)))
+    monkeypatch.setattr(SAVE, lambda changes: free.wait(LIMIT))
+    app = Host(_settings())
     async with app.run_test() as pilot:
         await settled(pilot)
         app.screen.query_one("#seed", Input).value = "9"

@@ -45,12 +45,16 @@ def explanation(tmp_path: Path) -> Explanation:
     return dataclasses.replace(made, image=dataclasses.replace(made.image, sha256=sha256))
 
 
+def _export(explanation: Explanation, kind: exports.Kind, path: Path) -> None:
+    asyncio.run(exports.export(explanation, kind, path, image=str(explanation.image.path)))
+
+
 def test_json_is_what_the_command_line_prints(explanation: Explanation, tmp_path: Path) -> None:
     with (tmp_path / "cli").open("wb") as handle:
         writer = JsonWriter(DataStream(handle.fileno()))
         writer.add(explanation)
         writer.finish()
-    asyncio.run(exports.export(explanation, "json", tmp_path / "out.json"))
+    _export(explanation, "json", tmp_path / "out.json")
     assert (tmp_path / "out.json").read_bytes() == (tmp_path / "cli").read_bytes()
 
 
@@ -60,7 +64,7 @@ def test_picture_and_page_are_what_the_command_line_writes(explanation: Explanat
     page.add(explanation)
     page.finish()
     for kind in ("png", "html"):
-        asyncio.run(exports.export(explanation, kind, tmp_path / f"out.{kind}"))
+        _export(explanation, kind, tmp_path / f"out.{kind}")
         assert (tmp_path / f"out.{kind}").read_bytes() == (tmp_path / f"cli.{kind}").read_bytes()
 
 
@@ -75,7 +79,7 @@ def test_picture_is_found_by_a_name_that_is_not_utf8(explanation: Explanation, t
 
 def test_module_of_the_users_folder_is_not_taken_for_ours(explanation: Explanation, tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("raise SystemExit(9)\n", encoding="utf-8")
-    asyncio.run(exports.export(explanation, "png", tmp_path / "out.png"))
+    _export(explanation, "png", tmp_path / "out.png")
     assert (tmp_path / "out.png").exists()
 
 
@@ -92,13 +96,13 @@ def test_picture_that_is_gone_or_another_is_an_error_and_leaves_no_file(
 ) -> None:
     change(Path(str(explanation.image.path)))
     with pytest.raises(ClipmkError, match=rf"(?s)'.*out.png' cannot be written: image '.*fox_03.png'.*{message}"):
-        asyncio.run(exports.export(explanation, "png", tmp_path / "out.png"))
+        _export(explanation, "png", tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 
 
 def test_page_without_its_picture_is_still_written(explanation: Explanation, tmp_path: Path) -> None:
     Path(str(explanation.image.path)).unlink()
-    asyncio.run(exports.export(explanation, "html", tmp_path / "out.html"))
+    _export(explanation, "html", tmp_path / "out.html")
     text = (tmp_path / "out.html").read_text(encoding="utf-8")
     assert "pointed ears" in text
     assert "data:image/png" not in text
@@ -107,12 +111,12 @@ def test_page_without_its_picture_is_still_written(explanation: Explanation, tmp
 @pytest.mark.parametrize("kind", exports.KINDS)
 def test_folder_that_does_not_exist_is_named(explanation: Explanation, kind: exports.Kind, tmp_path: Path) -> None:
     with pytest.raises(ClipmkError, match=r"cannot be written: the folder 'gone' does not exist"):
-        asyncio.run(exports.export(explanation, kind, Path("gone") / f"x.{kind}"))
+        _export(explanation, kind, Path("gone") / f"x.{kind}")
 
 
 def test_image_itself_is_never_replaced(explanation: Explanation) -> None:
     with pytest.raises(UsageError, match="is one of the images"):
-        asyncio.run(exports.export(explanation, "png", Path(str(explanation.image.path))))
+        _export(explanation, "png", Path(str(explanation.image.path)))
 
 
 def test_child_that_is_killed_is_an_error(
@@ -123,7 +127,7 @@ def test_child_that_is_killed_is_an_error(
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     with pytest.raises(ClipmkError, match=r"'.*out.png' cannot be written: the drawing process ended with status -9"):
-        asyncio.run(exports.export(explanation, "png", tmp_path / "out.png"))
+        _export(explanation, "png", tmp_path / "out.png")
 
 
 def test_child_says_what_went_wrong_in_one_line(
@@ -150,7 +154,7 @@ def test_file_is_named_after_image_and_model(path: str | None, model: str, name:
 
 
 async def test_enter_writes_json_under_the_name_offered(explanation: Explanation, tmp_path: Path) -> None:
-    app = Host(lambda: WriteScreen(explanation))
+    app = Host(lambda: WriteScreen(explanation, image=str(explanation.image.path)))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert "fox_03-vit-s8.json" in seen(app)
@@ -161,13 +165,16 @@ async def test_enter_writes_json_under_the_name_offered(explanation: Explanation
     assert made == document.document([explanation])
 
 
-async def test_arrows_choose_the_kind_and_the_ending_follows(explanation: Explanation) -> None:
+async def test_arrows_choose_the_kind_and_the_ending_follows(
+    explanation: Explanation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[tuple[str, Path]] = []
 
-    async def write(explanation: Explanation, kind: str, path: Path) -> None:
+    async def export(explanation: Explanation, kind: str, path: Path, *, image: str) -> None:
         asked.append((kind, path))
 
-    app = Host(lambda: WriteScreen(explanation, write=write))
+    monkeypatch.setattr("clipmk_tui.app.screens.write.export", export)
+    app = Host(lambda: WriteScreen(explanation, image=str(explanation.image.path)))
     async with app.run_test() as pilot:
         await pilot.pause()
         await press(pilot, "down")
@@ -178,7 +185,7 @@ async def test_arrows_choose_the_kind_and_the_ending_follows(explanation: Explan
 
 
 async def test_whole_name_typed_in_front_of_the_ending_is_the_name(explanation: Explanation, tmp_path: Path) -> None:
-    app = Host(lambda: WriteScreen(explanation))
+    app = Host(lambda: WriteScreen(explanation, image=str(explanation.image.path)))
     async with app.run_test() as pilot:
         await pilot.pause()
         await press(pilot, "ctrl+u", *"my.json", "enter")
@@ -189,7 +196,7 @@ async def test_whole_name_typed_in_front_of_the_ending_is_the_name(explanation: 
 async def test_file_that_exists_is_replaced_only_after_asking(explanation: Explanation, tmp_path: Path) -> None:
     target = tmp_path / "fox_03-vit-s8.json"
     target.write_text("precious", encoding="utf-8")
-    app = Host(lambda: WriteScreen(explanation))
+    app = Host(lambda: WriteScreen(explanation, image=str(explanation.image.path)))
     async with app.run_test() as pilot:
         await pilot.pause()
         await press(pilot, "enter")
@@ -215,7 +222,7 @@ async def test_file_that_exists_is_replaced_only_after_asking(explanation: Expla
 async def test_name_that_cannot_be_written_is_reported_in_the_dialog(
     explanation: Explanation, name: str, message: str
 ) -> None:
-    app = Host(lambda: WriteScreen(explanation))
+    app = Host(lambda: WriteScreen(explanation, image=str(explanation.image.path)))
     async with app.run_test() as pilot:
         await pilot.pause()
         app.screen.query_one(Input).value = name
@@ -225,10 +232,10 @@ async def test_name_that_cannot_be_written_is_reported_in_the_dialog(
         assert app.screen.query_one(Input).value == name
 
 
-async def test_escape_cancels_a_slow_write(explanation: Explanation) -> None:
+async def test_escape_cancels_a_slow_write(explanation: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
     events_seen: list[str] = []
 
-    async def write(explanation: Explanation, kind: str, path: Path) -> None:
+    async def export(explanation: Explanation, kind: str, path: Path, *, image: str) -> None:
         events_seen.append("begun")
         try:
             await asyncio.Event().wait()
@@ -236,7 +243,8 @@ async def test_escape_cancels_a_slow_write(explanation: Explanation) -> None:
             events_seen.append("cancelled")
             raise
 
-    app = Host(lambda: WriteScreen(explanation, write=write))
+    monkeypatch.setattr("clipmk_tui.app.screens.write.export", export)
+    app = Host(lambda: WriteScreen(explanation, image=str(explanation.image.path)))
     async with app.run_test() as pilot:
         await pilot.pause()
         burst(pilot, "enter")

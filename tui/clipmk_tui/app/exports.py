@@ -31,29 +31,23 @@ Kind = Literal["json", "png", "html"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str | None = None) -> None:
+async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str) -> None:
     """Write an explanation; never half of it. Cancelling stops the child.
 
     Args:
         explanation: without its picture.
         kind: what to write.
         path: the file; one that exists is replaced.
-        image: the picture's path; None: as the explanation names it, which differs for a name beyond UTF-8.
+        image: the picture's path; the explanation names it differently where it is beyond UTF-8.
 
     Raises:
         ClipmkError: the file cannot be written, or the picture is gone or has changed; the message names the file.
     """
-    source = image or explanation.image.path or ""
-    await asyncio.to_thread(check_writable, path, inputs=[source])
+    await asyncio.to_thread(check_writable, path, inputs=[image])
     if kind == "json":
         await asyncio.to_thread(_write_json, explanation, path)
     else:
-        await _write_in_child(explanation, kind, path, source)
-
-
-def json_text(explanation: Explanation) -> str:
-    """What `clipmk explain --json` prints for this explanation alone."""
-    return document.dump(document.document([explanation])) + "\n"
+        await _write_in_child(explanation, kind, path, image)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -82,8 +76,9 @@ def _draw(line: bytes, kind: str, path: Path, image: str) -> None:
     if not isinstance(message, protocol.Explained):
         raise ClipmkError("an explanation is needed on standard input")
     explanation = message.explanation
-    picture = picture_of(_at(explanation, image)) if kind == "png" or Path(image).exists() else None
-    explanation = dataclasses.replace(explanation, picture=picture)
+    if kind == "png" or Path(image).exists():
+        there = dataclasses.replace(explanation, image=dataclasses.replace(explanation.image, path=image))
+        explanation = dataclasses.replace(explanation, picture=picture_of(there))
     with atomic_write(path, private=False) as handle:
         if kind == "png":
             explanation.overlay(scale=readable_scale(explanation)).save(handle, format="PNG")
@@ -91,23 +86,21 @@ def _draw(line: bytes, kind: str, path: Path, image: str) -> None:
             handle.write(page([section(explanation)]).encode("utf-8", "backslashreplace"))
 
 
-def _at(explanation: Explanation, image: str) -> Explanation:
-    return dataclasses.replace(explanation, image=dataclasses.replace(explanation.image, path=image))
-
-
 def _write_json(explanation: Explanation, path: Path) -> None:
     with atomic_write(path, private=False) as handle:
-        handle.write(json_text(explanation).encode("utf-8", "backslashreplace"))
+        text = document.dump(document.document([explanation])) + "\n"  # as `clipmk explain --json` prints it
+        handle.write(text.encode("utf-8", "backslashreplace"))
 
 
 async def _write_in_child(explanation: Explanation, kind: Kind, path: Path, image: str) -> None:
     line = await asyncio.to_thread(protocol.encode, protocol.Explained(id=1, explanation=explanation))
+    ours = (str(Path(file).resolve().parents[2]) for file in (__file__, document.__file__))  # not others of that name
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "clipmk_tui.app.exports", kind, str(path), image),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": _roots()},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*ours, os.environ.get("PYTHONPATH")]))},
     )
     try:
         _, errors = await child.communicate(line)
@@ -119,12 +112,6 @@ async def _write_in_child(explanation: Explanation, kind: Kind, path: Path, imag
         lines = errors.decode("utf-8", "backslashreplace").strip().splitlines()
         why = lines[-1] if lines else f"the drawing process ended with status {child.returncode}"
         raise ClipmkError(printable(why) if quoted(path) in why else f"{quoted(path)} cannot be written: {why}")
-
-
-def _roots() -> str:
-    """Where our packages are, before PYTHONPATH: the child must import the same ones."""
-    ours = [str(Path(folder).resolve().parents[2]) for folder in (__file__, document.__file__)]
-    return os.pathsep.join([*dict.fromkeys(ours), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import ClassVar, get_args
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -18,16 +18,19 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Button, Input, Select, Static
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.settings import PRESETS, Grounding, Settings
+from clipmk.settings import PRESETS, Grounding
 from clipmk.settings import preset as settings_of
+from clipmk.system.config import read_config
+from clipmk.system.locations import config_path
+from clipmk.system.options import DEFAULT_MODEL
 from clipmk.system.text import printable, quoted
+from clipmk.vocabulary.vocabulary import available, load_vocabulary
 from clipmk.worker.session import Session
 from clipmk_tui.app.keys import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.text import shown
 
-Save = Callable[[Mapping[str, Any]], object]
-"""Writes changed keys to the config file; raises `ClipmkError`."""
+_CHOICES = ("theme", "preset", "grounding", "model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +53,7 @@ class SettingsScreen(Dialog[Session | None]):
 
     Args:
         session: as it is now.
-        models: ids to choose the start model from; the embedded ones by default.
-        save: writes; `clipmk.system.preferences.save` by default.
+        models: ids to choose the start model from.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -59,18 +61,27 @@ class SettingsScreen(Dialog[Session | None]):
         Binding("ctrl+s", "save", "save", id="settings.save"),
     ]
 
-    def __init__(self, session: Session, *, models: Sequence[str] = (), save: Save | None = None) -> None:
+    def __init__(self, session: Session, *, models: Sequence[str] = ()) -> None:
         super().__init__()
-        self._session = session
-        self._models = tuple(models)
-        self._save_changes = save or _save
-        self._before: Preferences | None = None
+        self._session, self._models = session, models
+        try:
+            model = read_config().model
+        except UsageError:  # reported when it is written
+            model = None
+        self._before = Preferences(
+            theme=self.app.theme,
+            preset=session.settings.preset,
+            grounding=session.settings.grounding,
+            seed=str(session.settings.seed),
+            model=model or DEFAULT_MODEL,
+            vocabulary=session.vocabulary or "",
+        )
         self._preset = session.settings.preset
         self._busy = False
 
     def compose(self) -> ComposeResult:
         """A line for each choice."""
-        before = self._before = self._now()
+        before = self._before
         with Vertical(classes="dialog") as box:
             box.border_title = "settings"
             saves, cancels = keys_of(self, "settings.save"), keys_of(self, "settings.cancel")
@@ -79,29 +90,18 @@ class SettingsScreen(Dialog[Session | None]):
             yield from _line("preset", _choice("preset", PRESETS, before.preset))
             yield from _line("grounding", _choice("grounding", get_args(Grounding), before.grounding))
             yield from _line("seed", Input(before.seed, type="integer", id="seed", select_on_focus=False))
-            yield from _line("start model", _choice("model", self._models or _embedded(), before.model))
-            names = SuggestFromList(_vocabularies(), case_sensitive=False)
+            yield from _line("start model", _choice("model", self._models, before.model))
+            names = SuggestFromList(available(), case_sensitive=False)
             field = Input(before.vocabulary, suggester=names, id="vocabulary", select_on_focus=False)
             field.placeholder = "a name or a JSON file"
             yield from _line("vocabulary", field)
             yield Static(id="message")
             yield Button("Save", id="save", variant="primary", compact=True)
-            yield Static(id="where")
+            yield Static(Content(f"kept in {quoted(config_path())}; keys can be changed there, too"), id="where")
 
     def on_mount(self) -> None:
-        """Show where the settings are kept."""
-        from clipmk.system.locations import config_path  # noqa: PLC0415
-
-        self.query_one("#where", Static).update(
-            Content(f"kept in {quoted(config_path())}; keys can be changed there, too")
-        )
+        """Begin with the first choice."""
         self.query_one("#theme", Select).focus()
-
-    def on_descendant_focus(self) -> None:
-        """Mark the line with the focus."""
-        for label in self.query(".label"):
-            line = label.parent
-            label.set_class(isinstance(line, Horizontal) and line.has_focus_within, "-here")
 
     @on(Select.Changed)
     def _try_choice(self, event: Select.Changed) -> None:
@@ -123,55 +123,28 @@ class SettingsScreen(Dialog[Session | None]):
         if not self._busy:
             self._busy = True
             self.say("saving ...")
-            self._keep(self._shown())
+            values = {name: str(self.query_one(f"#{name}", Select).value) for name in _CHOICES}
+            fields = {name: self.query_one(f"#{name}", Input).value.strip() for name in ("seed", "vocabulary")}
+            self._keep(Preferences(**values, **fields))
 
     def action_cancel(self) -> None:
         """Leave everything as it was."""
         if self._busy:
             return
-        if self._before is not None and self.app.theme != self._before.theme:
-            self.app.theme = self._before.theme
+        self.app.theme = self._before.theme
         self.dismiss(None)
 
     @work(group="settings")
     async def _keep(self, chosen: Preferences) -> None:
         try:
             session = await asyncio.to_thread(changed_session, self._session, chosen)
-            changes = changed_keys(self._before or chosen, chosen)
-            if changes:
-                await asyncio.to_thread(self._save_changes, changes)
+            await asyncio.to_thread(_save, changed_keys(self._before, chosen))
         except (ClipmkError, OSError) as error:
             self.say(str(error), "$error")
             return
         finally:
             self._busy = False
         self.dismiss(session)
-
-    def _now(self) -> Preferences:
-        from clipmk.system.config import read_config  # noqa: PLC0415
-        from clipmk.system.options import DEFAULT_MODEL  # noqa: PLC0415
-
-        try:
-            model = read_config().model
-        except UsageError:  # reported when it is written
-            model = None
-        settings = self._session.settings
-        return Preferences(
-            theme=self.app.theme,
-            preset=settings.preset,
-            grounding=settings.grounding,
-            seed=str(settings.seed),
-            model=model or DEFAULT_MODEL,
-            vocabulary=self._session.vocabulary or "",
-        )
-
-    def _shown(self) -> Preferences:
-        values = {name: str(self.query_one(f"#{name}", Select).value) for name in _CHOICES}
-        fields = {name: self.query_one(f"#{name}", Input).value.strip() for name in ("seed", "vocabulary")}
-        return Preferences(**values, **fields)
-
-
-_CHOICES = ("theme", "preset", "grounding", "model")
 
 
 def changed_keys(before: Preferences, after: Preferences) -> dict[str, str | int | None]:
@@ -189,7 +162,7 @@ def changed_keys(before: Preferences, after: Preferences) -> dict[str, str | int
     if after.seed != before.seed:
         changes["seed"] = int(after.seed)
     if after.vocabulary != before.vocabulary:
-        is_name = after.vocabulary in _vocabularies()
+        is_name = after.vocabulary in available()
         changes["vocabulary"] = after.vocabulary if is_name else str(Path(after.vocabulary).absolute())
     return changes
 
@@ -206,10 +179,8 @@ def changed_session(session: Session, chosen: Preferences) -> Session:
     except ValueError as reason:
         raise UsageError(f"seed {quoted(chosen.seed)} must be a whole number") from reason
     if chosen.vocabulary != session.vocabulary:
-        from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
-
         load_vocabulary(chosen.vocabulary)
-    settings: Settings = session.settings
+    settings = session.settings
     if chosen.preset != settings.preset:
         settings = settings_of(chosen.preset, prediction_count=settings.prediction_count)
     settings = dataclasses.replace(settings, grounding=chosen.grounding, seed=seed)  # type: ignore[arg-type]
@@ -229,19 +200,8 @@ def _choice(name: str, values: Iterable[str], value: str) -> Select[str]:
     return Select(options, value=value, allow_blank=False, compact=True, id=name)
 
 
-def _embedded() -> list[str]:
-    from clipmk.models.catalog import embedded_names  # noqa: PLC0415
-
-    return embedded_names()
-
-
-def _vocabularies() -> list[str]:
-    from clipmk.vocabulary.vocabulary import available  # noqa: PLC0415
-
-    return list(available())
-
-
-def _save(changes: Mapping[str, Any]) -> None:
+def _save(changes: Mapping[str, str | int | None]) -> None:
     from clipmk.system.preferences import save  # noqa: PLC0415 - tomlkit, filelock
 
-    save(changes)
+    if changes:
+        save(changes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -25,9 +24,6 @@ from clipmk_tui.show.text import shown
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
 
-Write = Callable[["Explanation", Kind, Path], Awaitable[None]]
-"""Writes an explanation; raises `ClipmkError`."""
-
 WORDS: Final[dict[Kind, str]] = {
     "json": "everything, as clipmk explain --json prints it",
     "png": "the picture with its parts",
@@ -46,8 +42,7 @@ class WriteScreen(Dialog[Path | None]):
 
     Args:
         explanation: what to write.
-        image: the picture's path, where it differs from what the explanation says.
-        write: writes; `exports.export` by default.
+        image: the picture's path; the explanation may name it in another way.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -57,11 +52,9 @@ class WriteScreen(Dialog[Path | None]):
         Binding("ctrl+s", "save", "write", id="write.save"),
     ]
 
-    def __init__(self, explanation: Explanation, *, image: str | None = None, write: Write | None = None) -> None:
+    def __init__(self, explanation: Explanation, *, image: str) -> None:
         super().__init__()
-        self._explanation = explanation
-        self._image = image
-        self._write = write or self._export
+        self._explanation, self._image = explanation, image
         self._kind: Kind = KINDS[0]
         self._agreed: str | None = None
         """The name of an existing file that the user was warned about."""
@@ -125,15 +118,14 @@ class WriteScreen(Dialog[Path | None]):
 
     @work(group="write")
     async def _write_file(self, name: str) -> None:
-        path = Path(name)
         try:
-            if self._agreed != name and await asyncio.to_thread(_exists, path):
+            path = Path(name).expanduser()
+            if self._agreed != name and await asyncio.to_thread(path.exists):
                 self._agreed = name
                 self.say(f"{quoted(name)} exists; enter again replaces it", "$warning")
                 return
-            path = await asyncio.to_thread(path.expanduser)
             self.say("writing ...")
-            await self._write(self._explanation, self._kind, path)
+            await export(self._explanation, self._kind, path, image=self._image)
         except (ClipmkError, OSError, RuntimeError) as error:  # RuntimeError: the home folder does not exist
             self.say(str(error), "$error")
             return
@@ -153,9 +145,6 @@ class WriteScreen(Dialog[Path | None]):
             return f"{quoted(name)} must end in .{self._kind}; {self._kind_keys} choose another kind"
         return None
 
-    async def _export(self, explanation: Explanation, kind: Kind, path: Path) -> None:
-        await export(explanation, kind, path, image=self._image)
-
     def _show_kinds(self) -> None:
         rows = [
             Content.assemble(
@@ -174,8 +163,3 @@ def _folder() -> str:
         return f"in {quoted(Path.cwd())}"
     except OSError:
         return "the working folder does not exist any more; type an absolute path"
-
-
-def _exists(path: Path) -> bool:
-    """Whether a file would be replaced; the disk may be slow."""
-    return path.expanduser().exists()
