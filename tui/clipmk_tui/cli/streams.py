@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
@@ -34,13 +34,13 @@ class DataStream:
     """
 
     def __init__(self, descriptor: int, *, encoding: str = "utf-8") -> None:
-        self.encoding = encoding
+        self.encoding, self.errors = encoding, "replace"
         self._descriptor = descriptor
         self._pending: list[bytes] = []
 
     def write(self, text: str) -> int:
         """Keep text for the next flush."""
-        self._pending.append(text.encode(self.encoding, "replace"))
+        self._pending.append(text.encode(self.encoding, self.errors))
         return len(text)
 
     def flush(self) -> None:
@@ -58,7 +58,7 @@ class DataStream:
         except BrokenPipeError as reason:
             raise ReaderGone from reason
         except OSError as reason:
-            raise _unwritable(reason) from reason
+            raise ClipmkError(f"stdout cannot be written: {reason.strerror or reason}") from reason
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""
@@ -83,31 +83,6 @@ def data_stream(*, encoding: str = "utf-8") -> Iterator[DataStream]:
         stream.flush()
 
 
-class _Watched:
-    """`sys.stdout`, remembering its failure, so that it is not confused with that of another file."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-        self.failure: OSError | None = None
-
-    def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except OSError as reason:
-            self.failure = reason
-            raise
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except OSError as reason:
-            self.failure = reason
-            raise
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 @contextlib.contextmanager
 def watched_stdout() -> Iterator[None]:
     """Let what prints to `sys.stdout`, such as the parser's help, fail as `data_stream` does.
@@ -116,22 +91,13 @@ def watched_stdout() -> Iterator[None]:
         ReaderGone: its reader has stopped.
         ClipmkError: stdout cannot be written.
     """
-    original = sys.stdout
-    if original is None:  # closed from the start
+    if sys.stdout is None:  # closed from the start
         yield
         return
-    watched = _Watched(original)
-    try:
-        with contextlib.redirect_stdout(cast("IO[str]", watched)):
-            yield
-        watched.flush()
-    except OSError as reason:
-        if reason is not watched.failure:
-            raise
-        _give_up(original)
-        if isinstance(reason, BrokenPipeError):
-            raise ReaderGone from reason
-        raise _unwritable(reason) from reason
+    stream = DataStream(1, encoding=locale_encoding())
+    with contextlib.redirect_stdout(cast("IO[str]", stream)):
+        yield
+        stream.flush()
 
 
 def locale_encoding() -> str:
@@ -196,18 +162,6 @@ def _diverted() -> Iterator[int]:
             ctypes.CDLL(None).fflush(None)  # and C code has a buffer of its own
         os.dup2(saved, 1)
         os.close(saved)
-
-
-def _unwritable(reason: OSError) -> ClipmkError:
-    return ClipmkError(f"stdout cannot be written: {reason.strerror or reason}")
-
-
-def _give_up(stream: IO[str]) -> None:
-    """Discard what a failed stream still holds; Python would write it at exit and fail again."""
-    with contextlib.suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 def _point(descriptor: int, *, at: int) -> None:
