@@ -17,7 +17,7 @@ import clipmk as package
 from clipmk.models import catalog
 from clipmk.output import document
 from clipmk.records import ModelEntry
-from clipmk_tui.cli.commands.doctor import checks
+from clipmk_tui.cli.commands import doctor
 from clipmk_tui.cli.main import build
 from command_line import Ran, Runner
 
@@ -278,7 +278,7 @@ def test_doctor_works_with_a_malformed_config(clipmk: Runner, tmp_path: Path, va
     ],
 )
 def test_doctor_says_how_to_get_more_colours(environment: dict[str, str], status: str, words: str) -> None:
-    check = checks.colours(environment, terminal=True)
+    check = doctor.colours(environment, terminal=True)
     assert check.status == status
     assert words in f"{check.detail} {check.hint}"
     assert (check.hint is not None) == (status == "warn")
@@ -286,20 +286,20 @@ def test_doctor_says_how_to_get_more_colours(environment: dict[str, str], status
 
 @pytest.mark.parametrize(("name", "status"), [("utf-8", "ok"), ("UTF8", "ok"), ("latin-1", "warn"), (None, "warn")])
 def test_doctor_warns_about_encodings_without_bars(name: str | None, status: str) -> None:
-    assert checks.encoding(name).status == status
+    assert doctor.encoding(name).status == status
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_doctor_warns_about_a_cache_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o500)
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "cache"))
-    assert checks.cache().status == "warn"
+    assert doctor.cache().status == "warn"
 
 
 def test_doctor_warns_about_a_cache_below_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CLIPMK_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    check = checks.cache()
+    check = doctor.cache()
     assert check.status == "warn"
     assert "CLIPMK_CACHE_DIR" in str(check.hint)
 
@@ -308,7 +308,7 @@ def test_packages_are_those_that_the_metadata_requires(monkeypatch: pytest.Monke
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     wanted = tomllib.loads(text)["project"]["dependencies"]
     monkeypatch.setattr(metadata, "requires", lambda name: [*wanted, "no-such-extra>=1; extra == 'test'"])
-    (found,) = [check for check in checks.packages() if check.name == "packages"]
+    (found,) = [check for check in doctor.packages() if check.name == "packages"]
     assert found.status == "ok"
     names = [re.split("[<>]", line)[0] for line in wanted]
     assert [one.rpartition(" ")[0] for one in found.detail.split(", ")] == names
@@ -317,7 +317,7 @@ def test_packages_are_those_that_the_metadata_requires(monkeypatch: pytest.Monke
 
 def test_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "requires", lambda name: ["torch>=2.6,<3", "no-such-package>=1"])
-    found = list(checks.packages())
+    found = list(doctor.packages())
     assert [check.status for check in found[:2]] == ["ok", "warn"]
     assert found[0].detail.startswith("torch ")
     assert found[1].hint == "pip install no-such-package"

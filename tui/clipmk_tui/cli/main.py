@@ -31,7 +31,7 @@ COMMANDS: Final = {
     "world": "world",
     "evaluate": "evaluate.command",
     "serve": "serve.command",
-    "doctor": "doctor.command",
+    "doctor": "doctor",
     "schema": "schema",
 }
 """Command, in the order of the help -> its module in `commands`, which has an `app` or a function of that name."""

@@ -1,1 +1,0 @@
-"""`clipmk doctor`: the command, and the checks that it prints."""
