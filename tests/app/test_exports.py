@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import inspect
 import io
 import json
 import os
@@ -23,7 +24,9 @@ from clipmk.explanation import Explanation
 from clipmk.output import document
 from clipmk_tui.app import clipboard, exports
 from clipmk_tui.app.screens.write import WriteScreen, file_name
-from clipmk_tui.cli.commands.explain.writers import JsonWriter, OverlayWriter, PageWriter
+from clipmk_tui.cli.commands.explain.command import explain
+from clipmk_tui.cli.commands.explain.options import explain_options
+from clipmk_tui.cli.commands.explain.writers import Outputs
 from clipmk_tui.cli.streams import DataStream
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -49,21 +52,14 @@ def _export(explanation: Explanation, kind: exports.Kind, path: Path) -> None:
     asyncio.run(exports.export(explanation, kind, path, image=str(explanation.image.path)))
 
 
-def test_json_is_what_the_command_line_prints(explanation: Explanation, tmp_path: Path) -> None:
-    with (tmp_path / "cli").open("wb") as handle:
-        writer = JsonWriter(DataStream(handle.fileno()))
-        writer.add(explanation)
-        writer.finish()
-    _export(explanation, "json", tmp_path / "out.json")
-    assert (tmp_path / "out.json").read_bytes() == (tmp_path / "cli").read_bytes()
-
-
-def test_picture_and_page_are_what_the_command_line_writes(explanation: Explanation, tmp_path: Path) -> None:
-    OverlayWriter([tmp_path / "cli.png"]).add(explanation)
-    page = PageWriter(tmp_path / "cli.html")
-    page.add(explanation)
-    page.finish()
-    for kind in ("png", "html"):
+def test_files_are_what_the_command_line_writes(explanation: Explanation, tmp_path: Path) -> None:
+    given = {"model": [], "json": True, "overlay": str(tmp_path / "cli.png"), "html": str(tmp_path / "cli.html")}
+    options = explain_options(dict.fromkeys(inspect.signature(explain).parameters) | given)
+    with (tmp_path / "cli.json").open("wb") as handle:
+        outputs = Outputs(options, [str(explanation.image.path)], DataStream(handle.fileno()))
+        outputs.add(explanation)
+        outputs.finish()
+    for kind in exports.KINDS:
         _export(explanation, kind, tmp_path / f"out.{kind}")
         assert (tmp_path / f"out.{kind}").read_bytes() == (tmp_path / f"cli.{kind}").read_bytes()
 

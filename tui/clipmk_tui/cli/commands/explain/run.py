@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clipmk.explanation import Explanation
 from clipmk_tui.cli.commands.explain.served import answers
-from clipmk_tui.cli.commands.explain.writers import FailureLog, writers
+from clipmk_tui.cli.commands.explain.writers import FailureLog, Outputs
 from clipmk_tui.cli.inputs import input_images
 from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.progress import Stages
@@ -36,15 +36,15 @@ def run(options: ExplainOptions, arguments: Sequence[str]) -> int:
         logging_to_stderr(quiet=options.quiet, verbose=options.verbose),
         Stages(shown=not options.quiet) as stages,
     ):
-        everyone = [failures, *writers(options, [image.name for image in images], stream)]
+        outputs = Outputs(options, [image.name for image in images], stream)
         note_due = options.default_model and not options.quiet
         for result in answers(options, images, stages):
             stages.clear()
             if note_due and isinstance(result, Explanation):
                 say("note", f"{options.models[0]} {DEMONSTRATION}")
                 note_due = False
-            for one in everyone:
-                one.add(result)
-        for one in reversed(everyone):
-            one.finish()
+            failures.add(result)
+            outputs.add(result)
+        outputs.finish()
+        failures.finish()
     return failures.status

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmk.explanation import Explanation
@@ -17,6 +16,7 @@ from clipmk_tui.show.files import check_writable, overlay_names, write_png, writ
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+    from rich.console import Console
 
     from clipmk_tui.cli.commands.explain.options import ExplainOptions
     from clipmk_tui.cli.commands.explain.results import Result
@@ -24,113 +24,76 @@ if TYPE_CHECKING:
 _PICTURE_ROWS = 20
 
 
-class Writer:
-    """Takes results as they come."""
+class Outputs:
+    """Text or JSON on stdout, and the files that are asked for.
 
-    def add(self, result: Result) -> None:
-        """Take one more result."""
+    Args:
+        options: what to write.
+        images: names of all images.
+        stream: the real stdout.
 
-    def finish(self) -> None:
-        """There are no more results."""
+    Raises:
+        ClipmkError: a file cannot be written.
+    """
 
-
-class TextWriter(Writer):
-    """Prints a report per explanation."""
-
-    def __init__(self, stream: DataStream, *, picture: bool, everything: bool, no_color: bool) -> None:
-        self._console = text_console(stream, no_color=no_color)
-        self._stream = stream
-        self._everything = everything
-        self._picture = picture and self._console.color_system is not None and not self._console.no_color
+    def __init__(self, options: ExplainOptions, images: Sequence[str], stream: DataStream) -> None:
+        self._options, self._stream = options, stream
+        self._console = text_console(stream, no_color=options.no_color) if options.form == "text" else None
+        paths = overlay_names(options.overlay, images, options.models) if options.overlay is not None else []
+        for path in [*paths, *([options.html] if options.html is not None else [])]:
+            check_writable(path, inputs=images)
+        self._overlays = iter(paths)
+        self._kept: list[Result] = []
+        self._sections: list[Markup] = []
         self._first = True
 
     def add(self, result: Result) -> None:
-        """Print it; failures go to stderr."""
-        from clipmk_tui.cli.commands.explain.report import report  # noqa: PLC0415
+        """Write one more result, or keep it for the end; failures are no part of the text."""
+        form, overlay = self._options.form, next(self._overlays, None)
+        if form == "json":
+            kept = dataclasses.replace(result, picture=None) if isinstance(result, Explanation) else result
+            self._kept.append(kept)
+        elif form == "jsonl":
+            self._stream.write(document.dump(document.entry(result), indent=None) + "\n")
+        elif self._console is not None and isinstance(result, Explanation):
+            self._report(self._console, result)
+        self._stream.flush()
+        if overlay is not None and isinstance(result, Explanation):
+            from clipmk.output.overlay import readable_scale  # noqa: PLC0415
 
-        if isinstance(result, Failure):
-            return
-        if not self._first:
-            self._console.rule(characters="─", style="dim")
-        self._first = False
-        width = self._console.width
+            write_png(result.overlay(scale=readable_scale(result)), overlay)
+        if self._options.html is not None:
+            from clipmk.output.html import section  # noqa: PLC0415
+
+            self._sections.append(section(result))
+
+    def finish(self) -> None:
+        """Write what is about all results: the page and the JSON document."""
+        if self._options.html is not None:
+            from clipmk.output.html import page  # noqa: PLC0415
+
+            write_text(page(self._sections), self._options.html)
+        if self._options.form == "json":
+            self._stream.write(document.dump(document.document(self._kept)) + "\n")
+            self._stream.flush()
+
+    def _report(self, console: Console, explanation: Explanation) -> None:
+        from clipmk_tui.cli.commands.explain.report import report  # noqa: PLC0415 - rich
+
         lines = []
-        if self._picture:
+        if not self._first:
+            console.rule(characters="─", style="dim")
+        self._first = False
+        if self._options.picture and console.color_system is not None and not console.no_color:
             from clipmk_tui.show.half_blocks import explained_picture  # noqa: PLC0415 - term-image
 
-            columns = max(16, min(2 * _PICTURE_ROWS, width * 2 // 5))
-            lines = explained_picture(result, columns=columns, rows=_PICTURE_ROWS)
-        self._console.print(report(result, width=width, everything=self._everything, picture=lines))
-        self._stream.flush()
+            columns = min(2 * _PICTURE_ROWS, console.width * 2 // 5)
+            lines = explained_picture(explanation, columns=columns, rows=_PICTURE_ROWS)
+        everything = self._options.verbose
+        console.print(report(explanation, width=console.width, everything=everything, picture=lines))
 
 
-class JsonWriter(Writer):
-    """Prints one document at the end."""
-
-    def __init__(self, stream: DataStream) -> None:
-        self._stream = stream
-        self._results: list[Result] = []
-
-    def add(self, result: Result) -> None:
-        """Keep it, without its picture."""
-        if isinstance(result, Explanation):
-            result = dataclasses.replace(result, picture=None)
-        self._results.append(result)
-
-    def finish(self) -> None:
-        """Print the document."""
-        self._stream.write(document.dump(document.document(self._results)) + "\n")
-        self._stream.flush()
-
-
-class JsonLinesWriter(Writer):
-    """Prints one JSON line per result, at once."""
-
-    def __init__(self, stream: DataStream) -> None:
-        self._stream = stream
-
-    def add(self, result: Result) -> None:
-        """Print its line."""
-        self._stream.write(document.dump(document.entry(result), indent=None) + "\n")
-        self._stream.flush()
-
-
-class OverlayWriter(Writer):
-    """Writes a PNG file per explanation; small pictures are magnified so that the numbers can be read."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = iter(paths)
-
-    def add(self, result: Result) -> None:
-        """Write its overlay."""
-        from clipmk.output.overlay import readable_scale  # noqa: PLC0415
-
-        path = next(self._paths)
-        if isinstance(result, Explanation):
-            write_png(result.overlay(scale=readable_scale(result)), path)
-
-
-class PageWriter(Writer):
-    """Writes one HTML file at the end."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._sections: list[Markup] = []
-
-    def add(self, result: Result) -> None:
-        """Lay it out."""
-        from clipmk.output.html import section  # noqa: PLC0415
-
-        self._sections.append(section(result))
-
-    def finish(self) -> None:
-        """Write the file."""
-        from clipmk.output.html import page  # noqa: PLC0415
-
-        write_text(page(self._sections), self._path)
-
-
-class FailureLog(Writer):
+class FailureLog:
     """Prints failures on stderr at once, and warnings at the end."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -158,27 +121,3 @@ class FailureLog(Writer):
         for warning, images in self._warnings.items():
             more = f" and {len(images) - 1} more" if len(images) > 1 else ""
             say("warning", f"{images[0]}{more}: {warning}")
-
-
-def writers(options: ExplainOptions, images: Sequence[str], stream: DataStream) -> list[Writer]:
-    """The writers of every requested output.
-
-    Raises:
-        ClipmkError: a file cannot be written.
-    """
-    made: list[Writer] = []
-    if options.form == "json":
-        made.append(JsonWriter(stream))
-    elif options.form == "jsonl":
-        made.append(JsonLinesWriter(stream))
-    else:
-        made.append(TextWriter(stream, picture=options.picture, everything=options.verbose, no_color=options.no_color))
-    if options.overlay is not None:
-        paths = overlay_names(options.overlay, images, options.models)
-        for path in paths:
-            check_writable(path, inputs=images)
-        made.append(OverlayWriter(paths))
-    if options.html is not None:
-        check_writable(options.html, inputs=images)
-        made.append(PageWriter(options.html))
-    return made
