@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from clipmk.datasets.dataset import Dataset
 from clipmk.datasets.entries import ENDINGS, ListedImage, dataset_of_files
-from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_labels
+from clipmk.datasets.labels import LABELS_FILE, TRUTH_FILE, read_labels
 from clipmk.datasets.shards import open_shards
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
-from clipmk.system.files import read_regular
 from clipmk.system.text import cause, counted, one_or_many, printable, quoted
 
 
@@ -37,7 +36,8 @@ def open_folder(spec: str, limit: int | None) -> Dataset:
         InputError: it holds no image or cannot be listed, or one of its label files is malformed.
     """
     root = os.path.abspath(spec)  # noqa: PTH100 - leaves links alone
-    top, labels = _listed(root), _labels_of(root)
+    top = _listed(root)
+    labels = read_labels(os.path.join(root, TRUTH_FILE)) | read_labels(os.path.join(root, LABELS_FILE))  # noqa: PTH118
     named, warnings = [ListedImage(name, labels.get(name)) for name in top.images], list[str]()
     if all(one.label is None for one in named):
         by_class = [
@@ -106,24 +106,6 @@ def _images_below(root: str, folder: str, above: frozenset[str] = frozenset()) -
     for inner in listing.folders:
         found |= _images_below(root, f"{folder}/{inner}", above | {real})
     return found
-
-
-def _labels_of(root: str) -> dict[str, str]:
-    """Labels from the label files of a folder.
-
-    Raises:
-        InputError: one is malformed; a study with wrong labels is worthless.
-    """
-    labels: dict[str, str] = {}
-    for name in (TRUTH_FILE, LABELS_FILE):
-        path = os.path.join(root, name)  # noqa: PTH118
-        if os.path.lexists(path):
-            data = read_regular(path, limit=LABEL_BYTES, noun="label file", error=InputError)
-            try:
-                labels |= parse_labels(name, data)
-            except ValueError as reason:
-                raise InputError(f"label file {quoted(path)} is malformed: {printable(str(reason))}") from reason
-    return labels
 
 
 def _unused(labels: Mapping[str, str], named: list[ListedImage]) -> list[str]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable
 from typing import Any, Final
+
+from clipmk.errors import InputError
+from clipmk.system.files import read_regular
+from clipmk.system.text import printable, quoted
 
 TRUTH_FILE: Final = "truth.json"
 """Written by `clipmk world export`, and beside the sample images."""
@@ -16,20 +21,22 @@ LABEL_BYTES: Final = 512 * 2**20
 """Largest label file read."""
 
 
-def parse_labels(name: str, data: bytes) -> dict[str, str]:
-    """Labels of a label file by its name: path below its folder, with forward slashes -> label.
+def read_labels(path: str) -> dict[str, str]:
+    """Labels of a label file: path of an image below the file's folder, with forward slashes -> label.
 
     Args:
-        name: `TRUTH_FILE` or `LABELS_FILE`.
-        data: Content of the file.
+        path: Of the file, which is called `TRUTH_FILE` or `LABELS_FILE`; without it, there are no labels.
 
     Raises:
-        ValueError: it is malformed.
+        InputError: it cannot be read or is malformed.
     """
+    if not os.path.lexists(path):
+        return {}
+    data = read_regular(path, limit=LABEL_BYTES, noun="label file", error=InputError)
     try:
-        return _truth(data) if name == TRUTH_FILE else _table(data)
-    except (RecursionError, csv.Error) as reason:
-        raise ValueError(str(reason)) from reason
+        return _truth(data) if path.endswith(TRUTH_FILE) else _table(data)
+    except (ValueError, RecursionError, csv.Error) as reason:
+        raise InputError(f"label file {quoted(path)} is malformed: {printable(str(reason))}") from reason
 
 
 def _truth(data: bytes) -> dict[str, str]:

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from clipmk.errors import InputError, UsageError
+from clipmk.images.paths import EXTENSIONS
 from clipmk.system.files import NEARBY_LIMIT
 from clipmk.system.text import quoted
 
@@ -70,21 +71,13 @@ def _open_files(spec: str, limit: int | None) -> Dataset:
             return tables.open_table(spec, limit)
         if ending == ".tar" or _ARCHIVE.search(spec):
             return shards.open_shards(spec, [spec], limit)
-        raise _unknown(spec, ending)
+        if ending in EXTENSIONS:
+            what = f"{quoted(spec)} is a single image; a study takes a dataset: {_KINDS}"
+            raise InputError(f"{what}; clipmk explain takes it")
+        raise InputError(f"dataset {quoted(spec)} has an unknown kind; name {_KINDS}")
     if "{" in spec or "}" in spec:
         return shards.open_shards(spec, shards.expand_braces(spec), limit)
     raise InputError(f"dataset {quoted(spec)} does not exist; {_nearby(spec)}")
-
-
-def _unknown(spec: str, ending: str) -> InputError:
-    """The error for a file that is not a dataset."""
-    from clipmk.images.paths import EXTENSIONS  # noqa: PLC0415
-
-    if ending in EXTENSIONS:
-        return InputError(
-            f"{quoted(spec)} is a single image; a study takes a dataset: {_KINDS}; clipmk explain takes it"
-        )
-    return InputError(f"dataset {quoted(spec)} has an unknown kind; name {_KINDS}")
 
 
 def _nearby(spec: str) -> str:

@@ -45,8 +45,9 @@ def _text(spec: str, noun: str) -> list[ListedImage]:
     """Rows of a CSV or TSV file."""
     data = read_regular(spec, limit=_MAX_BYTES, noun="table", error=InputError)
     try:
-        head = data[:65536].splitlines()[:1]
-        delimiter = "\t" if spec.lower().endswith(".tsv") else _delimiter(head[0] if head else b"")
+        head = data[:65536].splitlines()[0] if data else b""
+        # spreadsheets separate by semicolons in some countries
+        delimiter = "\t" if spec.lower().endswith(".tsv") else max(",;\t", key=lambda sign: head.count(sign.encode()))
         lines = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
         header = next(rows, [])
@@ -56,11 +57,6 @@ def _text(spec: str, noun: str) -> list[ListedImage]:
         raise InputError(f"{noun} is not UTF-8 text") from reason
     except csv.Error as reason:
         raise InputError(f"{noun} is malformed: {printable(str(reason))}") from reason
-
-
-def _delimiter(head: bytes) -> str:
-    """The separator of a CSV file, by its first line; spreadsheets use semicolons in some countries."""
-    return max(",;\t", key=lambda sign: head.count(sign.encode()))
 
 
 def _cells(

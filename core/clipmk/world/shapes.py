@@ -7,18 +7,17 @@ left when they belong to the front of an object, and to the right when they belo
 `assets/world/shapes.json` lists the pieces of each shape:
 
 - `polygon`: points [x, y], and arcs [x, y, radius x, radius y, start, stop[, points]] between them, in turns.
-- `ellipse`: [x, y, radius x, radius y[, turn]]; `box`: [left, top, right, bottom]; `ring`: radius of its hole.
+- `ellipse`: [x, y, radius x, radius y[, turn]]; `box`: [left, top, right, bottom].
 - `ribbon`: a thick line along points, `widths` at its start and stop.
 - `around`: so many copies of a `petal` [distance, radius x, radius y], `spike` [widest at, half width] or `paddle`
   (half width), spread over the circle from `phase` on, in turns.
-- `drip`: a flat top with so many drips; `spokes`: so many lines across the circle, of a `width`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from math import cos, pi, sin, tau
+from math import cos, sin, tau
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -50,17 +49,10 @@ def _polygons(piece: Mapping[str, Any]) -> Shape:
             outlines = [_ellipse(*numbers)]
         case {"box": [left, top, right, bottom]}:
             outlines = [[(left, top), (right, top), (right, bottom), (left, bottom)]]
-        case {"ring": inner}:
-            outlines = [_arc(0, 0, 1, 1, 0.5, 1.5, 24) + _arc(0, 0, inner, inner, 1.5, 0.5, 24)]
         case {"ribbon": points, "widths": [start, stop]}:
             outlines = [_ribbon(_points(points), start, stop)]
         case {"around": count}:
             outlines = [_turned(piece, piece.get("phase", 0.0) + k / count) for k in range(count)]
-        case {"drip": count}:
-            outlines = [_drip(count)]
-        case {"spokes": count, "width": width}:
-            ends = [(cos(pi * k / count), sin(pi * k / count)) for k in range(count)]
-            outlines = [_ribbon([(-x, -y), (x, y)], width, width) for x, y in ends]
         case _:
             raise ValueError(f"{piece!r} is not a piece of a shape")
     return tuple(np.array(outline, dtype=np.float64) for outline in outlines)
@@ -110,11 +102,3 @@ def _ribbon(points: Sequence[Point], start_width: float, stop_width: float) -> l
     normal = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.linalg.norm(along, axis=1, keepdims=True)
     half = np.linspace(start_width, stop_width, len(line))[:, None] / 2
     return [(x, y) for x, y in np.concatenate([line + normal * half, (line - normal * half)[::-1]]).tolist()]
-
-
-def _drip(count: int) -> list[Point]:
-    """Flat top, `count` round drips at the bottom."""
-    waves: list[Point] = []
-    for k in range(count):
-        waves += _arc(1 - (2 * k + 1) / count, 0.1, 1 / count, 0.9 if k % 2 else 0.55, 0.0, 0.5, 9)
-    return [(-1, -1), (1, -1), *waves]

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipmk.datasets.labels import LABEL_BYTES, LABELS_FILE, TRUTH_FILE, parse_labels
+from clipmk.datasets.labels import LABELS_FILE, TRUTH_FILE, read_labels
 from clipmk.errors import ImageError, InputError, UsageError
 from clipmk.images.paths import refuse_pattern
 from clipmk.system.text import quoted
@@ -99,23 +99,12 @@ class _Collector:
         if folder not in self.manifests:
             labels: dict[str, str] = {}
             for name in (TRUTH_FILE, LABELS_FILE):
-                labels |= self._manifest(_prefix(folder) + name, name)
+                try:
+                    labels |= read_labels(_prefix(folder) + name)
+                except InputError as reason:
+                    self.warnings.append(f"{reason}; it is ignored")
             self.manifests[folder] = labels
         return self.manifests[folder]
-
-    def _manifest(self, path: str, name: str) -> dict[str, str]:
-        from clipmk.system.files import read_regular  # noqa: PLC0415
-
-        if not os.path.lexists(path):
-            return {}
-        try:
-            data = read_regular(path, limit=LABEL_BYTES, noun="manifest", error=InputError)
-            return parse_labels(name, data)
-        except InputError as reason:
-            self.warnings.append(str(reason))
-        except ValueError as reason:
-            self.warnings.append(f"manifest {quoted(path)} is ignored: {quoted(str(reason))[1:-1]}")
-        return {}
 
 
 def _samples() -> str:
