@@ -12,10 +12,9 @@ from torch.nn.functional import normalize
 
 from clipmk.backbones.base import Encoded, ImageEncoder, Progress
 from clipmk.backbones.devices import PRECISIONS, cast, upload
-from clipmk.backbones.resnet import ResNetEncoder
+from clipmk.backbones.openclip import ResNetEncoder, VitEncoder
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.timm import timm_encoder
-from clipmk.backbones.vit import VitEncoder
 from clipmk.errors import ModelError, NotFiniteError
 from clipmk.system.text import quoted
 

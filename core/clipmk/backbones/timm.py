@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, view
-from clipmk.backbones.base import Encoded, ImageEncoder
-from clipmk.backbones.hooks import captured
-from clipmk.backbones.vit import BlockState, requery, weighted_mean
+from clipmk.backbones.base import Encoded, ImageEncoder, captured
+from clipmk.backbones.openclip import BlockState, requery, weighted_mean
 from clipmk.errors import ModelError
 
 if TYPE_CHECKING:
