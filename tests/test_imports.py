@@ -26,7 +26,7 @@ TABLE: list[tuple[str, set[str]]] = [
     ("import clipmk.study.report, clipmk.study.results", {"matplotlib", "torch", "scipy"}),
     ("from clipmk.models import catalog; catalog.embedded_names()", HEAVY),
     ("from clipmk.models.catalog import list_models; list_models()", MODELS),
-    ("from clipmk.models.pools import pool; pool('zoo'); pool('paper13')", MODELS | {"huggingface_hub"}),
+    ("from clipmk.models.catalog import pool; pool('zoo'); pool('paper13')", MODELS | {"huggingface_hub"}),
     (
         "from samples import explanation; assert explanation().without(['pointed ears']).count == 1",
         MODELS | {"sklearn"},

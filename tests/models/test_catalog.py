@@ -12,9 +12,8 @@ import pytest
 
 from backbone_zoo import model_config, save
 from clipmk.errors import ModelError, UsageError
-from clipmk.models.aliases import TRANSFORMERS_TWINS, canonical, squashed
 from clipmk.models.catalog import list_models, pair_entry, training_of
-from clipmk.models.inventory import family_of, inventory, live, shipped
+from clipmk.models.inventory import TRANSFORMERS_TWINS, canonical, family_of, inventory, live, shipped, squashed
 from clipmk.models.loading import build, load
 from clipmk.models.spec import ModelSpec, pair_spec
 from clipmk.system.locations import assets_dir

@@ -8,8 +8,7 @@ import open_clip
 import pytest
 
 from clipmk.errors import ClipmkError, InputError, UsageError
-from clipmk.models.catalog import embedded_names
-from clipmk.models.pools import pool
+from clipmk.models.catalog import embedded_names, pool
 from clipmk.models.spec import pair_spec
 
 

@@ -1,4 +1,4 @@
-"""What models exist: shipped, registered, in the hub's cache, or downloadable; each with what is known of it."""
+"""What models exist: shipped, registered, in the hub's cache, or downloadable; and pools, sets of models."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clipmk.errors import ModelError, suggest
+from clipmk.errors import InputError, ModelError, UsageError, suggest
 from clipmk.models import hub
-from clipmk.models.aliases import architecture_spelt
 from clipmk.models.folders import CONFIG_NAME, SUFFIXES, WEIGHT_NAMES, read_folder, stored_parameters, weights_in
-from clipmk.models.inventory import architecture, inventory, read_architecture
+from clipmk.models.inventory import architecture, architecture_spelt, inventory, read_architecture
 from clipmk.records import ModelEntry, Source
 from clipmk.system import locations
 from clipmk.system.config import read_config
+from clipmk.system.files import read_regular
+from clipmk.system.text import is_unsafe, printable, quoted
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +27,9 @@ EMBEDDED, HUB, LOCAL, CHECKPOINT = "embedded/", "hf-hub:", "local-dir:", "checkp
 """Prefixes of model ids; all other ids are open_clip's NAME:TAG, registered names, or checkpoint files."""
 RANDOM = "random"
 """The tag of random weights, for measuring and testing only."""
+
+POOLS = ("zoo", "paper13")
+"""Pools with a name: the embedded models, and the paper's 13 in the order of its table."""
 
 _UNITS = {"m": 10**6, "b": 10**9}
 
@@ -71,6 +75,52 @@ def embedded_folder(model_id: str) -> Path:
 def registered_models() -> Mapping[str, str]:
     """Names from the `[models]` table of the config file, and what each stands for."""
     return read_config().models
+
+
+def pool(name: str) -> tuple[str, ...]:
+    """The ids of the models in a pool, whether they exist or not.
+
+    Args:
+        name: one of `POOLS`, or a text file with one model per line. A `#` at the start of a line or after a space
+            begins a comment; empty lines are ignored.
+
+    Returns:
+        Ids as `load` takes them, in the pool's order, each once.
+
+    Raises:
+        UsageError: neither the pool nor the file exists.
+        InputError: the file cannot be read, is not UTF-8, is empty, or names a model twice.
+    """
+    if name == "zoo":
+        return tuple(embedded_names())
+    if name == "paper13":
+        rows = json.loads((locations.assets_dir() / "paper13.json").read_bytes())
+        return tuple(f"{row['architecture']}:{row['pretrained']}" for row in rows)
+    if not Path(name).exists():
+        raise UsageError(
+            f"pool {quoted(name)} is neither a file nor one of: {', '.join(POOLS)}; {printable(suggest(name, POOLS))}"
+        )
+    return _parsed(read_regular(name, limit=2**20, noun="pool", error=InputError), name)
+
+
+def _parsed(data: bytes, name: str) -> tuple[str, ...]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as reason:
+        raise InputError(f"pool {quoted(name)} is not UTF-8 text (byte {reason.start})") from reason
+    seen: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        model = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not model:
+            continue
+        if any(is_unsafe(character) for character in model):
+            raise InputError(f"pool {quoted(name)}, line {number}: {quoted(model)} contains control characters")
+        if model in seen:
+            raise InputError(f"pool {quoted(name)}, line {number}: {quoted(model)} is already in line {seen[model]}")
+        seen[model] = number
+    if not seen:
+        raise InputError(f"pool {quoted(name)} does not name any model")
+    return tuple(seen)
 
 
 def pair_entry(name: str, tag: str) -> ModelEntry:

@@ -236,11 +236,7 @@ def _lazy_tokenizer(spec: ModelSpec, *, download: bool) -> Tokenizer:
     if not _is_plain(spec):
         return tokenizer_for(spec, download=download)
     tokenizer = cache(lambda: cached(tokenizer_for(spec)))
-
-    def tokenize(texts: list[str]) -> torch.Tensor:
-        return tokenizer()(texts)
-
-    return tokenize
+    return lambda texts: tokenizer()(texts)  # noqa: PLW0108 - it is made on the first call
 
 
 def _hub_tokenizer(spec: ModelSpec, context: int, *, download: bool) -> Tokenizer:
@@ -294,13 +290,16 @@ def _from_memory(model: nn.Module, device: torch.device, dtype: torch.dtype, tok
         pretrained=None,
         input_size=int(sides[0]),
     )
+    with torch.inference_mode():
+        blank = torch.zeros(1, own.context_length, dtype=torch.long, device=next(own.parameters()).device)
+        embed_dim = int(own.encode_text(blank).shape[-1])
     usable = own if weights_dtype(own) == dtype else copy.deepcopy(own)
     return Backbone(
         usable,
         info=info,
         texts=TextEncoder(usable, tokenizer or _openai_tokenizer(own), fingerprint=text_fingerprint(None, tokenizer)),
         preprocessing=preprocess,
-        embed_dim=_embed_dim(own),
+        embed_dim=embed_dim,
         device=device,
         dtype=dtype,
     )
@@ -312,12 +311,6 @@ def _openai_tokenizer(model: Any) -> Tokenizer:
         raise ModelError(f"the model has {size} text tokens, not CLIP's {_OPENAI_VOCABULARY}; pass tokenizer=")
     tokenizer: Tokenizer = library.simple_tokenizer_class()(context_length=int(model.context_length))
     return tokenizer
-
-
-def _embed_dim(model: Any) -> int:
-    with torch.inference_mode():
-        place = next(model.parameters()).device
-        return int(model.encode_text(torch.zeros(1, model.context_length, dtype=torch.long, device=place)).shape[-1])
 
 
 def _family(visual: Any) -> str:

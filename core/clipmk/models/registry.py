@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from clipmk.errors import ModelError, UsageError, suggest
-from clipmk.models import aliases, catalog
+from clipmk.models import catalog
 from clipmk.models.catalog import CHECKPOINT, HUB, LOCAL
-from clipmk.models.inventory import hub_text_tower, inventory
+from clipmk.models.inventory import architecture_spelt, canonical, hub_text_tower, inventory
 from clipmk.models.spec import ModelSpec, resolve
 from clipmk.system import preferences
 from clipmk.system.text import printable, quoted
@@ -60,7 +60,7 @@ def unregister(name: str) -> str:
 def _check_name(name: str) -> None:
     if re.fullmatch(r"[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*", name) is None:
         raise UsageError(f"{quoted(name)} is not a valid name: use letters and digits, with . - _ between them")
-    if aliases.canonical(name) != name or aliases.architecture_spelt(name) or catalog.checkpoint_of(name):
+    if canonical(name) != name or architecture_spelt(name) or catalog.checkpoint_of(name):
         raise UsageError(f"{quoted(name)} already means another model or a file; choose another name")
 
 
@@ -75,7 +75,7 @@ def _checked_target(target: str, arch: str | None) -> str:
         return f"{CHECKPOINT}{spec.entry.architecture}:{path}" if is_file else f"{LOCAL}{path}"
     if arch is not None:
         raise UsageError(f"architecture {arch!r} is for checkpoint files only; {target!r} has its own")
-    name = aliases.canonical(target)
+    name = canonical(target)
     if tuple(name.split(":", 1)) in inventory().pairs or target.startswith(HUB) or target in catalog.embedded_names():
         return name
     raise ModelError(f"{quoted(target)} is not a folder, a checkpoint file or a known model")

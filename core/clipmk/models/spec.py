@@ -11,11 +11,10 @@ from typing import Any
 from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.models import catalog, hub
-from clipmk.models.aliases import architecture_spelt, canonical
 from clipmk.models.catalog import EMBEDDED, HUB, LOCAL, RANDOM
 from clipmk.models.download import TransferCallback, fetch
 from clipmk.models.folders import CONFIG_NAME, WEIGHT_NAMES, merges_in, merges_named, read_folder, weights_in
-from clipmk.models.inventory import Architecture, architecture, inventory
+from clipmk.models.inventory import Architecture, architecture, architecture_spelt, canonical, inventory
 from clipmk.records import ModelEntry
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -53,7 +52,7 @@ def resolve(
     """Find what a model id stands for, and its weights.
 
     Args:
-        model_id: `embedded/NAME`, `NAME:TAG` in any spelling of `aliases`, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, a
+        model_id: `embedded/NAME`, `NAME:TAG` in any spelling, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, a
             folder, a name registered in the config, a checkpoint file, or `checkpoint:ARCHITECTURE:FILE`.
         arch: open_clip's architecture name, for a checkpoint file only.
         download: download missing weights; without it no network request is made.
@@ -103,7 +102,7 @@ def _exists(name: str) -> bool:
 def pair_spec(name: str, tag: str) -> ModelSpec:
     """The spec of one of open_clip's pairs, without weights: its preprocessing and its activation.
 
-    The pair's own record decides about the activation, not the configuration of the architecture. (`aliases.canonical`
+    The pair's own record decides about the activation, not the configuration of the architecture. (`canonical`
     has chosen the architecture with the right one where there is one.)
     """
     config, settings = open_clip().get_model_config(name), open_clip().get_pretrained_cfg(name, tag)

@@ -195,8 +195,8 @@ def parameter_count(text: str) -> int:
 
 def _warn_if_too_large(model: str) -> None:
     """Warn before a long download that this machine cannot load the model."""
-    from clipmk.models.aliases import canonical  # noqa: PLC0415
     from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
+    from clipmk.models.inventory import canonical  # noqa: PLC0415
     from clipmk.system.memory import machine_memory  # noqa: PLC0415
 
     known = {entry.id: entry.parameters for entry in listed(("cached", "remote"))}
@@ -212,8 +212,8 @@ def _find(model: str) -> ModelEntry:
     Raises:
         ModelError: there is no such model.
     """
-    from clipmk.models.aliases import canonical  # noqa: PLC0415
     from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
+    from clipmk.models.inventory import canonical  # noqa: PLC0415
 
     entries = {entry.id: entry for entry in listed(("embedded", "local"))}
     if model not in entries:

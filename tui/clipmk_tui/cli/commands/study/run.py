@@ -76,7 +76,7 @@ def _check(params: Mapping[str, Any]) -> None:
 
 def _request(params: Mapping[str, Any]) -> StudyRequest:
     from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - pyarrow
-    from clipmk.models.pools import POOLS, pool  # noqa: PLC0415
+    from clipmk.models.catalog import POOLS, pool  # noqa: PLC0415
     from clipmk.study.paths import StudyFolder  # noqa: PLC0415
     from clipmk.study.request import StudyRequest as Request  # noqa: PLC0415
 
