@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,36 +16,30 @@ import pyarrow.compute as pc
 from clipmk.study.schema import CONCEPTS, TableRow
 
 SHOWN: Final = 15
+_SEEN: Final = ("seen", "mutual", "mutual_right", "mutual_wrong")
 
 
 class ConceptCounts:
     """Counts of one model and one part method, shard by shard; memory grows with the vocabulary, not the images."""
 
     def __init__(self) -> None:
-        self._seen: Counter[str] = Counter()
-        self._mutual: Counter[str] = Counter()
-        self._right: Counter[str] = Counter()
-        self._wrong: Counter[str] = Counter()
+        self._counts: dict[str, Counter[str]] = {name: Counter() for name in _SEEN}
         self._explained: Counter[tuple[str, int]] = Counter()
 
     def add(self, rows: pa.Table) -> None:
         """Count the rows (by `schema.IMAGE`) of one shard and one part method, failed images excluded."""
-        rows = rows.filter(rows.column("error").is_null()).combine_chunks()
-        if not rows.num_rows:
-            return
-        seen, mutual = (rows.column(name).chunk(0) for name in ("vision_concepts", "mutual"))
+        rows = rows.filter(rows.column("error").is_null())
+        seen, mutual, correct = (rows.column(one).combine_chunks() for one in ("vision_concepts", "mutual", "correct"))
         names, flags = seen.flatten(), mutual.flatten().fill_null(False)
-        correct = rows.column("correct").chunk(0).take(pc.list_parent_indices(seen))
-        for counter, chosen in (
-            (self._seen, None),
-            (self._mutual, flags),
-            (self._right, pc.and_(flags, correct.fill_null(False))),
-            (self._wrong, pc.and_(flags, pc.invert(correct).fill_null(False))),
-        ):
-            counts = (names if chosen is None else names.filter(chosen)).value_counts()
-            counter.update(
-                dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
-            )
+        right = correct.take(pc.list_parent_indices(seen))
+        chosen = (
+            names,
+            names.filter(flags),
+            names.filter(pc.and_(flags, right.fill_null(False))),
+            names.filter(pc.and_(flags, pc.invert(right).fill_null(False))),
+        )
+        for counter, found in zip(self._counts.values(), chosen, strict=True):
+            counter.update({one["values"]: one["counts"] for one in found.value_counts().to_pylist()})
         predicted = rows.column("predicted").to_pylist()
         self._explained.update(zip(predicted, rows.column("language_count").to_pylist(), strict=True))
 
@@ -69,14 +63,11 @@ class ConceptCounts:
                 "model": model,
                 "parts": parts,
                 "descriptor": descriptor,
-                "seen": self._seen[descriptor],
                 "tied": tied[descriptor],
-                "mutual": self._mutual[descriptor],
-                "missed": tied[descriptor] - self._mutual[descriptor],
-                "mutual_right": self._right[descriptor],
-                "mutual_wrong": self._wrong[descriptor],
+                "missed": tied[descriptor] - self._counts["mutual"][descriptor],
+                **{name: counter[descriptor] for name, counter in self._counts.items()},
             }
-            for descriptor in sorted(self._seen.keys() | tied.keys())
+            for descriptor in sorted(self._counts["seen"].keys() | tied.keys())
         ]
 
 
@@ -95,21 +86,9 @@ class ConceptTotals:
         return sorted(positive, key=lambda row: (-row[name], row["descriptor"]))[:count]
 
 
-def language_concepts(table: pa.Table) -> dict[str, list[str]]:
-    """D_y of every class, nearest first, from a table by `schema.LANGUAGE`."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for row in table.sort_by("rank").select(["class", "descriptor"]).to_pylist():
-        found[row["class"]].append(row["descriptor"])
-    return dict(found)
-
-
 def concept_totals(table: pa.Table, explanations: int) -> ConceptTotals:
     """Add up the table `concepts` over models and part methods."""
-    counts = [name for name in CONCEPTS.names if pa.types.is_integer(CONCEPTS.field(name).type)]
+    counts = CONCEPTS.names[CONCEPTS.get_field_index("descriptor") + 1 :]
     sums = table.group_by("descriptor").aggregate([(name, "sum") for name in counts])
-    return ConceptTotals(
-        explanations,
-        sums.select(["descriptor", *(f"{name}_sum" for name in counts)])
-        .rename_columns(["descriptor", *counts])
-        .to_pylist(),
-    )
+    sums = sums.select(["descriptor", *(f"{name}_sum" for name in counts)])
+    return ConceptTotals(explanations, sums.rename_columns(["descriptor", *counts]).to_pylist())

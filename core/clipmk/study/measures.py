@@ -1,11 +1,13 @@
-"""What was measured on every image of one model, as columns of numbers, collected shard by shard; no text is kept."""
+"""What was measured on every image of one model, and its means as rows of the tables `models` and `classes`.
+
+The images are collected shard by shard in a structured array of numbers; no text is kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,115 +15,67 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clipmk.concepts.mutual import chance_curve
+from clipmk.concepts.statistics import Estimate, mean, mean_interval, wilson
+from clipmk.records import ModelInfo
+from clipmk.study.schema import TableRow
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Measures = NDArray[np.void]
+"""One part method (or the mean of several) on n images, failed ones included, sorted by image; see `_dtype`."""
 
 UNKNOWN: Final = -1
 """Code of a class that is not known."""
 SIGNIFICANT: Final = 0.05
 
-AVERAGED: Final = (
-    "mi_paper",
-    "mi_textbook",
-    "auc",
-    "auc_unpadded",
-    "chance_mi",
-    "chance_auc",
-    "part_count",
-    "vision_count",
-    "mutual_count",
-)
-"""Columns of `schema.IMAGE` that are averaged."""
+_PREDICTION: Final = ("correct", "label_rank")
+_WITH_INTERVAL: Final = ("mi_paper", "mi_textbook", "auc", "auc_unpadded")
+_COUNTS: Final = ("chance_mi", "chance_auc", "part_count", "vision_count", "mutual_count")
+_SPLIT: Final = ("mi_paper", "auc", "mutual_count")
 
 
-class ClassCodes:
-    """Class names as small numbers, in order of appearance."""
-
-    def __init__(self) -> None:
-        self._codes: dict[str, int] = {}
-
-    @property
-    def names(self) -> list[str]:
-        """Name of every code."""
-        return list(self._codes)
-
-    def encode(self, column: pa.Array) -> Integers:
-        """Codes of a column of names; `UNKNOWN` for null."""
-        encoded = column.dictionary_encode()
-        codes = [self._codes.setdefault(name, len(self._codes)) for name in encoded.dictionary.to_pylist()]
-        indices = np.asarray(encoded.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False), dtype=np.int64)
-        return np.asarray([*codes, UNKNOWN], dtype=np.int64)[indices]
+def _dtype(points: int, methods: int) -> np.dtype[np.void]:
+    """Fields of `Measures`; NaN: unknown."""
+    return np.dtype(
+        [
+            ("image", np.int64),
+            ("explained", np.bool_),
+            ("label", np.int64),  # a code, as is the prediction
+            ("predicted", np.int64),
+            *((name, np.float64) for name in (*_PREDICTION, *_WITH_INTERVAL, *_COUNTS)),
+            ("above_chance", np.float64),  # 1 where p < 0.05, else 0
+            ("curve", np.float64, (points,)),  # padded with zeros to 3L + 1 points
+            ("sizes", np.int64, (methods, 2)),  # L_v and L_T under each part method
+        ]
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Measures:
-    """One part method (or the mean of several) on n images, failed ones included; NaN: unknown.
-
-    The columns, each with the images along its first axis, are int64 `image` (rising), `label` and `predicted` (codes);
-    bool `explained`; float64 `correct` (1 or 0), `label_rank`, those of `AVERAGED`, `above_chance` (1 where p < 0.05),
-    `curve` (n, 3L + 1), padded with zeros; and int64 `sizes` (n, part methods, 2): L_v and L_T under each part method.
-    """
-
-    columns: dict[str, NDArray[Any]]
-
-    def __len__(self) -> int:
-        return len(self.columns["image"])
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self.columns[name]
-
-    def at(self, chosen: NDArray[Any]) -> Measures:
-        """The images at some positions, or where a mask is True."""
-        return Measures({name: column[chosen] for name, column in self.columns.items()})
-
-    def mean_chance_curve(self, vocabulary_size: int) -> Floats:
-        """Expected curve of random concepts of the same numbers, padded with zeros, averaged over images and methods.
-
-        Args:
-            vocabulary_size: |D|.
-
-        Returns:
-            float64 (3L + 1,); zeros where there are no images.
-        """
-        total = np.zeros(self["curve"].shape[1])
-        pairs, counts = np.unique(self["sizes"].reshape(-1, 2), axis=0, return_counts=True)
-        for (seen, tied), count in zip(pairs.tolist(), counts.tolist(), strict=True):
-            total[: seen + 1] += count * np.asarray(chance_curve(seen, tied, vocabulary_size))
-        return total / max(1, int(counts.sum()))
-
-
-def measures(rows: pa.Table, codes: ClassCodes, *, points: int) -> Measures:
-    """Columns of a shard's rows of one part method.
+def measures(rows: pa.Table, codes: dict[str, int], *, points: int) -> Measures:
+    """The numbers in a shard's rows of one part method.
 
     Args:
-        rows: by `schema.IMAGE`, one chunk per column.
+        rows: by `schema.IMAGE`.
         codes: of all classes; new ones are added.
         points: 3L + 1, at least as many as the longest curve has.
 
     Raises:
         ValueError: a curve is longer than `points`.
     """
-    rows = rows.sort_by("image").combine_chunks()
-    sizes = [np.nan_to_num(_floats(rows, name)).astype(np.int64) for name in ("vision_count", "language_count")]
-    return Measures(
-        {
-            "image": np.asarray(rows.column("image").to_numpy(), dtype=np.int64),
-            "explained": np.asarray(rows.column("error").is_null().to_numpy()),
-            "label": codes.encode(_array(rows, "label")),
-            "predicted": codes.encode(_array(rows, "predicted")),
-            **{name: _floats(rows, name) for name in ("correct", "label_rank", *AVERAGED)},
-            "above_chance": (_floats(rows, "p_value") < SIGNIFICANT).astype(np.float64),
-            "curve": _padded(_array(rows, "curve"), points),
-            "sizes": np.stack(sizes, axis=-1)[:, None, :],
-        }
-    )
-
-
-def joined(pieces: Sequence[Measures]) -> Measures:
-    """All pieces together, sorted by image."""
-    whole = Measures({name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0].columns})
-    return whole.at(np.argsort(whole["image"], kind="stable"))
+    rows = rows.sort_by("image")
+    found = np.zeros(rows.num_rows, _dtype(points, 1))
+    found["image"] = rows.column("image").to_numpy()
+    found["explained"] = rows.column("error").is_null().to_numpy()
+    for name in ("label", "predicted"):
+        found[name] = _encode(rows.column(name), codes)
+    for name in (*_PREDICTION, *_WITH_INTERVAL, *_COUNTS):
+        found[name] = _floats(rows, name)
+    found["above_chance"] = _floats(rows, "p_value") < SIGNIFICANT
+    for column, name in enumerate(("vision_count", "language_count")):
+        found["sizes"][:, 0, column] = np.nan_to_num(_floats(rows, name))
+    curves = rows.column("curve").combine_chunks()
+    lengths = pc.list_value_length(curves).fill_null(0).to_numpy(zero_copy_only=False)
+    if lengths.max(initial=0) > points:
+        raise ValueError(f"a curve of {lengths.max()} points does not fit into {points}")
+    found["curve"][np.arange(points) < lengths[:, None]] = curves.flatten().to_numpy(zero_copy_only=False)
+    return found
 
 
 def mean_of_methods(methods: Sequence[Measures]) -> Measures:
@@ -130,30 +84,105 @@ def mean_of_methods(methods: Sequence[Measures]) -> Measures:
     The prediction does not depend on the part method; the first one's is kept.
     """
     common = reduce(np.intersect1d, [one["image"] for one in methods])
-    aligned = [one.at(np.searchsorted(one["image"], common)) for one in methods]
-    averaged = {
-        name: np.stack([one[name] for one in aligned]).sum(axis=0) / len(aligned)
-        for name in (*AVERAGED, "above_chance", "curve")
+    aligned = [one[np.searchsorted(one["image"], common)] for one in methods]
+    found = np.empty(len(common), _dtype(aligned[0]["curve"].shape[1], len(aligned)))
+    for name in ("image", "label", "predicted", *_PREDICTION):
+        found[name] = aligned[0][name]
+    for name in (*_WITH_INTERVAL, *_COUNTS, "above_chance", "curve"):
+        found[name] = np.mean([one[name] for one in aligned], axis=0)
+    found["explained"] = np.all([one["explained"] for one in aligned], axis=0)
+    found["sizes"] = np.concatenate([one["sizes"] for one in aligned], axis=1)
+    return found
+
+
+def mean_chance_curve(measured: Measures, vocabulary_size: int) -> NDArray[np.float64]:
+    """Expected curve of random concepts of the same numbers, padded with zeros, averaged over images and methods.
+
+    Args:
+        measured: of explained images.
+        vocabulary_size: |D|.
+
+    Returns:
+        float64 (3L + 1,); zeros where there are no images.
+    """
+    total = np.zeros(measured["curve"].shape[1])
+    pairs, counts = np.unique(measured["sizes"].reshape(-1, 2), axis=0, return_counts=True)
+    for (seen, tied), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        total[: seen + 1] += count * np.asarray(chance_curve(seen, tied, vocabulary_size))
+    return total / max(1, int(counts.sum()))
+
+
+def model_row(model: ModelInfo, parts: str, measured: Measures, *, vocabulary_size: int) -> TableRow:
+    """The row of the table `models`; means are over explained images."""
+    found = measured[measured["explained"]]
+    labelled = ~np.isnan(found["correct"])
+    right, wrong = found["correct"] == 1, found["correct"] == 0
+    count, known = len(found), int(labelled.sum())
+    about = ("family", "architecture", "pretrained", "weights_sha256", "input_size")
+    row = {
+        "model": model.id,
+        **{name: getattr(model, name) for name in about},
+        "parts": parts,
+        "images": count,
+        "failed": len(measured) - count,
+        "labelled": known,
+        "top5": int((found["label_rank"][labelled] <= 5).sum()) / known if known else None,
+        "curve": [mean(column) or 0.0 for column in found["curve"].T] if count else None,
+        "chance_curve": mean_chance_curve(found, vocabulary_size).tolist() if count else None,
+        **{name: mean(found[name]) for name in ("above_chance", *_COUNTS)},
+        **_with_interval("top1", wilson(int(right.sum()), known)),
     }
-    explained = np.logical_and.reduce([one["explained"] for one in aligned])
-    sizes = np.concatenate([one["sizes"] for one in aligned], axis=1)
-    return Measures(aligned[0].columns | averaged | {"explained": explained, "sizes": sizes})
+    for name in _WITH_INTERVAL:
+        row |= _with_interval(name, mean_interval(found[name]))
+    for kind, chosen in (("right", right), ("wrong", wrong)):
+        for name in _SPLIT:
+            row |= _with_interval(f"{name}_{kind}", mean_interval(found[name][chosen]))
+    return row
 
 
-def _array(rows: pa.Table, name: str) -> pa.Array:
-    column = rows.column(name)
-    return column.chunk(0) if column.num_chunks else pa.array([], type=column.type)
+def class_rows(model: ModelInfo, parts: str, measured: Measures, classes: Sequence[str]) -> list[TableRow]:
+    """The rows of the table `classes`, by name; a class whose images all failed has a row without numbers.
+
+    Args:
+        model: what was measured.
+        parts: the part method.
+        measured: with codes of `classes`.
+        classes: name of every code.
+    """
+    found = measured[measured["explained"]]
+    order = np.argsort(found["label"], kind="stable")
+    labels = found["label"][order]
+    rows = []
+    for code in sorted(set(measured["label"].tolist()) - {UNKNOWN}, key=lambda code: classes[code]):
+        start, end = np.searchsorted(labels, (code, code + 1))
+        images = found[order[start:end]]
+        instead, counts = np.unique(images["predicted"][images["correct"] == 0], return_counts=True)
+        by_count = sorted((-count, classes[one]) for one, count in zip(instead, counts, strict=True))
+        rows.append(
+            {
+                "model": model.id,
+                "parts": parts,
+                "class": classes[code],
+                "images": len(images),
+                "top1": int((images["correct"] == 1).sum()) / len(images) if len(images) else None,
+                "confused_with": by_count[0][1] if by_count else None,  # of equals the first by name
+                **{name: mean(images[name]) for name in _SPLIT},
+            }
+        )
+    return rows
 
 
-def _floats(rows: pa.Table, name: str) -> Floats:
-    return np.asarray(_array(rows, name).cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+def _encode(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int64]:
+    """Codes of a column of names, new names numbered in order of appearance; `UNKNOWN` for null."""
+    encoded = column.combine_chunks().dictionary_encode()
+    own = [codes.setdefault(name, len(codes)) for name in encoded.dictionary.to_pylist()]
+    indices: NDArray[np.int64] = encoded.indices.fill_null(len(own)).to_numpy(zero_copy_only=False)
+    return np.array([*own, UNKNOWN], dtype=np.int64)[indices]
 
 
-def _padded(curves: pa.Array, points: int) -> Floats:
-    """Curves of different lengths as rows of one matrix, padded with zeros."""
-    lengths = np.asarray(pc.list_value_length(curves).fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64)
-    if lengths.max(initial=0) > points:
-        raise ValueError(f"a curve of {lengths.max()} points does not fit into {points}")
-    matrix = np.zeros((len(curves), points))
-    matrix[np.arange(points) < lengths[:, None]] = curves.flatten().to_numpy(zero_copy_only=False)
-    return matrix
+def _floats(rows: pa.Table, name: str) -> NDArray[np.float64]:
+    return np.asarray(rows.column(name).cast(pa.float64()).to_numpy(), dtype=np.float64)
+
+
+def _with_interval(name: str, estimate: Estimate) -> TableRow:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +28,6 @@ DESCRIPTOR_TEMPLATE: Final = "a photo showing {}"
 PRINTED_FIT: Final = (11.24, 25.97)
 """Slope and intercept printed in the paper for its ViTs; its rounded table gives 11.25 and 25.90 (r = 0.91)."""
 
-_QUICK: Final = "-quickgelu"
 _ANY: Final = ("parts", "seed", "preset")
 """Settings with their own message, or that the paper does not specify."""
 
@@ -103,12 +102,15 @@ def against_paper(models: Sequence[TableRow]) -> list[PaperRow]:
     Args:
         models: rows of the table `models`.
     """
-    rows = []
+    found = []
     for published in published_models():
-        ours = {row["parts"]: row for row in models if _same(published, row)}
-        if ours:
-            rows.append(_compared(published, ours))
-    return rows
+        names = {published.architecture}
+        if published.pretrained == "openai":
+            names.add(published.architecture.removesuffix("-quickgelu"))
+        same = [row for row in models if row["pretrained"] == published.pretrained and row["architecture"] in names]
+        if same:
+            found.append(PaperRow(same[0]["model"], published, _compared(published, same)))
+    return found
 
 
 def published_fit(family: str, models: Sequence[PublishedModel]) -> LineFit | None:
@@ -117,39 +119,14 @@ def published_fit(family: str, models: Sequence[PublishedModel]) -> LineFit | No
     return fit_line(family, [model.mean_auc for model in members], [model.top1_percent for model in members])
 
 
-def departures(manifest: Manifest) -> list[str]:
+def departures(manifest: Manifest) -> Iterator[str]:
     """How a study differs from the paper's, one line each: dataset, vocabulary, settings."""
-    return [*_data(manifest), *_vocabulary(manifest), *_settings(manifest)]
-
-
-def _same(published: PublishedModel, row: TableRow) -> bool:
-    names = {published.architecture}
-    if published.pretrained == "openai":
-        names.add(published.architecture.removesuffix(_QUICK))
-    return row["pretrained"] == published.pretrained and row["architecture"] in names
-
-
-def _compared(published: PublishedModel, ours: Mapping[str, TableRow]) -> PaperRow:
-    first = next(iter(ours.values()))
-    numbers = {}
-    for name, (column, parts) in NUMBERS.items():
-        value = ours.get(parts, {}).get(column) if parts else first[column]
-        factor = 100 if column == "top1" else 1
-        numbers[name] = Compared(getattr(published, name), None if value is None else factor * value)
-    return PaperRow(first["model"], published, numbers)
-
-
-def _data(manifest: Manifest) -> Iterator[str]:
-    data = manifest.dataset
+    data, words = manifest.dataset, manifest.vocabulary
     if (data.images, data.classes) != (IMAGES, CLASSES):
         yield (
             f"dataset: {counted(data.images, 'image')} of {counted(data.classes, 'class', 'classes')} ({data.name}); "
             f"the paper's is the ImageNet validation set, {IMAGES:,} images of {CLASSES:,} classes"
         )
-
-
-def _vocabulary(manifest: Manifest) -> Iterator[str]:
-    words = manifest.vocabulary
     if words.classes != CLASSES:
         yield f"vocabulary: {counted(words.classes, 'class', 'classes')} ({words.name}); the paper has {CLASSES:,}"
     if words.descriptors != PAPER_VOCABULARY_SIZE:
@@ -161,16 +138,21 @@ def _vocabulary(manifest: Manifest) -> Iterator[str]:
         yield f"vocabulary: {counted(len(words.templates), 'prompt template')}; the paper has 8 for ImageNet"
     if words.descriptor_template != DESCRIPTOR_TEMPLATE:
         yield f"vocabulary: descriptors as {words.descriptor_template!r}; the paper has {DESCRIPTOR_TEMPLATE!r}"
-
-
-def _settings(manifest: Manifest) -> Iterator[str]:
     if set(manifest.parts) != set(PART_METHODS):
         yield f"parts: found by {', '.join(manifest.parts)}; the paper has pca and kmeans"
     paper = dataclasses.asdict(preset("paper", fit="batch"))  # the reference code fits the images of a class together
     for name, value in paper.items():
         ours = manifest.settings.get(name, value)
-        if name in _ANY or ours == value:
-            continue
-        if name == "language_count" and ours == PAPER_LANGUAGE_COUNT:
-            continue
-        yield f"settings: {name} is {ours!r}; the paper preset of a study has {value!r}"
+        same = (value, PAPER_LANGUAGE_COUNT) if name == "language_count" else (value,)
+        if name not in _ANY and ours not in same:
+            yield f"settings: {name} is {ours!r}; the paper preset of a study has {value!r}"
+
+
+def _compared(published: PublishedModel, rows: Sequence[TableRow]) -> dict[str, Compared]:
+    """The numbers of a published model beside those of its rows in the study."""
+    found = {}
+    for name, (column, parts) in NUMBERS.items():
+        value = next((row[column] for row in rows if parts in {None, row["parts"]}), None)
+        factor = 100 if column == "top1" else 1
+        found[name] = Compared(getattr(published, name), None if value is None else factor * value)
+    return found

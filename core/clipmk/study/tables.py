@@ -13,20 +13,20 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipmk.errors import InputError
 from clipmk.records import ModelInfo
-from clipmk.study.concepts import ConceptCounts, language_concepts
+from clipmk.study.concepts import ConceptCounts
 from clipmk.study.manifest import Manifest
-from clipmk.study.measures import ClassCodes, Measures, joined, mean_of_methods, measures
+from clipmk.study.measures import Measures, class_rows, mean_of_methods, measures, model_row
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, LANGUAGE, MEAN, MODELS, TableRow
-from clipmk.study.summary import MeasuredModel, class_rows, model_row
 from clipmk.system.files import atomic_write, make_folder
 from clipmk.system.parquet import read_metadata, read_table, table_writer, write_rows
 from clipmk.system.text import quoted
@@ -57,7 +57,8 @@ class _Tables:
     folder: StudyFolder
     manifest: Manifest
     images: pq.ParquetWriter
-    codes: ClassCodes = field(default_factory=ClassCodes)
+    codes: dict[str, int] = field(default_factory=dict)
+    """Class -> its number in order of appearance."""
     models: list[TableRow] = field(default_factory=list)
     classes: list[TableRow] = field(default_factory=list)
     concepts: list[TableRow] = field(default_factory=list)
@@ -74,21 +75,26 @@ class _Tables:
             self.images.write_table(shard)
             with _damage_named(path):
                 for parts in methods:
-                    rows = shard.filter(pc.equal(shard.column("parts"), parts)).combine_chunks()
+                    rows = shard.filter(pc.equal(shard.column("parts"), parts))
                     pieces[parts].append(measures(rows, self.codes, points=points))
                     counts[parts].add(rows)
         path = self.folder.language(model.id)
-        language = language_concepts(read_table(path, LANGUAGE))
+        nearest = read_table(path, LANGUAGE).sort_by("rank").group_by("class", use_threads=False)
+        language = nearest.aggregate([("descriptor", "list")])
+        by_class = dict(zip(language["class"].to_pylist(), language["descriptor_list"].to_pylist(), strict=True))
         with _damage_named(path):
             for parts, counted in counts.items():
-                self.concepts += counted.rows(model.id, parts, language)
-        found = {parts: joined(pieces.pop(parts)) for parts in methods}  # frees what was joined
+                self.concepts += counted.rows(model.id, parts, by_class)
+        found: dict[str, Measures] = {}
+        for parts in methods:
+            joined = np.concatenate(pieces.pop(parts))
+            found[parts] = joined[np.argsort(joined["image"], kind="stable")]
         if len(found) > 1:
             found[MEAN] = mean_of_methods(list(found.values()))
-        for parts, columns in found.items():
-            measured = MeasuredModel(model, parts, columns)
-            self.models.append(model_row(measured, vocabulary_size=self.manifest.vocabulary.descriptors))
-            self.classes += class_rows(measured, self.codes.names)
+        for parts, measured in found.items():
+            descriptors = self.manifest.vocabulary.descriptors
+            self.models.append(model_row(model, parts, measured, vocabulary_size=descriptors))
+            self.classes += class_rows(model, parts, measured, list(self.codes))
 
 
 def write_tables(folder: StudyFolder, manifest: Manifest) -> Completeness:
@@ -163,15 +169,13 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 
 def _write_csv(rows: Sequence[TableRow], path: Path, schema: pa.Schema) -> None:
+    """Write a table as text; a curve becomes its numbers separated by spaces."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(schema.names)
-    writer.writerows([_cell(row[column]) for column in schema.names] for row in rows)
+    for row in rows:
+        values = [row[name] for name in schema.names]
+        writer.writerow([" ".join(map(repr, value)) if isinstance(value, list) else value for value in values])
     make_folder(path.parent)
     with atomic_write(path, private=False) as handle:
         handle.write(text.getvalue().encode())
-
-
-def _cell(value: Any) -> Any:
-    """A value of a CSV file; a curve becomes its numbers separated by spaces."""
-    return " ".join(map(repr, value)) if isinstance(value, list) else value
