@@ -51,11 +51,6 @@ class Explainers:
         self._sizes: dict[ExplainerKey, int] = {}
         self._has_open_clip = False
 
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Ids of the models held, the least recently used first."""
-        return tuple(str(key[0]) for key in self.held.keys)
-
     def vocabulary(self, model: str, session: Session) -> Vocabulary:
         """The session's vocabulary, with its classes in it; the model's own where the session names none."""
         name = default_vocabulary(model) if session.vocabulary is None else session.vocabulary

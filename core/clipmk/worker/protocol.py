@@ -46,18 +46,24 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """Load a model and embed the vocabulary with it; answered by `Loaded`."""
+class _Numbered:
+    """What a client sends after its `Hello`."""
 
     id: int = 0
+    """Of this message; the client counts them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load(_Numbered):
+    """Load a model and embed the vocabulary with it; answered by `Loaded`."""
+
     model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explain:
+class Explain(_Numbered):
     """Explain an image; answered by `Explained`."""
 
-    id: int = 0
     model: str
     image: str
     """Path."""
@@ -66,10 +72,9 @@ class Explain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExplainImages:
+class ExplainImages(_Numbered):
     """Explain images; an `ImageExplained` each, then `Done`."""
 
-    id: int = 0
     model: str
     images: tuple[str, ...]
     """Paths; "-": the attached bytes."""
@@ -81,10 +86,9 @@ class ExplainImages:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WhatIf:
+class WhatIf(_Numbered):
     """Rank the classes again with the parts that carry some vision concepts blurred; answered by `Reranked`."""
 
-    id: int = 0
     model: str
     image: str
     target: str | None = None
@@ -93,10 +97,9 @@ class WhatIf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compare:
+class Compare(_Numbered):
     """Explain an image with several models; a `ColumnReady` each, then `Done`."""
 
-    id: int = 0
     models: tuple[str, ...]
     image: str
     target: str | None = None
@@ -104,26 +107,22 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class Survey(_Numbered):
     """Predict many images without explaining them; a `Predicted` each, then `Done`."""
 
-    id: int = 0
     model: str
     images: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListModels:
+class ListModels(_Numbered):
     """What can be loaded; answered by `Listed`."""
-
-    id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel:
+class Cancel(_Numbered):
     """Cancel a request: it is answered by `Failed` with code "cancelled", unless it was answered already."""
 
-    id: int = 0
     request: int
 
 
@@ -152,10 +151,26 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a request is; also sent by a server once a second, as a sign of life."""
+class _Reply:
+    """What a worker sends after its `Greeting`."""
 
     id: int
+    """Of the request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome(_Reply):
+    """An explanation without its picture, or an error."""
+
+    explanation: Explanation | None
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(_Reply):
+    """How far a request is; also sent by a server once a second, as a sign of life."""
+
     stage: str
     """"waiting" (for other requests), "loading", "texts", "image", "parts", "prompts", ..."""
     done: int
@@ -164,10 +179,9 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class Loaded(_Reply):
     """A model is ready."""
 
-    id: int
     model: ModelInfo
     classes: tuple[str, ...]
     """Of the vocabulary."""
@@ -178,50 +192,38 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explained:
+class Explained(_Reply):
     """An explanation, without its picture."""
 
-    id: int
     explanation: Explanation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageExplained:
+class ImageExplained(_Outcome):
     """One image: its explanation without the picture, or an error."""
-
-    id: int
-    explanation: Explanation | None
-    code: str | None = None
-    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reranked:
+class Reranked(_Reply):
     """The classes on the picture with some concepts blurred."""
 
-    id: int
     left_out: tuple[str, ...]
     predictions: tuple[Prediction, ...]
     """The highest few, then those of the explanation's that have fallen below them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnReady:
+class ColumnReady(_Outcome):
     """One model of a comparison: its explanation, or an error."""
 
-    id: int
     model: str
     """As the request named it."""
-    explanation: Explanation | None
-    code: str | None = None
-    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predicted:
+class Predicted(_Reply):
     """The prediction for one image of a survey: the class, or an error."""
 
-    id: int
     image: str
     class_name: str | None
     probability: float | None = None
@@ -229,26 +231,23 @@ class Predicted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class Done(_Reply):
     """All images or models of a request were answered."""
 
-    id: int
     count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class Listed(_Reply):
     """What can be loaded, embedded models first."""
 
-    id: int
     models: tuple[ModelEntry, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(_Reply):
     """A request failed; with an id of 0: the conversation did, and is over."""
 
-    id: int
     code: str
     """A `ClipmkError.code`, `CANCELLED`, or one of `clipmk.errors`."""
     message: str

@@ -55,12 +55,12 @@ class Service:
         self.explainers = Explainers(memory_budget, report=self._report, check=self._check)
         self._pictures: LruCache[tuple[str, Stamp], Picture] = LruCache(PICTURE_BYTES)
         self._explanations: LruCache[ExplanationKey, Explanation] = LruCache(EXPLANATIONS)
-        self._job: Job | None = None
+        self._job: Job  # set by `answer`
 
     @property
     def models(self) -> tuple[str, ...]:
         """Ids of the models held, the least recently used first."""
-        return self.explainers.models
+        return tuple(str(key[0]) for key in self.explainers.held.keys)
 
     def warm_up(self) -> None:
         """Import what every model needs: seconds, once."""
@@ -81,9 +81,8 @@ class Service:
     # Requests.
 
     def _answer(self) -> Final:  # noqa: PLR0911 - one per kind of request
-        job = self._current
-        with _working_in(job.session.folder):
-            match job.request:
+        with _working_in(self._job.session.folder):
+            match self._job.request:
                 case protocol.Load() as request:
                     return self._load(request)
                 case protocol.Explain(id=number, model=model, image=image, target=target):
@@ -117,16 +116,14 @@ class Service:
         """Nothing is kept of these: a script asks for each image once, and wants to know what it took."""
         self._check_target(request.model, request.target)
         explainer = self._explainer(request.model)
-        read = partial(_read, attached=self._current.attached)
-        found = _streamed(explainer, request, read) if request.stream else _explained(explainer, request, read)
-        with contextlib.closing(found):
+        with contextlib.closing(_explained(explainer, request, self._job.attached)) as found:
             for one in found:
                 self._check()
-                failed = (one.code, str(one)) if isinstance(one, ClipmkError) else (None, None)
-                explanation = None if isinstance(one, ClipmkError) else dataclasses.replace(one, picture=None)
-                self._current.send(
-                    ImageExplained(id=request.id, explanation=explanation, code=failed[0], message=failed[1])
-                )
+                if isinstance(one, ClipmkError):
+                    result = ImageExplained(id=request.id, explanation=None, code=one.code, message=str(one))
+                else:
+                    result = ImageExplained(id=request.id, explanation=dataclasses.replace(one, picture=None))
+                self._job.send(result)
         return protocol.Done(id=request.id, count=len(request.images))
 
     def _rerank(self, request: protocol.WhatIf) -> protocol.Reranked:
@@ -146,11 +143,12 @@ class Service:
         for model in request.models:
             self._check()
             made = self._attempt(model, partial(self._explanation, model, request.image, request.target))
-            column = partial(protocol.ColumnReady, id=request.id, model=model)
+            column = protocol.ColumnReady(id=request.id, model=model, explanation=None)
             if isinstance(made, Failed):
-                self._current.send(column(explanation=None, code=made.code, message=made.message))
+                column = dataclasses.replace(column, code=made.code, message=made.message)
             else:
-                self._current.send(column(explanation=made))
+                column = dataclasses.replace(column, explanation=made)
+            self._job.send(column)
         return protocol.Done(id=request.id, count=len(request.models))
 
     def _survey(self, request: protocol.Survey) -> protocol.Done:
@@ -159,7 +157,7 @@ class Service:
         for start in range(0, count, size):
             self._report("image", start, count)
             for predicted in self._predict(explainer, request.images[start : start + size]):
-                self._current.send(predicted)
+                self._job.send(predicted)
         self._report("image", count, count)
         return protocol.Done(id=request.id, count=count)
 
@@ -169,23 +167,22 @@ class Service:
 
         from clipmk.images.decoder import read_picture  # noqa: PLC0415
 
-        number = self._current.request.id
-        squares, found = {}, {}
+        squares, found = {}, {path: Predicted(id=self._job.request.id, image=path, class_name=None) for path in paths}
         for path in paths:
             self._check()
             try:
                 squares[path] = explainer.square(read_picture(path))
             except ClipmkError as error:
-                found[path] = Predicted(id=number, image=path, class_name=None, message=str(error))
+                found[path] = dataclasses.replace(found[path], message=str(error))
         if squares:
             for path, row in zip(squares, explainer.embed(np.stack(list(squares.values()))), strict=True):
                 try:
                     best = explainer.predict(row)[0]
                 except ModelError as error:
-                    found[path] = Predicted(id=number, image=path, class_name=None, message=str(error))
+                    found[path] = dataclasses.replace(found[path], message=str(error))
                 else:
-                    found[path] = Predicted(
-                        id=number, image=path, class_name=best.class_name, probability=best.probability
+                    found[path] = dataclasses.replace(
+                        found[path], class_name=best.class_name, probability=best.probability
                     )
         return [found[path] for path in paths]
 
@@ -199,7 +196,7 @@ class Service:
         known = self._explanations.get(key)
         if known is not None:
             return known
-        explainer = self.explainers.get(key[0], model, self._current.session)
+        explainer = self.explainers.get(key[0], model, self._job.session)
         self._report("image", 0, 1)
         made = dataclasses.replace(explainer.explain([picture], targets=[target])[0], picture=None)
         self._explanations.put(key, made, weight=1)
@@ -212,7 +209,7 @@ class Service:
         return self._explanations.get(key) or next((self._explanations.get(other) for other in others), None)
 
     def _explanation_key(self, model: str, image: str, target: str | None) -> ExplanationKey:
-        session = self._current.session
+        session = self._job.session
         return (self.explainers.key(model, session), session.settings, image, file_stamp(image), target)
 
     def _picture(self, image: str) -> Picture:
@@ -227,28 +224,23 @@ class Service:
         return picture
 
     def _explainer(self, model: str) -> Explainer:
-        session = self._current.session
+        session = self._job.session
         return self.explainers.get(self.explainers.key(model, session), model, session)
 
     def _check_target(self, model: str, target: str | None) -> None:
         """Before any model is loaded: a typo must not take seconds."""
         if target is not None:
-            resolve_class(self.explainers.vocabulary(model, self._current.session), target)
-
-    @property
-    def _current(self) -> Job:
-        assert self._job is not None  # noqa: S101 - set by `answer`
-        return self._job
+            resolve_class(self.explainers.vocabulary(model, self._job.session), target)
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        self._current.report(stage, done, total)
+        self._job.report(stage, done, total)
 
     def _check(self) -> None:
-        self._current.check()
+        self._job.check()
 
     def _attempt(self, model: str, work: Callable[[], Value]) -> Value | Failed:
         """Do some work; what is wrong with the request, and a lack of memory, become a failure."""
-        number = self._current.request.id
+        number = self._job.request.id
         try:
             return work()
         except (OutOfMemoryError, RuntimeError, MemoryError) as reason:
@@ -263,7 +255,7 @@ class Service:
     def _too_small(self, model: str) -> str:
         from clipmk.backbones.devices import choose_device  # noqa: PLC0415 - torch is there already, or never will be
 
-        session = self._current.session
+        session = self._job.session
         device = str(choose_device(session.device))
         remedies = ["a smaller model", "fewer models at once"]
         remedies += ["--grounding attend"] if session.settings.grounding == "prompts" else []
@@ -290,31 +282,27 @@ def _working_in(folder: str | None) -> Iterator[None]:
         os.chdir("/")  # so that no folder of a client is kept from being unmounted
 
 
-def _read(image: str, *, attached: bytes) -> Picture:
-    from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
-
-    return read_picture(attached, name=STDIN) if image == STDIN else read_picture(image)
-
-
 def _explained(
-    explainer: Explainer, request: protocol.ExplainImages, read: Callable[[str], Picture]
+    explainer: Explainer, request: protocol.ExplainImages, attached: bytes
 ) -> Generator[Explanation | ClipmkError]:
-    """Explain images one by one, with progress on each of their forwards.
+    """Explain images: those of a stream batched, others one by one, with progress on each of their forwards.
 
     What keeps an image from being explained is its own failure: as the request's, it would make the client load the
     model and explain all other images itself.
     """
+    from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
+
+    def read(image: str) -> Picture:
+        return read_picture(attached, name=STDIN) if image == STDIN else read_picture(image)
+
+    if request.stream:
+        yield from explainer.stream(request.images, target=request.target, read=read, keep_pictures=False)
+        return
     for image in request.images:
         try:
             yield explainer.explain([read(image)], targets=[request.target])[0]
         except (InputError, ModelError) as error:
             yield error
-
-
-def _streamed(
-    explainer: Explainer, request: protocol.ExplainImages, read: Callable[[str], Picture]
-) -> Generator[Explanation | ClipmkError]:
-    yield from explainer.stream(request.images, target=request.target, read=read, keep_pictures=False)
 
 
 def _survey_batch(explainer: Explainer) -> int:
