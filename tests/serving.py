@@ -23,10 +23,10 @@ from clipmk.worker import client, jobs, protocol, server
 from clipmk.worker.client import Connection, connected, listens
 from clipmk.worker.identity import identity
 from clipmk.worker.jobs import Job
-from clipmk.worker.line_socket import LineSocket
 from clipmk.worker.protocol import Done, ExplainImages, Failed, Final, ImageExplained, encode
 from clipmk.worker.server import Server, stopped_by_signals
 from clipmk.worker.session import Session
+from clipmk.worker.unix_socket import LineSocket
 
 PATIENCE = 60.0
 """Seconds until what does not happen counts as not happening; a busy machine stops threads and processes for a few."""

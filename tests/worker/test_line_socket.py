@@ -11,8 +11,8 @@ import pytest
 
 from clipmk.errors import ProtocolError
 from clipmk.worker.jobs import CancelledError, Job
-from clipmk.worker.line_socket import LineSocket
 from clipmk.worker.protocol import Done, Progress
+from clipmk.worker.unix_socket import LineSocket
 from serving import SESSION, request
 
 

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import pytest
 
 import samples
-from clipmk.worker import client, jobs, line_socket, protocol, server, unix_socket
+from clipmk.worker import client, jobs, protocol, server, unix_socket
 from clipmk.worker.client import DeclinedError
 from clipmk.worker.protocol import Cancel, Failed, Hello, Load, Progress, decode, encode
 from serving import PATIENCE, SESSION, Clock, ask, raw, request, running, talking, wait_for
@@ -87,7 +87,7 @@ def test_a_waiting_client_gets_signs_of_life(socket_path: Path, monkeypatch: pyt
     assert 10 * server.PULSE_SECONDS <= client.SILENCE_SECONDS
     clock = Clock()
     monkeypatch.setattr(server, "PULSE_SECONDS", 0.02)
-    monkeypatch.setattr(line_socket, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(unix_socket, "time", SimpleNamespace(monotonic=clock))
     first = request("1", model="waiting")
     with running(socket_path) as service, raw(socket_path, first), talking(socket_path) as second:
         wait_for(lambda: service.seen)
@@ -145,10 +145,10 @@ def test_requests_are_answered_under_the_session_of_their_client(socket_path: Pa
 
 
 @contextlib.contextmanager
-def _named(path: Path, vocabulary: str) -> Iterator[line_socket.LineSocket]:
+def _named(path: Path, vocabulary: str) -> Iterator[unix_socket.LineSocket]:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(path))
-        lines = line_socket.LineSocket(connection)
+        lines = unix_socket.LineSocket(connection)
         assert lines.read_line(limit=2**20, seconds=PATIENCE)
         session = dataclasses.replace(SESSION, vocabulary=vocabulary)
         lines.write(encode(Hello(version=protocol.VERSION, session=session)), seconds=PATIENCE)
@@ -164,7 +164,7 @@ def test_a_client_that_does_not_say_hello_is_hung_up_on(socket_path: Path, monke
         monkeypatch.setattr(jobs, "HELLO_SECONDS", 0.1)
         with talking(socket_path) as patient, socket.socket(socket.AF_UNIX) as silent:
             silent.connect(str(socket_path))
-            lines = line_socket.LineSocket(silent)
+            lines = unix_socket.LineSocket(silent)
             assert lines.read_line(limit=2**20, seconds=PATIENCE)
             assert lines.read_line(limit=2**20, seconds=PATIENCE) == b""
             assert ask(patient, request())  # who has said hello may take its time
@@ -233,7 +233,7 @@ def test_a_setting_that_is_too_large_or_not_finite_is_declined(socket_path: Path
     line = json.dumps(hello).replace('"here"', number).encode() + b"\n"
     with running(socket_path), socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(socket_path))
-        lines = line_socket.LineSocket(connection)
+        lines = unix_socket.LineSocket(connection)
         lines.read_line(limit=2**20, seconds=PATIENCE)
         lines.write(line, seconds=PATIENCE)
         answer = decode(lines.read_line(limit=2**20, seconds=PATIENCE))

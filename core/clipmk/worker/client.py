@@ -19,10 +19,9 @@ from clipmk.system.text import printable, quoted
 from clipmk.version import __version__
 from clipmk.worker import protocol
 from clipmk.worker.identity import differences, identity
-from clipmk.worker.line_socket import LineSocket
 from clipmk.worker.protocol import Done, ExplainImages, Failed, Greeting, Hello, ImageExplained, Progress
 from clipmk.worker.session import Session
-from clipmk.worker.unix_socket import Peer, peer_of, supported
+from clipmk.worker.unix_socket import LineSocket, Peer, peer_of, supported
 
 GREETING_SECONDS = 5.0
 """For a server to greet; it may be importing torch meanwhile."""
@@ -100,62 +99,47 @@ class Connection:
                         raise ProtocolError(f"a {type(other).__name__} does not answer the request")
             raise ConnectionError("it closed the connection")
 
-    def close(self) -> None:
-        """Hang up: what the server does for us is cancelled."""
-        self._lines.close()
 
-
-def connect(path: Path) -> Connection | None:
+@contextlib.contextmanager
+def connected(path: Path) -> Iterator[Connection | None]:
     """Connect to the server at `path` and wait for its greeting; None if there is no server.
+
+    Leaving the block hangs up: what the server does for us is cancelled.
 
     Raises:
         UnusableServerError: what is there belongs to another user or is not a server of `clipmk`.
     """
     if not supported():
-        return None
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with contextlib.ExitStack() as undo:
-        undo.callback(connection.close)
+        yield None
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        found = None
         try:
             connection.settimeout(GREETING_SECONDS)
             connection.connect(str(path))
         except TimeoutError as reason:
             raise UnusableServerError("it does not accept connections") from reason
         except (OSError, ValueError):  # there is no socket, no server behind it, or its path is too long
-            return None
-        peer = require_own(connection)
-        lines = LineSocket(connection)
-        made = Connection(lines, peer, _first_line(lines))
-        undo.pop_all()
-    return made
+            pass
+        else:
+            peer = require_own(connection)
+            lines = LineSocket(connection)
+            found = Connection(lines, peer, _first_line(lines))
+        yield found
 
 
 @contextlib.contextmanager
-def connected(path: Path) -> Iterator[Connection | None]:
-    """As `connect`; leaving the block hangs up."""
-    connection = connect(path)
-    try:
-        yield connection
-    finally:
-        if connection is not None:
-            connection.close()
-
-
-def find_server(path: Path, session: Session) -> Connection | None:
-    """A server at `path` that would answer as this process would, ready for a session; None if there is no server.
+def found_server(path: Path, session: Session) -> Iterator[Connection | None]:
+    """As `connected`, to a server that would answer as this process would, and with the session sent.
 
     Raises:
         UnusableServerError: the server differs, or cannot be used.
     """
-    connection = connect(path)
-    if connection is not None:
-        try:
+    with connected(path) as connection:
+        if connection is not None:
             require_same(connection.greeting(), identity(read_config()))
             connection.begin(session)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
+        yield connection
 
 
 def stop(path: Path) -> int | None:

@@ -39,7 +39,7 @@ class CancelledError(Exception):
 
 
 class Client(Protocol):
-    """One end of a conversation (see `clipmk.worker.line_socket.LineSocket`)."""
+    """One end of a conversation (see `clipmk.worker.unix_socket.LineSocket`)."""
 
     def read_line(self, *, limit: int, seconds: float | None) -> bytes:
         """The next line with its newline; `b""` at the end."""

@@ -23,10 +23,9 @@ from clipmk.errors import ClipmkError, ProtocolError
 from clipmk.version import __version__
 from clipmk.worker import protocol
 from clipmk.worker.jobs import JobQueue, converse
-from clipmk.worker.line_socket import LineSocket
 from clipmk.worker.protocol import Greeting, encode
 from clipmk.worker.service import Service
-from clipmk.worker.unix_socket import listening, peer_of
+from clipmk.worker.unix_socket import LineSocket, listening, peer_of
 
 CLIENTS = 32
 """At once; more are turned away, and do their work themselves."""
@@ -91,7 +90,10 @@ class Server:
             try:
                 self._accept_clients(listener)
             finally:
-                self._end()
+                self._stopping = True
+                self._queue.close()
+                for client in list(self._clients):
+                    client.hang_up()
         worker.join(END_SECONDS)
         if self._broken:
             raise ClipmkError("the server ended because its worker failed; `clipmk doctor` checks the installation")
@@ -187,12 +189,6 @@ class Server:
         finally:
             self.stop()  # where it could not even start, too: its traceback is on stderr
 
-    def _end(self) -> None:
-        self._stopping = True
-        self._queue.close()
-        for client in list(self._clients):
-            client.hang_up()
-
 
 def _most_clients() -> int:
     """`CLIENTS`, or as many as the limit of file descriptors leaves room for."""
@@ -206,14 +202,11 @@ def stopped_by_signals(server: Server) -> Iterator[None]:
 
     What was ignored before stays so: `nohup` and shells that start a job in the background rely on it.
     """
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = [signal.signal(number, lambda *_: server.stop()) for number in numbers]
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: server.stop()) for number in heard}
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)

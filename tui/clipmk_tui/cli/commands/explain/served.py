@@ -13,7 +13,7 @@ from clipmk.records import Failure
 from clipmk.settings import GROUP_LIMIT
 from clipmk.system.locations import socket_path
 from clipmk.system.text import encodable, printable, quoted
-from clipmk.worker.client import Connection, DeclinedError, UnusableServerError, find_server
+from clipmk.worker.client import Connection, DeclinedError, UnusableServerError, found_server
 from clipmk.worker.protocol import ATTACHED_BYTES, ExplainImages, Progress
 from clipmk.worker.session import Session
 from clipmk_tui.cli.commands.explain.results import Result, results, subject
@@ -36,23 +36,22 @@ def answers(options: ExplainOptions, images: Sequence[InputImage], stages: Stage
     Whatever the server declines is done here: so every error is worded, and weighed, as if there were no server.
     """
     with contextlib.ExitStack() as held:
-        server = _find(options)
+        server = _find(options, held)
         if server is None:
             yield from results(options, images, stages)
             return
-        held.callback(server.close)
         asker = _ServerRun(options, stages, server)
         for model in options.models:
             yield from asker.explain(model, images)
 
 
-def _find(options: ExplainOptions) -> Connection | None:
+def _find(options: ExplainOptions, held: contextlib.ExitStack) -> Connection | None:
     """A server that would answer as this process would; None: there is none, or it is not wanted."""
     if not options.serve:
         return None
     path = socket_path()
     try:
-        server = find_server(path, _session(options))
+        server = held.enter_context(found_server(path, _session(options)))
     except UnusableServerError as reason:
         if not options.quiet:
             say("note", f"the server at {quoted(path)} is not used: {reason}")
