@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmk.evaluate import curves
+from clipmk.evaluate import metrics
 
 
 def random_masks(seed: int, count: int = 4, side: int = 6) -> np.ndarray:
@@ -20,12 +20,12 @@ def random_masks(seed: int, count: int = 4, side: int = 6) -> np.ndarray:
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=8))
 def test_parts_are_ordered_by_the_product_of_both_cosines(pairs: list[tuple[float, float]]) -> None:
     parts, descriptors = (np.asarray(column) for column in zip(*pairs, strict=True))
-    found = curves.concept_order(parts, descriptors).tolist()
+    found = metrics.concept_order(parts, descriptors).tolist()
     assert found == sorted(range(len(pairs)), key=lambda i: (-(pairs[i][0] * pairs[i][1]), i))
 
 
 def test_two_negative_cosines_make_a_high_product() -> None:
-    order = curves.concept_order(np.array([0.1, -0.5, 0.2]), np.array([0.3, -0.5, -0.3]))
+    order = metrics.concept_order(np.array([0.1, -0.5, 0.2]), np.array([0.3, -0.5, -0.3]))
     assert order.tolist() == [1, 0, 2]
 
 
@@ -33,7 +33,7 @@ def test_two_negative_cosines_make_a_high_product() -> None:
 def test_steps_hide_the_union_so_far_or_all_but_it(seed: int, count: int, reveal: bool) -> None:
     masks = random_masks(seed, count)
     order = np.random.default_rng(seed).permutation(count)
-    found = curves.hidden_regions(masks, order, reveal=reveal)
+    found = metrics.hidden_regions(masks, order, reveal=reveal)
     assert found.shape == (count + 1, 6, 6)
     for step in range(count + 1):
         for y in range(6):
@@ -44,8 +44,8 @@ def test_steps_hide_the_union_so_far_or_all_but_it(seed: int, count: int, reveal
 
 def test_deletion_starts_untouched_and_insertion_wholly_hidden() -> None:
     masks = random_masks(0)
-    assert not curves.hidden_regions(masks, [0, 1, 2, 3], reveal=False)[0].any()
-    assert curves.hidden_regions(masks, [0, 1, 2, 3], reveal=True)[0].all()
+    assert not metrics.hidden_regions(masks, [0, 1, 2, 3], reveal=False)[0].any()
+    assert metrics.hidden_regions(masks, [0, 1, 2, 3], reveal=True)[0].all()
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5, unique=True), min_size=1, max_size=6))
@@ -55,8 +55,8 @@ def test_entropy_is_that_of_how_often_each_descriptor_is_given(picks: list[list[
     for descriptor in set(given_out):
         share = given_out.count(descriptor) / len(given_out)
         expected -= share * math.log(share)
-    assert curves.descriptor_entropy(picks) == pytest.approx(expected, abs=1e-12)
-    assert curves.descriptor_entropy(picks) >= 0
+    assert metrics.descriptor_entropy(picks) == pytest.approx(expected, abs=1e-12)
+    assert metrics.descriptor_entropy(picks) >= 0
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_entropy_is_that_of_how_often_each_descriptor_is_given(picks: list[list[
     ],
 )
 def test_entropy_of_known_cases(picks: Sequence[Sequence[str]], expected: float) -> None:
-    assert curves.descriptor_entropy(picks) == pytest.approx(expected, abs=1e-12)
+    assert metrics.descriptor_entropy(picks) == pytest.approx(expected, abs=1e-12)
 
 
 def test_entropy_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="undefined"):
-        curves.descriptor_entropy([[], []])
+        metrics.descriptor_entropy([[], []])

@@ -134,10 +134,11 @@ class MadeUp:
         self.picks = [[int(i)] for i in rng.integers(4, size=images)]
         blank = read_picture(np.zeros((32, 32, 3), dtype=np.uint8))
         for index, label in enumerate(self.labels):
-            look: Any = SimpleNamespace(
-                embedding=self.embeddings[index], vision=SimpleNamespace(top_descriptors=[[self.picks[index][0], 99]])
+            result: Any = SimpleNamespace(
+                image=SimpleNamespace(embedding=self.embeddings[index]),
+                vision=SimpleNamespace(top_descriptors=[[self.picks[index][0], 99]]),
             )
-            self.measure.add(Sample(index, blank, BIRDS.classes[label], None), {VARIANT: look})
+            self.measure.add(Sample(index, blank, BIRDS.classes[label], None), {VARIANT: result})
 
 
 def own(name: str) -> list[str]:

@@ -39,11 +39,6 @@ class Encoded:
     state: Any
     """What `Backbone.pool_regions` needs of the same forward; private to the encoder that made it."""
 
-    def on_cpu(self) -> Encoded:
-        """A copy on the CPU, where parts are found, without `state`."""
-        attention = None if self.attention is None else self.attention.cpu()
-        return Encoded(self.embeddings.cpu(), self.patches.cpu(), self.grid, attention, state=None)
-
 
 class ImageEncoder(ABC):
     """The image half of a backbone, one subclass per family. Its embeddings are raw: in the weights' dtype, any norm.

@@ -28,8 +28,7 @@ from torch.nn import functional
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 from clipmk.concepts.transport import sinkhorn
-from clipmk.evaluate.curves import concept_order, descriptor_entropy, hidden_regions
-from clipmk.evaluate.metrics import localised, mask_box
+from clipmk.evaluate.metrics import concept_order, descriptor_entropy, hidden_regions, localised, mask_box
 from clipmk.evaluate.occlusions import OccludedImages, OcclusionQueue
 from clipmk.evaluate.perturbations import moved_regions
 from clipmk.evaluate.report import Tally

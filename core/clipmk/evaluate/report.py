@@ -189,25 +189,24 @@ class Tally:
         ]
 
 
-def formatted(value: Interval | None) -> str:
-    """A mean and its interval in 20 characters; empty where there is none."""
-    return "" if value is None else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+def _formatted(value: Interval) -> str:
+    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
-def _formatted_briefly(value: Interval | None) -> str:
-    return "" if value is None else f"{value.mean:.3f} ±{(value.high - value.low) / 2:.3f}"
+def _formatted_briefly(value: Interval) -> str:
+    return f"{value.mean:.3f} ±{(value.high - value.low) / 2:.3f}"
 
 
 def _table(
     title: str,
     columns: Iterable[str],
     rows: Mapping[str, Mapping[str, Interval]],
-    cell: Callable[[Interval | None], str] = formatted,
+    cell: Callable[[Interval], str] = _formatted,
 ) -> list[Table]:
     """One table of the columns and rows that have values, or none."""
     names = [name for name in columns if any(name in values for values in rows.values())]
     body = [
-        [row, *(cell(values.get(name)) for name in names)]
+        [row, *(cell(values[name]) if name in values else "" for name in names)]
         for row, values in rows.items()
         if any(name in values for name in names)
     ]

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from clipmk.concepts.mutual import overlap
 from clipmk.evaluate import metrics
@@ -19,9 +17,6 @@ from clipmk.world.scene import Scene
 
 if TYPE_CHECKING:
     from clipmk.evaluate.variants import VariantResult
-
-BASELINE_CLUSTERS = 12
-"""k of the pixel k-means baseline: as many as the `default` preset may find."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,31 +103,6 @@ def region_scores(
         "corloc": float(metrics.localised(metrics.mask_box(foreground), metrics.mask_box(scene.object_mask))),
         "part_iou": float(metrics.best_iou(masks, true_masks(scene)).mean()),
     }
-
-
-def pixel_baseline(scene: Scene, foreground: NDArray[np.bool_], *, seed: int) -> float:
-    """Mean best IoU of the true parts with k-means on the pixels of the same foreground, bool (S, S)."""
-    pixels = pixel_clusters(scene.image, foreground, count=BASELINE_CLUSTERS, seed=seed)
-    return float(metrics.best_iou(pixels, true_masks(scene)).mean())
-
-
-def pixel_clusters(
-    image: NDArray[np.uint8], foreground: NDArray[np.bool_], *, count: int, seed: int
-) -> NDArray[np.bool_]:
-    """Baseline parts: k-means on CIE Lab colour / 50 and position / (S/2) * 0.6 of the foreground's pixels.
-
-    Returns:
-        bool (k, S, S), k = min(count, pixels).
-    """
-    side = image.shape[0]
-    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 50
-    place = np.indices((side, side)).transpose(1, 2, 0) * (0.6 * 2 / side)
-    points = np.concatenate([lab, place], -1)[foreground]
-    labels = KMeans(min(count, len(points)), n_init=1, random_state=seed).fit_predict(points)
-    masks = np.zeros((labels.max() + 1, side, side), dtype=bool)
-    for cluster, mask in enumerate(masks):
-        mask[foreground] = labels == cluster
-    return masks
 
 
 def _closest(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> list[int | None]:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from clipmk.concepts.prompts import blur_region
 from clipmk.concepts.selection import highest
-from clipmk.evaluate import metrics, scoring, splice
+from clipmk.evaluate import baselines, metrics, scoring
 from clipmk.evaluate.occlusions import OcclusionQueue
 from clipmk.evaluate.perturbations import inject_outliers, moved_inside, shifted
 from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Tally
+from clipmk.evaluate.samples import true_masks
 from clipmk.evaluate.scoring import ScenePrediction
 from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
 from clipmk.images.decoder import read_picture
@@ -28,9 +29,9 @@ from clipmk.world.combinations import typical_descriptors
 from clipmk.world.scene import render_scenes
 
 if TYPE_CHECKING:
+    from clipmk.evaluate.baselines import Splice
     from clipmk.evaluate.report import Row
     from clipmk.evaluate.samples import Sample
-    from clipmk.evaluate.splice import Splice
     from clipmk.evaluate.variants import VariantRunner
     from clipmk.world.scene import Scene
 
@@ -78,7 +79,7 @@ class TruthEvaluator:
         rendered = render_scenes("val", count=CALIBRATION_SCENES, seed=seed, start=CALIBRATION_START)
         scenes = [one for one in rendered if one.parts]
         row = {text: i for i, text in enumerate(explainer.vocabulary.descriptors)}
-        return splice.fit(
+        return baselines.fit_splice(
             runner.embed(np.stack([explainer.square(read_picture(scene.image)) for scene in scenes])).numpy(),
             explainer.bank.descriptors.numpy(),
             [{row[text] for text in scene.descriptors} for scene in scenes],
@@ -136,7 +137,7 @@ class TruthEvaluator:
             LOOKUP: typical_descriptors(explainer.vocabulary.classes[result.predicted])[:most],
             TRUE_LOOKUP: typical_descriptors(scene.class_name)[:most],
             NEAREST: [texts[i] for i in highest(explainer.bank.descriptors @ embedding, most)],
-            SPARSE: [texts[i] for i in splice.ranked(weights, most=most)],
+            SPARSE: [texts[i] for i in baselines.ranked(weights, most=most)],
             RANDOM: [texts[i] for i in drawn],
         }
         return {name: scoring.ranking_scores(each, scene) for name, each in ranked.items()}
@@ -206,7 +207,8 @@ def _region_scores(
         return scores
     damaged = inject_outliers(image.forward, seed=scene.index)
     found = find_foreground(image.square, damaged, result.settings, regions=result.segmentation.regions)
-    scores["pixel_iou"] = scoring.pixel_baseline(scene, foreground, seed=result.settings.seed)
+    pixels = baselines.pixel_clusters(scene.image, foreground, seed=result.settings.seed)
+    scores["pixel_iou"] = float(metrics.best_iou(pixels, true_masks(scene)).mean())
     scores["part_margin"] = scores["part_iou"] - scores["pixel_iou"]
     scores["outliers"] = metrics.iou(result.geometry.to_pixels(found), scene.object_mask)
     return scores

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk.evaluate.feature_maps import feature_map_finder
+from clipmk.evaluate.baselines import feature_map_finder
 from clipmk.evaluate.report import TRUE_PARTS
 from clipmk.images.square import Square
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
 from clipmk.pipeline.explainer import Explainer
-from clipmk.pipeline.grounding import CPU_PIXELS
+from clipmk.pipeline.grounding import images_per_forward
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.pipeline.segmentation import PartFinder, PartVariant, Segmentation, given_parts
 from clipmk.settings import PRESETS, Grounding, Settings, preset
@@ -179,7 +179,8 @@ class VariantRunner:
         Raises:
             NotFiniteError: an embedding is not finite; a `ModelError`.
         """
-        backbone, size = self.explainer.backbone, batch_size(self.explainer.backbone, squares.shape[1])
+        backbone = self.explainer.backbone
+        size = images_per_forward(backbone, side=squares.shape[1], most=ACCELERATOR_BATCH)
         starts = range(0, len(squares), size)
         embedded = torch.cat([self.explainer.embed(squares[start : start + size]) for start in starts])
         backbone.check_finite(embedded)
@@ -189,11 +190,6 @@ class VariantRunner:
         if settings not in self._explainers:
             self._explainers[settings] = self.explainer.with_settings(settings)
         return self._explainers[settings]
-
-
-def batch_size(backbone: Backbone, side: int) -> int:
-    """Square inputs per forward: many on an accelerator; on a CPU as many as have the pixels of one of 224 px."""
-    return max(1, CPU_PIXELS // side**2) if backbone.device.type == "cpu" else ACCELERATOR_BATCH
 
 
 def _part_variant(variant: Variant, true: PartFinder | None) -> PartVariant:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
+from clipmk.evaluate.baselines import PENALTIES, centred, decompose, ranked
 from clipmk.evaluate.prompt_sets import (
     Sets,
     class_embeddings,
@@ -38,7 +39,6 @@ from clipmk.evaluate.prompt_sets import (
     random_words,
 )
 from clipmk.evaluate.report import Tally
-from clipmk.evaluate.splice import PENALTIES, centred, decompose, ranked
 from clipmk.evaluate.variants import Variant, with_found_parts
 from clipmk.system.serialization import plain
 
@@ -258,7 +258,7 @@ class ZeroShot:
 def sparse_descriptors(images: NDArray[np.float64], descriptors: NDArray[np.float64], *, count: int) -> list[list[int]]:
     """For each image the `count` descriptors that weigh most in its sparse decomposition over the vocabulary.
 
-    Of `splice.PENALTIES` the strongest is taken under which `count` descriptors take part, else the weakest; nothing is
+    Of `PENALTIES` the strongest is taken under which `count` descriptors take part, else the weakest; nothing is
     tuned on labels.
 
     Args:

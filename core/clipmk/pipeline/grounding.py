@@ -98,7 +98,7 @@ def prompt_embeddings(
         Of each image in order, float32 on the backbone's device; a row is shorter than 1 where its prompts disagree.
     """
     total = 3 * sum(map(len, masks))
-    size = batch_size or _prompts_per_forward(backbone, side=squares[0].shape[0])
+    size = batch_size or images_per_forward(backbone, side=squares[0].shape[0])
     images = zip(squares, masks, strict=True)
     drawn = _drawn_ahead(_drawing(backbone), images, workers, ahead=2 + size // 8)
     counts, done = deque(map(len, masks)), 0
@@ -115,8 +115,9 @@ def prompt_embeddings(
             waiting = waiting[3 * count :]
 
 
-def _prompts_per_forward(backbone: Backbone, *, side: int) -> int:
-    return max(1, CPU_PIXELS // side**2) if backbone.device.type == "cpu" else ACCELERATOR_BATCH
+def images_per_forward(backbone: Backbone, *, side: int, most: int = ACCELERATOR_BATCH) -> int:
+    """Square inputs per forward: `most` on an accelerator, on a CPU as many as have `CPU_PIXELS`."""
+    return max(1, CPU_PIXELS // side**2) if backbone.device.type == "cpu" else most
 
 
 def _drawing(backbone: Backbone) -> Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]:
