@@ -23,7 +23,7 @@ EPILOG = (
 COMMANDS: Final = {
     "tui": "tui",
     "explain": "explain.command",
-    "compare": "compare.command",
+    "compare": "compare",
     "study": "study.command",
     "models": "models",
     "vocab": "vocab",

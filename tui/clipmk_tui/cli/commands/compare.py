@@ -1,0 +1,151 @@
+"""`clipmk compare`: what several models make of one image, side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipmk.errors import UsageError
+from clipmk.system.text import quoted
+from clipmk_tui.cli import options as o
+from clipmk_tui.cli.streams import data_stream, locale_encoding, say, text_console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clipmk.records import Comparison
+    from clipmk_tui.cli.commands.explain.options import ExplainOptions
+    from clipmk_tui.cli.commands.explain.results import Result
+    from clipmk_tui.cli.inputs import InputImage
+
+FEWEST, MOST = 2, 13
+"""Models that can be compared."""
+
+EPILOG = (
+    "AUC is comparable only within one family of models; the highest of a family is marked.  "
+    "Each option is also read from the environment (CLIPMK_MODEL=a,b, CLIPMK_VOCAB, ...) and most from the config file."
+)
+
+Image = Annotated[str, typer.Argument(metavar="IMAGE", help="One file, or - for standard input.")]
+
+
+def compare(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
+    ctx: typer.Context,
+    image: Image,
+    model: o.Models = None,
+    classes: o.Classes = None,
+    vocab: o.Vocabulary = None,
+    target: o.Target = None,
+    arch: o.Arch = None,
+    download: o.Download = False,
+    preset: o.Preset = None,
+    grounding: o.Grounding = None,
+    seed: o.Seed = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    no_cache: o.NoCache = False,
+    json: o.Json = False,
+    top: o.Top = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
+) -> int:
+    """Compare 2 to 13 models on one image: what they predict, and which concepts they share.
+
+    All models use the same vocabulary: that of --vocab, else the first one that a model brings.
+    """
+    from clipmk.output import document  # noqa: PLC0415 - not for the help
+    from clipmk_tui.cli.commands.explain.options import explain_options  # noqa: PLC0415
+    from clipmk_tui.cli.inputs import input_images  # noqa: PLC0415
+
+    _check_models(model or ())
+    options = explain_options(ctx.params)
+    images = input_images([image])
+    if len(images) != 1:
+        raise UsageError(f"{quoted(image)} names {len(images)} images; models are compared on exactly one")
+    with data_stream(encoding="utf-8" if json else locale_encoding()) as stream:
+        found, comparison, status = _compared(options, images[0])
+        if json:
+            stream.write(document.dump(document.comparison_document(comparison, found)) + "\n")
+        elif comparison.answered:
+            from clipmk_tui.show.comparison import ROWS_SHOWN, report  # noqa: PLC0415 - rich
+
+            console = text_console(stream, no_color=no_color)
+            console.print(report(comparison, width=console.width, most=None if verbose else ROWS_SHOWN))
+        stream.flush()
+        if not quiet:
+            _warn(comparison)
+    return status
+
+
+def _check_models(models: Sequence[str]) -> None:
+    """Refuse models that are not 2 to 13 different ones."""
+    repeated = [model for model, times in Counter(models).items() if times > 1]
+    if repeated:
+        raise UsageError(f"model {quoted(repeated[0])} is named twice; every model can be compared once")
+    if not FEWEST <= len(models) <= MOST:
+        named = f": {', '.join(models)}" if models else ""
+        raise UsageError(
+            f"{FEWEST} to {MOST} models can be compared, {len(models)} named{named}; name each with -m MODEL"
+        )
+
+
+def _compared(options: ExplainOptions, image: InputImage) -> tuple[list[Result], Comparison, int]:
+    """What each model says, all of it side by side, and the exit status: the highest of all failures."""
+    from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
+    from clipmk.pipeline.comparison import compare as side_by_side  # noqa: PLC0415
+    from clipmk_tui.cli.commands.explain.results import results  # noqa: PLC0415
+    from clipmk_tui.cli.commands.explain.writers import FailureLog  # noqa: PLC0415
+    from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
+    from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
+
+    failures = FailureLog(quiet=options.quiet)
+    found: list[Result] = []
+    with (
+        logging_to_stderr(quiet=options.quiet, verbose=options.verbose),
+        Stages(shown=not options.quiet) as stages,
+    ):
+        for result in results(_with_common_vocabulary(options), [image], stages):
+            stages.clear()
+            if isinstance(result, Explanation):
+                found.append(dataclasses.replace(result, picture=None))
+            else:
+                failures.add(result)
+                found.append(result)
+    explained = (one.class_name for one in found if isinstance(one, Explanation))
+    # the common class as the vocabulary spells it
+    return found, side_by_side(found, target=options.target and next(explained, options.target)), failures.status
+
+
+def _with_common_vocabulary(options: ExplainOptions) -> ExplainOptions:
+    """The vocabulary that the user named, else the first that a model brings.
+
+    Raises:
+        UsageError: there is none.
+        ModelError: the first model does not exist.
+    """
+    from clipmk.vocabulary.vocabulary import default_vocabulary  # noqa: PLC0415 - not for the help
+    from clipmk_tui.cli.commands.explain.results import own_vocabulary  # noqa: PLC0415
+
+    if options.vocabulary is not None:
+        return options
+    for model in options.models:
+        try:
+            return dataclasses.replace(options, vocabulary=default_vocabulary(model))
+        except UsageError:
+            continue
+    return dataclasses.replace(options, vocabulary=own_vocabulary(options, options.models[0]))
+
+
+def _warn(comparison: Comparison) -> None:
+    """Print every warning once, with the models it holds for."""
+    models: dict[str, list[str]] = defaultdict(list)
+    for column in comparison.columns:
+        for warning in column.warnings:
+            models[warning].append(column.id)
+    for warning, names in models.items():
+        say("warning", f"{', '.join(names)}: {warning}")
