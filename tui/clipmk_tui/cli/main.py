@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "vocab": "vocab",
     "cache": "cache",
     "world": "world",
-    "evaluate": "evaluate.command",
+    "evaluate": "evaluate",
     "serve": "serve.command",
     "doctor": "doctor",
     "schema": "schema",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -45,6 +46,20 @@ def on_command_line(ctx: typer.Context, name: str) -> bool:
     """Whether the command line gives an option, not the environment or the config."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def output_path(option: str, text: str | None, suffix: str) -> Path | None:
+    """The file that an option names.
+
+    Raises:
+        UsageError: its name has another ending.
+    """
+    if text is None:
+        return None
+    path = Path(text).expanduser()
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--{option} {text!r} must end in {suffix}")
+    return path
 
 
 def with_config(command: Any, *, tolerant: bool) -> None:

@@ -11,6 +11,7 @@ from clipmk.errors import UsageError
 from clipmk.settings import Settings
 from clipmk.system.config import read_config
 from clipmk.system.options import DEFAULT_MODEL, settings_from
+from clipmk_tui.cli.options import output_path
 
 Form = Literal["text", "json", "jsonl"]
 
@@ -69,17 +70,8 @@ def explain_options(params: Mapping[str, Any]) -> ExplainOptions:
         cache=not params["no_cache"],
         serve=params.get("serve", False),
         form="json" if params["json"] else "jsonl" if params.get("jsonl") else "text",
-        overlay=_path("overlay", params.get("overlay"), ".png"),
-        html=_path("html", params.get("html"), ".html"),
+        overlay=output_path("overlay", params.get("overlay"), ".png"),
+        html=output_path("html", params.get("html"), ".html"),
         picture=not params.get("no_picture", True),
         **{name: params[name] for name in same},
     )
-
-
-def _path(option: str, text: str | None, suffix: str) -> Path | None:
-    if text is None:
-        return None
-    path = Path(text).expanduser()
-    if path.suffix.lower() != suffix:
-        raise UsageError(f"--{option} {text!r} must end in {suffix}")
-    return path

@@ -1,0 +1,379 @@
+"""`clipmk evaluate`: how correct, how faithful and how useful explanations are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from clipmk.errors import ClipmkError, InputError, UsageError, suggest
+from clipmk.records import Failure
+from clipmk.settings import PRESETS
+from clipmk.settings import Grounding as Groundings
+from clipmk.system.options import DEFAULT_MODEL
+from clipmk.system.text import encodable, quoted
+from clipmk_tui.cli import options as o
+from clipmk_tui.cli.errors import with_origin
+from clipmk_tui.cli.streams import say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clipmk.evaluate.report import Report, Table
+    from clipmk.evaluate.samples import ImageSource
+    from clipmk.vocabulary.vocabulary import Vocabulary
+    from clipmk_tui.cli.progress import Stages
+
+MEASURES = ("truth", "faithfulness", "zero_shot")
+"""Keys of the JSON document, and the options that ask for them with `_` for `-`."""
+WORLD_SPLITS = ("test", "counterfactual")
+"""Measured on by default: held out, as usual and against type."""
+SCENES = 500
+
+_WHAT = "What to measure"
+
+Spec = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATASET",
+        help="Images instead of rendered scenes: a folder of class folders (as `clipmk world export` writes them), a "
+        "flat folder, a table of paths, tar shards.",
+    ),
+]
+_TRUTH = "Compare with the known parts and descriptors of rendered scenes."
+Truth = Annotated[bool, o.flag(_WHAT, "truth", _TRUTH)]
+_FAITHFULNESS = "Deletion and insertion curves and accuracies, entropy with and without transport, CorLoc."
+Faithfulness = Annotated[bool, o.flag(_WHAT, "faithfulness", _FAITHFULNESS)]
+_ZERO_SHOT = "Accuracy gained by the descriptors found, against random descriptors and random words."
+ZeroShot = Annotated[bool, o.flag(_WHAT, "zero_shot", _ZERO_SHOT)]
+_SPLIT = "Split of the rendered world; may be repeated (default: test and counterfactual)."
+Splits = Annotated[list[str] | None, o.flag(None, "split", _SPLIT, metavar="NAME")]
+Scenes = Annotated[int | None, o.flag(None, "scenes", "Scenes of each split (default: 500).", metavar="N", min=1)]
+Limit = Annotated[int | None, o.flag(None, "limit", "Only N images of DATASET, spread evenly.", metavar="N", min=1)]
+Output = Annotated[str | None, o.flag(o.OUTPUT, "output", "Write the JSON there as well.", "-o", metavar="FILE.json")]
+_VERBOSE = "Print every metric, variant and margin of --truth; JSON always has them."
+Verbose = Annotated[bool, o.option(o.MESSAGES, "verbose", _VERBOSE, "-v")]
+Preset = Annotated[str | None, o.flag(o.SETTINGS, "preset", "Measure only this preset.", metavar="|".join(PRESETS))]
+Grounding = Annotated[
+    str | None, o.flag(o.SETTINGS, "grounding", "Measure only this grounding.", metavar="prompts|attend")
+]
+
+
+def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
+    ctx: typer.Context,
+    dataset: Spec = None,
+    model: o.Models = None,
+    truth: Truth = False,
+    faithfulness: Faithfulness = False,
+    zero_shot: ZeroShot = False,
+    split: Splits = None,
+    scenes: Scenes = None,
+    limit: Limit = None,
+    vocab: o.Vocabulary = None,
+    arch: o.Arch = None,
+    download: o.Download = False,
+    preset: Preset = None,
+    grounding: Grounding = None,
+    seed: o.Seed = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    no_cache: o.NoCache = False,
+    json: o.Json = False,
+    output: Output = None,
+    quiet: o.Quiet = False,
+    verbose: Verbose = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
+) -> int:
+    """Measure explanations on the same images in every variant: both presets, both groundings, and baselines.
+
+    Numbers are means with 95 % bootstrap intervals over images. --preset and --grounding select variants.
+
+    --truth prints a summary: AP, hits, IoU, top-1 and margins over two baselines. --verbose prints everything.
+    """
+    from clipmk.output import document  # noqa: PLC0415 - not for the help
+    from clipmk_tui.cli import tables  # noqa: PLC0415
+    from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
+    from clipmk_tui.show.files import write_text  # noqa: PLC0415
+
+    if dataset is None and not o.on_command_line(ctx, "vocab"):
+        vocab = None  # rendered scenes have a vocabulary of their own, whatever the usual one is
+    choices = evaluation_choices({**ctx.params, "vocab": vocab})
+    done: list[ModelReports] = []
+    with tables.for_people(no_color) as console, Stages(shown=not quiet) as stages:
+        for one in measure_models(choices, stages):
+            done.append(one)
+            stages.clear()
+            if choices.output is not None:  # first: stdout may be closed
+                text = document.dump(document.versioned(_content(choices, done)))
+                write_text(text + "\n", choices.output)
+            if one.failure is not None:
+                say("error", with_origin(f"{one.model}: {one.failure.message}"))
+            elif not json:
+                _print(console, one, everything=verbose)
+    if json:
+        tables.put_json(_content(choices, done))
+    if not quiet:
+        _print_notes(done, json=json, verbose=verbose)
+    skipped = InputError.exit_status if any(one.skipped for one in done) else 0
+    return max([skipped, *(one.failure.exit_status for one in done if one.failure is not None)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What to measure, and how."""
+
+    measures: tuple[str, ...]
+    models: tuple[str, ...]
+    vocabularies: tuple[str, ...]
+    """Of each model."""
+    dataset: str | None
+    splits: tuple[str, ...]
+    scenes: int
+    limit: int | None
+    preset: str | None
+    grounding: str | None
+    seed: int
+    device: str
+    precision: str
+    arch: str | None
+    download: bool
+    cache: bool
+    output: Path | None
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReports:
+    """One model's reports by measure, or why there are none: without a traceback, which would keep the model."""
+
+    model: str
+    reports: dict[str, Report] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Images that could not be used, each once."""
+        used = [data for report in self.reports.values() for data in report.data]
+        return tuple(dict.fromkeys(text for data in used for text in data.skipped))
+
+
+def evaluation_choices(params: Mapping[str, Any]) -> Evaluation:
+    """Resolve every choice; nothing heavy is imported.
+
+    Args:
+        params: the command's parameters by name.
+
+    Raises:
+        UsageError: no measure is chosen, a value does not exist, or two exclude each other.
+    """
+    from clipmk.vocabulary.vocabulary import default_vocabulary  # noqa: PLC0415 - not for the help
+    from clipmk_tui.show.files import check_writable  # noqa: PLC0415
+
+    measures = tuple(name for name in MEASURES if params[name])
+    if not measures:
+        raise UsageError("nothing to measure; name at least one of: --truth, --faithfulness, --zero-shot")
+    for word, known in (("preset", tuple(PRESETS)), ("grounding", get_args(Groundings))):
+        if params[word] is not None and params[word] not in known:
+            raise UsageError(f"{word} {params[word]!r} does not exist; {suggest(params[word], known)}")
+    dataset, named = params["dataset"], params["vocab"]
+    _check_data(params, measures)
+    models = tuple(dict.fromkeys(params["model"])) or (DEFAULT_MODEL,)
+    output = o.output_path("output", params["output"], ".json")
+    if output is not None:
+        check_writable(output, inputs=())
+    same = ("limit", "preset", "grounding", "device", "precision", "arch", "download", "quiet")
+    return Evaluation(
+        measures=measures,
+        models=models,
+        vocabularies=tuple(named or ("world" if dataset is None else default_vocabulary(one)) for one in models),
+        dataset=dataset,
+        splits=tuple(dict.fromkeys(params["split"] or WORLD_SPLITS)),
+        scenes=params["scenes"] or SCENES,
+        seed=params["seed"] or 0,
+        cache=not params["no_cache"],
+        output=output,
+        **{name: params[name] for name in same},
+    )
+
+
+def measure_models(choices: Evaluation, stages: Stages) -> Iterator[ModelReports]:
+    """Check everything that can be checked, then measure every model.
+
+    Raises:
+        ClipmkError: nothing can be measured: a name does not exist, the data cannot be used, or the only model fails.
+    """
+    from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
+
+    vocabularies = [load_vocabulary(name) for name in choices.vocabularies]
+    data = {vocabulary.name: _data(choices, vocabulary) for vocabulary in vocabularies}
+    if not choices.quiet:
+        for text in dict.fromkeys(text for sets in data.values() for one in sets for text in one.warnings):
+            say("warning", text)
+    stages.begin("", "checking the models")
+    from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
+
+    for model in choices.models:  # report a typo in the last name now, not after hours
+        resolve(model, arch=choices.arch, download=choices.download)
+    for model, vocabulary in zip(choices.models, vocabularies, strict=True):
+        try:
+            stages.begin(model, "loading")
+            reports = _reports(model, vocabulary, data[vocabulary.name], choices, stages)
+            yield ModelReports(model=model, reports=reports)
+        except ClipmkError as error:
+            if len(choices.models) == 1:
+                raise
+            yield ModelReports(model=model, failure=Failure.of(error, path="", model=model))
+
+
+def split_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int
+) -> list[tuple[list[str], list[Any]]]:
+    """Split a wide table into several that fit: each has the first column and as many others, in order, as fit.
+
+    Args:
+        columns: headings; the first is that of the rows' names.
+        rows: cells.
+        width: columns of the terminal; two blanks separate cells. Every table has at least one of the other columns; it
+            omits rows that are empty in all of its columns.
+    """
+    sizes = [max([len(name), *(len(row[i]) for row in rows)]) for i, name in enumerate(columns)]
+    groups: list[list[int]] = [[]]
+    used = sizes[0]
+    for index in range(1, len(columns)):
+        if groups[-1] and used + 2 + sizes[index] > width:
+            groups.append([])
+            used = sizes[0]
+        groups[-1].append(index)
+        used += 2 + sizes[index]
+    return [
+        (
+            [columns[0], *(columns[i] for i in group)],
+            [[row[0], *(row[i] for i in group)] for row in rows if any(row[i] for i in group)],
+        )
+        for group in groups
+    ]
+
+
+def _check_data(params: Mapping[str, Any], measures: Sequence[str]) -> None:
+    if params["dataset"] is not None:
+        for name in ("split", "scenes"):
+            if params[name]:
+                raise UsageError(f"--{name} chooses rendered scenes; omit it if you name a dataset")
+        if "truth" in measures:
+            raise UsageError("--truth needs rendered scenes, whose parts are known; omit the dataset")
+    elif params["limit"] is not None:
+        raise UsageError("--limit goes with a dataset; --scenes N says how many scenes are rendered")
+
+
+def _data(choices: Evaluation, vocabulary: Vocabulary) -> list[ImageSource]:
+    """The datasets.
+
+    Raises:
+        ClipmkError: the dataset cannot be used, or rendered scenes have classes that the vocabulary does not have.
+    """
+    from clipmk.evaluate.samples import open_images, rendered_scenes  # noqa: PLC0415
+    from clipmk.world.tables import class_names  # noqa: PLC0415 - numpy and OpenCV
+
+    if choices.dataset is not None:
+        return [open_images(choices.dataset, vocabulary, limit=choices.limit)]
+    missing = [name for name in class_names() if name not in vocabulary.classes]
+    if missing and choices.measures != ("truth",):
+        raise UsageError(
+            f"rendered scenes show {quoted(missing[0])}, which is not a class of the vocabulary "
+            f"{quoted(vocabulary.name)}; leave --vocab out, or name a dataset"
+        )
+    return [rendered_scenes(split, count=choices.scenes, seed=choices.seed) for split in choices.splits]
+
+
+def _reports(
+    model: str, vocabulary: Vocabulary, data: Sequence[ImageSource], choices: Evaluation, stages: Stages
+) -> dict[str, Report]:
+    """All measures in one pass; the truth, which needs the world's vocabulary, in a separate one beside another."""
+    from clipmk.evaluate import harness  # noqa: PLC0415 - torch
+    from clipmk.evaluate.variants import variants  # noqa: PLC0415 - torch
+    from clipmk.models.loading import load  # noqa: PLC0415 - torch: seconds
+    from clipmk.system.memory import memory_named, remedies  # noqa: PLC0415
+    from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
+
+    passes = [(vocabulary, choices.measures)]
+    world = load_vocabulary("world")
+    if "truth" in choices.measures and vocabulary != world:
+        passes = [(world, ("truth",)), (vocabulary, tuple(name for name in choices.measures if name != "truth"))]
+    chosen = variants(
+        [choices.preset] if choices.preset else (),
+        [choices.grounding] if choices.grounding else (),
+        seed=choices.seed,
+    )
+    backbone = load(
+        model, device=choices.device, precision=choices.precision, arch=choices.arch, download=choices.download
+    )
+    reports: dict[str, Report] = {}
+    with memory_named(backbone.device, f"model {quoted(model)}", remedies(backbone.device, backbone.dtype)):
+        for words, measures in passes:
+            if measures:
+                reports |= harness.run(
+                    backbone,
+                    words,
+                    data,
+                    variants=chosen,
+                    measures=measures,
+                    seed=choices.seed,
+                    cache=choices.cache,
+                    progress=stages,
+                )
+    return reports
+
+
+def _print(console: Console, found: ModelReports, *, everything: bool) -> None:
+    from clipmk_tui.cli import tables  # noqa: PLC0415
+    from clipmk_tui.show.text import shown  # noqa: PLC0415 - rich
+
+    for title, columns, rows in _tables(found, everything=everything):
+        pieces = [piece for piece in split_table(columns, rows, width=console.width) if piece[1]]
+        for number, (headings, body) in enumerate(pieces, start=1):
+            made = tables.table(headings, body, right=range(1, len(headings)))
+            which = f" ({number} of {len(pieces)})" if len(pieces) > 1 else ""
+            console.print(shown(f"{found.model}, {title}{which}", "italic"))
+            tables.put_table(console, made)
+            console.print()
+
+
+def _tables(found: ModelReports, *, everything: bool) -> list[Table]:
+    """The tables of every report of one model; of the truth a summary, unless everything is asked for."""
+    made: list[Table] = []
+    for name, report in found.reports.items():
+        made += report.summary() if name == "truth" and not everything else report.tables()
+    return made
+
+
+def _content(choices: Evaluation, done: Sequence[ModelReports]) -> dict[str, Any]:
+    """The JSON document without its version."""
+    from clipmk.output import document  # noqa: PLC0415 - not for the help
+
+    content: dict[str, Any] = {
+        name: [one.reports[name].to_dict() for one in done if name in one.reports] if name in choices.measures else None
+        for name in MEASURES
+    }
+    content["failures"] = [
+        {"model": encodable(one.model), "error": document.error_object(one.failure.code, one.failure.message)}
+        for one in done
+        if one.failure is not None
+    ]
+    return content
+
+
+def _print_notes(done: Sequence[ModelReports], *, json: bool, verbose: bool) -> None:
+    """How to read the numbers, and what could not be used."""
+    for text in dict.fromkeys(text for one in done for text in one.skipped):
+        say("warning", text)
+    if json:
+        return
+    for note in dict.fromkeys(note for one in done for report in one.reports.values() for note in report.notes):
+        say("note", note)
+    if not verbose and any("truth" in one.reports for one in done):
+        text = "--truth prints a summary; --verbose prints every metric, variant and margin, JSON has them"
+        say("note", text)
