@@ -112,5 +112,5 @@ def test_labels_keep_their_order(labels: list[str | None]) -> None:
 
 
 def test_labels_of_the_rendered_world_are_classes_of_its_vocabulary() -> None:
-    labels = [entry.label for entry in open_dataset("world:test", scenes=60).entries]
+    labels = [entry.label for entry in open_dataset("world:test?scenes=60").entries]
     assert resolve_labels(labels, load_vocabulary("world")) == (labels, ())

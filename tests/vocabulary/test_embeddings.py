@@ -160,10 +160,3 @@ def test_the_cache_is_counted_and_cleared_and_nothing_else_with_it(texts_folder:
     assert [path.name for path in texts_folder.iterdir()] == ["holiday.jpg"]
     assert cache_info().files == 0
     assert clear_cache().bytes == 0
-
-
-def test_a_bank_moves_to_a_device_whole() -> None:
-    bank = load_bank(FakeBackbone(), FARM, cache=False)
-    moved = bank.to("meta")
-    assert {getattr(moved, name).device.type for name in MATRICES} == {"meta"}
-    assert bank.classes.device.type == "cpu"

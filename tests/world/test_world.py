@@ -203,10 +203,6 @@ def test_every_class_comes_equally_often(few: dict[str, list[Scene]]) -> None:
     assert whole != [scene.class_name for scene in few["test"][: len(classes())]]
 
 
-def test_a_class_can_be_asked_for() -> None:
-    assert {render_scene("test", k, class_name="ice cream").class_name for k in range(5)} == {"ice cream"}
-
-
 def test_start_continues_where_count_stopped() -> None:
     later = next(render_scenes("val", count=1, start=7))
     assert fingerprint(later) == fingerprint(render_scene("val", 7))
@@ -216,7 +212,6 @@ def test_start_continues_where_count_stopped() -> None:
     ("arguments", "message"),
     [
         ({"split": "tset"}, "split 'tset' is unknown; close: 'test'"),
-        ({"class_name": "trian"}, "class 'trian' is unknown; close: 'train'"),
         ({"size": 8}, "size is 8 px, at least 16 needed"),
         ({"index": -1}, "index is -1"),
     ],

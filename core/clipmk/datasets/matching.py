@@ -135,9 +135,10 @@ def _refusal(unknown: Sequence[str], counts: Mapping[str, int], vocabulary: Voca
     """The message about labels that are not classes, most frequent first."""
     images = sum(counts[label] for label in unknown)
     worst = sorted(unknown, key=lambda label: -counts[label])[:SHOWN]
-    lines = [
-        f"{quoted(label)} ({counted(counts[label], 'image')}{_close(label, vocabulary.classes)})" for label in worst
-    ]
+    lines = []
+    for label in worst:
+        close = ", ".join(map(quoted, difflib.get_close_matches(class_key(label), vocabulary.classes, n=2)))
+        lines.append(f"{quoted(label)} ({counted(counts[label], 'image')}{close and f'; close: {close}'})")
     more = ", ..." if len(unknown) > SHOWN else ""
     hint = f"; indices count from 0 to {len(vocabulary.classes) - 1}" if all(map(_INDEX.fullmatch, unknown)) else ""
     held = _held_by(list(counts), but=vocabulary.name)
@@ -147,8 +148,3 @@ def _refusal(unknown: Sequence[str], counts: Mapping[str, int], vocabulary: Voca
         f"{quoted(vocabulary.name)}: {', '.join(lines)}{more}{hint}; name the vocabulary with --vocab NAME|FILE"
         + (f"; {held}" if held else "")
     )
-
-
-def _close(label: str, classes: Sequence[str]) -> str:
-    close = difflib.get_close_matches(class_key(label), classes, n=2)
-    return f"; close: {', '.join(map(quoted, close))}" if close else ""

@@ -9,7 +9,7 @@ import difflib
 import itertools
 import os
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
@@ -19,18 +19,13 @@ from clipmk.system.text import quoted
 if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
 
-SCENES: Final = 600
-"""Scenes of the rendered world by default."""
-
 _KINDS = "a folder of images, a CSV, TSV or Parquet table of paths, tar shards (train-{000..012}.tar) or world:SPLIT"
 
 _ARCHIVE = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz)$", re.IGNORECASE)
 _DATA = re.compile(r"\.(csv|tsv|parquet|tar)$", re.IGNORECASE)
 
 
-def open_dataset(
-    spec: str, *, limit: int | None = None, scenes: int | None = None, seed: int = 0, size: int = 64
-) -> Dataset:
+def open_dataset(spec: str, *, limit: int | None = None) -> Dataset:
     """Find the images of a dataset and their labels.
 
     Args:
@@ -41,12 +36,9 @@ def open_dataset(
             WebDataset shards: `x.tar`, a folder of them, or a pattern `train-{000..012}.tar`;
             the rendered world: `world:test`, `world:counterfactual?scenes=600&seed=3&size=64`.
         limit: Most images used, spread evenly over the dataset; of the rendered world the first ones.
-        scenes: Number of scenes of the rendered world, `SCENES` by default; `spec` overrides the arguments.
-        seed: Of the rendered world.
-        size: Side of a rendered scene in pixels.
 
     Raises:
-        UsageError: the spec or an argument is invalid.
+        UsageError: the spec or the limit is invalid.
         InputError: the dataset does not exist, is empty, incomplete, damaged, or names an image twice.
     """
     if limit is not None and limit < 1:
@@ -54,9 +46,7 @@ def open_dataset(
     if spec.startswith("world:") or spec == "world":
         from clipmk.datasets.rendered import open_world  # noqa: PLC0415 - the renderer loads OpenCV
 
-        return open_world(spec, limit=limit, scenes=SCENES if scenes is None else scenes, seed=seed, size=size)
-    if scenes is not None:
-        raise UsageError(f"scenes are of the rendered world (world:SPLIT), not of {quoted(spec)}; use a limit instead")
+        return open_world(spec, limit)
     return _open_files(spec, limit)
 
 

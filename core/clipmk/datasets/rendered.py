@@ -15,8 +15,15 @@ from clipmk.world.conditions import ALL_SPLITS, SPLITS
 from clipmk.world.sampling import class_at
 from clipmk.world.scene import SMALLEST_SIZE, render_scene
 
-_BOUNDS = {"scenes": (1, None), "seed": (0, None), "size": (SMALLEST_SIZE, 4096)}
-"""Smallest and largest value of each option."""
+SCENES = 600
+"""Scenes by default."""
+
+_OPTIONS: dict[str, tuple[int, int, int | None]] = {
+    "scenes": (SCENES, 1, None),
+    "seed": (0, 0, None),
+    "size": (64, SMALLEST_SIZE, 4096),
+}
+"""Default, smallest and largest value of each option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class WorldReader:
         return read_picture(render_scene(split, int(index), size=self.size, seed=self.seed).image, name=entry.key)
 
 
-def open_world(spec: str, *, limit: int | None, scenes: int, seed: int, size: int) -> Dataset:
+def open_world(spec: str, limit: int | None) -> Dataset:
     """The first scenes of a split: `world:SPLIT?scenes=600&seed=0&size=64`; every class equally often.
 
     Raises:
@@ -51,7 +58,7 @@ def open_world(spec: str, *, limit: int | None, scenes: int, seed: int, size: in
             f"split {quoted(split)} of the rendered world does not exist; {printable(suggest(split, ALL_SPLITS))}; "
             f"as in world:{SPLITS[1]}"
         )
-    count, seed, size = _options({"scenes": scenes, "seed": seed, "size": size}, spec, query)
+    count, seed, size = _options(spec, query)
     count = count if limit is None else min(count, limit)
     entries = [Entry(key=f"{split}/{index:06d}", label=class_at(split, index, seed)) for index in range(count)]
     note = f"the embedded models were trained on scenes of {split!r}: accuracy on unseen images is lower"
@@ -60,8 +67,9 @@ def open_world(spec: str, *, limit: int | None, scenes: int, seed: int, size: in
     return make_dataset(spec, "world", entries, reader, warnings=warnings, drawn=f"seed={seed} size={size}")
 
 
-def _options(options: dict[str, int], spec: str, query: str) -> Iterator[int]:
-    """The options in their order, replaced by those after the question mark."""
+def _options(spec: str, query: str) -> Iterator[int]:
+    """The options in their order, from what stands after the question mark."""
+    options = {name: default for name, (default, _, _) in _OPTIONS.items()}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in options:
             raise UsageError(
@@ -71,7 +79,7 @@ def _options(options: dict[str, int], spec: str, query: str) -> Iterator[int]:
             raise UsageError(f"option {name} of {quoted(spec)} is {quoted(value)}; a whole number is needed")
         options[name] = int(value)
     for name, number in options.items():
-        least, most = _BOUNDS[name]
+        _, least, most = _OPTIONS[name]
         if number < least or (most is not None and number > most):
             bound = f"at least {least}" if most is None else f"between {least} and {most}"
             raise UsageError(f"{name} is {number}; it must be {bound}")

@@ -16,7 +16,6 @@ in; what was stored first stays.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import itertools
@@ -87,15 +86,6 @@ class TextBank:
     raw: Float[Tensor, "descriptors embed"]
     """Without a template, for relevance and importance."""
     warnings: tuple[str, ...] = ()
-
-    def to(self, device: torch.device | str) -> TextBank:
-        """The same bank on another device."""
-        return dataclasses.replace(
-            self,
-            classes=self.classes.to(device),
-            descriptors=self.descriptors.to(device),
-            raw=self.raw.to(device),
-        )
 
 
 def load_bank(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import statistics
 from collections import defaultdict
@@ -48,9 +49,6 @@ _PLURAL_ONLY = frozenset({"briefs", "goods", "overalls", "shorts", "tights"})
 class VocabularyReport:
     """Findings of `check`."""
 
-    class_count: int
-    template_count: int
-    descriptor_count: int
     duplicates: tuple[tuple[str, ...], ...]
     """Groups of classes or of descriptors that differ only in case and spaces."""
     near_duplicates: tuple[tuple[str, str], ...]
@@ -92,29 +90,22 @@ class VocabularyReport:
         return lines
 
 
-def check(vocabulary: Vocabulary, *, own: int = OWN_DESCRIPTORS) -> VocabularyReport:
+def check(vocabulary: Vocabulary) -> VocabularyReport:
     """Find what weakens explanations: concepts counted twice, descriptors that name a class, classes too alike.
 
     The cost grows about linearly with the vocabulary.
-
-    Args:
-        vocabulary: The one to check.
-        own: Fewest descriptors of a class that every other class should lack.
     """
     classes, descriptors, by_class = vocabulary.classes, vocabulary.descriptors, vocabulary.by_class
     leaks = dict.fromkeys(_leaks(classes, descriptors))
     longest = max(LONGEST, 3 * statistics.median(map(len, descriptors)))
     return VocabularyReport(
-        class_count=len(classes),
-        template_count=len(vocabulary.templates),
-        descriptor_count=len(descriptors),
         duplicates=tuple(group for texts in (classes, descriptors) for group in _groups((_plain(t), t) for t in texts)),
         near_duplicates=tuple(_near_duplicates(descriptors)),
         leaks=tuple(leaks),
         own_words=tuple(pair for pair in _own_words(by_class) if pair not in leaks),
         outliers=tuple(text for text in descriptors if not SHORTEST <= len(text) <= longest),
         same_descriptors=tuple(_groups((frozenset(texts), name) for name, texts in by_class.items())),
-        alike=tuple(_alike(by_class, own)),
+        alike=tuple(_alike(by_class)),
         undescribed=tuple(name for name in classes if name not in by_class) if by_class else (),
     )
 
@@ -170,14 +161,9 @@ def _near_duplicates(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
             rest = core[:index] + core[index + 1 :]
             buckets[rest, word[:PREFIX]].setdefault(word, text)
     for bucket in buckets.values():
-        yield from _similar_pairs(list(bucket.items())[:BUCKET_LIMIT])
-
-
-def _similar_pairs(worded: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    for index, (word, text) in enumerate(worded):
-        for other_word, other_text in worded[index + 1 :]:
-            if difflib.SequenceMatcher(None, word, other_word).ratio() > SIMILAR:
-                yield text, other_text
+        for one, other in itertools.combinations(list(bucket)[:BUCKET_LIMIT], 2):
+            if difflib.SequenceMatcher(None, one, other).ratio() > SIMILAR:
+                yield bucket[one], bucket[other]
 
 
 def _leaks(classes: Sequence[str], descriptors: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -207,10 +193,10 @@ def _own_words(by_class: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str
         yield from ((name, text) for text in texts if any(not given.isdisjoint(_forms(word)) for word in _words(text)))
 
 
-def _alike(by_class: Mapping[str, Sequence[str]], own: int) -> Iterator[tuple[str, str]]:
-    """Classes of which another has all descriptors except fewer than `own`; equal sets are reported separately.
+def _alike(by_class: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Classes of which another lacks fewer than `OWN_DESCRIPTORS` descriptors; equal sets are reported separately.
 
-    Such a class shares at least one of any `own` descriptors, so only classes that share the rarest ones are compared.
+    Of any `OWN_DESCRIPTORS` descriptors, the two share at least one, so only those that share the rarest are compared.
     """
     sets = {name: frozenset(texts) for name, texts in by_class.items()}
     holders: dict[str, list[str]] = defaultdict(list)
@@ -218,7 +204,7 @@ def _alike(by_class: Mapping[str, Sequence[str]], own: int) -> Iterator[tuple[st
         for text in texts:
             holders[text].append(name)
     for name, texts in sets.items():
-        rarest = sorted(texts, key=lambda text: (len(holders[text]), text))[:own]
+        rarest = sorted(texts, key=lambda text: (len(holders[text]), text))[:OWN_DESCRIPTORS]
         for other in dict.fromkeys(other for text in rarest for other in holders[text]):
-            if len(texts - sets[other]) < own and texts != sets[other]:
+            if len(texts - sets[other]) < OWN_DESCRIPTORS and texts != sets[other]:
                 yield name, other

@@ -15,7 +15,7 @@ from itertools import combinations
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from clipmk.world.tables import Look, Part, classes, grammar
+from clipmk.world.tables import Look, Part, all_descriptors, classes, grammar
 
 T = TypeVar("T")
 
@@ -74,8 +74,7 @@ def typical_anywhere() -> frozenset[str]:
 @cache
 def undrawn() -> frozenset[str]:
     """Descriptors of the vocabulary that no scene of any split draws."""
-    every = {noun.phrase(look) for noun in grammar().values() for look in noun.looks()}
-    return frozenset(d for d in every - typical_anywhere() if _fraction("undrawn", d) < UNDRAWN_SHARE)
+    return frozenset(d for d in set(all_descriptors()) - typical_anywhere() if _fraction("undrawn", d) < UNDRAWN_SHARE)
 
 
 def _alternating(ranked: Iterable[T], *words: str) -> dict[T, str]:

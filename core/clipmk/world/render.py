@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmk.world.background import Background, Mark, draw_background, paint_background
-from clipmk.world.conditions import Conditions, ExposureRanges
+from clipmk.world.conditions import Conditions
 from clipmk.world.sampling import Camera, PlacedPart, Plan
 from clipmk.world.shapes import shape
 from clipmk.world.tables import Box, Outline, colours, grammar
@@ -89,7 +89,11 @@ def draw(plan: Plan, rng: Random, grain: np.random.Generator, conditions: Condit
     background = draw_background(rng, grain, conditions)
     occluders = tuple(_occluder(rng, plan.camera, conditions) for covers in conditions.occluders if covers.draw(rng))
     relief = grain.standard_normal((16, 16), dtype=np.float32)
-    exposure = None if conditions.exposure is None else _exposure(rng, conditions.exposure)
+    exposure = None
+    if (bad := conditions.exposure) is not None:
+        turn, fall, gain = 2 * pi * rng.random(), bad.fall.draw(rng), bad.gain.draw(rng)
+        light = (gain * fall * cos(turn), gain * fall * sin(turn), gain)
+        exposure = Exposure(bad.blur.draw(rng), bad.contrast.draw(rng), light)
     return Drawing(plan, appearances, background, occluders, relief, exposure)
 
 
@@ -122,13 +126,6 @@ def _occluder(rng: Random, camera: Camera, conditions: Conditions) -> Mark:
     rim = [(2 * pi * k / 7, radius * (0.7 + 0.6 * rng.random())) for k in range(7)]
     points = np.array([(x + r * cos(t), y + r * sin(t)) for t, r in rim])
     return Mark(points, (255 * rng.random(), 255 * rng.random(), 255 * rng.random()))
-
-
-def _exposure(rng: Random, exposure: ExposureRanges) -> Exposure:
-    """What a bad camera does to one picture."""
-    turn, fall, gain = 2 * pi * rng.random(), exposure.fall.draw(rng), exposure.gain.draw(rng)
-    light = (gain * fall * cos(turn), gain * fall * sin(turn), gain)
-    return Exposure(exposure.blur.draw(rng), exposure.contrast.draw(rng), light)
 
 
 def part_labels(drawing: Drawing, size: int) -> Labels:
@@ -225,13 +222,6 @@ def _placement(box: Box, outline: Outline, role: str, appearance: Appearance) ->
     return np.array([[c * width, -s * height, x], [s * width, c * height, y + appearance.offset[1]]])
 
 
-def _outline(placed: PlacedPart) -> Outline:
-    """Outline of the part: its class's own for textured looks, else the one the modifier names."""
-    outline = grammar()[placed.part.noun].outlines[placed.look.modifier]
-    shaped = placed.part.shape and placed.look.is_texture
-    return Outline(placed.part.shape) if shaped else outline
-
-
 def _paint_labels(drawing: Drawing, side: int) -> Labels:
     """Label of each pixel, uint8 (side, side)."""
     labels: Labels = np.zeros((side, side), dtype=np.uint8)
@@ -241,7 +231,9 @@ def _paint_labels(drawing: Drawing, side: int) -> Labels:
     pixels = side * (1 << FRACTION_BITS)
     thickness = max(1, round(side / 110))
     for k, (placed, appearance) in enumerate(zip(plan.placed, drawing.appearances, strict=True), start=1):
-        outline = _outline(placed)
+        outline = grammar()[placed.part.noun].outlines[placed.look.modifier]
+        if placed.part.shape and placed.look.is_texture:  # the class has an outline of its own for textured looks
+            outline = Outline(placed.part.shape)
         for box in placed.boxes:
             inner = _placement(box, outline, placed.part.role, appearance)
             linear = view[:, :2] @ inner[:, :2] * pixels

@@ -93,9 +93,9 @@ def class_at(split: str, index: int, seed: int) -> str:
     return _round_of_classes(seed, split, number)[place]
 
 
-def plan_scene(split: str, index: int, *, seed: int, class_name: str | None = None) -> tuple[Plan, Random]:
+def plan_scene(split: str, index: int, *, seed: int) -> tuple[Plan, Random]:
     """Plan of the scene, and its generator, which then draws light and background."""
-    name, conditions = class_at(split, index, seed) if class_name is None else class_name, CONDITIONS[split]
+    name, conditions = class_at(split, index, seed), CONDITIONS[split]
     rng = Random(f"scene|{seed}|{split}|{index}|{name}")  # noqa: S311 -- pictures, not secrets
     scene = _typical(rng, name)
     if conditions.departs.draw(rng):

@@ -13,7 +13,6 @@ from clipmk.errors import UsageError, suggest
 from clipmk.world.conditions import ALL_SPLITS, CONDITIONS
 from clipmk.world.render import REFERENCE_SIZE, VISIBLE_PIXELS, draw, part_labels, render
 from clipmk.world.sampling import plan_scene
-from clipmk.world.tables import classes
 
 SMALLEST_SIZE: Final = 16
 """Smallest image side in pixels."""
@@ -57,13 +56,19 @@ class Scene:
         return tuple(part.descriptor for part in self.parts)
 
 
-def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0, class_name: str | None = None) -> Scene:
+def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0) -> Scene:
     """Scene number `index` of the split, `size` x `size` pixels; the same arguments give the same bytes.
 
-    `class_name` asks for a class instead of the one that the split has at this index.
+    Raises:
+        UsageError: the arguments do not name a scene.
     """
-    _check(split, index, size, class_name)
-    planned, rng = plan_scene(split, index, seed=seed, class_name=class_name)
+    if split not in ALL_SPLITS:
+        raise UsageError(f"split {split!r} is unknown; {suggest(split, ALL_SPLITS)}")
+    if index < 0:
+        raise UsageError(f"index is {index}; scenes count from 0")
+    if size < SMALLEST_SIZE:
+        raise UsageError(f"size is {size} px, at least {SMALLEST_SIZE} needed")
+    planned, rng = plan_scene(split, index, seed=seed)
     grain = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
     drawing = draw(planned, rng, grain, CONDITIONS[split])
     image, labels = render(drawing, size)
@@ -92,15 +97,3 @@ def render_scenes(split: str, *, count: int, size: int = 64, seed: int = 0, star
     """Scenes `start` to `start + count` of the split; every class comes equally often."""
     for index in range(start, start + count):
         yield render_scene(split, index, size=size, seed=seed)
-
-
-def _check(split: str, index: int, size: int, class_name: str | None) -> None:
-    """Raise UsageError for arguments that do not name a scene."""
-    if split not in ALL_SPLITS:
-        raise UsageError(f"split {split!r} is unknown; {suggest(split, ALL_SPLITS)}")
-    if index < 0:
-        raise UsageError(f"index is {index}; scenes count from 0")
-    if size < SMALLEST_SIZE:
-        raise UsageError(f"size is {size} px, at least {SMALLEST_SIZE} needed")
-    if class_name is not None and class_name not in classes():
-        raise UsageError(f"class {class_name!r} is unknown; {suggest(class_name, classes())}")

@@ -126,15 +126,15 @@ def _report(vocabulary: Vocabulary, json: bool, no_color: bool, left_out: Sequen
     from clipmk.vocabulary.reader import join_faults  # noqa: PLC0415
     from clipmk_tui.cli import tables  # noqa: PLC0415
 
-    report = check_vocabulary(vocabulary)
     unusable = [f"cannot be used as it is: {join_faults(left_out)}"] if left_out else []
-    problems = [*unusable, *report.problems]
+    problems = [*unusable, *check_vocabulary(vocabulary).problems]
     if json:
         tables.put_json({"vocabulary": _entry(vocabulary), "problems": problems})
     else:
         with tables.for_people(no_color) as console:
-            counts = f"{report.class_count} classes, {report.descriptor_count} descriptors"
-            console.print(tables.table(("",), [(f"{vocabulary.name}: {counts}, {report.template_count} templates",)]))
+            counts = f"{len(vocabulary.classes)} classes, {len(vocabulary.descriptors)} descriptors"
+            line = f"{vocabulary.name}: {counts}, {len(vocabulary.templates)} templates"
+            console.print(tables.table(("",), [(line,)]))
             lines = problems or ["no problems found"]
             console.print(tables.table(("", ""), [("!" if problems else "ok", line) for line in lines]))
     return PROBLEMS if problems else 0
