@@ -33,7 +33,7 @@ from clipmk.worker.session import Session
 from clipmk_tui.app import app as app_module
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.engine.base import OnPartial
-from clipmk_tui.app.keymap import known_ids, parse_keys
+from clipmk_tui.app.keymap import binding_ids, holders, parse_keys
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start import Start
@@ -259,7 +259,7 @@ async def running(
         keys: as in the config file.
     """
     session = Session(vocabulary="world", settings=preset("default"))
-    bound = parse_keys(keys, known_ids()) if keys else {}
+    bound = parse_keys(keys, binding_ids(holders())) if keys else {}
     start = Start(paths=tuple(map(str, paths)), models=models, session=session, keys=bound)
     app = TestedApp(start, lambda: engine)
     try:
@@ -269,7 +269,7 @@ async def running(
             if engine.gate.is_set():
                 await settled(pilot)
             else:
-                await until(lambda: engine.asked and screen.ready)
+                await until(lambda: engine.asked and screen.query("Workspace"))
             yield pilot, screen
     finally:
         gc.unfreeze()  # the app freezes what is loaded when it begins; other tests have loaded more

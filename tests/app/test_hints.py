@@ -17,7 +17,7 @@ from app_harness import RN, VIT, FakeEngine, press, running, seen
 from clipmk.worker import protocol
 from clipmk_tui.app import keys
 from clipmk_tui.app.engine.base import AskError
-from clipmk_tui.app.keymap import known_ids
+from clipmk_tui.app.keymap import binding_ids, holders
 from clipmk_tui.app.keys import PAIRS, keys_of
 from clipmk_tui.app.palette import Commands
 from clipmk_tui.app.screens.compare import CompareScreen
@@ -186,4 +186,4 @@ def test_every_action_named_in_a_hint_exists() -> None:
         for call in re.findall(r"(?:keys_of|key)\(([^()]*)\)", path.read_text(encoding="utf-8")):
             named |= set(re.findall(r"[\"']([a-z]+\.[a-z_]+)[\"']", call))
     assert len(named) > 20
-    assert named <= known_ids()
+    assert named <= binding_ids(holders())

@@ -20,6 +20,7 @@ from clipmk_tui.app import launch as launching
 from clipmk_tui.app import start as starting
 from clipmk_tui.app.launch import launch
 from clipmk_tui.app.start import Start, start_from
+from clipmk_tui.app.theme import DARK, LIGHT
 from command_line import Runner
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -198,6 +199,8 @@ class _App(App[None]):
 
     def __init__(self, start: Start, make_engine: Any) -> None:
         super().__init__()
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
         type(self).made = start
         self.make_engine = make_engine
 
@@ -213,7 +216,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     monkeypatch.setattr("clipmk_tui.app.app", module, raising=False)
     monkeypatch.setitem(sys.modules, "clipmk_tui.app.engine.worker", engines)
     monkeypatch.setattr("clipmk_tui.app.engine.worker", engines, raising=False)
-    monkeypatch.setattr("clipmk_tui.app.keymap.known_ids", lambda: frozenset({"app.quit"}))
+    monkeypatch.setattr("clipmk_tui.app.keymap.binding_ids", lambda holders: frozenset({"app.quit"}))
     monkeypatch.setattr(launching, "require_terminal", lambda environment: None)
     monkeypatch.setattr(launching, "restored_terminal", contextlib.nullcontext)
     monkeypatch.setattr(launching, "run_app", lambda app: 0)

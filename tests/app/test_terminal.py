@@ -54,7 +54,7 @@ class WorkerEngine:
         open("closed", "w").close()
 
 import clipmk_tui.app.keymap
-clipmk_tui.app.keymap.known_ids = lambda: {"app.quit"}
+clipmk_tui.app.keymap.binding_ids = lambda holders: {"app.quit"}
 import clipmk_tui.app.launch
 clipmk_tui.app.launch._GRACE = 600  # a busy machine must not make it end by force
 for name, members in (("app", {"ClipmkApp": ClipmkApp}), ("engine.worker", {"WorkerEngine": WorkerEngine})):

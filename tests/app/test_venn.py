@@ -77,17 +77,17 @@ async def test_lists_that_are_too_long_scroll_to_their_end_and_back() -> None:
 @pytest.mark.parametrize("width", [24, 40, 76, 200])
 @pytest.mark.parametrize("height", [7, 18, 50])
 def test_every_line_of_the_drawing_is_as_wide_as_asked(width: int, height: int) -> None:
-    made = draw(samples.explanation(descriptor="猫の耳" * 20, class_name="x" * 300), width=width, height=height)
+    made = draw(samples.explanation(descriptor="猫の耳" * 20, class_name="x" * 300), {}, width=width, height=height)
     assert len(made.lines) == height
     assert {one.cell_len for one in made.lines} == {width}
 
 
 def test_no_concept_is_lost_while_scrolling() -> None:
     explanation = _crowded(30)
-    first = draw(explanation, width=76, height=16)
+    first = draw(explanation, {}, width=76, height=16)
     texts = set()
     for offset in range(first.hidden + 1):
-        for one in draw(explanation, width=76, height=16, offset=offset).lines:
+        for one in draw(explanation, {}, width=76, height=16, offset=offset).lines:
             texts |= {text for text in regions(explanation)["vision"] if text in one.plain}
     assert texts == set(regions(explanation)["vision"])
 

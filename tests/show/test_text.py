@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.style import Style
 
-from clipmk_tui.show.signs import ANSI, COLOUR, SIGN, WORD, Kind
+from clipmk_tui.show.signs import ANSI, SIGN, WORD, Kind
 from clipmk_tui.show.text import matches, shown
 
 
@@ -26,7 +26,7 @@ def test_text_from_outside_is_neither_markup_nor_control() -> None:
 
 def test_every_kind_of_concept_has_a_sign_of_its_own_a_word_and_a_colour() -> None:
     kinds = set(get_args(Kind))
-    for table in (SIGN, WORD, COLOUR, ANSI):
+    for table in (SIGN, WORD, ANSI):
         assert set(table) == kinds
         assert len(set(table.values())) == len(kinds)
     assert {cell_len(sign) for sign in SIGN.values()} == {1}

@@ -14,6 +14,7 @@ from textual.command import Provider
 from textual.screen import Screen
 
 from clipmk.errors import ClipmkError
+from clipmk.system.config import read_config
 from clipmk.system.text import printable
 from clipmk_tui.app.keys import keys_of
 from clipmk_tui.app.screens.main import MainScreen
@@ -124,9 +125,6 @@ class ClipmkApp(App[int]):
         if not isinstance(self.screen, HelpScreen):  # pressed twice in one burst
             self.push_screen(help_for(self.screen))
 
-    def _warn(self, message: str) -> None:
-        self.notify(printable(message), severity="warning", timeout=10, markup=False)
-
     def _keep_theme(self, name: str) -> None:
         """Keep a theme that the palette chose; the settings dialog only tries them, and keeps one itself."""
         from clipmk_tui.app.screens.settings import SettingsScreen  # noqa: PLC0415
@@ -136,16 +134,12 @@ class ClipmkApp(App[int]):
 
     @work(group="preferences")
     async def _save_theme(self, name: str) -> None:
+        """Write a theme to the config, unless it is there already."""
         try:
-            await asyncio.to_thread(_save_theme, name)
+            if name != (read_config().theme or DARK.name):
+                from clipmk.system.preferences import save  # noqa: PLC0415 - tomlkit
+
+                await asyncio.to_thread(save, {"theme": name})
         except (ClipmkError, OSError) as error:
-            self._warn(f"the theme is not kept: {error}")
-
-
-def _save_theme(name: str) -> None:
-    """Write a theme to the config, unless it is there already."""
-    from clipmk.system.config import read_config  # noqa: PLC0415
-    from clipmk.system.preferences import save  # noqa: PLC0415
-
-    if name != (read_config().theme or DARK.name):
-        save({"theme": name})
+            message = f"the theme is not kept: {printable(str(error))}"
+            self.notify(message, severity="warning", timeout=10, markup=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping
+
+from textual.keys import _character_to_key
 
 from clipmk.errors import UsageError, suggest
 from clipmk.system.text import quoted
@@ -18,16 +19,6 @@ ALIASES = {"esc": "escape", "return": "enter", " ": "space"}
 SENT_AS = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+h": "backspace"}
 """What a terminal sends under another name."""
 
-_SHORT = {
-    "solidus": "slash",
-    "reverse_solidus": "backslash",
-    "commercial_at": "at",
-    "hyphen_minus": "minus",
-    "plus_sign": "plus",
-    "low_line": "underscore",
-}
-"""Unicode name -> Textual's name."""
-
 _POSSIBLE = "possible: one character, its name (comma, slash, ...), ctrl+ and a letter, " + ", ".join(sorted(NAMED))
 
 
@@ -36,7 +27,7 @@ def parse_keys(keys: Mapping[str, str], known: Collection[str]) -> dict[str, str
 
     Args:
         keys: id of an action -> its keys, as in the config file: ``"x, ctrl+x"``.
-        known: every id there is (see `known_ids`).
+        known: every id there is (see `binding_ids`).
 
     Returns:
         The same in Textual's names, for `App.set_keymap`: ``"x,ctrl+x"``.
@@ -75,11 +66,6 @@ def refuse_clashes(keys: Mapping[str, str], holders: Iterable[type]) -> None:
                     raise UsageError(f"config [keys]: {quoted(key)} would be the key of {both}; give one another")
 
 
-def known_ids() -> frozenset[str]:
-    """The ids of all bindings of the app, its screens and widgets; imports them all."""
-    return binding_ids(holders())
-
-
 def holders() -> list[type]:
     """The classes of the app, its screens and widgets; imports them all."""
     names = ["clipmk_tui.app.app"]
@@ -111,8 +97,11 @@ def _split(text: str) -> list[str]:
 def _named(key: str, action: str) -> str:
     """Textual's name of a key."""
     lowered = ALIASES.get(key.lower(), key.lower())
-    name = _of_character(key) if len(key) == 1 else lowered if lowered in NAMED else key
     refused = f"config [keys]: the key {quoted(key)} of {quoted(action)}"
+    if len(key) == 1:
+        name = _character_to_key(key) if key.isprintable() else None
+    else:
+        name = lowered if lowered in NAMED else key
     if name in SENT_AS:
         raise UsageError(f"{refused} never arrives: terminals send it as {SENT_AS[name]}; {_POSSIBLE}")
     if name is None or not (len(key) == 1 or _survives(name)):
@@ -124,16 +113,4 @@ def _survives(name: str) -> bool:
     if name.startswith("ctrl+"):
         letter = name.removeprefix("ctrl+")
         return len(letter) == 1 and letter.isascii() and letter.islower()
-    return name in NAMED or name in {_of_character(chr(code)) for code in range(0x21, 0x100)}
-
-
-def _of_character(character: str) -> str | None:
-    """Textual's name of a printable character: letters and digits are their own, all else go by their Unicode name."""
-    if character == " ":
-        return "space"
-    if not character.isprintable():
-        return None
-    if character.isalnum():
-        return character
-    name = unicodedata.name(character, "").lower().replace("-", "_").replace(" ", "_")
-    return _SHORT.get(name, name) or None
+    return name in NAMED or name in {_character_to_key(chr(code)) for code in range(0x21, 0x100)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from textual.binding import Binding
+from textual.binding import ActiveBinding, Binding
 from textual.dom import DOMNode
 
 PAIRS: Final = {"models.previous": "models.next", "write.kind_before": "write.kind_after"}
@@ -27,6 +27,14 @@ def keys_of(node: DOMNode, *actions: str) -> str:
     changed: Mapping[str, str] = getattr(node.app, "changed_keys", {})
     written = [_written(node, changed.get(action) or _default(node, action)) for action in actions]
     return ("" if _ARROWS.issuperset(written) else " ").join(written)
+
+
+def key_text(active: ActiveBinding) -> str:
+    """The key of a binding that is active now; of a pair both."""
+    binding = active.binding
+    if binding.id in PAIRS:
+        return keys_of(active.node, binding.id, PAIRS[binding.id])
+    return active.node.app.get_key_display(binding)
 
 
 def _default(node: DOMNode, action: str) -> str:

@@ -65,12 +65,15 @@ def launch(start: Start) -> int:
     from clipmk_tui.app.app import ClipmkApp  # noqa: PLC0415 - Textual: a fifth of a second
 
     if start.keys:
-        from clipmk_tui.app.keymap import holders, known_ids, parse_keys, refuse_clashes  # noqa: PLC0415
+        from clipmk_tui.app.keymap import binding_ids, holders, parse_keys, refuse_clashes  # noqa: PLC0415
 
-        start = dataclasses.replace(start, keys=parse_keys(start.keys, known_ids()))
-        refuse_clashes(start.keys, holders())
+        classes = holders()
+        start = dataclasses.replace(start, keys=parse_keys(start.keys, binding_ids(classes)))
+        refuse_clashes(start.keys, classes)
     app = ClipmkApp(start, partial(_worker_engine, start))
-    _require_theme(start.theme, app)
+    name, known = start.theme, app.available_themes
+    if name is not None and name not in known:
+        raise UsageError(f"theme {quoted(name)} does not exist; {suggest(name, sorted(known), most=5)}")
     with restored_terminal():
         return run_app(app)
 
@@ -140,14 +143,6 @@ def _worker_engine(start: Start) -> Engine:
     return WorkerEngine(start.session, server=socket_path() if start.serve else None)
 
 
-def _require_theme(name: str | None, app: ClipmkApp) -> None:
-    from clipmk_tui.app.theme import DARK, LIGHT  # noqa: PLC0415
-
-    known = {DARK.name, LIGHT.name, *app.available_themes}
-    if name is not None and name not in known:
-        raise UsageError(f"theme {quoted(name)} does not exist; {suggest(name, sorted(known), most=5)}")
-
-
 @contextlib.contextmanager
 def _leaving_on_signals(app: ClipmkApp) -> Iterator[None]:
     """End the app in good order when the terminal closes or the process is asked to stop; by force if it does not end.
@@ -156,11 +151,14 @@ def _leaving_on_signals(app: ClipmkApp) -> Iterator[None]:
     """
     import asyncio  # noqa: PLC0415
     import signal  # noqa: PLC0415
+    import threading  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
 
     def leave(number: int, _frame: object) -> None:
-        _end_soon(128 + number)
+        timer = threading.Timer(_GRACE, os._exit, (128 + number,))  # even if the app hangs; its worker ends with it
+        timer.daemon = True
+        timer.start()
         loop.call_soon_threadsafe(partial(app.exit, return_code=128 + number))
 
     before = {}
@@ -172,15 +170,6 @@ def _leaving_on_signals(app: ClipmkApp) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end_soon(status: int) -> None:
-    """End the process even if it hangs; its worker ends with it."""
-    import threading  # noqa: PLC0415
-
-    timer = threading.Timer(_GRACE, os._exit, (status,))
-    timer.daemon = True
-    timer.start()
 
 
 @contextlib.contextmanager

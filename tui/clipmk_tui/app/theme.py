@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from textual.theme import Theme
 
+from clipmk_tui.show.signs import SIGN
+
 DARK = Theme(
     name="clipmk-dark",
     dark=True,
@@ -50,11 +52,8 @@ LIGHT = Theme(
     },
 )
 
-OWN_VARIABLES = ("mutual", "vision", "language", "left-out")
-"""Variables of our stylesheet beyond Textual's variables; other themes get the dark or the light values."""
-
 
 def own_variables(*, dark: bool) -> dict[str, str]:
-    """Our variables, for themes that are not ours."""
+    """Our variables beyond Textual's, for themes that are not ours."""
     chosen = DARK if dark else LIGHT
-    return {name: chosen.variables[name] for name in OWN_VARIABLES}
+    return {kind: chosen.variables[kind] for kind in SIGN}

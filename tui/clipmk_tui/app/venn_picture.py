@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
@@ -18,8 +18,7 @@ _FRAME = 3
 """Rows of outline above the lists: two edges and the regions' names. As many are below, without the names."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
+class Drawing(NamedTuple):
     """The outlines with their lists."""
 
     lines: tuple[Text, ...]
@@ -45,28 +44,26 @@ def numbers(explanation: Explanation) -> str:
     )
 
 
-def draw(
-    explanation: Explanation, *, width: int, height: int, offset: int = 0, colours: Mapping[Kind, str] | None = None
-) -> Drawing:
+def draw(explanation: Explanation, colours: Mapping[Kind, str], *, width: int, height: int, offset: int = 0) -> Drawing:
     """Draw the diagram into `height` lines of `width` cells.
 
     Args:
         explanation: what to show.
+        colours: styles of outlines and signs.
         width: cells, at least 24.
         height: lines, at least 7.
         offset: lines by which the lists are scrolled.
-        colours: styles of outlines and signs; None: the terminal's.
     """
     width, height = max(24, width), max(7, height)
     left, right = width * 32 // 100, width - 1 - width * 32 // 100
-    canvas = _Canvas(width, height)
+    canvas = _Canvas(width, height, colours)
     canvas.box(0, 0, right, height - 2, "vision")
     canvas.box(left, 1, width - 1, height - 1, "language")
     canvas.put(right, 1, "┼", "language")
     canvas.put(left, height - 2, "┼", "vision")
-    canvas.title(2, 0, right - 2, f"{SIGN['vision']} seen by the vision encoder", "vision")
-    tied = f"{SIGN['language']} tied to {quoted(explanation.class_name)} by the language encoder"
-    canvas.title(left + 2, height - 1, width - left - 4, tied, "language")
+    canvas.put(2, 0, f" {SIGN['vision']} seen by the vision encoder ", "vision", most=right - 2, bold=True)
+    tied = f" {SIGN['language']} tied to {quoted(explanation.class_name)} by the language encoder "
+    canvas.put(left + 2, height - 1, tied, "language", most=width - left - 4, bold=True)
     room = height - 2 * _FRAME + 1
     hidden = 0
     spans = {"vision": (2, left - 1), "mutual": (left + 2, right - 1), "language": (right + 2, width - 2)}
@@ -74,18 +71,14 @@ def draw(
         start, end = spans[kind]
         canvas.put(start, 2, f"{SIGN[kind]} {WORD[kind]} ({len(texts)})", kind, most=end - start, bold=True)
         entries = [line for text in texts for line in _entry(text, kind, end - start)] or ["  none"]
-        hidden = max(hidden, len(entries) - offset - room)
-        for row, line in enumerate(_window(entries, offset, room)):
+        below = len(entries) - offset - room
+        visible = entries[offset : offset + room]
+        if below > 0:
+            visible[-1] = f"↓ {below + 1} more lines"
+        for row, line in enumerate(visible):
             canvas.put(start, _FRAME + row, line, kind, most=end - start)
-    return Drawing(lines=canvas.lines(colours or {}), hidden=max(0, hidden))
-
-
-def _window(entries: list[str], offset: int, room: int) -> list[str]:
-    """The visible lines; the last one says how many are hidden."""
-    below = len(entries) - offset - room
-    if below <= 0:
-        return entries[offset:]
-    return [*entries[offset : offset + room - 1], f"↓ {below + 1} more lines"]
+        hidden = max(hidden, below)
+    return Drawing(tuple(Text.assemble(*row, no_wrap=True) for row in canvas.rows), hidden)
 
 
 def _entry(text: str, kind: Kind, width: int) -> list[str]:
@@ -102,21 +95,21 @@ def _entry(text: str, kind: Kind, width: int) -> list[str]:
 
 
 class _Canvas:
-    """Characters by place, each with the kind of concept that it belongs to."""
+    """Characters by place, each with its style."""
 
-    def __init__(self, width: int, height: int) -> None:
-        self._cells: list[list[tuple[str, Kind | None, bool]]] = [[(" ", None, False)] * width for _ in range(height)]
+    def __init__(self, width: int, height: int, colours: Mapping[Kind, str]) -> None:
+        self.rows = [[(" ", "")] * width for _ in range(height)]
+        self._colours = colours
 
-    def put(self, x: int, y: int, text: str, kind: Kind | None, *, most: int | None = None, bold: bool = False) -> None:
+    def put(self, x: int, y: int, text: str, kind: Kind, *, most: int | None = None, bold: bool = False) -> None:
         """Write from column x on, at most `most` cells; wide characters take two places."""
         shown = Text(text)
         if most is not None:
             shown.truncate(max(0, most), overflow="ellipsis")
-        for character in shown.plain:
-            for part in [character, *[""] * (cell_len(character) - 1)]:
-                if x < len(self._cells[y]):
-                    self._cells[y][x] = (part, kind, bold)
-                x += 1
+        style = f"{'bold ' if bold else ''}{self._colours.get(kind, '')}".strip()
+        places = [part for character in shown.plain for part in [character, *[""] * (cell_len(character) - 1)]]
+        for column, part in enumerate(places[: len(self.rows[y]) - x], x):
+            self.rows[y][column] = (part, style)
 
     def box(self, x0: int, y0: int, x1: int, y1: int, kind: Kind) -> None:
         """An outline with round corners, its edges at these places."""
@@ -125,18 +118,3 @@ class _Canvas:
         for y in range(y0 + 1, y1):
             self.put(x0, y, "│", kind)
             self.put(x1, y, "│", kind)
-
-    def title(self, x: int, y: int, most: int, text: str, kind: Kind) -> None:
-        """Words in an edge."""
-        self.put(x, y, f" {text} ", kind, most=most, bold=True)
-
-    def lines(self, colours: Mapping[Kind, str]) -> tuple[Text, ...]:
-        """The rows, styled."""
-        return tuple(self._line(row, colours) for row in self._cells)
-
-    def _line(self, row: Sequence[tuple[str, Kind | None, bool]], colours: Mapping[Kind, str]) -> Text:
-        line = Text(no_wrap=True)
-        for character, kind, bold in row:
-            style = colours.get(kind, "") if kind is not None else ""
-            line.append(character, f"bold {style}".strip() if bold else style)
-        return line

@@ -6,7 +6,8 @@ In: messages of the panes and the palette, and the engine's answers. Out: questi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from rich.text import Text
@@ -116,9 +117,10 @@ class Workspace(Container):
             return
         if item.path != self._picture_wanted:
             self._picture_wanted = item.path
-            self._read_picture(item.path)
+            self._ask("picture", self.questions.picture, item.path)
         if self.state.explanation is None:
-            self._explain(item.path, self.state.model, self.state.target)
+            question = self.questions.explanation
+            self._ask("explanation", question, item.path, self.state.model, self.state.target)
 
     def watch_view(self, before: View, view: View) -> None:
         """Draw the parts; where only the left-out ones changed, in the next frame: the tree goes first."""
@@ -186,7 +188,7 @@ class Workspace(Container):
             self.state.walk(range(len(self.state.items)))
             self.show()
         else:
-            self._survey()
+            self._ask("survey", self.questions.survey, self.state.model, self.state.items)
 
     def select_concept(self, text: str) -> None:
         """Put the tree's cursor on a concept as soon as there is a tree."""
@@ -201,27 +203,9 @@ class Workspace(Container):
     def _warn(self, message: str) -> None:
         self.notify(printable(message), severity="warning", markup=False)
 
-    # Questions to the engine, each in a worker of its own group: a new one replaces the last.
-
-    @work(group="picture", exclusive=True)
-    async def _read_picture(self, path: str) -> None:
-        await self.questions.picture(path)
-
-    @work(group="explanation", exclusive=True)
-    async def _explain(self, image: str, model: str, target: str | None) -> None:
-        await self.questions.explanation(image, model, target)
-
-    @work(group="reranking", exclusive=True)
-    async def _rerank(self, image: str, model: str, target: str, left_out: tuple[str, ...]) -> None:
-        await self.questions.reranking(image, model, target, left_out)
-
-    @work(group="survey", exclusive=True)
-    async def _survey(self) -> None:
-        await self.questions.survey(self.state.model, self.state.items)
-
-    @work(group="models", exclusive=True)
-    async def _list_all_models(self) -> None:
-        await self.questions.all_models()
+    def _ask(self, group: str, question: Callable[..., Any], *args: object) -> None:
+        """Ask the engine; a question replaces the last one of its group."""
+        self.run_worker(partial(question, *args), group=group, exclusive=True)
 
     # Answers.
 
@@ -255,7 +239,7 @@ class Workspace(Container):
             self._select_wanted_concept()
         if message.explanation is not None and not self._all_models_asked:
             self._all_models_asked = True
-            self._list_all_models()
+            self._ask("models", self.questions.all_models)
 
     @on(messages.Reranked)
     def _keep_reranking(self, message: messages.Reranked) -> None:
@@ -336,7 +320,8 @@ class Workspace(Container):
         self.workers.cancel_group(self, "reranking")
         item, explanation, left_out = self.state.item, self.state.explanation, self.state.left_out
         if item is not None and explanation is not None and left_out:
-            self._rerank(item.path, self.state.model, explanation.class_name, left_out)
+            question = self.questions.reranking
+            self._ask("reranking", question, item.path, self.state.model, explanation.class_name, left_out)
 
     @on(messages.OverlayChanged)
     def _name_overlay(self, message: messages.OverlayChanged) -> None:

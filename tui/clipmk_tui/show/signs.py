@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 Kind = Literal["mutual", "vision", "language", "left-out"]
-"""What an explanation says about a concept; the last: the user has left it out."""
+"""What an explanation says about a concept; the last: the user has left it out. Also the app's theme variables."""
 
 SIGN: Final[dict[Kind, str]] = {"mutual": "∩", "vision": "◐", "language": "◑", "left-out": "○"}
 """One cell each."""
@@ -17,18 +17,10 @@ WORD: Final[dict[Kind, str]] = {
     "left-out": "left out",
 }
 
-COLOUR: Final[dict[Kind, str]] = {
-    "mutual": "$mutual",
-    "vision": "$vision",
-    "language": "$language",
-    "left-out": "$left-out",
-}
-"""Theme variables of the app, for Textual's `Content` and for style sheets."""
-
 ANSI: Final[dict[Kind, str]] = {
     "mutual": "yellow",
     "vision": "bright_blue",
     "language": "magenta",
     "left-out": "bright_black",
 }
-"""The same hues in the terminal's own palette, for the command line, which does not know the background."""
+"""The app's hues in the terminal's own palette, for the command line, which does not know the background."""

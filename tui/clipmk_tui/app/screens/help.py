@@ -17,15 +17,13 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from clipmk.system.text import printable
-from clipmk_tui.app.keys import PAIRS, keys_of
+from clipmk_tui.app.keys import PAIRS, key_text, keys_of
 from clipmk_tui.app.screens.dialog import Dialog
-from clipmk_tui.show.signs import COLOUR, SIGN
+from clipmk_tui.show.signs import SIGN
 from clipmk_tui.show.text import shown
 
 Rows = Sequence[tuple[str, str]]
 """(sign or keys, what it means)."""
-
-_SHOWN = {"up": "↑", "down": "↓", "left": "←", "right": "→", "escape": "esc", "comma": ",", "full_stop": "."}
 
 _WIDEST = 14
 """Cells of the column of signs and keys at most."""
@@ -84,8 +82,7 @@ class HelpScreen(Dialog[None]):
     def _table(self, title: str, rows: Rows) -> ComposeResult:
         if not rows:
             return
-        variables = self.app.theme_variables
-        ink = {sign: variables.get(COLOUR[kind].removeprefix("$"), "") for kind, sign in SIGN.items()}
+        ink = {sign: self.app.theme_variables[kind] for kind, sign in SIGN.items()}
         table = Table.grid(padding=(0, 2, 0, 0), expand=True)
         table.add_column(max_width=_WIDEST)
         table.add_column(ratio=1)
@@ -111,9 +108,7 @@ def help_for(screen: Screen[Any]) -> HelpScreen:
         binding = active.binding
         if binding.id and binding.description and binding.id not in PAIRS.values():
             found = everywhere if active.node in {screen, screen.app} else keys
-            name = _SHOWN.get(binding.key) or binding.key_display or screen.app.get_key_display(binding)
-            if binding.id in PAIRS:
-                name = keys_of(active.node, binding.id, PAIRS[binding.id])
+            name = key_text(active)
             written = found.setdefault(binding.description, [])
             if name not in written:
                 written.append(name)

@@ -140,11 +140,6 @@ class MainScreen(Screen[None]):
         return self.query_one(StatusLine)
 
     @property
-    def ready(self) -> bool:
-        """Whether the panes are there."""
-        return self._workspace is not None
-
-    @property
     def explained(self) -> bool:
         """Whether what is asked about is explained."""
         return self._workspace is not None and self.state.explanation is not None

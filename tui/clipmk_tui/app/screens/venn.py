@@ -15,7 +15,7 @@ from clipmk.explanation import Explanation
 from clipmk_tui.app.keys import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.app.venn_picture import draw, numbers
-from clipmk_tui.show.signs import COLOUR
+from clipmk_tui.show.signs import SIGN
 from clipmk_tui.show.text import shown
 
 
@@ -31,16 +31,10 @@ class VennPicture(Widget):
 
     def render(self) -> Text:
         """The drawing in the theme's colours."""
-        variables = self.app.theme_variables
-        made = draw(
-            self._explanation,
-            width=self.size.width,
-            height=self.size.height,
-            offset=self._offset,
-            colours={kind: variables.get(name.removeprefix("$"), "") for kind, name in COLOUR.items()},
-        )
-        self.hidden = made.hidden
-        return Text("\n").join(made.lines)
+        colours = {kind: self.app.theme_variables[kind] for kind in SIGN}
+        width, height = self.size
+        lines, self.hidden = draw(self._explanation, colours, width=width, height=height, offset=self._offset)
+        return Text("\n").join(lines)
 
     def scroll_lists(self, lines: int) -> None:
         """Move the lists by so many lines, not beyond their ends."""

@@ -26,7 +26,6 @@ from clipmk.system.text import printable
 from clipmk_tui.app.comparison_state import ComparisonView
 from clipmk_tui.app.messages import Latest
 from clipmk_tui.show.comparison import FACT_NAMES, Fact, agreed, cell_fact, facts, short_names, top
-from clipmk_tui.show.signs import COLOUR
 
 AWAITED: Final = "…"
 HEAD: Final = 1 + len(FACT_NAMES)
@@ -245,10 +244,9 @@ class CompareGrid(Widget, can_focus=True):
         return tuple([*lines, *[Fact("")] * HEAD][:HEAD])
 
     def _colour(self, fact: Fact) -> Style:
-        """The theme's colour, where the theme has it."""
         if fact.kind is None:
             return Style.null()
-        return Style.parse(self.app.theme_variables.get(COLOUR[fact.kind].removeprefix("$"), "none"))
+        return Style.parse(self.app.theme_variables[fact.kind])
 
 
 def _fact(row: ComparedConcept, place: int | None) -> Fact:
