@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 from urllib.parse import urlparse
 
 from filelock import FileLock, Timeout
@@ -122,52 +123,45 @@ def _download(remote: _Remote, part: Path, progress: TransferCallback | None) ->
     from huggingface_hub.file_download import http_get  # noqa: PLC0415 - retries and resumes
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # noqa: PLC0415 - the user's token
 
-    with part.open("ab") as file:
-        start = file.tell()
-        if remote.size is not None and start > remote.size:
+    with _ReportingFile(part, remote, progress) as file:
+        if remote.size is not None and file.done > remote.size:
             file.truncate(0)
-            start = 0
-        _check_room(remote, part, start)
-        target = _ReportingFile(file, remote, start, progress)
+        _check_room(remote, part, file.done)
+        file.report()
         http_get(
             remote.url,
-            cast(BinaryIO, target),  # it has all methods that are used
-            resume_size=start,
+            file,
+            resume_size=file.done,
             headers=build_hf_headers(),
             expected_size=remote.size,
             displayed_filename=remote.name,
         )
 
 
-class _ReportingFile:
+class _ReportingFile(io.BufferedWriter):
     """A file open for appending that reports its growth."""
 
-    def __init__(self, file: BinaryIO, remote: _Remote, start: int, progress: TransferCallback | None) -> None:
-        self._file, self._remote, self._done, self._progress = file, remote, start, progress
-        self._report()
+    def __init__(self, part: Path, remote: _Remote, progress: TransferCallback | None) -> None:
+        super().__init__(io.FileIO(part, "ab"))
+        self.done = self.tell()
+        self._remote, self._progress = remote, progress
 
-    def write(self, data: bytes) -> int:
-        written = self._file.write(data)
-        self._done += written
-        self._report()
+    def write(self, data: Any) -> int:
+        written = super().write(data)
+        self.done += written
+        self.report()
         return written
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
 
     def truncate(self, size: int | None = None) -> int:
         """Called when the server sends everything again."""
-        self._done = self._file.truncate(size)
-        self._report()
-        return self._done
+        self.done = super().truncate(size)
+        self.report()
+        return self.done
 
-    def _report(self) -> None:
+    def report(self) -> None:
         if self._progress is not None:
             one = self._remote
-            self._progress(Transfer(repository=one.repository, name=one.name, done=self._done, total=one.size))
+            self._progress(Transfer(repository=one.repository, name=one.name, done=self.done, total=one.size))
 
 
 def _check_room(remote: _Remote, part: Path, start: int) -> None:

@@ -86,17 +86,5 @@ class _OfflineSwitch:
         return self.original or _thread.offline > 0
 
 
-def _insert_switch() -> None:
-    constants = _constants()
-    if not isinstance(constants.HF_HUB_OFFLINE, _OfflineSwitch):
-        constants.HF_HUB_OFFLINE = _OfflineSwitch(constants.HF_HUB_OFFLINE)
-
-
-def _remove_switch() -> None:
-    constants = _constants()
-    if isinstance(constants.HF_HUB_OFFLINE, _OfflineSwitch):
-        constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE.original
-
-
 _thread = _Thread()
-_offline_patch = SharedPatch(_insert_switch, _remove_switch)
+_offline_patch = SharedPatch(_constants, "HF_HUB_OFFLINE", _OfflineSwitch)

@@ -15,22 +15,34 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 _log = logging.getLogger(__name__)
 
 
 class SharedPatch:
-    """A change to the process that the first user makes and the last one takes back, in whichever threads they are.
+    """A value of a module that the first user replaces and the last one puts back, in whichever threads they are.
 
     Args:
-        apply: makes the change; called for every user, since another library may have undone it meanwhile.
-        revert: takes it back.
+        module: gives the module.
+        name: of the value.
+        stand_in: class of the replacement, which is made of the value and keeps it as `original`.
     """
 
-    def __init__(self, apply: Callable[[], None], revert: Callable[[], None]) -> None:
-        self._apply, self._revert = apply, revert
+    def __init__(self, module: Callable[[], Any], name: str, stand_in: type[Any]) -> None:
+        self._module, self._name, self._stand_in = module, name, stand_in
         self._lock, self._users = threading.Lock(), 0
+
+    def _apply(self) -> None:
+        """Called for every user, since another library may have undone the change meanwhile."""
+        present = getattr(self._module(), self._name)
+        if not isinstance(present, self._stand_in):
+            setattr(self._module(), self._name, self._stand_in(present))
+
+    def _revert(self) -> None:
+        present = getattr(self._module(), self._name)
+        if isinstance(present, self._stand_in):
+            setattr(self._module(), self._name, present.original)
 
     def __enter__(self) -> None:
         with self._lock:
@@ -119,23 +131,13 @@ class _ToDebug(logging.Filter):
 class _Stdout:
     """Stands in for `sys.stdout`: stderr in a quiet thread, the real one in the others."""
 
-    def __init__(self, real: TextIO) -> None:
-        self.real = real
+    def __init__(self, original: TextIO) -> None:
+        self.original = original
         self._nowhere = io.StringIO()
 
     def __getattr__(self, name: str) -> Any:
-        stream = sys.stderr if _thread.quiet else self.real
+        stream = sys.stderr if _thread.quiet else self.original
         return getattr(self._nowhere if stream is None else stream, name)  # None: a process without such a stream
-
-
-def _replace_stdout() -> None:
-    if not isinstance(sys.stdout, _Stdout):
-        sys.stdout = cast(TextIO, _Stdout(sys.stdout))
-
-
-def _restore_stdout() -> None:
-    if isinstance(sys.stdout, _Stdout):
-        sys.stdout = sys.stdout.real
 
 
 class _InCapturingThread(type):
@@ -154,10 +156,10 @@ _FILTER = ("always", None, _Captured, None, 0)
 
 
 class _Router:
-    """A `warnings.showwarning` that collects in a capturing thread, and otherwise does what its predecessor did."""
+    """A `warnings.showwarning` that collects in a capturing thread, and otherwise does what the original did."""
 
-    def __init__(self, predecessor: Callable[..., None]) -> None:
-        self.predecessor = predecessor
+    def __init__(self, original: Callable[..., None]) -> None:
+        self.original = original
 
     def __call__(
         self,
@@ -171,22 +173,21 @@ class _Router:
         if _thread.captures:
             _thread.captures[-1].append(warnings.WarningMessage(message, category, filename, lineno, file, line))
         else:
-            self.predecessor(message, category, filename, lineno, file, line)
+            self.original(message, category, filename, lineno, file, line)
 
 
-def _route_warnings() -> None:
-    if _FILTER not in warnings.filters[:1]:
-        warnings.simplefilter("always", _Captured)
-    if not isinstance(warnings.showwarning, _Router):
-        warnings.showwarning = _Router(warnings.showwarning)
+class _WarningsPatch(SharedPatch):
+    """The router, and the filter that lets all warnings of capturing threads through to it."""
+
+    def _apply(self) -> None:
+        if _FILTER not in warnings.filters[:1]:
+            warnings.simplefilter("always", _Captured)
+        super()._apply()
+
+    def _revert(self) -> None:
+        warnings.filters = [one for one in warnings.filters if one != _FILTER]  # another thread may iterate over it
+        super()._revert()
 
 
-def _unroute_warnings() -> None:
-    """Builds a new list of filters: another thread may be iterating over the old one."""
-    warnings.filters = [one for one in warnings.filters if one != _FILTER]
-    if isinstance(warnings.showwarning, _Router):
-        warnings.showwarning = warnings.showwarning.predecessor
-
-
-_stdout_patch = SharedPatch(_replace_stdout, _restore_stdout)
-_warnings_patch = SharedPatch(_route_warnings, _unroute_warnings)
+_stdout_patch = SharedPatch(lambda: sys, "stdout", _Stdout)
+_warnings_patch = _WarningsPatch(lambda: warnings, "showwarning", _Router)
