@@ -204,7 +204,7 @@ def test_many_classes_are_shown_by_their_extremes() -> None:
     with styled():
         figure = draw_classes(results, grid)
         shown = [one.get_text() for one in figure.axes[0].get_yticklabels()]
-        drawn = png(figure, 20)
+    drawn = png(lambda: draw_classes(results, grid), 20)
     assert shown == [*(f"c{number:02d}" for number in range(59, 39, -1)), *(f"c{n:02d}" for n in range(19, -1, -1))]
     assert Image.open(io.BytesIO(drawn)).size[0] == 160
 
@@ -247,11 +247,10 @@ def test_families_differ_in_colour_and_in_shape() -> None:
 
 
 def test_the_same_study_gives_the_same_picture(study: Results) -> None:
-    from clipmk.study.figures.split import draw_split  # noqa: PLC0415
-    from clipmk.study.figures.style import png, styled  # noqa: PLC0415
+    from clipmk.study.figures.panels import draw_split  # noqa: PLC0415
+    from clipmk.study.figures.style import png  # noqa: PLC0415
 
-    with styled():
-        assert png(draw_split(study), 20) == png(draw_split(study), 20)
+    assert png(lambda: draw_split(study), 20) == png(lambda: draw_split(study), 20)
 
 
 def test_concepts_add_up_over_models_and_part_methods(study: Results) -> None:

@@ -25,27 +25,23 @@ class ClassGrid:
     """(classes, models); NaN: nothing was explained."""
     above: NDArray[np.float64]
     """AUC - the mean AUC of the model's classes: unlike AUC, comparable across families."""
-
-    @property
-    def mean_above(self) -> NDArray[np.float64]:
-        """Mean of `above` over the models that have a value; float64 (classes,)."""
-        counts = np.maximum(1, (~np.isnan(self.above)).sum(axis=1))
-        return np.asarray(np.nansum(self.above, axis=1) / counts)
+    mean_above: NDArray[np.float64]
+    """Mean of `above` over the models that have a value; (classes,)."""
 
 
 def class_grid(results: Results, rows: Sequence[TableRow]) -> ClassGrid:
     """Arrange rows of the table `classes` by class and model, without classes that have no number."""
-    models = {row["model"]: column for column, row in enumerate(results.models)}
-    names = sorted({row["class"] for row in rows if row["auc"] is not None})
-    lines = {name: line for line, name in enumerate(names)}
-    auc = np.full((len(names), len(models)), np.nan)
-    for row in rows:
-        if row["auc"] is not None and row["model"] in models:
-            auc[lines[row["class"]], models[row["model"]]] = row["auc"]
-    counts = np.maximum(1, (~np.isnan(auc)).sum(axis=0))
-    grid = ClassGrid(tuple(names), auc, auc - np.nansum(auc, axis=0) / counts)
-    order = np.argsort(-grid.mean_above, kind="stable")
-    return ClassGrid(tuple(names[line] for line in order), auc[order], grid.above[order])
+    models = [row["model"] for row in results.models]
+    known = {(row["class"], row["model"]): row["auc"] for row in rows if row["auc"] is not None}
+    names = sorted({name for name, _ in known})
+    auc = np.array([[known.get((name, model), np.nan) for model in models] for name in names])
+    masked = np.ma.masked_invalid(auc)
+    above = masked - masked.mean(axis=0)
+    mean_above = above.mean(axis=1)
+    order = np.argsort(-mean_above, kind="stable")
+    return ClassGrid(
+        tuple(names[line] for line in order), auc[order], above.filled(np.nan)[order], np.asarray(mean_above)[order]
+    )
 
 
 def draw_classes(results: Results, grid: ClassGrid) -> Figure:

@@ -6,9 +6,9 @@ over each other; here each name takes the cheapest of 160 positions.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import cos, pi, sin
 from typing import Final
 
 import numpy as np
@@ -30,6 +30,8 @@ _DISTANCE: Final = 4.0
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right and top, in points from the figure's lower left corner."""
+Boxes = NDArray[np.float64]
+"""The same of n boxes, (n, 4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,37 +47,6 @@ class Point:
     colour: tuple[float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class _Obstacles:
-    """What a name should not cover, and the frame it should not leave: boxes (n, 4)."""
-
-    taken: NDArray[np.float64]
-    bars: NDArray[np.float64]
-    frame: NDArray[np.float64]
-
-    def cost(self, box: Box) -> float:
-        """Cost of a name in this box."""
-        outside = (box[2] - box[0]) * (box[3] - box[1]) - _covered(box, self.frame)
-        return _COVERING * (_covered(box, self.taken) + outside) + _covered(box, self.bars)
-
-
-@dataclass(frozen=True, slots=True)
-class _Position:
-    """A position of a name relative to its mark, in points."""
-
-    distance: float
-    dx: float
-    dy: float
-    horizontal: str
-    vertical: str
-
-    def box(self, mark: Box, width: float, height: float) -> Box:
-        """The box of a name of that size beside a mark (a box without extent)."""
-        left = mark[0] + self.dx - {"left": 0, "center": width / 2, "right": width}[self.horizontal]
-        low = mark[1] + self.dy - {"bottom": 0, "center": height / 2, "top": height}[self.vertical]
-        return left - _MARGIN, low - _MARGIN, left + width + _MARGIN, low + height + _MARGIN
-
-
 def place_labels(axes: Axes, points: Sequence[Point], *, size: float = 8) -> list[Box]:
     """Write each name beside its mark: as near as possible, over no mark or name, inside the axes, off error bars.
 
@@ -86,16 +57,19 @@ def place_labels(axes: Axes, points: Sequence[Point], *, size: float = 8) -> lis
     """
     frame = _in_points(axes, axes.get_window_extent().get_points())
     at = [_in_points(axes, axes.transData.transform([(point.x, point.y)] * 2)) for point in points]
-    marks = [(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y, *_ in at]
+    taken = [(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y, *_ in at]
     bars = np.array([bar for point in points for bar in _error_bars(axes, point)])
     placed: dict[int, Box] = {}
     for index in sorted(range(len(points)), key=lambda one: -at[one][0]):  # from the right, where space is scarce
-        obstacles = _Obstacles(np.array([*marks, *placed.values()]), bars, np.array([frame]))
-        placed[index] = _place(axes, points[index], at[index], obstacles, size)
+        obstacles = np.array([*taken, *placed.values()])
+        placed[index] = _place(axes, points[index], at[index][:2], obstacles, bars, np.array([frame]), size)
     return [placed[index] for index in range(len(points))]
 
 
-def _place(axes: Axes, point: Point, mark: Box, obstacles: _Obstacles, size: float) -> Box:
+def _place(
+    axes: Axes, point: Point, mark: tuple[float, float], taken: Boxes, bars: Boxes, frame: Boxes, size: float
+) -> Box:
+    """Write a name at the cheapest position around its mark (in points)."""
     note = axes.annotate(
         point.name,
         (point.x, point.y),
@@ -106,30 +80,45 @@ def _place(axes: Axes, point: Point, mark: Box, obstacles: _Obstacles, size: flo
         path_effects=[withStroke(linewidth=2, foreground="white")],
     )
     left, low, right, high = _in_points(axes, note.get_window_extent().get_points())
-    width, height = right - left, high - low
-    best = min(_positions(), key=lambda one: obstacles.cost(one.box(mark, width, height)) + _DISTANCE * one.distance)
-    note.set(position=(best.dx, best.dy), horizontalalignment=best.horizontal, verticalalignment=best.vertical)
-    if best.distance >= _CONNECT_FROM:
+    extent = np.array([right - left, high - low])
+    distances, offsets, aligned = _positions()
+    lower = np.array(mark) + offsets - aligned / 2 * extent
+    boxes = np.hstack([lower - _MARGIN, lower + extent + _MARGIN])
+    outside = (extent + 2 * _MARGIN).prod() - _covered(boxes, frame)
+    costs = _COVERING * (_covered(boxes, taken) + outside) + _covered(boxes, bars) + _DISTANCE * distances
+    best = int(costs.argmin())
+    across, up = aligned[best].tolist()
+    position = tuple(offsets[best].tolist())
+    note.set(
+        position=position,
+        horizontalalignment=("left", "center", "right")[across],
+        verticalalignment=("bottom", "center", "top")[up],
+    )
+    if distances[best] >= _CONNECT_FROM:
         axes.annotate(
             "",
             (point.x, point.y),
-            xytext=(best.dx, best.dy),
+            xytext=position,
             textcoords="offset points",
             arrowprops={"arrowstyle": "-", "color": "#777777", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4},
         )
-    return best.box(mark, width, height)
+    left, low, right, high = boxes[best].tolist()
+    return left, low, right, high
 
 
-def _positions() -> Iterator[_Position]:
-    """Near ones first; right and left before above and below."""
-    for distance in _DISTANCES:
-        for step in range(_DIRECTIONS):
-            side = (step + 1) // 2 * (1 if step % 2 else -1)
-            angle = 2 * pi * side / _DIRECTIONS
-            dx, dy = distance * cos(angle), distance * sin(angle)
-            horizontal = "center" if abs(dx) < 0.4 * distance else "left" if dx > 0 else "right"
-            vertical = "center" if abs(dy) < 0.4 * distance else "bottom" if dy > 0 else "top"
-            yield _Position(distance, dx, dy, horizontal, vertical)
+@functools.cache
+def _positions() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Distances (n,), offsets from the mark (n, 2) and alignments (n, 2): 0 beyond the mark, 1 centred, 2 before it.
+
+    Near ones first; right and left before above and below.
+    """
+    steps = np.arange(_DIRECTIONS)
+    angles = 2 * np.pi * ((steps + 1) // 2) * np.where(steps % 2, 1, -1) / _DIRECTIONS
+    directions = np.column_stack([np.cos(angles), np.sin(angles)])
+    aligned = np.where(np.abs(directions) < 0.4, 1, np.where(directions > 0, 0, 2))
+    distances = np.repeat(np.array(_DISTANCES, dtype=np.float64), _DIRECTIONS)
+    repeats = (len(_DISTANCES), 1)
+    return distances, distances[:, None] * np.tile(directions, repeats), np.tile(aligned, repeats)
 
 
 def _error_bars(axes: Axes, point: Point) -> Iterator[Box]:
@@ -147,8 +136,7 @@ def _in_points(axes: Axes, pixels: NDArray[np.float64]) -> Box:
     return left, low, right, high
 
 
-def _covered(box: Box, others: NDArray[np.float64]) -> float:
-    """Total area that a box covers of some boxes (n, 4)."""
-    widths = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
-    heights = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
-    return float((np.maximum(widths, 0) * np.maximum(heights, 0)).sum())
+def _covered(boxes: Boxes, others: Boxes) -> NDArray[np.float64]:
+    """Total area that each box covers of the others."""
+    shared = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
+    return np.asarray(np.maximum(shared, 0).prod(axis=2).sum(axis=1))

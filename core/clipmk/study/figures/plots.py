@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from matplotlib.figure import Figure
-
 from clipmk.study.concepts import ConceptTotals
 from clipmk.study.figures.classes import ClassGrid, class_grid, draw_classes
-from clipmk.study.figures.concepts import draw_concepts
-from clipmk.study.figures.dynamics import draw_dynamics
+from clipmk.study.figures.panels import draw_concepts, draw_dynamics, draw_split
 from clipmk.study.figures.scatter import draw_scatter, fit_text
-from clipmk.study.figures.split import draw_split
-from clipmk.study.figures.style import png, styled
+from clipmk.study.figures.style import png
 from clipmk.study.results import Results
 from clipmk.study.schema import TableRow
 from clipmk.study.text_tables import number
@@ -38,23 +34,18 @@ def plots(results: Results, *, published_line: bool = False, dpi: int) -> Iterat
         published_line: draw the paper's line for ViTs beside ours.
         dpi: pixels per inch; a picture is about 9 inches wide.
     """
-    yield Plot("dynamics", _dynamics_text(results), _rendered(lambda: draw_dynamics(results), dpi))
+    yield Plot("dynamics", _dynamics_text(results), png(lambda: draw_dynamics(results), dpi))
     if any(row["top1"] is not None for row in results.models):
-        drawn = _rendered(lambda: draw_scatter(results, published_line=published_line), dpi)
+        drawn = png(lambda: draw_scatter(results, published_line=published_line), dpi)
         yield Plot("auc_accuracy", _scatter_text(results), drawn)
     rows = results.classes()
     if any(row["auc"] is not None for row in rows):
         grid = class_grid(results, rows)
-        yield Plot("classes", _classes_text(grid), _rendered(lambda: draw_classes(results, grid), dpi))
+        yield Plot("classes", _classes_text(grid), png(lambda: draw_classes(results, grid), dpi))
     totals = results.concepts()
-    yield Plot("concepts", _concepts_text(totals), _rendered(lambda: draw_concepts(totals), dpi))
+    yield Plot("concepts", _concepts_text(totals), png(lambda: draw_concepts(totals), dpi))
     if any(row["auc_wrong"] is not None or row["auc_right"] is not None for row in results.models):
-        yield Plot("right_wrong", _split_text(results), _rendered(lambda: draw_split(results), dpi))
-
-
-def _rendered(draw: Callable[[], Figure], dpi: int) -> bytes:
-    with styled():
-        return png(draw(), dpi)
+        yield Plot("right_wrong", _split_text(results), png(lambda: draw_split(results), dpi))
 
 
 def _dynamics_text(results: Results) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,13 +78,6 @@ def canvas(width: float, height: float) -> Figure:
     return figure
 
 
-def png(figure: Figure, dpi: int) -> bytes:
-    """Render a figure; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
-
-
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
     """Draw with our style, without warnings about letters that the font lacks (they become boxes)."""
@@ -92,6 +85,14 @@ def styled() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
         yield
+
+
+def png(draw: Callable[[], Figure], dpi: int) -> bytes:
+    """Draw a figure in our style and render it; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with styled():
+        draw().savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def light_grid(axes: Axes, axis: str = "both") -> None:

@@ -1,0 +1,145 @@
+"""Figures of several panels: the dynamics of every model, right against wrong predictions, concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from clipmk.study.concepts import ConceptTotals
+from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
+from clipmk.study.results import Results, family_name
+from clipmk.study.schema import TableRow
+
+_COLUMNS: Final = 4
+"""Most panels of the dynamics side by side."""
+_SPLIT: Final = (("auc", "AUC"), ("mi_paper", "MI (nats)"), ("mutual_count", "mutual concepts m"))
+_OFFSET: Final = {"right": 0.16, "wrong": -0.16}
+
+
+def draw_dynamics(results: Results) -> Figure:
+    """The mean curve of every model, its area filled, and the curve of random concepts; a family starts a new line."""
+    families = results.families
+    columns = min(_COLUMNS, max(map(len, families.values())))
+    lines = sum(ceil(len(rows) / columns) for rows in families.values())
+    figure = canvas(max(5.0, 2.6 * columns), 0.5 + 1.75 * lines)
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    line = 0
+    for family, rows in families.items():
+        used = ceil(len(rows) / columns)
+        panels = grid[line : line + used].ravel()
+        for panel, row in zip(panels, rows, strict=False):
+            _dynamics(panel, row, results.names[row["model"]])
+        for panel in panels[len(rows) :]:
+            panel.set_visible(False)
+        for first in grid[line : line + used, 0]:
+            first.set_ylabel(f"{family_name(family)}\nMI (nats)")
+        line += used
+    grid[0, 0].set_ylim(0, 1.08 * max(max(*row["curve"], *row["chance_curve"]) for row in results.models) or 1)
+    for column in range(columns):  # sharex hides the tick labels of a panel with nothing visible below
+        lowest = max(number for number in range(lines) if grid[number, column].get_visible())
+        grid[lowest, column].tick_params(labelbottom=True)
+        grid[lowest, column].set_xlabel("concepts left out")
+    return figure
+
+
+def draw_split(results: Results) -> Figure:
+    """Means with 95 % intervals per model, filled marks for right predictions and open ones for wrong."""
+    places: list[float] = []
+    for rows in results.families.values():  # from the top down, half a line between families
+        top = places[-1] - 1.5 if places else 0.0
+        places += [top - number for number in range(len(rows))]
+    figure = canvas(10.0, 1.3 + 0.3 * (-min(places) + 1))
+    panels = figure.subplots(1, len(_SPLIT), sharey=True)
+    for axes, (name, title) in zip(panels, _SPLIT, strict=True):
+        for place, row in zip(places, results.models, strict=True):
+            for kind in ("right", "wrong"):
+                _mark(axes, row, f"{name}_{kind}", place + _OFFSET[kind], filled=kind == "right")
+        axes.set_xlabel(title)
+        axes.tick_params(axis="y", length=0)
+        light_grid(axes, "x")
+    panels[0].set_yticks(places, [label(results.names[row["model"]]) for row in results.models])
+    panels[0].set_ylim(min(places) - 0.6, 0.6)
+    handles = [
+        Line2D([], [], marker="o", color=GREY, linestyle="", label="predicted right (filled)"),
+        Line2D([], [], marker="o", color=GREY, mfc="white", linestyle="", label="predicted wrong (open)"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def draw_concepts(totals: ConceptTotals) -> Figure:
+    """Bars of shares of all explanations: mutual concepts by right and wrong predictions, and missed ones."""
+    figure = canvas(10.0, 4.9)
+    shared, missed = figure.subplots(1, 2)
+    most = totals.most("mutual")
+    parts = [
+        ("predicted right", "vit", "", [row["mutual_right"] for row in most]),
+        ("predicted wrong", "resnet", "////", [row["mutual_wrong"] for row in most]),
+        ("label unknown", "", "....", [row["mutual"] - row["mutual_right"] - row["mutual_wrong"] for row in most]),
+    ]
+    _bars(shared, [row["descriptor"] for row in most], [one for one in parts if any(one[3])], totals.explanations)
+    if most:
+        figure.legend(loc="outside lower left", ncols=len(parts), fontsize=8)
+    shared.set_title("most shared: seen and tied")
+    most = totals.most("missed")
+    counts = [row["missed"] for row in most]
+    _bars(
+        missed, [row["descriptor"] for row in most], [("_missed", "convnext", "\\\\\\\\", counts)], totals.explanations
+    )
+    missed.set_title("most missed: tied but not seen")
+    return figure
+
+
+def _dynamics(axes: Axes, row: TableRow, name: str) -> None:
+    style = family_style(row["family"])
+    points = np.arange(len(row["curve"]))
+    axes.fill_between(points, row["curve"], color=style.colour, alpha=0.25, linewidth=0)
+    axes.plot(points, row["curve"], color=style.colour, linestyle=style.line, linewidth=1.6)
+    axes.plot(points, row["chance_curve"], color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.3)
+    axes.set_title(label(name, 30), fontsize=8.5)
+    text = f"AUC {row['auc']:.2f}\nchance {row['chance_auc']:.2f}"
+    axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=8)
+    axes.set_xlim(0, len(points) - 1)
+    light_grid(axes)
+
+
+def _mark(axes: Axes, row: TableRow, name: str, place: float, *, filled: bool) -> None:
+    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if value is None:
+        return
+    style = family_style(row["family"])
+    axes.errorbar(
+        [value],
+        [place],
+        xerr=None if low is None else [[value - low], [high - value]],
+        fmt=style.marker,
+        color=style.colour,
+        markerfacecolor=style.colour if filled else "white",
+        markersize=5,
+        elinewidth=1,
+    )
+
+
+def _bars(
+    axes: Axes, names: Sequence[str], parts: Sequence[tuple[str, str, str, list[int]]], explanations: int
+) -> None:
+    """Horizontal stacked bars; each part is (name, family whose colour it has, hatch, counts)."""
+    places = -np.arange(len(names), dtype=np.float64)
+    left = np.zeros(len(names))
+    for name, family, hatch, counts in parts:
+        widths = 100 * np.array(counts, dtype=np.float64) / max(1, explanations)
+        colour = (*family_style(family).colour, 0.75)
+        axes.barh(places, widths, left=left, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=name)
+        left += widths
+    axes.set_yticks(places, [label(name) for name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 1.04 * max(left, default=1.0) or 1.0)
+    axes.set_xlabel("share of all explanations (%)")
+    axes.set_ylim(-max(len(names), 2) + 0.4, 0.6)
+    light_grid(axes, "x")
