@@ -113,11 +113,11 @@ def test_a_shard_is_read_as_it_was_planned(labels: Labels, fit: Fit, tmp_path_fa
     entries = entries_of(labels)
     table = make_plan(entries, labels, fit=fit, shard_size=6, group_limit=4)
     write_plan(table, path)
-    found = [row for number in shard_sizes(path) for row in read_shard(path, number)]
-    assert [(row.image, row.group, row.shard) for row in found] == list(
+    found = [(row, number) for number in shard_sizes(path) for row in read_shard(path, number)]
+    assert [(row.image, row.group, number) for row, number in found] == list(
         zip(*(table[name].to_pylist() for name in ("image", "group", "shard")), strict=True)
     )
-    for row in found:
+    for row, _ in found:
         entry = entries[row.image]
         assert row.entry == Entry(entry.key, labels[row.image], entry.path, entry.offset, entry.size)
     assert pq.read_table(path).equals(table)
@@ -130,7 +130,7 @@ def test_a_shard_is_a_row_group_of_its_own_and_the_same_plan_gives_the_same_byte
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     metadata = pq.read_metadata(tmp_path / "a")
     assert [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)] == [4, 4, 2]
-    assert read_shard(tmp_path / "a", 2)[1] == PlannedImage(9, Entry("key 9", "fox"), 9, 2)
+    assert read_shard(tmp_path / "a", 2)[1] == PlannedImage(9, Entry("key 9", "fox"), 9)
 
 
 @pytest.mark.parametrize(

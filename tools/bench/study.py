@@ -15,6 +15,7 @@ Times do not depend on the weights, so they are random; how many parts random fe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import tempfile
 import time
@@ -95,7 +96,7 @@ def measure_rates(folder: Path, arguments: argparse.Namespace) -> tuple[Rates, B
     """Study and bare forwards in turns, over JPEG files made in `folder`."""
     write_images(folder / "images" / load_vocabulary(arguments.vocab).classes[0], arguments.images)
     task = make_task(folder, arguments)
-    with ShardWorker(task, [arguments.model]) as worker:
+    with contextlib.closing(ShardWorker(task, [arguments.model])) as worker:
         backbone = worker.explainers[arguments.model].encoder.backbone
 
         def run_study() -> None:

@@ -8,6 +8,7 @@ done is read from the folder, so a killed run resumes with either engine.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -48,7 +49,7 @@ def run_local(
         How many more images are done, per model.
     """
     shards = sorted(missing)
-    with ShardWorker(task, models, progress=progress) as worker:
+    with contextlib.closing(ShardWorker(task, models, progress=progress)) as worker:
         prepared = worker.prepare(shards[0])
         for number, following in zip(shards, [*shards[1:], None], strict=True):
             current = prepared
@@ -124,31 +125,26 @@ def run_ray(
 
 
 def _start(ray: Any) -> None:
+    """Connect to the cluster of `RAY_ADDRESS`, or to this machine's, or start one.
+
+    Raises:
+        ClipmkError: it does not answer or does not start.
+    """
     address = os.environ.get("RAY_ADDRESS")
     what, advice = "Ray does not start", ""
     if address:
         what = f"the Ray cluster of RAY_ADDRESS={quoted(address)} cannot be reached"
         advice = "; if it needs a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here and on all its machines"
+        host, _, port = address.rpartition("://")[2].rpartition(":")
         try:
-            _check_reachable(address)
+            if host and port.isdecimal() and int(port) < 2**16:  # Ray itself would try for minutes
+                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
         except (OSError, ValueError) as reason:  # ValueError: not a host name
             raise ClipmkError(f"{what}: {printable(getattr(reason, 'strerror', None) or str(reason))}") from reason
     try:
         ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as reason:  # RayError: no token, or a wrong one
         raise ClipmkError(f"{what}: {printable(' '.join(str(reason).split()))}{advice}") from reason
-
-
-def _check_reachable(address: str) -> None:
-    """Connect to HOST:PORT once, since Ray itself would try for minutes; other forms of address are left to Ray.
-
-    Raises:
-        OSError: nothing listens there.
-        ValueError: the host name is malformed.
-    """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdecimal() and int(port) < 2**16:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _work(

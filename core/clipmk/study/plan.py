@@ -40,7 +40,6 @@ class PlannedImage:
     entry: Entry
     """Its label is spelled as in the vocabulary."""
     group: int
-    shard: int
 
 
 def make_plan(
@@ -80,9 +79,7 @@ def make_plan(
             "image": order,
             "key": [entry.key for entry in rows],
             "label": [labels[index] for index in order.tolist()],
-            "path": [entry.path for entry in rows],
-            "offset": [entry.offset for entry in rows],
-            "size": [entry.size for entry in rows],
+            **{name: [getattr(entry, name) for entry in rows] for name in ("path", "offset", "size")},
             "group": groups[order],
             "shard": shards[order],
         },
@@ -126,15 +123,8 @@ def read_shard(path: Path, number: int) -> list[PlannedImage]:
         rows = file.read_row_group(number).to_pylist()
     if any(row["shard"] != number for row in rows):
         raise InputError(f"plan {quoted(path)} is damaged: its row group {number} is not shard {number}")
-    return [
-        PlannedImage(
-            image=row["image"],
-            entry=Entry(key=row["key"], label=row["label"], path=row["path"], offset=row["offset"], size=row["size"]),
-            group=row["group"],
-            shard=row["shard"],
-        )
-        for row in rows
-    ]
+    fields = ("key", "label", "path", "offset", "size")
+    return [PlannedImage(row["image"], Entry(**{name: row[name] for name in fields}), row["group"]) for row in rows]
 
 
 def missing_shards(folder: StudyFolder, manifest: Manifest, sizes: Mapping[int, int]) -> dict[int, list[str]]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from clipmk.output.html import png_base64, render
 from clipmk.study import text_tables
 from clipmk.study.paper import departures
 from clipmk.study.results import Results, failed_images
 from clipmk.system.files import atomic_write, make_folder
-
-if TYPE_CHECKING:
-    from clipmk.study.figures.plots import Plot
 
 PAGE: Final = "index.html"
 DPI: Final = 150
@@ -39,62 +35,50 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None, d
 
     folder = results.folder.report
     make_folder(folder)
-    drawn = list(plots(results, published_line=against == "paper", dpi=dpi))
-    for plot in drawn:
-        _write(folder / f"{plot.name}.png", plot.png)
-    target = folder / PAGE
-    _write(target, study_page(results, drawn, against=against).encode())
-    return target
+    drawn = {plot.name: plot for plot in plots(results, published_line=against == "paper", dpi=dpi)}
+    for name, plot in drawn.items():
+        _write(folder / f"{name}.png", plot.png)
+    page = render(
+        "study.html",
+        title=f"clipmk study of {results.manifest.dataset.name}",
+        against=against,
+        png_base64=png_base64,
+        results=results,
+        manifest=results.manifest,
+        plots=drawn,
+        settings={name: json.dumps(value, ensure_ascii=False) for name, value in results.manifest.settings.items()},
+        **_tables(results),
+    )
+    _write(folder / PAGE, page.encode())
+    return folder / PAGE
 
 
-def study_page(results: Results, drawn: Sequence[Plot], *, against: Literal["paper"] | None = None) -> str:
-    """The HTML text of the report."""
-    manifest = results.manifest
+def _tables(results: Results) -> dict[str, object]:
+    """What the page shows in tables and lists."""
+    classes, totals = results.classes(), results.concepts()
     failed, failed_count = failed_images(results.folder)
-    context = {
-        "results": results,
-        "manifest": manifest,
-        "plots": {plot.name: plot for plot in drawn},
+    return {
         "families": text_tables.family_tables(results, wide=True),
         "part_methods": text_tables.part_method_table(results),
         "fits": text_tables.fit_table(results),
         "right_wrong": text_tables.right_wrong_table(results),
-        "failed_count": failed_count,
+        "class_tables": {
+            results.names[model["model"]]: text_tables.class_table(
+                row for row in classes if row["model"] == model["model"]
+            )
+            for model in results.models
+        },
+        "class_count": len(classes) // max(1, len(results.models)),
+        "class_limit": text_tables.CLASSES_SHOWN,
+        "explanations": totals.explanations,
+        "concept_tables": [text_tables.concept_table(totals, name) for name in ("mutual", "missed")],
+        "paper_tables": text_tables.paper_tables(results, wide=True),
+        "departures": departures(results.manifest),
         "failed": failed,
-        "settings": {name: json.dumps(value, ensure_ascii=False) for name, value in manifest.settings.items()},
-        **_classes(results),
-        **_concepts(results),
+        "failed_count": failed_count,
     }
-    if against == "paper":
-        context |= {
-            "paper_tables": text_tables.paper_tables(results, wide=True),
-            "departures": departures(manifest),
-        }
-    title = f"clipmk study of {manifest.dataset.name}"
-    return render("study.html", title=title, against=against, png_base64=png_base64, **context)
 
 
 def _write(path: Path, data: bytes) -> None:
     with atomic_write(path, private=False) as handle:
         handle.write(data)
-
-
-def _classes(results: Results) -> dict[str, object]:
-    rows = results.classes()
-    by_model = {
-        results.names[model["model"]]: text_tables.class_table(row for row in rows if row["model"] == model["model"])
-        for model in results.models
-    }
-    return {
-        "class_tables": by_model,
-        "class_count": len(rows) // max(1, len(results.models)),
-        "class_limit": text_tables.CLASSES_SHOWN,
-    }
-
-
-def _concepts(results: Results) -> dict[str, object]:
-    totals = results.concepts()
-    return {
-        "explanations": totals.explanations,
-        "concept_tables": [text_tables.concept_table(totals, name) for name in ("mutual", "missed")],
-    }

@@ -12,8 +12,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -88,7 +87,7 @@ def no_progress(stage: str, done: int, total: int) -> None:
 class ShardWorker:
     """Models, loaded once, and the threads that decode, find parts and draw prompts beside them.
 
-    Use it in a `with` block, which ends the threads.
+    `close` ends the threads.
 
     Args:
         task: what to do.
@@ -102,18 +101,9 @@ class ShardWorker:
         self._numbers: dict[str | None, int | None] = {None: None}
         self._numbers |= {name: number for number, name in enumerate(task.vocabulary.classes)}
         with contextlib.ExitStack() as opened:
-            pools = opened.enter_context(worker_threads(task.threads, task.threads))
-            self._decoders, self._workers = pools
+            self._decoders, self._workers = opened.enter_context(worker_threads(task.threads, task.threads))
             self.explainers = {name: self._explainer(name, progress) for name in models}
-            self._opened = opened.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.close()
+            self.close = opened.pop_all().close
 
     def prepare(self, number: int) -> Prepared:
         """Start to decode a shard; returns immediately."""

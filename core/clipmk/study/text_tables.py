@@ -34,7 +34,10 @@ class TextTable:
 
 Cell = Callable[[TableRow], str]
 
-_BRIEF: Final[tuple[tuple[str, Cell], ...]] = (
+Columns = tuple[tuple[str, Cell], ...]
+"""Headings, and the cell of each in the row of a model."""
+
+_BRIEF: Final[Columns] = (
     ("top-1 %", lambda row: interval(row, "top1", factor=100, digits=1)),
     ("MI / chance", lambda row: f"{number(row['mi_paper'])} / {number(row['chance_mi'])}"),
     ("AUC / chance", lambda row: f"{number(row['auc'])} / {number(row['chance_auc'])}"),
@@ -42,7 +45,7 @@ _BRIEF: Final[tuple[tuple[str, Cell], ...]] = (
     ("p<.05", lambda row: f"{percent(row['above_chance'], 0)} %"),
     ("images", lambda row: str(row["images"])),
 )
-_WIDE: Final[tuple[tuple[str, Cell], ...]] = (
+_WIDE: Final[Columns] = (
     ("top-1 % [95 %]", lambda row: interval(row, "top1", factor=100, digits=1)),
     ("top-5 %", lambda row: percent(row["top5"])),
     ("MI [95 %]", lambda row: interval(row, "mi_paper")),
@@ -56,6 +59,24 @@ _WIDE: Final[tuple[tuple[str, Cell], ...]] = (
     ("images", lambda row: str(row["images"])),
     ("failed", lambda row: str(row["failed"])),
 )
+_BY_METHOD: Final[Columns] = (
+    ("parts", lambda row: str(row["parts"])),
+    ("MI [95 %]", lambda row: interval(row, "mi_paper")),
+    ("AUC [95 %]", lambda row: interval(row, "auc")),
+    ("AUC unpadded", lambda row: number(row["auc_unpadded"])),
+    ("m", lambda row: number(row["mutual_count"])),
+    ("parts found", lambda row: number(row["part_count"], 1)),
+    ("images", lambda row: str(row["images"])),
+    ("failed", lambda row: str(row["failed"])),
+)
+_RIGHT_WRONG: Final[Columns] = (
+    ("AUC right", lambda row: interval(row, "auc_right")),
+    ("AUC wrong", lambda row: interval(row, "auc_wrong")),
+    ("MI right", lambda row: interval(row, "mi_paper_right")),
+    ("MI wrong", lambda row: interval(row, "mi_paper_wrong")),
+    ("m right", lambda row: interval(row, "mutual_count_right")),
+    ("m wrong", lambda row: interval(row, "mutual_count_wrong")),
+)
 
 
 def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
@@ -65,48 +86,18 @@ def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
         results: of a study.
         wide: with an interval for every mean, top-5, and the number of failed images.
     """
-    columns, names = _WIDE if wide else _BRIEF, results.names
-    return [
-        TextTable(
-            family_name(family),
-            ("model", *(heading for heading, _ in columns)),
-            tuple((names[row["model"]], *(cell(row) for _, cell in columns)) for row in rows),
-        )
-        for family, rows in results.families.items()
-    ]
+    columns = _WIDE if wide else _BRIEF
+    return [_of_models(family_name(one), results, rows, columns) for one, rows in results.families.items()]
 
 
 def part_method_table(results: Results) -> TextTable:
     """Every part method beside the others."""
-    names = results.names
-    rows = [
-        (
-            names.get(row["model"], str(row["model"])),
-            str(row["parts"]),
-            interval(row, "mi_paper"),
-            interval(row, "auc"),
-            number(row["auc_unpadded"]),
-            number(row["mutual_count"]),
-            number(row["part_count"], 1),
-            str(row["images"]),
-            str(row["failed"]),
-        )
-        for row in results.all_rows
-    ]
-    columns = ("model", "parts", "MI [95 %]", "AUC [95 %]", "AUC unpadded", "m", "parts found", "images", "failed")
-    return TextTable("By part method", columns, tuple(rows))
+    return _of_models("By part method", results, results.all_rows, _BY_METHOD)
 
 
 def right_wrong_table(results: Results) -> TextTable:
     """Mutual knowledge of images predicted right and wrong."""
-    measures = ("auc", "mi_paper", "mutual_count")
-    names = results.names
-    rows = [
-        (names[row["model"]], *(interval(row, f"{name}_{kind}") for name in measures for kind in ("right", "wrong")))
-        for row in results.models
-    ]
-    columns = ("model", "AUC right", "AUC wrong", "MI right", "MI wrong", "m right", "m wrong")
-    return TextTable("Right and wrong predictions", columns, tuple(rows))
+    return _of_models("Right and wrong predictions", results, results.models, _RIGHT_WRONG)
 
 
 def fit_table(results: Results) -> TextTable:
@@ -206,6 +197,12 @@ def estimate(one: Estimate | RankEstimate) -> str:
 def line(slope: float, intercept: float) -> str:
     """`11.25 AUC + 25.90`."""
     return f"{slope:.2f} AUC {'-' if intercept < 0 else '+'} {abs(intercept):.2f}"
+
+
+def _of_models(title: str, results: Results, rows: Iterable[TableRow], columns: Columns) -> TextTable:
+    names = results.names
+    cells = [(names.get(row["model"], str(row["model"])), *(cell(row) for _, cell in columns)) for row in rows]
+    return TextTable(title, ("model", *(heading for heading, _ in columns)), tuple(cells))
 
 
 def _compared(one: Compared, digits: int, *, wide: bool) -> tuple[str, ...]:
