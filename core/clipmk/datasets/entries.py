@@ -80,8 +80,8 @@ def dataset_of_files(
     if bad:
         what = one_or_many(len(bad), "is missing or not a regular file", "are missing or not regular files")
         raise InputError(
-            f"{noun} {quoted(spec)}: {len(bad):,} of {counted(len(chosen), 'image')} {what}: {shown(bad)}; "
-            f"paths are relative to {quoted(root)}"
+            f"{noun} {quoted(spec)}: {len(bad):,} of {counted(len(chosen), 'image')} {what}: "
+            f"{listed(bad, most=SHOWN)}; paths are relative to {quoted(root)}"
         )
     return make_dataset(spec, kind, entries, FileReader(root), warnings=warnings)
 
@@ -106,7 +106,7 @@ def make_dataset(
         counts = Counter(entry.key for entry in entries)
         twice = [key for key, count in counts.items() if count > 1]
         images = f"{counted(len(twice), 'image')} {one_or_many(len(twice), 'is', 'are')}"
-        raise InputError(f"dataset {quoted(name)}: {images} named more than once: {shown(twice)}")
+        raise InputError(f"dataset {quoted(name)}: {images} named more than once: {listed(twice, most=SHOWN)}")
     labels = Counter(entry.label for entry in entries)
     unlabelled = labels.pop(None, 0)
     notes = list(warnings)
@@ -125,11 +125,6 @@ def make_dataset(
         fingerprint=digest.hexdigest(),
     )
     return Dataset(info=info, entries=entries, reader=reader, warnings=tuple(notes))
-
-
-def shown(names: Sequence[str]) -> str:
-    """The first few names in quotes, for messages."""
-    return listed(names, most=SHOWN)
 
 
 def _size_of(path: str) -> int | None:

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from clipmk.datasets.dataset import Dataset, Entry
-from clipmk.datasets.entries import ENDINGS, FileReader, evenly_spread, make_dataset, shown
+from clipmk.datasets.entries import ENDINGS, SHOWN, FileReader, evenly_spread, make_dataset
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
-from clipmk.system.text import cause, counted, encodable, one_or_many, printable, quoted
+from clipmk.system.text import cause, counted, encodable, listed, one_or_many, printable, quoted
 
 MOST_SHARDS: Final = 100_000
 """Most names that a pattern may expand to."""
@@ -66,15 +66,16 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
     missing = [shard for shard in shards if not os.path.isfile(shard)]  # noqa: PTH113 - never raises
     if missing:
         verb = one_or_many(len(missing), "is", "are")
-        raise InputError(f"{len(missing):,} of {counted(len(shards), 'shard')} {verb} missing: {shown(missing)}")
+        raise InputError(
+            f"{len(missing):,} of {counted(len(shards), 'shard')} {verb} missing: {listed(missing, most=SHOWN)}"
+        )
     places = [os.path.abspath(shard) for shard in shards]  # noqa: PTH100 - leaves links alone
     root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
-    labels: dict[str, str] = {}
     entries: list[Entry] = []
     links = 0
     for place in places:
         name = encodable(os.path.relpath(place, root).replace(os.sep, "/"))
-        found, skipped = _indexed(place, name, labels)
+        found, skipped = _indexed(place, name)
         entries += found
         links += skipped
     if not entries:
@@ -115,13 +116,12 @@ def _choices(text: str, pattern: str) -> Sequence[str]:
     return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
 
 
-def _indexed(path: str, place: str, labels: dict[str, str]) -> tuple[list[Entry], int]:
+def _indexed(path: str, place: str) -> tuple[list[Entry], int]:
     """Entries of a tar file in the order of their samples, and how many images are not plain files."""
     samples: dict[str, _Sample] = {}
     skipped, twice = 0, list[str]()
     try:
         with open(path, "rb") as handle:  # noqa: PTH123 - a string, as the reader takes it
-            _refuse_compressed(handle, path)
             for member in _members(handle, path):
                 key, ending = _split(member.name)
                 is_image = f".{ending.rpartition('.')[2]}" in EXTENSIONS
@@ -140,9 +140,20 @@ def _indexed(path: str, place: str, labels: dict[str, str]) -> tuple[list[Entry]
         raise InputError(f"tar file {quoted(path)} cannot be read: {cause(reason)}") from reason
     if twice:
         raise InputError(
-            f"tar file {quoted(path)} holds {counted(len(twice), 'member')} more than once: {shown(twice)}"
+            f"tar file {quoted(path)} holds {counted(len(twice), 'member')} more than once: {listed(twice, most=SHOWN)}"
         )
-    return [_entry(sample, place, labels) for sample in samples.values() if sample.image is not None], skipped
+    entries = [
+        Entry(
+            key=encodable(f"{place}/{sample.image}"),
+            label=sample.cls or sample.json or None,
+            path=place,
+            offset=sample.offset,
+            size=sample.size,
+        )
+        for sample in samples.values()
+        if sample.image is not None
+    ]
+    return entries, skipped
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -166,9 +177,14 @@ def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:
     """All members of a tar file, one at a time; memory does not grow with their number.
 
     Raises:
-        InputError: the file is not a tar file, is truncated or damaged.
+        InputError: the file is compressed, not a tar file, truncated or damaged.
     """
-    label = f"tar file {quoted(path)}"
+    label, head = f"tar file {quoted(path)}", handle.read(6)
+    handle.seek(0)
+    for magic, kind in _COMPRESSED:
+        if head.startswith(magic):
+            everything = "so reading one image means reading everything before it; decompress it first"
+            raise InputError(f"{label} is compressed with {kind}, {everything}")
     try:
         with tarfile.open(fileobj=handle, mode="r:") as tar:
             while (member := tar.next()) is not None:
@@ -187,31 +203,8 @@ def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:
         raise InputError(f"{label} is damaged at byte {end}: there is no member header")
 
 
-def _refuse_compressed(handle: BinaryIO, path: str) -> None:
-    head = handle.read(6)
-    handle.seek(0)
-    kind = next((kind for magic, kind in _COMPRESSED if head.startswith(magic)), None)
-    if kind is not None:
-        raise InputError(
-            f"tar file {quoted(path)} is compressed with {kind}, so reading one image means reading everything "
-            "before it; decompress it first"
-        )
-
-
-def _entry(sample: _Sample, place: str, labels: dict[str, str]) -> Entry:
-    """The image of a sample; equal labels share one object."""
-    label = sample.cls or sample.json or None
-    return Entry(
-        key=encodable(f"{place}/{sample.image}"),
-        label=None if label is None else labels.setdefault(label, label),
-        path=place,
-        offset=sample.offset,
-        size=sample.size,
-    )
-
-
 def _label_of(member: tarfile.TarInfo, kind: str, handle: BinaryIO) -> str:
-    """The label in a `.cls` or `.json` member; empty where there is none."""
+    """The label in a `.cls` or `.json` member, empty where there is none; equal ones share one object."""
     label = f"{quoted(member.name)} in tar file {quoted(handle.name)}"
     if member.size > _LABEL_BYTES[kind]:
         raise InputError(f"{label} has {member.size} bytes; a label has at most {_LABEL_BYTES[kind]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -132,12 +133,11 @@ def _named(cells: Iterable[tuple[str | None, str | None]], noun: str) -> list[Li
     Raises:
         InputError: a row has a label and no path.
     """
-    labels: dict[str, str] = {}
     found: list[ListedImage] = []
     for number, (path, label) in enumerate(cells, 1):
         name, text = (path or "").strip().removeprefix("./"), (label or "").strip()
         if name:
-            found.append(ListedImage(name, labels.setdefault(text, text) if text else None))
+            found.append(ListedImage(name, sys.intern(text) if text else None))
         elif text:
             raise InputError(f"{noun}: row {number} has the label {quoted(text)} and no path")
     return found

@@ -73,34 +73,26 @@ def parse_classes(argument: str) -> tuple[str, ...]:
     Raises:
         VocabularyError: the file cannot be read, a name is blank, repeated, too long or holds control characters.
     """
+    label = f"class list {quoted(argument)}"
     is_file = os.path.lexists(argument) and not os.path.isdir(argument)  # noqa: PTH112 - unlike Path.is_dir, never raises
     if "," in argument or not (is_file or FILE_ENDING.search(argument)):
-        return _checked([(f"class {i}", part.strip()) for i, part in enumerate(argument.split(","), 1)], argument)
-    data = read_regular(
-        argument, limit=MAX_BYTES, noun="class list", error=VocabularyError, suffixes=frozenset({".txt", ".json"})
-    )
-    return _checked(_names_in(data, argument), argument)
-
-
-def _names_in(data: bytes, path: str) -> list[tuple[str, str]]:
-    """The names in a file, each with where it stands."""
-    label = f"class list {quoted(path)}"
-    text = decoded(data, label)
-    if path.lower().endswith(".json"):
-        names = checked_texts(json_value(text, label), f"{label}: names")
-        return [(f"names[{index}]", name) for index, name in enumerate(names)]
-    lines = [(f"line {number}", line.strip()) for number, line in enumerate(text.split("\n"), 1)]
-    return [(place, line) for place, line in lines if line and not line.startswith("#")]
-
-
-def _checked(placed: list[tuple[str, str]], argument: str) -> tuple[str, ...]:
-    """Check names that come with where they stand."""
-    label, first = f"class list {quoted(argument)}", dict[str, str]()
+        placed = [(f"class {number}", part) for number, part in enumerate(argument.split(","), 1)]
+    else:
+        endings = {".txt", ".json"}
+        data = read_regular(argument, limit=MAX_BYTES, noun="class list", error=VocabularyError, suffixes=endings)
+        text = decoded(data, label)
+        if argument.lower().endswith(".json"):
+            names = checked_texts(json_value(text, label), f"{label}: names")
+            placed = [(f"names[{index}]", name) for index, name in enumerate(names)]
+        else:
+            lines = [(f"line {number}", line.strip()) for number, line in enumerate(text.split("\n"), 1)]
+            placed = [(place, line) for place, line in lines if line and not line.startswith("#")]
     if not placed:
         raise VocabularyError(f"{label} is empty")
+    first: dict[str, str] = {}
     for place, name in placed:
-        text = checked_text(name, f"{label}: {place}")
-        if text in first:
-            raise VocabularyError(f"{label}: {place} repeats {first[text]}: {text!r}")
-        first[text] = place
+        checked = checked_text(name, f"{label}: {place}")
+        if checked in first:
+            raise VocabularyError(f"{label}: {place} repeats {first[checked]}: {checked!r}")
+        first[checked] = place
     return tuple(first)

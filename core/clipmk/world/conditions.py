@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Literal, TypeAlias
-
-Partition: TypeAlias = Literal["train", "counterfactual"]
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class Conditions:
 
     departs: Bernoulli = Bernoulli(0.0)
     """Share of scenes that depart from type."""
-    partition: Partition = "train"
+    partition: Literal["train", "counterfactual"] = "train"
     """From which partition of the unusual combinations they draw."""
     close_ups: Bernoulli = Bernoulli(0.0)
     """Share of scenes that show one part large."""
