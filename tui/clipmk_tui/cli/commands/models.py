@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json as json_text
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,13 +15,15 @@ from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.system.text import byte_size, quoted
 from clipmk_tui.cli import options as o
 from clipmk_tui.cli.groups import did_you_mean
-from clipmk_tui.cli.streams import say
+from clipmk_tui.cli.streams import data_stream, say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from clipmk import records
     from clipmk.records import ModelEntry
+
+T = TypeVar("T", bound=str)
 
 app = typer.Typer(help="List models, look one up, download one, name your own.")
 
@@ -69,23 +71,27 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
     """List embedded, registered, cached and downloadable models. `clipmk models WORD` does the same."""
     from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
     from clipmk_tui.cli import tables  # noqa: PLC0415
+    from clipmk_tui.show.text import matches  # noqa: PLC0415 - rich
 
-    chosen = _known("source", source, SOURCES)
-    sources = [name for name in SOURCES if name in chosen and not (cached and name == "remote")]
-    query = _Filter(
-        words=" ".join(words or ()),
-        families=_known("family", family, FAMILIES),
-        pretrained=pretrained or "",
-        most=None if max_parameters is None else parameter_count(max_parameters),
-    )
+    sources = [name for name in _known("source", source, SOURCES) if not (cached and name == "remote")]
+    families = _known("family", family, FAMILIES)
+    most = None if max_parameters is None else parameter_count(max_parameters)
+    query, part = " ".join(words or ()), (pretrained or "").casefold()
     with tables.for_people(no_color) as console:
-        entries = [entry for entry in listed(sources) if query.matches(entry)]
+        entries = [
+            entry
+            for entry in listed(sources)
+            if entry.family in families
+            and matches(query, f"{entry.id} {entry.family} {entry.source} {entry.data or ''}")
+            and part in f"{entry.pretrained or ''} {entry.data or ''}".casefold()
+            and (most is None or (entry.parameters is not None and entry.parameters <= most))
+        ]
         if not json:
             _print_list(console, entries)
     if json:
         tables.put_json({"models": [asdict(entry) for entry in entries]})
     elif not entries:
-        what = f" {quoted(query.words)}{did_you_mean('models', words[0])}" if words else ""
+        what = f" {quoted(query)}{did_you_mean('models', words[0])}" if words else ""
         say("note", f"no model matches{what}")
     return 0
 
@@ -93,16 +99,9 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
 @app.command("info")
 def info(model: Model, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Show what is known about one model; a bare NAME lists its tags."""
-    from clipmk_tui.cli import tables  # noqa: PLC0415
-
-    with tables.for_people(no_color) as console:
+    with data_stream():
         entry = _find(model)
-        card = _card(entry)
-        if not json:
-            console.print(tables.table(("", ""), _facts(entry, card)))
-    if json:
-        tables.put_json({"model": asdict(entry), "card": card})
-    return 0
+    return _put(entry, json=json, no_color=no_color)
 
 
 @app.command("pull")
@@ -114,24 +113,18 @@ def pull(
     debug: o.Debug = False,
 ) -> int:
     """Download a model's weights, configuration and tokenizer to the Hugging Face cache; run again to resume."""
-    from clipmk_tui.cli import tables  # noqa: PLC0415
     from clipmk_tui.cli.progress import download_progress  # noqa: PLC0415
 
-    with tables.for_people(no_color) as console:
+    with data_stream():
         if not quiet:
             _warn_if_too_large(model)
         from clipmk.models.loading import pull as download  # noqa: PLC0415 - torch and open_clip: seconds
 
         with download_progress(quiet=quiet) as progress:
             entry = download(model, progress=progress)
-        card = _card(entry)
-        if entry.pretrained == _RANDOM and not quiet:
-            say("note", f"{entry.id} has no weights to download: {_GENERATED}")
-        if not json:
-            console.print(tables.table(("", ""), _facts(entry, card)))
-    if json:
-        tables.put_json({"model": asdict(entry), "card": card})
-    return 0
+    if entry.pretrained == _RANDOM and not quiet:
+        say("note", f"{entry.id} has no weights to download: {_GENERATED}")
+    return _put(entry, json=json, no_color=no_color)
 
 
 @app.command("add")
@@ -152,33 +145,12 @@ def remove(name: Registered, debug: o.Debug = False) -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Filter:
-    """Which models a list shows."""
-
-    words: str
-    families: tuple[str, ...]
-    pretrained: str
-    most: int | None
-    """Parameters."""
-
-    def matches(self, entry: ModelEntry) -> bool:
-        from clipmk_tui.show.text import matches  # noqa: PLC0415 - rich
-
-        return (
-            entry.family in self.families
-            and matches(self.words, f"{entry.id} {entry.family} {entry.source} {entry.data or ''}")
-            and self.pretrained.casefold() in f"{entry.pretrained or ''} {entry.data or ''}".casefold()
-            and (self.most is None or (entry.parameters is not None and entry.parameters <= self.most))
-        )
-
-
-def _known(what: str, given: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+def _known(what: str, given: list[str] | None, known: Sequence[T]) -> list[T]:
     """The given names in the usual order, or all names if none is given."""
     for name in given or ():
         if name not in known:
             raise UsageError(f"{what} {name!r} does not exist; choose from: {', '.join(known)}")
-    return tuple(name for name in known if not given or name in given)
+    return [name for name in known if not given or name in given]
 
 
 def parameter_count(text: str) -> int:
@@ -231,23 +203,32 @@ def _find(model: str) -> ModelEntry:
         raise ModelError(f"model {model!r} does not exist; {suggest(model, entries)}") from error
 
 
-def _card(entry: ModelEntry) -> dict[str, Any] | None:
-    """How an embedded model was trained."""
-    if entry.source != "embedded" or entry.path is None:
-        return None
-    path = Path(entry.path) / "card.json"
-    if not path.is_file():
-        return None
-    content: dict[str, Any] = json_text.loads(path.read_text(encoding="utf-8"))
-    return content
+def _put(entry: ModelEntry, *, json: bool, no_color: bool) -> int:
+    """Print everything known about a model, and how it was trained if it is embedded."""
+    from clipmk_tui.cli import tables  # noqa: PLC0415
+
+    path = Path(entry.path or "", "card.json")
+    card: dict[str, Any] | None = None
+    if entry.source == "embedded" and path.is_file():
+        card = json_text.loads(path.read_text(encoding="utf-8"))
+    if json:
+        tables.put_json({"model": asdict(entry), "card": card})
+        return 0
+    rows: list[tuple[str, object]] = list(_facts(entry).items())
+    for key, value in (card or {}).items():
+        rows.append((key, value if isinstance(value, str | int | float) else json_text.dumps(value)))
+    with tables.for_people(no_color) as console:
+        console.print(tables.table(("", ""), rows))
+    return 0
 
 
 def _print_list(console: Console, entries: Iterable[ModelEntry]) -> None:
     from clipmk_tui.cli import tables  # noqa: PLC0415
 
     rows = [
-        (entry.id, entry.source, entry.family, entry.input_size, _count(entry.parameters), _trained_on(entry))
-        for entry in entries
+        (one.id, one.source, one.family, one.input_size, _count(one.parameters), data)
+        for one in entries
+        for data in [f"= {one.alias_of}" if one.alias_of else one.data or "-"]
     ]
     columns = ("model", "source", "family", "px", "parameters", "trained on")
     unbroken = max((len(word) for row in rows for word in row[-1].split()), default=0)  # an alias names a model, too
@@ -263,46 +244,31 @@ def _count(number: int | None) -> str:
     return f"{number / size:.3g} {unit}"
 
 
-def _trained_on(entry: ModelEntry) -> str:
-    return f"= {entry.alias_of}" if entry.alias_of else entry.data or "-"
-
-
-def _facts(entry: ModelEntry, card: dict[str, Any] | None) -> list[tuple[str, object]]:
-    """(name, value) of everything known about a model."""
+def _facts(entry: ModelEntry) -> dict[str, str]:
+    """Everything known about a model but how it was trained."""
     random = entry.pretrained == _RANDOM
+    # the name of a folder is not one of open_clip's
+    own = entry.id.startswith("hf-hub:") or (entry.path is not None and Path(entry.path).is_dir())
+    size, count = "unknown until the model is loaded", entry.parameters
+    if count is not None:
+        size = f"{_count(count)}, {count * 4 / 1e9:.2g} GB in fp32"
     licence = f"{entry.licence} ({entry.licence_source})" if entry.licence else "not known here; see the model card"
     place = entry.path or "not on this machine; clipmk models pull downloads it"
-    rows: list[tuple[str, object]] = [
-        ("model", entry.id),
-        ("source", entry.source),
-        ("architecture", _architecture(entry)),
-        ("pretrained", entry.pretrained or "-"),
-        ("family", entry.family),
-        ("input", f"{entry.input_size} px"),
-        ("embedding", f"{entry.embed_dim} numbers"),
-        ("parameters", _size(entry)),
-        ("trained on", "nothing" if random else _training(entry)),
-        ("licence", "-" if random else licence),
-        ("needs transformers", "yes" if entry.needs_transformers else "no"),
-        ("repository", entry.repository or "-"),
-        ("path", f"none: {_GENERATED}" if random else place),
-    ]
-    for key, value in (card or {}).items():
-        rows.append((key, value if isinstance(value, str | int | float) else json_text.dumps(value)))
-    return rows
-
-
-def _size(entry: ModelEntry) -> str:
-    """Number of parameters, and the memory they take."""
-    if entry.parameters is None:
-        return "unknown until the model is loaded"
-    return f"{_count(entry.parameters)}, {entry.parameters * 4 / 1e9:.2g} GB in fp32"
-
-
-def _architecture(entry: ModelEntry) -> str:
-    """open_clip's name of it, if it has one: the name of a folder is not one."""
-    own = entry.id.startswith("hf-hub:") or (entry.path is not None and Path(entry.path).is_dir())
-    return "its own configuration, open_clip_config.json" if own else entry.architecture
+    return {
+        "model": entry.id,
+        "source": entry.source,
+        "architecture": "its own configuration, open_clip_config.json" if own else entry.architecture,
+        "pretrained": entry.pretrained or "-",
+        "family": entry.family,
+        "input": f"{entry.input_size} px",
+        "embedding": f"{entry.embed_dim} numbers",
+        "parameters": size,
+        "trained on": "nothing" if random else _training(entry),
+        "licence": "-" if random else licence,
+        "needs transformers": "yes" if entry.needs_transformers else "no",
+        "repository": entry.repository or "-",
+        "path": f"none: {_GENERATED}" if random else place,
+    }
 
 
 def _training(entry: ModelEntry) -> str:
