@@ -21,7 +21,7 @@ from clipmk.system.text import byte_size
 from clipmk.vocabulary.vocabulary import available
 from clipmk_tui.cli import progress
 from clipmk_tui.cli.commands.models import parameter_count
-from clipmk_tui.cli.progress import DownloadProgress
+from clipmk_tui.cli.progress import download_progress
 from command_line import Runner
 from fake_hub import Hub, serving
 
@@ -276,16 +276,17 @@ def transfer(done: int, total: int | None = 2_000_000) -> Transfer:
     return Transfer(repository="org/a", name="w.bin", done=done, total=total)
 
 
-def test_without_a_terminal_each_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = DownloadProgress(quiet=False, terminal=False)
-    for done in (500_000, 1_000_000, 2_000_000):
-        shown(transfer(done))
-    shown.close()
+def test_without_a_terminal_each_file_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with download_progress(quiet=False) as shown:
+        for done in (500_000, 1_000_000, 2_000_000):
+            shown(transfer(done))
     line = "clipmk: note: downloading org/a/w.bin: 2.0 MB, resumed after 0.5 MB\n"
     assert capsys.readouterr().err == line
-    quiet = DownloadProgress(quiet=True, terminal=True)
-    quiet(transfer(0))
-    quiet.close()
+    monkeypatch.setattr(progress, "on_terminal", lambda: True)
+    with download_progress(quiet=True) as quiet:
+        quiet(transfer(0))
     assert capsys.readouterr() == ("", "")
 
 
@@ -301,10 +302,10 @@ def test_on_a_terminal_bytes_and_speed_are_drawn(monkeypatch: pytest.MonkeyPatch
         return made
 
     monkeypatch.setattr(progress, "display", display)
-    shown = DownloadProgress(quiet=False, terminal=True)
-    shown(transfer(500_000))
-    shown(transfer(1_500_000))
-    shown.close()
+    monkeypatch.setattr(progress, "on_terminal", lambda: True)
+    with download_progress(quiet=False) as shown:
+        shown(transfer(500_000))
+        shown(transfer(1_500_000))
     console.file.close()
     drawn = console.export_text()
     assert "w.bin" in drawn

@@ -35,13 +35,9 @@ class InputImage:
         self._keep = keep
         self._ready: Picture | None = None
         self._data: bytes | None = None
-        self._failure = failure
-        self._reading = threading.Lock()
-
-    @property
-    def failure(self) -> InputError | None:
+        self.failure = failure
         """Why it cannot be read or decoded, once that is known."""
-        return self._failure
+        self._reading = threading.Lock()
 
     @property
     def readable(self) -> bool:
@@ -59,11 +55,9 @@ class InputImage:
             InputError: it cannot be read or decoded.
         """
         with self._reading:
-            if self._failure is not None:
-                raise self._failure
-            ready = self._ready
-            if ready is None:
-                ready = self._read()
+            if self.failure is not None:
+                raise self.failure
+            ready = self._ready or self._read()
             self._ready = ready if self._keep or self.name == STDIN else None
         return ready
 
@@ -73,13 +67,13 @@ class InputImage:
         Raises:
             InputError: there are none.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         if self._data is None:
             try:
                 self._data = _standard_input()
             except ImageError as error:
-                self._failure = error
+                self.failure = error
                 raise
         return self._data
 
@@ -89,7 +83,7 @@ class InputImage:
         try:
             return read_picture(self.data(), name=STDIN) if self.name == STDIN else read_picture(self.name)
         except ImageError as error:
-            self._failure = error
+            self.failure = error
             raise
 
 

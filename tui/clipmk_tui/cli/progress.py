@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from types import TracebackType
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
 
 from clipmk.system.text import byte_size, printable
@@ -56,9 +55,7 @@ class Stages:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.clear()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -93,56 +90,37 @@ class Stages:
 
 
 @contextlib.contextmanager
-def download_progress(*, quiet: bool) -> Iterator[DownloadProgress]:
-    """Show downloads on stderr while the block runs; the hub's own bars are switched off."""
+def download_progress(*, quiet: bool) -> Iterator[Callable[[Transfer], None]]:
+    """The `progress` callback of `clipmk.models.loading.pull`: a bar per file on a terminal, else a line per file.
+
+    The hub's own bars are switched off.
+    """
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # noqa: PLC0415
 
     disable_progress_bars()
-    progress = DownloadProgress(quiet=quiet, terminal=on_terminal())
-    try:
-        yield progress
-    finally:
-        progress.close()
+    if quiet:
+        yield lambda _: None
+    elif on_terminal():
+        from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn  # noqa: PLC0415
 
+        columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with display(*columns, hint="ctrl+c stops; run pull again to resume") as bars:
+            tasks: dict[str, TaskID] = {}
 
-class DownloadProgress:
-    """The `progress` callback of `clipmk.models.loading.pull`.
+            def draw(transfer: Transfer) -> None:
+                if transfer.name not in tasks:
+                    tasks[transfer.name] = bars.add_task(transfer.name, total=None)
+                bars.update(tasks[transfer.name], completed=transfer.done, total=transfer.total)
 
-    Args:
-        quiet: show nothing.
-        terminal: draw a bar per file instead of printing a line per file.
-    """
+            yield draw
+    else:
+        printed: set[str] = set()
 
-    def __init__(self, *, quiet: bool, terminal: bool) -> None:
-        self._quiet, self._terminal = quiet, terminal
-        self._display: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
-        self._printed: set[str] = set()
+        def put_line(transfer: Transfer) -> None:
+            if transfer.name not in printed:
+                printed.add(transfer.name)
+                size = "unknown size" if transfer.total is None else byte_size(transfer.total)
+                resumed = f", resumed after {byte_size(transfer.done)}" if transfer.done else ""
+                say("note", f"downloading {transfer.repository}/{transfer.name}: {size}{resumed}")
 
-    def __call__(self, transfer: Transfer) -> None:
-        """Show how far a file is."""
-        if self._quiet:
-            return
-        if self._terminal:
-            self._draw(transfer)
-        elif transfer.name not in self._printed:
-            self._printed.add(transfer.name)
-            size = "unknown size" if transfer.total is None else byte_size(transfer.total)
-            resumed = f", resumed after {byte_size(transfer.done)}" if transfer.done else ""
-            say("note", f"downloading {transfer.repository}/{transfer.name}: {size}{resumed}")
-
-    def close(self) -> None:
-        """Take the bars away."""
-        if self._display is not None:
-            self._display.stop()
-
-    def _draw(self, transfer: Transfer) -> None:
-        if self._display is None:
-            from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn  # noqa: PLC0415
-
-            columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-            self._display = display(*columns, hint="ctrl+c stops; run pull again to resume")
-            self._display.start()
-        if transfer.name not in self._tasks:
-            self._tasks[transfer.name] = self._display.add_task(transfer.name, total=None)
-        self._display.update(self._tasks[transfer.name], completed=transfer.done, total=transfer.total)
+        yield put_line
