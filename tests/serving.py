@@ -129,7 +129,7 @@ def request(*images: str, model: str = "any", attached: int = 0) -> ExplainImage
 
 def ask(connection: Connection, wanted: ExplainImages, attached: bytes = b"") -> list[ImageExplained]:
     """The results of a request."""
-    return list(connection.explain(wanted, attached, lambda progress: None))
+    return list(connection.explain(wanted, attached, lambda *progress: None))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from clipmk.settings import preset
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Explain, Load
 from clipmk.worker.session import Session
+from clipmk_tui.app.engine import transports, worker
 from clipmk_tui.app.engine.base import AskError, EngineStoppedError
 from clipmk_tui.app.engine.worker import WorkerEngine
 from engine_questions import begun, gone
@@ -31,13 +32,15 @@ Start = Callable[..., WorkerEngine]
 
 
 @pytest.fixture
-async def stub(tmp_path: Path) -> AsyncIterator[Start]:
+async def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """Engines over the misbehaving child; whatever a test does, all are closed and no task of theirs stays."""
     engines: list[WorkerEngine] = []
 
-    def start(mode: str, **options: Any) -> WorkerEngine:
-        command = (sys.executable, str(STUB), mode, str(tmp_path / "marker"))
-        engine = WorkerEngine(SESSION, **{"command": command, "patience": 0.2, **options})
+    def start(mode: str, *, patience: float = 0.2, command: tuple[str, ...] | None = None) -> WorkerEngine:
+        ours = (sys.executable, str(STUB), mode, str(tmp_path / "marker"))
+        monkeypatch.setattr(transports, "COMMAND", command or ours)
+        monkeypatch.setattr(worker, "PATIENCE", patience)
+        engine = WorkerEngine(SESSION)
         engine.restarts = []  # type: ignore[attr-defined]
         engine.on_restart = engine.restarts.append  # type: ignore[attr-defined]
         engines.append(engine)

@@ -83,10 +83,11 @@ def server(world_session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 async def test_a_worker_answers_as_a_server_does_obeys_and_survives_a_kill(
-    world_session: Session, scene_files: list[Path], server: Path
+    world_session: Session, scene_files: list[Path], server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("clipmk_tui.app.engine.worker.PATIENCE", 60.0)
     images = [str(path) for path in scene_files]
-    worker = WorkerEngine(world_session, patience=60)
+    worker = WorkerEngine(world_session)
     restarts: list[str] = []
     worker.on_restart = restarts.append
     await worker.start()

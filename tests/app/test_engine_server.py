@@ -17,7 +17,7 @@ from clipmk.settings import preset
 from clipmk.worker import client, unix_socket
 from clipmk.worker.protocol import Load
 from clipmk.worker.session import Session
-from clipmk_tui.app.engine import worker
+from clipmk_tui.app.engine import transports, worker
 from clipmk_tui.app.engine.base import AskError
 from clipmk_tui.app.engine.worker import WorkerEngine
 from engine_questions import begun
@@ -35,12 +35,13 @@ Make = Callable[..., WorkerEngine]
 
 
 @pytest.fixture
-async def engine(socket_path: Path) -> AsyncIterator[Make]:
+async def engine(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     """Engines that look for a server, and have a child that answers otherwise."""
     made: list[WorkerEngine] = []
+    monkeypatch.setattr(transports, "COMMAND", (sys.executable, str(STUB), "good"))
 
     def make(session: Session = SESSION) -> WorkerEngine:
-        one = WorkerEngine(session, server=socket_path, command=(sys.executable, str(STUB), "good"))
+        one = WorkerEngine(session, server=socket_path)
         one.restarts = []  # type: ignore[attr-defined]
         one.on_restart = one.restarts.append  # type: ignore[attr-defined]
         made.append(one)

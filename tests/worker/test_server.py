@@ -23,7 +23,7 @@ import pytest
 import samples
 from clipmk.worker import client, jobs, protocol, server, unix_socket
 from clipmk.worker.client import DeclinedError
-from clipmk.worker.protocol import Cancel, Failed, Hello, Load, Progress, decode, encode
+from clipmk.worker.protocol import Cancel, Failed, Hello, Load, decode, encode
 from serving import PATIENCE, SESSION, Clock, ask, raw, request, running, talking, wait_for
 
 pytestmark = pytest.mark.skipif(not unix_socket.supported(), reason="needs SO_PEERCRED")
@@ -36,7 +36,7 @@ def test_results_come_in_order_with_progress_and_without_loss(socket_path: Path)
     stages: list[str] = []
     with running(socket_path) as service, talking(socket_path) as connection:
         wanted = request("a.png", "gone.png", "b\udcff.png")
-        found = list(connection.explain(wanted, b"", lambda progress: stages.append(progress.stage)))
+        found = list(connection.explain(wanted, b"", lambda stage, done, total: stages.append(stage)))
         first, second = (ask(connection, request("-")) for _ in range(2))
     assert [one.explanation for one in first] == [one.explanation for one in second]
     assert [one.explanation and one.explanation.image.path for one in found] == ["a.png", None, "b\udcff.png"]
@@ -93,8 +93,8 @@ def test_a_waiting_client_gets_signs_of_life(socket_path: Path, monkeypatch: pyt
         wait_for(lambda: service.seen)
         stages: list[str] = []
 
-        def receive(progress: Progress) -> None:
-            stages.append(progress.stage)
+        def receive(stage: str, done: int, total: int) -> None:
+            stages.append(stage)
             clock.now += 0.9 * client.SILENCE_SECONDS  # so that all signs take longer than a client waits for one
             if len(stages) == 5:
                 service.gate.set()

@@ -72,9 +72,9 @@ class Connection:
             self._lines.write(protocol.encode(Hello(version=protocol.VERSION, session=session)), seconds=SEND_SECONDS)
 
     def explain(
-        self, request: ExplainImages, attached: bytes, on_progress: Callable[[Progress], None]
+        self, request: ExplainImages, attached: bytes, report: Callable[[str, int, int], None]
     ) -> Iterator[ImageExplained]:
-        """The results of a request, one per image, in their order.
+        """The results of a request, one per image, in their order; `report` is called with (stage, done, total).
 
         Raises:
             DeclinedError: the server cannot do it.
@@ -85,8 +85,8 @@ class Connection:
             self._lines.write(protocol.encode(request) + attached, seconds=SEND_SECONDS)
             while line := self._lines.read_line(limit=protocol.ANSWER_BYTES, seconds=SILENCE_SECONDS):
                 match protocol.decode(line):
-                    case Progress(id=request.id) as progress:
-                        on_progress(progress)
+                    case Progress(id=request.id, stage=stage, done=done, total=total):
+                        report(stage, done, total)
                     case ImageExplained(id=request.id) as result:
                         yield result
                     case Done(id=request.id):

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 
 import clipmk
@@ -16,7 +15,7 @@ from clipmk.system.config import read_config
 from clipmk.system.text import printable
 from clipmk.worker import client
 from clipmk.worker.identity import identity
-from clipmk.worker.protocol import ANSWER_BYTES
+from clipmk.worker.protocol import ANSWER_BYTES, Message, encode
 from clipmk.worker.unix_socket import supported
 
 COMMAND = (sys.executable, "-P", "-m", "clipmk.worker.pipe")
@@ -28,21 +27,51 @@ EXIT_SECONDS = 1.0
 """For a child that closed its output to exit."""
 
 
-class Child:
+class Transport:
+    """Messages to a worker, and lines from it. This one is to a worker that goes on when we leave."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self._writer = writer
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        self._writer.write(encode(message))
+
+    def kill(self) -> None:
+        """End it at once, or hang up: what a server does for us is cancelled."""
+        self._writer.transport.abort()
+
+    async def wait(self) -> None:
+        """Wait for its end, where it has one."""
+
+    def close(self) -> None:
+        """Free the pipes or the socket."""
+        self._writer.close()
+
+    def how_it_ended(self) -> str:
+        """In words: "was killed by signal 9 (SIGKILL)"."""
+        return "closed the connection"
+
+    def last_line(self) -> str:
+        """The last line of its stderr, ready to follow a sentence; empty if there is none."""
+        return ""
+
+
+class Child(Transport):
     """A process of our own; it leads a session of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None  # noqa: S101 - pipes were asked for
         assert process.stdout is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
+        super().__init__(process.stdout, process.stdin)
         self.process = process
-        self.reader = process.stdout
-        self._writer = process.stdin
         self._lines: deque[str] = deque(maxlen=STDERR_LINES)
         self._draining = asyncio.get_running_loop().create_task(_drain(process.stderr, self._lines))
 
     @classmethod
-    async def start(cls, command: Sequence[str]) -> Child:
+    async def start(cls) -> Child:
         """Start a process.
 
         Raises:
@@ -50,7 +79,7 @@ class Child:
         """
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *COMMAND,
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
@@ -60,19 +89,11 @@ class Child:
         )
         return cls(process)
 
-    def write(self, data: bytes) -> None:
-        """Send."""
-        self._writer.write(data)
-
-    def signal(self, number: int) -> None:
-        """Signal the child and whatever it started."""
+    def kill(self) -> None:
+        """End the child and whatever it started at once."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, number)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self.signal(signal.SIGKILL)
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     async def wait(self) -> None:
         """Wait for the end; a child that closed its output has a second."""
@@ -101,12 +122,8 @@ class Child:
         return f"; its last line was: {printable(line.strip())[:200]}" if line else ""
 
 
-class Server:
-    """A connection to a `clipmk serve`, which goes on when we leave."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self._writer = writer
+class Server(Transport):
+    """A connection to a `clipmk serve`."""
 
     @classmethod
     async def connect(cls, path: Path) -> Server | None:
@@ -123,44 +140,18 @@ class Server:
         except (OSError, ValueError):  # there is no server behind it, or its path is too long; a timeout is an OSError
             return None
         server = cls(reader, writer)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(server.kill)
             client.require_own(writer.get_extra_info("socket"))
-            async with asyncio.timeout(client.GREETING_SECONDS):
-                line = await reader.readline()
-            client.require_same(client.read_greeting(line), await asyncio.to_thread(_identity))
-        except TimeoutError as reason:
-            server.kill()
-            raise client.UnusableServerError("it does not greet") from reason
-        except BaseException:
-            server.kill()
-            raise
+            try:
+                async with asyncio.timeout(client.GREETING_SECONDS):
+                    line = await reader.readline()
+            except TimeoutError as reason:
+                raise client.UnusableServerError("it does not greet") from reason
+            ours = await asyncio.to_thread(lambda: identity(read_config()))
+            client.require_same(client.read_greeting(line), ours)
+            undo.pop_all()
         return server
-
-    def write(self, data: bytes) -> None:
-        """Send."""
-        self._writer.write(data)
-
-    def kill(self) -> None:
-        """Hang up: what the server does for us is cancelled."""
-        self._writer.transport.abort()
-
-    async def wait(self) -> None:
-        """Nothing: a server goes on."""
-
-    def close(self) -> None:
-        """Free the socket."""
-        self._writer.close()
-
-    def how_it_ended(self) -> str:
-        """In words."""
-        return "closed the connection"
-
-
-Transport = Child | Server
-
-
-def _identity() -> dict[str, str]:
-    return identity(read_config())
 
 
 def _environment() -> dict[str, str]:

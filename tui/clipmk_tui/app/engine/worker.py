@@ -7,8 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,17 +17,15 @@ from clipmk.errors import ClipmkError, ProtocolError
 from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
 from clipmk.worker.client import SILENCE_SECONDS
-from clipmk.worker.protocol import Answer, Failed, Greeting, Hello, Message, Request, decode, encode
+from clipmk.worker.protocol import Answer, Failed, Greeting, Hello, Message, Request, decode
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine.base import AskError, EngineStoppedError, OnPartial
-from clipmk_tui.app.engine.transports import COMMAND, Child, Server, Transport
+from clipmk_tui.app.engine.transports import Child, Server, Transport
 
 SHORT_BYTES = 2**15
 """A line up to this long is decoded at once (about 3 ms); a longer one in a thread."""
 PATIENCE = 2.0
 """Seconds until a child that does not stop a cancelled request is ended."""
-TERM_SECONDS = 0.2
-"""Between asking a child to end and ending it."""
 CLOSE_SECONDS = 0.4
 DEATHS = 2
 """A request over which the child died so often is not asked again."""
@@ -72,7 +69,7 @@ class _Worker:
     busy_since: float = 0.0
     """When it was asked the first of these."""
     watchdogs: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
-    """For each cancelled request what happens if it does not stop; 0: if the child does not end."""
+    """For each cancelled request what happens if it does not stop."""
 
     @property
     def is_server(self) -> bool:
@@ -80,18 +77,13 @@ class _Worker:
 
     def send(self, message: Message) -> None:
         if self.transport is not None:
-            self.transport.write(encode(message))
+            self.transport.send(message)
 
     def ask(self, question: _Question) -> None:
         if not self.sent:
             self.busy_since = asyncio.get_running_loop().time()
         self.sent[question.request.id] = question
         self.send(question.request)
-
-    def answered(self, number: int) -> _Question:
-        if (watchdog := self.watchdogs.pop(number, None)) is not None:
-            watchdog.cancel()
-        return self.sent.pop(number)
 
     def end(self) -> None:
         self.ending = True
@@ -104,7 +96,7 @@ class _Worker:
         return "ended" if self.transport is None else self.transport.how_it_ended()
 
     def last_line(self) -> str:
-        return self.transport.last_line() if isinstance(self.transport, Child) else ""
+        return "" if self.transport is None else self.transport.last_line()
 
 
 class WorkerEngine:
@@ -113,23 +105,12 @@ class WorkerEngine:
     Args:
         session: what all requests share.
         server: socket of a `clipmk serve` that is used if one listens there; None: always a child.
-        patience: seconds until a child that does not stop a cancelled request is ended.
-        command: what is started as a child.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        *,
-        server: Path | None = None,
-        patience: float = PATIENCE,
-        command: Sequence[str] = COMMAND,
-    ) -> None:
+    def __init__(self, session: Session, *, server: Path | None = None) -> None:
         self.on_restart: Callable[[str], None] | None = None
         self._session = session
         self._server = server
-        self._patience = patience
-        self._command = tuple(command)
         self._ids = itertools.count(1)
         self._waiting: dict[int, _Question] = {}
         self._worker: _Worker | None = None
@@ -196,7 +177,7 @@ class WorkerEngine:
     # Asking.
 
     def _cancel(self, question: _Question) -> None:
-        """Ask the worker to stop; a child has `patience` seconds, a server may have other things to do first."""
+        """Ask the worker to stop; a child has `PATIENCE`, a server may have other things to do first."""
         question.dropped = True
         worker, number = self._worker, question.request.id
         if worker is None or number not in worker.sent:
@@ -204,13 +185,7 @@ class WorkerEngine:
         worker.send(protocol.Cancel(id=next(self._ids), request=number))
         if not worker.is_server:
             loop = asyncio.get_running_loop()
-            worker.watchdogs[number] = loop.call_later(self._patience, self._enforce, worker, number)
-
-    def _enforce(self, worker: _Worker, number: int) -> None:
-        if number in worker.sent and not worker.ending and isinstance(worker.transport, Child):
-            worker.ending = True
-            worker.transport.signal(signal.SIGTERM)
-            worker.watchdogs[0] = asyncio.get_running_loop().call_later(TERM_SECONDS, worker.end)
+            worker.watchdogs[number] = loop.call_later(PATIENCE, worker.end)
 
     async def _dismiss(self, why: str) -> None:
         worker, self._worker = self._worker, None
@@ -235,7 +210,7 @@ class WorkerEngine:
         """Find or start a worker and listen to it until it ends."""
         session = self._session
         try:
-            transport: Transport = await self._find_server() or await Child.start(self._command)
+            transport: Transport = await self._find_server() or await Child.start()
         except OSError as reason:
             worker.fault = f"cannot be started: {printable(str(reason))}"
             return
@@ -297,7 +272,9 @@ class WorkerEngine:
             case Hello() | protocol.Cancel():
                 raise ProtocolError(f"a {type(message).__name__} is not an answer")
             case _ if message.id in worker.sent:
-                worker.answered(message.id).settle(message)  # type: ignore[arg-type]
+                if (watchdog := worker.watchdogs.pop(message.id, None)) is not None:
+                    watchdog.cancel()
+                worker.sent.pop(message.id).settle(message)  # type: ignore[arg-type]
 
     def _get_ready(self, worker: _Worker) -> None:
         worker.ready = True

@@ -14,7 +14,7 @@ from clipmk.settings import GROUP_LIMIT
 from clipmk.system.locations import socket_path
 from clipmk.system.text import encodable, printable, quoted
 from clipmk.worker.client import Connection, DeclinedError, UnusableServerError, found_server
-from clipmk.worker.protocol import ATTACHED_BYTES, ExplainImages, Progress
+from clipmk.worker.protocol import ATTACHED_BYTES, ExplainImages
 from clipmk.worker.session import Session
 from clipmk_tui.cli.commands.explain.results import Result, results, subject
 from clipmk_tui.cli.inputs import STDIN
@@ -51,7 +51,17 @@ def _find(options: ExplainOptions, held: contextlib.ExitStack) -> Connection | N
         return None
     path = socket_path()
     try:
-        server = held.enter_context(found_server(path, _session(options)))
+        session = Session(
+            folder=str(Path.cwd()),
+            vocabulary=options.vocabulary,
+            classes=options.classes,
+            settings=options.settings,
+            device=options.device,
+            precision=options.precision,
+            arch=options.arch,
+            cache=options.cache,
+        )
+        server = held.enter_context(found_server(path, session))
     except UnusableServerError as reason:
         if not options.quiet:
             say("note", f"the server at {quoted(path)} is not used: {reason}")
@@ -61,19 +71,6 @@ def _find(options: ExplainOptions, held: contextlib.ExitStack) -> Connection | N
     if server is not None and options.verbose:
         say("info", f"asking the server at {quoted(path)} (process {server.peer.pid})")
     return server
-
-
-def _session(options: ExplainOptions) -> Session:
-    return Session(
-        folder=str(Path.cwd()),
-        vocabulary=options.vocabulary,
-        classes=options.classes,
-        settings=options.settings,
-        device=options.device,
-        precision=options.precision,
-        arch=options.arch,
-        cache=options.cache,
-    )
 
 
 class _ServerRun:
@@ -124,7 +121,7 @@ class _ServerRun:
             attached=len(attached),
             stream=len(images) > 1,
         )
-        served = server.explain(request, attached, self._progress) if request.images else iter(())
+        served = server.explain(request, attached, self._stages) if request.images else iter(())
         for index in indices:
             image = images[index]
             self._stages.begin(subject(image, index, len(images)))
@@ -144,17 +141,10 @@ class _ServerRun:
             message, code = printable(answer.message or ""), answer.code or InputError.code
             status = (ModelError if code == ModelError.code else InputError).exit_status
             return Failure(path=image.name, model=model, code=code, message=message, exit_status=status)
-        if self._needs_picture(image):
+        nameless = image.name == STDIN or encodable(image.name) != image.name  # it cannot be read again by its name
+        if nameless and self._options.keep_pictures:
             return dataclasses.replace(explanation, picture=image.picture().image)
         return explanation
-
-    def _needs_picture(self, image: InputImage) -> bool:
-        """Whether the picture is drawn and cannot be read again by the name that the explanation has."""
-        nameless = image.name == STDIN or encodable(image.name) != image.name
-        return nameless and self._options.keep_pictures
-
-    def _progress(self, progress: Progress) -> None:
-        self._stages(progress.stage, progress.done, progress.total)
 
     def _note(self, message: str) -> None:
         self._stages.clear()

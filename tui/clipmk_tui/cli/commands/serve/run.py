@@ -20,7 +20,12 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600}
 
 
 def socket_at(named: str | None) -> Path:
-    """Absolute path of the socket: as named, else `clipmk.system.locations.socket_path`."""
+    """Absolute path of the socket: as named, else `clipmk.system.locations.socket_path`.
+
+    Raises:
+        ClipmkError: this system has no private sockets.
+    """
+    require_support()
     if named is None:
         return socket_path()
     return Path(os.path.abspath(Path(named).expanduser()))  # noqa: PTH100 - no link is followed
@@ -46,9 +51,8 @@ def serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
         Exit status.
 
     Raises:
-        ClipmkError: this system has no private sockets, a server listens there already, or others could replace it.
+        ClipmkError: a server listens there already, or others could replace the socket.
     """
-    require_support()
     from clipmk.worker.identity import identity  # noqa: PLC0415
     from clipmk.worker.server import Server, stopped_by_signals  # noqa: PLC0415
     from clipmk.worker.service import Service  # noqa: PLC0415
@@ -72,7 +76,6 @@ def stop(path: Path, *, quiet: bool) -> int:
     Returns:
         Exit status.
     """
-    require_support()
     pid = client.stop(path)
     if not quiet:
         where = quoted(path)
@@ -89,7 +92,6 @@ def status(path: Path, *, json: bool, no_color: bool) -> int:
     Raises:
         ClipmkError: there is no server, or it is of another version.
     """
-    require_support()
     from clipmk.worker.identity import differences, identity  # noqa: PLC0415
     from clipmk_tui.cli import tables  # noqa: PLC0415
 
