@@ -32,7 +32,7 @@ from clipmk.worker.protocol import Final, Request
 from clipmk.worker.session import Session
 from clipmk_tui.app import app as app_module
 from clipmk_tui.app.app import ClipmkApp
-from clipmk_tui.app.engine.base import OnPartial
+from clipmk_tui.app.engine.worker import OnPartial
 from clipmk_tui.app.keymap import binding_ids, holders, parse_keys
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.main import MainScreen

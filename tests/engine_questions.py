@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from clipmk.worker import protocol
-from clipmk_tui.app.engine.base import Engine
+from clipmk_tui.app.engine.worker import Engine
 
 
 def begun(engine: Engine, request: protocol.Request) -> tuple[asyncio.Task[Any], asyncio.Event]:

@@ -17,7 +17,7 @@ from textual.pilot import Pilot
 from clipmk.settings import preset
 from clipmk.worker.session import Session
 from clipmk_tui.app.app import ClipmkApp
-from clipmk_tui.app.engine.worker import WorkerEngine
+from clipmk_tui.app.engine.worker import Engine
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start import Start
 
@@ -60,7 +60,7 @@ async def take(shot: Shot, folder: Path) -> None:
     session = Session(vocabulary="world", settings=preset("default", prediction_count=10))
     models = tuple(model for model in MODELS if (ROOT / "core/clipmk/assets/models" / model.split("/")[1]).is_dir())
     start = Start(paths=(str(ROOT / "sample_images" / shot.image),), models=models, session=session, theme=shot.theme)
-    app = ClipmkApp(start, lambda: WorkerEngine(session))
+    app = ClipmkApp(start, lambda: Engine(session))
     async with app.run_test(size=shot.size) as pilot:
         while not (isinstance(app.screen, MainScreen) and app.screen.explained):
             await pilot.pause(0.1)

@@ -32,7 +32,7 @@ from clipmk.errors import ModelError
 from clipmk.explanation import Explanation
 from clipmk.worker import protocol
 from clipmk_tui.app.comparison_state import ComparisonState
-from clipmk_tui.app.engine.base import EngineStoppedError
+from clipmk_tui.app.engine.errors import EngineStoppedError
 from clipmk_tui.app.screens.compare import CompareChoice, CompareScreen
 from clipmk_tui.show.comparison import BEST
 

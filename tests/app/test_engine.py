@@ -18,8 +18,8 @@ from clipmk.worker import protocol
 from clipmk.worker.protocol import Explain, Load
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine import transports, worker
-from clipmk_tui.app.engine.base import AskError, EngineStoppedError
-from clipmk_tui.app.engine.worker import WorkerEngine
+from clipmk_tui.app.engine.errors import AskError, EngineStoppedError
+from clipmk_tui.app.engine.worker import Engine
 from engine_questions import begun, gone
 
 STUB = Path(__file__).parents[1] / "stub_worker.py"
@@ -28,19 +28,19 @@ EXPLAIN = Explain(model="m", image="i.png")
 LIMIT = 300
 """Seconds after which a test that waits for ever fails."""
 
-Start = Callable[..., WorkerEngine]
+Start = Callable[..., Engine]
 
 
 @pytest.fixture
 async def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """Engines over the misbehaving child; whatever a test does, all are closed and no task of theirs stays."""
-    engines: list[WorkerEngine] = []
+    engines: list[Engine] = []
 
-    def start(mode: str, *, patience: float = 0.2, command: tuple[str, ...] | None = None) -> WorkerEngine:
+    def start(mode: str, *, patience: float = 0.2, command: tuple[str, ...] | None = None) -> Engine:
         ours = (sys.executable, str(STUB), mode, str(tmp_path / "marker"))
         monkeypatch.setattr(transports, "COMMAND", command or ours)
         monkeypatch.setattr(worker, "PATIENCE", patience)
-        engine = WorkerEngine(SESSION)
+        engine = Engine(SESSION)
         engine.restarts = []  # type: ignore[attr-defined]
         engine.on_restart = engine.restarts.append  # type: ignore[attr-defined]
         engines.append(engine)

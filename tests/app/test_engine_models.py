@@ -19,8 +19,8 @@ from clipmk.worker import protocol
 from clipmk.worker.client import listens, stop
 from clipmk.worker.protocol import Explain, Load
 from clipmk.worker.session import Session
-from clipmk_tui.app.engine.base import AskError, Engine
-from clipmk_tui.app.engine.worker import WorkerEngine
+from clipmk_tui.app.engine.errors import AskError
+from clipmk_tui.app.engine.worker import Engine
 from engine_questions import begun, gone
 from serving import wait_for
 
@@ -87,11 +87,11 @@ async def test_a_worker_answers_as_a_server_does_obeys_and_survives_a_kill(
 ) -> None:
     monkeypatch.setattr("clipmk_tui.app.engine.worker.PATIENCE", 60.0)
     images = [str(path) for path in scene_files]
-    worker = WorkerEngine(world_session)
+    worker = Engine(world_session)
     restarts: list[str] = []
     worker.on_restart = restarts.append
     await worker.start()
-    served = WorkerEngine(world_session, server=server)
+    served = Engine(world_session, server=server)
     assert await conversation(served, images) == await conversation(worker, images)
     assert served.uses_server
     assert await cancelled_survey(served, images[0]) < 5_000

@@ -18,8 +18,8 @@ from clipmk.worker import client, unix_socket
 from clipmk.worker.protocol import Load
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine import transports, worker
-from clipmk_tui.app.engine.base import AskError
-from clipmk_tui.app.engine.worker import WorkerEngine
+from clipmk_tui.app.engine.errors import AskError
+from clipmk_tui.app.engine.worker import Engine
 from engine_questions import begun
 from serving import FakeService, request, running, start, wait_for
 
@@ -31,17 +31,17 @@ pytestmark = [
 STUB = Path(__file__).parents[1] / "stub_worker.py"
 SESSION = Session(vocabulary="first", settings=preset("default"))
 
-Make = Callable[..., WorkerEngine]
+Make = Callable[..., Engine]
 
 
 @pytest.fixture
 async def engine(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     """Engines that look for a server, and have a child that answers otherwise."""
-    made: list[WorkerEngine] = []
+    made: list[Engine] = []
     monkeypatch.setattr(transports, "COMMAND", (sys.executable, str(STUB), "good"))
 
-    def make(session: Session = SESSION) -> WorkerEngine:
-        one = WorkerEngine(session, server=socket_path)
+    def make(session: Session = SESSION) -> Engine:
+        one = Engine(session, server=socket_path)
         one.restarts = []  # type: ignore[attr-defined]
         one.on_restart = one.restarts.append  # type: ignore[attr-defined]
         made.append(one)
@@ -64,7 +64,7 @@ def server(socket_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-async def who(engine: WorkerEngine) -> str:
+async def who(engine: Engine) -> str:
     """Who answers, in words: the fake server says it as a failure, the stub child as a device."""
     try:
         return f"child {(await engine.ask(Load(model='a'))).device}"

@@ -16,7 +16,7 @@ import samples
 from app_harness import RN, VIT, FakeEngine, press, running, seen
 from clipmk.worker import protocol
 from clipmk_tui.app import keys
-from clipmk_tui.app.engine.base import AskError
+from clipmk_tui.app.engine.errors import AskError
 from clipmk_tui.app.keymap import binding_ids, holders
 from clipmk_tui.app.keys import PAIRS, keys_of
 from clipmk_tui.app.palette import Commands

@@ -11,7 +11,8 @@ import samples
 from app_harness import FakeEngine, press, running
 from clipmk.records import Prediction
 from clipmk.worker import protocol
-from clipmk_tui.app.engine.base import AskError, OnPartial
+from clipmk_tui.app.engine.errors import AskError
+from clipmk_tui.app.engine.worker import OnPartial
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.widgets.predictions import line_text
 from clipmk_tui.app.widgets.predictions import lines as class_lines

@@ -48,7 +48,7 @@ class ClipmkApp(App):
     def action_crash(self):
         raise ValueError("no such \\x1b[31mluck")
 
-class WorkerEngine:
+class Engine:
     def __init__(self, session, *, server): ...
     async def close(self):
         open("closed", "w").close()
@@ -57,7 +57,7 @@ import clipmk_tui.app.keymap
 clipmk_tui.app.keymap.binding_ids = lambda holders: {"app.quit"}
 import clipmk_tui.app.launch
 clipmk_tui.app.launch._GRACE = 600  # a busy machine must not make it end by force
-for name, members in (("app", {"ClipmkApp": ClipmkApp}), ("engine.worker", {"WorkerEngine": WorkerEngine})):
+for name, members in (("app", {"ClipmkApp": ClipmkApp}), ("engine.worker", {"Engine": Engine})):
     module = types.ModuleType("clipmk_tui.app." + name)
     module.__dict__.update(members)
     sys.modules[module.__name__] = module

@@ -11,7 +11,7 @@ import app_harness
 import samples
 from app_harness import RN, SIZES, FakeEngine, press, running, seen, settled, until
 from clipmk.worker import protocol
-from clipmk_tui.app.engine.base import AskError, EngineStoppedError
+from clipmk_tui.app.engine.errors import AskError, EngineStoppedError
 
 
 async def test_esc_cancels_and_ctrl_r_asks_again(album: Path) -> None:

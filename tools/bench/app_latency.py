@@ -33,7 +33,7 @@ from pathlib import Path
 from clipmk.settings import preset
 from clipmk.worker.session import Session
 from clipmk_tui.app.app import ClipmkApp
-from clipmk_tui.app.engine.worker import WorkerEngine
+from clipmk_tui.app.engine.worker import Engine
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start import Start
 
@@ -199,7 +199,7 @@ def stall() -> float:
 
     async def run() -> float:
         longest = 0.0
-        app = ClipmkApp(start, lambda: WorkerEngine(session))
+        app = ClipmkApp(start, lambda: Engine(session))
         async with app.run_test(size=(COLUMNS, ROWS)) as pilot:
             for key in ("", "n", "]"):
                 if key:

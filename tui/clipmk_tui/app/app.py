@@ -21,7 +21,7 @@ from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.theme import DARK, LIGHT, own_variables
 
 if TYPE_CHECKING:
-    from clipmk_tui.app.engine.base import Engine
+    from clipmk_tui.app.engine.worker import Engine
     from clipmk_tui.app.start import Start
 
 

@@ -17,7 +17,7 @@ from clipmk_tui.app.start import Start, start_from
 
 if TYPE_CHECKING:
     from clipmk_tui.app.app import ClipmkApp
-    from clipmk_tui.app.engine.base import Engine
+    from clipmk_tui.app.engine.worker import Engine
 
 MIN_COLUMNS = 60
 """Narrower terminals are refused."""
@@ -138,9 +138,9 @@ def run_app(app: ClipmkApp) -> int:
 
 def _worker_engine(start: Start) -> Engine:
     from clipmk.system.locations import socket_path  # noqa: PLC0415 - after the first frame
-    from clipmk_tui.app.engine.worker import WorkerEngine  # noqa: PLC0415
+    from clipmk_tui.app.engine.worker import Engine  # noqa: PLC0415
 
-    return WorkerEngine(start.session, server=socket_path() if start.serve else None)
+    return Engine(start.session, server=socket_path() if start.serve else None)
 
 
 @contextlib.contextmanager

@@ -18,11 +18,12 @@ from clipmk.worker import protocol
 from clipmk.worker.protocol import Loaded, Partial, Predicted, Progress
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
-from clipmk_tui.app.engine.base import AskError, Engine
+from clipmk_tui.app.engine.errors import AskError
 from clipmk_tui.app.image_list import verdicts, wrong_first
 
 if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
+    from clipmk_tui.app.engine.worker import Engine
     from clipmk_tui.app.image_list import Item
 
 _PICTURES = 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 from textual import on, work
@@ -21,7 +21,6 @@ from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
-from clipmk_tui.app.engine.base import Engine
 from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.keys import keys_of
 from clipmk_tui.app.questions import Questions
@@ -30,6 +29,9 @@ from clipmk_tui.app.widgets.concepts import ConceptsPane
 from clipmk_tui.app.widgets.image_pane import ImagePane
 from clipmk_tui.app.widgets.models_pane import ModelsPane
 from clipmk_tui.app.widgets.predictions import PredictionsPane
+
+if TYPE_CHECKING:
+    from clipmk_tui.app.engine.worker import Engine
 
 _CANCELLABLE = ("explanation", "reranking", "survey")
 """Groups of workers that `esc` cancels."""

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from clipmk.errors import ClipmkError, ProtocolError
 from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
 from clipmk.worker.client import SILENCE_SECONDS
-from clipmk.worker.protocol import Answer, Failed, Greeting, Hello, Message, Request, decode
+from clipmk.worker.protocol import Answer, Failed, Greeting, Hello, Message, Partial, Request, decode
 from clipmk.worker.session import Session
-from clipmk_tui.app.engine.base import AskError, EngineStoppedError, OnPartial
+from clipmk_tui.app.engine.errors import AskError, EngineStoppedError
 from clipmk_tui.app.engine.transports import Child, Server, Transport
 
 SHORT_BYTES = 2**15
@@ -29,6 +29,9 @@ PATIENCE = 2.0
 CLOSE_SECONDS = 0.4
 DEATHS = 2
 """A request over which the child died so often is not asked again."""
+OnPartial = Callable[[Partial], None]
+"""Called on the event loop with every partial answer: `Progress`, `ColumnReady`, `Predicted`."""
+
 REMEDY = "try another model, --device cpu, or leave it more memory"
 
 
@@ -48,7 +51,7 @@ class _Question:
         if not self.answer.done():
             self.answer.set_result(answer)
 
-    def receive(self, partial: protocol.Partial) -> None:
+    def receive(self, partial: Partial) -> None:
         if self.on_partial is not None and not self.dropped:
             self.on_partial(partial)
 
@@ -99,8 +102,8 @@ class _Worker:
         return "" if self.transport is None else self.transport.last_line()
 
 
-class WorkerEngine:
-    """`Engine` over a worker (see `clipmk_tui.app.engine.base.Engine`).
+class Engine:
+    """Answers requests, one at a time, in the order they are asked; every method belongs to the event loop.
 
     Args:
         session: what all requests share.
@@ -109,6 +112,7 @@ class WorkerEngine:
 
     def __init__(self, session: Session, *, server: Path | None = None) -> None:
         self.on_restart: Callable[[str], None] | None = None
+        """Called with one sentence when the child died and was started again, or a server that runs cannot be used."""
         self._session = session
         self._server = server
         self._ids = itertools.count(1)
@@ -126,19 +130,33 @@ class WorkerEngine:
 
     @property
     def uses_server(self) -> bool:
-        """Whether a server answers now."""
+        """Whether a `clipmk serve` answers now, rather than a process of the app's own."""
         return self._worker is not None and self._worker.is_server
 
     async def start(self) -> None:
-        """Begin starting the worker; returns at once."""
+        """Begin starting the worker; returns at once. `ask` starts what is not started."""
         if self._worker is None and not self._closed:
             self._begin()
 
+    @overload
+    async def ask(self, request: protocol.Load, on_partial: OnPartial | None = None) -> protocol.Loaded: ...
+    @overload
+    async def ask(self, request: protocol.Explain, on_partial: OnPartial | None = None) -> protocol.Explained: ...
+    @overload
+    async def ask(self, request: protocol.WhatIf, on_partial: OnPartial | None = None) -> protocol.Reranked: ...
+    @overload
+    async def ask(
+        self, request: protocol.Compare | protocol.Survey, on_partial: OnPartial | None = None
+    ) -> protocol.Done: ...
+    @overload
+    async def ask(self, request: protocol.ListModels, on_partial: OnPartial | None = None) -> protocol.Listed: ...
     async def ask(self, request: Request, on_partial: OnPartial | None = None) -> Any:
-        """The final answer (see `Engine.ask`, whose overloads say which).
+        """The final answer to a request; its id is given by the engine.
+
+        Cancelling the task that waits here cancels the work: a child that does not obey is ended after `PATIENCE`.
 
         Raises:
-            AskError: the request failed.
+            AskError: the request failed; the message says what happened and what to do.
             EngineStoppedError: the child died twice over it, cannot be started, or the engine was closed.
         """
         if self._closed:
@@ -170,7 +188,7 @@ class WorkerEngine:
         await self._dismiss("the settings were changed meanwhile")
 
     async def close(self) -> None:
-        """End the child at once, or leave the server, and wait for it; never raises, may be called again."""
+        """End the child at once, or leave the server, whatever is going on; never raises, may be called again."""
         self._closed = True
         await self._dismiss("the engine was closed")
 

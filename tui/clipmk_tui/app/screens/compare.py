@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -23,7 +23,7 @@ from clipmk.records import Comparison
 from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
 from clipmk_tui.app.comparison_state import ComparisonState, ComparisonView
-from clipmk_tui.app.engine.base import AskError, Engine
+from clipmk_tui.app.engine.errors import AskError
 from clipmk_tui.app.keys import keys_of
 from clipmk_tui.app.screens.dialog import ClosedOnce
 from clipmk_tui.app.screens.venn import VennScreen
@@ -35,6 +35,9 @@ from clipmk_tui.show.comparison import BEST_WORDS, headline, legend, plain_text
 from clipmk_tui.show.files import slug, write_text
 from clipmk_tui.show.signs import SIGN, WORD
 from clipmk_tui.show.text import matches
+
+if TYPE_CHECKING:
+    from clipmk_tui.app.engine.worker import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

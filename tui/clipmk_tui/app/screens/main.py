@@ -24,7 +24,7 @@ from clipmk_tui.app.widgets.status import StatusLine
 
 if TYPE_CHECKING:
     from clipmk.worker.session import Session
-    from clipmk_tui.app.engine.base import Engine
+    from clipmk_tui.app.engine.worker import Engine
     from clipmk_tui.app.screens.compare import CompareChoice
     from clipmk_tui.app.start import Start
     from clipmk_tui.app.state import State
