@@ -83,19 +83,14 @@ def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
         but: A vocabulary to ignore.
     """
     sizes: dict[str, int] = {}
-    for name in available() if labels else ():
+    for name in available().keys() - {but} if labels else ():
         classes = load_vocabulary(name).classes
-        if name != but and _holds(classes, labels):
+        index = ClassIndex(classes)
+        rest = [label for label in labels if index.find(label) is None]
+        if len(_by_wordnet(rest, index)) == len(rest):  # not by index: that would fit any vocabulary
             sizes[name] = len(classes)
-    names = sorted(sizes, key=lambda name: sizes[name])
+    names = sorted(sizes, key=lambda name: (sizes[name], name))
     return f"{' and '.join(names)} {one_or_many(len(names), 'has', 'have')} all labels of the dataset" if names else ""
-
-
-def _holds(classes: Sequence[str], labels: Sequence[str]) -> bool:
-    """Whether all labels are classes by name or WordNet id; indices would fit any vocabulary."""
-    index = ClassIndex(classes)
-    rest = [label for label in labels if index.find(label) is None]
-    return len(_by_wordnet(rest, index)) == len(rest)
 
 
 def _by_wordnet(labels: Iterable[str], index: ClassIndex) -> dict[str, str]:

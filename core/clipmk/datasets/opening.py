@@ -47,10 +47,6 @@ def open_dataset(spec: str, *, limit: int | None = None) -> Dataset:
         from clipmk.datasets.rendered import open_world  # noqa: PLC0415 - the renderer loads OpenCV
 
         return open_world(spec, limit)
-    return _open_files(spec, limit)
-
-
-def _open_files(spec: str, limit: int | None) -> Dataset:
     from clipmk.datasets import folders, shards, tables  # noqa: PLC0415 - numpy and Pillow
 
     if os.path.isdir(spec):  # noqa: PTH112 - unlike Path.is_dir, never raises

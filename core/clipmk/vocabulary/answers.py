@@ -122,18 +122,14 @@ def _objects(text: str, label: str, lines_before: int) -> Iterator[_Pairs]:
 
 
 def _tidy(text: str) -> str:
+    """A bare phrase, as the prompt asks; "Pale plumage" loses its capital, "T-shirt" and "USB port" keep theirs."""
     text = _OPENING.sub("", _BULLET.sub("", " ".join(text.split())))
     tidied = text.rstrip(".;, ")
     if not tidied:
         raise VocabularyError(f"nothing is left of the descriptor {quoted(text)}")
-    return _uncapitalised(tidied)
-
-
-def _uncapitalised(text: str) -> str:
-    """Without the capital of a sentence, as the prompt asks: "pale plumage"; "T-shirt" and "USB port" stay."""
-    word = text.split(" ", 1)[0]
-    common = text.startswith("A ") or (word[1:2].isalpha() and word[1:].islower())
-    return text[0].lower() + text[1:] if common else text
+    word = tidied.split(" ", 1)[0]
+    common = tidied.startswith("A ") or (word[1:2].isalpha() and word[1:].islower())
+    return tidied[0].lower() + tidied[1:] if common else tidied
 
 
 def _with_one_wording(by_class: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -20,6 +20,8 @@ from clipmk.world.tables import class_names
 TRUTH_FILE: Final = "truth.json"
 TRUTH_FORMAT: Final = 1
 """Raised whenever a reader of the file would have to change."""
+_FACTS: Final = ("index", "seed", "class_name", "kind", "framing", "missing", "descriptors")
+"""What the file repeats of a `Scene`."""
 
 
 def export_scenes(folder: str | Path, *, split: str, count: int, size: int = 64, seed: int = 0) -> Path:
@@ -70,13 +72,7 @@ def _write(folder: Path, scene: Scene) -> dict[str, Any]:
     path.write_bytes(png.tobytes())
     return {
         "file": path.relative_to(folder).as_posix(),
-        "index": scene.index,
-        "seed": scene.seed,
-        "class_name": scene.class_name,
-        "kind": scene.kind,
-        "framing": scene.framing,
-        "missing": list(scene.missing),
-        "descriptors": list(scene.descriptors),
+        **{name: plain(getattr(scene, name)) for name in _FACTS},
         "object_mask": plain(rle_encode(scene.object_mask)),
         "parts": [
             {
