@@ -58,14 +58,14 @@ def test_parts_are_coloured_where_their_masks_are() -> None:
     for mask in samples.MASKS:
         expected |= mask[1::2, 1::2]
     np.testing.assert_array_equal(changed_cells(frame, plain(canvas, shapes)), expected)
-    ground = canvas.ground().plain[3, 6]
+    ground = canvas.plain[3, 6]
     blended = 0.45 * ground + 0.55 * np.array(colour_of(1))
     assert np.abs(frame.cells[3, 6].astype(float) - blended).max() < 5
 
 
 def test_numbers_stand_inside_their_parts_where_these_are_deepest() -> None:
     _, shapes = made()
-    for part, (row, column) in shapes.places().items():
+    for part, (row, column) in shapes.places.items():
         ys, xs = np.nonzero(samples.MASKS[part - 1])
         assert abs((row + 0.5) * 4 - ys.mean()) <= 4
         assert abs((column + 0.5) * 2 - xs.mean()) <= 4
@@ -76,7 +76,7 @@ def test_the_number_of_a_crooked_part_stands_where_the_part_is_wide() -> None:
     mask[2:6, 0:56] = True  # a long handle
     mask[2:38, 44:60] = True
     _, shapes = made(parts=(part_of(mask),))
-    ((row, column),) = shapes.places().values()
+    ((row, column),) = shapes.places.values()
     assert 3 <= row <= 7
     assert 24 <= column <= 28
 
@@ -85,9 +85,7 @@ def test_two_numbers_never_share_a_cell() -> None:
     mask = np.zeros((40, 60), dtype=bool)
     mask[10:30, 10:50] = True
     _, shapes = made(parts=tuple(part_of(mask, number) for number in range(1, 13)))
-    taken = [
-        (row, column + digit) for part, (row, column) in shapes.places().items() for digit in range(len(str(part)))
-    ]
+    taken = [(row, column + digit) for part, (row, column) in shapes.places.items() for digit in range(len(str(part)))]
     assert len(taken) == len(set(taken)) == 15
 
 
@@ -103,7 +101,7 @@ def test_a_part_smaller_than_a_cell_still_shows() -> None:
 def test_concept_mode_dims_all_but_the_lit_part() -> None:
     canvas, shapes = made()
     frame = painted(canvas, shapes, "concept", lit=[1], blurred=())
-    mask = shapes.masks()[1]
+    mask = shapes.masks[1]
     before = plain(canvas, shapes).cells
     assert (frame.cells[~mask].astype(int).sum(axis=1) < 0.5 * before[~mask].astype(int).sum(axis=1)).all()
     assert list(frame.numbers.values()) == [1]
@@ -113,21 +111,21 @@ def test_a_lit_part_is_stronger_and_has_a_ring_around_it() -> None:
     canvas, shapes = made()
     usual = painted(canvas, shapes, "parts", lit=(), blurred=())
     lit = painted(canvas, shapes, "parts", lit=[1], blurred=())
-    mask, colour = shapes.masks()[1], np.array(colour_of(1))
+    mask, colour = shapes.masks[1], np.array(colour_of(1))
 
     def distance(frame: Frame) -> float:
         return float(np.abs(frame.cells[mask].astype(int) - colour).mean())
 
     assert distance(lit) < 0.6 * distance(usual)
     assert (lit.cells[1, 5:15] == 0).all()  # black above the orange part
-    assert not changed_cells(lit, usual)[shapes.masks()[2]].any()
+    assert not changed_cells(lit, usual)[shapes.masks[2]].any()
 
 
 def test_blurred_regions_lose_their_detail_and_nothing_else_changes() -> None:
     noise = Canvas(picture(seed=5), columns=30, rows=10)
     _, shapes = made()
     before, after = plain(noise, shapes), painted(noise, shapes, "plain", lit=(), blurred=[2])
-    mask = shapes.masks()[2]
+    mask = shapes.masks[2]
     assert not changed_cells(before, after)[~mask].any()
     assert after.cells[mask].std() < 0.5 * before.cells[mask].std()
     assert abs(after.cells[mask].mean() - before.cells[mask].mean()) < 15

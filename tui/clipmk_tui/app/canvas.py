@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -58,18 +58,8 @@ class Frame:
         return {row: (int(found[0]), int(found[-1]) + 1) for row, found in spans}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ground:
-    """A picture at the size of its cells."""
-
-    plain: Float[np.ndarray, "pixel_rows columns 3"]
-    """float32 RGB in [0, 255]."""
-    blurred: Float[np.ndarray, "pixel_rows columns 3"]
-    """The same, blurred."""
-
-
 class Canvas:
-    """One picture at one size; the slow part is computed once, by the thread that asks first.
+    """One picture at one size, float32 RGB (2 * rows, columns, 3) in [0, 255]; computed once.
 
     Args:
         picture: the picture.
@@ -79,27 +69,26 @@ class Canvas:
 
     def __init__(self, picture: Picture, *, columns: int, rows: int) -> None:
         self.picture, self.columns, self.rows = picture, columns, rows
-        self._lock = threading.Lock()
-        self._ground: Ground | None = None
 
     @property
     def is_warm(self) -> bool:
-        """Whether the ground is computed."""
-        return self._ground is not None
+        """Whether everything is computed."""
+        return "blurred" in vars(self)
 
-    def ground(self) -> Ground:
+    @cached_property
+    def plain(self) -> Float[np.ndarray, "pixel_rows columns 3"]:
         """The picture without anything on it."""
-        with self._lock:
-            if self._ground is None:
-                plain = shrunk(self.picture.image, columns=self.columns, rows=self.rows).astype(np.float32)
-                reach = max(2, round(min(plain.shape[:2]) * _BLUR))
-                blurred = _box_blurred(_box_blurred(plain, reach, axis=0), reach, axis=1)
-                self._ground = Ground(plain, blurred)
-            return self._ground
+        return shrunk(self.picture.image, columns=self.columns, rows=self.rows).astype(np.float32)
+
+    @cached_property
+    def blurred(self) -> Float[np.ndarray, "pixel_rows columns 3"]:
+        """The same, blurred."""
+        reach = max(2, round(min(self.plain.shape[:2]) * _BLUR))
+        return _box_blurred(_box_blurred(self.plain, reach, axis=0), reach, axis=1)
 
 
 class Shapes:
-    """The parts of an explanation at one size of the picture.
+    """The parts of an explanation at one size of the picture; computed once.
 
     Args:
         parts: the parts.
@@ -109,28 +98,21 @@ class Shapes:
 
     def __init__(self, parts: Sequence[Part], *, columns: int, rows: int) -> None:
         self.parts, self.columns, self.rows = tuple(parts), columns, rows
-        self._lock = threading.Lock()
-        self._masks: dict[int, Bool[np.ndarray, "pixel_rows columns"]] | None = None
-        self._places: dict[int, tuple[int, int]] = {}
 
     @property
     def is_warm(self) -> bool:
-        """Whether the masks are computed."""
-        return self._masks is not None
+        """Whether everything is computed."""
+        return "places" in vars(self)
 
+    @cached_property
     def masks(self) -> Mapping[int, Bool[np.ndarray, "pixel_rows columns"]]:
         """Part id -> bool (2 * rows, columns), never empty."""
-        with self._lock:
-            if self._masks is None:
-                masks = {part.id: self._mask(part) for part in self.parts}
-                self._places = _places(masks, self.columns)
-                self._masks = masks
-            return self._masks
+        return {part.id: self._mask(part) for part in self.parts}
 
+    @cached_property
     def places(self) -> Mapping[int, tuple[int, int]]:
         """Part id -> (row, column) of the cell where its number begins: where the part is deepest."""
-        self.masks()
-        return self._places
+        return _places(self.masks, self.columns)
 
     def _mask(self, part: Part) -> Bool[np.ndarray, "pixel_rows columns"]:
         height, width = part.mask.size
@@ -152,29 +134,24 @@ def painted(canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int],
         lit: ids of parts.
         blurred: ids of parts whose regions are blurred.
     """
-    masks = shapes.masks()
+    masks = shapes.masks
     lit = [part for part in masks if part in lit]
-    ground = canvas.ground()
-    cells = ground.plain.copy()
+    cells, soft = canvas.plain.copy(), canvas.blurred
     for part in masks:
         if part in blurred:
-            cells[masks[part]] = ground.blurred[masks[part]]
+            cells[masks[part]] = soft[masks[part]]
     if mode == "concept" and lit:
         cells[~np.logical_or.reduce([masks[part] for part in lit])] *= _DIMMED
     shown = list(masks) if mode == "parts" else lit
     for part in shown:
-        strong = mode == "parts" and part in lit
-        _tint(cells, masks[part], colour_of(part), _STRONG if strong else _ALPHA)
+        alpha, mask = _STRONG if mode == "parts" and part in lit else _ALPHA, masks[part]
+        cells[mask] = (1 - alpha) * cells[mask] + alpha * np.array(colour_of(part), dtype=np.float32)
     if mode == "parts":
         for part in lit:
-            cells[_ring(masks[part])] = ink_on(colour_of(part))
+            ring = ~masks[part] & _neighbours(masks[part]).any(axis=0)  # thin parts have no room for a contour inside
+            cells[ring] = ink_on(colour_of(part))
     exact = cells.astype(np.uint8)
-    places = shapes.places()
-    return Frame(cells=(exact & 0xFC) | (exact >> 6), numbers={places[part]: part for part in shown})
-
-
-def _tint(cells: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], alpha: float) -> None:
-    cells[mask] = (1 - alpha) * cells[mask] + alpha * np.array(colour, dtype=np.float32)
+    return Frame(cells=(exact & 0xFC) | (exact >> 6), numbers={shapes.places[part]: part for part in shown})
 
 
 def _centres(count: int, length: int) -> Int[np.ndarray, " count"]:
@@ -182,22 +159,10 @@ def _centres(count: int, length: int) -> Int[np.ndarray, " count"]:
     return ((2 * np.arange(count) + 1) * length) // (2 * count)
 
 
-def _ring(mask: Bool[np.ndarray, "pixel_rows columns"]) -> Bool[np.ndarray, "pixel_rows columns"]:
-    """The pixels around a mask; thin parts have no room for a contour inside."""
+def _neighbours(mask: Bool[np.ndarray, "pixel_rows columns"]) -> Bool[np.ndarray, "4 pixel_rows columns"]:
+    """The mask moved by one pixel down, up, right, left; nothing comes in over the border."""
     padded = np.pad(mask, 1)
-    ring: Bool[np.ndarray, "pixel_rows columns"] = ~mask & (
-        padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
-    )
-    return ring
-
-
-def _eroded(mask: Bool[np.ndarray, "pixel_rows columns"]) -> Bool[np.ndarray, "pixel_rows columns"]:
-    padded = np.pad(mask, 1)
-    middle = padded[1:-1, 1:-1]
-    eroded: Bool[np.ndarray, "pixel_rows columns"] = (
-        middle & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    )
-    return eroded
+    return np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
 
 
 def _places(masks: Mapping[int, Bool[np.ndarray, "pixel_rows columns"]], columns: int) -> dict[int, tuple[int, int]]:
@@ -222,7 +187,7 @@ def _deepest_first(mask: Bool[np.ndarray, "pixel_rows columns"]) -> list[tuple[i
     layer = mask
     while layer.any():
         depth += layer
-        layer = _eroded(layer)
+        layer = layer & _neighbours(layer).all(axis=0)
     ys, xs = np.nonzero(mask)
     core_y, core_x = (float(axis.mean()) for axis in np.nonzero(depth == depth.max()))
     order = np.lexsort((np.hypot(ys - core_y, xs - core_x), -depth[ys, xs]))

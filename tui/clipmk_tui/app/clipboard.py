@@ -52,8 +52,6 @@ def text_of(workspace: Workspace, focused: Widget | None) -> str | None:
         chosen = [one for one in state.reranked or explanation.predictions if one.class_name == explanation.class_name]
         return prediction_text(chosen[0]) if chosen else printable(explanation.class_name)
     row = workspace.concepts.concept_tree.row if focused is workspace.concepts.concept_tree else None
-    if isinstance(row, ConceptRow):
+    if isinstance(row, ConceptRow | PartRow):
         return printable(row.text)
-    if isinstance(row, PartRow):
-        return printable(row.concept)
     return None if explanation is None else summary(explanation)

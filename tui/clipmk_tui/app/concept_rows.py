@@ -35,7 +35,8 @@ class PartRow:
     part: Part
     cosine: float | None
     """Between part and concept, where the concept is among the part's descriptors."""
-    concept: str
+    text: str
+    """Of the concept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ def part_rows(explanation: Explanation, row: ConceptRow) -> tuple[PartRow, ...]:
     for part in explanation.parts:
         if part.id in row.parts:
             cosines = [descriptor.cosine for descriptor in part.descriptors if descriptor.text == row.text]
-            found.append(PartRow(part=part, cosine=cosines[0] if cosines else None, concept=row.text))
+            found.append(PartRow(part=part, cosine=cosines[0] if cosines else None, text=row.text))
     return tuple(found)
 
 

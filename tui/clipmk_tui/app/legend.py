@@ -56,13 +56,19 @@ def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool 
 
     The legend is below, or beside in a flat pane; below, it takes at most 40 % of the height.
     """
-    if not legend:
-        columns, rows = fitted(*picture, columns=width, rows=height)
-        return Layout(Box((width - columns) // 2, (height - rows) // 2, columns, rows), Box(0, height, width, 0))
-    below, beside = _below(width, height, picture), _beside(width, height, picture)
-    if beside is not None and _area(beside) > _BESIDE * _area(below):
-        return beside
-    return below
+    reserved = min(int(height * _LEGEND_SHARE), -(-_LEGEND_CELLS // width)) if legend else 0
+    columns, rows = fitted(*picture, columns=width, rows=height - reserved)
+    top = (height - reserved - rows) // 2
+    bottom = top + rows
+    below = Layout(Box((width - columns) // 2, top, columns, rows), Box(0, bottom, width, height - bottom))
+    side = max(16, min(28, width // 3))
+    if not legend or width < 2 * side:
+        return below
+    columns, rows = fitted(*picture, columns=width - side - 1, rows=height)
+    left = (width - side - 1 - columns) // 2
+    edge = left + columns + 1
+    beside = Layout(Box(left, (height - rows) // 2, columns, rows), Box(edge, 0, width - edge, height))
+    return beside if columns * rows > _BESIDE * below.picture.width * below.picture.height else below
 
 
 def legend_lines(
@@ -128,25 +134,3 @@ def _flowed(entries: Sequence[Text], width: int) -> list[Text]:
         else:
             lines.append(entry.copy())
     return lines
-
-
-def _below(width: int, height: int, picture: tuple[int, int]) -> Layout:
-    reserved = min(int(height * _LEGEND_SHARE), -(-_LEGEND_CELLS // width))
-    columns, rows = fitted(*picture, columns=width, rows=height - reserved)
-    top = (height - reserved - rows) // 2
-    bottom = top + rows
-    return Layout(Box((width - columns) // 2, top, columns, rows), Box(0, bottom, width, height - bottom))
-
-
-def _beside(width: int, height: int, picture: tuple[int, int]) -> Layout | None:
-    side = max(16, min(28, width // 3))
-    if width < 2 * side:
-        return None
-    columns, rows = fitted(*picture, columns=width - side - 1, rows=height)
-    left = (width - side - 1 - columns) // 2
-    edge = left + columns + 1
-    return Layout(Box(left, (height - rows) // 2, columns, rows), Box(edge, 0, width - edge, height))
-
-
-def _area(layout: Layout) -> int:
-    return layout.picture.width * layout.picture.height

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipmk.errors import ImageError, UsageError, suggest
-from clipmk.system.config import Config, read_config
+from clipmk.system.config import read_config
 from clipmk.system.options import (
     DEFAULT_MODEL,
     comma_separated,
@@ -72,7 +72,20 @@ def start_from(paths: Sequence[str], options: Mapping[str, Any]) -> Start:
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     chosen = config_options(config) | environment_options(_READERS) | given
     models = tuple(dict.fromkeys(chosen.get("model") or [DEFAULT_MODEL]))
-    session = _session(chosen, config, models[0])
+    classes = chosen.get("classes")
+    session = Session(
+        vocabulary=_vocabulary(chosen.get("vocab"), models[0], chosen.get("arch")),
+        classes=classes,
+        settings=settings_from(chosen, config, prediction_count=PREDICTION_COUNT),
+        device=chosen.get("device", "auto"),
+        precision=chosen.get("precision", "fp32"),
+        arch=chosen.get("arch"),
+        download=chosen.get("download", False),
+    )
+    if classes is not None:
+        from clipmk.vocabulary.classes import parse_classes  # noqa: PLC0415
+
+        parse_classes(classes)
     for path in paths:
         check_path(path)
     return Start(
@@ -110,18 +123,6 @@ def check_path(path: str) -> None:
     raise ImageError(f"{quoted(path)} does not exist{f'; {printable(close)}' if close.startswith('close') else ''}")
 
 
-def _session(options: Mapping[str, Any], config: Config, model: str) -> Session:
-    return Session(
-        vocabulary=_vocabulary(options.get("vocab"), model, options.get("arch")),
-        classes=_classes(options.get("classes")),
-        settings=settings_from(options, config, prediction_count=PREDICTION_COUNT),
-        device=options.get("device", "auto"),
-        precision=options.get("precision", "fp32"),
-        arch=options.get("arch"),
-        download=options.get("download", False),
-    )
-
-
 def _vocabulary(named: str | None, model: str, arch: str | None) -> str:
     """The vocabulary's name, checked by loading it; without one, the start model's own."""
     if named is None and model == DEFAULT_MODEL:  # the usual start: nothing is imported for it
@@ -137,12 +138,4 @@ def _vocabulary(named: str | None, model: str, arch: str | None) -> str:
             resolve(model, arch=arch)  # a model that does not exist, or has no tag, is reported first
             raise
     load_vocabulary(named)
-    return named
-
-
-def _classes(named: str | None) -> str | None:
-    if named is not None:
-        from clipmk.vocabulary.classes import parse_classes  # noqa: PLC0415
-
-        parse_classes(named)
     return named

@@ -266,12 +266,8 @@ def _write_beside(text: str, image: str) -> str:
         folder = Path.cwd()
     except FileNotFoundError as reason:
         raise ClipmkError("the comparison cannot be written: the working folder does not exist any more") from reason
-    path = _free_path(folder, f"clipmk-compare-{slug(Path(image).stem)}")
+    stem = f"clipmk-compare-{slug(Path(image).stem)}"
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))  # nothing is replaced
+    path = next(path for name in names if not (path := folder / f"{name}.json").exists())
     write_text(text, path)
     return path.name
-
-
-def _free_path(folder: Path, stem: str) -> Path:
-    """STEM.json, else STEM-2.json, ...: nothing is replaced."""
-    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    return next(path for name in names if not (path := folder / f"{name}.json").exists())

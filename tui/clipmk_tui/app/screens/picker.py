@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from rich.style import Style
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -103,7 +102,7 @@ class Matches(Widget):
         query = folded(self._query)
         if not plain and query and name.plain == self._names[place]:
             for at in offsets(query, name.plain.lower()) if len(name.plain.lower()) == len(name.plain) else ():
-                name.stylize(self._component("matches--found"), at, at + 1)
+                name.stylize(self.get_component_rich_style("matches--found"), at, at + 1)
         room = max(1, width - 3 - known.cell_len)
         if name.cell_len > room:
             name = Text("…").append_text(name[-(room - 1) :]) if room > 1 else Text("…")
@@ -111,11 +110,8 @@ class Matches(Widget):
         name.pad_right(max(0, room - name.cell_len))
         if not plain:
             wrong = known.plain.startswith("✗")
-            known.stylize(self._component("matches--wrong" if wrong else "matches--note"))
+            known.stylize(self.get_component_rich_style("matches--wrong" if wrong else "matches--note"))
         return Text("▸ " if plain else "  ", end="").append_text(name).append(" ").append_text(known)
-
-    def _component(self, name: str) -> Style:
-        return self.get_component_rich_style(name)
 
     def _scroll(self) -> None:
         height = max(1, self.size.height)

@@ -233,15 +233,18 @@ class CompareGrid(Widget, can_focus=True):
     def _head(self, name: str, column: ComparedModel | None, note: str) -> tuple[Fact, ...]:
         """The lines above a column, as many as `HEAD`."""
         if column is None:
-            lines = [Fact(name), Fact(AWAITED), *(Fact(part) for part in _wrapped(note, self._across))]
+            lines = [Fact(name), Fact(AWAITED), *(Fact(part) for part in self._wrapped(note))]
         elif column.error is not None:
-            message = _wrapped(column.error.message, self._across)
-            lines = [Fact(name), Fact(f"failed: {column.error.code}"), *(Fact(part) for part in message)]
+            message = (Fact(part) for part in self._wrapped(column.error.message))
+            lines = [Fact(name), Fact(f"failed: {column.error.code}"), *message]
         else:
             found = list(facts(column, cells=self._across))
             found[1] = Fact(top(column, width=self._across))
             lines = [Fact(name), *found]
         return tuple([*lines, *[Fact("")] * HEAD][:HEAD])
+
+    def _wrapped(self, text: str) -> list[str]:
+        return [line.plain.rstrip() for line in Text(printable(text)).wrap(self.app.console, self._across)]
 
     def _colour(self, fact: Fact) -> Style:
         if fact.kind is None:
@@ -266,14 +269,3 @@ def _fitted(text: str, width: int) -> str:
 def _beside(left: str, right: str, width: int) -> str:
     """Two texts at the two ends of a cell."""
     return f"{_fitted(left, width - len(right) - 1)} {right}"
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Words in lines of `width` cells."""
-    lines = [""]
-    for word in printable(text).split():
-        if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > width:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines

@@ -74,7 +74,7 @@ class ConceptTree(Tree[Row]):
             wanted: show only concepts that hold this text.
             room: lines there are; groups never touched are open where all fit.
         """
-        before = self._under_cursor()
+        before = self.row.text if isinstance(self.row, ConceptRow | PartRow) else ""
         self._explanation = explanation
         self._full = full_bar(explanation)
         self.clear()
@@ -88,7 +88,8 @@ class ConceptTree(Tree[Row]):
                 if row.parts and self._open.get(row.text, False):
                     self._fill(child, row)
                     child.expand()
-        self._go_back_to(before)
+        if not (before and self.select(before)):
+            self.call_after_refresh(self._go_to_the_first)
 
     def leave_out(self, texts: frozenset[str]) -> None:
         """Show which concepts are left out."""
@@ -116,7 +117,11 @@ class ConceptTree(Tree[Row]):
 
     def get_label_width(self, node: TreeNode[Row]) -> int:
         """Every label fills its line: none has to be made to know its width."""
-        return max(8, self.scrollable_content_region.width - self._indent(node))
+        depth = 0
+        while node.parent is not None and node.parent is not self.root:
+            node = node.parent
+            depth += 1
+        return max(8, self.scrollable_content_region.width - depth * self.guide_depth)
 
     def render_label(self, node: TreeNode[Row], base_style: Style, style: Style) -> Text:
         """One line, as wide as the pane."""
@@ -129,8 +134,7 @@ class ConceptTree(Tree[Row]):
             text = self._part(row)
         else:
             text = Text()
-        width = max(8, self.scrollable_content_region.width - self._indent(node))
-        text.truncate(width, overflow="ellipsis", pad=True)
+        text.truncate(self.get_label_width(node), overflow="ellipsis", pad=True)
         text.stylize(style)
         return text
 
@@ -143,12 +147,8 @@ class ConceptTree(Tree[Row]):
     def _light_up(self, event: Tree.NodeHighlighted[Row]) -> None:
         """Highlight the parts that the concept was seen on."""
         row = event.node.data
-        if isinstance(row, PartRow):
-            self.post_message(LightUp((row.part.id,)))
-        elif isinstance(row, ConceptRow):
-            self.post_message(LightUp(row.parts))
-        else:
-            self.post_message(LightUp(()))
+        parts = row.parts if isinstance(row, ConceptRow) else (row.part.id,) if isinstance(row, PartRow) else ()
+        self.post_message(LightUp(parts))
 
     @on(Tree.NodeExpanded)
     def _add_parts(self, event: Tree.NodeExpanded[Row]) -> None:
@@ -165,11 +165,10 @@ class ConceptTree(Tree[Row]):
     def action_leave_out(self) -> None:
         """Leave the concept under the cursor out, or restore it."""
         row = self.row
-        text = row.concept if isinstance(row, PartRow) else row.text if isinstance(row, ConceptRow) else None
-        if text is None or (isinstance(row, ConceptRow) and row.kind == "language"):
-            self.notify("only what the vision encoder sees can be left out: ∩ or ◐", markup=False, timeout=3)
+        if isinstance(row, PartRow) or (isinstance(row, ConceptRow) and row.kind != "language"):
+            self.post_message(LeaveOut(row.text))
         else:
-            self.post_message(LeaveOut(text))
+            self.notify("only what the vision encoder sees can be left out: ∩ or ◐", markup=False, timeout=3)
 
     def action_restore(self) -> None:
         """Restore all concepts."""
@@ -206,26 +205,9 @@ class ConceptTree(Tree[Row]):
             for part in part_rows(self._explanation, row):
                 node.add_leaf("", data=part)
 
-    def _under_cursor(self) -> str:
-        """Text of the concept under the cursor."""
-        row = self.row
-        return row.concept if isinstance(row, PartRow) else row.text if isinstance(row, ConceptRow) else ""
-
-    def _go_back_to(self, text: str) -> None:
-        """To the same concept where there is one, else to the first."""
-        if not (text and self.select(text)):
-            self.call_after_refresh(self._go_to_the_first)
-
     def _go_to_the_first(self) -> None:
         if self.last_line >= 0:  # else the next image has taken the tree away already
             self.move_cursor_to_line(min(1, self.last_line))
-
-    def _indent(self, node: TreeNode[Row]) -> int:
-        depth = 0
-        while node.parent is not None and node.parent is not self.root:
-            node = node.parent
-            depth += 1
-        return depth * self.guide_depth
 
     def _ink(self, kind: Kind) -> str:
         return self.app.theme_variables[kind]
@@ -248,7 +230,7 @@ class ConceptTree(Tree[Row]):
         left_out = row.text in self._left_out
         kind: Kind = "left-out" if left_out else row.kind
         mark = ("▾ " if node.is_expanded else "▸ ") if row.parts else "  "
-        room = max(8, self.scrollable_content_region.width - self._indent(node))
+        room = self.get_label_width(node)
         tail = self._tail(row, room, left_out=left_out)
         name = Text(printable(row.text), "strike" if left_out else "")
         lead = Text.assemble(mark, (f"{SIGN[kind]} ", self._ink(kind)))

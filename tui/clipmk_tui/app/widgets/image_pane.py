@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
@@ -50,16 +50,6 @@ class _Job:
     blurred: frozenset[int]
     before: Frame | None
     """What the pane shows in the same place now."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Drawn:
-    """A job done: what differs from what stood there."""
-
-    frame: Frame
-    rows: dict[int, Strip]
-    """The rows that differ, whole."""
-    spans: Spans
 
 
 class ImagePane(Widget, can_focus=True):
@@ -155,10 +145,9 @@ class ImagePane(Widget, can_focus=True):
             return
         job = self._job(self._picture)
         if job.canvas.is_warm and job.shapes.is_warm:
-            frame = _paint(job)
-            spans = frame.changes(job.before)
+            frame, spans = _paint(job)
             if len(spans) * job.canvas.columns <= _AT_ONCE:
-                self._take(job, _Drawn(frame, _strips(frame, list(spans)), spans))
+                self._take(job, frame, spans, _strips(frame, list(spans)))
                 return
         self._busy = True
         self._draw()
@@ -170,9 +159,10 @@ class ImagePane(Widget, can_focus=True):
             while self._stale and self._picture is not None and self.size:
                 self._stale = False
                 job = self._job(self._picture)
-                drawn = await asyncio.to_thread(_drawn, job)
+                frame, spans = await asyncio.to_thread(_paint, job)
+                rows = await asyncio.to_thread(_strips, frame, list(spans))
                 if not self._stale:
-                    self._take(job, drawn)
+                    self._take(job, frame, spans, rows)
         finally:
             self._busy = False
         if self._stale and self._picture is None:
@@ -208,27 +198,21 @@ class ImagePane(Widget, can_focus=True):
         self._layout, self._frame, self._rows, self._legend = None, None, [], []
         self.refresh()
 
-    def _take(self, job: _Job, drawn: _Drawn) -> None:
+    def _take(self, job: _Job, frame: Frame, spans: Spans, rows: Mapping[int, Strip]) -> None:
         """Put what was drawn into the pane; only rows that differ are written to the terminal."""
-        legend = legend_lines(
-            job.shapes.parts,
-            width=job.layout.legend.width,
-            height=job.layout.legend.height,
-            lit=job.lit,
-            blurred=job.blurred,
-        )
-        self._stale = False
-        before, self._frame = self._legend, drawn.frame
-        self._legend = legend
+        width, height, before = job.layout.legend.width, job.layout.legend.height, self._legend
+        self._legend = legend_lines(job.shapes.parts, width=width, height=height, lit=job.lit, blurred=job.blurred)
+        self._stale, self._frame = False, frame
         if self._layout != job.layout:
             self._layout = job.layout
-            self._rows = [drawn.rows[row] for row in range(job.layout.picture.height)]
+            self._rows = [rows[row] for row in range(job.layout.picture.height)]
             self.refresh()
             return
-        for row, strip in drawn.rows.items():
+        for row, strip in rows.items():
             self._rows[row] = strip
-        self._write(job.layout.picture, drawn.spans)
-        self._write(job.layout.legend, dict.fromkeys(_different(before, legend), (0, job.layout.legend.width)))
+        self._write(job.layout.picture, spans)
+        pairs = enumerate(zip_longest(before, self._legend))
+        self._write(job.layout.legend, {line: (0, width) for line, (old, new) in pairs if old != new})
 
     def _write(self, box: Box, spans: Spans) -> None:
         """Write some cells of a box again: a region for each run of neighbouring rows."""
@@ -241,25 +225,15 @@ class ImagePane(Widget, can_focus=True):
         """One line of the pane."""
         if self._layout is None:
             return self._note_line(y)
-        pieces: list[Strip] = []
-        at = 0
-        legend = self._legend_line(y - self._layout.legend.y)
-        for box, strip in (
-            (self._layout.picture, self._row(y - self._layout.picture.y)),
-            (self._layout.legend, legend),
-        ):
-            if strip is not None:
-                pieces += [Strip.blank(box.x - at, self.rich_style), strip]
-                at = box.x + strip.cell_length
-        return Strip.join(pieces).adjust_cell_length(self.size.width, self.rich_style)
-
-    def _row(self, row: int) -> Strip | None:
-        return self._rows[row] if 0 <= row < len(self._rows) else None
-
-    def _legend_line(self, line: int) -> Strip | None:
-        if not 0 <= line < len(self._legend):
-            return None
-        return Strip(self._legend[line].render(self.app.console)).apply_style(self.rich_style)
+        style, pieces, at = self.rich_style, [], 0
+        picture, legend = self._layout.picture, self._layout.legend
+        if 0 <= (row := y - picture.y) < len(self._rows):
+            pieces += [Strip.blank(picture.x, style), self._rows[row]]
+            at = picture.x + picture.width
+        if 0 <= (line := y - legend.y) < len(self._legend):
+            text = Strip(self._legend[line].render(self.app.console)).apply_style(style)
+            pieces += [Strip.blank(legend.x - at, style), text]
+        return Strip.join(pieces).adjust_cell_length(self.size.width, style)
 
     def _note_line(self, y: int) -> Strip:
         """A line of the note, in the middle of the pane."""
@@ -274,17 +248,12 @@ class ImagePane(Widget, can_focus=True):
         return Strip([Segment(text.plain, style)]).adjust_cell_length(width, self.rich_style)
 
 
-def _paint(job: _Job) -> Frame:
+def _paint(job: _Job) -> tuple[Frame, Spans]:
+    """The frame, and what differs from the one before; on any thread."""
     from clipmk_tui.app.canvas import painted  # noqa: PLC0415
 
-    return painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred)
-
-
-def _drawn(job: _Job) -> _Drawn:
-    """The whole work, on any thread."""
-    frame = _paint(job)
-    spans = frame.changes(job.before)
-    return _Drawn(frame, _strips(frame, list(spans)), spans)
+    frame = painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred)
+    return frame, frame.changes(job.before)
 
 
 def _strips(frame: Frame, rows: Sequence[int]) -> dict[int, Strip]:
@@ -303,9 +272,3 @@ def _strips(frame: Frame, rows: Sequence[int]) -> dict[int, Strip]:
             pieces = [strip.crop(0, column), middle, strip.crop(column + len(number), columns)]
             drawn[row] = Strip.join(pieces).crop(0, columns)
     return drawn
-
-
-def _different(before: Sequence[Text], after: Sequence[Text]) -> list[int]:
-    """Lines that are not the same."""
-    longest = max(len(before), len(after))
-    return [line for line in range(longest) if before[line : line + 1] != after[line : line + 1]]

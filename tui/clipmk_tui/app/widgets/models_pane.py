@@ -116,12 +116,9 @@ class ModelsPane(FilteredPane):
         super().__init__(self.list, "filter: vit 224px cached ...", id="models", classes="pane")
         self.border_title = "models"
 
-    def watch_view(self) -> None:
-        """Show the models."""
-        self._show_matching()
-
     @on(FilteredPane.Changed)
-    def _show_matching(self) -> None:
+    def watch_view(self) -> None:
+        """Show the models that the filter leaves."""
         view = self.view
         found = matching(view.entries, self.filter_text)
         self.list.show(found, view.model, view.marked)
