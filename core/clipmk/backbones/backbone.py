@@ -15,6 +15,7 @@ from clipmk.backbones.devices import PRECISIONS, cast, upload
 from clipmk.backbones.openclip import ResNetEncoder, VitEncoder
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.timm import timm_encoder
+from clipmk.backbones.tokenizer import Tokenizer
 from clipmk.errors import ModelError, NotFiniteError
 from clipmk.system.text import quoted
 
@@ -36,7 +37,8 @@ class Backbone:
     Args:
         model: an open_clip model; cast to `dtype` and moved to `device`, both in place.
         info: what the model is.
-        texts: the text encoder of the same model.
+        tokenizer: of its texts.
+        text_fingerprint: the attribute.
         preprocessing: open_clip's configuration of it; open_clip's defaults hold for what is missing.
         embed_dim: of its embeddings.
         device: where it runs.
@@ -75,7 +77,8 @@ class Backbone:
         model: Any,
         *,
         info: ModelInfo,
-        texts: TextEncoder,
+        tokenizer: Tokenizer,
+        text_fingerprint: str,
         preprocessing: Mapping[str, Any],
         embed_dim: int,
         device: torch.device,
@@ -84,18 +87,19 @@ class Backbone:
         self.info = info
         self.device, self.dtype = device, dtype
         self.embed_dim = embed_dim
+        self._texts = TextEncoder(model, tokenizer)
         bias = getattr(model, "logit_bias", None)  # both are read before the cast: exp(4.6052) is 98.9 in bfloat16
         self.logit_bias = None if bias is None else float(bias.detach().float())
         self.logit_scale = float(model.logit_scale.detach().float().exp())
         if weights_dtype(model) != dtype:
             cast(model, dtype)
-        self._images, self._texts = image_encoder(model.to(device)), texts
+        self._images = image_encoder(model.to(device))
         self.mean = _three(preprocessing.get("mean") or _OPENAI_MEAN)
         self.std = _three(preprocessing.get("std") or _OPENAI_STD)
         self.interpolation = "bilinear" if preprocessing.get("interpolation") == "bilinear" else "bicubic"
         self.default_resize = "crop" if preprocessing.get("resize_mode", "shortest") == "shortest" else "squash"
         self.has_cls, self.supports_keys = self._images.has_cls, self._images.supports_keys
-        self.trims_text, self.text_fingerprint = texts.trims, texts.fingerprint
+        self.trims_text, self.text_fingerprint = self._texts.trims, text_fingerprint
         self._pooling_checked = False
 
     def __repr__(self) -> str:

@@ -44,10 +44,8 @@ class TextEncoder:
     guaranteed; on a GPU it does not hold.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, *, fingerprint: str = "") -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
         self._model = model
-        self.fingerprint = fingerprint
-        """See `Backbone.text_fingerprint`."""
         self._tokenizer = cached(tokenizer)
         self._tower = model.text if hasattr(model, "text") else model
         self.trims = _is_causal(self._tower)

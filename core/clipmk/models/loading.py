@@ -15,7 +15,6 @@ from clipmk.backbones import library
 from clipmk.backbones.backbone import Backbone, weights_dtype
 from clipmk.backbones.devices import choose_device, choose_dtype
 from clipmk.backbones.plain_clip import is_plain, load_plain
-from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.tokenizer import Tokenizer, cached
 from clipmk.errors import ModelError, UsageError
 from clipmk.models import catalog, hub
@@ -69,15 +68,11 @@ def load(
         spec = resolve(source, arch=arch, download=download)
         _check_memory(spec.entry, place, dtype)
         built, sha256 = _weighted(spec, download=download)
-        texts = TextEncoder(
-            built,
-            tokenizer or _lazy_tokenizer(spec, download=download),
-            fingerprint=text_fingerprint(spec, tokenizer),
-        )
         return Backbone(
             built,
             info=_info(spec.entry, sha256),
-            texts=texts,
+            tokenizer=tokenizer or _lazy_tokenizer(spec, download=download),
+            text_fingerprint=text_fingerprint(spec, tokenizer),
             preprocessing=spec.preprocess,
             embed_dim=spec.entry.embed_dim,
             device=place,
@@ -297,7 +292,8 @@ def _from_memory(model: nn.Module, device: torch.device, dtype: torch.dtype, tok
     return Backbone(
         usable,
         info=info,
-        texts=TextEncoder(usable, tokenizer or _openai_tokenizer(own), fingerprint=text_fingerprint(None, tokenizer)),
+        tokenizer=tokenizer or _openai_tokenizer(own),
+        text_fingerprint=text_fingerprint(None, tokenizer),
         preprocessing=preprocess,
         embed_dim=embed_dim,
         device=device,
