@@ -62,16 +62,21 @@ quit = "ctrl+q"
         ("[settings]\nsoft_threshold = 'x'\n", "it must be a number"),
     ],
 )
-def test_a_bad_config_is_named_by_file_line_and_key(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_bad_config_is_named_by_file_line_and_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str
+) -> None:
     path = write_config(tmp_path, text)
+    monkeypatch.setenv("CLIPMK_CONFIG", str(path))
     with pytest.raises(UsageError, match=expected) as caught:
-        read_config(path)
+        read_config()
     assert f"config '{path}'" in str(caught.value)
 
 
-def test_a_config_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_config_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "latin.toml"))
     (tmp_path / "latin.toml").write_bytes(b"model = 'caf\xe9'")
     with pytest.raises(UsageError, match=r"latin.toml' is not UTF-8 text \(byte 12\)"):
-        read_config(tmp_path / "latin.toml")
+        read_config()
+    monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path))
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
-        read_config(tmp_path)
+        read_config()

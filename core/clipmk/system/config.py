@@ -46,18 +46,14 @@ class Config:
     """`[keys]`: action of the app -> keys, comma-separated."""
 
 
-def read_config(path: Path | None = None) -> Config:
-    """Read the config file; a missing one sets nothing.
-
-    Args:
-        path: the file; None: `locations.config_path()`.
+def read_config() -> Config:
+    """Read the config file at `locations.config_path()`; a missing one sets nothing.
 
     Raises:
         UsageError: the file cannot be read, is not TOML, or has an unknown key or a value that cannot be used; the
             message names file, line and key.
     """
-    chosen = config_path() if path is None else path
-    return parse_config(config_bytes(chosen), chosen)
+    return parse_config(config_bytes(config_path()), config_path())
 
 
 def config_bytes(path: Path) -> bytes:

@@ -32,7 +32,7 @@ Value = str | int | float | bool | None
 _BOM = b"\xef\xbb\xbf"
 
 
-def save(changes: Mapping[str, Value], path: Path | None = None) -> Config:
+def save(changes: Mapping[str, Value]) -> Config:
     """Change single keys of the config file; comments, order and all other keys stay.
 
     The file and its folder are created where they are missing, readable by the user only. The file is replaced as a
@@ -40,7 +40,6 @@ def save(changes: Mapping[str, Value], path: Path | None = None) -> Config:
 
     Args:
         changes: key -> value, with the table in front of a dot: ``{"theme": "dark", "settings.grounding": None}``.
-        path: the file; None: `locations.config_path()`.
 
     Returns:
         The new contents.
@@ -49,16 +48,15 @@ def save(changes: Mapping[str, Value], path: Path | None = None) -> Config:
         UsageError: the file is malformed, or would be afterwards: a key that does not exist, a value of a wrong type.
         ClipmkError: it cannot be written.
     """
-    chosen = config_path() if path is None else path
+    path = config_path()
     try:
-        chosen.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(chosen.with_name(f"{chosen.name}.lock"), timeout=LOCK_SECONDS)
-        with lock:
-            return _save(changes, chosen)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(path.with_name(f"{path.name}.lock"), timeout=LOCK_SECONDS):
+            return _save(changes, path)
     except Timeout as reason:
-        raise ClipmkError(f"config {quoted(chosen)} is being written by another process; try again") from reason
+        raise ClipmkError(f"config {quoted(path)} is being written by another process; try again") from reason
     except OSError as reason:
-        raise ClipmkError(f"config {quoted(chosen)} cannot be written: {cause(reason)}") from reason
+        raise ClipmkError(f"config {quoted(path)} cannot be written: {cause(reason)}") from reason
 
 
 def _save(changes: Mapping[str, Value], path: Path) -> Config:
