@@ -99,7 +99,7 @@ def test_running_out_of_memory_in_a_thread_of_a_stream_is_named_too(
     def segment(*_: Any, **__: Any) -> None:
         raise short
 
-    monkeypatch.setattr("clipmk.pipeline.encoder.segment", segment)
+    monkeypatch.setattr("clipmk.pipeline.encoder.segment_variants", segment)
     with pytest.raises(OutOfMemoryError):
         list(embedded.explainer().stream([embedded.scenes()[0].image], threads=1))
 
