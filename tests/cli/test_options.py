@@ -28,7 +28,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> Settled:
         found.append(options)
         return 0
 
-    monkeypatch.setattr("clipmk_tui.cli.commands.explain.run.run", run)
+    monkeypatch.setattr("clipmk_tui.cli.commands.explain.command.run", run)
 
     def settle(*argv: str) -> ExplainOptions:
         assert main.run(["explain", "x.png", *argv]) == 0

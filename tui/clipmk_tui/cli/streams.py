@@ -151,7 +151,10 @@ def _diverted() -> Iterator[int]:
     except OSError as reason:
         raise ClipmkError("stdout is closed") from reason
     try:
-        _point(1, at=2)
+        try:
+            os.dup2(2, 1)
+        except OSError:  # stderr is closed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         with contextlib.redirect_stdout(sys.stderr):
             yield saved
     finally:
@@ -162,15 +165,6 @@ def _diverted() -> Iterator[int]:
             ctypes.CDLL(None).fflush(None)  # and C code has a buffer of its own
         os.dup2(saved, 1)
         os.close(saved)
-
-
-def _point(descriptor: int, *, at: int) -> None:
-    try:
-        os.dup2(at, descriptor)
-    except OSError:  # stderr is closed
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
 
 
 def _flush(stream: IO[str] | None) -> None:

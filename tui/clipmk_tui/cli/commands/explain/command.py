@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clipmk_tui.cli import options as o
 
+if TYPE_CHECKING:
+    from clipmk_tui.cli.commands.explain.options import ExplainOptions
+
 EPILOG = (
     "Each option is also read from the environment (CLIPMK_MODEL, CLIPMK_NO_PICTURE, ...) and most from the config "
     "file; the command line outranks the environment, the environment the config.  Without -m a demonstration model "
     "is used that knows drawn classes only."
+)
+
+DEMONSTRATION = (
+    "is a demonstration model that knows drawn classes only; for photographs see `clipmk models` and explain with "
+    "-m NAME:TAG --download --vocab FILE"
 )
 
 Jsonl = Annotated[bool, o.option(o.OUTPUT, "jsonl", "Print one JSON line per result.")]
@@ -51,7 +60,40 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read
     """Explain images: predictions, the concepts behind them, and how strongly both encoders share them."""
     from clipmk_tui.cli.commands.explain.options import explain_options  # noqa: PLC0415
 
-    options = explain_options(ctx.params)  # before anything heavy is imported
-    from clipmk_tui.cli.commands.explain.run import run  # noqa: PLC0415
+    return run(explain_options(ctx.params), images)
 
-    return run(options, images)
+
+def run(options: ExplainOptions, arguments: Sequence[str]) -> int:
+    """Explain images and write every requested output.
+
+    Returns:
+        Exit status: 0, or the highest of all failures among the images and models.
+    """
+    from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
+    from clipmk_tui.cli.commands.explain.served import answers  # noqa: PLC0415
+    from clipmk_tui.cli.commands.explain.writers import FailureLog, Outputs  # noqa: PLC0415
+    from clipmk_tui.cli.inputs import input_images  # noqa: PLC0415
+    from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
+    from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
+    from clipmk_tui.cli.streams import data_stream, locale_encoding, say  # noqa: PLC0415
+
+    images = input_images(arguments)
+    encoding = locale_encoding() if options.form == "text" else "utf-8"
+    failures = FailureLog(quiet=options.quiet)
+    with (
+        data_stream(encoding=encoding) as stream,
+        logging_to_stderr(quiet=options.quiet, verbose=options.verbose),
+        Stages(shown=not options.quiet) as stages,
+    ):
+        outputs = Outputs(options, [image.name for image in images], stream)
+        note_due = options.default_model and not options.quiet
+        for result in answers(options, images, stages):
+            stages.clear()
+            if note_due and isinstance(result, Explanation):
+                say("note", f"{options.models[0]} {DEMONSTRATION}")
+                note_due = False
+            failures.add(result)
+            outputs.add(result)
+        outputs.finish()
+        failures.finish()
+    return failures.status
