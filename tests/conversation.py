@@ -40,15 +40,14 @@ class Conversation:
 
     Args:
         service: shared with other conversations; None: a service of its own.
-        memory_budget: of a service of its own.
         session: fields of the session.
     """
 
-    def __init__(self, service: Service | None = None, *, memory_budget: int | None = None, **session: Any) -> None:
+    def __init__(self, service: Service | None = None, **session: Any) -> None:
         self.sent: list[Any] = []
         self.hook: Callable[[Any], None] = lambda answer: None
         self.session = Session(**{"vocabulary": "world", "settings": preset("default"), "device": "cpu", **session})
-        self.service = service or Service(memory_budget=memory_budget)
+        self.service = service or Service()
         self.number = 0
         self.job: Job | None = None
 

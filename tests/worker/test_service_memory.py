@@ -22,15 +22,17 @@ pytestmark = pytest.mark.usefixtures("clean", "loaded_once")
 MiB = 2**20
 
 
-def test_a_tiny_budget_holds_one_model_and_a_large_one_all(images: list[str], tiny_model: str) -> None:
-    tiny, large = Conversation(memory_budget=1), Conversation(memory_budget=1024 * MiB)
-    for model in (VIT, tiny_model, VIT):
-        for talk in (tiny, large):
-            assert isinstance(talk.ask(Load(model=model)), protocol.Loaded)
-        assert tiny.service.models == (model,)
-    assert set(large.service.models) == {VIT, tiny_model}
-    assert isinstance(tiny.ask(Compare(models=(tiny_model, VIT), image=images[0])), protocol.Done)
-    assert all(column.explanation for column in tiny.received(protocol.ColumnReady))
+@pytest.mark.parametrize(("memory", "fitting"), [(2, 1), (2048 * MiB, 2)])
+def test_little_memory_holds_one_model_and_much_holds_all(
+    memory: int, fitting: int, images: list[str], tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipmk.worker.explainers.device_memory", lambda device: memory)
+    talk, asked = Conversation(), (VIT, tiny_model, VIT)
+    for number, model in enumerate(asked, 1):
+        assert isinstance(talk.ask(Load(model=model)), protocol.Loaded)
+        assert talk.service.models == asked[:number][-fitting:]
+    assert isinstance(talk.ask(Compare(models=(tiny_model, VIT), image=images[0])), protocol.Done)
+    assert all(column.explanation for column in talk.received(protocol.ColumnReady))
 
 
 def test_a_model_weighs_what_its_parameters_and_its_texts_take(tiny_model: str) -> None:

@@ -34,17 +34,15 @@ ExplainerKey = tuple[object, ...]
 class Explainers:
     """Explainers by model and session, as many as the memory holds; the least recently used is unloaded first.
 
+    Together they may take half of the device's memory.
+
     Args:
-        budget: bytes that all may take; None: half of the device's memory.
         report: called with (stage, done, total) while loading; an exception raised in it cancels the work.
         check: called while there is nothing to report; may raise likewise.
     """
 
-    def __init__(
-        self, budget: int | None, *, report: Callable[[str, int, int], None], check: Callable[[], None]
-    ) -> None:
-        self.held: LruCache[ExplainerKey, Explainer] = LruCache(budget or 0)
-        self._budget = budget
+    def __init__(self, *, report: Callable[[str, int, int], None], check: Callable[[], None]) -> None:
+        self.held: LruCache[ExplainerKey, Explainer] = LruCache(0)
         self._report = report
         self._check = check
         self._vocabularies: LruCache[tuple[object, ...], Vocabulary] = LruCache(VOCABULARIES)
@@ -100,8 +98,7 @@ class Explainers:
         )
         load_ms = 1_000 * (time.perf_counter() - started)
         self._check()
-        if self._budget is None:
-            self.held.budget = device_memory(backbone.device) // 2
+        self.held.budget = device_memory(backbone.device) // 2
         self._make_room(tensor_bytes(backbone))
         explainer = Explainer(
             backbone,

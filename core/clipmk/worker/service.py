@@ -46,13 +46,10 @@ class Service:
 
     While it works for a client that names its folder, the process stands there: every name means what it means to the
     client, and errors repeat the user's own words.
-
-    Args:
-        memory_budget: bytes that the models held at once may take; None: half of the device's memory.
     """
 
-    def __init__(self, *, memory_budget: int | None = None) -> None:
-        self.explainers = Explainers(memory_budget, report=self._report, check=self._check)
+    def __init__(self) -> None:
+        self.explainers = Explainers(report=self._report, check=self._check)
         self._pictures: LruCache[tuple[str, Stamp], Picture] = LruCache(PICTURE_BYTES)
         self._explanations: LruCache[ExplanationKey, Explanation] = LruCache(EXPLANATIONS)
         self._job: Job  # set by `answer`
@@ -128,9 +125,9 @@ class Service:
 
     def _rerank(self, request: protocol.WhatIf) -> protocol.Reranked:
         picture, explainer = self._picture(request.image), self._explainer(request.model)
-        explanation = self._known_explanation(request)
-        if explanation is None:
-            explanation = self._explanation(request.model, request.image, request.target)
+        explanation = self._known_explanation(request) or self._explanation(
+            request.model, request.image, request.target
+        )
         from clipmk.pipeline.occlusion import predict_without  # noqa: PLC0415
 
         predictions = predict_without(explainer, picture, explanation, request.left_out)
@@ -143,12 +140,11 @@ class Service:
         for model in request.models:
             self._check()
             made = self._attempt(model, partial(self._explanation, model, request.image, request.target))
-            column = protocol.ColumnReady(id=request.id, model=model, explanation=None)
+            column = partial(protocol.ColumnReady, id=request.id, model=model)
             if isinstance(made, Failed):
-                column = dataclasses.replace(column, code=made.code, message=made.message)
+                self._job.send(column(explanation=None, code=made.code, message=made.message))
             else:
-                column = dataclasses.replace(column, explanation=made)
-            self._job.send(column)
+                self._job.send(column(explanation=made))
         return protocol.Done(id=request.id, count=len(request.models))
 
     def _survey(self, request: protocol.Survey) -> protocol.Done:
