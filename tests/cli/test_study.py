@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from clipmk.study.manifest import read_manifest, write_manifest
-from clipmk.study.request import StudyRequest
+from clipmk.study.manifest import StudyRequest, read_manifest, write_manifest
 from clipmk.system.text import encodable
 from clipmk.world.export import export_scenes
 from clipmk_tui.cli.commands.study.progress import StudyProgress

@@ -28,7 +28,7 @@ from clipmk.pipeline.explainer import Explainer
 from clipmk.pipeline.segmentation import part_variants
 from clipmk.settings import preset
 from clipmk.study import schema
-from clipmk.study.shard_explainer import ShardExplainer
+from clipmk.study.shard_worker import ShardExplainer
 from clipmk.vocabulary.vocabulary import load_vocabulary
 
 BAD = embedded.flat((200, 40, 40))

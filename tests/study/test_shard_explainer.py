@@ -20,7 +20,7 @@ from clipmk.pipeline.encoder import BatchEncoder, batch_slices
 from clipmk.pipeline.segmentation import part_variants
 from clipmk.settings import PartMethod, Settings
 from clipmk.study.schema import TableRow
-from clipmk.study.shard_explainer import ShardExplainer
+from clipmk.study.shard_worker import ShardExplainer
 from clipmk.vocabulary.embeddings import load_bank
 
 

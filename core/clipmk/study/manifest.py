@@ -1,4 +1,4 @@
-"""A study's manifest: everything its numbers depend on, in one JSON file beside them."""
+"""What is asked of a study, and its manifest: everything its numbers depend on, in one JSON file beside them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from clipmk.datasets.dataset import DatasetInfo
 from clipmk.errors import InputError
@@ -14,6 +14,14 @@ from clipmk.records import ModelInfo
 from clipmk.system.files import atomic_write
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 from clipmk.system.text import counted, quoted
+
+if TYPE_CHECKING:
+    from clipmk.datasets.dataset import Dataset
+    from clipmk.settings import Fit, Settings
+    from clipmk.study.paths import StudyFolder
+    from clipmk.vocabulary.vocabulary import Vocabulary
+
+Engine = Literal["local", "ray"]
 
 FORMAT: Final = 1
 """Increased whenever readers of a study folder have to change."""
@@ -34,6 +42,33 @@ _FOLLOWS: Final = (
 )
 """A difference between two studies -> prefixes of the differences that follow from it."""
 _NEVER_FOLLOWS: Final = frozenset({"settings.preset", "settings.seed"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRequest:
+    """What to study. None takes the value of the study in the folder, if there is one, else the default."""
+
+    folder: StudyFolder
+    dataset: Dataset
+    models: tuple[str, ...]
+    extend: bool = False
+    """Continue the study in the folder and add those of `models` that it does not have."""
+    vocabulary: Vocabulary
+    settings: Settings
+    fit: Fit | None = None
+    engine: Engine = "local"
+    workers: int | None = None
+    """Actors of the engine "ray"."""
+    shard_size: int | None = None
+    batch_size: int | None = None
+    device: str = "auto"
+    precision: str = "fp32"
+    threads: int | None = None
+    cache: bool = True
+    download: bool = False
+    """Download missing weights first."""
+    command: str | None = None
+    """The command line, for the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

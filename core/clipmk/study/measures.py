@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clipmk.concepts.mutual import chance_curve
 from clipmk.concepts.statistics import Estimate, mean, mean_interval, wilson
 from clipmk.records import ModelInfo
-from clipmk.study.schema import TableRow
+from clipmk.study.schema import SPLIT, WITH_INTERVAL, TableRow
 
 Measures = NDArray[np.void]
 """One part method (or the mean of several) on n images, failed ones included, sorted by image; see `_dtype`."""
@@ -27,9 +27,7 @@ UNKNOWN: Final = -1
 SIGNIFICANT: Final = 0.05
 
 _PREDICTION: Final = ("correct", "label_rank")
-_WITH_INTERVAL: Final = ("mi_paper", "mi_textbook", "auc", "auc_unpadded")
 _COUNTS: Final = ("chance_mi", "chance_auc", "part_count", "vision_count", "mutual_count")
-_SPLIT: Final = ("mi_paper", "auc", "mutual_count")
 
 
 def _dtype(points: int, methods: int) -> np.dtype[np.void]:
@@ -40,7 +38,7 @@ def _dtype(points: int, methods: int) -> np.dtype[np.void]:
             ("explained", np.bool_),
             ("label", np.int64),  # a code, as is the prediction
             ("predicted", np.int64),
-            *((name, np.float64) for name in (*_PREDICTION, *_WITH_INTERVAL, *_COUNTS)),
+            *((name, np.float64) for name in (*_PREDICTION, *WITH_INTERVAL, *_COUNTS)),
             ("above_chance", np.float64),  # 1 where p < 0.05, else 0
             ("curve", np.float64, (points,)),  # padded with zeros to 3L + 1 points
             ("sizes", np.int64, (methods, 2)),  # L_v and L_T under each part method
@@ -65,7 +63,7 @@ def measures(rows: pa.Table, codes: dict[str, int], *, points: int) -> Measures:
     found["explained"] = rows.column("error").is_null().to_numpy()
     for name in ("label", "predicted"):
         found[name] = _encode(rows.column(name), codes)
-    for name in (*_PREDICTION, *_WITH_INTERVAL, *_COUNTS):
+    for name in (*_PREDICTION, *WITH_INTERVAL, *_COUNTS):
         found[name] = _floats(rows, name)
     found["above_chance"] = _floats(rows, "p_value") < SIGNIFICANT
     for column, name in enumerate(("vision_count", "language_count")):
@@ -88,7 +86,7 @@ def mean_of_methods(methods: Sequence[Measures]) -> Measures:
     found = np.empty(len(common), _dtype(aligned[0]["curve"].shape[1], len(aligned)))
     for name in ("image", "label", "predicted", *_PREDICTION):
         found[name] = aligned[0][name]
-    for name in (*_WITH_INTERVAL, *_COUNTS, "above_chance", "curve"):
+    for name in (*WITH_INTERVAL, *_COUNTS, "above_chance", "curve"):
         found[name] = np.mean([one[name] for one in aligned], axis=0)
     found["explained"] = np.all([one["explained"] for one in aligned], axis=0)
     found["sizes"] = np.concatenate([one["sizes"] for one in aligned], axis=1)
@@ -132,10 +130,10 @@ def model_row(model: ModelInfo, parts: str, measured: Measures, *, vocabulary_si
         **{name: mean(found[name]) for name in ("above_chance", *_COUNTS)},
         **_with_interval("top1", wilson(int(right.sum()), known)),
     }
-    for name in _WITH_INTERVAL:
+    for name in WITH_INTERVAL:
         row |= _with_interval(name, mean_interval(found[name]))
     for kind, chosen in (("right", right), ("wrong", wrong)):
-        for name in _SPLIT:
+        for name in SPLIT:
             row |= _with_interval(f"{name}_{kind}", mean_interval(found[name][chosen]))
     return row
 
@@ -166,7 +164,7 @@ def class_rows(model: ModelInfo, parts: str, measured: Measures, classes: Sequen
                 "images": len(images),
                 "top1": int((images["correct"] == 1).sum()) / len(images) if len(images) else None,
                 "confused_with": by_count[0][1] if by_count else None,  # of equals the first by name
-                **{name: mean(images[name]) for name in _SPLIT},
+                **{name: mean(images[name]) for name in SPLIT},
             }
         )
     return rows

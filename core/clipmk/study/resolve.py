@@ -16,9 +16,8 @@ from clipmk.errors import ModelError, UsageError
 from clipmk.models.loading import describe, pull
 from clipmk.records import ModelInfo
 from clipmk.settings import Fit, PartMethod, Settings
-from clipmk.study.manifest import Manifest, VocabularyInfo, differences, read_manifest, write_manifest
+from clipmk.study.manifest import Manifest, StudyRequest, VocabularyInfo, differences, read_manifest, write_manifest
 from clipmk.study.plan import make_plan, missing_shards, shard_sizes, write_plan
-from clipmk.study.request import StudyRequest
 from clipmk.system.serialization import plain
 from clipmk.system.text import printable, quoted
 from clipmk.version import __version__

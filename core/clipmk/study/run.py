@@ -25,8 +25,8 @@ from clipmk.system.text import quoted
 
 if TYPE_CHECKING:
     from clipmk.pipeline.grounding import Progress
+    from clipmk.study.manifest import StudyRequest
     from clipmk.study.paths import StudyFolder
-    from clipmk.study.request import StudyRequest
 
 MEMORY_SHARE = 0.5
 """Share of a device's memory that the weights of the models held at once may take."""

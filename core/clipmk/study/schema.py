@@ -75,8 +75,8 @@ IMAGE = pa.schema([
     ("warnings", pa.list_(pa.string())),
 ])  # fmt: skip
 
-_MEASURE = ("mi_paper", "mi_textbook", "auc", "auc_unpadded")
-_SPLIT = ("mi_paper", "auc", "mutual_count")
+WITH_INTERVAL = ("mi_paper", "mi_textbook", "auc", "auc_unpadded")
+SPLIT = ("mi_paper", "auc", "mutual_count")
 _INTERVAL = ("", "_low", "_high")
 
 MODELS = pa.schema([
@@ -95,7 +95,7 @@ MODELS = pa.schema([
     ("top1_high", pa.float64()),
     ("top5", pa.float64()),
     # mean over images and its 95 % normal interval
-    *((f"{name}{end}", pa.float64()) for name in _MEASURE for end in _INTERVAL),
+    *((f"{name}{end}", pa.float64()) for name in WITH_INTERVAL for end in _INTERVAL),
     ("chance_mi", pa.float64()),
     ("chance_auc", pa.float64()),
     ("above_chance", pa.float64()),  # share of images with p < 0.05
@@ -105,7 +105,7 @@ MODELS = pa.schema([
     ("curve", pa.list_(pa.float64())),  # 3L + 1 points: curves padded with zeros, averaged point by point
     ("chance_curve", pa.list_(pa.float64())),  # the same for random concepts of the same numbers
     # the same over images predicted right, and over those predicted wrong
-    *((f"{name}_{kind}{end}", pa.float64()) for name in _SPLIT for kind in ("right", "wrong") for end in _INTERVAL),
+    *((f"{name}_{kind}{end}", pa.float64()) for name in SPLIT for kind in ("right", "wrong") for end in _INTERVAL),
 ])  # fmt: skip
 
 CLASSES = pa.schema([

@@ -93,12 +93,8 @@ def _point(row: TableRow, name: str) -> Point:
 
 def _sides(rows: list[TableRow], name: str, factor: float) -> np.ndarray:
     """Lengths of the error bars below and above."""
-    return factor * np.array(
-        [
-            [max(0.0, row[name] - row[f"{name}_low"]) for row in rows],
-            [max(0.0, row[f"{name}_high"] - row[name]) for row in rows],
-        ]
-    )
+    low, value, high = (np.array([row[f"{name}{end}"] for row in rows]) for end in ("_low", "", "_high"))
+    return factor * np.maximum(0, [value - low, high - value])
 
 
 def _line(axes: Axes, one: LineFit, auc: list[float]) -> None:

@@ -61,18 +61,13 @@ class StudyProgress:
             return
         if self._start is None:
             self._start = self._clock(), done
-        self.done, self.total = done, total
-        self._show("images x models", self._rate())
-
-    def _rate(self) -> float:
-        """Images times models per second in this run; 0 while unknown."""
-        if self._start is None:
-            return 0.0
         since, before = self._start
         passed = self._clock() - since
-        return (self.done - before) / passed if passed > 0 else 0.0
+        self.done, self.total = done, total
+        self._show("images x models", (done - before) / passed if passed > 0 else 0.0)
 
     def _show(self, text: str, rate: float | None) -> None:
+        """Show a text and, of the study itself, images times models per second in this run; 0 while unknown."""
         if self._display is not None and self._task is not None:
             shown = f"{rate:.1f}/s" if rate else ""
             self._display.update(

@@ -145,7 +145,7 @@ def _families(results: Results, width: int) -> Table:
     for family in families:
         table.add_row(shown(family.title, "bold"))
         for row in family.rows:
-            table.add_row(*_cells(row[:count]))
+            table.add_row(*map(shown, row[:count]))
     return table
 
 
@@ -167,7 +167,7 @@ def _dynamics(results: Results, width: int) -> Table:
     for row in results.models:
         line = sparkline([*row["curve"], highest])[:-1]
         share = row["auc"] / longest if longest > 0 else 0.0
-        table.add_row(*_cells((names[row["model"]], line)), f"{bar(share, cells)} {row['auc']:.2f}")
+        table.add_row(shown(names[row["model"]]), shown(line), f"{bar(share, cells)} {row['auc']:.2f}")
     return table
 
 
@@ -207,7 +207,7 @@ def _paper(results: Results) -> Iterator[RenderableType]:
 def _table(table: TextTable) -> Table:
     drawn = _empty(table.columns)
     for row in table.rows:
-        drawn.add_row(*_cells(row))
+        drawn.add_row(*map(shown, row))
     return drawn
 
 
@@ -218,7 +218,3 @@ def _empty(columns: Sequence[str]) -> Table:
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left", overflow="fold", no_wrap=index > 0)
     return table
-
-
-def _cells(row: Sequence[str]) -> list[RenderableType]:
-    return [shown(cell) for cell in row]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from clipmk.errors import UsageError
 from clipmk.settings import Fit
+from clipmk.study.manifest import Engine, StudyRequest
+from clipmk.study.paths import StudyFolder
 from clipmk.system.config import read_config
 from clipmk.system.options import settings_from
 from clipmk.system.text import counted, encodable, printable, quoted
@@ -21,11 +24,9 @@ from clipmk_tui.cli.streams import say
 
 if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
-    from clipmk.study.request import StudyRequest
     from clipmk.study.run import StudyOutcome
     from clipmk.vocabulary.vocabulary import Vocabulary
 
-ENGINES: Final = ("local", "ray")
 FAILURES_NAMED: Final = 3
 """Images that could not be explained and are named on stderr."""
 
@@ -65,7 +66,7 @@ def run(params: Mapping[str, Any]) -> int:
 
 def _check(params: Mapping[str, Any]) -> None:
     """Refuse choices that do not exist or exclude each other."""
-    for name, known in (("engine", ENGINES), ("fit", get_args(Fit))):
+    for name, known in (("engine", get_args(Engine)), ("fit", get_args(Fit))):
         if params[name] is not None and params[name] not in known:
             raise UsageError(f"{name} {params[name]!r} does not exist; choose one of: {', '.join(known)}")
     if params["workers"] is not None and params["engine"] != "ray":
@@ -77,35 +78,22 @@ def _check(params: Mapping[str, Any]) -> None:
 def _request(params: Mapping[str, Any]) -> StudyRequest:
     from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - pyarrow
     from clipmk.models.catalog import POOLS, pool  # noqa: PLC0415
-    from clipmk.study.paths import StudyFolder  # noqa: PLC0415
-    from clipmk.study.request import StudyRequest as Request  # noqa: PLC0415
 
     models = pool(params["pool"]) if params["pool"] else tuple(dict.fromkeys(params["model"]))
     if not models:
         raise UsageError(f"no model is named; name models with -m MODEL, or a pool with --pool {'|'.join(POOLS)}|FILE")
     dataset = open_dataset(params["dataset"], limit=params["limit"])
-    same = (
-        "extend",
-        "fit",
-        "engine",
-        "workers",
-        "shard_size",
-        "batch_size",
-        "device",
-        "precision",
-        "threads",
-        "download",
-    )
-    return Request(
-        folder=StudyFolder(Path(params["out"]).expanduser()),
-        dataset=dataset,
-        models=models,
-        vocabulary=_vocabulary(params, models, dataset),
-        settings=settings_from(params, read_config()),
-        command=encodable(shlex.join(["clipmk", *sys.argv[1:]])),
-        cache=not params["no_cache"],
-        **{name: params[name] for name in same},
-    )
+    given = {field.name: params[field.name] for field in dataclasses.fields(StudyRequest) if field.name in params}
+    own = {
+        "folder": StudyFolder(Path(params["out"]).expanduser()),
+        "dataset": dataset,
+        "models": models,
+        "vocabulary": _vocabulary(params, models, dataset),
+        "settings": settings_from(params, read_config()),
+        "command": encodable(shlex.join(["clipmk", *sys.argv[1:]])),
+        "cache": not params["no_cache"],
+    }
+    return StudyRequest(**given | own)
 
 
 def _vocabulary(params: Mapping[str, Any], models: tuple[str, ...], dataset: Dataset) -> Vocabulary:
@@ -128,21 +116,16 @@ def _say_end(outcome: StudyOutcome, folder: Path, *, quiet: bool) -> None:
     if not quiet:
         for warning in outcome.warnings:
             say("warning", warning)
-    if outcome.resumed and not quiet:
-        total = outcome.manifest.shards * len(outcome.manifest.models)
-        say("note", f"{outcome.resumed:,} of {counted(total, 'shard')} had been done already")
+        if outcome.resumed:
+            total = outcome.manifest.shards * len(outcome.manifest.models)
+            say("note", f"{outcome.resumed:,} of {counted(total, 'shard')} had been done already")
     if outcome.failed:
-        _say_failures(outcome)
+        named = outcome.failures[:FAILURES_NAMED]
+        for one in named:
+            say("error", one.error)
+        first = f", the first {len(named)} of which are named here" if len(named) < outcome.failed else ""
+        images = counted(outcome.failed, "image")
+        say("error", f"{images} could not be explained{first}; the column 'error' of tables/images.parquet says why")
     if not quiet:
         name = printable(str(folder))
         say("note", f"results in {name}; `clipmk study report {shlex.quote(name)}` writes a report with pictures")
-
-
-def _say_failures(outcome: StudyOutcome) -> None:
-    """Name the first images that could not be explained, each with the reason, and their number."""
-    named = outcome.failures[:FAILURES_NAMED]
-    for one in named:
-        say("error", one.error)
-    first = f", the first {len(named)} of which are named here" if len(named) < outcome.failed else ""
-    images = counted(outcome.failed, "image")
-    say("error", f"{images} could not be explained{first}; the column 'error' of tables/images.parquet says why")
