@@ -1,6 +1,6 @@
 """How often models see a concept, tie it to their prediction, or do both: per model, and over a whole study.
 
-`ConceptCounts` counts shards into the rows of the table `concepts`; `concept_totals` adds those rows up.
+`ConceptCounts` counts shards into the rows of the table `concepts`; `ConceptTotals` is what they add up to.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmk.study.schema import CONCEPTS, TableRow
+from clipmk.study.schema import TableRow
 
 SHOWN: Final = 15
 _SEEN: Final = ("seen", "mutual", "mutual_right", "mutual_wrong")
@@ -84,11 +84,3 @@ class ConceptTotals:
         """The descriptors with the highest count "mutual" or "missed" above zero; ties are sorted by name."""
         positive = [row for row in self.rows if row[name]]
         return sorted(positive, key=lambda row: (-row[name], row["descriptor"]))[:count]
-
-
-def concept_totals(table: pa.Table, explanations: int) -> ConceptTotals:
-    """Add up the table `concepts` over models and part methods."""
-    counts = CONCEPTS.names[CONCEPTS.get_field_index("descriptor") + 1 :]
-    sums = table.group_by("descriptor").aggregate([(name, "sum") for name in counts])
-    sums = sums.select(["descriptor", *(f"{name}_sum" for name in counts)])
-    return ConceptTotals(explanations, sums.rename_columns(["descriptor", *counts]).to_pylist())

@@ -176,12 +176,8 @@ def _causes(changed: set[str]) -> set[str]:
     """The names among `changed` that do not follow from others among them."""
     follows = {key for cause, effects in _FOLLOWS if cause in changed for key in changed if key.startswith(effects)}
     causes = (changed - follows) | (changed & _NEVER_FOLLOWS)
-    hashes = {key for key in causes if key.endswith(_HASHES)}
-    return causes - {key for key in hashes if any(_parent(other) == _parent(key) for other in causes - hashes)}
-
-
-def _parent(key: str) -> str:
-    return key.rpartition(".")[0]
+    shown = {key.rpartition(".")[0] for key in causes if not key.endswith(_HASHES)}
+    return {key for key in causes if not key.endswith(_HASHES) or key.rpartition(".")[0] not in shown}
 
 
 def _brief(key: str, value: Any) -> Any:

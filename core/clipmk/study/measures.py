@@ -93,23 +93,6 @@ def mean_of_methods(methods: Sequence[Measures]) -> Measures:
     return found
 
 
-def mean_chance_curve(measured: Measures, vocabulary_size: int) -> NDArray[np.float64]:
-    """Expected curve of random concepts of the same numbers, padded with zeros, averaged over images and methods.
-
-    Args:
-        measured: of explained images.
-        vocabulary_size: |D|.
-
-    Returns:
-        float64 (3L + 1,); zeros where there are no images.
-    """
-    total = np.zeros(measured["curve"].shape[1])
-    pairs, counts = np.unique(measured["sizes"].reshape(-1, 2), axis=0, return_counts=True)
-    for (seen, tied), count in zip(pairs.tolist(), counts.tolist(), strict=True):
-        total[: seen + 1] += count * np.asarray(chance_curve(seen, tied, vocabulary_size))
-    return total / max(1, int(counts.sum()))
-
-
 def model_row(model: ModelInfo, parts: str, measured: Measures, *, vocabulary_size: int) -> TableRow:
     """The row of the table `models`; means are over explained images."""
     found = measured[measured["explained"]]
@@ -126,7 +109,7 @@ def model_row(model: ModelInfo, parts: str, measured: Measures, *, vocabulary_si
         "labelled": known,
         "top5": int((found["label_rank"][labelled] <= 5).sum()) / known if known else None,
         "curve": [mean(column) or 0.0 for column in found["curve"].T] if count else None,
-        "chance_curve": mean_chance_curve(found, vocabulary_size).tolist() if count else None,
+        "chance_curve": _mean_chance_curve(found, vocabulary_size).tolist() if count else None,
         **{name: mean(found[name]) for name in ("above_chance", *_COUNTS)},
         **_with_interval("top1", wilson(int(right.sum()), known)),
     }
@@ -168,6 +151,15 @@ def class_rows(model: ModelInfo, parts: str, measured: Measures, classes: Sequen
             }
         )
     return rows
+
+
+def _mean_chance_curve(measured: Measures, vocabulary_size: int) -> NDArray[np.float64]:
+    """Expected curve of random concepts of the same numbers, padded with zeros, averaged over images and methods."""
+    total = np.zeros(measured["curve"].shape[1])
+    pairs, counts = np.unique(measured["sizes"].reshape(-1, 2), axis=0, return_counts=True)
+    for (seen, tied), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        total[: seen + 1] += count * np.asarray(chance_curve(seen, tied, vocabulary_size))
+    return total / max(1, int(counts.sum()))
 
 
 def _encode(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int64]:

@@ -127,7 +127,10 @@ def _continued(request: StudyRequest, old: Manifest, new: Manifest) -> Manifest:
     Raises:
         UsageError: what is asked for is a different study.
     """
-    bound = dataclasses.replace(old, models=_bound(request, old, new))
+    asked = {model.id for model in new.models}
+    results = {model.id for model in old.models if any(request.folder.shard(model.id, 0).parent.glob("*.parquet"))}
+    binding = tuple(model for model in old.models if model.id in asked | results)
+    bound = dataclasses.replace(old, models=binding if any(model.id in asked for model in binding) else old.models)
     different = differences(bound, new)
     if not different:
         return bound
@@ -140,17 +143,6 @@ def _continued(request: StudyRequest, old: Manifest, new: Manifest) -> Manifest:
         f"{quoted(request.folder.root)} holds a different study; name another folder with --out, or ask for the same "
         f"again: {printable('; '.join(different))}{hint}"
     )
-
-
-def _bound(request: StudyRequest, old: Manifest, new: Manifest) -> tuple[ModelInfo, ...]:
-    """The models of the folder's study that are asked for or have results; all of them if there are no results yet."""
-    asked = {model.id for model in new.models}
-    found = [
-        model
-        for model in old.models
-        if model.id in asked or any(request.folder.shard(model.id, 0).parent.glob("*.parquet"))
-    ]
-    return tuple(found) if any(model.id in asked for model in found) else old.models
 
 
 def _refuse_twins(infos: Sequence[ModelInfo]) -> None:

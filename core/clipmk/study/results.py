@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import pyarrow.compute as pc
 
 from clipmk.concepts.statistics import POOLED, LineFit, fit_line
 from clipmk.errors import InputError
-from clipmk.study.concepts import ConceptTotals, concept_totals
+from clipmk.study.concepts import ConceptTotals
 from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.paper import against_paper
 from clipmk.study.paths import StudyFolder
@@ -69,10 +70,7 @@ class Results:
     @property
     def families(self) -> dict[str, list[TableRow]]:
         """Rows of `models` by family."""
-        found: dict[str, list[TableRow]] = {}
-        for row in self.models:
-            found.setdefault(row["family"], []).append(row)
-        return found
+        return {family: list(rows) for family, rows in groupby(self.models, key=lambda row: str(row["family"]))}
 
     def classes(self) -> list[TableRow]:
         """Rows of the table `classes` under `shown_parts`.
@@ -91,7 +89,10 @@ class Results:
             InputError: the table is damaged.
         """
         explanations = sum(row["images"] for row in self.all_rows if row["parts"] != MEAN)
-        return concept_totals(read_table(self.folder.table("concepts"), CONCEPTS), explanations)
+        counts = CONCEPTS.names[CONCEPTS.get_field_index("descriptor") + 1 :]
+        table = read_table(self.folder.table("concepts"), CONCEPTS).group_by("descriptor")
+        sums = table.aggregate([(name, "sum") for name in counts]).select(["descriptor", *(f"{c}_sum" for c in counts)])
+        return ConceptTotals(explanations, sums.rename_columns(["descriptor", *counts]).to_pylist())
 
 
 def family_name(family: str) -> str:

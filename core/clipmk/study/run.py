@@ -93,7 +93,18 @@ def _explain(
     progress: Progress,
 ) -> Generator[int, None, None]:
     """Explain what is missing, in passes over the shards; yields how many more images are done, per model."""
-    task = _task(request, manifest)
+    task = StudyTask(
+        folder=request.folder,
+        reader=request.dataset.reader,
+        vocabulary=request.vocabulary,
+        settings=dataclasses.replace(request.settings, fit=manifest.settings["fit"]),
+        part_methods=part_methods_of(request.settings),
+        batch_size=manifest.batch_size,
+        device=str(choose_device(request.device)),
+        precision=request.precision,
+        threads=manifest.threads or request.threads or torch.get_num_threads(),
+        cache=request.cache,
+    )
     needed = {name for names in missing.values() for name in names}
     for held in _passes([model for model in models if model[0].id in needed], task.device):
         wanted = {shard: [name for name in names if name in held] for shard, names in missing.items()}
@@ -127,22 +138,6 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
         except OSError as reason:
             raise ClipmkError(f"{quoted(root)} cannot be written: {reason.strerror or reason}") from reason
         yield  # outside: an error of the work itself, such as a lost connection, is not about this folder
-
-
-def _task(request: StudyRequest, manifest: Manifest) -> StudyTask:
-    device = str(choose_device(request.device))
-    return StudyTask(
-        folder=request.folder,
-        reader=request.dataset.reader,
-        vocabulary=request.vocabulary,
-        settings=dataclasses.replace(request.settings, fit=manifest.settings["fit"]),
-        part_methods=part_methods_of(request.settings),
-        batch_size=manifest.batch_size,
-        device=device,
-        precision=request.precision,
-        threads=manifest.threads or request.threads or torch.get_num_threads(),
-        cache=request.cache,
-    )
 
 
 def _passes(models: Sequence[Described], device: str) -> Iterator[list[str]]:

@@ -34,7 +34,11 @@ def plots(results: Results, *, published_line: bool = False, dpi: int) -> Iterat
         published_line: draw the paper's line for ViTs beside ours.
         dpi: pixels per inch; a picture is about 9 inches wide.
     """
-    yield Plot("dynamics", _dynamics_text(results), png(lambda: draw_dynamics(results), dpi))
+    dynamics = _by_model(
+        results, lambda row: f"MI {row['curve'][0]:.2f}, AUC {row['auc']:.2f}, chance {row['chance_auc']:.2f}"
+    )
+    text = f"Mean MI before any concept is left out, and AUC: {dynamics}"
+    yield Plot("dynamics", text, png(lambda: draw_dynamics(results), dpi))
     if any(row["top1"] is not None for row in results.models):
         drawn = png(lambda: draw_scatter(results, published_line=published_line), dpi)
         yield Plot("auc_accuracy", _scatter_text(results), drawn)
@@ -45,14 +49,8 @@ def plots(results: Results, *, published_line: bool = False, dpi: int) -> Iterat
     totals = results.concepts()
     yield Plot("concepts", _concepts_text(totals), png(lambda: draw_concepts(totals), dpi))
     if any(row["auc_wrong"] is not None or row["auc_right"] is not None for row in results.models):
-        yield Plot("right_wrong", _split_text(results), png(lambda: draw_split(results), dpi))
-
-
-def _dynamics_text(results: Results) -> str:
-    def text(row: TableRow) -> str:
-        return f"MI {row['curve'][0]:.2f}, AUC {row['auc']:.2f}, chance {row['chance_auc']:.2f}"
-
-    return f"Mean MI before any concept is left out, and AUC: {_by_model(results, text)}"
+        text = _by_model(results, lambda row: f"AUC right {number(row['auc_right'])}, wrong {number(row['auc_wrong'])}")
+        yield Plot("right_wrong", text, png(lambda: draw_split(results), dpi))
 
 
 def _scatter_text(results: Results) -> str:
@@ -76,10 +74,6 @@ def _concepts_text(totals: ConceptTotals) -> str:
         return ", ".join(shares) or "none"
 
     return f"Most shared: {text('mutual')}. Most missed: {text('missed')}."
-
-
-def _split_text(results: Results) -> str:
-    return _by_model(results, lambda row: f"AUC right {number(row['auc_right'])}, wrong {number(row['auc_wrong'])}")
 
 
 def _by_model(results: Results, text: Callable[[TableRow], str]) -> str:

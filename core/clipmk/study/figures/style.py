@@ -7,7 +7,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,25 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from clipmk.output.palette import PALETTE
+from clipmk.system.locations import assets_dir
 from clipmk.system.text import printable
 
 LONGEST_LABEL: Final = 36
 """Characters of a name in a picture; the tables show all of it."""
 GREY: Final = "#6b6b6b"
-
-_RC: Final[dict[Any, Any]] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.edgecolor": "#444444",
-    "legend.frameon": False,
-    "text.parse_math": False,  # a class may be called "a $5 note"
-    "hatch.linewidth": 0.6,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +68,7 @@ def canvas(width: float, height: float) -> Figure:
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
     """Draw with our style, without warnings about letters that the font lacks (they become boxes)."""
-    with mpl.rc_context(_RC), warnings.catch_warnings():
+    with mpl.rc_context(fname=assets_dir() / "study.mplstyle"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
         yield

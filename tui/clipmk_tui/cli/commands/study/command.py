@@ -29,7 +29,6 @@ Pool = Annotated[
 ]
 _OUT = "Folder of the results; a study found there is resumed (default: clipmk-study)."
 Out = Annotated[Path, o.option(_WORK, "out", _OUT, "-o", metavar="DIR")]
-Extend = Annotated[bool, o.option(_WORK, "extend", "Add these models to the study found there.")]
 _FIT = "Find parts image by image, or for up to 50 images of a class together (paper preset)."
 Fit = Annotated[str | None, o.option(_WORK, "fit", _FIT, metavar="image|batch")]
 Engine = Annotated[str, o.option(_WORK, "engine", "This process (default), or a Ray cluster.", metavar="local|ray")]
@@ -39,11 +38,6 @@ def _count(name: str, text: str) -> Any:
     return o.option(_WORK, name, text, metavar="N", min=1)
 
 
-Limit = Annotated[int | None, _count("limit", "Only N images, spread evenly over the dataset.")]
-Workers = Annotated[int | None, _count("workers", "Ray workers (default: one per GPU).")]
-ShardSize = Annotated[int | None, _count("shard_size", "Images per shard, the unit of resuming.")]
-BatchSize = Annotated[int | None, _count("batch_size", "Images per forward pass.")]
-Threads = Annotated[int | None, _count("threads", "CPU threads.")]
 _AGAINST = "Show the published table of 13 models beside the results."
 Against = Annotated[str | None, o.option(None, "against", _AGAINST, metavar="paper")]
 
@@ -60,19 +54,19 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     model: o.Models = None,
     pool: Pool = None,
     out: Out = Path("clipmk-study"),
-    extend: Extend = False,
+    extend: Annotated[bool, o.option(_WORK, "extend", "Add these models to the study found there.")] = False,
     vocab: o.Vocabulary = None,
     classes: o.Classes = None,
     preset: o.Preset = None,
     grounding: o.Grounding = None,
     fit: Fit = None,
-    limit: Limit = None,
+    limit: Annotated[int | None, _count("limit", "Only N images, spread evenly over the dataset.")] = None,
     seed: o.Seed = None,
     engine: Engine = "local",
-    workers: Workers = None,
-    shard_size: ShardSize = None,
-    batch_size: BatchSize = None,
-    threads: Threads = None,
+    workers: Annotated[int | None, _count("workers", "Ray workers (default: one per GPU).")] = None,
+    shard_size: Annotated[int | None, _count("shard_size", "Images per shard, the unit of resuming.")] = None,
+    batch_size: Annotated[int | None, _count("batch_size", "Images per forward pass.")] = None,
+    threads: Annotated[int | None, _count("threads", "CPU threads.")] = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     download: o.Download = False,

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from clipmk.errors import UsageError
 from clipmk.study import text_tables
@@ -17,10 +21,6 @@ from clipmk.system.text import counted, one_or_many, printable
 from clipmk_tui.cli.streams import DataStream, data_stream, locale_encoding, say, text_console
 from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.text import shown
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 Against = Literal["paper"]
 
@@ -104,9 +104,6 @@ def _put(
 
 def _rendered(results: Results, *, width: int, against: Against | None) -> RenderableType:
     """Tables by family, dynamics, the fits, and the paper's numbers if asked for."""
-    from rich.console import Group  # noqa: PLC0415 - not needed for JSON
-    from rich.text import Text  # noqa: PLC0415
-
     manifest = results.manifest
     about = (
         f"  {counted(manifest.dataset.images, 'image')}, {counted(len(manifest.models), 'model')}, "
@@ -173,8 +170,6 @@ def _dynamics(results: Results, width: int) -> Table:
 
 def _fits(results: Results) -> Iterator[RenderableType]:
     """The lines through the models of each family; nothing for a single model."""
-    from rich.text import Text  # noqa: PLC0415
-
     if sum(row["top1"] is not None for row in results.models) < 2:
         return
     yield Text()
@@ -189,8 +184,6 @@ def _fits(results: Results) -> Iterator[RenderableType]:
 
 
 def _paper(results: Results) -> Iterator[RenderableType]:
-    from rich.text import Text  # noqa: PLC0415
-
     tables = text_tables.paper_tables(results)
     yield Text("against the paper", "bold")
     if not tables:
@@ -212,8 +205,6 @@ def _table(table: TextTable) -> Table:
 
 
 def _empty(columns: Sequence[str]) -> Table:
-    from rich.table import Table  # noqa: PLC0415
-
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left", overflow="fold", no_wrap=index > 0)
