@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmk.vocabulary import lint
 from clipmk.vocabulary.lint import check
 from clipmk.vocabulary.vocabulary import Vocabulary, from_descriptor_json
 from farm import FARM, WORDS
@@ -16,13 +15,6 @@ from farm import FARM, WORDS
 
 def described(*descriptors: str, classes: tuple[str, ...] = ("zzz",)) -> Vocabulary:
     return Vocabulary("v", classes, ("a {}",), descriptors)
-
-
-def alike(vocabulary: Vocabulary, *, own: int) -> tuple[tuple[str, str], ...]:
-    """The pairs that `check` finds where a class should have so many descriptors of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lint, "OWN_DESCRIPTORS", own)
-        return check(vocabulary).alike
 
 
 def test_a_sound_vocabulary_is_ok() -> None:
@@ -103,8 +95,8 @@ def test_classes_that_another_class_nearly_covers_are_found() -> None:
     assert report.alike == (("a", "b"),)
     assert report.same_descriptors == (("c", "e"),)
     assert any(line == "1 classes hard to tell from another: 'a' / 'b'" for line in report.problems)
-    assert alike(vocabulary, own=1) == ()
-    assert set(alike(vocabulary, own=3)) == {
+    assert check(vocabulary, own=1).alike == ()
+    assert set(check(vocabulary, own=3).alike) == {
         *(("a", other) for other in "bce"),
         ("b", "a"),
         *((one, other) for one in "ce" for other in "ab"),
@@ -124,7 +116,7 @@ def test_every_pair_of_alike_classes_is_found(by_class: dict[str, list[str]], ow
         for other in sets
         if sets[one] & sets[other] and len(sets[one] - sets[other]) < own and sets[one] != sets[other]
     }
-    found = alike(vocabulary, own=own)
+    found = check(vocabulary, own=own).alike
     assert set(found) == expected
     assert len(set(found)) == len(found)
 

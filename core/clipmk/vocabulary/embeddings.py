@@ -268,12 +268,8 @@ def _embedded(
             sections[owner].prompts(row)
             for owner, row in zip(whose.tolist(), (chunk - starts[whose]).tolist(), strict=True)
         ]
-        whole = len(chunk) == len(missing)
-        report = (
-            progress
-            if whole
-            else _within(progress, int(done[first] - texts[first]), int(done[last - 1]), int(done[-1]))
-        )
+        whole, stretch = len(chunk) == len(missing), (int(done[first] - texts[first]), int(done[last - 1]))
+        report = progress if whole else _within(progress, *stretch, int(done[-1]))
         made = Stored(keys[chunk], _encoded(backbone, prompts, report))
         sources.append(made if whole or keep is None else keep(made))
     return Rows(sources)

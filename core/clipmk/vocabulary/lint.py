@@ -90,10 +90,14 @@ class VocabularyReport:
         return lines
 
 
-def check(vocabulary: Vocabulary) -> VocabularyReport:
+def check(vocabulary: Vocabulary, *, own: int = OWN_DESCRIPTORS) -> VocabularyReport:
     """Find what weakens explanations: concepts counted twice, descriptors that name a class, classes too alike.
 
     The cost grows about linearly with the vocabulary.
+
+    Args:
+        vocabulary: The one to check.
+        own: Fewest descriptors of a class that every other class should lack.
     """
     classes, descriptors, by_class = vocabulary.classes, vocabulary.descriptors, vocabulary.by_class
     leaks = dict.fromkeys(_leaks(classes, descriptors))
@@ -105,7 +109,7 @@ def check(vocabulary: Vocabulary) -> VocabularyReport:
         own_words=tuple(pair for pair in _own_words(by_class) if pair not in leaks),
         outliers=tuple(text for text in descriptors if not SHORTEST <= len(text) <= longest),
         same_descriptors=tuple(_groups((frozenset(texts), name) for name, texts in by_class.items())),
-        alike=tuple(_alike(by_class)),
+        alike=tuple(_alike(by_class, own)),
         undescribed=tuple(name for name in classes if name not in by_class) if by_class else (),
     )
 
@@ -193,10 +197,10 @@ def _own_words(by_class: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str
         yield from ((name, text) for text in texts if any(not given.isdisjoint(_forms(word)) for word in _words(text)))
 
 
-def _alike(by_class: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
-    """Classes of which another lacks fewer than `OWN_DESCRIPTORS` descriptors; equal sets are reported separately.
+def _alike(by_class: Mapping[str, Sequence[str]], own: int) -> Iterator[tuple[str, str]]:
+    """Classes of which another has all descriptors except fewer than `own`; equal sets are reported separately.
 
-    Of any `OWN_DESCRIPTORS` descriptors, the two share at least one, so only those that share the rarest are compared.
+    Such a class shares at least one of any `own` descriptors, so only classes that share the rarest ones are compared.
     """
     sets = {name: frozenset(texts) for name, texts in by_class.items()}
     holders: dict[str, list[str]] = defaultdict(list)
@@ -204,7 +208,7 @@ def _alike(by_class: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
         for text in texts:
             holders[text].append(name)
     for name, texts in sets.items():
-        rarest = sorted(texts, key=lambda text: (len(holders[text]), text))[:OWN_DESCRIPTORS]
+        rarest = sorted(texts, key=lambda text: (len(holders[text]), text))[:own]
         for other in dict.fromkeys(other for text in rarest for other in holders[text]):
-            if len(texts - sets[other]) < OWN_DESCRIPTORS and texts != sets[other]:
+            if len(texts - sets[other]) < own and texts != sets[other]:
                 yield name, other

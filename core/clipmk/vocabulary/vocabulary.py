@@ -27,6 +27,7 @@ from clipmk.errors import UsageError, VocabularyError, suggest
 from clipmk.system import locations
 from clipmk.system.config import read_config
 from clipmk.system.files import read_regular
+from clipmk.system.serialization import plain
 from clipmk.system.text import quoted
 from clipmk.vocabulary.reader import (
     FILE_ENDING,
@@ -109,14 +110,8 @@ class Vocabulary:
 
     def to_dict(self) -> dict[str, Any]:
         """The full form, ready for JSON; `from_descriptor_json` reads it back."""
-        return {
-            "name": self.name,
-            "classes": list(self.classes),
-            "templates": list(self.templates),
-            "descriptors": list(self.descriptors),
-            "descriptor_template": self.descriptor_template,
-            "by_class": {name: list(texts) for name, texts in self.by_class.items()},
-        }
+        form: dict[str, Any] = plain(self)
+        return form
 
 
 def available() -> dict[str, str]:
@@ -144,7 +139,8 @@ def load_vocabulary(name_or_path: str | os.PathLike[str], *, skipped: list[str] 
 
     Args:
         name_or_path: Of the vocabulary.
-        skipped: See `reader.fields_of`.
+        skipped: Collects what is wrong with descriptors of single classes, which are then left out; None: each of these
+            is an error.
 
     Raises:
         UsageError: it is neither; the message names what exists.
