@@ -19,8 +19,8 @@ from clipmk.errors import ModelError
 from clipmk.models import download as downloading
 from clipmk.models.catalog import list_models
 from clipmk.models.download import Transfer, fetch
-from clipmk.models.hub import cached_file, offline
 from clipmk.models.loading import load, pull
+from clipmk.models.local import cached_file, offline
 from fake_hub import Hub, serving
 
 CONTENT = bytes(range(256)) * 4000

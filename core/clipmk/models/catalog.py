@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from clipmk.errors import InputError, ModelError, UsageError, suggest
-from clipmk.models import hub
-from clipmk.models.folders import CONFIG_NAME, SUFFIXES, WEIGHT_NAMES, read_folder, stored_parameters, weights_in
+from clipmk.models import local
 from clipmk.models.inventory import architecture, architecture_spelt, inventory, read_architecture
+from clipmk.models.local import CONFIG_NAME, SUFFIXES, WEIGHT_NAMES, read_folder, stored_parameters, weights_in
 from clipmk.records import ModelEntry, Source
 from clipmk.system import locations
 from clipmk.system.config import read_config
@@ -129,7 +129,7 @@ def pair_entry(name: str, tag: str) -> ModelEntry:
     pair, twin = known.pairs[name, tag], known.twin(known.pairs[name, tag])
     data, data_pairs, samples_seen = training_of(tag)
     licence, licence_source = _first_match("licences", pair.repository) or (None, None)
-    weights = hub.cached_file(*hub.candidates(pair.address))
+    weights = local.cached_file(*local.candidates(pair.address))
     return known.architectures[name].entry(
         pair.id,
         source="remote" if weights is None else "cached",
@@ -250,9 +250,9 @@ def _folder(model_id: str, folder: Path) -> ModelEntry:
 
 def _cached_others(known: Collection[str | None]) -> Iterator[ModelEntry]:
     """Models in the hub's cache that belong to none of open_clip's pairs."""
-    for repository in hub.cached_repositories():
-        config = hub.cached_file(repository, [CONFIG_NAME])
-        weights = hub.cached_file(repository, WEIGHT_NAMES)
+    for repository in local.cached_repositories():
+        config = local.cached_file(repository, [CONFIG_NAME])
+        weights = local.cached_file(repository, WEIGHT_NAMES)
         if repository in known or config is None or weights is None:
             continue
         model_id = HUB + repository

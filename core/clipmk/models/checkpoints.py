@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError
-from clipmk.models.folders import SUFFIXES
+from clipmk.models.local import SUFFIXES
 from clipmk.system.quiet import quiet
 from clipmk.system.text import cause
 

@@ -23,7 +23,7 @@ from urllib.parse import urlparse
 from filelock import FileLock, Timeout
 
 from clipmk.errors import ModelError
-from clipmk.models.hub import cache_folder, folder_name
+from clipmk.models.local import cache_folder, folder_name
 from clipmk.system.text import byte_size, cause
 
 LOCK_SECONDS = 5.0

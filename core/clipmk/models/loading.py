@@ -17,7 +17,7 @@ from clipmk.backbones.devices import choose_device, choose_dtype
 from clipmk.backbones.plain_clip import is_plain, load_plain
 from clipmk.backbones.tokenizer import Tokenizer, cached
 from clipmk.errors import ModelError, UsageError
-from clipmk.models import catalog, hub
+from clipmk.models import catalog, local
 from clipmk.models.checkpoints import check_weights, fill
 from clipmk.models.download import TransferCallback
 from clipmk.models.fingerprint import file_sha256, module_sha256, text_fingerprint
@@ -163,7 +163,7 @@ def build(spec: ModelSpec, *, download: bool = False, device: str = "cpu") -> nn
         _need_transformers(spec)
     clip = library.open_clip()
     try:
-        with quiet(), torch.device(device), nullcontext() if download else hub.offline():
+        with quiet(), torch.device(device), nullcontext() if download else local.offline():
             model: nn.Module = clip.create_model(
                 spec.open_clip_name,
                 device=device,
@@ -239,7 +239,7 @@ def _hub_tokenizer(spec: ModelSpec, context: int, *, download: bool) -> Tokenize
     name = spec.open_clip_name if spec.repository is None else f"{catalog.HUB}{spec.repository}"
     options = {} if download else {"local_files_only": True}
     try:
-        with quiet(), nullcontext() if download else hub.offline():
+        with quiet(), nullcontext() if download else local.offline():
             return clip.get_tokenizer(name, context_length=context, **options)  # type: ignore[no-any-return]
     except (OSError, ValueError, ImportError) as error:
         if spec.folder is not None and spec.repository is None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError, UsageError, suggest
-from clipmk.models import catalog, hub
+from clipmk.models import catalog, local
 from clipmk.models.catalog import EMBEDDED, HUB, LOCAL, RANDOM
 from clipmk.models.download import TransferCallback, fetch
-from clipmk.models.folders import CONFIG_NAME, WEIGHT_NAMES, merges_in, merges_named, read_folder, weights_in
 from clipmk.models.inventory import Architecture, architecture, architecture_spelt, canonical, inventory
+from clipmk.models.local import CONFIG_NAME, WEIGHT_NAMES, merges_in, merges_named, read_folder, weights_in
 from clipmk.records import ModelEntry
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -145,8 +145,8 @@ def _hub(target: str, model_id: str, *, download: bool, progress: TransferCallba
     repository = target.removeprefix(HUB)
     if _REPOSITORY.fullmatch(repository) is None:
         raise ModelError(f"{target!r} is not a repository on the hub; write hf-hub:ORGANISATION/NAME")
-    config = hub.cached_file(repository, [CONFIG_NAME])
-    weights = hub.cached_file(repository, WEIGHT_NAMES)
+    config = local.cached_file(repository, [CONFIG_NAME])
+    weights = local.cached_file(repository, WEIGHT_NAMES)
     if config is None or weights is None:
         if not download:
             raise _absent(target)
@@ -173,7 +173,7 @@ def _pair(target: str, model_id: str, *, download: bool, progress: TransferCallb
         return replace(spec, weights=Path(spec.entry.path))
     if not download:
         raise _absent(f"{name}:{tag}")
-    weights = fetch(*hub.candidates(str(spec.preprocess["hf_hub"])), progress=progress)
+    weights = fetch(*local.candidates(str(spec.preprocess["hf_hub"])), progress=progress)
     return replace(spec, weights=weights, entry=replace(spec.entry, source="cached", path=str(weights)))
 
 

@@ -164,13 +164,13 @@ def weights(*, full: bool) -> Check:
     """Downloaded models."""
     import huggingface_hub.constants  # noqa: PLC0415, F401 - its lazy package does not load it by itself
 
-    from clipmk.models import catalog, hub  # noqa: PLC0415
+    from clipmk.models import catalog, local  # noqa: PLC0415
 
     try:
         if full:
             names = [entry.id for entry in catalog.list_models(["cached"])]
         else:
-            names = [catalog.HUB + name for name in hub.cached_repositories()]
+            names = [catalog.HUB + name for name in local.cached_repositories()]
     except ClipmkError as error:
         return Check("cached weights", "warn", str(error), "remove the damaged files from the cache")
     if names:
