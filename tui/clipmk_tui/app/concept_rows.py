@@ -73,26 +73,22 @@ def groups(explanation: Explanation, *, wanted: str = "") -> tuple[GroupRow, ...
         if not concept.mutual
     ]
     rows = [*vision, *language]
-    found = [row for row in rows if matches(wanted, row.text)]
     kinds: tuple[Kind, ...] = ("mutual", "vision", "language")
     return tuple(
         GroupRow(
             kind=kind,
-            rows=tuple(row for row in found if row.kind == kind),
+            rows=tuple(row for row in rows if row.kind == kind and matches(wanted, row.text)),
             of=sum(row.kind == kind for row in rows),
         )
         for kind in kinds
     )
 
 
-def part_rows(explanation: Explanation, row: ConceptRow) -> tuple[PartRow, ...]:
+def part_rows(explanation: Explanation, row: ConceptRow) -> list[PartRow]:
     """The parts that carry a concept."""
-    found = []
-    for part in explanation.parts:
-        if part.id in row.parts:
-            cosines = [descriptor.cosine for descriptor in part.descriptors if descriptor.text == row.text]
-            found.append(PartRow(part=part, cosine=cosines[0] if cosines else None, text=row.text))
-    return tuple(found)
+    parts = [part for part in explanation.parts if part.id in row.parts]
+    cosines = [next((one.cosine for one in part.descriptors if one.text == row.text), None) for part in parts]
+    return [PartRow(part=part, cosine=cosine, text=row.text) for part, cosine in zip(parts, cosines, strict=True)]
 
 
 def full_bar(explanation: Explanation) -> float:

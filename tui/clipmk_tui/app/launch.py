@@ -7,13 +7,13 @@ import dataclasses
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipmk.errors import UsageError, suggest
 from clipmk.system.text import quoted
-from clipmk_tui.app.start import Start, start_from
+from clipmk_tui.app.start import Start
 
 if TYPE_CHECKING:
     from clipmk_tui.app.app import ClipmkApp
@@ -29,22 +29,6 @@ _RESET = (
     "\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
 )
 """Undoes what Textual requests of a terminal: paste, wrap, resize, mouse, keyboard, screen, cursor, focus."""
-
-
-def run(paths: Sequence[str], options: Mapping[str, Any]) -> int:
-    """Open the app.
-
-    Args:
-        paths: images, folders, patterns.
-        options: those of the command line by name; None or missing where one was not given.
-
-    Returns:
-        Exit status.
-
-    Raises:
-        ClipmkError: as `start_from` and `launch`.
-    """
-    return launch(start_from(paths, options))
 
 
 def launch(start: Start) -> int:

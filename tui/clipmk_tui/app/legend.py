@@ -1,4 +1,4 @@
-"""The layout of picture and legend in the image pane, and the lines of the legend. Plain Python and Rich."""
+"""The layout of picture and legend in the image pane, and the lines of the legend."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
+from textual.geometry import Region
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import printable
@@ -34,21 +35,14 @@ _GAP = "  "
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """Cells within the pane's content."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
 class Layout:
-    """Depends only on the sizes of pane and picture, so that the picture does not move when its parts arrive."""
+    """Depends only on the sizes of pane and picture, so that the picture does not move when its parts arrive.
 
-    picture: Box
-    legend: Box
+    Both in cells within the pane's content.
+    """
+
+    picture: Region
+    legend: Region
 
 
 def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool = True) -> Layout:
@@ -60,14 +54,14 @@ def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool 
     columns, rows = fitted(*picture, columns=width, rows=height - reserved)
     top = (height - reserved - rows) // 2
     bottom = top + rows
-    below = Layout(Box((width - columns) // 2, top, columns, rows), Box(0, bottom, width, height - bottom))
+    below = Layout(Region((width - columns) // 2, top, columns, rows), Region(0, bottom, width, height - bottom))
     side = max(16, min(28, width // 3))
     if not legend or width < 2 * side:
         return below
     columns, rows = fitted(*picture, columns=width - side - 1, rows=height)
     left = (width - side - 1 - columns) // 2
     edge = left + columns + 1
-    beside = Layout(Box(left, (height - rows) // 2, columns, rows), Box(edge, 0, width - edge, height))
+    beside = Layout(Region(left, (height - rows) // 2, columns, rows), Region(edge, 0, width - edge, height))
     return beside if columns * rows > _BESIDE * below.picture.width * below.picture.height else below
 
 

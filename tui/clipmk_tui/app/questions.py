@@ -90,10 +90,9 @@ class Questions:
         with self._working_on():
             try:
                 answer = await self.engine.ask(request, self._report)
+                self._post(messages.Reranked(image, model, answer.left_out, answer.predictions))
             except AskError as error:
                 self._post(messages.Failed(str(error)))
-                return
-            self._post(messages.Reranked(image, model, answer.left_out, answer.predictions))
 
     async def survey(self, model: str, items: tuple[Item, ...]) -> None:
         """Predict the class of every image."""
@@ -124,19 +123,16 @@ class Questions:
 
         try:
             entries = await asyncio.to_thread(list_models, ("embedded", "local"))
+            self._post(messages.ModelsListed(tuple(entries)))
         except ClipmkError as error:
             self._post(messages.Failed(str(error)))
-            return
-        self._post(messages.ModelsListed(tuple(entries)))
 
     async def all_models(self) -> None:
         """List all models there are."""
         try:
-            answer = await self.engine.ask(protocol.ListModels())
+            self._post(messages.ModelsListed((await self.engine.ask(protocol.ListModels())).models))
         except AskError as error:
             self._post(messages.Failed(str(error)))
-            return
-        self._post(messages.ModelsListed(answer.models))
 
     async def reconfigure(self, session: Session) -> None:
         """Ask everything else under another session."""

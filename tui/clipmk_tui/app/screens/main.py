@@ -75,13 +75,14 @@ class MainScreen(Screen[None]):
         self._workspace: Workspace | None = None
         """Once it has replaced the empty frames."""
         self._before_zoom: Widget | None = None
+        self.status = StatusLine()
 
     # Beginning.
 
     def compose(self) -> ComposeResult:
         """Status line, the frames of the panes, keys: what it takes for a first frame."""
         self.set_class(self.app.size.width < _WIDE, "-narrow")  # the breakpoints come only after it
-        yield StatusLine()
+        yield self.status
         with Container(id="panes", classes="empty"):  # as in `Workspace`
             with Vertical(id="left"):
                 yield _frame("image", "image")
@@ -133,11 +134,6 @@ class MainScreen(Screen[None]):
     def state(self) -> State:
         """What is shown."""
         return self.workspace.state
-
-    @property
-    def status(self) -> StatusLine:
-        """The line at the top."""
-        return self.query_one(StatusLine)
 
     @property
     def explained(self) -> bool:

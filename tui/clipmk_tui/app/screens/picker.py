@@ -232,22 +232,19 @@ class PickerScreen(Dialog["int | str | None"]):
 
     async def _show(self, path: str | None) -> None:
         self._previewed = path
-        pane = next(iter(self.query(ImagePane)), None)
-        if pane is None:  # closed meanwhile
-            return
-        if path is None:
-            pane.show_message("")
-            return
-        from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
+        picture, message = None, ""
+        if path is not None:
+            from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
 
-        try:
-            picture = await asyncio.to_thread(read_picture, path)
-        except ClipmkError as error:
-            if path == self._wanted():
-                pane.show_message(str(error))
-            return
-        if path == self._wanted():
-            pane.show_picture(picture)
+            try:
+                picture = await asyncio.to_thread(read_picture, path)
+            except ClipmkError as error:
+                message = str(error)
+        for pane in self.query(ImagePane) if path == self._wanted() else ():  # none: closed meanwhile
+            if picture is None:
+                pane.show_message(message)
+            else:
+                pane.show_picture(picture)
 
 
 def verdict(item: Item, predictions: Predictions, *, short: bool) -> Text:
@@ -268,10 +265,5 @@ def verdict(item: Item, predictions: Predictions, *, short: bool) -> Text:
 
 def _names(paths: Sequence[str]) -> list[str]:
     """Paths without the folder they share."""
-    folders = sorted({path[: path.rfind("/") + 1] for path in paths})
-    if not folders:
-        return []
-    first, last = folders[0], folders[-1]
-    same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-    start = first.rfind("/", 0, same) + 1
+    start = os.path.commonprefix([path[: path.rfind("/") + 1] for path in paths]).rfind("/") + 1  # noqa: RUF071 - cut at a slash
     return [path[start:] for path in paths]

@@ -104,12 +104,13 @@ class WriteScreen(Dialog[Path | None]):
         name = self.query_one(Input).value.strip()
         if name.lower().endswith(2 * f".{self._kind}"):  # typed in front of the ending that stood there
             name = self.query_one(Input).value = name[: -len(f".{self._kind}")]
-        refusal = self._refusal(name)
-        if refusal is not None:
-            self.say(refusal, "$error")
-            return
-        self._busy = True
-        self._write_file(name)
+        if not name or "\0" in name:
+            self.say("a file name is needed", "$error")
+        elif not name.lower().endswith(f".{self._kind}"):
+            self.say(f"{quoted(name)} must end in .{self._kind}; {self._kind_keys} choose another kind", "$error")
+        else:
+            self._busy = True
+            self._write_file(name)
 
     def action_cancel(self) -> None:
         """Leave; writing is cancelled."""
@@ -137,13 +138,6 @@ class WriteScreen(Dialog[Path | None]):
     @property
     def _kind_keys(self) -> str:
         return keys_of(self, "write.kind_before", "write.kind_after")
-
-    def _refusal(self, name: str) -> str | None:
-        if not name or "\0" in name:
-            return "a file name is needed"
-        if not name.lower().endswith(f".{self._kind}"):
-            return f"{quoted(name)} must end in .{self._kind}; {self._kind_keys} choose another kind"
-        return None
 
     def _show_kinds(self) -> None:
         rows = [

@@ -6,7 +6,6 @@ Draws its lines itself: a `DataTable` takes some 0.4 ms per cell, which is a thi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -59,11 +58,9 @@ class CompareGrid(Widget, can_focus=True):
     note: var[str] = var("", init=False)
     """What the engine is working on, for the next model that is awaited."""
 
-    @dataclass
     class Moved(Latest):
         """Another cell is under the cursor, or its content has changed."""
 
-    @dataclass
     class Chosen(Message):
         """The user chose the cell under the cursor."""
 

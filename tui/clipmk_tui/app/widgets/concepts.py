@@ -151,16 +151,16 @@ class ConceptTree(Tree[Row]):
         self.post_message(LightUp(parts))
 
     @on(Tree.NodeExpanded)
-    def _add_parts(self, event: Tree.NodeExpanded[Row]) -> None:
-        """Add the parts when a concept is first opened."""
-        row = event.node.data
-        self._remember(row, opened=True)
-        if isinstance(row, ConceptRow) and not event.node.children:
-            self._fill(event.node, row)
-
     @on(Tree.NodeCollapsed)
-    def _keep_folded(self, event: Tree.NodeCollapsed[Row]) -> None:
-        self._remember(event.node.data, opened=False)
+    def _remember(self, event: Tree.NodeExpanded[Row] | Tree.NodeCollapsed[Row]) -> None:
+        """Keep what is open for the next image; add the parts when a concept is first opened."""
+        row, opened = event.node.data, isinstance(event, Tree.NodeExpanded)
+        if isinstance(row, GroupRow):
+            self._open[row.kind] = opened
+        elif isinstance(row, ConceptRow):
+            self._open[row.text] = opened
+            if opened and not event.node.children:
+                self._fill(event.node, row)
 
     def action_leave_out(self) -> None:
         """Leave the concept under the cursor out, or restore it."""
@@ -193,12 +193,6 @@ class ConceptTree(Tree[Row]):
             self.move_cursor(node.children[0])
         else:
             node.expand()
-
-    def _remember(self, row: Row | None, *, opened: bool) -> None:
-        if isinstance(row, GroupRow):
-            self._open[row.kind] = opened
-        elif isinstance(row, ConceptRow):
-            self._open[row.text] = opened
 
     def _fill(self, node: TreeNode[Row], row: ConceptRow) -> None:
         if self._explanation is not None:

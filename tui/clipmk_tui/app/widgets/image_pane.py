@@ -18,7 +18,7 @@ from textual.widget import Widget
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import encodable
-from clipmk_tui.app.legend import Box, Layout, laid_out, legend_lines
+from clipmk_tui.app.legend import Layout, laid_out, legend_lines
 from clipmk_tui.app.messages import OverlayChanged
 from clipmk_tui.show.text import shown
 
@@ -214,7 +214,7 @@ class ImagePane(Widget, can_focus=True):
         pairs = enumerate(zip_longest(before, self._legend))
         self._write(job.layout.legend, {line: (0, width) for line, (old, new) in pairs if old != new})
 
-    def _write(self, box: Box, spans: Spans) -> None:
+    def _write(self, box: Region, spans: Spans) -> None:
         """Write some cells of a box again: a region for each run of neighbouring rows."""
         for _, run in groupby(enumerate(spans), key=lambda pair: pair[1] - pair[0]):
             rows = [row for _, row in run]

@@ -35,14 +35,10 @@ FAMILY_WORDS: Final = {
 """Families as people write them, short."""
 
 
-def matching(entries: Sequence[ModelEntry], wanted: str) -> tuple[ModelEntry, ...]:
-    """The models in whose id, family, source or pretraining every typed word occurs."""
-
-    def text(entry: ModelEntry) -> str:
-        source = SOURCE_WORDS[entry.source]
-        return f"{entry.id} {entry.family} {entry.source} {source} {entry.pretrained} {entry.input_size}px"
-
-    return tuple(entry for entry in entries if matches(wanted, text(entry)))
+def searched(entry: ModelEntry) -> str:
+    """What the filter searches."""
+    source = SOURCE_WORDS[entry.source]
+    return f"{entry.id} {entry.family} {entry.source} {source} {entry.pretrained} {entry.input_size}px"
 
 
 class ModelList(OptionList):
@@ -120,7 +116,7 @@ class ModelsPane(FilteredPane):
     def watch_view(self) -> None:
         """Show the models that the filter leaves."""
         view = self.view
-        found = matching(view.entries, self.filter_text)
+        found = [entry for entry in view.entries if matches(self.filter_text, searched(entry))]
         self.list.show(found, view.model, view.marked)
         count = f"{len(found)} of {len(view.entries)}" if len(found) != len(view.entries) else f"{len(found)}"
         marked = f"  {len(view.marked)} marked" if view.marked else ""

@@ -40,6 +40,7 @@ def tui(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     debug: o.Debug = False,
 ) -> int:
     """Open the app on images, and browse predictions, concepts and models; the first model explains at once."""
-    from clipmk_tui.app.launch import run  # noqa: PLC0415
+    from clipmk_tui.app.launch import launch  # noqa: PLC0415
+    from clipmk_tui.app.start import start_from  # noqa: PLC0415
 
-    return run(paths or (), {name: value for name, value in ctx.params.items() if name != "paths"})
+    return launch(start_from(paths or (), {name: value for name, value in ctx.params.items() if name != "paths"}))
