@@ -125,10 +125,6 @@ def _other(argv: Sequence[str], error: Exception) -> int:
             if (context := getattr(error, "ctx", None)) is not None:
                 remember(context)
             return _report(argv, UsageError.code, _usage_message(error), UsageError.exit_status)
-    return _unexpected(argv, error)
-
-
-def _unexpected(argv: Sequence[str], error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # stderr: nobody reads it
         return ClipmkError.exit_status
     _trace(argv)

@@ -44,7 +44,10 @@ def with_default_command(argv: Sequence[str]) -> list[str]:
     arguments = list(argv) or ["--help"]
     group = GROUPS.get(arguments[0])
     if group is None:
-        _require_group(arguments[0])
+        word = arguments[0]
+        meant = [f"`clipmk {name} {word}`" for name, one in GROUPS.items() if word in one.commands]
+        if meant:
+            raise UsageError(f"{quoted(word)} is not a command of `clipmk`; did you mean {' or '.join(meant)}?")
         return arguments
     following = arguments[1] if len(arguments) > 1 else ""
     if following in {*group.commands, "-h", "--help"}:
@@ -62,10 +65,3 @@ def did_you_mean(group: str, word: str) -> str:
         return ""
     close = difflib.get_close_matches(word.lower(), GROUPS[group].commands, n=1)
     return f"; did you mean `clipmk {group} {close[0]}`?" if close else ""
-
-
-def _require_group(word: str) -> None:
-    """Refuse `clipmk info`, which is a command of groups only, and name the groups."""
-    meant = [f"`clipmk {name} {word}`" for name, group in GROUPS.items() if word in group.commands]
-    if meant:
-        raise UsageError(f"{quoted(word)} is not a command of `clipmk`; did you mean {' or '.join(meant)}?")

@@ -43,7 +43,8 @@ def half_blocks(image: Image.Image, *, columns: int, rows: int) -> list[Text]:
     Returns:
         `rows` lines of `columns` cells in true colour; the console reduces it to what the terminal has.
     """
-    return [_text(row) for row in half_block_rows(shrunk(image, columns=columns, rows=rows))]
+    drawn = half_block_rows(shrunk(image, columns=columns, rows=rows))
+    return [Text.assemble(*((one.text, one.style or "") for one in row), no_wrap=True) for row in drawn]
 
 
 def half_block_rows(cells: UInt8[ndarray, "pixel_rows columns 3"]) -> list[list[Segment]]:
@@ -158,13 +159,6 @@ def _colour(code: str) -> Color | None:
         return None
     red, green, blue = map(int, code.split(";"))
     return Color(f"#{red:02x}{green:02x}{blue:02x}", ColorType.TRUECOLOR, None, ColorTriplet(red, green, blue))
-
-
-def _text(row: list[Segment]) -> Text:
-    line = Text(no_wrap=True)
-    for segment in row:
-        line.append(segment.text, segment.style)
-    return line
 
 
 def _write(lines: list[Text], column: int, row: int, text: str, colour: tuple[int, int, int]) -> None:

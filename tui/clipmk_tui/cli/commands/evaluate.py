@@ -329,10 +329,14 @@ def _reports(
 
 
 def _print(console: Console, found: ModelReports, *, everything: bool) -> None:
+    """Print the tables of every report of one model; of the truth a summary, unless everything is asked for."""
     from clipmk_tui.cli import tables  # noqa: PLC0415
     from clipmk_tui.show.text import shown  # noqa: PLC0415 - rich
 
-    for title, columns, rows in _tables(found, everything=everything):
+    drawn: list[Table] = []
+    for name, report in found.reports.items():
+        drawn += report.summary() if name == "truth" and not everything else report.tables()
+    for title, columns, rows in drawn:
         pieces = [piece for piece in split_table(columns, rows, width=console.width) if piece[1]]
         for number, (headings, body) in enumerate(pieces, start=1):
             made = tables.table(headings, body, right=range(1, len(headings)))
@@ -340,14 +344,6 @@ def _print(console: Console, found: ModelReports, *, everything: bool) -> None:
             console.print(shown(f"{found.model}, {title}{which}", "italic"))
             tables.put_table(console, made)
             console.print()
-
-
-def _tables(found: ModelReports, *, everything: bool) -> list[Table]:
-    """The tables of every report of one model; of the truth a summary, unless everything is asked for."""
-    made: list[Table] = []
-    for name, report in found.reports.items():
-        made += report.summary() if name == "truth" and not everything else report.tables()
-    return made
 
 
 def _content(choices: Evaluation, done: Sequence[ModelReports]) -> dict[str, Any]:

@@ -40,7 +40,11 @@ def results(options: ExplainOptions, images: Sequence[InputImage], stages: Stage
         except ClipmkError as error:
             yield from (Failure.of(error, path=image.name, model=model) for image in images)
             continue
-        yield from _explained(explainer, options, model, images, stages)
+        stages.begin(subject(images[0], 0, len(images)))
+        if len(images) == 1:
+            yield _single(explainer, options.target, model, images[0])
+        else:
+            yield from _streamed(explainer, options, model, images, stages)
 
 
 def _vocabulary(options: ExplainOptions, name: str) -> Vocabulary:
@@ -84,21 +88,12 @@ def _explainer(options: ExplainOptions, model: str, named: Vocabulary | None, st
     )
 
 
-def _explained(
-    explainer: Explainer, options: ExplainOptions, model: str, images: Sequence[InputImage], stages: Stages
-) -> Iterator[Result]:
-    stages.begin(subject(images[0], 0, len(images)))
-    if len(images) == 1:
-        return _single(explainer, options.target, model, images[0])
-    return _streamed(explainer, options, model, images, stages)
-
-
-def _single(explainer: Explainer, target: str | None, model: str, image: InputImage) -> Iterator[Result]:
+def _single(explainer: Explainer, target: str | None, model: str, image: InputImage) -> Result:
     """Explain one image, with progress on each of its forwards."""
     try:
-        yield explainer.explain([image.picture()], targets=[target])[0]
+        return explainer.explain([image.picture()], targets=[target])[0]
     except ClipmkError as error:
-        yield Failure.of(error, path=image.name, model=model)
+        return Failure.of(error, path=image.name, model=model)
 
 
 def _streamed(
