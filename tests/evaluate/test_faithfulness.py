@@ -154,9 +154,9 @@ def test_equal_occlusions_of_an_image_are_one() -> None:
     assert images.add(np.stack([nothing, left])) == [0, 1]
     assert images.add(np.stack([left, ~left, nothing])) == [1, 2, 0]
     pictures = images.images()
-    np.testing.assert_array_equal(pictures[0], images.square)
-    np.testing.assert_array_equal(pictures[1][:, 20:], images.square[:, 20:])
-    assert (pictures[1][:, :20] != images.square[:, :20]).any()
+    np.testing.assert_array_equal(pictures[0], images.image)
+    np.testing.assert_array_equal(pictures[1][:, 20:], images.image[:, 20:])
+    assert (pictures[1][:, :20] != images.image[:, :20]).any()
 
 
 def test_pictures_are_embedded_in_order_whatever_the_batch() -> None:

@@ -21,21 +21,22 @@ IMAGES_HELD = 384
 
 @dataclass(slots=True, eq=False)
 class OccludedImages:
-    """The occlusions of one square input, numbered in the order in which they are added."""
+    """The occlusions of one picture or square input, numbered in the order in which they are added."""
 
-    square: NDArray[np.uint8]
-    """uint8 RGB (S, S, 3)."""
+    image: NDArray[np.uint8]
+    """uint8 RGB (H, W, 3)."""
     hidden: list[NDArray[np.bool_]] = field(default_factory=list)
-    """What is blurred in each, bool (S, S)."""
+    """What is blurred in each, bool (H, W)."""
     _known: dict[bytes, int] = field(default_factory=dict)
 
     def add(self, hidden: NDArray[np.bool_]) -> list[int]:
-        """Numbers of the images with these regions blurred, bool (images, S, S); known ones keep their number."""
+        """Numbers of the images with these regions blurred, bool (images, H, W); known ones keep their number."""
         return [self._number(mask) for mask in hidden]
 
     def images(self) -> NDArray[np.uint8]:
-        """All of them, uint8 RGB (images, S, S, 3): blurred (11 x 11, sigma 2) where hidden, else untouched."""
-        return np.where(np.stack(self.hidden)[..., None], blurred(self.square), self.square)
+        """All of them, uint8 RGB (images, H, W, 3): blurred (11 x 11, sigma 2) where hidden, else untouched."""
+        hidden = np.array(self.hidden, dtype=bool).reshape(-1, *self.image.shape[:2], 1)
+        return np.where(hidden, blurred(self.image), self.image)
 
     def _number(self, mask: NDArray[np.bool_]) -> int:
         key = np.packbits(mask).tobytes()

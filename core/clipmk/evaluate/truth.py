@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmk.concepts.prompts import blur_region
 from clipmk.concepts.selection import highest
 from clipmk.evaluate import baselines, metrics, scoring
-from clipmk.evaluate.occlusions import OcclusionQueue
+from clipmk.evaluate.occlusions import OccludedImages, OcclusionQueue
 from clipmk.evaluate.perturbations import inject_outliers, moved_inside, shifted
 from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Tally
 from clipmk.evaluate.samples import true_masks
@@ -41,8 +41,10 @@ CALIBRATION_START = 1_000_000
 SHIFT = 2
 """Pixels that the picture moves for the stability."""
 
+_Effects = tuple[str, int, float, dict[str, int | None]]
+"""Row, predicted class, its cosine with the whole picture, and metric -> number of the blurred picture, if any."""
 EffectRegions = dict[str, NDArray[np.bool_] | None]
-"""Metric -> the region, bool (S, S), that is blurred for it; see `effect_regions`."""
+"""Metric -> the region, bool (height, width), that is blurred for it; see `effect_regions`."""
 
 
 class TruthEvaluator:
@@ -146,32 +148,26 @@ class TruthEvaluator:
         self, scene: Scene, results: Mapping[Variant, VariantResult], predictions: Mapping[Variant, ScenePrediction]
     ) -> None:
         """Queue the picture with regions of mutual concepts blurred, each region once; see `effect_regions`."""
-        squares: list[NDArray[np.uint8]] = []
-        position: dict[tuple[str, bytes], int] = {}
-        planned: list[tuple[str, int, float, dict[str, int | None]]] = []
+        by_input: dict[int, tuple[VariantResult, OccludedImages, list[_Effects]]] = {}
         for variant, prediction in predictions.items():
-            result, places = results[variant], dict[str, int | None]()
-            for name, region in effect_regions(scene, prediction).items():
-                if region is None:
-                    places[name] = None
-                    continue
-                key = (variant.settings.resize, region.tobytes())
-                if key not in position:
-                    position[key] = len(squares)
-                    squares.append(result.explainer.square(read_picture(blur_region(scene.image, region))))
-                places[name] = position[key]
+            result = results[variant]
+            _, images, planned = by_input.setdefault(id(result.image), (result, OccludedImages(scene.image), []))
+            regions = effect_regions(scene, prediction)
+            places = {name: None if one is None else images.add(one[None])[0] for name, one in regions.items()}
             number = result.predicted
             planned.append((variant.name, number, float(result.class_cosines[number]), places))
+        for result, images, planned in by_input.values():
+            squares = [result.explainer.square(read_picture(one)) for one in images.images()]
+            self._queue.add(squares, partial(self._count_effects, planned))
 
-        def count(cosines: NDArray[np.float64]) -> None:
-            for row, number, whole, places in planned:
-                drops = {
-                    name: float("nan") if place is None else whole - float(cosines[place, number])
-                    for name, place in places.items()
-                }
-                self.tally.add(row, {**drops, "effect_margin": drops["effect"] - drops["effect_control"]})
-
-        self._queue.add(squares, count)
+    def _count_effects(self, planned: Sequence[_Effects], cosines: NDArray[np.float64]) -> None:
+        """Add by how much the cosine with the predicted class drops."""
+        for row, number, whole, places in planned:
+            drops = {
+                name: float("nan") if place is None else whole - float(cosines[place, number])
+                for name, place in places.items()
+            }
+            self.tally.add(row, {**drops, "effect_margin": drops["effect"] - drops["effect_control"]})
 
 
 def effect_regions(scene: Scene, prediction: ScenePrediction) -> EffectRegions:
