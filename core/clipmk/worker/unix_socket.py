@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import math
 import os
 import select
@@ -95,6 +94,8 @@ def _require_private(folder: Path) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock beside the socket; the kernel releases it however the process ends."""
+    import fcntl  # noqa: PLC0415 - not on Windows, where clients import this module, too
+
     flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     lock = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
     try:

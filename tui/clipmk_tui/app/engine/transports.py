@@ -28,7 +28,7 @@ EXIT_SECONDS = 1.0
 
 
 class Transport:
-    """Messages to a worker, and lines from it. This one is to a worker that goes on when we leave."""
+    """Messages to a worker, and lines from it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
