@@ -14,7 +14,6 @@ from rich.text import Text
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import one_or_many, quoted
-from clipmk_tui.cli.streams import NARROWEST
 from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.signs import ANSI, SIGN, WORD, Kind
 from clipmk_tui.show.text import shown
@@ -77,13 +76,17 @@ def _header(explanation: Explanation, width: int) -> RenderableType:
 
 
 def _predictions(explanation: Explanation, width: int) -> RenderableType:
-    cells = _BAR if width >= NARROWEST else _SHORT_BAR
+    longest = max((shown(one.class_name).cell_len for one in explanation.predictions), default=0)
+    alone = any(one.independent is not None for one in explanation.predictions)
+    beside = len(" 10   100.0 % cos 0.000 ") + len("  alone 100.0 %") * alone
+    cells = max(_SHORT_BAR, min(_BAR, width - longest - beside))
     table = _table("right", "fold", "left", "right", "fold")
     for one in explanation.predictions:
         chosen = one.class_name == explanation.class_name
         drawn = Text(bar(one.probability, cells), ANSI["mutual" if chosen else "vision"])
-        alone = "" if one.independent is None else f"  alone {100 * one.independent:.1f} %"
-        cosine = Text(f"cos {one.cosine:.3f}{alone}", _DIM)
+        cosine = Text(f"cos {one.cosine:.3f}", _DIM)
+        if one.independent is not None:
+            cosine.append(f"  alone {100 * one.independent:.1f} %")
         name = shown(one.class_name, "bold" if chosen else "")
         table.add_row(str(one.rank), name, drawn, _percent(one.probability), cosine)
     return Group(_title("predictions"), table)
