@@ -100,7 +100,7 @@ class Settings:
 
     @property
     def curve_length(self) -> int:
-        """3L + 1 points: the length every dynamics curve is padded to, so that AUC does not depend on the company."""
+        """3L + 1 points: the length every dynamics curve is padded to, so that AUC does not depend on other images."""
         return self.vision_limit + 1
 
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    """What is imported here is so late that Ctrl-C is handled meanwhile, too."""
+    """Imported late, so that Ctrl-C is handled during the imports too."""
     if not argv and "_CLIPMK_COMPLETE" not in os.environ:  # a shell that asks for completions gives no argument either
         from clipmk_tui.app.launch import launch  # noqa: PLC0415 - without Typer: the first paint waits for this
         from clipmk_tui.app.start import start_from  # noqa: PLC0415

@@ -92,7 +92,7 @@ def auc(curve: Sequence[float], *, length: int | None = None) -> float:
 
     Args:
         curve: values of `dynamics`, at least one.
-        length: 3L + 1 in explanations and studies alike, so that AUC does not depend on the company.
+        length: 3L + 1 in explanations and studies alike, so that AUC does not depend on other images.
 
     Raises:
         ValueError: the curve is empty, or longer than `length` (padding cannot shorten it).
@@ -246,14 +246,14 @@ def p_value(vision_count: int, language_count: int, vocabulary_size: int, shared
 
 @lru_cache(maxsize=256)
 def language_count_for(vocabulary_size: int, *, vision_count: int = PAPER_VISION_COUNT) -> int:
-    """u, the size of D_y for the measure: 50 from 2,000 descriptors on, below it the u that keeps chance alike.
+    """u, the size of D_y for the measure: 50 from 2,000 descriptors on, below it the u that keeps the chance level.
 
     With a fixed u = 50 a small vocabulary would overlap by chance alone (|D| = 120: AUC 6.6, above every published
-    model). Alike is meant in AUC: the u >= 1 whose `chance_auc` is closest to that of the paper's setting (L_v = 15,
-    u = 50, |D| = 4,229: 0.56), the smaller u on a tie. That gives 8 for 500 descriptors, as in table 1a (equal E[m]
-    would give 6, because a smaller u also lowers every step of the curve), 15 for 1,000 and 26 for 1,999. At 2,000 the
-    table's own rule applies and u steps from 26 to 50. A vocabulary of at most L_v descriptors, all of which could be
-    vision concepts, gets u = 1.
+    model). The chance level is measured as AUC: the u >= 1 whose `chance_auc` is closest to that of the paper's setting
+    (L_v = 15, u = 50, |D| = 4,229: 0.56), the smaller u on a tie. That gives 8 for 500 descriptors, as in table 1a
+    (equal E[m] would give 6, because a smaller u also lowers every step of the curve), 15 for 1,000 and 26 for 1,999.
+    At 2,000 the table's own rule applies and u steps from 26 to 50. A vocabulary of at most L_v descriptors, all of
+    which could be vision concepts, gets u = 1.
 
     Args:
         vocabulary_size: |D|.

@@ -1,7 +1,7 @@
 """HTML pages: an explanation for notebooks, one self-contained page for a whole run, and the templates they share.
 
 The templates are files in `assets/templates`. All text is escaped, control characters included, unless a template made
-it; a page forbids itself to load or run anything.
+it; the content policy of a page forbids loading or running anything.
 """
 
 from __future__ import annotations

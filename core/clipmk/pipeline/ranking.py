@@ -24,7 +24,7 @@ class VisionConcepts:
     candidates: Int[Tensor, " candidates"]
     """Descriptors that passed the relevance filter."""
     scores: Float[Tensor, "parts candidates"]
-    """Part embedding x templated candidate, as it enters the transport; below the cosine for prompted parts."""
+    """Part embedding x templated candidate, as it enters the transport; smaller than the cosine for prompted parts."""
     cosines: Float[Tensor, "parts candidates"]
     """cos(part, templated candidate)."""
     shares: Float[Tensor, "parts candidates"]

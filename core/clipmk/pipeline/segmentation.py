@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import cv2
 import numpy as np
@@ -126,8 +126,10 @@ def segment(
     masks = np.stack([mask for mask, _ in cleaned])
     if settings.parts == "kmeans":
         found = kmeans_parts(patches, masks, count=settings.part_count, seed=settings.seed)
-    else:
+    elif settings.parts == "pca":
         found = pca_parts(patches, masks, count=settings.part_count)
+    else:
+        assert_never(settings.parts)
     side = squares[0].shape[0]
     return [
         Segmentation(

@@ -39,7 +39,7 @@ _KEYS: Final = {"vocab": "vocabulary"}
 _KINDS: Final = {"int": "a whole number", "bool": "true or false"}
 
 _CONTEXT: ContextVar[typer.Context | None] = ContextVar("context", default=None)
-"""Of the command that runs; None before it is known, and if the app is opened without a parser."""
+"""Typer's context of the running command; None before it is known, and if the app opens without a parser."""
 
 
 def guarded(run: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
