@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RESTARTS = 4
 """k-means runs, of which the best is kept; one run takes 1.3 ms for 196 patches."""
 SINGLE_THREAD_ROWS = 2_000
-"""Fits of fewer patches use one thread: on a busy machine threads would wait for each other longer than the fit takes."""
+"""Fits of fewer patches use one thread: on a busy machine, waiting for other threads takes longer than the fit."""
 GRAIN = 1e-6
 """Unit features are rounded to this grain, so that k does not exceed the number of distinct points."""
 
