@@ -18,7 +18,6 @@ import samples
 from app_harness import LIMIT, press, settled
 from clipmk.images.decoder import Picture, read_picture
 from clipmk_tui.app import canvas as canvas_module
-from clipmk_tui.app.messages import OverlayChanged
 from clipmk_tui.app.widgets.image_pane import ImagePane
 
 NAME = "fox_03.png"
@@ -32,7 +31,6 @@ class Host(App[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.events_seen: list[Any] = []
         self.regions: list[Region | None] = []
 
     def compose(self) -> ComposeResult:
@@ -48,9 +46,6 @@ class Host(App[None]):
     @property
     def pane(self) -> ImagePane:
         return self.query_one(ImagePane)
-
-    def on_overlay_changed(self, message: OverlayChanged) -> None:
-        self.events_seen.append(message.mode)
 
     def text(self) -> list[str]:
         return [self.pane.render_line(y).text for y in range(self.pane.size.height)]
@@ -237,8 +232,10 @@ async def test_left_out_parts_are_blurred_and_marked_by_a_sign() -> None:
 async def test_g_cycles_the_modes() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot)
-        await press(pilot, "g", "g", "g")
-        assert app.events_seen == ["concept", "plain", "parts"]
+        modes = [("concept", "concept under the cursor"), ("plain", "plain"), ("parts", "")]
+        for mode, subtitle in modes:
+            await press(pilot, "g")
+            assert (app.pane.mode, app.pane.border_subtitle) == (mode, subtitle)
 
 
 async def test_concept_mode_without_a_lit_part_is_the_plain_picture() -> None:

@@ -79,7 +79,9 @@ class ComparisonState:
 
     def fail(self, model: str, target: str | None, *, code: str, message: str) -> None:
         """Keep why a model could not answer for a class (None: its own prediction)."""
-        failure = Failure(path=self._path(), model=model, code=code, message=message, exit_status=1)
+        paths = (one.image.path for held in self._held.values() for one in held.values())  # as the explanations name it
+        path = next((path for path in paths if path is not None), self._image)
+        failure = Failure(path=path, model=model, code=code, message=message, exit_status=1)
         self._failed[model, target] = failure
 
     def explanation(self, model: str, target: str | None) -> Explanation | None:
@@ -117,8 +119,3 @@ class ComparisonState:
             comparison=compare(there, target=self.target) if there else None,
             places=tuple(None if result is None else next(numbers) for result in results),
         )
-
-    def _path(self) -> str:
-        """The image as the explanations name it."""
-        paths = [one.image.path for held in self._held.values() for one in held.values()]
-        return next((path for path in paths if path is not None), self._image)

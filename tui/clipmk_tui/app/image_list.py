@@ -11,7 +11,8 @@ from pathlib import Path
 
 from clipmk.datasets.labels import LABELS_FILE, TRUTH_FILE, read_labels
 from clipmk.errors import ImageError, InputError, UsageError
-from clipmk.images.paths import refuse_pattern
+from clipmk.images.paths import EXTENSIONS, MAX_BYTES, refuse_pattern
+from clipmk.system.files import read_regular
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 
@@ -131,18 +132,10 @@ def _add(found: _Collector, argument: str) -> None:
     else:
         matches = [match for match in sorted(glob.glob(argument, recursive=True)) if not Path(match).is_dir()]  # noqa: PTH207
         if not matches:
-            _refuse(argument)
+            refuse_pattern(argument)
+            read_regular(argument, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)  # says why not
+            raise ImageError(f"image {quoted(argument)} has only just appeared; try again")
         found.items += [Item(match, _label_beside(found, match)) for match in matches]
-
-
-def _refuse(path: str) -> None:
-    """Raise what reading a missing image raises; for a pattern, that nothing matches it."""
-    refuse_pattern(path)
-    from clipmk.images.paths import EXTENSIONS, MAX_BYTES  # noqa: PLC0415
-    from clipmk.system.files import read_regular  # noqa: PLC0415
-
-    read_regular(path, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)
-    raise ImageError(f"image {quoted(path)} has only just appeared; try again")
 
 
 def _add_folder(found: _Collector, folder: str) -> None:
@@ -156,10 +149,7 @@ def _add_folder(found: _Collector, folder: str) -> None:
     for name in folders:
         _add_class(found, _prefix(folder) + name, labels)
     if len(found.items) == before:
-        from clipmk.images.paths import EXTENSIONS  # noqa: PLC0415
-
-        endings = ", ".join(sorted(EXTENSIONS))
-        raise InputError(f"folder {quoted(folder)} holds no image; known endings: {endings}")
+        raise InputError(f"folder {quoted(folder)} holds no image; known endings: {', '.join(sorted(EXTENSIONS))}")
 
 
 def _add_class(found: _Collector, folder: str, labels: Mapping[str, str]) -> None:
@@ -180,8 +170,6 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
     Raises:
         InputError: it cannot be listed.
     """
-    from clipmk.images.paths import EXTENSIONS  # noqa: PLC0415 - numpy and Pillow
-
     images: list[str] = []
     folders: list[str] = []
     try:

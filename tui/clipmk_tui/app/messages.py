@@ -76,14 +76,6 @@ class Restore(Message):
     """Restore all concepts."""
 
 
-@dataclass
-class OverlayChanged(Message):
-    """The image pane draws the parts in another way."""
-
-    mode: str
-    """"parts", "concept" or "plain"."""
-
-
 # What the engine answers.
 
 

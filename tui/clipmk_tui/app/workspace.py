@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 _CANCELLABLE = ("explanation", "reranking", "survey")
 """Groups of workers that `esc` cancels."""
 
-_OVERLAYS = {"parts": "", "concept": "concept under the cursor", "plain": "plain"}
-"""Mode of the overlay -> subtitle of the image pane."""
-
 
 class Workspace(Container):
     """Image over models, predictions, concept tree; in a narrow terminal image and models share one place.
@@ -324,7 +321,3 @@ class Workspace(Container):
         if item is not None and explanation is not None and left_out:
             question = self.questions.reranking
             self._ask("reranking", question, item.path, self.state.model, explanation.class_name, left_out)
-
-    @on(messages.OverlayChanged)
-    def _name_overlay(self, message: messages.OverlayChanged) -> None:
-        self.image.border_subtitle = _OVERLAYS[message.mode]

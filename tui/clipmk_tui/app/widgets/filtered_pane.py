@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -22,11 +20,8 @@ class FilteredPane(Vertical):
         classes: of the widget.
     """
 
-    @dataclass
     class Changed(Message):
         """Another text is typed."""
-
-        text: str
 
     def __init__(self, content: Widget, placeholder: str, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
@@ -51,7 +46,7 @@ class FilteredPane(Vertical):
     @on(Input.Changed)
     def _filter_while_typing(self, event: Input.Changed) -> None:
         event.stop()
-        self.post_message(self.Changed(self.filter_text))
+        self.post_message(self.Changed())
 
     @on(Input.Submitted)
     def _keep_filter(self, event: Input.Submitted) -> None:

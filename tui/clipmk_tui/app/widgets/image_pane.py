@@ -19,7 +19,6 @@ from textual.widget import Widget
 from clipmk.output.palette import colour_of
 from clipmk.system.text import encodable
 from clipmk_tui.app.legend import Layout, laid_out, legend_lines
-from clipmk_tui.app.messages import OverlayChanged
 from clipmk_tui.show.text import shown
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 Spans = Mapping[int, tuple[int, int]]
 """Row -> (first, past the last) column that is written again."""
 
-MODES: tuple[Mode, ...] = ("parts", "concept", "plain")
-"""In the order in which they are cycled."""
+MODES: dict[Mode, str] = {"parts": "", "concept": "concept under the cursor", "plain": "plain"}
+"""The modes in the order in which they are cycled -> the pane's subtitle."""
 
 _AT_ONCE = 1600
 """Cells that are drawn without a thread: fewer than 10 ms, which is quicker than to wait for one."""
@@ -70,7 +69,7 @@ class ImagePane(Widget, can_focus=True):
 
     def __init__(self, *, legend: bool = True, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
-        self.mode: Mode = MODES[0]
+        self.mode: Mode = "parts"
         self._with_legend = legend
         self._picture: Picture | None = None
         self._note = "no image yet"
@@ -123,9 +122,10 @@ class ImagePane(Widget, can_focus=True):
 
     def action_cycle_overlay(self) -> None:
         """Show the parts in the next way."""
-        self.mode = MODES[(MODES.index(self.mode) + 1) % len(MODES)]
+        modes = list(MODES)
+        self.mode = modes[(modes.index(self.mode) + 1) % len(modes)]
+        self.border_subtitle = MODES[self.mode]
         self._redraw()
-        self.post_message(OverlayChanged(self.mode))
 
     def on_resize(self) -> None:
         """Draw at the new size."""
