@@ -33,11 +33,11 @@ from clipmk.worker.session import Session
 from clipmk_tui.app import app as app_module
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.engine.worker import OnPartial
-from clipmk_tui.app.keymap import binding_ids, holders, parse_keys
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.main import MainScreen
-from clipmk_tui.app.start import Start
+from clipmk_tui.app.start_options import StartOptions
 from clipmk_tui.app.theme import DARK, LIGHT, own_variables
+from clipmk_tui.app.user_keys import binding_ids, holders, parse_keys
 
 LIMIT = 120.0
 """Seconds after which a test that waits fails."""
@@ -194,8 +194,8 @@ class TestedApp(ClipmkApp):
     __test__ = False
     CSS_PATH = STYLESHEET
 
-    def __init__(self, start: Start, make_engine: Callable[[], Any]) -> None:
-        super().__init__(start, make_engine)
+    def __init__(self, options: StartOptions, make_engine: Callable[[], Any]) -> None:
+        super().__init__(options, make_engine)
         self.notes: list[str] = []
         self.severities: list[str] = []
 
@@ -260,8 +260,8 @@ async def running(
     """
     session = Session(vocabulary="world", settings=preset("default"))
     bound = parse_keys(keys, binding_ids(holders())) if keys else {}
-    start = Start(paths=tuple(map(str, paths)), models=models, session=session, keys=bound)
-    app = TestedApp(start, lambda: engine)
+    options = StartOptions(paths=tuple(map(str, paths)), models=models, session=session, keys=bound)
+    app = TestedApp(options, lambda: engine)
     try:
         async with app.run_test(size=size, notifications=True) as pilot:
             screen = app.screen
@@ -269,7 +269,7 @@ async def running(
             if engine.gate.is_set():
                 await settled(pilot)
             else:
-                await until(lambda: engine.asked and screen.query("Workspace"))
+                await until(lambda: engine.asked and screen.query("Panes"))
             yield pilot, screen
     finally:
         gc.unfreeze()  # the app freezes what is loaded when it begins; other tests have loaded more

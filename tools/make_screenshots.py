@@ -19,7 +19,7 @@ from clipmk.worker.session import Session
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.engine.worker import Engine
 from clipmk_tui.app.screens.main import MainScreen
-from clipmk_tui.app.start import Start
+from clipmk_tui.app.start_options import StartOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("embedded/vit-s8", "embedded/rn-s", "embedded/cnx-s")
@@ -59,8 +59,10 @@ async def take(shot: Shot, folder: Path) -> None:
     """Make one picture."""
     session = Session(vocabulary="world", settings=preset("default", prediction_count=10))
     models = tuple(model for model in MODELS if (ROOT / "core/clipmk/assets/models" / model.split("/")[1]).is_dir())
-    start = Start(paths=(str(ROOT / "sample_images" / shot.image),), models=models, session=session, theme=shot.theme)
-    app = ClipmkApp(start, lambda: Engine(session))
+    options = StartOptions(
+        paths=(str(ROOT / "sample_images" / shot.image),), models=models, session=session, theme=shot.theme
+    )
+    app = ClipmkApp(options, lambda: Engine(session))
     async with app.run_test(size=shot.size) as pilot:
         while not (isinstance(app.screen, MainScreen) and app.screen.explained):
             await pilot.pause(0.1)

@@ -33,11 +33,11 @@ async def test_a_concept_chosen_in_the_comparison_is_under_the_cursor_of_the_tre
         await press(pilot, "c", "right", "down", "enter")
         assert pilot.app.screen is screen
         assert screen.state.model == RN
-        row = screen.workspace.concepts.concept_tree.row
+        row = screen.panes.concepts.concept_tree.row
         assert isinstance(row, ConceptRow)
         assert row.text == "a bushy tail"
-        assert pilot.app.focused is screen.workspace.concepts.concept_tree
-        assert screen.workspace.image.region.area
+        assert pilot.app.focused is screen.panes.concepts.concept_tree
+        assert screen.panes.image.region.area
 
 
 async def test_a_theme_that_is_not_ours_has_our_colours_too(album: Path) -> None:
@@ -68,7 +68,7 @@ async def test_other_settings_ask_everything_again_under_a_new_session(album: Pa
         await press(pilot, "comma", "tab", "enter", "down", "enter", "ctrl+s")
         assert pilot.app.screen is screen
         assert [session.settings.preset for session in engine.sessions] == ["paper"]
-        assert screen.workspace.questions.session.settings.grounding == "prompts"
+        assert screen.panes.questions.session.settings.grounding == "prompts"
         assert [type(r) for r in engine.asked[asked : asked + 2]] == [protocol.Load, protocol.Explain]
         assert 'preset = "paper"' in (tmp_path / "config.toml").read_text()
         assert 'why "fox"' in seen(screen)
@@ -87,12 +87,12 @@ async def test_the_palette_knows_models_images_and_classes_by_name(album: Path) 
 
 async def test_copying_says_what_was_copied(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, screen):
-        screen.workspace.concepts.concept_tree.select("a bushy tail")
+        screen.panes.concepts.concept_tree.select("a bushy tail")
         await pilot.pause()
         await press(pilot, "y")
         assert pilot.app.clipboard == "a bushy tail"
         assert "copied: a bushy tail" in seen(screen)
-        screen.workspace.image.focus()
+        screen.panes.image.focus()
         await press(pilot, "y")
         assert pilot.app.clipboard.endswith("cat/a.png")
 

@@ -70,11 +70,11 @@ async def test_a_key_that_closes_as_well_opens_one_screen_at_most(album: Path, k
 async def test_every_key_moves_the_cursor_of_the_predictions_by_one(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
-        screen.workspace.predictions.focus()
+        screen.panes.predictions.focus()
         await settled(pilot)
         burst(pilot, "down", "down")
         await settled(pilot)
-        assert screen.workspace.predictions.highlighted == 2
+        assert screen.panes.predictions.highlighted == 2
         assert screen.state.target == "wolf"
         assert [r.target for r in engine.asked if isinstance(r, protocol.Explain)] == [None, "wolf"]
 

@@ -15,14 +15,14 @@ from textual.widgets import Static
 import samples
 from app_harness import RN, VIT, FakeEngine, press, running, seen, until
 from clipmk.worker import protocol
-from clipmk_tui.app import keys
+from clipmk_tui.app import key_hints as keys
 from clipmk_tui.app.engine.errors import AskError
-from clipmk_tui.app.keymap import binding_ids, holders
-from clipmk_tui.app.keys import PAIRS, keys_of
+from clipmk_tui.app.key_hints import PAIRS, keys_of
 from clipmk_tui.app.palette import Commands
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.help import help_for
 from clipmk_tui.app.screens.main import MainScreen
+from clipmk_tui.app.user_keys import binding_ids, holders
 from clipmk_tui.app.widgets.key_bar import KeyBar
 
 
@@ -60,7 +60,7 @@ async def test_by_default_hints_name_the_default_keys(image: Path) -> None:
         assert list(palette(screen).values()) == ["o", "c", "e", "v", "w", ","]
         assert "[ ] model" in bar(pilot)
         assert keys_of(screen, "main.again") == "ctrl+r"
-        assert keys_of(screen.workspace.concepts, "app.help") == "?"
+        assert keys_of(screen.panes.concepts, "app.help") == "?"
 
 
 async def test_the_palette_names_the_keys_of_the_config(image: Path) -> None:
@@ -74,7 +74,7 @@ async def test_after_a_failure_the_hint_names_the_keys_of_the_config(image: Path
     engine.failures[protocol.Explain] = AskError("model", "it is broken")
     config = {"main.again": "R", "image.next": "j", "image.previous": "k", "models.next": "right"}
     async with bound(config, image, engine=engine) as (_, screen):
-        note = str(screen.workspace.concepts.query_one("#note", Static).content)
+        note = str(screen.panes.concepts.query_one("#note", Static).content)
     assert note.splitlines()[-1] == "R tries again  ·  j k another image  ·  [ → another model"
 
 

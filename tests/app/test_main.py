@@ -59,7 +59,7 @@ async def test_keys_typed_faster_than_the_screen_is_drawn_go_where_they_were_mea
         for key in ("tab", "tab", "tab", "down"):
             pilot.app.post_message(events.Key(key, None))
         await settled(pilot)
-        assert pilot.app.focused is screen.workspace.predictions
+        assert pilot.app.focused is screen.panes.predictions
         assert 'why "cat"' in seen(screen)
 
 
@@ -79,7 +79,7 @@ async def test_a_class_under_the_cursor_is_explained_without_the_engine(album: P
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         count = len(engine.asked)
-        screen.workspace.predictions.focus()
+        screen.panes.predictions.focus()
         await press(pilot, "down")
         text = seen(screen)
         assert 'why "cat"' in text
@@ -104,7 +104,7 @@ async def test_switching_models_keeps_image_and_class_and_is_at_hand_the_second_
 async def test_a_model_is_chosen_and_marked_in_its_pane(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
-        screen.workspace.models.list.focus()
+        screen.panes.models.list.focus()
         await press(pilot, "down", "space", "down", "space", "enter")
         assert screen.state.marked == [VIT_XS, RN]
         assert screen.state.model == RN
@@ -115,11 +115,11 @@ async def test_a_model_is_chosen_and_marked_in_its_pane(album: Path) -> None:
 async def test_the_model_filter_looks_at_everything_that_is_shown(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, screen):
         pane = screen.query_one(ModelsPane)
-        screen.workspace.models.list.focus()
+        screen.panes.models.list.focus()
         await press(pilot, "slash", *"224px down")
         assert str(pane.border_subtitle).startswith("1 of 5")
         await press(pilot, "enter")
-        assert pilot.app.focused is screen.workspace.models.list
+        assert pilot.app.focused is screen.panes.models.list
         await press(pilot, "slash", *"96px", "enter")  # what is typed takes the place of what stood there
         assert pane.query_one(Input).value == "96px"
         await press(pilot, "escape")  # in the list, where the filter still holds
@@ -173,10 +173,10 @@ async def test_resizing_while_busy_keeps_everything_on_the_screen(album: Path) -
 async def test_zoom_gives_the_picture_the_screen_and_esc_takes_it_back(album: Path) -> None:
     async with running(FakeEngine(), album, size=(80, 24)) as (pilot, screen):
         await press(pilot, "z")
-        assert screen.workspace.image.size.width > 70
-        assert not screen.workspace.concepts.region.area
+        assert screen.panes.image.size.width > 70
+        assert not screen.panes.concepts.region.area
         await press(pilot, "escape")
-        assert screen.workspace.concepts.region.area
+        assert screen.panes.concepts.region.area
 
 
 async def test_the_way_of_the_overlay_is_named(album: Path) -> None:
@@ -184,7 +184,7 @@ async def test_the_way_of_the_overlay_is_named(album: Path) -> None:
         names = []
         for _ in range(3):
             await press(pilot, "g")
-            names.append(str(screen.workspace.image.border_subtitle))
+            names.append(str(screen.panes.image.border_subtitle))
         assert names == ["concept under the cursor", "plain", ""]
 
 

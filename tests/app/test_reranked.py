@@ -53,7 +53,7 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def shown(screen: MainScreen) -> list[str]:
     """The lines of the pane, spaces and bars taken out of them."""
-    prompts = [str(option.prompt) for option in screen.workspace.predictions.options]
+    prompts = [str(option.prompt) for option in screen.panes.predictions.options]
     return [" ".join("".join(c for c in prompt if c.isascii() or c in "→▲▼·–").split()) for prompt in prompts]
 
 

@@ -53,8 +53,8 @@ class Engine:
     async def close(self):
         open("closed", "w").close()
 
-import clipmk_tui.app.keymap
-clipmk_tui.app.keymap.binding_ids = lambda holders: {"app.quit"}
+import clipmk_tui.app.user_keys
+clipmk_tui.app.user_keys.binding_ids = lambda holders: {"app.quit"}
 import clipmk_tui.app.launch
 clipmk_tui.app.launch._GRACE = 600  # a busy machine must not make it end by force
 for name, members in (("app", {"ClipmkApp": ClipmkApp}), ("engine.worker", {"Engine": Engine})):
@@ -171,7 +171,7 @@ def test_ctrl_c_while_everything_is_imported_is_an_interruption(tmp_path: Path) 
 import sys
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name in ("textual", "clipmk_tui.cli.main", "clipmk_tui.app.start"):
+        if name in ("textual", "clipmk_tui.cli.main", "clipmk_tui.app.start_options"):
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Finder())
 from clipmk_tui.__main__ import main

@@ -18,17 +18,17 @@ from clipmk_tui.show.bars import bar
 async def test_the_tree_keeps_the_focus_while_the_next_image_is_explained(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
-        assert screen.focused is screen.workspace.concepts.concept_tree
+        assert screen.focused is screen.panes.concepts.concept_tree
         engine.gate.clear()
         await pilot.press("n")
         await pilot.pause()
         assert screen.state.explanation is None
-        assert screen.focused is screen.workspace.concepts.concept_tree
+        assert screen.focused is screen.panes.concepts.concept_tree
         engine.gate.set()
         await settled(pilot)
-        before = screen.workspace.concepts.concept_tree.cursor_line
+        before = screen.panes.concepts.concept_tree.cursor_line
         await pilot.press("down")
-        assert screen.workspace.concepts.concept_tree.cursor_line == before + 1
+        assert screen.panes.concepts.concept_tree.cursor_line == before + 1
 
 
 async def test_an_image_gone_before_its_tree_was_drawn_does_no_harm(album: Path) -> None:
@@ -36,9 +36,9 @@ async def test_an_image_gone_before_its_tree_was_drawn_does_no_harm(album: Path)
         shown = screen.state.view
         assert shown.explanation is not None
         for _ in range(3):
-            screen.workspace.view = shown
-            screen.workspace.concepts.concept_tree.select("a bushy tail")
-            screen.workspace.view = dataclasses.replace(shown, explanation=None)
+            screen.panes.view = shown
+            screen.panes.concepts.concept_tree.select("a bushy tail")
+            screen.panes.view = dataclasses.replace(shown, explanation=None)
             await pilot.pause()
         burst(pilot, "n", "n", "n")
         await settled(pilot)
@@ -50,19 +50,19 @@ async def test_leaving_out_changes_the_numbers_before_the_engine_answers(album: 
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         engine.gate.clear()
-        assert screen.workspace.concepts.concept_tree.select("a bushy tail")
+        assert screen.panes.concepts.concept_tree.select("a bushy tail")
         await pilot.pause()
         await pilot.press("x")
         await pilot.pause()
         assert "3.69 → 3.00" in seen(screen)
         assert "left out (x)" in seen(screen)
-        assert "→" not in str(screen.workspace.predictions.get_option_at_index(0).prompt)
+        assert "→" not in str(screen.panes.predictions.get_option_at_index(0).prompt)
         engine.gate.set()
         await settled(pilot)
         assert isinstance(engine.asked[-1], protocol.WhatIf)
         assert engine.asked[-1].left_out == ("a bushy tail",)
-        assert "64.1" in str(screen.workspace.predictions.get_option_at_index(0).prompt)
-        assert "▼" in str(screen.workspace.predictions.get_option_at_index(0).prompt)
+        assert "64.1" in str(screen.panes.predictions.get_option_at_index(0).prompt)
+        assert "▼" in str(screen.panes.predictions.get_option_at_index(0).prompt)
         await press(pilot, "r")
         text = seen(screen)
         assert "→" not in text
@@ -72,7 +72,7 @@ async def test_leaving_out_changes_the_numbers_before_the_engine_answers(album: 
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_keys_go_to_the_first_concept_of_the_tree_from_the_start(album: Path, size: tuple[int, int]) -> None:
     async with running(FakeEngine(), album, size=size) as (pilot, screen):
-        assert pilot.app.focused is screen.workspace.concepts.concept_tree
+        assert pilot.app.focused is screen.panes.concepts.concept_tree
         await press(pilot, "x")
         assert screen.state.left_out == ("pointed ears",)
 
@@ -81,7 +81,7 @@ async def test_leaving_out_quickly_asks_only_about_the_last_state(album: Path) -
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         engine.gate.clear()
-        screen.workspace.concepts.concept_tree.select("pointed ears")
+        screen.panes.concepts.concept_tree.select("pointed ears")
         await pilot.pause()
         await pilot.press("x", "down", "x")
         await pilot.pause()
@@ -95,7 +95,7 @@ async def test_leaving_out_quickly_asks_only_about_the_last_state(album: Path) -
 async def test_what_only_language_knows_cannot_be_left_out(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
-        screen.workspace.concepts.concept_tree.select("whiskers")
+        screen.panes.concepts.concept_tree.select("whiskers")
         await pilot.pause()
         await press(pilot, "x")
         assert screen.state.left_out == ()
@@ -105,9 +105,9 @@ async def test_what_only_language_knows_cannot_be_left_out(album: Path) -> None:
 async def test_the_tree_opens_to_parts_and_the_cursor_lights_them_up(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, screen):
         lit: list[tuple[int, ...]] = []
-        original = screen.workspace.image.light_up
-        screen.workspace.image.light_up = lambda parts: (lit.append(tuple(parts)), original(parts))[1]  # type: ignore[assignment]
-        screen.workspace.concepts.concept_tree.select("a bushy tail")
+        original = screen.panes.image.light_up
+        screen.panes.image.light_up = lambda parts: (lit.append(tuple(parts)), original(parts))[1]  # type: ignore[assignment]
+        screen.panes.concepts.concept_tree.select("a bushy tail")
         await settled(pilot)
         assert lit[-1] == (1, 2)
         await press(pilot, "right", "right")
@@ -128,12 +128,12 @@ def test_importances_below_zero_have_no_bar() -> None:
 async def test_the_filter_narrows_the_tree_and_esc_drops_it(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, screen):
         await press(pilot, "slash", "t", "a", "i", "l")
-        tree = screen.workspace.concepts.concept_tree
+        tree = screen.panes.concepts.concept_tree
         found = [node.data.text for group in tree.root.children for node in group.children if node.data]  # type: ignore[union-attr]
         assert found == ["a bushy tail"]
         assert "1 of 2" in seen(screen)
         await press(pilot, "enter", "slash", "e", "a", "r", "enter")  # another word in the place of the first
-        assert screen.workspace.concepts.query_one(Input).value == "ear"
+        assert screen.panes.concepts.query_one(Input).value == "ear"
         assert pilot.app.focused is tree
         await press(pilot, "escape")
         assert "mutual (2)" in seen(screen)
@@ -147,14 +147,12 @@ async def test_the_filter_narrows_the_tree_and_esc_drops_it(album: Path) -> None
 async def test_numbers_of_parts_are_never_cut_in_two(album: Path, parts: tuple[int, ...], shown: str) -> None:
     async with running(FakeEngine(), album) as (_, screen):
         row = ConceptRow(kind="mutual", text="ears", importance=1.0, cosine=None, parts=parts)
-        assert screen.workspace.concepts.concept_tree._tail(row, 60, left_out=False).plain.endswith(
-            f"  {shown}".ljust(12)
-        )
+        assert screen.panes.concepts.concept_tree._tail(row, 60, left_out=False).plain.endswith(f"  {shown}".ljust(12))
 
 
 async def test_groups_opened_stay_open_for_the_next_image(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, screen):
-        tree = screen.workspace.concepts.concept_tree
+        tree = screen.panes.concepts.concept_tree
         group = next(n for n in tree.root.children if isinstance(n.data, GroupRow) and n.data.kind == "vision")
         group.expand()
         await press(pilot, "n")

@@ -65,10 +65,10 @@ async def test_a_model_chosen_in_its_pane_ends_it_too_and_keeps_image_and_class(
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         await press(pilot, "e", "n")
-        screen.workspace.predictions.focus()
+        screen.panes.predictions.focus()
         await press(pilot, "down")
         assert screen.state.target == "cat"
-        screen.workspace.models.list.focus()
+        screen.panes.models.list.focus()
         await press(pilot, "down", "down", "enter")
         assert screen.state.model == RN
         assert screen.state.target == "cat"

@@ -16,15 +16,7 @@ from rich.text import Text
 import samples
 from clipmk.output.palette import PALETTE, colour_of
 from clipmk_tui.show import half_blocks as picture
-from clipmk_tui.show.half_blocks import (
-    explained_picture,
-    fitted,
-    half_block_rows,
-    half_blocks,
-    ink_on,
-    parsed,
-    shrunk,
-)
+from clipmk_tui.show.half_blocks import explained_picture, fitted, half_block_rows, half_blocks, ink_on, parsed, shrunk
 
 CELLS = st.tuples(st.integers(1, 4), st.integers(1, 9)).flatmap(
     lambda size: arrays(np.uint8, (2 * size[0], size[1], 3), elements=st.sampled_from([0, 7, 128, 255]))

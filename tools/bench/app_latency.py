@@ -35,7 +35,7 @@ from clipmk.worker.session import Session
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.engine.worker import Engine
 from clipmk_tui.app.screens.main import MainScreen
-from clipmk_tui.app.start import Start
+from clipmk_tui.app.start_options import StartOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = 0.15
@@ -195,11 +195,11 @@ def quitting(runs: int) -> list[float]:
 def stall() -> float:
     """The longest time in which the app's event loop did nothing else, from the first frame to the explanation."""
     session = Session(vocabulary="world", settings=preset("default", prediction_count=10))
-    start = Start(paths=(str(ROOT / "sample_images"),), models=MODELS, session=session)
+    options = StartOptions(paths=(str(ROOT / "sample_images"),), models=MODELS, session=session)
 
     async def run() -> float:
         longest = 0.0
-        app = ClipmkApp(start, lambda: Engine(session))
+        app = ClipmkApp(options, lambda: Engine(session))
         async with app.run_test(size=(COLUMNS, ROWS)) as pilot:
             for key in ("", "n", "]"):
                 if key:

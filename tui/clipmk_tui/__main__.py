@@ -25,9 +25,9 @@ def _run(argv: Sequence[str]) -> int:
     """Imported late, so that Ctrl-C is handled during the imports too."""
     if not argv and "_CLIPMK_COMPLETE" not in os.environ:  # a shell that asks for completions gives no argument either
         from clipmk_tui.app.launch import launch  # noqa: PLC0415 - without Typer: the first paint waits for this
-        from clipmk_tui.app.start import start_from  # noqa: PLC0415
+        from clipmk_tui.app.start_options import resolve_start_options  # noqa: PLC0415
 
-        return launch(start_from((), {}))
+        return launch(resolve_start_options((), {}))
     from clipmk_tui.cli.main import run  # noqa: PLC0415
 
     return run(argv)

@@ -16,13 +16,13 @@ from textual.screen import Screen
 from clipmk.errors import ClipmkError
 from clipmk.system.config import read_config
 from clipmk.system.text import printable
-from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.theme import DARK, LIGHT, own_variables
 
 if TYPE_CHECKING:
     from clipmk_tui.app.engine.worker import Engine
-    from clipmk_tui.app.start import Start
+    from clipmk_tui.app.start_options import StartOptions
 
 
 def _providers() -> type[Provider]:
@@ -35,7 +35,7 @@ class ClipmkApp(App[int]):
     """`clipmk tui`.
 
     Args:
-        start: what to begin with.
+        options: what to begin with.
         make_engine: makes the engine; called after the first frame.
     """
 
@@ -49,21 +49,21 @@ class ClipmkApp(App[int]):
         Binding("ctrl+p", "command_palette", "palette", show=False, id="app.palette"),
     ]
 
-    def __init__(self, start: Start, make_engine: Callable[[], Engine]) -> None:
+    def __init__(self, options: StartOptions, make_engine: Callable[[], Engine]) -> None:
         super().__init__()
-        self._start = start
+        self._options = options
         self._make_engine = make_engine
         self._closing_engine: asyncio.Future[None] | None = None
         self.register_theme(DARK)
         self.register_theme(LIGHT)
-        self.theme = start.theme if start.theme in self.available_themes else DARK.name
-        self.changed_keys = dict(start.keys)
+        self.theme = options.theme if options.theme in self.available_themes else DARK.name
+        self.changed_keys = dict(options.keys)
         """Id of a binding -> its keys, where they are not the defaults."""
         self.set_keymap(self.changed_keys)
 
     def get_default_screen(self) -> Screen[None]:
         """The main screen."""
-        return MainScreen(self._start, lambda: self.engine)
+        return MainScreen(self._options, lambda: self.engine)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our colours under themes that are not ours."""

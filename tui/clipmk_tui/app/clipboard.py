@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from clipmk.explanation import Explanation
     from clipmk.records import Prediction
-    from clipmk_tui.app.workspace import Workspace
+    from clipmk_tui.app.panes import Panes
 
 
 def prediction_text(prediction: Prediction) -> str:
@@ -41,17 +41,17 @@ def summary(explanation: Explanation) -> str:
     )
 
 
-def text_of(workspace: Workspace, focused: Widget | None) -> str | None:
+def text_of(panes: Panes, focused: Widget | None) -> str | None:
     """What the cursor of the focused pane is on; elsewhere a summary of the explanation."""
-    state, explanation = workspace.state, workspace.state.explanation
-    if focused is workspace.image and state.item is not None:
+    state, explanation = panes.state, panes.state.explanation
+    if focused is panes.image and state.item is not None:
         return printable(state.item.path)
-    if focused is workspace.models.list and workspace.models.list.entry is not None:
-        return printable(workspace.models.list.entry.id)
-    if focused is workspace.predictions and explanation is not None:
+    if focused is panes.models.list and panes.models.list.entry is not None:
+        return printable(panes.models.list.entry.id)
+    if focused is panes.predictions and explanation is not None:
         chosen = [one for one in state.reranked or explanation.predictions if one.class_name == explanation.class_name]
         return prediction_text(chosen[0]) if chosen else printable(explanation.class_name)
-    row = workspace.concepts.concept_tree.row if focused is workspace.concepts.concept_tree else None
+    row = panes.concepts.concept_tree.row if focused is panes.concepts.concept_tree else None
     if isinstance(row, ConceptRow | PartRow):
         return printable(row.text)
     return None if explanation is None else summary(explanation)

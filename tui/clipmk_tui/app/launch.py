@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from clipmk.errors import UsageError, suggest
 from clipmk.system.text import quoted
-from clipmk_tui.app.start import Start
+from clipmk_tui.app.start_options import StartOptions
 
 if TYPE_CHECKING:
     from clipmk_tui.app.app import ClipmkApp
@@ -31,7 +31,7 @@ _RESET = (
 """Undoes what Textual requests of a terminal: paste, wrap, resize, mouse, keyboard, screen, cursor, focus."""
 
 
-def launch(start: Start) -> int:
+def launch(options: StartOptions) -> int:
     """Run the app until the user leaves it.
 
     Returns:
@@ -42,20 +42,20 @@ def launch(start: Start) -> int:
         Exception: the app crashed.
     """
     require_terminal(os.environ)
-    if start.no_color:
+    if options.no_color:
         os.environ["NO_COLOR"] = "1"  # Textual looks at it when the app is made
     with contextlib.suppress(OSError):
         require_size(os.get_terminal_size(sys.stderr.fileno()))
     from clipmk_tui.app.app import ClipmkApp  # noqa: PLC0415 - Textual: a fifth of a second
 
-    if start.keys:
-        from clipmk_tui.app.keymap import binding_ids, holders, parse_keys, refuse_clashes  # noqa: PLC0415
+    if options.keys:
+        from clipmk_tui.app.user_keys import binding_ids, holders, parse_keys, refuse_clashes  # noqa: PLC0415
 
         classes = holders()
-        start = dataclasses.replace(start, keys=parse_keys(start.keys, binding_ids(classes)))
-        refuse_clashes(start.keys, classes)
-    app = ClipmkApp(start, partial(_worker_engine, start))
-    name, known = start.theme, app.available_themes
+        options = dataclasses.replace(options, keys=parse_keys(options.keys, binding_ids(classes)))
+        refuse_clashes(options.keys, classes)
+    app = ClipmkApp(options, partial(_worker_engine, options))
+    name, known = options.theme, app.available_themes
     if name is not None and name not in known:
         raise UsageError(f"theme {quoted(name)} does not exist; {suggest(name, sorted(known), most=5)}")
     with restored_terminal():
@@ -120,11 +120,11 @@ def run_app(app: ClipmkApp) -> int:
     return app.return_code or 0
 
 
-def _worker_engine(start: Start) -> Engine:
+def _worker_engine(options: StartOptions) -> Engine:
     from clipmk.system.locations import socket_path  # noqa: PLC0415 - after the first frame
     from clipmk_tui.app.engine.worker import Engine  # noqa: PLC0415
 
-    return Engine(start.session, server=socket_path() if start.serve else None)
+    return Engine(options.session, server=socket_path() if options.serve else None)
 
 
 @contextlib.contextmanager

@@ -11,10 +11,10 @@ from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from clipmk.system.text import printable
 from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
-from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.messages import ChooseClass, ChooseImage, ChooseModel
+from clipmk_tui.app.panes import Panes
 from clipmk_tui.app.screens.dialog import ClosedOnce
-from clipmk_tui.app.workspace import Workspace
 
 _MOST = 200
 """Hits shown at most."""
@@ -62,7 +62,7 @@ class Commands(Provider):
 
     def actions(self) -> list[_Command]:
         """Actions with their keys, if the palette is above the main screen."""
-        if not self.screen.query(Workspace):
+        if not self.screen.query(Panes):
             return []
         return [
             _Command(name, partial(self.screen.run_action, action), keys_of(self.screen, key))
@@ -70,8 +70,8 @@ class Commands(Provider):
         ]
 
     def _named(self) -> Iterator[_Command]:
-        for workspace in self.screen.query(Workspace):
-            state, post = workspace.state, workspace.post_message
+        for panes in self.screen.query(Panes):
+            state, post = panes.state, panes.post_message
             for entry in state.entries:
                 yield _Command(f"model {printable(entry.id)}", partial(post, ChooseModel(entry.id)), entry.source)
             for name in state.loaded[state.model].classes if state.model in state.loaded else ():

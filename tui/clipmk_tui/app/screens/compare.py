@@ -24,7 +24,7 @@ from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
 from clipmk_tui.app.comparison_state import ComparisonState, ComparisonView
 from clipmk_tui.app.engine.errors import AskError
-from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import ClosedOnce
 from clipmk_tui.app.screens.venn import VennScreen
 from clipmk_tui.app.widgets.compare_grid import CompareGrid

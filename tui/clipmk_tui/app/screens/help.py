@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from clipmk.system.text import printable
-from clipmk_tui.app.keys import PAIRS, key_text, keys_of
+from clipmk_tui.app.key_hints import PAIRS, key_text, keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.signs import SIGN
 from clipmk_tui.show.text import shown

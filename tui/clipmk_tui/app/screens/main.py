@@ -18,17 +18,17 @@ from textual.widgets import Static
 
 from clipmk.system.text import printable
 from clipmk_tui.app import messages
-from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.widgets.key_bar import KeyBar
 from clipmk_tui.app.widgets.status import StatusLine
 
 if TYPE_CHECKING:
     from clipmk.worker.session import Session
     from clipmk_tui.app.engine.worker import Engine
+    from clipmk_tui.app.panes import Panes
     from clipmk_tui.app.screens.compare import CompareChoice
-    from clipmk_tui.app.start import Start
+    from clipmk_tui.app.start_options import StartOptions
     from clipmk_tui.app.state import State
-    from clipmk_tui.app.workspace import Workspace
 
 _WIDE = 100
 """Columns from which all four panes have places of their own."""
@@ -43,7 +43,7 @@ class MainScreen(Screen[None]):
     """Everything about one image and one model.
 
     Args:
-        start: what to begin with.
+        options: what to begin with.
         engine: gives the engine; called after the first frame.
     """
 
@@ -68,11 +68,11 @@ class MainScreen(Screen[None]):
         Binding("ctrl+r", "again", "again", show=False, id="main.again"),
     ]
 
-    def __init__(self, start: Start, engine: Callable[[], Engine]) -> None:
+    def __init__(self, options: StartOptions, engine: Callable[[], Engine]) -> None:
         super().__init__()
-        self._start = start
+        self._options = options
         self._engine = engine
-        self._workspace: Workspace | None = None
+        self._panes: Panes | None = None
         """Once it has replaced the empty frames."""
         self._before_zoom: Widget | None = None
         self.status = StatusLine()
@@ -83,7 +83,7 @@ class MainScreen(Screen[None]):
         """Status line, the frames of the panes, keys: what it takes for a first frame."""
         self.set_class(self.app.size.width < _WIDE, "-narrow")  # the breakpoints come only after it
         yield self.status
-        with Container(id="panes", classes="empty"):  # as in `Workspace`
+        with Container(id="panes", classes="empty"):  # as in `Panes`
             with Vertical(id="left"):
                 yield _frame("image", "image")
                 yield _frame("models", "models")
@@ -98,47 +98,47 @@ class MainScreen(Screen[None]):
     @work(group="begin")
     async def _begin(self) -> None:
         """Replace the frames by panes, imported beside the event loop; start the engine; open the images."""
-        await asyncio.to_thread(importlib.import_module, "clipmk_tui.app.workspace")
-        from clipmk_tui.app.workspace import Workspace  # noqa: PLC0415
+        await asyncio.to_thread(importlib.import_module, "clipmk_tui.app.panes")
+        from clipmk_tui.app.panes import Panes  # noqa: PLC0415
 
-        workspace = Workspace(self._start.models, self._engine(), self._start.session)
+        panes = Panes(self._options.models, self._engine(), self._options.session)
         with self.app.batch_update():
             await self.query_one("#panes").remove()
-            await self.mount(workspace, Static(_TOO_SMALL, id="too-small", markup=False), after=self.status)
-            self._workspace = workspace
-            self.watch(workspace, "view", self.status.show)
+            await self.mount(panes, Static(_TOO_SMALL, id="too-small", markup=False), after=self.status)
+            self._panes = panes
+            self.watch(panes, "view", self.status.show)
             self._place_panes()
-            self.set_focus(workspace.concepts.concept_tree)
+            self.set_focus(panes.concepts.concept_tree)
         self.refresh_bindings()
         gc.freeze()  # a full collection would look at all that is loaded by now, and stall the app meanwhile
         gc.set_threshold(*_THRESHOLDS)
-        await workspace.start()
-        workspace.open(self._start.paths)
+        await panes.start()
+        panes.open(self._options.paths)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No key of the panes does anything before they are there."""
-        return self._workspace is not None or not hasattr(self, f"action_{action}")
+        return self._panes is not None or not hasattr(self, f"action_{action}")
 
     @property
-    def workspace(self) -> Workspace:
+    def panes(self) -> Panes:
         """The panes and what they show.
 
         Raises:
             RuntimeError: they are not there yet.
         """
-        if self._workspace is None:
+        if self._panes is None:
             raise RuntimeError("the panes are not there yet")
-        return self._workspace
+        return self._panes
 
     @property
     def state(self) -> State:
         """What is shown."""
-        return self.workspace.state
+        return self.panes.state
 
     @property
     def explained(self) -> bool:
         """Whether what is asked about is explained."""
-        return self._workspace is not None and self.state.explanation is not None
+        return self._panes is not None and self.state.explanation is not None
 
     def on_resize(self) -> None:
         """In a narrow terminal image and models share a place."""
@@ -149,14 +149,14 @@ class MainScreen(Screen[None]):
         self.status.report(message.stage, message.done, message.total)
 
     def _place_panes(self) -> None:
-        if self._workspace is not None:
-            self._workspace.adapt(narrow=self.has_class("-narrow"), zoomed=self.has_class("-zoomed"))
+        if self._panes is not None:
+            self._panes.adapt(narrow=self.has_class("-narrow"), zoomed=self.has_class("-zoomed"))
 
     # Keys.
 
     def action_next_pane(self) -> None:
         """Go to the next pane; where image and models share a place, to the one not shown."""
-        following = self.workspace.next_pane(self.focused)
+        following = self.panes.next_pane(self.focused)
         self.remove_class("-zoomed")
         self._place_panes()
         self.set_focus(following)
@@ -164,28 +164,28 @@ class MainScreen(Screen[None]):
     def action_step(self, by: int) -> None:
         """Another image."""
         if self.state.step(by):
-            self.workspace.show()
+            self.panes.show()
 
     def action_neighbour(self, by: int) -> None:
         """Another model; everything else stays."""
         model = self.state.neighbour(by)
         if model is not None and self.state.choose_model(model):
-            self.workspace.show()
+            self.panes.show()
 
     def action_cancel(self) -> None:
         """Leave the zoom, or cancel what is being worked on."""
         if self.has_class("-zoomed"):
             self.action_zoom()
         else:
-            self.workspace.cancel_work()
+            self.panes.cancel_work()
 
     def action_again(self) -> None:
         """Read the image and ask again."""
-        self.workspace.read_again()
+        self.panes.read_again()
 
     def action_overlay(self) -> None:
         """Plain, parts, or the concept under the cursor."""
-        self.workspace.image.action_cycle_overlay()
+        self.panes.image.action_cycle_overlay()
 
     def action_zoom(self) -> None:
         """The picture over the whole screen, and back."""
@@ -193,18 +193,18 @@ class MainScreen(Screen[None]):
             self._before_zoom = self.focused
         self.toggle_class("-zoomed")
         self._place_panes()
-        tree = self.workspace.concepts.concept_tree
-        self.set_focus(self.workspace.image if self.has_class("-zoomed") else self._before_zoom or tree)
+        tree = self.panes.concepts.concept_tree
+        self.set_focus(self.panes.image if self.has_class("-zoomed") else self._before_zoom or tree)
 
     def action_wrong_first(self) -> None:
         """Walk through wrongly predicted images first; once more: in the folder's order."""
-        self.workspace.walk_wrong_first()
+        self.panes.walk_wrong_first()
 
     def action_copy(self) -> None:
         """Copy what the cursor of the focused pane is on."""
         from clipmk_tui.app.clipboard import text_of  # noqa: PLC0415
 
-        text = text_of(self.workspace, self.focused)
+        text = text_of(self.panes, self.focused)
         if text:
             self.app.copy_to_clipboard(text)
             self.notify(f"copied: {printable(text.splitlines()[0])[:60]}", markup=False, timeout=3)
@@ -224,9 +224,9 @@ class MainScreen(Screen[None]):
 
     def _picked(self, choice: int | str | None) -> None:
         if isinstance(choice, int):
-            self.workspace.post_message(messages.ChooseImage(choice))
+            self.panes.post_message(messages.ChooseImage(choice))
         elif choice is not None:
-            self.workspace.open((choice,))
+            self.panes.open((choice,))
 
     def action_compare(self) -> None:
         """A column per marked model."""
@@ -234,10 +234,10 @@ class MainScreen(Screen[None]):
 
         state, models = self.state, list(self.state.marked)
         if state.item is None or len(models) < 2:
-            mark = keys_of(self.workspace.models.list, "models.mark")
+            mark = keys_of(self.panes.models.list, "models.mark")
             self.notify(f"mark two models or more: {mark} in the models pane", markup=False)
             return
-        engine = self.workspace.questions.engine
+        engine = self.panes.questions.engine
         self._push(
             CompareScreen(engine, models, state.item.path, state.target, state.at_hand(models)), self._go_on_with
         )
@@ -248,12 +248,12 @@ class MainScreen(Screen[None]):
             return
         self.state.choose_model(choice.model)
         self.state.choose_class(choice.target)
-        self.workspace.show()
+        self.panes.show()
         if choice.concept is not None:
-            self.workspace.select_concept(choice.concept)
-            self.workspace.show_image()
+            self.panes.select_concept(choice.concept)
+            self.panes.show_image()
             self._place_panes()
-            self.set_focus(self.workspace.concepts.concept_tree)
+            self.set_focus(self.panes.concepts.concept_tree)
 
     def action_venn(self) -> None:
         """Both sides of the knowledge as a picture."""
@@ -274,11 +274,11 @@ class MainScreen(Screen[None]):
         from clipmk_tui.app.screens.settings import SettingsScreen  # noqa: PLC0415
 
         here = [entry.id for entry in self.state.entries if entry.source != "remote"]
-        self._push(SettingsScreen(self.workspace.questions.session, models=here), self._change_session)
+        self._push(SettingsScreen(self.panes.questions.session, models=here), self._change_session)
 
     def _change_session(self, session: Session | None) -> None:
-        if session is not None and session != self.workspace.questions.session:
-            self.workspace.change_session(session)
+        if session is not None and session != self.panes.questions.session:
+            self.panes.change_session(session)
 
 
 def _frame(name: str, title: str) -> Static:

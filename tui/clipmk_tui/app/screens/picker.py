@@ -21,7 +21,7 @@ from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
 from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
 from clipmk_tui.app.image_list import Item, Predictions, is_right
-from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.messages import Latest
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.app.widgets.image_pane import ImagePane

@@ -26,7 +26,7 @@ from clipmk.system.options import DEFAULT_MODEL
 from clipmk.system.text import printable, quoted
 from clipmk.vocabulary.vocabulary import available, load_vocabulary
 from clipmk.worker.session import Session
-from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.text import shown
 

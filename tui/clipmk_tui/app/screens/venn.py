@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from clipmk.explanation import Explanation
-from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.app.venn_picture import draw, numbers
 from clipmk_tui.show.signs import SIGN

@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable, quoted
 from clipmk_tui.app.exports import KINDS, Kind, export
-from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.files import slug
 from clipmk_tui.show.text import shown

@@ -16,7 +16,7 @@ from textual.widgets.tree import TreeNode
 from clipmk.output.palette import colour_of
 from clipmk.system.text import printable
 from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, PartRow, full_bar, groups, part_rows
-from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.messages import LeaveOut, LightUp, Restore
 from clipmk_tui.app.state import View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane

@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.binding import ActiveBinding, Binding
 from textual.widget import Widget
 
-from clipmk_tui.app.keys import key_text
+from clipmk_tui.app.key_hints import key_text
 
 
 class KeyBar(Widget):

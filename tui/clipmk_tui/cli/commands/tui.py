@@ -41,6 +41,8 @@ def tui(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
 ) -> int:
     """Open the app on images, and browse predictions, concepts and models; the first model explains at once."""
     from clipmk_tui.app.launch import launch  # noqa: PLC0415
-    from clipmk_tui.app.start import start_from  # noqa: PLC0415
+    from clipmk_tui.app.start_options import resolve_start_options  # noqa: PLC0415
 
-    return launch(start_from(paths or (), {name: value for name, value in ctx.params.items() if name != "paths"}))
+    return launch(
+        resolve_start_options(paths or (), {name: value for name, value in ctx.params.items() if name != "paths"})
+    )

@@ -22,7 +22,7 @@ from clipmk.system.text import printable
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
 from clipmk_tui.app.image_list import open_images
-from clipmk_tui.app.keys import keys_of
+from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.concepts import ConceptsPane
@@ -37,7 +37,7 @@ _CANCELLABLE = ("explanation", "reranking", "survey")
 """Groups of workers that `esc` cancels."""
 
 
-class Workspace(Container):
+class Panes(Container):
     """Image over models, predictions, concept tree; in a narrow terminal image and models share one place.
 
     Args:
@@ -69,9 +69,9 @@ class Workspace(Container):
         """Left, middle, right."""
         with Vertical(id="left"):
             yield self.image
-            yield self.models.data_bind(Workspace.view)
-        yield self.predictions.data_bind(Workspace.view)
-        yield self.concepts.data_bind(Workspace.view)
+            yield self.models.data_bind(Panes.view)
+        yield self.predictions.data_bind(Panes.view)
+        yield self.concepts.data_bind(Panes.view)
 
     # Layout.
 

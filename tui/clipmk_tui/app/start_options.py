@@ -43,7 +43,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class StartOptions:
     """Everything that the app begins with."""
 
     paths: tuple[str, ...] = ()
@@ -54,13 +54,13 @@ class Start:
     theme: str | None = None
     """None: the default one."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """Id of a binding -> its keys, checked (see `keymap`) before the app is made."""
+    """Id of a binding -> its keys, checked (see `user_keys`) before the app is made."""
     no_color: bool = False
     serve: bool = True
     """Use a `clipmk serve` where one runs."""
 
 
-def start_from(paths: Sequence[str], options: Mapping[str, Any]) -> Start:
+def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> StartOptions:
     """Settle every option: command line, else environment (CLIPMK_*), else config, else default.
 
     Raises:
@@ -88,7 +88,7 @@ def start_from(paths: Sequence[str], options: Mapping[str, Any]) -> Start:
         parse_classes(classes)
     for path in paths:
         check_path(path)
-    return Start(
+    return StartOptions(
         paths=tuple(paths),
         models=models,
         session=session,

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from clipmk.errors import UsageError
-from clipmk_tui.app.keymap import binding_ids, holders, parse_keys, refuse_clashes
+from clipmk_tui.app.user_keys import binding_ids, holders, parse_keys, refuse_clashes
 
 IDS = {"app.quit", "tree.leave_out", "image.overlay"}
 

@@ -17,9 +17,9 @@ from clipmk.errors import ImageError, ModelError, UsageError
 from clipmk.system.options import DEFAULT_MODEL
 from clipmk.vocabulary import vocabulary
 from clipmk_tui.app import launch as launching
-from clipmk_tui.app import start as starting
+from clipmk_tui.app import start_options as starting
 from clipmk_tui.app.launch import launch
-from clipmk_tui.app.start import Start, start_from
+from clipmk_tui.app.start_options import StartOptions, resolve_start_options
 from clipmk_tui.app.theme import DARK, LIGHT
 from command_line import Runner
 
@@ -36,10 +36,10 @@ def _config(text: str) -> None:
 
 
 def test_no_option_means_the_demonstration_model_and_its_vocabulary() -> None:
-    start = start_from((), {})
-    assert (start.paths, start.models, start.theme, start.no_color) == ((), (DEFAULT_MODEL,), None, False)
-    assert (start.session.vocabulary, start.session.classes, start.session.device) == ("world", None, "auto")
-    assert start.session.settings.prediction_count == 10
+    options = resolve_start_options((), {})
+    assert (options.paths, options.models, options.theme, options.no_color) == ((), (DEFAULT_MODEL,), None, False)
+    assert (options.session.vocabulary, options.session.classes, options.session.device) == ("world", None, "auto")
+    assert options.session.settings.prediction_count == 10
 
 
 def test_shortcuts_of_a_fast_start_agree_with_what_they_leave_out() -> None:
@@ -48,32 +48,51 @@ def test_shortcuts_of_a_fast_start_agree_with_what_they_leave_out() -> None:
 
 def test_flag_outranks_environment_outranks_config(monkeypatch: pytest.MonkeyPatch) -> None:
     _config('theme = "a"\ndevice = "cpu"\nseed = 3\nno_color = true\n[settings]\nprediction_count = 7\n')
-    start = start_from((), {})
-    assert (start.theme, start.session.device, start.session.settings.seed, start.no_color) == ("a", "cpu", 3, True)
-    assert start.session.settings.prediction_count == 7
+    options = resolve_start_options((), {})
+    assert (options.theme, options.session.device, options.session.settings.seed, options.no_color) == (
+        "a",
+        "cpu",
+        3,
+        True,
+    )
+    assert options.session.settings.prediction_count == 7
     for name, value in (("THEME", "b"), ("DEVICE", "mps"), ("SEED", "4"), ("TOP", "8"), ("NO_COLOR", "0")):
         monkeypatch.setenv(f"CLIPMK_{name}", value)
-    start = start_from((), {})
-    assert (start.theme, start.session.device, start.session.settings.seed, start.no_color) == ("b", "mps", 4, False)
-    assert start.session.settings.prediction_count == 8
-    start = start_from((), {"theme": "c", "device": "cuda", "seed": 5, "no_color": True, "top": 9, "vocab": None})
-    assert (start.theme, start.session.device, start.session.settings.seed, start.no_color) == ("c", "cuda", 5, True)
-    assert start.session.settings.prediction_count == 9
+    options = resolve_start_options((), {})
+    assert (options.theme, options.session.device, options.session.settings.seed, options.no_color) == (
+        "b",
+        "mps",
+        4,
+        False,
+    )
+    assert options.session.settings.prediction_count == 8
+    options = resolve_start_options(
+        (), {"theme": "c", "device": "cuda", "seed": 5, "no_color": True, "top": 9, "vocab": None}
+    )
+    assert (options.theme, options.session.device, options.session.settings.seed, options.no_color) == (
+        "c",
+        "cuda",
+        5,
+        True,
+    )
+    assert options.session.settings.prediction_count == 9
 
 
 def test_first_model_starts_and_the_others_are_kept_in_order() -> None:
-    start = start_from((), {"model": ["embedded/rn-s", "ViT-B-32:openai", "embedded/rn-s"]})
-    assert start.models == ("embedded/rn-s", "ViT-B-32:openai")
-    assert start.session.vocabulary == "world"
+    options = resolve_start_options((), {"model": ["embedded/rn-s", "ViT-B-32:openai", "embedded/rn-s"]})
+    assert options.models == ("embedded/rn-s", "ViT-B-32:openai")
+    assert options.session.vocabulary == "world"
 
 
 def test_start_model_without_a_vocabulary_needs_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'ViT-B-32:random' brings no vocabulary; choose one with --vocab"):
-        start_from((), {"model": ["ViT-B-32:random"]})
+        resolve_start_options((), {"model": ["ViT-B-32:random"]})
     with pytest.raises(ModelError, match=r"ViT-B-31.*close: 'ViT-B-32'"):  # reported first: it is the cause
-        start_from((), {"model": ["ViT-B-31:openai"]})
+        resolve_start_options((), {"model": ["ViT-B-31:openai"]})
     (tmp_path / "own.json").write_text('{"fox": ["pointed ears"], "cat": ["whiskers"]}', encoding="utf-8")
-    assert start_from((), {"model": ["ViT-B-32:openai"], "vocab": "own.json"}).session.vocabulary == "own.json"
+    assert (
+        resolve_start_options((), {"model": ["ViT-B-32:openai"], "vocab": "own.json"}).session.vocabulary == "own.json"
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,14 +127,14 @@ def test_paths_are_kept_as_given_when_something_is_there(tmp_path: Path) -> None
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     paths = ("a.png", "folder", "*.png", str(tmp_path))
-    assert start_from(paths, {}).paths == paths
+    assert resolve_start_options(paths, {}).paths == paths
 
 
 @pytest.mark.parametrize("path", ["b.png", "", "a\0b", "nowhere/b.png"])
 def test_path_where_nothing_is_stops_the_app(path: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(ImageError, match="does not exist"):
-        start_from(("a.png", path), {})
+        resolve_start_options(("a.png", path), {})
 
 
 def test_pattern_without_files_is_answered_without_a_guess(clipmk: Runner, tmp_path: Path) -> None:
@@ -133,7 +152,7 @@ def test_mistyped_path_is_answered_with_a_close_one_and_steers_no_terminal(clipm
 
 def test_standard_input_cannot_be_an_image() -> None:
     with pytest.raises(UsageError, match="reads its keys from standard input"):
-        start_from(("-",), {})
+        resolve_start_options(("-",), {})
 
 
 # Where it is drawn.
@@ -195,13 +214,13 @@ def test_bare_command_is_the_app(clipmk: Runner) -> None:
 
 class _App(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "leave", "Quit", id="app.quit")]
-    made: Start | None = None
+    made: StartOptions | None = None
 
-    def __init__(self, start: Start, make_engine: Any) -> None:
+    def __init__(self, options: StartOptions, make_engine: Any) -> None:
         super().__init__()
         self.register_theme(DARK)
         self.register_theme(LIGHT)
-        type(self).made = start
+        type(self).made = options
         self.make_engine = make_engine
 
 
@@ -216,7 +235,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     monkeypatch.setattr("clipmk_tui.app.app", module, raising=False)
     monkeypatch.setitem(sys.modules, "clipmk_tui.app.engine.worker", engines)
     monkeypatch.setattr("clipmk_tui.app.engine.worker", engines, raising=False)
-    monkeypatch.setattr("clipmk_tui.app.keymap.binding_ids", lambda holders: frozenset({"app.quit"}))
+    monkeypatch.setattr("clipmk_tui.app.user_keys.binding_ids", lambda holders: frozenset({"app.quit"}))
     monkeypatch.setattr(launching, "require_terminal", lambda environment: None)
     monkeypatch.setattr(launching, "restored_terminal", contextlib.nullcontext)
     monkeypatch.setattr(launching, "run_app", lambda app: 0)
@@ -225,7 +244,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 def test_keys_of_the_config_are_checked_before_anything_is_drawn(home: types.ModuleType) -> None:
     _config('[keys]\n"app.quit" = "Q, ctrl+x"\n')
-    assert launch(start_from((), {})) == 0
+    assert launch(resolve_start_options((), {})) == 0
     assert _App.made is not None
     assert _App.made.keys == {"app.quit": "Q,ctrl+x"}
     for line, message in (
@@ -234,21 +253,21 @@ def test_keys_of_the_config_are_checked_before_anything_is_drawn(home: types.Mod
     ):
         _config(f"[keys]\n{line}\n")
         with pytest.raises(UsageError, match=message):
-            launch(start_from((), {}))
+            launch(resolve_start_options((), {}))
 
 
 def test_unknown_theme_is_refused_with_those_there_are(home: types.ModuleType) -> None:
     with pytest.raises(UsageError, match="theme 'clipmk-drak' does not exist; close: 'clipmk-dark'"):
-        launch(start_from((), {"theme": "clipmk-drak"}))
-    assert launch(start_from((), {"theme": "clipmk-light"})) == 0
-    assert launch(start_from((), {"theme": "nord"})) == 0
+        launch(resolve_start_options((), {"theme": "clipmk-drak"}))
+    assert launch(resolve_start_options((), {"theme": "clipmk-light"})) == 0
+    assert launch(resolve_start_options((), {"theme": "nord"})) == 0
 
 
 def test_no_color_reaches_textual(home: types.ModuleType) -> None:
     assert "NO_COLOR" not in os.environ
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_COLOR", "")
-        launch(start_from((), {"no_color": True}))
+        launch(resolve_start_options((), {"no_color": True}))
         assert os.environ["NO_COLOR"]
 
 
@@ -268,5 +287,5 @@ def test_a_running_server_is_used_unless_that_is_unwanted(
     monkeypatch.setenv("CLIPMK_SERVE", variable)
     engines: list[Any] = []
     monkeypatch.setattr(launching, "run_app", lambda app: engines.append(app.make_engine()) or 0)
-    assert launch(start_from((), options)) == 0
+    assert launch(resolve_start_options((), options)) == 0
     assert engines == [Path(os.environ["CLIPMK_SOCKET"]) if used else None]
