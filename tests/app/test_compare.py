@@ -16,6 +16,8 @@ import samples
 from app_harness import (
     IMAGE,
     MODELS,
+    RN,
+    VIT,
     FakeEngine,
     Host,
     burst,
@@ -25,6 +27,7 @@ from app_harness import (
     lines,
     press,
     processed,
+    running,
     seen,
     settled,
 )
@@ -32,6 +35,7 @@ from clipmk.errors import ModelError
 from clipmk.explanation import Explanation
 from clipmk.worker import protocol
 from clipmk_tui.app.comparison_state import ComparisonState
+from clipmk_tui.app.concept_rows import ConceptRow
 from clipmk_tui.app.engine.errors import EngineStoppedError
 from clipmk_tui.app.screens.compare import CompareChoice, CompareScreen
 from clipmk_tui.show.comparison import BEST
@@ -311,3 +315,34 @@ def test_failure_for_one_class_does_not_count_for_another() -> None:
     assert state.missing("owl") == MODELS[:2]
     state.target = "owl"
     assert state.view.comparison is None
+
+
+# From the main screen and back.
+
+
+async def test_comparing_needs_two_marked_models(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        await press(pilot, "c")
+        assert "mark two models" in seen(screen)
+        assert pilot.app.screen is screen
+
+
+async def test_comparing_marked_models_opens_their_columns(album: Path) -> None:
+    async with running(FakeEngine(), album, models=(VIT, RN)) as (pilot, screen):
+        await press(pilot, "c")
+        assert pilot.app.screen is not screen
+        await press(pilot, "escape")
+        assert pilot.app.screen is screen
+
+
+async def test_a_concept_chosen_in_the_comparison_is_under_the_cursor_of_the_tree(album: Path) -> None:
+    async with running(FakeEngine(), album, size=(80, 24), models=(VIT, RN)) as (pilot, screen):
+        await press(pilot, "tab", "tab")
+        await press(pilot, "c", "right", "down", "enter")
+        assert pilot.app.screen is screen
+        assert screen.state.model == RN
+        row = screen.panes.concepts.concept_tree.row
+        assert isinstance(row, ConceptRow)
+        assert row.text == "a bushy tail"
+        assert pilot.app.focused is screen.panes.concepts.concept_tree
+        assert screen.panes.image.region.area

@@ -13,10 +13,11 @@ import pytest
 from textual.screen import Screen
 from textual.widgets import Input, Select
 
-from app_harness import LIMIT, Host, burst, dialog_message, press, processed, seen, settled
+from app_harness import LIMIT, FakeEngine, Host, burst, dialog_message, press, processed, running, seen, settled
 from clipmk.errors import ClipmkError, UsageError, VocabularyError
 from clipmk.settings import preset
 from clipmk.system.config import read_config
+from clipmk.worker import protocol
 from clipmk.worker.session import Session
 from clipmk_tui.app.screens.help import HelpScreen, help_for, help_texts
 from clipmk_tui.app.screens.settings import Preferences, SettingsScreen, changed_keys, changed_session
@@ -317,3 +318,40 @@ def test_same_preset_keeps_the_sessions_other_settings() -> None:
     assert after.settings == preset("default", part_limit=3, prediction_count=10, seed=5)
     with pytest.raises(UsageError, match="seed 'x' must be a whole number"):
         changed_session(session, dataclasses.replace(BEFORE, seed="x"))
+
+
+# Themes and settings of the main screen.
+
+
+async def test_a_theme_that_is_not_ours_has_our_colours_too(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        for theme in ("nord", "clipmk-light", "textual-light", "clipmk-dark"):
+            pilot.app.theme = theme
+            await settled(pilot)
+            assert pilot.app.theme_variables["mutual"].startswith("#")
+            assert 'why "fox"' in seen(screen)
+
+
+async def test_a_theme_chosen_is_kept_and_one_only_tried_is_not(album: Path, tmp_path: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, _):
+        await press(pilot, "comma", "enter", "down", "enter")
+        assert pilot.app.theme != "clipmk-dark"
+        await press(pilot, "escape")
+        assert pilot.app.theme == "clipmk-dark"
+        assert not (tmp_path / "config.toml").exists()
+        pilot.app.theme = "clipmk-light"
+        await settled(pilot)
+        assert (tmp_path / "config.toml").read_text().strip() == 'theme = "clipmk-light"'
+
+
+async def test_other_settings_ask_everything_again_under_a_new_session(album: Path, tmp_path: Path) -> None:
+    engine = FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        asked = len(engine.asked)
+        await press(pilot, "comma", "tab", "enter", "down", "enter", "ctrl+s")
+        assert pilot.app.screen is screen
+        assert [session.settings.preset for session in engine.sessions] == ["paper"]
+        assert screen.panes.questions.session.settings.grounding == "prompts"
+        assert [type(r) for r in engine.asked[asked : asked + 2]] == [protocol.Load, protocol.Explain]
+        assert 'preset = "paper"' in (tmp_path / "config.toml").read_text()
+        assert 'why "fox"' in seen(screen)

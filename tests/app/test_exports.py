@@ -18,7 +18,7 @@ from PIL import Image
 from textual.widgets import Input
 
 import samples
-from app_harness import Host, burst, dialog_message, press, seen, until
+from app_harness import FakeEngine, Host, burst, dialog_message, press, running, seen, until
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
@@ -268,3 +268,29 @@ def test_summary_says_the_numbers_and_the_shared_concepts() -> None:
     )
     asked = dataclasses.replace(samples.explanation(), class_name="[b]owl\n[/b]", predictions=())
     assert clipboard.summary(asked).splitlines()[1] == "[b]owl\\x0a[/b]: not among the first"
+
+
+# From the main screen.
+
+
+async def test_copying_says_what_was_copied(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        screen.panes.concepts.concept_tree.select("a bushy tail")
+        await pilot.pause()
+        await press(pilot, "y")
+        assert pilot.app.clipboard == "a bushy tail"
+        assert "copied: a bushy tail" in seen(screen)
+        screen.panes.image.focus()
+        await press(pilot, "y")
+        assert pilot.app.clipboard.endswith("cat/a.png")
+
+
+async def test_writing_puts_a_file_into_the_working_folder(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with running(FakeEngine(), album) as (pilot, screen):
+        await press(pilot, "w", "enter")
+        assert pilot.app.screen is screen
+        assert json.loads((tmp_path / "a-vit-s8.json").read_text())["results"][0]["explanation"]["class"] == "fox"
+        await until(lambda: "a-vit-s8.json" in seen(screen))

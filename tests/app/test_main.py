@@ -206,3 +206,14 @@ async def test_ten_thousand_images_are_opened_and_walked_through(tmp_path: Path)
         assert "1/10000" in seen(screen)
         await press(pilot, "n", "o", *"09998", "enter")
         assert "9999/10000" in seen(screen)
+
+
+async def test_the_palette_knows_models_images_and_classes_by_name(album: Path) -> None:
+    engine = FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        for typed, expected in (("image c.png", "c.png"), ("model rn-s", "embedded/rn-s"), ('why "wolf', "wolf")):
+            await press(pilot, "ctrl+p", *("space" if letter == " " else letter for letter in typed), "enter")
+            assert pilot.app.screen is screen
+            state = (screen.state.item and screen.state.item.path, screen.state.model, screen.state.target)
+            assert any(expected in str(value) for value in state), typed
+        assert any(isinstance(r, protocol.Explain) and r.target == "wolf" for r in engine.asked)
