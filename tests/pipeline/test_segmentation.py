@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,17 +15,17 @@ from numpy.typing import NDArray
 import embedded
 from clipmk.backbones.base import Encoded
 from clipmk.concepts import foreground
-from clipmk.concepts.parts import kmeans_parts, pca_parts
-from clipmk.concepts.superpixels import superpixel_foreground, superpixel_parts
+from clipmk.concepts.paper_parts import kmeans_parts, pca_parts
+from clipmk.concepts.superpixels import superpixel_parts
 from clipmk.pipeline.segmentation import (
+    PART_METHODS,
     enlarge,
-    find_foreground,
     find_saliency,
     given_parts,
     segment,
     segmentation_choices,
 )
-from clipmk.settings import preset
+from clipmk.settings import PartMethod, preset
 
 GRID = (4, 6)
 SIDE = 24
@@ -56,6 +57,10 @@ def noise(seed: int = 0, side: int = SIDE) -> NDArray[np.uint8]:
 
 def square_of(mask_grid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.repeat(np.repeat(mask_grid, SIDE // GRID[0], 0), SIDE // GRID[1], 1)
+
+
+def test_every_name_of_a_part_method_has_a_row_and_every_row_a_name() -> None:
+    assert list(PART_METHODS) == list(get_args(PartMethod))
 
 
 @settings(max_examples=50)
@@ -201,29 +206,7 @@ def test_given_parts_are_kept_and_their_union_is_the_foreground() -> None:
     assert found.warnings == ()
 
 
-@pytest.mark.parametrize("method", ["kmeans", "pca", "superpixels"])
-@pytest.mark.parametrize("name", embedded.PRESETS)
-def test_the_foreground_alone_is_that_of_the_segmentation(name: str, method: str) -> None:
-    chosen = preset(name, parts=method)
-    for seed in range(4):
-        square, encoded = noise(seed), blob(seed)
-        found = segment([square], [encoded], chosen)[0]
-        np.testing.assert_array_equal(find_foreground(square, encoded, chosen), found.foreground)
-        np.testing.assert_array_equal(find_foreground(square, encoded, chosen, regions=found.regions), found.foreground)
-        assert (found.regions is not None) == (method == "superpixels")
-
-
-@settings(max_examples=15)
-@given(st.integers(0, 2**32 - 1), st.booleans())
-def test_joining_superpixels_never_changes_the_foreground(seed: int, empty: bool) -> None:
-    rng = np.random.default_rng(seed)
-    picture = np.kron(rng.integers(0, 256, (16, 16, 3)), np.ones((4, 4, 1))).astype(np.uint8)  # over 64 regions
-    saliency = -np.ones((8, 8)) if empty else rng.standard_normal((8, 8))
-    parts = superpixel_parts(picture, saliency)
-    np.testing.assert_array_equal(superpixel_foreground(picture, saliency), parts.foreground)
-
-
-@pytest.mark.parametrize("method", ["kmeans", "pca", "superpixels"])
+@pytest.mark.parametrize("method", get_args(PartMethod))
 def test_equal_choices_mean_equal_parts(method: str) -> None:
     one = preset("paper", parts=method)
     for change in ({"grounding": "attend"}, {"importance": "part"}, {"descriptors_per_part": 1}):

@@ -55,15 +55,6 @@ VOTE_DRAW = 0.1
 NOTHING_SALIENT = "nothing in the image is salient; the whole image is one part"
 
 
-class PictureRegions(NamedTuple):
-    """The regions of an image's own colours, independent of any model."""
-
-    lab: NDArray[np.float32]
-    """The working copy in CIE Lab, (work, work, 3)."""
-    labels: NDArray[np.int64]
-    """Its regions of one colour, (work, work) from 1."""
-
-
 class SuperpixelParts(NamedTuple):
     """Parts on the square input."""
 
@@ -83,7 +74,6 @@ def superpixel_parts(
     *,
     patches: Float[Tensor, "patches dim"] | None = None,
     limit: int = 12,
-    regions: PictureRegions | None = None,
 ) -> SuperpixelParts:
     """Divide the salient part of an image along the image's own edges.
 
@@ -93,7 +83,6 @@ def superpixel_parts(
             deviation matter. To leave a component out, make it negative (`foreground.restrict`).
         patches: features of the same grid, row-major, float32 or float64: they separate what only colour makes similar.
         limit: most parts; beyond it, the closest ones by area and colour are merged.
-        regions: `picture_regions` of the image, if known already.
 
     Returns:
         At least one part. If no region wins the vote, the salient pixels are divided as they are; if nothing is
@@ -105,32 +94,14 @@ def superpixel_parts(
     if limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
     side, work = image.shape[0], work_side(image.shape[0])
-    lab, everything = regions or picture_regions(image)
+    lab = _working_copy(image, work)
+    everything = absorb_small(colour_regions(lab), smallest=_smallest(work))
     labels = _foreground_regions(everything, saliency)
     if not labels.any():
         return SuperpixelParts(np.ones((side, side), dtype=np.int64), (NOTHING_SALIENT,))
     looks = lab if patches is None else np.dstack([lab, feature_map(patches, grid=saliency.shape, side=work)])
     joined = join_alike(join_patterns(Regions.of(labels, looks))).at_most(limit).labels
     return SuperpixelParts(_enlarged(joined, side).astype(np.int64), ())
-
-
-def superpixel_foreground(
-    image: UInt8[ndarray, "side side 3"],
-    saliency: Float[ndarray, "rows columns"],
-    *,
-    regions: PictureRegions | None = None,
-) -> NDArray[np.bool_]:
-    """The foreground of `superpixel_parts`, bool (S, S), without dividing it into parts."""
-    side = image.shape[0]
-    labels = _foreground_regions((regions or picture_regions(image)).labels, saliency)
-    return _enlarged(labels > 0, side) > 0 if labels.any() else np.ones((side, side), dtype=bool)
-
-
-def picture_regions(image: UInt8[ndarray, "side side 3"]) -> PictureRegions:
-    """The image's regions of one colour on the working copy, without tiny ones."""
-    work = work_side(image.shape[0])
-    lab = _working_copy(image, work)
-    return PictureRegions(lab, absorb_small(colour_regions(lab), smallest=_smallest(work)))
 
 
 def work_side(side: int) -> int:

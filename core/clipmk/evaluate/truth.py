@@ -23,7 +23,7 @@ from clipmk.evaluate.samples import true_masks
 from clipmk.evaluate.scoring import ScenePrediction
 from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
 from clipmk.images.decoder import read_picture
-from clipmk.pipeline.segmentation import find_foreground
+from clipmk.pipeline.segmentation import segment
 from clipmk.system.serialization import plain
 from clipmk.world.combinations import typical_descriptors
 from clipmk.world.scene import render_scenes
@@ -202,7 +202,7 @@ def _region_scores(
     if variant.parts != "found":
         return scores
     damaged = inject_outliers(image.forward, seed=scene.index)
-    found = find_foreground(image.square, damaged, result.settings, regions=result.segmentation.regions)
+    found = segment([image.square], [damaged], result.settings)[0].foreground
     pixels = baselines.pixel_clusters(scene.image, foreground, seed=result.settings.seed)
     scores["pixel_iou"] = float(metrics.best_iou(pixels, true_masks(scene)).mean())
     scores["part_margin"] = scores["part_iou"] - scores["pixel_iou"]

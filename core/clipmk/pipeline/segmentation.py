@@ -1,10 +1,15 @@
-"""From patch features to part masks on the square input, by the method that the settings name or by another finder."""
+"""From patch features to part masks on the square input, by the method that the settings name or by another finder.
+
+To add a part method, write a function like `_kmeans` (formulas go to `concepts`) and a row of `PART_METHODS`, and name
+it in `settings.PartMethod`, from which validation, command line and app take their choices. Tests compare the names
+with the table and with the enum of the JSON Schema.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,8 +24,8 @@ from clipmk.concepts.foreground import (
     restrict,
     second_eigenvector,
 )
-from clipmk.concepts.parts import kmeans_parts, part_masks, pca_parts
-from clipmk.concepts.superpixels import PictureRegions, picture_regions, superpixel_foreground, superpixel_parts
+from clipmk.concepts.paper_parts import Parts, kmeans_parts, part_masks, pca_parts
+from clipmk.concepts.superpixels import superpixel_parts
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -39,12 +44,32 @@ class Segmentation:
     foreground: NDArray[np.bool_]
     """(S, S)"""
     warnings: tuple[str, ...]
-    regions: PictureRegions | None = None
-    """The square's regions of one colour, if they are superpixels."""
 
 
 PartFinder = Callable[[NDArray[np.uint8], "Encoded"], Segmentation]
 """Finds the parts of one image: of its square, uint8 RGB (S, S, 3), and its forward (batch 1), on the CPU."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridForeground:
+    """Images that are fitted together, and their foreground on the patch grid."""
+
+    squares: Sequence[NDArray[np.uint8]]
+    """Of each, uint8 RGB (S, S, 3)."""
+    patches: Float[Tensor, "images patches dim"]
+    saliency: NDArray[np.floating]
+    """(images, rows, columns)"""
+    masks: NDArray[np.bool_]
+    """(images, rows, columns): where the saliency is positive, in the components that were kept."""
+
+
+class PartMethodRow(NamedTuple):
+    """What a part method consists of."""
+
+    find: Callable[[GridForeground, Settings], list[Segmentation]]
+    """The parts of each image, with the warnings of its own."""
+    reads: tuple[str, ...]
+    """Settings that it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +94,7 @@ def part_variants(settings: Settings, methods: Iterable[PartMethod]) -> tuple[Pa
 
 def segmentation_choices(settings: Settings) -> tuple[Hashable, ...]:
     """Everything that a segmentation reads: the same choices give the same parts."""
-    reads = {"kmeans": ("part_count", "seed"), "pca": ("part_count",), "superpixels": ("part_limit",)}[settings.parts]
+    reads = PART_METHODS[settings.parts].reads
     names = ("resize", "features", "foreground", "second_component", "parts", *reads)
     return tuple(getattr(settings, name) for name in names)
 
@@ -113,50 +138,16 @@ def segment(
         settings: `foreground`, `second_component`, `parts`, `part_count`, `part_limit` and `seed` are read.
         saliency: from `find_saliency` for these images, if known already.
     """
-    patches = torch.cat([one.patches for one in encoded])
-    grid = encoded[0].grid
     saliency = find_saliency(encoded, settings) if saliency is None else saliency
-    values = saliency.values.cpu().numpy().reshape(len(squares), *grid)
-    if settings.parts == "superpixels":
-        return [
-            _superpixels(square, value, patch, settings, saliency.warnings)
-            for square, value, patch in zip(squares, values, patches, strict=True)
-        ]
-    cleaned = [largest_components(m, keep_second=settings.second_component) for m in foreground_mask(values)]
-    masks = np.stack([mask for mask, _ in cleaned])
-    if settings.parts == "kmeans":
-        found = kmeans_parts(patches, masks, count=settings.part_count, seed=settings.seed)
-    elif settings.parts == "pca":
-        found = pca_parts(patches, masks, count=settings.part_count)
-    else:
-        assert_never(settings.parts)
-    side = squares[0].shape[0]
+    values = saliency.values.cpu().numpy().reshape(len(squares), *encoded[0].grid)
+    kept = [largest_components(mask, keep_second=settings.second_component) for mask in foreground_mask(values)]
+    images = GridForeground(
+        squares, torch.cat([one.patches for one in encoded]), values, np.stack([mask for mask, _ in kept])
+    )
     return [
-        Segmentation(
-            masks=np.stack([enlarge(part, side=side) for part in part_masks(labels)]),
-            foreground=enlarge(mask, side=side),
-            warnings=saliency.warnings + notes + found.warnings,
-        )
-        for labels, (mask, notes) in zip(found.labels, cleaned, strict=True)
+        replace(one, warnings=saliency.warnings + notes + one.warnings)
+        for one, (_, notes) in zip(PART_METHODS[settings.parts].find(images, settings), kept, strict=True)
     ]
-
-
-def find_foreground(
-    square: NDArray[np.uint8], encoded: Encoded, settings: Settings, *, regions: PictureRegions | None = None
-) -> NDArray[np.bool_]:
-    """The foreground that `segment` finds in one image, bool (S, S), without dividing it into parts.
-
-    Args:
-        square: uint8 RGB (S, S, 3), the square input.
-        encoded: of the square (batch 1).
-        settings: `foreground`, `second_component` and `parts` are read.
-        regions: `picture_regions` of the square, if known already.
-    """
-    saliency = find_saliency([encoded], settings).values.cpu().numpy().reshape(encoded.grid)
-    kept, _ = largest_components(foreground_mask(saliency), keep_second=settings.second_component)
-    if settings.parts == "superpixels":
-        return superpixel_foreground(square, restrict(saliency, kept), regions=regions)
-    return enlarge(kept, side=square.shape[0])
 
 
 def find_saliency(encoded: Sequence[Encoded], settings: Settings) -> Saliency:
@@ -175,16 +166,38 @@ def enlarge(mask_grid: NDArray[np.bool_], *, side: int) -> NDArray[np.bool_]:
     return np.asarray(resized, dtype=np.bool_)
 
 
-def _superpixels(
-    square: NDArray[np.uint8],
-    saliency: NDArray[np.floating],
-    patches: Float[Tensor, "patches dim"],
-    settings: Settings,
-    notes: tuple[str, ...],
-) -> Segmentation:
-    regions = picture_regions(square)
-    kept, more = largest_components(foreground_mask(saliency), keep_second=settings.second_component)
-    found = superpixel_parts(
-        square, restrict(saliency, kept), patches=patches, limit=settings.part_limit, regions=regions
+def _kmeans(images: GridForeground, settings: Settings) -> list[Segmentation]:
+    return _enlarged(images, kmeans_parts(images.patches, images.masks, count=settings.part_count, seed=settings.seed))
+
+
+def _pca(images: GridForeground, settings: Settings) -> list[Segmentation]:
+    return _enlarged(images, pca_parts(images.patches, images.masks, count=settings.part_count))
+
+
+def _enlarged(images: GridForeground, found: Parts) -> list[Segmentation]:
+    side = images.squares[0].shape[0]
+    return [
+        Segmentation(
+            np.stack([enlarge(part, side=side) for part in part_masks(labels)]),
+            enlarge(mask, side=side),
+            found.warnings,
+        )
+        for labels, mask in zip(found.labels, images.masks, strict=True)
+    ]
+
+
+def _superpixels(images: GridForeground, settings: Settings) -> list[Segmentation]:
+    each = zip(images.squares, images.saliency, images.masks, images.patches, strict=True)
+    parts = (
+        superpixel_parts(square, restrict(saliency, mask), patches=patches, limit=settings.part_limit)
+        for square, saliency, mask, patches in each
     )
-    return Segmentation(part_masks(found.labels), found.foreground, notes + more + found.warnings, regions)
+    return [Segmentation(part_masks(found.labels), found.foreground, found.warnings) for found in parts]
+
+
+PART_METHODS: Final[Mapping[PartMethod, PartMethodRow]] = {
+    "kmeans": PartMethodRow(_kmeans, reads=("part_count", "seed")),
+    "pca": PartMethodRow(_pca, reads=("part_count",)),
+    "superpixels": PartMethodRow(_superpixels, reads=("part_limit",)),
+}
+"""Every part method by its name in `Settings.parts`."""

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from clipmk.concepts.parts import Parts, kmeans_parts, part_masks, pca_parts
+from clipmk.concepts.paper_parts import Parts, kmeans_parts, part_masks, pca_parts
 
 
 def blobs(seed: int, *, images: int = 1, kinds: int = 5) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
