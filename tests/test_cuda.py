@@ -13,7 +13,6 @@ import torch
 
 import fake_cuda as fake
 from clipmk import api
-from clipmk.evaluate.samples import true_masks
 from clipmk.evaluate.variants import VariantRunner, variants
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
@@ -200,7 +199,7 @@ def test_an_evaluated_image_waits_for_its_planned_copies_only(fake_cuda: fake.Wa
     runner = VariantRunner(load(VIT, device="cuda"), load_vocabulary("world"))
     for scene in render_scenes("test", count=2):
         fake_cuda.clear()
-        runner.run(read_picture(scene.image), variants(), true_masks=true_masks(scene))
+        runner.run(read_picture(scene.image), variants(), true_masks=scene.part_masks)
     assert fake_cuda.counts == {"event": 3, "copy": 1}
 
 

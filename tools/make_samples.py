@@ -12,9 +12,8 @@ from pathlib import Path
 
 import cv2
 
-from clipmk.images.masks import rle_encode
+from clipmk.images.masks import mask_box, rle_encode
 from clipmk.system.serialization import plain
-from clipmk.world.export import bbox_xyxy
 from clipmk.world.scene import render_scene
 
 SEED = 2026
@@ -43,7 +42,7 @@ def main() -> None:
             "parts": [
                 {
                     "descriptor": part.descriptor,
-                    "bbox_xyxy": bbox_xyxy(part.mask_pixels),
+                    "bbox_xyxy": mask_box(part.mask_pixels),
                     "mask": plain(rle_encode(part.mask_pixels)),
                 }
                 for part in scene.parts

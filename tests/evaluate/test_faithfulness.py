@@ -18,13 +18,13 @@ from PIL import Image
 import embedded
 from clipmk.errors import ImageError, InputError, UsageError
 from clipmk.evaluate import harness, occlusions
-from clipmk.evaluate.metrics import box_iou, mask_box
+from clipmk.evaluate.metrics import box_iou
 from clipmk.evaluate.occlusions import OccludedImages
 from clipmk.evaluate.report import Report
 from clipmk.evaluate.samples import ImageSource, Sample, open_images, rendered_scenes
 from clipmk.evaluate.variants import VariantRunner, variants
 from clipmk.images.decoder import read_picture
-from clipmk.images.masks import rle_decode
+from clipmk.images.masks import mask_box, rle_decode
 from clipmk.pipeline.grounding import pooled_embeddings
 from clipmk.vocabulary.vocabulary import load_vocabulary
 from clipmk.world.export import export_scenes

@@ -1,10 +1,11 @@
-"""Truth metrics against brute force and hand-made cases."""
+"""Truth metrics, deletion, insertion and entropy against plain loops and hand-made cases."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import tracemalloc
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_pairwise_and_best_iou_are_iou_of_every_pair(found: list[np.ndarray], tr
     table = [[metrics.iou(f, t) for t in true] for f in found]
     np.testing.assert_allclose(metrics.pairwise_iou(np.stack(found), np.stack(true)), table)
     best = [max(row[t] for row in table) for t in range(len(true))]
-    np.testing.assert_allclose(metrics.best_iou(np.stack(found), np.stack(true)), best)
+    np.testing.assert_allclose(metrics.pairwise_iou(np.stack(found), np.stack(true)).max(axis=0), best)
 
 
 @settings(max_examples=25)
@@ -162,18 +163,6 @@ def test_pairs_with_an_undefined_side_are_left_out() -> None:
         metrics.paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
 
 
-@given(st.integers(0, 2**31))
-def test_box_of_a_mask_is_the_smallest_around_its_pixels(seed: int) -> None:
-    mask = np.random.default_rng(seed).random((7, 5)) < 0.1
-    pixels = [(x, y) for y in range(7) for x in range(5) if mask[y, x]]
-    box = metrics.mask_box(mask)
-    if not pixels:
-        assert box is None
-        return
-    xs, ys = zip(*pixels, strict=True)
-    assert box == (min(xs), min(ys), max(xs) + 1, max(ys) + 1)
-
-
 @given(BOXES, BOXES)
 def test_box_overlap_is_that_of_their_pixels(one: metrics.Box, other: metrics.Box) -> None:
     def pixels(box: metrics.Box) -> set[tuple[int, int]]:
@@ -188,3 +177,67 @@ def test_localised_needs_more_than_half() -> None:
     assert not metrics.localised((0, 0, 2, 1), (0, 0, 1, 1))  # exactly a half
     assert metrics.localised((0, 0, 10, 10), (0, 0, 10, 6))
     assert not metrics.localised(None, (0, 0, 1, 1))
+
+
+def random_masks(seed: int, count: int = 4, side: int = 6) -> np.ndarray:
+    return np.random.default_rng(seed).random((count, side, side)) < 0.3
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=8))
+def test_parts_are_ordered_by_the_product_of_both_cosines(pairs: list[tuple[float, float]]) -> None:
+    parts, descriptors = (np.asarray(column) for column in zip(*pairs, strict=True))
+    found = metrics.concept_order(parts, descriptors).tolist()
+    assert found == sorted(range(len(pairs)), key=lambda i: (-(pairs[i][0] * pairs[i][1]), i))
+
+
+def test_two_negative_cosines_make_a_high_product() -> None:
+    order = metrics.concept_order(np.array([0.1, -0.5, 0.2]), np.array([0.3, -0.5, -0.3]))
+    assert order.tolist() == [1, 0, 2]
+
+
+@given(st.integers(0, 2**31), st.integers(1, 5), st.booleans())
+def test_steps_hide_the_union_so_far_or_all_but_it(seed: int, count: int, reveal: bool) -> None:
+    masks = random_masks(seed, count)
+    order = np.random.default_rng(seed).permutation(count)
+    found = metrics.hidden_regions(masks, order, reveal=reveal)
+    assert found.shape == (count + 1, 6, 6)
+    for step in range(count + 1):
+        for y in range(6):
+            for x in range(6):
+                reached = any(masks[order[t], y, x] for t in range(step))
+                assert found[step, y, x] == (reached != reveal)
+
+
+def test_deletion_starts_untouched_and_insertion_wholly_hidden() -> None:
+    masks = random_masks(0)
+    assert not metrics.hidden_regions(masks, [0, 1, 2, 3], reveal=False)[0].any()
+    assert metrics.hidden_regions(masks, [0, 1, 2, 3], reveal=True)[0].all()
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5, unique=True), min_size=1, max_size=6))
+def test_entropy_is_that_of_how_often_each_descriptor_is_given(picks: list[list[int]]) -> None:
+    given_out = [descriptor for part in picks for descriptor in part]
+    expected = 0.0
+    for descriptor in set(given_out):
+        share = given_out.count(descriptor) / len(given_out)
+        expected -= share * math.log(share)
+    assert metrics.descriptor_entropy(picks) == pytest.approx(expected, abs=1e-12)
+    assert metrics.descriptor_entropy(picks) >= 0
+
+
+@pytest.mark.parametrize(
+    ("picks", "expected"),
+    [
+        ([["a", "b", "c"]] * 5, math.log(3)),
+        ([[f"{part}{k}" for k in range(3)] for part in range(5)], math.log(15)),
+        ([["a"], ["a"], ["b"], ["b"]], math.log(2)),
+        ([["a"]], 0.0),
+    ],
+)
+def test_entropy_of_known_cases(picks: Sequence[Sequence[str]], expected: float) -> None:
+    assert metrics.descriptor_entropy(picks) == pytest.approx(expected, abs=1e-12)
+
+
+def test_entropy_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="undefined"):
+        metrics.descriptor_entropy([[], []])

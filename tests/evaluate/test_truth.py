@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import embedded
-from clipmk.evaluate import harness, metrics, occlusions, scoring, truth
+from clipmk.evaluate import harness, metrics, occlusions, truth
 from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, TRUE_PARTS, Report
-from clipmk.evaluate.samples import Sample, rendered_scenes, true_masks
-from clipmk.evaluate.scoring import ScenePrediction
-from clipmk.evaluate.truth import TruthEvaluator
+from clipmk.evaluate.samples import Sample, rendered_scenes
+from clipmk.evaluate.truth import ScenePrediction, TruthEvaluator
 from clipmk.evaluate.variants import Variant, VariantRunner, variants
 from clipmk.images.decoder import read_picture
 from clipmk.settings import preset
@@ -100,7 +99,7 @@ def test_numbers_of_a_variant_are_means_over_its_explanations() -> None:
     rows = {row.name: row.values for row in measured(OURS, CEILING).rows if row.data == "test"}
     expected: dict[str, list[float]] = {name: [] for name in ("ap", "foreground", "part_iou", "hit3", "ceiling hit1")}
     for scene in embedded.scenes("test", count=2):
-        picture, masks = read_picture(scene.image), true_masks(scene)
+        picture, masks = read_picture(scene.image), scene.part_masks
         found = embedded.explainer().explain([picture])[0]
         ranked = [concept.text for concept in found.vision_concepts]
         expected["ap"].append(metrics.average_precision(ranked, scene.descriptors))
@@ -127,7 +126,7 @@ def test_corloc_is_of_boxes_and_the_foreground_of_pixels() -> None:
     outline = np.zeros_like(scene.object_mask)
     outline[rows.min() : rows.max() + 1, columns.min()] = outline[rows.min(), columns.min() : columns.max() + 1] = True
     outline[rows.max(), columns.max()] = True
-    scores = scoring.region_scores(scene, outline[None], outline, grid=(8, 8))
+    scores = truth.region_scores(scene, outline[None], outline, grid=(8, 8))
     assert scores["corloc"] == 1
     assert scores["foreground"] == metrics.iou(outline, scene.object_mask) < 0.2
 
@@ -149,7 +148,7 @@ def test_a_true_part_that_no_part_overlaps_is_missed_whatever_the_descriptors() 
     shared = [bool((part.mask_pixels & (masks[0] | masks[1])).any()) for part in scene.parts]
     expected = [part.descriptor in everything[:3] and met for part, met in zip(scene.parts, shared, strict=True)]
     assert not all(shared)
-    assert scoring.concept_scores(scene, prediction, true_parts=False)["hit3"] == np.mean(expected)
+    assert truth.concept_scores(scene, prediction, true_parts=False)["hit3"] == np.mean(expected)
 
 
 def test_margins_are_differences_of_the_same_scenes() -> None:

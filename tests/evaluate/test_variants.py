@@ -13,9 +13,8 @@ import embedded
 from clipmk.concepts.prompts import blur_region
 from clipmk.evaluate import metrics, truth
 from clipmk.evaluate.perturbations import inject_outliers, moved_inside, shifted
-from clipmk.evaluate.samples import Sample, true_masks
-from clipmk.evaluate.scoring import ScenePrediction
-from clipmk.evaluate.truth import TruthEvaluator
+from clipmk.evaluate.samples import Sample
+from clipmk.evaluate.truth import ScenePrediction, TruthEvaluator
 from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, variants
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
@@ -46,7 +45,7 @@ def explained(settings: Settings, *, model: str = MODEL, true: bool = False, mov
     asked = runner(model).explainer.with_settings(settings)
     images = [shifted(scene.image, pixels=truth.SHIFT) if moved else scene.image for scene in SCENES]
     return [
-        asked.explain([read_picture(image)], masks=[true_masks(scene) if true else None])[0]
+        asked.explain([read_picture(image)], masks=[scene.part_masks if true else None])[0]
         for image, scene in zip(images, SCENES, strict=True)
     ]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from clipmk.images.masks import pixel_mask, rle_decode, rle_encode, rle_sample
+from clipmk.images.masks import mask_box, pixel_mask, rle_decode, rle_encode, rle_sample
 from clipmk.images.square import Square
 from clipmk.records import Rle
 from clipmk.settings import Resize
@@ -110,3 +110,15 @@ def test_long_runs_are_encoded_as_pycocotools_encodes_them() -> None:
     mask[5:600, 100:102] = mask[3, 700] = True
     assert rle_encode(mask).counts == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
     assert (rle_decode(rle_encode(mask)) == mask).all()
+
+
+@given(st.integers(0, 2**31))
+def test_box_of_a_mask_is_the_smallest_around_its_pixels(seed: int) -> None:
+    mask = np.random.default_rng(seed).random((7, 5)) < 0.1
+    pixels = [(x, y) for y in range(7) for x in range(5) if mask[y, x]]
+    box = mask_box(mask)
+    if not pixels:
+        assert box is None
+        return
+    xs, ys = zip(*pixels, strict=True)
+    assert box == (min(xs), min(ys), max(xs) + 1, max(ys) + 1)

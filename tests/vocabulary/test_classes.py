@@ -13,7 +13,7 @@ from clipmk.errors import UsageError, VocabularyError
 from clipmk.vocabulary import classes as classes_module
 from clipmk.vocabulary.classes import ClassIndex, class_key, parse_classes, resolve_class
 from clipmk.vocabulary.vocabulary import Vocabulary
-from farm import FARM
+from small_vocabulary import FARM
 
 
 def test_class_lists_come_from_commas_or_files(tmp_path: Path) -> None:

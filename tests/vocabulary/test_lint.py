@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from clipmk.vocabulary.lint import check
 from clipmk.vocabulary.vocabulary import Vocabulary, from_descriptor_json
-from farm import FARM, WORDS
+from small_vocabulary import FARM, WORDS
 
 
 def described(*descriptors: str, classes: tuple[str, ...] = ("zzz",)) -> Vocabulary:

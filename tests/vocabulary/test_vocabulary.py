@@ -26,7 +26,7 @@ from clipmk.vocabulary.vocabulary import (
 )
 from clipmk.world.combinations import typical_descriptors
 from clipmk.world.tables import all_descriptors, class_names
-from farm import FARM, WORDS
+from small_vocabulary import FARM, WORDS
 
 
 def test_the_worlds_vocabulary_follows_its_tables() -> None:

@@ -5,6 +5,6 @@ In: a model (`backbones`), a vocabulary, images and what is known about them (`s
 measures (`truth`, `faithfulness`, `zero_shot`) take the results and hold them against baselines. Out: one
 `report.Report` per measure, of means with intervals, as tables and as JSON.
 
-`metrics` holds the formulas, `scoring` one image's scores against the truth, `baselines`, `perturbations` and
-`prompt_sets` what a variant is compared with or judged by.
+`metrics` holds the formulas; `baselines`, `perturbations` and `prompt_sets` hold what a variant is compared with or
+judged by.
 """

@@ -28,11 +28,12 @@ from torch.nn import functional
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 from clipmk.concepts.transport import sinkhorn
-from clipmk.evaluate.metrics import concept_order, descriptor_entropy, hidden_regions, localised, mask_box
+from clipmk.evaluate.metrics import concept_order, descriptor_entropy, hidden_regions, localised
 from clipmk.evaluate.occlusions import OccludedImages, OcclusionQueue
 from clipmk.evaluate.perturbations import moved_regions
 from clipmk.evaluate.report import Tally
 from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, feature_maps_variant, with_found_parts
+from clipmk.images.masks import mask_box
 from clipmk.system.serialization import plain
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError, ImageError, InputError, ModelError, NotFiniteError, UsageError, suggest
@@ -58,11 +59,17 @@ def run(
     """
     _check(data, measures)
     runner = VariantRunner(backbone, vocabulary, cache=cache)
-    makers = _makers(runner, tuple(variants), measures, seed=seed, progress=progress)
+    makers: dict[str, Callable[[], Measure]] = {
+        "faithfulness": partial(Faithfulness, runner, variants, seed=seed),
+        "zero_shot": partial(ZeroShot, runner.explainer, variants, seed=seed, progress=progress),
+    }
+    if "truth" in measures:
+        fitted = TruthEvaluator.fit_sparse(runner, seed=seed)
+        makers = {"truth": partial(TruthEvaluator, runner, variants, fitted, seed=seed)} | makers
     rows: dict[str, list[Row]] = {name: [] for name in measures}
     used: list[DataUsed] = []
     for one in data:
-        taken = {name: make() for name, make in makers.items()}
+        taken = {name: make() for name, make in makers.items() if name in measures}
         used.append(_pass(one, runner, taken, progress))
         for name, measure in taken.items():
             rows[name] += measure.finish(one.name)
@@ -79,26 +86,6 @@ def run(
         )
         for name, measure in taken.items()
     }
-
-
-def _makers(
-    runner: VariantRunner,
-    variants: tuple[Variant, ...],
-    measures: Collection[str],
-    *,
-    seed: int,
-    progress: Progress | None,
-) -> dict[str, Callable[[], Measure]]:
-    """Measure -> what makes one for a dataset."""
-    makers: dict[str, Callable[[], Measure]] = {}
-    if "truth" in measures:
-        fitted = TruthEvaluator.fit_sparse(runner, seed=seed)
-        makers["truth"] = lambda: TruthEvaluator(runner, variants, fitted, seed=seed)
-    if "faithfulness" in measures:
-        makers["faithfulness"] = lambda: Faithfulness(runner, variants, seed=seed)
-    if "zero_shot" in measures:
-        makers["zero_shot"] = lambda: ZeroShot(runner.explainer, variants, seed=seed, progress=progress)
-    return makers
 
 
 def _check(data: Sequence[ImageSource], measures: Collection[str]) -> None:

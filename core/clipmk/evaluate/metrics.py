@@ -67,11 +67,6 @@ def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return np.count_nonzero(one & other) / union if union else 1.0
 
 
-def best_iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """For each true mask (T, H, W) the highest IoU of any found mask (K, H, W); float64 (T,)."""
-    return np.asarray(pairwise_iou(found, true).max(axis=0))
-
-
 def pairwise_iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
     """IoU of every found mask (K, H, W) with every true mask (T, H, W); float64 (K, T)."""
     left = found.reshape(len(found), -1).astype(np.float64)
@@ -99,14 +94,6 @@ def grid_ceiling(mask: NDArray[np.bool_], *, grid: tuple[int, int]) -> float:
     inside, covered = np.cumsum(cells[order]), np.cumsum(sizes[order])
     total = int(cells.sum())
     return float((inside / (total + covered - inside)).max()) if total else 1.0
-
-
-def mask_box(mask: NDArray[np.bool_]) -> Box | None:
-    """The smallest box around a mask's pixels, bool (H, W); None where it holds none."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def box_iou(one: Box | None, other: Box | None) -> float:

@@ -31,19 +31,17 @@ class OccludedImages:
 
     def add(self, hidden: NDArray[np.bool_]) -> list[int]:
         """Numbers of the images with these regions blurred, bool (images, H, W); known ones keep their number."""
-        return [self._number(mask) for mask in hidden]
+        numbers = []
+        for mask in hidden:
+            numbers.append(self._known.setdefault(np.packbits(mask).tobytes(), len(self.hidden)))
+            if numbers[-1] == len(self.hidden):
+                self.hidden.append(mask)
+        return numbers
 
     def images(self) -> NDArray[np.uint8]:
         """All of them, uint8 RGB (images, H, W, 3): blurred (11 x 11, sigma 2) where hidden, else untouched."""
         hidden = np.array(self.hidden, dtype=bool).reshape(-1, *self.image.shape[:2], 1)
         return np.where(hidden, blurred(self.image), self.image)
-
-    def _number(self, mask: NDArray[np.bool_]) -> int:
-        key = np.packbits(mask).tobytes()
-        if key not in self._known:
-            self._known[key] = len(self.hidden)
-            self.hidden.append(mask)
-        return self._known[key]
 
 
 Then = Callable[[NDArray[np.float64]], None]

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
+from clipmk.images.masks import mask_box
+
 if TYPE_CHECKING:
     from clipmk.backbones.base import Encoded
 
@@ -110,10 +112,10 @@ def moved_regions(
 
 
 def _moved(mask: NDArray[np.bool_], inside: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
+    if (box := mask_box(mask)) is None:
         return mask
-    shape = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    x0, y0, x1, y1 = box
+    shape = mask[y0:y1, x0:x1]
     covered = np.rint(fftconvolve(inside.astype(np.float64), shape[::-1, ::-1].astype(np.float64), mode="valid"))
     places = np.argwhere(covered >= NEARLY_BEST * covered.max())
     top, left = places[rng.integers(len(places))].tolist()

@@ -18,6 +18,7 @@ from clipmk.images.decoder import read_picture
 from clipmk.images.masks import rle_decode
 from clipmk.records import Rle
 from clipmk.system.files import read_regular
+from clipmk.system.serialization import from_plain
 from clipmk.system.text import quoted
 from clipmk.world.conditions import ALL_SPLITS
 from clipmk.world.scene import render_scenes
@@ -44,13 +45,8 @@ class Sample:
 
     @property
     def true_masks(self) -> NDArray[np.bool_] | None:
-        """`true_masks` of the scene; None where there is none that shows a part."""
-        return true_masks(self.scene) if self.scene is not None and self.scene.parts else None
-
-
-def true_masks(scene: Scene) -> NDArray[np.bool_]:
-    """The masks of a scene's visible parts, bool (parts, height, width)."""
-    return np.stack([part.mask_pixels for part in scene.parts])
+        """Masks of the scene's parts; None where there is none that shows a part."""
+        return self.scene.part_masks if self.scene is not None and self.scene.parts else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +135,6 @@ def _object_masks(root: Path) -> dict[str, Rle]:
     data = read_regular(path, limit=LABEL_BYTES, noun="truth file", error=InputError)
     try:
         images = json.loads(data).get("images", [])
-        masked = [one for one in images if "object_mask" in one]
-        return {
-            one["file"]: Rle(size=tuple(one["object_mask"]["size"]), counts=one["object_mask"]["counts"])
-            for one in masked
-        }
+        return {one["file"]: from_plain(Rle, one["object_mask"]) for one in images if "object_mask" in one}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as reason:
         raise InputError(f"{quoted(path)} is not the truth file of an exported world: {reason!r}") from reason

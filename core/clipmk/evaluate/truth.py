@@ -7,22 +7,22 @@ measured what changes with another seed, a shifted picture, damaged patch tokens
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmk.concepts.mutual import overlap
 from clipmk.concepts.selection import highest
-from clipmk.evaluate import baselines, metrics, scoring
+from clipmk.evaluate import baselines, metrics
 from clipmk.evaluate.occlusions import OccludedImages, OcclusionQueue
 from clipmk.evaluate.perturbations import inject_outliers, moved_inside, shifted
 from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Tally
-from clipmk.evaluate.samples import true_masks
-from clipmk.evaluate.scoring import ScenePrediction
 from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
 from clipmk.images.decoder import read_picture
+from clipmk.images.masks import mask_box
 from clipmk.pipeline.segmentation import segment
 from clipmk.system.serialization import plain
 from clipmk.world.combinations import typical_descriptors
@@ -47,6 +47,42 @@ EffectRegions = dict[str, NDArray[np.bool_] | None]
 """Metric -> the region, bool (height, width), that is blurred for it; see `effect_regions`."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScenePrediction:
+    """What one variant says about one scene, in words and in the picture's pixels."""
+
+    class_name: str
+    """The predicted one."""
+    part_pixels: NDArray[np.bool_]
+    """(parts, height, width)"""
+    foreground_pixels: NDArray[np.bool_]
+    """(height, width)"""
+    top_descriptors: tuple[tuple[str, ...], ...]
+    """For each part, best first."""
+    concepts: tuple[str, ...]
+    """D_v, most important first."""
+    mutual: tuple[bool, ...]
+    """For each concept whether it is in D_y too."""
+    part_ids: tuple[tuple[int, ...], ...]
+    """For each concept the parts that carry it, 0-based."""
+
+    @classmethod
+    def of(cls, result: VariantResult) -> ScenePrediction:
+        """From the rows and squares of a result."""
+        explainer, vision = result.explainer, result.vision
+        texts, to_pixels = explainer.vocabulary.descriptors, result.geometry.to_pixels
+        language = explainer.builder.language(result.predicted).indices.tolist()
+        return cls(
+            class_name=explainer.vocabulary.classes[result.predicted],
+            part_pixels=np.stack([to_pixels(mask) for mask in result.segmentation.masks]),
+            foreground_pixels=to_pixels(result.segmentation.foreground),
+            top_descriptors=tuple(tuple(texts[i] for i in row) for row in vision.top_descriptors),
+            concepts=tuple(texts[i] for i in vision.concepts),
+            mutual=overlap(vision.concepts, language),
+            part_ids=vision.part_ids,
+        )
+
+
 class TruthEvaluator:
     """Gathers the truth metrics over the scenes of one split.
 
@@ -59,7 +95,7 @@ class TruthEvaluator:
 
     notes = ()
 
-    def __init__(self, runner: VariantRunner, variants: tuple[Variant, ...], fitted: Splice, *, seed: int) -> None:
+    def __init__(self, runner: VariantRunner, variants: Sequence[Variant], fitted: Splice, *, seed: int) -> None:
         self._runner, self._reported, self._splice, self._seed = runner, variants, fitted, seed
         self._most = variants[0].settings.vision_limit
         self._found = with_found_parts(variants)
@@ -106,7 +142,7 @@ class TruthEvaluator:
         for variant in self._reported:
             result = results[variant]
             prediction = predictions[variant] = ScenePrediction.of(result)
-            scores = scoring.concept_scores(scene, prediction, true_parts=variant.parts == "true")
+            scores = concept_scores(scene, prediction, true_parts=variant.parts == "true")
             if variant.parts != "true":
                 key = id(result.segmentation)
                 regions[key] = regions.get(key) or _region_scores(variant, result, prediction, scene)
@@ -142,7 +178,7 @@ class TruthEvaluator:
             SPARSE: [texts[i] for i in baselines.ranked(weights, most=most)],
             RANDOM: [texts[i] for i in drawn],
         }
-        return {name: scoring.ranking_scores(each, scene) for name, each in ranked.items()}
+        return {name: ranking_scores(each, scene) for name, each in ranked.items()}
 
     def _add_effects(
         self, scene: Scene, results: Mapping[Variant, VariantResult], predictions: Mapping[Variant, ScenePrediction]
@@ -168,6 +204,62 @@ class TruthEvaluator:
                 for name, place in places.items()
             }
             self.tally.add(row, {**drops, "effect_margin": drops["effect"] - drops["effect_control"]})
+
+
+def ranking_scores(ranked: Sequence[str], scene: Scene) -> dict[str, float]:
+    """AP and R-precision of a ranked list of descriptors."""
+    return {
+        "ap": metrics.average_precision(ranked, scene.descriptors),
+        "r_precision": metrics.r_precision(ranked, scene.descriptors),
+    }
+
+
+def concept_scores(scene: Scene, prediction: ScenePrediction, *, true_parts: bool) -> dict[str, float]:
+    """The ranking of D_v, hits per true part, and how many mutual concepts are true and typical.
+
+    A true part is hit@k if its descriptor is among the first k of the part with the highest IoU (of itself, where the
+    true parts were given); one that no part overlaps is missed.
+    """
+    scores = ranking_scores(prediction.concepts, scene)
+    holders = list(range(len(scene.parts))) if true_parts else _closest(prediction.part_pixels, scene.part_masks)
+    for count in (1, 3):
+        hits = [
+            holder is not None and part.descriptor in prediction.top_descriptors[holder][:count]
+            for part, holder in zip(scene.parts, holders, strict=True)
+        ]
+        scores[f"hit{count}"] = float(np.mean(hits))
+    typical = set(typical_descriptors(prediction.class_name)) & set(scene.descriptors)
+    mutual = [text for text, shared in zip(prediction.concepts, prediction.mutual, strict=True) if shared]
+    scores["mutual_true"] = float(np.mean([text in typical for text in mutual])) if mutual else float("nan")
+    scores["top1"] = float(prediction.class_name == scene.class_name)
+    scores["parts"] = float(len(prediction.top_descriptors))
+    return scores
+
+
+def region_scores(
+    scene: Scene, masks: NDArray[np.bool_], foreground: NDArray[np.bool_], *, grid: tuple[int, int]
+) -> dict[str, float]:
+    """Foreground against the object, also relative to the grid's ceiling and as boxes, and parts against the true ones.
+
+    Args:
+        scene: the truth.
+        masks: discovered parts, bool (parts, S, S).
+        foreground: bool (S, S).
+        grid: of the model's patches.
+    """
+    shared = metrics.iou(foreground, scene.object_mask)
+    return {
+        "foreground": shared,
+        "of_ceiling": shared / metrics.grid_ceiling(scene.object_mask, grid=grid),
+        "corloc": float(metrics.localised(mask_box(foreground), mask_box(scene.object_mask))),
+        "part_iou": float(metrics.pairwise_iou(masks, scene.part_masks).max(axis=0).mean()),
+    }
+
+
+def _closest(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> list[int | None]:
+    """For each true mask the found one with the highest IoU; None where none overlaps it."""
+    shared = metrics.pairwise_iou(found, true)
+    return [int(best) if shared[best, i] > 0 else None for i, best in enumerate(shared.argmax(axis=0))]
 
 
 def effect_regions(scene: Scene, prediction: ScenePrediction) -> EffectRegions:
@@ -198,13 +290,13 @@ def _region_scores(
     image, foreground = result.image, prediction.foreground_pixels
     if image.forward is None:
         raise ValueError("the scores of regions need the patch tokens")
-    scores = scoring.region_scores(scene, prediction.part_pixels, foreground, grid=image.forward.grid)
+    scores = region_scores(scene, prediction.part_pixels, foreground, grid=image.forward.grid)
     if variant.parts != "found":
         return scores
     damaged = inject_outliers(image.forward, seed=scene.index)
     found = segment([image.square], [damaged], result.settings)[0].foreground
     pixels = baselines.pixel_clusters(scene.image, foreground, seed=result.settings.seed)
-    scores["pixel_iou"] = float(metrics.best_iou(pixels, true_masks(scene)).mean())
+    scores["pixel_iou"] = float(metrics.pairwise_iou(pixels, scene.part_masks).max(axis=0).mean())
     scores["part_margin"] = scores["part_iou"] - scores["pixel_iou"]
     scores["outliers"] = metrics.iou(result.geometry.to_pixels(found), scene.object_mask)
     return scores

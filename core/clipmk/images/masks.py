@@ -94,6 +94,14 @@ def rle_sample(rle: Rle, xs: NDArray[np.integer], ys: NDArray[np.integer]) -> ND
     return inside
 
 
+def mask_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of a mask's pixels, right and bottom exclusive; None where it holds none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
 def pixel_mask(mask_square: Bool[np.ndarray, "side side"], square: Square) -> PixelMask:
     """A mask on the square in the original's pixels, exactly as `Square.to_pixels` maps it, without mapping it.
 

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from clipmk.errors import InputError
 from clipmk.records import ModelInfo
 from clipmk.study.concepts import ConceptCounts
+from clipmk.study.image_columns import ImageColumns, class_rows, image_columns, mean_of_methods, model_row
 from clipmk.study.manifest import Manifest
-from clipmk.study.measures import Measures, class_rows, mean_of_methods, measures, model_row
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, LANGUAGE, MEAN, MODELS, TableRow
 from clipmk.system.files import atomic_write, make_folder
@@ -66,7 +66,7 @@ class _Tables:
     def add(self, model: ModelInfo, shards: Sequence[int]) -> None:
         """Add the rows of one model from its shards."""
         methods = self.manifest.parts
-        pieces: dict[str, list[Measures]] = {parts: [] for parts in methods}
+        pieces: dict[str, list[ImageColumns]] = {parts: [] for parts in methods}
         counts = {parts: ConceptCounts() for parts in methods}
         points = int(self.manifest.settings["vision_limit"]) + 1
         for number in shards:
@@ -76,7 +76,7 @@ class _Tables:
             with _damage_named(path):
                 for parts in methods:
                     rows = shard.filter(pc.equal(shard.column("parts"), parts))
-                    pieces[parts].append(measures(rows, self.codes, points=points))
+                    pieces[parts].append(image_columns(rows, self.codes, points=points))
                     counts[parts].add(rows)
         path = self.folder.language(model.id)
         nearest = read_table(path, LANGUAGE).sort_by("rank").group_by("class", use_threads=False)
@@ -85,7 +85,7 @@ class _Tables:
         with _damage_named(path):
             for parts, counted in counts.items():
                 self.concepts += counted.rows(model.id, parts, by_class)
-        found: dict[str, Measures] = {}
+        found: dict[str, ImageColumns] = {}
         for parts in methods:
             joined = np.concatenate(pieces.pop(parts))
             found[parts] = joined[np.argsort(joined["image"], kind="stable")]

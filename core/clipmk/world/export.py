@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.images.masks import rle_encode
+from clipmk.images.masks import mask_box, rle_encode
 from clipmk.system.serialization import plain
 from clipmk.world.scene import Scene, render_scenes
 from clipmk.world.tables import class_names
@@ -78,15 +76,9 @@ def _write(folder: Path, scene: Scene) -> dict[str, Any]:
             {
                 "descriptor": part.descriptor,
                 "part": part.part,
-                "bbox_xyxy": bbox_xyxy(part.mask_pixels),
+                "bbox_xyxy": mask_box(part.mask_pixels),
                 "mask_pixels": plain(rle_encode(part.mask_pixels)),
             }
             for part in scene.parts
         ],
     }
-
-
-def bbox_xyxy(mask: npt.NDArray[np.bool_]) -> list[int]:
-    """Left, top, right, bottom of a mask that has pixels, bool (height, width); right and bottom exclusive."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]

@@ -55,6 +55,11 @@ class Scene:
         """Descriptors of the visible parts; no two are the same."""
         return tuple(part.descriptor for part in self.parts)
 
+    @property
+    def part_masks(self) -> npt.NDArray[np.bool_]:
+        """Visible pixels of each part, bool (parts, size, size); there must be one."""
+        return np.stack([part.mask_pixels for part in self.parts])
+
 
 def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0) -> Scene:
     """Scene number `index` of the split, `size` x `size` pixels; the same arguments give the same bytes.

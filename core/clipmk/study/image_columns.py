@@ -1,6 +1,6 @@
-"""What was measured on every image of one model, and its means as rows of the tables `models` and `classes`.
+"""The numeric columns of one model's images, and their means as rows of the tables `models` and `classes`.
 
-The images are collected shard by shard in a structured array of numbers; no text is kept.
+The columns are collected shard by shard in a structured array; no text is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clipmk.concepts.statistics import Estimate, mean, mean_interval, wilson
 from clipmk.records import ModelInfo
 from clipmk.study.schema import SPLIT, WITH_INTERVAL, TableRow
 
-Measures = NDArray[np.void]
+ImageColumns = NDArray[np.void]
 """One part method (or the mean of several) on n images, failed ones included, sorted by image; see `_dtype`."""
 
 UNKNOWN: Final = -1
@@ -31,7 +31,7 @@ _COUNTS: Final = ("chance_mi", "chance_auc", "part_count", "vision_count", "mutu
 
 
 def _dtype(points: int, methods: int) -> np.dtype[np.void]:
-    """Fields of `Measures`; NaN: unknown."""
+    """Fields of `ImageColumns`; NaN: unknown."""
     return np.dtype(
         [
             ("image", np.int64),
@@ -46,7 +46,7 @@ def _dtype(points: int, methods: int) -> np.dtype[np.void]:
     )
 
 
-def measures(rows: pa.Table, codes: dict[str, int], *, points: int) -> Measures:
+def image_columns(rows: pa.Table, codes: dict[str, int], *, points: int) -> ImageColumns:
     """The numbers in a shard's rows of one part method.
 
     Args:
@@ -76,7 +76,7 @@ def measures(rows: pa.Table, codes: dict[str, int], *, points: int) -> Measures:
     return found
 
 
-def mean_of_methods(methods: Sequence[Measures]) -> Measures:
+def mean_of_methods(methods: Sequence[ImageColumns]) -> ImageColumns:
     """The mean over the part methods, image by image; an image counts as explained if every method explained it.
 
     The prediction does not depend on the part method; the first one's is kept.
@@ -93,7 +93,7 @@ def mean_of_methods(methods: Sequence[Measures]) -> Measures:
     return found
 
 
-def model_row(model: ModelInfo, parts: str, measured: Measures, *, vocabulary_size: int) -> TableRow:
+def model_row(model: ModelInfo, parts: str, measured: ImageColumns, *, vocabulary_size: int) -> TableRow:
     """The row of the table `models`; means are over explained images."""
     found = measured[measured["explained"]]
     labelled = ~np.isnan(found["correct"])
@@ -121,7 +121,7 @@ def model_row(model: ModelInfo, parts: str, measured: Measures, *, vocabulary_si
     return row
 
 
-def class_rows(model: ModelInfo, parts: str, measured: Measures, classes: Sequence[str]) -> list[TableRow]:
+def class_rows(model: ModelInfo, parts: str, measured: ImageColumns, classes: Sequence[str]) -> list[TableRow]:
     """The rows of the table `classes`, by name; a class whose images all failed has a row without numbers.
 
     Args:
@@ -153,7 +153,7 @@ def class_rows(model: ModelInfo, parts: str, measured: Measures, classes: Sequen
     return rows
 
 
-def _mean_chance_curve(measured: Measures, vocabulary_size: int) -> NDArray[np.float64]:
+def _mean_chance_curve(measured: ImageColumns, vocabulary_size: int) -> NDArray[np.float64]:
     """Expected curve of random concepts of the same numbers, padded with zeros, averaged over images and methods."""
     total = np.zeros(measured["curve"].shape[1])
     pairs, counts = np.unique(measured["sizes"].reshape(-1, 2), axis=0, return_counts=True)
