@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clipmk.concepts.mutual import Strength, leave_out
+from clipmk.concepts.mutual import Strength, strength
 from clipmk.errors import UsageError, suggest
 from clipmk.output.document import explanation_entry
 from clipmk.records import ExplanationRecord
@@ -45,10 +45,10 @@ class Explanation(ExplanationRecord):
         for text in left_out:
             if text not in texts:
                 raise UsageError(f"{text!r} is not a vision concept of this explanation; {suggest(text, texts)}")
-        return leave_out(
+        return strength(
             [concept.mutual for concept in self.vision_concepts],
             len(self.language_concepts),
-            {texts.index(text) for text in left_out},
+            removed={texts.index(text) for text in left_out},
             length=self.provenance.settings["vision_limit"] + 1,
         )
 

@@ -59,14 +59,14 @@ def test_impossible_counts_are_refused(counts: tuple[int, int, int]) -> None:
 
 def test_dynamics_gives_the_long_published_curve() -> None:
     flags = [rank in {0, 2, 5} for rank in range(15)]
-    curve = mutual.dynamics(flags, 50)
+    curve = mutual.strength(flags, 50).curve
     expected = [7.7187, 7.3132, 7.3132, 6.6201, 6.6201, 6.6201] + [0.0] * 10
     assert curve == pytest.approx(expected, abs=5e-5)
     assert mutual.auc(curve) == pytest.approx(2.6378, abs=5e-5)
 
 
 def test_dynamics_gives_the_short_published_curve() -> None:
-    curve = mutual.dynamics([False, True, False, True], 6)
+    curve = mutual.strength([False, True, False, True], 6).curve
     assert curve == pytest.approx([3.8712, 3.8712, 3.1781, 3.1781, 0], abs=5e-5)
     assert mutual.auc(curve) == pytest.approx(2.8197, abs=5e-5)
 
@@ -80,7 +80,7 @@ def test_dynamics_follows_a_plain_loop(flags: list[bool], language: int) -> None
         if not remaining:
             break
         remaining.pop(0)
-    curve = mutual.dynamics(flags, language)
+    curve = mutual.strength(flags, language).curve
     assert curve == pytest.approx(expected, abs=1e-12)
     assert curve[-1] == 0
     assert len(curve) == len(flags) + 1
@@ -88,7 +88,7 @@ def test_dynamics_follows_a_plain_loop(flags: list[bool], language: int) -> None
 
 @given(FLAGS, st.integers(0, 30))
 def test_padding_only_divides_by_more_points(flags: list[bool], extra: int) -> None:
-    curve = mutual.dynamics(flags, 50)
+    curve = mutual.strength(flags, 50).curve
     padded = [*curve, *[0.0] * extra]
     assert mutual.auc(curve, length=len(padded)) == pytest.approx(sum(padded) / len(padded), abs=1e-12)
 
@@ -109,8 +109,8 @@ def test_overlap_is_by_identity_and_keeps_the_order() -> None:
 @given(FLAGS.filter(bool), st.data())
 def test_leaving_out_the_first_concepts_continues_the_curve(flags: list[bool], data: st.DataObject) -> None:
     removed = data.draw(st.integers(0, len(flags)))
-    left = mutual.leave_out(flags, 50, range(removed), length=21)
-    curve = mutual.dynamics(flags, 50)
+    left = mutual.strength(flags, 50, removed=range(removed), length=21)
+    curve = mutual.strength(flags, 50).curve
     assert left.curve == curve[removed:]
     assert left.mi_paper == curve[removed]
     assert left.auc == pytest.approx(sum(curve[removed:]) / 21)
@@ -119,7 +119,7 @@ def test_leaving_out_the_first_concepts_continues_the_curve(flags: list[bool], d
 @given(FLAGS, st.sets(st.integers(0, 19)))
 def test_leaving_out_any_concepts_keeps_the_vision_count_in_the_logarithm(flags: list[bool], drawn: set[int]) -> None:
     removed = {position for position in drawn if position < len(flags)}
-    left = mutual.leave_out(flags, 50, removed)
+    left = mutual.strength(flags, 50, removed=removed)
     shared = sum(flag for position, flag in enumerate(flags) if position not in removed)
     assert left.count == shared
     assert left.mi_paper == pytest.approx(math.log(len(flags) * 50 * shared) if shared else 0.0)
@@ -129,18 +129,13 @@ def test_leaving_out_any_concepts_keeps_the_vision_count_in_the_logarithm(flags:
 
 
 def test_leaving_out_everything_leaves_one_point_at_zero() -> None:
-    left = mutual.leave_out([True, True], 10, [0, 1], length=16)
+    left = mutual.strength([True, True], 10, removed=[0, 1], length=16)
     assert (left.count, left.mi_paper, left.curve, left.auc, left.auc_unpadded) == (0, 0.0, (0.0,), 0.0, 0.0)
 
 
 def test_leaving_out_a_concept_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\[7\].*there are 2"):
-        mutual.leave_out([True, True], 10, [0, 7])
-
-
-def test_nothing_left_out_is_the_strength_itself() -> None:
-    flags = [True, False, True]
-    assert mutual.leave_out(flags, 9, []) == mutual.strength(flags, 9)
+        mutual.strength([True, True], 10, removed=[0, 7])
 
 
 @given(st.integers(0, 12), st.integers(0, 30), st.integers(30, 60))
@@ -148,9 +143,9 @@ def test_chance_agrees_with_scipys_hypergeometric(vision: int, language: int, vo
     law = stats.hypergeom(vocabulary, language, vision)
     support = range(min(vision, language) + 1)
     mean = sum(m * law.pmf(m) for m in support)
-    assert mutual.chance_count(vision, language, vocabulary) == pytest.approx(mean, abs=1e-9)
+    assert mutual.chance(vision, language, vocabulary).count == pytest.approx(mean, abs=1e-9)
     mi = sum(law.pmf(m) * math.log(vision * language * m) for m in support if m)
-    assert mutual.chance_mi(vision, language, vocabulary) == pytest.approx(mi, abs=1e-9)
+    assert mutual.chance(vision, language, vocabulary).mi_paper == pytest.approx(mi, abs=1e-9)
     for shared in support:
         tail = mutual.p_value(vision, language, vocabulary, shared)
         assert tail == pytest.approx(law.sf(shared - 1), rel=1e-9, abs=1e-14)
@@ -164,9 +159,9 @@ def test_chance_auc_averages_over_every_possible_draw() -> None:
             for c in range(vocabulary):
                 if len({a, b, c}) == vision:
                     flags = [concept < language for concept in (a, b, c)]
-                    total += mutual.auc(mutual.dynamics(flags, language), length=length)
+                    total += mutual.auc(mutual.strength(flags, language).curve, length=length)
                     draws += 1
-    exact = mutual.chance_auc(vision, language, vocabulary, length=length)
+    exact = mutual.chance(vision, language, vocabulary, length=length).auc
     assert exact == pytest.approx(total / draws, abs=1e-12)
 
 
@@ -207,7 +202,7 @@ def test_no_vision_concept_has_no_chance() -> None:
 @pytest.mark.parametrize(("vision", "language"), [(5, 11), (11, 5), (-1, 5)])
 def test_more_concepts_than_descriptors_are_refused(vision: int, language: int) -> None:
     with pytest.raises(ValueError, match="10 descriptors"):
-        mutual.chance_auc(vision, language, 10)
+        mutual.chance(vision, language, 10)
     with pytest.raises(ValueError, match="10 descriptors"):
         mutual.p_value(vision, language, 10, 0)
 
@@ -227,11 +222,24 @@ def test_language_count_follows_table_1a() -> None:
 
 
 def test_language_count_keeps_the_chance_auc_of_the_papers_setting() -> None:
-    target = mutual.chance_auc(15, 50, 4229, length=16)
+    target = mutual.chance(15, 50, 4229, length=16).auc
     for size in (120, 500, 1_000, 1_999):
         u = mutual.language_count_for(size)
-        off = [abs(mutual.chance_auc(15, other, size, length=16) - target) for other in (u - 1, u, u + 1) if other]
-        assert min(off) == abs(mutual.chance_auc(15, u, size, length=16) - target)
+        off = [abs(mutual.chance(15, other, size, length=16).auc - target) for other in (u - 1, u, u + 1) if other]
+        assert min(off) == abs(mutual.chance(15, u, size, length=16).auc - target)
+
+
+def test_a_long_curve_of_chance_needs_few_large_binomials(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_by_one(total: int, chosen: int) -> int:
+        raise AssertionError(f"C({total}, {chosen}) was computed by itself")
+
+    monkeypatch.setattr(mutual, "comb", one_by_one)
+    assert mutual.language_count_for(1_999, vision_count=1_000) == 31
+    vision, language, size = 1_000, 3, 1_999
+    law = stats.hypergeom(size, language, np.arange(vision, -1, -1))
+    terms = [(m, math.log(vision * language * m)) for m in range(1, language + 1)]
+    expected = sum(law.pmf(m) * term for m, term in terms)
+    assert mutual.chance_curve(vision, language, size) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_language_count_never_falls_as_the_vocabulary_grows() -> None:
@@ -250,7 +258,7 @@ def test_measure_puts_everything_side_by_side() -> None:
     assert found.count == 2
     assert found.mi_paper == pytest.approx(math.log(4 * 8 * 2))
     assert found.mi_textbook == pytest.approx(math.log(2))
-    assert found.curve == mutual.dynamics(flags, 8)
+    assert found.curve == mutual.strength(flags, 8).curve
     assert found.auc == pytest.approx(sum(found.curve) / 16)
     assert found.auc_unpadded == pytest.approx(sum(found.curve) / 5)
     assert found.chance == mutual.chance(4, 8, 500, length=16)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import embedded
-from clipmk.concepts.mutual import chance_auc, chance_mi, language_count_for, mi_paper, p_value
+from clipmk.concepts.mutual import chance, language_count_for, mi_paper, p_value
 from clipmk.errors import ImageError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
@@ -301,14 +301,14 @@ def test_images_embedded_together_have_the_cosines_of_the_predictions() -> None:
 def test_the_chance_level_follows_the_vision_limit(limit: int) -> None:
     """The number of language concepts gives as much by chance as the paper's setting with as many vision concepts."""
     explainer = embedded.explainer(vision_limit=limit)
-    target = chance_auc(limit, 50, 4_229, length=limit + 1)
-    off = {u: abs(chance_auc(limit, u, 650, length=limit + 1) - target) for u in range(1, 51)}
+    target = chance(limit, 50, 4_229, length=limit + 1).auc
+    off = {u: abs(chance(limit, u, 650, length=limit + 1).auc - target) for u in range(1, 51)}
     assert off[explainer.builder.language_count] == min(off.values())
     (found,) = explainer.explain([embedded.picture()])
     seen, tied = len(found.vision_concepts), explainer.builder.language_count
     assert len(found.language_concepts) == tied
-    assert found.mutual.chance.auc == chance_auc(seen, tied, 650, length=limit + 1)
-    assert found.mutual.chance.mi_paper == chance_mi(seen, tied, 650)
+    assert found.mutual.chance.auc == chance(seen, tied, 650, length=limit + 1).auc
+    assert found.mutual.chance.mi_paper == chance(seen, tied, 650).mi_paper
 
 
 def test_other_settings_leave_the_explainer_as_it_was() -> None:

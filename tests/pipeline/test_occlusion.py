@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import embedded
-from clipmk.concepts.mutual import leave_out, mi_paper
+from clipmk.concepts.mutual import mi_paper, strength
 from clipmk.concepts.prompts import blur_region
 from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
@@ -38,7 +38,7 @@ def test_what_remains_is_what_leaving_out_by_position_gives(name: str) -> None:
     for size in (0, 1, 2, len(texts)):
         for positions in itertools.islice(itertools.combinations(range(len(texts)), size), 30):
             found = explanation.without([texts[i] for i in positions])
-            expected = leave_out(flags, len(explanation.language_concepts), set(positions), length=16)
+            expected = strength(flags, len(explanation.language_concepts), removed=set(positions), length=16)
             assert found == expected
             kept = [flag for i, flag in enumerate(flags) if i not in positions]
             assert found.count == sum(kept)

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from math import comb, fsum, log
 
 from clipmk.records import Chance, Mutual, SoftPair
@@ -71,27 +72,11 @@ def mi_textbook(shared: int) -> float:
     return log(shared) if shared else 0.0
 
 
-def dynamics(flags: Sequence[bool], language_count: int) -> tuple[float, ...]:
-    """I_r = mi_paper(L_v, L_T, sum of flags[r:]) for r = 0..L_v: leave out the r most important vision concepts.
-
-    L_v stays constant in the logarithm, so the curve falls only where a mutual concept is left out.
-
-    Args:
-        flags: for each vision concept, most important first, whether it is mutual.
-        language_count: L_T.
-
-    Returns:
-        L_v + 1 values, never rising, the last is 0.
-    """
-    count = len(flags)
-    return tuple(mi_paper(count, language_count, sum(flags[removed:])) for removed in range(count + 1))
-
-
 def auc(curve: Sequence[float], *, length: int | None = None) -> float:
     """Arithmetic mean of the curve padded with zeros to `length` points (no trapezoid); None: without padding.
 
     Args:
-        curve: values of `dynamics`, at least one.
+        curve: the dynamics of `strength`, at least one point.
         length: 3L + 1 in explanations and studies alike, so that AUC does not depend on other images.
 
     Raises:
@@ -103,18 +88,14 @@ def auc(curve: Sequence[float], *, length: int | None = None) -> float:
     return fsum(curve) / points
 
 
-def strength(flags: Sequence[bool], language_count: int, *, length: int | None = None) -> Strength:
-    """Count, MI, curve and AUC of one ordered set of vision concepts (see `dynamics`, `auc`)."""
-    return _strength(dynamics(flags, language_count), sum(flags), length)
-
-
-def leave_out(
-    flags: Sequence[bool], language_count: int, removed: Collection[int], *, length: int | None = None
+def strength(
+    flags: Sequence[bool], language_count: int, *, removed: Collection[int] = (), length: int | None = None
 ) -> Strength:
-    """The `strength` without some vision concepts, with L_v unchanged, as in the dynamics.
+    """Count, MI, dynamics and AUC of one ordered set of vision concepts, without those `removed`.
 
-    The curve leaves out the remaining concepts one at a time and has one point more than there are remaining concepts.
-    So without the r most important ones it is `dynamics(...)[r:]`, and without all of them the single point 0.
+    The dynamics: I_r = mi_paper(L_v, L_T, sum of flags[r:]) for r = 0, 1, ..., without the r most important of the
+    remaining vision concepts. L_v stays constant in the logarithm, so the curve falls only where a mutual concept is
+    left out; it has one point more than there are remaining concepts, and the last is 0.
 
     Args:
         flags: for each vision concept, most important first, whether it is mutual.
@@ -130,7 +111,14 @@ def leave_out(
         raise ValueError(f"concepts {unknown} do not exist; there are {len(flags)}")
     kept = [flag for position, flag in enumerate(flags) if position not in removed]
     curve = tuple(mi_paper(len(flags), language_count, sum(kept[further:])) for further in range(len(kept) + 1))
-    return _strength(curve, sum(kept), length)
+    return Strength(
+        count=sum(kept),
+        mi_paper=curve[0],
+        mi_textbook=mi_textbook(sum(kept)),
+        curve=curve,
+        auc=auc(curve, length=length),
+        auc_unpadded=auc(curve),
+    )
 
 
 def measure(
@@ -165,50 +153,28 @@ def measure(
 
 
 def chance(vision_count: int, language_count: int, vocabulary_size: int, *, length: int | None = None) -> Chance:
-    """Exact expectations of m, I and AUC for as many random concepts (arguments as in `chance_auc`)."""
-    return Chance(
-        count=chance_count(vision_count, language_count, vocabulary_size),
-        mi_paper=chance_mi(vision_count, language_count, vocabulary_size),
-        auc=chance_auc(vision_count, language_count, vocabulary_size, length=length),
-    )
+    """Exact expectations of m, I and AUC for as many random concepts.
 
-
-def chance_count(vision_count: int, language_count: int, vocabulary_size: int) -> float:
-    """E[m] = L_v · L_T / |D|: the mean of the hypergeometric distribution.
-
-    Raises:
-        ValueError: a side has more concepts than the vocabulary.
-    """
-    _check_sizes(vision_count, language_count, vocabulary_size)
-    return vision_count * language_count / vocabulary_size if vision_count else 0.0
-
-
-def chance_mi(vision_count: int, language_count: int, vocabulary_size: int) -> float:
-    """E[I] = sum over m >= 1 of P(M = m) · log(L_v · L_T · m), with M hypergeometric.
-
-    P(M = m) = C(L_T, m) · C(|D| - L_T, L_v - m) / C(|D|, L_v).
-
-    Raises:
-        ValueError: a side has more concepts than the vocabulary.
-    """
-    return chance_curve(vision_count, language_count, vocabulary_size)[0]
-
-
-def chance_auc(vision_count: int, language_count: int, vocabulary_size: int, *, length: int | None = None) -> float:
-    """E[AUC]: the mean of `chance_curve` padded with zeros to `length` points (the mean is linear, so this is exact).
+    E[m] = L_v · L_T / |D|: the mean of the hypergeometric distribution. E[I] is the first point of `chance_curve`, and
+    E[AUC] its mean, padded with zeros to `length` points (the mean is linear, so this is exact).
 
     Raises:
         ValueError: a side has more concepts than the vocabulary, or the curve is longer than `length`.
     """
-    return auc(chance_curve(vision_count, language_count, vocabulary_size), length=length)
+    curve = chance_curve(vision_count, language_count, vocabulary_size)
+    return Chance(
+        count=vision_count * language_count / vocabulary_size if vision_count else 0.0,
+        mi_paper=curve[0],
+        auc=auc(curve, length=length),
+    )
 
 
 @lru_cache(maxsize=256)
 def chance_curve(vision_count: int, language_count: int, vocabulary_size: int) -> tuple[float, ...]:
     """E[I_r] = sum over m >= 1 of P(M_r = m) · log(L_v · L_T · m) for r = 0..L_v.
 
-    Without r of L_v random concepts, L_v - r random ones are left, so M_r is hypergeometric with L_v - r draws; the
-    logarithm keeps L_v.
+    Without r of L_v random concepts, L_v - r random ones are left, so M_r is hypergeometric with n = L_v - r draws:
+    P(M_r = m) = C(L_T, m) · C(|D| - L_T, n - m) / C(|D|, n). The logarithm keeps L_v.
 
     Returns:
         L_v + 1 expectations, the last is 0.
@@ -218,12 +184,11 @@ def chance_curve(vision_count: int, language_count: int, vocabulary_size: int) -
     """
     _check_sizes(vision_count, language_count, vocabulary_size)
     terms = [log(vision_count * language_count * m) for m in range(1, min(vision_count, language_count) + 1)]
+    marked, others, every = (
+        _binomials(total, vision_count) for total in (language_count, vocabulary_size - language_count, vocabulary_size)
+    )
     return tuple(
-        fsum(
-            _ways(drawn, language_count, vocabulary_size, shared) / every * term
-            for every in [comb(vocabulary_size, drawn)]
-            for shared, term in enumerate(terms[:drawn], 1)
-        )
+        fsum(marked[m] * others[drawn - m] / every[drawn] * term for m, term in enumerate(terms[:drawn], 1))
         for drawn in range(vision_count, -1, -1)
     )
 
@@ -240,7 +205,8 @@ def p_value(vision_count: int, language_count: int, vocabulary_size: int, shared
     if shared < 0:
         raise ValueError(f"{shared} shared concepts are impossible")
     most = min(vision_count, language_count)
-    ways = sum(_ways(vision_count, language_count, vocabulary_size, k) for k in range(shared, most + 1))
+    others = vocabulary_size - language_count
+    ways = sum(comb(language_count, k) * comb(others, vision_count - k) for k in range(shared, most + 1))
     return ways / comb(vocabulary_size, vision_count)
 
 
@@ -249,7 +215,7 @@ def language_count_for(vocabulary_size: int, *, vision_count: int = PAPER_VISION
     """u, the size of D_y for the measure: 50 from 2,000 descriptors on, below it the u that keeps the chance level.
 
     With a fixed u = 50 a small vocabulary would overlap by chance alone (|D| = 120: AUC 6.6, above every published
-    model). The chance level is measured as AUC: the u >= 1 whose `chance_auc` is closest to that of the paper's setting
+    model). The chance level is measured as AUC: the u >= 1 whose `chance` is closest to that of the paper's setting
     (L_v = 15, u = 50, |D| = 4,229: 0.56), the smaller u on a tie. That gives 8 for 500 descriptors, as in table 1a
     (equal E[m] would give 6, because a smaller u also lowers every step of the curve), 15 for 1,000 and 26 for 1,999.
     At 2,000 the table's own rule applies and u steps from 26 to 50. A vocabulary of at most L_v descriptors, all of
@@ -270,7 +236,7 @@ def language_count_for(vocabulary_size: int, *, vision_count: int = PAPER_VISION
         return 1
 
     def strength_by_chance(count: int, size: int = vocabulary_size) -> float:
-        return chance_auc(vision_count, count, size, length=vision_count + 1)
+        return auc(chance_curve(vision_count, count, size), length=vision_count + 1)
 
     target = strength_by_chance(PAPER_LANGUAGE_COUNT, PAPER_VOCABULARY_SIZE)
     counts = range(1, min(PAPER_LANGUAGE_COUNT, vocabulary_size) + 1)
@@ -278,19 +244,9 @@ def language_count_for(vocabulary_size: int, *, vision_count: int = PAPER_VISION
     return min(counts[max(reaching - 1, 0) : reaching + 1], key=lambda u: abs(strength_by_chance(u) - target))
 
 
-def _strength(curve: tuple[float, ...], shared: int, length: int | None) -> Strength:
-    return Strength(
-        count=shared,
-        mi_paper=curve[0],
-        mi_textbook=mi_textbook(shared),
-        curve=curve,
-        auc=auc(curve, length=length),
-        auc_unpadded=auc(curve),
-    )
-
-
-def _ways(drawn: int, marked: int, total: int, hits: int) -> int:
-    return comb(marked, hits) * comb(total - marked, drawn - hits)
+def _binomials(total: int, most: int) -> list[int]:
+    """C(total, k) for k = 0..most, each from the one before: large ones take long to compute by themselves."""
+    return list(accumulate(range(most), lambda value, k: value * (total - k) // (k + 1), initial=1))
 
 
 def _check_sizes(vision_count: int, language_count: int, vocabulary_size: int) -> None:
