@@ -133,7 +133,7 @@ def test_model_that_does_not_exist_names_close_ones(clipmk: Runner) -> None:
 def test_unknown_source_names_the_known(clipmk: Runner) -> None:
     ran = clipmk("models", "list", "--source", "web")
     assert ran.status == 2
-    assert "choose from: embedded, local, cached, remote" in ran.err
+    assert "source 'web' does not exist; known: embedded, local, cached, remote" in ran.err
 
 
 def test_model_is_pulled_through_the_library(

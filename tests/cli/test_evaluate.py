@@ -26,7 +26,7 @@ from clipmk.settings import preset
 from clipmk.system.serialization import plain
 from clipmk.vocabulary import vocabulary
 from clipmk.world.scene import render_scenes
-from clipmk_tui.cli.commands.evaluate import evaluate, evaluation_choices, measure_models, split_table
+from clipmk_tui.cli.commands.evaluate import evaluate, measure_models, resolved_options, split_table
 from clipmk_tui.cli.progress import Stages
 from command_line import Runner
 
@@ -319,7 +319,7 @@ def test_a_model_that_failed_is_unloaded(second_fails: list[BaseException], monk
 
     monkeypatch.setattr(loading, "load", load)
     flags = dict.fromkeys(inspect.signature(evaluate).parameters) | {"truth": True, "model": list(THREE[1::2])}
-    kept = list(measure_models(evaluation_choices(flags), Stages(shown=False)))
+    kept = list(measure_models(resolved_options(flags), Stages(shown=False)))
     assert [one.failure is None for one in kept] == [True, False, True]
 
 

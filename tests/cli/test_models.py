@@ -145,7 +145,7 @@ def test_without_a_terminal_a_vocabulary_is_one_line(clipmk: Runner) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--family", "vti"), "family 'vti' does not exist; choose from: vit, resnet, convnext, siglip, eva, timm"),
+        (("--family", "vti"), "family 'vti' does not exist; close: 'vit'"),
         (("--max-parameters", "many"), "--max-parameters is 'many'; it must be a number such as 200M or 1.5B"),
     ],
 )

@@ -41,9 +41,9 @@ MODEL = "embedded/vit-xs8-48"
         (
             ["world:test", "-m", MODEL, "--engine", "spark"],
             2,
-            "engine 'spark' does not exist; choose one of: local, ray",
+            "engine 'spark' does not exist; known: local, ray",
         ),
-        (["world:test", "-m", MODEL, "--fit", "all"], 2, "fit 'all' does not exist; choose one of: image, batch"),
+        (["world:test", "-m", MODEL, "--fit", "all"], 2, "fit 'all' does not exist; known: image, batch"),
         (["world:test", "-m", MODEL, "--workers", "2"], 2, "--workers needs --engine ray"),
         (["world:test", "-m", "ViT-B-32:laion2b_s34b_b79k", "--vocab", "world"], 4, "is not on this machine"),
         (
@@ -234,7 +234,7 @@ def test_options_are_read_from_the_environment_unless_a_flag_is_given(
     [
         ("limit", "0", "CLIPMK_LIMIT is 0; it must be at least 1; see clipmk study run --help"),
         ("threads", "two", "CLIPMK_THREADS is 'two'; it must be a whole number; see clipmk study run --help"),
-        ("engine", "spark", "engine 'spark' does not exist; choose one of: local, ray"),
+        ("engine", "spark", "engine 'spark' does not exist; known: local, ray"),
         ("quiet", "maybe", "CLIPMK_QUIET is 'maybe'; it must be true or false"),
     ],
 )
@@ -264,7 +264,7 @@ def test_a_study_is_json_quiet_and_plain_where_the_environment_or_the_config_say
     assert (ran.status, ran.err) == (0, "")
     valid(json.loads(ran.out))
     plain: list[bool] = []
-    monkeypatch.setattr("clipmk_tui.cli.commands.study.report._put", lambda *_, no_color, **__: plain.append(no_color))
+    monkeypatch.setattr("clipmk_tui.cli.commands.study.report.put_tables", lambda *_, no_color, **__: plain.append(no_color))
     clipmk(*command)
     (tmp_path / "config.toml").unlink()
     clipmk(*command)

@@ -9,7 +9,7 @@ import pytest
 
 from clipmk.study.paths import StudyFolder
 from clipmk.study.results import read_results
-from clipmk_tui.cli.commands.study.report import print_tables
+from clipmk_tui.cli.commands.study.report import put_tables
 from command_line import Runner
 from study_shards import POOL, make_manifest, write_study
 
@@ -65,7 +65,7 @@ def test_environment_and_config_give_the_options_of_a_report(
     for name in ("JSON", "QUIET", "AGAINST"):
         monkeypatch.delenv(f"CLIPMK_{name}")
     plain: list[bool] = []
-    monkeypatch.setattr("clipmk_tui.cli.commands.study.report._put", lambda *_, no_color, **__: plain.append(no_color))
+    monkeypatch.setattr("clipmk_tui.cli.commands.study.report.put_tables", lambda *_, no_color, **__: plain.append(no_color))
     (tmp_path / "config.toml").write_text("quiet = true\nno_color = true\n")
     assert clipmk("study", "report", folder.root).err == ""
     (tmp_path / "config.toml").unlink()
@@ -78,7 +78,7 @@ def test_environment_and_config_give_the_options_of_a_report(
 def test_the_tables_alone_draw_nothing(folder: StudyFolder, capfd: pytest.CaptureFixture[str]) -> None:
     for path in folder.report.glob("*"):
         path.unlink()
-    print_tables(folder.root)
+    put_tables(read_results(folder), json=False, no_color=False)
     assert "ViT-B-32 openai" in capfd.readouterr().out
     assert not list(folder.report.glob("*"))
 
@@ -100,7 +100,7 @@ def test_the_folder_is_shown_as_it_was_given(clipmk: Runner, tmp_path: Path) -> 
 
 def test_a_single_model_has_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     alone = write_study(tmp_path, make_manifest(pool=POOL[:1], images=40), pool=POOL[:1])
-    print_tables(alone.root)
+    put_tables(read_results(alone), json=False, no_color=False)
     shown = capfd.readouterr().out
     assert "dynamics" in shown
     assert "against AUC" not in shown
@@ -112,7 +112,7 @@ def test_on_a_narrow_terminal_columns_are_dropped_before_the_names_of_models(
     folder: StudyFolder, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    print_tables(folder.root)
+    put_tables(read_results(folder), json=False, no_color=False)
     lines = capfd.readouterr().out.splitlines()
     table = lines[next(i for i, line in enumerate(lines) if "top-1 %" in line) :]
     assert max(map(len, lines)) <= columns

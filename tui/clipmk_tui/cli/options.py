@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from clipmk.errors import ClipmkError, UsageError
+from clipmk.errors import ClipmkError, UsageError, suggest
 from clipmk.settings import PRESETS
 from clipmk.system.options import comma_separated, config_options, variable
+from clipmk.system.text import quoted
 from clipmk_tui.cli.errors import remember
 
 INPUT, SETTINGS, OUTPUT, MESSAGES = "Input", "Settings", "Output", "Messages"
@@ -60,6 +61,16 @@ def output_path(option: str, text: str | None, suffix: str) -> Path | None:
     if path.suffix.lower() != suffix:
         raise UsageError(f"--{option} {text!r} must end in {suffix}")
     return path
+
+
+def check_known(what: str, name: str | None, known: Iterable[str]) -> None:
+    """Refuse a name that does not exist.
+
+    Raises:
+        UsageError: it is not one of the known; the message says which are close.
+    """
+    if name is not None and name not in (names := tuple(known)):
+        raise UsageError(f"{what} {quoted(name)} does not exist; {suggest(name, names)}")
 
 
 def with_config(command: Any, *, tolerant: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipmk.output import document
@@ -27,20 +27,23 @@ def for_people(no_color: bool) -> Iterator[Console]:
         yield text_console(stream, no_color=no_color)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> Table:
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), gap: int = 2
+) -> Table:
     """A table of any texts.
 
     Args:
         columns: headings; without any text no heading is shown.
         rows: converted by `str`; `rich.text.Text` keeps its style.
         right: indices of right-aligned columns.
+        gap: blanks between columns.
     """
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     from clipmk_tui.show.text import shown  # noqa: PLC0415
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(columns))
+    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold", show_header=any(columns))
     for index, name in enumerate(columns):
         made.add_column(shown(name), justify="right" if index in right else "left", overflow="fold")
     for row in rows:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from clipmk.errors import ClipmkError, InputError, UsageError, suggest
+from clipmk.errors import ClipmkError, InputError, UsageError
 from clipmk.records import Failure
 from clipmk.settings import PRESETS
 from clipmk.settings import Grounding as Groundings
@@ -94,56 +93,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     --truth prints a summary: AP, hits, IoU, top-1 and margins over two baselines. --verbose prints everything.
     """
-    from clipmk.output import document  # noqa: PLC0415 - not for the help
-    from clipmk_tui.cli import tables  # noqa: PLC0415
-    from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
-    from clipmk_tui.show.files import write_text  # noqa: PLC0415
-
-    if dataset is None and not o.on_command_line(ctx, "vocab"):
-        vocab = None  # rendered scenes have a vocabulary of their own, whatever the usual one is
-    choices = evaluation_choices({**ctx.params, "vocab": vocab})
-    done: list[ModelReports] = []
-    with tables.for_people(no_color) as console, Stages(shown=not quiet) as stages:
-        for one in measure_models(choices, stages):
-            done.append(one)
-            stages.clear()
-            if choices.output is not None:  # first: stdout may be closed
-                text = document.dump(document.versioned(_content(choices, done)))
-                write_text(text + "\n", choices.output)
-            if one.failure is not None:
-                say("error", with_origin(f"{one.model}: {one.failure.message}"))
-            elif not json:
-                _print(console, one, everything=verbose)
-    if json:
-        tables.put_json(_content(choices, done))
-    if not quiet:
-        _print_notes(done, json=json, verbose=verbose)
-    skipped = InputError.exit_status if any(one.skipped for one in done) else 0
-    return max([skipped, *(one.failure.exit_status for one in done if one.failure is not None)])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """What to measure, and how."""
-
-    measures: tuple[str, ...]
-    models: tuple[str, ...]
-    vocabularies: tuple[str, ...]
-    """Of each model."""
-    dataset: str | None
-    splits: tuple[str, ...]
-    scenes: int
-    limit: int | None
-    preset: str | None
-    grounding: str | None
-    seed: int
-    device: str
-    precision: str
-    arch: str | None
-    download: bool
-    cache: bool
-    output: Path | None
-    quiet: bool
+    # rendered scenes have a vocabulary of their own, whatever the usual one is
+    unused = dataset is None and not o.on_command_line(ctx, "vocab")
+    return _run(resolved_options(ctx.params | {"vocab": None} if unused else ctx.params))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,70 +113,93 @@ class ModelReports:
         return tuple(dict.fromkeys(text for data in used for text in data.skipped))
 
 
-def evaluation_choices(params: Mapping[str, Any]) -> Evaluation:
-    """Resolve every choice; nothing heavy is imported.
-
-    Args:
-        params: the command's parameters by name.
+def resolved_options(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the command's parameters and fill in defaults, and `measures`; nothing heavy is imported.
 
     Raises:
         UsageError: no measure is chosen, a value does not exist, or two exclude each other.
     """
-    from clipmk.vocabulary.vocabulary import default_vocabulary  # noqa: PLC0415 - not for the help
+    from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary  # noqa: PLC0415 - not for the help
     from clipmk_tui.show.files import check_writable  # noqa: PLC0415
 
     measures = tuple(name for name in MEASURES if params[name])
     if not measures:
         raise UsageError("nothing to measure; name at least one of: --truth, --faithfulness, --zero-shot")
-    for word, known in (("preset", tuple(PRESETS)), ("grounding", get_args(Groundings))):
-        if params[word] is not None and params[word] not in known:
-            raise UsageError(f"{word} {params[word]!r} does not exist; {suggest(params[word], known)}")
-    dataset, named = params["dataset"], params["vocab"]
-    _check_data(params, measures)
-    models = tuple(dict.fromkeys(params["model"])) or (DEFAULT_MODEL,)
+    for name, known in (("preset", PRESETS), ("grounding", get_args(Groundings))):
+        o.check_known(name, params[name], known)
+    _check_data(params)
     output = o.output_path("output", params["output"], ".json")
     if output is not None:
         check_writable(output, inputs=())
-    same = ("limit", "preset", "grounding", "device", "precision", "arch", "download", "quiet")
-    return Evaluation(
-        measures=measures,
-        models=models,
-        vocabularies=tuple(named or ("world" if dataset is None else default_vocabulary(one)) for one in models),
-        dataset=dataset,
-        splits=tuple(dict.fromkeys(params["split"] or WORLD_SPLITS)),
-        scenes=params["scenes"] or SCENES,
-        seed=params["seed"] or 0,
-        cache=not params["no_cache"],
-        output=output,
-        **{name: params[name] for name in same},
-    )
+    models = tuple(dict.fromkeys(params["model"])) or (DEFAULT_MODEL,)
+    named = params["vocab"] or ("world" if params["dataset"] is None else None)
+    return {
+        **params,
+        "measures": measures,
+        "model": models,
+        "vocab": [load_vocabulary(named or default_vocabulary(model)) for model in models],
+        "split": tuple(dict.fromkeys(params["split"] or WORLD_SPLITS)),
+        "scenes": params["scenes"] or SCENES,
+        "seed": params["seed"] or 0,
+        "output": output,
+    }
 
 
-def measure_models(choices: Evaluation, stages: Stages) -> Iterator[ModelReports]:
+def _run(options: Mapping[str, Any]) -> int:
+    """Measure every model; print what is found, and write it after each."""
+    from clipmk.output import document  # noqa: PLC0415 - not for the help
+    from clipmk_tui.cli import tables  # noqa: PLC0415
+    from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
+    from clipmk_tui.show.files import write_text  # noqa: PLC0415
+
+    json, quiet, verbose = options["json"], options["quiet"], options["verbose"]
+    done: list[ModelReports] = []
+    with tables.for_people(options["no_color"]) as console, Stages(shown=not quiet) as stages:
+        for one in measure_models(options, stages):
+            done.append(one)
+            stages.clear()
+            if options["output"] is not None:  # first: stdout may be closed
+                text = document.dump(document.versioned(_content(options["measures"], done)))
+                write_text(text + "\n", options["output"])
+            if one.failure is not None:
+                say("error", with_origin(f"{one.model}: {one.failure.message}"))
+            elif not json:
+                _print(console, one, everything=verbose)
+    if json:
+        tables.put_json(_content(options["measures"], done))
+    if not quiet:
+        _print_notes(done, json=json, verbose=verbose)
+    skipped = InputError.exit_status if any(one.skipped for one in done) else 0
+    return max([skipped, *(one.failure.exit_status for one in done if one.failure is not None)])
+
+
+def measure_models(options: Mapping[str, Any], stages: Stages) -> Iterator[ModelReports]:
     """Check everything that can be checked, then measure every model.
+
+    Args:
+        options: `resolved_options`.
+        stages: shows the progress.
 
     Raises:
         ClipmkError: nothing can be measured: a name does not exist, the data cannot be used, or the only model fails.
     """
-    from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
-
-    vocabularies = [load_vocabulary(name) for name in choices.vocabularies]
-    data = {vocabulary.name: _data(choices, vocabulary) for vocabulary in vocabularies}
-    if not choices.quiet:
+    models, vocabularies = options["model"], options["vocab"]
+    data = {vocabulary.name: _data(options, vocabulary) for vocabulary in vocabularies}
+    if not options["quiet"]:
         for text in dict.fromkeys(text for sets in data.values() for one in sets for text in one.warnings):
             say("warning", text)
     stages.begin("", "checking the models")
     from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
 
-    for model in choices.models:  # report a typo in the last name now, not after hours
-        resolve(model, arch=choices.arch, download=choices.download)
-    for model, vocabulary in zip(choices.models, vocabularies, strict=True):
+    for model in models:  # report a typo in the last name now, not after hours
+        resolve(model, arch=options["arch"], download=options["download"])
+    for model, vocabulary in zip(models, vocabularies, strict=True):
         try:
             stages.begin(model, "loading")
-            reports = _reports(model, vocabulary, data[vocabulary.name], choices, stages)
+            reports = _reports(model, vocabulary, data[vocabulary.name], options, stages)
             yield ModelReports(model=model, reports=reports)
         except ClipmkError as error:
-            if len(choices.models) == 1:
+            if len(models) == 1:
                 raise
             yield ModelReports(model=model, failure=Failure.of(error, path="", model=model))
 
@@ -258,18 +233,18 @@ def split_table(
     ]
 
 
-def _check_data(params: Mapping[str, Any], measures: Sequence[str]) -> None:
+def _check_data(params: Mapping[str, Any]) -> None:
     if params["dataset"] is not None:
         for name in ("split", "scenes"):
             if params[name]:
                 raise UsageError(f"--{name} chooses rendered scenes; omit it if you name a dataset")
-        if "truth" in measures:
+        if params["truth"]:
             raise UsageError("--truth needs rendered scenes, whose parts are known; omit the dataset")
     elif params["limit"] is not None:
         raise UsageError("--limit goes with a dataset; --scenes N says how many scenes are rendered")
 
 
-def _data(choices: Evaluation, vocabulary: Vocabulary) -> list[ImageSource]:
+def _data(options: Mapping[str, Any], vocabulary: Vocabulary) -> list[ImageSource]:
     """The datasets.
 
     Raises:
@@ -278,19 +253,19 @@ def _data(choices: Evaluation, vocabulary: Vocabulary) -> list[ImageSource]:
     from clipmk.evaluate.samples import open_images, rendered_scenes  # noqa: PLC0415
     from clipmk.world.tables import class_names  # noqa: PLC0415 - numpy and OpenCV
 
-    if choices.dataset is not None:
-        return [open_images(choices.dataset, vocabulary, limit=choices.limit)]
+    if options["dataset"] is not None:
+        return [open_images(options["dataset"], vocabulary, limit=options["limit"])]
     missing = [name for name in class_names() if name not in vocabulary.classes]
-    if missing and choices.measures != ("truth",):
+    if missing and options["measures"] != ("truth",):
         raise UsageError(
             f"rendered scenes show {quoted(missing[0])}, which is not a class of the vocabulary "
             f"{quoted(vocabulary.name)}; leave --vocab out, or name a dataset"
         )
-    return [rendered_scenes(split, count=choices.scenes, seed=choices.seed) for split in choices.splits]
+    return [rendered_scenes(split, count=options["scenes"], seed=options["seed"]) for split in options["split"]]
 
 
 def _reports(
-    model: str, vocabulary: Vocabulary, data: Sequence[ImageSource], choices: Evaluation, stages: Stages
+    model: str, vocabulary: Vocabulary, data: Sequence[ImageSource], options: Mapping[str, Any], stages: Stages
 ) -> dict[str, Report]:
     """All measures in one pass; the truth, which needs the world's vocabulary, in a separate one beside another."""
     from clipmk.evaluate import harness  # noqa: PLC0415 - torch
@@ -299,18 +274,14 @@ def _reports(
     from clipmk.system.memory import memory_named, remedies  # noqa: PLC0415
     from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
 
-    passes = [(vocabulary, choices.measures)]
+    passes = [(vocabulary, options["measures"])]
     world = load_vocabulary("world")
-    if "truth" in choices.measures and vocabulary != world:
-        passes = [(world, ("truth",)), (vocabulary, tuple(name for name in choices.measures if name != "truth"))]
-    chosen = variants(
-        [choices.preset] if choices.preset else (),
-        [choices.grounding] if choices.grounding else (),
-        seed=choices.seed,
-    )
-    backbone = load(
-        model, device=choices.device, precision=choices.precision, arch=choices.arch, download=choices.download
-    )
+    if options["truth"] and vocabulary != world:
+        passes = [(world, ("truth",)), (vocabulary, tuple(name for name in options["measures"] if name != "truth"))]
+    presets, groundings = ([options[name]] if options[name] else () for name in ("preset", "grounding"))
+    seed = options["seed"]
+    how = {name: options[name] for name in ("device", "precision", "arch", "download")}
+    backbone = load(model, **how)
     reports: dict[str, Report] = {}
     with memory_named(backbone.device, f"model {quoted(model)}", remedies(backbone.device, backbone.dtype)):
         for words, measures in passes:
@@ -319,10 +290,10 @@ def _reports(
                     backbone,
                     words,
                     data,
-                    variants=chosen,
+                    variants=variants(presets, groundings, seed=seed),
                     measures=measures,
-                    seed=choices.seed,
-                    cache=choices.cache,
+                    seed=seed,
+                    cache=not options["no_cache"],
                     progress=stages,
                 )
     return reports
@@ -346,12 +317,12 @@ def _print(console: Console, found: ModelReports, *, everything: bool) -> None:
             console.print()
 
 
-def _content(choices: Evaluation, done: Sequence[ModelReports]) -> dict[str, Any]:
+def _content(measures: Sequence[str], done: Sequence[ModelReports]) -> dict[str, Any]:
     """The JSON document without its version."""
     from clipmk.output import document  # noqa: PLC0415 - not for the help
 
     content: dict[str, Any] = {
-        name: [one.reports[name].to_dict() for one in done if name in one.reports] if name in choices.measures else None
+        name: [one.reports[name].to_dict() for one in done if name in one.reports] if name in measures else None
         for name in MEASURES
     }
     content["failures"] = [

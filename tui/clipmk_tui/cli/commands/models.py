@@ -148,8 +148,7 @@ def remove(name: Registered, debug: o.Debug = False) -> int:
 def _known(what: str, given: list[str] | None, known: Sequence[T]) -> list[T]:
     """The given names in the usual order, or all names if none is given."""
     for name in given or ():
-        if name not in known:
-            raise UsageError(f"{what} {name!r} does not exist; choose from: {', '.join(known)}")
+        o.check_known(what, name, known)
     return [name for name in known if not given or name in given]
 
 

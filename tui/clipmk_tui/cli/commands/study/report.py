@@ -11,14 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from clipmk.errors import UsageError
 from clipmk.study import text_tables
 from clipmk.study.paper import departures
 from clipmk.study.paths import StudyFolder
 from clipmk.study.results import Results, family_name, read_results, results_document
-from clipmk.study.text_tables import TextTable
 from clipmk.system.text import counted, one_or_many, printable
-from clipmk_tui.cli.streams import DataStream, data_stream, locale_encoding, say, text_console
+from clipmk_tui.cli import tables
+from clipmk_tui.cli.options import check_known
+from clipmk_tui.cli.streams import data_stream, say
 from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.text import shown
 
@@ -51,55 +51,30 @@ def run(folder: Path, *, against: str | None, json: bool, quiet: bool, no_color:
         InputError: the folder is not a study, has no results yet, or a file in it is damaged.
         ClipmkError: a file cannot be written.
     """
-    wanted: Against | None = "paper" if against == "paper" else None
-    if against != wanted:
-        raise UsageError(f"--against {against!r} does not exist; choose one of: paper")
-    with data_stream(encoding="utf-8" if json else locale_encoding()) as stream:
+    check_known("--against", against, ["paper"])
+    wanted: Against | None = "paper" if against else None
+    with data_stream():
         results = read_results(StudyFolder(folder.expanduser()))
         from clipmk.study.report import write_report  # noqa: PLC0415 - not needed for the tables
 
         target = write_report(results, against=wanted)
-        _put(results, stream, against=wanted, json=json, no_color=no_color, page=target)
+    put_tables(results, against=wanted, json=json, no_color=no_color, page=target)
     if not quiet:
         _warn(results)
         say("note", f"report in {printable(str(target))}, its pictures beside it")
     return 0
 
 
-def print_tables(folder: Path, *, json: bool = False, no_color: bool = False) -> None:
-    """Print a study's main tables without writing its report.
-
-    Args:
-        folder: written by `clipmk study`.
-        json: print one JSON document instead of tables.
-        no_color: print without colours.
-
-    Raises:
-        InputError: as in `run`.
-    """
-    with data_stream(encoding="utf-8" if json else locale_encoding()) as stream:
-        results = read_results(StudyFolder(folder.expanduser()))
-        _put(results, stream, against=None, json=json, no_color=no_color)
-
-
-def _put(
-    results: Results,
-    stream: DataStream,
-    *,
-    against: Against | None,
-    json: bool,
-    no_color: bool,
-    page: Path | None = None,
+def put_tables(
+    results: Results, *, json: bool, no_color: bool, against: Against | None = None, page: Path | None = None
 ) -> None:
+    """Print a study's main tables, or one JSON document that also names the page of its report."""
     if json:
-        from clipmk.output import document  # noqa: PLC0415
-
         found = results_document(results, against=against) | {"report": None if page is None else str(page)}
-        stream.write(document.dump(document.versioned({"study": found})) + "\n")
+        tables.put_json({"study": found})
     else:
-        console = text_console(stream, no_color=no_color)
-        console.print(_rendered(results, width=console.width, against=against))
-    stream.flush()
+        with tables.for_people(no_color) as console:
+            console.print(_rendered(results, width=console.width, against=against))
 
 
 def _rendered(results: Results, *, width: int, against: Against | None) -> RenderableType:
@@ -138,12 +113,10 @@ def _families(results: Results, width: int) -> Table:
     families = text_tables.family_tables(results)
     columns = families[0].columns
     count = _fitting([columns, *(row for family in families for row in family.rows)], width)
-    table = _empty(columns[:count])
-    for family in families:
-        table.add_row(shown(family.title, "bold"))
-        for row in family.rows:
-            table.add_row(*map(shown, row[:count]))
-    return table
+    rows = [
+        row for family in families for row in [(shown(family.title, "bold"),), *(row[:count] for row in family.rows)]
+    ]
+    return _table(columns[:count], rows)
 
 
 def _fitting(rows: Sequence[Sequence[str]], width: int) -> int:
@@ -155,16 +128,16 @@ def _fitting(rows: Sequence[Sequence[str]], width: int) -> int:
 
 def _dynamics(results: Results, width: int) -> Table:
     """The mean curve of every model, all on one scale, and AUC as a bar."""
-    table = _empty(("dynamics", _DYNAMICS, "AUC"))
-    table.columns[1].justify = "left"
     highest = max(max(row["curve"]) for row in results.models)
     longest = max(row["auc"] for row in results.models)
     cells = max(8, min(_BAR, width - _NAME - len(_DYNAMICS) - 8))
-    names = results.names
+    names, rows = results.names, []
     for row in results.models:
         line = sparkline([*row["curve"], highest])[:-1]
         share = row["auc"] / longest if longest > 0 else 0.0
-        table.add_row(shown(names[row["model"]]), shown(line), f"{bar(share, cells)} {row['auc']:.2f}")
+        rows.append((names[row["model"]], line, f"{bar(share, cells)} {row['auc']:.2f}"))
+    table = _table(("dynamics", _DYNAMICS, "AUC"), rows)
+    table.columns[1].justify = "left"
     return table
 
 
@@ -175,7 +148,8 @@ def _fits(results: Results) -> Iterator[RenderableType]:
     yield Text()
     if results.fits:
         yield Text("top-1 % against AUC", "bold")
-        yield _table(text_tables.fit_table(results))
+        fits = text_tables.fit_table(results)
+        yield _table(fits.columns, fits.rows)
         yield Text("intervals: Fisher's z over models; p: share of orders with as large a |rho|", "dim")
     fitted = {one.group for one in results.fits}
     lacking = [family_name(name) for name in results.families if name not in fitted]
@@ -184,28 +158,21 @@ def _fits(results: Results) -> Iterator[RenderableType]:
 
 
 def _paper(results: Results) -> Iterator[RenderableType]:
-    tables = text_tables.paper_tables(results)
+    drawn = text_tables.paper_tables(results)
     yield Text("against the paper", "bold")
-    if not tables:
+    if not drawn:
         yield Text("none of the paper's 13 models was studied")
-    for table in tables:
+    for table in drawn:
         yield Text(table.title, "dim")
-        yield _table(table)
+        yield _table(table.columns, table.rows)
         yield Text()
     yield Text("what differs from the paper's study", "bold")
     for one in departures(results.manifest):
         yield shown(f"- {one}")
 
 
-def _table(table: TextTable) -> Table:
-    drawn = _empty(table.columns)
-    for row in table.rows:
-        drawn.add_row(*map(shown, row))
-    return drawn
-
-
-def _empty(columns: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for index, name in enumerate(columns):
-        table.add_column(name, justify="right" if index else "left", overflow="fold", no_wrap=index > 0)
-    return table
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    made = tables.table(columns, rows, right=range(1, len(columns)), gap=1)
+    for column in made.columns[1:]:
+        column.no_wrap = True
+    return made

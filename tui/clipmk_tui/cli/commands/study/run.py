@@ -20,6 +20,7 @@ from clipmk.vocabulary.classes import parse_classes
 from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary
 from clipmk_tui.cli.commands.study.progress import StudyProgress
 from clipmk_tui.cli.logs import logging_to_stderr
+from clipmk_tui.cli.options import check_known
 from clipmk_tui.cli.streams import say
 
 if TYPE_CHECKING:
@@ -58,17 +59,17 @@ def run(params: Mapping[str, Any]) -> int:
                 )
             raise
     _say_end(outcome, request.folder.root, quiet=quiet)
-    from clipmk_tui.cli.commands.study.report import print_tables  # noqa: PLC0415 - rich
+    from clipmk.study.results import read_results  # noqa: PLC0415 - pyarrow
+    from clipmk_tui.cli.commands.study.report import put_tables  # noqa: PLC0415 - rich
 
-    print_tables(request.folder.root, json=params["json"], no_color=params["no_color"])
+    put_tables(read_results(request.folder), json=params["json"], no_color=params["no_color"])
     return 3 if outcome.failed else 0
 
 
 def _check(params: Mapping[str, Any]) -> None:
     """Refuse choices that do not exist or exclude each other."""
     for name, known in (("engine", get_args(Engine)), ("fit", get_args(Fit))):
-        if params[name] is not None and params[name] not in known:
-            raise UsageError(f"{name} {params[name]!r} does not exist; choose one of: {', '.join(known)}")
+        check_known(name, params[name], known)
     if params["workers"] is not None and params["engine"] != "ray":
         raise UsageError("--workers needs --engine ray; the local engine is one process")
     if params["pool"] and params["model"]:
