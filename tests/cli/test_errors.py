@@ -8,12 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from clipmk.errors import UsageError
 from clipmk.models import loading
 from clipmk.pipeline.stream import Stream
 from clipmk.system.locations import assets_dir
@@ -22,29 +19,6 @@ from command_line import FAST, Ran, Runner
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
-
-
-Failing = Callable[..., str]
-
-
-@pytest.fixture
-def failing(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> Failing:
-    """What is printed where a command that has the variable's option fails with a message."""
-
-    def fail(variable: str, message: str, *argv: str) -> str:
-        def run(*_: Any, **__: Any) -> int:
-            raise UsageError(message)
-
-        monkeypatch.setattr("clipmk_tui.cli.commands.explain.options.explain_options", run)
-        monkeypatch.setattr("clipmk_tui.cli.commands.study.run.run", run)
-        monkeypatch.setattr("clipmk_tui.cli.commands.study.report.run", run)
-        study = {"CLIPMK_POOL": "run", "CLIPMK_BATCH_SIZE": "run", "CLIPMK_AGAINST": "report"}
-        command = ("study", study[variable]) if variable in study else ("explain",)
-        ran = clipmk(*command, "x", *argv)
-        assert (ran.status, ran.out) == (2, "")
-        return ran.err.removeprefix("clipmk: error: ").removesuffix("\n")
-
-    return fail
 
 
 def _results(ran: Ran) -> list[dict[str, Any]]:
@@ -190,105 +164,6 @@ def test_a_number_that_is_too_small_is_refused_in_our_words(clipmk: Runner) -> N
     )
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "message"),
-    [
-        ("CLIPMK_PRESET", "foo", "preset 'foo' does not exist; known: default, paper ('foo' was set by CLIPMK_PRESET)"),
-        ("CLIPMK_DEVICE", "gpu", "('gpu' was set by CLIPMK_DEVICE)"),
-        ("CLIPMK_MODEL", "embedded/vit-s8,embedded/no", "('embedded/no' was set by CLIPMK_MODEL)"),
-        ("CLIPMK_VOCAB", "wrld", "('wrld' was set by CLIPMK_VOCAB)"),
-        ("CLIPMK_TARGET", "zebr", "('zebr' was set by CLIPMK_TARGET)"),
-        ("CLIPMK_GROUNDING", "look", "('look' was set by CLIPMK_GROUNDING)"),
-        ("CLIPMK_PRECISION", "fp3", "('fp3' was set by CLIPMK_PRECISION)"),
-        ("CLIPMK_ARCH", "ViT-B-32", "('ViT-B-32' was set by CLIPMK_ARCH)"),
-        ("CLIPMK_OVERLAY", "o.jpg", "('o.jpg' was set by CLIPMK_OVERLAY)"),
-        ("CLIPMK_SEED", "many", "CLIPMK_SEED is 'many'; it must be a whole number; see clipmk explain --help"),
-    ],
-)
-def test_a_bad_value_of_the_environment_names_its_variable(
-    variable: str, value: str, message: str, clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, value)
-    ran = clipmk("explain", scene_files[0])
-    assert ran.status != 0
-    assert f"{message}\n" in ran.err
-    if variable not in {"CLIPMK_SEED", "CLIPMK_MODEL"}:
-        assert "was set by" not in clipmk("explain", scene_files[0], f"--{variable[7:].lower()}", value).err
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "form"),
-    [
-        ("CLIPMK_PRESET", "foo", "--json"),
-        ("CLIPMK_PRESET", "foo", "--jsonl"),
-        ("CLIPMK_MODEL", "embedded/no", "--json"),
-    ],
-)
-def test_the_origin_of_a_value_is_not_in_the_json(
-    variable: str, value: str, form: str, clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    by_option = clipmk("explain", scene_files[0], form, f"--{variable[7:].lower()}", value)
-    monkeypatch.setenv(variable, value)
-    by_variable = clipmk("explain", scene_files[0], form)
-    assert f"'{value}' was set by {variable}" in by_variable.err
-    assert by_variable.out == by_option.out
-
-
-def test_a_bad_value_of_the_config_names_its_key_and_advice_does_not(
-    clipmk: Runner, scene_files: list[Path], tmp_path: Path
-) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text('device = "gpu"\nvocabulary = "world"', encoding="utf-8")
-    ran = clipmk("explain", scene_files[0])
-    assert "device 'gpu' is not available; " in ran.err
-    assert f"('gpu' was set by device in the config '{config}')\n" in ran.err
-    assert "was set" not in clipmk("vocab", "show", "wrld").err, "'world' is what could be meant"
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "message"),
-    [
-        ("CLIPMK_POOL", "zo", "pool 'zo' is neither a file nor one of: zoo"),
-        ("CLIPMK_CLASSES", "a,,b", "class list 'a,,b': class 2 is empty"),
-        ("CLIPMK_MODEL", "a, m.pt", "checkpoint 'm.pt' does not exist"),
-        ("CLIPMK_ARCH", "vit", "architecture 'vit' is for checkpoint files only"),
-        ("CLIPMK_AGAINST", "papr", "--against 'papr' does not exist"),
-        ("CLIPMK_SEED", "-1", "seed is -1; it must be at least 0"),
-    ],
-)
-def test_errors_name_the_variable_of_each_kind_of_value(
-    variable: str, value: str, message: str, failing: Failing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, value)
-    blamed = value.rpartition(", ")[2]
-    shown = blamed if blamed == "-1" else f"'{blamed}'"
-    assert failing(variable, message) == f"{message} ({shown} was set by {variable})"
-    assert failing(variable, message, f"--{variable[7:].lower()}", blamed) == message, "the command line counts"
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "message"),
-    [
-        ("CLIPMK_BATCH_SIZE", "100", "folder '100' holds no image"),
-        ("CLIPMK_BATCH_SIZE", "100", "class '100' is not in birds"),
-        ("CLIPMK_NO_CACHE", "true", "'true' is not a class of the vocabulary 'facts'"),
-        ("CLIPMK_MODEL", "fox", "class 'fox' is not in birds"),
-        ("CLIPMK_TARGET", "fox", "model 'fox' does not exist"),
-        ("CLIPMK_TARGET", "fox", "subclass 'fox' is not in birds"),
-        ("CLIPMK_TARGET", "fox", "class 'foxes' is not in birds"),
-        ("CLIPMK_TARGET", "fox", "class 'fx' is not in birds; close: class 'fox'"),
-        ("CLIPMK_VOCAB", "a,b", "vocabulary 'b' is neither a name nor a file"),
-        ("CLIPMK_SEED", "1", "seed is 10; it must be smaller"),
-        ("CLIPMK_CACHE_DIR", "x", "folder 'x' cannot be made"),
-    ],
-)
-def test_a_variable_is_not_blamed_for_a_word_like_its_value(
-    variable: str, value: str, message: str, failing: Failing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, value)
-    assert failing(variable, message) == message
-
-
 def _never(*_: Any, **__: Any) -> None:
     raise AssertionError("no model should be loaded")
 
@@ -375,40 +250,3 @@ def test_library_that_prints_does_not_reach_stdout(
     ran = clipmk("explain", scene_files[0], *FAST, "--json", "-q")
     assert len(_results(ran)) == 1
     assert ran.err.count("noise") == (3 if os.name == "posix" else 2)
-
-
-# files
-
-
-def test_overlay_and_page_are_written_for_each_result(clipmk: Runner, scene_files: list[Path], tmp_path: Path) -> None:
-    files = ("--overlay", "parts.png", "--html", "page.html")
-    ran = clipmk("explain", *scene_files[:2], "gone.png", *FAST, *files, "-q", "--jsonl")
-    assert ran.status == 3
-    names = sorted(path.name for path in tmp_path.iterdir())
-    stems = sorted(path.stem for path in scene_files[:2])
-    assert names == sorted(["page.html", *(f"parts-{stem}.png" for stem in stems)])
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert page.count("<section") == 3
-    assert "image &#39;gone.png&#39; does not exist" in page
-
-
-def test_overlay_of_one_image_is_the_picture_with_its_parts(
-    clipmk: Runner, scene_files: list[Path], tmp_path: Path
-) -> None:
-    clipmk("explain", scene_files[0], *FAST, "--overlay", "o.png", "-q")
-    drawn = np.asarray(Image.open(tmp_path / "o.png").convert("RGB"))
-    picture = np.asarray(Image.open(scene_files[0])).repeat(4, 0).repeat(4, 1)
-    assert drawn.shape == picture.shape
-    changed = (drawn != picture).any(2).mean()
-    assert 0.01 < changed < 0.99
-
-
-def test_overlay_that_cannot_be_written_is_an_error_before_the_work(
-    clipmk: Runner, scene_files: list[Path], tmp_path: Path
-) -> None:
-    copied = tmp_path / "photo.png"
-    copied.write_bytes(scene_files[0].read_bytes())
-    ran = clipmk("explain", "photo.png", "--overlay", "photo.png")
-    assert ran.status == 2
-    assert "'photo.png' is one of the images" in ran.err
-    assert copied.read_bytes() == scene_files[0].read_bytes()

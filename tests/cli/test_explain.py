@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.text import Text
@@ -207,3 +208,37 @@ def test_file_name_that_is_not_utf8_or_has_control_characters_is_escaped(
     for out in (ran.out, clipmk("explain", name, *FAST).out, clipmk("explain", name + "x").err):
         assert "\x1b" not in out
         assert "\\udcff" in out
+
+
+def test_overlay_and_page_are_written_for_each_result(clipmk: Runner, scene_files: list[Path], tmp_path: Path) -> None:
+    files = ("--overlay", "parts.png", "--html", "page.html")
+    ran = clipmk("explain", *scene_files[:2], "gone.png", *FAST, *files, "-q", "--jsonl")
+    assert ran.status == 3
+    names = sorted(path.name for path in tmp_path.iterdir())
+    stems = sorted(path.stem for path in scene_files[:2])
+    assert names == sorted(["page.html", *(f"parts-{stem}.png" for stem in stems)])
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<section") == 3
+    assert "image &#39;gone.png&#39; does not exist" in page
+
+
+def test_overlay_of_one_image_is_the_picture_with_its_parts(
+    clipmk: Runner, scene_files: list[Path], tmp_path: Path
+) -> None:
+    clipmk("explain", scene_files[0], *FAST, "--overlay", "o.png", "-q")
+    drawn = np.asarray(Image.open(tmp_path / "o.png").convert("RGB"))
+    picture = np.asarray(Image.open(scene_files[0])).repeat(4, 0).repeat(4, 1)
+    assert drawn.shape == picture.shape
+    changed = (drawn != picture).any(2).mean()
+    assert 0.01 < changed < 0.99
+
+
+def test_overlay_that_cannot_be_written_is_an_error_before_the_work(
+    clipmk: Runner, scene_files: list[Path], tmp_path: Path
+) -> None:
+    copied = tmp_path / "photo.png"
+    copied.write_bytes(scene_files[0].read_bytes())
+    ran = clipmk("explain", "photo.png", "--overlay", "photo.png")
+    assert ran.status == 2
+    assert "'photo.png' is one of the images" in ran.err
+    assert copied.read_bytes() == scene_files[0].read_bytes()

@@ -16,6 +16,7 @@ from clipmk.errors import ClipmkError
 from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.progress import Stages
 from clipmk_tui.cli.streams import DataStream, ReaderGone, data_stream, say, text_console, watched_stdout
+from clipmk_tui.cli.tables import table
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
@@ -90,6 +91,12 @@ def test_console_without_a_terminal_is_plain_and_reads_no_markup(
         assert console.width == 100
         console.print("[red]x[/red] :smile: 1.5")
     assert capfd.readouterr().out == "[red]x[/red] :smile: 1.5\n"
+
+
+def test_a_table_without_a_terminal_has_no_blanks_at_line_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    with data_stream() as stream:
+        text_console(stream).print(table(("name", "a longer heading"), [("x", "y"), ("z", "")]))
+    assert capfd.readouterr().out == "name  a longer heading\nx     y\nz\n"
 
 
 def test_console_width_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

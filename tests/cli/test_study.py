@@ -264,7 +264,9 @@ def test_a_study_is_json_quiet_and_plain_where_the_environment_or_the_config_say
     assert (ran.status, ran.err) == (0, "")
     valid(json.loads(ran.out))
     plain: list[bool] = []
-    monkeypatch.setattr("clipmk_tui.cli.commands.study.report.put_tables", lambda *_, no_color, **__: plain.append(no_color))
+    monkeypatch.setattr(
+        "clipmk_tui.cli.commands.study.report.put_tables", lambda *_, no_color, **__: plain.append(no_color)
+    )
     clipmk(*command)
     (tmp_path / "config.toml").unlink()
     clipmk(*command)

@@ -65,7 +65,9 @@ def test_environment_and_config_give_the_options_of_a_report(
     for name in ("JSON", "QUIET", "AGAINST"):
         monkeypatch.delenv(f"CLIPMK_{name}")
     plain: list[bool] = []
-    monkeypatch.setattr("clipmk_tui.cli.commands.study.report.put_tables", lambda *_, no_color, **__: plain.append(no_color))
+    monkeypatch.setattr(
+        "clipmk_tui.cli.commands.study.report.put_tables", lambda *_, no_color, **__: plain.append(no_color)
+    )
     (tmp_path / "config.toml").write_text("quiet = true\nno_color = true\n")
     assert clipmk("study", "report", folder.root).err == ""
     (tmp_path / "config.toml").unlink()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk_tui.show.files import check_writable, overlay_names, slug
+from clipmk_tui.show.files import check_writable, overlay_names
 
 
 def test_one_overlay_has_the_name_given_and_several_have_names_of_their_own() -> None:
@@ -45,10 +45,3 @@ def test_input_image_is_never_overwritten(tmp_path: Path) -> None:
     for target in (photo, tmp_path / "link.png"):
         with pytest.raises(UsageError, match="is one of the images"):
             check_writable(target, inputs=["-", "other.png", str(tmp_path / "." / "photo.png")])
-
-
-def test_a_slug_is_a_short_part_of_a_file_name() -> None:
-    assert slug("ViT-B-32:laion2b/x y") == "ViT-B-32-laion2b-x-y"
-    assert slug("Füchse_3.1") == "Füchse_3.1"
-    assert slug("../..") == slug("\udcff") == "image"
-    assert len(slug("ü" * 300).encode()) == 80

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmk.system.text import byte_size, cause, counted, encodable, is_unsafe, listed, printable, quoted
+from clipmk.system.text import byte_size, cause, counted, encodable, is_unsafe, listed, printable, quoted, slug
 
 
 @given(st.text())
@@ -70,3 +70,10 @@ def test_one_is_singular_and_thousands_are_parted(number: int, words: str) -> No
 
 def test_a_plural_of_its_own_is_given() -> None:
     assert [counted(number, "class", "classes") for number in (1, 2)] == ["1 class", "2 classes"]
+
+
+def test_a_slug_is_a_short_part_of_a_file_name() -> None:
+    assert slug("ViT-B-32:laion2b/x y") == "ViT-B-32-laion2b-x-y"
+    assert slug("Füchse_3.1") == "Füchse_3.1"
+    assert slug("../..") == slug("\udcff") == "unnamed"
+    assert len(slug("ü" * 300).encode()) == 80

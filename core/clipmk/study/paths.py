@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_LONGEST = 80
+from clipmk.system.text import slug
 
 
-def slug(model_id: str) -> str:
-    """A model's id as a file name: unsafe characters become dashes, and the beginning of its SHA-256 follows.
+def file_name(model_id: str) -> str:
+    """A model's id as a file name: its `slug`, and the beginning of its SHA-256.
 
     The digest separates ids that would share a name (`a/b` and `a:b`), also where file names ignore case.
     """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", model_id).strip(".-")[:_LONGEST]
     digest = hashlib.sha256(model_id.encode("utf-8", "backslashreplace")).hexdigest()[:8]
-    return f"{safe}-{digest}".lstrip("-")
+    return f"{slug(model_id)}-{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,11 @@ class StudyFolder:
 
     def language(self, model_id: str) -> Path:
         """D_y of every class."""
-        return self.root / "language" / f"{slug(model_id)}.parquet"
+        return self.root / "language" / f"{file_name(model_id)}.parquet"
 
     def shard(self, model_id: str, number: int) -> Path:
         """One unit of work."""
-        return self.root / "shards" / slug(model_id) / f"{number:05d}.parquet"
+        return self.root / "shards" / file_name(model_id) / f"{number:05d}.parquet"
 
     def table(self, name: str, suffix: str = ".parquet") -> Path:
         """A final table: "models", "classes", "concepts" or "images"."""

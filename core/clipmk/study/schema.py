@@ -12,7 +12,7 @@ A study folder:
     tables/images.parquet             all shards in the order of the plan, model by model (IMAGE)
     report/                           index.html and PNG files, written by `clipmk study report`
 
-`<model>` is the model's id made safe for a file name (see `paths.slug`). A column that does not apply is null.
+`<model>` is the model's id made safe for a file name (see `paths.file_name`). A column that does not apply is null.
 """
 
 from __future__ import annotations

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePath
 
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that steer a terminal or reorder a line: controls, formats (bidi), surrogates, separators."""
+
+_SLUG_BYTES = 80
+"""File names have up to three slugs; most folders take 255 bytes in all."""
 
 _JOINERS = frozenset({"\u200c", "\u200d"})
 """Format characters that Persian, Indic scripts and emoji are spelled with; they steer nothing."""
@@ -35,6 +39,11 @@ def listed(names: Sequence[str], *, most: int) -> str:
     """The first names, quoted: ``'a', 'b', ...``."""
     first = ", ".join(quoted(name) for name in names[:most])
     return f"{first}, ..." if len(names) > most else first
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file name that every file system takes; "unnamed" if nothing of it is left."""
+    return re.sub(r"[^\w.-]+", "-", text).encode()[:_SLUG_BYTES].decode(errors="ignore").strip("-.") or "unnamed"
 
 
 def encodable(text: str) -> str:

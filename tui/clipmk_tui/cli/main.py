@@ -10,8 +10,8 @@ from typing import Annotated, Final
 import typer
 
 from clipmk.version import __version__
+from clipmk_tui.cli.default_commands import with_default_command
 from clipmk_tui.cli.errors import has_flag
-from clipmk_tui.cli.groups import with_default_command
 from clipmk_tui.cli.options import with_config
 from clipmk_tui.cli.streams import watched_stdout
 

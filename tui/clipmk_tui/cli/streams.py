@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, cast
@@ -37,9 +38,13 @@ class DataStream:
         self.encoding, self.errors = encoding, "replace"
         self._descriptor = descriptor
         self._pending: list[bytes] = []
+        self.keep_padding = True
+        """Whether blanks at line ends are written."""
 
     def write(self, text: str) -> int:
         """Keep text for the next flush."""
+        if not self.keep_padding:
+            text = re.sub(r" +$", "", text, flags=re.MULTILINE)
         self._pending.append(text.encode(self.encoding, self.errors))
         return len(text)
 
@@ -109,6 +114,7 @@ def text_console(stream: DataStream, *, no_color: bool = False) -> Console:
     """A console on the data stream: plain without a terminal, never interpreting markup."""
     from rich.console import Console  # noqa: PLC0415 - not needed for JSON
 
+    stream.keep_padding = stream.isatty()  # Rich fills the last column of a table with blanks
     return Console(
         file=cast("IO[str]", stream),
         width=max(NARROWEST, _width(stream)),
@@ -134,8 +140,6 @@ def _width(stream: DataStream) -> int:
     wanted = os.environ.get("COLUMNS", "")
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
-    if not stream.isatty():
-        return PLAIN_WIDTH
     with contextlib.suppress(OSError):
         return os.get_terminal_size(stream.fileno()).columns or PLAIN_WIDTH
     return PLAIN_WIDTH

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.system.files import atomic_write
-from clipmk.system.text import quoted
+from clipmk.system.text import quoted, slug
 
 if TYPE_CHECKING:
     from PIL import Image
-
-
-_SLUG_BYTES = 80
-"""Names have up to three of them; most folders take 255 bytes in all."""
-
-
-def slug(text: str) -> str:
-    """A text as a part of a file name that every file system takes; "image" if nothing of it is left."""
-    return re.sub(r"[^\w.-]+", "-", text).encode()[:_SLUG_BYTES].decode(errors="ignore").strip("-.") or "image"
 
 
 def overlay_names(target: Path, images: Sequence[str], models: Sequence[str]) -> list[Path]:
@@ -36,7 +26,8 @@ def overlay_names(target: Path, images: Sequence[str], models: Sequence[str]) ->
     taken: set[str] = set()
     for model in models:
         for image in images:
-            stem = "-".join([target.stem, slug(_stem(image)), *([slug(model)] if len(models) > 1 else [])])
+            shown = "stdin" if image == "-" else Path(image).stem
+            stem = "-".join([target.stem, slug(shown), *([slug(model)] if len(models) > 1 else [])])
             name, number = stem, 2
             while name.casefold() in taken:  # some file systems ignore case
                 name, number = f"{stem}-{number}", number + 1
@@ -81,10 +72,6 @@ def write_text(text: str, path: Path) -> None:
     """
     with atomic_write(path, private=False) as handle:
         handle.write(text.encode("utf-8", "backslashreplace"))
-
-
-def _stem(image: str) -> str:
-    return "stdin" if image == "-" else Path(image).stem
 
 
 def _same(path: Path, name: str) -> bool:

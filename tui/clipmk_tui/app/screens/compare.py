@@ -20,7 +20,7 @@ from clipmk.errors import UNEXPECTED, ClipmkError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
 from clipmk.records import Comparison
-from clipmk.system.text import printable, quoted
+from clipmk.system.text import printable, quoted, slug
 from clipmk.worker import protocol
 from clipmk_tui.app.comparison_state import ComparisonState, ComparisonView
 from clipmk_tui.app.engine.errors import AskError
@@ -32,7 +32,7 @@ from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.app.widgets.key_bar import KeyBar
 from clipmk_tui.app.widgets.status import stage_text
 from clipmk_tui.show.comparison import BEST_WORDS, headline, legend, plain_text
-from clipmk_tui.show.files import slug, write_text
+from clipmk_tui.show.files import write_text
 from clipmk_tui.show.signs import SIGN, WORD
 from clipmk_tui.show.text import matches
 

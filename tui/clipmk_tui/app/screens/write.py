@@ -14,11 +14,10 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from clipmk.errors import ClipmkError
-from clipmk.system.text import printable, quoted
+from clipmk.system.text import printable, quoted, slug
 from clipmk_tui.app.exports import KINDS, Kind, export
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
-from clipmk_tui.show.files import slug
 from clipmk_tui.show.text import shown
 
 if TYPE_CHECKING:

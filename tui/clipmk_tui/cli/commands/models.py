@@ -14,7 +14,7 @@ import typer
 from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.system.text import byte_size, quoted
 from clipmk_tui.cli import options as o
-from clipmk_tui.cli.groups import did_you_mean
+from clipmk_tui.cli.default_commands import did_you_mean
 from clipmk_tui.cli.streams import data_stream, say
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clipmk.errors import UsageError
-from clipmk_tui.cli.groups import GROUPS, with_default_command
+from clipmk_tui.cli.default_commands import GROUPS, with_default_command
 from clipmk_tui.cli.main import COMMANDS
 
 pytestmark = pytest.mark.usefixtures("clean")
