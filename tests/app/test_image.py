@@ -68,8 +68,8 @@ def picture(name: str = NAME, seed: int | None = None) -> Picture:
 
 
 async def explained(app: Host, pilot: Pilot[None], seed: int | None = None) -> None:
-    app.pane.show_picture(picture(seed=seed))
-    app.pane.show_explanation(samples.explanation())
+    app.pane.picture = picture(seed=seed)
+    app.pane.explanation = samples.explanation()
     await settled(pilot)
     app.regions.clear()
 
@@ -96,7 +96,7 @@ def cells(app: Host) -> list[list[tuple[str, Any]]]:
 async def test_a_quiet_text_is_shown_where_no_picture_is() -> None:
     async with hosted() as (app, pilot):
         assert any("no image yet" in line for line in app.text())
-        app.pane.show_message(f"{EVIL} is missing")
+        app.pane.picture = f"{EVIL} is missing"
         await pilot.pause()
         text = "".join(app.text())
         assert r"[red]\x1b[31m\u202e" in " ".join(text.split())
@@ -106,13 +106,13 @@ async def test_a_quiet_text_is_shown_where_no_picture_is() -> None:
 async def test_a_message_is_wrapped_and_goes_with_the_next_picture() -> None:
     async with hosted((24, 12)) as (app, pilot):
         await explained(app, pilot)
-        app.pane.show_message("image [b]'x.png'[/b] is damaged: the end of the file is missing")
+        app.pane.picture = "image [b]'x.png'[/b] is damaged: the end of the file is missing"
         await pilot.pause()
         text = app.text()
         joined = " ".join(" ".join(text).split())
         assert joined == "image [b]'x.png'[/b] is damaged: the end of the file is missing"
         assert {len(line) for line in text} == {24}
-        app.pane.show_picture(picture(seed=1))
+        app.pane.picture = picture(seed=1)
         await settled(pilot)
         assert "damaged" not in "".join(app.text())
         assert "▀" in "".join(app.text())
@@ -122,8 +122,8 @@ async def test_a_message_is_wrapped_and_goes_with_the_next_picture() -> None:
 async def test_picture_and_explanation_may_come_in_any_order(first: str) -> None:
     async with hosted() as (app, pilot):
         steps = [
-            lambda: app.pane.show_picture(picture()),
-            lambda: app.pane.show_explanation(samples.explanation()),
+            lambda: setattr(app.pane, "picture", picture()),
+            lambda: setattr(app.pane, "explanation", samples.explanation()),
         ]
         for step in steps if first == "picture" else steps[::-1]:
             step()
@@ -135,22 +135,22 @@ async def test_parts_of_another_image_are_never_drawn() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot)
         before = cells(app)
-        app.pane.show_explanation(dataclasses.replace(samples.explanation(path="other.png"), parts=()))
+        app.pane.explanation = dataclasses.replace(samples.explanation(path="other.png"), parts=())
         await settled(pilot)
         assert cells(app) == before
         assert app.regions == []
-        app.pane.show_explanation(samples.explanation())
-        app.pane.show_picture(picture("third.png"))
+        app.pane.explanation = samples.explanation()
+        app.pane.picture = picture("third.png")
         await settled(pilot)
         assert "■" not in "".join(app.text())
 
 
 async def test_the_picture_stays_where_it_is_whatever_is_known_of_it() -> None:
     async with hosted((30, 20)) as (app, pilot):
-        app.pane.show_picture(picture(seed=1))
+        app.pane.picture = picture(seed=1)
         await settled(pilot)
         places = [[at for at, cell in enumerate(row) if cell[0] == "▀"] for row in cells(app)]
-        app.pane.show_explanation(samples.explanation())
+        app.pane.explanation = samples.explanation()
         await settled(pilot)
         after = [[at for at, cell in enumerate(row) if cell[0] in "▀12"] for row in cells(app)]
         picture_rows = [row for row, columns in enumerate(places) if columns]
@@ -163,7 +163,7 @@ async def test_lighting_a_part_writes_only_its_rows() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=1)
         before = cells(app)
-        app.pane.light_up([1])
+        app.pane.lit = frozenset({1})
         await pilot.pause()
         changed = changed_cells(before, cells(app))
         written = written_cells(app.regions)
@@ -182,12 +182,12 @@ async def test_the_lit_part_shows_in_every_mode(mode: str) -> None:
         while app.pane.mode != mode:
             await press(pilot, "g")
         unlit = cells(app)
-        app.pane.light_up([2])
+        app.pane.lit = frozenset({2})
         await settled(pilot)
         assert cells(app) != unlit
         text = app.text()
         assert any("2" in line and "▀" in line for line in text)
-        app.pane.light_up([])
+        app.pane.lit = frozenset()
         await settled(pilot)
         assert cells(app) == unlit
 
@@ -195,14 +195,14 @@ async def test_the_lit_part_shows_in_every_mode(mode: str) -> None:
 async def test_what_does_not_change_writes_nothing() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot)
-        app.pane.light_up([1])
-        app.pane.blur_parts([2])
+        app.pane.lit = frozenset({1})
+        app.pane.blurred = frozenset({2})
         await settled(pilot)
         app.regions.clear()
-        app.pane.light_up((1,))
-        app.pane.blur_parts({2})
-        app.pane.light_up([1, 77])  # no such part
-        app.pane.show_explanation(samples.explanation())
+        app.pane.lit = frozenset({1})
+        app.pane.blurred = frozenset({2})
+        app.pane.lit = frozenset({1, 77})  # no such part
+        app.pane.explanation = samples.explanation()
         await settled(pilot)
         assert app.regions == []
 
@@ -210,8 +210,8 @@ async def test_what_does_not_change_writes_nothing() -> None:
 async def test_a_new_picture_of_the_same_shape_is_written_once() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=1)
-        app.pane.show_explanation(None)
-        app.pane.show_picture(picture("b.png", seed=2))
+        app.pane.explanation = None
+        app.pane.picture = picture("b.png", seed=2)
         await settled(pilot)
         rows = [row for region in app.regions if region is not None for row in range(region.y, region.bottom)]
         assert None not in app.regions
@@ -222,7 +222,7 @@ async def test_left_out_parts_are_blurred_and_marked_by_a_sign() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=3)
         before = cells(app)
-        app.pane.blur_parts([2])
+        app.pane.blurred = frozenset({2})
         await settled(pilot)
         assert cells(app) != before
         assert "○2 a bushy tail" in "".join(app.text())
@@ -260,11 +260,11 @@ async def test_the_state_at_the_end_is_drawn_however_quickly_it_changed(monkeypa
     monkeypatch.setattr(canvas_module, "shrunk", slow)
     async with hosted() as (app, pilot):
         for seed in range(5):
-            app.pane.show_picture(picture(f"{seed}.png", seed=seed))
+            app.pane.picture = picture(f"{seed}.png", seed=seed)
             await pilot.pause()
-        app.pane.show_picture(picture())
-        app.pane.show_explanation(samples.explanation())
-        app.pane.light_up([2])
+        app.pane.picture = picture()
+        app.pane.explanation = samples.explanation()
+        app.pane.lit = frozenset({2})
         await pilot.pause()
         gate.set()
         await settled(pilot)
@@ -273,7 +273,7 @@ async def test_the_state_at_the_end_is_drawn_however_quickly_it_changed(monkeypa
     monkeypatch.undo()
     async with hosted() as (app, pilot):
         await explained(app, pilot)
-        app.pane.light_up([2])
+        app.pane.lit = frozenset({2})
         await settled(pilot)
         assert cells(app) == last
 
@@ -282,9 +282,9 @@ async def test_a_message_while_a_picture_is_drawn_wins(monkeypatch: pytest.Monke
     gate, real = threading.Event(), canvas_module.shrunk
     monkeypatch.setattr(canvas_module, "shrunk", lambda *a, **o: (gate.wait(LIMIT), real(*a, **o))[1])
     async with hosted() as (app, pilot):
-        app.pane.show_picture(picture())
+        app.pane.picture = picture()
         await pilot.pause()
-        app.pane.show_message("gone")
+        app.pane.picture = "gone"
         gate.set()
         await settled(pilot)
         assert " ".join(" ".join(app.text()).split()) == "gone"
@@ -294,7 +294,7 @@ async def test_a_message_while_a_picture_is_drawn_wins(monkeypatch: pytest.Monke
 async def test_any_size_is_drawn_and_resized(size: tuple[int, int]) -> None:
     async with hosted((30, 12)) as (app, pilot):
         await explained(app, pilot)
-        app.pane.light_up([1])
+        app.pane.lit = frozenset({1})
         await pilot.resize_terminal(*size)
         await settled(pilot)
         assert (app.pane.size.width, app.pane.size.height) == size
@@ -304,8 +304,8 @@ async def test_any_size_is_drawn_and_resized(size: tuple[int, int]) -> None:
 
 async def test_descriptors_are_neither_markup_nor_control() -> None:
     async with hosted() as (app, pilot):
-        app.pane.show_picture(picture())
-        app.pane.show_explanation(samples.explanation(descriptor=EVIL))
+        app.pane.picture = picture()
+        app.pane.explanation = samples.explanation(descriptor=EVIL)
         await settled(pilot)
         text = "".join(app.text())
         assert r"■1 [red]\x1b[31m" in text

@@ -104,17 +104,16 @@ async def test_what_only_language_knows_cannot_be_left_out(album: Path) -> None:
 
 async def test_the_tree_opens_to_parts_and_the_cursor_lights_them_up(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, screen):
-        lit: list[tuple[int, ...]] = []
-        original = screen.panes.image.light_up
-        screen.panes.image.light_up = lambda parts: (lit.append(tuple(parts)), original(parts))[1]  # type: ignore[assignment]
+        lit: list[frozenset[int]] = []
+        screen.watch(screen.panes.image, "lit", lambda parts: lit.append(parts))  # noqa: PLW0108 - Textual counts parameters
         screen.panes.concepts.concept_tree.select("a bushy tail")
         await settled(pilot)
-        assert lit[-1] == (1, 2)
+        assert lit[-1] == {1, 2}
         await press(pilot, "right", "right")
-        assert lit[-1] == (1,)
+        assert lit[-1] == {1}
         assert "part 1 · 8% of image" in seen(screen).replace("8.3", "8")
         await press(pilot, "left", "left")
-        assert lit[-1] == (1, 2)
+        assert lit[-1] == {1, 2}
 
 
 def test_importances_below_zero_have_no_bar() -> None:

@@ -170,9 +170,9 @@ async def test_quitting_while_busy_closes_the_engine(album: Path) -> None:
 async def test_an_image_that_changed_on_disk_is_read_again_when_asked_again(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
-        before = screen.panes.image._picture
+        before = screen.panes.image.picture
         asked = len(engine.asked)
         samples.picture().rotate(90, expand=True).save(album / "cat" / "a.png")
         await press(pilot, "ctrl+r")
-        assert screen.panes.image._picture is not before
+        assert screen.panes.image.picture is not before
         assert isinstance(engine.asked[asked], protocol.Explain)

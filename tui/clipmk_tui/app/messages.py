@@ -61,7 +61,7 @@ class MarkModel(Message):
 class LightUp(Latest):
     """Highlight these parts: the ones the concept or part under the cursor was seen on."""
 
-    parts: tuple[int, ...]
+    parts: frozenset[int]
 
 
 @dataclass
@@ -94,8 +94,8 @@ class PictureRead(Message):
     """An image is decoded, or cannot be."""
 
     path: str
-    picture: Picture | None
-    error: str = ""
+    picture: Picture | str
+    """Or why there is none."""
 
 
 @dataclass

@@ -124,13 +124,16 @@ class Panes(Container):
     def watch_view(self, before: View, view: View) -> None:
         """Draw the parts; where only the left-out ones changed, in the next frame: the tree goes first."""
         if view.explanation is not None:
-            self.image.show_explanation(view.explanation)
+            self.image.explanation = view.explanation
         elif self._picture_shown == view.image:  # else the picture is replaced: one drawing, not two
-            self.image.show_explanation(None)
+            self.image.explanation = None
         if before.explanation is view.explanation:
-            self.call_after_refresh(self.image.blur_parts, view.blurred)
+            self.call_after_refresh(self._blur_left_out)
         else:
-            self.image.blur_parts(view.blurred)
+            self._blur_left_out()
+
+    def _blur_left_out(self) -> None:
+        self.image.blurred = self.view.blurred
 
     @work(group="open", exclusive=True)
     async def open(self, paths: Sequence[str]) -> None:
@@ -138,7 +141,7 @@ class Panes(Container):
         try:
             images = await asyncio.to_thread(open_images, paths)
         except ClipmkError as error:
-            self.image.show_message(f"{error}; {keys_of(self, 'image.open')} opens another")
+            self.image.picture = f"{error}; {keys_of(self, 'image.open')} opens another"
             if self.state.item is None:
                 self.state.failure = str(error)
                 self.refresh_view()
@@ -210,13 +213,9 @@ class Panes(Container):
 
     @on(messages.PictureRead)
     def _show_picture(self, message: messages.PictureRead) -> None:
-        if message.path != self._picture_wanted:
-            return
-        if message.picture is None:
-            self.image.show_message(message.error)
-        else:
+        if message.path == self._picture_wanted:
             self._picture_shown = message.path
-            self.image.show_picture(message.picture)
+            self.image.picture = message.picture
 
     @on(messages.ModelLoaded)
     def _keep_loaded(self, message: messages.ModelLoaded) -> None:
@@ -301,7 +300,7 @@ class Panes(Container):
 
     @on(messages.LightUp)
     def _light_up(self, message: messages.LightUp) -> None:
-        self.image.light_up(message.parts)
+        self.image.lit = message.parts
 
     @on(messages.LeaveOut)
     def _leave_out(self, message: messages.LeaveOut) -> None:

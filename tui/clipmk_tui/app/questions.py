@@ -61,7 +61,7 @@ class Questions:
             try:
                 picture = await asyncio.to_thread(read_picture, path)
             except ClipmkError as error:
-                self._post(messages.PictureRead(path, None, str(error)))
+                self._post(messages.PictureRead(path, str(error)))
                 return
             self._pictures[path] = picture
             while len(self._pictures) > _PICTURES:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -26,6 +26,9 @@ from clipmk_tui.app.messages import Latest
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.app.widgets.image_pane import ImagePane
 from clipmk_tui.show.text import shown
+
+if TYPE_CHECKING:
+    from clipmk.images.decoder import Picture
 
 _PAUSE = 0.06
 """Seconds that the cursor rests before an image is decoded."""
@@ -232,19 +235,16 @@ class PickerScreen(Dialog["int | str | None"]):
 
     async def _show(self, path: str | None) -> None:
         self._previewed = path
-        picture, message = None, ""
+        picture: Picture | str = ""
         if path is not None:
             from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
 
             try:
                 picture = await asyncio.to_thread(read_picture, path)
             except ClipmkError as error:
-                message = str(error)
+                picture = str(error)
         for pane in self.query(ImagePane) if path == self._wanted() else ():  # none: closed meanwhile
-            if picture is None:
-                pane.show_message(message)
-            else:
-                pane.show_picture(picture)
+            pane.picture = picture
 
 
 def verdict(item: Item, predictions: Predictions, *, short: bool) -> Text:

@@ -148,7 +148,7 @@ class ConceptTree(Tree[Row]):
         """Highlight the parts that the concept was seen on."""
         row = event.node.data
         parts = row.parts if isinstance(row, ConceptRow) else (row.part.id,) if isinstance(row, PartRow) else ()
-        self.post_message(LightUp(parts))
+        self.post_message(LightUp(frozenset(parts)))
 
     @on(Tree.NodeExpanded)
     @on(Tree.NodeCollapsed)

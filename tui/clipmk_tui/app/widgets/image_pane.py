@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, ClassVar
@@ -13,6 +13,7 @@ from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
+from textual.reactive import var
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -67,15 +68,19 @@ class ImagePane(Widget, can_focus=True):
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"image-pane--note"}
 
+    picture: var[Picture | str] = var("no image yet", init=False)
+    """The picture, or a sentence instead: why there is none."""
+    explanation: var[Explanation | None] = var(None, init=False)
+    """Whose parts are drawn, on the picture of its path only; None: nothing is known of the picture."""
+    lit: var[frozenset[int]] = var(frozenset(), init=False)
+    """Ids of the highlighted parts, in every mode."""
+    blurred: var[frozenset[int]] = var(frozenset(), init=False)
+    """Ids of the parts whose regions are blurred: they are left out."""
+    mode: var[Mode] = var("parts", init=False)
+
     def __init__(self, *, legend: bool = True, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
-        self.mode: Mode = "parts"
         self._with_legend = legend
-        self._picture: Picture | None = None
-        self._note = "no image yet"
-        self._explanation: Explanation | None = None
-        self._lit: frozenset[int] = frozenset()
-        self._blurred: frozenset[int] = frozenset()
         self._canvas: Canvas | None = None
         self._shapes: Shapes | None = None
         self._stale = self._busy = False
@@ -86,49 +91,14 @@ class ImagePane(Widget, can_focus=True):
         self._rows: list[Strip] = []
         self._legend: list[Text] = []
 
-    # What is to be shown.
-
-    def show_picture(self, picture: Picture) -> None:
-        """Show another picture, or one instead of a message.
-
-        The parts of an explanation are drawn only on the picture of its path, whichever arrives first.
-        """
-        if picture is not self._picture:
-            self._picture = picture
-            self._redraw()
-
-    def show_message(self, text: str) -> None:
-        """Show a sentence instead of the picture: why there is none."""
-        self._picture, self._note = None, text
-        self._redraw()
-
-    def show_explanation(self, explanation: Explanation | None) -> None:
-        """Draw the parts of an explanation; None: nothing is known of the picture."""
-        if explanation is not self._explanation:
-            self._explanation = explanation
-            self._redraw()
-
-    def light_up(self, parts: Collection[int]) -> None:
-        """Highlight the parts with these ids, in every mode."""
-        if frozenset(parts) != self._lit:
-            self._lit = frozenset(parts)
-            self._redraw()
-
-    def blur_parts(self, parts: Collection[int]) -> None:
-        """Blur the regions of the parts with these ids: they are left out."""
-        if frozenset(parts) != self._blurred:
-            self._blurred = frozenset(parts)
-            self._redraw()
-
     def action_cycle_overlay(self) -> None:
         """Show the parts in the next way."""
         modes = list(MODES)
         self.mode = modes[(modes.index(self.mode) + 1) % len(modes)]
-        self.border_subtitle = MODES[self.mode]
-        self._redraw()
 
-    def on_resize(self) -> None:
-        """Draw at the new size."""
+    def watch_mode(self, mode: Mode) -> None:
+        """Name the mode below the picture."""
+        self.border_subtitle = MODES[mode]
         self._redraw()
 
     # Drawing.
@@ -140,10 +110,10 @@ class ImagePane(Widget, can_focus=True):
         self._stale = True
         if self._busy:
             return  # the thread at work is asked again when it comes back
-        if self._picture is None:
+        if isinstance(self.picture, str):
             self._take_note()
             return
-        job = self._job(self._picture)
+        job = self._job(self.picture)
         if job.canvas.is_warm and job.shapes.is_warm:
             frame, spans = _paint(job)
             if len(spans) * job.canvas.columns <= _AT_ONCE:
@@ -152,20 +122,22 @@ class ImagePane(Widget, can_focus=True):
         self._busy = True
         self._draw()
 
+    watch_picture = watch_explanation = watch_lit = watch_blurred = on_resize = _redraw
+
     @work(group="paint")
     async def _draw(self) -> None:
         """Draw in a thread, again if the state has changed meanwhile."""
         try:
-            while self._stale and self._picture is not None and self.size:
+            while self._stale and not isinstance(self.picture, str) and self.size:
                 self._stale = False
-                job = self._job(self._picture)
+                job = self._job(self.picture)
                 frame, spans = await asyncio.to_thread(_paint, job)
                 rows = await asyncio.to_thread(_strips, frame, list(spans))
                 if not self._stale:
                     self._take(job, frame, spans, rows)
         finally:
             self._busy = False
-        if self._stale and self._picture is None:
+        if self._stale and isinstance(self.picture, str):
             self._take_note()
 
     def _job(self, picture: Picture) -> _Job:
@@ -180,15 +152,15 @@ class ImagePane(Widget, can_focus=True):
         if shapes is None or shapes.parts != parts or (shapes.columns, shapes.rows) != (columns, rows):
             shapes = self._shapes = Shapes(parts, columns=columns, rows=rows)
         before = self._frame if self._layout == layout else None
-        return _Job(layout, canvas, shapes, self.mode, self._lit, self._blurred, before)
+        return _Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, before)
 
     def _parts(self, picture: Picture) -> tuple[Part, ...]:
         """The parts that belong to a picture; while those of another one wait for it, the old ones stay."""
-        if self._explanation is None:
+        if self.explanation is None:
             return ()
-        paths = (self._explanation.image.path, picture.info.path)
+        paths = (self.explanation.image.path, picture.info.path)
         if None in paths or len({encodable(str(path)) for path in paths}) == 1:
-            return self._explanation.parts
+            return self.explanation.parts
         same = self._canvas is not None and self._canvas.picture is picture
         return self._shapes.parts if same and self._shapes is not None else ()
 
@@ -239,7 +211,7 @@ class ImagePane(Widget, can_focus=True):
         """A line of the note, in the middle of the pane."""
         width, height = self.size
         style = self.get_component_rich_style("image-pane--note")
-        lines = shown(self._note).wrap(self.app.console, max(1, width - 2))[:height]
+        lines = shown(str(self.picture)).wrap(self.app.console, max(1, width - 2))[:height]
         line = y - (height - len(lines)) // 2
         if not 0 <= line < len(lines):
             return Strip.blank(width, self.rich_style)
