@@ -138,20 +138,11 @@ def test_a_shard_is_a_row_group_of_its_own_and_the_same_plan_gives_the_same_byte
     [
         ({"fit": "batch", "shard_size": 49}, "shards of 49 images are too small: .* whole groups of up to 50 images"),
         ({"fit": "image", "shard_size": 0}, "shards of 0 images are too small; at least 1"),
-        ({"fit": "batch", "shard_size": 50, "group_limit": 0}, "the group limit is 0"),
-        ({"fit": "bacth", "shard_size": 50}, "fit 'bacth' is unknown; close: 'batch'"),
     ],
 )
 def test_an_impossible_plan_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_plan(entries_of(["fox"]), ["fox"], **options)
-
-
-def test_a_plan_needs_images_and_a_label_for_each() -> None:
-    with pytest.raises(UsageError, match="there are no images to study"):
-        make_plan([], [], fit="image", shard_size=1)
-    with pytest.raises(ValueError, match=r"2 labels for 1 image$"):
-        make_plan(entries_of(["fox"]), ["fox", "cat"], fit="batch", shard_size=50)
 
 
 def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from clipmk.world import render
 from clipmk.world.background import Mark
 from clipmk.world.combinations import typical_descriptors
-from clipmk.world.conditions import ALL_SPLITS, CONDITIONS, SPLITS, Bernoulli, Conditions, Uniform
+from clipmk.world.conditions import ALL_SPLITS, SPLITS, Bernoulli, Conditions, Uniform, conditions_of
 from clipmk.world.sampling import plan_scene
 from clipmk.world.scene import render_scenes
+from clipmk.world.tables import load_table
 
 COUNT = 60
 PIXELS = {
@@ -36,7 +37,7 @@ def drawings(split: str, count: int = COUNT, seed: int = 11) -> list[render.Draw
     for index in range(count):
         planned, rng = plan_scene(split, index, seed=seed)
         grain = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
-        made.append(render.draw(planned, rng, grain, CONDITIONS[split]))
+        made.append(render.draw(planned, rng, grain, conditions_of(split)))
     return made
 
 
@@ -65,7 +66,7 @@ def test_pixels_and_truth_of_every_split_are_what_they_have_always_been(split: s
 
 
 def test_every_split_has_conditions_and_those_of_a_study_are_never_trained_on() -> None:
-    assert set(PIXELS) == set(CONDITIONS) == set(ALL_SPLITS)
+    assert set(PIXELS) == set(load_table("conditions")) == set(ALL_SPLITS)
     assert ALL_SPLITS[:4] == ("train", "test", "counterfactual", "val")  # the places are part of the seeds
     assert set(ALL_SPLITS) - set(SPLITS) == {"val"}
 
@@ -80,7 +81,7 @@ def test_hard_scenes_are_ordinary_ones_of_their_own() -> None:
 
 @pytest.mark.parametrize("split", ALL_SPLITS)
 def test_cameras_keep_to_the_conditions_of_their_split_and_use_them(split: str) -> None:
-    seen = CONDITIONS[split]
+    seen = conditions_of(split)
     cameras = [plan_scene(split, index, seed=0)[0].camera for index in range(400)]
     whole = [camera for camera in cameras if camera.target is None]
     for spread, values in (
@@ -161,5 +162,5 @@ def test_hard_pictures_are_darker_flatter_and_more_hidden_than_those_of_test(har
 
 
 def test_default_conditions_are_those_of_ordinary_scenes() -> None:
-    assert CONDITIONS["test"] == Conditions()
+    assert conditions_of("test") == Conditions()
     assert Conditions().exposure is None

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clipmk.datasets.dataset import Entry
-from clipmk.errors import InputError, UsageError, suggest
+from clipmk.errors import InputError, UsageError
 from clipmk.settings import GROUP_LIMIT, Fit
 from clipmk.study.manifest import Manifest
 from clipmk.study.paths import StudyFolder
@@ -64,12 +64,12 @@ def make_plan(
         gaps.
 
     Raises:
-        UsageError: a number is too small, `fit` is unknown, or there are no images.
-        ValueError: `labels` and `entries` differ in length.
+        UsageError: a shard does not hold a group.
     """
-    _check(len(entries), fit, shard_size, group_limit)
-    if len(labels) != len(entries):
-        raise ValueError(f"{counted(len(labels), 'label')} for {counted(len(entries), 'image')}")
+    least = group_limit if fit == "batch" else 1
+    if shard_size < least:
+        whole = f": a shard holds whole groups of up to {counted(group_limit, 'image')}" if fit == "batch" else ""
+        raise UsageError(f"shards of {counted(shard_size, 'image')} are too small{whole}; at least {least} is needed")
     groups = np.arange(len(entries)) if fit == "image" else _groups(labels, group_limit)
     shards = _shards(np.bincount(groups), shard_size)[groups]
     order = np.lexsort((groups, shards))  # stable: images of a group stay in their order
@@ -141,19 +141,6 @@ def missing_shards(folder: StudyFolder, manifest: Manifest, sizes: Mapping[int, 
         for shard, size in sizes.items()
     }
     return {shard: names for shard, names in found.items() if names}
-
-
-def _check(images: int, fit: str, shard_size: int, group_limit: int) -> None:
-    if fit not in {"image", "batch"}:
-        raise UsageError(f"fit {quoted(fit)} is unknown; {suggest(fit, ['image', 'batch'])}")
-    if images < 1:
-        raise UsageError("there are no images to study")
-    if group_limit < 1:
-        raise UsageError(f"the group limit is {group_limit}; at least 1 is needed")
-    least = group_limit if fit == "batch" else 1
-    if shard_size < least:
-        whole = f": a shard holds whole groups of up to {counted(group_limit, 'image')}" if fit == "batch" else ""
-        raise UsageError(f"shards of {counted(shard_size, 'image')} are too small{whole}; at least {least} is needed")
 
 
 def _groups(labels: Sequence[str | None], limit: int) -> Numbers:

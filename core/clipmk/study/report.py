@@ -38,6 +38,7 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None, d
     drawn = {plot.name: plot for plot in plots(results, published_line=against == "paper", dpi=dpi)}
     for name, plot in drawn.items():
         _write(folder / f"{name}.png", plot.png)
+    failed, failed_count = failed_images(results.folder)
     page = render(
         "study.html",
         title=f"clipmk study of {results.manifest.dataset.name}",
@@ -47,36 +48,13 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None, d
         manifest=results.manifest,
         plots=drawn,
         settings={name: json.dumps(value, ensure_ascii=False) for name, value in results.manifest.settings.items()},
-        **_tables(results),
+        tables=text_tables,
+        departures=departures(results.manifest),
+        failed=failed,
+        failed_count=failed_count,
     )
     _write(folder / PAGE, page.encode())
     return folder / PAGE
-
-
-def _tables(results: Results) -> dict[str, object]:
-    """What the page shows in tables and lists."""
-    classes, totals = results.classes(), results.concepts()
-    failed, failed_count = failed_images(results.folder)
-    return {
-        "families": text_tables.family_tables(results, wide=True),
-        "part_methods": text_tables.part_method_table(results),
-        "fits": text_tables.fit_table(results),
-        "right_wrong": text_tables.right_wrong_table(results),
-        "class_tables": {
-            results.names[model["model"]]: text_tables.class_table(
-                row for row in classes if row["model"] == model["model"]
-            )
-            for model in results.models
-        },
-        "class_count": len(classes) // max(1, len(results.models)),
-        "class_limit": text_tables.CLASSES_SHOWN,
-        "explanations": totals.explanations,
-        "concept_tables": [text_tables.concept_table(totals, name) for name in ("mutual", "missed")],
-        "paper_tables": text_tables.paper_tables(results, wide=True),
-        "departures": departures(results.manifest),
-        "failed": failed,
-        "failed_count": failed_count,
-    }
 
 
 def _write(path: Path, data: bytes) -> None:

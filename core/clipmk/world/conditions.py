@@ -1,4 +1,4 @@
-"""The conditions under which the scenes of a split are drawn: one table of numbers per split.
+"""The conditions under which the scenes of a split are drawn: a row of numbers per split.
 
 `sampling`, `background` and `render` draw from them; nothing there asks for a split by its name. Lengths are fractions
 of the image's side unless said otherwise; colours and their changes count 0..255.
@@ -7,8 +7,12 @@ of the image's side unless said otherwise; colours and their changes count 0..25
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from typing import Final, Literal
+
+from clipmk.system.serialization import from_plain
+from clipmk.world.tables import load_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +96,17 @@ class Conditions:
     """None: a good camera."""
 
 
-_TRAINING: Final = Conditions(departs=Bernoulli(0.2), close_ups=Bernoulli(0.1))
-
-CONDITIONS: Final[dict[str, Conditions]] = {
-    "train": _TRAINING,
-    "test": Conditions(),
-    "counterfactual": Conditions(departs=Bernoulli(1.0), partition="counterfactual"),
-    "val": _TRAINING,
-    "hard": Conditions(
-        scale=Uniform(0.78, 0.36),
-        stretch=Uniform(0.86, 0.3),
-        degrees=Uniform(-20, 40),
-        sun=Uniform(0.05, 0.15),
-        brightness=Uniform(0.86, 0.18),
-        occluders=(Bernoulli(0.6), Bernoulli(0.3), Bernoulli(0.15)),
-        occluder_radius=Uniform(0.05, 0.06),
-        occluders_follow=1.0,
-        clutter=Uniform(4, 8),
-        clutter_change=70.0,
-        distractors=Uniform(1, 4),
-        distractor_distance=Uniform(0.36, 0.16),
-        grain=6.5,
-        exposure=ExposureRanges(
-            blur=Uniform(0.1, 0.5), contrast=Uniform(0.7, 0.3), gain=Uniform(0.7, 0.36), fall=Uniform(0.0, 0.25)
-        ),
-    ),
-}
-"""Every split, in an order that is part of what a seed means: a new one comes last.
+ALL_SPLITS: Final = ("train", "test", "counterfactual", "val", "hard")
+"""In an order that is part of what a seed means: a new split comes last.
 
 "val" is for tuning, drawn like "train" from seeds of its own. "hard" shows ordinary scenes, as "test" does, but badly
 photographed: small, turned, hidden in part, on a busy ground, in poor light, blurred and noisy.
 """
-
-ALL_SPLITS: Final = tuple(CONDITIONS)
 SPLITS: Final = tuple(split for split in ALL_SPLITS if split != "val")
 """The splits of a study."""
+
+
+@cache
+def conditions_of(split: str) -> Conditions:
+    """The conditions of a split: the defaults but for its row of `assets/world/conditions.json`."""
+    return from_plain(Conditions, load_table("conditions")[split])

@@ -9,8 +9,8 @@ from random import Random
 from typing import Final, TypeVar
 
 from clipmk.world.combinations import atypical_looks, body_of, removals, replacements, reweighted, typical_anywhere
-from clipmk.world.conditions import CONDITIONS, Conditions
-from clipmk.world.tables import Box, Look, Part, classes, grammar
+from clipmk.world.conditions import Conditions, conditions_of
+from clipmk.world.tables import Box, Look, Part, class_names, classes, grammar
 
 T = TypeVar("T")
 
@@ -67,17 +67,9 @@ class Plan:
 
 def weighted_choice(rng: Random, items: Sequence[tuple[T, float]]) -> T:
     """One item, with probability proportional to its weight."""
-    left = rng.random() * sum(weight for _, weight in items)
-    for item, weight in items:
-        left -= weight
-        if left < 0:
-            return item
-    return items[-1][0]
-
-
-def uniform_choice(rng: Random, items: Sequence[T]) -> T:
-    """One item, each with the same probability."""
-    return items[int(rng.random() * len(items))]
+    values, weights = zip(*items, strict=True)
+    chosen: T = rng.choices(values, weights)[0]
+    return chosen
 
 
 @cache
@@ -95,7 +87,7 @@ def class_at(split: str, index: int, seed: int) -> str:
 
 def plan_scene(split: str, index: int, *, seed: int) -> tuple[Plan, Random]:
     """Plan of the scene, and its generator, which then draws light and background."""
-    name, conditions = class_at(split, index, seed), CONDITIONS[split]
+    name, conditions = class_at(split, index, seed), conditions_of(split)
     rng = Random(f"scene|{seed}|{split}|{index}|{name}")  # noqa: S311 -- pictures, not secrets
     scene = _typical(rng, name)
     if conditions.departs.draw(rng):
@@ -171,7 +163,7 @@ def _remove_parts(rng: Random, scene: Plan, partition: str, *, most: int, kind: 
     if not choices:
         return scene
     fitting = [nouns for nouns in choices if len(nouns) == size] or choices
-    nouns = uniform_choice(rng, fitting)
+    nouns = rng.choices(fitting)[0]
     donor = _donor_class(rng, name, nouns) if kind == "chimera" else None
     placed: list[PlacedPart] = []
     for part in classes()[name]:
@@ -189,7 +181,7 @@ def _remove_parts(rng: Random, scene: Plan, partition: str, *, most: int, kind: 
 def _donor_class(rng: Random, name: str, nouns: tuple[str, ...]) -> str:
     """Class that can fill the most of the places left, among six drawn at random."""
     roles = {part.role for part in classes()[name] if part.noun in nouns}
-    some = [uniform_choice(rng, tuple(classes())) for _ in range(6)]
+    some = rng.choices(class_names(), k=6)
 
     def fills(donor: str) -> int:
         pairs = (pair for role in roles for pairs in replacements(name, role).values() for pair in pairs)
@@ -211,7 +203,7 @@ def _foreign(
     if not able:
         return None
     given = [part for pairs in able.values() for source, part in pairs if source == donor]
-    part = uniform_choice(rng, given or [part for _, part in able[uniform_choice(rng, tuple(able))]])
+    part = rng.choices(given or [part for _, part in able[rng.choices(tuple(able))[0]]])[0]
     colours = {other.look.colour for other in placed}
     return PlacedPart(part, weighted_choice(rng, _unusual(name, part.noun, partition, colours)), _moved(part, place))
 

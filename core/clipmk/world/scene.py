@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmk.errors import UsageError, suggest
-from clipmk.world.conditions import ALL_SPLITS, CONDITIONS
+from clipmk.world.conditions import ALL_SPLITS, conditions_of
 from clipmk.world.render import REFERENCE_SIZE, VISIBLE_PIXELS, draw, part_labels, render
 from clipmk.world.sampling import plan_scene
 
@@ -75,7 +75,7 @@ def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0) -> Sc
         raise UsageError(f"size is {size} px, at least {SMALLEST_SIZE} needed")
     planned, rng = plan_scene(split, index, seed=seed)
     grain = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
-    drawing = draw(planned, rng, grain, CONDITIONS[split])
+    drawing = draw(planned, rng, grain, conditions_of(split))
     image, labels = render(drawing, size)
     reference = labels if size == REFERENCE_SIZE else part_labels(drawing, REFERENCE_SIZE)
     visible = np.bincount(reference.ravel(), minlength=len(planned.placed) + 1) >= VISIBLE_PIXELS
