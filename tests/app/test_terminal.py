@@ -32,15 +32,16 @@ import sys, types
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
+from clipmk_tui.app import app
 
-class ClipmkApp(App):
+class ClipmkApp(app.ClipmkApp):
+    CSS_PATH = None
     BINDINGS = [Binding("q", "leave", "Quit", id="app.quit"), Binding("x", "crash", "Crash")]
-    def __init__(self, start, make_engine):
-        super().__init__()
-        self.set_keymap(start.keys)
-        self.engine = make_engine()
-    async def close_engine(self):
-        await self.engine.close()
+    def __init__(self, options, make_engine):
+        super().__init__(options, make_engine)
+        assert self.engine
+    def get_default_screen(self):
+        return App.get_default_screen(self)
     def compose(self):
         yield Static("pane is here")
     def action_leave(self):
@@ -57,10 +58,8 @@ import clipmk_tui.app.user_keys
 clipmk_tui.app.user_keys.binding_ids = lambda holders: {"app.quit"}
 import clipmk_tui.app.launch
 clipmk_tui.app.launch._GRACE = 600  # a busy machine must not make it end by force
-for name, members in (("app", {"ClipmkApp": ClipmkApp}), ("engine.worker", {"Engine": Engine})):
-    module = types.ModuleType("clipmk_tui.app." + name)
-    module.__dict__.update(members)
-    sys.modules[module.__name__] = module
+app.ClipmkApp = ClipmkApp
+sys.modules["clipmk_tui.app.engine.worker"] = types.SimpleNamespace(Engine=Engine)
 from clipmk_tui.__main__ import main
 status = main(sys.argv[1:])
 heavy = {"typer", "torch", "numpy", "PIL", "cv2"} & set(sys.modules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -49,6 +50,9 @@ class ClipmkApp(App[int]):
         Binding("ctrl+p", "command_palette", "palette", show=False, id="app.palette"),
     ]
 
+    crash: BaseException | None = None
+    """What ended the app, if it was an error."""
+
     def __init__(self, options: StartOptions, make_engine: Callable[[], Engine]) -> None:
         super().__init__()
         self._options = options
@@ -83,6 +87,11 @@ class ClipmkApp(App[int]):
     def engine(self) -> Engine:
         """What answers questions."""
         return self._make_engine()
+
+    def bell(self) -> None:
+        """Ring; Textual rings when the app crashes, while it handles the error, which is kept."""
+        self.crash = self.crash or sys.exc_info()[1]
+        super().bell()
 
     async def close_engine(self) -> None:
         """Close the engine, if there is one; no process is left."""

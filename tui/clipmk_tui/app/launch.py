@@ -113,9 +113,8 @@ def run_app(app: ClipmkApp) -> int:
             await app.close_engine()
 
     asyncio.run(main())
-    error = getattr(app, "_exception", None)  # the one place where Textual keeps it
-    if error is not None:
-        raise error
+    if app.crash is not None:
+        raise app.crash
     sys.stderr.write(printed.getvalue())
     return app.return_code or 0
 

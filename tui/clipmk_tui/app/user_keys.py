@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Collection, Iterable, Mapping
 
-from textual.keys import _character_to_key
+from textual.binding import Binding
 
 from clipmk.errors import UsageError, suggest
 from clipmk.system.text import quoted
@@ -14,7 +14,7 @@ from clipmk.system.text import quoted
 NAMED = frozenset({"up", "down", "left", "right", "space", "enter", "tab", "escape", "backspace"})
 """Keys without a character that work through tmux and SSH."""
 
-ALIASES = {"esc": "escape", "return": "enter", " ": "space"}
+ALIASES = {"esc": "escape", "return": "enter", " ": "space", ",": "comma"}
 
 SENT_AS = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+h": "backspace"}
 """What a terminal sends under another name."""
@@ -98,13 +98,11 @@ def _named(key: str, action: str) -> str:
     """Textual's name of a key."""
     lowered = ALIASES.get(key.lower(), key.lower())
     refused = f"config [keys]: the key {quoted(key)} of {quoted(action)}"
-    if len(key) == 1:
-        name = _character_to_key(key) if key.isprintable() else None
-    else:
-        name = lowered if lowered in NAMED else key
+    typed = len(key) == 1 and key.isprintable()
+    name = _key_name(key) if typed else lowered if lowered in NAMED else key
     if name in SENT_AS:
         raise UsageError(f"{refused} never arrives: terminals send it as {SENT_AS[name]}; {_POSSIBLE}")
-    if name is None or not (len(key) == 1 or _survives(name)):
+    if not (typed or _survives(name)):
         raise UsageError(f"{refused} does not survive every terminal, tmux and SSH; {_POSSIBLE}")
     return name
 
@@ -113,4 +111,9 @@ def _survives(name: str) -> bool:
     if name.startswith("ctrl+"):
         letter = name.removeprefix("ctrl+")
         return len(letter) == 1 and letter.isascii() and letter.islower()
-    return name in NAMED or name in {_character_to_key(chr(code)) for code in range(0x21, 0x100)}
+    return name in NAMED or name in {_key_name(one) for one in map(chr, range(0x21, 0x100)) if one.isprintable()}
+
+
+def _key_name(character: str) -> str:
+    """Textual's name of a character's key: it gives one to the key of every binding."""
+    return ALIASES.get(character) or next(iter(Binding.make_bindings([Binding(character, "")]))).key
