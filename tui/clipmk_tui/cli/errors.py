@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -180,20 +180,15 @@ def _usage_message(error: typer.TyperException) -> str:
 
 def _wrong_value(option: str, error: typer.TyperException) -> str | None:
     """Of a number or a switch, as Typer says it, or from 0.29 on pydantic; None for all else."""
-    details = getattr(error.__cause__, "errors", None)
-    if details is not None:
-        return _said_by_pydantic(option, details()[0])
-    text = str(error)
-    if found := re.fullmatch(r"(.+) is not in the range x>=(\S+?)\.?", text):
-        return f"{option} is {printable(found[1])}; it must be at least {printable(found[2])}"
-    if found := re.match(r"'(.*)' is not a valid (int|bool)", text, re.DOTALL):
-        return f"{option} is {quoted(found[1])}; it must be {_KINDS[found[2]]}"
-    return None
-
-
-def _said_by_pydantic(option: str, detail: Mapping[str, Any]) -> str | None:
-    kind, value = str(detail["type"]), str(detail["input"])
-    if kind == "greater_than_equal":
-        return f"{option} is {printable(value)}; it must be at least {detail['ctx']['ge']}"
-    words = _KINDS.get(kind.partition("_")[0])
-    return words and f"{option} is {quoted(value)}; it must be {words}"
+    if (errors := getattr(error.__cause__, "errors", None)) is not None:
+        detail = errors()[0]
+        value, least, kind = str(detail["input"]), detail.get("ctx", {}).get("ge"), detail["type"].partition("_")[0]
+    elif found := re.match(
+        r"'?(.*?)'? is not (?:in the range x>=(\S+?)\.?$|a valid (int|bool))", str(error), re.DOTALL
+    ):
+        value, least, kind = found.groups()
+    else:
+        return None
+    if least is not None:
+        return f"{option} is {printable(value)}; it must be at least {least}"
+    return f"{option} is {quoted(value)}; it must be {_KINDS[kind]}" if kind in _KINDS else None

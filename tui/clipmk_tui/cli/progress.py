@@ -50,7 +50,6 @@ class Stages:
         self._shown = shown and on_terminal()
         self._subject = ""
         self._progress: Progress | None = None
-        self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -74,19 +73,23 @@ class Stages:
         """Take the line away, so that something can be printed."""
         if self._progress is not None:
             self._progress.stop()
-            self._progress = self._task = None
+            self._progress = None
 
     def _show(self, doing: str, done: int, total: int | None) -> None:
         if not self._shown:
             return
-        if self._progress is None or self._task is None:
-            from rich.progress import MofNCompleteColumn  # noqa: PLC0415
-
-            self._progress = display(MofNCompleteColumn())
-            self._task = self._progress.add_task("", total=None)
+        if self._progress is None:
+            self._progress = display(*self._columns())
+            self._progress.add_task("", total=None)
             self._progress.start()
-        words = f"{self._subject}  {doing}" if doing else self._subject
-        self._progress.update(self._task, description=words, completed=done, total=total)
+        text = "  ".join(filter(None, (self._subject, doing)))
+        self._progress.update(self._progress.task_ids[0], description=text, completed=done, total=total)
+
+    def _columns(self) -> list[ProgressColumn]:
+        """What follows the bar."""
+        from rich.progress import MofNCompleteColumn  # noqa: PLC0415
+
+        return [MofNCompleteColumn()]
 
 
 @contextlib.contextmanager

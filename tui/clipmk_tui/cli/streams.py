@@ -100,6 +100,7 @@ def watched_stdout() -> Iterator[None]:
         yield
         return
     stream = DataStream(1, encoding=locale_encoding())
+    stream.keep_padding = stream.isatty()
     with contextlib.redirect_stdout(cast("IO[str]", stream)):
         yield
         stream.flush()

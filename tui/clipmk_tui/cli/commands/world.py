@@ -17,9 +17,7 @@ Count = Annotated[int, typer.Option(metavar="N", help="How many scenes.")]
 Size = Annotated[int, typer.Option(metavar="PX", help="Side of each image in pixels.")]
 
 
-@app.callback()
-def _group() -> None:
-    """The rendered world, whose concepts and parts are known."""
+app.callback()(lambda: None)  # a group, though it has one command
 
 
 @app.command("export")

@@ -42,11 +42,6 @@ _AGAINST = "Show the published table of 13 models beside the results."
 Against = Annotated[str | None, o.option(None, "against", _AGAINST, metavar="paper")]
 
 
-@app.callback()
-def _group() -> None:
-    """Study a dataset with a pool of models."""
-
-
 @app.command("run")
 def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
     ctx: typer.Context,
