@@ -317,18 +317,18 @@ class ComparedModel:
 
     id: str
     """The name under which the model was asked for."""
-    model: ModelInfo | None
-    predictions: tuple[Prediction, ...]
+    model: ModelInfo | None = None
+    predictions: tuple[Prediction, ...] = ()
     """The highest-ranked classes, best first; empty for a model that failed."""
-    class_name: str | None
+    class_name: str | None = None
     """The class explained."""
-    mutual: Mutual | None
-    best_in_family: bool
+    mutual: Mutual | None = None
+    best_in_family: bool = False
     """Its AUC is the highest of those members of its family that answered, and another member's is lower."""
-    elapsed_ms: Elapsed | None
-    provenance: Provenance | None
-    warnings: tuple[str, ...]
-    error: Fault | None
+    elapsed_ms: Elapsed | None = None
+    provenance: Provenance | None = None
+    warnings: tuple[str, ...] = ()
+    error: Fault | None = None
 
     @property
     def family(self) -> str | None:

@@ -19,11 +19,11 @@ from clipmk.concepts.paper_parts import kmeans_parts, pca_parts
 from clipmk.concepts.superpixels import superpixel_parts
 from clipmk.pipeline.segmentation import (
     PART_METHODS,
+    PartVariant,
     enlarge,
     find_saliency,
     given_parts,
     segment,
-    segmentation_choices,
 )
 from clipmk.settings import PartMethod, preset
 
@@ -210,10 +210,10 @@ def test_given_parts_are_kept_and_their_union_is_the_foreground() -> None:
 def test_equal_choices_mean_equal_parts(method: str) -> None:
     one = preset("paper", parts=method)
     for change in ({"grounding": "attend"}, {"importance": "part"}, {"descriptors_per_part": 1}):
-        assert segmentation_choices(one) == segmentation_choices(dataclasses.replace(one, **change))
+        assert PartVariant(one).parts_key == PartVariant(dataclasses.replace(one, **change)).parts_key
     read = {"kmeans": {"seed", "part_count"}, "pca": {"part_count"}, "superpixels": {"part_limit"}}[method]
     for name in ("seed", "part_count", "part_limit"):
         changed = dataclasses.replace(one, **{name: 3})
-        assert (segmentation_choices(one) != segmentation_choices(changed)) == (name in read)
+        assert (PartVariant(one).parts_key != PartVariant(changed).parts_key) == (name in read)
     for change in ({"resize": "crop"}, {"features": "keys"}, {"foreground": "centred"}, {"second_component": False}):
-        assert segmentation_choices(one) != segmentation_choices(dataclasses.replace(one, **change))
+        assert PartVariant(one).parts_key != PartVariant(dataclasses.replace(one, **change)).parts_key

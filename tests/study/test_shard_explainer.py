@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import embedded
-from clipmk.concepts.language import language_concepts
+from clipmk.concepts.selection import language_concepts
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.pipeline.builder import ExplanationBuilder

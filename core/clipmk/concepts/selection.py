@@ -1,4 +1,4 @@
-"""From part embeddings to vision concepts: candidates, the relevance filter, and the order of importance."""
+"""Which descriptors count: for the parts (candidates, relevance filter, order of importance), and around a class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 NO_COMMON_CANDIDATE = "no descriptor is near every part; the union of the parts' candidates was used"
 NOTHING_RELEVANT = "no candidate passed the relevance filter; all of them were kept"
 
-
 BLOCK = 2**16
 """Rows of the bank per product."""
 
@@ -30,21 +29,6 @@ class Nearest(NamedTuple):
     """Of all parts with these rows."""
 
 
-class Candidates(NamedTuple):
-    """The descriptors that can be assigned to parts."""
-
-    indices: Int[Tensor, " candidates"]
-    """Columns of the scores, int64, ascending."""
-    warnings: tuple[str, ...]
-
-
-class Relevant(NamedTuple):
-    """Which candidates are relevant to the image as a whole."""
-
-    keep: Bool[Tensor, " candidates"]
-    warnings: tuple[str, ...]
-
-
 class OrderedConcepts(NamedTuple):
     """D_v, most important first."""
 
@@ -54,6 +38,15 @@ class OrderedConcepts(NamedTuple):
     """score_scale · cos(raw descriptor, un-prompted image)."""
     part_ids: tuple[tuple[int, ...], ...]
     """For each concept the parts that carry it: positions in `top_descriptors`, 0-based, ascending."""
+
+
+class LanguageConcepts(NamedTuple):
+    """D_y, nearest first."""
+
+    indices: Int[Tensor, " concepts"]
+    """Rows of the descriptor bank, int64."""
+    cosines: Float[Tensor, " concepts"]
+    """Between the class embedding and each descriptor."""
 
 
 def highest(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*rows chosen"]:
@@ -69,13 +62,6 @@ def highest(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*r
 
 def _sorted(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*rows chosen"]:
     return torch.sort(scores, dim=-1, descending=True, stable=True).indices[..., :count]
-
-
-def part_scores(
-    part_embeddings: Float[Tensor, "parts embed"], bank: Float[Tensor, "descriptors embed"]
-) -> Float[Tensor, "parts descriptors"]:
-    """S = E_parts · B^T, both of one dtype: cosines if the parts are L2-normalised, too."""
-    return part_embeddings @ bank.T
 
 
 def nearest(
@@ -101,7 +87,7 @@ def nearest(
     scores = part_embeddings.new_empty(len(part_embeddings), 0)
     floor = scores.new_full((len(part_embeddings), 1), float("-inf"))
     for start in range(0, len(bank), block):
-        product = part_scores(part_embeddings, bank[start : start + block])
+        product = part_embeddings @ bank[start : start + block].T
         columns = (~(product <= floor)).any(dim=0).nonzero().flatten()  # equal to the last one kept comes too late
         indices = torch.cat([indices, start + columns])
         scores = torch.cat([scores, product[:, columns]], dim=1)
@@ -117,29 +103,34 @@ def _marked(scores: Float[Tensor, "parts items"], chosen: Int[Tensor, "parts cho
     return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device).scatter_(1, chosen, value=True)
 
 
-def candidates(scores: Float[Tensor, "parts descriptors"], *, count: int, intersect: bool) -> Candidates:
+def candidates(
+    scores: Float[Tensor, "parts descriptors"], *, count: int, intersect: bool
+) -> tuple[Int[Tensor, " candidates"], tuple[str, ...]]:
     """C = ∩ or ∪ over the parts of their top k descriptors, k = min(`count`, |D|).
 
     An empty intersection becomes the union, with a warning. Without parts or descriptors C is empty.
 
     Args:
-        scores: `part_scores` with the whole bank, or those of `nearest` with the same k.
+        scores: of the parts with the whole bank, or those of `nearest` with the same k.
         count: k, 500 in the reference code.
         intersect: as the reference code does; the paper's text does not mention it.
+
+    Returns:
+        Columns of the scores, int64, ascending; and warnings.
     """
     chosen = _marked(scores, highest(scores, count))
     union = chosen.any(dim=0)
     common = chosen.all(dim=0) & union
     if not intersect:
-        return Candidates(union.nonzero().flatten(), ())
+        return union.nonzero().flatten(), ()
     if not common.any():
-        return Candidates(union.nonzero().flatten(), (NO_COMMON_CANDIDATE,))
-    return Candidates(common.nonzero().flatten(), ())
+        return union.nonzero().flatten(), (NO_COMMON_CANDIDATE,)
+    return common.nonzero().flatten(), ()
 
 
 def relevance_filter(
     raw_cosines: Float[Tensor, " candidates"], *, statistic: Literal["mean", "median"], offset: float
-) -> Relevant:
+) -> tuple[Bool[Tensor, " candidates"], tuple[str, ...]]:
     """Keep c_i > statistic(c) + offset; if none is, keep all, with a warning.
 
     Args:
@@ -147,15 +138,18 @@ def relevance_filter(
             float64; the median of an even number is the mean of the middle two.
         statistic: "mean" with offset -0.02 in the reference code, "median" with +0.02 in the paper's text.
         offset: in cosine.
+
+    Returns:
+        Which candidates are relevant to the image as a whole; and warnings.
     """
     if raw_cosines.numel() == 0:
-        return Relevant(torch.ones_like(raw_cosines, dtype=torch.bool), ())
+        return torch.ones_like(raw_cosines, dtype=torch.bool), ()
     cosines = host64(raw_cosines)
     centre = cosines.mean() if statistic == "mean" else cosines.quantile(0.5)
     keep = (cosines > centre + offset).to(raw_cosines.device)
     if keep.any():
-        return Relevant(keep, ())
-    return Relevant(torch.ones_like(keep), (NOTHING_RELEVANT,))
+        return keep, ()
+    return torch.ones_like(keep), (NOTHING_RELEVANT,)
 
 
 def contrast(
@@ -200,3 +194,18 @@ def vision_concepts(
     order = highest(cosines[unique], most)
     indices = unique[order]
     return OrderedConcepts(indices, scale * cosines[indices], tuple(tuple(carriers[i]) for i in indices.tolist()))
+
+
+def language_concepts(
+    class_embedding: Float[Tensor, " embed"], bank: Float[Tensor, "descriptors embed"], *, count: int
+) -> LanguageConcepts:
+    """D_y = the u = `count` descriptors with the highest cosine to the class; ties in the bank's order.
+
+    Args:
+        class_embedding: float32 or float64, L2-normalised.
+        bank: templated descriptors of the same dtype, rows L2-normalised.
+        count: u; more than |D| gives all of them.
+    """
+    cosines = bank @ class_embedding
+    indices = highest(cosines, count)
+    return LanguageConcepts(indices, cosines[indices])

@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from clipmk.concepts.float64 import host64
-from clipmk.concepts.language import LanguageConcepts, language_concepts
 from clipmk.concepts.mutual import language_count_for, measure, overlap
-from clipmk.concepts.selection import highest
+from clipmk.concepts.selection import LanguageConcepts, highest, language_concepts
 from clipmk.concepts.soft import soft_matches
 from clipmk.explanation import Explanation
 from clipmk.images.masks import pixel_mask

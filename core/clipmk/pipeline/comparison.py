@@ -121,19 +121,7 @@ def _agreed(answers: Sequence[Explanation]) -> tuple[str | None, int]:
 
 def _column(result: Explanation | Failure, *, best: bool) -> ComparedModel:
     if isinstance(result, Failure):
-        fault = Fault(**error_object(result.code, result.message))
-        return ComparedModel(
-            id=encodable(result.model),
-            model=None,
-            predictions=(),
-            class_name=None,
-            mutual=None,
-            best_in_family=False,
-            elapsed_ms=None,
-            provenance=None,
-            warnings=(),
-            error=fault,
-        )
+        return ComparedModel(id=encodable(result.model), error=Fault(**error_object(result.code, result.message)))
     return ComparedModel(
         id=result.model.id,
         model=result.model,
@@ -144,7 +132,6 @@ def _column(result: Explanation | Failure, *, best: bool) -> ComparedModel:
         elapsed_ms=result.elapsed_ms,
         provenance=result.provenance,
         warnings=result.warnings,
-        error=None,
     )
 
 

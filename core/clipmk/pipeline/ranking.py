@@ -60,11 +60,11 @@ def rank_vision_concepts(
         part_embeddings: from `pipeline.grounding.embed_parts`, on the CPU.
     """
     near = nearest(part_embeddings, bank.descriptors, count=settings.candidate_count)
-    found = candidates(near.scores, count=settings.candidate_count, intersect=settings.intersect_candidates)
-    rows, scores = near.indices[found.indices], near.scores[:, found.indices]
+    found, notes = candidates(near.scores, count=settings.candidate_count, intersect=settings.intersect_candidates)
+    rows, scores = near.indices[found], near.scores[:, found]
     raw_cosines = bank.raw[rows] @ embedding
-    relevant = relevance_filter(raw_cosines, statistic=settings.relevance, offset=settings.relevance_offset)
-    rows, scores, raw_cosines = rows[relevant.keep], scores[:, relevant.keep], raw_cosines[relevant.keep]
+    keep, more = relevance_filter(raw_cosines, statistic=settings.relevance, offset=settings.relevance_offset)
+    rows, scores, raw_cosines = rows[keep], scores[:, keep], raw_cosines[keep]
     cosines = scores
     if settings.grounding == "prompts":  # a mean of three unit vectors is shorter than one
         cosines = scores / part_embeddings.norm(dim=1, keepdim=True)
@@ -82,7 +82,7 @@ def rank_vision_concepts(
         concepts=tuple(rows[ordered.indices].tolist()),
         importance=tuple(ordered.importance.tolist()),
         part_ids=ordered.part_ids,
-        warnings=found.warnings + relevant.warnings,
+        warnings=notes + more,
     )
 
 

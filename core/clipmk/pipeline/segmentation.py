@@ -83,20 +83,17 @@ class PartVariant:
 
     @property
     def parts_key(self) -> Hashable:
-        """Variants with equal keys find the same parts."""
-        return self.find or segmentation_choices(self.settings)
+        """Variants with equal keys find the same parts: everything that finding them reads."""
+        if self.find is not None:
+            return self.find
+        reads = PART_METHODS[self.settings.parts].reads
+        names = ("resize", "features", "foreground", "second_component", "parts", *reads)
+        return tuple(getattr(self.settings, name) for name in names)
 
 
 def part_variants(settings: Settings, methods: Iterable[PartMethod]) -> tuple[PartVariant, ...]:
     """The settings with each of the part methods."""
     return tuple(PartVariant(replace(settings, parts=method)) for method in methods)
-
-
-def segmentation_choices(settings: Settings) -> tuple[Hashable, ...]:
-    """Everything that a segmentation reads: the same choices give the same parts."""
-    reads = PART_METHODS[settings.parts].reads
-    names = ("resize", "features", "foreground", "second_component", "parts", *reads)
-    return tuple(getattr(settings, name) for name in names)
 
 
 def given_parts(masks: NDArray[np.bool_]) -> Segmentation:
