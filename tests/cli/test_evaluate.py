@@ -19,7 +19,7 @@ from PIL import Image
 from clipmk.errors import DeviceError, ModelError
 from clipmk.evaluate import harness
 from clipmk.evaluate.metrics import Interval
-from clipmk.evaluate.report import BASELINES, TABLES, DataUsed, Report, Row
+from clipmk.evaluate.report import BASELINES, DataUsed, Report, Row, measure_texts
 from clipmk.evaluate.variants import variants
 from clipmk.models import loading
 from clipmk.settings import preset
@@ -30,7 +30,7 @@ from clipmk_tui.cli.commands.evaluate import evaluate, measure_models, resolved_
 from clipmk_tui.cli.progress import Stages
 from command_line import Runner
 
-METRICS = [name for names in TABLES["truth"].values() for name in names]
+METRICS = [name for names in measure_texts()["truth"].tables.values() for name in names]
 """All that --truth measures."""
 
 

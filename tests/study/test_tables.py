@@ -21,7 +21,7 @@ from clipmk.errors import InputError
 from clipmk.study.manifest import Manifest, write_manifest
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, MEAN, MODELS
-from clipmk.study.tables import Completeness, ensure_tables, write_tables
+from clipmk.study.tables import Completeness, write_tables
 from study_shards import (
     DESCRIPTORS,
     POOL,
@@ -217,7 +217,7 @@ def test_tables_are_the_same_bytes_whatever_order_the_shards_were_made_in(
             assert write_tables(other, manifest) == Completeness(4, 6)  # a report on an interrupted run
         other.shard(model_id, number).parent.mkdir(parents=True, exist_ok=True)
         other.shard(model_id, number).write_bytes(folder.shard(model_id, number).read_bytes())
-    assert ensure_tables(other, manifest).complete
+    assert write_tables(other, manifest, unless_current=True).complete
     for path in sorted((folder.root / "tables").iterdir()):
         assert path.read_bytes() == (other.root / "tables" / path.name).read_bytes(), path.name
 
@@ -225,8 +225,8 @@ def test_tables_are_the_same_bytes_whatever_order_the_shards_were_made_in(
 def test_tables_made_of_the_same_shards_are_not_rewritten(
     study: tuple[StudyFolder, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmk.study.tables.write_tables", lambda *_: pytest.fail("written again"))
-    assert ensure_tables(*study) == Completeness(6, 6)
+    monkeypatch.setattr("clipmk.study.tables.table_writer", lambda *_: pytest.fail("written again"))
+    assert write_tables(*study, unless_current=True) == Completeness(6, 6)
 
 
 def test_an_unfinished_study_has_no_rows_of_models_that_did_not_begin(

@@ -31,7 +31,7 @@ from clipmk.concepts.transport import sinkhorn
 from clipmk.evaluate.metrics import concept_order, descriptor_entropy, hidden_regions, localised
 from clipmk.evaluate.occlusions import OccludedImages, OcclusionQueue
 from clipmk.evaluate.perturbations import moved_regions
-from clipmk.evaluate.report import Tally
+from clipmk.evaluate.report import Tally, measure_texts
 from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, feature_maps_variant, with_found_parts
 from clipmk.images.masks import mask_box
 from clipmk.system.serialization import plain
@@ -42,27 +42,6 @@ if TYPE_CHECKING:
 
 SCORE_SCALE = 2.5
 """Of the cosine in deletion and insertion, as in the paper."""
-
-NOTES = (
-    (
-        "deletion, insertion, acc_drop and acc_inc are means over the L + 1 steps from nothing to all L regions "
-        "blurred or revealed; *_sum are the same without division by L + 1, comparable only at equal L"
-    ),
-    (
-        "scores are 2.5 cos(image, class predicted on the untouched image); lower is better for deletion and acc_drop, "
-        "higher for insertion and acc_inc; regions of a larger area delete and insert more whatever their order, so "
-        "read each variant against its own random order and random regions (which lie in the true object where that is "
-        "known)"
-    ),
-    (
-        "accuracy is against the label, or against the prediction on the untouched image where there is none; margins "
-        "are differences to the variant's own parts and order on the same images, positive where the variant is better"
-    ),
-    (
-        "entropies are in nats over all descriptors given to parts; nearest and transport assign the same candidates "
-        "to the same parts, without and with optimal transport"
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,13 +65,12 @@ class Faithfulness:
         seed: of everything that is drawn.
     """
 
-    notes = NOTES
-
     def __init__(self, runner: VariantRunner, variants: Sequence[Variant], *, seed: int) -> None:
         self._seed = seed
         self._maps = _feature_maps(with_found_parts(variants))
         self.variants = tuple(dict.fromkeys((*self._maps, *(each for each in self._maps.values() if each))))
         self.settings = {variant.name: plain(variant.settings) for variant in self._maps}
+        self.notes = tuple(measure_texts()["faithfulness"].notes)
         self._queue = OcclusionQueue(runner)
         self.tally = Tally(seed=seed)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError, ImageError, InputError, ModelError, NotFiniteError, UsageError, suggest
 from clipmk.evaluate.faithfulness import Faithfulness
-from clipmk.evaluate.report import TABLES, DataUsed, Report, Row
+from clipmk.evaluate.report import DataUsed, Report, Row, measure_texts
 from clipmk.evaluate.truth import TruthEvaluator
 from clipmk.evaluate.variants import Variant, VariantRunner
 from clipmk.evaluate.zero_shot import ZeroShot
@@ -43,7 +43,7 @@ def run(
         vocabulary: classes and descriptors; for the truth that of the rendered world.
         data: datasets, each measured on its own.
         variants: of `variants.variants`; those that are given their parts are measured by the truth only.
-        measures: names of `report.TABLES`.
+        measures: names of `report.measure_texts`.
         seed: of the bootstrap and of what is drawn.
         cache: keep the embedded texts on disk.
         progress: called with (stage, done, total); an exception raised in it cancels the work.
@@ -90,8 +90,8 @@ def run(
 
 def _check(data: Sequence[ImageSource], measures: Collection[str]) -> None:
     for name in measures:
-        if name not in TABLES:
-            raise UsageError(f"measure {quoted(name)} does not exist; {suggest(name, TABLES)}")
+        if name not in measure_texts():
+            raise UsageError(f"measure {quoted(name)} does not exist; {suggest(name, measure_texts())}")
     for one in data:
         if "zero_shot" in measures and not one.labelled:
             raise UsageError(

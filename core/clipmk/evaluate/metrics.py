@@ -197,25 +197,6 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
     return Interval(mean=mean, low=low, high=high, count=len(array))
 
 
-def paired_difference(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0) -> Interval:
-    """Mean of the per-image differences ours_i - theirs_i with its interval: whole pairs are resampled.
-
-    An image that is hard for one is hard for both, so this is much narrower than the difference of two intervals. Pairs
-    with an undefined side (NaN) are left out.
-
-    Args:
-        ours: one value per image.
-        theirs: of the same images, in the same order.
-        seed: of the bootstrap.
-
-    Raises:
-        ValueError: the numbers of images differ, or no pair is defined.
-    """
-    if len(ours) != len(theirs):
-        raise ValueError(f"{len(ours)} values cannot be paired with {len(theirs)}")
-    return interval((np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)).tolist(), seed=seed)
-
-
 @lru_cache(maxsize=2)
 def _resamples(count: int, seed: int) -> NDArray[np.float64]:
     """How often each of `count` images is drawn in each resample, (resamples, count): the same for every metric."""

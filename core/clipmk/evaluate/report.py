@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from clipmk.evaluate.metrics import Interval, interval, paired_difference
+from clipmk.evaluate.metrics import Interval, interval
+from clipmk.system.locations import assets_dir
 from clipmk.system.serialization import plain
 
 LOOKUP = "class lookup, predicted class"
@@ -21,30 +24,6 @@ BASELINES = (LOOKUP, TRUE_LOOKUP, NEAREST, SPARSE, RANDOM)
 TRUE_PARTS = ", true parts"
 """Ends the name of a variant that is given the true masks."""
 
-TABLES: dict[str, dict[str, tuple[str, ...]]] = {
-    "truth": {
-        "concepts": ("ap", "r_precision", "hit1", "hit3", "mutual_true", "margin"),
-        "regions": ("foreground", "of_ceiling", "corloc", "outliers", "part_iou", "pixel_iou", "part_margin"),
-        "behaviour": (
-            *("top1", "effect_top", "effect", "effect_control", "effect_margin", "stable_seed", "stable_shift"),
-            "parts",
-        ),
-    },
-    "faithfulness": {
-        "score of the predicted class, mean over the steps": ("deletion", "insertion"),
-        "accuracy, mean over the steps": ("acc_drop", "acc_inc"),
-        "by how much the variant beats its baseline": ("deletion_margin", "insertion_margin"),
-        "entropy of the parts' descriptors": ("entropy", "entropy_nearest", "entropy_transport"),
-        "size and place": ("parts", "area", "corloc", "top1"),
-        "not normalised": ("deletion_sum", "insertion_sum", "acc_drop_sum", "acc_inc_sum"),
-    },
-    "zero_shot": {
-        "accuracy": ("templates", "before", "after"),
-        "gain": ("gain", "random_gain", "words_gain"),
-        "gain over the controls": ("over_random", "over_words", "added"),
-    },
-}
-"""Measure -> title of a table -> its metrics. Margins over baselines have a table of their own after the first."""
 SUMMARY = ("ap", "hit1", "hit3", "foreground", "part_iou", "top1")
 """Metrics of the summary of the truth."""
 SUMMARY_MARGINS = (LOOKUP, NEAREST)
@@ -54,6 +33,22 @@ Values = Mapping[str, Sequence[float]]
 """Metric -> its value on each image; NaN where it is undefined."""
 Table = tuple[str, list[str], list[list[str]]]
 """Title, column headings, rows of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureText:
+    """How the numbers of a measure are shown and read."""
+
+    tables: dict[str, list[str]]
+    """Title -> metrics. Margins over baselines have a table of their own after the first."""
+    notes: list[str]
+
+
+@cache
+def measure_texts() -> dict[str, MeasureText]:
+    """The measures by name, from `assets/measures.json`."""
+    rows = json.loads((assets_dir() / "measures.json").read_bytes())
+    return {name: MeasureText(**row) for name, row in rows.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,11 @@ class Row:
     name: str
     values: dict[str, Interval]
     margins: dict[str, Interval] = field(default_factory=dict)
-    """Average precision less that of each baseline on the same images, by the baseline's name: paired differences."""
+    """Average precision less that of each baseline, by the baseline's name.
+
+    Whole pairs are resampled: an image that is hard for one is hard for both, so the interval is much narrower than the
+    difference of two.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class Report:
     """What one measure found for one model."""
 
     measure: str
-    """A key of `TABLES`."""
+    """A key of `measure_texts`."""
     model: str
     vocabulary: str
     seed: int
@@ -115,7 +114,7 @@ class Report:
         for data, rows in self._by_data():
             values = {row.name: row.values for row in rows}
             margins = {row.name: row.margins for row in rows}
-            first, *others = TABLES[self.measure].items()
+            first, *others = measure_texts()[self.measure].tables.items()
             tables += _table(f"{data}: {first[0]}", first[1], values)
             over = [row.name for row in rows]
             tables += _table(f"{data}: average precision above each baseline (paired)", over, margins)
@@ -180,7 +179,7 @@ class Tally:
                     if not bool(np.isnan(each).all())
                 },
                 {
-                    other: paired_difference(values["ap"], scores, seed=self._seed)
+                    other: interval(np.subtract(values["ap"], scores).tolist(), seed=self._seed)
                     for other, scores in baselines.items()
                     if other != name
                 },

@@ -38,7 +38,7 @@ from clipmk.evaluate.prompt_sets import (
     prompt_that_fits,
     random_words,
 )
-from clipmk.evaluate.report import Tally
+from clipmk.evaluate.report import Tally, measure_texts
 from clipmk.evaluate.variants import Variant, with_found_parts
 from clipmk.system.serialization import plain
 
@@ -59,23 +59,6 @@ DECOMPOSED_TOGETHER = 64
 """Images whose weights, under all penalties, are in memory at once."""
 IMAGE_DESCRIPTORS = 5
 """Descriptors that such a source takes from each image: as many as the paper has parts."""
-
-
-NOTES = (
-    (
-        "templates: accuracy of the vocabulary's templates; before: of each class's own descriptors in the prompt "
-        "(templates where it has none); after: with the descriptors found on images of its two nearest classes"
-    ),
-    (
-        "transductive: found with the images and labels that are classified, as published; held out: each half of "
-        "the images is classified with what was found on the other half"
-    ),
-    (
-        f"random: as many descriptors of the same lengths from the vocabulary, mean of {RANDOM_DRAWS} draws; "
-        f"words: as many strings of random words, mean of {WORD_DRAWS} draws; added: descriptors added to the "
-        "image's class; intervals of differences are paired over images, for the descriptors found in this run"
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +110,12 @@ class ZeroShot:
     @property
     def notes(self) -> tuple[str, ...]:
         """How to read the numbers."""
-        return (f"prompt: {self.prompt}", *NOTES)
+        controls = (
+            f"random: as many descriptors of the same lengths from the vocabulary, mean of {RANDOM_DRAWS} draws; "
+            f"words: as many strings of random words, mean of {WORD_DRAWS} draws; added: descriptors added to the "
+            "image's class; intervals of differences are paired over images, for the descriptors found in this run"
+        )
+        return (f"prompt: {self.prompt}", *measure_texts()["zero_shot"].notes, controls)
 
     def takes(self, sample: Sample) -> bool:
         """Labelled images; the harness refuses datasets without labels."""

@@ -17,7 +17,7 @@ from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.paper import against_paper
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, MEAN, MODELS, TableRow
-from clipmk.study.tables import Completeness, ensure_tables
+from clipmk.study.tables import Completeness, write_tables
 from clipmk.system.parquet import open_table, read_table
 from clipmk.system.serialization import plain
 from clipmk.system.text import quoted
@@ -126,7 +126,7 @@ def read_results(folder: StudyFolder) -> Results:
         ClipmkError: a table cannot be written.
     """
     manifest = read_manifest(folder.manifest)
-    completeness = ensure_tables(folder, manifest)
+    completeness = write_tables(folder, manifest, unless_current=True)
     rows: list[TableRow] = read_table(folder.table("models"), MODELS).to_pylist()
     explained = [row for row in rows if row["images"]]
     if not explained:

@@ -97,11 +97,16 @@ class _Tables:
             self.classes += class_rows(model, parts, measured, list(self.codes))
 
 
-def write_tables(folder: StudyFolder, manifest: Manifest) -> Completeness:
+def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: bool = False) -> Completeness:
     """Write `tables/`: models, classes, concepts and images, from the shards that exist.
 
     A model without any shard has no row; with several part methods there are also rows of their mean, over images that
     every method explained. The table `models` is written last.
+
+    Args:
+        folder: of the study.
+        manifest: its models and part methods.
+        unless_current: keep tables that exist and were made of exactly the shards that exist.
 
     Returns:
         How many shards exist, of how many.
@@ -111,6 +116,10 @@ def write_tables(folder: StudyFolder, manifest: Manifest) -> Completeness:
         ClipmkError: a table cannot be written.
     """
     done = _shards(folder, manifest)
+    completeness = Completeness(sum(map(len, done.values())), len(manifest.models) * manifest.shards)
+    exist = all(folder.table(name).is_file() for name in ("images", "concepts", "classes", "models"))
+    if unless_current and exist and read_metadata(folder.table("models")).get(_MADE_OF) == _digest(done):
+        return completeness
     with table_writer(folder.table("images"), IMAGE) as images:
         tables = _Tables(folder, manifest, images)
         for model in manifest.models:
@@ -121,24 +130,7 @@ def write_tables(folder: StudyFolder, manifest: Manifest) -> Completeness:
     write_rows(tables.classes, folder.table("classes"), CLASSES)
     _write_csv(tables.models, folder.table("models", ".csv"), MODELS)
     write_rows(tables.models, folder.table("models"), MODELS, {_MADE_OF: _digest(done)})
-    return _completeness(done, manifest)
-
-
-def ensure_tables(folder: StudyFolder, manifest: Manifest) -> Completeness:
-    """Write the tables unless they exist and were made of exactly the shards that exist.
-
-    Returns:
-        How many shards exist, of how many.
-
-    Raises:
-        InputError: as in `write_tables`.
-        ClipmkError: a table cannot be written.
-    """
-    done = _shards(folder, manifest)
-    exist = all(folder.table(name).is_file() for name in ("images", "concepts", "classes", "models"))
-    if exist and read_metadata(folder.table("models")).get(_MADE_OF) == _digest(done):
-        return _completeness(done, manifest)
-    return write_tables(folder, manifest)
+    return completeness
 
 
 def _shards(folder: StudyFolder, manifest: Manifest) -> dict[str, list[int]]:
@@ -151,10 +143,6 @@ def _shards(folder: StudyFolder, manifest: Manifest) -> dict[str, list[int]]:
 
 def _digest(done: dict[str, list[int]]) -> str:
     return hashlib.sha256(repr(sorted(done.items())).encode("utf-8", "backslashreplace")).hexdigest()
-
-
-def _completeness(done: dict[str, list[int]], manifest: Manifest) -> Completeness:
-    return Completeness(sum(map(len, done.values())), len(manifest.models) * manifest.shards)
 
 
 @contextlib.contextmanager
