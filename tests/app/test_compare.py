@@ -34,7 +34,6 @@ from app_harness import (
 from clipmk.errors import ModelError
 from clipmk.explanation import Explanation
 from clipmk.worker import protocol
-from clipmk_tui.app.comparison_state import ComparisonState
 from clipmk_tui.app.concept_rows import ConceptRow
 from clipmk_tui.app.engine.errors import EngineStoppedError
 from clipmk_tui.app.screens.compare import CompareChoice, CompareScreen
@@ -304,17 +303,17 @@ def samples_of(model: str, made: Explanation) -> Explanation:
     return dataclasses.replace(made, model=dataclasses.replace(made.model, id=model))
 
 
-def test_failure_for_one_class_does_not_count_for_another() -> None:
-    state = ComparisonState(MODELS[:2], IMAGE, {MODELS[0]: explained(MODELS[0], IMAGE)})
-    state.fail(MODELS[1], "cat", code="model", message="gone")
-    assert state.missing("cat") == ()
-    assert state.missing(None) == (MODELS[1],)
-    assert state.view.places == (0, None)
-    state.target = "cat"
-    assert state.view.places == (0, 1)
-    assert state.missing("owl") == MODELS[:2]
-    state.target = "owl"
-    assert state.view.comparison is None
+async def test_failure_for_one_class_does_not_count_for_another() -> None:
+    engine = FakeEngine()
+    engine.failures[MODELS[1]] = ModelError("gone")
+    known = {MODELS[0]: explained(MODELS[0], IMAGE)}
+    app = compare_host(engine, MODELS[:2], known=known, target="cat")
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        await press(pilot, "t", "t", "t")
+        assert "failed: model" in seen(app)
+        asked = [request for request in engine.asked if isinstance(request, protocol.Compare)]
+        assert [(request.models, request.target) for request in asked] == [(MODELS[1:2], "cat"), (MODELS[1:2], None)]
 
 
 # From the main screen and back.

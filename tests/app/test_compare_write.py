@@ -43,7 +43,7 @@ async def test_a_name_without_a_letter_gives_one_all_the_same(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert (await written(name))[0] == "wrote clipmk-compare-image.json"
+    assert (await written(name))[0] == "wrote clipmk-compare-unnamed.json"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the working folder cannot be removed there")

@@ -19,15 +19,15 @@ from textual.widgets import Static
 from clipmk.errors import UNEXPECTED, ClipmkError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
-from clipmk.records import Comparison
+from clipmk.pipeline.comparison import compare
+from clipmk.records import Comparison, Failure
 from clipmk.system.text import printable, quoted, slug
 from clipmk.worker import protocol
-from clipmk_tui.app.comparison_state import ComparisonState, ComparisonView
 from clipmk_tui.app.engine.errors import AskError
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import ClosedOnce
 from clipmk_tui.app.screens.venn import VennScreen
-from clipmk_tui.app.widgets.compare_grid import CompareGrid
+from clipmk_tui.app.widgets.compare_grid import CompareGrid, ComparisonView
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.app.widgets.key_bar import KeyBar
 from clipmk_tui.app.widgets.status import stage_text
@@ -70,7 +70,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         Binding("escape,q,c", "dismiss", "back", id="compare.back", key_display="esc"),
     ]
 
-    view: var[ComparisonView | None] = var(None, init=False)
+    view: var[ComparisonView] = var(ComparisonView(), init=False)
 
     def __init__(
         self,
@@ -82,11 +82,17 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
     ) -> None:
         super().__init__(id="comparison")
         self._engine = engine
-        self._image = image
-        self._state = ComparisonState(models, image, known or {}, target=target)
+        self._models, self._image = tuple(models), image
+        self._target = self._common = target
+        """The class that all explain (None: each its own prediction), and the one to turn back to."""
+        known = {} if known is None else known
+        self._held = {model: {known[model].class_name: known[model]} if model in known else {} for model in models}
+        """Model -> class -> explanation."""
+        self._failed: dict[tuple[str, str | None], Failure] = {}
+        """(model, class asked for) -> why there is no explanation."""
         self._title = Static(id="title", markup=False)
         self._detail_line = Static(id="detail", markup=False)
-        self._grid = CompareGrid()
+        self._grid = CompareGrid(models)
         self._pane = FilteredPane(self._grid, "concepts that contain ...")
 
     def compose(self) -> ComposeResult:
@@ -106,11 +112,11 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
     def _begin(self) -> None:
         """Draw, and ask for what is missing; a request for another class is cancelled."""
         self._refresh_view()
-        self._ask(self._state.target)
+        self._ask(self._target)
 
     @work(group="compare", exclusive=True)
     async def _ask(self, target: str | None) -> None:
-        missing = self._state.missing(target)
+        missing = self._missing(target)
         if not missing:
             return
         request = protocol.Compare(models=missing, image=self._image, target=target)
@@ -119,33 +125,61 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
             await self._engine.ask(request, lambda partial: self._take(partial, target))
         except AskError as error:
             code, message = error.reason, str(error)
-        for model in self._state.missing(target):
-            self._state.fail(model, target, code=code, message=message)
+        for model in self._missing(target):
+            self._fail(model, target, code, message)
         self._refresh_view()
 
     def _take(self, partial: protocol.Partial, target: str | None) -> None:
         """One more column, or how far the next one is."""
         if isinstance(partial, protocol.ColumnReady):
             if partial.explanation is not None:
-                self._state.add(partial.model, partial.explanation)
+                self._held[partial.model][partial.explanation.class_name] = partial.explanation
             else:
                 code, message = partial.code or UNEXPECTED, partial.message or "it gave no reason"
-                self._state.fail(partial.model, target, code=code, message=message)
+                self._fail(partial.model, target, code, message)
             self._refresh_view()
-        elif isinstance(partial, protocol.Progress) and target == self._state.target and self.is_attached:
+        elif isinstance(partial, protocol.Progress) and target == self._target and self.is_attached:
             self._grid.note = stage_text(partial.stage, partial.done, partial.total)
 
+    def _fail(self, model: str, target: str | None, code: str, message: str) -> None:
+        paths = (one.image.path for held in self._held.values() for one in held.values())  # as the explanations name it
+        path = next((path for path in paths if path is not None), self._image)
+        failure = Failure(path=path, model=model, code=code, message=message, exit_status=1)
+        self._failed[model, target] = failure
+
+    def _result(self, model: str, target: str | None) -> Explanation | Failure | None:
+        """What a model answered for a class (None: the one it predicts), or would answer; None: still awaited."""
+        for held in self._held[model].values():
+            wanted = held.predictions[0].class_name if target is None else target
+            if wanted in held.classes:
+                return held.for_class(wanted)
+        return self._failed.get((model, target))
+
+    def _missing(self, target: str | None) -> tuple[str, ...]:
+        """The models that have neither answered nor failed."""
+        return tuple(model for model in self._models if self._result(model, target) is None)
+
+    def _results(self) -> list[Explanation | Failure]:
+        """Those there are, in the order of the models."""
+        results = (self._result(model, self._target) for model in self._models)
+        return [result for result in results if result is not None]
+
     def _refresh_view(self) -> None:
+        """Compare the answers so far."""
+        results, missing, numbers = self._results(), self._missing(self._target), itertools.count()
         try:
-            self.view = self._state.view
+            comparison = compare(results, target=self._target) if results else None
         except UsageError as error:
             self._say(str(error), severity="error")
+            return
+        places = tuple(None if model in missing else next(numbers) for model in self._models)
+        self.view = ComparisonView(comparison=comparison, places=places)
 
     @on(FilteredPane.Changed)
     def watch_view(self) -> None:
         """Draw the table as the filter leaves it, and the title."""
         view = self.view
-        if view is None or not self.is_attached:
+        if not self.is_attached:
             return
         wanted = self._pane.filter_text
         rows = [row for row in view.rows if matches(wanted, row.text)]
@@ -154,7 +188,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         if view.awaited:
             waiting = f"waiting for {len(view.awaited)} of {len(view.places)} models"
             parts.append(f"  {waiting} · {keys_of(self, 'compare.back')} cancels")
-        parts.append(f"  {headline(self._state.target)}")
+        parts.append(f"  {headline(self._target)}")
         if wanted:
             parts.append(f"  / {printable(wanted)}: {len(rows)} of {len(view.rows)}")
         self._title.update(Text.assemble(*parts, no_wrap=True, overflow="ellipsis"))
@@ -162,11 +196,11 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
     @on(CompareGrid.Moved)
     def _show_detail(self) -> None:
         """The cell under the cursor in words, nothing shortened that fits into two lines."""
-        text = "" if self.view is None else self._detail(self.view)
-        self._detail_line.update(Text(printable(text), overflow="ellipsis"))
+        self._detail_line.update(Text(printable(self._detail()), overflow="ellipsis"))
 
-    def _detail(self, view: ComparisonView) -> str:
-        model, column = self._state.models[self._grid.model_index], view.column(self._grid.model_index)
+    def _detail(self) -> str:
+        view, model = self.view, self._models[self._grid.model_index]
+        column = view.column(self._grid.model_index)
         if column is None:
             return f"{model}: waiting for its answer"
         if column.error is not None:
@@ -185,32 +219,36 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
     @on(CompareGrid.Chosen)
     def _choose(self) -> None:
         """Go on in the main screen with the model and the concept under the cursor."""
-        column = None if self.view is None else self.view.column(self._grid.model_index)
+        column = self.view.column(self._grid.model_index)
         if column is not None and column.error is not None:
             self._say(f"{column.id} has no explanation to go to", severity="warning")
             return
-        model = self._state.models[self._grid.model_index]
-        self.dismiss(CompareChoice(model=model, concept=self._grid.concept, target=self._state.target))
+        model = self._models[self._grid.model_index]
+        self.dismiss(CompareChoice(model=model, concept=self._grid.concept, target=self._target))
 
     def action_target(self) -> None:
         """Own prediction of each model, or one class for all."""
-        if self._state.toggle_target(self._predicted()):
-            self._begin()
+        if self._target is not None:
+            self._common, self._target = self._target, None
         else:
-            self._say("no model has answered yet, so no class can be common to all", severity="warning")
+            self._target = self._common or self._predicted()
+            if self._target is None:
+                self._say("no model has answered yet, so no class can be common to all", severity="warning")
+                return
+        self._begin()
 
     def _predicted(self) -> str | None:
         """The class that the model under the cursor predicts, else the one that most predict."""
-        column = None if self.view is None else self.view.column(self._grid.model_index)
+        column = self.view.column(self._grid.model_index)
         if column is not None and column.predictions:
             return column.predictions[0].class_name
-        return None if self.view is None or self.view.comparison is None else self.view.comparison.agreed_class
+        return None if self.view.comparison is None else self.view.comparison.agreed_class
 
     def action_venn(self) -> None:
         """The shared knowledge of the model under the cursor as a picture."""
-        model = self._state.models[self._grid.model_index]
-        explanation = self._state.explanation(model, self._state.target)
-        if explanation is None:
+        model = self._models[self._grid.model_index]
+        explanation = self._result(model, self._target)
+        if not isinstance(explanation, Explanation):
             self._say(f"{model} has no explanation to show", severity="warning")
         elif self.is_active:
             self.app.push_screen(VennScreen(explanation))
@@ -221,7 +259,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
 
     def action_copy(self) -> None:
         """The whole table as text, to the clipboard."""
-        if self.view is None or self.view.comparison is None:
+        if self.view.comparison is None:
             self._say("there is nothing to copy yet", severity="warning")
         else:
             self._copy(self.view.comparison)
@@ -233,11 +271,10 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
 
     def action_write(self) -> None:
         """The comparison as JSON; no file is replaced."""
-        if self.view is None or self.view.comparison is None:
+        if self.view.comparison is None:
             self._say("there is nothing to write yet", severity="warning")
             return
-        results = [result for result in self._state.results(self._state.target) if result is not None]
-        text = document.dump(document.comparison_document(self.view.comparison, results)) + "\n"
+        text = document.dump(document.comparison_document(self.view.comparison, self._results())) + "\n"
         self._write(text, len(self.view.awaited))
 
     @work(group="write")

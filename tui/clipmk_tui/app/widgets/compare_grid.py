@@ -6,6 +6,7 @@ Draws its lines itself: a `DataTable` takes some 0.4 ms per cell, which is a thi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -20,9 +21,8 @@ from textual.reactive import var
 from textual.strip import Strip
 from textual.widget import Widget
 
-from clipmk.records import ComparedConcept, ComparedModel
+from clipmk.records import ComparedConcept, ComparedModel, Comparison
 from clipmk.system.text import printable
-from clipmk_tui.app.comparison_state import ComparisonView
 from clipmk_tui.app.messages import Latest
 from clipmk_tui.show.comparison import FACT_NAMES, Fact, agreed, cell_fact, facts, short_names, top
 
@@ -31,6 +31,31 @@ HEAD: Final = 1 + len(FACT_NAMES)
 """Lines above the concepts."""
 _NARROWEST, _WIDEST = 16, 26
 _GAP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonView:
+    """The comparison of the models that answered or failed; the others are still awaited."""
+
+    comparison: Comparison | None = None
+    """None while no model has answered or failed."""
+    places: tuple[int | None, ...] = ()
+    """For each model its column in the comparison; None: still awaited."""
+
+    def column(self, index: int) -> ComparedModel | None:
+        """The column of a model; None while it is awaited."""
+        place = self.places[index] if index < len(self.places) else None
+        return None if place is None or self.comparison is None else self.comparison.columns[place]
+
+    @property
+    def awaited(self) -> tuple[int, ...]:
+        """Indices of the models that have not answered."""
+        return tuple(index for index, place in enumerate(self.places) if place is None)
+
+    @property
+    def rows(self) -> Sequence[ComparedConcept]:
+        """All concepts, the most agreed first."""
+        return () if self.comparison is None else self.comparison.rows
 
 
 class _Drawn(NamedTuple):
@@ -42,7 +67,11 @@ class _Drawn(NamedTuple):
 
 
 class CompareGrid(Widget, can_focus=True):
-    """Shows a `ComparisonView`; the cursor stays on its concept and model while others come and go."""
+    """Shows a `ComparisonView`; the cursor stays on its concept and model while others come and go.
+
+    Args:
+        models: in the order of the columns.
+    """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"grid--head", "grid--cursor"}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -64,9 +93,10 @@ class CompareGrid(Widget, can_focus=True):
     class Chosen(Message):
         """The user chose the cell under the cursor."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Sequence[str]) -> None:
         super().__init__(id="grid")
-        self._view: ComparisonView | None = None
+        self._names = short_names(models)
+        self._view = ComparisonView()
         self._heads: list[tuple[Fact, ...]] = []
         self._rows: list[_Drawn] = []
         self._row = self._model = self._top = self._first = 0
@@ -83,7 +113,6 @@ class CompareGrid(Widget, can_focus=True):
         self._rows = [_Drawn(row.text, agreed(row), tuple(_fact(row, place) for place in view.places)) for row in rows]
         texts = self.concepts
         self._row = texts.index(before) if before in texts else 0
-        self._model = max(0, min(self._model, len(view.models) - 1))
         self.set_reactive(CompareGrid.note, "")
         self._draw_heads()
         self.post_message(self.Moved())
@@ -94,12 +123,9 @@ class CompareGrid(Widget, can_focus=True):
 
     def _draw_heads(self) -> None:
         view = self._view
-        if view is None:
-            return
         notes = {view.awaited[0]: self.note} if view.awaited else {}
         self._heads = [
-            self._head(name, view.column(index), notes.get(index, ""))
-            for index, name in enumerate(short_names(view.models))
+            self._head(name, view.column(index), notes.get(index, "")) for index, name in enumerate(self._names)
         ]
         self._follow()
         self.refresh()
@@ -176,11 +202,6 @@ class CompareGrid(Widget, can_focus=True):
         return max(22, min(44, self.size.width * 3 // 10))
 
     @property
-    def _count(self) -> int:
-        """How many models there are."""
-        return 0 if self._view is None else len(self._view.models)
-
-    @property
     def _margin(self) -> int:
         """Where the first model begins."""
         return 1 + self._label + _GAP
@@ -188,7 +209,7 @@ class CompareGrid(Widget, can_focus=True):
     @property
     def _beside(self) -> int:
         """Number of visible models."""
-        return max(1, min(self._count, (self.size.width - self._margin + _GAP) // (_NARROWEST + _GAP)))
+        return max(1, min(len(self._names), (self.size.width - self._margin + _GAP) // (_NARROWEST + _GAP)))
 
     @property
     def _across(self) -> int:
@@ -197,7 +218,7 @@ class CompareGrid(Widget, can_focus=True):
 
     def _put_cursor(self, row: int, model: int) -> None:
         row = max(0, min(row, len(self._rows) - 1))
-        model = max(0, min(model, self._count - 1))
+        model = max(0, min(model, len(self._names) - 1))
         if (row, model) == (self._row, self._model):
             return
         before, self._row, moved = self._row, row, model != self._model
@@ -214,16 +235,16 @@ class CompareGrid(Widget, can_focus=True):
         before = self._top, self._first
         room = max(1, self.size.height - HEAD)
         self._top = max(self._row - room + 1, min(self._top, self._row, max(0, len(self._rows) - room)))
-        last = max(0, self._count - self._beside)
+        last = max(0, len(self._names) - self._beside)
         self._first = max(self._model - self._beside + 1, min(self._first, self._model, last))
         return before != (self._top, self._first)
 
     def _named(self, y: int) -> str:
         """The name of a line of the head; of the first, which models are visible."""
-        if y == 0 and self._beside < self._count:
-            words = f"models {self._first + 1}-{self._first + self._beside} of {self._count}"
+        if y == 0 and self._beside < len(self._names):
+            words = f"models {self._first + 1}-{self._first + self._beside} of {len(self._names)}"
             return _fitted(words, self._label)
-        made = None if self._view is None else self._view.comparison
+        made = self._view.comparison
         count = f"{made.agreed_count}/{made.answered}" if made is not None and y == 2 else ""
         return _beside(("", *FACT_NAMES)[y], count, self._label)
 
