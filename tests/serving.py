@@ -20,8 +20,7 @@ import samples
 from clipmk.settings import Settings
 from clipmk.system.config import Config
 from clipmk.worker import client, jobs, protocol, server
-from clipmk.worker.client import Connection, connected, listens
-from clipmk.worker.identity import identity
+from clipmk.worker.client import Connection, connected, identity, listens
 from clipmk.worker.jobs import Job
 from clipmk.worker.protocol import Done, ExplainImages, Failed, Final, ImageExplained, encode
 from clipmk.worker.server import Server, stopped_by_signals

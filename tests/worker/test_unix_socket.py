@@ -16,8 +16,7 @@ import pytest
 
 from clipmk.errors import ClipmkError
 from clipmk.worker import client, protocol, server, unix_socket
-from clipmk.worker.client import UnusableServerError, connected
-from clipmk.worker.identity import differences, identity
+from clipmk.worker.client import UnusableServerError, connected, differences, identity
 from clipmk.worker.unix_socket import Peer, listening
 from serving import ask, request, running, start, talking
 

@@ -148,11 +148,7 @@ class Backbone:
         )
 
     def encode_images(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
-        """Embed images and keep their patch features and the state for masked pooling, all in one forward.
-
-        Raises:
-            ModelError: `features` is "keys" and this encoder has no keys (ResNet, ConvNeXt and similar).
-        """
+        """Embed images: float32, L2-normalised."""
         with torch.inference_mode():
             embeddings = normalize(self._images.embed(pixels).float(), dim=-1)
         return embeddings.clone()  # outside inference mode: an ordinary tensor that callers may write to

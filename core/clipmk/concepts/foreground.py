@@ -39,8 +39,6 @@ class Saliency(NamedTuple):
 
     values: Float[Tensor, "images patches"]
     """float64; above 0 is foreground. All 0 if the features have no direction. Unit norm over everything fitted."""
-    outliers: Bool[Tensor, "images patches"]
-    """High-norm tokens that were replaced by the mean of their neighbours before fitting."""
     warnings: tuple[str, ...]
 
 
@@ -57,7 +55,7 @@ def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Saliency
     images, count, dim = patches.shape
     unit = torch.nn.functional.normalize(host64(patches).reshape(images * count, dim), dim=-1)
     vector = _left_singular_vector(unit, rank=2)
-    return _saliency(_flip_if_mostly_positive(vector), torch.zeros(images, count, dtype=torch.bool))
+    return _saliency(_flip_if_mostly_positive(vector).reshape(images, count))
 
 
 def centred_direction(
@@ -95,7 +93,7 @@ def centred_direction(
     vector = _left_singular_vector(directions, rank=1)
     vote = _vote(vector.reshape(images, count), outliers, grid, attention)
     vector = _flip_if_mostly_positive(vector) if vote == 0 else vector * (1.0 if vote > 0 else -1.0)
-    return _saliency(vector, outliers)
+    return _saliency(vector.reshape(images, count))
 
 
 def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, "images patches"]:
@@ -178,9 +176,9 @@ def _flip_if_mostly_positive(vector: Tensor) -> Tensor:
     return -vector if 0.5 < share < 1.0 else vector
 
 
-def _saliency(vector: Tensor, outliers: Tensor) -> Saliency:
-    warnings = () if bool((vector != 0).any()) else (NO_CONTRAST,)
-    return Saliency(vector.reshape(outliers.shape), outliers.to(vector.device), warnings)
+def _saliency(values: Tensor) -> Saliency:
+    warnings = () if bool((values != 0).any()) else (NO_CONTRAST,)
+    return Saliency(values, warnings)
 
 
 def _without_outliers(tokens: Tensor, outliers: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -62,11 +62,6 @@ class SuperpixelParts(NamedTuple):
     """int64: 0 is background, parts count from 1 in order of falling area."""
     warnings: tuple[str, ...]
 
-    @property
-    def foreground(self) -> NDArray[np.bool_]:
-        """The union of the parts, bool (S, S)."""
-        return self.labels > 0
-
 
 def superpixel_parts(
     image: UInt8[ndarray, "side side 3"],
@@ -261,11 +256,7 @@ def _foreground_regions(everything: NDArray[np.int64], saliency: NDArray[np.floa
     while (areas := _areas(labels)).astype(bool).sum() > MOST_REGIONS:
         smallest *= 1.5
         if smallest > areas.max():  # too many of equal size, such as the squares of a board
-            return _absorbed(labels, _largest(areas, MOST_REGIONS))
+            largest = np.argsort(-areas, kind="stable")[:MOST_REGIONS]  # of equals the first
+            return _absorbed(labels, np.isin(np.arange(len(areas)), largest))
         labels = absorb_small(labels, smallest=smallest)
     return labels
-
-
-def _largest(areas: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """Which ones are the largest; of equals the first."""
-    return np.isin(np.arange(len(areas)), np.argsort(-areas, kind="stable")[:count])

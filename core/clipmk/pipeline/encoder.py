@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -280,7 +281,10 @@ def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
     # scikit-learn's own threads add up in the order in which they end; BLAS is limited in the whole process meanwhile.
     with threadpool_limits(1, user_api="blas"):
         pools = tuple(
-            ThreadPoolExecutor(count, thread_name_prefix="clipmk", initializer=_one_thread_each) for count in counts
+            ThreadPoolExecutor(
+                count, thread_name_prefix="clipmk", initializer=partial(threadpool_limits, 1, user_api="openmp")
+            )
+            for count in counts
         )
         try:
             yield pools
@@ -289,7 +293,3 @@ def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
                 pool.shutdown(wait=False, cancel_futures=True)
             for pool in pools:
                 pool.shutdown(wait=True)
-
-
-def _one_thread_each() -> None:
-    threadpool_limits(1, user_api="openmp")

@@ -189,7 +189,7 @@ def _superpixels(images: GridForeground, settings: Settings) -> list[Segmentatio
         superpixel_parts(square, restrict(saliency, mask), patches=patches, limit=settings.part_limit)
         for square, saliency, mask, patches in each
     )
-    return [Segmentation(part_masks(found.labels), found.foreground, found.warnings) for found in parts]
+    return [Segmentation(part_masks(found.labels), found.labels > 0, found.warnings) for found in parts]
 
 
 PART_METHODS: Final[Mapping[PartMethod, PartMethodRow]] = {

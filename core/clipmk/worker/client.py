@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
 import signal
 import socket
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import clipmk
 from clipmk.errors import ClipmkError, ProtocolError
-from clipmk.system.config import read_config
+from clipmk.system.config import Config, read_config
 from clipmk.system.text import printable, quoted
 from clipmk.version import __version__
 from clipmk.worker import protocol
-from clipmk.worker.identity import differences, identity
 from clipmk.worker.protocol import Done, ExplainImages, Failed, Greeting, Hello, ImageExplained, Progress
 from clipmk.worker.session import Session
 from clipmk.worker.unix_socket import LineSocket, Peer, peer_of, supported
@@ -31,6 +33,21 @@ SEND_SECONDS = 60.0
 """For a server to take a request."""
 STOP_SECONDS = 10.0
 """For a server to end."""
+VARIABLES = (
+    "CLIPMK_CACHE_DIR",
+    "XDG_CACHE_HOME",
+    "HOME",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
+"""Environment variables that decide which files are read or downloaded, or how numbers are added."""
 
 
 class UnusableServerError(ClipmkError):
@@ -225,7 +242,7 @@ def require_same(greeting: Greeting, ours: dict[str, str]) -> None:
     """Make sure that a server answers as this process would.
 
     Raises:
-        UnusableServerError: it has another `clipmk.worker.identity`.
+        UnusableServerError: it has another `identity`.
     """
     other = differences(ours, greeting.identity)
     if other:
@@ -254,3 +271,38 @@ def _release(greeting: bytes) -> tuple[object, str]:
         return content["protocol"], printable(str(content["clipmk"]))
     except (ValueError, KeyError, TypeError, RecursionError) as reason:
         raise UnusableServerError("it is not a server of clipmk") from reason
+
+
+def identity(config: Config) -> dict[str, str]:
+    """What an answer depends on besides the request: client and server must agree on it, or their answers could differ.
+
+    Name -> digest of each thing; weights are compared with every request.
+
+    "code": the files of `clipmk` itself, by name, size and time. "python": interpreter and environment, hence torch
+    and open_clip. "models": the names registered in the config. "variables": `VARIABLES`. "machine": processors that
+    may be used (they decide how sums are split), and which file system is visible.
+    """
+    files = ((str(path), path.stat()) for path in sorted(Path(clipmk.__file__).parent.rglob("*.py")))
+    return {
+        "code": _digest([(name, status.st_mtime_ns, status.st_size) for name, status in files]),
+        "python": _digest([sys.version, sys.prefix]),
+        "models": _digest(sorted(config.models.items())),
+        "variables": _digest([os.environ.get(name) for name in VARIABLES]),
+        "machine": _digest([len(os.sched_getaffinity(0)), _mounts()]),
+    }
+
+
+def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """The names whose digests differ."""
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+
+
+def _mounts() -> int:
+    try:
+        return os.stat("/proc/self/ns/mnt").st_ino  # noqa: PTH116 - follows the link, as Path.stat would
+    except OSError:
+        return 0
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode("ascii")).hexdigest()[:16]

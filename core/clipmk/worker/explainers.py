@@ -18,7 +18,6 @@ from clipmk.worker.jobs import INTERVAL
 from clipmk.worker.session import Session
 
 if TYPE_CHECKING:
-    from clipmk.models.spec import ModelSpec
     from clipmk.pipeline.explainer import Explainer
 
 VOCABULARIES = 8
@@ -74,7 +73,9 @@ class Explainers:
             self._has_open_clip = True
         spec = resolve(model, arch=session.arch, download=session.download)
         words = (vocabulary.name, vocabulary.sha256)
-        return (model, session.arch, session.device, session.precision, session.cache, words, _file_stamps(spec))
+        described = [] if spec.folder is None else sorted(spec.folder.glob("*.json"))
+        stamps = tuple(file_stamp(str(path)) for path in (spec.weights, spec.bpe, *described) if path is not None)
+        return (model, session.arch, session.device, session.precision, session.cache, words, stamps)
 
     def get(self, key: ExplainerKey, model: str, session: Session) -> Explainer:
         """The explainer of a key under the session's settings: held already, or loaded now."""
@@ -136,13 +137,6 @@ def file_stamp(name: str) -> Stamp:
     except (OSError, ValueError):
         return (path, -1, -1)
     return (path, found.st_mtime_ns, found.st_size)
-
-
-def _file_stamps(spec: ModelSpec) -> tuple[Stamp, ...]:
-    """Of all files that a model is made of."""
-    described = [] if spec.folder is None else sorted(spec.folder.glob("*.json"))
-    files = [spec.weights, spec.bpe, *described]
-    return tuple(file_stamp(str(path)) for path in files if path is not None)
 
 
 def _free_memory() -> None:

@@ -138,7 +138,7 @@ class Greeting:
     """Release."""
     pid: int
     identity: dict[str, Any] = field(default_factory=dict)
-    """See `clipmk.worker.identity`; empty over the pipe: the app starts its child from its own files."""
+    """See `clipmk.worker.client.identity`; empty over the pipe: the app starts its child from its own files."""
     uptime_s: float = 0.0
     idle_s: float = 0.0
     """A server ends after so long without a request."""

@@ -45,7 +45,7 @@ class Server:
     Args:
         service: answers the requests, all in one thread.
         idle_s: seconds without a request after which it ends.
-        identity: see `clipmk.worker.identity`.
+        identity: see `clipmk.worker.client.identity`.
         clock: seconds; decides what "a while" is.
     """
 

@@ -14,7 +14,7 @@ import clipmk
 from clipmk.system.config import read_config
 from clipmk.system.text import printable
 from clipmk.worker import client
-from clipmk.worker.identity import identity
+from clipmk.worker.client import identity
 from clipmk.worker.protocol import ANSWER_BYTES, Message, encode
 from clipmk.worker.unix_socket import supported
 

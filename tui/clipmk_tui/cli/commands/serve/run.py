@@ -53,7 +53,7 @@ def serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
     Raises:
         ClipmkError: a server listens there already, or others could replace the socket.
     """
-    from clipmk.worker.identity import identity  # noqa: PLC0415
+    from clipmk.worker.client import identity  # noqa: PLC0415
     from clipmk.worker.server import Server, stopped_by_signals  # noqa: PLC0415
     from clipmk.worker.service import Service  # noqa: PLC0415
     from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
@@ -92,7 +92,7 @@ def status(path: Path, *, json: bool, no_color: bool) -> int:
     Raises:
         ClipmkError: there is no server, or it is of another version.
     """
-    from clipmk.worker.identity import differences, identity  # noqa: PLC0415
+    from clipmk.worker.client import differences, identity  # noqa: PLC0415
     from clipmk_tui.cli import tables  # noqa: PLC0415
 
     with client.connected(path) as found:
