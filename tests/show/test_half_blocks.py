@@ -39,7 +39,9 @@ def seen(segments: list[Segment]) -> Seen:
 def test_the_parser_reads_what_rich_reads(cells: npt.NDArray[np.uint8]) -> None:
     rows, columns = cells.shape[0] // 2, cells.shape[1]
     console = Console(width=200)
-    for line in picture._rendered(Image.fromarray(cells), columns, rows).split("\n"):
+    drawn = picture._block_image()(Image.fromarray(cells))
+    drawn.set_size(width=columns, height=rows)
+    for line in str(drawn).split("\n"):
         theirs = [segment for segment in Text.from_ansi(line).render(console) if segment.text]
         assert seen(list(parsed(line))) == seen(theirs)
 

@@ -58,7 +58,6 @@ def build(first: str = "--help") -> typer.Typer:
     """Make the application with as few commands as the first argument needs."""
     app = typer.Typer(
         name="clipmk",
-        help="Why did CLIP say that? Explains zero-shot predictions by the concepts both encoders share.",
         epilog=EPILOG,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",

@@ -159,23 +159,21 @@ def _blocks(comparison: Comparison, rows: Sequence[ComparedConcept], width: int)
     count = len(comparison.columns)
     pages = ceil(count / max(1, room // (_NARROWEST + _GAP)))
     beside = ceil(count / pages)
-    headings = [*_headings(comparison), *(facts(column, cells=1)[1].text for column in comparison.columns)]
-    wanted = max(Text(printable(text)).cell_len for text in headings)
+    headings = short_names([column.id for column in comparison.columns])
+    outcomes = [facts(column, cells=1)[1].text for column in comparison.columns]
+    wanted = max(Text(printable(text)).cell_len for text in (*headings, *outcomes))
     across = min(max(_NARROWEST, wanted, 16), _WIDEST, room // beside - _GAP)
     for start in range(0, count, beside):
         yield range(start, min(count, start + beside)), label, across
 
 
-def _headings(comparison: Comparison) -> tuple[str, ...]:
-    return short_names([column.id for column in comparison.columns])
-
-
 def _table(comparison: Comparison, rows: Sequence[ComparedConcept], block: range, *, label: int, across: int) -> Table:
     columns = [comparison.columns[index] for index in block]
+    headings = short_names([column.id for column in comparison.columns])
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     table.add_column("", width=label, overflow="fold")
     for index in block:
-        table.add_column(shown(_headings(comparison)[index]), width=across, overflow="fold")
+        table.add_column(shown(headings[index]), width=across, overflow="fold")
     table.add_column(_AGREED, width=len(_AGREED), justify="right")
     described = [facts(column, cells=across) for column in columns]
     for index, name in enumerate(FACT_NAMES):

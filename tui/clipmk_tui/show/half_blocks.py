@@ -58,8 +58,9 @@ def half_block_rows(cells: UInt8[ndarray, "pixel_rows columns 3"]) -> list[list[
     """
     from PIL import Image  # noqa: PLC0415 - not until there is a picture
 
-    rendered = _rendered(Image.fromarray(cells, mode="RGB"), cells.shape[1], cells.shape[0] // 2)
-    return [list(parsed(line)) for line in rendered.split("\n")]
+    drawn = _block_image()(Image.fromarray(cells, mode="RGB"))
+    drawn.set_size(width=cells.shape[1], height=cells.shape[0] // 2)
+    return [list(parsed(line)) for line in str(drawn).split("\n")]
 
 
 def shrunk(image: Image.Image, *, columns: int, rows: int) -> UInt8[ndarray, "pixel_rows columns 3"]:
@@ -118,8 +119,10 @@ def explained_picture(explanation: Explanation, *, columns: int, rows: int) -> l
         mask = rle_decode(part.mask)
         if mask.any():
             x, y = anchor(mask)
-            column, row = x * across // mask.shape[1], y * down // mask.shape[0]
-            _write(lines, column, row, str(part.id), colour_of(part.id))
+            row = y * down // mask.shape[0]
+            line, number = lines[row], Text(str(part.id), number_style(colour_of(part.id)))
+            start = max(0, min(x * across // mask.shape[1], len(line) - len(number)))
+            lines[row] = line[:start] + number + line[start + len(number) :]
     return lines
 
 
@@ -129,15 +132,9 @@ def fitted(width: int, height: int, *, columns: int, rows: int) -> tuple[int, in
     return max(1, min(columns, round(width * scale))), max(1, min(rows, round(height * scale / 2)))
 
 
-def _rendered(small: Image.Image, columns: int, rows: int) -> str:
-    """term-image's output, with its queries to the terminal disabled: they swallow key presses."""
-    drawn = _block_image()(small)
-    drawn.set_size(width=columns, height=rows)
-    return str(drawn)
-
-
 @lru_cache(maxsize=1)
 def _block_image() -> type:
+    """term-image's class, with its queries to the terminal disabled: they swallow key presses."""
     with captured_warnings():  # "not running within a terminal"; images may be decoded in other threads meanwhile
         import term_image  # noqa: PLC0415 - looks for a terminal when it is imported
         from term_image.image import BlockImage  # noqa: PLC0415
@@ -159,10 +156,3 @@ def _colour(code: str) -> Color | None:
         return None
     red, green, blue = map(int, code.split(";"))
     return Color(f"#{red:02x}{green:02x}{blue:02x}", ColorType.TRUECOLOR, None, ColorTriplet(red, green, blue))
-
-
-def _write(lines: list[Text], column: int, row: int, text: str, colour: tuple[int, int, int]) -> None:
-    """Replace cells by a part's number on its own colour."""
-    line = lines[row]
-    start = max(0, min(column, len(line) - len(text)))
-    lines[row] = line[:start] + Text(text, number_style(colour)) + line[start + len(text) :]

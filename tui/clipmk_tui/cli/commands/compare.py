@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +11,7 @@ import typer
 from clipmk.errors import UsageError
 from clipmk.system.text import quoted
 from clipmk_tui.cli import options as o
-from clipmk_tui.cli.streams import data_stream, locale_encoding, say, text_console
+from clipmk_tui.cli.streams import data_stream, locale_encoding, text_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clipmk.records import Comparison
     from clipmk_tui.cli.commands.explain.options import ExplainOptions
     from clipmk_tui.cli.commands.explain.results import Result
+    from clipmk_tui.cli.commands.explain.writers import FailureLog
     from clipmk_tui.cli.inputs import InputImage
 
 FEWEST, MOST = 2, 13
@@ -60,6 +61,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read
     """
     from clipmk.output import document  # noqa: PLC0415 - not for the help
     from clipmk_tui.cli.commands.explain.options import explain_options  # noqa: PLC0415
+    from clipmk_tui.cli.commands.explain.writers import FailureLog  # noqa: PLC0415
     from clipmk_tui.cli.inputs import input_images  # noqa: PLC0415
 
     _check_models(model or ())
@@ -68,7 +70,8 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read
     if len(images) != 1:
         raise UsageError(f"{quoted(image)} names {len(images)} images; models are compared on exactly one")
     with data_stream(encoding="utf-8" if json else locale_encoding()) as stream:
-        found, comparison, status = _compared(options, images[0])
+        failures = FailureLog(quiet=quiet, by_model=True)
+        found, comparison = _compared(options, images[0], failures)
         if json:
             stream.write(document.dump(document.comparison_document(comparison, found)) + "\n")
         elif comparison.answered:
@@ -77,9 +80,8 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read
             console = text_console(stream, no_color=no_color)
             console.print(report(comparison, width=console.width, most=None if verbose else ROWS_SHOWN))
         stream.flush()
-        if not quiet:
-            _warn(comparison)
-    return status
+        failures.finish()
+    return failures.status
 
 
 def _check_models(models: Sequence[str]) -> None:
@@ -94,16 +96,14 @@ def _check_models(models: Sequence[str]) -> None:
         )
 
 
-def _compared(options: ExplainOptions, image: InputImage) -> tuple[list[Result], Comparison, int]:
-    """What each model says, all of it side by side, and the exit status: the highest of all failures."""
+def _compared(options: ExplainOptions, image: InputImage, failures: FailureLog) -> tuple[list[Result], Comparison]:
+    """What each model says, and all of it side by side."""
     from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
     from clipmk.pipeline.comparison import compare as side_by_side  # noqa: PLC0415
     from clipmk_tui.cli.commands.explain.results import results  # noqa: PLC0415
-    from clipmk_tui.cli.commands.explain.writers import FailureLog  # noqa: PLC0415
     from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
     from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
 
-    failures = FailureLog(quiet=options.quiet)
     found: list[Result] = []
     with (
         logging_to_stderr(quiet=options.quiet, verbose=options.verbose),
@@ -111,14 +111,11 @@ def _compared(options: ExplainOptions, image: InputImage) -> tuple[list[Result],
     ):
         for result in results(_with_common_vocabulary(options), [image], stages):
             stages.clear()
-            if isinstance(result, Explanation):
-                found.append(dataclasses.replace(result, picture=None))
-            else:
-                failures.add(result)
-                found.append(result)
+            failures.add(result)
+            found.append(dataclasses.replace(result, picture=None) if isinstance(result, Explanation) else result)
     explained = (one.class_name for one in found if isinstance(one, Explanation))
     # the common class as the vocabulary spells it
-    return found, side_by_side(found, target=options.target and next(explained, options.target)), failures.status
+    return found, side_by_side(found, target=options.target and next(explained, options.target))
 
 
 def _with_common_vocabulary(options: ExplainOptions) -> ExplainOptions:
@@ -139,13 +136,3 @@ def _with_common_vocabulary(options: ExplainOptions) -> ExplainOptions:
         except UsageError:
             continue
     return dataclasses.replace(options, vocabulary=own_vocabulary(options, options.models[0]))
-
-
-def _warn(comparison: Comparison) -> None:
-    """Print every warning once, with the models it holds for."""
-    models: dict[str, list[str]] = defaultdict(list)
-    for column in comparison.columns:
-        for warning in column.warnings:
-            models[warning].append(column.id)
-    for warning, names in models.items():
-        say("warning", f"{', '.join(names)}: {warning}")

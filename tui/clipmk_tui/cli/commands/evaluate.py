@@ -215,7 +215,7 @@ def split_table(
         width: columns of the terminal; two blanks separate cells. Every table has at least one of the other columns; it
             omits rows that are empty in all of its columns.
     """
-    sizes = [max([len(name), *(len(row[i]) for row in rows)]) for i, name in enumerate(columns)]
+    sizes = [max(map(len, texts)) for texts in zip(columns, *rows, strict=True)]
     groups: list[list[int]] = [[]]
     used = sizes[0]
     for index in range(1, len(columns)):

@@ -120,24 +120,17 @@ def _concepts(explanation: Explanation, width: int, *, everything: bool) -> Iter
     mutual = [concept for concept in seen if concept.mutual]
     others = [concept for concept in seen if not concept.mutual]
     unseen = [concept for concept in explanation.language_concepts if not concept.mutual]
-    most = None if everything else VISION_SHOWN
+    listed = others if everything else others[:VISION_SHOWN]
     strongest = max((one.importance for one in seen), default=0.0)
-    cells = _name_cells([*mutual, *others[:most]], width)
+    cells = _name_cells([*mutual, *listed], width)
+    tied = _table("left", "fold", "right")
+    tied.columns[1].min_width = _NAME
+    for one in unseen if everything else unseen[:LANGUAGE_SHOWN]:
+        tied.add_row(_sign("language"), shown(one.text), Text(f"cos {one.cosine:.3f}", _DIM))
     name = quoted(explanation.class_name)
-    yield Text()
-    yield _kind_title("mutual", len(mutual), f"seen, and tied to {name}")
-    yield from _listed(_seen(mutual, "mutual", cells, strongest), len(mutual), None)
-    yield Text()
-    yield _kind_title("vision", len(others), f"seen, but not tied to {name}")
-    yield from _listed(_seen(others[:most], "vision", cells, strongest), len(others), most)
-    yield Text()
-    yield _kind_title("language", len(unseen), f"tied to {name}, but not seen")
-    most = None if everything else LANGUAGE_SHOWN
-    table = _table("left", "fold", "right")
-    table.columns[1].min_width = _NAME
-    for tied in unseen[:most]:
-        table.add_row(_sign("language"), shown(tied.text), Text(f"cos {tied.cosine:.3f}", _DIM))
-    yield from _listed(table, len(unseen), most)
+    yield from _kind("mutual", f"seen, and tied to {name}", _seen(mutual, "mutual", cells, strongest), len(mutual))
+    yield from _kind("vision", f"seen, but not tied to {name}", _seen(listed, "vision", cells, strongest), len(others))
+    yield from _kind("language", f"tied to {name}, but not seen", tied, len(unseen))
     if explanation.mutual.soft:
         yield Text()
         yield _title(f"≈ nearly mutual ({len(explanation.mutual.soft)})", "seen and tied in different words")
@@ -145,6 +138,15 @@ def _concepts(explanation: Explanation, width: int, *, everything: bool) -> Iter
         for pair in explanation.mutual.soft:
             table.add_row("≈", shown(pair.vision), shown(pair.language), Text(f"cos {pair.cosine:.3f}", _DIM))
         yield table
+
+
+def _kind(kind: Kind, note: str, table: Table, count: int) -> Iterator[RenderableType]:
+    """The concepts of one kind: title, table, and how many of `count` are not in it."""
+    yield Text()
+    yield _title(f"{SIGN[kind]} {WORD[kind]} ({count})", note, ANSI[kind])
+    yield table if count else Text(" none", _DIM)
+    if count > table.row_count:
+        yield Text(f" and {count - table.row_count} more (--verbose)", _DIM)
 
 
 def _name_cells(concepts: Sequence[VisionConcept], width: int) -> int:
@@ -168,13 +170,6 @@ def _part_numbers(concept: VisionConcept) -> str:
     return " ".join([one_or_many(len(concept.parts), "part", "parts"), *map(str, concept.parts)])
 
 
-def _listed(table: Table, count: int, most: int | None) -> Iterator[RenderableType]:
-    """A table of the first `most` of so many concepts, and what is not in it."""
-    yield table if count else Text(" none", _DIM)
-    if most is not None and count > most:
-        yield Text(f" and {count - most} more (--verbose)", _DIM)
-
-
 def _provenance(explanation: Explanation) -> RenderableType:
     made, elapsed = explanation.provenance, explanation.elapsed_ms
     table = _table("left", "fold")
@@ -193,10 +188,6 @@ def _provenance(explanation: Explanation) -> RenderableType:
 
 def _title(text: str, note: str = "", style: str = "") -> Text:
     return Text.assemble((text, f"bold {style}".strip()), (f"  {note}" if note else "", _DIM))
-
-
-def _kind_title(kind: Kind, count: int, note: str) -> Text:
-    return _title(f"{SIGN[kind]} {WORD[kind]} ({count})", note, ANSI[kind])
 
 
 def _sign(kind: Kind) -> Text:

@@ -94,10 +94,15 @@ class Outputs:
 
 
 class FailureLog:
-    """Prints failures on stderr at once, and warnings at the end."""
+    """Prints failures on stderr at once, and warnings at the end.
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
+    Args:
+        quiet: print no warnings.
+        by_model: a warning names all its models, not its first image.
+    """
+
+    def __init__(self, *, quiet: bool, by_model: bool = False) -> None:
+        self._quiet, self._by_model = quiet, by_model
         self._last = ""
         self._warnings: dict[str, list[str]] = defaultdict(list)
         self.status = 0
@@ -112,12 +117,12 @@ class FailureLog:
             self._last = result.message
         else:
             for warning in result.warnings:
-                self._warnings[warning].append(result.image.path or "-")
+                self._warnings[warning].append(result.model.id if self._by_model else result.image.path or "-")
 
     def finish(self) -> None:
         """Print each warning once."""
         if self._quiet:
             return
-        for warning, images in self._warnings.items():
-            more = f" and {len(images) - 1} more" if len(images) > 1 else ""
-            say("warning", f"{images[0]}{more}: {warning}")
+        for warning, names in self._warnings.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            say("warning", f"{', '.join(names) if self._by_model else names[0] + more}: {warning}")
