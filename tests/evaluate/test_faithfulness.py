@@ -17,9 +17,9 @@ from PIL import Image
 
 import embedded
 from clipmk.errors import ImageError, InputError, UsageError
-from clipmk.evaluate import harness, occlusions
+from clipmk.evaluate import harness, perturbations
 from clipmk.evaluate.metrics import box_iou
-from clipmk.evaluate.occlusions import OccludedImages
+from clipmk.evaluate.perturbations import OccludedImages
 from clipmk.evaluate.report import Report
 from clipmk.evaluate.samples import ImageSource, Sample, open_images, rendered_scenes
 from clipmk.evaluate.variants import VariantRunner, variants
@@ -124,7 +124,7 @@ def test_rows_are_variants_their_controls_and_feature_maps() -> None:
 
 def test_batches_that_cross_images_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     together = _of_scenes()
-    monkeypatch.setattr(occlusions, "IMAGES_HELD", 1)  # every image by itself
+    monkeypatch.setattr(perturbations, "IMAGES_HELD", 1)  # every image by itself
     apart = measured(rendered_scenes("counterfactual", count=COUNT, seed=0))
     for one, other in zip(together.rows, apart.rows, strict=True):
         assert one.name == other.name
@@ -273,7 +273,7 @@ def test_a_report_becomes_plain_data_and_tables_of_text() -> None:
 
 def test_a_queue_keeps_the_order_of_images_even_without_occlusions() -> None:
     runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
-    queue, came = occlusions.OcclusionQueue(runner), list[tuple[int, Any]]()
+    queue, came = perturbations.OcclusionQueue(runner), list[tuple[int, Any]]()
     squares = [scene.image for scene in embedded.scenes(count=3)]
     for number, own in enumerate(([], squares[:2], [], squares[2:])):
         queue.add(own, lambda cosines, n=number: came.append((n, cosines)))

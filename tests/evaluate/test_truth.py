@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import embedded
-from clipmk.evaluate import harness, metrics, occlusions, truth
+from clipmk.evaluate import harness, metrics, perturbations, truth
 from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, TRUE_PARTS, Report
 from clipmk.evaluate.samples import Sample, rendered_scenes
 from clipmk.evaluate.truth import ScenePrediction, TruthEvaluator
@@ -85,7 +85,7 @@ def test_what_is_measured_does_not_depend_on_what_stands_beside_it() -> None:
 
 
 def test_batches_that_cross_scenes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(occlusions, "IMAGES_HELD", 1)
+    monkeypatch.setattr(perturbations, "IMAGES_HELD", 1)
     calls: list[tuple[str, int, int]] = []
     again = run(OURS, progress=lambda *p: calls.append(p))
     assert calls == [(f"{split}: images", done, 2) for split in SPLITS for done in (1, 2)]

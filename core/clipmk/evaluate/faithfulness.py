@@ -29,8 +29,7 @@ from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 from clipmk.concepts.transport import sinkhorn
 from clipmk.evaluate.metrics import concept_order, descriptor_entropy, hidden_regions, localised
-from clipmk.evaluate.occlusions import OccludedImages, OcclusionQueue
-from clipmk.evaluate.perturbations import moved_regions
+from clipmk.evaluate.perturbations import OccludedImages, OcclusionQueue, moved_regions
 from clipmk.evaluate.report import Tally, measure_texts
 from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, feature_maps_variant, with_found_parts
 from clipmk.images.masks import mask_box

@@ -1,8 +1,12 @@
-"""Damaged tokens, shifted pictures and moved regions: what is changed to see what depends on it."""
+"""What is changed to see what depends on it: damaged tokens, shifted pictures, moved regions, and blurred ones.
+
+Occluded images are encoded in batches that cross images; equal ones of an image once.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +14,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
+from clipmk.concepts.float64 import host64
+from clipmk.concepts.prompts import blurred
 from clipmk.images.masks import mask_box
 
 if TYPE_CHECKING:
     from clipmk.backbones.base import Encoded
+    from clipmk.evaluate.variants import VariantRunner
 
 OUTLIERS = 3
 """Tokens made outliers in the robustness row."""
@@ -29,6 +36,9 @@ TRIES = 50
 NEARLY_BEST = 0.9
 """A place is good enough where this share of what the best place covers is covered."""
 
+IMAGES_HELD = 384
+"""Occluded images that wait until they are encoded together."""
+
 
 def inject_outliers(encoded: Encoded, *, seed: int) -> Encoded:
     """Replace a few patch tokens by long ones of one common random direction, as large ViTs show them.
@@ -43,7 +53,7 @@ def inject_outliers(encoded: Encoded, *, seed: int) -> Encoded:
     direction = torch.from_numpy(rng.standard_normal(patches.shape[-1])).to(patches)
     chosen = torch.from_numpy(rng.choice(patches.shape[1], size=OUTLIERS, replace=False))
     patches[:, chosen] = direction / direction.norm() * length
-    return dataclasses.replace(encoded, patches=patches)
+    return replace(encoded, patches=patches)
 
 
 def shifted(image: NDArray[np.uint8], *, pixels: int) -> NDArray[np.uint8]:
@@ -122,3 +132,63 @@ def _moved(mask: NDArray[np.bool_], inside: NDArray[np.bool_], rng: np.random.Ge
     placed = np.zeros_like(mask)
     placed[top : top + shape.shape[0], left : left + shape.shape[1]] = shape
     return placed
+
+
+@dataclass(slots=True, eq=False)
+class OccludedImages:
+    """The occlusions of one picture or square input, numbered in the order in which they are added."""
+
+    image: NDArray[np.uint8]
+    """uint8 RGB (H, W, 3)."""
+    hidden: list[NDArray[np.bool_]] = field(default_factory=list)
+    """What is blurred in each, bool (H, W)."""
+    _known: dict[bytes, int] = field(default_factory=dict)
+
+    def add(self, hidden: NDArray[np.bool_]) -> list[int]:
+        """Numbers of the images with these regions blurred, bool (images, H, W); known ones keep their number."""
+        numbers = []
+        for mask in hidden:
+            numbers.append(self._known.setdefault(np.packbits(mask).tobytes(), len(self.hidden)))
+            if numbers[-1] == len(self.hidden):
+                self.hidden.append(mask)
+        return numbers
+
+    def images(self) -> NDArray[np.uint8]:
+        """All of them, uint8 RGB (images, H, W, 3): blurred (11 x 11, sigma 2) where hidden, else untouched."""
+        hidden = np.array(self.hidden, dtype=bool).reshape(-1, *self.image.shape[:2], 1)
+        return np.where(hidden, blurred(self.image), self.image)
+
+
+Then = Callable[[NDArray[np.float64]], None]
+"""Called with cos(square input, class), float64 (images, classes)."""
+
+
+class OcclusionQueue:
+    """Square inputs that wait until there are enough of them for the encoder.
+
+    Args:
+        runner: the model and its classes.
+    """
+
+    def __init__(self, runner: VariantRunner) -> None:
+        self._runner = runner
+        self._waiting: list[tuple[Sequence[NDArray[np.uint8]], Then]] = []
+
+    def add(self, squares: Sequence[NDArray[np.uint8]], then: Then) -> None:
+        """Queue square inputs of one image, uint8 RGB (S, S, 3), if any; encode what waits once it is enough."""
+        self._waiting.append((squares, then))
+        if sum(len(each) for each, _ in self._waiting) >= IMAGES_HELD:
+            self.flush()
+
+    def flush(self) -> None:
+        """Encode everything that waits and pass on its cosines, in the order in which it was added."""
+        waiting, self._waiting = self._waiting, []
+        squares = [square for each, _ in waiting for square in each]
+        classes = self._runner.explainer.bank.classes
+        cosines = np.empty((0, len(classes)))
+        if squares:
+            cosines = host64(self._runner.embed(np.stack(squares)) @ classes.T).numpy()
+        start = 0
+        for each, then in waiting:
+            then(cosines[start : start + len(each)])
+            start += len(each)

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from clipmk.concepts.mutual import overlap
 from clipmk.concepts.selection import highest
 from clipmk.evaluate import baselines, metrics
-from clipmk.evaluate.occlusions import OccludedImages, OcclusionQueue
-from clipmk.evaluate.perturbations import inject_outliers, moved_inside, shifted
+from clipmk.evaluate.perturbations import OccludedImages, OcclusionQueue, inject_outliers, moved_inside, shifted
 from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Tally
 from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
 from clipmk.images.decoder import read_picture

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from clipmk.concepts.statistics import Estimate, LineFit, RankEstimate
+from clipmk.concepts.statistics import Estimate, RankEstimate
 from clipmk.study.concepts import ConceptTotals
 from clipmk.study.paper import PRINTED_FIT, Compared, PublishedModel, against_paper, published_fit, published_models
 from clipmk.study.results import Results, family_name
@@ -19,7 +19,6 @@ NONE: Final = "–"
 """Where there is no number."""
 CLASSES_SHOWN: Final = 40
 """Classes shown per model, in tables and pictures; of more, half as many from either end."""
-_CORRELATIONS: Final = ("r [95 %]", "rho [95 %] or (p)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +31,8 @@ class TextTable:
     text_columns: tuple[int, ...] = (0,)
 
 
-Cell = Callable[[TableRow], str]
-
-Columns = tuple[tuple[str, Cell], ...]
-"""Headings, and the cell of each in the row of a model."""
+Columns = tuple[tuple[str, Callable[[Any], str]], ...]
+"""Headings, and what writes the cell of each from a row of a study's table, or from a fit."""
 
 _BRIEF: Final[Columns] = (
     ("top-1 %", lambda row: interval(row, "top1", factor=100, digits=1)),
@@ -59,7 +56,7 @@ _WIDE: Final[Columns] = (
     ("images", lambda row: str(row["images"])),
     ("failed", lambda row: str(row["failed"])),
 )
-_BY_METHOD: Final[Columns] = (
+BY_METHOD: Final[Columns] = (
     ("parts", lambda row: str(row["parts"])),
     ("MI [95 %]", lambda row: interval(row, "mi_paper")),
     ("AUC [95 %]", lambda row: interval(row, "auc")),
@@ -69,13 +66,29 @@ _BY_METHOD: Final[Columns] = (
     ("images", lambda row: str(row["images"])),
     ("failed", lambda row: str(row["failed"])),
 )
-_RIGHT_WRONG: Final[Columns] = (
+RIGHT_WRONG: Final[Columns] = (
     ("AUC right", lambda row: interval(row, "auc_right")),
     ("AUC wrong", lambda row: interval(row, "auc_wrong")),
     ("MI right", lambda row: interval(row, "mi_paper_right")),
     ("MI wrong", lambda row: interval(row, "mi_paper_wrong")),
     ("m right", lambda row: interval(row, "mutual_count_right")),
     ("m wrong", lambda row: interval(row, "mutual_count_wrong")),
+)
+_CLASS: Final[Columns] = (
+    ("class", lambda row: str(row["class"])),
+    ("images", lambda row: str(row["images"])),
+    ("top-1 %", lambda row: percent(row["top1"])),
+    ("MI", lambda row: number(row["mi_paper"])),
+    ("AUC", lambda row: number(row["auc"])),
+    ("m", lambda row: number(row["mutual_count"])),
+    ("most often predicted instead", lambda row: row["confused_with"] or NONE),
+)
+_FIT: Final[Columns] = (
+    ("family", lambda one: family_name(one.group)),
+    ("models", lambda one: str(one.count)),
+    ("top-1 % =", lambda one: line(one.slope, one.intercept)),
+    ("r [95 %]", lambda one: estimate(one.pearson)),
+    ("rho [95 %] or (p)", lambda one: estimate(one.spearman)),
 )
 
 
@@ -87,23 +100,18 @@ def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
         wide: with an interval for every mean, top-5, and the number of failed images.
     """
     columns = _WIDE if wide else _BRIEF
-    return [_of_models(family_name(one), results, rows, columns) for one, rows in results.families.items()]
+    return [model_table(family_name(one), results, rows, columns) for one, rows in results.families.items()]
 
 
-def part_method_table(results: Results) -> TextTable:
-    """Every part method beside the others."""
-    return _of_models("By part method", results, results.all_rows, _BY_METHOD)
-
-
-def right_wrong_table(results: Results) -> TextTable:
-    """Mutual knowledge of images predicted right and wrong."""
-    return _of_models("Right and wrong predictions", results, results.models, _RIGHT_WRONG)
+def model_table(title: str, results: Results, rows: Iterable[TableRow], columns: Columns) -> TextTable:
+    """Rows of the table `models` under these columns, such as `BY_METHOD` or `RIGHT_WRONG`."""
+    names = results.names
+    return _table(title, rows, (("model", lambda row: names.get(row["model"], str(row["model"]))), *columns))
 
 
 def fit_table(results: Results) -> TextTable:
     """The line through the models of each family, and through all."""
-    columns = ("family", "models", "top-1 % =", *_CORRELATIONS)
-    return TextTable("AUC against accuracy", columns, tuple(_fit_row(one) for one in results.fits))
+    return _table("AUC against accuracy", results.fits, _FIT)
 
 
 def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
@@ -141,20 +149,7 @@ def class_table(rows: Iterable[TableRow]) -> TextTable:
     ordered = sorted(rows, key=lambda row: (row["auc"] is None, row["auc"] or 0.0, row["class"]))
     half = CLASSES_SHOWN // 2
     shown = ordered if len(ordered) <= CLASSES_SHOWN else [*ordered[:half], *ordered[-half:]]
-    cells = tuple(
-        (
-            row["class"],
-            str(row["images"]),
-            percent(row["top1"]),
-            number(row["mi_paper"]),
-            number(row["auc"]),
-            number(row["mutual_count"]),
-            row["confused_with"] or NONE,
-        )
-        for row in shown
-    )
-    columns = ("class", "images", "top-1 %", "MI", "AUC", "m", "most often predicted instead")
-    return TextTable("", columns, cells, text_columns=(0, 6))
+    return _table("", shown, _CLASS, text_columns=(0, 6))
 
 
 def concept_table(totals: ConceptTotals, name: str) -> TextTable:
@@ -199,10 +194,9 @@ def line(slope: float, intercept: float) -> str:
     return f"{slope:.2f} AUC {'-' if intercept < 0 else '+'} {abs(intercept):.2f}"
 
 
-def _of_models(title: str, results: Results, rows: Iterable[TableRow], columns: Columns) -> TextTable:
-    names = results.names
-    cells = [(names.get(row["model"], str(row["model"])), *(cell(row) for _, cell in columns)) for row in rows]
-    return TextTable(title, ("model", *(heading for heading, _ in columns)), tuple(cells))
+def _table(title: str, rows: Iterable[Any], columns: Columns, text_columns: tuple[int, ...] = (0,)) -> TextTable:
+    cells = tuple(tuple(cell(row) for _, cell in columns) for row in rows)
+    return TextTable(title, tuple(heading for heading, _ in columns), cells, text_columns)
 
 
 def _compared(one: Compared, digits: int, *, wide: bool) -> tuple[str, ...]:
@@ -211,16 +205,6 @@ def _compared(one: Compared, digits: int, *, wide: bool) -> tuple[str, ...]:
     if wide:
         return number(one.paper, digits), number(one.ours, digits), difference
     return (NONE if one.ours is None else f"{one.ours:.{digits}f} ({difference})",)
-
-
-def _fit_row(one: LineFit) -> tuple[str, ...]:
-    return (
-        family_name(one.group),
-        str(one.count),
-        line(one.slope, one.intercept),
-        estimate(one.pearson),
-        estimate(one.spearman),
-    )
 
 
 def _lines(results: Results, matched: Sequence[PublishedModel]) -> TextTable:
@@ -235,5 +219,7 @@ def _lines(results: Results, matched: Sequence[PublishedModel]) -> TextTable:
         if sum(model.family == family for model in matched) < sum(model.family == family for model in published):
             variants.append(("the paper's table, models studied here", published_fit(family, matched)))
         variants.append(("this study", next((one for one in results.fits if one.group == family), None)))
-        rows += [(f"{name}, {words}", *_fit_row(one)[1:]) for words, one in variants if one is not None]
-    return TextTable("Lines", ("line through", "models", "top-1 % =", *_CORRELATIONS), tuple(rows))
+        rows += [
+            (f"{name}, {words}", *(cell(one) for _, cell in _FIT[1:])) for words, one in variants if one is not None
+        ]
+    return TextTable("Lines", ("line through", *(heading for heading, _ in _FIT[1:])), tuple(rows))

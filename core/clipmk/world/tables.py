@@ -3,7 +3,8 @@
 `classes.json` lists the parts of each class, behind before front. Object coordinates run to the right (x) and down (y);
 the object is about 0.9 wide around (0, 0), its front to the left. To add a class, add its parts:
 
-- `noun`, `role`: the kind of part, and where it sits; exactly one part has the role "body": it carries the others.
+- `noun`, `role`: the kind of part, and where it sits ("top", "bottom", "front", "back", "face" or "sides"); exactly one
+  part has the role "body": it carries the others.
 - `boxes`: centre x, centre y, width, height[, clockwise degrees] of each copy; `mirrored` repeats them at -x.
 - `looks`: the usual looks, "modifier colour", with their weights; `chance`: how often the part is there at all.
 - `shape`: replaces the noun's outline for textured looks.
@@ -22,9 +23,6 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from clipmk.system import locations
-
-ROLES: Final = ("body", "top", "bottom", "front", "back", "face", "sides")
-"""Where a part sits; a part from another class takes the place of one with the same role."""
 
 TEXTURES: Final = frozenset({"plain", "striped", "spotted", "checkered"})
 """Modifiers that are painted on; any other modifier is a shape."""
@@ -96,6 +94,7 @@ class Part:
 
     noun: str
     role: str
+    """Where it sits; a part from another class takes the place of one with the same role."""
     boxes: tuple[Box, ...]
     looks: tuple[tuple[Look, float], ...]
     """Usual looks with their probabilities, which sum to 1."""
@@ -108,7 +107,7 @@ class Part:
 @cache
 def classes() -> Mapping[str, tuple[Part, ...]]:
     """Every class with its parts in painting order."""
-    return MappingProxyType({name: tuple(map(read_part, rows)) for name, rows in load_table("classes").items()})
+    return MappingProxyType({name: tuple(map(_read_part, rows)) for name, rows in load_table("classes").items()})
 
 
 @cache
@@ -141,43 +140,24 @@ def all_descriptors() -> tuple[str, ...]:
     return tuple(noun.phrase(look) for noun in grammar().values() for look in noun.looks())
 
 
-def read_part(row: Mapping[str, Any]) -> Part:
-    """A part from its row of `classes.json`.
-
-    Raises:
-        ValueError: its role or one of its looks is unknown.
-    """
-    noun, role = row["noun"], row["role"]
-    if role not in ROLES:
-        raise ValueError(f"role {role!r} is unknown; possible: {ROLES}")
+def _read_part(row: Mapping[str, Any]) -> Part:
+    """A part from its row of `classes.json`."""
     boxes = [Box(*box) for box in row["boxes"]]
     if row.get("mirrored", False):
         boxes += [Box(-box.x, box.y, box.width, box.height, box.angle, mirrored=True) for box in boxes]
-    possible, looks = grammar()[noun].looks(), []
     total = sum(row["looks"].values())
-    for words, weight in row["looks"].items():
-        look = Look(*words.split())
-        if look not in possible:
-            raise ValueError(f"{words!r} is not a look of {noun!r}; possible: {possible}")
-        looks.append((look, weight / total))
-    return Part(noun, role, tuple(boxes), tuple(looks), row.get("chance", 1.0), row.get("shape", ""))
+    looks = tuple((Look(*words.split()), weight / total) for words, weight in row["looks"].items())
+    return Part(row["noun"], row["role"], tuple(boxes), looks, row.get("chance", 1.0), row.get("shape", ""))
 
 
 def _read_noun(phrase: str, row: Mapping[str, Any]) -> Noun:
-    """One line of the grammar.
-
-    Raises:
-        ValueError: one of its colours is unknown.
-    """
+    """One line of the grammar."""
     name = phrase.removeprefix("a ")
     outlines = {}
     for modifier, text in row["outlines"].items():
         shape, *factors = text.split()
         outlines[modifier] = Outline(shape, *map(float, factors))
-    words = tuple(row["colours"].split())
-    if unknown := set(words) - set(colours()):
-        raise ValueError(f"{name!r} has unknown colours: {unknown}")
-    return Noun(name, name != phrase, MappingProxyType(outlines), words)
+    return Noun(name, name != phrase, MappingProxyType(outlines), tuple(row["colours"].split()))
 
 
 def load_table(name: str) -> dict[str, Any]:
