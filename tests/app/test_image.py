@@ -15,7 +15,7 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 
 import samples
-from app_harness import LIMIT, press, settled
+from app_harness import LIMIT, settled
 from clipmk.images.decoder import Picture, read_picture
 from clipmk_tui.app import canvas as canvas_module
 from clipmk_tui.app.widgets.image_pane import ImagePane
@@ -180,7 +180,8 @@ async def test_the_lit_part_shows_in_every_mode(mode: str) -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=2)
         while app.pane.mode != mode:
-            await press(pilot, "g")
+            app.pane.cycle_overlay()
+            await settled(pilot)
         unlit = cells(app)
         app.pane.lit = frozenset({2})
         await settled(pilot)
@@ -229,21 +230,24 @@ async def test_left_out_parts_are_blurred_and_marked_by_a_sign() -> None:
         assert "■1 pointed ears" in "".join(app.text())
 
 
-async def test_g_cycles_the_modes() -> None:
+async def test_the_overlay_cycles_through_its_modes() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot)
         modes = [("concept", "concept under the cursor"), ("plain", "plain"), ("parts", "")]
         for mode, subtitle in modes:
-            await press(pilot, "g")
+            app.pane.cycle_overlay()
+            await settled(pilot)
             assert (app.pane.mode, app.pane.border_subtitle) == (mode, subtitle)
 
 
 async def test_concept_mode_without_a_lit_part_is_the_plain_picture() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=4)
-        await press(pilot, "g")
+        app.pane.cycle_overlay()
+        await settled(pilot)
         concept = cells(app)
-        await press(pilot, "g")
+        app.pane.cycle_overlay()
+        await settled(pilot)
         assert cells(app) == concept
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from textual.binding import ActiveBinding, Binding
 from textual.dom import DOMNode
+from textual.screen import Screen
 
 PAIRS: Final = {"models.previous": "models.next", "write.kind_before": "write.kind_after"}
 """An action that represents two in the key bar -> the other one: back and forth are named together."""
@@ -35,6 +36,14 @@ def key_text(active: ActiveBinding) -> str:
     if binding.id in PAIRS:
         return keys_of(active.node, binding.id, PAIRS[binding.id])
     return active.node.app.get_key_display(binding)
+
+
+def is_own(active: ActiveBinding, screen: Screen[Any]) -> bool:
+    """Whether a key belongs to the focused pane: bound inside it, or by the screen in its name (`image.zoom`)."""
+    if active.node not in screen.ancestors_with_self:
+        return True
+    pane = (active.binding.id or "").partition(".")[0]
+    return screen.focused is not None and any(node.id == pane for node in screen.focused.ancestors_with_self)
 
 
 def _default(node: DOMNode, action: str) -> str:

@@ -12,8 +12,6 @@ from clipmk.explanation import Explanation
 from clipmk.system.text import printable, quoted
 from clipmk_tui.show.signs import SIGN, WORD, Kind
 
-_REGIONS: tuple[Kind, ...] = ("vision", "mutual", "language")
-"""From left to right."""
 _FRAME = 3
 """Rows of outline above the lists: two edges and the regions' names. As many are below, without the names."""
 

@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from clipmk.system.text import printable
-from clipmk_tui.app.key_hints import PAIRS, key_text, keys_of
+from clipmk_tui.app.key_hints import PAIRS, is_own, key_text, keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.signs import SIGN
 from clipmk_tui.show.text import shown
@@ -107,7 +107,7 @@ def help_for(screen: Screen[Any]) -> HelpScreen:
     for active in screen.active_bindings.values():
         binding = active.binding
         if binding.id and binding.description and binding.id not in PAIRS.values():
-            found = everywhere if active.node in {screen, screen.app} else keys
+            found = keys if is_own(active, screen) else everywhere
             name = key_text(active)
             written = found.setdefault(binding.description, [])
             if name not in written:

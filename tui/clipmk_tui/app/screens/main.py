@@ -185,7 +185,7 @@ class MainScreen(Screen[None]):
 
     def action_overlay(self) -> None:
         """Plain, parts, or the concept under the cursor."""
-        self.panes.image.action_cycle_overlay()
+        self.panes.image.cycle_overlay()
 
     def action_zoom(self) -> None:
         """The picture over the whole screen, and back."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.segment import Segment
 from rich.text import Text
 from textual import work
-from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.reactive import var
 from textual.strip import Strip
@@ -62,10 +61,6 @@ class ImagePane(Widget, can_focus=True):
     """
 
     ALLOW_SELECT = False
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("g", "cycle_overlay", "overlay", id="image.overlay"),
-        Binding("z", "screen.zoom", "zoom", id="image.zoom"),
-    ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"image-pane--note"}
 
     picture: var[Picture | str] = var("no image yet", init=False)
@@ -91,7 +86,7 @@ class ImagePane(Widget, can_focus=True):
         self._rows: list[Strip] = []
         self._legend: list[Text] = []
 
-    def action_cycle_overlay(self) -> None:
+    def cycle_overlay(self) -> None:
         """Show the parts in the next way."""
         modes = list(MODES)
         self.mode = modes[(modes.index(self.mode) + 1) % len(modes)]

@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.binding import ActiveBinding, Binding
 from textual.widget import Widget
 
-from clipmk_tui.app.key_hints import key_text
+from clipmk_tui.app.key_hints import is_own, key_text
 
 
 class KeyBar(Widget):
@@ -36,9 +36,9 @@ class KeyBar(Widget):
         shown.truncate(width, pad=True)
         return shown
 
-    def _order(self, active: ActiveBinding) -> tuple[int, int]:
-        """The focused widget first, the app last; each in the order of its bindings."""
+    def _order(self, active: ActiveBinding) -> tuple[bool, int, int]:
+        """The focused pane's keys first, the app's last; each in the order of its bindings."""
         nodes = [*(self.screen.focused.ancestors_with_self if self.screen.focused else ()), self.screen, self.app]
         declared = [binding.id for binding in type(active.node).BINDINGS if isinstance(binding, Binding)]
         place = declared.index(active.binding.id) if active.binding.id in declared else len(declared)
-        return nodes.index(active.node) if active.node in nodes else len(nodes), place
+        return not is_own(active, self.screen), nodes.index(active.node), place
