@@ -33,9 +33,6 @@ _NOUNS: Final = {
 }
 """Option -> what errors call its value, if not by the option's name; all options of the app are here."""
 
-_KEYS: Final = {"vocab": "vocabulary"}
-"""Option -> its key in the config, where they differ."""
-
 _KINDS: Final = {"int": "a whole number", "bool": "true or false"}
 
 _CONTEXT: ContextVar[typer.Context | None] = ContextVar("context", default=None)
@@ -102,7 +99,9 @@ def _set_elsewhere() -> Iterator[tuple[str, Any, str]]:
             config = config_options(read_config())
     else:
         environment, config = (_given(context, source) for source in ("ENVIRONMENT", "DEFAULT_MAP"))
-    origins = {name: f"{_KEYS.get(name, name)} in the config {quoted(config_path())}" for name in config}
+    origins = {
+        name: f"{'vocabulary' if name == 'vocab' else name} in the config {quoted(config_path())}" for name in config
+    }
     origins |= {name: variable(name) for name in environment}
     for name, value in (config | environment).items():
         yield from ((name, one, origins[name]) for one in (value if isinstance(value, list) else [value]))

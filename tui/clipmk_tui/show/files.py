@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.system.files import atomic_write
 from clipmk.system.text import quoted, slug
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 def overlay_names(target: Path, images: Sequence[str], models: Sequence[str]) -> list[Path]:
@@ -52,16 +48,6 @@ def check_writable(path: Path, *, inputs: Sequence[str]) -> None:
         raise ClipmkError(f"{quoted(path)} cannot be written: permission denied")
     if path.exists() and any(_same(path, name) for name in inputs):
         raise UsageError(f"{quoted(path)} is one of the images; name another file to write")
-
-
-def write_png(image: Image.Image, path: Path) -> None:
-    """Write a picture as PNG, atomically.
-
-    Raises:
-        ClipmkError: it cannot be written.
-    """
-    with atomic_write(path, private=False) as handle:
-        image.save(handle, format="PNG")
 
 
 def write_text(text: str, path: Path) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from rich.color import Color, ColorType
-from rich.color_triplet import ColorTriplet
+from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -152,7 +151,4 @@ def _style(ink: str, paper: str) -> Style:
 @lru_cache(maxsize=8192)
 def _colour(code: str) -> Color | None:
     """A colour of an SGR sequence, "r;g;b"; None if the code is empty."""
-    if not code:
-        return None
-    red, green, blue = map(int, code.split(";"))
-    return Color(f"#{red:02x}{green:02x}{blue:02x}", ColorType.TRUECOLOR, None, ColorTriplet(red, green, blue))
+    return Color.from_rgb(*map(int, code.split(";"))) if code else None

@@ -252,6 +252,9 @@ def _facts(entry: ModelEntry) -> dict[str, str]:
     if count is not None:
         size = f"{_count(count)}, {count * 4 / 1e9:.2g} GB in fp32"
     licence = f"{entry.licence} ({entry.licence_source})" if entry.licence else "not known here; see the model card"
+    pairs = "" if entry.data_pairs is None else f", {_count(entry.data_pairs)} image-text pairs"
+    samples = "" if entry.samples_seen is None else f", {_count(entry.samples_seen)} seen"
+    training = "unknown" if entry.data is None else f"{entry.data}{pairs}{samples}"
     place = entry.path or "not on this machine; clipmk models pull downloads it"
     return {
         "model": entry.id,
@@ -262,16 +265,9 @@ def _facts(entry: ModelEntry) -> dict[str, str]:
         "input": f"{entry.input_size} px",
         "embedding": f"{entry.embed_dim} numbers",
         "parameters": size,
-        "trained on": "nothing" if random else _training(entry),
+        "trained on": "nothing" if random else training,
         "licence": "-" if random else licence,
         "needs transformers": "yes" if entry.needs_transformers else "no",
         "repository": entry.repository or "-",
         "path": f"none: {_GENERATED}" if random else place,
     }
-
-
-def _training(entry: ModelEntry) -> str:
-    if entry.data is None:
-        return "unknown"
-    pairs = "" if entry.data_pairs is None else f", {_count(entry.data_pairs)} image-text pairs"
-    return f"{entry.data}{pairs}" + ("" if entry.samples_seen is None else f", {_count(entry.samples_seen)} seen")

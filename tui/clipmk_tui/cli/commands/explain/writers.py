@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from clipmk.explanation import Explanation
 from clipmk.output import document
 from clipmk.records import Failure
+from clipmk.system.files import atomic_write
 from clipmk_tui.cli.errors import with_origin
 from clipmk_tui.cli.streams import DataStream, say, text_console
-from clipmk_tui.show.files import check_writable, overlay_names, write_png, write_text
+from clipmk_tui.show.files import check_writable, overlay_names, write_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -61,7 +62,8 @@ class Outputs:
         if overlay is not None and isinstance(result, Explanation):
             from clipmk.output.overlay import readable_scale  # noqa: PLC0415
 
-            write_png(result.overlay(scale=readable_scale(result)), overlay)
+            with atomic_write(overlay, private=False) as file:
+                result.overlay(scale=readable_scale(result)).save(file, format="PNG")
         if self._options.html is not None:
             from clipmk.output.html import section  # noqa: PLC0415
 
