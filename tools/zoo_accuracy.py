@@ -78,7 +78,7 @@ def name_all(explainer: Explainer, pictures: Sequence[Picture]) -> list[str]:
     named = []
     for start in range(0, len(pictures), BATCH):
         squares = np.stack([explainer.square(picture) for picture in pictures[start : start + BATCH]])
-        named += [explainer.predict(one)[0].class_name for one in explainer.embed(squares)]
+        named += [explainer.builder.predict(one)[0].class_name for one in explainer.embed(squares)]
     return named
 
 

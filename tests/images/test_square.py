@@ -125,7 +125,7 @@ def test_a_mask_on_the_square_is_where_the_picture_shows_the_object(size: tuple[
     assert mask.any()
 
 
-def test_wrong_masks_sizes_and_names_are_refused() -> None:
+def test_wrong_masks_sizes_and_kinds_of_resizing_are_refused() -> None:
     square = Square(6, 4, 3, "squash")
     with pytest.raises(InputError, match=r"bool \(3, 3\) is needed"):
         square.to_pixels(np.zeros((4, 6), bool))
@@ -135,5 +135,3 @@ def test_wrong_masks_sizes_and_names_are_refused() -> None:
         Square(0, 4, 3, "squash")
     with pytest.raises((UsageError, TypeError), match="squash"):  # TypeError when the test run checks types itself
         Square(6, 4, 3, "squish")
-    with pytest.raises(UsageError, match="close: 'bicubic'"):
-        shown(noise(4, 4), side=2, resize="crop", interpolation="bicubix")

@@ -264,7 +264,7 @@ def test_the_truth_of_a_model_that_overflows_is_an_error(monkeypatch: pytest.Mon
 def test_predicting_such_an_image_says_so() -> None:
     explainer = embedded.explainer()
     with pytest.raises(ModelError, match="not finite"):
-        explainer.predict(torch.full((explainer.backbone.embed_dim,), math.nan))
+        explainer.builder.predict(torch.full((explainer.backbone.embed_dim,), math.nan))
 
 
 def test_wrong_pooling_is_still_reported_beside_an_image_that_is_not_finite(

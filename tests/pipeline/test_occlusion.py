@@ -93,7 +93,7 @@ def test_classes_are_ranked_again_with_exactly_the_carrying_parts_blurred(name: 
                 region |= rle_decode(part.mask)
         assert 0 < region.sum() < region.size
         pixels = explainer.backbone.normalise(torch.from_numpy(blur_region(image, region))[None])
-        expected = explainer.predict(explainer.backbone.encode_images(pixels)[0], also=names(explanation))
+        expected = explainer.builder.predict(explainer.backbone.encode_images(pixels)[0], also=names(explanation))
         found = predict_without(explainer, embedded.picture(), explanation, [concept.text])
         assert [p.class_name for p in found] == [p.class_name for p in expected]
         assert [p.cosine for p in found] == pytest.approx([p.cosine for p in expected], abs=1e-5)
@@ -109,7 +109,7 @@ def test_several_concepts_blur_the_union_of_their_parts() -> None:
         if any(part.id in concept.parts for concept in explanation.vision_concepts):
             region |= rle_decode(part.mask)
     embedding = explainer.encode(blur_region(embedded.scenes()[0].image, region)).embeddings[0]
-    assert found == explainer.predict(embedding, also=names(explanation))
+    assert found == explainer.builder.predict(embedding, also=names(explanation))
 
 
 def test_nothing_left_out_ranks_the_classes_as_before() -> None:
@@ -142,7 +142,9 @@ def test_the_region_is_blurred_on_the_square_whatever_the_pictures_size() -> Non
     for part in explanation.parts:
         if part.id in concept.parts:
             region |= rle_decode(part.mask)[2::4, 1::2]
-    expected = explainer.predict(explainer.encode(blur_region(square, region)).embeddings[0], also=names(explanation))
+    expected = explainer.builder.predict(
+        explainer.encode(blur_region(square, region)).embeddings[0], also=names(explanation)
+    )
     assert predict_without(explainer, picture, explanation, [concept.text]) == expected
 
 

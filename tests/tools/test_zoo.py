@@ -107,7 +107,8 @@ def test_accuracy_is_the_share_of_scenes_whose_first_class_is_theirs(capsys: pyt
             for one in render_scenes(split, count=12, seed=3)
         ]
         shares.append(
-            sum(explainer.predict(seen.embeddings[0])[0].class_name == one.class_name for one, seen in looked) / 12
+            sum(explainer.builder.predict(seen.embeddings[0])[0].class_name == one.class_name for one, seen in looked)
+            / 12
         )
     assert min(shares) > 0
     assert re.findall(r"(\d\.\d+) \[", row) == [f"{share:.3f}" for share in shares]

@@ -15,13 +15,6 @@ from clipmk.settings import Resize
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int, UInt8
 
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
 STRIP_PIXELS = 2**25
 """Images that would be larger than this after resizing are cropped while they are resized: the same to one grey level,
 and an image of 100,000 x 1 px does not need gigabytes on the way."""
@@ -112,14 +105,8 @@ class Square:
 def square_image(
     image: Image.Image, square: Square, *, interpolation: str = "bicubic"
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """Resample an RGB image to the square: uint8 RGB (side, side, 3).
-
-    Raises:
-        UsageError: the interpolation does not exist.
-    """
-    if interpolation not in INTERPOLATIONS:
-        raise UsageError(f"interpolation {interpolation!r} does not exist; {suggest(interpolation, INTERPOLATIONS)}")
-    method, side = INTERPOLATIONS[interpolation], square.side
+    """Resample an RGB image to the square, by one of Pillow's interpolations: uint8 RGB (side, side, 3)."""
+    method, side = Image.Resampling[interpolation.upper()], square.side
     if math.prod(square.resized) > max(STRIP_PIXELS, side * side):
         return np.array(image.resize((side, side), method, box=square.box))
     left, top = square.corner

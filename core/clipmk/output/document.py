@@ -99,7 +99,7 @@ def dump(content: dict[str, Any], *, indent: int | None = 2) -> str:
         ValueError: a number is not finite.
     """
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
-    return re.sub(r"[^\n\x20-\x7e]", lambda found: _escaped(found[0]), text)
+    return re.sub(r"[^\n\x20-\x7e]", _escaped, text)
 
 
 def schema_text() -> str:
@@ -113,5 +113,6 @@ def schema() -> dict[str, Any]:
     return content
 
 
-def _escaped(character: str) -> str:
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
     return json.dumps(character)[1:-1] if is_unsafe(character) else character

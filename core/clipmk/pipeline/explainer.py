@@ -6,8 +6,9 @@ import copy
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from clipmk.pipeline.encoder import BatchEncoder, ImageBatch
 from clipmk.pipeline.grounding import ACCELERATOR_BATCH
 from clipmk.pipeline.segmentation import PartVariant
 from clipmk.pipeline.stream import Stream
-from clipmk.records import Elapsed, Prediction
+from clipmk.records import Elapsed
 from clipmk.settings import GROUP_LIMIT
 from clipmk.system.memory import memory_named, remedies
 from clipmk.system.text import quoted
@@ -75,11 +76,7 @@ class Explainer:
         self.settings = settings
         self.load_ms = load_ms
         self._progress = progress
-
-        def embedding(done: int, total: int) -> None:
-            if progress is not None:
-                progress("texts", done, total)
-
+        embedding = None if progress is None else partial(progress, "texts")
         with self._out_of_memory_advice():
             self.bank: TextBank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
         untrained = (UNTRAINED,) if backbone.info.pretrained == RANDOM else ()
@@ -162,12 +159,6 @@ class Explainer:
             keep_pictures=keep_pictures,
         )
         return self._results(stream, sources)
-
-    def predict(
-        self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = ()
-    ) -> tuple[Prediction, ...]:
-        """Rank the classes for one image; see `ExplanationBuilder.predict`."""
-        return self.builder.predict(image_embedding, also=also)
 
     def square(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture at the model's input size, uint8 RGB (S, S, 3)."""

@@ -36,4 +36,4 @@ def predict_without(
         if part.id in blurred:
             region |= geometry.to_square(rle_decode(part.mask))
     embedding = explainer.encode(blur_region(square, region)).embeddings[0].cpu()
-    return explainer.predict(embedding, also={prediction.class_name for prediction in explanation.predictions})
+    return explainer.builder.predict(embedding, also={prediction.class_name for prediction in explanation.predictions})

@@ -149,7 +149,11 @@ class Service:
 
     def _survey(self, request: protocol.Survey) -> protocol.Done:
         explainer = self._explainer(request.model)
-        count, size = len(request.images), _survey_batch(explainer)
+        from clipmk.pipeline.grounding import images_per_forward  # noqa: PLC0415
+
+        side = explainer.backbone.info.input_size
+        size = min(SURVEY_BATCH, images_per_forward(explainer.backbone, side=side, most=SURVEY_BATCH))
+        count = len(request.images)
         for start in range(0, count, size):
             self._report("image", start, count)
             for predicted in self._predict(explainer, request.images[start : start + size]):
@@ -173,7 +177,7 @@ class Service:
         if squares:
             for path, row in zip(squares, explainer.embed(np.stack(list(squares.values()))), strict=True):
                 try:
-                    best = explainer.predict(row)[0]
+                    best = explainer.builder.predict(row)[0]
                 except ModelError as error:
                     found[path] = dataclasses.replace(found[path], message=str(error))
                 else:
@@ -299,12 +303,3 @@ def _explained(
             yield explainer.explain([read(image)], targets=[request.target])[0]
         except (InputError, ModelError) as error:
             yield error
-
-
-def _survey_batch(explainer: Explainer) -> int:
-    """Images per forward: on a CPU as many as keep cancelling quick."""
-    from clipmk.pipeline.grounding import CPU_PIXELS  # noqa: PLC0415
-
-    if explainer.backbone.device.type != "cpu":
-        return SURVEY_BATCH
-    return max(1, min(SURVEY_BATCH, CPU_PIXELS // explainer.backbone.info.input_size**2))
