@@ -194,10 +194,8 @@ def fit_splice(
     atoms = centred(descriptors, np.asarray(descriptors, dtype=np.float64).mean(axis=0))
     weights = decompose(centred(embeddings, image_mean), atoms, penalties=PENALTIES)
     scores = [
-        np.mean(
-            [average_precision(ranked(row, most=most), rows) for row, rows in zip(weights[column], true, strict=True)]
-        )
-        for column in range(len(PENALTIES))
+        np.mean([average_precision(ranked(row, most=most), rows) for row, rows in zip(each, true, strict=True)])
+        for each in weights
     ]
     best = int(np.argmax(scores))
     return Splice(atoms, image_mean, PENALTIES[best], float(scores[best]))

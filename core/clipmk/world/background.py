@@ -85,14 +85,8 @@ def _distractor(rng: Random, conditions: Conditions) -> Mark:
     angle, far = 2 * pi * rng.random(), conditions.distractor_distance.draw(rng)
     radius = conditions.distractor_radius.draw(rng)
     corners = (3, 4, 5, 14)[int(4 * rng.random())]
-    points = _blob(
-        0.5 + far * cos(angle),
-        0.5 + far * sin(angle),
-        radius,
-        radius * (0.6 + 0.4 * rng.random()),
-        corners,
-        rng.random(),
-    )
+    x, y = 0.5 + far * cos(angle), 0.5 + far * sin(angle)
+    points = _blob(x, y, radius, radius * (0.6 + 0.4 * rng.random()), corners, rng.random())
     return Mark(points, (255 * rng.random(), 255 * rng.random(), 255 * rng.random()))
 
 

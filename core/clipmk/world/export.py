@@ -40,25 +40,20 @@ def export_scenes(folder: str | Path, *, split: str, count: int, size: int = 64,
     if count < 1:
         raise UsageError(f"count is {count}, at least 1 scene needed")
     try:
-        _write_folder(target, split=split, count=count, size=size, seed=seed)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+            unfinished = Path(temporary) / "world"
+            unfinished.mkdir()
+            images = [_write(unfinished, scene) for scene in render_scenes(split, count=count, size=size, seed=seed)]
+            truth = {"format": TRUTH_FORMAT, "split": split, "size": size, "seed": seed, "classes": class_names()}
+            text = json.dumps({**truth, "images": images}, indent=1)
+            (unfinished / TRUTH_FILE).write_text(text + "\n", encoding="utf-8")
+            if target.exists():
+                target.rmdir()
+            unfinished.rename(target)
     except OSError as reason:
         raise ClipmkError(f"{target} cannot be written: {reason.strerror or reason}") from reason
     return target
-
-
-def _write_folder(target: Path, *, split: str, count: int, size: int, seed: int) -> None:
-    """Write everything beside the target, then move it there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-        unfinished = Path(temporary) / "world"
-        unfinished.mkdir()
-        images = [_write(unfinished, scene) for scene in render_scenes(split, count=count, size=size, seed=seed)]
-        truth = {"format": TRUTH_FORMAT, "split": split, "size": size, "seed": seed, "classes": class_names()}
-        text = json.dumps({**truth, "images": images}, indent=1)
-        (unfinished / TRUTH_FILE).write_text(text + "\n", encoding="utf-8")
-        if target.exists():
-            target.rmdir()
-        unfinished.rename(target)
 
 
 def _write(folder: Path, scene: Scene) -> dict[str, Any]:
