@@ -56,13 +56,13 @@ def dataset_of_files(
     """The dataset of images that are whole files.
 
     Args:
-        spec: As the user gave it.
-        kind: One of `DatasetInfo.kind`.
-        named: The images, at least one.
-        root: Folder that their paths are relative to.
-        noun: What lists them, for the message: "table".
-        limit: Most images, spread evenly.
-        warnings: Warnings for the user.
+        spec: as the user gave it.
+        kind: one of `DatasetInfo.kind`.
+        named: the images, at least one.
+        root: folder that their paths are relative to.
+        noun: what lists them, for the message: "table".
+        limit: most images, spread evenly.
+        warnings: warnings for the user.
 
     Raises:
         InputError: some are missing, not regular files (the message counts them and names the first) or named twice.
@@ -92,12 +92,12 @@ def make_dataset(
     """Check entries and combine them into a dataset.
 
     Args:
-        name: As the user gave it.
-        kind: One of `DatasetInfo.kind`.
-        entries: At least one.
-        reader: Decodes them.
-        warnings: Warnings for the user.
-        drawn: What images depend on besides key, label and size; part of the fingerprint.
+        name: as the user gave it.
+        kind: one of `DatasetInfo.kind`.
+        entries: at least one.
+        reader: decodes them.
+        warnings: warnings for the user.
+        drawn: what images depend on besides key, label and size; part of the fingerprint.
 
     Raises:
         InputError: two entries have the same key.

@@ -25,7 +25,7 @@ def read_labels(path: str) -> dict[str, str]:
     """Labels of a label file: path of an image below the file's folder, with forward slashes -> label.
 
     Args:
-        path: Of the file, which is called `TRUTH_FILE` or `LABELS_FILE`; without it, there are no labels.
+        path: of the file, which is called `TRUTH_FILE` or `LABELS_FILE`; without it, there are no labels.
 
     Raises:
         InputError: it cannot be read or is malformed.

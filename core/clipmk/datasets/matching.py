@@ -31,8 +31,8 @@ def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tupl
     are: one number among words is a mistake.
 
     Args:
-        labels: Of the images, in order; None where unknown.
-        vocabulary: Its classes are meant.
+        labels: of the images, in order; None where unknown.
+        vocabulary: its classes are meant.
 
     Returns:
         A class for each label, None where the label is None, and warnings.
@@ -63,7 +63,7 @@ def missing_vocabulary(labels: Sequence[str | None]) -> str:
     """The message for a missing vocabulary: how to name one, and which shipped ones have the labels.
 
     Args:
-        labels: Of the images; None where unknown.
+        labels: of the images; None where unknown.
     """
     known = list(dict.fromkeys(label for label in labels if label is not None))
     message = "no vocabulary is named; name one with --vocab NAME|FILE"
@@ -79,8 +79,8 @@ def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
     """The end of a message: which shipped vocabularies have all these labels, smallest first; empty for none.
 
     Args:
-        labels: Without any, the result is empty.
-        but: A vocabulary to ignore.
+        labels: without any, the result is empty.
+        but: a vocabulary to ignore.
     """
     sizes: dict[str, int] = {}
     for name in available().keys() - {but} if labels else ():

@@ -29,13 +29,13 @@ def open_dataset(spec: str, *, limit: int | None = None) -> Dataset:
     """Find the images of a dataset and their labels.
 
     Args:
-        spec: One of
+        spec: one of
             a folder: of images (labels beside them in `truth.json` or `labels.csv`), of one folder per class (images
             may lie deeper, the label is the name of the upper folder), or of tar shards;
             a table `.csv`, `.tsv` or `.parquet` with the column `path` (below its folder) and, if known, `label`;
             WebDataset shards: `x.tar`, a folder of them, or a pattern `train-{000..012}.tar`;
             the rendered world: `world:test`, `world:counterfactual?scenes=600&seed=3&size=64`.
-        limit: Most images used, spread evenly over the dataset; of the rendered world the first ones.
+        limit: most images used, spread evenly over the dataset; of the rendered world the first ones.
 
     Raises:
         UsageError: the spec or the limit is invalid.

@@ -56,9 +56,9 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
     """The images of tar files, in the order of the files and of their members.
 
     Args:
-        spec: As the user gave it.
-        shards: Paths of the files, at least one.
-        limit: Most images, spread evenly.
+        spec: as the user gave it.
+        shards: paths of the files, at least one.
+        limit: most images, spread evenly.
 
     Raises:
         InputError: a file is missing, compressed, truncated or not a tar file, or they hold no image.

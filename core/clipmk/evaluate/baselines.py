@@ -1,4 +1,4 @@
-"""What explanations are held against: regions of the feature maps, a sparse decomposition, k-means on the pixels.
+"""What explanations are compared with: regions of the feature maps, a sparse decomposition, k-means on the pixels.
 
 **Feature maps**, from the paper's appendix D.2: every channel of the patch features is a map over the grid; channels
 are ranked by their norm over the patches; the one with the highest norm shows the main object, the next L are the

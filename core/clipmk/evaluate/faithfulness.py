@@ -1,7 +1,7 @@
 """Is what the explanation points at what the model used? Deletion, insertion, entropy, place (docs/method.md, 6).
 
 For each variant, the parts of an image are ordered by cos(image, part) · cos(image, first descriptor of the part) and
-blurred (deletion) or revealed (insertion) in that order. Every variant is held against baselines:
+blurred (deletion) or revealed (insertion) in that order. Every variant is compared with baselines:
 
 - `random order`: the same parts in a random order;
 - `random descriptors`: the same parts, ordered with a random descriptor of the vocabulary for each part;

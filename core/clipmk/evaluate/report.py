@@ -20,14 +20,14 @@ NEAREST = "nearest to the whole image"
 SPARSE = "sparse decomposition"
 RANDOM = "random descriptors"
 BASELINES = (LOOKUP, TRUE_LOOKUP, NEAREST, SPARSE, RANDOM)
-"""Rankings of descriptors that look at no part of the picture, held against the truth as D_v is."""
+"""Rankings of descriptors that look at no part of the picture, compared with the truth as D_v is."""
 TRUE_PARTS = ", true parts"
 """Ends the name of a variant that is given the true masks."""
 
 SUMMARY = ("ap", "hit1", "hit3", "foreground", "part_iou", "top1")
 """Metrics of the summary of the truth."""
 SUMMARY_MARGINS = (LOOKUP, NEAREST)
-"""Baselines that the variants of the summary are held against."""
+"""Baselines that the variants of the summary are compared with."""
 
 Values = Mapping[str, Sequence[float]]
 """Metric -> its value on each image; NaN where it is undefined."""
@@ -166,7 +166,7 @@ class Tally:
 
         Args:
             data: name of the dataset.
-            over: rows that the average precision of the others is held against; all have the same images.
+            over: rows that the average precision of the others is compared with; all have the same images.
         """
         baselines = {name: self.values[name]["ap"] for name in over if name in self.values}
         return [

@@ -1,4 +1,4 @@
-"""Explanations held against the truth of rendered scenes (docs/evaluation.md).
+"""Explanations compared with the truth of rendered scenes (docs/evaluation.md).
 
 Every variant explains the same scenes, and baselines stand beside it. Beyond the scores of an explanation, it is
 measured what changes with another seed, a shifted picture, damaged patch tokens and hidden regions.
