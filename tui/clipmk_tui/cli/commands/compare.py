@@ -16,7 +16,6 @@ from clipmk_tui.cli.streams import data_stream, locale_encoding, text_console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clipmk.records import Comparison
     from clipmk_tui.cli.commands.explain.options import ExplainOptions
     from clipmk_tui.cli.commands.explain.results import Result
     from clipmk_tui.cli.commands.explain.writers import FailureLog
@@ -59,29 +58,10 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read
 
     All models use the same vocabulary: that of --vocab, else the first one that a model brings.
     """
-    from clipmk.output import document  # noqa: PLC0415 - not for the help
-    from clipmk_tui.cli.commands.explain.options import explain_options  # noqa: PLC0415
-    from clipmk_tui.cli.commands.explain.writers import FailureLog  # noqa: PLC0415
-    from clipmk_tui.cli.inputs import input_images  # noqa: PLC0415
+    from clipmk_tui.cli.commands.explain.options import explain_options  # noqa: PLC0415 - not for the help
 
     _check_models(model or ())
-    options = explain_options(ctx.params)
-    images = input_images([image])
-    if len(images) != 1:
-        raise UsageError(f"{quoted(image)} names {len(images)} images; models are compared on exactly one")
-    with data_stream(encoding="utf-8" if json else locale_encoding()) as stream:
-        failures = FailureLog(quiet=quiet, by_model=True)
-        found, comparison = _compared(options, images[0], failures)
-        if json:
-            stream.write(document.dump(document.comparison_document(comparison, found)) + "\n")
-        elif comparison.answered:
-            from clipmk_tui.show.comparison import ROWS_SHOWN, report  # noqa: PLC0415 - rich
-
-            console = text_console(stream, no_color=no_color)
-            console.print(report(comparison, width=console.width, most=None if verbose else ROWS_SHOWN))
-        stream.flush()
-        failures.finish()
-    return failures.status
+    return _run(explain_options(ctx.params), image)
 
 
 def _check_models(models: Sequence[str]) -> None:
@@ -96,26 +76,48 @@ def _check_models(models: Sequence[str]) -> None:
         )
 
 
-def _compared(options: ExplainOptions, image: InputImage, failures: FailureLog) -> tuple[list[Result], Comparison]:
-    """What each model says, and all of it side by side."""
+def _run(options: ExplainOptions, name: str) -> int:
+    """Explain the image with every model, and print the results side by side."""
     from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
+    from clipmk.output import document  # noqa: PLC0415
     from clipmk.pipeline.comparison import compare as side_by_side  # noqa: PLC0415
+    from clipmk_tui.cli.commands.explain.writers import FailureLog  # noqa: PLC0415
+    from clipmk_tui.cli.inputs import input_images  # noqa: PLC0415
+
+    images = input_images([name])
+    if len(images) != 1:
+        raise UsageError(f"{quoted(name)} names {len(images)} images; models are compared on exactly one")
+    failures = FailureLog(quiet=options.quiet, by_model=True)
+    with data_stream(encoding="utf-8" if options.form == "json" else locale_encoding()) as stream:
+        found = _explained(options, images[0], failures)
+        spelt = (one.class_name for one in found if isinstance(one, Explanation))  # the target as the vocabulary has it
+        comparison = side_by_side(found, target=options.target and next(spelt, options.target))
+        if options.form == "json":
+            stream.write(document.dump(document.comparison_document(comparison, found)) + "\n")
+        elif comparison.answered:
+            from clipmk_tui.show.comparison import ROWS_SHOWN, report  # noqa: PLC0415 - rich
+
+            console = text_console(stream, no_color=options.no_color)
+            console.print(report(comparison, width=console.width, most=None if options.verbose else ROWS_SHOWN))
+        stream.flush()
+        failures.finish()
+    return failures.status
+
+
+def _explained(options: ExplainOptions, image: InputImage, failures: FailureLog) -> list[Result]:
+    """What each model says, without the picture."""
+    from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
     from clipmk_tui.cli.commands.explain.results import results  # noqa: PLC0415
     from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
     from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
 
     found: list[Result] = []
-    with (
-        logging_to_stderr(quiet=options.quiet, verbose=options.verbose),
-        Stages(shown=not options.quiet) as stages,
-    ):
+    with logging_to_stderr(quiet=options.quiet, verbose=options.verbose), Stages(shown=not options.quiet) as stages:
         for result in results(_with_common_vocabulary(options), [image], stages):
             stages.clear()
             failures.add(result)
             found.append(dataclasses.replace(result, picture=None) if isinstance(result, Explanation) else result)
-    explained = (one.class_name for one in found if isinstance(one, Explanation))
-    # the common class as the vocabulary spells it
-    return found, side_by_side(found, target=options.target and next(explained, options.target))
+    return found
 
 
 def _with_common_vocabulary(options: ExplainOptions) -> ExplainOptions:

@@ -114,7 +114,9 @@ class ModelReports:
 
 
 def resolved_options(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the command's parameters and fill in defaults, and `measures`; nothing heavy is imported.
+    """Check the command's parameters, fill in defaults, add `measures` and load the vocabulary of each model.
+
+    Nothing heavy is imported.
 
     Raises:
         UsageError: no measure is chosen, a value does not exist, or two exclude each other.

@@ -32,8 +32,7 @@ class StudyProgress(Stages):
         self._clock = clock
         self._start: tuple[float, int] | None = None
         self._last_line = clock()
-        self.done = 0
-        self.total = 0
+        self.done = self.total = 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show a stage, or how far the study is: images times models, and their rate in this run."""
