@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -215,5 +216,5 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, 
 @pytest.fixture(scope="session")
 def valid() -> Callable[[Any], None]:
     """Raises unless a document is as the shipped schema says."""
-    validate: Callable[[Any], None] = jsonschema.Draft202012Validator(document.schema()).validate
+    validate: Callable[[Any], None] = jsonschema.Draft202012Validator(json.loads(document.schema_text())).validate
     return validate

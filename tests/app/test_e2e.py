@@ -155,7 +155,7 @@ def test_a_session_with_the_app(tmux: Callable[..., Tmux], tmp_path: Path) -> No
     app.wait(".json")
     app.press("C-s")
     written = _written(tmp_path, ".json")
-    jsonschema.validate(json.loads(written.read_text(encoding="utf-8")), document.schema())
+    jsonschema.validate(json.loads(written.read_text(encoding="utf-8")), json.loads(document.schema_text()))
     app.wait('why "cat"', "predictions", without="write this explanation")
 
     app.press("q")

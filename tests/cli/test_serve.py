@@ -259,7 +259,7 @@ def test_status_prints_the_state_of_the_server(service: FakeService, clipmk: Run
 
 def _counted() -> int:
     with talking(Path(os.environ["CLIPMK_SOCKET"])) as connection:
-        return connection.greeting().requests
+        return client.read_greeting(connection.first_line).requests
 
 
 def test_without_a_server_status_is_an_error_and_stop_is_not(clipmk: Runner) -> None:

@@ -23,7 +23,7 @@ Validator = jsonschema.Draft202012Validator
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    return document.schema()
+    return json.loads(document.schema_text())
 
 
 @pytest.fixture(scope="module")

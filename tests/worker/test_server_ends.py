@@ -63,7 +63,7 @@ def _waiting(socket_path: Path) -> int:
 
 def _greeting(socket_path: Path) -> protocol.Greeting:
     with talking(socket_path) as connection:
-        return connection.greeting()
+        return client.read_greeting(connection.first_line)
 
 
 def test_a_killed_server_is_an_error_for_waiting_clients(socket_path: Path) -> None:

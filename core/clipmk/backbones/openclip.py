@@ -97,21 +97,17 @@ class VitEncoder(ImageEncoder):
         self, state: BlockState, weights: Float[Tensor, "batch regions patches"]
     ) -> Float[Tensor, "batch regions embed"]:
         """See `ImageEncoder.pool`."""
-        pooled = self._pooled(state, weights)
-        proj = self._visual.proj
-        return pooled if proj is None else pooled @ proj
-
-    def _pooled(self, state: BlockState, weights: Tensor) -> Tensor:
         visual = self._visual
         norm: Callable[[Tensor], Tensor] = visual.ln_post
         if self._pooler is not None:
-            return self._query_pooler(state, weights)
-        if visual.pool_type == "tok":
-            return norm(requery(self._block, self._block.attn, state, weights))
-        patches = state.outputs[:, 1:]
-        if visual.final_ln_after_pool:
-            return norm(weighted_mean(patches, weights))
-        return weighted_mean(norm(patches), weights)
+            pooled = self._query_pooler(state, weights)
+        elif visual.pool_type == "tok":
+            pooled = norm(requery(self._block, self._block.attn, state, weights))
+        elif visual.final_ln_after_pool:
+            pooled = norm(weighted_mean(state.outputs[:, 1:], weights))
+        else:
+            pooled = weighted_mean(norm(state.outputs[:, 1:]), weights)
+        return pooled if visual.proj is None else pooled @ visual.proj
 
     def _query_pooler(self, state: BlockState, weights: Tensor) -> Tensor:
         """CoCa: the pooler's first query attends to all tokens, with the weights on the patches."""

@@ -103,14 +103,8 @@ def dump(content: dict[str, Any], *, indent: int | None = 2) -> str:
 
 
 def schema_text() -> str:
-    """The shipped JSON Schema as text."""
-    return (assets_dir() / "schema" / SCHEMA_NAME).read_text(encoding="utf-8")
-
-
-def schema() -> dict[str, Any]:
     """The shipped JSON Schema: everything that `--json` prints, and each line of `--jsonl`."""
-    content: dict[str, Any] = json.loads(schema_text())
-    return content
+    return (assets_dir() / "schema" / SCHEMA_NAME).read_text(encoding="utf-8")
 
 
 def _escaped(found: re.Match[str]) -> str:

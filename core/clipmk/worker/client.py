@@ -67,17 +67,10 @@ class Connection:
 
     def __init__(self, lines: LineSocket, peer: Peer, line: bytes) -> None:
         self.peer = peer
+        self.first_line = line
+        """For `read_greeting`: `stop` ends servers of other versions, too."""
         self._lines = lines
-        self._greeting = line
         self._ids = itertools.count(1)
-
-    def greeting(self) -> Greeting:
-        """The greeting, decoded.
-
-        Raises:
-            UnusableServerError: it is of another version.
-        """
-        return read_greeting(self._greeting)
 
     def begin(self, session: Session) -> None:
         """Send what all requests share.
@@ -154,7 +147,7 @@ def found_server(path: Path, session: Session) -> Iterator[Connection | None]:
     """
     with connected(path) as connection:
         if connection is not None:
-            require_same(connection.greeting(), identity(read_config()))
+            require_same(read_greeting(connection.first_line), identity(read_config()))
             connection.begin(session)
         yield connection
 

@@ -53,13 +53,12 @@ def serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
     Raises:
         ClipmkError: a server listens there already, or others could replace the socket.
     """
-    from clipmk.worker.client import identity  # noqa: PLC0415
     from clipmk.worker.server import Server, stopped_by_signals  # noqa: PLC0415
     from clipmk.worker.service import Service  # noqa: PLC0415
     from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
 
     with data_stream(), logging_to_stderr(quiet=quiet, verbose=verbose, usual=logging.INFO):
-        server = Server(Service(), idle_s=idle_s, identity=identity(read_config()))
+        server = Server(Service(), idle_s=idle_s, identity=client.identity(read_config()))
         with stopped_by_signals(server):
             tidy = server.serve(path)
         if not quiet:
@@ -92,14 +91,13 @@ def status(path: Path, *, json: bool, no_color: bool) -> int:
     Raises:
         ClipmkError: there is no server, or it is of another version.
     """
-    from clipmk.worker.client import differences, identity  # noqa: PLC0415
     from clipmk_tui.cli import tables  # noqa: PLC0415
 
     with client.connected(path) as found:
         if found is None:
             raise ClipmkError(f"no server listens at {quoted(path)}; `clipmk serve` starts one")
-        greeting = found.greeting()
-    other = differences(identity(read_config()), greeting.identity)
+        greeting = client.read_greeting(found.first_line)
+    other = client.differences(client.identity(read_config()), greeting.identity)
     facts = {
         "path": str(path),
         "pid": greeting.pid,
