@@ -47,8 +47,11 @@ def ranked(query: str, names: Sequence[str], places: Sequence[int]) -> list[int]
 def offsets(query: str, name: str) -> list[int]:
     """Positions of a query's characters in a matching name, close together: in time linear in the name.
 
-    Textual's own search tries every combination.
+    Textual's own search tries every combination. None where the name is longer or shorter in lower case.
     """
+    length, name = len(name), name.lower()
+    if len(name) != length:
+        return []
     at = name.find(query)
     if at >= 0:
         return list(range(at, at + len(query)))

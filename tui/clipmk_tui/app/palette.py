@@ -58,7 +58,10 @@ class Commands(Provider):
         found = ranked(wanted, self._names, matching(wanted, self._names))
         for place, index in enumerate(found[:_MOST]):
             command = self._commands[index]
-            yield Hit(1 / (1 + place), _marked(command.name, wanted), command.run, text=command.name, help=command.help)
+            name = Text(command.name)  # a str would be read as markup
+            for at in offsets(wanted, command.name):
+                name.stylize("bold underline", at, at + 1)
+            yield Hit(1 / (1 + place), name, command.run, text=command.name, help=command.help)
 
     def actions(self) -> list[_Command]:
         """Actions with their keys, if the palette is above the main screen."""
@@ -79,12 +82,3 @@ class Commands(Provider):
             for index, item in enumerate(state.items):
                 name = printable(item.path.rpartition("/")[2])
                 yield _Command(f"image {name}", partial(post, ChooseImage(index)), "image")
-
-
-def _marked(name: str, wanted: str) -> Text:
-    """The name with the matched letters marked. As `Text`: the palette reads any str as markup."""
-    text = Text(name)
-    if len(name.lower()) == len(name):
-        for at in offsets(wanted, name.lower()):
-            text.stylize("bold underline", at, at + 1)
-    return text

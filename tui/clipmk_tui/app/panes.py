@@ -89,10 +89,6 @@ class Panes(Container):
         self.image.border_title = Text.assemble("image", (f" {key} models", "dim")) if narrow else "image"
         self.models.border_title = Text.assemble("models", (f" {key}", "dim")) if narrow else "models"
 
-    def show_image(self) -> None:
-        """Let the image have the place that it shares with the models, from the next `adapt` on."""
-        self._models_shown = False
-
     def next_pane(self, focused: Widget | None) -> Widget:
         """The widget that takes the focus after this one; the models become visible when it is theirs."""
         order: list[Widget] = [self.image, self.models.list, self.predictions, self.concepts.concept_tree]
@@ -168,9 +164,9 @@ class Panes(Container):
     def read_again(self) -> None:
         """Read the image and ask again: after a failure, or because the file has changed."""
         if self.state.item is not None:
-            path, self._picture_wanted = self.state.item.path, ""
-            self.questions.forget_picture(path)
-            self.state.drop(path)
+            self._picture_wanted = ""
+            self.questions.forget_pictures()
+            self.state.drop(self.state.item.path)
             self.show()
 
     @work(group="settings", exclusive=True)
@@ -193,8 +189,8 @@ class Panes(Container):
             self._ask("survey", self.questions.survey, self.state.model, self.state.items)
 
     def select_concept(self, text: str) -> None:
-        """Put the tree's cursor on a concept as soon as there is a tree."""
-        self._concept_wanted = text
+        """Put the tree's cursor on a concept as soon as there is a tree; from the next `adapt` on, show the image."""
+        self._concept_wanted, self._models_shown = text, False
         self._select_wanted_concept()
 
     def _select_wanted_concept(self) -> None:

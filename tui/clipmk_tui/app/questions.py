@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from textual.message import Message
 
 from clipmk.errors import ClipmkError
+from clipmk.system.memory import LruCache
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Loaded, Partial, Predicted, Progress
 from clipmk.worker.session import Session
@@ -44,7 +44,7 @@ class Questions:
         self.session = session
         self._post = post
         self._loaded: dict[str, Loaded] = {}
-        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self._pictures: LruCache[str, Picture] = LruCache(_PICTURES)
         self._working: set[object] = set()
 
     @property
@@ -63,14 +63,12 @@ class Questions:
             except ClipmkError as error:
                 self._post(messages.PictureRead(path, str(error)))
                 return
-            self._pictures[path] = picture
-            while len(self._pictures) > _PICTURES:
-                self._pictures.popitem(last=False)
+            self._pictures.put(path, picture, weight=1)
         self._post(messages.PictureRead(path, picture))
 
-    def forget_picture(self, path: str) -> None:
-        """Read an image again the next time: its file may have changed."""
-        self._pictures.pop(path, None)
+    def forget_pictures(self) -> None:
+        """Read images again the next time: their files may have changed."""
+        self._pictures.clear()
 
     async def explanation(self, image: str, model: str, target: str | None) -> None:
         """Explain an image."""

@@ -251,7 +251,6 @@ class MainScreen(Screen[None]):
         self.panes.show()
         if choice.concept is not None:
             self.panes.select_concept(choice.concept)
-            self.panes.show_image()
             self._place_panes()
             self.set_focus(self.panes.concepts.concept_tree)
 

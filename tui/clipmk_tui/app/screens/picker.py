@@ -104,7 +104,7 @@ class Matches(Widget):
         name = shown(self._names[place])
         query = folded(self._query)
         if not plain and query and name.plain == self._names[place]:
-            for at in offsets(query, name.plain.lower()) if len(name.plain.lower()) == len(name.plain) else ():
+            for at in offsets(query, name.plain):
                 name.stylize(self.get_component_rich_style("matches--found"), at, at + 1)
         room = max(1, width - 3 - known.cell_len)
         if name.cell_len > room:
