@@ -20,7 +20,7 @@ from clipmk.system.text import printable
 from clipmk_tui.app import messages
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.widgets.key_bar import KeyBar
-from clipmk_tui.app.widgets.status import StatusLine
+from clipmk_tui.app.widgets.status import StatusLine, stage_text
 
 if TYPE_CHECKING:
     from clipmk.worker.session import Session
@@ -146,7 +146,7 @@ class MainScreen(Screen[None]):
 
     @on(messages.WorkProgress)
     def _show_work(self, message: messages.WorkProgress) -> None:
-        self.status.report(message.stage, message.done, message.total)
+        self.status.work = stage_text(message.stage, message.done, message.total)
 
     def _place_panes(self) -> None:
         if self._panes is not None:

@@ -42,10 +42,6 @@ class StatusLine(Widget):
         self.title = printable(view.title)
         self.model = printable(f"{view.model}  {view.device}".rstrip())
 
-    def report(self, stage: str, done: int = 0, total: int = 0) -> None:
-        """Show what the engine is working on; without a stage it is idle."""
-        self.work = stage_text(stage, done, total) if stage else ""
-
     def watch_work(self, work: str) -> None:
         """Turn the spinner meanwhile."""
         self.auto_refresh = 1 / _FRAMES_PER_SECOND if work else None
