@@ -234,7 +234,7 @@ def test_baselines_rank_by_class_by_cosine_and_at_random() -> None:
     for scene in render_scenes("counterfactual", count=2, seed=0):
         embedding = asked.encode(asked.square(read_picture(scene.image))).embeddings[0]
         cosines = (bank @ embedding).tolist()
-        predicted = asked.predict(embedding)[0].class_name
+        predicted = asked.builder.predict(embedding)[0].class_name
         drawn = np.random.default_rng([0, scene.index]).permutation(len(texts))
         for name, ranked in (
             (LOOKUP, typical_descriptors(predicted)),
