@@ -15,10 +15,10 @@ import pytest
 
 from clipmk.settings import preset
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Explain, Load
+from clipmk.worker.protocol import Explain, Load, RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine import transports, worker
-from clipmk_tui.app.engine.errors import AskError, EngineStoppedError
+from clipmk_tui.app.engine.errors import EngineStoppedError
 from clipmk_tui.app.engine.worker import Engine
 from engine_questions import begun, gone
 
@@ -90,7 +90,7 @@ async def test_the_child_finds_clipmk_where_the_app_found_it(stub: Start, monkey
 
 async def test_a_failure_carries_the_code_and_the_message(stub: Start) -> None:
     engine = stub("good")
-    with pytest.raises(AskError, match="answered by") as caught:
+    with pytest.raises(RequestError, match="answered by") as caught:
         await engine.ask(EXPLAIN)
     assert caught.value.reason == "image"
     assert not isinstance(caught.value, EngineStoppedError)
@@ -152,7 +152,7 @@ async def test_a_child_that_dies_once_is_replaced_and_asked_again(stub: Start) -
     behind: asyncio.Task[Any]
     task, _ = begun(engine, EXPLAIN)
     behind = asyncio.ensure_future(engine.ask(Load(model="behind")))
-    with pytest.raises(AskError, match=r"answered by \d+"):
+    with pytest.raises(RequestError, match=r"answered by \d+"):
         await task
     assert (await behind).model.id == "behind"
     assert engine.restarts == [  # type: ignore[attr-defined]
@@ -240,7 +240,7 @@ async def test_closing_while_busy_leaves_no_process_and_cancels_what_waits(stub:
     await engine.close()
     await gone(pid)
     for waiting in (task, behind):
-        with pytest.raises(AskError) as caught:
+        with pytest.raises(RequestError) as caught:
             await waiting
         assert caught.value.reason == protocol.CANCELLED
     await engine.close()
@@ -280,7 +280,7 @@ async def test_a_new_session_gets_a_new_child_and_cancels_what_waits(stub: Start
     task, working = begun(engine, EXPLAIN)
     await working.wait()
     await engine.reconfigure(dataclasses.replace(SESSION, vocabulary="second"))
-    with pytest.raises(AskError) as caught:
+    with pytest.raises(RequestError) as caught:
         await task
     assert caught.value.reason == protocol.CANCELLED
     assert engine.pid is None

@@ -17,9 +17,8 @@ import pytest
 from clipmk.settings import preset
 from clipmk.worker import protocol
 from clipmk.worker.client import listens, stop
-from clipmk.worker.protocol import Explain, Load
+from clipmk.worker.protocol import Explain, Load, RequestError
 from clipmk.worker.session import Session
-from clipmk_tui.app.engine.errors import AskError
 from clipmk_tui.app.engine.worker import Engine
 from engine_questions import begun, gone
 from serving import wait_for
@@ -48,7 +47,7 @@ async def conversation(engine: Engine, images: list[str]) -> tuple[list[Any], li
         (await engine.ask(protocol.Survey(model=MODEL, images=(*images, "none.png")), sent.append)).count,
     ]
     for request in (Explain(model=MODEL, image="none.png"), Explain(model="nope", image=images[0])):
-        with pytest.raises(AskError) as caught:
+        with pytest.raises(RequestError) as caught:
             await engine.ask(request)
         answers.append((caught.value.reason, str(caught.value)))
     columns = [partial for partial in sent if isinstance(partial, protocol.ColumnReady)]
@@ -112,5 +111,5 @@ async def test_a_worker_answers_as_a_server_does_obeys_and_survives_a_kill(
     await worker.close()
     assert again is not None
     await gone(again)
-    with pytest.raises(AskError):
+    with pytest.raises(RequestError):
         await busy

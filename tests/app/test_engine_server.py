@@ -15,10 +15,9 @@ import pytest
 
 from clipmk.settings import preset
 from clipmk.worker import client, unix_socket
-from clipmk.worker.protocol import Load
+from clipmk.worker.protocol import Load, RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine import transports, worker
-from clipmk_tui.app.engine.errors import AskError
 from clipmk_tui.app.engine.worker import Engine
 from engine_questions import begun
 from serving import FakeService, request, running, start, wait_for
@@ -68,7 +67,7 @@ async def who(engine: Engine) -> str:
     """Who answers, in words: the fake server says it as a failure, the stub child as a device."""
     try:
         return f"child {(await engine.ask(Load(model='a'))).device}"
-    except AskError as error:
+    except RequestError as error:
         return str(error)
 
 
@@ -136,7 +135,7 @@ async def test_when_the_server_is_lost_the_app_goes_on_with_its_child(
     else:
         await asyncio.to_thread(client.stop, socket_path)
     if busy:
-        with pytest.raises(AskError, match=r"answered by \d+"):  # the child was asked the same
+        with pytest.raises(RequestError, match=r"answered by \d+"):  # the child was asked the same
             await task
     async with asyncio.timeout(60):
         while one.uses_server or not one.restarts:  # type: ignore[attr-defined]
@@ -183,7 +182,7 @@ async def test_closing_the_app_cancels_what_the_server_does_for_it(engine: Make,
         task, working = begun(one, request("slow", model="waiting"))
         await working.wait()
         await one.close()
-        with pytest.raises(AskError):
+        with pytest.raises(RequestError):
             await task
         await asyncio.to_thread(wait_for, lambda: service.seen == ["!slow"])
 
@@ -197,6 +196,6 @@ async def test_a_server_that_imports_for_long_is_waited_for(engine: Make, socket
         await working.wait()  # the server says that it is loading
         assert one.uses_server
         service.warm.set()
-        with pytest.raises(AskError, match="first in"):
+        with pytest.raises(RequestError, match="first in"):
             await task
         await one.close()

@@ -15,8 +15,8 @@ from textual.widgets import Static
 import samples
 from app_harness import RN, VIT, FakeEngine, press, running, seen, settled, until
 from clipmk.worker import protocol
+from clipmk.worker.protocol import RequestError
 from clipmk_tui.app import key_hints as keys
-from clipmk_tui.app.engine.errors import AskError
 from clipmk_tui.app.key_hints import PAIRS, keys_of
 from clipmk_tui.app.palette import Commands
 from clipmk_tui.app.screens.compare import CompareScreen
@@ -71,7 +71,7 @@ async def test_the_palette_names_the_keys_of_the_config(image: Path) -> None:
 
 async def test_after_a_failure_the_hint_names_the_keys_of_the_config(image: Path) -> None:
     engine = FakeEngine()
-    engine.failures[protocol.Explain] = AskError("model", "it is broken")
+    engine.failures[protocol.Explain] = RequestError("model", "it is broken")
     config = {"main.again": "R", "image.next": "j", "image.previous": "k", "models.next": "right"}
     async with bound(config, image, engine=engine) as (_, screen):
         note = str(screen.panes.concepts.query_one("#note", Static).content)

@@ -11,7 +11,7 @@ import samples
 from app_harness import FakeEngine, press, running
 from clipmk.records import Prediction
 from clipmk.worker import protocol
-from clipmk_tui.app.engine.errors import AskError
+from clipmk.worker.protocol import RequestError
 from clipmk_tui.app.engine.worker import OnPartial
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.widgets.predictions import line_text
@@ -90,7 +90,7 @@ def test_the_bound_is_that_of_the_classes_ranked_without_a_gap() -> None:
 async def test_until_the_classes_are_ranked_again_the_old_ranking_is_shown(image: Path) -> None:
     engine = Reranking(HIGHEST)
     async with running(engine, image) as (pilot, screen):
-        engine.failures[protocol.WhatIf] = AskError("usage", "no")
+        engine.failures[protocol.WhatIf] = RequestError("usage", "no")
         await press(pilot, "x")
         assert [line.split()[:2] for line in shown(screen)] == [["1", "fox"], ["2", "cat"], ["3", "wolf"]]
 

@@ -11,7 +11,8 @@ import app_harness
 import samples
 from app_harness import RN, SIZES, FakeEngine, press, running, seen, settled, until
 from clipmk.worker import protocol
-from clipmk_tui.app.engine.errors import AskError, EngineStoppedError
+from clipmk.worker.protocol import RequestError
+from clipmk_tui.app.engine.errors import EngineStoppedError
 
 
 async def test_esc_cancels_and_ctrl_r_asks_again(album: Path) -> None:
@@ -50,12 +51,12 @@ async def test_a_new_image_cancels_the_question_about_the_last_one(album: Path) 
 @pytest.mark.parametrize(
     "error",
     [
-        AskError("model", "model 'x' is not on this machine; fetch it with: clipmk models pull x"),
-        AskError("memory", "the memory of cuda:0 is too small for this; try --precision bf16"),
+        RequestError("model", "model 'x' is not on this machine; fetch it with: clipmk models pull x"),
+        RequestError("memory", "the memory of cuda:0 is too small for this; try --precision bf16"),
         EngineStoppedError("the engine was killed by signal 9 twice; try another model"),
     ],
 )
-async def test_a_failure_says_what_to_do_and_the_app_goes_on(album: Path, error: AskError) -> None:
+async def test_a_failure_says_what_to_do_and_the_app_goes_on(album: Path, error: RequestError) -> None:
     engine = FakeEngine()
     engine.failures[RN] = error
     async with running(engine, album) as (pilot, screen):
@@ -70,7 +71,7 @@ async def test_a_failure_says_what_to_do_and_the_app_goes_on(album: Path, error:
 
 async def test_a_failure_of_a_question_nobody_asks_any_more_is_not_shown(album: Path) -> None:
     engine = FakeEngine()
-    engine.failures[str(album / "fox" / "b.png")] = AskError("image", "image 'b.png' cannot be decoded")
+    engine.failures[str(album / "fox" / "b.png")] = RequestError("image", "image 'b.png' cannot be decoded")
     async with running(engine, album) as (pilot, screen):
         engine.gate.clear()
         await pilot.press("n")
@@ -111,7 +112,7 @@ async def test_a_server_that_answers_is_named_until_it_is_lost(album: Path) -> N
 async def test_a_corrupt_image_is_reported_and_the_next_one_goes_on(album: Path) -> None:
     (album / "cat" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     engine = FakeEngine()
-    engine.failures[str(album / "cat" / "a.png")] = AskError("image", "image 'a.png' cannot be decoded")
+    engine.failures[str(album / "cat" / "a.png")] = RequestError("image", "image 'a.png' cannot be decoded")
     async with running(engine, album) as (pilot, screen):
         assert "cannot be decoded" in seen(screen)
         await press(pilot, "n")
@@ -120,7 +121,7 @@ async def test_a_corrupt_image_is_reported_and_the_next_one_goes_on(album: Path)
 
 async def test_a_failure_does_not_show_the_last_images_numbers(album: Path) -> None:
     engine = FakeEngine()
-    engine.failures[str(album / "fox" / "b.png")] = AskError("image", "image 'b.png' cannot be decoded")
+    engine.failures[str(album / "fox" / "b.png")] = RequestError("image", "image 'b.png' cannot be decoded")
     async with running(engine, album) as (pilot, screen):
         assert "(chance" in seen(screen)
         await press(pilot, "n")

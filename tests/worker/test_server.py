@@ -22,8 +22,7 @@ import pytest
 
 import samples
 from clipmk.worker import client, jobs, protocol, server, unix_socket
-from clipmk.worker.client import DeclinedError
-from clipmk.worker.protocol import Cancel, Failed, Hello, Load, decode, encode
+from clipmk.worker.protocol import Cancel, Failed, Hello, Load, RequestError, decode, encode
 from serving import PATIENCE, SESSION, Clock, ask, raw, request, running, talking, wait_for
 
 pytestmark = pytest.mark.skipif(not unix_socket.supported(), reason="needs SO_PEERCRED")
@@ -58,7 +57,7 @@ def test_attached_bytes_arrive_whole(socket_path: Path) -> None:
 @pytest.mark.parametrize(("model", "code"), [("declined", "model"), ("broken", "unexpected"), ("nan", "unexpected")])
 def test_an_error_costs_one_request(socket_path: Path, model: str, code: str) -> None:
     with running(socket_path), talking(socket_path) as connection:
-        with pytest.raises(DeclinedError) as raised:
+        with pytest.raises(RequestError) as raised:
             ask(connection, request(model=model))
         assert raised.value.reason == code
         assert ask(connection, request())

@@ -21,7 +21,7 @@ from clipmk.system.config import Config, read_config
 from clipmk.system.text import printable, quoted
 from clipmk.version import __version__
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Done, ExplainImages, Failed, Greeting, Hello, ImageExplained, Progress
+from clipmk.worker.protocol import Done, ExplainImages, Failed, Greeting, Hello, ImageExplained, Progress, RequestError
 from clipmk.worker.session import Session
 from clipmk.worker.unix_socket import LineSocket, Peer, peer_of, supported
 
@@ -54,14 +54,6 @@ class UnusableServerError(ClipmkError):
     """Something listens at the socket, but it cannot be used; the message says why (exit status 1)."""
 
 
-class DeclinedError(ClipmkError):
-    """The server cannot do what was requested; `reason` is the code of its failure."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 class Connection:
     """A conversation with a server that has greeted."""
 
@@ -87,7 +79,7 @@ class Connection:
         """The results of a request, one per image, in their order; `report` is called with (stage, done, total).
 
         Raises:
-            DeclinedError: the server cannot do it.
+            RequestError: the server cannot do it.
             UnusableServerError: the server was lost.
         """
         request = replace(request, id=next(self._ids))
@@ -102,7 +94,7 @@ class Connection:
                     case Done(id=request.id):
                         return
                     case Failed(id=request.id | 0, code=code, message=message):
-                        raise DeclinedError(code, message)
+                        raise RequestError(code, message)
                     case Progress():  # a sign of life that crossed the answer before
                         pass
                     case other:

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from clipmk.errors import ProtocolError
+from clipmk.errors import ClipmkError, ProtocolError
 from clipmk.explanation import Explanation
 from clipmk.records import ModelEntry, ModelInfo, Prediction
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
@@ -252,6 +252,14 @@ class Failed(_Reply):
     """A `ClipmkError.code`, `CANCELLED`, or one of `clipmk.errors`."""
     message: str
     """One sentence: what happened, and what to do."""
+
+
+class RequestError(ClipmkError):
+    """A request that failed; `reason` is the `code` of the `Failed` answer."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 Request = Load | Explain | ExplainImages | WhatIf | Compare | Survey | ListModels

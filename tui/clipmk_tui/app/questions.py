@@ -15,10 +15,9 @@ from textual.message import Message
 from clipmk.errors import ClipmkError
 from clipmk.system.memory import LruCache
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Loaded, Partial, Predicted, Progress
+from clipmk.worker.protocol import Loaded, Partial, Predicted, Progress, RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
-from clipmk_tui.app.engine.errors import AskError
 from clipmk_tui.app.image_list import verdicts, wrong_first
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Questions:
                 await self._load(model)
                 request = protocol.Explain(model=model, image=image, target=target)
                 explanation = (await self.engine.ask(request, self._report)).explanation
-            except AskError as failure:
+            except RequestError as failure:
                 error = str(failure)
             self._post(messages.Explained(image, model, target, session, explanation, error))
 
@@ -89,7 +88,7 @@ class Questions:
             try:
                 answer = await self.engine.ask(request, self._report)
                 self._post(messages.Reranked(image, model, answer.left_out, answer.predictions))
-            except AskError as error:
+            except RequestError as error:
                 self._post(messages.Failed(str(error)))
 
     async def survey(self, model: str, items: tuple[Item, ...]) -> None:
@@ -108,7 +107,7 @@ class Questions:
             try:
                 loaded = await self._load(model)
                 await self.engine.ask(protocol.Survey(model=model, images=tuple(i.path for i in items)), report)
-            except AskError as error:
+            except RequestError as error:
                 self._post(messages.Failed(str(error), severe=True))
                 return
             known = await asyncio.to_thread(verdicts, items, predicted, loaded.classes)  # there may be 10,000
@@ -129,7 +128,7 @@ class Questions:
         """List all models there are."""
         try:
             self._post(messages.ModelsListed((await self.engine.ask(protocol.ListModels())).models))
-        except AskError as error:
+        except RequestError as error:
             self._post(messages.Failed(str(error)))
 
     async def reconfigure(self, session: Session) -> None:

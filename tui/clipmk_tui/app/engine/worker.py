@@ -17,9 +17,9 @@ from clipmk.errors import ClipmkError, ProtocolError
 from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
 from clipmk.worker.client import SILENCE_SECONDS
-from clipmk.worker.protocol import Answer, Failed, Greeting, Hello, Message, Partial, Request, decode
+from clipmk.worker.protocol import Answer, Failed, Greeting, Hello, Message, Partial, Request, RequestError, decode
 from clipmk.worker.session import Session
-from clipmk_tui.app.engine.errors import AskError, EngineStoppedError
+from clipmk_tui.app.engine.errors import EngineStoppedError
 from clipmk_tui.app.engine.transports import Child, Server, Transport
 
 SHORT_BYTES = 2**15
@@ -41,13 +41,13 @@ class _Question:
 
     request: Request
     on_partial: OnPartial | None
-    answer: asyncio.Future[Answer | AskError]
+    answer: asyncio.Future[Answer | RequestError]
     deaths: int = 0
     """How many children ended while they worked on it."""
     dropped: bool = False
     """Nobody waits any more."""
 
-    def settle(self, answer: Answer | AskError) -> None:
+    def settle(self, answer: Answer | RequestError) -> None:
         if not self.answer.done():
             self.answer.set_result(answer)
 
@@ -156,7 +156,7 @@ class Engine:
         Cancelling the task that waits here cancels the work: a child that does not obey is ended after `PATIENCE`.
 
         Raises:
-            AskError: the request failed; the message says what happened and what to do.
+            RequestError: the request failed; the message says what happened and what to do.
             EngineStoppedError: the child died twice over it, cannot be started, or the engine was closed.
         """
         if self._closed:
@@ -175,10 +175,10 @@ class Engine:
             raise
         finally:
             self._waiting.pop(request.id, None)
-        if isinstance(answer, AskError):
+        if isinstance(answer, RequestError):
             raise answer
         if isinstance(answer, Failed):
-            raise AskError(answer.code, answer.message)
+            raise RequestError(answer.code, answer.message)
         return answer
 
     async def reconfigure(self, session: Session) -> None:
@@ -209,7 +209,7 @@ class Engine:
         worker, self._worker = self._worker, None
         self._restart_message = None
         for question in self._waiting.values():
-            question.settle(AskError(protocol.CANCELLED, why))
+            question.settle(RequestError(protocol.CANCELLED, why))
         self._waiting.clear()
         if worker is None or worker.life is None:
             return

@@ -23,7 +23,7 @@ from clipmk.pipeline.comparison import compare
 from clipmk.records import Comparison, Failure
 from clipmk.system.text import printable, quoted, slug
 from clipmk.worker import protocol
-from clipmk_tui.app.engine.errors import AskError
+from clipmk.worker.protocol import RequestError
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import ClosedOnce
 from clipmk_tui.app.screens.venn import VennScreen
@@ -123,7 +123,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         code, message = UNEXPECTED, "the engine gave no answer for this model"
         try:
             await self._engine.ask(request, lambda partial: self._take(partial, target))
-        except AskError as error:
+        except RequestError as error:
             code, message = error.reason, str(error)
         for model in self._missing(target):
             self._fail(model, target, code, message)

@@ -13,8 +13,8 @@ from clipmk.records import Failure
 from clipmk.settings import GROUP_LIMIT
 from clipmk.system.locations import socket_path
 from clipmk.system.text import encodable, printable, quoted
-from clipmk.worker.client import Connection, DeclinedError, UnusableServerError, found_server
-from clipmk.worker.protocol import ATTACHED_BYTES, ExplainImages
+from clipmk.worker.client import Connection, UnusableServerError, found_server
+from clipmk.worker.protocol import ATTACHED_BYTES, ExplainImages, RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.cli.commands.explain.results import Result, results, subject
 from clipmk_tui.cli.inputs import STDIN
@@ -101,7 +101,7 @@ class _ServerRun:
         except UnusableServerError as reason:
             self._server = None
             self._note(f"the server is no longer used: {reason}")
-        except DeclinedError as reason:
+        except RequestError as reason:
             if reason.reason in {OUT_OF_MEMORY, UNEXPECTED}:
                 self._note(f"the server could not do it: {reason}")
 
@@ -113,7 +113,7 @@ class _ServerRun:
                 with contextlib.suppress(InputError):  # remembered as its failure
                     attached = image.data()
         if len(attached) > ATTACHED_BYTES:
-            raise DeclinedError(InputError.code, f"more than {ATTACHED_BYTES} bytes")
+            raise RequestError(InputError.code, f"more than {ATTACHED_BYTES} bytes")
         request = ExplainImages(
             model=model,
             images=tuple(images[index].name for index in indices if images[index].failure is None),
