@@ -45,7 +45,7 @@ async def test_a_screen_closes_once_however_often_its_key_is_pressed(name: str, 
 
 @pytest.mark.parametrize(
     ("key", "opened"),
-    [("w", WriteScreen), ("comma", SettingsScreen), ("o", PickerScreen)],
+    [("w", WriteScreen), ("s", SettingsScreen), ("o", PickerScreen)],
 )
 async def test_a_screen_opens_once_however_often_its_key_is_pressed(album: Path, key: str, opened: type) -> None:
     async with running(FakeEngine(), album, models=(VIT, RN)) as (pilot, screen):
@@ -97,8 +97,8 @@ async def test_leaving_out_twice_restores(album: Path) -> None:
         assert screen.state.reranked is not None
 
 
-KEYS = ("n", "p", "o", "c", "v", "e", "w", "y", "comma", "g", "z", "x", "r", "slash", "question_mark", "tab", "space")
-KEYS += ("left_square_bracket", "right_square_bracket", "ctrl+r", "ctrl+p", "up", "down", "left", "right", "t", "1")
+KEYS = ("n", "p", "o", "c", "v", "e", "w", "y", "s", "g", "z", "x", "r", "slash", "question_mark", "tab", "space")
+KEYS += ("comma", "full_stop", "ctrl+r", "ctrl+l", "ctrl+p", "up", "down", "left", "right", "t", "1", "2", "3", "4")
 KEYS += ("enter",) * 4 + ("escape",) * 6
 
 

@@ -334,7 +334,7 @@ async def test_a_theme_that_is_not_ours_has_our_colours_too(album: Path) -> None
 
 async def test_a_theme_chosen_is_kept_and_one_only_tried_is_not(album: Path, tmp_path: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, _):
-        await press(pilot, "comma", "enter", "down", "enter")
+        await press(pilot, "s", "enter", "down", "enter")
         assert pilot.app.theme != "clipmk-dark"
         await press(pilot, "escape")
         assert pilot.app.theme == "clipmk-dark"
@@ -348,7 +348,7 @@ async def test_other_settings_ask_everything_again_under_a_new_session(album: Pa
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
         asked = len(engine.asked)
-        await press(pilot, "comma", "tab", "enter", "down", "enter", "ctrl+s")
+        await press(pilot, "s", "tab", "enter", "down", "enter", "ctrl+s")
         assert pilot.app.screen is screen
         assert [session.settings.preset for session in engine.sessions] == ["paper"]
         assert screen.panes.questions.session.settings.grounding == "prompts"

@@ -130,9 +130,9 @@ def test_a_session_with_the_app(tmux: Callable[..., Tmux], tmp_path: Path) -> No
     second = app.wait("2/17", "cat-typical-14.png", 'why "cat"', "✓ cat")
     assert second != first
 
-    app.press("]")
+    app.press(".")
     app.wait("embedded/rn-s  cpu", "2/17", 'why "')
-    app.press("[")
+    app.press(",")
     app.wait("embedded/vit-s8  cpu", 'why "cat"')
 
     app.press("Tab", "Tab", "Tab", "Down")  # image, models, predictions

@@ -57,8 +57,8 @@ def palette(screen: MainScreen) -> dict[str, str]:
 
 async def test_by_default_hints_name_the_default_keys(image: Path) -> None:
     async with bound({}, image) as (pilot, screen):
-        assert list(palette(screen).values()) == ["o", "c", "e", "v", "w", ","]
-        assert "[ ] model" in bar(pilot)
+        assert list(palette(screen).values()) == ["o", "c", "e", "v", "w", "s"]
+        assert ", . model" in bar(pilot)
         assert keys_of(screen, "main.again") == "ctrl+r"
         assert keys_of(screen.panes.concepts, "app.help") == "?"
 
@@ -75,7 +75,7 @@ async def test_after_a_failure_the_hint_names_the_keys_of_the_config(image: Path
     config = {"main.again": "R", "image.next": "j", "image.previous": "k", "models.next": "right"}
     async with bound(config, image, engine=engine) as (_, screen):
         note = str(screen.panes.concepts.query_one("#note", Static).content)
-    assert note.splitlines()[-1] == "R tries again  ·  j k another image  ·  [ → another model"
+    assert note.splitlines()[-1] == "R tries again  ·  j k another image  ·  , → another model"
 
 
 async def test_an_image_that_is_not_there_names_the_key_that_opens_another(image: Path) -> None:
@@ -126,8 +126,8 @@ async def test_what_a_comparison_needs_names_the_key_that_marks(image: Path) -> 
 @pytest.mark.parametrize(
     ("config", "shown"),
     [
-        ({"models.next": "m"}, "[ m"),
-        ({"models.previous": "m"}, "m ]"),
+        ({"models.next": "m"}, ", m"),
+        ({"models.previous": "m"}, "m ."),
         ({"models.previous": "m,M", "models.next": "k,K"}, "m k"),
     ],
 )
@@ -153,7 +153,7 @@ async def test_the_keys_of_the_image_come_first_when_it_has_the_focus(image: Pat
     [
         ({"help.close": "c", "help.page": "b"}, ("question_mark",), "↑↓ b scroll · c closes"),
         ({"help.close": "["}, ("question_mark",), "[ closes"),
-        ({"settings.save": "ctrl+o", "settings.cancel": "ctrl+x"}, ("comma",), "ctrl+o saves · ctrl+x cancels"),
+        ({"settings.save": "ctrl+o", "settings.cancel": "ctrl+x"}, ("s",), "ctrl+o saves · ctrl+x cancels"),
         ({"write.kind_after": "ctrl+n", "write.cancel": "ctrl+x"}, ("w",), "↑ ctrl+n kind · enter writes · ctrl+x"),
         ({"venn.up": "k", "venn.down": "j", "venn.close": "x"}, ("v",), "k j scroll  x close"),
         ({"picker.down": "ctrl+n", "picker.cancel": "ctrl+x"}, ("o",), "↑ ctrl+n move  enter open  ctrl+x cancel"),

@@ -63,6 +63,18 @@ async def test_keys_typed_faster_than_the_screen_is_drawn_go_where_they_were_mea
         assert 'why "cat"' in seen(screen)
 
 
+async def test_a_number_goes_to_a_pane(album: Path) -> None:
+    for size in ((120, 40), (80, 24)):
+        async with running(FakeEngine(), album, size=size) as (pilot, screen):
+            panes = screen.panes
+            places = (panes.image, panes.models.list, panes.predictions, panes.concepts.concept_tree)
+            for number, pane in enumerate(places, 1):
+                await press(pilot, "z", str(number))
+                assert pilot.app.focused is pane
+                assert pane.region
+                assert not screen.has_class("-zoomed")
+
+
 async def test_the_next_image_is_asked_for_and_the_previous_one_is_at_hand(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
@@ -92,11 +104,11 @@ async def test_a_class_under_the_cursor_is_explained_without_the_engine(album: P
 async def test_switching_models_keeps_image_and_class_and_is_at_hand_the_second_time(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
-        await press(pilot, "n", "right_square_bracket")
+        await press(pilot, "n", "full_stop")
         assert screen.state.model == VIT_XS
         assert "b.png" in seen(screen)
         count = len(engine.asked)
-        await press(pilot, "left_square_bracket", "right_square_bracket")
+        await press(pilot, "comma", "full_stop")
         assert screen.state.model == VIT_XS
         assert len(engine.asked) == count
 

@@ -167,3 +167,18 @@ def test_what_is_at_hand_for_a_comparison_is_each_models_own_prediction() -> Non
     made.keep(explained(VIT, "0.png"), "0.png", VIT, None)
     made.keep(explained(RN, "0.png", "fox"), "0.png", RN, "fox")
     assert set(made.at_hand([VIT, RN, CNX])) == {VIT}
+
+
+def test_undo_goes_back_one_change_of_what_is_left_out_at_a_time() -> None:
+    made = state()
+    made.leave_out("round eyes")
+    made.leave_out("thin legs")
+    made.restore()
+    made.restore()  # nothing to restore is not a change
+    for left_out in (("round eyes", "thin legs"), ("round eyes",), (), ()):
+        made.undo()
+        assert made.left_out == left_out
+    made.leave_out("round eyes")
+    made.choose_class("cat")
+    made.undo()
+    assert made.left_out == ()

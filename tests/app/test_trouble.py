@@ -65,7 +65,7 @@ async def test_a_failure_says_what_to_do_and_the_app_goes_on(album: Path, error:
         note = str(screen.query_one("#note", Static).render())
         assert str(error) in note
         assert "ctrl+r tries again" in note
-        await press(pilot, "left_square_bracket")
+        await press(pilot, "comma")
         assert 'why "fox"' in seen(screen)
 
 
@@ -132,7 +132,7 @@ async def test_a_failure_does_not_show_the_last_images_numbers(album: Path) -> N
 async def test_nothing_to_show_is_reported(tmp_path: Path) -> None:
     async with running(FakeEngine(), tmp_path / "missing.png") as (pilot, screen):
         assert "missing.png" in seen(screen)
-        await press(pilot, "n", "x", "c", "v", "w", "e", "g", "z", "escape", "right_square_bracket")
+        await press(pilot, "n", "x", "c", "v", "w", "e", "g", "z", "escape", "full_stop")
         assert pilot.app.is_running
 
 

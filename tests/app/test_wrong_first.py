@@ -48,7 +48,7 @@ async def test_another_model_ends_the_walk_through_the_last_ones_mistakes(album:
         assert order(screen.state) == "cabd"
         await press(pilot, "n", "n")
         assert "b.png  3/4  wrong first" in status(screen)
-        await press(pilot, "right_square_bracket")
+        await press(pilot, "full_stop")
         assert screen.state.model == RN
         assert order(screen.state) == "abcd"
         assert "b.png  2/4" in status(screen)
@@ -82,7 +82,7 @@ async def test_other_settings_end_it_too(album: Path) -> None:
     async with running(engine, album) as (pilot, screen):
         await press(pilot, "e", "n", "n")
         assert "b.png  3/4" in status(screen)
-        await press(pilot, "comma", "tab", "enter", "down", "enter", "ctrl+s")
+        await press(pilot, "s", "tab", "enter", "down", "enter", "ctrl+s")
         assert len(engine.sessions) == 1
         assert "b.png  2/4" in status(screen)
         await press(pilot, "e")

@@ -149,8 +149,8 @@ def keys(runs: int) -> dict[str, list[Reply]]:
         app = terminal(folder)
         try:
             app.read(until=says("chance"))
-            app.press("]", until=says("chance"))
-            app.press("[")
+            app.press(".", until=says("chance"))
+            app.press(",")
             app.press("\x1b[B")
             for _ in range(runs):
                 for name, key in STEPS:
@@ -173,7 +173,7 @@ STEPS = (
     ("cursor up again", "\x1b[A"),
     ("leave a concept out, to the classes ranked again", "x"),
     ("restore", "r"),
-    ("next model, at hand", "]"),
+    ("next model, at hand", "."),
     ("previous model, at hand", "["),
 )
 
@@ -201,7 +201,7 @@ def stall() -> float:
         longest = 0.0
         app = ClipmkApp(options, lambda: Engine(session))
         async with app.run_test(size=(COLUMNS, ROWS)) as pilot:
-            for key in ("", "n", "]"):
+            for key in ("", "n", "."):
                 if key:
                     await pilot.press(key)
                 deadline = time.perf_counter() + 60

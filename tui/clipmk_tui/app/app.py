@@ -48,6 +48,8 @@ class ClipmkApp(App[int]):
         Binding("ctrl+q", "quit", "quit", show=False, priority=True, id="app.quit_at_once"),
         Binding("question_mark", "help", "help", key_display="?", id="app.help"),
         Binding("ctrl+p", "command_palette", "palette", show=False, id="app.palette"),
+        Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw"),
+        Binding("ctrl+z", "suspend_process", "suspend", show=False, id="app.suspend"),
     ]
 
     crash: BaseException | None = None
@@ -121,6 +123,10 @@ class ClipmkApp(App[int]):
         from clipmk_tui.app.palette import Palette  # noqa: PLC0415
 
         self.push_screen(Palette(providers=[ThemeProvider], placeholder="Search for themes…"))
+
+    def action_redraw(self) -> None:
+        """Draw everything again: something else may have written to the terminal."""
+        self.refresh(layout=True)
 
     def action_help_quit(self) -> None:
         """Ctrl+c is pressed by who wants to stop something."""

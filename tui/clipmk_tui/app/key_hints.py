@@ -16,7 +16,7 @@ _ARROWS: Final = frozenset("↑↓←→")
 
 
 def keys_of(node: DOMNode, *actions: str) -> str:
-    """The keys of some actions as people write them, the first one of each: ``n``, ``ctrl+r``, ``[ ]``, ``↑↓``.
+    """The keys of some actions as people write them, the first one of each: ``n``, ``ctrl+r``, ``, .``, ``↑↓``.
 
     Args:
         node: what binds the actions, or something inside it.

@@ -76,6 +76,11 @@ class Restore(Message):
     """Restore all concepts."""
 
 
+@dataclass
+class Undo(Message):
+    """Undo the last change of what is left out."""
+
+
 # What the engine answers.
 
 

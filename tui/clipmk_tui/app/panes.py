@@ -91,11 +91,19 @@ class Panes(Container):
 
     def next_pane(self, focused: Widget | None) -> Widget:
         """The widget that takes the focus after this one; the models become visible when it is theirs."""
-        order: list[Widget] = [self.image, self.models.list, self.predictions, self.concepts.concept_tree]
-        here = order.index(focused) if focused in order else len(order) - 1
-        found = order[(here + 1) % len(order)]
+        order = self._order
+        return self.show_pane(order.index(focused) + 1 if focused in order else 0)
+
+    def show_pane(self, place: int) -> Widget:
+        """The widget that takes the focus in a pane, counted from 0; the models become visible when it is theirs."""
+        found = self._order[place % len(self._order)]
         self._models_shown = found is self.models.list
         return found
+
+    @property
+    def _order(self) -> tuple[Widget, ...]:
+        """What takes the focus in each pane, in the order of `tab` and of the numbers."""
+        return (self.image, self.models.list, self.predictions, self.concepts.concept_tree)
 
     # Showing.
 
@@ -306,6 +314,11 @@ class Panes(Container):
     @on(messages.Restore)
     def _restore(self) -> None:
         self.state.restore()
+        self._show_left_out()
+
+    @on(messages.Undo)
+    def _undo(self) -> None:
+        self.state.undo()
         self._show_left_out()
 
     def _show_left_out(self) -> None:

@@ -70,6 +70,8 @@ class State:
         self.target: str | None = None
         """The class the user asked about; None: the predicted one."""
         self.left_out: tuple[str, ...] = ()
+        self._left_out_before: list[tuple[str, ...]] = []
+        """What was left out before each change, for `undo`."""
         self.reranked: tuple[Prediction, ...] | None = None
         self.failure = ""
         """Why what is asked about has no explanation."""
@@ -265,20 +267,26 @@ class State:
 
     def leave_out(self, text: str) -> None:
         """Leave a vision concept out, or restore it."""
-        if text in self.left_out:
-            self.left_out = tuple(other for other in self.left_out if other != text)
-        else:
-            self.left_out = (*self.left_out, text)
-        self.reranked = None
+        others = tuple(other for other in self.left_out if other != text)
+        self._leave_out_just(others if text in self.left_out else (*others, text))
 
     def restore(self) -> None:
         """Restore all concepts."""
-        self.left_out = ()
-        self.reranked = None
+        if self.left_out:
+            self._leave_out_just(())
+
+    def undo(self) -> None:
+        """Undo the last change of what is left out."""
+        if self._left_out_before:
+            self.left_out, self.reranked = self._left_out_before.pop(), None
+
+    def _leave_out_just(self, texts: tuple[str, ...]) -> None:
+        self._left_out_before.append(self.left_out)
+        self.left_out, self.reranked = texts, None
 
     def _reset_answer(self) -> None:
         """The user asks about something else."""
-        self.restore()
+        self.left_out, self._left_out_before, self.reranked = (), [], None
         self.failure = ""
 
     def _end_survey(self) -> None:

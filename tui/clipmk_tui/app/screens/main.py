@@ -54,16 +54,17 @@ class MainScreen(Screen[None]):
         Binding("n", "step(1)", "next", id="image.next"),
         Binding("p", "step(-1)", "previous", id="image.previous"),
         Binding("o", "open", "open", id="image.open"),
-        Binding("left_square_bracket", "neighbour(-1)", "model", id="models.previous"),
-        Binding("right_square_bracket", "neighbour(1)", "next model", show=False, id="models.next"),
+        Binding("comma", "neighbour(-1)", "model", key_display=",", id="models.previous"),
+        Binding("full_stop", "neighbour(1)", "next model", key_display=".", show=False, id="models.next"),
         Binding("c", "compare", "compare", id="main.compare"),
         Binding("v", "venn", "Venn", id="main.venn"),
         Binding("e", "wrong_first", "wrong first", id="main.wrong_first"),
         Binding("w", "write", "write", id="main.write"),
         Binding("y", "copy", "copy", id="main.copy"),
-        Binding("comma", "settings", "settings", key_display=",", id="main.settings"),
+        Binding("s", "settings", "settings", id="main.settings"),
         Binding("g", "overlay", "overlay", id="image.overlay"),
         Binding("z", "zoom", "zoom", id="image.zoom"),
+        *(Binding(f"{place}", f"pane({place})", "pane", show=False, id=f"main.pane_{place}") for place in range(1, 5)),
         Binding("escape", "cancel", "cancel", show=False, id="main.cancel"),
         Binding("ctrl+r", "again", "again", show=False, id="main.again"),
     ]
@@ -156,10 +157,16 @@ class MainScreen(Screen[None]):
 
     def action_next_pane(self) -> None:
         """Go to the next pane; where image and models share a place, to the one not shown."""
-        following = self.panes.next_pane(self.focused)
+        self._focus_pane(self.panes.next_pane(self.focused))
+
+    def action_pane(self, place: int) -> None:
+        """Go to a pane by its number, from 1."""
+        self._focus_pane(self.panes.show_pane(place - 1))
+
+    def _focus_pane(self, pane: Widget) -> None:
         self.remove_class("-zoomed")
         self._place_panes()
-        self.set_focus(following)
+        self.set_focus(pane)
 
     def action_step(self, by: int) -> None:
         """Another image."""
