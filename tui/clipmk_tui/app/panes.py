@@ -16,6 +16,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.reactive import var
 from textual.widget import Widget
+from textual.widgets import OptionList
 
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
@@ -38,7 +39,7 @@ _CANCELLABLE = ("explanation", "reranking", "survey")
 
 
 class Panes(Container):
-    """Image over models, predictions, concept tree; in a narrow terminal image and models share one place.
+    """Image, predictions over models, concept tree; in a narrow terminal predictions and models share one place.
 
     Args:
         models: the first one explains, the others are marked for comparison.
@@ -55,11 +56,12 @@ class Panes(Container):
         self.questions = Questions(engine, self.post_message, session)
         engine.on_restart = self._engine_restarted
         self.image = ImagePane(id="image", classes="pane")
+        self.image.border_title = "image"
         self.models = ModelsPane()
         self.predictions = PredictionsPane()
         self.concepts = ConceptsPane()
         self._models_shown = False
-        """In place of the image, where they share one."""
+        """In place of the predictions, where they share one."""
         self._picture_wanted = self._picture_shown = ""
         self._concept_wanted: str | None = None
         """Selected as soon as there is a tree."""
@@ -67,10 +69,10 @@ class Panes(Container):
 
     def compose(self) -> ComposeResult:
         """Left, middle, right."""
-        with Vertical(id="left"):
-            yield self.image
+        yield self.image
+        with Vertical(id="middle"):
+            yield self.predictions.data_bind(Panes.view)
             yield self.models.data_bind(Panes.view)
-        yield self.predictions.data_bind(Panes.view)
         yield self.concepts.data_bind(Panes.view)
 
     # Layout.
@@ -79,15 +81,17 @@ class Panes(Container):
         """Decide which panes are visible; at once, so that the next key finds them.
 
         Args:
-            narrow: image and models share a place.
+            narrow: predictions and models share a place.
             zoomed: the image has the whole screen.
         """
-        self.image.display = zoomed or not (narrow and self._models_shown)
-        self.models.display = not zoomed and (self._models_shown or not narrow)
-        self.predictions.display = self.concepts.display = not zoomed
-        key = keys_of(self, "main.next_pane")
-        self.image.border_title = Text.assemble("image", (f" {key} models", "dim")) if narrow else "image"
-        self.models.border_title = Text.assemble("models", (f" {key}", "dim")) if narrow else "models"
+        self.query_one("#middle").display = self.concepts.display = not zoomed
+        self.predictions.display = not (narrow and self._models_shown)
+        self.models.display = self._models_shown or not narrow
+        self.set_class(narrow and self._models_shown and not zoomed, "-choosing")
+        titles = (("predictions", self.predictions, "models", 3), ("models", self.models, "predictions", 2))
+        for name, pane, other, place in titles:
+            hint = f" {keys_of(self, f'main.pane_{place}')} {other}" if narrow else ""
+            pane.border_title = Text.assemble(name, (hint, "dim"))
 
     def next_pane(self, focused: Widget | None) -> Widget:
         """The widget that takes the focus after this one; the models become visible when it is theirs."""
@@ -103,7 +107,7 @@ class Panes(Container):
     @property
     def _order(self) -> tuple[Widget, ...]:
         """What takes the focus in each pane, in the order of `tab` and of the numbers."""
-        return (self.image, self.models.list, self.predictions, self.concepts.concept_tree)
+        return (self.image, self.predictions, self.models.list, self.concepts.concept_tree)
 
     # Showing.
 
@@ -197,7 +201,7 @@ class Panes(Container):
             self._ask("survey", self.questions.survey, self.state.model, self.state.items)
 
     def select_concept(self, text: str) -> None:
-        """Put the tree's cursor on a concept as soon as there is a tree; from the next `adapt` on, show the image."""
+        """Put the tree's cursor on a concept as soon as there is a tree; from the next `adapt` on, show the classes."""
         self._concept_wanted, self._models_shown = text, False
         self._select_wanted_concept()
 
@@ -285,6 +289,10 @@ class Panes(Container):
     def _choose_class(self, message: messages.ChooseClass) -> None:
         self.state.choose_class(message.class_name)
         self.show()
+
+    @on(OptionList.OptionSelected, "#predictions")
+    def _go_to_tree(self) -> None:
+        self.concepts.concept_tree.focus()
 
     @on(messages.ChooseModel)
     def _choose_model(self, message: messages.ChooseModel) -> None:

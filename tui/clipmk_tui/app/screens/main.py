@@ -85,10 +85,10 @@ class MainScreen(Screen[None]):
         self.set_class(self.app.size.width < _WIDE, "-narrow")  # the breakpoints come only after it
         yield self.status
         with Container(id="panes", classes="empty"):  # as in `Panes`
-            with Vertical(id="left"):
-                yield _frame("image", "image")
+            yield _frame("image", "image")
+            with Vertical(id="middle"):
+                yield _frame("predictions", "predictions")
                 yield _frame("models", "models")
-            yield _frame("predictions", "predictions")
             yield _frame("concepts", "why")
         yield KeyBar()
 
@@ -142,7 +142,7 @@ class MainScreen(Screen[None]):
         return self._panes is not None and self.state.explanation is not None
 
     def on_resize(self) -> None:
-        """In a narrow terminal image and models share a place."""
+        """In a narrow terminal predictions and models share a place."""
         self.call_after_refresh(self._place_panes)
 
     @on(messages.WorkProgress)
@@ -156,7 +156,7 @@ class MainScreen(Screen[None]):
     # Keys.
 
     def action_next_pane(self) -> None:
-        """Go to the next pane; where image and models share a place, to the one not shown."""
+        """Go to the next pane; where predictions and models share a place, to the one not shown."""
         self._focus_pane(self.panes.next_pane(self.focused))
 
     def action_pane(self, place: int) -> None:

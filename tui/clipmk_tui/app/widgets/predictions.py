@@ -117,11 +117,6 @@ class PredictionsPane(OptionList):
             self._asked = self._shown[event.option_index].class_name
             self.post_message(ChooseClass(self._asked))
 
-    @on(OptionList.OptionSelected)
-    def _go_to_tree(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        self.screen.focus_next()
-
     def _draw(self) -> None:
         """Show the classes, the cursor on the one explained; a wrong prediction is marked."""
         explanation, label = self.view.explanation, self.view.label
