@@ -74,6 +74,41 @@ def test_exif_orientation_is_undone(kind: str, orientation: int) -> None:
     np.testing.assert_allclose(picture.pixels.astype(int), expected.astype(int), atol=12 if kind == "JPEG" else 0)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_preview_is_the_picture_with_fewer_pixels_and_the_same_identity(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation if kind in {"JPEG", "PNG", "WEBP"} else 1
+    data = encode(blocks().resize((4800, 3200), Image.Resampling.NEAREST), kind, exif=exif)
+    whole, preview = read_picture(data, name="x"), read_picture(data, name="x", least_side=300)
+    assert preview.info == whole.info
+    height, width, _ = preview.pixels.shape
+    assert 300 <= max(height, width) < 600
+    expected = whole.image.resize((width, height), Image.Resampling.BOX)
+    assert np.abs(preview.pixels.astype(int) - np.asarray(expected)).mean() < 1.5
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16", "CMYK"])
+def test_a_preview_of_every_mode_has_its_colours(mode: str) -> None:
+    image = Image.new("RGBA", (700, 1), (250, 250, 250, 255))
+    if mode == "I;16":
+        image = Image.fromarray(np.full((1, 700), 250 * 257, dtype=np.uint16))
+    elif mode == "P":
+        image = image.convert("RGB").quantize(4)
+    elif mode not in {"RGBA", "LA"}:
+        image = image.convert("RGB").convert(mode)
+    data = encode(image, "JPEG" if mode == "CMYK" else "PNG")
+    whole, preview = read_picture(data), read_picture(data, least_side=100)
+    assert preview.pixels.shape == (1, 100, 3)
+    np.testing.assert_allclose(preview.pixels[0, 50], whole.pixels[0, 350], atol=1)
+
+
+def test_a_small_picture_and_one_in_memory_are_read_whole_for_a_preview() -> None:
+    data = encode(noise(60, 40))
+    np.testing.assert_array_equal(read_picture(data, least_side=60).pixels, read_picture(data).pixels)
+    assert read_picture(noise(60, 40), least_side=10).pixels.shape == (40, 60, 3)
+
+
 def test_orientation_counts_for_pil_images_too() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -74,6 +74,12 @@ _UPRIGHT = {
 }
 """EXIF orientation -> the transpose that undoes it."""
 
+_TURNED = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
+"""Those that exchange width and height."""
+
+_STRIP_ROWS = 64
+"""Rows of a reduced image that are made at a time."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
@@ -82,6 +88,7 @@ class Picture:
     pixels: UInt8[np.ndarray, "height width 3"]
     """uint8 (height, width, 3), RGB."""
     info: ImageInfo
+    """Its width and height are those of the file, also where the pixels are fewer (`least_side`)."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -90,7 +97,7 @@ class Picture:
         return Image.fromarray(self.pixels, mode="RGB")
 
 
-def read_picture(source: ImageSource, *, name: str | None = None) -> Picture:
+def read_picture(source: ImageSource, *, name: str | None = None, least_side: int | None = None) -> Picture:
     """Decode an image to upright RGB; transparency becomes white, an animation its first frame.
 
     16-bit grey is scaled to 8 bits (value / 257, rounded); of 16-bit colour Pillow keeps the upper byte.
@@ -99,6 +106,8 @@ def read_picture(source: ImageSource, *, name: str | None = None) -> Picture:
         source: a path, encoded bytes, an open binary file, a PIL image, a uint8 array (H, W, 3) RGB or (H, W) grey, or
             a float tensor (3, H, W) RGB in [0, 1].
         name: what the image is called in messages and records, instead of its path ("-" for standard input).
+        least_side: for a preview: of a file, decode little more than it takes for the longer side to have this many
+            pixels; fewer than twice as many.
 
     Raises:
         ImageError: it cannot be read or decoded, or has another format, kind, type or range; the message repeats the
@@ -113,8 +122,8 @@ def read_picture(source: ImageSource, *, name: str | None = None) -> Picture:
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         data = read_regular(path, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)
-        return _decode(data, path if name is None else name)
-    return _decode(_bytes_of(source, name), name)
+        return _decode(data, path if name is None else name, least_side)
+    return _decode(_bytes_of(source, name), name, least_side)
 
 
 def _label(name: str | None) -> str:
@@ -133,7 +142,7 @@ def _bytes_of(source: Any, name: str | None) -> bytes:
     return bytes(data)
 
 
-def _decode(data: bytes, name: str | None) -> Picture:
+def _decode(data: bytes, name: str | None, least_side: int | None) -> Picture:
     label, notes = _label(name), list[str]()
     if not data:
         raise ImageError(f"{label} is empty")
@@ -144,16 +153,17 @@ def _decode(data: bytes, name: str | None) -> Picture:
             raise ImageError(f"{label} {_unidentified(data)}") from reason
         with image:
             _check_size(image.size, label)
-            pixels = _pixels(image, label, notes)
+            size = image.size
+            pixels, turned = _pixels(image, label, notes, least_side)
             notes += _animation_note(image)
-    return _picture(pixels, name, notes, data)
+    return _picture(pixels, name, notes, data, size=size[::-1] if turned else size)
 
 
 def _from_pil(image: Image.Image, name: str | None) -> Picture:
     label, notes = _label(name), list[str]()
     _check_size(image.size, label)
     with _decoding(label, notes):
-        pixels = _pixels(image, label, notes)
+        pixels, _ = _pixels(image, label, notes)
     return _picture(pixels, name, notes)
 
 
@@ -183,10 +193,18 @@ def _from_tensor(tensor: Any, name: str | None) -> Picture:
     return _picture(pixels, name)
 
 
-def _picture(pixels: np.ndarray, name: str | None, notes: Iterable[str] = (), data: bytes | None = None) -> Picture:
-    """A picture known by the hash of its encoded data, or else of its pixels."""
+def _picture(
+    pixels: np.ndarray,
+    name: str | None,
+    notes: Iterable[str] = (),
+    data: bytes | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+) -> Picture:
+    """A picture known by the hash of its encoded data, or else of its pixels; size: (width, height) if not theirs."""
+    width, height = size or (pixels.shape[1], pixels.shape[0])
     path, sha256 = None if name is None else encodable(name), hashlib.sha256(pixels.tobytes() if data is None else data)
-    info = ImageInfo(path=path, sha256=sha256.hexdigest(), width=pixels.shape[1], height=pixels.shape[0])
+    info = ImageInfo(path=path, sha256=sha256.hexdigest(), width=width, height=height)
     return Picture(pixels=pixels, info=info, warnings=tuple(dict.fromkeys(notes)))
 
 
@@ -231,11 +249,29 @@ def _animation_note(image: Image.Image) -> list[str]:
     return ["the image is animated; only its first frame is used"] if animated else []
 
 
-def _pixels(image: Image.Image, label: str, notes: list[str]) -> UInt8[np.ndarray, "height width 3"]:
+def _pixels(
+    image: Image.Image, label: str, notes: list[str], least_side: int | None = None
+) -> tuple[UInt8[np.ndarray, "height width 3"], bool]:
+    """The upright pixels, and whether width and height have changed places."""
+    factor = 1
+    if least_side is not None and max(image.size) > least_side:
+        wanted = [max(1, least_side * side // max(image.size)) for side in image.size]
+        image.draft(None, (wanted[0], wanted[1]))  # JPEG decodes at 1/2, 1/4, 1/8; other formats ignore it
+        factor = max(image.size) // least_side
     image.load()
     method = _UPRIGHT.get(_orientation(image, notes))
-    opaque = _opaque(image, label)
-    return np.array(opaque if method is None else opaque.transpose(method))
+    opaque = _opaque(image, label) if factor == 1 else _reduced(image, factor, label)
+    upright = opaque if method is None else opaque.transpose(method)
+    return np.array(upright), method in _TURNED
+
+
+def _reduced(image: Image.Image, factor: int, label: str) -> Image.Image:
+    """As RGB on white, `factor` x `factor` pixels as their mean; in strips: converting all of it would double it."""
+    small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+    for top in range(0, image.height, rows := factor * _STRIP_ROWS):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        small.paste(_opaque(strip, label).reduce(factor), (0, top // factor))
+    return small
 
 
 def _orientation(image: Image.Image, notes: list[str]) -> int:

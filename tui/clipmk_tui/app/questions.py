@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _PICTURES = 4
 """Decoded pictures kept, for walking back and forth."""
 
+_LEAST_SIDE = 2048
+"""Pixels decoded of a larger picture's longer side: enough for the whole screen, and little memory."""
+
 
 class Questions:
     """All questions of one app.
@@ -58,7 +61,7 @@ class Questions:
         picture = self._pictures.get(path)
         if picture is None:
             try:
-                picture = await asyncio.to_thread(read_picture, path)
+                picture = await asyncio.to_thread(read_picture, path, least_side=_LEAST_SIDE)
             except ClipmkError as error:
                 self._post(messages.PictureRead(path, str(error)))
                 return

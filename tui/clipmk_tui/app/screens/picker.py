@@ -30,6 +30,9 @@ from clipmk_tui.show.text import shown
 if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
 
+_LEAST_SIDE = 512
+"""Pixels decoded of the longer side for a preview."""
+
 _PAUSE = 0.06
 """Seconds that the cursor rests before an image is decoded."""
 
@@ -240,7 +243,7 @@ class PickerScreen(Dialog["int | str | None"]):
             from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
 
             try:
-                picture = await asyncio.to_thread(read_picture, path)
+                picture = await asyncio.to_thread(read_picture, path, least_side=_LEAST_SIDE)
             except ClipmkError as error:
                 picture = str(error)
         for pane in self.query(ImagePane) if path == self._wanted() else ():  # none: closed meanwhile
