@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipmk.errors import ImageError
+from clipmk.errors import ImageError, UsageError
 from clipmk.images.decoder import Picture, read_picture
 from pictures import EXPECTED_BLOCKS, blocks, encode, noise
 
@@ -227,6 +227,38 @@ def test_too_many_pixels_are_refused_from_the_header_alone(size: tuple[int, int]
     header[18:26] = size[0].to_bytes(4, "little") + size[1].to_bytes(4, "little")
     with pytest.raises(ImageError, match="100 megapixels"):
         read_picture(bytes(header))
+
+
+@pytest.mark.parametrize("size", [(1, 300_001), (300_001, 1)])
+def test_a_side_that_is_too_long_is_refused_however_narrow_the_image_is(size: tuple[int, int]) -> None:
+    header = bytearray(encode(Image.new("1", (1, 1)), "BMP"))
+    header[18:26] = size[0].to_bytes(4, "little") + size[1].to_bytes(4, "little")
+    with pytest.raises(ImageError, match="no side may be longer than 300,000 px"):
+        read_picture(bytes(header))
+
+
+def test_the_pixel_cap_is_raised_by_the_variable_or_the_config(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    large = encode(Image.new("L", (12_000, 9_000)))
+    with pytest.raises(ImageError, match=r"at most 100 .*CLIPMK_MAX_MEGAPIXELS=N or max_megapixels = N in the config"):
+        read_picture(large)
+    monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").write_text("max_megapixels = 108")
+    assert read_picture(large).info.width == 12_000
+    monkeypatch.setenv("CLIPMK_MAX_MEGAPIXELS", "107")  # outranks the config
+    with pytest.raises(ImageError, match="at most 107 megapixels"):
+        read_picture(large)
+    monkeypatch.setenv("CLIPMK_MAX_MEGAPIXELS", "many")
+    with pytest.raises(UsageError, match="CLIPMK_MAX_MEGAPIXELS is 'many'; it must be a whole number"):
+        read_picture(large)
+
+
+def test_pillows_own_limit_is_put_back_and_does_not_undo_a_raised_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPMK_MAX_MEGAPIXELS", "200")
+    before = Image.MAX_IMAGE_PIXELS
+    assert read_picture(encode(Image.new("1", (20_000, 9_000)))).info.height == 9_000
+    assert before == Image.MAX_IMAGE_PIXELS
 
 
 def test_a_large_picture_below_the_cap_is_read_without_pillows_bomb_warning(monkeypatch: pytest.MonkeyPatch) -> None:

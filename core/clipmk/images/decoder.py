@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -18,8 +18,10 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from clipmk.errors import ImageError
 from clipmk.images.paths import EXTENSIONS, MAX_BYTES
 from clipmk.records import ImageInfo
+from clipmk.system.config import read_config
 from clipmk.system.files import read_regular
-from clipmk.system.quiet import captured_warnings
+from clipmk.system.options import environment_options, positive_number, variable
+from clipmk.system.quiet import SharedPatch, captured_warnings
 from clipmk.system.text import byte_size, encodable, printable, quoted
 
 if TYPE_CHECKING:
@@ -29,10 +31,16 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """The only decoders that are tried: Pillow 10.4 has known vulnerabilities in others."""
 
 MAX_PIXELS = 100_000_000
-"""Checked against the header, before anything is decoded."""
+"""Largest image, checked against the header before anything is decoded; `max_megapixels` raises it."""
+
+MAX_SIDE = 300_000
+"""Longest side in pixels: each row or column costs memory, however narrow the image is."""
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | io.IOBase | Image.Image | np.ndarray | Any"
 """What `read_picture` reads; Any stands for a torch tensor, so that torch is not imported here."""
+
+MEGAPIXELS: Final = "max_megapixels"
+"""Key in the config, and `CLIPMK_MAX_MEGAPIXELS` in the environment."""
 
 _DAMAGE = (
     OSError,
@@ -126,6 +134,30 @@ def read_picture(source: ImageSource, *, name: str | None = None, least_side: in
     return _decode(_bytes_of(source, name), name, least_side)
 
 
+def max_megapixels() -> int:
+    """Millions of pixels that an image may have, as the environment, else the config raises it.
+
+    Raises:
+        UsageError: the variable is not a positive number, or the config is malformed.
+    """
+    raised = environment_options({MEGAPIXELS: positive_number}).get(MEGAPIXELS) or read_config().max_megapixels or 0
+    return max(MAX_PIXELS // 10**6, raised)
+
+
+class _NoLimit(float):
+    """Stands in for Pillow's own limit: `_check_size` knows what the user wants."""
+
+    original: int | None
+
+    def __new__(cls, original: int | None) -> Self:
+        made = super().__new__(cls, "inf")
+        made.original = original
+        return made
+
+
+_bomb_patch = SharedPatch(lambda: Image, "MAX_IMAGE_PIXELS", _NoLimit)
+
+
 def _label(name: str | None) -> str:
     return "image" if name is None else f"image {quoted(name)}"
 
@@ -146,7 +178,7 @@ def _decode(data: bytes, name: str | None, least_side: int | None) -> Picture:
     label, notes = _label(name), list[str]()
     if not data:
         raise ImageError(f"{label} is empty")
-    with _decoding(label, notes):
+    with _decoding(label, notes), _bomb_patch:
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except UnidentifiedImageError as reason:
@@ -214,8 +246,6 @@ def _decoding(label: str, notes: list[str]) -> Iterator[None]:
     try:
         with captured_warnings() as caught:
             yield
-    except Image.DecompressionBombError as reason:
-        raise ImageError(f"{label} has more than {MAX_PIXELS // 10**6} megapixels") from reason
     except _DAMAGE as reason:
         raise ImageError(f"{label} is damaged: {printable(str(reason)) or type(reason).__name__}") from reason
     notes += [printable(str(entry.message)) for entry in caught if issubclass(entry.category, UserWarning)]
@@ -225,8 +255,13 @@ def _check_size(size: tuple[int, int], label: str) -> None:
     width, height = size
     if min(size) < 1:
         raise ImageError(f"{label} is {width}x{height} px; at least 1x1 is needed")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{label} is {width}x{height} px; at most {MAX_PIXELS // 10**6} megapixels are read")
+    if max(size) > MAX_SIDE:
+        raise ImageError(f"{label} is {width}x{height} px; no side may be longer than {MAX_SIDE:,} px")
+    if width * height > MAX_PIXELS and width * height > (most := max_megapixels()) * 10**6:
+        raise ImageError(
+            f"{label} is {width}x{height} px; at most {most} megapixels are read, more with {variable(MEGAPIXELS)}=N "
+            f"or {MEGAPIXELS} = N in the config"
+        )
 
 
 def _unidentified(data: bytes) -> str:

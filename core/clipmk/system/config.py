@@ -38,6 +38,8 @@ class Config:
     quiet: bool | None = None
     verbose: bool | None = None
     no_color: bool | None = None
+    max_megapixels: int | None = None
+    """Largest image that is read, where it is more than the usual limit."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """`[settings]`: changes to the preset, by the names of `Settings`."""
     theme: str | None = None

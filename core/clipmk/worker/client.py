@@ -35,6 +35,7 @@ STOP_SECONDS = 10.0
 """For a server to end."""
 VARIABLES = (
     "CLIPMK_CACHE_DIR",
+    "CLIPMK_MAX_MEGAPIXELS",
     "XDG_CACHE_HOME",
     "HOME",
     "HF_HOME",
@@ -272,7 +273,7 @@ def identity(config: Config) -> dict[str, str]:
         "code": _digest([(name, status.st_mtime_ns, status.st_size) for name, status in files]),
         "python": _digest([sys.version, sys.prefix]),
         "models": _digest(sorted(config.models.items())),
-        "variables": _digest([os.environ.get(name) for name in VARIABLES]),
+        "variables": _digest([config.max_megapixels, *(os.environ.get(name) for name in VARIABLES)]),
         "machine": _digest([len(os.sched_getaffinity(0)), _mounts()]),
     }
 
