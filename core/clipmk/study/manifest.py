@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from clipmk.errors import InputError
 from clipmk.records import ModelInfo
 from clipmk.system.files import atomic_write
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
-from clipmk.system.text import counted, quoted
+from clipmk.system.text import cause, counted, quoted
 
 if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 Engine = Literal["local", "ray"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Increased whenever readers of a study folder have to change."""
 _DIGITS: Final = 12
 """Digits of a hash that are shown."""
@@ -109,6 +111,12 @@ class Manifest:
     """The command line that started it and those that added models, joined by " && "; None if one is unknown."""
     format: int = FORMAT
 
+    def made_of(self, *contents: Any) -> str:
+        """Digest of all that a file of the study follows from: of its `contents`, and of what models have in common."""
+        common = dict(_leaves(plain(dataclasses.replace(self, models=(), versions={}))))
+        facts = {key: value for key, value in common.items() if key not in _NAMES}
+        return hashlib.sha256(json.dumps([facts, plain(contents)], sort_keys=True).encode()).hexdigest()
+
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write it completely or not at all; the same study gives the same bytes.
@@ -130,11 +138,12 @@ def read_manifest(path: Path) -> Manifest:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as reason:
         raise InputError(f"{quoted(path.parent)} is not a study: it has no {path.name}") from reason
-    except (OSError, ValueError) as reason:
-        raise InputError(f"manifest {quoted(path)} cannot be read: {reason}") from reason
+    except (OSError, ValueError, RecursionError) as reason:
+        raise InputError(f"manifest {quoted(path)} cannot be read: {cause(reason)}") from reason
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
-        raise InputError(f"manifest {quoted(path)} has format {found!r}; this version reads format {FORMAT}")
+        hint = "; its files have no digests yet: study the dataset again in another folder" if found == 1 else ""
+        raise InputError(f"manifest {quoted(path)} has format {found!r}; this version reads format {FORMAT}{hint}")
     try:
         return from_plain(Manifest, content)
     except MalformedRecordError as reason:

@@ -11,7 +11,7 @@ It is a Parquet file with a row group per shard, so that one shard can be read a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from clipmk.settings import GROUP_LIMIT, Fit
 from clipmk.study.manifest import Manifest
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import PLAN
-from clipmk.system.parquet import open_parquet, open_table, table_writer
+from clipmk.system.parquet import is_intact, open_table, table_writer
 from clipmk.system.text import counted, quoted
 
 Numbers = npt.NDArray[np.int64]
@@ -87,7 +87,7 @@ def make_plan(
     )
 
 
-def write_plan(plan: pa.Table, path: Path) -> None:
+def write_plan(plan: pa.Table, path: Path, made_of: str) -> None:
     """Write a plan completely or not at all, a row group per shard.
 
     Raises:
@@ -95,7 +95,7 @@ def write_plan(plan: pa.Table, path: Path) -> None:
     """
     starts = np.flatnonzero(np.diff(plan["shard"].to_numpy(), prepend=-1))
     ends = [*starts[1:].tolist(), plan.num_rows]
-    with table_writer(path, PLAN) as writer:
+    with table_writer(path, PLAN, made_of) as writer:
         for start, end in zip(starts.tolist(), ends, strict=True):
             writer.write_table(plan.slice(start, end - start), row_group_size=end - start)
 
@@ -127,20 +127,40 @@ def read_shard(path: Path, number: int) -> list[PlannedImage]:
     return [PlannedImage(row["image"], Entry(**{name: row[name] for name in fields}), row["group"]) for row in rows]
 
 
-def missing_shards(folder: StudyFolder, manifest: Manifest, sizes: Mapping[int, int]) -> dict[int, list[str]]:
-    """Shard -> the models that have not explained it; finished shards are left out.
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What is still to do."""
 
-    Args:
-        folder: of the study.
-        manifest: its models and part methods.
-        sizes: see `shard_sizes`.
-    """
-    methods = len(manifest.parts)
-    found = {
-        shard: [one.id for one in manifest.models if not _is_done(folder.shard(one.id, shard), size * methods)]
-        for shard, size in sizes.items()
+    shards: dict[int, list[str]]
+    """Shard -> the models that have not explained it; finished shards are left out."""
+    language: list[str]
+    """Models whose D_y is not written."""
+    damaged: list[str]
+    """Files below the study's folder that exist, but are damaged or do not belong there."""
+
+    @property
+    def models(self) -> set[str]:
+        """Those that have something to do."""
+        return {name for names in self.shards.values() for name in names}.union(self.language)
+
+
+def missing_parts(folder: StudyFolder, manifest: Manifest) -> Missing:
+    """Find the shards and D_y that are missing, damaged, or of another study, model or shard."""
+    damaged: list[str] = []
+
+    def is_missing(path: Path, *contents: object) -> bool:
+        if is_intact(path, manifest.made_of(*contents)):
+            return False
+        if path.exists():
+            damaged.append(str(path.relative_to(folder.root)))
+        return True
+
+    shards = {
+        number: [one.id for one in manifest.models if is_missing(folder.shard(one.id, number), one, number)]
+        for number in range(manifest.shards)
     }
-    return {shard: names for shard, names in found.items() if names}
+    language = [one.id for one in manifest.models if is_missing(folder.language(one.id), one)]
+    return Missing({number: names for number, names in shards.items() if names}, language, damaged)
 
 
 def _groups(labels: Sequence[str | None], limit: int) -> Numbers:
@@ -168,11 +188,3 @@ def _shards(sizes: Numbers, most: int) -> Numbers:
         filled += size
         shards[group] = shard
     return shards
-
-
-def _is_done(path: Path, rows: int) -> bool:
-    """Whether a shard's file exists and has as many rows as it must; otherwise it is written again."""
-    try:
-        return bool(open_parquet(path).metadata.num_rows == rows)
-    except (OSError, pa.ArrowException):
-        return False

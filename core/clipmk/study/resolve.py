@@ -17,7 +17,8 @@ from clipmk.models.loading import describe, pull
 from clipmk.records import ModelInfo
 from clipmk.settings import Fit, PartMethod, Settings
 from clipmk.study.manifest import Manifest, StudyRequest, VocabularyInfo, differences, read_manifest, write_manifest
-from clipmk.study.plan import make_plan, missing_shards, shard_sizes, write_plan
+from clipmk.study.plan import make_plan, missing_parts, write_plan
+from clipmk.system.parquet import is_intact
 from clipmk.system.serialization import plain
 from clipmk.system.text import printable, quoted
 from clipmk.version import __version__
@@ -66,8 +67,7 @@ def with_other_models(request: StudyRequest, asked: Sequence[Described]) -> list
     folder = request.folder
     had = read_manifest(folder.manifest)
     given = {info.id: (info, size) for info, size in asked}
-    missing = missing_shards(folder, had, shard_sizes(folder.plan))
-    needed = {name for names in missing.values() for name in names} - given.keys()
+    needed = missing_parts(folder, had).models - given.keys()
     others = [model.id for model in had.models if model.id in needed]
     if others:
         given |= {info.id: (info, size) for info, size in describe_models(others, download=request.download)}
@@ -98,12 +98,15 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
     new = _manifest(request, infos, settings, plan, shard_size)
     warnings = request.dataset.warnings + warnings
     if old is None:
-        write_plan(plan, folder.plan)
+        write_plan(plan, folder.plan, new.made_of())
         write_manifest(new, folder.manifest)
         return new, warnings
     kept = _continued(request, old, new)
     if kept.models != old.models:
         write_manifest(kept, folder.manifest)
+    if not is_intact(folder.plan, kept.made_of()):
+        write_plan(plan, folder.plan, kept.made_of())
+        warnings = (*warnings, f"{folder.plan.name} was missing or damaged; it is rebuilt")
     if old.versions != new.versions:
         changed = [f"{name} {old.versions.get(name)} then, {now} now" for name, now in new.versions.items()]
         note = f"the study was started with other versions ({', '.join(changed)}); its last digits may differ"

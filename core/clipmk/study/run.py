@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from clipmk.backbones.devices import choose_device
 from clipmk.errors import ClipmkError, InputError
 from clipmk.study.engines import run_local, run_ray
 from clipmk.study.manifest import Manifest
-from clipmk.study.plan import missing_shards, shard_sizes
+from clipmk.study.plan import Missing, missing_parts, shard_sizes
 from clipmk.study.resolve import Described, describe_models, part_methods_of, resolve_manifest, with_other_models
 from clipmk.study.results import FailedImage, failed_images
 from clipmk.study.shard_worker import StudyTask, no_progress
 from clipmk.study.tables import write_tables
+from clipmk.system.locks import file_lock
 from clipmk.system.memory import device_memory
-from clipmk.system.text import quoted
+from clipmk.system.text import counted, listed, quoted
 
 if TYPE_CHECKING:
     from clipmk.pipeline.grounding import Progress
@@ -70,9 +71,12 @@ def run_study(request: StudyRequest, *, progress: Progress = no_progress) -> Stu
         models = with_other_models(request, asked) if request.extend else asked
         manifest, warnings = resolve_manifest(request, [info for info, _ in models])
         sizes = shard_sizes(folder.plan)
-        missing = missing_shards(folder, manifest, sizes)
+        missing = missing_parts(folder, manifest)
+        if missing.damaged:
+            files = counted(len(missing.damaged), "file")
+            warnings += (f"{files} damaged or out of place, rebuilt: {listed(missing.damaged, most=3)}",)
         total = sum(sizes.values()) * len(manifest.models)
-        done = total - sum(sizes[shard] * len(names) for shard, names in missing.items())
+        done = total - sum(sizes[shard] * len(names) for shard, names in missing.shards.items())
         progress("study", done, total)
         with contextlib.closing(_explain(request, manifest, models, missing, progress)) as steps:
             for more in steps:
@@ -81,7 +85,7 @@ def run_study(request: StudyRequest, *, progress: Progress = no_progress) -> Stu
         progress("tables", 0, 0)
         write_tables(folder, manifest)
     failures, failed = failed_images(folder)
-    resumed = len(sizes) * len(manifest.models) - sum(map(len, missing.values()))
+    resumed = len(sizes) * len(manifest.models) - sum(map(len, missing.shards.values()))
     return StudyOutcome(manifest=manifest, failed=failed, failures=tuple(failures), resumed=resumed, warnings=warnings)
 
 
@@ -89,7 +93,7 @@ def _explain(
     request: StudyRequest,
     manifest: Manifest,
     models: Sequence[Described],
-    missing: Mapping[int, Sequence[str]],
+    missing: Missing,
     progress: Progress,
 ) -> Generator[int, None, None]:
     """Explain what is missing, in passes over the shards; yields how many more images are done, per model."""
@@ -99,17 +103,16 @@ def _explain(
         vocabulary=request.vocabulary,
         settings=dataclasses.replace(request.settings, fit=manifest.settings["fit"]),
         part_methods=part_methods_of(request.settings),
-        batch_size=manifest.batch_size,
+        manifest=manifest,
         device=str(choose_device(request.device)),
         precision=request.precision,
         threads=manifest.threads or request.threads or torch.get_num_threads(),
         cache=request.cache,
     )
-    needed = {name for names in missing.values() for name in names}
-    for held in _passes([model for model in models if model[0].id in needed], task.device):
-        wanted = {shard: [name for name in names if name in held] for shard, names in missing.items()}
+    for held in _passes([model for model in models if model[0].id in missing.models], task.device):
+        wanted = {shard: [name for name in names if name in held] for shard, names in missing.shards.items()}
         shards = {shard: names for shard, names in wanted.items() if names}
-        if request.engine == "ray":
+        if request.engine == "ray" and shards:
             yield from run_ray(task, shards, held, workers=request.workers, progress=progress)
         else:
             yield from run_local(task, shards, held, progress=progress)
@@ -130,7 +133,7 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
             others = [path for path in root.iterdir() if path not in {folder.lock, folder.plan}]
             if others and not folder.manifest.exists() and any(not path.name.endswith(".tmp") for path in others):
                 raise InputError(f"folder {quoted(root)} is not empty and is not a study; name another one with --out")
-            held.enter_context(FileLock(folder.lock, timeout=0))
+            held.enter_context(file_lock(folder.lock, seconds=0))
             for left in root.rglob(".*.tmp"):  # of a run that was killed while writing
                 left.unlink(missing_ok=True)
         except Timeout as reason:

@@ -32,7 +32,7 @@ from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import PlannedImage, read_shard
 from clipmk.study.schema import TableRow
 from clipmk.system.memory import memory_named
-from clipmk.system.parquet import write_rows
+from clipmk.system.parquet import is_intact, write_rows
 from clipmk.system.text import quoted
 from clipmk.vocabulary.embeddings import load_bank
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from clipmk.pipeline.grounding import Progress
     from clipmk.settings import PartMethod, Settings
+    from clipmk.study.manifest import Manifest
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 Geometry = tuple[int, str]
@@ -57,7 +58,7 @@ class StudyTask:
     vocabulary: Vocabulary
     settings: Settings
     part_methods: tuple[PartMethod, ...]
-    batch_size: int
+    manifest: Manifest
     device: str
     precision: str
     threads: int
@@ -197,6 +198,7 @@ class ShardWorker:
         self.task = task
         torch.set_num_threads(task.threads)
         self._numbers: dict[str | None, int | None] = {None: None}
+        self._infos = {info.id: info for info in task.manifest.models}
         self._numbers |= {name: number for number, name in enumerate(task.vocabulary.classes)}
         with contextlib.ExitStack() as opened:
             self._decoders, self._workers = opened.enter_context(worker_threads(task.threads, task.threads))
@@ -224,7 +226,8 @@ class ShardWorker:
         for model in models:
             with _memory_named(self.task, model):
                 rows = yield from self._rows(prepared.images, decoded, model)
-            write_rows(rows, self.task.folder.shard(model, prepared.number), schema.IMAGE)
+            made_of = self.task.manifest.made_of(self._infos[model], prepared.number)
+            write_rows(rows, self.task.folder.shard(model, prepared.number), schema.IMAGE, made_of)
 
     def _explainer(self, name: str, progress: Progress) -> ShardExplainer:
         task = self.task
@@ -233,11 +236,11 @@ class ShardWorker:
         with _memory_named(task, name):
             bank = load_bank(backbone, task.vocabulary, cache=task.cache, progress=partial(progress, "texts"))
         builder = ExplanationBuilder(backbone, task.vocabulary, bank, task.settings)
-        path = task.folder.language(name)
-        if not path.exists():
-            write_rows(language_rows(builder), path, schema.LANGUAGE)
+        path, made_of = task.folder.language(name), task.manifest.made_of(self._infos[name])
+        if not is_intact(path, made_of):
+            write_rows(language_rows(builder), path, schema.LANGUAGE, made_of)
         variants = part_variants(task.settings, task.part_methods)
-        encoder = BatchEncoder(backbone, variants, task.batch_size, self._workers)
+        encoder = BatchEncoder(backbone, variants, task.manifest.batch_size, self._workers)
         return ShardExplainer(encoder, builder)
 
     def _decode(self, image: PlannedImage, wanted: set[Geometry]) -> _Decoded:
@@ -304,6 +307,6 @@ def language_rows(builder: ExplanationBuilder) -> list[TableRow]:
 
 def _memory_named(task: StudyTask, model: str) -> AbstractContextManager[None]:
     """Name the model in an out-of-memory error; a study keeps its batch size, so another one needs another folder."""
-    smaller = f"--batch-size {task.batch_size // 2} in a new folder"
-    helps = [smaller] if task.batch_size > 1 else ["--grounding attend", "--precision bf16", "a smaller model"]
-    return memory_named(task.device, f"{quoted(model)} at a batch size of {task.batch_size}", helps)
+    smaller = f"--batch-size {task.manifest.batch_size // 2} in a new folder"
+    helps = [smaller] if task.manifest.batch_size > 1 else ["--grounding attend", "--precision bf16", "a smaller model"]
+    return memory_named(task.device, f"{quoted(model)} at a batch size of {task.manifest.batch_size}", helps)

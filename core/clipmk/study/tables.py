@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,11 +27,10 @@ from clipmk.study.manifest import Manifest
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, LANGUAGE, MEAN, MODELS, TableRow
 from clipmk.system.files import atomic_write, make_folder
-from clipmk.system.parquet import read_metadata, read_table, table_writer, write_rows
+from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
 from clipmk.system.text import quoted
 
-_MADE_OF: Final = "clipmk_shards"
-"""Metadata of the table `models`: digest of the shards it was made of."""
+_NAMES: Final = ("images", "concepts", "classes", "models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class _Tables:
         points = int(self.manifest.settings["vision_limit"]) + 1
         for number in shards:
             path = self.folder.shard(model.id, number)
-            shard = read_table(path, IMAGE)
+            shard = read_table(path, IMAGE, made_of=self.manifest.made_of(model, number))
             self.images.write_table(shard)
             with _damage_named(path):
                 for parts in methods:
@@ -79,7 +77,11 @@ class _Tables:
                     pieces[parts].append(image_columns(rows, self.codes, points=points))
                     counts[parts].add(rows)
         path = self.folder.language(model.id)
-        nearest = read_table(path, LANGUAGE).sort_by("rank").group_by("class", use_threads=False)
+        nearest = (
+            read_table(path, LANGUAGE, made_of=self.manifest.made_of(model))
+            .sort_by("rank")
+            .group_by("class", use_threads=False)
+        )
         language = nearest.aggregate([("descriptor", "list")])
         by_class = dict(zip(language["class"].to_pylist(), language["descriptor_list"].to_pylist(), strict=True))
         with _damage_named(path):
@@ -117,19 +119,19 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     """
     done = _shards(folder, manifest)
     completeness = Completeness(sum(map(len, done.values())), len(manifest.models) * manifest.shards)
-    exist = all(folder.table(name).is_file() for name in ("images", "concepts", "classes", "models"))
-    if unless_current and exist and read_metadata(folder.table("models")).get(_MADE_OF) == _digest(done):
+    made_of = manifest.made_of(manifest.models, list(done.values()))
+    if unless_current and all(is_intact(folder.table(name), made_of) for name in _NAMES):
         return completeness
-    with table_writer(folder.table("images"), IMAGE) as images:
+    with table_writer(folder.table("images"), IMAGE, made_of) as images:
         tables = _Tables(folder, manifest, images)
         for model in manifest.models:
             if done[model.id]:
                 tables.add(model, done[model.id])
-    write_rows(tables.concepts, folder.table("concepts"), CONCEPTS)
+    write_rows(tables.concepts, folder.table("concepts"), CONCEPTS, made_of)
     _write_csv(tables.classes, folder.table("classes", ".csv"), CLASSES)
-    write_rows(tables.classes, folder.table("classes"), CLASSES)
+    write_rows(tables.classes, folder.table("classes"), CLASSES, made_of)
     _write_csv(tables.models, folder.table("models", ".csv"), MODELS)
-    write_rows(tables.models, folder.table("models"), MODELS, {_MADE_OF: _digest(done)})
+    write_rows(tables.models, folder.table("models"), MODELS, made_of)
     return completeness
 
 
@@ -139,10 +141,6 @@ def _shards(folder: StudyFolder, manifest: Manifest) -> dict[str, list[int]]:
         model.id: [number for number in range(manifest.shards) if folder.shard(model.id, number).is_file()]
         for model in manifest.models
     }
-
-
-def _digest(done: dict[str, list[int]]) -> str:
-    return hashlib.sha256(repr(sorted(done.items())).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 @contextlib.contextmanager

@@ -1,11 +1,15 @@
-"""Parquet files: read with the schema checked, written completely or not at all.
+"""Parquet files that prove themselves: written completely or not at all, read with schema and content checked.
 
-The same rows give the same bytes: no times, no host names, fixed compression.
+The same rows give the same bytes: no times, no host names, fixed compression. The metadata of a file holds what it was
+made of, a digest that the caller chooses, and the digest of all its other bytes. So a file in the place of another and
+a single flipped bit are found.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +23,8 @@ from clipmk.system.files import atomic_write, make_folder
 from clipmk.system.text import printable, quoted
 
 _COMPRESSION: Final = "zstd"
+_BLANK: Final = "0" * 64
+"""Stands in for a file's digest while the file is written."""
 
 
 def open_parquet(path: str | Path) -> pq.ParquetFile:
@@ -32,8 +38,13 @@ def open_parquet(path: str | Path) -> pq.ParquetFile:
 
 
 @contextlib.contextmanager
-def open_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
+def open_table(path: Path, schema: pa.Schema, made_of: str | None = None) -> Iterator[pq.ParquetFile]:
     """Open a file whose columns are known; errors while reading it name the file, too.
+
+    Args:
+        path: of the file.
+        schema: its columns.
+        made_of: what it must be made of; None: its content is not checked.
 
     Raises:
         InputError: it does not exist, is damaged, or has other columns than `schema`.
@@ -42,55 +53,89 @@ def open_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
         with open_parquet(path) as file:
             if not file.schema_arrow.equals(schema):
                 raise InputError(f"table {quoted(path)} has other columns than this version of clipmk writes")
+            if made_of is not None and not is_intact(path, made_of):
+                raise InputError(f"table {quoted(path)} is damaged, or it is another file in its place")
             yield file
     except FileNotFoundError as reason:
         raise InputError(f"table {quoted(path)} does not exist") from reason
-    except (OSError, pa.ArrowException) as reason:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as reason:
         raise InputError(f"table {quoted(path)} is damaged or cannot be read: {printable(str(reason))}") from reason
 
 
-def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a file, or some of its columns, one chunk per column.
+def read_table(
+    path: Path, schema: pa.Schema, columns: Sequence[str] | None = None, *, made_of: str | None = None
+) -> pa.Table:
+    """Read a file, or some of its columns, one chunk per column; see `open_table`.
 
     Raises:
         InputError: as in `open_table`.
     """
-    with open_table(path, schema) as file:
+    with open_table(path, schema, made_of) as file:
         return file.read(columns=columns).combine_chunks()
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of the schema; empty if the file is missing or cannot be read."""
+def is_intact(path: Path, made_of: str) -> bool:
+    """Whether a file exists, was made of this, and has the bytes that it was written with."""
     try:
-        found = open_parquet(path).schema.to_arrow_schema().metadata or {}
-    except (OSError, pa.ArrowException):
-        return {}
-    return {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}
+        _, stored, digest = _digests(path, made_of)
+    except (OSError, ValueError):
+        return False
+    return stored == digest
 
 
-def write_rows(
-    rows: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema, metadata: Mapping[str, str] | None = None
-) -> None:
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema, made_of: str) -> None:
     """Write rows, each with a value (or None) for every column.
 
     Raises:
         ClipmkError: the file cannot be written.
     """
-    table = pa.Table.from_pylist(list(rows), schema=schema.with_metadata(metadata))
-    with table_writer(path, table.schema) as writer:
-        writer.write_table(table)
+    with table_writer(path, schema, made_of) as writer:
+        writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
 
 
 @contextlib.contextmanager
-def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+def table_writer(path: Path, schema: pa.Schema, made_of: str) -> Iterator[pq.ParquetWriter]:
     """Yield a writer whose file replaces `path` only when the block succeeds.
+
+    Args:
+        path: of the file; its folder is created.
+        schema: its columns.
+        made_of: digest of everything that the rows follow from, for `is_intact`.
 
     Raises:
         ClipmkError: the file cannot be written.
     """
     make_folder(path.parent)
+    with atomic_write(path, private=False) as handle:
+        with pq.ParquetWriter(handle, schema, compression=_COMPRESSION) as writer:
+            yield writer
+            writer.add_key_value_metadata({"clipmk": f"{_mark(made_of)}{_BLANK}"})
+        handle.flush()
+        start, _, digest = _digests(Path(handle.name), made_of)
+        handle.seek(start)
+        handle.write(digest)
+
+
+def _mark(made_of: str) -> str:
+    """What stands before the digest in a file's metadata."""
+    return f"made_of={made_of} blake2b="
+
+
+def _digests(path: Path, made_of: str) -> tuple[int, bytes, bytes]:
+    """Where the digest of a file stands, what stands there, and the digest of all other bytes.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is empty.
+    """
+    mark = _mark(made_of).encode()
     with (
-        atomic_write(path, private=False) as handle,
-        pq.ParquetWriter(handle, schema, compression=_COMPRESSION) as writer,
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        memoryview(data) as view,
     ):
-        yield writer
+        start = data.rfind(mark) + len(mark)  # of something else: the bytes at a wrong place are not the digest
+        end = start + len(_BLANK)
+        digest = hashlib.blake2b(view[:start], digest_size=len(_BLANK) // 2)
+        digest.update(view[end:])
+        return start, data[start:end], digest.hexdigest().encode()

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tomlkit.exceptions import TOMLKitError
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.system.config import Config, config_bytes, parse_config
 from clipmk.system.files import atomic_write
 from clipmk.system.locations import config_path
+from clipmk.system.locks import file_lock
 from clipmk.system.text import cause, printable, quoted
 
 TABLES = ("models", "settings", "keys")
@@ -51,7 +52,7 @@ def save(changes: Mapping[str, Value]) -> Config:
     path = config_path()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(path.with_name(f"{path.name}.lock"), timeout=LOCK_SECONDS):
+        with file_lock(path.with_name(f"{path.name}.lock"), seconds=LOCK_SECONDS):
             return _save(changes, path)
     except Timeout as reason:
         raise ClipmkError(f"config {quoted(path)} is being written by another process; try again") from reason
