@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clipmk.concepts.mutual import measure
 from clipmk.datasets.dataset import DatasetInfo
@@ -17,6 +15,7 @@ from clipmk.settings import preset
 from clipmk.study.manifest import Manifest, VocabularyInfo, write_manifest
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import IMAGE, LANGUAGE
+from clipmk.system.parquet import write_rows
 
 POOL = (
     ("ViT-B-32-quickgelu", "openai", "vit", 0.62),
@@ -107,7 +106,7 @@ def write_study(
     write_manifest(manifest, folder.manifest)
     names = class_names(manifest.vocabulary.classes)
     for model, (*_, skill) in zip(manifest.models, pool, strict=True):
-        tied = write_language(folder, model.id, names, seed)
+        tied = write_language(folder, manifest, model, names, seed)
         for number in range(manifest.shards):
             rng = np.random.default_rng([seed, manifest.models.index(model), number])
             rows: list[dict[str, Any]] = []
@@ -118,26 +117,28 @@ def write_study(
                     rows += [failed_row(image, way, model=model.id, label=label) for way in manifest.parts]
                 else:
                     rows += _image_rows(rng, image, label, model.id, manifest.parts, tied, skill)
-            write_shard(folder.shard(model.id, number), rows)
+            write_shard(folder, manifest, model, number, rows)
     return folder
 
 
-def write_language(folder: StudyFolder, model: str, names: list[str], seed: int = 0) -> dict[str, list[str]]:
-    rng = np.random.default_rng([seed, len(model)])
+def write_language(
+    folder: StudyFolder, manifest: Manifest, model: ModelInfo, names: list[str], seed: int = 0
+) -> dict[str, list[str]]:
+    rng = np.random.default_rng([seed, len(model.id)])
     tied = {name: [descriptors()[i] for i in rng.permutation(DESCRIPTORS)[:LANGUAGE_COUNT]] for name in names}
     rows = [
         {"class": name, "rank": rank, "descriptor": descriptor, "cosine": 0.3 - 0.01 * rank}
         for name, nearest in tied.items()
         for rank, descriptor in enumerate(nearest, 1)
     ]
-    folder.language(model).parent.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=LANGUAGE), folder.language(model))
+    write_rows(rows, folder.language(model.id), LANGUAGE, manifest.made_of(model))
     return tied
 
 
-def write_shard(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=IMAGE), path)
+def write_shard(
+    folder: StudyFolder, manifest: Manifest, model: ModelInfo, number: int, rows: list[dict[str, Any]]
+) -> None:
+    write_rows(rows, folder.shard(model.id, number), IMAGE, manifest.made_of(model))
 
 
 def image_row(

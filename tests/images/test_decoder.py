@@ -237,9 +237,7 @@ def test_a_side_that_is_too_long_is_refused_however_narrow_the_image_is(size: tu
         read_picture(bytes(header))
 
 
-def test_the_pixel_cap_is_raised_by_the_variable_or_the_config(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_pixel_cap_is_raised_by_the_variable_or_the_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     large = encode(Image.new("L", (12_000, 9_000)))
     with pytest.raises(ImageError, match=r"at most 100 .*CLIPMK_MAX_MEGAPIXELS=N or max_megapixels = N in the config"):
         read_picture(large)

@@ -112,7 +112,7 @@ def test_a_shard_is_read_as_it_was_planned(labels: Labels, fit: Fit, tmp_path_fa
     path = tmp_path_factory.mktemp("plan") / "plan.parquet"
     entries = entries_of(labels)
     table = make_plan(entries, labels, fit=fit, shard_size=6, group_limit=4)
-    write_plan(table, path)
+    write_plan(table, path, "these")
     found = [(row, number) for number in shard_sizes(path) for row in read_shard(path, number)]
     assert [(row.image, row.group, number) for row, number in found] == list(
         zip(*(table[name].to_pylist() for name in ("image", "group", "shard")), strict=True)
@@ -126,11 +126,12 @@ def test_a_shard_is_read_as_it_was_planned(labels: Labels, fit: Fit, tmp_path_fa
 def test_a_shard_is_a_row_group_of_its_own_and_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
     labels: Labels = ["fox"] * 10
     for name in ("a", "b"):
-        write_plan(make_plan(entries_of(labels), labels, fit="image", shard_size=4), tmp_path / name)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    metadata = pq.read_metadata(tmp_path / "a")
+        write_plan(make_plan(entries_of(labels), labels, fit="image", shard_size=4), tmp_path / name / "plan", "these")
+    path, other = tmp_path / "a" / "plan", tmp_path / "b" / "plan"
+    assert path.read_bytes() == other.read_bytes()
+    metadata = pq.read_metadata(path)
     assert [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)] == [4, 4, 2]
-    assert read_shard(tmp_path / "a", 2)[1] == PlannedImage(9, Entry("key 9", "fox"), 9)
+    assert read_shard(path, 2)[1] == PlannedImage(9, Entry("key 9", "fox"), 9)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
     with pytest.raises(InputError, match=r"plan\.parquet' does not exist"):
         shard_sizes(path)
-    write_plan(make_plan(entries_of(["fox"]), ["fox"], fit="image", shard_size=1), path)
+    write_plan(make_plan(entries_of(["fox"]), ["fox"], fit="image", shard_size=1), path, "these")
     for number in (-1, 1):
         with pytest.raises(InputError, match=f"has 1 shard, counted from 0; {number} is not one of them"):
             read_shard(path, number)
@@ -158,7 +159,7 @@ def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:
 def test_a_damaged_plan_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
     labels: Labels = ["fox"] * 4
-    write_plan(make_plan(entries_of(labels), labels, fit="image", shard_size=2), path)
+    write_plan(make_plan(entries_of(labels), labels, fit="image", shard_size=2), path, "these")
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])
     with pytest.raises(InputError, match="is damaged"):

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -65,15 +64,17 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def tiny(root: Path, rows: list[dict[str, Any]], *, parts: tuple[str, ...] = ("superpixels",)) -> StudyFolder:
-    """A study of one model and one shard."""
+def tiny(
+    root: Path, rows: list[dict[str, Any]], *, parts: tuple[str, ...] = ("superpixels",), shards: int = 1
+) -> StudyFolder:
+    """A study of one model of which one shard is done."""
     info = replace(models(POOL[:1])[0], id="embedded/vit-s8", architecture="vit-s8", pretrained=None)
-    manifest = replace(make_manifest(pool=POOL[:1]), models=(info,), parts=parts, shards=1)
+    manifest = replace(make_manifest(pool=POOL[:1]), models=(info,), parts=parts, shards=shards)
     folder = StudyFolder(root)
     root.mkdir(parents=True, exist_ok=True)
     write_manifest(manifest, folder.manifest)
-    write_language(folder, info.id, ["a", "b"])
-    write_shard(folder.shard(info.id, 0), [dict.fromkeys(IMAGE.names) | row | {"model": info.id} for row in rows])
+    write_language(folder, manifest, info, ["a", "b"])
+    write_shard(folder, manifest, info, 0, [dict.fromkeys(IMAGE.names) | row | {"model": info.id} for row in rows])
     return folder
 
 
@@ -155,8 +156,8 @@ def test_an_unlabelled_unfinished_study_has_a_report(tmp_path: Path) -> None:
     from clipmk.study.report import write_report  # noqa: PLC0415
 
     tied = [f"t{i}" for i in range(8)]
-    folder = tiny(tmp_path, [image_row(i, "superpixels", ["t0", "x"], tied, label=None) for i in range(3)])
-    write_manifest(replace(read_results(folder).manifest, shards=4), folder.manifest)
+    rows = [image_row(i, "superpixels", ["t0", "x"], tied, label=None) for i in range(3)]
+    folder = tiny(tmp_path, rows, shards=4)
     results = read_results(folder)
     text = Tags(write_report(results, against="paper", dpi=20).read_text(encoding="utf-8")).text
     assert "1 of 4 shards (25 %)" in text
@@ -322,16 +323,27 @@ def test_a_study_without_results_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["models", "classes", "concepts", "images"])
-def test_a_damaged_table_is_named(study: Results, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("damage", ["flip", "other", "missing"])
+def test_a_damaged_table_is_rebuilt_from_the_shards(study: Results, tmp_path: Path, name: str, damage: str) -> None:
     shutil.copytree(study.folder.root, tmp_path, dirs_exist_ok=True)
     path = StudyFolder(tmp_path).table(name)
-    metadata = pq.read_schema(path).metadata
-    path.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
-    if name == "models":
-        assert metadata  # a damaged table of models does not say what it is made of: all tables are rebuilt
-        assert read_results(StudyFolder(tmp_path)).models == study.models
-        return
+    whole = path.read_bytes()
+    if damage == "flip":
+        path.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+    else:
+        path.unlink()
+    if damage == "other":  # intact, and in the wrong place
+        other = next(one for one in ("models", "classes") if one != name)
+        shutil.copy(StudyFolder(tmp_path).table(other), path)
+    assert read_results(StudyFolder(tmp_path)).models == study.models
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["classes", "concepts", "images"])
+def test_a_table_that_is_damaged_meanwhile_is_named(study: Results, tmp_path: Path, name: str) -> None:
+    shutil.copytree(study.folder.root, tmp_path, dirs_exist_ok=True)
     results = read_results(StudyFolder(tmp_path))
+    results.folder.table(name).write_bytes(b"PAR1" + bytes(100) + b"PAR1")
     read = {"classes": results.classes, "concepts": results.concepts, "images": partial(failed_images, results.folder)}
     with pytest.raises(InputError, match=rf"{name}.parquet' is damaged"):
         read[name]()

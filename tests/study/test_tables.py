@@ -70,8 +70,8 @@ def single(tmp_path: Path, rows: list[dict[str, Any]], parts: tuple[str, ...] = 
     manifest = replace(make_manifest(pool=TWO), models=(info,), parts=parts, shards=1)
     folder = StudyFolder(tmp_path)
     write_manifest(manifest, folder.manifest)
-    write_language(folder, "m", ["a", "b", "c"])
-    write_shard(folder.shard("m", 0), [dict.fromkeys(IMAGE.names) | row for row in rows])
+    write_language(folder, manifest, info, ["a", "b", "c"])
+    write_shard(folder, manifest, info, 0, [dict.fromkeys(IMAGE.names) | row for row in rows])
     write_tables(folder, manifest)
     return folder
 
@@ -210,7 +210,7 @@ def test_tables_are_the_same_bytes_whatever_order_the_shards_were_made_in(
     other = StudyFolder(tmp_path)
     shards = [(model.id, number) for model in manifest.models for number in range(manifest.shards)]
     for model in manifest.models:
-        write_language(other, model.id, [])
+        write_language(other, manifest, model, [])
         other.language(model.id).write_bytes(folder.language(model.id).read_bytes())
     for count, (model_id, number) in enumerate(reversed(shards)):
         if count == 4:

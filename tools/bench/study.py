@@ -157,7 +157,7 @@ def make_task(folder: Path, arguments: argparse.Namespace) -> StudyTask:
     place = StudyFolder(folder / "study")
     place.root.mkdir()
     labels = [entry.label for entry in dataset.entries]
-    write_plan(make_plan(dataset.entries, labels, fit="batch", shard_size=max(128, len(labels))), place.plan)
+    write_plan(make_plan(dataset.entries, labels, fit="batch", shard_size=max(128, len(labels))), place.plan, "bench")
     settings = preset("paper", fit="batch")
     return StudyTask(
         folder=place,
@@ -166,6 +166,7 @@ def make_task(folder: Path, arguments: argparse.Namespace) -> StudyTask:
         settings=settings,
         part_methods=part_methods_of(settings),
         batch_size=arguments.batch_size,
+        made_of={arguments.model: "bench"},
         device=arguments.device,
         precision=arguments.precision,
         threads=arguments.threads,

@@ -41,21 +41,20 @@ def run_local(
 
     Args:
         task: what to do.
-        missing: shard, at least one -> the models that have not explained it.
-        models: those to hold in memory, all that `missing` names.
+        missing: shard -> the models that have not explained it.
+        models: those to hold in memory: all that `missing` names, and those whose D_y alone is missing.
         progress: called while models and texts are loaded.
 
     Yields:
         How many more images are done, per model.
     """
-    shards = sorted(missing)
     with contextlib.closing(ShardWorker(task, models, progress=progress)) as worker:
-        prepared = worker.prepare(shards[0])
-        for number, following in zip(shards, [*shards[1:], None], strict=True):
-            current = prepared
-            if following is not None:
-                prepared = worker.prepare(following)
-            yield from worker.work(current, missing[number])
+        ahead = map(worker.prepare, sorted(missing))
+        current = next(ahead, None)
+        while current is not None:
+            following = next(ahead, None)  # its images are decoded meanwhile
+            yield from worker.work(current, missing[current.number])
+            current = following
 
 
 class ShardActor:

@@ -148,18 +148,18 @@ def missing_parts(folder: StudyFolder, manifest: Manifest) -> Missing:
     """Find the shards and D_y that are missing, damaged, or of another study, model or shard."""
     damaged: list[str] = []
 
-    def is_missing(path: Path, *contents: object) -> bool:
-        if is_intact(path, manifest.made_of(*contents)):
-            return False
-        if path.exists():
+    def is_missing(path: Path, made_of: str) -> bool:
+        missing = not is_intact(path, made_of)
+        if missing and path.exists():
             damaged.append(str(path.relative_to(folder.root)))
-        return True
+        return missing
 
+    models = {one.id: manifest.made_of(one) for one in manifest.models}
     shards = {
-        number: [one.id for one in manifest.models if is_missing(folder.shard(one.id, number), one, number)]
+        number: [one for one in models if is_missing(folder.shard(one, number), models[one])]
         for number in range(manifest.shards)
     }
-    language = [one.id for one in manifest.models if is_missing(folder.language(one.id), one)]
+    language = [one for one in models if is_missing(folder.language(one), models[one])]
     return Missing({number: names for number, names in shards.items() if names}, language, damaged)
 
 

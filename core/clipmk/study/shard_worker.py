@@ -7,7 +7,7 @@ on what was done before or elsewhere, so a study that was killed and resumed has
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from clipmk.pipeline.grounding import Progress
     from clipmk.settings import PartMethod, Settings
-    from clipmk.study.manifest import Manifest
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 Geometry = tuple[int, str]
@@ -58,7 +57,9 @@ class StudyTask:
     vocabulary: Vocabulary
     settings: Settings
     part_methods: tuple[PartMethod, ...]
-    manifest: Manifest
+    batch_size: int
+    made_of: Mapping[str, str]
+    """Model -> what its files are made of (see `Manifest.made_of`)."""
     device: str
     precision: str
     threads: int
@@ -198,7 +199,6 @@ class ShardWorker:
         self.task = task
         torch.set_num_threads(task.threads)
         self._numbers: dict[str | None, int | None] = {None: None}
-        self._infos = {info.id: info for info in task.manifest.models}
         self._numbers |= {name: number for number, name in enumerate(task.vocabulary.classes)}
         with contextlib.ExitStack() as opened:
             self._decoders, self._workers = opened.enter_context(worker_threads(task.threads, task.threads))
@@ -226,8 +226,8 @@ class ShardWorker:
         for model in models:
             with _memory_named(self.task, model):
                 rows = yield from self._rows(prepared.images, decoded, model)
-            made_of = self.task.manifest.made_of(self._infos[model], prepared.number)
-            write_rows(rows, self.task.folder.shard(model, prepared.number), schema.IMAGE, made_of)
+            path = self.task.folder.shard(model, prepared.number)
+            write_rows(rows, path, schema.IMAGE, self.task.made_of[model])
 
     def _explainer(self, name: str, progress: Progress) -> ShardExplainer:
         task = self.task
@@ -236,11 +236,11 @@ class ShardWorker:
         with _memory_named(task, name):
             bank = load_bank(backbone, task.vocabulary, cache=task.cache, progress=partial(progress, "texts"))
         builder = ExplanationBuilder(backbone, task.vocabulary, bank, task.settings)
-        path, made_of = task.folder.language(name), task.manifest.made_of(self._infos[name])
+        path, made_of = task.folder.language(name), task.made_of[name]
         if not is_intact(path, made_of):
             write_rows(language_rows(builder), path, schema.LANGUAGE, made_of)
         variants = part_variants(task.settings, task.part_methods)
-        encoder = BatchEncoder(backbone, variants, task.manifest.batch_size, self._workers)
+        encoder = BatchEncoder(backbone, variants, task.batch_size, self._workers)
         return ShardExplainer(encoder, builder)
 
     def _decode(self, image: PlannedImage, wanted: set[Geometry]) -> _Decoded:
@@ -307,6 +307,6 @@ def language_rows(builder: ExplanationBuilder) -> list[TableRow]:
 
 def _memory_named(task: StudyTask, model: str) -> AbstractContextManager[None]:
     """Name the model in an out-of-memory error; a study keeps its batch size, so another one needs another folder."""
-    smaller = f"--batch-size {task.manifest.batch_size // 2} in a new folder"
-    helps = [smaller] if task.manifest.batch_size > 1 else ["--grounding attend", "--precision bf16", "a smaller model"]
-    return memory_named(task.device, f"{quoted(model)} at a batch size of {task.manifest.batch_size}", helps)
+    smaller = f"--batch-size {task.batch_size // 2} in a new folder"
+    helps = [smaller] if task.batch_size > 1 else ["--grounding attend", "--precision bf16", "a smaller model"]
+    return memory_named(task.device, f"{quoted(model)} at a batch size of {task.batch_size}", helps)

@@ -63,13 +63,13 @@ class _Tables:
 
     def add(self, model: ModelInfo, shards: Sequence[int]) -> None:
         """Add the rows of one model from its shards."""
-        methods = self.manifest.parts
+        methods, made_of = self.manifest.parts, self.manifest.made_of(model)
         pieces: dict[str, list[ImageColumns]] = {parts: [] for parts in methods}
         counts = {parts: ConceptCounts() for parts in methods}
         points = int(self.manifest.settings["vision_limit"]) + 1
         for number in shards:
             path = self.folder.shard(model.id, number)
-            shard = read_table(path, IMAGE, made_of=self.manifest.made_of(model, number))
+            shard = read_table(path, IMAGE, made_of=made_of)
             self.images.write_table(shard)
             with _damage_named(path):
                 for parts in methods:
@@ -77,11 +77,7 @@ class _Tables:
                     pieces[parts].append(image_columns(rows, self.codes, points=points))
                     counts[parts].add(rows)
         path = self.folder.language(model.id)
-        nearest = (
-            read_table(path, LANGUAGE, made_of=self.manifest.made_of(model))
-            .sort_by("rank")
-            .group_by("class", use_threads=False)
-        )
+        nearest = read_table(path, LANGUAGE, made_of=made_of).sort_by("rank").group_by("class", use_threads=False)
         language = nearest.aggregate([("descriptor", "list")])
         by_class = dict(zip(language["class"].to_pylist(), language["descriptor_list"].to_pylist(), strict=True))
         with _damage_named(path):

@@ -1,8 +1,8 @@
 """Parquet files that prove themselves: written completely or not at all, read with schema and content checked.
 
-The same rows give the same bytes: no times, no host names, fixed compression. The metadata of a file holds what it was
-made of, a digest that the caller chooses, and the digest of all its other bytes. So a file in the place of another and
-a single flipped bit are found.
+The same rows give the same bytes: no times, no host names, fixed compression. The metadata of a file holds its name,
+what it was made of (a digest that the caller chooses), and the digest of all its other bytes. So a file in the place of
+another and a single flipped bit are found.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def open_table(path: Path, schema: pa.Schema, made_of: str | None = None) -> Ite
             if not file.schema_arrow.equals(schema):
                 raise InputError(f"table {quoted(path)} has other columns than this version of clipmk writes")
             if made_of is not None and not is_intact(path, made_of):
-                raise InputError(f"table {quoted(path)} is damaged, or it is another file in its place")
+                raise InputError(
+                    f"table {quoted(path)} is damaged or belongs elsewhere; a new run of the study rebuilds it"
+                )
             yield file
     except FileNotFoundError as reason:
         raise InputError(f"table {quoted(path)} does not exist") from reason
@@ -77,7 +79,7 @@ def read_table(
 def is_intact(path: Path, made_of: str) -> bool:
     """Whether a file exists, was made of this, and has the bytes that it was written with."""
     try:
-        _, stored, digest = _digests(path, made_of)
+        _, stored, digest = _digests(path, _mark(path, made_of))
     except (OSError, ValueError):
         return False
     return stored == digest
@@ -109,32 +111,33 @@ def table_writer(path: Path, schema: pa.Schema, made_of: str) -> Iterator[pq.Par
     with atomic_write(path, private=False) as handle:
         with pq.ParquetWriter(handle, schema, compression=_COMPRESSION) as writer:
             yield writer
-            writer.add_key_value_metadata({"clipmk": f"{_mark(made_of)}{_BLANK}"})
+            writer.add_key_value_metadata({"clipmk": f"{_mark(path, made_of)}{_BLANK}"})
         handle.flush()
-        start, _, digest = _digests(Path(handle.name), made_of)
+        start, _, digest = _digests(Path(handle.name), _mark(path, made_of))
         handle.seek(start)
         handle.write(digest)
 
 
-def _mark(made_of: str) -> str:
+def _mark(path: Path, made_of: str) -> str:
     """What stands before the digest in a file's metadata."""
-    return f"made_of={made_of} blake2b="
+    return f"{path.name} made of {made_of}, blake2b "
 
 
-def _digests(path: Path, made_of: str) -> tuple[int, bytes, bytes]:
+def _digests(path: Path, mark: str) -> tuple[int, bytes, bytes]:
     """Where the digest of a file stands, what stands there, and the digest of all other bytes.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is empty.
     """
-    mark = _mark(made_of).encode()
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         memoryview(data) as view,
     ):
-        start = data.rfind(mark) + len(mark)  # of something else: the bytes at a wrong place are not the digest
+        start = data.rfind(mark.encode()) + len(
+            mark
+        )  # of something else: the bytes at a wrong place are not the digest
         end = start + len(_BLANK)
         digest = hashlib.blake2b(view[:start], digest_size=len(_BLANK) // 2)
         digest.update(view[end:])
