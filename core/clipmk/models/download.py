@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from clipmk.errors import ModelError
 from clipmk.models.local import cache_folder, folder_name
+from clipmk.system.locks import file_lock
 from clipmk.system.text import byte_size, cause
 
 LOCK_SECONDS = 5.0
@@ -108,7 +109,7 @@ def _complete(remote: _Remote, hub: Any, progress: TransferCallback | None) -> N
         folder.mkdir(parents=True, exist_ok=True)
     part = blob.with_name(f"{remote.etag}.clipmk.incomplete")
     try:
-        with FileLock(lock, timeout=LOCK_SECONDS):
+        with file_lock(lock, seconds=LOCK_SECONDS):
             if not blob.exists():
                 _download(remote, part, progress)
                 _check_hash(remote, part)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +18,7 @@ from clipmk.settings import Settings, unmet
 from clipmk.system.locations import config_path
 from clipmk.system.text import cause, printable, quoted
 
+_log = logging.getLogger(__name__)
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 
 
@@ -51,11 +55,26 @@ class Config:
 def read_config() -> Config:
     """Read the config file at `locations.config_path()`; a missing one sets nothing.
 
+    Nor does one in a home folder that cannot be read, such as somebody else's; that is logged once.
+
     Raises:
         UsageError: the file cannot be read, is not TOML, or has an unknown key or a value that cannot be used; the
             message names file, line and key.
     """
-    return parse_config(config_bytes(config_path()), config_path())
+    path = config_path()
+    try:
+        data = config_bytes(path)
+    except UsageError as reason:
+        if os.environ.get("CLIPMK_CONFIG"):
+            raise
+        _ignored(f"{reason}; it is ignored")
+        return Config()
+    return parse_config(data, path)
+
+
+@functools.cache
+def _ignored(message: str) -> None:
+    _log.warning("%s", message)
 
 
 def config_bytes(path: Path) -> bytes:
@@ -92,6 +111,8 @@ def parse_config(data: bytes, path: Path) -> Config:
         raise UsageError(f"config {quoted(path)} is not UTF-8 text (byte {reason.start})") from reason
     try:
         table = tomllib.loads(text)
+    except RecursionError as reason:
+        raise UsageError(f"config {quoted(path)} is nested too deeply") from reason
     except tomllib.TOMLDecodeError as reason:
         raise UsageError(f"config {quoted(path)} is not TOML: {_malformed(text, str(reason))}") from reason
     return _checked(table, _Source(path, text))

@@ -63,18 +63,27 @@ def socket_path() -> Path:
     chosen = _chosen("CLIPMK_SOCKET")
     if chosen is None:
         runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
-        folder = runtime / "clipmk" if runtime.is_absolute() and runtime.is_dir() else cache_dir() / "serve"
+        ours = runtime.is_absolute() and os.access(runtime, os.W_OK | os.X_OK)  # not that of who called `su`
+        folder = runtime / "clipmk" if ours else cache_dir() / "serve"
         chosen = folder / "serve.sock"
     return Path(os.path.abspath(chosen))  # noqa: PTH100 - no link is followed
+
+
+def cached_texts(*patterns: str) -> list[Path]:
+    """Files of `texts_dir` whose names match; none where the folder is missing or somebody else's."""
+    folder = texts_dir()
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return []
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
 def cache_info() -> CacheInfo:
     """Count the cached files and their bytes."""
     sizes = []
-    for path in _files(_CACHED):
+    for path in cached_texts(*_CACHED):
         try:
             sizes.append(path.stat().st_size)
-        except FileNotFoundError:  # another process removed it meanwhile
+        except OSError:  # another process removed it meanwhile, or the folder is somebody else's
             continue
     return CacheInfo(path=texts_dir(), files=len(sizes), bytes=sum(sizes))
 
@@ -89,7 +98,7 @@ def clear_cache() -> CacheInfo:
         ClipmkError: a file cannot be removed.
     """
     before = cache_info()
-    for path in _files(_CACHED + _LOCKS):
+    for path in cached_texts(*_CACHED, *_LOCKS):
         try:
             path.unlink(missing_ok=True)
         except OSError as reason:
@@ -105,8 +114,3 @@ def _chosen(variable: str) -> Path | None:
         return Path(value).expanduser()
     except RuntimeError as reason:  # no such user
         raise UsageError(f"{variable} is {quoted(value)}: {reason}") from reason
-
-
-def _files(patterns: tuple[str, ...]) -> list[Path]:
-    folder = texts_dir()
-    return [path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]

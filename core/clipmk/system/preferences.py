@@ -87,7 +87,7 @@ def _changed(before: bytes, changes: Mapping[str, Value], path: Path) -> bytes:
         text = tomlkit.dumps(document).encode()
     except UnicodeEncodeError as reason:
         raise UsageError(f"{printable(repr(reason.object))} cannot be written to a file: it is not UTF-8") from reason
-    except TOMLKitError as reason:
+    except (TOMLKitError, RecursionError) as reason:
         raise UsageError(f"config {quoted(path)} cannot be changed: {printable(str(reason))}") from reason
     return (_BOM if before.startswith(_BOM) else b"") + text
 

@@ -35,7 +35,7 @@ from torch.nn import functional
 
 from clipmk.backbones.base import Progress
 from clipmk.errors import ClipmkError, ModelError
-from clipmk.system.locations import texts_dir
+from clipmk.system.locations import cached_texts, texts_dir
 from clipmk.system.text import printable
 from clipmk.vocabulary import cache as cache_files
 from clipmk.vocabulary.cache import UNREADABLE, DamagedError, Keys, Rows, Stored
@@ -191,7 +191,7 @@ class _Cache:
         """The content of those other files of the model that hold any row of these sections."""
         sought, known = np.concatenate([section.keys for section in wanted]), list[Stored]()
         own = {self._paths[section.title] for section in wanted}
-        for path in sorted({*texts_dir().glob(f"*-{self._model}-*.safetensors")} - own):
+        for path in sorted({*cached_texts(f"*-{self._model}-*.safetensors")} - own):
             try:
                 if np.isin(sought, cache_files.read(path, check=False).keys).any():
                     known.append(cache_files.read(path))
@@ -222,7 +222,7 @@ class _Cache:
         except (ClipmkError, *UNREADABLE) as reason:
             self._not_kept(reason)
             return
-        for path in texts_dir().glob(f"{self._chunks}-*.safetensors"):
+        for path in cached_texts(f"{self._chunks}-*.safetensors"):
             with contextlib.suppress(OSError):
                 path.unlink()
 

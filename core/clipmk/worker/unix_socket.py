@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipmk.errors import ClipmkError, ProtocolError
+from clipmk.system.locks import without_locks
 from clipmk.system.text import quoted
 
 BACKLOG = 32
@@ -106,6 +107,14 @@ def _locked(path: Path) -> Iterator[None]:
             raise ClipmkError(
                 f"a server listens at {quoted(path)} already (process {number}); `clipmk serve --stop` ends it"
             ) from reason
+        except OSError as reason:
+            if not without_locks(reason, path):
+                raise
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(path))
+                raise ClipmkError(
+                    f"a server listens at {quoted(path)} already; `clipmk serve --stop` ends it"
+                ) from reason
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         yield

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import tempfile
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import cv2
+from filelock import Timeout
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.images.masks import mask_box, rle_encode
+from clipmk.system.locks import file_lock
 from clipmk.system.serialization import plain
 from clipmk.world.scene import Scene, render_scenes
 from clipmk.world.tables import class_names
@@ -35,15 +39,12 @@ def export_scenes(folder: str | Path, *, split: str, count: int, size: int = 64,
         ClipmkError: the folder cannot be written.
     """
     target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists and is not an empty folder; name another one")
     if count < 1:
         raise UsageError(f"count is {count}, at least 1 scene needed")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-            unfinished = Path(temporary) / "world"
-            unfinished.mkdir()
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UsageError(f"{target} exists and is not an empty folder; name another one")
+        with _unfinished(target) as unfinished:
             images = [_write(unfinished, scene) for scene in render_scenes(split, count=count, size=size, seed=seed)]
             truth = {"format": TRUTH_FORMAT, "split": split, "size": size, "seed": seed, "classes": class_names()}
             text = json.dumps({**truth, "images": images}, indent=1)
@@ -51,9 +52,25 @@ def export_scenes(folder: str | Path, *, split: str, count: int, size: int = 64,
             if target.exists():
                 target.rmdir()
             unfinished.rename(target)
+    except Timeout as reason:
+        raise ClipmkError(f"another process is exporting to {target}") from reason
     except OSError as reason:
         raise ClipmkError(f"{target} cannot be written: {reason.strerror or reason}") from reason
     return target
+
+
+@contextlib.contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """An empty folder beside the target, removed afterwards; what a killed export left there is removed first."""
+    place = target.with_name(f".{target.name}.unfinished")
+    place.mkdir(parents=True, exist_ok=True)
+    with file_lock(place / "lock", seconds=0):
+        try:
+            shutil.rmtree(place / "world", ignore_errors=True)
+            (place / "world").mkdir()
+            yield place / "world"
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _write(folder: Path, scene: Scene) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from clipmk.errors import INTERRUPTED, UNEXPECTED, ClipmkError, UsageError
+from clipmk.errors import INTERRUPTED, UNEXPECTED, ClipmkError, InputError, UsageError
 from clipmk.system.options import comma_separated, config_options, switch, variable
-from clipmk.system.text import printable, quoted
+from clipmk.system.text import cause, printable, quoted
 from clipmk_tui.cli.streams import ReaderGone, data_stream, say
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def _other(argv: Sequence[str], error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # stderr: nobody reads it
         return ClipmkError.exit_status
     _trace(argv)
+    if isinstance(error, OSError) and isinstance(error.filename, str):  # about a file, and no mistake of ours
+        return _report(argv, InputError.code, f"{quoted(error.filename)}: {cause(error)}", InputError.exit_status)
     hint = "" if _asked(argv, "debug") else "; --debug shows where"
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return _report(argv, UNEXPECTED, f"unexpected {message}{hint}", ClipmkError.exit_status)

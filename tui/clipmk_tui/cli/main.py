@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     arguments = with_default_command(argv)
     command = typer.main.get_command(build(arguments[0]))
     if arguments[0] in COMMANDS and not has_flag(arguments, "-h", "--help"):
-        with_config(command, tolerant=arguments[0] == "doctor")
+        with_config(command, tolerant=arguments[0] == "doctor", quiet=has_flag(argv, "-q", "--quiet"))
     with watched_stdout():
         status = command(arguments, prog_name="clipmk", standalone_mode=False)
     return status if isinstance(status, int) else 0

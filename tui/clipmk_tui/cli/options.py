@@ -17,6 +17,7 @@ from clipmk.settings import PRESETS
 from clipmk.system.options import comma_separated, config_options, variable
 from clipmk.system.text import quoted
 from clipmk_tui.cli.errors import remember
+from clipmk_tui.cli.logs import logging_to_stderr
 
 INPUT, SETTINGS, OUTPUT, MESSAGES = "Input", "Settings", "Output", "Messages"
 """Panels of the help."""
@@ -73,12 +74,13 @@ def check_known(what: str, name: str | None, known: Iterable[str]) -> None:
         raise UsageError(f"{what} {quoted(name)} does not exist; {suggest(name, names)}")
 
 
-def with_config(command: Any, *, tolerant: bool) -> None:
+def with_config(command: Any, *, tolerant: bool, quiet: bool) -> None:
     """Let the config give options that neither the command line nor the environment gives.
 
     Args:
         command: of Typer; its commands where it is a group.
         tolerant: a malformed config counts as empty.
+        quiet: do not say that a config in somebody else's home is ignored.
 
     Raises:
         UsageError: the config is malformed.
@@ -94,7 +96,8 @@ def with_config(command: Any, *, tolerant: bool) -> None:
     from clipmk.system.config import read_config  # noqa: PLC0415 - not for --help
 
     try:
-        values = config_options(read_config())
+        with logging_to_stderr(quiet=quiet, verbose=False):
+            values = config_options(read_config())
     except UsageError:
         if not tolerant:
             raise

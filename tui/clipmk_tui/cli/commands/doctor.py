@@ -171,8 +171,9 @@ def weights(*, full: bool) -> Check:
             names = [entry.id for entry in catalog.list_models(["cached"])]
         else:
             names = [catalog.HUB + name for name in local.cached_repositories()]
-    except ClipmkError as error:
-        return Check("cached weights", "warn", str(error), "remove the damaged files from the cache")
+    except (ClipmkError, OSError) as error:
+        hint = "remove the damaged files from the cache, or set HF_HOME to a folder of your own"
+        return Check("cached weights", "warn", str(error), hint)
     if names:
         return Check("cached weights", "ok", ", ".join(names))
     detail = "none" if full else "none with a configuration of their own; --full also looks for open_clip's"
@@ -184,22 +185,24 @@ def cache() -> Check:
     """The cache of text embeddings."""
     info = locations.cache_info()
     detail = f"{info.path}, {info.files} files, {byte_size(info.bytes)}"
-    existing = next(folder for folder in (info.path, *info.path.absolute().parents) if folder.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK):
+    folders = (info.path, *info.path.absolute().parents)
+    existing = next(folder for folder in folders if os.path.exists(folder))  # noqa: PTH110 - unlike Path's, never raises
+    if os.path.isdir(existing) and os.access(existing, os.W_OK):  # noqa: PTH112
         return Check("cache", "ok", detail)
     return Check("cache", "warn", detail, f"{existing} is not a writable folder; set CLIPMK_CACHE_DIR to one that is")
 
 
 def config() -> Check:
     """The config file."""
-    from clipmk.system.config import read_config  # noqa: PLC0415 - not for the help
+    from clipmk.system.config import config_bytes, parse_config  # noqa: PLC0415 - not for the help
 
     path = locations.config_path()
     try:
-        read_config()
+        data = config_bytes(path)
+        parse_config(data, path)
     except ClipmkError as error:
-        return Check("config", "warn", str(error), "correct or remove this line")
-    return Check("config", "ok", f"{path} {'is valid' if path.exists() else 'does not exist (it is optional)'}")
+        return Check("config", "warn", str(error), "correct the line, or set CLIPMK_CONFIG to another file")
+    return Check("config", "ok", f"{path} {'is valid' if data else 'is empty or missing (it is optional)'}")
 
 
 def _version(package: str) -> str | None:
