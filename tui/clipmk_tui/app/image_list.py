@@ -13,6 +13,7 @@ from clipmk.datasets.labels import LABELS_FILE, TRUTH_FILE, read_labels
 from clipmk.errors import ImageError, InputError, UsageError
 from clipmk.images.paths import EXTENSIONS, MAX_BYTES, refuse_pattern
 from clipmk.system.files import read_regular
+from clipmk.system.locations import assets_dir
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 
@@ -109,11 +110,10 @@ class _Collector:
 
 
 def _samples() -> str:
-    """The folder of the sample images: in the installed package, or at the root of a checkout."""
-    here = Path(__file__)
-    for folder in (here.parents[1] / "sample_images", here.parents[3] / "sample_images"):
-        if (folder / TRUTH_FILE).is_file():
-            return str(folder)
+    """The folder of the sample images, which the library brings."""
+    folder = assets_dir() / "sample_images"
+    if folder.is_dir():
+        return str(folder)
     raise UsageError("no image is named; name an image or a folder: clipmk tui FOLDER")
 
 
