@@ -33,6 +33,7 @@ from clipmk.worker.session import Session
 from clipmk_tui.app import app as app_module
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.engine.worker import OnPartial
+from clipmk_tui.app.ordered_input import OrderedInput
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start_options import StartOptions
@@ -206,7 +207,7 @@ class TestedApp(ClipmkApp):
         super().notify(message, markup=False, severity=severity, **options | {"timeout": 3600})
 
 
-class Host(App[None]):
+class Host(OrderedInput):
     """Opens one screen or dialog and keeps its answers and what it notifies of."""
 
     CSS_PATH = STYLESHEET

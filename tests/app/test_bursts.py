@@ -9,6 +9,7 @@ import pytest
 
 from app_harness import MODELS, RN, VIT, FakeEngine, Host, burst, explained, press, running, seen, settled
 from clipmk.settings import preset
+from clipmk.system.config import read_config
 from clipmk.worker import protocol
 from clipmk.worker.session import Session
 from clipmk_tui.app.image_list import Item
@@ -65,6 +66,37 @@ async def test_a_key_that_closes_as_well_opens_one_screen_at_most(album: Path, k
         if pilot.app.screen is not screen:
             await press(pilot, "escape")
         assert pilot.app.screen is screen
+
+
+async def test_keys_of_one_burst_go_to_the_dialog_that_one_of_them_opens(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        burst(pilot, "o", *"c.png", "enter", "n")
+        await settled(pilot)
+        assert screen.state.place == (4, 4)
+        burst(pilot, "p", "o", *"nothing like it", "escape", "p", "slash", *"xno", "enter", "w", "up", "escape", "z")
+        await settled(pilot)
+        assert screen.state.place == (2, 4)
+        assert screen.panes.concepts.filter_text == "xno"
+        assert screen.state.left_out == ()
+        assert pilot.app.screen is screen
+        assert screen.has_class("-zoomed")
+
+
+async def test_a_setting_typed_and_saved_in_one_burst_is_kept(album: Path) -> None:
+    engine = FakeEngine()
+    async with running(engine, album) as (pilot, _):
+        burst(pilot, "s", "tab", "tab", "tab", "backspace", *"77", "ctrl+s")
+        await settled(pilot)
+        assert [session.settings.seed for session in engine.sessions] == [77]
+        assert read_config().seed == 77
+
+
+async def test_a_palette_that_is_opened_and_answered_in_one_burst_runs_the_command(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        burst(pilot, "ctrl+p", *"image c.png", "enter")
+        await settled(pilot)
+        assert pilot.app.screen is screen
+        assert screen.state.place == (3, 4)
 
 
 async def test_every_key_moves_the_cursor_of_the_predictions_by_one(album: Path) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.screen import Screen
@@ -18,6 +18,7 @@ from clipmk.errors import ClipmkError
 from clipmk.system.config import read_config
 from clipmk.system.text import printable
 from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.ordered_input import OrderedInput
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.theme import DARK, LIGHT, own_variables
 
@@ -32,7 +33,7 @@ def _providers() -> type[Provider]:
     return Commands
 
 
-class ClipmkApp(App[int]):
+class ClipmkApp(OrderedInput):
     """`clipmk tui`.
 
     Args:
@@ -42,7 +43,7 @@ class ClipmkApp(App[int]):
 
     TITLE = "clipmk"
     CSS_PATH = "app.tcss"
-    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*App.COMMANDS, _providers}
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*OrderedInput.COMMANDS, _providers}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "quit", id="app.quit"),
         Binding("ctrl+q", "quit", "quit", show=False, priority=True, id="app.quit_at_once"),

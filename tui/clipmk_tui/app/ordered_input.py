@@ -1,0 +1,97 @@
+"""Keys and mouse events in their order, however fast they arrive: each goes to what the ones before it have opened."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Final
+
+from textual import events, on
+from textual.app import App
+from textual.dom import DOMNode
+from textual.message import Message
+from textual.widgets import Input
+
+from clipmk_tui.app.split_keys import SplitKeys
+
+_ARROWS: Final = frozenset({"up", "down", "left", "right"})
+"""Repeated, they go to the same place: they do not wait for one another."""
+
+_ROUNDS: Final = 2
+"""A key is processed, then the message that it makes its widget send."""
+
+_CHECK: Final = 0.1
+"""Seconds after which it is looked whether a widget that is waited for is still there."""
+
+
+class _Passed(Message):
+    """Bubbles from a widget to the app, behind the key that the widget was sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived = asyncio.Event()
+
+
+class OrderedInput(App[int]):
+    """An app that sends each key when the one before it is processed, and the screen that it opened is mounted.
+
+    Textual sends all keys of a burst to the widget that has the focus when they arrive.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._input: deque[events.Event] = deque()
+        self._split_keys = SplitKeys()
+        self._sending = False
+
+    async def on_event(self, event: events.Event) -> None:
+        """Queue what comes from the terminal."""
+        if not isinstance(event, events.InputEvent | events.Paste) or event.is_forwarded:
+            await super().on_event(event)
+            return
+        self._input.append(event)
+        if not self._sending:
+            self._sending = True
+            self.run_worker(self._send_all(), group="input")
+
+    async def _send_all(self) -> None:
+        try:
+            while self._input and self.screen_stack:
+                if not self.screen.is_mounted:
+                    await self._passed(self.screen)
+                event, sent = self._input.popleft(), asyncio.get_running_loop().create_future()
+                self.call_later(self._send, event, sent)  # behind the changes of focus that wait there
+                target = await sent
+                following = self._input[0] if self._input else None
+                for _ in range(_ROUNDS) if _is_waited_for(event, following) else ():
+                    await self._passed(target)
+        finally:
+            self._sending = False
+
+    async def _send(self, event: events.Event, sent: asyncio.Future[DOMNode]) -> None:
+        target = self.focused or self.screen
+        rest = isinstance(event, events.Key) and self._split_keys.is_rest(event)
+        if not rest or isinstance(target, Input):
+            await super().on_event(event)
+        sent.set_result(target)
+
+    async def _passed(self, node: DOMNode) -> None:
+        """Wait until a widget, what contains it and the app have processed what they were sent so far."""
+        message = _Passed()
+        if node.post_message(message):
+            while node.is_attached and not message.arrived.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(message.arrived.wait(), _CHECK)
+
+    @on(_Passed)
+    def _arrive(self, message: _Passed) -> None:
+        message.arrived.set()
+
+
+def _is_waited_for(event: events.Event, following: events.Event | None) -> bool:
+    """Whether the next event must wait until this one is processed."""
+    if not isinstance(event, events.Key):
+        return isinstance(event, events.Paste | events.MouseUp)
+    repeated = isinstance(following, events.Key) and following.key == event.key
+    return not (repeated and event.key in _ARROWS)
