@@ -85,6 +85,8 @@ class ModelEntry:
     """Its text encoder or tokenizer comes from the `transformers` package."""
     path: str | None = None
     """The weight file or folder, where it is on this machine."""
+    weights: str | None = None
+    """The weight file, or the index of its shards, where it is on this machine."""
     alias_of: str | None = None
     """The model that loads under this name: the same weights under the architecture with their activation."""
     parameters: int | None = None

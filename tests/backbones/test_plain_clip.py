@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from clipmk.backbones.plain_clip import PlainClip, causal_mask, is_plain, load_plain
 from clipmk.errors import ModelError
 from clipmk.models import catalog
-from clipmk.models.checkpoints import fill
+from clipmk.models.checkpoints import fill, read_weights
 from clipmk.models.loading import build, load, needs_open_clip, tokenizer_for
 from clipmk.models.spec import ModelSpec, resolve
 
@@ -32,7 +32,7 @@ def test_embeddings_are_those_of_open_clip_to_the_last_bit(model: str, dtype: to
     spec = resolve(model)
     theirs: Any = build(spec)
     assert spec.weights is not None
-    fill(theirs, spec.weights, architecture="theirs")
+    fill(theirs, read_weights(spec.weights), spec.weights, architecture="theirs")
     ours = plain_of(spec).to(dtype)
     theirs.to(dtype)
     side = spec.config["vision_cfg"]["image_size"]
@@ -52,7 +52,7 @@ def test_patches_and_pooled_regions_are_those_of_open_clip_to_the_last_bit() -> 
     spec = resolve(SMALL)
     theirs: Any = build(spec)
     assert spec.weights is not None
-    fill(theirs, spec.weights, architecture="theirs")
+    fill(theirs, read_weights(spec.weights), spec.weights, architecture="theirs")
     pixels = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     weights = torch.rand(2, 3, 36, generator=torch.Generator().manual_seed(1))
     found = []

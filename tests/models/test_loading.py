@@ -39,7 +39,7 @@ def test_folder_brings_its_preprocessing_weights_and_hash(tmp_path: Path) -> Non
     plain = save(tmp_path / "m", model_config("vit"), preprocess=own)
     backbone = load(f"local-dir:{tmp_path / 'm'}", device="cpu")
     assert (backbone.mean, backbone.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert (backbone.interpolation, backbone.default_resize) == ("bilinear", "squash")
+    assert (backbone.interpolation, backbone.resize_mode) == ("bilinear", "squash")
     content = (tmp_path / "m" / "open_clip_model.safetensors").read_bytes()
     assert backbone.info.weights_sha256 == hashlib.sha256(content).hexdigest()
     assert (backbone.info.family, backbone.info.input_size, backbone.info.architecture) == ("vit", 32, "m")
@@ -53,7 +53,7 @@ def test_folder_without_preprocessing_gets_the_defaults_of_open_clip(tmp_path: P
     backbone = load(str(tmp_path), device="cpu")
     assert backbone.mean == open_clip.OPENAI_DATASET_MEAN
     assert backbone.std == open_clip.OPENAI_DATASET_STD
-    assert (backbone.interpolation, backbone.default_resize) == ("bicubic", "crop")
+    assert (backbone.interpolation, backbone.resize_mode) == ("bicubic", "shortest")
 
 
 def test_weights_saved_in_half_precision_load_in_full(tmp_path: Path) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipmk.backbones.base import Encoded, ImageEncoder, Progress
+from clipmk.backbones.base import PROMPTS, TOKENS, Encoded, ImageEncoder, Progress
 from clipmk.backbones.devices import PRECISIONS, cast, upload
 from clipmk.backbones.openclip import ResNetEncoder, VitEncoder
+from clipmk.backbones.preprocessing import read_preprocessing
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.timm import timm_encoder
 from clipmk.backbones.tokenizer import Tokenizer
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from clipmk.records import ModelInfo
     from clipmk.settings import Features
 
-_OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest distance between the embedding of the full mask and the ordinary one (euclidean, unit vectors)."""
 
@@ -45,7 +44,7 @@ class Backbone:
         dtype: of its weights.
 
     Raises:
-        ModelError: its image tower is of an unknown kind.
+        ModelError: its image tower is of an unknown kind, or its preprocessing is.
     """
 
     info: ModelInfo
@@ -61,8 +60,8 @@ class Backbone:
     """"bicubic" or "bilinear": how its training images were resized."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    default_resize: Literal["squash", "crop"]
-    """How its training images were made square."""
+    resize_mode: str
+    """How its training images were made square: "shortest", "longest" or "squash"."""
     has_cls: bool
     """Whether the image embedding is read from a class token."""
     supports_keys: bool
@@ -94,10 +93,9 @@ class Backbone:
         if weights_dtype(model) != dtype:
             cast(model, dtype)
         self._images = image_encoder(model.to(device))
-        self.mean = _three(preprocessing.get("mean") or _OPENAI_MEAN)
-        self.std = _three(preprocessing.get("std") or _OPENAI_STD)
-        self.interpolation = "bilinear" if preprocessing.get("interpolation") == "bilinear" else "bicubic"
-        self.default_resize = "crop" if preprocessing.get("resize_mode", "shortest") == "shortest" else "squash"
+        prepared = read_preprocessing(preprocessing)
+        self.mean, self.std = prepared.mean, prepared.std
+        self.interpolation, self.resize_mode = prepared.interpolation, prepared.resize_mode
         self.has_cls, self.supports_keys = self._images.has_cls, self._images.supports_keys
         self.trims_text, self.text_fingerprint = self._texts.trims, text_fingerprint
         self._pooling_checked = False
@@ -162,7 +160,7 @@ class Backbone:
             ModelError: `features` is "keys" and this encoder has no keys (ResNet, ConvNeXt and similar).
         """
         if features == "keys" and not self.supports_keys:
-            raise ModelError(f"{self.info.id!r} ({self.info.family}) has no attention keys; use features='tokens'")
+            raise ModelError(f"{self.info.id!r} ({self.info.family}) has no attention keys; use {TOKENS}")
         with torch.inference_mode():
             raw = self._images.encode(pixels, features)
             embeddings = normalize(raw.embeddings.float(), dim=-1)
@@ -236,7 +234,7 @@ class Backbone:
         if not distance <= _TOLERANCE.get(self.dtype, 1e-4):
             raise ModelError(
                 f"masked pooling does not reproduce the embedding of {self.info.id!r} (off by {distance:.2g}), so "
-                'regions cannot be pooled; use grounding="prompts"'
+                f"regions cannot be pooled; use {PROMPTS}"
             )
         self._pooling_checked = True
 
@@ -261,11 +259,6 @@ def image_encoder(model: Any) -> ImageEncoder:
     if hasattr(visual, "transformer") and hasattr(visual, "class_embedding"):
         return VitEncoder(model)
     raise ModelError(f"image tower of class {type(visual).__name__} is not supported")
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values[:3])
-    return red, green, blue
 
 
 def weights_dtype(model: Any) -> torch.dtype:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
+PROMPTS = 'grounding="prompts" (--grounding prompts)'
+TOKENS = 'features="tokens" (--features tokens)'
+"""Settings that every encoder can do, for messages, as in Python and on the command line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,8 +64,7 @@ class ImageEncoder(ABC):
 
     def embed(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
         """Embed images."""
-        embeddings: Tensor = self._model.encode_image(pixels)
-        return embeddings
+        return without_tokens(self._model.encode_image(pixels))
 
     @abstractmethod
     def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
@@ -71,6 +73,12 @@ class ImageEncoder(ABC):
     @abstractmethod
     def pool(self, state: Any, weights: Float[Tensor, "batch regions patches"]) -> Float[Tensor, "batch regions embed"]:
         """Embed regions from the state of `encode`; weights in [0, 1], no region all zero."""
+
+
+def without_tokens(result: Any) -> Tensor:
+    """The embeddings alone, where an encoder returns its tokens, too (`output_tokens`)."""
+    embeddings: Tensor = result[0] if isinstance(result, tuple) else result
+    return embeddings
 
 
 class ModuleCall:

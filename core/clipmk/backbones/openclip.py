@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, split_heads, view
-from clipmk.backbones.base import Encoded, ImageEncoder, captured, with_output
+from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, captured, with_output
 from clipmk.errors import ModelError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class VitEncoder(ImageEncoder):
         """CoCa: the pooler's first query attends to all tokens, with the weights on the patches."""
         pooler = self._pooler
         if self._visual.attn_pool_contrastive is not None or self._visual.pool_type != "tok":
-            raise ModelError('masked pooling is not supported for this attentional pooler; use grounding="prompts"')
+            raise ModelError(f"masked pooling is not supported for this attentional pooler; use {PROMPTS}")
         heads = masked_attention(*self._pooler_heads(state), weights)
         merged = pooler.attn.out_proj(heads.transpose(1, 2).flatten(2))
         normed: Tensor = self._visual.ln_post(merged)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from clipmk.backbones.base import without_tokens
 from clipmk.backbones.tokenizer import Tokenizer, cached
 from clipmk.system.memory import is_out_of_memory
 
@@ -108,8 +109,7 @@ class TextEncoder:
                 torch.cuda.empty_cache()
 
     def _forward(self, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts embed"]:
-        raw: Tensor = self._trimmed(tokens) if self.trims else self._model.encode_text(tokens)
-        return raw
+        return self._trimmed(tokens) if self.trims else without_tokens(self._model.encode_text(tokens))
 
     def _fitting(self, device: torch.device) -> int:
         """First budget: tokens whose activations take a quarter of the device's free memory."""

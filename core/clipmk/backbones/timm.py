@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, view
-from clipmk.backbones.base import Encoded, ImageEncoder, captured
+from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, captured
 from clipmk.backbones.openclip import BlockState, requery, weighted_mean
 from clipmk.errors import ModelError
 
@@ -94,7 +94,7 @@ class TimmVitEncoder(_TimmEncoder):
         else:
             raise ModelError(
                 f"masked pooling is not supported for {type(trunk).__name__} with {trunk.global_pool!r} pooling; "
-                'use grounding="prompts"'
+                f"use {PROMPTS}"
             )
         embeddings: Tensor = self._visual.head(trunk.head(trunk.fc_norm(pooled)))
         return embeddings
@@ -161,9 +161,7 @@ class FeatureMapEncoder(_TimmEncoder):
     ) -> Float[Tensor, "batch regions embed"]:
         """See `ImageEncoder.pool`."""
         if hasattr(self._visual.head, "pool"):
-            raise ModelError(
-                'masked pooling is not supported for an attention pool in the head; use grounding="prompts"'
-            )
+            raise ModelError(f"masked pooling is not supported for an attention pool in the head; use {PROMPTS}")
         cells = weighted_mean(state, weights).flatten(0, 1)
         embeddings: Tensor = self._visual.head(self._trunk.forward_head(self._one_cell(cells)))
         return embeddings.reshape(*weights.shape[:2], -1)

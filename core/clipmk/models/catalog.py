@@ -14,7 +14,7 @@ from typing import Any
 from clipmk.errors import InputError, ModelError, UsageError, suggest
 from clipmk.models import local
 from clipmk.models.inventory import architecture, architecture_spelt, inventory, read_architecture
-from clipmk.models.local import CONFIG_NAME, SUFFIXES, WEIGHT_NAMES, read_folder, stored_parameters, weights_in
+from clipmk.models.local import CONFIG_NAME, SUFFIXES, config_in, read_model_config, stored_parameters, weights_in
 from clipmk.records import ModelEntry, Source
 from clipmk.system import locations
 from clipmk.system.config import read_config
@@ -135,6 +135,7 @@ def pair_entry(name: str, tag: str) -> ModelEntry:
         source="remote" if weights is None else "cached",
         pretrained=tag,
         path=None if weights is None else str(weights),
+        weights=None if weights is None else str(weights),
         alias_of=None if twin is None else twin.id,
         data=data,
         data_pairs=data_pairs,
@@ -145,23 +146,24 @@ def pair_entry(name: str, tag: str) -> ModelEntry:
     )
 
 
-def folder_entry(model_id: str, folder: Path, content: Mapping[str, Any], weights: Path | None) -> ModelEntry:
+def folder_entry(model_id: str, folder: Path, content: Mapping[str, Any], weights: Path) -> ModelEntry:
     """The entry of a model folder.
 
     Args:
         model_id: its id.
         folder: the folder.
-        content: of its configuration, from `read_folder`.
+        content: of its configuration, from `read_model_config`.
         weights: its weight file.
 
     Raises:
         ModelError: the configuration is not that of an image-text model with square images.
     """
     facts = read_architecture(folder.resolve().name, content["model_cfg"], parameters=stored_parameters(weights))
+    files = {"path": str(folder), "weights": str(weights)}
     if not model_id.startswith(EMBEDDED):
-        return facts.entry(model_id, source="local", path=str(folder))
+        return facts.entry(model_id, source="local", **files)
     training = {"data": "clipmk's rendered world", "licence": "MIT", "licence_source": "LICENSE of clipmk"}
-    return facts.entry(model_id, source="embedded", path=str(folder), **training)
+    return facts.entry(model_id, source="embedded", **files, **training)
 
 
 def repository_entry(entry: ModelEntry, repository: str, weights: Path) -> ModelEntry:
@@ -176,13 +178,13 @@ def checkpoint_entry(model_id: str, arch: str, path: Path) -> ModelEntry:
     Raises:
         ModelError: the file or the architecture does not exist.
     """
-    if not path.is_file():
+    if not local.is_file(path):
         raise ModelError(f"checkpoint {str(path)!r} does not exist")
     name = architecture_spelt(arch) or arch
     found = architecture(name)
     if found is None:
         raise ModelError(f"architecture {arch!r} does not exist; {suggest(name, inventory().architectures)}")
-    return found.entry(model_id, source="local", path=str(path))
+    return found.entry(model_id, source="local", path=str(path), weights=str(path))
 
 
 def checkpoint_of(target: str) -> tuple[str | None, Path] | None:
@@ -195,12 +197,14 @@ def checkpoint_of(target: str) -> tuple[str | None, Path] | None:
         ModelError: the architecture or the file is missing.
     """
     if target.startswith(CHECKPOINT):
-        arch, _, path = target.removeprefix(CHECKPOINT).partition(":")
-        if not arch or not path:
+        arch, _, file = target.removeprefix(CHECKPOINT).partition(":")
+        if not arch or not file:
             raise ModelError(f"{target!r} does not name a checkpoint; write checkpoint:ARCHITECTURE:FILE")
-        return arch, Path(path).expanduser()
-    is_file = target.endswith(SUFFIXES) and not target.startswith((EMBEDDED, HUB, LOCAL))
-    return (None, Path(target).expanduser()) if is_file else None
+        return arch, local.expanded(file)
+    if not target.endswith(SUFFIXES) or target.startswith((EMBEDDED, HUB, LOCAL)):
+        return None
+    path = local.expanded(target)
+    return None if local.is_folder(path) else (None, path)
 
 
 def training_of(tag: str) -> tuple[str | None, int | None, int | None]:
@@ -236,28 +240,28 @@ def _registered() -> Iterator[ModelEntry]:
     for name, target in registered_models().items():
         try:
             arch, path = checkpoint_of(target) or (None, None)
-            if arch and path:
-                yield checkpoint_entry(name, arch, path)
-            elif target.startswith(LOCAL) or Path(target).expanduser().is_dir():
-                yield _folder(name, Path(target.removeprefix(LOCAL)).expanduser())
+            if path is not None:
+                yield checkpoint_entry(name, arch, path) if arch else _folder(name, path.parent, path)
+            elif target.startswith(LOCAL) or local.is_folder(local.expanded(target)):
+                yield _folder(name, local.expanded(target.removeprefix(LOCAL)))
         except ModelError as error:  # one broken folder must not hide the other models
             _log.warning("registered model %r: %s", name, error)
 
 
-def _folder(model_id: str, folder: Path) -> ModelEntry:
-    return folder_entry(model_id, folder, read_folder(folder, model_id), weights_in(folder))
+def _folder(model_id: str, folder: Path, weights: Path | None = None) -> ModelEntry:
+    content = read_model_config(config_in(folder), model_id)
+    return folder_entry(model_id, folder, content, weights or weights_in(folder))
 
 
 def _cached_others(known: Collection[str | None]) -> Iterator[ModelEntry]:
     """Models in the hub's cache that belong to none of open_clip's pairs."""
     for repository in local.cached_repositories():
-        config = local.cached_file(repository, [CONFIG_NAME])
-        weights = local.cached_file(repository, WEIGHT_NAMES)
-        if repository in known or config is None or weights is None:
+        found = None if repository in known else local.cached_model(repository)
+        if found is None:
             continue
-        model_id = HUB + repository
+        (config, weights), model_id = found, HUB + repository
         try:
-            content = read_folder(config.parent, model_id)
-            yield repository_entry(folder_entry(model_id, config.parent, content, weights), repository, weights)
+            entry = folder_entry(model_id, config.parent, read_model_config(config, model_id), weights)
+            yield repository_entry(entry, repository, weights)
         except ModelError as error:  # one odd repository must not hide the other models
             _log.warning("%s", error)

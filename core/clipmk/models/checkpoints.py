@@ -1,70 +1,99 @@
-"""Weight files: checked without running what is in them, and loaded into a model."""
+"""Weight files: read without running what is in them, under any library's names, and loaded into a model."""
 
 from __future__ import annotations
 
+import argparse
+import codecs
+import logging
+import pathlib
 import pickle
 import re
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError
-from clipmk.models.local import SUFFIXES
+from clipmk.models import names
+from clipmk.models.local import SUFFIXES, check_pointer, is_file, shards
 from clipmk.system.quiet import quiet
 from clipmk.system.text import cause
 
+_log = logging.getLogger(__name__)
+
 _SHOWN_KEYS = 3
+_STATES = ("state_dict", "model_state_dict", "model", "module", "net")
+"""Where training code puts the state_dict in a checkpoint."""
 
 
-def check_weights(path: Path) -> None:
-    """Make sure that a file holds tensors and no code.
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a weight file, or of all shards of an index; they are mapped where that is possible.
+
+    Names of wrappers (torch.compile, DistributedDataParallel, Lightning) are removed; those of `transformers` stay.
 
     Raises:
-        ModelError: it is missing, damaged, a TorchScript archive, or a pickle that would run code when read.
+        ModelError: it is missing, damaged, a TorchScript archive, a pickle that would run code when read, or it does
+            not hold the state_dict of one model.
     """
-    if not path.is_file():
-        raise ModelError(f"weight file {str(path)!r} does not exist")
-    if path.suffix not in SUFFIXES:
-        raise ModelError(f"weight file {str(path)!r} has an unknown ending; known: {', '.join(SUFFIXES)}")
-    if path.suffix == ".safetensors":
-        _check_safetensors(path)
-    else:
-        _check_pickle(path)
+    state: dict[str, Tensor] = {}
+    for shard in shards(path):
+        if not is_file(shard):
+            raise ModelError(f"weight file {str(shard)!r} does not exist")
+        if not shard.name.endswith(SUFFIXES):
+            raise ModelError(f"weight file {str(shard)!r} has an unknown ending; known: {', '.join(SUFFIXES)}")
+        check_pointer(shard)
+        state |= _safetensors(shard) if shard.suffix == ".safetensors" else _pickle(shard)
+    models = names.unwrapped(state)
+    if len(models) > 1:
+        raise ModelError(
+            f"weight file {str(path)!r} holds several models ({', '.join(models)}); save the state_dict of one of them"
+        )
+    ((prefix, model),) = models.items()
+    if left_out := len(state) - len(model):
+        _log.warning("%d tensors of %r whose names do not begin with %r are left out", left_out, path.name, prefix)
+    return model
 
 
-def _check_safetensors(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - only for this kind of file
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError  # noqa: PLC0415 - only for this kind of file
+    from safetensors.torch import load_file  # noqa: PLC0415
 
     try:
-        with safe_open(path, framework="pt") as tensors:
-            tensors.keys()
+        state: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"weight file {str(path)!r} cannot be read: {error}") from error
+        raise ModelError(f"weight file {str(path)!r} cannot be read: {cause(error)}") from error
+    return state
 
 
-def _check_pickle(path: Path) -> None:
-    zipped = zipfile.is_zipfile(path)
+def _pickle(path: Path) -> dict[str, Tensor]:
     try:
+        zipped = zipfile.is_zipfile(path)
         if zipped and _is_torchscript(path):
             raise ModelError(
                 f"weight file {str(path)!r} is refused: it is a TorchScript archive, which holds a program; "
                 "save the model's state_dict instead"
             )
-        with quiet():
+        with quiet(), torch.serialization.safe_globals(_inert()):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)|`(\S+)`", str(error))
+        what = f" ({named[1] or named[2]})" if named else ""
         raise ModelError(
-            f"weight file {str(path)!r} is refused: reading it would run code, or it holds more than tensors; "
+            f"weight file {str(path)!r} is refused: reading it would run code, or it holds more than tensors{what}; "
             "save only the state_dict, best as .safetensors"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, zipfile.BadZipFile) as error:
         raise ModelError(f"weight file {str(path)!r} cannot be read: {cause(error)}") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"weight file {str(path)!r} does not hold a state_dict")
+    places = [content.get(name) for name in _STATES] if isinstance(content, dict) else []
+    for place in (*places, content):
+        if isinstance(place, dict) and (state := {k: v for k, v in place.items() if isinstance(v, Tensor)}):
+            return state
+    raise ModelError(f"weight file {str(path)!r} does not hold a state_dict")
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -72,24 +101,70 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith("constants.pkl") for name in archive.namelist())
 
 
-def fill(model: nn.Module, path: Path, *, architecture: str) -> None:
-    """Load a checked weight file into a model, every tensor of it.
+def _inert() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """What training code stores beside tensors and does nothing when it is read: numbers of NumPy, arguments, paths."""
+    multiarray = np._core.multiarray  # type: ignore[attr-defined] # noqa: SLF001 - where pickles have it
+    found: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        np.dtype,
+        np.ndarray,
+        *{type(np.dtype(code)) for code in "?bhilqBHILQefdSU"},
+        argparse.Namespace,
+        pathlib.PosixPath,
+        (codecs.encode, "_codecs.encode"),
+    ]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        found += [(getattr(multiarray, name), f"{module}.{name}") for name in ("scalar", "_reconstruct")]
+    return found
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path, *, architecture: str) -> None:
+    """Load the tensors of a weight file into a model, every one of them.
 
     Args:
         model: on the CPU; on device "meta", only names and shapes are compared and no tensor is read.
-        path: the file.
+        state: from `read_weights`.
+        path: the file, for the message.
         architecture: for the message.
 
     Raises:
         ModelError: the file is of another architecture; the message names a few tensors that do not fit.
     """
     skeleton = next(model.parameters()).is_meta
-    device = "meta" if skeleton and path.suffix != ".safetensors" else "cpu"  # safetensors are mapped, not read
+    tensors = {name: tensor.to("meta") if skeleton else tensor for name, tensor in state.items()}
     try:
         with quiet(ignoring="copying from a non-meta parameter"):  # "is a no-op", as it should be
-            open_clip().load_checkpoint(model, str(path), strict=True, weights_only=True, device=device)
-    except (RuntimeError, KeyError, AttributeError, AssertionError) as error:
+            adapted, notes = _adapted(model, tensors)
+            model.load_state_dict(adapted, strict=True)
+    except (RuntimeError, LookupError, AttributeError, AssertionError, TypeError, ValueError) as error:
         raise ModelError(f"the weights in {str(path)!r} do not fit {architecture!r}: {_misfits(error)}") from error
+    for note in [] if skeleton else notes:
+        _log.warning("%s: %s", path.name, note)
+
+
+def _adapted(model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """A state_dict for this model, and what was guessed: open_clip's `load_checkpoint` without reading the file."""
+    factory, notes = open_clip().factory, []
+    if names.of_transformers(state):
+        state = names.renamed(state)
+    state = factory.convert_state_dict(model, state)
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = factory.convert_to_custom_text_state_dict(state)
+    for name in ("logit_scale", "logit_bias"):  # a number or a vector of one
+        own = getattr(model, name, None)
+        if own is not None and name in state:
+            state[name] = state[name].reshape(own.shape)
+        elif own is not None and name == "logit_bias":
+            state[name] = torch.zeros_like(own)
+            notes.append("there is no logit_bias, so it is 0")
+    if (unused := "text.transformer.embeddings.position_ids") not in model.state_dict():
+        state.pop(unused, None)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    factory.resize_pos_embed(state, model)
+    factory.resize_text_pos_embed(state, model)
+    for name, tensor in state.items():
+        if tuple(tensor.shape) != shapes[name]:
+            notes.append(f"{name} is stretched from {shapes[name][0]} to {len(tensor)} positions")
+    return state, notes
 
 
 def _misfits(error: Exception) -> str:

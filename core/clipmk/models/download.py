@@ -60,6 +60,10 @@ class _Remote:
     size: int | None
 
 
+class AbsentFileError(ModelError):
+    """A repository on the hub does not have a file."""
+
+
 def fetch(repository: str, names: Sequence[str], *, progress: TransferCallback | None = None) -> Path:
     """Download the first of `names` that the repository has into the hub's cache, or resume an earlier attempt.
 
@@ -96,7 +100,7 @@ def _find(repository: str, names: Sequence[str], hub: Any) -> _Remote:
         if re.fullmatch(r"[\w.-]+", etag) is None:  # it becomes a file name
             raise ModelError(f"{repository!r} could not be downloaded: the hub gives no hash of {name!r}")
         return _Remote(repository=repository, name=name, url=url, etag=etag, size=found.size)
-    raise ModelError(f"{repository!r} on the hub has none of: {', '.join(names)}") from reason
+    raise AbsentFileError(f"{repository!r} on the hub has none of: {', '.join(names)}") from reason
 
 
 def _complete(remote: _Remote, hub: Any, progress: TransferCallback | None) -> None:

@@ -27,10 +27,13 @@ _TOKENIZER_FILES = ("*token*.json", "vocab.*", "merges.txt", "*.model")
 """Files in which tokenizers of `transformers` are stored."""
 
 
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def file_sha256(*paths: Path) -> str:
+    """Hexadecimal SHA-256 of a file, or of the digests of several."""
+    digests = []
+    for path in paths:
+        with path.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def module_sha256(model: nn.Module) -> str:

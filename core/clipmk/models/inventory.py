@@ -184,7 +184,7 @@ def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int |
             quick_gelu=bool(config.get("quick_gelu", False)),
             parameters=parameters,
         )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise ModelError(f"the configuration of {name!r} is not that of an image-text model: {error!r}") from error
     if len(set(sides)) != 1:
         raise ModelError(f"{name!r} takes images of {sides[0]}x{sides[1]} px; only square ones can be explained")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
+import tempfile
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +17,16 @@ from torch import nn
 
 from clipmk.backbones import library
 from clipmk.backbones.backbone import Backbone, weights_dtype
+from clipmk.backbones.base import without_tokens
 from clipmk.backbones.devices import choose_device, choose_dtype
 from clipmk.backbones.plain_clip import is_plain, load_plain
 from clipmk.backbones.tokenizer import Tokenizer, cached
 from clipmk.errors import ModelError, UsageError
-from clipmk.models import catalog, local
-from clipmk.models.checkpoints import check_weights, fill
+from clipmk.models import catalog, foreign, local, names
+from clipmk.models.checkpoints import fill, read_weights
 from clipmk.models.download import TransferCallback
 from clipmk.models.fingerprint import file_sha256, module_sha256, text_fingerprint
-from clipmk.models.inventory import family_of, hub_text_tower
+from clipmk.models.inventory import family_of, hub_text_tower, read_architecture
 from clipmk.models.spec import ModelSpec, resolve
 from clipmk.records import ModelEntry, ModelInfo
 from clipmk.system.memory import device_memory, machine_memory, memory_named, remedies
@@ -100,7 +105,8 @@ def describe(model: str, *, arch: str | None = None, download: bool = False) -> 
     if spec.weights is None:
         built, sha256 = _weighted(spec, download=download)
         return _info(spec.entry, sha256), sum(tensor.nbytes for tensor in built.state_dict().values())
-    return _info(spec.entry, file_sha256(spec.weights)), spec.weights.stat().st_size
+    files = local.shards(spec.weights)
+    return _info(spec.entry, file_sha256(*files)), sum(file.stat().st_size for file in files)
 
 
 def _info(entry: ModelEntry, weights_sha256: str) -> ModelInfo:
@@ -161,19 +167,31 @@ def build(spec: ModelSpec, *, download: bool = False, device: str = "cpu") -> nn
     """
     if hub_text_tower(spec.config):
         _need_transformers(spec)
-    clip = library.open_clip()
     try:
         with quiet(), torch.device(device), nullcontext() if download else local.offline():
-            model: nn.Module = clip.create_model(
-                spec.open_clip_name,
-                device=device,
-                load_weights=False,
-                pretrained_text=False,
-                force_quick_gelu=spec.quick_gelu,
-            )
-    except (RuntimeError, TypeError, ValueError, KeyError, OSError, AssertionError) as error:
+            return _created(spec, device).eval()
+    except OSError as error:
+        name = spec.config["text_cfg"].get("hf_model_name")
+        remedy = f"the repository {name!r} with the configuration of its text encoder is not on this machine; "
+        remedy += f"`clipmk models pull {spec.entry.id}` downloads it (or pass --download)"
+        raise ModelError(f"model {spec.entry.id!r} cannot be built: {remedy if name else cause(error)}") from error
+    except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError) as error:
         raise ModelError(f"model {spec.entry.id!r} cannot be built: {cause(error)}") from error
-    return model.eval()
+
+
+def _created(spec: ModelSpec, device: str) -> nn.Module:
+    options = {"device": device, "load_weights": False, "pretrained_text": False, "force_quick_gelu": spec.quick_gelu}
+    create = library.open_clip().create_model
+    if not spec.has_own_config:
+        return create(spec.entry.architecture, **options)  # type: ignore[no-any-return]
+    with tempfile.TemporaryDirectory() as folder:  # open_clip reads what we have read and checked
+        config = {**spec.config}
+        if spec.trunk is not None:
+            config["vision_cfg"] = {**config["vision_cfg"], "timm_model_name": f"{catalog.LOCAL}{folder}"}
+            tower = {"architecture": foreign.TRUNK, "model_args": spec.trunk, "pretrained_cfg": {}}
+            Path(folder, foreign.CONFIG_NAME).write_text(json.dumps(tower), encoding="utf-8")
+        Path(folder, local.CONFIG_NAME).write_text(json.dumps({"model_cfg": config}), encoding="utf-8")
+        return create(f"{catalog.LOCAL}{folder}", **options)  # type: ignore[no-any-return]
 
 
 def _need_transformers(spec: ModelSpec) -> None:
@@ -235,18 +253,21 @@ def _lazy_tokenizer(spec: ModelSpec, *, download: bool) -> Tokenizer:
 
 
 def _hub_tokenizer(spec: ModelSpec, context: int, *, download: bool) -> Tokenizer:
-    clip = library.open_clip()
-    name = spec.open_clip_name if spec.repository is None else f"{catalog.HUB}{spec.repository}"
-    options = {} if download else {"local_files_only": True}
+    clip, text = library.open_clip(), spec.config["text_cfg"]
+    options = {"context_length": context} | ({} if download else {"local_files_only": True})
+    name, here = spec.repository and f"{catalog.HUB}{spec.repository}", spec.folder and f"{catalog.LOCAL}{spec.folder}"
     try:
         with quiet(), nullcontext() if download else local.offline():
-            return clip.get_tokenizer(name, context_length=context, **options)  # type: ignore[no-any-return]
+            if text["hf_tokenizer_name"] == foreign.OWN_TOKENIZER:
+                cleaning = text.get("tokenizer_kwargs") or {}
+                return clip.tokenizer.HFTokenizer(spec.repository or str(spec.folder), **cleaning, **options)  # type: ignore[no-any-return]
+            return clip.get_tokenizer(name or here or spec.entry.architecture, **options)  # type: ignore[no-any-return]
     except (OSError, ValueError, ImportError) as error:
         if spec.folder is not None and spec.repository is None:
             remedy = "put its files into the folder"
         else:
             remedy = f"`clipmk models pull {spec.entry.id}` downloads it (or pass --download)"
-        wanted = spec.config["text_cfg"]["hf_tokenizer_name"]
+        wanted = text["hf_tokenizer_name"]
         raise ModelError(
             f"the tokenizer {wanted!r} of model {spec.entry.id!r} is not on this machine; {remedy}"
         ) from error
@@ -259,20 +280,39 @@ def _weighted(spec: ModelSpec, *, download: bool) -> tuple[nn.Module, str]:
             torch.default_generator.manual_seed(0)
             model = build(spec, download=download)
         return model, module_sha256(model)
-    check_weights(spec.weights)
     if _is_plain(spec):
         return load_plain(spec.config, spec.weights), file_sha256(spec.weights)
+    state = read_checked(spec)
     model = build(spec, download=download)
-    fill(model, spec.weights, architecture=spec.entry.architecture)
-    return model, file_sha256(spec.weights)
+    fill(model, state, spec.weights, architecture=spec.entry.architecture)
+    return model, file_sha256(*local.shards(spec.weights))
+
+
+def read_checked(spec: ModelSpec) -> dict[str, torch.Tensor]:
+    """The weights of a spec, compared with its configuration before a model of that size is built.
+
+    Raises:
+        ModelError: they cannot be read, hold code, or do not fit.
+    """
+    if spec.weights is None:
+        return {}
+    state = read_weights(spec.weights)
+    if spec.entry.source == "local" or (spec.has_own_config and spec.entry.source != "embedded"):
+        try:
+            skeleton = build(spec, device="meta")
+        except ModelError:  # it cannot be built without memory, or not at all
+            return state
+        fill(skeleton, state, spec.weights, architecture=spec.entry.architecture)
+    return state
 
 
 def _from_memory(model: nn.Module, device: torch.device, dtype: torch.dtype, tokenizer: Tokenizer | None) -> Backbone:
+    model, own_preprocessing = _as_open_clip(model)
     needed = ("visual", "encode_image", "encode_text", "logit_scale")
     if missing := [name for name in needed if not hasattr(model, name)]:
         raise ModelError(f"a {type(model).__name__} is not an open_clip model: it has no {', '.join(missing)}")
     own: Any = model.eval()
-    preprocess = library.open_clip().get_model_preprocess_cfg(own)
+    preprocess = own_preprocessing or library.open_clip().get_model_preprocess_cfg(own)
     size = own.visual.image_size
     sides = list(size) if isinstance(size, list | tuple) else [size]
     if len(set(sides)) != 1:
@@ -287,7 +327,7 @@ def _from_memory(model: nn.Module, device: torch.device, dtype: torch.dtype, tok
     )
     with torch.inference_mode():
         blank = torch.zeros(1, own.context_length, dtype=torch.long, device=next(own.parameters()).device)
-        embed_dim = int(own.encode_text(blank).shape[-1])
+        embed_dim = int(without_tokens(own.encode_text(blank)).shape[-1])
     usable = own if weights_dtype(own) == dtype else copy.deepcopy(own)
     return Backbone(
         usable,
@@ -299,6 +339,26 @@ def _from_memory(model: nn.Module, device: torch.device, dtype: torch.dtype, tok
         device=device,
         dtype=dtype,
     )
+
+
+def _as_open_clip(model: nn.Module) -> tuple[nn.Module, Mapping[str, Any]]:
+    """A model of OpenAI's or of `transformers` as one of open_clip's, and its preprocessing; others as they are."""
+    state: dict[str, Any] = model.state_dict()
+    settings: Any = getattr(model, "config", None)
+    if names.of_transformers(state) and hasattr(settings, "to_dict"):
+        content = foreign.convert(settings.to_dict(), "in memory")
+        preprocess = foreign.preprocessing(None, str(settings.model_type))
+    elif names.of_openai(state) and not hasattr(getattr(model, "visual", None), "image_size"):
+        state = {name: value for name, value in state.items() if name not in names.OPENAI_NUMBERS}
+        content, preprocess = {"model_cfg": names.openai_config(state)}, {"resize_mode": "shortest"}
+    else:
+        return model, {}
+    config = content["model_cfg"]
+    entry = read_architecture("custom", config).entry("in memory", source="local")
+    spec = ModelSpec(entry=entry, config=config, preprocess={}, trunk=content.get("trunk"), has_own_config=True)
+    converted = build(spec)
+    fill(converted, state, Path("in memory"), architecture=type(model).__name__)
+    return converted, preprocess
 
 
 def _openai_tokenizer(model: Any) -> Tokenizer:

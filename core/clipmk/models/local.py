@@ -1,12 +1,15 @@
 """Model files on this machine: folders, the Hugging Face cache (`download` fills it), the switch that keeps offline.
 
-Folders are read from names and headers alone, without torch.
+Folders are read from names and headers alone, without torch. They may be a stranger's: every file that is read is a
+regular one of a limited size, and every number in a configuration is bounded.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,52 +17,224 @@ from pathlib import Path
 from typing import Any
 
 from clipmk.errors import ModelError
+from clipmk.models import foreign
+from clipmk.system.files import read_regular
 from clipmk.system.quiet import SharedPatch
+from clipmk.system.text import cause
 
 CONFIG_NAME = "open_clip_config.json"
 """open_clip's name for a model's configuration, on the hub and in a folder."""
+HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""Names of open_clip's weight files in a repository of the hub, in its order of preference. Other names, such as
+`model.safetensors`, belong to other libraries that share the repository."""
 WEIGHT_NAMES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
-    "model.safetensors",
     "open_clip_pytorch_model.bin",
-    "pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    *foreign.WEIGHTS,
+    "pytorch_model.pth",
+    "model.pth",
 )
-"""Usual names of weight files, the preferred ones first."""
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-"""Endings of weight files, the safest first."""
+"""Usual names of weight files in a folder, in open_clip's order of preference."""
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".index.json")
+"""Endings of weight files; the last one is that of an index of shards."""
 
+_NOT_A_MODEL = re.compile(
+    r"(optim|scheduler|scaler|sampler|training_args|trainer_state|rng_state|random_states|adapter_|open_clip_config)",
+    re.IGNORECASE,
+)
+"""Beginnings of the names of files that lie beside a model's weights."""
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_JSON_LIMIT = 2**22
+"""Most bytes of a configuration or an index."""
+_LIMITS = {"layers": 1024, "image_size": 4096, "context_length": 8192}
+_LIMIT = 2**21
+"""Largest number in a configuration: vocabularies have 256,000 tokens."""
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "attn_mask", "position_ids")
 """Endings of the names of tensors that are not parameters."""
 _HEADER_LIMIT = 100_000_000
 """The safetensors format's own limit on the bytes of a header."""
 
 
-def read_folder(folder: Path, model_id: str) -> dict[str, Any]:
-    """Read the `open_clip_config.json` of a model folder.
+def expanded(path: str) -> Path:
+    """A path with `~` expanded, where there is such a home."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - unlike Path.expanduser, never raises
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a path is that of a folder; False for whatever cannot be one."""
+    return os.path.isdir(path)  # noqa: PTH112 - unlike Path.is_dir, never raises
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a path is that of a regular file; False for whatever cannot be one."""
+    return os.path.isfile(path)  # noqa: PTH113 - unlike Path.is_file, never raises
+
+
+def config_in(folder: Path) -> Path:
+    """The configuration of a model folder: open_clip's, or that of `transformers` where there is only that."""
+    own, other = folder / CONFIG_NAME, folder / foreign.CONFIG_NAME
+    return other if os.path.lexists(other) and not os.path.lexists(own) else own
+
+
+def read_model_config(path: Path, model_id: str) -> dict[str, Any]:
+    """Read a model's configuration, see `config_in`.
+
+    Returns:
+        Content of an `open_clip_config.json`; of a converted one also `trunk` (see `foreign.convert`).
 
     Raises:
-        ModelError: the folder or its configuration is missing or malformed.
+        ModelError: the file or its folder is missing, malformed, or not that of a model we know.
     """
-    if not folder.is_dir():
-        raise ModelError(f"model folder {str(folder)!r} does not exist")
-    path = folder / CONFIG_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"the file {str(path)!r} of model {model_id!r} is not JSON: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("model_cfg"), dict):
+    if not is_folder(path.parent):
+        raise ModelError(f"model folder {str(path.parent)!r} does not exist")
+    content = read_json(path, model_id)
+    if path.name == foreign.CONFIG_NAME:
+        content = foreign.convert(content, model_id)
+    model = content.get("model_cfg")
+    if not isinstance(model, dict):
         raise ModelError(f"the file {str(path)!r} of model {model_id!r} has no 'model_cfg'")
+    for name, part in (("vision_cfg", model), ("text_cfg", model), ("preprocess_cfg", content), ("clipmk", content)):
+        if not isinstance(part.get(name) or {}, dict):
+            raise ModelError(f"the file {str(path)!r} of model {model_id!r} has a {name!r} that is not an object")
+    _check_numbers(model, model_id)
     return content
 
 
-def weights_in(folder: Path) -> Path | None:
-    """The weight file of a folder: by its usual name, else the first in alphabetical order, the safest kind first."""
-    named = [folder / name for name in WEIGHT_NAMES if (folder / name).is_file()]
-    others = [path for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}"))]
-    return next(iter(named + others), None)
+def read_json(path: Path, model_id: str) -> dict[str, Any]:
+    """Read a JSON object that belongs to a model.
+
+    Raises:
+        ModelError: it is missing, not a regular file, too large or too deep, or not JSON.
+    """
+    if not os.path.lexists(path):
+        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist{_beside(path.parent)}")
+    data = read_regular(path, limit=_JSON_LIMIT, noun="model configuration", error=ModelError)
+    if data.startswith(_POINTER):
+        raise ModelError(_pointer_message(path))
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"the file {str(path)!r} of model {model_id!r} is not JSON: {cause(error)}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"the file {str(path)!r} of model {model_id!r} is not a JSON object")
+    return content
+
+
+def _beside(folder: Path) -> str:
+    """How to use the checkpoints of a folder without a configuration, as the end of a message."""
+    found = _weight_files(folder)
+    if not found:
+        return ""
+    return f"; name a checkpoint and its architecture: -m {found[-1]} --arch ARCHITECTURE"
+
+
+def _check_numbers(model: Mapping[str, Any], model_id: str) -> None:
+    """Refuse numbers that would keep the machine busy for ever."""
+    pending: list[tuple[str, Any]] = list(model.items())
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, dict):
+            pending.extend(value.items())
+        elif isinstance(value, list):
+            pending.extend((name, one) for one in value)
+        elif isinstance(value, int | float) and not abs(value) <= _LIMITS.get(name, _LIMIT):
+            raise ModelError(f"the configuration of model {model_id!r} has {name!r} {value}, which is out of range")
+
+
+def is_configured(folder: Path) -> bool:
+    """Whether a folder has a configuration of open_clip, or one of `transformers` for a model that can be explained."""
+    return os.path.lexists(folder / CONFIG_NAME) or _is_convertible(folder / foreign.CONFIG_NAME)
+
+
+def _is_convertible(path: Path) -> bool:
+    try:
+        return read_json(path, "").get("model_type") in foreign.KINDS
+    except ModelError:
+        return False
+
+
+def weights_in(folder: Path) -> Path:
+    """The weight file of a folder: by its usual name, else the only one.
+
+    Raises:
+        ModelError: there is none, or there are several without a usual name.
+    """
+    own = os.path.lexists(folder / CONFIG_NAME)
+    named = [folder / name for name in (WEIGHT_NAMES if own else (*foreign.WEIGHTS, *WEIGHT_NAMES))]
+    found = [path for path in named if is_file(path)] or _weight_files(folder)
+    if not found:
+        raise ModelError(f"model folder {str(folder)!r} has no weights ({', '.join(WEIGHT_NAMES[:6])}, ...)")
+    if found[0].name not in WEIGHT_NAMES and len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ModelError(
+            f"model folder {str(folder)!r} has several weight files ({names}); name one, such as {str(found[-1])!r}"
+        )
+    return found[0]
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Files that may be a model's weights, in the natural order: `epoch_9.pt` before `epoch_10.pt`."""
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(SUFFIXES) and not _NOT_A_MODEL.match(name)]  # noqa: PTH208
+    except OSError as error:
+        raise ModelError(f"model folder {str(folder)!r} cannot be read: {cause(error)}") from error
+    pieces = {name: re.split(r"(\d+)", name) for name in names}
+    names.sort(key=lambda name: [(int(piece), "") if piece.isdecimal() else (0, piece) for piece in pieces[name]])
+    return [folder / name for name in names if is_file(folder / name)]
+
+
+def shards(path: Path) -> list[Path]:
+    """The files that hold the weights: the file itself, or the shards that an index names.
+
+    Raises:
+        ModelError: the index is malformed or a shard is missing; or the file is one of several shards.
+    """
+    part = re.search(r"-0*(\d+)-of-0*(\d+)\.[a-z]+$", path.name)
+    if part is not None and part[2] != "1":
+        raise ModelError(
+            f"weight file {str(path)!r} is shard {part[1]} of {part[2]}; name the folder, which must have all shards "
+            "and their index (model.safetensors.index.json)"
+        )
+    found = [path.with_name(name) for name in shard_names(path)] or [path]
+    if missing := [shard for shard in found if not is_file(shard)]:
+        raise ModelError(f"weight file {str(missing[0])!r} does not exist")
+    return found
+
+
+def shard_names(path: Path) -> list[str]:
+    """The file names in an index of shards; none for any other file.
+
+    Raises:
+        ModelError: the index is malformed.
+    """
+    if not path.name.endswith(SUFFIXES[-1]):
+        return []
+    table = read_json(path, path.name).get("weight_map")
+    names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
+    if not names or any(name != Path(name).name or not name.endswith(SUFFIXES[:-1]) for name in names):
+        raise ModelError(f"index {str(path)!r} has no 'weight_map' that names files beside it")
+    return names
+
+
+def check_pointer(path: Path) -> None:
+    """Refuse a file that Git LFS has left in the place of the real one.
+
+    Raises:
+        ModelError: it is one, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_POINTER))
+    except OSError as error:
+        raise ModelError(f"weight file {str(path)!r} cannot be read: {cause(error)}") from error
+    if start == _POINTER:
+        raise ModelError(_pointer_message(path))
+
+
+def _pointer_message(path: Path) -> str:
+    return f"the file {str(path)!r} is a pointer of Git LFS, not the file itself; run `git lfs pull` in its folder"
 
 
 def merges_in(folder: Path, content: Mapping[str, Any], model_id: str) -> Path | None:
@@ -85,32 +260,38 @@ def merges_in(folder: Path, content: Mapping[str, Any], model_id: str) -> Path |
 def merges_named(content: Mapping[str, Any]) -> str | None:
     """File name of the merges that a configuration asks for; None where it names none."""
     named = (content.get("clipmk") or {}).get("bpe")
-    return None if named is None else Path(named).name
+    return None if named is None else Path(str(named)).name
 
 
-def stored_parameters(path: Path | None) -> int | None:
-    """Number of parameters in a safetensors file; None for other files and for a header that cannot be read."""
-    if path is None or path.suffix != ".safetensors":
-        return None
+def stored_parameters(path: Path) -> int | None:
+    """Number of parameters in safetensors files; None for other files and for a header that cannot be read."""
     try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if size > _HEADER_LIMIT:
-                return None
-            header: dict[str, Any] = json.loads(file.read(size))
-        kept = [name for name in header if name != "__metadata__" and not name.endswith(_BUFFERS)]
-        return sum(int(math.prod(header[name]["shape"])) for name in kept)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        counts = [_header_parameters(shard) for shard in shards(path)]
+        return sum(counts) if path.name.endswith((".safetensors", ".safetensors.index.json")) else None
+    except (ModelError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _header_parameters(path: Path) -> int:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _HEADER_LIMIT:
+            raise ValueError(size)
+        header: dict[str, Any] = json.loads(file.read(size))
+    kept = [name for name in header if name != "__metadata__" and not name.endswith(_BUFFERS)]
+    return sum(int(math.prod(header[name]["shape"])) for name in kept)
 
 
 def candidates(address: str) -> tuple[str, tuple[str, ...]]:
-    """Split open_clip's "org/repo/" or "org/repo/file" into the repository and the file names to try, safest first."""
+    """Split open_clip's "org/repo/" or "org/repo/file" into the repository and its file names in order of preference.
+
+    As open_clip has it: safetensors instead of a named `.bin` or `.pth`.
+    """
     repository, _, name = address.rpartition("/")
-    if not name:
-        return repository, WEIGHT_NAMES
-    safe = Path(name).with_suffix(".safetensors").name
-    return repository, (safe, name) if safe != name else (name,)
+    if name in {"", HUB_WEIGHTS[-1]}:
+        return repository, HUB_WEIGHTS
+    safe = [Path(name).with_suffix(".safetensors").name] if name.endswith((".bin", ".pth")) else []
+    return repository, (*safe, name)
 
 
 def cache_folder() -> Path:
@@ -131,7 +312,7 @@ def folder_name(repository: str) -> str:
 
 def cached_file(repository: str, names: Sequence[str]) -> Path | None:
     """The first of `names` in the local cache; makes no network request."""
-    if not (cache_folder() / folder_name(repository)).is_dir():
+    if not is_folder(cache_folder() / folder_name(repository)):
         return None
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - 0.3 s
 
@@ -142,11 +323,20 @@ def cached_file(repository: str, names: Sequence[str]) -> Path | None:
     return None
 
 
+def cached_model(repository: str) -> tuple[Path, Path] | None:
+    """Configuration and weights of a repository in the cache: open_clip's, else those made for `transformers`."""
+    for config_name, names in ((CONFIG_NAME, HUB_WEIGHTS), (foreign.CONFIG_NAME, foreign.WEIGHTS)):
+        config, weights = cached_file(repository, [config_name]), cached_file(repository, names)
+        if config is None or weights is None or (config_name == foreign.CONFIG_NAME and not _is_convertible(config)):
+            continue
+        return config, weights
+    return None
+
+
 def cached_repositories() -> list[str]:
-    """Repositories in the local cache that have an open_clip configuration."""
+    """Repositories in the local cache."""
     names = sorted(path.name for path in cache_folder().glob("models--*--*") if path.is_dir())
-    repositories = [name.removeprefix("models--").replace("--", "/", 1) for name in names]
-    return [name for name in repositories if cached_file(name, [CONFIG_NAME]) is not None]
+    return [name.removeprefix("models--").replace("--", "/", 1) for name in names]
 
 
 @contextmanager

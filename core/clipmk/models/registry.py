@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from clipmk.errors import ModelError, UsageError, suggest
-from clipmk.models import catalog
+from clipmk.models import catalog, local
 from clipmk.models.catalog import CHECKPOINT, HUB, LOCAL
-from clipmk.models.inventory import architecture_spelt, canonical, hub_text_tower, inventory
+from clipmk.models.inventory import architecture_spelt, canonical, inventory
 from clipmk.models.spec import ModelSpec, resolve
 from clipmk.system import preferences
 from clipmk.system.text import printable, quoted
@@ -67,12 +67,13 @@ def _check_name(name: str) -> None:
 def _checked_target(target: str, arch: str | None) -> str:
     """The target in the form that is stored, after checking the files that it names."""
     is_file = catalog.checkpoint_of(target) is not None
-    if is_file or target.startswith(LOCAL) or Path(target).expanduser().is_dir():
+    if is_file or target.startswith(LOCAL) or local.is_folder(local.expanded(target)):
         spec = resolve(target, arch=arch)
-        if spec.weights is not None:
-            _check_weights(spec, spec.weights)
-        path = Path(str(spec.entry.path)).absolute()
-        return f"{CHECKPOINT}{spec.entry.architecture}:{path}" if is_file else f"{LOCAL}{path}"
+        _check_weights(spec)
+        path = Path(str(spec.entry.weights if is_file else spec.entry.path)).absolute()
+        if is_file:
+            return str(path) if spec.has_own_config else f"{CHECKPOINT}{spec.entry.architecture}:{path}"
+        return f"{LOCAL}{path}"
     if arch is not None:
         raise UsageError(f"architecture {arch!r} is for checkpoint files only; {target!r} has its own")
     name = canonical(target)
@@ -81,16 +82,8 @@ def _checked_target(target: str, arch: str | None) -> str:
     raise ModelError(f"{quoted(target)} is not a folder, a checkpoint file or a known model")
 
 
-def _check_weights(spec: ModelSpec, weights: Path) -> None:
+def _check_weights(spec: ModelSpec) -> None:
     """Refuse weights that hold code, or are of another architecture where that takes no memory to see."""
-    from clipmk.models.checkpoints import check_weights, fill  # noqa: PLC0415 - torch
-    from clipmk.models.loading import build  # noqa: PLC0415
+    from clipmk.models.loading import read_checked  # noqa: PLC0415 - torch
 
-    check_weights(weights)
-    if hub_text_tower(spec.config):
-        return
-    try:
-        skeleton = build(spec, device="meta")
-    except ModelError:
-        return
-    fill(skeleton, weights, architecture=spec.entry.architecture)
+    read_checked(spec)

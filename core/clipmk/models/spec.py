@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError, UsageError, suggest
-from clipmk.models import catalog, local
+from clipmk.models import catalog, foreign, local
 from clipmk.models.catalog import EMBEDDED, HUB, LOCAL, RANDOM
-from clipmk.models.download import TransferCallback, fetch
+from clipmk.models.download import AbsentFileError, TransferCallback, fetch
 from clipmk.models.inventory import Architecture, architecture, architecture_spelt, canonical, inventory
-from clipmk.models.local import CONFIG_NAME, WEIGHT_NAMES, merges_in, merges_named, read_folder, weights_in
+from clipmk.models.local import (
+    CONFIG_NAME,
+    HUB_WEIGHTS,
+    SUFFIXES,
+    config_in,
+    merges_in,
+    merges_named,
+    read_model_config,
+    weights_in,
+)
 from clipmk.records import ModelEntry
+
+_log = logging.getLogger(__name__)
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -39,11 +52,10 @@ class ModelSpec:
     """None for random weights."""
     quick_gelu: bool = False
     """Whether the weights were trained with QuickGELU although the configuration does not say so."""
-
-    @property
-    def open_clip_name(self) -> str:
-        """The name by which open_clip finds the configuration."""
-        return self.entry.architecture if self.folder is None else f"{LOCAL}{self.folder}"
+    trunk: Mapping[str, Any] | None = None
+    """Arguments of timm's image tower, for models made for `transformers`."""
+    has_own_config: bool = False
+    """Whether the configuration is not that of one of open_clip's own architectures."""
 
 
 def resolve(
@@ -76,17 +88,23 @@ def _resolve(model_id: str, *, arch: str | None, download: bool, progress: Trans
     target = catalog.registered_models().get(model_id, model_id)
     if (checkpoint := catalog.checkpoint_of(target)) is not None:
         named, path = checkpoint
-        return _checkpoint(path, model_id, arch or named)
+        if arch or named or not local.is_configured(path.parent):
+            return _checkpoint(path, model_id, arch or named)
+        return _folder(config_in(path.parent), model_id, weights=path)
     if arch is not None:
         raise UsageError(f"architecture {arch!r} is for checkpoint files only; {target!r} has its own")
     if target.startswith(EMBEDDED):
         return _embedded(target, model_id)
-    if not Path(target).expanduser().is_dir():
+    folder = local.expanded(target.removeprefix(LOCAL))
+    if target.startswith(LOCAL) or local.is_folder(folder):
+        return _folder(config_in(folder), model_id)
+    cached = local.cached_model(target.removeprefix(HUB)) if target.startswith(HUB) else None
+    if cached is None or cached[0].name == CONFIG_NAME:  # some repositories for `transformers` have a pair as a twin
         target = canonical(target)
     if target.startswith(HUB):
         return _hub(target, model_id, download=download, progress=progress)
-    if target.startswith(LOCAL) or Path(target).expanduser().is_dir():
-        return _folder(Path(target.removeprefix(LOCAL)).expanduser(), model_id)
+    if local.is_file(folder):
+        raise ModelError(f"weight file {target!r} has an unknown ending; known: {', '.join(SUFFIXES)}")
     return _pair(target, model_id, download=download, progress=progress)
 
 
@@ -96,7 +114,8 @@ def _exists(name: str) -> bool:
     head, _, tag = canonical(name).partition(":")
     if (head, tag) in inventory().pairs or (tag == RANDOM and head in inventory().architectures):
         return True
-    return name != "" and Path(name.removeprefix(LOCAL)).expanduser().exists()
+    path = local.expanded(name.removeprefix(LOCAL))
+    return name != "" and (local.is_folder(path) or local.is_file(path))
 
 
 def pair_spec(name: str, tag: str) -> ModelSpec:
@@ -111,53 +130,97 @@ def pair_spec(name: str, tag: str) -> ModelSpec:
 
 
 def _checkpoint(path: Path, model_id: str, arch: str | None) -> ModelSpec:
-    if arch is None and path.is_file():
+    if arch is None and local.is_file(path):
         raise UsageError(f"checkpoint {str(path)!r} needs its architecture (--arch NAME, such as ViT-B-32)")
     entry = catalog.checkpoint_entry(model_id, arch or "", path)
     config = open_clip().get_model_config(entry.architecture)
-    return ModelSpec(entry=entry, config=config, preprocess={}, weights=path)
+    return ModelSpec(entry=entry, config=config, preprocess=_usual_preprocessing(entry.architecture), weights=path)
+
+
+def _usual_preprocessing(arch: str) -> dict[str, Any]:
+    """The preprocessing that all pretrained tags of an architecture have; a checkpoint does not say.
+
+    Where they differ, open_clip's default holds, with a warning.
+    """
+    clip = open_clip()
+    tags = [clip.get_pretrained_cfg(arch, tag) for tag in clip.list_pretrained_tags_by_model(arch)]
+    agreed: dict[str, Any] = {}
+    for name in ("mean", "std", "interpolation", "resize_mode"):
+        values = [settings.get(name) for settings in tags]
+        if values and all(value == values[0] for value in values):
+            agreed[name] = values[0]
+        elif values and name != "resize_mode":  # how images are made square is a setting of ours
+            _log.warning("pretrained tags of %s differ in %r; open_clip's default is used for this file", arch, name)
+    return agreed
 
 
 def _embedded(target: str, model_id: str) -> ModelSpec:
     known = catalog.embedded_names()
     if target not in known:
         raise ModelError(f"model {target!r} does not exist; {suggest(target, known)}")
-    spec = _folder(catalog.embedded_folder(target), target)
+    spec = _folder(catalog.embedded_folder(target) / CONFIG_NAME, target)
     return replace(spec, entry=replace(spec.entry, id=model_id))
 
 
-def _folder(folder: Path, model_id: str) -> ModelSpec:
-    content = read_folder(folder, model_id)
-    weights = weights_in(folder)
-    if weights is None:
-        raise ModelError(f"model folder {str(folder)!r} has no weights ({', '.join(WEIGHT_NAMES)})")
+def _folder(path: Path, model_id: str, *, weights: Path | None = None) -> ModelSpec:
+    """The spec of a model with a configuration of its own.
+
+    Args:
+        path: the configuration.
+        model_id: the id.
+        weights: the weight file; None to look for it.
+    """
+    folder, content = path.parent, read_model_config(path, model_id)
+    weights = weights or weights_in(folder)
+    converted = path.name == foreign.CONFIG_NAME
     return ModelSpec(
         entry=catalog.folder_entry(model_id, folder, content, weights),
         config=content["model_cfg"],
-        preprocess=content.get("preprocess_cfg") or {},
+        preprocess=_foreign_preprocessing(path, model_id) if converted else content.get("preprocess_cfg") or {},
         folder=folder,
-        bpe=merges_in(folder, content, model_id),
+        bpe=None if converted else merges_in(folder, content, model_id),
         weights=weights,
+        trunk=content.get("trunk") if converted else None,
+        has_own_config=True,
     )
+
+
+def _foreign_preprocessing(config: Path, model_id: str) -> dict[str, Any]:
+    files = [path for path in map(config.with_name, foreign.PREPROCESSOR_NAMES) if local.is_file(path)]
+    if not files:
+        _log.warning("%r has no %s; the usual one is used", str(config.parent), foreign.PREPROCESSOR_NAMES[0])
+    processor = local.read_json(files[0], model_id) if files else None
+    return foreign.preprocessing(processor, str(local.read_json(config, model_id)["model_type"]))
 
 
 def _hub(target: str, model_id: str, *, download: bool, progress: TransferCallback | None) -> ModelSpec:
     repository = target.removeprefix(HUB)
     if _REPOSITORY.fullmatch(repository) is None:
         raise ModelError(f"{target!r} is not a repository on the hub; write hf-hub:ORGANISATION/NAME")
-    config = local.cached_file(repository, [CONFIG_NAME])
-    weights = local.cached_file(repository, WEIGHT_NAMES)
-    if config is None or weights is None:
+    found = local.cached_model(repository)
+    if found is None:
         if not download:
-            raise _absent(target)
-        config = fetch(repository, [CONFIG_NAME], progress=progress)
-        merges = merges_named(read_folder(config.parent, model_id))
-        if merges is not None:
+            raise _absent(target, repository)
+        found = _fetched(repository, model_id, progress)
+    config, weights = found
+    spec = _folder(config, model_id, weights=weights)
+    return replace(spec, entry=catalog.repository_entry(spec.entry, repository, weights), repository=repository)
+
+
+def _fetched(repository: str, model_id: str, progress: TransferCallback | None) -> tuple[Path, Path]:
+    """Download the configuration and weights of a repository, open_clip's or else those made for `transformers`."""
+    config = fetch(repository, [CONFIG_NAME, foreign.CONFIG_NAME], progress=progress)
+    content = read_model_config(config, model_id)
+    if config.name == CONFIG_NAME:
+        if (merges := merges_named(content)) is not None:
             fetch(repository, [merges], progress=progress)
-        weights = fetch(repository, WEIGHT_NAMES, progress=progress)
-    spec = _folder(config.parent, model_id)
-    entry = catalog.repository_entry(spec.entry, repository, weights)
-    return replace(spec, entry=entry, weights=weights, repository=repository)
+        return config, fetch(repository, HUB_WEIGHTS, progress=progress)
+    with suppress(AbsentFileError):
+        fetch(repository, foreign.PREPROCESSOR_NAMES, progress=progress)
+    weights = fetch(repository, foreign.WEIGHTS, progress=progress)
+    for shard in local.shard_names(weights):
+        fetch(repository, [shard], progress=progress)
+    return config, weights
 
 
 def _pair(target: str, model_id: str, *, download: bool, progress: TransferCallback | None) -> ModelSpec:
@@ -172,7 +235,7 @@ def _pair(target: str, model_id: str, *, download: bool, progress: TransferCallb
     if spec.entry.path is not None:
         return replace(spec, weights=Path(spec.entry.path))
     if not download:
-        raise _absent(f"{name}:{tag}")
+        raise _absent(f"{name}:{tag}", local.candidates(str(spec.preprocess["hf_hub"]))[0])
     weights = fetch(*local.candidates(str(spec.preprocess["hf_hub"])), progress=progress)
     return replace(spec, weights=weights, entry=replace(spec.entry, source="cached", path=str(weights)))
 
@@ -205,7 +268,8 @@ def _alternatives(target: str, name: str, known: list[str]) -> str:
     return f"{close}for a repository on the hub write {HUB}{target}"
 
 
-def _absent(model_id: str) -> ModelError:
+def _absent(model_id: str, repository: str) -> ModelError:
     return ModelError(
-        f"model {model_id!r} is not on this machine; `clipmk models pull {model_id}` downloads it (or pass --download)"
+        f"model {model_id!r} is not on this machine; `clipmk models pull {model_id}` downloads it from the repository "
+        f"{repository} (or pass --download)"
     )

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from clipmk.errors import ClipmkError, InputError, suggest
+from clipmk.errors import ClipmkError, suggest
 from clipmk.system.text import byte_size, cause, printable, quoted
 
 NEARBY_LIMIT = 5000
@@ -27,7 +27,7 @@ _KINDS = (
 
 
 def read_regular(
-    path: str | Path, *, limit: int, noun: str, error: type[InputError], suffixes: Collection[str] = ()
+    path: str | Path, *, limit: int, noun: str, error: type[ClipmkError], suffixes: Collection[str] = ()
 ) -> bytes:
     """Read a regular file whole; pipes, devices, sockets and folders are refused without ever blocking.
 
@@ -39,7 +39,7 @@ def read_regular(
         suffixes: lower-case endings of files to suggest when the file does not exist.
 
     Raises:
-        InputError: as `error`; the file is missing, unreadable, not a regular file, or larger than `limit`.
+        ClipmkError: as `error`; the file is missing, unreadable, not a regular file, or larger than `limit`.
     """
     shown = f"{noun} {quoted(path)}"
     if not str(path):

@@ -1,0 +1,216 @@
+"""Configurations made for the `transformers` package, as open_clip's: `CLIPModel` and `SiglipModel`.
+
+`transformers` itself is not needed. How the tensors are called there, and here, is in `names`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clipmk.errors import ModelError
+
+CONFIG_NAME = "config.json"
+"""Name of the configuration in a folder or a repository."""
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Names of weight files and of indices of their shards, in the order of preference of `transformers`."""
+PREPROCESSOR_NAMES = ("preprocessor_config.json", "processor_config.json")
+TRUNK = "vit_base_patch16_siglip_224"
+"""timm's architecture of SigLIP image towers; `convert` gives the sizes."""
+OWN_TOKENIZER = "its own"
+"""Stands for a tokenizer that is in the folder or the repository of the model."""
+
+_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "clip": {
+        "vision_config": {
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "image_size": 224,
+            "patch_size": 32,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": 1e-5,
+        },
+        "text_config": {
+            "hidden_size": 512,
+            "intermediate_size": 2048,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 8,
+            "max_position_embeddings": 77,
+            "vocab_size": 49408,
+            "eos_token_id": 49407,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": 1e-5,
+        },
+    },
+    "siglip": {
+        "vision_config": {
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "image_size": 224,
+            "patch_size": 16,
+            "hidden_act": "gelu_pytorch_tanh",
+            "layer_norm_eps": 1e-6,
+        },
+        "text_config": {
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "max_position_embeddings": 64,
+            "vocab_size": 32000,
+            "hidden_act": "gelu_pytorch_tanh",
+            "layer_norm_eps": 1e-6,
+        },
+    },
+}
+"""What a configuration leaves out has these values."""
+KINDS = tuple(_DEFAULTS)
+"""The `model_type` of configurations that can be converted."""
+_OPENAI_VOCABULARY = 49408
+_ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
+"""Names of the activations in `transformers` and in timm."""
+_RESAMPLINGS = {2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers."""
+
+
+def convert(config: Mapping[str, Any], model_id: str) -> dict[str, Any]:
+    """The content of an `open_clip_config.json` for the same model, without its preprocessing.
+
+    Args:
+        config: content of `config.json`.
+        model_id: for the message.
+
+    Returns:
+        `model_cfg`; for SigLIP also `trunk`, arguments of timm's image tower `TRUNK`.
+
+    Raises:
+        ModelError: the model is of a kind that cannot be converted, or its configuration is malformed.
+    """
+    kind = config.get("model_type")
+    if kind not in KINDS:
+        raise ModelError(
+            f"model {model_id!r} has a {CONFIG_NAME} with model_type {kind!r}; of models made for transformers, only "
+            f"{' and '.join(KINDS)} can be explained"
+        )
+    try:
+        vision, text = (_part(config, kind, name) for name in ("vision_config", "text_config"))
+        return _clip(config, vision, text) if kind == "clip" else _siglip(vision, text)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise ModelError(f"the {CONFIG_NAME} of model {model_id!r} is not that of a {kind} model: {error}") from error
+
+
+def preprocessing(processor: Mapping[str, Any] | None, kind: str) -> dict[str, Any]:
+    """open_clip's preprocessing configuration for an image processor of `transformers`.
+
+    Args:
+        processor: content of one of `PREPROCESSOR_NAMES`; None for the defaults.
+        kind: one of `KINDS`.
+    """
+    half = [0.5, 0.5, 0.5] if kind == "siglip" else None  # None: OpenAI's, open_clip's own default
+    resize = "squash" if kind == "siglip" else "shortest"
+    found: dict[str, Any] = {"mean": half, "std": half, "interpolation": "bicubic", "resize_mode": resize}
+    given = (processor or {}).get("image_processor") or processor or {}
+    for name, theirs in (("mean", "image_mean"), ("std", "image_std")):
+        found[name] = given.get(theirs) or found[name]
+    if given.get("do_normalize") is False:
+        found |= {"mean": [0.0] * 3, "std": [1.0] * 3}
+    if (resampling := given.get("resample")) is not None:
+        found["interpolation"] = _RESAMPLINGS.get(resampling, resampling)
+    if isinstance(size := given.get("size"), dict) and size:
+        found["resize_mode"] = "shortest" if "shortest_edge" in size else "squash"
+    return found
+
+
+def _part(config: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
+    """One tower's configuration; old files have a second one, which counts."""
+    given = config.get(f"{name}_dict") or config.get(name) or {}
+    return {**_DEFAULTS[kind][name], **given}
+
+
+def _sizes(tower: Mapping[str, Any]) -> dict[str, Any]:
+    """What both towers of open_clip call alike."""
+    width = tower["hidden_size"]
+    # half a unit more: open_clip takes int(width * ratio), which may otherwise be rounded down
+    return {
+        "width": width,
+        "layers": tower["num_hidden_layers"],
+        "mlp_ratio": (tower["intermediate_size"] + 0.5) / width,
+        "norm_kwargs": {"eps": tower["layer_norm_eps"]},
+    } | ({"act_kwargs": {"approximate": "tanh"}} if _activation(tower) == "gelu_tanh" else {})
+
+
+def _activation(tower: Mapping[str, Any]) -> str:
+    return _ACTIVATIONS[tower["hidden_act"]]
+
+
+def _text(text: Mapping[str, Any]) -> dict[str, Any]:
+    return _sizes(text) | {
+        "heads": text["num_attention_heads"],
+        "context_length": text["max_position_embeddings"],
+        "vocab_size": text["vocab_size"],
+    }
+
+
+def _clip(config: Mapping[str, Any], vision: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
+    quick = {_activation(tower) == "quick_gelu" for tower in (vision, text)}
+    if len(quick) != 1:
+        raise ValueError(f"activations {vision['hidden_act']!r} and {text['hidden_act']!r} do not go together")
+    sizes = {
+        "image_size": vision["image_size"],
+        "patch_size": vision["patch_size"],
+        "head_width": vision["hidden_size"] // vision["num_attention_heads"],
+    }
+    words, end = _text(text), text["eos_token_id"]
+    if end != 2 and end < text["vocab_size"] - 1:  # 2 is a mistake of old files: the end of text is the last token
+        words |= {"pool_type": "eos", "eos_id": end}
+    if text["vocab_size"] != _OPENAI_VOCABULARY:
+        words["hf_tokenizer_name"] = OWN_TOKENIZER
+    return {
+        "model_cfg": {
+            "embed_dim": config.get("projection_dim", 512),
+            "quick_gelu": quick.pop(),
+            "vision_cfg": _sizes(vision) | sizes,
+            "text_cfg": words,
+        }
+    }
+
+
+def _siglip(vision: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
+    width, eps = vision["hidden_size"], vision["layer_norm_eps"]
+    if eps != 1e-6 or not vision.get("vision_use_head", True) or _activation(text) == "quick_gelu":
+        raise ValueError(f"layer_norm_eps {eps}, hidden_act {text['hidden_act']!r} or no vision head")
+    words = _text(text) | {
+        "no_causal_mask": True,
+        "proj_bias": True,
+        "pool_type": "last",
+        "hf_tokenizer_name": OWN_TOKENIZER,
+        "tokenizer_kwargs": {"clean": "canonicalize"},
+    }
+    tower = {"image_size": vision["image_size"], "timm_model_name": TRUNK, "timm_pool": "map", "timm_proj": "none"}
+    return {
+        "model_cfg": {
+            "embed_dim": width,
+            "custom_text": True,
+            "init_logit_bias": -10,
+            "vision_cfg": tower,
+            "text_cfg": words,
+        },
+        "trunk": {
+            "img_size": vision["image_size"],
+            "patch_size": vision["patch_size"],
+            "embed_dim": width,
+            "depth": vision["num_hidden_layers"],
+            "num_heads": vision["num_attention_heads"],
+            "mlp_ratio": (vision["intermediate_size"] + 0.5) / width,
+            "act_layer": _activation(vision),
+        },
+    }
