@@ -93,7 +93,7 @@ class Backbone:
         if weights_dtype(model) != dtype:
             cast(model, dtype)
         self._images = image_encoder(model.to(device))
-        prepared = read_preprocessing(preprocessing)
+        prepared = read_preprocessing(preprocessing, info.id)
         self.mean, self.std = prepared.mean, prepared.std
         self.interpolation, self.resize_mode = prepared.interpolation, prepared.resize_mode
         self.has_cls, self.supports_keys = self._images.has_cls, self._images.supports_keys

@@ -30,40 +30,45 @@ class Preprocessing:
     """How images were made square: "shortest" (and cropped), "longest" (and padded) or "squash"."""
 
 
-def read_preprocessing(settings: Mapping[str, Any]) -> Preprocessing:
+def read_preprocessing(settings: Mapping[str, Any], model_id: str) -> Preprocessing:
     """Read open_clip's preprocessing configuration; its defaults hold for what is missing, null or empty.
+
+    Args:
+        settings: the configuration.
+        model_id: for the message.
 
     Raises:
         ModelError: a value is one that open_clip would refuse.
     """
-    mode = settings.get("mode") or "RGB"
+    mode, std = settings.get("mode") or "RGB", _channels(settings, "std", _STD, model_id)
     if mode != "RGB":
-        raise ModelError(f"the preprocessing of this model has mode {mode!r}; only 'RGB' is possible")
-    std = _channels(settings, "std", _STD)
+        raise _refusal(model_id, "mode", mode, "RGB")
     if 0 in std:
-        raise ModelError("the preprocessing of this model has std 0")
-    interpolation = _choice(settings, "interpolation", tuple(_INTERPOLATIONS))
+        raise _refusal(model_id, "std", std, "other than 0")
     return Preprocessing(
-        mean=_channels(settings, "mean", _MEAN),
+        mean=_channels(settings, "mean", _MEAN, model_id),
         std=std,
-        interpolation=_INTERPOLATIONS[interpolation],
-        resize_mode=_choice(settings, "resize_mode", _RESIZE_MODES),
+        interpolation=_INTERPOLATIONS[_choice(settings, "interpolation", tuple(_INTERPOLATIONS), model_id)],
+        resize_mode=_choice(settings, "resize_mode", _RESIZE_MODES, model_id),
     )
 
 
-def _channels(settings: Mapping[str, Any], name: str, default: Channels) -> Channels:
+def _channels(settings: Mapping[str, Any], name: str, default: Channels, model_id: str) -> Channels:
     """One number for each channel, or one for all."""
     given = settings.get(name) or default
     values = list(given) if isinstance(given, list | tuple) else [given]
-    red, green, blue = values * 3 if len(values) == 1 else values if len(values) == 3 else (None, None, None)
-    numbers = (red, green, blue)
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
-        raise ModelError(f"the preprocessing of this model has {name} {given!r:.80}; it must be one or three numbers")
-    return float(red), float(green), float(blue)  # type: ignore[arg-type]
+    if len(values) not in {1, 3} or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+        raise _refusal(model_id, name, given, "one or three numbers")
+    red, green, blue = values * (3 // len(values))
+    return float(red), float(green), float(blue)
 
 
-def _choice(settings: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
+def _choice(settings: Mapping[str, Any], name: str, known: tuple[str, ...], model_id: str) -> str:
     given = settings.get(name) or known[0]
     if given not in known:
-        raise ModelError(f"the preprocessing of this model has {name} {given!r:.80}; known: {', '.join(known)}")
+        raise _refusal(model_id, name, given, f"one of: {', '.join(known)}")
     return str(given)
+
+
+def _refusal(model_id: str, name: str, given: object, known: str) -> ModelError:
+    return ModelError(f"the preprocessing of model {model_id!r} has {name} {given!r:.80}; it must be {known}")

@@ -22,7 +22,7 @@ from clipmk.errors import ModelError
 from clipmk.models import names
 from clipmk.models.local import SUFFIXES, check_pointer, is_file, shards
 from clipmk.system.quiet import quiet
-from clipmk.system.text import cause
+from clipmk.system.text import cause, counted
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
     ((prefix, model),) = models.items()
     if left_out := len(state) - len(model):
-        _log.warning("%d tensors of %r whose names do not begin with %r are left out", left_out, path.name, prefix)
+        _log.warning("%s: %s outside %r left out", path.name, counted(left_out, "tensor"), prefix)
     return model
 
 

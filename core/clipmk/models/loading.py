@@ -267,7 +267,7 @@ def _hub_tokenizer(spec: ModelSpec, context: int, *, download: bool) -> Tokenize
             remedy = "put its files into the folder"
         else:
             remedy = f"`clipmk models pull {spec.entry.id}` downloads it (or pass --download)"
-        wanted = text["hf_tokenizer_name"]
+        wanted = text["hf_tokenizer_name"].replace(foreign.OWN_TOKENIZER, str(spec.repository or spec.folder))
         raise ModelError(
             f"the tokenizer {wanted!r} of model {spec.entry.id!r} is not on this machine; {remedy}"
         ) from error

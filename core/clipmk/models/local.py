@@ -37,8 +37,10 @@ WEIGHT_NAMES = (
     "model.pth",
 )
 """Usual names of weight files in a folder, in open_clip's order of preference."""
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".index.json")
-"""Endings of weight files; the last one is that of an index of shards."""
+INDEX = ".index.json"
+"""Ending of an index of shards."""
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", INDEX)
+"""Endings of weight files."""
 
 _NOT_A_MODEL = re.compile(
     r"(optim|scheduler|scaler|sampler|training_args|trainer_state|rng_state|random_states|adapter_|open_clip_config)",
@@ -98,6 +100,10 @@ def read_model_config(path: Path, model_id: str) -> dict[str, Any]:
     for name, part in (("vision_cfg", model), ("text_cfg", model), ("preprocess_cfg", content), ("clipmk", content)):
         if not isinstance(part.get(name) or {}, dict):
             raise ModelError(f"the file {str(path)!r} of model {model_id!r} has a {name!r} that is not an object")
+    if ":" in str((model.get("vision_cfg") or {}).get("timm_model_name")):  # a folder or a repository, not a name
+        raise ModelError(
+            f"the file {str(path)!r} of model {model_id!r} has a timm_model_name that is not one of timm's"
+        )
     _check_numbers(model, model_id)
     return content
 
@@ -209,7 +215,7 @@ def shard_names(path: Path) -> list[str]:
     Raises:
         ModelError: the index is malformed.
     """
-    if not path.name.endswith(SUFFIXES[-1]):
+    if not path.name.endswith(INDEX):
         return []
     table = read_json(path, path.name).get("weight_map")
     names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []

@@ -15,6 +15,7 @@ from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.system.text import byte_size, quoted
 from clipmk_tui.cli import options as o
 from clipmk_tui.cli.default_commands import did_you_mean
+from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.streams import data_stream, say
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
     families = _known("family", family, FAMILIES)
     most = None if max_parameters is None else parameter_count(max_parameters)
     query, part = " ".join(words or ()), (pretrained or "").casefold()
-    with tables.for_people(no_color) as console:
+    with tables.for_people(no_color) as console, logging_to_stderr(quiet=False, verbose=False):
         entries = [
             entry
             for entry in listed(sources)
@@ -99,7 +100,7 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
 @app.command("info")
 def info(model: Model, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Show what is known about one model; a bare NAME lists its tags."""
-    with data_stream():
+    with data_stream(), logging_to_stderr(quiet=False, verbose=False):
         entry = _find(model)
     return _put(entry, json=json, no_color=no_color)
 
@@ -120,7 +121,7 @@ def pull(
             _warn_if_too_large(model)
         from clipmk.models.loading import pull as download  # noqa: PLC0415 - torch and open_clip: seconds
 
-        with download_progress(quiet=quiet) as progress:
+        with download_progress(quiet=quiet) as progress, logging_to_stderr(quiet=quiet, verbose=False):
             entry = download(model, progress=progress)
     if entry.pretrained == _RANDOM and not quiet:
         say("note", f"{entry.id} has no weights to download: {_GENERATED}")
@@ -132,7 +133,9 @@ def add(name: Name, path: Path_, arch: o.ArchToKeep = None, debug: o.Debug = Fal
     """Register NAME for a folder, a checkpoint or a model in the config file."""
     from clipmk.models.registry import register  # noqa: PLC0415
 
-    say("note", f"{name} stands for {register(name, path, arch=arch)}")
+    with logging_to_stderr(quiet=False, verbose=False):
+        target = register(name, path, arch=arch)
+    say("note", f"{name} stands for {target}")
     return 0
 
 
@@ -188,8 +191,8 @@ def _find(model: str) -> ModelEntry:
 
     entries = {entry.id: entry for entry in listed(("embedded", "local"))}
     if model not in entries:
-        model = canonical(model)
         entries |= {entry.id: entry for entry in listed(("cached", "remote"))}
+        model = model if model in entries else canonical(model)
     if model in entries:
         return entries[model]
     from clipmk.models.spec import resolve  # noqa: PLC0415 - knows folders, checkpoints and near misses
@@ -245,9 +248,13 @@ def _count(number: int | None) -> str:
 
 def _facts(entry: ModelEntry) -> dict[str, str]:
     """Everything known about a model but how it was trained."""
+    from clipmk.models.local import config_in  # noqa: PLC0415
+
     random = entry.pretrained == _RANDOM
     # the name of a folder is not one of open_clip's
     own = entry.id.startswith("hf-hub:") or (entry.path is not None and Path(entry.path).is_dir())
+    weights = Path(entry.weights or "-")
+    config = config_in(weights.parent).name
     size, count = "unknown until the model is loaded", entry.parameters
     if count is not None:
         size = f"{_count(count)}, {count * 4 / 1e9:.2g} GB in fp32"
@@ -259,7 +266,7 @@ def _facts(entry: ModelEntry) -> dict[str, str]:
     return {
         "model": entry.id,
         "source": entry.source,
-        "architecture": "its own configuration, open_clip_config.json" if own else entry.architecture,
+        "architecture": f"its own configuration, {config}" if own else entry.architecture,
         "pretrained": entry.pretrained or "-",
         "family": entry.family,
         "input": f"{entry.input_size} px",
@@ -269,5 +276,6 @@ def _facts(entry: ModelEntry) -> dict[str, str]:
         "licence": "-" if random else licence,
         "needs transformers": "yes" if entry.needs_transformers else "no",
         "repository": entry.repository or "-",
+        "weights": weights.name,
         "path": f"none: {_GENERATED}" if random else place,
     }
