@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from clipmk.errors import ModelError
+from clipmk.system.locations import assets_dir
 
 CONFIG_NAME = "config.json"
 """Name of the configuration in a folder or a repository."""
@@ -25,61 +28,23 @@ TRUNK = "vit_base_patch16_siglip_224"
 OWN_TOKENIZER = "its own"
 """Stands for a tokenizer that is in the folder or the repository of the model."""
 
-_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
-    "clip": {
-        "vision_config": {
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "image_size": 224,
-            "patch_size": 32,
-            "hidden_act": "quick_gelu",
-            "layer_norm_eps": 1e-5,
-        },
-        "text_config": {
-            "hidden_size": 512,
-            "intermediate_size": 2048,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 8,
-            "max_position_embeddings": 77,
-            "vocab_size": 49408,
-            "eos_token_id": 49407,
-            "hidden_act": "quick_gelu",
-            "layer_norm_eps": 1e-5,
-        },
-    },
-    "siglip": {
-        "vision_config": {
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "image_size": 224,
-            "patch_size": 16,
-            "hidden_act": "gelu_pytorch_tanh",
-            "layer_norm_eps": 1e-6,
-        },
-        "text_config": {
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "max_position_embeddings": 64,
-            "vocab_size": 32000,
-            "hidden_act": "gelu_pytorch_tanh",
-            "layer_norm_eps": 1e-6,
-        },
-    },
-}
-"""What a configuration leaves out has these values."""
-KINDS = tuple(_DEFAULTS)
+KINDS = ("clip", "siglip")
 """The `model_type` of configurations that can be converted."""
 _OPENAI_VOCABULARY = 49408
 _ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
 """Names of the activations in `transformers` and in timm."""
-_RESAMPLINGS = {2: "bilinear", 3: "bicubic"}
+_RESAMPLINGS = {"2": "bilinear", "3": "bicubic"}
 """Pillow's numbers."""
+
+
+@functools.cache
+def tables() -> dict[str, Any]:
+    """`defaults`: what a configuration of `transformers` leaves out, by model_type and tower.
+
+    `open_clip` and `timm`: parts of the names of tensors in `transformers`, and in the towers of the two.
+    """
+    found: dict[str, Any] = json.loads((assets_dir() / "transformers.json").read_bytes())
+    return found
 
 
 def convert(config: Mapping[str, Any], model_id: str) -> dict[str, Any]:
@@ -108,32 +73,31 @@ def convert(config: Mapping[str, Any], model_id: str) -> dict[str, Any]:
         raise ModelError(f"the {CONFIG_NAME} of model {model_id!r} is not that of a {kind} model: {error}") from error
 
 
-def preprocessing(processor: Mapping[str, Any] | None, kind: str) -> dict[str, Any]:
+def preprocessing(processor: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """open_clip's preprocessing configuration for an image processor of `transformers`.
 
     Args:
-        processor: content of one of `PREPROCESSOR_NAMES`; None for the defaults.
+        processor: content of one of `PREPROCESSOR_NAMES`; empty for the defaults.
         kind: one of `KINDS`.
     """
-    half = [0.5, 0.5, 0.5] if kind == "siglip" else None  # None: OpenAI's, open_clip's own default
-    resize = "squash" if kind == "siglip" else "shortest"
-    found: dict[str, Any] = {"mean": half, "std": half, "interpolation": "bicubic", "resize_mode": resize}
-    given = (processor or {}).get("image_processor") or processor or {}
-    for name, theirs in (("mean", "image_mean"), ("std", "image_std")):
-        found[name] = given.get(theirs) or found[name]
-    if given.get("do_normalize") is False:
-        found |= {"mean": [0.0] * 3, "std": [1.0] * 3}
-    if (resampling := given.get("resample")) is not None:
-        found["interpolation"] = _RESAMPLINGS.get(resampling, resampling)
-    if isinstance(size := given.get("size"), dict) and size:
-        found["resize_mode"] = "shortest" if "shortest_edge" in size else "squash"
-    return found
+    given, size = processor, processor.get("size")
+    if isinstance(inner := processor.get("image_processor"), dict):
+        given, size = inner, inner.get("size")
+    normalised, usual = given.get("do_normalize") is not False, 0.5 if kind == "siglip" else None
+    shortest = "shortest_edge" in size if isinstance(size, dict) else kind == "clip"
+    resampling = given.get("resample")
+    return {
+        "mean": given.get("image_mean") or usual if normalised else [0, 0, 0],
+        "std": given.get("image_std") or usual if normalised else 1,
+        "interpolation": _RESAMPLINGS.get(str(resampling), resampling),
+        "resize_mode": "shortest" if shortest else "squash",
+    }
 
 
 def _part(config: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
     """One tower's configuration; old files have a second one, which counts."""
     given = config.get(f"{name}_dict") or config.get(name) or {}
-    return {**_DEFAULTS[kind][name], **given}
+    return {**tables()["defaults"][kind][name], **given}
 
 
 def _sizes(tower: Mapping[str, Any]) -> dict[str, Any]:

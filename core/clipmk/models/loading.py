@@ -347,7 +347,7 @@ def _as_open_clip(model: nn.Module) -> tuple[nn.Module, Mapping[str, Any]]:
     settings: Any = getattr(model, "config", None)
     if names.of_transformers(state) and hasattr(settings, "to_dict"):
         content = foreign.convert(settings.to_dict(), "in memory")
-        preprocess = foreign.preprocessing(None, str(settings.model_type))
+        preprocess = foreign.preprocessing({}, str(settings.model_type))
     elif names.of_openai(state) and not hasattr(getattr(model, "visual", None), "image_size"):
         state = {name: value for name, value in state.items() if name not in names.OPENAI_NUMBERS}
         content, preprocess = {"model_cfg": names.openai_config(state)}, {"resize_mode": "shortest"}

@@ -10,39 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_OPEN_CLIP = (
-    ("encoder.layers.", "transformer.resblocks."),
-    (".layer_norm1.", ".ln_1."),
-    (".layer_norm2.", ".ln_2."),
-    (".self_attn.", ".attn."),
-    (".mlp.fc1.", ".mlp.c_fc."),
-    (".mlp.fc2.", ".mlp.c_proj."),
-    ("embeddings.class_embedding", "class_embedding"),
-    ("embeddings.patch_embedding.", "conv1."),
-    ("embeddings.token_embedding.", "token_embedding."),
-    ("embeddings.position_embedding.weight", "positional_embedding"),
-    ("pre_layrnorm.", "ln_pre."),
-    ("post_layernorm.", "ln_post."),
-    ("final_layer_norm.", "ln_final."),
-    ("head.", "text_projection."),
-)
-"""Parts of names in `transformers`, and in open_clip's own towers."""
-_TIMM = (
-    ("encoder.layers.", "blocks."),
-    (".layer_norm1.", ".norm1."),
-    (".layer_norm2.", ".norm2."),
-    (".self_attn.in_proj_", ".attn.qkv."),
-    (".self_attn.out_proj.", ".attn.proj."),
-    ("embeddings.patch_embedding.", "patch_embed.proj."),
-    ("embeddings.position_embedding.weight", "pos_embed"),
-    ("post_layernorm.", "norm."),
-    ("head.probe", "attn_pool.latent"),
-    ("head.attention.in_proj_", "attn_pool.kv."),
-    ("head.attention.out_proj.", "attn_pool.proj."),
-    ("head.layernorm.", "attn_pool.norm."),
-    ("head.mlp.", "attn_pool.mlp."),
-)
-"""Parts of names in `transformers`, and in timm's vision transformer."""
+from clipmk.models import foreign
+
 _PROJECTIONS = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
 """Matrices that open_clip stores transposed."""
 OPENAI_NUMBERS = {"input_resolution", "context_length", "vocab_size"}
@@ -80,10 +49,10 @@ def of_openai(state: Mapping[str, Any]) -> bool:
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state_dict of a `CLIPModel` or `SiglipModel` under open_clip's names."""
-    siglip = "vision_model.head.probe" in state
+    siglip, tables = "vision_model.head.probe" in state, foreign.tables()
     towers = {
-        "vision_model.": ("visual.trunk.", _TIMM) if siglip else ("visual.", _OPEN_CLIP),
-        "text_model.": ("text." if siglip else "", _OPEN_CLIP),
+        "vision_model.": ("visual.trunk.", tables["timm"]) if siglip else ("visual.", tables["open_clip"]),
+        "text_model.": ("text." if siglip else "", tables["open_clip"]),
     }
     found: dict[str, Tensor] = {}
     for name, tensor in _joined(state).items():
@@ -94,7 +63,7 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif not name.endswith("position_ids"):
             prefix, table = towers[tower]
             rest = name.removeprefix(tower)
-            for theirs, ours in table:
+            for theirs, ours in table.items():
                 rest = rest.replace(theirs, ours)
             found[prefix + rest] = tensor
     return _with_latent_query(found) if siglip else found

@@ -189,7 +189,7 @@ def _foreign_preprocessing(config: Path, model_id: str) -> dict[str, Any]:
     files = [path for path in map(config.with_name, foreign.PREPROCESSOR_NAMES) if local.is_file(path)]
     if not files:
         _log.warning("%r has no %s; the usual one is used", str(config.parent), foreign.PREPROCESSOR_NAMES[0])
-    processor = local.read_json(files[0], model_id) if files else None
+    processor = local.read_json(files[0], model_id) if files else {}
     return foreign.preprocessing(processor, str(local.read_json(config, model_id)["model_type"]))
 
 

@@ -192,7 +192,7 @@ def _find(model: str) -> ModelEntry:
     entries = {entry.id: entry for entry in listed(("embedded", "local"))}
     if model not in entries:
         entries |= {entry.id: entry for entry in listed(("cached", "remote"))}
-        model = model if model in entries else canonical(model)
+        model = model if model in entries and model.startswith("hf-hub:") else canonical(model)
     if model in entries:
         return entries[model]
     from clipmk.models.spec import resolve  # noqa: PLC0415 - knows folders, checkpoints and near misses
