@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipmk.backbones.base import PROMPTS, TOKENS, Encoded, ImageEncoder, Progress
+from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, Progress
 from clipmk.backbones.devices import PRECISIONS, cast, upload
 from clipmk.backbones.openclip import ResNetEncoder, VitEncoder
 from clipmk.backbones.preprocessing import read_preprocessing
@@ -160,7 +160,7 @@ class Backbone:
             ModelError: `features` is "keys" and this encoder has no keys (ResNet, ConvNeXt and similar).
         """
         if features == "keys" and not self.supports_keys:
-            raise ModelError(f"{self.info.id!r} ({self.info.family}) has no attention keys; use {TOKENS}")
+            raise ModelError(f"{self.info.id!r} ({self.info.family}) has no attention keys; use features='tokens'")
         with torch.inference_mode():
             raw = self._images.encode(pixels, features)
             embeddings = normalize(raw.embeddings.float(), dim=-1)

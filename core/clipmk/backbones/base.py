@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
 PROMPTS = 'grounding="prompts" (--grounding prompts)'
-TOKENS = 'features="tokens" (--features tokens)'
-"""Settings that every encoder can do, for messages, as in Python and on the command line."""
+"""The grounding that every encoder can do, for messages, in Python's words and in those of the command line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
