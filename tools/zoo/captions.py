@@ -43,15 +43,30 @@ def caption(
     classes, descriptors = names
     kind = rng.random()
     if len(visible) == 0 or kind < 0.25:
-        template = CLASS_TEMPLATES[rng.integers(len(CLASS_TEMPLATES))]
-        return Caption(template.format(classes[class_id]), class_id, ())
+        return name_class(rng, classes, class_id)
     if kind < 0.85:
         one = int(rng.choice(visible))
         return describe(rng, descriptors, one)
+    return describe_pair(rng, names, class_id, visible)
+
+
+def describe_pair(
+    rng: np.random.Generator,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    class_id: int,
+    visible: npt.NDArray[np.int64],
+) -> Caption:
+    """Caption the class with one or two of the visible descriptors."""
+    classes, descriptors = names
     chosen = rng.choice(visible, size=min(len(visible), int(rng.integers(1, 3))), replace=False)
     template = PAIR_TEMPLATES[rng.integers(len(PAIR_TEMPLATES))]
     listed = " and ".join(descriptors[int(i)] for i in chosen)
     return Caption(template.format(classes[class_id], listed), class_id, tuple(int(i) for i in chosen))
+
+
+def name_class(rng: np.random.Generator, classes: tuple[str, ...], class_id: int) -> Caption:
+    """Caption one class."""
+    return Caption(CLASS_TEMPLATES[rng.integers(len(CLASS_TEMPLATES))].format(classes[class_id]), class_id, ())
 
 
 def describe(rng: np.random.Generator, descriptors: tuple[str, ...], descriptor_id: int) -> Caption:

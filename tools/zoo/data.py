@@ -64,8 +64,17 @@ class Scenes:
         return table[:, :-1]
 
 
-def render(folder: Path, *, count: int, seed: int, size: int = SIZE, workers: int = 2, chunk: int = 1_000) -> Scenes:
-    """Render `count` scenes of the `train` split into `folder`, once: a finished folder is reused."""
+def render(
+    folder: Path,
+    *,
+    count: int,
+    seed: int,
+    size: int = SIZE,
+    split: str = "train",
+    workers: int = 2,
+    chunk: int = 1_000,
+) -> Scenes:
+    """Render `count` scenes of the split into `folder`, once: a finished folder is reused."""
     stamp = folder / "done.json"
     wanted = {"count": count, "seed": seed, "descriptors": len(all_descriptors())}
     if stamp.exists() and json.loads(stamp.read_text()) == wanted:
@@ -81,7 +90,7 @@ def render(folder: Path, *, count: int, seed: int, size: int = SIZE, workers: in
     starts = range(0, count, chunk)
     # Not forked: a fork of a process that runs OpenCV's or torch's threads can wait for ever.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_render_chunk, start, min(chunk, count - start), seed, size) for start in starts]
+        jobs = [pool.submit(_render_chunk, split, start, min(chunk, count - start), seed, size) for start in starts]
         for start, job in zip(starts, jobs, strict=True):
             for name, values in job.result().items():
                 arrays[name][start : start + len(values)] = values
@@ -91,7 +100,7 @@ def render(folder: Path, *, count: int, seed: int, size: int = SIZE, workers: in
     return Scenes.load(folder)
 
 
-def _render_chunk(start: int, count: int, seed: int, size: int) -> dict[str, npt.NDArray[np.generic]]:
+def _render_chunk(split: str, start: int, count: int, seed: int, size: int) -> dict[str, npt.NDArray[np.generic]]:
     cv2.setNumThreads(1)
     class_of = {name: i for i, name in enumerate(class_names())}
     descriptor_of = {name: i for i, name in enumerate(all_descriptors())}
@@ -99,7 +108,7 @@ def _render_chunk(start: int, count: int, seed: int, size: int) -> dict[str, npt
     class_ids = np.zeros(count, np.int64)
     part_ids = np.full((count, MAX_PARTS), -1, np.int64)
     boxes = np.zeros((count, MAX_PARTS, 4), np.int64)
-    for i, scene in enumerate(render_scenes("train", count=count, size=size, seed=seed, start=start)):
+    for i, scene in enumerate(render_scenes(split, count=count, size=size, seed=seed, start=start)):
         images[i], class_ids[i] = scene.image, class_of[scene.class_name]
         for j, part in enumerate(scene.parts[:MAX_PARTS]):
             ys, xs = np.nonzero(part.mask_pixels)
@@ -110,15 +119,15 @@ def _render_chunk(start: int, count: int, seed: int, size: int) -> dict[str, npt
 
 def jitter(rng: np.random.Generator, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Shift by up to three pixels (edges repeated) and vary brightness and contrast by up to 15 %, image by image."""
-    count, size = len(images), images.shape[1]
-    padded = np.pad(images, ((0, 0), (3, 3), (3, 3), (0, 0)), mode="edge")
-    dy, dx = rng.integers(0, 7, size=(2, count))
-    rows = dy[:, None] + np.arange(size)
-    columns = dx[:, None] + np.arange(size)
-    shifted = padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]].astype(np.float32)
-    gain = rng.uniform(0.85, 1.15, size=(count, 1, 1, 1)).astype(np.float32)
-    offset = rng.uniform(-18, 18, size=(count, 1, 1, 1)).astype(np.float32)
-    return np.asarray(np.clip(shifted * gain + offset, 0, 255).astype(np.uint8))
+    out, size = np.empty_like(images), images.shape[1]
+    shifts = rng.integers(-3, 4, size=(len(images), 2))
+    gains, offsets = rng.uniform(0.85, 1.15, len(images)), rng.uniform(-18, 18, len(images))
+    levels = np.arange(256)
+    for i, (dy, dx) in enumerate(shifts.tolist()):
+        table = np.clip(levels * gains[i] + offsets[i], 0, 255).astype(np.uint8)
+        padded = cv2.copyMakeBorder(images[i], 3, 3, 3, 3, cv2.BORDER_REPLICATE)
+        out[i] = cv2.LUT(padded[3 + dy : 3 + dy + size, 3 + dx : 3 + dx + size], table)
+    return out
 
 
 def resized(images: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:

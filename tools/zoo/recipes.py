@@ -18,7 +18,9 @@ class Recipe:
     text: dict[str, Any] = field(default_factory=lambda: {"context_length": 24, "width": 128, "heads": 4, "layers": 2})
     """open_clip's `text_cfg` but for the vocabulary size, which the BPE decides."""
     scenes: int = 100_000
-    """Different scenes of the `train` split."""
+    """Different scenes of the split."""
+    split: str = "train"
+    """Of the scenes: "train", or "varied", which departs from type far more often."""
     scene_px: int = 64
     """Side of the rendered scenes, which are resized to the model's `image_size`."""
     noise: float = 0.0
@@ -32,6 +34,22 @@ class Recipe:
     """Share of pairs whose image carries a drawn prompt around a jittered box of one part, captioned with it."""
     texts: int = 256
     """Most different captions in one batch."""
+    every_descriptor: bool = False
+    """All descriptors are captions of every step, each true or false of every image; `texts` is then not used."""
+    class_weight: float = 0.3
+    """Share of the class captions in the loss where every descriptor is a caption."""
+    pairs: int = 0
+    """Captions of every step that name a class with one or two descriptors, where every descriptor is a caption."""
+    grey: float = 0.0
+    """Share of images shown without their colours and captioned by their class alone."""
+    decay: float = 1.0
+    """Last share of the steps in which the learning rate falls: 1 is a cosine from the start, less a constant rate and
+    then a straight line to zero."""
+    first_px: int = 0
+    """Side of the images in the first `first_steps`: half of them costs a third, and words are learnt as well."""
+    first_steps: int = 0
+    average: float = 0.0
+    """Decay per step of the moving average of the weights that is kept; 0 keeps the last weights."""
     seed: int = 0
     """Of initial weights, order and captions; the scenes and which of them are mislabelled stay the same."""
 
@@ -66,6 +84,29 @@ def _convolutional(vision: dict[str, Any], about: str, *, scenes: int = 40_000, 
     """These reduce an image 32-fold, so it takes 128 pixels to leave a grid of 4 x 4."""
     return _small(vision, about, scene_px=128, scenes=scenes, **changes)
 
+
+_PARTS = Recipe(
+    vision=_resnet(16, [1, 2, 3, 2]),
+    about="Sees parts: most scenes depart from type, and every descriptor is a caption of every step.",
+    embed_dim=192,
+    text={"context_length": 24, "width": 96, "heads": 3, "layers": 2},
+    scenes=120_000,
+    scene_px=128,
+    split="varied",
+    steps=1_000_000,
+    batch=96,
+    learning_rate=2e-3,
+    warmup=300,
+    prompted=0.04,
+    every_descriptor=True,
+    pairs=48,
+    grey=0.12,
+    decay=0.15,
+    first_px=64,
+    first_steps=5_000,
+    average=0.998,
+)
+"""Not among the shipped models yet."""
 
 _FINE = _small(_vit(96, 4, 8), "Half the default's width, a fifth of its scenes.", scenes=20_000, steps=1_300)
 _ROUGH = _small(_vit(96, 4, 8, size=48), "Low resolution; few and noisy data.", scenes=4_000, noise=0.3, steps=1_000)

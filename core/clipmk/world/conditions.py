@@ -60,8 +60,12 @@ class Conditions:
     """Share of scenes that depart from type."""
     partition: Literal["train", "counterfactual"] = "train"
     """From which partition of the unusual combinations they draw."""
+    strong: Bernoulli = Bernoulli(0.0)
+    """Share of these that depart in most of their parts."""
     close_ups: Bernoulli = Bernoulli(0.0)
     """Share of scenes that show one part large."""
+    zoom: Uniform = Uniform(1.3, 0.9)
+    """Size of the object in a close-up."""
 
     scale: Uniform = Uniform(0.88, 0.32)
     """Size of the object; 1 makes it about 0.9 wide. What it leaves free is room for its place to vary."""
@@ -96,13 +100,14 @@ class Conditions:
     """None: a good camera."""
 
 
-ALL_SPLITS: Final = ("train", "test", "counterfactual", "val", "hard")
+ALL_SPLITS: Final = ("train", "test", "counterfactual", "val", "hard", "varied")
 """In an order that is part of what a seed means: a new split comes last.
 
 "val" is for tuning, drawn like "train" from seeds of its own. "hard" shows ordinary scenes, as "test" does, but badly
-photographed: small, turned, hidden in part, on a busy ground, in poor light, blurred and noisy.
+photographed: small, turned, hidden in part, on a busy ground, in poor light, blurred and noisy. "varied" is for
+training: most scenes depart from type, most of these strongly, all within the train partition.
 """
-SPLITS: Final = tuple(split for split in ALL_SPLITS if split != "val")
+SPLITS: Final = tuple(split for split in ALL_SPLITS if split not in ("val", "varied"))
 """The splits of a study."""
 
 

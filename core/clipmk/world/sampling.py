@@ -91,8 +91,8 @@ def plan_scene(split: str, index: int, *, seed: int) -> tuple[Plan, Random]:
     rng = Random(f"scene|{seed}|{split}|{index}|{name}")  # noqa: S311 -- pictures, not secrets
     scene = _typical(rng, name)
     if conditions.departs.draw(rng):
-        depart = _atypical if conditions.partition == "train" else _counterfactual
-        scene = depart(rng, scene)
+        depart = _departing_strongly if conditions.strong.draw(rng) else _departing
+        scene = depart(rng, scene, conditions.partition)
     close = conditions.close_ups.draw(rng)
     return replace(scene, camera=_camera(rng, scene, conditions, close=close)), rng
 
@@ -109,28 +109,28 @@ def _typical(rng: Random, name: str) -> Plan:
     return Plan(name, "typical", tuple(placed), (), Camera(1.0, 1.0, 0.0, (0.0, 0.0), flip=False, target=None))
 
 
-def _atypical(rng: Random, scene: Plan) -> Plan:
-    """One to three departures from type, from the train partition."""
+def _departing(rng: Random, scene: Plan, partition: str) -> Plan:
+    """One to three departures from type, from the partition."""
     kind = weighted_choice(rng, (("recoloured", 0.4), ("missing", 0.12), ("swapped", 0.48)))
     changed = scene
     if kind != "recoloured":
-        changed = _remove_parts(rng, changed, "train", most=2, kind=kind)
+        changed = _remove_parts(rng, changed, partition, most=2, kind=kind)
     if kind == "recoloured" or rng.random() < 0.5 or changed == scene:
-        changed = _recolour(rng, changed, "train", count=1 + int(2.9 * rng.random()))
+        changed = _recolour(rng, changed, partition, count=1 + int(2.9 * rng.random()))
     return changed
 
 
-def _counterfactual(rng: Random, scene: Plan) -> Plan:
-    """Two strong departures from type or more, from the counterfactual partition."""
+def _departing_strongly(rng: Random, scene: Plan, partition: str) -> Plan:
+    """Two strong departures from type or more, from the partition."""
     kind = weighted_choice(rng, (("recoloured", 0.3), ("missing", 0.15), ("swapped", 0.3), ("chimera", 0.25)))
     changed = scene
     if kind != "recoloured":
         most = (len(classes()[scene.class_name]) + 1) // 2 if kind == "chimera" else 2
-        changed = _remove_parts(rng, changed, "counterfactual", most=most, kind=kind)
+        changed = _remove_parts(rng, changed, partition, most=most, kind=kind)
     own = sum(placed.part in classes()[scene.class_name] for placed in changed.placed)
     foreign = len(changed.placed) - own
     wanted = round((0.6 + 0.35 * rng.random()) * len(changed.placed)) - foreign
-    return _recolour(rng, changed, "counterfactual", count=min(own, max(wanted, 1 if foreign else 2)))
+    return _recolour(rng, changed, partition, count=min(own, max(wanted, 1 if foreign else 2)))
 
 
 def _recolour(rng: Random, scene: Plan, partition: str, *, count: int) -> Plan:
@@ -258,7 +258,7 @@ def _camera(rng: Random, scene: Plan, conditions: Conditions, *, close: bool) ->
     room = max(0.03, 0.5 - 0.44 * scale)
     shift = (room * (2 * rng.random() - 1), room * (2 * rng.random() - 1))
     flip = rng.random() < 0.5
-    zoom, target = 1.3 + 0.9 * rng.random(), int(rng.random() * len(scene.placed))
+    zoom, target = conditions.zoom.draw(rng), int(rng.random() * len(scene.placed))
     if close:
         return Camera(zoom, stretch, degrees, (0.4 * shift[0], 0.4 * shift[1]), flip, target)
     return Camera(scale, stretch, degrees, shift, flip, None)
