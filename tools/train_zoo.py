@@ -18,25 +18,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from clipmk.world.tables import all_descriptors, class_names
 from zoo import bpe, captions, data, export, training
-from zoo.recipes import ZOO, Recipe
-
-Names = tuple[tuple[str, ...], tuple[str, ...]]
+from zoo.batches import Names
+from zoo.recipes import RECIPES, Recipe
 
 
 def main() -> None:
     """Parse the command line and train each named model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", choices=sorted(ZOO))
+    parser.add_argument("models", nargs="+", choices=sorted(RECIPES))
     parser.add_argument("--out", type=Path, required=True, help="folder that gets one folder per model")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="scenes and checkpoints")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of the processor, for rendering and training")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     for name in arguments.models:
-        train_one(name, ZOO[name], arguments.runs, arguments.out, arguments.threads)
+        train_one(name, RECIPES[name], arguments.runs, arguments.out, arguments.threads, arguments.device)
 
 
-def train_one(name: str, recipe: Recipe, runs: Path, out: Path, threads: int) -> None:
+def train_one(name: str, recipe: Recipe, runs: Path, out: Path, threads: int, device: str) -> None:
     """Render, train, measure and export one model."""
     names = (class_names(), all_descriptors())
     folder = runs / name
@@ -44,8 +44,8 @@ def train_one(name: str, recipe: Recipe, runs: Path, out: Path, threads: int) ->
     tokenizer = build_tokenizer(folder / "bpe.txt.gz", names, recipe)
     log(f"{name}: {recipe.scenes} scenes of {recipe.scene_px} px")
     scenes = training_scenes(recipe, runs, threads)
-    log(f"{name}: training, vocabulary {tokenizer.vocab_size}")
-    model = training.train(recipe, scenes, names, tokenizer, folder / "checkpoint.pt", log)
+    log(f"{name}: training on {device}, vocabulary {tokenizer.vocab_size}")
+    model = training.train(recipe, scenes, names, tokenizer, folder / "checkpoint.pt", log, device)
     side = recipe.vision["image_size"]
     accuracies = [
         export.zero_shot(model, tokenizer, split, count=1_000, side=side) for split in ("test", "counterfactual")
@@ -58,7 +58,12 @@ def train_one(name: str, recipe: Recipe, runs: Path, out: Path, threads: int) ->
         "recipe": recipe.to_dict(),
         "samples_seen": recipe.steps * recipe.batch,
         "prompted_pairs": f"{recipe.prompted:.0%} of images carry a drawn mark around a jittered part box",
-        "trained_with": {"torch": torch.__version__, "precision": "bfloat16 autocast", "threads": threads},
+        "trained_with": {
+            "torch": torch.__version__,
+            "precision": "bfloat16 autocast",
+            "threads": threads,
+            "device": device,
+        },
         "zero_shot_top1": {a.split: {"scenes": a.count, "top1": round(a.top1, 4)} for a in accuracies},
     }
     export.write_model(out / name, model, recipe, folder / "bpe.txt.gz", tokenizer.vocab_size, card)
@@ -66,9 +71,10 @@ def train_one(name: str, recipe: Recipe, runs: Path, out: Path, threads: int) ->
 
 def training_scenes(recipe: Recipe, runs: Path, threads: int) -> data.Scenes:
     """The recipe's share of the rendered pool of its resolution (rendered on first use), with its wrong captions."""
-    count, size = data.POOLS[recipe.scene_px], recipe.scene_px
-    folder = runs / (f"scenes-0-{count}" + (f"-{size}px" if size != data.SIZE else ""))
-    pool = data.render(folder, count=count, seed=0, size=size, workers=threads)
+    split, size = recipe.split, recipe.scene_px
+    count = data.POOLS[split, size]
+    folder = runs / f"scenes-{split}-0-{count}-{size}px"
+    pool = data.render(folder, count=count, seed=0, size=size, split=split, workers=threads)
     return pool.first(recipe.scenes).mislabelled(recipe.noise)
 
 

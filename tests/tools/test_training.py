@@ -13,9 +13,9 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from clipmk.world.scene import render_scenes
 from clipmk.world.tables import all_descriptors, class_names
-from zoo import bpe, captions, data, training
+from zoo import batches, bpe, captions, data, training
 from zoo.captions import Caption
-from zoo.recipes import ZOO, Recipe
+from zoo.recipes import PARTS, RECIPES, ZOO, Recipe
 
 NAMES = (class_names(), all_descriptors())
 TINY = Recipe(
@@ -28,6 +28,9 @@ TINY = Recipe(
     texts=12,
     warmup=2,
     prompted=0.3,
+)
+EVERY = dataclasses.replace(
+    TINY, batch=8, every_descriptor=True, pairs=8, grey=0.3, decay=0.5, average=0.9, prompted=0.2
 )
 
 
@@ -77,13 +80,63 @@ def test_a_share_of_the_scenes_always_the_same_carries_the_facts_of_another(scen
 
 
 @pytest.mark.parametrize("side", [48, 64, 96])
-def test_batches_have_the_size_of_the_model(scenes: data.Scenes, side: int) -> None:
-    recipe = dataclasses.replace(TINY, vision={**TINY.vision, "image_size": side})
-    batch = training.draw_batch(np.random.default_rng(0), scenes, NAMES, recipe)
-    whole = training.draw_batch(np.random.default_rng(0), scenes, NAMES, TINY)
-    assert batch.images.shape == (TINY.batch, side, side, 3)
-    assert batch.texts == whole.texts
+@pytest.mark.parametrize("recipe", [TINY, EVERY])
+def test_batches_have_the_size_asked_for(scenes: data.Scenes, recipe: Recipe, side: int) -> None:
+    batch = batches.draw_batch(np.random.default_rng(0), scenes, NAMES, recipe, side)
+    whole = batches.draw_batch(np.random.default_rng(0), scenes, NAMES, recipe, 64)
+    assert batch.images.shape == (recipe.batch, side, side, 3)
     assert batch.images.mean() == pytest.approx(whole.images.mean(), abs=1)
+    if side <= 64:
+        assert [block.texts for block in batch.blocks] == [block.texts for block in whole.blocks]
+
+
+def test_every_descriptor_that_an_image_shows_is_a_true_caption_of_it_and_all_others_are_false() -> None:
+    """Rows of images in colour and without marks are those of the scenes' own facts."""
+    count, rng = 40, np.random.default_rng(3)
+    parts = np.full((count, data.MAX_PARTS), -1)
+    for row in parts:
+        row[:4] = rng.choice(len(NAMES[1]), 4, replace=False)
+    boxes = np.tile(np.array([8, 8, 40, 40]), (count, data.MAX_PARTS, 1))
+    images = np.broadcast_to(rng.integers(0, 255, (count, 1, 1, 3), dtype=np.uint8), (count, 64, 64, 3))
+    made = data.Scenes(images, rng.integers(0, len(NAMES[0]), count), parts, boxes)
+    recipe = dataclasses.replace(EVERY, batch=64, pairs=30, scenes=count)
+    for step in range(5):
+        batch = batches.draw_batch(np.random.default_rng(step), made, NAMES, recipe, 64)
+        described, classed = batch.blocks
+        assert described.weight + classed.weight == pytest.approx(1)
+        counts = described.true.sum(1)
+        assert set(counts.tolist()) <= {1, 4}  # a marked image shows its part only
+        assert described.known.all()
+        grey = np.setdiff1d(np.arange(64), described.rows)
+        marked = np.setdiff1d(np.arange(64), classed.rows)
+        assert (counts == 1).sum() == len(marked)
+        assert not np.ptp(batch.images[grey].astype(int), axis=3).any()
+        assert len(set(described.texts)) == len(described.texts) < len(NAMES[1])
+        names, pairs = classed.true[:, : len(NAMES[0])], classed.true[:, len(NAMES[0]) :]
+        assert (names.sum(1) == 1).all()
+        assert classed.known[:, : len(NAMES[0])].all()
+        assert pairs.any(0).all()
+        in_grey = np.isin(classed.rows, grey)
+        assert not pairs[in_grey].any()
+        assert not classed.known[in_grey].all()
+        assert classed.known[~in_grey].all()
+
+
+def test_at_most_a_twentieth_of_the_images_carries_a_mark() -> None:
+    assert max(recipe.prompted for recipe in RECIPES.values()) <= 0.05
+    count = 4_000
+    parts = np.zeros((count, data.MAX_PARTS), np.int64)
+    plain = data.Scenes(
+        np.zeros((count, 16, 16, 3), np.uint8),
+        np.zeros(count, np.int64),
+        parts,
+        np.tile(np.array([2, 2, 12, 12]), (count, data.MAX_PARTS, 1)),
+    )
+    for recipe in (ZOO["vit-s8"], PARTS):
+        wide = dataclasses.replace(recipe, batch=count, pairs=0)
+        images = batches.draw_batch(np.random.default_rng(0), plain, NAMES, wide, 16).images.astype(int)
+        red = (images[..., 0] > images[..., 1] + 150).any((1, 2)).mean()
+        assert red == pytest.approx(recipe.prompted, abs=0.01)
 
 
 def test_large_images_are_shown_sharp_and_softened() -> None:
@@ -122,28 +175,52 @@ def test_a_caption_is_true_where_all_it_says_is() -> None:
 
 def test_every_image_of_a_batch_has_a_true_caption_and_prompts_say_only_their_part(scenes: data.Scenes) -> None:
     for step in range(5):
-        batch = training.draw_batch(np.random.default_rng(step), scenes, NAMES, TINY)
-        assert batch.true.any(1).all()
-        assert len(set(batch.texts)) == len(batch.texts) <= TINY.texts
-        assert batch.true.shape == (TINY.batch, len(batch.texts))
+        (block,) = batches.draw_batch(np.random.default_rng(step), scenes, NAMES, TINY, 64).blocks
+        assert block.true.any(1).all()
+        assert block.known.all()
+        assert len(set(block.texts)) == len(block.texts) <= TINY.texts
+        assert block.true.shape == (TINY.batch, len(block.texts))
 
 
 def test_loss_is_the_multi_positive_info_nce_of_its_equation() -> None:
     rng = np.random.default_rng(0)
-    scores, true = rng.normal(0, 2, (5, 7)), rng.random((5, 7)) > 0.6
+    scores, true, known = rng.normal(0, 2, (5, 7)), rng.random((5, 7)) > 0.6, rng.random((5, 7)) > 0.2
     true[:, 0] = True
+    true[:, 1] = False  # a caption that is true of no image
+    known |= true
 
-    def one_way(s: np.ndarray, positive: np.ndarray) -> float:
+    def one_way(s: np.ndarray, positive: np.ndarray, sure: np.ndarray) -> float:
         rows = []
-        for row, mask in zip(s, positive, strict=True):
+        for row, mask, seen in zip(s, positive, sure, strict=True):
             if mask.any():
-                negatives = sum(math.exp(v) for v in row[~mask])
+                negatives = sum(math.exp(v) for v in row[~mask & seen])
                 rows.append(np.mean([-math.log(math.exp(v) / (math.exp(v) + negatives)) for v in row[mask]]))
         return float(np.mean(rows))
 
-    expected = 0.5 * (one_way(scores, true) + one_way(scores.T, true.T))
-    found = training.contrastive_loss(torch.from_numpy(scores), torch.from_numpy(true))
+    expected = 0.5 * (one_way(scores, true, known) + one_way(scores.T, true.T, known.T))
+    found = training.contrastive_loss(*(torch.from_numpy(values) for values in (scores, true, known)))
     assert float(found) == pytest.approx(expected, rel=1e-9)
+
+
+def test_rate_falls_in_a_cosine_or_in_a_straight_line_at_the_end() -> None:
+    cosine = dataclasses.replace(TINY, steps=100, warmup=10, learning_rate=1.0)
+    rates = [training.learning_rate(cosine, step) for step in range(101)]
+    assert rates[:10] == pytest.approx([(k + 1) / 10 for k in range(10)])
+    assert (rates[55], rates[100]) == pytest.approx((0.5, 0.0))
+    late = dataclasses.replace(cosine, decay=0.2)
+    rates = [training.learning_rate(late, step) for step in range(101)]
+    assert set(rates[10:80]) == {1.0}
+    assert rates[80:] == pytest.approx(np.linspace(1, 0, 21))
+
+
+def test_a_resnet_takes_smaller_images_with_averaged_positions(tokenizer: SimpleTokenizer) -> None:
+    visual = training.build(ZOO["rn-xs"], tokenizer.vocab_size).visual.eval()
+    with torch.inference_mode():
+        whole = torch.randn(2, 3, 128, 128)
+        torch.testing.assert_close(training.encode_image(visual, whole), visual(whole))
+        visual.attnpool.positional_embedding[1:] = visual.attnpool.positional_embedding[1]
+        small = training.encode_image(visual, torch.randn(2, 3, 64, 64))
+        assert small.shape == (2, ZOO["rn-xs"].embed_dim)
 
 
 def test_trimmed_text_is_the_untrimmed_text(tokenizer: SimpleTokenizer) -> None:
@@ -153,33 +230,43 @@ def test_trimmed_text_is_the_untrimmed_text(tokenizer: SimpleTokenizer) -> None:
         torch.testing.assert_close(training.encode_text(model, tokens), model.encode_text(tokens), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("recipe", [TINY, EVERY])
 def test_stopped_training_goes_on_to_the_same_weights(
-    scenes: data.Scenes, tokenizer: SimpleTokenizer, tmp_path: Path
+    scenes: data.Scenes, tokenizer: SimpleTokenizer, tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(1)
-    whole = training.train(TINY, scenes, NAMES, tokenizer, tmp_path / "whole.pt", lambda _: None)
+    whole = training.train(recipe, scenes, NAMES, tokenizer, tmp_path / "whole.pt", lambda _: None)
     # The first half under the whole recipe's learning rates: stop by an exception after two steps, as a kill would.
     lines: list[str] = []
 
     class Stopped(Exception):  # noqa: N818 - a signal, not an error
         pass
 
-    def stop_at_two(path: Path, model: object, adam: object, step: int) -> None:
-        real_save(path, model, adam, step)  # type: ignore[arg-type]
+    def save_and_stop(run: training.Run) -> None:
+        real_save(run)
         raise Stopped
 
-    real_save = training._save
-    patch = pytest.MonkeyPatch()
-    patch.setattr(training, "CHECKPOINT_EVERY", 2)
-    patch.setattr(training, "_save", stop_at_two)
-    with pytest.raises(Stopped):
-        training.train(TINY, scenes, NAMES, tokenizer, tmp_path / "half.pt", lines.append)
-    patch.undo()
+    real_save = training.Run.save
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CHECKPOINT_EVERY", 2)
+        patch.setattr(training.Run, "save", save_and_stop)
+        with pytest.raises(Stopped):
+            training.train(recipe, scenes, NAMES, tokenizer, tmp_path / "half.pt", lines.append)
     assert torch.load(tmp_path / "half.pt", weights_only=True)["step"] == 2
-    resumed = training.train(TINY, scenes, NAMES, tokenizer, tmp_path / "half.pt", lines.append)
+    resumed = training.train(recipe, scenes, NAMES, tokenizer, tmp_path / "half.pt", lines.append)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert not torch.equal(
         training.build(dataclasses.replace(TINY, seed=1), tokenizer.vocab_size).visual.proj,
         training.build(TINY, tokenizer.vocab_size).visual.proj,
     )
+
+
+def test_the_average_follows_the_weights_and_counts_of_batches() -> None:
+    model = training.build(ZOO["rn-xs"], 917)
+    averaged = training.build(dataclasses.replace(ZOO["rn-xs"], seed=1), 917)
+    before = averaged.token_embedding.weight.clone()
+    model.visual.bn1.num_batches_tracked += 7
+    training.follow(averaged, model, 0.75)
+    torch.testing.assert_close(averaged.token_embedding.weight, 0.75 * before + 0.25 * model.token_embedding.weight)
+    assert averaged.visual.bn1.num_batches_tracked == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -21,7 +22,7 @@ from clipmk.records import ModelEntry
 from clipmk.settings import preset
 from clipmk.world.scene import render_scenes
 from embedded import scenes, words
-from zoo.recipes import ZOO
+from zoo.recipes import ZOO, Recipe
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = tuple(list_models(("embedded",)))
@@ -29,8 +30,8 @@ TABLE = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
 KINDS = {"vit": "vit", "rn": "resnet", "cnx": "convnext"}
 """What the first word of a name says."""
 
-NEWER = {"noise": 0.0, "scene_px": 64, "about": ZOO["vit-s8"].about}
-"""What the card of the first model does not say yet, because recipes had no such field: their defaults."""
+NEWER = {field.name: field.default for field in dataclasses.fields(Recipe)} | {"about": ZOO["vit-s8"].about}
+"""What older cards do not say yet, because recipes had no such field: the defaults."""
 
 
 def cells(name: str) -> list[str]:

@@ -280,11 +280,25 @@ def test_no_counterfactual_combination_is_ever_seen_in_training(plans: dict[str,
     def absences(split: str) -> set[tuple[str, frozenset[str]]]:
         return {(some.class_name, absent(some)) for some in plans[split] if absent(some)}
 
-    for split in ("train", "val"):
+    for split in ("train", "val", "varied"):
         assert not combinations(split) & combinations("counterfactual")
         assert not absences(split) & absences("counterfactual")
     assert len(combinations("counterfactual")) > 1000
     assert len(absences("counterfactual")) > 100
+
+
+def test_varied_scenes_mostly_depart_from_type_as_strongly_as_counterfactual_ones(
+    plans: dict[str, list[Plan]],
+) -> None:
+    departing = [some for some in plans["varied"] if some.kind != "typical"]
+    assert 0.76 <= len(departing) / len(plans["varied"]) <= 0.84
+    assert {some.kind for some in departing} == {"recoloured", "missing", "swapped", "chimera"}
+    strong = [len(atypical(some)) + len(absent(some)) for some in departing]
+    weak = [len(atypical(some)) + len(absent(some)) for some in plans["train"] if some.kind != "typical"]
+    assert np.mean(strong) > np.mean(weak) + 0.5
+    close = [some.camera.scale for some in plans["varied"] if some.camera.target is not None]
+    assert 0.27 <= len(close) / len(plans["varied"]) <= 0.33
+    assert max(close) > 2.9
 
 
 def test_plans_record_what_is_missing(plans: dict[str, list[Plan]]) -> None:
@@ -302,6 +316,7 @@ def test_whatever_counterfactual_scenes_draw_is_drawn_in_training(plans: dict[st
         for look in atypical_looks(name, noun, "train")
     }
     assert drawn["counterfactual"] - drawn["train"] <= in_train_partition
+    assert drawn["counterfactual"] <= drawn["varied"]
     missed = len(drawn["counterfactual"] - drawn["train"])
     assert missed <= 0.02 * len(drawn["counterfactual"])
 

@@ -90,7 +90,7 @@ def _every_caption(rng: np.random.Generator, scenes: Scenes, names: Names, recip
     rows = np.sort(rng.integers(len(scenes.class_ids), size=recipe.batch))
     images = jitter(rng, scenes.images[rows])
     class_ids, shows = np.array(scenes.class_ids[rows]), scenes.shows(rows, len(descriptors))
-    fate = rng.random(recipe.batch)
+    fate = rng.random(len(rows))
     visible = scenes.part_ids[rows] >= 0
     prompted = (fate < recipe.prompted) & visible.any(1)
     grey = fate >= 1 - recipe.grey

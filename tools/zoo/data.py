@@ -21,8 +21,8 @@ from clipmk.world.tables import all_descriptors, class_names
 
 SIZE = 64
 """Side of a scene in pixels unless a recipe asks for more."""
-POOLS = {64: 100_000, 128: 40_000}
-"""Scenes rendered per side in pixels; a recipe takes the first of them."""
+POOLS = {("train", 64): 100_000, ("train", 128): 40_000, ("varied", 128): 120_000}
+"""Scenes rendered per split and side in pixels; a recipe takes the first of them."""
 MAX_PARTS = 10
 
 

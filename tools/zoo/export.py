@@ -92,6 +92,9 @@ def card_text(card: dict[str, Any]) -> str:
         f"| {split} | {found['scenes']} | {found['top1']:.3f} |" for split, found in card["zero_shot_top1"].items()
     )
     recipe = card["recipe"]
+    described = "Captions name the class, one descriptor, or the class with one or two descriptors."
+    if recipe["every_descriptor"]:
+        described = "Every class and every descriptor is a caption of every step, true or false of each image."
     marks = f"{card['prompted_pairs'].capitalize()}, captioned with that part's descriptor alone."
     noise = f"\n- {recipe['noise']:.0%} of the scenes carry the captions of another scene." if recipe["noise"] else ""
     return f"""# embedded/{card["name"]}
@@ -102,9 +105,9 @@ nothing of photographs.
 Made by `{card["command"]}` (resumable, seed {recipe["seed"]}).
 
 - {recipe["about"]}
-- Data: {recipe["scenes"]:,} rendered scenes of the `train` split, a tenth of them close-ups; {card["samples_seen"]:,}
-  captioned images seen in {recipe["steps"]:,} steps of {recipe["batch"]}.
-- Captions name the class, one descriptor, or the class with one or two descriptors.{noise}
+- Data: {recipe["scenes"]:,} rendered scenes of the `{recipe["split"]}` split; {card["samples_seen"]:,} captioned images
+  seen in {recipe["steps"]:,} steps of {recipe["batch"]}.
+- {described}{noise}
 - {marks if recipe["prompted"] else "No image carries a drawn mark."}
 - No part mask and no masked pooling was trained. Weights are float16.
 

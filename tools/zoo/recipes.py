@@ -85,29 +85,6 @@ def _convolutional(vision: dict[str, Any], about: str, *, scenes: int = 40_000, 
     return _small(vision, about, scene_px=128, scenes=scenes, **changes)
 
 
-_PARTS = Recipe(
-    vision=_resnet(16, [1, 2, 3, 2]),
-    about="Sees parts: most scenes depart from type, and every descriptor is a caption of every step.",
-    embed_dim=192,
-    text={"context_length": 24, "width": 96, "heads": 3, "layers": 2},
-    scenes=120_000,
-    scene_px=128,
-    split="varied",
-    steps=1_000_000,
-    batch=96,
-    learning_rate=2e-3,
-    warmup=300,
-    prompted=0.04,
-    every_descriptor=True,
-    pairs=48,
-    grey=0.12,
-    decay=0.15,
-    first_px=64,
-    first_steps=5_000,
-    average=0.998,
-)
-"""Not among the shipped models yet."""
-
 _FINE = _small(_vit(96, 4, 8), "Half the default's width, a fifth of its scenes.", scenes=20_000, steps=1_300)
 _ROUGH = _small(_vit(96, 4, 8, size=48), "Low resolution; few and noisy data.", scenes=4_000, noise=0.3, steps=1_000)
 
@@ -133,3 +110,28 @@ ZOO: dict[str, Recipe] = {
     "cnx-s": _convolutional(_convnext("test_convnext"), "Few and noisy data.", scenes=8_000, noise=0.15, steps=1_000),
     "cnx-m": _convolutional(_convnext("test_convnext2"), "Many, filtered data.", steps=1_000),
 }
+
+PARTS = Recipe(
+    vision=_resnet(16, [1, 2, 3, 2]),
+    about="Sees parts: most scenes depart from type, and every descriptor is a caption of every step.",
+    embed_dim=192,
+    text={"context_length": 24, "width": 96, "heads": 3, "layers": 2},
+    scenes=120_000,
+    scene_px=128,
+    split="varied",
+    steps=1_000_000,
+    batch=96,
+    learning_rate=2e-3,
+    warmup=300,
+    prompted=0.04,
+    every_descriptor=True,
+    pairs=48,
+    grey=0.12,
+    decay=0.15,
+    first_px=64,
+    first_steps=5_000,
+    average=0.998,
+)
+
+RECIPES = ZOO | {"rn-parts": PARTS}
+"""Whatever can be trained: the shipped thirteen, and one that names parts rather than reciting classes."""

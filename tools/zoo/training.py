@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +19,32 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from zoo import captions, exhaustive
-from zoo.captions import Caption
-from zoo.data import SIZE, Scenes, draw_prompt, jitter, resized, soften
+from zoo.batches import Batch, Names, draw_batch
+from zoo.data import Scenes
 from zoo.recipes import Recipe
 
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
-CHECKPOINT_EVERY = 250
+LOG_EVERY, CHECKPOINT_EVERY = 50, 250
 """Steps."""
 
 
-def contrastive_loss(logits: Tensor, true: Tensor) -> Tensor:
+def contrastive_loss(logits: Tensor, true: Tensor, known: Tensor) -> Tensor:
     """Multi-positive InfoNCE, both directions.
 
-    For an image i with true captions P_i: mean over p in P_i of -log(e^s_ip / (e^s_ip + sum over n not in P_i e^s_in));
-    other true captions are left out of the denominator, since they are no negatives. Likewise for captions.
+    For an image i with true captions P_i: mean over p in P_i of -log(e^s_ip / (e^s_ip + sum over n in N_i e^s_in)), N_i
+    being the captions known to be false of it: other true captions are no negatives. Likewise for captions.
     """
 
-    def one_way(scores: Tensor, positive: Tensor) -> Tensor:
-        negatives = scores.masked_fill(positive, -torch.inf).logsumexp(1, keepdim=True)
+    def one_way(scores: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        negatives = scores.masked_fill(~negative, -1e4).logsumexp(1, keepdim=True)
         each = functional.softplus(negatives - scores)  # = -log sigmoid(s - negatives)
-        held = positive.any(1)
-        each = (each * positive).sum(1)[held] / positive.sum(1)[held]
-        return each.mean()
+        count = positive.sum(1)
+        held = count > 0
+        return ((each * positive).sum(1)[held] / count[held]).mean()
 
-    return 0.5 * (one_way(logits, true) + one_way(logits.T, true.T))
+    false = known & ~true
+    return 0.5 * (one_way(logits, true, false) + one_way(logits.T, true.T, false.T))
 
 
 def build(recipe: Recipe, vocabulary: int) -> CLIP:
@@ -61,7 +60,7 @@ def encode_text(model: Any, tokens: Tensor) -> Tensor:
     tokens = tokens[:, :longest]
     x = model.token_embedding(tokens) + model.positional_embedding[:longest]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:longest, :longest]))
-    projected: Tensor = x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection
+    projected: Tensor = x[torch.arange(len(x), device=x.device), tokens.argmax(-1)] @ model.text_projection
     return projected
 
 
@@ -78,10 +77,10 @@ def encode_image(visual: Any, pixels: Tensor) -> Tensor:
     return torch.as_tensor(functional_call(visual, changed, (pixels,)))
 
 
-def to_input(images: npt.NDArray[np.uint8]) -> Tensor:
-    """uint8 (B, S, S, 3) to normalised float32 (B, 3, S, S)."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255  # stays channels last
-    return (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+def to_input(images: npt.NDArray[np.uint8], device: str = "cpu") -> Tensor:
+    """uint8 (B, S, S, 3) to normalised float32 (B, 3, S, S), channels last in memory."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    return (x - torch.tensor(MEAN, device=device).view(3, 1, 1)) / torch.tensor(STD, device=device).view(3, 1, 1)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -105,57 +104,99 @@ def optimiser(model: CLIP, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
 
 
+class Run:
+    """A model in training: its weights, their moving average and the optimiser, and where they are kept."""
+
+    def __init__(self, recipe: Recipe, tokenizer: SimpleTokenizer, checkpoint: Path, device: str) -> None:
+        self._recipe, self._tokenizer, self._checkpoint, self._device = recipe, tokenizer, checkpoint, device
+        self._tokens: dict[str, Tensor] = {}
+        self.model: Any = build(recipe, tokenizer.vocab_size).to(device)
+        self.model.visual.to(memory_format=torch.channels_last)
+        self.averaged = copy.deepcopy(self.model) if recipe.average else None
+        self._adam = optimiser(self.model, recipe)
+        self.done = 0
+        """Steps."""
+        if checkpoint.exists():
+            state = torch.load(checkpoint, weights_only=True, map_location=device)
+            self.model.load_state_dict(state["model"])
+            self._adam.load_state_dict(state["optimiser"])
+            self.done = state["step"]
+            if self.averaged:
+                self.averaged.load_state_dict(state["averaged"])
+        self.model.train()
+
+    def step(self, scenes: Scenes, names: Names) -> float:
+        """Take one step, and return its loss."""
+        recipe, model, done = self._recipe, self.model, self.done
+        for group in self._adam.param_groups:
+            group["lr"] = learning_rate(recipe, done)
+        side = recipe.first_px if done < recipe.first_steps else recipe.vision["image_size"]
+        self._adam.zero_grad(set_to_none=True)
+        batch = draw_batch(np.random.default_rng([recipe.seed, done]), scenes, names, recipe, side)
+        loss = self._backward(batch)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        self._adam.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(100))
+        if self.averaged:
+            follow(self.averaged, model, min(recipe.average, (done + 1) / (done + 10)))
+        self.done += 1
+        return loss
+
+    def _backward(self, batch: Batch) -> float:
+        """Set the gradient of the batch's loss, and return the loss."""
+        model, device = self.model, self._device
+        # bf16 products and the plain attention kernel: 2.1x the speed of float32 with the flash kernel on two CPU
+        # cores, whose backward pass takes 40 % of the step at 65 tokens.
+        with torch.autocast(device, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            image = functional.normalize(encode_image(model.visual, to_input(batch.images, device)).float(), dim=-1)
+            loss = torch.zeros((), device=device)
+            for block in batch.blocks:
+                text = functional.normalize(encode_text(model, self._tokenized(block.texts)).float(), dim=-1)
+                rows, true, known = (torch.from_numpy(a).to(device) for a in (block.rows, block.true, block.known))
+                with torch.autocast(device, enabled=False):
+                    logits = model.logit_scale.exp() * image[rows] @ text.T
+                    loss = loss + block.weight * contrastive_loss(logits, true, known)
+            torch.autograd.backward(loss)
+        return float(loss.detach())
+
+    def _tokenized(self, texts: list[str]) -> Tensor:
+        for text in texts:
+            if text not in self._tokens:
+                self._tokens[text] = self._tokenizer([text])[0]
+        return torch.stack([self._tokens[text] for text in texts]).to(self._device)
+
+    def save(self) -> None:
+        """Write the checkpoint; a stop in the middle of it leaves the last one."""
+        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._checkpoint.with_suffix(".tmp")
+        state = {"model": self.model.state_dict(), "optimiser": self._adam.state_dict(), "step": self.done}
+        torch.save(state | ({"averaged": self.averaged.state_dict()} if self.averaged else {}), temporary)
+        temporary.replace(self._checkpoint)
+
+
 def train(
     recipe: Recipe,
     scenes: Scenes,
-    names: tuple[tuple[str, ...], tuple[str, ...]],
+    names: Names,
     tokenizer: SimpleTokenizer,
     checkpoint: Path,
     log: Callable[[str], None],
     device: str = "cpu",
 ) -> CLIP:
     """Train to the recipe's last step, going on from `checkpoint` where it exists."""
-    model = build(recipe, tokenizer.vocab_size).to(device)
-    model.visual.to(memory_format=torch.channels_last)
-    averaged = copy.deepcopy(model) if recipe.average else None
-    adam = optimiser(model, recipe)
-    first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        model.load_state_dict(state["model"])
-        adam.load_state_dict(state["optimiser"])
-        first = state["step"]
-        if averaged:
-            averaged.load_state_dict(state["averaged"])
-    model.train()
-    cache: dict[str, Tensor] = {}
-
-    def tokens(texts: list[str]) -> Tensor:
-        for text in texts:
-            if text not in cache:
-                cache[text] = tokenizer([text])[0]
-        return torch.stack([cache[text] for text in texts]).to(device)
-
-    started = time.monotonic()
-    for step in range(first, recipe.steps):
-        rng = np.random.default_rng([recipe.seed, step])
-        for group in adam.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        side = recipe.first_px if step < recipe.first_steps else recipe.vision["image_size"]
-        if recipe.every_descriptor:
-            batch: Any = exhaustive.draw_batch(rng, scenes, names, recipe, side)
-        else:
-            batch = draw_batch(rng, scenes, names, recipe)
-        loss = _step(model, adam, batch, tokens, device)
-        if averaged:
-            follow(averaged, model, min(recipe.average, (step + 1) / (step + 10)))
-        if (step + 1) % 50 == 0 or step + 1 == recipe.steps:
-            speed = (step + 1 - first) / (time.monotonic() - started)
-            scale = model.logit_scale.exp().item()
-            log(f"step {step + 1}/{recipe.steps} loss {loss:.4f} scale {scale:.1f} {speed:.2f} steps/s")
-        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == recipe.steps:
-            _save(checkpoint, model, adam, step + 1, averaged)
-    return (averaged or model).eval().cpu()
+    run = Run(recipe, tokenizer, checkpoint, device)
+    started, first = time.monotonic(), run.done
+    while run.done < recipe.steps:
+        loss = run.step(scenes, names)
+        last = run.done == recipe.steps
+        if run.done % LOG_EVERY == 0 or last:
+            speed, scale = (run.done - first) / (time.monotonic() - started), run.model.logit_scale.exp().item()
+            log(f"step {run.done}/{recipe.steps} loss {loss:.4f} scale {scale:.1f} {speed:.2f} steps/s")
+        if run.done % CHECKPOINT_EVERY == 0 or last:
+            run.save()
+    trained: CLIP = (run.averaged or run.model).eval().cpu()
+    return trained
 
 
 @torch.no_grad()
@@ -167,41 +208,3 @@ def follow(averaged: CLIP, model: CLIP, keep: float) -> None:
             value.lerp_(values[name], 1 - keep)
         else:
             value.copy_(values[name])
-
-
-def _step(
-    model: Any,
-    adam: torch.optim.AdamW,
-    batch: Any,
-    tokens: Callable[[list[str]], Tensor],
-    device: str,
-) -> float:
-    exhausted = isinstance(batch, exhaustive.Batch)
-    # bf16 products and the plain attention kernel: 2.1x the speed of float32 with the flash kernel on two CPU cores,
-    # whose backward pass takes 40 % of the step at 65 tokens.
-    with torch.autocast(device, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        pixels = to_input(batch.images).to(device)
-        image = functional.normalize(encode_image(model.visual, pixels).float(), dim=-1)
-        groups = [block.texts for block in batch.blocks] if exhausted else [batch.texts]
-        texts = tuple(functional.normalize(encode_text(model, tokens(group)).float(), dim=-1) for group in groups)
-        with torch.autocast(device, enabled=False):
-            scale = model.logit_scale.exp()
-            if exhausted:
-                loss = exhaustive.loss(scale, image, texts, batch.blocks)
-            else:
-                loss = contrastive_loss(scale * image @ texts[0].T, torch.from_numpy(batch.true).to(device))
-        adam.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    adam.step()
-    with torch.no_grad():
-        model.logit_scale.clamp_(0, math.log(100))
-    return float(loss.detach())
-
-
-def _save(path: Path, model: CLIP, adam: torch.optim.AdamW, step: int, averaged: CLIP | None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    state = {"model": model.state_dict(), "optimiser": adam.state_dict(), "step": step}
-    torch.save(state | ({"averaged": averaged.state_dict()} if averaged else {}), temporary)
-    temporary.replace(path)

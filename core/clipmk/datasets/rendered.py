@@ -62,7 +62,7 @@ def open_world(spec: str, limit: int | None) -> Dataset:
     count = count if limit is None else min(count, limit)
     entries = [Entry(key=f"{split}/{index:06d}", label=class_at(split, index, seed)) for index in range(count)]
     note = f"the embedded models were trained on scenes of {split!r}: accuracy on unseen images is lower"
-    warnings = [note] if split == "train" else []
+    warnings = [note] if split in ("train", "varied") else []
     reader = WorldReader(seed, size)
     return make_dataset(spec, "world", entries, reader, warnings=warnings, drawn=f"seed={seed} size={size}")
 

@@ -12,7 +12,7 @@ from clipmk_tui.cli import options as o
 app = typer.Typer(help="The rendered world, whose concepts and parts are known.")
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="New or empty folder.")]
-Split = Annotated[str, typer.Option(metavar="NAME", help="train, val, test, counterfactual or hard.")]
+Split = Annotated[str, typer.Option(metavar="NAME", help="train, varied, val, test, counterfactual or hard.")]
 Count = Annotated[int, typer.Option(metavar="N", help="How many scenes.")]
 Size = Annotated[int, typer.Option(metavar="PX", help="Side of each image in pixels.")]
 
