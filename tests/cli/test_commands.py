@@ -267,6 +267,42 @@ def test_doctor_works_with_a_malformed_config(clipmk: Runner, tmp_path: Path, va
     assert "torch" in found["packages"]["detail"]
 
 
+@pytest.mark.parametrize("full", [(), ("--full",)])
+@pytest.mark.parametrize(
+    ("variable", "value", "name"),
+    [
+        ("CLIPMK_CACHE_DIR", "~nosuchuser/x", "cache"),
+        ("CLIPMK_CACHE_DIR", "/dev/null", "cache"),
+        ("CLIPMK_CONFIG", "~nosuchuser/x", "config"),
+        ("CLIPMK_CONFIG", "/" + "x" * 300, "config"),
+        ("CLIPMK_CONFIG", "/dev/null/x", "config"),
+    ],
+)
+def test_doctor_works_whatever_is_broken(
+    clipmk: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    valid_json: Callable[[Ran], Any],
+    full: tuple[str, ...],
+    variable: str,
+    value: str,
+    name: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    ran = clipmk("doctor", "--json", *full)
+    assert ran.status == 0
+    assert {check["name"]: check["status"] for check in valid_json(ran)["checks"]}[name] == "warn"
+
+
+def test_doctor_names_a_check_that_fails(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise PermissionError(13, "Permission denied", "/home/other")
+
+    monkeypatch.setattr(doctor, "embedded", broken)
+    ran = clipmk("doctor")
+    assert ran.status == 0
+    assert "cannot be checked: PermissionError: Permission denied" in ran.out
+
+
 @pytest.mark.parametrize(
     ("environment", "status", "words"),
     [

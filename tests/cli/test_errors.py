@@ -217,6 +217,42 @@ def test_unexpected_error_is_one_line_and_json(
     assert "--debug" not in debugged.err
 
 
+def test_an_error_about_a_file_that_nobody_expected_names_the_file(
+    clipmk: Runner, scene_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explain(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", "/home/other/x")
+
+    monkeypatch.setattr("clipmk.pipeline.explainer.Explainer.explain", explain)
+    ran = clipmk("explain", scene_files[0], "--json", "-q")
+    assert (ran.status, ran.err) == (3, "clipmk: error: '/home/other/x': Permission denied\n")
+    assert json.loads(ran.out)["error"]["code"] == "input"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["y" * 200] * 25)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("explain", "{name}"),
+        ("explain", "{image}", "-m", "{name}"),
+        ("explain", "{image}", "--vocab", "{name}"),
+        ("study", "{name}", "-m", "embedded/vit-xs8"),
+        ("study", "world:test?scenes=1", "-m", "embedded/vit-xs8", "--out", "{name}"),
+        ("study", "world:test?scenes=1", "--pool", "{name}"),
+        ("study", "report", "{name}"),
+        ("world", "export", "{name}", "--count", "1"),
+        ("models", "info", "{name}"),
+        ("vocab", "check", "{name}"),
+    ],
+)
+def test_a_name_that_is_too_long_is_no_unexpected_error(
+    clipmk: Runner, scene_files: list[Path], words: tuple[str, ...], name: str
+) -> None:
+    ran = clipmk(*(word.format(name=name, image=scene_files[0]) for word in words))
+    assert ran.status in {2, 3, 4}
+    assert "unexpected" not in ran.err
+
+
 def test_our_errors_have_a_traceback_only_with_debug(clipmk: Runner) -> None:
     assert "Traceback" not in clipmk("vocab", "show", "wrld").err
     assert "Traceback" in clipmk("vocab", "show", "wrld", "--debug").err

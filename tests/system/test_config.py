@@ -9,6 +9,7 @@ import pytest
 from clipmk.errors import UsageError
 from clipmk.settings import preset
 from clipmk.system.config import Config, read_config
+from clipmk.system.preferences import save
 
 
 def write_config(tmp_path: Path, text: str) -> Path:
@@ -70,6 +71,31 @@ def test_a_bad_config_is_named_by_file_line_and_key(
     with pytest.raises(UsageError, match=expected) as caught:
         read_config()
     assert f"config '{path}'" in str(caught.value)
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/" + "x" * 300])
+def test_a_home_that_cannot_be_read_sets_nothing_and_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, home: str
+) -> None:
+    for name in ("CLIPMK_CONFIG", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", home)
+    assert read_config() == read_config() == Config()
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"config '{home}")
+    assert record.getMessage().endswith("; it is ignored")
+
+
+def test_endless_brackets_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_config(tmp_path, "model = " + "[" * 20_000 + "]" * 20_000)
+    monkeypatch.setenv("CLIPMK_CONFIG", str(path))
+    with pytest.raises(UsageError, match="is nested too deeply"):
+        read_config()
+    with pytest.raises(UsageError, match="is nested too deeply"):
+        save({"theme": "dark"})
+    write_config(tmp_path, "[keys]\nquit = " + "[" * 150 + "]" * 150)  # deep for those who write it only
+    with pytest.raises(UsageError, match=r"keys\.quit is"):
+        save({"theme": "dark"})
 
 
 def test_a_config_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

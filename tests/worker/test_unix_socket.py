@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -40,6 +42,21 @@ def test_a_second_server_is_refused_and_leaves_the_first_alone(socket_path: Path
             server.Server(service, idle_s=1, identity={}).serve(socket_path)
         with talking(socket_path) as connection:
             assert ask(connection, request())
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
+def test_without_locks_a_server_that_answers_is_not_replaced(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(code, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    process = start(socket_path)
+    process.kill()
+    process.wait()
+    with listening(socket_path), pytest.raises(ClipmkError, match="a server listens at"), listening(socket_path):
+        pass
 
 
 def test_what_a_killed_server_left_is_replaced(socket_path: Path) -> None:

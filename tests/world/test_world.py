@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from filelock import FileLock
 
 import make_world_vocabulary
-from clipmk.errors import UsageError
+from clipmk.errors import ClipmkError, UsageError
 from clipmk.images.masks import rle_decode
 from clipmk.records import Rle
 from clipmk.system import locations
@@ -362,6 +363,25 @@ def test_exported_scenes_are_the_scenes(tmp_path: Path) -> None:
             assert other.mask_pixels[y0, x0:x1].any()
             assert other.mask_pixels[y0:y1, x1 - 1].any()
     assert [path.name for path in folder.parent.iterdir()] == ["world"]
+
+
+def test_what_a_killed_export_left_is_cleared_by_the_next_one(tmp_path: Path) -> None:
+    left = tmp_path / ".world.unfinished" / "world" / "fox"
+    left.mkdir(parents=True)
+    (left / "000000.png").write_bytes(b"half")
+    (left.parents[1] / "lock").touch()
+    folder = export_scenes(tmp_path / "world", split="test", count=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["world"]
+    assert len(list(folder.glob("*/*.png"))) == 1
+
+
+def test_two_exports_to_one_folder_do_not_mix(tmp_path: Path) -> None:
+    place = tmp_path / ".world.unfinished"
+    place.mkdir()
+    with FileLock(place / "lock"), pytest.raises(ClipmkError, match="another process is exporting to"):
+        export_scenes(tmp_path / "world", split="test", count=1)
+    with pytest.raises(UsageError, match="cannot be written: File name too long"):
+        export_scenes(tmp_path / ("x" * 300), split="test", count=1)
 
 
 def test_export_never_overwrites_and_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from clipmk.study.resolve import Described, describe_models, part_methods_of, re
 from clipmk.study.results import FailedImage, failed_images
 from clipmk.study.shard_worker import StudyTask, no_progress
 from clipmk.study.tables import write_tables
+from clipmk.system.files import unwritable
 from clipmk.system.locks import file_lock
 from clipmk.system.memory import device_memory
 from clipmk.system.text import counted, listed, quoted
@@ -140,7 +141,7 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
         except Timeout as reason:
             raise ClipmkError(f"another run is using {quoted(root)}") from reason
         except OSError as reason:
-            raise ClipmkError(f"{quoted(root)} cannot be written: {reason.strerror or reason}") from reason
+            raise unwritable(root, reason) from reason
         yield  # outside: an error of the work itself, such as a lost connection, is not about this folder
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from clipmk.errors import ClipmkError, suggest
+from clipmk.errors import ClipmkError, UsageError, suggest
 from clipmk.system.text import byte_size, cause, printable, quoted
 
 NEARBY_LIMIT = 5000
@@ -85,7 +85,7 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO
             os.fsync(handle.fileno())
         temporary.replace(target)
     except OSError as reason:
-        raise ClipmkError(f"{quoted(path)} cannot be written: {cause(reason)}") from reason
+        raise unwritable(path, reason) from reason
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -100,7 +100,13 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
-        raise ClipmkError(f"{quoted(path)} cannot be written: {cause(reason)}") from reason
+        raise unwritable(path, reason) from reason
+
+
+def unwritable(path: str | Path, reason: OSError) -> ClipmkError:
+    """The error for a file or folder that cannot be written; a name that is too long is wrong, not unlucky."""
+    kind = UsageError if reason.errno == errno.ENAMETOOLONG else ClipmkError
+    return kind(f"{quoted(path)} cannot be written: {cause(reason)}")
 
 
 def _require_replaceable(path: Path) -> None:

@@ -14,6 +14,7 @@ from filelock import Timeout
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.images.masks import mask_box, rle_encode
+from clipmk.system.files import unwritable
 from clipmk.system.locks import file_lock
 from clipmk.system.serialization import plain
 from clipmk.world.scene import Scene, render_scenes
@@ -55,7 +56,7 @@ def export_scenes(folder: str | Path, *, split: str, count: int, size: int = 64,
     except Timeout as reason:
         raise ClipmkError(f"another process is exporting to {target}") from reason
     except OSError as reason:
-        raise ClipmkError(f"{target} cannot be written: {reason.strerror or reason}") from reason
+        raise unwritable(target, reason) from reason
     return target
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from clipmk.errors import ClipmkError
 from clipmk.system import locations
-from clipmk.system.text import byte_size
+from clipmk.system.text import byte_size, cause
 from clipmk.version import __version__
 from clipmk_tui.cli import options as o
 
@@ -55,20 +55,29 @@ class Check:
 
 
 def checks(*, full: bool) -> Iterator[Check]:
-    """Check everything.
+    """Check everything; a check that fails is a line like the others.
 
     Args:
         full: also import torch and open_clip (seconds) to ask for devices and list cached weights.
     """
-    yield python_version()
-    yield from packages()
-    yield colours(os.environ, terminal=sys.stderr is not None and sys.stderr.isatty())
-    yield encoding(getattr(sys.stdout, "encoding", None))
-    yield devices() if full else driver()
-    yield embedded()
-    yield weights(full=full)
-    yield cache()
-    yield config()
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    every: dict[str, Callable[[], Check | Iterator[Check]]] = {
+        "python": python_version,
+        "packages": packages,
+        "colours": lambda: colours(os.environ, terminal=terminal),
+        "encoding": lambda: encoding(getattr(sys.stdout, "encoding", None)),
+        "gpu": devices if full else driver,
+        "embedded models": embedded,
+        "cached weights": lambda: weights(full=full),
+        "cache": cache,
+        "config": config,
+    }
+    for name, check in every.items():
+        try:
+            found = check()
+            yield from [found] if isinstance(found, Check) else found
+        except Exception as error:  # noqa: BLE001 - whatever is broken, this command says so
+            yield Check(name, "warn", f"cannot be checked: {type(error).__name__}: {cause(error)}")
 
 
 def python_version() -> Check:
