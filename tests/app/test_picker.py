@@ -144,7 +144,7 @@ async def test_the_image_under_the_cursor_is_shown_and_a_broken_one_says_so(file
 async def test_holding_an_arrow_decodes_only_where_it_stops(files: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def reading(path: str) -> Picture:
+    def reading(path: str, *, least_side: int) -> Picture:
         read.append(Path(path).name)
         assert threading.current_thread() is not threading.main_thread()
         return read_picture(np.asarray(samples.picture()), name=path)
