@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -51,16 +53,29 @@ def changed_cells(one: Frame, other: Frame) -> np.ndarray:
     return (one.cells != other.cells).any(axis=2)
 
 
-def test_parts_are_coloured_where_their_masks_are() -> None:
+def brightness(cells: np.ndarray) -> np.ndarray:
+    return cells.astype(float) @ [0.299, 0.587, 0.114]
+
+
+def test_parts_are_tinted_where_their_masks_are() -> None:
     canvas, shapes = made()
     frame = painted(canvas, shapes, "parts", lit=(), blurred=())
     expected = np.zeros((20, 30), dtype=bool)
     for mask in samples.MASKS:
         expected |= mask[1::2, 1::2]
     np.testing.assert_array_equal(changed_cells(frame, plain(canvas, shapes)), expected)
-    ground = canvas.plain[3, 6]
-    blended = 0.45 * ground + 0.55 * np.array(colour_of(1))
-    assert np.abs(frame.cells[3, 6].astype(float) - blended).max() < 5
+    ground, colour = canvas.plain[3, 6], np.array(colour_of(1), dtype=float)
+    shaded = (colour + 0.8 * (brightness(ground) - brightness(colour))).clip(0, 255)
+    assert np.abs(frame.cells[3, 6].astype(float) - (0.5 * ground + 0.5 * shaded)).max() < 5
+
+
+def test_what_the_picture_shows_is_still_seen_under_the_tint() -> None:
+    noise, (_, shapes) = Canvas(picture(seed=5), columns=30, rows=10), made()
+    for vivid, kept in ((False, 0.9), (True, 0.7)):
+        frame = painted(noise, shapes, "parts", lit=(), blurred=(), vivid=vivid)
+        for mask in shapes.masks.values():
+            pair = brightness(plain(noise, shapes).cells[mask]), brightness(frame.cells[mask])
+            assert np.corrcoef(*pair)[0, 1] > kept
 
 
 def test_numbers_stand_inside_their_parts_where_these_are_deepest() -> None:
@@ -95,7 +110,8 @@ def test_a_part_smaller_than_a_cell_still_shows() -> None:
     canvas, shapes = made(columns=6, rows=2, parts=(part_of(mask),))
     frame = painted(canvas, shapes, "parts", lit=(), blurred=())
     assert changed_cells(frame, plain(canvas, shapes)).sum() == 1
-    assert frame.numbers == {(1, 5): 1}
+    assert frame.numbers == {}  # it would hide the part
+    assert painted(canvas, shapes, "parts", lit=[1], blurred=()).numbers == {(1, 5): (1, colour_of(1))}
 
 
 def test_concept_mode_dims_all_but_the_lit_part() -> None:
@@ -104,21 +120,44 @@ def test_concept_mode_dims_all_but_the_lit_part() -> None:
     mask = shapes.masks[1]
     before = plain(canvas, shapes).cells
     assert (frame.cells[~mask].astype(int).sum(axis=1) < 0.5 * before[~mask].astype(int).sum(axis=1)).all()
-    assert list(frame.numbers.values()) == [1]
+    assert [part for part, _ in frame.numbers.values()] == [1]
 
 
-def test_a_lit_part_is_stronger_and_has_a_ring_around_it() -> None:
+def test_a_lit_part_is_bright_and_the_rest_dim_and_greyish() -> None:
+    noise, (_, shapes) = Canvas(picture(seed=5), columns=30, rows=10), made()
+    usual = painted(noise, shapes, "parts", lit=(), blurred=())
+    lit = painted(noise, shapes, "parts", lit=[1], blurred=())
+    mask = shapes.masks[1]
+    assert brightness(lit.cells[mask]).mean() > brightness(usual.cells[mask]).mean()
+    assert brightness(lit.cells[~mask]).mean() < 0.6 * brightness(usual.cells[~mask]).mean()
+    assert np.corrcoef(brightness(noise.plain[~mask]), brightness(lit.cells[~mask]))[0, 1] > 0.8
+    assert np.ptp(lit.cells[~mask], axis=1).mean() < 0.4 * np.ptp(usual.cells[~mask], axis=1).mean()
+    assert {part: colour == colour_of(part) for part, colour in lit.numbers.values()} == {1: True, 2: False}
+
+
+def test_plain_is_plain_whatever_is_lit() -> None:
     canvas, shapes = made()
-    usual = painted(canvas, shapes, "parts", lit=(), blurred=())
-    lit = painted(canvas, shapes, "parts", lit=[1], blurred=())
-    mask, colour = shapes.masks[1], np.array(colour_of(1))
+    frame = painted(canvas, shapes, "plain", lit=[1, 2], blurred=())
+    assert np.abs(frame.cells - canvas.plain).max() < 4
+    assert frame.numbers == {}
 
-    def distance(frame: Frame) -> float:
-        return float(np.abs(frame.cells[mask].astype(int) - colour).mean())
 
-    assert distance(lit) < 0.6 * distance(usual)
-    assert (lit.cells[1, 5:15] == 0).all()  # black above the orange part
-    assert not changed_cells(lit, usual)[shapes.masks[2]].any()
+def test_a_left_out_part_shows_the_blur_and_no_tint() -> None:
+    noise, (_, shapes) = Canvas(picture(seed=5), columns=30, rows=10), made()
+    for lit in ([], [2]):
+        frame, mask = painted(noise, shapes, "parts", lit=lit, blurred=[2]), shapes.masks[2]
+        assert np.abs(frame.cells[mask] - noise.blurred[mask]).max() < 4
+
+
+def test_the_part_of_a_cell_is_the_one_whose_number_is_there_else_the_smallest() -> None:
+    large, small = np.zeros((40, 60), dtype=bool), np.zeros((40, 60), dtype=bool)
+    large[:36], small[20:30, 30:50] = True, True
+    _, shapes = made(parts=(part_of(large, 1), part_of(small, 2)))
+    row, column = shapes.places[1]
+    assert shapes.part_at(row, column) == 1
+    assert shapes.part_at(6, 20) == 2
+    assert shapes.part_at(1, 1) == 1
+    assert shapes.part_at(9, 1) is None
 
 
 def test_blurred_regions_lose_their_detail_and_nothing_else_changes() -> None:
@@ -135,13 +174,15 @@ def test_changes_are_the_cells_that_differ() -> None:
     cells_before = np.zeros((8, 5, 3), dtype=np.uint8)
     cells_after = cells_before.copy()
     cells_after[5, 2, 1] = cells_after[4, 4, 0] = 8
-    before, after = Frame(cells_before, {(0, 0): 1, (3, 1): 2}), Frame(cells_after, {(0, 0): 1, (3, 2): 2})
+    one, two, three, long = ((number, (0, 0, 0)) for number in (1, 2, 3, 12))
+    before, after = Frame(cells_before, {(0, 0): one, (3, 1): two}), Frame(cells_after, {(0, 0): one, (3, 2): two})
     assert after.changes(before) == {2: (2, 5), 3: (1, 3)}
     assert after.changes(after) == {}
     assert after.changes(None) == dict.fromkeys(range(4), (0, 5))
-    assert Frame(cells_after, {(0, 0): 3}).changes(Frame(cells_after, {})) == {0: (0, 1)}
-    assert Frame(cells_after, {}).changes(Frame(cells_after, {(1, 2): 12})) == {1: (2, 4)}
-    assert Frame(cells_after, {(1, 2): 3}).changes(Frame(cells_after, {(1, 2): 12})) == {1: (2, 4)}
+    assert Frame(cells_after, {(0, 0): three}).changes(Frame(cells_after, {})) == {0: (0, 1)}
+    assert Frame(cells_after, {}).changes(Frame(cells_after, {(1, 2): long})) == {1: (2, 4)}
+    assert Frame(cells_after, {(1, 2): three}).changes(Frame(cells_after, {(1, 2): long})) == {1: (2, 4)}
+    assert Frame(cells_after, {(0, 0): one}).changes(Frame(cells_after, {(0, 0): (1, (9, 9, 9))})) == {0: (0, 1)}
 
 
 # Layout and legend.
@@ -168,23 +209,33 @@ def _parts(*names: tuple[str, ...]) -> tuple[Part, ...]:
     return tuple(part_of(mask, number, *texts) for number, texts in enumerate(names, 1))
 
 
-def lines_of(parts: tuple[Part, ...], width: int, height: int) -> list[str]:
-    return [line.plain for line in legend_lines(parts, width=width, height=height, lit=(), blurred=())]
+def lines_of(parts: tuple[Part, ...], width: int, height: int, lit: tuple[int, ...] = ()) -> list[str]:
+    return [line.plain for _, line in legend_lines(parts, width=width, height=height, lit=lit, blurred=())]
 
 
 def test_every_part_has_a_descriptor_of_its_own_where_there_is_one() -> None:
     parts = _parts(("ears", "fur"), ("ears", "tail"), ("ears", "tail"), ())
-    assert lines_of(parts, 20, 4) == ["■1 ears", "■2 tail", "■3 ears", "■4 ?"]
+    assert lines_of(parts, 14, 4) == [" 1 ears", " 2 tail", " 3 ears", " 4 ?"]
+
+
+def test_a_line_says_the_share_of_the_picture_and_lit_parts_come_first() -> None:
+    parts = (*_parts(("ears",), ("a tail",)), part_of(np.eye(12, dtype=bool), 3, "legs"))
+    lines = [" 1 ears   100 %", " 2 a tail 100 %", "▌3 legs     8 %"]
+    assert lines_of(parts, 80, 9, lit=(3,)) == [lines[2], *lines[:2]]
+    tiny = dataclasses.replace(parts[2], area=0.002)
+    assert lines_of((tiny,), 80, 9) == [" 3 legs  <1 %"]
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 5, 12])
 @pytest.mark.parametrize("width", [20, 34, 60])
-def test_the_legend_keeps_to_its_room_and_names_all_parts_it_can(width: int, height: int) -> None:
+def test_the_legend_keeps_to_its_room_and_says_how_many_parts_are_missing(width: int, height: int) -> None:
     parts = _parts(*((f"descriptor number {number} 猫",) for number in range(1, 13)))
-    lines = legend_lines(parts, width=width, height=height, lit=[2], blurred=[3])
-    assert len(lines) <= height
-    assert all(line.cell_len <= width for line in lines)
-    if width * height >= 12 * 6:
-        text = " ".join(line.plain for line in lines)
-        assert "○3" in text
-        assert all(f"■{part.id}" in text for part in parts if part.id != 3)
+    lines = legend_lines(parts, width=width, height=height, lit=[7], blurred=[3])
+    assert len(lines) == height
+    assert all(line.cell_len <= width for _, line in lines)
+    if height < 12:
+        assert lines[-1][0] is None
+        assert lines[-1][1].plain.strip() == f"{13 - height} more"
+    if height > 3:
+        assert [part for part, _ in lines[:4]] == [7, 1, 2, 3]
+        assert [line.plain[:3] for _, line in lines[:4]] == ["▌ 7", "  1", "  2", "○ 3"]

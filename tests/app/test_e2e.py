@@ -122,7 +122,7 @@ def tmux(tmp_path: Path) -> Iterator[Callable[..., Tmux]]:
 
 def test_a_session_with_the_app(tmux: Callable[..., Tmux], tmp_path: Path) -> None:
     app = tmux("tui", str(SAMPLES), "-m", "embedded/vit-s8", "-m", "embedded/rn-s")
-    first = app.wait('why "', "MI ", "AUC ", "mutual (", "1/17", "embedded/vit-s8", "■1")
+    first = app.wait('why "', "MI ", "AUC ", "mutual (", "1/17", "embedded/vit-s8", "▌1 ")
     for title in ("image", "models", "predictions"):
         assert title in first
 

@@ -128,7 +128,7 @@ async def test_picture_and_explanation_may_come_in_any_order(first: str) -> None
         for step in steps if first == "picture" else steps[::-1]:
             step()
             await settled(pilot)
-        assert "■1 pointed ears" in "".join(app.text())
+        assert " 1 pointed ears" in "".join(app.text())
 
 
 async def test_parts_of_another_image_are_never_drawn() -> None:
@@ -142,7 +142,7 @@ async def test_parts_of_another_image_are_never_drawn() -> None:
         app.pane.explanation = samples.explanation()
         app.pane.picture = picture("third.png")
         await settled(pilot)
-        assert "■" not in "".join(app.text())
+        assert "pointed ears" not in "".join(app.text())
 
 
 async def test_the_picture_stays_where_it_is_whatever_is_known_of_it() -> None:
@@ -152,16 +152,20 @@ async def test_the_picture_stays_where_it_is_whatever_is_known_of_it() -> None:
         places = [[at for at, cell in enumerate(row) if cell[0] == "▀"] for row in cells(app)]
         app.pane.explanation = samples.explanation()
         await settled(pilot)
-        after = [[at for at, cell in enumerate(row) if cell[0] in "▀12"] for row in cells(app)]
+        after = [[at for at, cell in enumerate(row) if cell[0] in "▀123"] for row in cells(app)]
         picture_rows = [row for row, columns in enumerate(places) if columns]
         assert len(picture_rows) >= 10
         for row in picture_rows:
-            assert after[row] == places[row]
+            ends = [(row[0], row[-1]) for row in (places[row], after[row])]  # of equal pixels a cell may be blank
+            assert ends[0] == ends[1]
 
 
-async def test_lighting_a_part_writes_only_its_rows() -> None:
+async def test_lighting_another_part_writes_only_the_rows_of_both() -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=1)
+        app.pane.lit = frozenset({3})
+        await settled(pilot)
+        app.regions.clear()
         before = cells(app)
         app.pane.lit = frozenset({1})
         await pilot.pause()
@@ -171,12 +175,12 @@ async def test_lighting_a_part_writes_only_its_rows() -> None:
         assert changed <= written
         assert {y for y, _ in written} == {y for y, _ in changed}
         assert len({y for y, _ in written}) < 16
-        legend = {(y, x) for y, x in written if "■" in app.text()[y]}
+        legend = {(y, x) for y, x in written if "%" in app.text()[y]}
         assert len(written - legend) <= 1.6 * len(changed - legend)
 
 
-@pytest.mark.parametrize("mode", ["parts", "concept", "plain"])
-async def test_the_lit_part_shows_in_every_mode(mode: str) -> None:
+@pytest.mark.parametrize("mode", ["parts", "concept"])
+async def test_the_lit_part_shows_in_picture_and_legend(mode: str) -> None:
     async with hosted() as (app, pilot):
         await explained(app, pilot, seed=2)
         while app.pane.mode != mode:
@@ -227,7 +231,7 @@ async def test_left_out_parts_are_blurred_and_marked_by_a_sign() -> None:
         await settled(pilot)
         assert cells(app) != before
         assert "○2 a bushy tail" in "".join(app.text())
-        assert "■1 pointed ears" in "".join(app.text())
+        assert " 1 pointed ears" in "".join(app.text())
 
 
 async def test_the_overlay_cycles_through_its_modes() -> None:
@@ -312,5 +316,5 @@ async def test_descriptors_are_neither_markup_nor_control() -> None:
         app.pane.explanation = samples.explanation(descriptor=EVIL)
         await settled(pilot)
         text = "".join(app.text())
-        assert r"■1 [red]\x1b[31m" in text
+        assert r" 1 [red]\x1b[31m" in text
         assert not set(text) & set("\x1b\u202e")

@@ -11,7 +11,7 @@ import numpy as np
 
 from clipmk.images.masks import rle_sample
 from clipmk.output.palette import colour_of
-from clipmk_tui.show.half_blocks import ink_on, shrunk
+from clipmk_tui.show.half_blocks import shrunk
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, UInt8
@@ -20,14 +20,33 @@ if TYPE_CHECKING:
     from clipmk.records import Part
 
 Mode = Literal["plain", "parts", "concept"]
-"""The picture alone; all parts in colour; the lit parts in colour and the rest dimmed."""
+"""The picture alone; all parts tinted; the lit parts only. Where parts are lit, the rest is dimmed."""
 
-_ALPHA = 0.55
-_STRONG = 0.8
-"""Opacity of a part, and of a lit one among others."""
+_Rgb = tuple[int, int, int]
 
-_DIMMED = 0.3
-"""Brightness of what is not lit, in mode "concept"."""
+_TINT, _LIT = (0.5, 0.8), (0.5, 0.6)
+"""(opacity, light): of the colour of a part and of a lit one; a part keeps that share of the picture's light and dark."""
+
+_VIVID_TINT, _VIVID_LIT = (0.9, 0.6), (0.85, 0.5)
+"""The same where there are only sixteen colours: paler tints would become grey."""
+
+_UNLIT_OPACITY = 0.3
+"""Of the colour of a part while others are lit."""
+
+_LIFT = 40
+"""By how much black becomes lighter in a lit part, of 255."""
+
+_DIMMED: dict[Mode, float] = {"parts": 0.5, "concept": 0.28}
+"""Brightness of what is not lit."""
+
+_GREYED = 0.6
+"""How far it loses its colours."""
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""Share of red, green, blue in brightness (Rec. 601)."""
+
+_ROOM = 4
+"""A part of fewer pixels has no room for its number, unless it is lit."""
 
 _BLUR = 1 / 12
 """Reach of the blur on left-out regions, as a share of the picture's shorter side."""
@@ -39,8 +58,8 @@ class Frame:
 
     cells: UInt8[np.ndarray, "pixel_rows columns 3"]
     """uint8 RGB (2 * rows, columns, 3), six bits a channel: twice as fast to write, and nobody sees it."""
-    numbers: Mapping[tuple[int, int], int]
-    """(row, column) of a cell -> id of the part whose number is there."""
+    numbers: Mapping[tuple[int, int], tuple[int, _Rgb]]
+    """(row, column) of a cell -> id of the part whose number is there, and the colour it stands on."""
 
     def changes(self, before: Frame | None) -> dict[int, tuple[int, int]]:
         """Row -> (first, past the last) column of the cells that differ from another frame of the same size.
@@ -51,7 +70,7 @@ class Frame:
         if before is None or before.cells.shape != self.cells.shape:
             return dict.fromkeys(range(height), (0, columns))
         differ = (self.cells != before.cells).any(axis=2).reshape(height, 2, columns).any(axis=1)
-        for (row, column), part in (*self.numbers.items(), *before.numbers.items()):
+        for (row, column), (part, _) in (*self.numbers.items(), *before.numbers.items()):
             if self.numbers.get((row, column)) != before.numbers.get((row, column)):
                 differ[row, column : column + len(str(part))] = True
         spans = ((int(row), np.flatnonzero(differ[row])) for row in np.flatnonzero(differ.any(axis=1)))
@@ -109,6 +128,13 @@ class Shapes:
         """Part id -> bool (2 * rows, columns), never empty."""
         return {part.id: self._mask(part) for part in self.parts}
 
+    def part_at(self, row: int, column: int) -> int | None:
+        """The part that a cell shows: the smallest one there, or the one whose number it is."""
+        numbered = {(y, x + digit): part for part, (y, x) in self.places.items() for digit in range(len(str(part)))}
+        found = [part for part, mask in self.masks.items() if mask[2 * row : 2 * row + 2, column].any()]
+        smallest = min(found, key=lambda part: int(np.count_nonzero(self.masks[part])), default=None)
+        return numbered.get((row, column), smallest)
+
     @cached_property
     def places(self) -> Mapping[int, tuple[int, int]]:
         """Part id -> (row, column) of the cell where its number begins: where the part is deepest."""
@@ -124,34 +150,53 @@ class Shapes:
         return mask
 
 
-def painted(canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int]) -> Frame:
+def painted(
+    canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int], vivid: bool = False
+) -> Frame:
     """The picture with its parts in a mode.
 
     Args:
         canvas: the picture.
         shapes: its parts, at the canvas's size.
-        mode: which parts are shown; lit parts show in every mode.
+        mode: which parts are shown.
         lit: ids of parts.
-        blurred: ids of parts whose regions are blurred.
+        blurred: ids of parts whose regions are blurred, in every mode, and not tinted.
+        vivid: for sixteen colours.
     """
-    masks = shapes.masks
-    lit = [part for part in masks if part in lit]
-    cells, soft = canvas.plain.copy(), canvas.blurred
+    masks, plain = shapes.masks, canvas.plain.copy()
     for part in masks:
         if part in blurred:
-            cells[masks[part]] = soft[masks[part]]
-    if mode == "concept" and lit:
-        cells[~np.logical_or.reduce([masks[part] for part in lit])] *= _DIMMED
-    shown = list(masks) if mode == "parts" else lit
-    for part in shown:
-        alpha, mask = _STRONG if mode == "parts" and part in lit else _ALPHA, masks[part]
-        cells[mask] = (1 - alpha) * cells[mask] + alpha * np.array(colour_of(part), dtype=np.float32)
-    if mode == "parts":
-        for part in lit:
-            ring = ~masks[part] & _neighbours(masks[part]).any(axis=0)  # thin parts have no room for a contour inside
-            cells[ring] = ink_on(colour_of(part))
-    exact = cells.astype(np.uint8)
-    return Frame(cells=(exact & 0xFC) | (exact >> 6), numbers={shapes.places[part]: part for part in shown})
+            plain[masks[part]] = canvas.blurred[masks[part]]
+    shown = [] if mode == "plain" else [part for part in masks if part in lit]
+    cells = plain.copy()
+    if shown:
+        cells = ((1 - _GREYED) * plain + _GREYED * (plain @ _LUMA)[..., None]) * _DIMMED[mode]
+    numbers: dict[tuple[int, int], tuple[int, _Rgb]] = {}
+    for part, mask in masks.items() if mode == "parts" or shown else ():
+        pixels, colour, tinted = plain[mask], colour_of(part), part not in blurred
+        if part in shown:
+            lifted = pixels + _LIFT * (1 - pixels / 255)
+            cells[mask] = _tinted(lifted, colour, *(_VIVID_LIT if vivid else _LIT)) if tinted else pixels
+        elif mode == "concept":
+            continue
+        elif shown:
+            cells[mask] = (_tinted(pixels, colour, _UNLIT_OPACITY, 1.0) if tinted else pixels) * _DIMMED[mode]
+            colour = (colour[0] // 2, colour[1] // 2, colour[2] // 2)
+        elif tinted:
+            cells[mask] = _tinted(pixels, colour, *(_VIVID_TINT if vivid else _TINT))
+        if part in shown or np.count_nonzero(mask) >= _ROOM * len(str(part)):
+            numbers[shapes.places[part]] = part, colour
+    exact = cells.clip(0, 255).astype(np.uint8)
+    return Frame(cells=(exact & 0xFC) | (exact >> 6), numbers=numbers)
+
+
+def _tinted(
+    pixels: Float[np.ndarray, "pixels 3"], colour: _Rgb, opacity: float, light: float
+) -> Float[np.ndarray, "pixels 3"]:
+    """Pixels in a colour that keeps a share of their own light and dark, so that what they show stays visible."""
+    own, ground = np.array(colour, dtype=np.float32), pixels @ _LUMA
+    shaded = (own + light * (ground - own @ _LUMA)[:, None]).clip(0, 255)
+    return (1 - opacity) * pixels + opacity * shaded
 
 
 def _centres(count: int, length: int) -> Int[np.ndarray, " count"]:

@@ -13,25 +13,26 @@ from textual.geometry import Region
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import printable
-from clipmk_tui.show.half_blocks import fitted
+from clipmk_tui.show.half_blocks import fitted, number_style
 from clipmk_tui.show.signs import SIGN
 
 if TYPE_CHECKING:
     from clipmk.records import Part
 
-_LEGEND_SHARE = 0.4
-"""Of the pane's height at most."""
+_LEGEND_SHARE = 0.25
+"""Of the pane's height at least, below the picture."""
 
-_LEGEND_CELLS = 150
-"""Length of a usual legend."""
+_LEGEND_LINES = 10
+"""Kept below the picture at most; a flat picture leaves more."""
 
 _BESIDE = 1.2
 """The legend is beside the picture where that makes the picture larger by this factor."""
 
-_LONGEST = 40
-"""Cells of a descriptor at most, where several share a line."""
+_AROUND = 8
+"""Cells of a line beside number and descriptor: sign, spaces, share."""
 
-_GAP = "  "
+_WITHOUT_SHARE = 16
+"""Narrower lines have no room for the share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,18 @@ class Layout:
 def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool = True) -> Layout:
     """Place a picture of (width, height) pixels in a pane of that many cells, at least 1 x 1.
 
-    The legend is below, or beside in a flat pane; below, it takes at most 40 % of the height.
+    The legend is below, with whatever the picture leaves there, or beside in a flat pane.
     """
-    reserved = min(int(height * _LEGEND_SHARE), -(-_LEGEND_CELLS // width)) if legend else 0
+    reserved = min(int(height * _LEGEND_SHARE), _LEGEND_LINES) if legend else 0
     columns, rows = fitted(*picture, columns=width, rows=height - reserved)
-    top = (height - reserved - rows) // 2
+    top = 0 if legend else (height - rows) // 2
     bottom = top + rows
     below = Layout(Region((width - columns) // 2, top, columns, rows), Region(0, bottom, width, height - bottom))
     side = max(16, min(28, width // 3))
     if not legend or width < 2 * side:
         return below
     columns, rows = fitted(*picture, columns=width - side - 1, rows=height)
-    left = (width - side - 1 - columns) // 2
+    left = max(0, (width - columns - 1) // 2 - side)
     edge = left + columns + 1
     beside = Layout(Region(left, (height - rows) // 2, columns, rows), Region(edge, 0, width - edge, height))
     return beside if columns * rows > _BESIDE * below.picture.width * below.picture.height else below
@@ -67,34 +68,31 @@ def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool 
 
 def legend_lines(
     parts: Sequence[Part], *, width: int, height: int, lit: Collection[int], blurred: Collection[int]
-) -> list[Text]:
-    """A coloured square, a number and a descriptor for each part, in at most `height` lines of `width` cells.
+) -> list[tuple[int | None, Text]]:
+    """A line of at most `width` cells for each part, lit ones first: its number, a descriptor, its share of the picture.
 
-    Lit parts are highlighted; left-out ones have their sign instead of the square. One line per part if they fit, else
-    several on a line, with shorter texts if necessary.
+    Where there are more parts than `height`, the last line says how many are missing. Lit parts have a bar in front,
+    left-out ones their sign.
+
+    Returns:
+        (part id, line); no part for the last line of too many.
     """
     names = _names(parts)
-    cap = width if len(parts) <= height else _cap(parts, names, width, height)
-    entries = [_entry(part, names[part.id], cap, lit=lit, blurred=blurred) for part in parts]
-    lines = entries if len(parts) <= height else _flowed(entries, width)
-    for line in lines:
+    digits = max((len(str(part.id)) for part in parts), default=1)
+    longest = max((cell_len(printable(name)) for name in names.values()), default=0)
+    shares = width >= _WITHOUT_SHARE
+    width = min(width, digits + longest + (_AROUND if shares else 2))
+    ordered = sorted(parts, key=lambda part: part.id not in lit)
+    hidden = len(ordered) - height + 1 if len(ordered) > height else 0
+    lines: list[tuple[int | None, Text]] = [
+        (part.id, _line(part, names[part.id], width, digits, shares, lit=part.id in lit, out=part.id in blurred))
+        for part in ordered[: len(ordered) - hidden]
+    ]
+    if hidden and height > 0:
+        lines.append((None, Text(f"{' ' * (digits + 2)}{hidden} more", "dim", no_wrap=True, end="")))
+    for _, line in lines:
         line.truncate(width, overflow="ellipsis")
-    return lines[:height]
-
-
-def _cap(parts: Sequence[Part], names: dict[int, str], width: int, height: int) -> int:
-    """The most cells per text with which all entries fit; 0: numbers only."""
-    lengths = [(1 + len(str(part.id)), cell_len(printable(names[part.id]))) for part in parts]
-    for cap in range(_LONGEST, 2, -1):
-        lines, at = 1, -len(_GAP)
-        for head, text in lengths:
-            taken = min(width, head + 1 + min(cap, text))
-            at += len(_GAP) + taken
-            if at > width:
-                lines, at = lines + 1, taken
-        if lines <= height:
-            return cap
-    return 0
+    return lines
 
 
 def _names(parts: Sequence[Part]) -> dict[int, str]:
@@ -106,25 +104,15 @@ def _names(parts: Sequence[Part]) -> dict[int, str]:
     return names
 
 
-def _entry(part: Part, name: str, cap: int, *, lit: Collection[int], blurred: Collection[int]) -> Text:
-    square = Style(color="#{:02x}{:02x}{:02x}".format(*colour_of(part.id)))
-    entry = Text(no_wrap=True, end="")
-    entry.append(SIGN["left-out"] if part.id in blurred else "■", square)
-    entry.append(str(part.id), Style(bold=True))
-    if cap:
-        text = Text(printable(name), Style(reverse=True) if part.id in lit else "")
-        text.truncate(cap, overflow="ellipsis")
-        entry.append(" ").append_text(text)
-    elif part.id in lit:
-        entry.stylize(Style(reverse=True), 1)
-    return entry
-
-
-def _flowed(entries: Sequence[Text], width: int) -> list[Text]:
-    lines: list[Text] = []
-    for entry in entries:
-        if lines and lines[-1].cell_len + cell_len(_GAP) + entry.cell_len <= width:
-            lines[-1].append(_GAP).append_text(entry)
-        else:
-            lines.append(entry.copy())
-    return lines
+def _line(part: Part, name: str, width: int, digits: int, shares: bool, *, lit: bool, out: bool) -> Text:
+    colour = Style(color="#{:02x}{:02x}{:02x}".format(*colour_of(part.id)))
+    line = Text(no_wrap=True, end="")
+    line.append(SIGN["left-out"] if out else "▌" if lit else " ", colour)
+    line.append(str(part.id).rjust(digits), number_style(colour_of(part.id)))
+    share = "" if not shares else "<1 %" if part.area < 0.01 else f"{100 * part.area:.0f} %"
+    text = Text(f" {printable(name)}", Style(bold=lit))
+    text.truncate(max(1, width - line.cell_len - len(share) - bool(share)), overflow="ellipsis")
+    line.append_text(text)
+    if share:
+        line.append(share.rjust(width - line.cell_len), Style(bold=lit, dim=not lit))
+    return line

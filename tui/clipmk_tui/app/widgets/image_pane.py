@@ -16,7 +16,6 @@ from textual.reactive import var
 from textual.strip import Strip
 from textual.widget import Widget
 
-from clipmk.output.palette import colour_of
 from clipmk.system.text import encodable
 from clipmk_tui.app.legend import Layout, laid_out, legend_lines
 from clipmk_tui.show.text import shown
@@ -47,6 +46,7 @@ class _Job:
     mode: Mode
     lit: frozenset[int]
     blurred: frozenset[int]
+    vivid: bool
     before: Frame | None
     """What the pane shows in the same place now."""
 
@@ -68,7 +68,7 @@ class ImagePane(Widget, can_focus=True):
     explanation: var[Explanation | None] = var(None, init=False)
     """Whose parts are drawn, on the picture of its path only; None: nothing is known of the picture."""
     lit: var[frozenset[int]] = var(frozenset(), init=False)
-    """Ids of the highlighted parts, in every mode."""
+    """Ids of the highlighted parts; the plain picture shows none."""
     blurred: var[frozenset[int]] = var(frozenset(), init=False)
     """Ids of the parts whose regions are blurred: they are left out."""
     mode: var[Mode] = var("parts", init=False)
@@ -84,7 +84,8 @@ class ImagePane(Widget, can_focus=True):
         """Of what the pane shows; None: the note."""
         self._frame: Frame | None = None
         self._rows: list[Strip] = []
-        self._legend: list[Text] = []
+        self._legend: list[tuple[int | None, Text]] = []
+        """Part, and its line."""
 
     def cycle_overlay(self) -> None:
         """Show the parts in the next way."""
@@ -147,7 +148,8 @@ class ImagePane(Widget, can_focus=True):
         if shapes is None or shapes.parts != parts or (shapes.columns, shapes.rows) != (columns, rows):
             shapes = self._shapes = Shapes(parts, columns=columns, rows=rows)
         before = self._frame if self._layout == layout else None
-        return _Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, before)
+        vivid = self.app.console.color_system in {"standard", "windows"}
+        return _Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, vivid, before)
 
     def _parts(self, picture: Picture) -> tuple[Part, ...]:
         """The parts that belong to a picture; while those of another one wait for it, the old ones stay."""
@@ -198,7 +200,7 @@ class ImagePane(Widget, can_focus=True):
             pieces += [Strip.blank(picture.x, style), self._rows[row]]
             at = picture.x + picture.width
         if 0 <= (line := y - legend.y) < len(self._legend):
-            text = Strip(self._legend[line].render(self.app.console)).apply_style(style)
+            text = Strip(self._legend[line][1].render(self.app.console)).apply_style(style)
             pieces += [Strip.blank(legend.x - at, style), text]
         return Strip.join(pieces).adjust_cell_length(self.size.width, style)
 
@@ -219,7 +221,7 @@ def _paint(job: _Job) -> tuple[Frame, Spans]:
     """The frame, and what differs from the one before; on any thread."""
     from clipmk_tui.app.canvas import painted  # noqa: PLC0415
 
-    frame = painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred)
+    frame = painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred, vivid=job.vivid)
     return frame, frame.changes(job.before)
 
 
@@ -232,10 +234,10 @@ def _strips(frame: Frame, rows: Sequence[int]) -> dict[int, Strip]:
     height, columns, channels = frame.cells.shape
     cells = frame.cells.reshape(height // 2, 2, columns, channels)[list(rows)].reshape(-1, columns, channels)
     drawn = dict(zip(rows, (Strip(row, columns) for row in half_block_rows(cells)), strict=True))
-    for (row, column), part in frame.numbers.items():
+    for (row, column), (part, colour) in frame.numbers.items():
         if row in drawn:
             number, strip = str(part), drawn[row]
-            middle = Strip([Segment(number, number_style(colour_of(part)))], len(number))
+            middle = Strip([Segment(number, number_style(colour))], len(number))
             pieces = [strip.crop(0, column), middle, strip.crop(column + len(number), columns)]
             drawn[row] = Strip.join(pieces).crop(0, columns)
     return drawn
