@@ -69,7 +69,7 @@ def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool 
 def legend_lines(
     parts: Sequence[Part], *, width: int, height: int, lit: Collection[int], blurred: Collection[int]
 ) -> list[tuple[int | None, Text]]:
-    """A line of at most `width` cells for each part, lit ones first: its number, a descriptor, its share of the picture.
+    """A line of at most `width` cells for each part, lit ones first: number, descriptor, share of the picture.
 
     Where there are more parts than `height`, the last line says how many are missing. Lit parts have a bar in front,
     left-out ones their sign.
