@@ -24,8 +24,8 @@ Mode = Literal["plain", "parts", "concept"]
 
 _Rgb = tuple[int, int, int]
 
-_TINT, _LIT = (0.5, 0.8), (0.5, 0.6)
-"""(opacity, light) of the colour of a part and of a lit one; light: share of the picture's light and dark that stays."""
+_TINT, _LIT = (0.45, 0.8), (0.4, 0.7)
+"""(opacity, light) of the colour of a part and of a lit one; light: how much of the picture's light and dark stays."""
 
 _VIVID_TINT, _VIVID_LIT = (0.9, 0.6), (0.85, 0.5)
 """The same where there are only sixteen colours: paler tints would become grey."""
