@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -87,6 +87,9 @@ class FakeBackbone:
             pretrained=None,
             input_size=32,
         )
+
+    def cut_texts(self, texts: Iterable[str]) -> list[str]:
+        return [text for text in texts if len(text) > 40]
 
     def encode_texts(
         self, texts: Sequence[str], *, batch_size: int | None = None, progress: Callable[[int, int], None] | None = None

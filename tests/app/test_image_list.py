@@ -134,7 +134,7 @@ def test_a_table_brings_labels(tmp_path: Path) -> None:
         ("truth.json", b"\xff\xfe"),
         ("truth.json", b"[" * 200_000),
         ("labels.csv", b""),
-        ("labels.csv", b"file,class\na.png,fox\n"),
+        ("labels.csv", b"id,kind\na.png,fox\n"),
         ("labels.csv", b"path,label\n\xff,fox\n"),
         ("labels.csv", b'path,label\n"a.png,fox\n'),
     ],

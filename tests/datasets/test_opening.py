@@ -35,7 +35,7 @@ def test_a_folder_per_class_is_read_as_torchvision_reads_it(tmp_path: Path) -> N
     info = dataset.info
     assert (info.kind, info.images, info.labelled, info.classes) == ("folder", 7, 7, 3)
     assert info.name == str(tmp_path)
-    assert dataset.warnings == ()
+    assert dataset.warnings == ("1 file of a kind that is not read is left out: 1 .mp4",)
     assert {entry.size for entry in dataset.entries} == {len(png())}
 
 
@@ -76,7 +76,7 @@ def test_images_side_by_side_are_labelled_by_a_table_and_folders_beside_them_are
     (tmp_path / "labels.csv").write_text("path,label\na.png,fox\ngone.png,cat\n", encoding="utf-8")
     dataset = open_dataset(str(tmp_path))
     assert shown(dataset) == [("a.png", "fox"), ("b.png", None)]
-    assert "1 of 2 images that truth.json or labels.csv name is missing: 'gone.png'" in dataset.warnings[0]
+    assert "1 of 2 images that label files name is missing: 'gone.png'" in dataset.warnings[0]
     assert "1 of 2 images has no label" in dataset.warnings[1]
     assert dataset.info.labelled == 1
 
@@ -166,35 +166,47 @@ def test_a_name_that_is_not_utf8_gets_a_key_that_is_and_can_still_be_read(tmp_pa
 
 def test_an_empty_folder_is_refused_with_the_known_endings(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x.tiff").write_bytes(b"")
+    (tmp_path / "a" / "x.cr2").write_bytes(b"")
     with pytest.raises(
-        InputError, match=r"holds no image, neither in it nor below, and no .tar; known endings: \.bmp, \.gif"
+        InputError,
+        match=r"holds no image, neither in it nor below, and no \.tar or \.parquet; known endings: .*\.bmp, \.gif.*"
+        r"; 1 file of a kind that is not read is left out: 1 \.cr2",
     ):
         open_dataset(str(tmp_path))
 
 
-def test_a_broken_link_is_found_before_work_starts(tmp_path: Path) -> None:
+def test_entries_that_cannot_be_read_are_left_out_with_one_note(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png")
     (tmp_path / "a" / "2.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(InputError, match=r"1 of 2 images is missing or not a regular file: 'a/2\.png'"):
-        open_dataset(str(tmp_path))
+    (tmp_path / "a" / "3.png").symlink_to("3.png")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "a" / "4.png")
+    dataset = open_dataset(str(tmp_path))
+    assert shown(dataset) == [("a/1.png", "a")]
+    assert dataset.warnings == ("4 entries cannot be read and are left out: 'a/2.png', 'a/3.png', 'a/4.png', ...",)
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_left_out_and_the_root_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "a/1.png", "b/1.png")
-    scandir = os.scandir
+    scandir, denied = os.scandir, "b"
 
     def refuse(path: str) -> Iterator[os.DirEntry[str]]:
-        if str(path).endswith("b"):
+        if str(path).endswith(denied):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(InputError, match=r"b' cannot be listed: Permission denied"):
+    dataset = open_dataset(str(tmp_path))
+    assert shown(dataset) == [("a/1.png", "a")]
+    assert dataset.warnings == ("1 entry cannot be read and is left out: 'b'",)
+    denied = f"{tmp_path}/"
+    with pytest.raises(InputError, match=r"' cannot be listed: Permission denied"):
         open_dataset(str(tmp_path))
 
 
-@pytest.mark.parametrize("content", [b"path;label\na.png;fox\n", b"\xff", b""])
+@pytest.mark.parametrize("content", [b'path,label\n"a.png,fox\n', b"\xff", b""])
 def test_a_malformed_label_file_is_an_error(content: bytes, tmp_path: Path) -> None:
     (touch(tmp_path, "a.png") / "labels.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"label file '.*labels\.csv' is malformed"):

@@ -224,7 +224,7 @@ def test_links_within_a_tar_file_are_left_out_with_a_warning(tmp_path: Path) -> 
             archive.addfile(info, io.BytesIO(png()))
     dataset = open_dataset(str(tmp_path / "x.tar"))
     assert [entry.key for entry in dataset.entries] == ["x.tar/1.png"]
-    assert dataset.warnings == (f"1 image in '{tmp_path / 'x.tar'}' is a link or sparse and left out",)
+    assert dataset.warnings == (f"1 image in '{tmp_path / 'x.tar'}' is a link or sparse and left out: '2.png'",)
 
 
 def test_a_truncated_or_corrupt_image_is_an_image_error_that_names_it(tmp_path: Path) -> None:

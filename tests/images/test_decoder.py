@@ -212,7 +212,7 @@ def test_broken_bytes_raise_nothing_but_image_errors(kind: str, data: st.DataObj
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is of the format SVG; readable formats: JPEG, PNG"),
         (b"\0\0\0\x18ftypheic", "is of the format HEIC or AVIF"),
         (b"%PDF-1.7", "is of the format PDF"),
-        (encode(noise(4, 4), "TIFF"), "is of the format TIFF; readable formats"),
+        (encode(noise(4, 4), "TIFF")[:60], "is a TIFF that is damaged or has pixels of another kind"),
         (encode(noise(4, 4), "PPM"), "readable formats"),
     ],
 )

@@ -47,7 +47,7 @@ def rewrite(path: Path, *, rows: int = 0) -> None:
 
 
 def old_format(path: Path) -> None:
-    keys, rows = textstore.read(path)
+    keys, rows, _ = textstore.read(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(textstore, "FORMAT", "clipmk-texts-2")
         textstore.write(path, textstore.Stored(keys.copy(), rows.clone()))

@@ -115,9 +115,8 @@ def test_any_descriptor_json_becomes_its_union(table: dict[str, list[str]]) -> N
         ('{" ": ["a"]}', "key 0 is blank"),
         ('{"hen": ["a"], "hen ": ["b"]}', "the key 'hen' is repeated"),
         (r'{"hen": ["a \u001b[31m"]}', r"'hen'\[0\] holds the control character \\x1b: 'a \\x1b\[31m'"),
-        (r'{"hen": ["two\nlines"]}', r"control character \\x0a"),
         (r'{"hen": ["\ud800"]}', r"control character \\ud800"),
-        (r'{"hen\u202e": ["a"]}', r"key 0 holds the control character \\u202e"),
+        (r'{"hen\u202e": ["a"], "hen": ["b"]}', "the key 'hen' is repeated"),
         ('{"hen": ["%s"]}' % ("x" * 301), r"'hen'\[0\] has 301 characters; at most 300"),
         (
             '{"classes": ["hen"], "descriptorz": ["a"]}',
@@ -156,8 +155,8 @@ def test_all_faults_of_the_descriptors_are_reported_at_once() -> None:
     with pytest.raises(VocabularyError) as caught:
         from_descriptor_json('{"hen": ["a", 3, " "], "owl": [], " ": ["b"], "cat": "c"}', name="v")
     assert str(caught.value) == (
-        "vocabulary 'v': 5 faults: 1) 'hen'[1] is a number; a text is needed; 2) 'hen'[2] is blank; 3) 'owl' is empty; "
-        "4) key 2 is blank; 5) 'cat' is a text; a list of texts is needed"
+        "vocabulary 'v': 4 faults: 1) 'hen'[1] is a number; a text is needed; 2) 'hen'[2] is blank; 3) key 2 is blank; "
+        "4) 'cat' is a text; a list of texts is needed"
     )
     with pytest.raises(VocabularyError, match=r"12 faults: 1\) 'hen'\[0\] .*; 8\) 'hen'\[7\] is null.*; and 4 more$"):
         from_descriptor_json(json.dumps({"hen": [None] * 12}), name="v")
@@ -179,10 +178,9 @@ def test_what_can_be_checked_is_loaded_with_what_was_skipped(tmp_path: Path) -> 
     assert check(vocabulary).undescribed == ("owl", "cat")
     assert left_out == [
         "'hen'[1] is a number; a text is needed",
-        "'owl' is empty",
         "'cat' is a number; a list of texts is needed",
     ]
-    with pytest.raises(VocabularyError, match=r"3 faults: .*'owl' is empty"):
+    with pytest.raises(VocabularyError, match=r"2 faults: .*'cat' is a number"):
         load_vocabulary(str(path))
     left_out.clear()
     assert load_vocabulary("cifar10", skipped=left_out) == load_vocabulary("cifar10")

@@ -14,7 +14,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -92,6 +92,11 @@ class Drawn:
     def __init__(self, info: ModelInfo, embed: int = 512) -> None:
         self.info, self.device, self.dtype, self.text_fingerprint = info, torch.device("cpu"), torch.float32, ""
         self._embed = embed
+
+    def cut_texts(self, texts: Iterable[str]) -> list[str]:
+        """None: nothing is tokenized."""
+        del texts
+        return []
 
     def encode_texts(
         self, texts: Sequence[str], *, batch_size: int | None = None, progress: Progress | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -219,6 +219,10 @@ class Backbone:
         with torch.inference_mode():
             embeddings = self._texts.encode(texts, device=self.device, batch_size=batch_size, progress=progress)
         return embeddings.clone()
+
+    def cut_texts(self, texts: Iterable[str]) -> list[str]:
+        """The different texts that are longer than the context; their ends are not embedded."""
+        return self._texts.cut(texts)
 
     def _check_pooling(self, encoded: Encoded) -> None:
         """Once per model: full masks must give the ordinary embedding, otherwise masked pooling means nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from clipmk.backbones.base import without_tokens
-from clipmk.backbones.tokenizer import Tokenizer, cached
+from clipmk.backbones.tokenizer import Tokenizer, cached, cut_texts
 from clipmk.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -87,6 +87,10 @@ class TextEncoder:
             return embedded
         place = {text: row for row, text in enumerate(different)}
         return embedded[[place[text] for text in texts]]
+
+    def cut(self, texts: Iterable[str]) -> list[str]:
+        """The different texts that are longer than the context; their ends are not embedded."""
+        return cut_texts(self._tokenizer, texts)
 
     def _largest(
         self, tokens: Int[Tensor, "texts length"], device: torch.device, batch_size: int | None

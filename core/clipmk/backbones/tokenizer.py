@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,24 @@ Tokenizer = Callable[[list[str]], Tensor]
 
 WORD_LIMIT = 2**17
 """Most words remembered; beyond it all are forgotten."""
+
+
+def cut_texts(tokenizer: Any, texts: Iterable[str]) -> list[str]:
+    """The different texts whose ends a tokenizer leaves out, because they have more tokens than its context.
+
+    None where the tokenizer takes no other `context_length` to compare with, as open_clip's do.
+    """
+    context = tokenizer([""]).shape[1]
+    # a token has at least a byte; besides, there are two marks, and a blank that some put at the start
+    long = list(dict.fromkeys(text for text in texts if len(text.encode("utf-8", "replace")) + 3 > context))
+    if not long:
+        return []
+    try:
+        tokens, marks = tokenizer(long, context_length=context + 1), tokenizer([""], context_length=context + 1)
+    except TypeError:
+        return []
+    whole = torch.isin(tokens[:, context - 1], marks)
+    return [text for text, fits in zip(long, whole.tolist(), strict=True) if not fits]
 
 
 def cached(tokenizer: Tokenizer) -> Tokenizer:
@@ -37,9 +55,9 @@ class CachedTokenizer:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
+    def __call__(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
         """int64 (texts, context): start, tokens, end, then zeros; what is too long is cut before the end token."""
-        context, end = int(self._tokenizer.context_length), self._tokenizer.eot_token_id
+        context, end = context_length or int(self._tokenizer.context_length), self._tokenizer.eot_token_id
         rows = [self._tokens(text) for text in texts]
         for row in rows:
             if len(row) > context:

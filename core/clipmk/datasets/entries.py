@@ -7,11 +7,13 @@ import json
 import os
 import re
 import stat
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
+from clipmk.datasets.columns import ListedImage
 from clipmk.datasets.dataset import Dataset, DatasetInfo, Entry, Reader
 from clipmk.errors import ImageError, InputError
 from clipmk.images.decoder import Picture, read_picture
@@ -21,19 +23,18 @@ from clipmk.system.text import byte_size, cause, counted, encodable, listed, one
 
 T = TypeVar("T")
 
+_PART = re.compile(
+    r"(?i:train(ing)?|val(id|idation)?|test(ing)?|dev|eval|images?|imgs?|data(set)?|pictures|photos|jpegimages|dcim)"
+    r"|[1-9]\d\d(?=.*[A-Z_])[A-Z0-9_]{5}",  # of a camera: 100APPLE
+    re.ASCII,
+)
+"""Names of folders that hold parts of a dataset rather than a class of it, unless folders of other names are beside."""
+
 SHOWN: Final = 3
 """Most names that a message repeats."""
 
 ENDINGS: Final = ", ".join(sorted(EXTENSIONS))
 """File endings of images, for messages."""
-
-
-class ListedImage(NamedTuple):
-    """An image that a dataset names; its file may not exist."""
-
-    path: str
-    """Relative to the root, or absolute."""
-    label: str | None
 
 
 def evenly_spread(items: Sequence[T], limit: int | None) -> Sequence[T]:
@@ -51,6 +52,7 @@ def dataset_of_files(
     root: str,
     noun: str,
     limit: int | None,
+    search: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {},
     warnings: Iterable[str] = (),
 ) -> Dataset:
     """The dataset of images that are whole files.
@@ -62,28 +64,62 @@ def dataset_of_files(
         root: folder that their paths are relative to.
         noun: what lists them, for the message: "table".
         limit: most images, spread evenly.
-        warnings: warnings for the user.
+        search: called with paths that do not exist; gives other places for some of them.
+        warnings: warnings for the user; `search` may add some.
 
     Raises:
         InputError: some are missing, not regular files (the message counts them and names the first) or named twice.
     """
     chosen = evenly_spread(named, limit)
-    entries: list[Entry] = []
-    bad: list[str] = []
-    for path, label in chosen:
-        size = _size_of(os.path.join(root, path))  # noqa: PTH118 - 100,000 of them
-        if size is None:
-            bad.append(path)
-        else:
-            name = encodable(path)
-            entries.append(Entry(key=name, label=label, path=name, size=size))
+    sizes = [_size_of(os.path.join(root, path)) for path, _ in chosen]  # noqa: PTH118 - 100,000 of them
+    bad = [path for (path, _), size in zip(chosen, sizes, strict=True) if size is None]
+    if bad and (found := search(bad)):
+        chosen = [ListedImage(found.get(path, path), label) for path, label in chosen]
+        sizes = [_size_of(os.path.join(root, path)) for path, _ in chosen]  # noqa: PTH118
+        bad = [path for (path, _), size in zip(chosen, sizes, strict=True) if size is None]
     if bad:
         what = one_or_many(len(bad), "is missing or not a regular file", "are missing or not regular files")
         raise InputError(
             f"{noun} {quoted(spec)}: {len(bad):,} of {counted(len(chosen), 'image')} {what}: "
             f"{listed(bad, most=SHOWN)}; paths are relative to {quoted(root)}"
         )
+    names = [encodable(path) for path, _ in chosen]
+    entries = [
+        Entry(key=name, label=label, path=name, size=size)
+        for name, (_, label), size in zip(names, chosen, sizes, strict=True)
+    ]
     return make_dataset(spec, kind, entries, FileReader(root), warnings=warnings)
+
+
+def found_by_name(names: Iterable[str], paths: Iterable[str]) -> dict[str, str]:
+    """Bare names, with or without their ending, -> the only path that ends in each."""
+    ends: defaultdict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        last = path.rpartition("/")[2]
+        ends[last].add(path)
+        ends[os.path.splitext(last)[0]].add(path)  # noqa: PTH122
+    return {name: next(iter(ends[name])) for name in names if len(ends.get(name, ())) == 1}
+
+
+def depth_of_classes(paths: Sequence[str], *, wrapped: bool = False) -> int:
+    """How many folders are above those that name classes: all folders there have names of parts of a dataset.
+
+    Args:
+        paths: of images, with forward slashes.
+        wrapped: a single folder around all images does not name a class either.
+    """
+    depth = 0
+    while names := {folders[depth] for path in paths if len(folders := path.split("/", depth + 1)) > depth + 1}:
+        if not (all(map(_PART.fullmatch, names)) or (wrapped and len(names) == 1)):
+            break
+        depth += 1
+    return depth
+
+
+def class_folder(path: str, depth: int) -> str | None:
+    """The folder that names the class of an image; None where the image lies above the classes."""
+    folders = path.split("/", depth + 1)
+    return sys.intern(folders[depth]) if len(folders) > depth + 1 else None
 
 
 def make_dataset(

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterable
 from typing import Any, Final
 
+from clipmk.datasets.columns import USUAL, ColumnError, Columns, read_table
 from clipmk.errors import InputError
 from clipmk.system.files import read_regular
 from clipmk.system.text import printable, quoted
 
 TRUTH_FILE: Final = "truth.json"
 """Written by `clipmk world export`, and beside the sample images."""
-LABELS_FILE: Final = "labels.csv"
-"""Columns `path` (below its folder) and `label`."""
+TABLE_FILES: Final = ("metadata.csv", "metadata.jsonl", "labels.csv")
+"""Tables of images below their folder and of labels; the last one that is there counts most."""
+LABEL_FILES: Final = (TRUTH_FILE, *TABLE_FILES)
 LABEL_BYTES: Final = 512 * 2**20
 """Largest label file read."""
 
 
-def read_labels(path: str) -> dict[str, str]:
+def read_labels(path: str, columns: Columns = USUAL) -> dict[str, str]:
     """Labels of a label file: path of an image below the file's folder, with forward slashes -> label.
 
     Args:
-        path: of the file, which is called `TRUTH_FILE` or `LABELS_FILE`; without it, there are no labels.
+        path: of the file, which has one of the names `LABEL_FILES`; without it, there are no labels.
+        columns: of a table, if the user names them.
 
     Raises:
+        ColumnError: it is a table without a column of paths or of labels.
         InputError: it cannot be read or is malformed.
     """
     if not os.path.lexists(path):
         return {}
+    if not path.endswith(TRUTH_FILE):
+        images, warnings = read_table(path, columns, "label file")
+        labels = {one.path: one.label for one in images if one.label is not None}
+        if not labels and warnings:
+            raise ColumnError(warnings[-1])
+        return labels
     data = read_regular(path, limit=LABEL_BYTES, noun="label file", error=InputError)
     try:
-        return _truth(data) if path.endswith(TRUTH_FILE) else _table(data)
-    except (ValueError, RecursionError, csv.Error) as reason:
+        return _truth(data)
+    except (ValueError, RecursionError) as reason:
         raise InputError(f"label file {quoted(path)} is malformed: {printable(str(reason))}") from reason
 
 
@@ -61,16 +69,3 @@ def _truth(data: bytes) -> dict[str, str]:
     if not labels:
         raise ValueError(f"it gives no image a {key!r}")
     return labels
-
-
-def _table(data: bytes) -> dict[str, str]:
-    """Labels of a `labels.csv`.
-
-    Raises:
-        ValueError: it is not UTF-8, or lacks the columns `path` and `label`.
-    """
-    rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-    if not {"path", "label"} <= set(rows.fieldnames or ()):
-        raise ValueError("its first line must name the columns path and label")
-    pairs = [((row["path"] or "").strip(), (row["label"] or "").strip()) for row in rows]
-    return {path.removeprefix("./"): label for path, label in pairs if path and label}

@@ -19,6 +19,9 @@ SHOWN: Final = 5
 _DESCRIPTORS: Final = "{class: [descriptor, ...]}"
 
 _WORDNET = re.compile(r"(n\d{8})(?:[\s_-].*)?", re.ASCII | re.DOTALL)
+_NUMBERED = re.compile(r"(?:n?\d+)[.\s_-]+(.+)", re.ASCII | re.DOTALL)
+_COMPLETE = 0.9
+"""Share of ImageNet's names that a vocabulary has, from which on it counts as one of the usual lists of all of them."""
 _INDEX = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -26,9 +29,9 @@ def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tupl
     """Labels as classes of the vocabulary, and warnings for the user.
 
     A label is, in this order, a class in any spelling (`clipmk.vocabulary.classes`); a WordNet id of ImageNet-1k
-    (`n02123045`, `n02085620-Chihuahua`), whose class is found by its name in our `imagenet` vocabulary, then by its
-    words in WordNet; an index into the vocabulary's classes, counted from 0. Labels are indices only if all of them
-    are: one number among words is a mistake.
+    (`n02123045`, `n02085620-Chihuahua`), whose class is found by its name in the usual lists of them and by its words
+    in WordNet; a class behind a number (`001.Name`); an index into the vocabulary's classes, counted from 0. Labels are
+    indices only if all of them are: one number among words is a mistake.
 
     Args:
         labels: of the images, in order; None where unknown.
@@ -45,7 +48,14 @@ def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tupl
     index = ClassIndex(vocabulary.classes)
     found = {label: name for label in counts if (name := index.find(label)) is not None}
     found |= _by_wordnet([label for label in counts if label not in found], index)
+    numbered = {label: match[1] for label in counts.keys() - found.keys() if (match := _NUMBERED.fullmatch(label))}
+    numbered = {label: name for label, rest in numbered.items() if (name := index.find(rest)) is not None}
+    found |= numbered
     warnings: tuple[str, ...] = ()
+    if numbered:
+        first, verb = min(numbered), one_or_many(len(numbered), "is", "are")
+        what = f"{counted(len(numbered), 'label')} {verb} read without a number"
+        warnings = (f"{what}: {quoted(first)} is {quoted(numbered[first])}",)
     if counts and not found and all(_INDEX.fullmatch(label) for label in counts):
         classes = vocabulary.classes
         found = {label: classes[int(label)] for label in counts if int(label) < len(classes)}
@@ -96,33 +106,53 @@ def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
 def _by_wordnet(labels: Iterable[str], index: ClassIndex) -> dict[str, str]:
     """Labels that begin with a WordNet id whose class is in the vocabulary."""
     ids = {label: match[1] for label in labels if (match := _WORDNET.fullmatch(label))}
-    found: dict[str, str] = {}
-    for label, wordnet_id in ids.items():
-        names = map(index.find, _wordnet_keys().get(wordnet_id, ()))
+    if not ids:
+        return {}
+    lists, words = _imagenet_names()
+    known = [{one: found for one, name in each.items() if (found := index.find(name)) is not None} for each in lists]
+    best = max(known, key=len)
+    if len(best) < _COMPLETE * len(lists[0]):
+        best = known[0]
+    resolved: dict[str, str] = {}
+    for label, one in ids.items():
+        names = (best.get(one), known[0].get(one), *map(index.find, words.get(one, ())))
         name = next((name for name in names if name is not None), None)
         if name is not None:
-            found[label] = name
-    return found
+            resolved[label] = name
+    return resolved
 
 
 @cache
-def _wordnet_keys() -> dict[str, tuple[str, ...]]:
-    """WordNet id of ImageNet-1k -> keys that its class may have, likeliest first.
+def _imagenet_names() -> tuple[list[dict[str, str]], dict[str, list[str]]]:
+    """The usual lists of ImageNet-1k's names, as WordNet id -> name, ours first; and id -> words for no other class.
 
-    Our name of it comes first, then its words in WordNet, without those that mean another class as well: "crane" is
-    a bird and a machine.
+    The lists are ours, OpenAI's, torchvision's, WordNet's first words, and all of its words. "crane" is a bird and a
+    machine in WordNet: which one is meant depends on the list.
     """
-    from timm.data import ImageNetInfo  # noqa: PLC0415 - loads torch
+    from open_clip import IMAGENET_CLASSNAMES  # noqa: PLC0415 - loads torch
+    from timm.data import ImageNetInfo  # noqa: PLC0415
+    from torchvision.models import get_weight  # noqa: PLC0415
 
     info = ImageNetInfo()
     ids: list[str] = info.label_names()
-    names = [class_key(name) for name in load_vocabulary("imagenet").classes]
-    words = [list(map(class_key, info.index_to_description(index).split(", "))) for index in range(len(ids))]
-    owners = Counter(word for group in words for word in set(group))
-    taken = dict(zip(names, ids, strict=True))
-    return {
-        one: (name, *(word for word in group if owners[word] == 1 and taken.get(word, one) == one))
-        for one, name, group in zip(ids, names, words, strict=True)
+    whole: list[str] = [info.index_to_description(index) for index in range(len(ids))]
+    names = (
+        load_vocabulary("imagenet").classes,
+        IMAGENET_CLASSNAMES,
+        get_weight("ResNet50_Weights.IMAGENET1K_V2").meta["categories"],
+        [text.split(", ")[0] for text in whole],
+        whole,
+    )
+    lists = [dict(zip(ids, each, strict=True)) for each in names]
+    words = {
+        one: dict.fromkeys([*text.split(", "), *(keys[one] for keys in lists)])
+        for one, text in zip(ids, whole, strict=True)
+    }
+    owners = Counter(key for each in words.values() for key in {*map(class_key, each)})
+    ours = {class_key(name): one for one, name in lists[0].items()}
+    return lists, {
+        one: [word for word in each if owners[key := class_key(word)] == 1 and ours.get(key, one) == one]
+        for one, each in words.items()
     }
 
 

@@ -6,36 +6,45 @@ Nothing is decoded here. Everything that can be wrong with a dataset as a whole 
 from __future__ import annotations
 
 import difflib
+import glob
 import itertools
 import os
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from clipmk.datasets.columns import USUAL, Columns
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
 from clipmk.system.files import NEARBY_LIMIT
+from clipmk.system.rows import TABLES
 from clipmk.system.text import quoted
 
 if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
 
-_KINDS = "a folder of images, a CSV, TSV or Parquet table of paths, tar shards (train-{000..012}.tar) or world:SPLIT"
+_KINDS = (
+    "a folder of images, a CSV, TSV, JSON lines or Parquet table, tar or Parquet shards (train-{000..012}.tar) or "
+    "world:SPLIT"
+)
 
-_ARCHIVE = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz)$", re.IGNORECASE)
-_DATA = re.compile(r"\.(csv|tsv|parquet|tar)$", re.IGNORECASE)
+_SHARD = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|parquet)$", re.IGNORECASE)
+_DATA = re.compile(r"\.(csv|tsv|jsonl?|parquet|tar)$", re.IGNORECASE)
 
 
-def open_dataset(spec: str, *, limit: int | None = None) -> Dataset:
+def open_dataset(names: str | Sequence[str], *, limit: int | None = None, columns: Columns = USUAL) -> Dataset:
     """Find the images of a dataset and their labels.
 
     Args:
-        spec: one of
-            a folder: of images (labels beside them in `truth.json` or `labels.csv`), of one folder per class (images
-            may lie deeper, the label is the name of the upper folder), or of tar shards;
-            a table `.csv`, `.tsv` or `.parquet` with the column `path` (below its folder) and, if known, `label`;
-            WebDataset shards: `x.tar`, a folder of them, or a pattern `train-{000..012}.tar`;
+        names: one of
+            a folder: of images (labels beside them in `truth.json`, `labels.csv` or `metadata.csv`), of one folder per
+            class (images may lie deeper, the label is the name of the upper folder), or of shards;
+            a table (CSV, TSV, JSON lines, Parquet) with the column `path` (below its folder) and, if known, `label`;
+            shards, WebDataset tar or Parquet with images inside: `x.tar`, a folder of them, several names, or a pattern
+            `train-{000..012}.tar`, `train-*.parquet`;
             the rendered world: `world:test`, `world:counterfactual?scenes=600&seed=3&size=64`.
         limit: most images used, spread evenly over the dataset; of the rendered world the first ones.
+        columns: names of a table's columns, where they are not the usual ones.
 
     Raises:
         UsageError: the spec or the limit is invalid.
@@ -43,27 +52,50 @@ def open_dataset(spec: str, *, limit: int | None = None) -> Dataset:
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}; at least 1 image is needed")
+    given = [os.path.expanduser(name) for name in ([names] if isinstance(names, str) else names)]  # noqa: PTH111
+    spec = given[0]  # may be a pattern
     if spec.startswith("world:") or spec == "world":
         from clipmk.datasets.rendered import open_world  # noqa: PLC0415 - the renderer loads OpenCV
 
         return open_world(spec, limit)
     from clipmk.datasets import folders, shards, tables  # noqa: PLC0415 - numpy and Pillow
 
+    if len(given) > 1:
+        return shards.open_shards(f"{spec} ... {given[-1]}", given, limit, columns)
     if os.path.isdir(spec):  # noqa: PTH112 - unlike Path.is_dir, never raises
-        return folders.open_folder(spec, limit)
-    ending = os.path.splitext(spec)[1].lower()  # noqa: PTH122 - a pattern is not a path
-    if "\0" not in spec and os.path.lexists(spec):
-        if ending in tables.SUFFIXES:
-            return tables.open_table(spec, limit)
-        if ending == ".tar" or _ARCHIVE.search(spec):
-            return shards.open_shards(spec, [spec], limit)
-        if ending in EXTENSIONS:
-            what = f"{quoted(spec)} is a single image; a study takes a dataset: {_KINDS}"
-            raise InputError(f"{what}; clipmk explain takes it")
-        raise InputError(f"dataset {quoted(spec)} has an unknown kind; name {_KINDS}")
-    if "{" in spec or "}" in spec:
-        return shards.open_shards(spec, shards.expand_braces(spec), limit)
-    raise InputError(f"dataset {quoted(spec)} does not exist; {_nearby(spec)}")
+        return folders.open_folder(spec, limit, columns)
+    if "\0" in spec or not os.path.lexists(spec):
+        return shards.open_shards(spec, _matches(spec), limit, columns)
+    if spec.lower().endswith(TABLES):
+        return tables.open_table(spec, limit, columns)
+    if not _SHARD.search(spec):
+        raise InputError(_unknown(spec))
+    return shards.open_shards(spec, [spec], limit, columns)
+
+
+def _matches(pattern: str) -> list[str]:
+    """The names that a pattern means: those that braces expand to, whether they exist or not, or those that match it.
+
+    Raises:
+        UsageError: the braces are malformed.
+        InputError: nothing matches it.
+    """
+    if "{" in pattern or "}" in pattern:
+        from clipmk.datasets.shards import expand_braces  # noqa: PLC0415 - numpy and Pillow
+
+        return expand_braces(pattern)
+    names = [] if "\0" in pattern else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+    if not names:
+        raise InputError(f"dataset {quoted(pattern)} does not exist; {_nearby(pattern)}")
+    return names
+
+
+def _unknown(spec: str) -> str:
+    """The message about a file that is not a dataset."""
+    if os.path.splitext(spec)[1].lower() in EXTENSIONS:  # noqa: PTH122
+        what = f"{quoted(spec)} is a single image; a study takes a dataset: {_KINDS}"
+        return f"{what}; clipmk explain takes it"
+    return f"dataset {quoted(spec)} has an unknown kind; name {_KINDS}"
 
 
 def _nearby(spec: str) -> str:

@@ -1,8 +1,9 @@
-"""Datasets in WebDataset tar shards: indexed once, then every image is a single read; nothing is unpacked.
+"""Datasets in shards: WebDataset tar files, indexed once, and Parquet files with images inside; nothing is unpacked.
 
-Members whose names agree up to the first dot of the base name are one sample: `a/0017.jpg`, `a/0017.cls`. The label
-comes from `.cls` (a class or its index) or from "label", "class" or "class_name" in `.json`; `.txt` is a caption, not a
-label.
+Members of a tar file whose names agree up to the first dot of the base name are one sample: `a/0017.jpg`, `a/0017.cls`;
+so are those that agree up to the last dot where image and label do: `22.05.jpg`, `22.05.cls`. The label comes from
+`.cls` or `.cls.txt` (a class or its index), from "class_name", "class" or "label" in `.json`, or else from folders;
+`.txt` is a caption, not a label.
 """
 
 from __future__ import annotations
@@ -15,11 +16,21 @@ import re
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final
 
+from clipmk.datasets.columns import USUAL, Columns
 from clipmk.datasets.dataset import Dataset, Entry
-from clipmk.datasets.entries import ENDINGS, SHOWN, FileReader, evenly_spread, make_dataset
+from clipmk.datasets.entries import (
+    ENDINGS,
+    SHOWN,
+    FileReader,
+    class_folder,
+    depth_of_classes,
+    evenly_spread,
+    make_dataset,
+)
+from clipmk.datasets.tables import open_table
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
 from clipmk.system.text import cause, counted, encodable, listed, one_or_many, printable, quoted
@@ -28,40 +39,76 @@ MOST_SHARDS: Final = 100_000
 """Most names that a pattern may expand to."""
 
 _LABEL_KEYS = ("label", "class", "class_name")
+"""The first one that is a text counts, else the first number."""
 _LABEL_BYTES = {"cls": 4096, "json": 2**20}
 """Largest member that is read for a label, by its ending."""
 
 _SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)", re.ASCII)
+_TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _BLOCK = 512
 _COMPRESSED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
 
 
 @dataclass(slots=True)
 class _Sample:
-    """A sample while its tar file is being indexed; small, since there may be 100,000."""
+    """Members with names that agree up to the last dot; small, since there may be 100,000."""
 
     image: str | None = None
-    """Name of the image's member: the first whose name has one dot, else the first."""
-    ending: str = ""
-    """Everything after its first dot."""
+    """Name of the image's member."""
     offset: int = 0
     size: int = 0
     cls: str | None = None
     json: str | None = None
 
+    @property
+    def label(self) -> str | None:
+        """A name counts before a number, and `.cls` before `.json`."""
+        names = [text for text in (self.cls, self.json) if text]
+        return next((text for text in names if not text.isdecimal()), names[0] if names else None)
 
-def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
-    """The images of tar files, in the order of the files and of their members.
+
+@dataclass(slots=True)
+class _Odd:
+    """Images of tar files that are not used, or not as their names say."""
+
+    links: list[str] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
+    """Those of samples that have another image."""
+    dotted: list[str] = field(default_factory=list)
+    """Images that are used, although their samples have others: they have labels of their own."""
+
+    def warnings(self, spec: str) -> list[str]:
+        kinds = (
+            (self.links, "is a link or sparse and left out", "are links or sparse and left out"),
+            (self.shared, "shares a sample with another and is left out", "share samples with others and are left out"),
+            (
+                self.dotted,
+                "is a sample up to its last dot",
+                "are samples up to their last dots, with labels of their own",
+            ),
+        )
+        return [
+            f"{counted(len(names), 'image')} in {quoted(spec)} {one_or_many(len(names), one, many)}: "
+            f"{listed(names, most=SHOWN)}"
+            for names, one, many in kinds
+            if names
+        ]
+
+
+def open_shards(spec: str, shards: Sequence[str], limit: int | None, columns: Columns = USUAL) -> Dataset:
+    """The images of tar or Parquet files, in the order of the files and of what they hold.
 
     Args:
         spec: as the user gave it.
         shards: paths of the files, at least one.
         limit: most images, spread evenly.
+        columns: of Parquet files, if the user names them.
 
     Raises:
-        InputError: a file is missing, compressed, truncated or not a tar file, or they hold no image.
+        UsageError: the files are of several kinds.
+        InputError: a file is missing, compressed, truncated or damaged, or they hold no image.
     """
     missing = [shard for shard in shards if not os.path.isfile(shard)]  # noqa: PTH113 - never raises
     if missing:
@@ -69,20 +116,39 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None) -> Dataset:
         raise InputError(
             f"{len(missing):,} of {counted(len(shards), 'shard')} {verb} missing: {listed(missing, most=SHOWN)}"
         )
+    parquet = [shard for shard in shards if shard.lower().endswith(".parquet")]
+    if len(parquet) == len(shards):
+        return _open_parquet(spec, shards, limit, columns)
+    other = [shard for shard in shards if not _TAR.search(shard)]
+    if other:
+        raise UsageError(
+            f"{quoted(spec)} names {counted(len(shards), 'file')}, {len(other):,} of them not a tar shard: "
+            f"{listed(other, most=SHOWN)}; a dataset is one folder, one table, or shards of one kind"
+        )
     places = [os.path.abspath(shard) for shard in shards]  # noqa: PTH100 - leaves links alone
     root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
     entries: list[Entry] = []
-    links = 0
+    odd = _Odd()
     for place in places:
         name = encodable(os.path.relpath(place, root).replace(os.sep, "/"))
-        found, skipped = _indexed(place, name)
-        entries += found
-        links += skipped
+        entries += _indexed(place, name, odd)
     if not entries:
         raise InputError(f"tar shards {quoted(spec)} hold no image; known endings: {ENDINGS}")
-    kind = one_or_many(links, "is a link or sparse", "are links or sparse")
-    warnings = [f"{counted(links, 'image')} in {quoted(spec)} {kind} and left out"] if links else []
+    warnings = odd.warnings(spec)
+    if all(entry.label is None for entry in entries):
+        entries = _labelled_by_folder(entries, warnings)
     return make_dataset(spec, "tar", evenly_spread(entries, limit), FileReader(root), warnings=warnings)
+
+
+def _open_parquet(spec: str, files: Sequence[str], limit: int | None, columns: Columns) -> Dataset:
+    from clipmk.datasets.parquet import image_column, open_images  # noqa: PLC0415 - pyarrow
+
+    column = image_column(files[0], columns)
+    if column is not None:
+        return open_images(spec, files, column, limit, columns)
+    if len(files) > 1:
+        raise InputError(f"Parquet files {quoted(spec)} hold no images; of tables of paths, name one")
+    return open_table(files[0], limit, columns)
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -116,61 +182,81 @@ def _choices(text: str, pattern: str) -> Sequence[str]:
     return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
 
 
-def _indexed(path: str, place: str) -> tuple[list[Entry], int]:
-    """Entries of a tar file in the order of their samples, and how many images are not plain files."""
+def _indexed(path: str, place: str, odd: _Odd) -> list[Entry]:
+    """Entries of a tar file, in the order of their samples."""
     samples: dict[str, _Sample] = {}
-    skipped, twice = 0, list[str]()
+    twice: list[str] = []
     try:
         with open(path, "rb") as handle:  # noqa: PTH123 - a string, as the reader takes it
             for member in _members(handle, path):
                 key, ending = _split(member.name)
-                is_image = f".{ending.rpartition('.')[2]}" in EXTENSIONS
+                is_image = f".{ending}" in EXTENSIONS
                 if not (is_image or ending in _LABEL_BYTES):
                     continue
                 if not member.isreg() or member.issparse():
-                    skipped += is_image
+                    odd.links += [member.name] if is_image else []
                     continue
                 sample = samples.setdefault(key, _Sample())
-                if is_image:
-                    fresh = _add_image(sample, member, ending)
-                elif fresh := getattr(sample, ending) is None:
+                if is_image and sample.image is None:
+                    sample.image = member.name.removeprefix("./")
+                    sample.offset, sample.size = member.offset_data, member.size
+                elif is_image and sample.image != member.name.removeprefix("./"):
+                    odd.shared.append(member.name)
+                elif not is_image and getattr(sample, ending) is None:
                     setattr(sample, ending, _label_of(member, ending, handle))
-                twice += [] if fresh else [member.name]
+                else:
+                    twice.append(member.name)
     except OSError as reason:
         raise InputError(f"tar file {quoted(path)} cannot be read: {cause(reason)}") from reason
     if twice:
         raise InputError(
             f"tar file {quoted(path)} holds {counted(len(twice), 'member')} more than once: {listed(twice, most=SHOWN)}"
         )
-    entries = [
-        Entry(
-            key=encodable(f"{place}/{sample.image}"),
-            label=sample.cls or sample.json or None,
-            path=place,
-            offset=sample.offset,
-            size=sample.size,
-        )
-        for sample in samples.values()
-        if sample.image is not None
+    return [
+        Entry(key=encodable(f"{place}/{sample.image}"), label=label, path=place, offset=sample.offset, size=sample.size)
+        for sample, label in _with_labels(samples, odd)
     ]
-    return entries, skipped
+
+
+def _with_labels(samples: dict[str, _Sample], odd: _Odd) -> Iterator[tuple[_Sample, str | None]]:
+    """The samples with an image. One without a label of its own belongs to that of all with the same first dot."""
+    used: set[str] = set()
+    for key, sample in samples.items():
+        if sample.image is None:
+            continue
+        first = key[: match.end(1)] if (match := _SAMPLE.fullmatch(key)) else key
+        if first == key or sample.label is not None:
+            odd.dotted += [sample.image] if first != key else []
+            yield sample, sample.label
+            continue
+        whole = samples.get(first, _Sample())
+        if whole.image is not None or first in used:
+            odd.shared.append(sample.image)
+            continue
+        used.add(first)
+        yield sample, whole.label
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Name of a member -> (sample, lower-case ending after the first dot); two empty texts for a hidden one."""
+    """Name of a member -> (everything before its last dot, lower-case ending); two empty texts for a hidden one."""
     found = _SAMPLE.fullmatch(name.removeprefix("./"))
     if found is None or any(part.startswith(".") for part in found[1].split("/")):
         return "", ""
-    return found[1], sys.intern(found[2].lower())
+    key, _, ending = name.removeprefix("./").rpartition(".")
+    if ending.lower() == "txt" and key.lower().endswith(".cls"):
+        key, ending = key[:-4], "cls"
+    return key, sys.intern(ending.lower())
 
 
-def _add_image(sample: _Sample, member: tarfile.TarInfo, ending: str) -> bool:
-    """Keep the better image of a sample; False if it has this one already."""
-    if sample.image is None or ("." in sample.ending and "." not in ending):
-        sample.image, sample.ending = member.name.removeprefix("./"), ending
-        sample.offset, sample.size = member.offset_data, member.size
-        return True
-    return sample.ending != ending
+def _labelled_by_folder(entries: list[Entry], warnings: list[str]) -> list[Entry]:
+    """The entries with the folders of their members as labels, where these differ; else as they are."""
+    paths = [entry.key.removeprefix(f"{entry.path}/") for entry in entries]
+    depth = depth_of_classes(paths, wrapped=True)
+    labels = [class_folder(path, depth) for path in paths]
+    if len(set(labels) - {None}) < 2:
+        return entries
+    warnings.append(f"labels are the folders in the tar files, such as {quoted(next(filter(None, labels)))}")
+    return [replace(entry, label=label) for entry, label in zip(entries, labels, strict=True)]
 
 
 def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:
@@ -223,10 +309,10 @@ def _json_label(content: object) -> str:
     Raises:
         ValueError: it is neither a text nor a whole number.
     """
-    values = [content[key] for key in _LABEL_KEYS if key in content] if isinstance(content, dict) else []
-    value = next((value for value in values if value is not None), None)
+    values = [content[key] for key in _LABEL_KEYS if content.get(key) is not None] if isinstance(content, dict) else []
+    value = next((value for value in values if isinstance(value, str)), values[0] if values else None)
     if value is None or isinstance(value, str):
         return (value or "").strip()
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"its label is {value!r}; a text or a whole number is needed")  # noqa: TRY004 - bad data
-    return str(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
+        raise ValueError(f"its label is {value!r}; a text or a whole number is needed")
+    return str(int(value))

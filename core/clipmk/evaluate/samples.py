@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmk.datasets.columns import USUAL, Columns
 from clipmk.datasets.labels import LABEL_BYTES, TRUTH_FILE
 from clipmk.datasets.matching import resolve_labels
 from clipmk.errors import ImageError, InputError, UsageError, suggest
@@ -82,13 +83,16 @@ def rendered_scenes(split: str, *, count: int, seed: int = 0) -> ImageSource:
     return ImageSource(name=split, count=count, labelled=True, samples=samples)
 
 
-def open_images(spec: str, vocabulary: Vocabulary, *, limit: int | None = None) -> ImageSource:
+def open_images(
+    spec: str, vocabulary: Vocabulary, *, limit: int | None = None, columns: Columns = USUAL
+) -> ImageSource:
     """A dataset as `clipmk study` takes it: folders of classes, a flat folder, a table of paths, tar shards.
 
     Args:
         spec: as in `datasets.opening.open_dataset`; not of rendered scenes, see `rendered_scenes`.
         vocabulary: whose classes the labels mean.
         limit: most images taken, spread evenly.
+        columns: of a table, if the user names them.
 
     Raises:
         UsageError: the spec cannot mean such a dataset.
@@ -98,9 +102,9 @@ def open_images(spec: str, vocabulary: Vocabulary, *, limit: int | None = None) 
 
     if spec == "world" or spec.startswith("world:"):
         raise UsageError(f"{quoted(spec)} names rendered scenes; choose them by their split instead")
-    dataset = open_dataset(spec, limit=limit)
+    dataset = open_dataset(spec, limit=limit, columns=columns)
     labels, notes = resolve_labels([entry.label for entry in dataset.entries], vocabulary)
-    labelled, masks = None not in labels, _object_masks(Path(spec))
+    labelled, masks = None not in labels, _object_masks(Path(spec).expanduser())
 
     def samples() -> Iterator[Sample | ImageError]:
         for index, (entry, label) in enumerate(zip(dataset.entries, labels, strict=True)):

@@ -10,13 +10,14 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from clipmk.errors import ImageError
-from clipmk.images.paths import EXTENSIONS, MAX_BYTES
+from clipmk.images.paths import EXTENSIONS, HEIF_HINT, MAX_BYTES
 from clipmk.records import ImageInfo
 from clipmk.system.config import read_config
 from clipmk.system.files import read_regular
@@ -27,8 +28,12 @@ from clipmk.system.text import byte_size, encodable, printable, quoted
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""The only decoders that are tried: Pillow 10.4 has known vulnerabilities in others."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""The only decoders that are tried (HEIF and AVIF besides): Pillow 10.4 has known vulnerabilities in others."""
+
+_TIFF = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
+"""Compressions of TIFF files that are read; libtiff's code for others, and for YCbCr, has known vulnerabilities."""
+_YCBCR = 6
 
 MAX_PIXELS = 100_000_000
 """Largest image, checked against the header before anything is decoded; `max_megapixels` raises it."""
@@ -64,8 +69,7 @@ _SIGNATURES = (
     (b"\x89PNG", "PNG"),
     (b"GIF8", "GIF"),
     (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
+    *((magic, "TIFF") for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     (b"%PDF", "PDF"),
     (b"<svg", "SVG"),
     (b"<?xml", "XML or SVG"),
@@ -180,11 +184,12 @@ def _decode(data: bytes, name: str | None, least_side: int | None) -> Picture:
         raise ImageError(f"{label} is empty")
     with _decoding(label, notes), _bomb_patch:
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=FORMATS + _heif_formats(data))
         except UnidentifiedImageError as reason:
             raise ImageError(f"{label} {_unidentified(data)}") from reason
         with image:
             _check_size(image.size, label)
+            _load_tiff(image, label)
             size = image.size
             pixels, turned = _pixels(image, label, notes, least_side)
             notes += _animation_note(image)
@@ -264,11 +269,45 @@ def _check_size(size: tuple[int, int], label: str) -> None:
         )
 
 
+def _heif_formats(data: bytes) -> tuple[str, ...]:
+    """HEIF and AVIF, where data may be such an image and pillow-heif is installed."""
+    if data[4:8] != b"ftyp":
+        return ()
+    try:
+        import pillow_heif  # noqa: PLC0415 - optional
+    except ImportError:
+        return ()
+    pillow_heif.register_heif_opener()
+    pillow_heif.register_avif_opener()
+    return ("HEIF", "AVIF")
+
+
+def _load_tiff(image: Image.Image, label: str) -> None:
+    """Decode an image that is a TIFF, which turns it upright; others are left alone.
+
+    Raises:
+        ImageError: it is compressed in a way that is not read.
+    """
+    if image.format != "TIFF":
+        return
+    compression, tags = image.info.get("compression"), getattr(image, "tag_v2", {})
+    if compression not in _TIFF or tags.get(ExifTags.Base.PhotometricInterpretation) == _YCBCR:
+        kinds = ", ".join(_TIFF)
+        raise ImageError(f"{label} is a TIFF with {compression} compression; of RGB or grey, read are: {kinds}")
+    image.load()
+
+
 def _unidentified(data: bytes) -> str:
     head = data[:512].lstrip()
     kind = next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
     kind = "WEBP" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else kind
-    kind = "HEIC or AVIF" if head[4:8] == b"ftyp" else kind
+    if data[4:8] == b"ftyp":
+        installed = find_spec("pillow_heif") is not None
+        return (
+            "is a damaged HEIC or AVIF file, or a video" if installed else f"is of the format HEIC or AVIF; {HEIF_HINT}"
+        )
+    if kind == "TIFF":
+        return "is a TIFF that is damaged or has pixels of another kind than grey, RGB or CMYK"
     if kind in FORMATS:
         return f"is damaged: its {kind} header cannot be read"
     what = "not an image that can be read" if kind is None else f"of the format {kind}"
@@ -281,6 +320,8 @@ def _animation_note(image: Image.Image) -> list[str]:
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
     except _DAMAGE:
         return ["what follows the first frame is damaged"]
+    if animated and image.format in {"TIFF", "HEIF", "AVIF"}:
+        return ["the file holds several images; only the first is used"]
     return ["the image is animated; only its first frame is used"] if animated else []
 
 

@@ -249,7 +249,7 @@ def _lazy_tokenizer(spec: ModelSpec, *, download: bool) -> Tokenizer:
     if not _is_plain(spec):
         return tokenizer_for(spec, download=download)
     tokenizer = cache(lambda: cached(tokenizer_for(spec)))
-    return lambda texts: tokenizer()(texts)  # noqa: PLW0108 - it is made on the first call
+    return lambda texts, **options: tokenizer()(texts, **options)  # noqa: PLW0108 - it is made on the first call
 
 
 def _hub_tokenizer(spec: ModelSpec, context: int, *, download: bool) -> Tokenizer:

@@ -236,8 +236,8 @@ class Explainer:
 
 
 def vocabulary_warnings(vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Warnings about a vocabulary that leaves much to chance."""
-    notes = []
+    """Warnings about a vocabulary: what was changed while it was read, and whether it leaves much to chance."""
+    notes = [*vocabulary.notes]
     if len(vocabulary.classes) == 1:
         notes.append("the vocabulary has one class; every image is predicted as that class with certainty")
     if len(vocabulary.descriptors) < FEW_DESCRIPTORS:

@@ -96,7 +96,7 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
     shard_size = request.shard_size or SHARD_SIZE
     plan = make_plan(request.dataset.entries, labels, fit=settings.fit, shard_size=shard_size)
     new = _manifest(request, infos, settings, plan, shard_size)
-    warnings = request.dataset.warnings + warnings
+    warnings = request.dataset.warnings + request.vocabulary.notes + warnings
     if old is None:
         write_plan(plan, folder.plan, new.made_of())
         write_manifest(new, folder.manifest)

@@ -7,6 +7,7 @@ on what was done before or elsewhere, so a study that was killed and resumed has
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from clipmk.pipeline.grounding import Progress
     from clipmk.settings import PartMethod, Settings
     from clipmk.vocabulary.vocabulary import Vocabulary
+
+_LOGGER = logging.getLogger(__name__)
 
 Geometry = tuple[int, str]
 """(side of the square input in pixels, interpolation)."""
@@ -235,6 +238,8 @@ class ShardWorker:
         backbone = load(name, device=task.device, precision=task.precision)
         with _memory_named(task, name):
             bank = load_bank(backbone, task.vocabulary, cache=task.cache, progress=partial(progress, "texts"))
+        for warning in bank.warnings:
+            _LOGGER.warning("model %s: %s", name, warning)
         builder = ExplanationBuilder(backbone, task.vocabulary, bank, task.settings)
         path, made_of = task.folder.language(name), task.made_of[name]
         if not is_intact(path, made_of):

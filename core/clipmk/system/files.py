@@ -32,7 +32,7 @@ def read_regular(
     """Read a regular file whole; pipes, devices, sockets and folders are refused without ever blocking.
 
     Args:
-        path: as the user gave it; the message repeats it.
+        path: as the user gave it; the message repeats it. `~` at its beginning is the home folder.
         limit: most bytes accepted.
         noun: what the file should be, for the message ("image").
         error: class of error to raise.
@@ -44,6 +44,7 @@ def read_regular(
     shown = f"{noun} {quoted(path)}"
     if not str(path):
         raise error(f"{noun} name is empty")
+    path = os.path.expanduser(path)  # noqa: PTH111 - never raises
     try:
         refusal = _refusal(Path(path).stat(), limit)  # before opening, because opening a device can have effects
         if refusal is None:

@@ -12,14 +12,20 @@ from clipmk.errors import VocabularyError, suggest
 from clipmk.system.text import listed, quoted
 from clipmk.vocabulary.classes import class_key
 from clipmk.vocabulary.lint import plain_words
-from clipmk.vocabulary.reader import checked_text, checked_texts, decoded
+from clipmk.vocabulary.reader import checked_text, checked_texts, cleaned, decoded
 from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, Vocabulary
 
 MISSING = 5
 """Most classes without an answer in a message."""
 
 _FENCED = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
-_BULLET = re.compile(r"^[-*•]\s+")
+_THOUGHT = re.compile(r"</(think|thinking|thought|reasoning)>", re.IGNORECASE)
+"""The end of what a model writes before its answer; some leave out the beginning."""
+_OBJECT = re.compile(r"\{(?=\s*[\"}])")
+"""How a JSON object begins, unlike braces in prose."""
+_BULLET = re.compile(r"^([-*•–]|\d+[.)])\s+")
+_EMPHASIS = "*_`"
+"""Signs around a word that is set in bold, in italics or as code."""
 _OPENING = re.compile(r"^(it )?(has|have|with) ", re.IGNORECASE)
 
 
@@ -32,8 +38,9 @@ def from_answers(
 ) -> Vocabulary:
     """Join answers of the form `{class: [descriptor, ...]}` and choose one wording for each descriptor.
 
-    Full stops, bullets, "has" and the capital of a first word are removed. Of wordings that differ only in articles,
-    plurals and case, the most frequent one is used. A class that is answered twice keeps all its descriptors.
+    Thoughts before the answer are ignored; full stops, bullets, numbers, asterisks, "has" and the capital of a first
+    word are removed. Of wordings that differ only in articles, plurals and case, the most frequent one is used. A class
+    that is answered twice keeps all its descriptors.
 
     Args:
         answers: Label for messages, and content, of each; text around JSON objects is ignored.
@@ -94,37 +101,38 @@ def _json(value: object) -> str:
 def _answered(text: str, label: str) -> Iterator[tuple[str, list[str]]]:
     """Classes with tidied descriptors, from all JSON objects in an answer."""
     found = False
+    for thought in list(_THOUGHT.finditer(text))[-1:]:
+        text = "\n" * text.count("\n", 0, thought.end()) + text[thought.end() :]
     for start, part in [(match.start(1), match[1]) for match in _FENCED.finditer(text)] or [(0, text)]:
         for pairs in _objects(part, label, text.count("\n", 0, start)):
             found = True
             for key, value in pairs:
                 if isinstance(value, _Pairs):
                     raise VocabularyError(f"{label}: {key!r} is an object; a list of texts is needed")
-                one = checked_text(key, f"{label}: a class")
-                yield one, [_tidy(text) for text in checked_texts(value, f"{label}: {one!r}")]
+                one = checked_text(cleaned(key, []).strip(_EMPHASIS), f"{label}: a class")
+                yield one, [_tidy(text) for text in checked_texts(cleaned(value, []), f"{label}: {one!r}")]
     if not found:
         raise VocabularyError(f"{label} holds no JSON object {{class: [descriptor, ...]}}")
 
 
 def _objects(text: str, label: str, lines_before: int) -> Iterator[_Pairs]:
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
-    start = text.find("{")
-    while start >= 0:
+    stop = 0
+    while match := _OBJECT.search(text, stop):
         try:
-            pairs, stop = decoder.raw_decode(text, start)
+            pairs, stop = decoder.raw_decode(text, match.start())
         except json.JSONDecodeError as error:
             place = f"line {lines_before + error.lineno}, column {error.colno}"
             raise VocabularyError(f"{label} is truncated or not JSON: {error.msg} ({place})") from error
         except (ValueError, RecursionError) as error:
             raise VocabularyError(f"{label} is not readable JSON: {error}") from error
         yield pairs
-        start = text.find("{", stop)
 
 
 def _tidy(text: str) -> str:
     """A bare phrase, as the prompt asks; "Pale plumage" loses its capital, "T-shirt" and "USB port" keep theirs."""
-    text = _OPENING.sub("", _BULLET.sub("", " ".join(text.split())))
-    tidied = text.rstrip(".;, ")
+    text = _OPENING.sub("", _BULLET.sub("", " ".join(text.split())).strip(_EMPHASIS))
+    tidied = text.rstrip(".;, " + _EMPHASIS)
     if not tidied:
         raise VocabularyError(f"nothing is left of the descriptor {quoted(text)}")
     word = tidied.split(" ", 1)[0]

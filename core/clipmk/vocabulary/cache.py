@@ -29,7 +29,7 @@ from torch import Tensor
 
 from clipmk.system.files import atomic_write
 
-FORMAT = "clipmk-texts-3"
+FORMAT = "clipmk-texts-4"
 """Version of the files and of what their numbers mean; other versions are never read."""
 
 ALIGNMENT = 64
@@ -55,6 +55,8 @@ class Stored(NamedTuple):
     """Digests of what each row is made of."""
     rows: Tensor
     """float32 (rows, embed), memory-mapped when read."""
+    note: str = ""
+    """What to say about them whenever they are used; empty for nothing."""
 
 
 class Rows:
@@ -65,8 +67,8 @@ class Rows:
     """
 
     def __init__(self, sources: Sequence[Stored]) -> None:
-        self._matrices = [rows.numpy() for _, rows in sources]
-        keys = np.concatenate([np.empty(0, "S16"), *(keys for keys, _ in sources)])
+        self._matrices = [one.rows.numpy() for one in sources]
+        keys = np.concatenate([np.empty(0, "S16"), *(one.keys for one in sources)])
         self._order = np.argsort(keys, kind="stable")
         self._sorted = keys[self._order]
 
@@ -106,6 +108,7 @@ def write(path: Path, stored: Stored) -> None:
     """
     tensors = {"rows": stored.rows, "keys": torch.from_numpy(stored.keys.view(np.uint8))}
     metadata = {"format": FORMAT, "name": path.stem, "crc32": _checksum(tensors)}
+    metadata["note"] = stored.note.encode("unicode_escape").decode()  # ASCII has the same length in any JSON
     with atomic_write(path) as handle:
         save_file(tensors, handle.name, {**metadata, "padding": _padding(tensors, metadata)})
         with Path(handle.name).open("rb") as written:  # a file of its own by now, which `atomic_write` does not flush
@@ -134,7 +137,8 @@ def read(path: Path, *, check: bool = True) -> Stored:
         raise DamagedError("its numbers are not those that were written")
     rows = tensors["rows"]
     aligned = rows if rows.data_ptr() % ALIGNMENT == 0 else rows.clone()
-    return Stored(tensors["keys"].numpy().view("S16"), aligned)
+    note = metadata.get("note", "").encode().decode("unicode_escape")
+    return Stored(tensors["keys"].numpy().view("S16"), aligned, note)
 
 
 def _padding(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

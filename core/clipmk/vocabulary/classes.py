@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipmk.errors import UsageError, VocabularyError, suggest
 from clipmk.system.files import read_regular
-from clipmk.system.text import printable, quoted
-from clipmk.vocabulary.reader import FILE_ENDING, MAX_BYTES, checked_text, checked_texts, decoded, json_value
+from clipmk.system.rows import TABLES, read_rows
+from clipmk.system.text import listed, printable, quoted
+from clipmk.vocabulary.reader import (
+    FILE_ENDING,
+    MAX_BYTES,
+    checked_text,
+    cleaned,
+    cleaning_notes,
+    decoded,
+    json_value,
+    kind_of,
+    repetition_notes,
+)
+
+_TITLES = ("class_name", "classname", "name", "class", "label", "category")
+"""Names of the column of names in a table, in lower case."""
+
+_OTHER = frozenset(
+    {".yaml", ".yml", ".toml", ".xml", ".ini", ".py", ".html", ".parquet", ".xlsx", ".xls", ".png", ".jpg"}
+)
+"""Endings of files that are not a class list, although their lines could be read as one."""
 
 if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
@@ -21,7 +42,7 @@ if TYPE_CHECKING:
 @lru_cache(maxsize=2**14)  # 50,000 labels repeat some thousand names
 def class_key(name: str) -> str:
     """What all spellings of a class have in common: `Tabby_cat`, `tabby-cat` and `tabby cat` are the same class."""
-    return " ".join(re.split(r"[\s_-]+", name.casefold())).strip()
+    return " ".join(re.split(r"[\s_-]+", unicodedata.normalize("NFC", name).casefold())).strip()
 
 
 class ClassIndex:
@@ -65,34 +86,75 @@ def resolve_class(vocabulary: Vocabulary, name: str) -> int:
     )
 
 
-def parse_classes(argument: str) -> tuple[str, ...]:
-    """Read a class list: an existing file (one class per line, `#` starts a comment line), else `a,b,c`.
+class ClassList(NamedTuple):
+    """Class names from outside."""
 
-    A file that ends in `.json` holds a JSON list of names.
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What was cleaned, left out or guessed."""
+
+    def within(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The vocabulary with these classes, and with the notes."""
+        other = vocabulary.with_classes(self.names)
+        return replace(other, notes=other.notes + self.notes)
+
+
+def parse_classes(argument: str) -> ClassList:
+    """Read a class list: an existing file, else `a,b,c`.
+
+    A text file has one class per line, `#` starts a comment line; `.json` holds a list of names; CSV, TSV and JSON
+    lines have a column of names.
 
     Raises:
-        VocabularyError: the file cannot be read, a name is blank, repeated, too long or holds control characters.
+        VocabularyError: the file cannot be read or is of another kind, a name is blank, too long or holds control
+            characters.
     """
-    label = f"class list {quoted(argument)}"
-    is_file = os.path.lexists(argument) and not os.path.isdir(argument)  # noqa: PTH112 - unlike Path.is_dir, never raises
-    if "," in argument or not (is_file or FILE_ENDING.search(argument)):
-        placed = [(f"class {number}", part) for number, part in enumerate(argument.split(","), 1)]
+    label, path = f"class list {quoted(argument)}", os.path.expanduser(argument)  # noqa: PTH111 - may be a list
+    is_file = "\0" not in path and os.path.lexists(path) and not os.path.isdir(path)  # noqa: PTH112
+    notes: list[str] = []
+    if is_file or ("," not in argument and FILE_ENDING.search(argument)):
+        placed = _in_file(path, label)
     else:
-        endings = {".txt", ".json"}
-        data = read_regular(argument, limit=MAX_BYTES, noun="class list", error=VocabularyError, suffixes=endings)
-        text = decoded(data, label)
-        if argument.lower().endswith(".json"):
-            names = checked_texts(json_value(text, label), f"{label}: names")
-            placed = [(f"names[{index}]", name) for index, name in enumerate(names)]
-        else:
-            lines = [(f"line {number}", line.strip()) for number, line in enumerate(text.split("\n"), 1)]
-            placed = [(place, line) for place, line in lines if line and not line.startswith("#")]
+        placed = [(f"class {number}", part) for number, part in enumerate(argument.split(","), 1)]
+        if len(placed) == 1:
+            notes.append(f"{quoted(argument)} is not a file; it is taken as the name of a single class")
     if not placed:
         raise VocabularyError(f"{label} is empty")
-    first: dict[str, str] = {}
-    for place, name in placed:
-        checked = checked_text(name, f"{label}: {place}")
-        if checked in first:
-            raise VocabularyError(f"{label}: {place} repeats {first[checked]}: {checked!r}")
-        first[checked] = place
-    return tuple(first)
+    changed: list[str] = []
+    names = [checked_text(cleaned(name, changed), f"{label}: {place}") for place, name in placed]
+    return ClassList(tuple(dict.fromkeys(names)), (*notes, *cleaning_notes(changed), *repetition_notes(names)))
+
+
+def _in_file(path: str, label: str) -> list[tuple[str, Any]]:
+    """(place, name) of every class in a file."""
+    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122
+    if ending in TABLES and ending != ".json":
+        header, rows = read_rows(path, limit=MAX_BYTES, noun="class list", error=VocabularyError)
+        return _in_table(header, list(rows), label)
+    endings = {".txt", ".json", ".csv", ".tsv"}
+    data = read_regular(path, limit=MAX_BYTES, noun="class list", error=VocabularyError, suffixes=endings)
+    if ending in _OTHER:
+        raise VocabularyError(f"{label} is a {ending} file; a list is text with a class per line, CSV, or a JSON list")
+    text = decoded(data, label)
+    if ending == ".json" or text.lstrip().startswith(("[", "{")):
+        names = json_value(text, label)
+        if not isinstance(names, list):
+            raise VocabularyError(f"{label}: names is {kind_of(names)}; a list of texts is needed")
+        return [(f"names[{index}]", name) for index, name in enumerate(names)]
+    lines = [(f"line {number}", line.strip()) for number, line in enumerate(text.split("\n"), 1)]
+    return [(place, line) for place, line in lines if line and not line.startswith("#")]
+
+
+def _in_table(header: list[str], rows: list[list[Any]], label: str) -> list[tuple[str, Any]]:
+    """The names in a table: those of a single column, or of the first column with a usual title and words in it."""
+    titles = [name.lower() for name in header]
+    if len(header) == 1:
+        cells = [row[0] for row in rows]
+        return [
+            (f"row {number}", name) for number, name in enumerate(cells if titles[0] in _TITLES else header + cells, 1)
+        ]
+    for place in (titles.index(title) for title in _TITLES if title in titles):
+        if not all(str(row[place]).strip().isdecimal() for row in rows):
+            return [(f"row {number}", row[place]) for number, row in enumerate(rows, 1)]
+    columns = listed(header, most=8) or "none"
+    raise VocabularyError(f"{label} has no column of names ({', '.join(_TITLES)}); its columns: {columns}")

@@ -22,7 +22,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -36,7 +36,7 @@ from torch.nn import functional
 from clipmk.backbones.base import Progress
 from clipmk.errors import ClipmkError, ModelError
 from clipmk.system.locations import cached_texts, texts_dir
-from clipmk.system.text import printable
+from clipmk.system.text import counted, one_or_many, printable, quoted
 from clipmk.vocabulary import cache as cache_files
 from clipmk.vocabulary.cache import UNREADABLE, DamagedError, Keys, Rows, Stored
 
@@ -74,6 +74,9 @@ class TextBackbone(Protocol):
     ) -> Float[Tensor, "texts embed"]:
         """Embed texts in order: float32, L2-normalised."""
 
+    def cut_texts(self, texts: Iterable[str]) -> list[str]:
+        """The different texts that are longer than the context."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextBank:
@@ -107,17 +110,14 @@ def load_bank(
     Raises:
         ModelError: the text encoder gives vectors that are not finite or have no length.
     """
-    sections = (
-        Section("classes", vocabulary.classes, vocabulary.templates),
-        Section("descriptors", vocabulary.descriptors, (vocabulary.descriptor_template,)),
-        Section("raw", vocabulary.descriptors, ("{}",)),
-    )
+    sections = sections_of(vocabulary)
     warnings: list[str] = []
     if cache:
         found = _Cache(backbone, sections, warnings).load(progress)
     else:
         found = _gathered(sections, _embedded(backbone, sections, progress=progress))
-    return TextBank(**found, warnings=tuple(dict.fromkeys(warnings)))
+        warnings += [cut_note(section, backbone.cut_texts(section.texts())) for section in sections]
+    return TextBank(**found, warnings=tuple(dict.fromkeys(filter(None, warnings))))
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,11 @@ class Section:
     def prompts(self, row: int) -> tuple[str, ...]:
         """The texts whose embeddings make a row."""
         return tuple(template.replace("{}", self.names[row]) for template in self.templates)
+
+    def texts(self) -> Iterator[str]:
+        """All texts; none where those of another section are the same or longer."""
+        rows = range(0 if self.title == "raw" else len(self.names))
+        return (text for row in rows for text in self.prompts(row))
 
     @functools.cached_property
     def keys(self) -> Keys:
@@ -152,10 +157,16 @@ class _Cache:
         self._paths = {
             title: texts_dir() / f"{title}-{self._model}-{content}.safetensors" for title, content in contents.items()
         }
+        self._notes: dict[str, str] = {}
         self._chunks = f"part-{self._model}-{_digest(contents)[:24]}"
 
     def load(self, progress: Progress | None) -> dict[str, Tensor]:
         """Read what is stored; embed and store the rest, while other processes that want the same wait."""
+        found = self._loaded(progress)
+        self._warnings += [self._notes[section.title] for section in self._sections]
+        return found
+
+    def _loaded(self, progress: Progress | None) -> dict[str, Tensor]:
         found = self._read(self._warnings)
         if len(found) == len(self._sections):
             return found
@@ -166,6 +177,7 @@ class _Cache:
                 keep = self._keep if writable else None
                 rows = _embedded(self._backbone, wanted, known=self._others(wanted), progress=progress, keep=keep)
                 found |= _gathered(wanted, rows, folder=texts_dir() if writable else None)
+                self._notes |= {one.title: cut_note(one, self._backbone.cut_texts(one.texts())) for one in wanted}
                 if writable:
                     self._store(wanted, found)
                     found |= self._read([])  # mapped, so that memory is free again
@@ -177,10 +189,10 @@ class _Cache:
         for section in self._sections:
             path = self._paths[section.title]
             try:
-                rows = cache_files.read(path).rows
-                if len(rows) != len(section.names):
+                stored = cache_files.read(path)
+                if len(stored.rows) != len(section.names):
                     raise DamagedError("it holds other rows")
-                found[section.title] = rows
+                found[section.title], self._notes[section.title] = stored.rows, stored.note
             except FileNotFoundError:
                 continue
             except UNREADABLE as reason:
@@ -218,7 +230,10 @@ class _Cache:
         """Write the file of each section and remove the chunks it was assembled from."""
         try:
             for section in sections:
-                cache_files.write(self._paths[section.title], Stored(section.keys, matrices[section.title]))
+                cache_files.write(
+                    self._paths[section.title],
+                    Stored(section.keys, matrices[section.title], self._notes[section.title]),
+                )
         except (ClipmkError, *UNREADABLE) as reason:
             self._not_kept(reason)
             return
@@ -241,6 +256,25 @@ class _Cache:
 
     def _not_kept(self, reason: Exception) -> None:
         self._warnings.append(f"embedded texts are not kept for the next time: {printable(str(reason))}")
+
+
+def cut_note(section: Section, cut: Sequence[str], model: str = "the model") -> str:
+    """A note on the texts of a section that are cut at the end of a model's context, if there are any."""
+    if not cut:
+        return ""
+    noun = "class prompt" if section.title == "classes" else "descriptor"
+    number, verb = counted(len(cut), noun), one_or_many(len(cut), "is", "are")
+    shown = quoted(f"{cut[0][:80]} ..." if len(cut[0]) > 80 else cut[0])
+    return f"{number} {verb} longer than the context of {model} and {verb} cut: {shown}"
+
+
+def sections_of(vocabulary: Vocabulary) -> tuple[Section, ...]:
+    """The matrices that are made of a vocabulary."""
+    return (
+        Section("classes", vocabulary.classes, vocabulary.templates),
+        Section("descriptors", vocabulary.descriptors, (vocabulary.descriptor_template,)),
+        Section("raw", vocabulary.descriptors, ("{}",)),
+    )
 
 
 def _embedded(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from clipmk.errors import VocabularyError, suggest
-from clipmk.system.text import is_unsafe, printable, quoted
+from clipmk.system.text import is_unsafe, listed, one_or_many, printable, quoted
 
 MAX_BYTES = 64 * 2**20
 """Largest vocabulary file or class list read."""
@@ -125,6 +126,44 @@ def decoded(data: bytes | str, label: str) -> str:
         raise VocabularyError(f"{label} is not UTF-8 text (byte {error.start})") from error
 
 
+def cleaned(value: Any, changed: list[str]) -> Any:
+    """A JSON value with clean texts: blanks of all kinds are spaces, invisible characters are dropped.
+
+    Args:
+        value: of `json_value`.
+        changed: collects the clean form of each text that was not clean.
+
+    Raises:
+        VocabularyError: keys of an object are the same once they are clean.
+    """
+    if isinstance(value, list):
+        return [cleaned(one, changed) for one in value]
+    if isinstance(value, dict):
+        table = {cleaned(key, changed): cleaned(one, changed) for key, one in value.items()}
+        if len(table) < len(value):
+            names = [cleaned(key, []) for key in value]
+            raise VocabularyError(f"the key {next(name for name in names if names.count(name) > 1)!r} is repeated")
+        return table
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    text = " ".join("".join(map(_cleaned_character, value)).split())
+    changed += [text] if text != value.strip() else []
+    return text
+
+
+def _cleaned_character(one: str) -> str:
+    if one.isspace():
+        return " "
+    return "" if unicodedata.category(one) == "Cf" and is_unsafe(one) else one
+
+
+def cleaning_notes(changed: Sequence[str]) -> tuple[str, ...]:
+    """A note on the texts that `cleaned` has changed, if there are any."""
+    what = one_or_many(len(changed), "text has", "texts have")
+    shown = listed(changed, most=3)
+    return (f"{len(changed):,} {what} tabs, line breaks or invisible characters, cleaned: {shown}",) if changed else ()
+
+
 def checked_texts(values: Any, place: str) -> list[str]:
     """A list of texts from outside, each as `checked_text`.
 
@@ -194,6 +233,13 @@ def unique(texts: Sequence[str], key: str) -> tuple[str, ...]:
     raise VocabularyError(join_faults([f"{key}[{i}] repeats {key}[{j}]: {text!r}" for i, j, text in places if i != j]))
 
 
+def repetition_notes(names: Sequence[str]) -> tuple[str, ...]:
+    """A note on names that are given more than once, if there are any."""
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    what = one_or_many(len(repeated), "class is repeated and counts", "classes are repeated and count")
+    return (f"{len(repeated):,} {what} once: {listed(repeated, most=3)}",) if repeated else ()
+
+
 def kind_of(value: Any) -> str:
     """The type of a JSON value, in words."""
     names = {
@@ -225,9 +271,11 @@ def _by_class(table: dict[str, Any], skipped: list[str] | None) -> dict[str, tup
         if name in by_class:
             faults.append(f"the key {name!r} is repeated")
             continue
-        texts, wrong = split_texts(value, repr(key))
+        texts, wrong = split_texts(value, repr(key)) if value != [] else ([], [])
         faults += wrong
         by_class[name] = tuple(dict.fromkeys(texts))
+    if not any(by_class.values()):
+        faults += [f"{name!r} is empty" for name, value in table.items() if value == []]
     if faults and (skipped is None or not any(by_class.values())):
         raise VocabularyError(join_faults(faults))
     if skipped is not None:

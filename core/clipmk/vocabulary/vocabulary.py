@@ -28,15 +28,18 @@ from clipmk.system import locations
 from clipmk.system.config import read_config
 from clipmk.system.files import read_regular
 from clipmk.system.serialization import plain
-from clipmk.system.text import quoted
+from clipmk.system.text import listed, one_or_many, quoted
 from clipmk.vocabulary.reader import (
     FILE_ENDING,
     MAX_BYTES,
     checked_text,
     checked_texts,
+    cleaned,
+    cleaning_notes,
     fields_of,
     join_faults,
     parsed,
+    repetition_notes,
     unique,
 )
 
@@ -73,6 +76,8 @@ class Vocabulary:
     descriptor_template: str = DESCRIPTOR_TEMPLATE
     by_class: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """Typical descriptors of some or all classes; may be empty. Used by checks and truth metrics, not by the method."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What was cleaned or left out while it was read; not part of its content."""
 
     def __post_init__(self) -> None:
         try:
@@ -100,17 +105,20 @@ class Vocabulary:
         return tuple(tuple(t.replace("{}", name) for t in self.templates) for name in self.classes)
 
     def with_classes(self, classes: Iterable[str]) -> Vocabulary:
-        """A copy with other classes and the same templates and descriptors.
+        """A copy with other classes and the same templates and descriptors; repeated classes count once, with a note.
 
         Raises:
             VocabularyError: as on construction.
         """
-        names = tuple(checked_texts(classes if isinstance(classes, str) else tuple(classes), "classes"))
-        return replace(self, classes=names, by_class={n: self.by_class[n] for n in names if n in self.by_class})
+        given = checked_texts(classes if isinstance(classes, str) else tuple(classes), "classes")
+        names, notes = tuple(dict.fromkeys(given)), self.notes + repetition_notes(given)
+        by_class = {name: self.by_class[name] for name in names if name in self.by_class}
+        return replace(self, classes=names, by_class=by_class, notes=notes)
 
     def to_dict(self) -> dict[str, Any]:
         """The full form, ready for JSON; `from_descriptor_json` reads it back."""
         form: dict[str, Any] = plain(self)
+        del form["notes"]
         return form
 
 
@@ -148,7 +156,7 @@ def load_vocabulary(name_or_path: str | os.PathLike[str], *, skipped: list[str] 
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise UsageError(f"vocabulary is {name_or_path!r:.80}; it must be a name or a path")
-    shipped, name = _shipped(), os.fspath(name_or_path)
+    shipped, name = _shipped(), os.path.expanduser(os.fspath(name_or_path))  # noqa: PTH111 - may be a name
     if name in shipped:
         return from_descriptor_json(shipped[name].read_bytes(), name=name)
     if os.path.lexists(name) or FILE_ENDING.search(name):
@@ -172,11 +180,16 @@ def from_descriptor_json(
         VocabularyError: malformed; the message gives line and column, or key and index, of several faults at once.
     """
     label = f"vocabulary {quoted(path or name)}"
-    table = parsed(data, label)
+    table, changed = parsed(data, label), list[str]()
     fields: dict[str, Any] = {"name": name, "templates": IMAGENET_TEMPLATES}
     try:
-        fields |= fields_of(table, skipped=skipped)
-        return Vocabulary(**fields)
+        fields |= fields_of(cleaned(table, changed), skipped=skipped)
+        bare = [name for name in fields["classes"] if name not in fields["by_class"]] if fields["by_class"] else []
+        notes = cleaning_notes(changed)
+        if bare and skipped is None and "classes" not in table:
+            what = one_or_many(len(bare), "class has", "classes have")
+            notes += (f"{len(bare):,} {what} no descriptors: {listed(bare, most=3)}",)
+        return Vocabulary(**fields, notes=notes)
     except VocabularyError as error:
         raise VocabularyError(f"{label}: {str(error).removeprefix(_prefix(fields['name']))}") from error
 

@@ -56,7 +56,7 @@ class Explainers:
         if known is None:
             known = load_vocabulary(name)
             if session.classes is not None:
-                known = known.with_classes(parse_classes(session.classes))
+                known = parse_classes(session.classes).within(known)
             self._vocabularies.put(key, known, weight=1)
         return known
 
@@ -131,7 +131,7 @@ class Explainers:
 
 def file_stamp(name: str) -> Stamp:
     """The stamp of a file; (path, -1, -1) if it cannot be read: reading it will raise the right error."""
-    path = os.path.abspath(name)  # noqa: PTH100 - keeps what is not a path at all
+    path = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 - keeps what is not a path at all
     try:
         found = Path(path).stat()
     except (OSError, ValueError):

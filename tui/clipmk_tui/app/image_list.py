@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipmk.datasets.labels import LABELS_FILE, TRUTH_FILE, read_labels
+from clipmk.datasets.labels import LABEL_FILES, read_labels
 from clipmk.errors import ImageError, InputError, UsageError
-from clipmk.images.paths import EXTENSIONS, MAX_BYTES, refuse_pattern
+from clipmk.images.paths import EXTENSIONS, MAX_BYTES, list_folder, refuse_pattern
 from clipmk.system.files import read_regular
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import quoted
@@ -100,7 +100,7 @@ class _Collector:
         """Labels from the manifests of a folder: path below it, with forward slashes -> label. Read once."""
         if folder not in self.manifests:
             labels: dict[str, str] = {}
-            for name in (TRUTH_FILE, LABELS_FILE):
+            for name in LABEL_FILES:
                 try:
                     labels |= read_labels(_prefix(folder) + name)
                 except InputError as reason:
@@ -125,6 +125,7 @@ def _add(found: _Collector, argument: str) -> None:
     """
     if not argument or "\0" in argument:
         raise ImageError(f"image {quoted(argument)} does not exist")
+    argument = os.path.expanduser(argument)  # noqa: PTH111 - a pattern is not a path
     if os.path.isdir(argument):  # noqa: PTH112 - unlike Path.is_dir, never raises
         _add_folder(found, argument)
     elif os.path.lexists(argument):
@@ -139,7 +140,8 @@ def _add(found: _Collector, argument: str) -> None:
 
 
 def _add_folder(found: _Collector, folder: str) -> None:
-    images, folders = _listed(folder)
+    images, folders, notes = list_folder(folder)
+    found.warnings += [f"folder {quoted(folder)}: {note}" for note in notes]
     if images:
         prefix = _prefix(folder)
         found.items += [Item(prefix + name, _label_beside(found, prefix + name)) for name in images]
@@ -155,36 +157,14 @@ def _add_folder(found: _Collector, folder: str) -> None:
 def _add_class(found: _Collector, folder: str, labels: Mapping[str, str]) -> None:
     """Add a class folder; one that cannot be listed is a warning."""
     try:
-        images, _ = _listed(folder)
+        images, _, notes = list_folder(folder)
     except InputError as reason:
         found.warnings.append(str(reason))
         return
+    found.warnings += [f"folder {quoted(folder)}: {note}" for note in notes]
     name, prefix = os.path.basename(folder), _prefix(folder)  # noqa: PTH119
     label = " ".join(re.split(r"[\s_-]+", name)).strip() or None
     found.items += [Item(prefix + image, labels.get(f"{name}/{image}", label)) for image in images]
-
-
-def _listed(folder: str) -> tuple[list[str], list[str]]:
-    """(images, folders) of a folder by name, sorted; hidden ones left out.
-
-    Raises:
-        InputError: it cannot be listed.
-    """
-    images: list[str] = []
-    folders: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith("."):
-                    continue
-                if os.path.splitext(name)[1].lower() in EXTENSIONS and entry.is_file():  # noqa: PTH122 - 10,000 names
-                    images.append(name)
-                elif entry.is_dir():
-                    folders.append(name)
-    except OSError as reason:
-        raise InputError(f"folder {quoted(folder)} cannot be listed: {reason.strerror or reason}") from reason
-    return sorted(images), sorted(folders)
 
 
 def _prefix(folder: str) -> str:

@@ -110,6 +110,8 @@ def check_path(path: str) -> None:
         raise UsageError("the app reads its keys from standard input; for an image from there: clipmk explain -")
     import glob  # noqa: PLC0415 - not for the bare command
 
+    path = os.path.expanduser(path)  # noqa: PTH111 - a pattern is not a path
+
     if path and "\0" not in path and (os.path.lexists(path) or next(glob.iglob(path, recursive=True), None)):  # noqa: PTH207
         return
     from clipmk.images.paths import refuse_pattern  # noqa: PLC0415 - not for the bare command

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipmk.errors import ImageError, InputError
 from clipmk.images.paths import MAX_BYTES, expand_path
+from clipmk_tui.cli.streams import say
 
 if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
@@ -87,16 +88,24 @@ class InputImage:
             raise
 
 
-def input_images(arguments: Sequence[str]) -> list[InputImage]:
-    """The images that the arguments name, in order; the same name gives the same object."""
+def input_images(arguments: Sequence[str], *, quiet: bool = True) -> list[InputImage]:
+    """The images that the arguments name, in order; the same name gives the same object.
+
+    Args:
+        arguments: of the command line.
+        quiet: do not print what is left out of folders.
+    """
     names: list[str] = []
+    notes: list[str] = []
     failures: dict[str, InputError] = {}
     for argument in arguments:
         try:
-            names += expand_path(argument)
+            names += expand_path(argument, notes)
         except InputError as error:  # a folder without images counts as a bad image; the others go on
             failures[argument] = error
             names.append(argument)
+    for note in [] if quiet else notes:
+        say("warning", note)
     keep = len(names) <= _KEPT
     made = {name: InputImage(name, keep=keep, failure=failures.get(name)) for name in names}
     return [made[name] for name in names]

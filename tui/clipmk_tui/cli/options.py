@@ -184,6 +184,9 @@ Arch = Annotated[str | None, option(INPUT, "arch", _ARCH, metavar="NAME")]
 ArchToKeep = Annotated[str | None, flag(None, "arch", _ARCH, metavar="NAME")]
 """Of `clipmk models add`: a variable that is meant for one run must not end up in the config."""
 Download = Annotated[bool, option(INPUT, "download", "Download missing weights (never done otherwise).")]
+_IMAGE_COLUMN = "Column of a table that names the images, or holds them."
+ImageColumn = Annotated[str | None, flag(INPUT, "image_column", _IMAGE_COLUMN, metavar="NAME")]
+LabelColumn = Annotated[str | None, flag(INPUT, "label_column", "Column of a table with the labels.", metavar="NAME")]
 _PRESET = "Settings preset; 'paper' follows the publication exactly."
 Preset = Annotated[str | None, option(SETTINGS, "preset", _PRESET, **_one_of(*PRESETS))]
 _GROUNDING = "How parts are embedded: drawn prompts, or masked attention pooling (faster)."

@@ -39,7 +39,7 @@ Spec = Annotated[
     typer.Argument(
         metavar="DATASET",
         help="Images instead of rendered scenes: a folder of class folders (as `clipmk world export` writes them), a "
-        "flat folder, a table of paths, tar shards.",
+        "flat folder, a table, tar or Parquet shards.",
     ),
 ]
 _TRUTH = "Compare with the known parts and descriptors of rendered scenes."
@@ -71,6 +71,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     split: Splits = None,
     scenes: Scenes = None,
     limit: Limit = None,
+    image_column: o.ImageColumn = None,
+    label_column: o.LabelColumn = None,
     vocab: o.Vocabulary = None,
     arch: o.Arch = None,
     download: o.Download = False,
@@ -252,11 +254,13 @@ def _data(options: Mapping[str, Any], vocabulary: Vocabulary) -> list[ImageSourc
     Raises:
         ClipmkError: the dataset cannot be used, or rendered scenes have classes that the vocabulary does not have.
     """
+    from clipmk.datasets.columns import Columns  # noqa: PLC0415
     from clipmk.evaluate.samples import open_images, rendered_scenes  # noqa: PLC0415
     from clipmk.world.tables import class_names  # noqa: PLC0415 - numpy and OpenCV
 
     if options["dataset"] is not None:
-        return [open_images(options["dataset"], vocabulary, limit=options["limit"])]
+        columns = Columns(options["image_column"], options["label_column"])
+        return [open_images(options["dataset"], vocabulary, limit=options["limit"], columns=columns)]
     missing = [name for name in class_names() if name not in vocabulary.classes]
     if missing and options["measures"] != ("truth",):
         raise UsageError(

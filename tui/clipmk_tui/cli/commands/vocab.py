@@ -102,22 +102,24 @@ def build(
     from clipmk.vocabulary.reader import MAX_BYTES  # noqa: PLC0415
     from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES  # noqa: PLC0415
 
+    output = output.expanduser()
     if output.suffix.lower() != ".json":
         raise UsageError(f"--output is {quoted(output)}; --vocab reads files whose name ends in .json")
     if not force and os.path.lexists(output):
         raise UsageError(f"--output is {quoted(output)}, which exists; --force overwrites it")
+    listed = parse_classes(classes) if classes else None
     vocabulary = from_answers(
         (
             (f"answer {quoted(path)}", read_regular(path, limit=MAX_BYTES, noun="answer", error=VocabularyError))
             for path in answers
         ),
         name=output.stem,
-        classes=parse_classes(classes) if classes else (),
+        classes=listed.names if listed else (),
         templates=template or IMAGENET_TEMPLATES,
     )
     with atomic_write(output, private=False) as file:
         file.write(as_text(vocabulary).encode())
-    return _report(vocabulary, json, no_color)
+    return _report(vocabulary if listed is None else listed.within(vocabulary), json, no_color)
 
 
 def _report(vocabulary: Vocabulary, json: bool, no_color: bool, left_out: Sequence[str] = ()) -> int:
@@ -127,7 +129,7 @@ def _report(vocabulary: Vocabulary, json: bool, no_color: bool, left_out: Sequen
     from clipmk_tui.cli import tables  # noqa: PLC0415
 
     unusable = [f"cannot be used as it is: {join_faults(left_out)}"] if left_out else []
-    problems = [*unusable, *check_vocabulary(vocabulary).problems]
+    problems = [*unusable, *vocabulary.notes, *check_vocabulary(vocabulary).problems]
     if json:
         tables.put_json({"vocabulary": _entry(vocabulary), "problems": problems})
     else:

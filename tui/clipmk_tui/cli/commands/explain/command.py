@@ -77,7 +77,7 @@ def run(options: ExplainOptions, arguments: Sequence[str]) -> int:
     from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
     from clipmk_tui.cli.streams import data_stream, locale_encoding, say  # noqa: PLC0415
 
-    images = input_images(arguments)
+    images = input_images(arguments, quiet=options.quiet)
     encoding = locale_encoding() if options.form == "text" else "utf-8"
     failures = FailureLog(quiet=options.quiet)
     with (

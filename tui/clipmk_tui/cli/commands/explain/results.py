@@ -51,7 +51,7 @@ def _vocabulary(options: ExplainOptions, name: str) -> Vocabulary:
     """The vocabulary with the user's classes in it; also checks the target."""
     vocabulary = load_vocabulary(name)
     if options.classes is not None:
-        vocabulary = vocabulary.with_classes(parse_classes(options.classes))
+        vocabulary = parse_classes(options.classes).within(vocabulary)
     if options.target is not None:
         resolve_class(vocabulary, options.target)
     return vocabulary

@@ -17,10 +17,11 @@ app = typer.Typer(
 _WORK = "Work"
 
 DatasetSpec = Annotated[
-    str,
+    list[str],
     typer.Argument(
         metavar="DATASET",
-        help="A folder of class folders, a CSV or Parquet manifest, tar shards (train-{000..012}.tar), or world:SPLIT.",
+        help="A folder of class folders, a CSV, JSON lines or Parquet table, tar or Parquet shards (several names, or "
+        "train-{000..012}.tar), or world:SPLIT.",
     ),
 ]
 StudyDir = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `clipmk study` wrote.")]
@@ -50,6 +51,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     pool: Pool = None,
     out: Out = Path("clipmk-study"),
     extend: Annotated[bool, o.option(_WORK, "extend", "Add these models to the study found there.")] = False,
+    image_column: o.ImageColumn = None,
+    label_column: o.LabelColumn = None,
     vocab: o.Vocabulary = None,
     classes: o.Classes = None,
     preset: o.Preset = None,

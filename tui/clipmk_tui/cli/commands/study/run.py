@@ -58,7 +58,7 @@ def run(params: Mapping[str, Any]) -> int:
                     f"{quoted(request.folder.root)}, and the same command resumes it",
                 )
             raise
-    _say_end(outcome, request.folder.root, quiet=quiet)
+    _say_end(outcome, request, quiet=quiet)
     from clipmk.study.results import read_results  # noqa: PLC0415 - pyarrow
     from clipmk_tui.cli.commands.study.report import put_tables  # noqa: PLC0415 - rich
 
@@ -77,13 +77,17 @@ def _check(params: Mapping[str, Any]) -> None:
 
 
 def _request(params: Mapping[str, Any]) -> StudyRequest:
+    from clipmk.datasets.columns import Columns  # noqa: PLC0415
     from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - pyarrow
     from clipmk.models.catalog import POOLS, pool  # noqa: PLC0415
 
     models = pool(params["pool"]) if params["pool"] else tuple(dict.fromkeys(params["model"]))
     if not models:
         raise UsageError(f"no model is named; name models with -m MODEL, or a pool with --pool {'|'.join(POOLS)}|FILE")
-    dataset = open_dataset(params["dataset"], limit=params["limit"])
+    columns = Columns(params["image_column"], params["label_column"])
+    dataset = open_dataset(params["dataset"], limit=params["limit"], columns=columns)
+    for warning in dataset.warnings:
+        say("warning", warning)
     given = {field.name: params[field.name] for field in dataclasses.fields(StudyRequest) if field.name in params}
     own = {
         "folder": StudyFolder(Path(params["out"]).expanduser()),
@@ -109,14 +113,15 @@ def _vocabulary(params: Mapping[str, Any], models: tuple[str, ...], dataset: Dat
 
         raise UsageError(missing_vocabulary([entry.label for entry in dataset.entries]))
     vocabulary = load_vocabulary(named or default_vocabulary(models[0]))
-    return vocabulary if classes is None else vocabulary.with_classes(parse_classes(classes))
+    return vocabulary if classes is None else parse_classes(classes).within(vocabulary)
 
 
-def _say_end(outcome: StudyOutcome, folder: Path, *, quiet: bool) -> None:
-    """Report warnings and failures; if quiet, only why the exit status is not 0."""
+def _say_end(outcome: StudyOutcome, request: StudyRequest, *, quiet: bool) -> None:
+    """Report further warnings and failures; if quiet, only why the exit status is not 0."""
     if not quiet:
         for warning in outcome.warnings:
-            say("warning", warning)
+            if warning not in request.dataset.warnings:
+                say("warning", warning)
         if outcome.resumed:
             total = outcome.manifest.shards * len(outcome.manifest.models)
             say("note", f"{outcome.resumed:,} of {counted(total, 'shard')} had been done already")
@@ -128,5 +133,5 @@ def _say_end(outcome: StudyOutcome, folder: Path, *, quiet: bool) -> None:
         images = counted(outcome.failed, "image")
         say("error", f"{images} could not be explained{first}; the column 'error' of tables/images.parquet says why")
     if not quiet:
-        name = printable(str(folder))
+        name = printable(str(request.folder.root))
         say("note", f"results in {name}; `clipmk study report {shlex.quote(name)}` writes a report with pictures")

@@ -1,0 +1,231 @@
+"""Parquet files: tables of paths, and images inside, as hubs publish datasets.
+
+Images inside are a column of bytes, or of a struct that holds them: `struct<bytes, path>`. They are read when they are
+needed, a row group at a time; nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import threading
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as kinds
+
+from clipmk.datasets.columns import (
+    LABELS,
+    PATHS,
+    Columns,
+    ListedImage,
+    cell_text,
+    find_column,
+    image_columns,
+    listed_images,
+)
+from clipmk.datasets.dataset import Dataset, Entry
+from clipmk.datasets.entries import evenly_spread, make_dataset
+from clipmk.errors import ImageError, InputError
+from clipmk.images.decoder import Picture, read_picture
+from clipmk.system.parquet import open_parquet
+from clipmk.system.text import cause, encodable, printable, quoted
+
+ROW_GROUPS: Final = 2
+"""Row groups that stay in memory; hubs write 100 to 1,000 images in each."""
+
+_BYTES = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
+"""Names of a column of bytes."""
+
+_READING = threading.Lock()
+"""Held while a row group is read, so that threads that want the same one read it once."""
+
+
+def read_paths(spec: str, columns: Columns, noun: str) -> tuple[list[ListedImage], list[str]]:
+    """The images that a Parquet file names by paths, and warnings; other columns are not read.
+
+    Raises:
+        InputError: it cannot be read, or has no column of paths.
+    """
+    label = f"{noun} {quoted(spec)}"
+    with _opened(spec, label) as file:
+        names = file.schema_arrow.names
+        path, labels, warnings = image_columns(names, columns, label)
+        wanted = [names[index] for index in (path, labels) if index is not None]
+        found = [file.read(columns=[name])[name] for name in wanted]
+        if not (_is_text(found[0].type) or kinds.is_integer(found[0].type)):
+            raise InputError(f"{label}: column {quoted(wanted[0])} is of type {found[0].type}; text is needed")
+        texts: list[Any] = found[1].to_pylist() if len(found) > 1 else [None] * len(found[0])
+        return listed_images(zip(found[0].to_pylist(), texts, strict=True), label), warnings
+
+
+def image_column(spec: str, columns: Columns) -> str | None:
+    """The column that holds the images themselves; None where there is none.
+
+    Raises:
+        InputError: it is not a Parquet file.
+    """
+    noun = f"table {quoted(spec)}"
+    with _opened(spec, noun) as file:
+        wanted = columns.image and columns.image.strip().lower()
+        found: list[str] = [
+            one.name
+            for one in file.schema_arrow
+            if _is_struct(one.type) or (kinds.is_binary(one.type) and one.name.strip().lower() in (*_BYTES, wanted))
+        ]
+        if wanted:
+            return next((name for name in found if name.strip().lower() == wanted), None)
+        return next((name for name in found if name.strip().lower() in (*PATHS, *_BYTES)), found[0] if found else None)
+
+
+def open_images(spec: str, files: Sequence[str], column: str, limit: int | None, columns: Columns) -> Dataset:
+    """The images inside Parquet files of one kind, in order.
+
+    Args:
+        spec: as the user gave it.
+        files: at least one.
+        column: that holds the images, see `image_column`.
+        limit: most images, spread evenly.
+        columns: that the user names.
+
+    Raises:
+        InputError: a file cannot be read, has no such column, or they hold no image.
+    """
+    places = [os.path.abspath(file) for file in files]  # noqa: PTH100 - leaves links alone
+    root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
+    entries: list[Entry] = []
+    warnings: list[str] = []
+    digest = hashlib.sha256()
+    for place in places:
+        name = encodable(os.path.relpath(place, root).replace(os.sep, "/"))
+        entries += _entries(place, name, column, columns, warnings)
+        digest.update(_footer(place))
+    if not entries:
+        raise InputError(f"Parquet files {quoted(spec)} hold no image: they have no row")
+    chosen = evenly_spread(entries, limit)
+    return make_dataset(
+        *(spec, "parquet", chosen, ParquetReader(root, column)),
+        warnings=dict.fromkeys(warnings),
+        drawn=digest.hexdigest(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetReader:
+    """Reads images inside Parquet files; an entry's offset is the number of its row."""
+
+    root: str
+    """Absolute folder that paths are relative to."""
+    column: str
+
+    def read(self, entry: Entry) -> Picture:
+        """Decode one image.
+
+        Raises:
+            ImageError: it is missing, damaged or not an image; the message names it.
+        """
+        path = os.path.join(self.root, entry.path or "")  # noqa: PTH118
+        try:
+            data = _row(path, os.stat(path).st_mtime_ns, self.column, entry.offset or 0)  # noqa: PTH116
+        except (OSError, LookupError, ValueError, pa.ArrowException) as reason:
+            label = f"image {quoted(entry.key)}"
+            raise ImageError(f"{label} cannot be read from {quoted(path)}: {cause(reason)}") from reason
+        return read_picture(data or b"", name=entry.key)
+
+
+def _row(path: str, changed: int, column: str, row: int) -> bytes | None:
+    with _READING:
+        starts = _starts(path, changed)
+        group = bisect(starts, row) - 1
+        value: Any = _group(path, changed, column, group)[row - starts[group]].as_py()
+    return value.get("bytes") if isinstance(value, dict) else value
+
+
+@lru_cache(maxsize=4096)
+def _starts(path: str, changed: int) -> list[int]:
+    """The first row of each row group."""
+    with open_parquet(path) as file:
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    return list(itertools.accumulate(sizes, initial=0))
+
+
+@lru_cache(maxsize=ROW_GROUPS)
+def _group(path: str, changed: int, column: str, number: int) -> pa.ChunkedArray:
+    with open_parquet(path) as file:
+        return file.read_row_group(number, columns=[column])[column]
+
+
+def _entries(path: str, name: str, column: str, columns: Columns, warnings: list[str]) -> list[Entry]:
+    noun = f"table {quoted(path)}"
+    with _opened(path, noun) as file:
+        schema = file.schema_arrow
+        if column not in schema.names:
+            raise InputError(f"{noun} has no column {quoted(column)}, unlike others of the dataset")
+        classes = _class_names(schema)
+        label = find_column(schema.names, columns.label, (*LABELS, *map(str.lower, classes)), noun, warnings)
+        keys = _keys(file, column) or [f"{row:06d}" for row in range(file.metadata.num_rows)]
+        labels: list[Any] = [None] * len(keys)
+        if label is not None:
+            title = schema.names[label]
+            names = classes.get(title)
+            values = file.read(columns=[title])[title].to_pylist()
+            labels = [cell_text(value, f"{noun}: column {quoted(title)}", names) for value in values]
+    return [
+        Entry(key=encodable(f"{name}/{key}"), label=text, path=name, offset=row)
+        for row, (key, text) in enumerate(zip(keys, labels, strict=True))
+    ]
+
+
+def _keys(file: pq.ParquetFile, column: str) -> list[str]:
+    """The names of the images inside, where all have different ones."""
+    kind = file.schema_arrow.field(column).type
+    if not (kinds.is_struct(kind) and kind.get_field_index("path") >= 0):
+        return []
+    paths = [row and row.get("path") for row in file.read(columns=[f"{column}.path"])[column].to_pylist()]
+    return paths if all(paths) and len(set(paths)) == len(paths) else []
+
+
+def _class_names(schema: pa.Schema) -> dict[str, dict[int, str]]:
+    """Columns of numbers, and what the numbers mean: written into the schema by the library `datasets`."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        lists = {name: one["names"] for name, one in features.items() if one.get("_type") == "ClassLabel"}
+        return {name: dict(enumerate(map(str, names))) for name, names in lists.items()}
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _footer(path: str) -> bytes:
+    """The end of a file, which holds counts, sizes and statistics of all that is before it."""
+    with _opened(path, f"table {quoted(path)}") as file, open(path, "rb") as handle:  # noqa: PTH123
+        handle.seek(-file.metadata.serialized_size - 8, os.SEEK_END)
+        return handle.read()
+
+
+@contextlib.contextmanager
+def _opened(path: str, noun: str) -> Iterator[pq.ParquetFile]:
+    if not os.path.isfile(path):  # noqa: PTH113 - never raises
+        raise InputError(f"{noun} is not a regular file")
+    try:
+        with open_parquet(path) as file:
+            yield file
+    except (OSError, KeyError, ValueError, pa.ArrowException) as reason:
+        raise InputError(f"{noun} is not a readable Parquet file: {printable(str(reason))}") from reason
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if kinds.is_dictionary(kind) else kind
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_null(kind))
+
+
+def _is_struct(kind: pa.DataType) -> bool:
+    """Whether a column holds structs with bytes."""
+    return bool(kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0)
