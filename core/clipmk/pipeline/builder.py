@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from clipmk.concepts.soft import soft_matches
 from clipmk.explanation import Explanation
 from clipmk.images.masks import pixel_mask
 from clipmk.images.square import Square, square_image
+from clipmk.models.catalog import EMBEDDED
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.records import (
     Alternative,
@@ -32,6 +33,7 @@ from clipmk.records import (
 )
 from clipmk.system.serialization import plain
 from clipmk.version import __version__
+from clipmk.world.likeness import UNFAMILIAR, looks_rendered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -101,6 +103,13 @@ class ExplanationBuilder:
     def geometry(self, info: ImageInfo) -> Square:
         """How the model's square input maps to the image's pixels."""
         return Square(info.width, info.height, self.backbone.info.input_size, self.settings.resize)
+
+    def source(self, picture: Picture, *, keep_pixels: bool = True) -> SourceImage:
+        """The image as its record names it; with a warning where an embedded model cannot know what it shows."""
+        known = SourceImage.of(picture, keep_pixels=keep_pixels)
+        if self.backbone.info.id.startswith(EMBEDDED) and not looks_rendered(picture.pixels):
+            return replace(known, warnings=(*known.warnings, UNFAMILIAR))
+        return known
 
     @cached_property
     def language(self) -> Callable[[int], LanguageConcepts]:

@@ -20,7 +20,7 @@ from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.images.square import Square
 from clipmk.models.catalog import RANDOM
-from clipmk.pipeline.builder import ExplanationBuilder, SourceImage
+from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder, ImageBatch
 from clipmk.pipeline.grounding import ACCELERATOR_BATCH
 from clipmk.pipeline.segmentation import PartVariant
@@ -211,7 +211,7 @@ class Explainer:
         results = []
         for picture, image, target in zip(pictures, encoded, targets, strict=True):
             building = time.perf_counter()
-            result = self.builder.build(SourceImage.of(picture), image, target=target)
+            result = self.builder.build(self.builder.source(picture), image, target=target)
             elapsed = Elapsed(load=self.load_ms, explain=shared_ms + 1_000 * (time.perf_counter() - building))
             results.append(dataclasses.replace(result, elapsed_ms=elapsed))
         return results

@@ -95,7 +95,7 @@ class Stream(Generic[Source]):
     def _decode(self, source: Source) -> _Decoded:
         try:
             picture = self.read(source)
-            known = SourceImage.of(picture, keep_pixels=self.keep_pictures)
+            known = self.builder.source(picture, keep_pixels=self.keep_pictures)
             return _Prepared(self.builder.square(picture), known)
         except ClipmkError as error:
             return error
