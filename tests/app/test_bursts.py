@@ -82,6 +82,25 @@ async def test_keys_of_one_burst_go_to_the_dialog_that_one_of_them_opens(album: 
         assert screen.has_class("-zoomed")
 
 
+async def test_pages_of_a_list_that_is_not_laid_out_are_not_turned(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        for keys in (("ctrl+p", "pagedown", "down", "pageup"), (*"im", "pagedown"), ("escape", "ctrl+p", "pagedown")):
+            burst(pilot, *keys)
+            await pilot.resize_terminal(*((80, 24) if pilot.app.size.width == 120 else (120, 40)))
+        burst(pilot, "pagedown", "escape")
+        burst(pilot, "s", "enter", "pagedown", "pageup", "escape", "escape")
+        await settled(pilot)
+        assert pilot.app.screen is screen
+        for pane in (screen.panes.models.list, screen.panes.predictions, screen.panes.concepts.concept_tree):
+            pane.focus()
+            await pilot.resize_terminal(40, 10)
+            burst(pilot, "pagedown", "pageup", "home", "end", "tab", "pageup")
+            await pilot.resize_terminal(120, 40)
+            burst(pilot, "pagedown", "pageup")
+            await settled(pilot)
+        assert pilot.app.return_code is None
+
+
 async def test_a_setting_typed_and_saved_in_one_burst_is_kept(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, _):

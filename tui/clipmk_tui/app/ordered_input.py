@@ -11,12 +11,15 @@ from textual import events, on
 from textual.app import App
 from textual.dom import DOMNode
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Input
 
 from clipmk_tui.app.split_keys import SplitKeys
 
 _ARROWS: Final = frozenset({"up", "down", "left", "right"})
 """Repeated, they go to the same place: they do not wait for one another."""
+
+_PAGES: Final = frozenset({"pageup", "pagedown"})
 
 _ROUNDS: Final = 2
 """A key is processed, then the message that it makes its widget send."""
@@ -71,10 +74,14 @@ class OrderedInput(App[int]):
 
     async def _send(self, event: events.Event, sent: asyncio.Future[DOMNode]) -> None:
         target = self.focused or self.screen
-        rest = isinstance(event, events.Key) and self._split_keys.is_rest(event)
-        if not rest or isinstance(target, Input):
+        if not (isinstance(event, events.Key) and self._is_dropped(event, target)):
             await super().on_event(event)
         sent.set_result(target)
+
+    def _is_dropped(self, key: events.Key, target: Widget) -> bool:
+        """Whether a key does nothing: the rest of a split sequence, or a page in a list that is not laid out."""
+        rest = self._split_keys.is_rest(key) and not isinstance(target, Input)
+        return rest or (key.key in _PAGES and not target.size)
 
     async def _passed(self, node: DOMNode) -> None:
         """Wait until a widget, what contains it and the app have processed what they were sent so far."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import ClassVar, NamedTuple
 
 from rich.text import Text
-from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandList, CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from clipmk.system.text import printable
 from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
@@ -27,7 +27,12 @@ class _Command(NamedTuple):
 
 
 class Palette(CommandPalette, ClosedOnce[None]):  # the style sheet follows the first base
-    """Textual's palette; closes once, however often enter is pressed."""
+    """Textual's palette; closes once, however often enter is pressed, and turns no pages of a list not laid out."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether an action can be run now."""
+        paging = action == "command_list" and parameters[0] in {"page_up", "page_down"}
+        return not paging or bool(self.query_one(CommandList).size)
 
 
 class Commands(Provider):
