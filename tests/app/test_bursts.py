@@ -130,6 +130,21 @@ async def test_every_key_moves_the_cursor_of_the_predictions_by_one(album: Path)
         assert [r.target for r in engine.asked if isinstance(r, protocol.Explain)] == [None, "wolf"]
 
 
+async def test_arrows_in_one_read_come_to_rest_on_the_last_class(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        screen.panes.predictions.focus()
+        await settled(pilot)
+        shown: list[str | None] = []
+        screen.watch(screen.panes, "view", lambda view: shown.append(view.target), init=False)
+        burst(pilot, "down", "down")
+        await settled(pilot)
+        assert shown in (["wolf"], ["cat", "wolf"])
+        count = len(shown)
+        await settled(pilot)
+        assert len(shown) == count
+        assert screen.panes.predictions.highlighted == 2
+
+
 async def test_every_key_steps_by_one_image(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, screen):
         burst(pilot, "n", "n", "n", "p")

@@ -28,8 +28,12 @@ class Latest(Message):
 # What panes and palette ask for.
 
 
+class Changed(Latest):
+    """The state has changed: draw it, and ask for what is missing."""
+
+
 @dataclass
-class ChooseClass(Latest):
+class ChooseClass(Message):
     """Explain this class ("why not B?")."""
 
     class_name: str

@@ -58,7 +58,7 @@ class Panes(Container):
         self.image = ImagePane(id="image", classes="pane")
         self.image.border_title = "image"
         self.models = ModelsPane()
-        self.predictions = PredictionsPane()
+        self.predictions = PredictionsPane(self.choose_class)
         self.concepts = ConceptsPane()
         self._models_shown = False
         """In place of the predictions, where they share one."""
@@ -285,9 +285,17 @@ class Panes(Container):
 
     # What panes and palette ask for.
 
+    def choose_class(self, class_name: str) -> None:
+        """Ask about a class at once, and draw that of several in a row only once."""
+        self.state.choose_class(class_name)
+        self.post_message(messages.Changed())
+
     @on(messages.ChooseClass)
     def _choose_class(self, message: messages.ChooseClass) -> None:
-        self.state.choose_class(message.class_name)
+        self.choose_class(message.class_name)
+
+    @on(messages.Changed)
+    def _show_changed(self) -> None:
         self.show()
 
     @on(OptionList.OptionSelected, "#predictions")

@@ -43,6 +43,8 @@ class View:
     entries: tuple[ModelEntry, ...] = ()
     marked: tuple[str, ...] = ()
     explanation: Explanation | None = None
+    target: str | None = None
+    """The class asked about: the user's choice, or the predicted one once it is known."""
     label: str | None = None
     """The true class of the image, in the vocabulary's words; None where it is not known."""
     left_out: tuple[str, ...] = ()
@@ -107,6 +109,7 @@ class State:
             entries=self.entries,
             marked=tuple(self.marked),
             explanation=explanation,
+            target=self.target or (None if explanation is None else explanation.class_name),
             label=self._classes[self.model].find(self.item.label) if self.item and loaded else None,
             left_out=self.left_out,
             strength=strength,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
 from rich.text import Text
-from textual import on
 from textual.binding import Binding, BindingType
 from textual.reactive import var
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
-from clipmk_tui.app.messages import ChooseClass
 from clipmk_tui.app.state import View
 from clipmk_tui.show.bars import bar
 
@@ -81,7 +79,11 @@ def lines(
 
 
 class PredictionsPane(OptionList):
-    """A line a class. Moving the cursor explains another class."""
+    """A line a class. Moving the cursor explains another class.
+
+    Args:
+        choose: called with the class under the cursor as soon as it moves there.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select", "why not this?", id="predictions.choose"),
@@ -89,54 +91,47 @@ class PredictionsPane(OptionList):
 
     view: var[View] = var(View(), init=False)
 
-    def __init__(self) -> None:
+    def __init__(self, choose: Callable[[str], None]) -> None:
         super().__init__(id="predictions", classes="pane", markup=False)
         self.border_title = "predictions"
+        self._choose = choose
         self._shown: tuple[Line, ...] = ()
-        self._asked: str | None = None
-        """The class that the cursor went to, until it is explained: the cursor may move on before that."""
 
     def watch_view(self, before: View, view: View) -> None:
         """Show the classes; where only concepts were left out, in the next frame: the tree goes first."""
-        if (before.image, before.model) != (view.image, view.model):
-            self._asked = None
-        if before.explanation is view.explanation:
-            if (before.reranked, before.label) != (view.reranked, view.label):
-                self.call_after_refresh(self._draw)
-        else:
+        if (before.explanation, before.target) != (view.explanation, view.target):
             self._draw()
+        elif (before.reranked, before.label) != (view.reranked, view.label):
+            self.call_after_refresh(self._draw)
 
     def on_resize(self) -> None:
         """Draw at the new width."""
         self._draw()
 
-    @on(OptionList.OptionHighlighted)
-    def _explain_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        event.stop()
-        if self.has_focus and event.option_index < len(self._shown):
-            self._asked = self._shown[event.option_index].class_name
-            self.post_message(ChooseClass(self._asked))
+    def watch_highlighted(self, highlighted: int | None) -> None:
+        """Ask about the class under the cursor."""
+        super().watch_highlighted(highlighted)
+        if highlighted is not None and self.has_focus and self._shown:
+            self._choose(self._shown[highlighted].class_name)
 
     def _draw(self) -> None:
-        """Show the classes, the cursor on the one explained; a wrong prediction is marked."""
-        explanation, label = self.view.explanation, self.view.label
-        self._shown, self.border_subtitle, target = (), "", None
+        """Show the classes, the cursor on the one asked about; a wrong prediction is marked."""
+        explanation, label, target = self.view.explanation, self.view.label, self.view.target
+        found: tuple[Line, ...] = ()
+        self.border_subtitle = ""
         if explanation is not None:
-            target = explanation.class_name
-            self._shown = lines(explanation.predictions, after=self.view.reranked, label=label, target=target)
+            found = lines(explanation.predictions, after=self.view.reranked, label=label, target=target)
             if label is not None:
                 right = label == explanation.predictions[0].class_name
                 self.border_subtitle = Text(f"✓ {label}" if right else f"✗ is {printable(label)}")
-        if explanation is None or self._asked in {None, target}:
-            self._asked = None
-        else:
-            target = self._asked
-        names = [line.class_name for line in self._shown]
+        names = [line.class_name for line in found]
         width = max(16, self.scrollable_content_region.width)
         longest = max((cell_len(printable(name)) for name in names), default=0)
+        self._shown = ()  # the cursor asks for nothing while it is moved here
         with self.prevent(OptionList.OptionHighlighted):
-            self.set_options([Option(line_text(line, width, longest=longest)) for line in self._shown])
+            self.set_options([Option(line_text(line, width, longest=longest)) for line in found])
             self.highlighted = names.index(target) if target in names else None
+        self._shown = found
 
 
 def line_text(line: Line, width: int, *, longest: int) -> Text:
