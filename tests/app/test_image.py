@@ -18,6 +18,7 @@ import samples
 from app_harness import LIMIT, settled
 from clipmk.images.decoder import Picture, read_picture
 from clipmk_tui.app import canvas as canvas_module
+from clipmk_tui.app.messages import SelectPart
 from clipmk_tui.app.widgets.image_pane import ImagePane
 
 NAME = "fox_03.png"
@@ -32,6 +33,10 @@ class Host(App[None]):
     def __init__(self) -> None:
         super().__init__()
         self.regions: list[Region | None] = []
+        self.selected: list[SelectPart] = []
+
+    def on_select_part(self, message: SelectPart) -> None:
+        self.selected.append(message)
 
     def compose(self) -> ComposeResult:
         host = self
@@ -232,6 +237,36 @@ async def test_left_out_parts_are_blurred_and_marked_by_a_sign() -> None:
         assert cells(app) != before
         assert "○2 a bushy tail" in "".join(app.text())
         assert " 1 pointed ears" in "".join(app.text())
+
+
+def selected(app: Host) -> list[int]:
+    return [message.part for message in app.selected]
+
+
+async def test_a_click_on_the_picture_or_the_legend_selects_the_part_that_is_there() -> None:
+    async with hosted() as (app, pilot):
+        await explained(app, pilot, seed=3)
+        for number in (1, 2):
+            row, column = next(
+                (y, line.index(f"▀{number}▀") + 1) for y, line in enumerate(app.text()) if f"▀{number}▀" in line
+            )
+            await pilot.click(ImagePane, offset=(column, row))
+        lines = app.text()
+        legend = next(y for y, line in enumerate(lines) if " 2 " in line and "%" in line)
+        await pilot.click(ImagePane, offset=(3, legend))
+        await pilot.click(ImagePane, offset=(0, 0))  # background
+        assert selected(app) == [1, 2, 2]
+
+
+async def test_arrows_walk_through_the_parts() -> None:
+    async with hosted() as (app, pilot):
+        await pilot.press("down", "up")
+        assert selected(app) == []
+        await explained(app, pilot)
+        for key in ("down", "right", "down", "down", "up", "left"):
+            await pilot.press(key)
+            app.pane.lit = frozenset(selected(app)[-1:])
+        assert selected(app) == [1, 2, 1, 2, 1, 2]
 
 
 async def test_the_overlay_cycles_through_its_modes() -> None:

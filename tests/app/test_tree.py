@@ -116,6 +116,22 @@ async def test_the_tree_opens_to_parts_and_the_cursor_lights_them_up(album: Path
         assert lit[-1] == {1, 2}
 
 
+async def test_a_part_selected_in_the_picture_marks_its_concepts_and_stays_lit(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        tree = screen.panes.concepts.concept_tree
+        screen.panes.image.focus()
+        await press(pilot, "down")
+        assert screen.panes.image.lit == {2}
+        assert isinstance(tree.row, ConceptRow)
+        assert tree.row.text == "a bushy tail"
+        marked = [line for line in seen(screen).splitlines() if "▸▌" in line]
+        assert marked
+        assert all("a bushy tail" in line or "thin legs" in line for line in marked)
+        tree.focus()
+        await press(pilot, "up")
+        assert "▸▌" not in seen(screen)
+
+
 def test_importances_below_zero_have_no_bar() -> None:
     made = samples.explanation()
     concepts = tuple(dataclasses.replace(concept, importance=-0.01) for concept in made.vision_concepts)

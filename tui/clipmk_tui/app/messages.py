@@ -69,6 +69,13 @@ class LightUp(Latest):
 
 
 @dataclass
+class SelectPart(Latest):
+    """Highlight a part, and the concepts that were seen on it."""
+
+    part: int
+
+
+@dataclass
 class LeaveOut(Message):
     """Leave a vision concept out, or restore it."""
 

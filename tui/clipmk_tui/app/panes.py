@@ -321,6 +321,12 @@ class Panes(Container):
     @on(messages.LightUp)
     def _light_up(self, message: messages.LightUp) -> None:
         self.image.lit = message.parts
+        self.concepts.concept_tree.mark_part(None)
+
+    @on(messages.SelectPart)
+    def _select_part(self, message: messages.SelectPart) -> None:
+        self.image.lit = frozenset({message.part})
+        self.concepts.concept_tree.select_part(message.part)
 
     @on(messages.LeaveOut)
     def _leave_out(self, message: messages.LeaveOut) -> None:

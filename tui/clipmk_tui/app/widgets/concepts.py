@@ -63,6 +63,8 @@ class ConceptTree(Tree[Row]):
         self._explanation: Explanation | None = None
         self._full = 1.0
         self._left_out: frozenset[str] = frozenset()
+        self._marked_part: int | None = None
+        """The part selected in the picture: the concepts that were seen on it are marked."""
         self._open: dict[str, bool] = {"mutual": True}
         """Groups and concepts (by text) that the user opened or folded: they stay so for the next image and model."""
 
@@ -109,6 +111,29 @@ class ConceptTree(Tree[Row]):
                     self.call_after_refresh(self.move_cursor, node)
                     return True
         return False
+
+    def mark_part(self, part: int | None) -> None:
+        """Mark the concepts that were seen on a part; None: no concept."""
+        changed, self._marked_part = {part, self._marked_part} - {None} if part != self._marked_part else set(), part
+        for node in (node for group in self.root.children for node in group.children):
+            if isinstance(node.data, ConceptRow) and changed.intersection(node.data.parts):
+                node.refresh()
+
+    def select_part(self, part: int) -> None:
+        """Mark the concepts that were seen on a part and go to the one that describes it best; the part stays lit."""
+        self.mark_part(part)
+        parts = () if self._explanation is None else self._explanation.parts
+        texts = [one.text for described in parts if described.id == part for one in described.descriptors]
+        nodes = [node for group in self.root.children for node in group.children]
+        seen = {node.data.text: node for node in nodes if isinstance(node.data, ConceptRow) and part in node.data.parts}
+        node = next((seen[text] for text in (*texts, *seen) if text in seen), None)
+        if node is not None and node.parent is not None:
+            node.parent.expand()
+            self.call_after_refresh(self._go_to, node)
+
+    def _go_to(self, node: TreeNode[Row]) -> None:
+        with self.prevent(Tree.NodeHighlighted):  # it would light all parts of the concept
+            self.move_cursor(node)
 
     @property
     def row(self) -> Row | None:
@@ -223,11 +248,16 @@ class ConceptTree(Tree[Row]):
     def _concept(self, row: ConceptRow, node: TreeNode[Row]) -> Text:
         left_out = row.text in self._left_out
         kind: Kind = "left-out" if left_out else row.kind
-        mark = ("▾ " if node.is_expanded else "▸ ") if row.parts else "  "
+        mark = ("▾" if node.is_expanded else "▸") if row.parts else " "
+        part = (
+            ("▌", "#{:02x}{:02x}{:02x}".format(*colour_of(self._marked_part)))
+            if self._marked_part in row.parts
+            else " "
+        )
         room = self.get_label_width(node)
         tail = self._tail(row, room, left_out=left_out)
-        name = Text(printable(row.text), "strike" if left_out else "")
-        lead = Text.assemble(mark, (f"{SIGN[kind]} ", self._ink(kind)))
+        name = Text(printable(row.text), "strike" if left_out else "bold" if self._marked_part in row.parts else "")
+        lead = Text.assemble(mark, part, (f"{SIGN[kind]} ", self._ink(kind)))
         width = max(4, room - lead.cell_len - tail.cell_len - 1)
         name.truncate(width, overflow="ellipsis")
         return Text.assemble(lead, name, " " * (width - name.cell_len + 1), tail)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
 from rich.text import Text
-from textual import work
+from textual import events, work
+from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.reactive import var
 from textual.strip import Strip
@@ -18,6 +19,7 @@ from textual.widget import Widget
 
 from clipmk.system.text import encodable
 from clipmk_tui.app.legend import Layout, laid_out, legend_lines
+from clipmk_tui.app.messages import SelectPart
 from clipmk_tui.show.text import shown
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ class ImagePane(Widget, can_focus=True):
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {"image-pane--note"}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,left", "part(-1)", "part before", show=False, id="image.part_before"),
+        Binding("down,right", "part(1)", "part after", show=False, id="image.part_after"),
+    ]
 
     picture: var[Picture | str] = var("no image yet", init=False)
     """The picture, or a sentence instead: why there is none."""
@@ -96,6 +102,28 @@ class ImagePane(Widget, can_focus=True):
         """Name the mode below the picture."""
         self.border_subtitle = MODES[mode]
         self._redraw()
+
+    # Parts.
+
+    def action_part(self, by: int) -> None:
+        """Select the next part, or the one before."""
+        parts = () if self._shapes is None else tuple(part.id for part in self._shapes.parts)
+        if parts:
+            here = next((place for place, part in enumerate(parts) if self.lit == {part}), -1 if by > 0 else 0)
+            self.post_message(SelectPart(parts[(here + by) % len(parts)]))
+
+    def on_click(self, event: events.Click) -> None:
+        """Select the part under the mouse, in the picture or in the legend."""
+        offset, part = event.get_content_offset(self), None
+        if offset is None or self._layout is None or self._shapes is None:
+            return
+        picture, legend = self._layout.picture, self._layout.legend
+        if picture.contains_point(offset):
+            part = self._shapes.part_at(offset.y - picture.y, offset.x - picture.x)
+        elif legend.contains_point(offset) and offset.y - legend.y < len(self._legend):
+            part, _ = self._legend[offset.y - legend.y]
+        if part is not None:
+            self.post_message(SelectPart(part))
 
     # Drawing.
 
