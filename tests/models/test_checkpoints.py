@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from open_clip import factory
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from backbone_zoo import NATIVE_TEXT, assert_same, make, model_config, save
+from clipmk.backbones.preprocessing import read_preprocessing
 from clipmk.errors import ModelError, UsageError
 from clipmk.models.loading import load
+from clipmk.models.spec import resolve
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("no_network", "no_config")
@@ -46,6 +53,122 @@ def test_checkpoint_with_its_architecture_loads(tmp_path: Path, tiny_architectur
     assert backbone.mean == open_clip.OPENAI_DATASET_MEAN
     assert (backbone.info.id, backbone.info.architecture) == (str(tmp_path / "mine.pt"), tiny_architecture)
     assert_same(load(f"checkpoint:{tiny_architecture}:{tmp_path / 'mine.pt'}", device="cpu"), plain)
+
+
+WRAPPED: dict[str, Callable[[str], str]] = {
+    "compiled": lambda name: f"_orig_mod.{name}",
+    "parallel": lambda name: f"module.{name}",
+    "Lightning": lambda name: f"model.{name}",
+    "all": lambda name: f"model.module._orig_mod.{name}",
+    "compiled in parts": lambda name: name.replace("visual.", "visual._orig_mod."),
+    "sharded": lambda name: f"_fsdp_wrapped_module.{name}".replace("attn.", "_checkpoint_wrapped_module.attn."),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+@pytest.mark.parametrize("place", ["state_dict", "model", "model_state_dict", None])
+def test_prefixes_of_wrappers_are_removed(
+    tmp_path: Path, tiny_architecture: str, kind: str, place: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = make(model_config("vit", text=NATIVE_TEXT), seed=5)
+    state = {WRAPPED[kind](name): value for name, value in plain.state_dict().items()}
+    content = state if place is None else {place: state, "optimizer": {"state": {}}, "step": torch.zeros(())}
+    torch.save(content, tmp_path / "last.ckpt")
+    assert_same(load(tmp_path / "last.ckpt", arch=tiny_architecture, device="cpu"), plain)
+    save_file({name: value.clone() for name, value in state.items()}, tmp_path / "m.safetensors")
+    assert_same(load(tmp_path / "m.safetensors", arch=tiny_architecture, device="cpu"), plain)
+    assert caplog.text == ""
+
+
+def test_tensors_beside_the_model_are_counted(
+    tmp_path: Path, tiny_architecture: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = make(model_config("vit", text=NATIVE_TEXT), seed=5)
+    state = {f"model.{name}": value for name, value in plain.state_dict().items()}
+    torch.save({"state_dict": state | {"loss.weight": torch.zeros(2), "x": torch.zeros(1)}}, tmp_path / "a.ckpt")
+    assert_same(load(tmp_path / "a.ckpt", arch=tiny_architecture, device="cpu"), plain)
+    assert caplog.messages == ["a.ckpt: 2 tensors outside 'model.' left out"]
+
+
+def test_of_two_models_in_a_file_none_is_guessed(tmp_path: Path, tiny_architecture: str) -> None:
+    state = make(model_config("vit", text=NATIVE_TEXT)).state_dict()
+    torch.save(
+        {f"{owner}.{name}": state[name] for owner in ("student", "teacher") for name in state}, tmp_path / "a.pt"
+    )
+    with pytest.raises(ModelError, match=r"holds several models \(student\., teacher\.\)"):
+        load(tmp_path / "a.pt", arch=tiny_architecture, device="cpu")
+
+
+INERT: dict[str, Any] = {
+    "numbers of NumPy": [np.float64(0.1), np.float32(1), np.int64(3), np.bool_(True), np.str_("x")],
+    "arrays of NumPy": [np.zeros(3), np.arange(2), np.array(["a"]), np.zeros((2, 2), dtype=np.float16)],
+    "arguments": argparse.Namespace(lr=0.1, out=Path("runs"), layers=[1, 2], rate=np.float64(3)),
+    "a path": Path("runs/1"),
+    "containers": {"a": (1, {2}), "b": OrderedDict(c=None), "d": torch.float16, "e": torch.Size([1])},
+}
+
+
+@pytest.mark.parametrize("extra", INERT)
+def test_what_training_code_stores_beside_the_weights_is_read_past(
+    tmp_path: Path, tiny_architecture: str, extra: str
+) -> None:
+    plain = make(model_config("vit", text=NATIVE_TEXT), seed=5)
+    torch.save({"state_dict": plain.state_dict(), "extra": INERT[extra]}, tmp_path / "a.pt")
+    assert_same(load(tmp_path / "a.pt", arch=tiny_architecture, device="cpu"), plain)
+
+
+def test_numbers_in_files_of_older_numpy_are_read(tmp_path: Path, tiny_architecture: str) -> None:
+    plain = make(model_config("vit", text=NATIVE_TEXT), seed=5)
+    path = tmp_path / "a.pt"
+    torch.save({"state_dict": plain.state_dict(), "best": np.float64(0.5)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert_same(load(path, arch=tiny_architecture, device="cpu"), plain)
+
+
+def test_a_file_with_an_object_of_a_library_is_refused_by_the_name_of_its_class(
+    tmp_path: Path, tiny_architecture: str
+) -> None:
+    state = make(model_config("vit", text=NATIVE_TEXT)).state_dict()
+    torch.save({"state_dict": state, "hyper_parameters": SimpleNamespace(lr=1)}, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match=r"is refused: .* more than tensors \(types\.SimpleNamespace\)"):
+        load(tmp_path / "a.pt", arch=tiny_architecture, device="cpu")
+
+
+def test_a_missing_bias_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path, model_config("siglip"))
+    path = tmp_path / "open_clip_model.safetensors"
+    save_file({name: value for name, value in load_file(path).items() if name != "logit_bias"}, path)
+    assert load(tmp_path, device="cpu").logit_bias == 0
+    assert caplog.messages == ["open_clip_model.safetensors: there is no logit_bias, so it is 0"]
+
+
+@pytest.mark.parametrize(
+    ("arch", "expected"),
+    [
+        ("MobileCLIP2-S0", ((0, 0, 0), (1, 1, 1), "bilinear", "shortest")),
+        ("ViT-B-16-SigLIP", ((0.5,) * 3, (0.5,) * 3, "bicubic", "squash")),
+        ("ViT-H-14-CLIPA", ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", "squash")),
+        ("ViT-B-32", (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, "bicubic", "shortest")),
+        ("ViT-M-32", (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, "bicubic", "shortest")),
+    ],
+)
+def test_a_checkpoint_has_the_preprocessing_that_the_tags_of_its_architecture_agree_on(
+    tmp_path: Path, arch: str, expected: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.pt").touch()
+    found = read_preprocessing(resolve(str(tmp_path / "a.pt"), arch=arch).preprocess, "a")
+    assert (found.mean, found.std, found.interpolation, found.resize_mode) == expected
+    assert caplog.text == ""
+
+
+def test_tags_that_differ_give_a_warning_and_the_default(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.pt").touch()
+    found = read_preprocessing(resolve(str(tmp_path / "a.pt"), arch="ViT-L-14").preprocess, "a")
+    assert found.mean == open_clip.OPENAI_DATASET_MEAN
+    assert [message.partition(";")[0] for message in caplog.messages] == [
+        "pretrained tags of ViT-L-14 differ in 'mean'",
+        "pretrained tags of ViT-L-14 differ in 'std'",
+    ]
 
 
 def test_checkpoint_that_does_not_fit_names_a_few_tensors(tmp_path: Path, tiny_architecture: str) -> None:

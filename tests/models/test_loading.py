@@ -243,6 +243,20 @@ def test_a_model_in_memory_is_used_as_it_is() -> None:
     assert load(make(model_config("convnext", text=NATIVE_TEXT)), device="cpu").info.family == "convnext"
 
 
+@pytest.mark.parametrize("custom", [False, True])
+def test_a_model_that_also_returns_its_tokens_is_explained_by_its_embeddings(tmp_path: Path, custom: bool) -> None:
+    config = model_config("vit", text=NATIVE_TEXT | {"output_tokens": custom}) | {"custom_text": custom}
+    config["vision_cfg"]["output_tokens"] = True
+    talkative: Any = make(config, seed=3)
+    plain: Any = make(model_config("vit", text=NATIVE_TEXT) | {"custom_text": custom}, seed=3)
+    backbone = load(talkative, device="cpu")
+    assert isinstance(talkative.encode_image(pixels_for(backbone)), tuple)
+    assert_same(backbone, plain)
+    expected = load(plain, device="cpu").encode_texts(["a cat"])
+    torch.testing.assert_close(backbone.encode_texts(["a cat"]), expected, atol=1e-6, rtol=0)
+    backbone.pool_regions(backbone.encode_with_patches(pixels_for(backbone)), torch.ones(2, 1, 16))
+
+
 def test_a_model_in_memory_is_copied_before_it_is_cast() -> None:
     plain: Any = make(model_config("vit", text=NATIVE_TEXT))
     backbone = load(plain, device="cpu", precision="bf16")

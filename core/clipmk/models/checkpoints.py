@@ -81,8 +81,8 @@ def _pickle(path: Path) -> dict[str, Tensor]:
         with quiet(), torch.serialization.safe_globals(_inert()):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)|`(\S+)`", str(error))
-        what = f" ({named[1] or named[2]})" if named else ""
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" ({named[1]})" if named else ""
         raise ModelError(
             f"weight file {str(path)!r} is refused: reading it would run code, or it holds more than tensors{what}; "
             "save only the state_dict, best as .safetensors"

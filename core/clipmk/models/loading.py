@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cache
@@ -34,6 +36,8 @@ from clipmk.system.quiet import quiet
 from clipmk.system.text import byte_size, cause, quoted
 
 _OPENAI_VOCABULARY = 49408
+_MERGES_LIMIT = 2**24
+"""Most bytes of a tokenizer's merges; OpenAI's are 3 MB."""
 
 
 def load(
@@ -208,18 +212,18 @@ def tokenizer_for(spec: ModelSpec, *, download: bool = False) -> Tokenizer:
         ModelError: its files are not on this machine, or its vocabulary is of another size than the model's.
     """
     text = spec.config["text_cfg"]
-    options = dict(text.get("tokenizer_kwargs") or {})
-    context = int(text.get("context_length", 77))
-    if text.get("hf_tokenizer_name"):
-        _need_transformers(spec)
-        return _hub_tokenizer(spec, context, download=download)
     try:
+        options, context = dict(text.get("tokenizer_kwargs") or {}), int(text.get("context_length", 77))
+        if text.get("hf_tokenizer_name"):
+            _need_transformers(spec)
+            return _hub_tokenizer(spec, context, download=download)
         with quiet():
             if spec.bpe is not None:
+                _check_merges(spec.bpe)
                 options["bpe_path"] = str(spec.bpe)
             tokenizer = library.simple_tokenizer_class()(context_length=context, **options)
-    except (OSError, EOFError, UnicodeDecodeError, TypeError) as error:
-        raise ModelError(f"the tokenizer of {spec.entry.id!r} cannot be read: {error}") from error
+    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
+        raise ModelError(f"the tokenizer of {spec.entry.id!r} cannot be read: {cause(error)}") from error
     size = int(text.get("vocab_size", _OPENAI_VOCABULARY))
     if tokenizer.vocab_size != size:
         raise ModelError(
@@ -227,6 +231,13 @@ def tokenizer_for(spec: ModelSpec, *, download: bool = False) -> Tokenizer:
             "put its own merges into the folder as bpe.txt.gz"
         )
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _check_merges(path: Path) -> None:
+    """Refuse a file of a few bytes that unpacks to gigabytes."""
+    with gzip.open(path) as file:
+        if len(file.read(_MERGES_LIMIT + 1)) > _MERGES_LIMIT:
+            raise ValueError(f"{path.name} is larger than {byte_size(_MERGES_LIMIT)}")
 
 
 def needs_open_clip(model: str) -> bool:
