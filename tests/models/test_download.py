@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ import huggingface_hub.constants
 import huggingface_hub.file_download
 import pytest
 from filelock import FileLock
+from safetensors.torch import load_file, save_file
 
-from backbone_zoo import model_config, save
+from backbone_zoo import assert_same, model_config, save
 from clipmk.errors import ModelError
 from clipmk.models import download as downloading
 from clipmk.models.catalog import list_models
@@ -22,6 +24,7 @@ from clipmk.models.download import Transfer, fetch
 from clipmk.models.loading import load, pull
 from clipmk.models.local import cached_file, offline
 from fake_hub import Hub, serving
+from foreign_folders import convertible
 
 CONTENT = bytes(range(256)) * 4000
 NAME = "model.safetensors"
@@ -223,6 +226,43 @@ def test_a_pulled_repository_loads_and_is_listed_as_cached(hub: Hub, tmp_path: P
     hub.asked.clear()
     assert load("hf-hub:org/small", device="cpu").info.family == "resnet"
     assert hub.asked == []
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_repository_made_for_transformers_is_pulled_whole(hub: Hub, tmp_path: Path, sharded: bool) -> None:
+    plain = convertible(tmp_path / "m")
+    (tmp_path / "m" / "preprocessor_config.json").write_text("{}", encoding="utf-8")
+    names = {"config.json", "preprocessor_config.json", "model.safetensors"}
+    if sharded:
+        tensors = load_file(tmp_path / "m" / "model.safetensors")
+        (tmp_path / "m" / "model.safetensors").unlink()
+        parts = {name: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(tensors)}
+        for part in set(parts.values()):
+            save_file({name: tensors[name] for name in tensors if parts[name] == part}, tmp_path / "m" / part)
+        (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+        names = names - {"model.safetensors"} | {"model.safetensors.index.json", *parts.values()}
+    hub.files = {f"org/small/{path.name}": path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    seen: list[Transfer] = []
+    entry = pull("hf-hub:org/small", progress=seen.append)
+    assert {one.name for one in seen} == names
+    assert (entry.source, entry.repository) == ("cached", "org/small")
+    assert [one.id for one in list_models(("cached",))] == ["hf-hub:org/small"]
+    hub.asked.clear()
+    assert_same(load("hf-hub:org/small", device="cpu"), plain)
+    assert hub.asked == []
+
+
+def test_a_repository_without_weights_of_open_clip_is_refused(hub: Hub, tmp_path: Path) -> None:
+    save(tmp_path / "m", model_config("resnet"))
+    (tmp_path / "m" / "open_clip_model.safetensors").rename(tmp_path / "m" / "model.safetensors")
+    hub.files = {f"org/small/{path.name}": path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    with pytest.raises(
+        ModelError, match=r"'org/small' on the hub has none of: open_clip_model.safetensors, open_clip_py"
+    ):
+        pull("hf-hub:org/small")
+    hub.files = {"org/small/config.json": b'{"model_type": "bert"}', "org/small/model.safetensors": b"x"}
+    with pytest.raises(ModelError, match="model_type 'bert'"):
+        pull("hf-hub:org/small")
 
 
 def test_a_thread_that_is_offline_leaves_the_downloads_of_others_alone(hub: Hub) -> None:
