@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -60,6 +61,10 @@ class Tmux:
         """Type keys by tmux's names."""
         for key in keys:
             self._run("send-keys", key)
+
+    def write(self, text: str) -> None:
+        """Write to the terminal, as another program might."""
+        Path(self._run("display-message", "-p", "#{pane_tty}").strip()).write_text(text)
 
     def screen(self) -> str:
         """What stands on the screen."""
@@ -195,6 +200,27 @@ def test_torch_is_only_in_the_worker(tmux: Callable[..., Tmux]) -> None:
     heavy = [pid for pid in app.processes() if b"libtorch" in Path(f"/proc/{pid}/maps").read_bytes()]
     assert heavy == app.workers()
     assert len(heavy) == 1
+    app.press("q")
+    assert app.status() == 0
+
+
+def test_the_screen_is_drawn_again_after_foreign_output_and_after_a_stop(tmux: Callable[..., Tmux]) -> None:
+    app = tmux("tui", str(SAMPLES))
+    first = app.wait('why "', "mutual (", "download", without="esc")
+    app.write("\x1b[5;1Hforeign" + 40 * "\r\n" + "output")
+    assert "foreign" not in first
+    app.press("C-l")
+    app.wait(first)
+    (pid,) = set(app.processes()) - set(app.workers())
+    os.kill(pid, signal.SIGSTOP)
+    app.write("\x1b[?1049l\x1b[?1000l stopped\r\n")  # the shell's screen
+    os.kill(pid, signal.SIGCONT)
+    app.wait(first)
+    app.press("C-z")  # no shell is there to continue it: it goes on
+    app.press("n")
+    app.wait("2/17", 'why "cat"')
+    app.press("Down", "Up", "Down", "Up", "p")  # one thread reads the keys
+    app.wait("1/17", 'why "robot"')
     app.press("q")
     assert app.status() == 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -61,6 +63,8 @@ class ClipmkApp(OrderedInput):
         self._options = options
         self._make_engine = make_engine
         self._closing_engine: asyncio.Future[None] | None = None
+        self._stopping = False
+        """Stopped by `_suspend`: the signal to continue is on its way."""
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = options.theme if options.theme in self.available_themes else DARK.name
@@ -85,6 +89,10 @@ class ClipmkApp(OrderedInput):
     def on_mount(self) -> None:
         """Save a theme when it is chosen."""
         self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
+        if not self.is_headless:
+            loop = asyncio.get_running_loop()  # Textual's own handlers leave two threads that read the keys
+            signal.signal(signal.SIGTSTP, lambda *_: loop.call_soon_threadsafe(self.call_later, self._suspend))
+            signal.signal(signal.SIGCONT, lambda *_: loop.call_soon_threadsafe(self.call_later, self._resume))
 
     @cached_property
     def engine(self) -> Engine:
@@ -128,6 +136,25 @@ class ClipmkApp(OrderedInput):
     def action_redraw(self) -> None:
         """Draw everything again: something else may have written to the terminal."""
         self.refresh(layout=True)
+
+    def action_suspend_process(self) -> None:
+        """Stop until the shell continues the job; where no shell could, the system ignores it."""
+        if not self.is_headless:
+            os.kill(0, signal.SIGTSTP)  # the whole group: a program that has started this one stops, too
+
+    def _suspend(self) -> None:
+        with self.suspend():
+            ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            self._stopping = True
+            os.kill(os.getpid(), signal.SIGTSTP)
+            signal.signal(signal.SIGTSTP, ours)
+
+    def _resume(self) -> None:
+        """Prepare the terminal and draw again, unless `_suspend` has done so."""
+        if not self._stopping:
+            with self.suspend():
+                pass
+        self._stopping = False
 
     def action_help_quit(self) -> None:
         """Ctrl+c is pressed by who wants to stop something."""
