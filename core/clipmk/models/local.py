@@ -340,8 +340,9 @@ def cached_model(repository: str) -> tuple[Path, Path] | None:
 
 
 def cached_repositories() -> list[str]:
-    """Repositories in the local cache."""
-    names = sorted(path.name for path in cache_folder().glob("models--*--*") if path.is_dir())
+    """Repositories in the local cache; none where it is somebody else's."""
+    found = cache_folder().glob("models--*--*") if is_folder(cache_folder()) else ()
+    names = sorted(path.name for path in found if is_folder(path))
     return [name.removeprefix("models--").replace("--", "/", 1) for name in names]
 
 

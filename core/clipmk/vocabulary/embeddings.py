@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional
 
 from clipmk.backbones.base import Progress
 from clipmk.errors import ClipmkError, ModelError
 from clipmk.system.locations import cached_texts, texts_dir
+from clipmk.system.locks import file_lock
 from clipmk.system.text import counted, one_or_many, printable, quoted
 from clipmk.vocabulary import cache as cache_files
 from clipmk.vocabulary.cache import UNREADABLE, DamagedError, Keys, Rows, Stored
@@ -248,8 +248,8 @@ class _Cache:
             writable = True
             try:
                 texts_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-                held.enter_context(FileLock(texts_dir() / f"{self._chunks}.lock", timeout=LOCK_SECONDS))
-            except (OSError, NotImplementedError) as reason:  # a timeout is an OSError
+                held.enter_context(file_lock(texts_dir() / f"{self._chunks}.lock", seconds=LOCK_SECONDS))
+            except OSError as reason:  # a timeout is one
                 self._not_kept(reason)
                 writable = False
             yield writable

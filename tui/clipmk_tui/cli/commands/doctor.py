@@ -175,14 +175,16 @@ def weights(*, full: bool) -> Check:
 
     from clipmk.models import catalog, local  # noqa: PLC0415
 
+    folder, ours = local.cache_folder(), "set HF_HOME to a folder of your own"
+    if not os.access(_existing(folder), os.R_OK | os.X_OK):
+        return Check("cached weights", "warn", f"{folder} cannot be read", ours)
     try:
         if full:
             names = [entry.id for entry in catalog.list_models(["cached"])]
         else:
             names = [catalog.HUB + name for name in local.cached_repositories()]
     except (ClipmkError, OSError) as error:
-        hint = "remove the damaged files from the cache, or set HF_HOME to a folder of your own"
-        return Check("cached weights", "warn", str(error), hint)
+        return Check("cached weights", "warn", str(error), f"remove the damaged files from the cache, or {ours}")
     if names:
         return Check("cached weights", "ok", ", ".join(names))
     detail = "none" if full else "none with a configuration of their own; --full also looks for open_clip's"
@@ -194,11 +196,15 @@ def cache() -> Check:
     """The cache of text embeddings."""
     info = locations.cache_info()
     detail = f"{info.path}, {info.files} files, {byte_size(info.bytes)}"
-    folders = (info.path, *info.path.absolute().parents)
-    existing = next(folder for folder in folders if os.path.exists(folder))  # noqa: PTH110 - unlike Path's, never raises
-    if os.path.isdir(existing) and os.access(existing, os.W_OK):  # noqa: PTH112
+    existing = _existing(info.path)
+    if os.path.isdir(existing) and os.access(existing, os.W_OK):  # noqa: PTH112 - unlike Path.is_dir, never raises
         return Check("cache", "ok", detail)
     return Check("cache", "warn", detail, f"{existing} is not a writable folder; set CLIPMK_CACHE_DIR to one that is")
+
+
+def _existing(path: Path) -> Path:
+    """A path, or the first of its parents that exists, as far as this user may know."""
+    return next(one for one in (path, *path.absolute().parents) if os.path.exists(one))  # noqa: PTH110 - never raises
 
 
 def config() -> Check:

@@ -31,10 +31,11 @@ def export(
 ) -> int:
     """Write scenes as <class>/<index>.png with their truth (classes, descriptors, part masks) in truth.json."""
     from clipmk.world.export import export_scenes as write  # noqa: PLC0415
+    from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
     from clipmk_tui.cli.streams import data_stream, locale_encoding  # noqa: PLC0415
     from clipmk_tui.show.text import shown  # noqa: PLC0415
 
-    with data_stream(encoding=locale_encoding()) as stream:
+    with logging_to_stderr(quiet=False, verbose=False), data_stream(encoding=locale_encoding()) as stream:
         made = write(folder, split=split, count=count, size=size, seed=seed or 0)
         stream.write(f"{shown(str(made))}\n")
     return 0
