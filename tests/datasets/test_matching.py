@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from clipmk.datasets.matching import resolve_labels
 from clipmk.datasets.opening import open_dataset
 from clipmk.errors import InputError
+from clipmk.vocabulary.classes import parse_classes
 from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -114,3 +117,52 @@ def test_labels_keep_their_order(labels: list[str | None]) -> None:
 def test_labels_of_the_rendered_world_are_classes_of_its_vocabulary() -> None:
     labels = [entry.label for entry in open_dataset("world:test?scenes=60").entries]
     assert resolve_labels(labels, load_vocabulary("world")) == (labels, ())
+
+
+def _usual_lists() -> dict[str, list[str]]:
+    import open_clip  # noqa: PLC0415
+    from timm.data import ImageNetInfo  # noqa: PLC0415
+    from torchvision.models import get_weight  # noqa: PLC0415
+
+    info = ImageNetInfo()
+    whole = [info.index_to_description(index) for index in range(1000)]
+    return {
+        "OpenAI": list(open_clip.IMAGENET_CLASSNAMES),
+        "torchvision": list(get_weight("ResNet50_Weights.IMAGENET1K_V2").meta["categories"]),
+        "Keras": [text.split(", ")[0].replace(" ", "_") for text in whole],
+        "all words": whole,
+        "ids": [f"{one} {text}" for one, text in zip(info.label_names(), whole, strict=True)],
+    }
+
+
+@pytest.mark.parametrize("which", ["OpenAI", "torchvision", "Keras", "all words", "ids"])
+def test_every_wordnet_id_is_found_in_any_of_the_usual_lists(which: str, tmp_path: Path) -> None:
+    from timm.data import ImageNetInfo  # noqa: PLC0415
+
+    names = _usual_lists()[which]
+    (tmp_path / "classes.txt").write_text("\n".join(names), encoding="utf-8")
+    listed = parse_classes(str(tmp_path / "classes.txt")).within(load_vocabulary("imagenet"))
+    expected = [name.partition(" ")[2] if which == "ids" else name for name in names]
+    assert resolve_labels(ImageNetInfo().label_names(), listed)[0] == expected
+    told = {
+        "OpenAI": "2 classes are repeated and count once: 'missile', 'sunglasses'",
+        "Keras": "2 classes are repeated and count once: 'crane', 'maillot'",
+        "all words": "1 class is repeated and counts once: 'crane'",
+        "ids": "every class begins with a WordNet id, which is left out: 'n01440764 tench, Tinca tinca'",
+    }
+    assert listed.notes[:1] == ((told[which],) if which in told else ())
+
+
+def test_numbers_before_names_are_ignored_and_named() -> None:
+    mine = vocabulary("Black-footed Albatross", "Laysan albatross", "7 up")
+    labels = ["001.Black_footed_Albatross", "2_Laysan Albatross", "7 up"]
+    assert resolve_labels(labels, mine) == (
+        ["Black-footed Albatross", "Laysan albatross", "7 up"],
+        ("2 labels are read without a number: '001.Black_footed_Albatross' is 'Black-footed Albatross'",),
+    )
+    with pytest.raises(InputError, match=r"'003\.Crow'"):
+        resolve_labels(["003.Crow"], mine)
+
+
+def test_accents_match_however_they_are_encoded() -> None:
+    assert resolve_labels(["cafe\u0301"], vocabulary("Caf\u00e9", "tea"))[0] == ["Caf\u00e9"]

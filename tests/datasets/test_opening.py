@@ -169,7 +169,7 @@ def test_an_empty_folder_is_refused_with_the_known_endings(tmp_path: Path) -> No
     (tmp_path / "a" / "x.cr2").write_bytes(b"")
     with pytest.raises(
         InputError,
-        match=r"holds no image, neither in it nor below, and no \.tar or \.parquet; known endings: .*\.bmp, \.gif.*"
+        match=r"holds no image and no \.tar or \.parquet, neither in it nor below; known endings: .*\.bmp, \.gif.*"
         r"; 1 file of a kind that is not read is left out: 1 \.cr2",
     ):
         open_dataset(str(tmp_path))

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pickle
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -238,3 +239,84 @@ def test_a_truncated_or_corrupt_image_is_an_image_error_that_names_it(tmp_path: 
     path.unlink()
     with pytest.raises(ImageError, match=r"image 'x\.tar/1\.png' cannot be read from '.*x\.tar': No such file"):
         dataset.reader.read(dataset.entries[0])
+
+
+@pytest.mark.parametrize(
+    ("members", "expected", "told"),
+    [
+        (
+            {"22.05.png": png(), "22.05.cls": b"cat", "22.06.png": png(), "22.06.cls": b"fox"},
+            [("22.05.png", "cat"), ("22.06.png", "fox")],
+            "2 images in '.*' are samples up to their last dots, with labels of their own: '22.05.png', '22.06.png'",
+        ),
+        (
+            {"1.left.png": png(), "1.right.png": png(), "1.cls": b"cat"},
+            [("1.left.png", "cat")],
+            "1 image in '.*' shares a sample with another and is left out: '1.right.png'",
+        ),
+        (
+            {"1.seg.png": png(), "1.png": png(), "1.cls": b"cat", "1.jpg": png()},
+            [("1.png", "cat")],
+            "2 images in '.*' share samples with others and are left out: '1.jpg', '1.seg.png'",
+        ),
+        (
+            {"1.png": png(), "1.cls.txt": b"cat\n", "2.png": png(), "2.CLS": b"1"},
+            [("1.png", "cat"), ("2.png", "1")],
+            None,
+        ),
+    ],
+)
+def test_dots_in_names_never_lose_an_image_in_silence(
+    members: dict[str, bytes], expected: list[tuple[str, str]], told: str | None, tmp_path: Path
+) -> None:
+    dataset = open_dataset(str(tar(tmp_path / "x.tar", members)))
+    assert [(key.removeprefix("x.tar/"), label) for key, label in shown(dataset)] == expected
+    assert [re.fullmatch(told or "", line) is not None for line in dataset.warnings] == [True] * (told is not None)
+
+
+@pytest.mark.parametrize(
+    ("members", "label"),
+    [
+        ({"1.json": b'{"label": 0, "class_name": "cat"}'}, "cat"),
+        ({"1.json": b'{"class_name": "cat", "label": 0}'}, "cat"),
+        ({"1.cls": b"3", "1.json": b'{"class": "cat"}'}, "cat"),
+        ({"1.cls": b"fox", "1.json": b'{"class": "cat"}'}, "fox"),
+        ({"1.cls": b"3", "1.json": b'{"label": 4}'}, "3"),
+        ({"1.json": b'{"label": 4.0}'}, "4"),
+        ({"1.cls": b"", "1.json": b'{"label": ""}'}, None),
+    ],
+)
+def test_a_name_counts_before_a_number(members: dict[str, bytes], label: str | None, tmp_path: Path) -> None:
+    assert open_dataset(str(tar(tmp_path / "x.tar", {"1.png": png(), **members}))).entries[0].label == label
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["cat/1.png", "fox/2.png"], ["cat", "fox"]),
+        (["pets/train/cat/1.png", "pets/train/fox/2.png"], ["cat", "fox"]),
+        (["pets/train/cat/1.png", "pets/val/fox/2.png"], ["cat", "fox"]),
+        (["cat/1.png", "cat/2.png"], [None, None]),
+        (["train/1.png", "train/2.png"], [None, None]),
+        (["1.png", "2.png"], [None, None]),
+    ],
+)
+def test_folders_in_a_tar_file_are_labels_where_there_are_no_others(
+    names: list[str], labels: list[str | None], tmp_path: Path
+) -> None:
+    dataset = open_dataset(str(tar(tmp_path / "x.tar", dict.fromkeys(names, png()))))
+    assert [label for _, label in shown(dataset)] == labels
+    assert dataset.warnings == (("labels are the folders in the tar files, such as 'cat'",) if labels[0] else ())
+
+
+def test_patterns_that_a_shell_has_expanded_and_globs_give_the_same_shards(tmp_path: Path) -> None:
+    for number in range(3):
+        tar(tmp_path / f"t-{number}.tar", {"1.png": png(number)})
+    quoted = open_dataset(str(tmp_path / "t-{0..2}.tar"))
+    expanded = [str(tmp_path / f"t-{number}.tar") for number in range(3)]
+    assert quoted.entries == open_dataset(expanded).entries == open_dataset(str(tmp_path / "t-*.tar")).entries
+    assert open_dataset(expanded).info.name == f"{expanded[0]} ... {expanded[-1]}"
+    with pytest.raises(UsageError, match=r"2 files, 1 of them not a tar shard: '.*a\.png'; a dataset is one folder"):
+        open_dataset([expanded[0], str(touch(tmp_path, "a.png") / "a.png")])
+    with pytest.raises(InputError, match="1 of 2 shards is missing"):
+        open_dataset([expanded[0], str(tmp_path / "t-9.tar")])

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clipmk.datasets.columns import Columns
 from clipmk.datasets.dataset import Dataset
 from clipmk.datasets.opening import open_dataset
 from clipmk.errors import InputError
@@ -130,3 +131,78 @@ def test_missing_images_are_counted_before_work_starts(images: Path) -> None:
 def test_a_file_that_is_not_parquet_is_refused(images: Path) -> None:
     with pytest.raises(InputError, match=r"t\.parquet' is not a readable Parquet file"):
         opened(images, b"PAR1 not really", "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", b"\xef\xbb\xbfpath;label\r\na.png;fox\r\nsub/b.png;\r\n"),
+        ("t.csv", b'"path", "label"\n"a.png", "fox"\n"sub/b.png", ""\n'),
+        ("t.csv", b"path|label\na.png|fox\nsub/b.png|\n"),
+        ("t.txt.csv", "path\tlabel\r\na.png\tfox\r\nsub/b.png\t\r\n".encode("utf-16")),
+        ("t.jsonl", b'{"path": "a.png", "label": "fox"}\n\n{"path": "./sub/b.png"}\n'),
+        (
+            "t.ndjson",
+            b'\xef\xbb\xbf{"label": "fox", "file_name": "a.png", "box": [1]}\r\n{"file_name": "sub/b.png"}\r\n',
+        ),
+        ("t.json", b'[{"image": "a.png", "class": "fox"},\n {"image": "sub/b.png", "class": null}]'),
+    ],
+)
+def test_a_table_is_read_in_the_form_that_programs_write(name: str, content: bytes, images: Path) -> None:
+    assert shown(opened(images, content, name)) == [("a.png", "fox"), ("sub/b.png", None)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["1.0", "0.0"], ["1", "0"]),
+        (["1.", "2"], ["1", "2"]),
+        (["1.0", "fox"], ["1.0", "fox"]),
+        (["1.5", "2.0"], ["1.5", "2.0"]),
+        (["1", "2"], ["1", "2"]),
+    ],
+)
+def test_whole_numbers_of_a_data_frame_lose_their_point(labels: list[str], expected: list[str], images: Path) -> None:
+    content = f"path,label\na.png,{labels[0]}\nsub/b.png,{labels[1]}\n"
+    assert [label for _, label in shown(opened(images, content))] == expected
+
+
+def test_what_a_table_leaves_open_is_guessed_and_named(images: Path) -> None:
+    (warning,) = opened(images, "file,path,label\nzzz,a.png,fox\n").warnings
+    assert "several columns of one kind, the first of which is used: 'path', 'file'" in warning
+    (warning,) = opened(images, "path,kind\na.png,fox\n").warnings
+    assert "has no column of labels" in warning
+    assert "its columns: 'path', 'kind'; --label-column names another" in warning
+    assert opened(images, "path,kind\na.png,fox\n", columns=Columns(label="Kind")).entries[0].label == "fox"
+    assert shown(opened(images, "x,path\na.png,fox\n", columns=Columns("x", "path"))) == [("a.png", "fox")]
+    with pytest.raises(InputError, match=r"has no column 'y'; its columns: 'x', 'path'"):
+        opened(images, "x,path\na.png,fox\n", columns=Columns("y"))
+
+
+def test_images_are_found_by_a_bare_name_without_folder_and_ending(images: Path) -> None:
+    touch(images, "train/x1.jpg", "train/twice.png", "val/twice.png")
+    dataset = opened(images, "image_id,label\nx1,fox\nb.png,cat\na.png,owl\n")
+    assert shown(dataset) == [("train/x1.jpg", "fox"), ("sub/b.png", "cat"), ("a.png", "owl")]
+    assert dataset.warnings == ("2 images are found below the table by name: 'x1' is 'train/x1.jpg'",)
+    with pytest.raises(InputError, match=r"2 of 3 images are missing or not regular files: 'twice', 'sub/a\.png'"):
+        opened(images, "path\na.png\ntwice\nsub/a.png\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", b"path,label\na.png,\xe9\n", "is malformed: it is not UTF-8 text; save it as UTF-8"),
+        (
+            "t.jsonl",
+            b'{"path": "a.png"}\n["b.png"]\n',
+            r"a row is \['b\.png'\]; an object with a value for each column",
+        ),
+        ("t.jsonl", b'{"path": \n', r"t\.jsonl' is malformed: "),
+        ("t.json", b"[" * 100_000, r"t\.json' is malformed: "),
+        ("t.jsonl", b'{"path": "a.png", "label": [1, 2]}', r"holds \[1, 2\]; a label is a text or a whole number"),
+        ("t.jsonl", b'{"path": "a.png", "label": true}', r"holds True; a label is a text or a whole number"),
+    ],
+)
+def test_a_malformed_table_of_any_form_is_refused(name: str, content: bytes, message: str, images: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        opened(images, content, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from clipmk.errors import ImageError, UsageError
 from clipmk.images.decoder import Picture, read_picture
@@ -74,7 +75,7 @@ def test_exif_orientation_is_undone(kind: str, orientation: int) -> None:
     np.testing.assert_allclose(picture.pixels.astype(int), expected.astype(int), atol=12 if kind == "JPEG" else 0)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_preview_is_the_picture_with_fewer_pixels_and_the_same_identity(kind: str, orientation: int) -> None:
     exif = Image.Exif()
@@ -186,7 +187,7 @@ def test_damaged_exif_leaves_the_picture_and_a_warning() -> None:
     assert picture.warnings != ()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.02, 0.5])
 def test_a_truncated_file_is_damaged(kind: str, share: float) -> None:
     data = encode(noise(64, 64), kind)
@@ -210,7 +211,7 @@ def test_broken_bytes_raise_nothing_but_image_errors(kind: str, data: st.DataObj
         (b"", "image 'x' is empty"),
         (b"hello", "is not an image that can be read; readable formats: JPEG, PNG, WEBP, GIF, BMP"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is of the format SVG; readable formats: JPEG, PNG"),
-        (b"\0\0\0\x18ftypheic", "is of the format HEIC or AVIF"),
+        (b"\0\0\0\x18ftypheic", "(is of the format|is a damaged) HEIC or AVIF"),
         (b"%PDF-1.7", "is of the format PDF"),
         (encode(noise(4, 4), "TIFF")[:60], "is a TIFF that is damaged or has pixels of another kind"),
         (encode(noise(4, 4), "PPM"), "readable formats"),
@@ -317,3 +318,45 @@ def test_images_in_memory_agree_on_their_identity() -> None:
 def test_wrong_objects_are_refused_with_what_is_needed(source: object, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         read_picture(source)
+
+
+@pytest.mark.parametrize("compression", [None, "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "RGBA", "P", "1"])
+def test_tiff_is_read_in_the_compressions_that_are_safe(compression: str | None, mode: str) -> None:
+    image = blocks().convert(mode)
+    picture = read_picture(encode(image, "TIFF", compression=compression))
+    np.testing.assert_array_equal(picture.pixels, np.asarray(image.convert("RGB")))
+    assert picture.warnings == ()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_is_turned_upright_like_any_other(orientation: int) -> None:
+    reference = Image.Exif()
+    reference[ExifTags.Base.Orientation] = orientation
+    expected = read_picture(encode(blocks(), "PNG", exif=reference))
+    picture = read_picture(encode(blocks(), "TIFF", tiffinfo={ExifTags.Base.Orientation: orientation}))
+    np.testing.assert_array_equal(picture.pixels, expected.pixels)
+    assert (picture.info.width, picture.info.height) == (expected.info.width, expected.info.height)
+
+
+def test_tiff_of_other_compressions_is_refused_and_further_pages_are_noted() -> None:
+    with pytest.raises(ImageError, match="is a TIFF with jpeg compression; of RGB or grey, read are: raw, packbits"):
+        read_picture(encode(blocks(), "TIFF", compression="jpeg"))
+    pages = encode(blocks(), "TIFF", save_all=True, append_images=[noise(4, 4)])
+    assert read_picture(pages).warnings == ("the file holds several images; only the first is used",)
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_heic_and_avif_are_read_where_pillow_heif_is_installed(kind: str) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    with warnings.catch_warnings(action="ignore"):
+        heif.register_avif_opener()
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    picture = read_picture(encode(blocks(96, 64), kind, quality=95))
+    assert np.abs(picture.pixels.astype(int) - np.asarray(blocks(96, 64)).astype(int)).mean() < 8
+    upright = read_picture(encode(blocks(96, 64), kind, quality=95, exif=turned.tobytes()))
+    assert (upright.info.width, upright.info.height) == (64, 96)
+    with pytest.raises(ImageError, match="is a damaged HEIC or AVIF file, or a video"):
+        read_picture(b"\0\0\0\x18ftypqt  " + bytes(99))

@@ -156,3 +156,28 @@ def test_the_help_shows_no_half_brackets(clipmk: Runner) -> None:
         assert ran.status == 0
         assert "{class: }" not in ran.out
         assert "per class" in " ".join(ran.out.replace("│", " ").split())
+
+
+ANSWER = '{"hen": ["a red comb", "a small beak"], "owl": ["round eyes", "a flat face"]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I use the form {class name: [descriptor]}.\n\n" + ANSWER,
+        "{ }: empty braces, {these ones} and {{those}}\n" + ANSWER + "\nDone {really}.",
+        '<think>\nMaybe {"hen": ["wings"], "cow": ["horns"]}?\n</think>\n' + ANSWER,
+        'Maybe {"cow": ["horns"}</think>' + ANSWER,
+        "<thinking>a</thinking><reasoning>{b}</reasoning>" + ANSWER,
+        '{"**hen**": ["1. a red comb", "2) **a small beak**"], "owl": ["* Round eyes.", "_a flat face_"]}',
+        '{"hen": ["a\\tred comb", "a small\u200b beak"], "owl": ["`round eyes`", "– a flat face*."]}',
+    ],
+)
+def test_the_json_is_found_in_whatever_a_model_writes_around_and_into_it(text: str) -> None:
+    assert from_answers([("one", text)], name="n") == from_answers([("one", ANSWER)], name="n")
+
+
+def test_what_is_truncated_is_never_read_in_part() -> None:
+    for text in ('{"birds": {"hen": ["a comb"]}, "ow', ANSWER + '\n{"gull": ["white', '{"hen": ["a", {"b": ["c"]'):
+        with pytest.raises(VocabularyError, match=r"one is truncated or not JSON|is an object; a list of texts"):
+            from_answers([("one", text)], name="n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from clipmk.datasets.matching import resolve_labels
 from clipmk.errors import UsageError, VocabularyError
 from clipmk.vocabulary import classes as classes_module
 from clipmk.vocabulary.classes import ClassIndex, class_key, parse_classes, resolve_class
-from clipmk.vocabulary.vocabulary import Vocabulary
+from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
 from small_vocabulary import FARM
 
 
@@ -136,3 +137,71 @@ def test_an_unknown_class_names_close_ones() -> None:
     assert str(caught.value) == "class 'tabby cta' is not in imagenet; close: 'tabby cat'"
     with pytest.raises(UsageError, match="known: tabby cat, tiger"):
         resolve_class(vocabulary, "zzzz")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("one, two/c.txt", b"car\ntrain\n"),
+        ("c.names", b"car\ntrain\n"),
+        ("classes", b'["car", "train"]'),
+        ("c.csv", b"id,name\n0,car\n1,train\n"),
+        ("c.csv", b"\xef\xbb\xbfclass;index\r\ncar;0\r\ntrain;1\r\n"),
+        ("c.csv", b"label,class_name\n0,car\n1,train\n"),
+        ("c.csv", b"class,label\n0,car\n1,train\n"),
+        ("c.csv", b"car\ntrain\n"),
+        ("c.csv", b"name\ncar\ntrain\n"),
+        ("c.tsv", b"0\tname\n0\tcar\n1\ttrain\n"),
+        ("c.jsonl", b'{"id": 0, "name": "car"}\n{"id": 1, "name": "train"}\n'),
+    ],
+)
+def test_an_existing_file_is_read_in_its_form_whatever_its_path_holds(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    assert parse_classes(str(path)) == (("car", "train"), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", b"a,b\n1,2\n", r"has no column of names \(class_name, .*\); its columns: 'a', 'b'"),
+        ("c.csv", b"id,label\n1,2\n", "has no column of names"),
+        ("c.csv", b"id,name\n1\n", r"c\.csv' is malformed: line 2 has 1 column"),
+        ("data.yaml", b"names:\n  0: car\n", r"is a \.yaml file; a list is text with a class per line, CSV, or a JSON"),
+        ("c.txt", b'{"0": "car"}', "names is an object; a list of texts is needed"),
+        ("c.txt", b"[car\n", "is not JSON"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(VocabularyError, match=message):
+        parse_classes(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("argument", "names", "note"),
+    [
+        ("a,b, a,b", ("a", "b"), "2 classes are repeated and count once: 'a', 'b'"),
+        ("a,b\tc,d\u200be\u00a0f", ("a", "b c", "de f"), "2 texts have tabs, .* cleaned: 'b c', 'de f'"),
+        ("typo_of_a_file", ("typo_of_a_file",), "'typo_of_a_file' is not a file; it is taken as the name of a single"),
+    ],
+)
+def test_what_is_changed_or_guessed_in_a_class_list_is_noted(argument: str, names: tuple[str, ...], note: str) -> None:
+    found = parse_classes(argument)
+    assert found.names == names
+    assert [re.match(note, line) is not None for line in found.notes] == [True]
+    assert found.within(FARM).notes == found.notes
+    assert found.within(FARM).sha256 == FARM.with_classes(names).sha256
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.txt").write_text("car\ntrain\n", encoding="utf-8")
+    (tmp_path / "v.json").write_text('{"hen": ["a comb"]}', encoding="utf-8")
+    assert parse_classes("~/c.txt").names == ("car", "train")
+    assert load_vocabulary("~/v.json").classes == ("hen",)
+    with pytest.raises(VocabularyError, match=r"'.*/d\.txt' does not exist; close: 'c\.txt'"):
+        parse_classes("~/d.txt")

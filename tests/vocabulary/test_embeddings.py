@@ -6,13 +6,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 
-from clipmk.system.locations import cache_info, clear_cache
+from clipmk.backbones.tokenizer import cached, cut_texts
+from clipmk.system.locations import assets_dir, cache_info, clear_cache
 from clipmk.vocabulary import embeddings as textbank
-from clipmk.vocabulary.embeddings import load_bank
+from clipmk.vocabulary.cache import ALIGNMENT, Stored, read, write
+from clipmk.vocabulary.embeddings import context_notes, load_bank
 from fake_text_encoder import FARM, MATRICES, FakeBackbone, TinyText, banks, same, tokenize
 
 pytestmark = pytest.mark.usefixtures("texts_folder")
@@ -160,3 +163,51 @@ def test_the_cache_is_counted_and_cleared_and_nothing_else_with_it(texts_folder:
     assert [path.name for path in texts_folder.iterdir()] == ["holiday.jpg"]
     assert cache_info().files == 0
     assert clear_cache().bytes == 0
+
+
+LONG = "a " + " ".join(["shiny"] * 10)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_texts_that_the_model_cuts_are_counted_each_time(cache: bool) -> None:
+    longer = replace(FARM, descriptors=(*FARM.descriptors, LONG, f"{LONG} r\u00e9d"))
+    assert load_bank(FakeBackbone(), FARM, cache=cache).warnings == ()
+    expected = f"2 descriptors are longer than the context of the model and are cut: 'a photo showing {LONG}'"
+    for _ in range(2):
+        assert load_bank(FakeBackbone(), longer, cache=cache).warnings == (expected,)
+    wide = replace(FARM, classes=(LONG, "hen"), templates=("a photo of a {}.", "{}"), by_class={})
+    (warning,) = load_bank(FakeBackbone(), wide, cache=cache).warnings
+    assert warning.startswith("2 class prompts are longer than the context of the model and are cut: 'a photo of a a")
+
+
+def test_a_note_is_read_back_as_it_was_written(texts_folder: Path) -> None:
+    texts_folder.mkdir(parents=True, exist_ok=True)
+    stored = Stored(np.array([b"x" * 16]), torch.ones(1, 4), "café \"\\ 日本'")
+    for path in (texts_folder / "a.safetensors",):
+        write(path, stored)
+        assert read(path).note == stored.note
+        assert read(path).rows.data_ptr() % ALIGNMENT == 0
+
+
+@pytest.mark.parametrize(("name", "context"), [("ViT-B-32", 77), ("embedded", 24)])
+def test_cut_texts_are_those_with_more_tokens_than_the_context(name: str, context: int) -> None:
+    own = str(assets_dir() / "models" / "vit-s8" / "bpe.txt.gz")
+    options = {} if name == "ViT-B-32" else {"bpe_path": own}
+    tokenizer = open_clip.SimpleTokenizer(context_length=context, **options)
+    texts = ["fox " * number for number in range(context - 4, context + 3)] + ["x" * 300, "é" * 200, "a, b & c"]
+    expected = [text for text in texts if len(tokenizer.encode(text)) + 2 > context]
+    assert 0 < len(expected) < len(texts)
+    assert cut_texts(tokenizer, texts) == expected
+    assert cut_texts(cached(tokenizer), texts) == expected
+
+
+def test_a_tokenizer_of_another_kind_cuts_nothing_that_is_known() -> None:
+    assert cut_texts(tokenize, ["x" * 500]) == []
+
+
+def test_a_vocabulary_is_checked_against_the_contexts_of_most_and_of_embedded_models() -> None:
+    most, embedded = context_notes(replace(FARM, descriptors=("a", "shiny " * 20, "shiny " * 49)))
+    assert [note.split(":")[0] for note in most] == []
+    assert "2 descriptors are longer than the context of embedded models (24 tokens) and are cut" in embedded[0]
+    most, _ = context_notes(replace(FARM, descriptors=("a", "red, " * 50)))
+    assert most[0].startswith("1 descriptor is longer than the context of most models (77 tokens) and is cut: 'a photo")

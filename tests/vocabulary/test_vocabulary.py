@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clipmk.api import _explainer as explainer
 from clipmk.errors import UsageError, VocabularyError
+from clipmk.pipeline.explainer import vocabulary_warnings
 from clipmk.settings import preset
 from clipmk.system import locations
 from clipmk.vocabulary.lint import check
@@ -298,3 +299,45 @@ def test_a_name_of_the_users_own_for_an_embedded_model_brings_its_vocabulary(
         with pytest.raises(UsageError, match=f"model '{name}' brings no vocabulary"):
             default_vocabulary(name)
     assert explainer("mine", None, preset("default")).vocabulary == load_vocabulary("world")
+
+
+def test_a_class_without_descriptors_is_noted_and_kept() -> None:
+    vocabulary = from_descriptor_json('{"donuts": [], "car": ["round wheels"], "bus": []}', name="v")
+    assert vocabulary.classes == ("donuts", "car", "bus")
+    assert vocabulary.by_class == {"car": ("round wheels",)}
+    assert vocabulary.notes == ("2 classes have no descriptors: 'donuts', 'bus'",)
+    assert vocabulary_warnings(vocabulary)[0] == vocabulary.notes[0]
+    assert from_descriptor_json('{"classes": ["a", "b"], "descriptors": ["x"]}', name="v").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("a\tred\u00a0 comb", "a red comb"),
+        ("two\nlines\r\n", "two lines"),
+        ("\ufeffa red\u200b comb\u2060", "a red comb"),
+        ("soft\u00adhyphen", "softhyphen"),
+        ("left\u200eto\u202eright", "lefttoright"),
+        ("para\u2029graph", "para graph"),
+    ],
+)
+def test_tabs_and_invisible_characters_are_cleaned_with_a_note(text: str, clean: str) -> None:
+    vocabulary = from_descriptor_json(json.dumps({"hen": [text, clean]}), name="v")
+    assert vocabulary.descriptors == (clean,)
+    assert vocabulary.notes == (f"1 text has tabs, line breaks or invisible characters, cleaned: '{clean}'",)
+    assert from_descriptor_json(json.dumps({text: ["x"]}), name="v").classes == (clean,)
+    bare = from_descriptor_json(json.dumps({"hen": [clean]}), name="v")
+    assert (vocabulary, vocabulary.sha256, bare.notes) == (bare, bare.sha256, ())
+
+
+@pytest.mark.parametrize("text", ["نیم\u200cفاصله", "👩\u200d🌾 farmer", "a  b", "é", "日本"])
+def test_texts_in_other_scripts_stay_as_they_are(text: str) -> None:
+    vocabulary = from_descriptor_json(json.dumps({"hen": [text]}), name="v")
+    assert (vocabulary.descriptors, vocabulary.notes) == ((text,), ())
+
+
+def test_repeated_classes_count_once_with_a_note() -> None:
+    other = FARM.with_classes(["sunglasses", "missile", "hen", "missile"])
+    assert other.classes == ("sunglasses", "missile", "hen")
+    assert other.notes == ("1 class is repeated and counts once: 'missile'",)
+    assert other.to_dict() == FARM.with_classes(["sunglasses", "missile", "hen"]).to_dict()

@@ -17,7 +17,7 @@ PATHS: Final = (
     *("image_id", "img", "img_path"),
 )
 """Names of the column of paths; where a table has several, the first of these counts."""
-LABELS: Final = ("label", "class", "class_name", "target", "labels", "category", "fine_label")
+LABELS: Final = ("label", "class", "class_name", "target", "labels", "category", "breed", "species", "fine_label")
 """Names of the column of labels, likewise."""
 
 _MAX_BYTES = 4 * 2**30
@@ -76,10 +76,21 @@ def image_columns(header: Sequence[str], columns: Columns, noun: str) -> tuple[i
     image = find_column(header, columns.image, PATHS, noun, warnings)
     if image is None:
         raise ColumnError(f"{noun} has no column of paths ({', '.join(PATHS)}); {_others(header, '--image-column')}")
-    label = find_column(header, columns.label, LABELS, noun, warnings)
+    return image, label_column(header, columns, LABELS, noun, warnings), warnings
+
+
+def label_column(
+    header: Sequence[str], columns: Columns, known: Sequence[str], noun: str, warnings: list[str]
+) -> int | None:
+    """Index of the column of labels; a warning where there is none.
+
+    Raises:
+        ColumnError: there is none that the user names.
+    """
+    label = find_column(header, columns.label, known, noun, warnings)
     if label is None:
         warnings.append(f"{noun} has no column of labels ({', '.join(LABELS)}); {_others(header, '--label-column')}")
-    return image, label, warnings
+    return label
 
 
 def find_column(

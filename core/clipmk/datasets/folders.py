@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 from clipmk.datasets.columns import ColumnError, Columns, ListedImage
@@ -75,15 +76,15 @@ def open_folder(spec: str, limit: int | None, columns: Columns) -> Dataset:
             verb = one_or_many(len(parts), "is a part", "are parts")
             folders = f"{counted(len(parts), 'folder')}, {listed(list(parts), most=SHOWN)}"
             warnings.append(f"{folders}, {verb} of the dataset and not a class; a folder can be studied alone")
-    if top.shards and not named:
-        return open_shards(spec, [os.path.join(spec, name) for name in top.shards], limit, columns)  # noqa: PTH118
+    if not named and (shards := top.shards or sorted(walk.shards)):
+        return open_shards(spec, [os.path.join(spec, name) for name in shards], limit, columns)  # noqa: PTH118
     if tars := [name for name in top.shards if name.endswith(".tar")]:
         raise UsageError(
             f"folder {quoted(spec)} holds both images and tar shards; name the shards by a pattern "
             f"({printable(tars[0])} or {{000..012}}.tar) or move them elsewhere"
         )
     if not named:
-        what = f"folder {quoted(spec)} holds no image, neither in it nor below, and no .tar or .parquet"
+        what = f"folder {quoted(spec)} holds no image and no .tar or .parquet, neither in it nor below"
         raise InputError("; ".join([f"{what}; known endings: {ENDINGS}", *walk.notes()]))
     tables = [name for name in (*top.tables, *top.shards) if name not in LABEL_FILES]
     if tables and all(one.label is None for one in named):
@@ -101,11 +102,13 @@ class _Walk:
     def __init__(self, root: str) -> None:
         self.root = root
         self._real = os.path.realpath(root)
-        self._seen: set[str] = set()
+        self._seen: set[tuple[int, int]] = set()
         self._unreadable: list[str] = []
         self._twice: list[str] = []
         self._noise: list[str] = []
         self._endings: Counter[str] = Counter()
+        self.shards: list[str] = []
+        """Tar and Parquet files below folders of the root."""
 
     def listed(self, folder: str) -> _Listing:
         """List a folder by its path below the root.
@@ -116,15 +119,13 @@ class _Walk:
         found = _Listing()
         try:
             with os.scandir(os.path.join(self.root, folder)) as entries:  # noqa: PTH118
-                for entry in entries:
+                for entry in sorted(entries, key=attrgetter("name")):
                     if not entry.name.startswith("."):
                         self._sort(entry, f"{folder}/{entry.name}" if folder else entry.name, found)
         except OSError as reason:
             if not folder:
                 raise InputError(f"folder {quoted(self.root)} cannot be listed: {cause(reason)}") from reason
             self._unreadable.append(folder)
-        for names in (found.images, found.folders, found.shards, found.tables):
-            names.sort()
         return found
 
     def images_below(self, folder: str) -> list[str]:
@@ -134,6 +135,7 @@ class _Walk:
         while waiting:
             listing = self.listed(here := waiting.pop())
             found[here] = listing.images
+            self.shards += [f"{here}/{name}" for name in listing.shards]
             waiting += [f"{here}/{name}" for name in listing.folders]
         return [f"{here}/{name}" for here, names in sorted(found.items()) for name in names]
 
@@ -179,13 +181,14 @@ class _Walk:
             found.folders.append(entry.name)
 
     def _is_read_elsewhere(self, entry: os.DirEntry[str]) -> bool:
-        """Whether a folder is a link to one that is read under its own name, or above the root, or was read before."""
-        if not entry.is_symlink():
-            return False
-        real = os.path.realpath(entry.path)
-        if self._is_inside(real) or real in self._seen or f"{self._real}/".startswith(f"{real}/".replace("//", "/")):
+        """Whether a folder was read before, or is a link to one above the root, or below it, which is read there."""
+        status = entry.stat()
+        if (status.st_dev, status.st_ino) in self._seen:
             return True
-        self._seen.add(real)
+        real = os.path.realpath(entry.path) if entry.is_symlink() else ""
+        if real and (self._is_inside(real) or f"{self._real}/".startswith(f"{real}/".replace("//", "/"))):
+            return True
+        self._seen.add((status.st_dev, status.st_ino))
         return False
 
     def _is_inside(self, real: str) -> bool:

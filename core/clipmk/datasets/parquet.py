@@ -13,7 +13,7 @@ import json
 import os
 import threading
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -28,8 +28,8 @@ from clipmk.datasets.columns import (
     Columns,
     ListedImage,
     cell_text,
-    find_column,
     image_columns,
+    label_column,
     listed_images,
 )
 from clipmk.datasets.dataset import Dataset, Entry
@@ -86,7 +86,9 @@ def image_column(spec: str, columns: Columns) -> str | None:
         return next((name for name in found if name.strip().lower() in (*PATHS, *_BYTES)), found[0] if found else None)
 
 
-def open_images(spec: str, files: Sequence[str], column: str, limit: int | None, columns: Columns) -> Dataset:
+def open_images(
+    spec: str, files: Sequence[str], column: str, limit: int | None, columns: Columns, warnings: Iterable[str] = ()
+) -> Dataset:
     """The images inside Parquet files of one kind, in order.
 
     Args:
@@ -95,6 +97,7 @@ def open_images(spec: str, files: Sequence[str], column: str, limit: int | None,
         column: that holds the images, see `image_column`.
         limit: most images, spread evenly.
         columns: that the user names.
+        warnings: what is known about the files.
 
     Raises:
         InputError: a file cannot be read, has no such column, or they hold no image.
@@ -102,18 +105,18 @@ def open_images(spec: str, files: Sequence[str], column: str, limit: int | None,
     places = [os.path.abspath(file) for file in files]  # noqa: PTH100 - leaves links alone
     root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
     entries: list[Entry] = []
-    warnings: list[str] = []
+    notes = list(warnings)
     digest = hashlib.sha256()
     for place in places:
         name = encodable(os.path.relpath(place, root).replace(os.sep, "/"))
-        entries += _entries(place, name, column, columns, warnings)
+        entries += _entries(place, name, column, columns, f"dataset {quoted(spec)}", notes)
         digest.update(_footer(place))
     if not entries:
         raise InputError(f"Parquet files {quoted(spec)} hold no image: they have no row")
     chosen = evenly_spread(entries, limit)
     return make_dataset(
         *(spec, "parquet", chosen, ParquetReader(root, column)),
-        warnings=dict.fromkeys(warnings),
+        warnings=dict.fromkeys(notes),
         drawn=digest.hexdigest(),
     )
 
@@ -163,14 +166,15 @@ def _group(path: str, changed: int, column: str, number: int) -> pa.ChunkedArray
         return file.read_row_group(number, columns=[column])[column]
 
 
-def _entries(path: str, name: str, column: str, columns: Columns, warnings: list[str]) -> list[Entry]:
+def _entries(path: str, name: str, column: str, columns: Columns, dataset: str, warnings: list[str]) -> list[Entry]:
     noun = f"table {quoted(path)}"
     with _opened(path, noun) as file:
         schema = file.schema_arrow
         if column not in schema.names:
             raise InputError(f"{noun} has no column {quoted(column)}, unlike others of the dataset")
         classes = _class_names(schema)
-        label = find_column(schema.names, columns.label, (*LABELS, *map(str.lower, classes)), noun, warnings)
+        usual = tuple(dict.fromkeys((*LABELS, *map(str.lower, classes))))
+        label = label_column(schema.names, columns, usual, dataset, warnings)
         keys = _keys(file, column) or [f"{row:06d}" for row in range(file.metadata.num_rows)]
         labels: list[Any] = [None] * len(keys)
         if label is not None:

@@ -47,6 +47,8 @@ _SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)", re.ASCII)
 _TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE)
+_KIND = re.compile(r"(train|val|valid|validation|test|dev|eval)(?![a-z])", re.IGNORECASE)
+"""How the name of a shard begins that is one part of a dataset."""
 _BLOCK = 512
 _COMPRESSED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
 
@@ -116,9 +118,12 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None, columns: Co
         raise InputError(
             f"{len(missing):,} of {counted(len(shards), 'shard')} {verb} missing: {listed(missing, most=SHOWN)}"
         )
+    kinds = sorted({match[1] for shard in shards if (match := _KIND.match(os.path.basename(shard)))})  # noqa: PTH119
+    several = [f"shards of {', '.join(map(quoted, kinds))} are used together; a pattern names some of them"]
+    warnings = several if len(kinds) > 1 else []
     parquet = [shard for shard in shards if shard.lower().endswith(".parquet")]
     if len(parquet) == len(shards):
-        return _open_parquet(spec, shards, limit, columns)
+        return _open_parquet(spec, shards, limit, columns, warnings)
     other = [shard for shard in shards if not _TAR.search(shard)]
     if other:
         raise UsageError(
@@ -134,18 +139,18 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None, columns: Co
         entries += _indexed(place, name, odd)
     if not entries:
         raise InputError(f"tar shards {quoted(spec)} hold no image; known endings: {ENDINGS}")
-    warnings = odd.warnings(spec)
+    warnings += odd.warnings(spec)
     if all(entry.label is None for entry in entries):
         entries = _labelled_by_folder(entries, warnings)
     return make_dataset(spec, "tar", evenly_spread(entries, limit), FileReader(root), warnings=warnings)
 
 
-def _open_parquet(spec: str, files: Sequence[str], limit: int | None, columns: Columns) -> Dataset:
+def _open_parquet(spec: str, files: Sequence[str], limit: int | None, columns: Columns, warnings: list[str]) -> Dataset:
     from clipmk.datasets.parquet import image_column, open_images  # noqa: PLC0415 - pyarrow
 
     column = image_column(files[0], columns)
     if column is not None:
-        return open_images(spec, files, column, limit, columns)
+        return open_images(spec, files, column, limit, columns, warnings)
     if len(files) > 1:
         raise InputError(f"Parquet files {quoted(spec)} hold no images; of tables of paths, name one")
     return open_table(files[0], limit, columns)

@@ -30,6 +30,9 @@ from clipmk.vocabulary.reader import (
 _TITLES = ("class_name", "classname", "name", "class", "label", "category")
 """Names of the column of names in a table, in lower case."""
 
+_WORDNET = re.compile(r"n\d{8}[\s,:]+(?=\S)", re.ASCII)
+"""How lists of ImageNet's classes begin their lines: `n01440764 tench, Tinca tinca`."""
+
 _OTHER = frozenset(
     {".yaml", ".yml", ".toml", ".xml", ".ini", ".py", ".html", ".parquet", ".xlsx", ".xls", ".png", ".jpg"}
 )
@@ -120,6 +123,9 @@ def parse_classes(argument: str) -> ClassList:
             notes.append(f"{quoted(argument)} is not a file; it is taken as the name of a single class")
     if not placed:
         raise VocabularyError(f"{label} is empty")
+    if all(_WORDNET.match(str(name)) for _, name in placed):
+        notes.append(f"every class begins with a WordNet id, which is left out: {quoted(str(placed[0][1]))}")
+        placed = [(place, _WORDNET.sub("", name)) for place, name in placed]
     changed: list[str] = []
     names = [checked_text(cleaned(name, changed), f"{label}: {place}") for place, name in placed]
     return ClassList(tuple(dict.fromkeys(names)), (*notes, *cleaning_notes(changed), *repetition_notes(names)))

@@ -33,8 +33,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from clipmk.backbones.base import Progress
+from clipmk.backbones.library import simple_tokenizer_class
+from clipmk.backbones.tokenizer import cached, cut_texts
 from clipmk.errors import ClipmkError, ModelError
-from clipmk.system.locations import cached_texts, texts_dir
+from clipmk.system.locations import assets_dir, cached_texts, texts_dir
 from clipmk.system.locks import file_lock
 from clipmk.system.text import counted, one_or_many, printable, quoted
 from clipmk.vocabulary import cache as cache_files
@@ -266,6 +268,25 @@ def cut_note(section: Section, cut: Sequence[str], model: str = "the model") -> 
     number, verb = counted(len(cut), noun), one_or_many(len(cut), "is", "are")
     shown = quoted(f"{cut[0][:80]} ..." if len(cut[0]) > 80 else cut[0])
     return f"{number} {verb} longer than the context of {model} and {verb} cut: {shown}"
+
+
+def context_notes(vocabulary: Vocabulary) -> tuple[list[str], list[str]]:
+    """Notes on texts that are longer than the context of most CLIPs (77 tokens), and of embedded models (24 tokens)."""
+    own = assets_dir() / "models" / "vit-s8" / "bpe.txt.gz"
+    tokenizer = simple_tokenizer_class()
+    kinds = (
+        ("most models (77 tokens)", cached(tokenizer(context_length=77))),
+        ("embedded models (24 tokens)", cached(tokenizer(bpe_path=str(own), context_length=24))),
+    )
+    most, embedded = (
+        [
+            note
+            for section in sections_of(vocabulary)
+            if (note := cut_note(section, cut_texts(one, section.texts()), name))
+        ]
+        for name, one in kinds
+    )
+    return most, embedded
 
 
 def sections_of(vocabulary: Vocabulary) -> tuple[Section, ...]:

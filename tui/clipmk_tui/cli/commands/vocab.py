@@ -124,21 +124,23 @@ def build(
 
 def _report(vocabulary: Vocabulary, json: bool, no_color: bool, left_out: Sequence[str] = ()) -> int:
     """Print what a check finds; what had to be left out comes first."""
+    from clipmk.vocabulary.embeddings import context_notes  # noqa: PLC0415 - torch
     from clipmk.vocabulary.lint import check as check_vocabulary  # noqa: PLC0415
     from clipmk.vocabulary.reader import join_faults  # noqa: PLC0415
     from clipmk_tui.cli import tables  # noqa: PLC0415
 
     unusable = [f"cannot be used as it is: {join_faults(left_out)}"] if left_out else []
-    problems = [*unusable, *vocabulary.notes, *check_vocabulary(vocabulary).problems]
+    cut, notes = context_notes(vocabulary)
+    problems = [*unusable, *vocabulary.notes, *cut, *check_vocabulary(vocabulary).problems]
     if json:
-        tables.put_json({"vocabulary": _entry(vocabulary), "problems": problems})
+        tables.put_json({"vocabulary": _entry(vocabulary), "problems": problems, "notes": notes})
     else:
         with tables.for_people(no_color) as console:
             counts = f"{len(vocabulary.classes)} classes, {len(vocabulary.descriptors)} descriptors"
             line = f"{vocabulary.name}: {counts}, {len(vocabulary.templates)} templates"
             console.print(tables.table(("",), [(line,)]))
-            lines = problems or ["no problems found"]
-            console.print(tables.table(("", ""), [("!" if problems else "ok", line) for line in lines]))
+            found = [("!", line) for line in problems] or [("ok", "no problems found")]
+            console.print(tables.table(("", ""), found + [("-", line) for line in notes]))
     return PROBLEMS if problems else 0
 
 
