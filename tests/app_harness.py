@@ -33,10 +33,13 @@ from clipmk.worker.session import Session
 from clipmk_tui.app import app as app_module
 from clipmk_tui.app.app import ClipmkApp
 from clipmk_tui.app.engine.worker import OnPartial
+from clipmk_tui.app.image_list import ImageList, Item
 from clipmk_tui.app.ordered_input import OrderedInput
+from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start_options import StartOptions
+from clipmk_tui.app.state import State
 from clipmk_tui.app.theme import DARK, LIGHT, own_variables
 from clipmk_tui.app.user_keys import binding_ids, holders, parse_keys
 
@@ -80,6 +83,22 @@ def explained(model: str, image: str, target: str | None = None) -> Explanation:
             predictions=tuple(dataclasses.replace(p, rank=rank) for rank, p in enumerate(swapped, 1)),
         )
     return made if target is None or target not in made.classes else made.for_class(target)
+
+
+def loaded(model: str) -> protocol.Loaded:
+    """What the engine reports of a model."""
+    info = ModelInfo(
+        id=model,
+        family=FAMILIES.get(model, "vit"),
+        weights_sha256="0" * 64,
+        architecture=model,
+        pretrained=None,
+        input_size=64,
+    )
+    classes = ("fox", "cat", "wolf", "dog")
+    return protocol.Loaded(
+        id=1, model=info, classes=classes, descriptor_count=120, device="cpu", load_ms=1.0, warnings=()
+    )
 
 
 class FakeEngine:
@@ -131,23 +150,7 @@ class FakeEngine:
     def _answer(self, request: Request, tell: OnPartial) -> Final:
         match request:
             case protocol.Load(model=model):
-                info = ModelInfo(
-                    id=model,
-                    family=FAMILIES.get(model, "vit"),
-                    weights_sha256="0" * 64,
-                    architecture=model,
-                    pretrained=None,
-                    input_size=64,
-                )
-                return protocol.Loaded(
-                    id=1,
-                    model=info,
-                    classes=("fox", "cat", "wolf", "dog"),
-                    descriptor_count=120,
-                    device="cpu",
-                    load_ms=1.0,
-                    warnings=(),
-                )
+                return loaded(model)
             case protocol.Explain(model=model, image=image, target=target):
                 return protocol.Explained(id=1, explanation=explained(model, image, target))
             case protocol.WhatIf(model=model, image=image, left_out=left_out):
@@ -237,9 +240,30 @@ class Host(OrderedInput):
         self.severities.append(severity)
 
 
+def compare_state(
+    models: tuple[str, ...] = MODELS,
+    *,
+    known: Mapping[str, Explanation] | None = None,
+    image: str = IMAGE,
+    target: str | None = None,
+    label: str | None = None,
+) -> State:
+    """A state that shows one image, with some explanations at hand and the models marked."""
+    state = State(models[0], marked=models)
+    state.entries = tuple(map(entry, models))
+    state.open(ImageList((Item(image, label),)))
+    state.add_loaded(loaded(models[0]))
+    for model, made in (known or {}).items():
+        own = made.class_name == made.predictions[0].class_name
+        state.keep(made, image, model, None if own else made.class_name)
+    state.choose_class(target)
+    return state
+
+
 def compare_host(engine: FakeEngine, models: tuple[str, ...] = MODELS, **options: Any) -> Host:
     """An app around the comparison screen."""
-    return Host(lambda: CompareScreen(engine, models, IMAGE, **options))
+    questions = Questions(engine, lambda message: None, Session(vocabulary="world", settings=preset("default")))  # type: ignore[arg-type]
+    return Host(lambda: CompareScreen(questions, compare_state(models, **options), models))
 
 
 @asynccontextmanager

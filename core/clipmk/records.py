@@ -327,6 +327,8 @@ class ComparedModel:
     mutual: Mutual | None = None
     best_in_family: bool = False
     """Its AUC is the highest of those members of its family that answered, and another member's is lower."""
+    right: bool | None = None
+    """Whether it predicts the true class; None where that is not known."""
     elapsed_ms: Elapsed | None = None
     provenance: Provenance | None = None
     warnings: tuple[str, ...] = ()
@@ -366,12 +368,30 @@ class ComparedConcept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Similarity:
+    """How alike the concepts of each pair of models are: the Jaccard index, in [0, 1], of two sets of texts.
+
+    A row and a column per model, in the order of `Comparison.columns`; None where a model failed or both sets are
+    empty.
+    """
+
+    vision: tuple[tuple[float | None, ...], ...]
+    """Of the vision concepts, D_v."""
+    mutual: tuple[tuple[float | None, ...], ...]
+    """Of the mutual concepts, D_v ∩ D_y."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Several models about one image."""
 
     image: ComparedImage
     target: str | None
     """The one class that all explain; None: each its own prediction."""
+    true_class: str | None
+    """None where it is not known."""
+    right_count: int | None
+    """How many models predict it."""
     answered: int
     """How many models did not fail."""
     agreed_class: str | None
@@ -384,3 +404,4 @@ class Comparison:
     """In the order given."""
     rows: tuple[ComparedConcept, ...]
     """Most agreed first: by `mutual_count`, then `seen_count`, then mean importance where it is seen, then text."""
+    similarity: Similarity

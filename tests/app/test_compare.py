@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
+from textual.widgets import OptionList
 
 import samples
 from app_harness import (
@@ -19,9 +20,9 @@ from app_harness import (
     RN,
     VIT,
     FakeEngine,
-    Host,
     burst,
     compare_host,
+    dialog_message,
     explained,
     line,
     lines,
@@ -36,6 +37,7 @@ from clipmk.explanation import Explanation
 from clipmk.worker import protocol
 from clipmk_tui.app.concept_rows import ConceptRow
 from clipmk_tui.app.engine.errors import EngineStoppedError
+from clipmk_tui.app.screens.choose_class import ChooseClassScreen
 from clipmk_tui.app.screens.compare import CompareChoice, CompareScreen
 from clipmk_tui.show.comparison import BEST
 
@@ -51,15 +53,18 @@ async def test_columns_are_filled_and_the_most_agreed_concept_stands_first(size:
         assert engine.asked == [protocol.Compare(models=MODELS[:3], image=IMAGE)]
         assert "fox_03.png" in lines(app)[0]
         assert "each model explains its own prediction" in lines(app)[0]
-        for words, row in (
-            (("vit", "vit", "resnet"), "family"),
-            (("2/3", "fox 71 %", "fox 71 %", "cat 15 %"), "top-1"),
-            (("3.69 / 0.90", "3.00 / 0.90"), "MI"),
-            (("3/3", "∩ 0.712"), "pointed ears"),
-            (("2/3", "∩ 0.550", "◐ 0.550"), "a bushy tail"),
-            (("0/3", "◑ cos 0.81", "·"), "a white chest"),
+        assert lines(app)[1].strip() == "2 of 3 say 'fox'; 1 says 'cat' (the true class is not known)."
+        for row, words in (
+            ("true class not known", ["ViT", "ResNet", "of", "3"]),
+            ("vit-s8  ", ["vit-xs", "rn-s"]),
+            ("fox", ["●", "●", "·", "2"]),
+            ("cat", ["·", "·", "●", "1"]),
+            ("pointed ears", ["∩", "∩", "∩", "3"]),
+            ("a bushy tail", ["∩", "∩", "◐", "2"]),
+            ("a white chest", ["◑", "◑", "·", "0"]),
         ):
-            assert all(word in line(app, row) for word in words), row
+            assert line(app, f"{row} ").strip().removeprefix(row).split() == words, row
+        assert any("vit-s8 says fox 71 % · MI 3.69 / 0.90" in one for one in lines(app))
         concepts = [one.split("  ")[0].strip() for one in lines(app)]
         assert concepts.index("pointed ears") < concepts.index("a bushy tail") < concepts.index("round eyes")
         assert max(cell_len(one) for one in lines(app)) <= size[0]
@@ -72,7 +77,7 @@ async def test_only_models_that_are_not_at_hand_are_asked() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert engine.asked == [protocol.Compare(models=MODELS[2:], image=IMAGE)]
-        assert "4/4" in line(app, "pointed ears")
+        assert line(app, "pointed ears").split()[2:] == ["∩", "∩", "∩", "∩", "4"]
     app = compare_host(engine, MODELS[:2], known=known)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
@@ -85,7 +90,7 @@ async def test_known_explanation_of_another_class_is_turned_to_the_models_own() 
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert engine.asked == [protocol.Compare(models=(MODELS[1],), image=IMAGE)]
-        assert line(app, "a bushy tail").count("∩ 0.550") == 2
+        assert line(app, "a bushy tail").count("∩") == 2
 
 
 async def test_awaited_columns_show_what_is_at_hand_and_how_far_the_next_one_is() -> None:
@@ -95,15 +100,14 @@ async def test_awaited_columns_show_what_is_at_hand_and_how_far_the_next_one_is(
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         assert "waiting for 2 of 3 models" in lines(app)[0]
-        assert "1/1" in line(app, "pointed ears")
-        assert line(app, "pointed ears").count("…") == 2
-        assert line(app, "family").count("…") == 2
-        assert any("embedding the image 0/4" in one for one in lines(app))
+        assert line(app, "pointed ears").split()[2:] == ["∩", "…", "…", "1"]
+        assert line(app, "fox ").count("…") == 2
+        assert "embedding the image 0/4" in lines(app)[0]
         engine.gate.set()
         await settled(pilot)
         assert "waiting" not in lines(app)[0]
         assert not any("embedding the image" in one for one in lines(app))
-        assert "3/3" in line(app, "pointed ears")
+        assert line(app, "pointed ears").split()[2:] == ["∩", "∩", "∩", "3"]
 
 
 async def test_leaving_cancels_the_request() -> None:
@@ -119,7 +123,7 @@ async def test_leaving_cancels_the_request() -> None:
 
 
 async def test_screen_is_left_by_each_of_its_keys() -> None:
-    app = Host(lambda: CompareScreen(FakeEngine(), MODELS[:2], IMAGE))
+    app = compare_host(FakeEngine(), MODELS[:2])
     async with app.run_test() as pilot:
         for times, key in enumerate(("escape", "q", "c"), 1):
             await settled(pilot)
@@ -135,10 +139,8 @@ async def test_failure_is_shown_in_its_column_and_the_others_stay(size: tuple[in
     app = compare_host(engine, MODELS[:2])
     async with app.run_test(size=size) as pilot:
         await settled(pilot)
-        assert "failed: model" in line(app, "family")
-        assert "fox 71 %" in line(app, "top-1")
-        assert "1/1" in line(app, "pointed ears")
-        assert any("not on this" in one for one in lines(app)[:8])
+        assert line(app, "fox ").split()[1:] == ["●", "!", "1"]
+        assert line(app, "pointed ears").split()[2:] == ["∩", "1"]
         await press(pilot, "right")
         assert any(r"model [b]x[/b] \x1b[31m is not on this machine" in one for one in lines(app))
         await press(pilot, "enter")
@@ -152,47 +154,112 @@ async def test_engine_that_stopped_fails_what_is_awaited() -> None:
     app = compare_host(engine, MODELS[:2], known={MODELS[0]: explained(MODELS[0], IMAGE)})
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        assert "failed: engine" in line(app, "family")
+        assert line(app, "fox ").split()[1:] == ["●", "!", "1"]
         assert "waiting" not in lines(app)[0]
+        await press(pilot, "right")
+        assert any("vit-xs failed: the engine died twice" in one for one in lines(app))
 
 
-async def test_t_turns_to_one_class_and_back_without_asking_what_the_records_answer() -> None:
+async def test_t_turns_to_a_class_without_asking_what_the_records_answer() -> None:
     engine = FakeEngine()
     app = compare_host(engine)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        await press(pilot, "right", "right", "t")
+        await press(pilot, "right", "right", "t", *"ca", "enter")
         assert "all explain 'cat'" in lines(app)[0]
-        assert line(app, "a bushy tail").count("◐ 0.550") == 4
-        assert line(app, "top-1").count("fox 71 %") == 2
-        await press(pilot, "enter")
+        assert line(app, "a bushy tail").count("◐") == 4
+        await press(pilot, "down", "down", "enter")
         assert app.answers == [CompareChoice(model="embedded/rn-s", concept="pointed ears", target="cat")]
         assert len(engine.asked) == 1
 
 
-async def test_t_again_turns_back_to_the_own_predictions() -> None:
+async def test_t_lists_all_classes_below_the_own_prediction_and_turns_back() -> None:
     app = compare_host(FakeEngine())
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         before = lines(app)
         await press(pilot, "t")
+        listed = app.screen.query_one("#classes", OptionList)
+        names = [str(option.prompt) for option in listed.options]
+        assert names == ["each model's own prediction", "fox", "cat", "wolf", "dog"]
+        await press(pilot, "down", "enter")
         assert "all explain 'fox'" in lines(app)[0]
         assert lines(app) != before
-        await press(pilot, "t")
+        await press(pilot, "t", "up", "enter")
+        assert lines(app) == before
+
+
+async def test_the_class_dialog_narrows_by_letters_and_is_left_without_a_choice() -> None:
+    app = compare_host(FakeEngine())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        before = lines(app)
+        await press(pilot, "t", *"OG")
+        listed = app.screen.query_one("#classes", OptionList)
+        assert [str(option.prompt) for option in listed.options] == ["dog"]
+        assert dialog_message(app) == "1 of 4 classes"
+        await press(pilot, *"zz", "enter")
+        assert isinstance(app.screen, ChooseClassScreen)
+        await press(pilot, "escape")
         assert lines(app) == before
 
 
 async def test_class_that_no_record_holds_is_asked_of_the_engine() -> None:
     engine = FakeEngine()
     known = {model: explained(model, IMAGE) for model in MODELS[:2]}
-    app = compare_host(engine, MODELS[:2], known=known, target="owl")
+    app = compare_host(engine, MODELS[:2], known=known)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        await press(pilot, "t")
-        assert "each model explains its own prediction" in lines(app)[0]
-        await press(pilot, "t")
-        assert "all explain 'owl'" in lines(app)[0]
-        assert engine.asked == [protocol.Compare(models=MODELS[:2], image=IMAGE, target="owl")]
+        assert engine.asked == []
+        await press(pilot, "t", *"dog", "enter")
+        assert "all explain 'dog'" in lines(app)[0]
+        assert engine.asked == [protocol.Compare(models=MODELS[:2], image=IMAGE, target="dog")]
+
+
+async def test_right_and_wrong_are_marked_in_words_and_signs_by_family() -> None:
+    app = compare_host(FakeEngine(), label="Cat")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert lines(app)[1].strip() == "2 of 4 say 'cat', the true class; 2 say 'fox'."
+        assert line(app, "true class: cat").split()[3:] == ["ViT", "ResNet", "ConvNeXt", "of", "4"]
+        assert line(app, "right, by family").split()[3:] == [*["0", "of", "2", "1", "of", "1", "1", "of", "1"], "2"]
+        assert line(app, "cat (right)").split()[2:] == ["·", "·", "✓", "✓", "2"]
+        assert line(app, "fox (wrong)").split()[2:] == ["✗", "✗", "·", "·", "2"]
+        assert any("cat: rank 2 for embedded/vit-s8, 14.9 %" in one for one in lines(app))
+        await press(pilot, "enter")
+        assert app.answers == [CompareChoice(model=VIT, concept=None, target="cat")]
+
+
+async def test_the_detail_names_numbers_and_the_models_that_see_the_same() -> None:
+    known = {model: explained(model, IMAGE) for model in MODELS[:2]}
+    known[MODELS[1]] = dataclasses.replace(known[MODELS[1]], vision_concepts=known[MODELS[1]].vision_concepts[:1])
+    app = compare_host(FakeEngine(), MODELS[:2], known=known)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await press(pilot, "down")
+        assert any(
+            "∩ pointed ears: mutual for embedded/vit-s8, importance 0.712, cosine with 'fox' 0." in one
+            for one in lines(app)
+        )
+        assert any("concepts in common with  vit-xs 25 %" in one for one in lines(app))
+
+
+async def test_a_repeated_drawing_compares_kept_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
+    turned: list[str] = []
+    turn = Explanation.for_class
+
+    def counted(self: Explanation, class_name: str) -> Explanation:
+        turned.append(class_name)
+        return turn(self, class_name)
+
+    app = compare_host(FakeEngine(), known={model: explained(model, IMAGE) for model in MODELS}, target="cat")
+    monkeypatch.setattr(Explanation, "for_class", counted)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert len(turned) <= len(MODELS)
+        await pilot.resize_terminal(80, 24)
+        await press(pilot, "slash", *"tail", "enter")
+        assert len(turned) <= len(MODELS)
 
 
 async def test_first_target_is_shown_at_once() -> None:
@@ -211,8 +278,10 @@ async def test_best_auc_is_marked_within_a_family_only() -> None:
     app = compare_host(FakeEngine(), known=known)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        assert line(app, "AUC").count(BEST) == 1
-        assert line(app, "AUC").index(BEST) < line(app, "AUC").index("0.10 / 0.55")
+        assert any(f"AUC 0.61 / 0.55 {BEST}" in one for one in lines(app))
+        for key in ("right", "right", "right"):
+            await press(pilot, key)
+            assert not any(f"0.55 {BEST}" in one for one in lines(app))
 
 
 async def test_w_writes_valid_json_beside_what_is_there(
@@ -266,7 +335,7 @@ async def test_nothing_is_written_or_copied_before_the_first_answer(tmp_path: Pa
     app = compare_host(engine)
     async with app.run_test() as pilot:
         await pilot.pause()
-        burst(pilot, "w", "y", "t", "v")
+        burst(pilot, "w", "y", "v")
         await processed(pilot)
         assert set(app.severities) == {"warning"}
         assert isinstance(app.screen, CompareScreen)
@@ -289,10 +358,10 @@ async def test_text_from_outside_reaches_the_screen_as_it_is() -> None:
     known = {
         model: samples_of(model, samples.explanation(path=IMAGE, class_name=evil, descriptor=evil)) for model in MODELS
     }
-    app = Host(lambda: CompareScreen(FakeEngine(), MODELS[:2], "[b]fox\x1b.png", None, known))
+    app = compare_host(FakeEngine(), MODELS[:2], known=known, image="[b]fox\x1b.png")
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        assert r"[red]\x1b[31m猫[/red]" in line(app, "[red]")
+        assert sum(r"[red]\x1b[31m猫[/red]" in one for one in lines(app)) >= 2
         assert r"[b]fox\x1b.png" in lines(app)[0]
         await press(pilot, "v")
         assert any(r"[red]\x1b[31m猫[/red]" in one for one in lines(app))
@@ -310,8 +379,10 @@ async def test_failure_for_one_class_does_not_count_for_another() -> None:
     app = compare_host(engine, MODELS[:2], known=known, target="cat")
     async with app.run_test() as pilot:
         await settled(pilot)
-        await press(pilot, "t", "t", "t")
-        assert "failed: model" in seen(app)
+        await press(pilot, "t", "up", "up", "enter")
+        await press(pilot, "t", *"cat", "enter")
+        await press(pilot, "t", "up", "up", "enter")
+        assert line(app, "fox ").split()[1:] == ["●", "!", "1"]
         asked = [request for request in engine.asked if isinstance(request, protocol.Compare)]
         assert [(request.models, request.target) for request in asked] == [(MODELS[1:2], "cat"), (MODELS[1:2], None)]
 
@@ -337,7 +408,7 @@ async def test_comparing_marked_models_opens_their_columns(album: Path) -> None:
 async def test_a_concept_chosen_in_the_comparison_is_under_the_cursor_of_the_tree(album: Path) -> None:
     async with running(FakeEngine(), album, size=(80, 24), models=(VIT, RN)) as (pilot, screen):
         await press(pilot, "tab", "tab")
-        await press(pilot, "c", "right", "down", "enter")
+        await press(pilot, "c", "right", *["down"] * 3, "enter")
         assert pilot.app.screen is screen
         assert screen.state.model == RN
         row = screen.panes.concepts.concept_tree.row
@@ -345,3 +416,29 @@ async def test_a_concept_chosen_in_the_comparison_is_under_the_cursor_of_the_tre
         assert row.text == "a bushy tail"
         assert pilot.app.focused is screen.panes.concepts.concept_tree
         assert screen.panes.image.region.area
+
+
+async def test_what_the_comparison_has_asked_the_main_screen_does_not_ask_again(album: Path) -> None:
+    engine = FakeEngine()
+    async with running(engine, album, models=(VIT, RN)) as (pilot, screen):
+        await press(pilot, "c", "right", *["down"] * 3, "enter")
+        explain = [request for request in engine.asked if isinstance(request, protocol.Explain)]
+        assert [request.model for request in explain] == [VIT]
+        assert screen.state.explanation is not None
+        assert screen.state.explanation.model.id == RN
+
+
+async def test_n_and_p_go_through_the_images_and_the_main_screen_follows(album: Path) -> None:
+    engine = FakeEngine()
+    async with running(engine, album, models=(VIT, RN)) as (pilot, screen):
+        first = screen.state.title
+        await press(pilot, "c", "n")
+        assert "2/" in lines(pilot.app)[0]
+        asked = [request for request in engine.asked if isinstance(request, protocol.Compare)]
+        assert len({request.image for request in asked}) == 2
+        await press(pilot, "p", "p")
+        assert screen.state.title == first
+        await press(pilot, "n", "escape")
+        assert pilot.app.screen is screen
+        assert screen.state.title != first
+        assert screen.panes.image.explanation is screen.state.explanation

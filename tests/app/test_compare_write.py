@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from app_harness import FAMILIES, FakeEngine, Host, press, settled
+from app_harness import FakeEngine, compare_host, press, settled
 from clipmk_tui.app.screens.compare import CompareScreen
 
 
 async def written(image: str) -> list[str]:
     """What the app says after `w`, twice; still running at the end."""
-    app = Host(partial(CompareScreen, FakeEngine(), tuple(FAMILIES), image))
+    app = compare_host(FakeEngine(), image=image)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         for _ in range(2):

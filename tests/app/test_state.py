@@ -162,11 +162,14 @@ def test_the_reranking_is_void_once_something_else_is_left_out() -> None:
     assert made.reranked is None
 
 
-def test_what_is_at_hand_for_a_comparison_is_each_models_own_prediction() -> None:
+def test_an_explanation_of_another_class_answers_for_the_predicted_one() -> None:
     made = state()
-    made.keep(explained(VIT, "0.png"), "0.png", VIT, None)
     made.keep(explained(RN, "0.png", "fox"), "0.png", RN, "fox")
-    assert set(made.at_hand([VIT, RN, CNX])) == {VIT}
+    own = made.find("0.png", RN, None)
+    assert own is not None
+    assert own.class_name == own.predictions[0].class_name == "cat"
+    assert made.find("0.png", RN, None) is own
+    assert made.find("0.png", CNX, None) is None
 
 
 def test_undo_goes_back_one_change_of_what_is_left_out_at_a_time() -> None:

@@ -63,7 +63,8 @@ def test_table_names_models_families_and_concepts(clipmk: Runner, scene_files: l
     ran = clipmk("compare", scene_files[0], "-m", MODEL, "-m", twin, *FAST)
     assert ran.status == 0
     assert "\x1b" not in ran.out
-    assert all(word in ran.out for word in ("vit-s8", "twin", "family", "top-1", "AUC / by chance", "agreed", "2/2"))
+    assert all(word in ran.out for word in ("vit-s8", "twin", "ViT", "says", "AUC / chance", "alike", "of 2"))
+    assert "the true class is not known" in ran.out
     assert "∩ mutual  ◐ vision only  ◑ language only" in ran.out
     assert max(cell_len(line) for line in ran.out.splitlines()) <= 100
 
@@ -188,3 +189,29 @@ def test_unknown_target_stops_everything_before_a_model_is_loaded(clipmk: Runner
     ran = clipmk("compare", scene_files[0], "-m", MODEL, "-m", "embedded/nope", "--target", "cta")
     assert ran.status == 2
     assert "class 'cta' is not in world; close: 'cat'" in ran.err
+
+
+@loaded_once
+def test_labels_beside_the_image_say_who_is_right(
+    clipmk: Runner, scene_files: list[Path], valid: Callable[[Any], None], twin: str
+) -> None:
+    labels = scene_files[0].parent / "labels.csv"
+    argv = ("compare", scene_files[0], "-m", MODEL, "-m", twin, *FAST)
+    try:
+        labels.write_text(f"path,label\n{scene_files[0].name},CAT\n", encoding="utf-8")
+        ran = clipmk(*argv, "--json")
+        valid(json.loads(ran.out))
+        made = _comparison(ran)
+        answers = [column["predictions"][0]["class"] == "cat" for column in made["columns"]]
+        assert made["true_class"] == "cat"
+        assert [column["right"] for column in made["columns"]] == answers
+        assert made["right_count"] == sum(answers)
+        assert "true class: cat" in clipmk(*argv).out
+        labels.write_text("nonsense", encoding="utf-8")
+        ran = clipmk(*argv)
+        assert ran.status == 0
+        assert "labels.csv'" in ran.err
+        assert "it is ignored" in ran.err
+        assert "the true class is not known" in ran.out
+    finally:
+        labels.unlink()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any, get_args
@@ -15,7 +16,7 @@ from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
 from clipmk.pipeline import comparison as module
-from clipmk.pipeline.comparison import compare
+from clipmk.pipeline.comparison import compare, jaccard
 from clipmk.records import Comparison, ConceptStatus, Failure
 from compared import by, failed
 
@@ -292,3 +293,33 @@ def test_schema_refuses_what_a_comparison_cannot_be(change: Callable[[dict[str, 
     assert validator.is_valid(made)
     change(made)
     assert not validator.is_valid(made)
+
+
+def test_similarity_is_the_jaccard_index_of_each_pair_as_scikit_learn_computes_it() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    seen = [{"ears": 0.7, "tail": 0.5}, {"ears": 0.2}, {"fur": 0.1, "ears": 0.3, "legs": 0.2}]
+    results: list[Explanation | Failure] = [
+        by(f"m{i}", vision=one, language={"ears": 0.4}) for i, one in enumerate(seen)
+    ]
+    made = compare([*results, failed("x")])
+    for i, j in itertools.product(range(3), repeat=2):
+        first, second = ([text in seen[place] for text in TEXTS] for place in (i, j))
+        assert made.similarity.vision[i][j] == pytest.approx(metrics.jaccard_score(first, second))
+        assert made.similarity.mutual[i][j] == 1.0
+    assert made.similarity.vision[3] == (None,) * 4
+    assert made.similarity.vision[0][3] is None
+
+
+def test_jaccard_of_two_empty_sets_is_not_a_number() -> None:
+    assert jaccard({"a", "b"}, {"b", "c"}) == 1 / 3
+    assert jaccard(["a"], []) == 0
+    assert jaccard([], []) is None
+
+
+def test_models_are_right_where_they_predict_the_true_class_however_it_is_spelt() -> None:
+    made = compare([by("a", predicted="arctic fox"), by("b", predicted="cat"), failed("c")], true_class="Arctic_Fox")
+    assert [column.right for column in made.columns] == [True, False, None]
+    assert (made.true_class, made.right_count) == ("Arctic_Fox", 1)
+    unknown = compare([by("a"), by("b")])
+    assert [column.right for column in unknown.columns] == [None, None]
+    assert (unknown.true_class, unknown.right_count) == (None, None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +13,19 @@ from rich.console import Console
 
 from clipmk.pipeline.comparison import compare
 from clipmk.records import Comparison
-from clipmk_tui.show.comparison import BEST, ROWS_SHOWN, dynamics, plain_text, report, short_names
+from clipmk_tui.cli.streams import NARROWEST
+from clipmk_tui.show.comparison import (
+    BEST,
+    ROWS_SHOWN,
+    Cell,
+    answer_sentence,
+    dynamics,
+    layout,
+    plain_text,
+    report,
+    separating,
+    short_names,
+)
 from compared import by, failed
 
 
@@ -33,31 +47,24 @@ def _printed(made: Comparison, width: int, **options: Any) -> str:
 def test_no_line_is_wider_than_the_terminal_and_no_model_is_lost(width: int, count: int) -> None:
     text = _printed(_many(count, vision={"a very long descriptor " * 8: 0.5, "猫" * 50: 0.4}), width)
     assert max(cell_len(line) for line in text.splitlines()) <= width
-    for index in range(count):
-        assert f"model-{index}" in text
+    for index in range(count if width >= NARROWEST else 0):
+        assert f"model-{index}" in text[text.index("MI /") :]
 
 
-def test_three_models_fit_side_by_side_in_80_columns() -> None:
-    text = _printed(_many(3), 80)
-    (line,) = [line for line in text.splitlines() if line.startswith("top-1")]
-    assert line.count("fox 60 %") == 3
-    assert text.count("agreed") == 1
-
-
-def test_columns_that_do_not_fit_follow_in_blocks_below() -> None:
-    text = _printed(_many(13), 80)
-    lines = [line for line in text.splitlines() if line.startswith("ears")]
-    assert len(lines) > 1
-    assert sum(line.count("∩ 0.700") for line in lines) == 13
-    assert all("13/13" in line for line in lines)
+def test_thirteen_models_stand_side_by_side_with_families_apart() -> None:
+    lines = _printed(_many(13), 60).splitlines()
+    (line,) = [line for line in lines if line.startswith("ears ")]
+    assert line.count("∩") == 13
+    (families,) = [line for line in lines if line.startswith("true class")]
+    assert families.split()[-2:] == ["ViT", "ResNet"]
+    assert line[: families.index("ResNet")].count("∩") == 7
 
 
 def test_best_auc_is_marked_once_in_each_family_and_the_mark_is_explained() -> None:
     text = _printed(_many(4), 120)
-    (line,) = [line for line in text.splitlines() if line.startswith("AUC")]
-    assert line.count(BEST) == 2
-    assert f"2.00 / 0.55 {BEST}" in line
-    assert f"3.00 / 0.55 {BEST}" in line
+    assert text.count(f" {BEST}") == 2
+    assert f"2.00 / 0.55 {BEST}" in text
+    assert f"3.00 / 0.55 {BEST}" in text
     assert "AUC is not comparable across families" in text
     assert BEST not in _printed(_many(2), 120)
 
@@ -70,12 +77,104 @@ def test_every_status_has_its_sign() -> None:
             failed("c"),
         ]
     )
-    cells = {line.split("  ")[0]: line for line in _printed(made, 100).splitlines()}
-    assert "∩ 0.700" in cells["ears"]
-    assert "◐ 0.500" in cells["tail"]
-    assert "◑ cos 0.60" in cells["fur"]
-    assert all("·" in cells[text] for text in ("ears", "tail", "fur", "eyes"))
-    assert "c failed: model 'c' does not exist" in _printed(made, 100)
+    text = _printed(made, 100)
+    cells = {line.split("  ")[0]: line.split()[1:] for line in text.splitlines()}
+    assert cells["ears"] == ["∩", "·", "1"]
+    assert cells["tail"] == ["◐", "·", "0"]
+    assert cells["fur"] == ["◑", "·", "0"]
+    assert cells["eyes"] == ["·", "∩", "1"]
+    assert cells["fox"] == ["●", "●", "!", "2"]
+    assert "c failed: model 'c' does not exist" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_table_of_thirteen_models_stays_as_it_was(width: int, golden: Callable[[str, str], None]) -> None:
+    golden(f"compare_{width}.txt", "".join(f"{line.rstrip()}\n" for line in _printed(_thirteen(), width).splitlines()))
+
+
+def _thirteen() -> Comparison:
+    """Four of thirteen are right."""
+    names = {
+        "vit": ("s16", "s8", "xs8", "xs8-48", "xs8-48-b", "xs8-b", "xs8-unprompted"),
+        "resnet": ("l", "m", "s", "xs"),
+        "convnext": ("m", "s"),
+    }
+    short = {"vit": "vit", "resnet": "rn", "convnext": "cnx"}
+    answers = itertools.cycle(("castle", "robot", "cat"))
+    made = []
+    for family, sizes in names.items():
+        for size in sizes:
+            answer = next(answers)
+            seen = {"cat": {"round eyes": 0.8, "a long tail": 0.6}, "castle": {"turrets": 0.7, "a long tail": 0.2}}
+            tied = {"cat": {"round eyes": 0.9, "a pink nose": 0.5}, "castle": {"turrets": 0.8}}
+            made.append(
+                by(
+                    f"embedded/{short[family]}-{size}",
+                    family=family,
+                    predicted=answer,
+                    auc=float(len(size)),
+                    vision=seen.get(answer, {"a square head": 0.4}),
+                    language=tied.get(answer, {"bent arms": 0.4}),
+                )
+            )
+    return compare(made, true_class="cat")
+
+
+# Sentences.
+
+
+def test_the_first_sentence_says_who_is_right() -> None:
+    assert answer_sentence(_thirteen()) == "4 of 13 say 'cat', the true class; 5 say 'castle', 4 'robot'"
+    assert answer_sentence(_many(2)) == "all 2 say 'fox' (the true class is not known)"
+    assert answer_sentence(compare([by("a"), by("b")], true_class="fox")) == "all 2 say 'fox', the true class"
+    none = compare([by("a"), by("b", predicted="owl")], true_class="cat")
+    assert answer_sentence(none) == "none says 'cat', the true class; 1 says 'fox', 1 'owl'"
+    many = compare([by(name, predicted=name) for name in "abcdef"], true_class="a")
+    assert answer_sentence(many) == "1 of 6 says 'a', the true class; 1 says 'b', 1 'c', 1 'd', 2 something else"
+    assert answer_sentence(compare([failed("a")])) == "no model has answered"
+
+
+def test_the_second_sentence_says_what_separates_right_from_wrong() -> None:
+    assert separating(_thirteen()) == (
+        "seen more often by the right ones: 'round eyes' (4 of 4, else 0 of 9), "
+        "by the wrong ones: 'turrets' (5 of 9, else 0 of 4)"
+    )
+    assert not separating(_many(3))
+    pair = compare([by("a", predicted="owl", vision={"wings": 0.5}), by("b", vision={"ears": 0.4, "tail": 0.9})])
+    assert separating(pair) == "seen more often by the one that says 'fox': 'ears', by the other: 'wings'"
+
+
+def test_of_concepts_seen_equally_often_the_tied_one_separates() -> None:
+    right = by("a", vision={"tail": 0.9, "ears": 0.1}, language={"ears": 0.3})
+    made = compare([right, by("b", predicted="owl", vision={}, language={})], true_class="fox")
+    assert separating(made) == "seen more often by the right ones: 'ears'"
+
+
+# Columns.
+
+
+def test_place_of_every_column_is_found_by_the_mouse() -> None:
+    made = _thirteen()
+    ids = [column.id for column in made.columns]
+    placed = layout(ids, [column.family for column in made.columns], ["cat"], width=80)
+    at, found = 0, []
+    for text, _, column in placed.line("", [Cell("x")] * 13):
+        found += [(at, column)] if column is not None else []
+        at += cell_len(text)
+    assert [column for _, column in found] == list(placed.order) == list(range(13))
+    assert all(placed.column_at(x) == column for x, column in found)
+    assert placed.column_at(0) is None
+    assert placed.column_at(10_000) is None
+
+
+def test_names_lose_what_a_family_has_in_common_where_there_is_no_room() -> None:
+    ids = ("ViT-B-32:laion2b", "ViT-B-32:openai", "embedded/rn-s")
+    families = ("vit", "vit", "resnet")
+    wide = layout(ids, families, ["cat"], width=200)
+    assert ["".join(name) for name in wide.names] == ["ViT-B-32:laion2b", "ViT-B-32:openai", "rn-s"]
+    many = layout(ids * 4, families * 4, ["cat"], width=80)
+    assert many.names[:3] == (("lai", "on2", "b"), ("ope", "nai"), ("s",))
+    assert [word for word, _ in many.families] == ["ViT", "ResNet"]
 
 
 def test_first_rows_are_shown_without_verbose() -> None:

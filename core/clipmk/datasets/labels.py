@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from clipmk.datasets.columns import USUAL, ColumnError, Columns, read_table
@@ -45,6 +45,31 @@ def read_labels(path: str, columns: Columns = USUAL) -> dict[str, str]:
         return _truth(data)
     except (ValueError, RecursionError) as reason:
         raise InputError(f"label file {quoted(path)} is malformed: {printable(str(reason))}") from reason
+
+
+def read_folder_labels(folder: str) -> dict[str, str]:
+    """Labels of the label files of a folder; the last file counts most.
+
+    Raises:
+        InputError: as `read_labels`.
+    """
+    return {
+        path: label
+        for name in LABEL_FILES
+        for path, label in read_labels(os.path.join(folder, name)).items()  # noqa: PTH118 - text, as the user wrote it
+    }
+
+
+def label_beside(path: str, labels_of: Callable[[str], Mapping[str, str]] = read_folder_labels) -> str | None:
+    """The label of an image from a label file in its folder or in the one above.
+
+    Raises:
+        InputError: as `labels_of` raises.
+    """
+    folder, name = os.path.split(path)
+    above, place = os.path.split(folder)
+    label = labels_of(folder or ".").get(name)
+    return labels_of(above or ".").get(f"{place}/{name}") if label is None and place else label
 
 
 def _truth(data: bytes) -> dict[str, str]:

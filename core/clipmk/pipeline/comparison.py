@@ -12,23 +12,36 @@ of 3.8. Within a family a higher AUC means stronger shared knowledge; across fam
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from math import fsum
 
 from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
 from clipmk.output.document import error_object
-from clipmk.records import ComparedCell, ComparedConcept, ComparedImage, ComparedModel, Comparison, Failure, Fault
+from clipmk.records import (
+    ComparedCell,
+    ComparedConcept,
+    ComparedImage,
+    ComparedModel,
+    Comparison,
+    Failure,
+    Fault,
+    Similarity,
+)
 from clipmk.system.text import encodable, quoted
+from clipmk.vocabulary.classes import class_key
 
 
-def compare(results: Sequence[Explanation | Failure], *, target: str | None = None) -> Comparison:
+def compare(
+    results: Sequence[Explanation | Failure], *, target: str | None = None, true_class: str | None = None
+) -> Comparison:
     """Put the explanations of several models for one image side by side.
 
     Args:
         results: one per model, in the order of the columns.
         target: the class that all of them explain; None: each its own prediction.
+        true_class: of the image; None where it is not known, or not a class of the vocabulary.
 
     Raises:
         UsageError: there is nothing to compare, or the results differ in image, vocabulary or settings, or explain
@@ -41,16 +54,29 @@ def compare(results: Sequence[Explanation | Failure], *, target: str | None = No
     image = _image(results, answers)
     best = _best_in_families(results)
     agreed_class, agreed_count = _agreed(answers)
+    columns = tuple(_column(result, true_class, best=index in best) for index, result in enumerate(results))
     return Comparison(
         image=image,
         target=target,
+        true_class=true_class,
+        right_count=None if true_class is None else sum(column.right is True for column in columns),
         answered=len(answers),
         agreed_class=agreed_class,
         agreed_count=agreed_count,
         agreement=agreed_count / len(answers) if answers else None,
-        columns=tuple(_column(result, best=index in best) for index, result in enumerate(results)),
+        columns=columns,
         rows=_rows(results),
+        similarity=Similarity(
+            vision=_pairwise(results, lambda one: {concept.text for concept in one.vision_concepts}),
+            mutual=_pairwise(results, lambda one: set(one.mutual_concepts)),
+        ),
     )
+
+
+def jaccard(first: Collection[str], second: Collection[str]) -> float | None:
+    """|A ∩ B| / |A ∪ B|, in [0, 1]: the share of two sets that both have; None where both are empty."""
+    union = set(first) | set(second)
+    return len(set(first) & set(second)) / len(union) if union else None
 
 
 def _check(answers: Sequence[Explanation], target: str | None) -> None:
@@ -119,7 +145,7 @@ def _agreed(answers: Sequence[Explanation]) -> tuple[str | None, int]:
     return min(votes.items(), key=lambda vote: (-vote[1], vote[0]))
 
 
-def _column(result: Explanation | Failure, *, best: bool) -> ComparedModel:
+def _column(result: Explanation | Failure, true_class: str | None, *, best: bool) -> ComparedModel:
     if isinstance(result, Failure):
         return ComparedModel(id=encodable(result.model), error=Fault(**error_object(result.code, result.message)))
     return ComparedModel(
@@ -129,10 +155,19 @@ def _column(result: Explanation | Failure, *, best: bool) -> ComparedModel:
         class_name=result.class_name,
         mutual=result.mutual,
         best_in_family=best,
+        right=None if true_class is None else class_key(result.predictions[0].class_name) == class_key(true_class),
         elapsed_ms=result.elapsed_ms,
         provenance=result.provenance,
         warnings=result.warnings,
     )
+
+
+def _pairwise(
+    results: Sequence[Explanation | Failure], concepts: Callable[[Explanation], set[str]]
+) -> tuple[tuple[float | None, ...], ...]:
+    """The Jaccard index of the concepts of each pair."""
+    found = [concepts(result) if isinstance(result, Explanation) else None for result in results]
+    return tuple(tuple(None if a is None or b is None else jaccard(a, b) for b in found) for a in found)
 
 
 def _rows(results: Sequence[Explanation | Failure]) -> tuple[ComparedConcept, ...]:

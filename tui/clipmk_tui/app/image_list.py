@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipmk.datasets.labels import LABEL_FILES, read_labels
+from clipmk.datasets.labels import LABEL_FILES, label_beside, read_labels
 from clipmk.errors import ImageError, InputError, UsageError
 from clipmk.images.paths import EXTENSIONS, MAX_BYTES, list_folder, refuse_pattern
 from clipmk.system.files import read_regular
@@ -129,14 +129,14 @@ def _add(found: _Collector, argument: str) -> None:
     if os.path.isdir(argument):  # noqa: PTH112 - unlike Path.is_dir, never raises
         _add_folder(found, argument)
     elif os.path.lexists(argument):
-        found.items.append(Item(argument, _label_beside(found, argument)))
+        found.items.append(Item(argument, label_beside(argument, found.labels_of)))
     else:
         matches = [match for match in sorted(glob.glob(argument, recursive=True)) if not Path(match).is_dir()]  # noqa: PTH207
         if not matches:
             refuse_pattern(argument)
             read_regular(argument, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)  # says why not
             raise ImageError(f"image {quoted(argument)} has only just appeared; try again")
-        found.items += [Item(match, _label_beside(found, match)) for match in matches]
+        found.items += [Item(match, label_beside(match, found.labels_of)) for match in matches]
 
 
 def _add_folder(found: _Collector, folder: str) -> None:
@@ -144,7 +144,7 @@ def _add_folder(found: _Collector, folder: str) -> None:
     found.warnings += [f"folder {quoted(folder)}: {note}" for note in notes]
     if images:
         prefix = _prefix(folder)
-        found.items += [Item(prefix + name, _label_beside(found, prefix + name)) for name in images]
+        found.items += [Item(prefix + name, label_beside(prefix + name, found.labels_of)) for name in images]
         return
     before = len(found.items)
     labels = found.labels_of(folder) if folders else {}
@@ -170,11 +170,3 @@ def _add_class(found: _Collector, folder: str, labels: Mapping[str, str]) -> Non
 def _prefix(folder: str) -> str:
     """The path before the name of a file in a folder, as `clipmk.images.paths.expand_path` writes it."""
     return str(Path(folder) / "x")[:-1]
-
-
-def _label_beside(found: _Collector, path: str) -> str | None:
-    """The label of an image from a manifest in its folder or in the one above."""
-    folder, name = os.path.split(path)
-    above, place = os.path.split(folder)
-    label = found.labels_of(folder or ".").get(name)
-    return found.labels_of(above or ".").get(f"{place}/{name}") if label is None and place else label

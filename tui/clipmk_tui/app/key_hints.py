@@ -9,7 +9,11 @@ from textual.binding import ActiveBinding, Binding
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-PAIRS: Final = {"models.previous": "models.next", "write.kind_before": "write.kind_after"}
+PAIRS: Final = {
+    "models.previous": "models.next",
+    "compare.next": "compare.previous",
+    "write.kind_before": "write.kind_after",
+}
 """An action that represents two in the key bar -> the other one: back and forth are named together."""
 
 _ARROWS: Final = frozenset("↑↓←→")

@@ -110,7 +110,7 @@ class State:
             marked=tuple(self.marked),
             explanation=explanation,
             target=self.target or (None if explanation is None else explanation.class_name),
-            label=self._classes[self.model].find(self.item.label) if self.item and loaded else None,
+            label=self.label,
             left_out=self.left_out,
             strength=strength,
             blurred=frozenset(part for concept in out for part in concept.parts),
@@ -249,22 +249,41 @@ class State:
         return None if self.item is None else self.find(self.item.path, self.model, self.target)
 
     def find(self, image: str, model: str, target: str | None) -> Explanation | None:
-        """A kept explanation, or one derived from it without a model (see `clipmk.explanation`)."""
+        """A kept explanation, or one derived from a kept one without a model (see `clipmk.explanation`)."""
         key = (image, model, target)
         if key not in self._kept:
-            own = self._kept.get((image, model, None))
-            if own is None or target is None or target not in own.classes:
+            derived = self._derived(image, model, target)
+            if derived is None:
                 return None
-            self.keep(own.for_class(target), *key)
+            self.keep(derived, *key)
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def at_hand(self, models: Iterable[str]) -> Mapping[str, Explanation]:
-        """Explanations of the current image by these models, each of its own prediction."""
-        if self.item is None:
-            return {}
-        found = {model: self.find(self.item.path, model, None) for model in models}
-        return {model: explanation for model, explanation in found.items() if explanation is not None}
+    def _derived(self, image: str, model: str, target: str | None) -> Explanation | None:
+        """The explanation of a class (None: the predicted one) from that of another class."""
+        for (path, name, _), held in reversed(self._kept.items()):
+            if (path, name) == (image, model):
+                wanted = held.predictions[0].class_name if target is None else target
+                if wanted in held.classes:
+                    return held.for_class(wanted)
+        return None
+
+    @property
+    def label(self) -> str | None:
+        """The true class of the current image, in the words of the current model's vocabulary."""
+        index = self._classes.get(self.model)
+        return None if self.item is None or index is None else index.find(self.item.label)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All classes that can be asked about: the vocabulary's, or those of the explanation until they are known."""
+        loaded, made = self.loaded.get(self.model), self.explanation
+        return loaded.classes if loaded else () if made is None else made.classes
+
+    @property
+    def families(self) -> Mapping[str, str]:
+        """Model -> family, as far as known."""
+        return {entry.id: entry.family for entry in self.entries}
 
     # Leaving out.
 

@@ -1,8 +1,15 @@
-"""The signs and colours of what an explanation says about a concept. Sign and word always say what the colour says."""
+"""The signs and colours of what an explanation says about a concept. Sign and word always say what the colour says.
+
+Also what is written in their place on terminals and streams whose encoding lacks them.
+"""
 
 from __future__ import annotations
 
+import unicodedata
+from functools import lru_cache
 from typing import Final, Literal
+
+from rich.cells import cell_len
 
 Kind = Literal["mutual", "vision", "language", "left-out"]
 """What an explanation says about a concept; the last: the user has left it out. Also the app's theme variables."""
@@ -24,3 +31,51 @@ ANSI: Final[dict[Kind, str]] = {
     "left-out": "bright_black",
 }
 """The app's hues in the terminal's own palette, for the command line, which does not know the background."""
+
+RIGHT: Final = "✓"
+WRONG: Final = "✗"
+PREDICTED: Final = "●"
+"""A predicted class where the true one is not known."""
+NEITHER: Final = "·"
+"""A concept that a model neither sees nor ties to the class."""
+FAILED: Final = "!"
+
+_REPLACED: Final = dict(
+    zip(
+        "∩◐◑○●✓✗·▲▼▸▾→←↑↓⏎■▀…–—−≈≤≥×±│┃─━" + "▁▂▃▄▅▆▇█" + "▉▊▋▌▍▎▏" + "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏",
+        "nvto*yx.^v>v><^v<# ~---~<>x+||--" + "_.:-=+*#" + "====---" + "|/-+|/-+|/",
+        strict=True,
+    )
+)
+"""Signs of the interface -> characters of ASCII that can be told from each other."""
+
+_BLOCKS: Final = ((0x2500, 0x2580, "+"), (0x2580, 0x25A0, "#"), (0x2800, 0x2900, "*"))
+"""Lines of boxes, blocks and braille: first, past the last, what is written for those that are not listed."""
+
+
+def readable(text: str, encoding: str) -> str:
+    """A text with only characters that an encoding has, in as many cells: `n`, `v`, `t` for the signs of concepts.
+
+    Other letters lose their accents; what is left is a `?` per cell.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(_written(character, encoding) for character in text)
+    return text
+
+
+@lru_cache(maxsize=4096)
+def _written(character: str, encoding: str) -> str:
+    blocks = (sign for first, end, sign in _BLOCKS if first <= ord(character) < end)
+    plain = unicodedata.normalize("NFKD", character)[:1]
+    for found in (character, _REPLACED.get(character) or next(blocks, plain)):
+        try:
+            found.encode(encoding)
+        except UnicodeEncodeError:
+            continue
+        if cell_len(found) == cell_len(character):
+            return found
+    return "?" * cell_len(character)

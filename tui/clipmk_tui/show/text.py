@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from clipmk.system.text import printable
@@ -21,6 +22,16 @@ STAGE_WORDS: Final = {
 }
 """Stage of the work -> what it is called."""
 
+FAMILY_WORDS: Final = {
+    "vit": ("ViT", "ViT"),
+    "resnet": ("ResNet", "RN"),
+    "convnext": ("ConvNeXt", "CNX"),
+    "siglip": ("SigLIP", "SigLIP"),
+    "eva": ("EVA", "EVA"),
+    "timm": ("timm", "timm"),
+}
+"""Family -> as people write it, in full and short."""
+
 
 def shown(text: str, style: str = "") -> Text:
     """File names, class names, descriptors as they are: never markup, never control characters."""
@@ -31,3 +42,13 @@ def matches(query: str, text: str) -> bool:
     """Whether every word of a query occurs in a text, in any order and case: the one rule of all filters."""
     folded = text.casefold()
     return all(word in folded for word in query.casefold().split())
+
+
+def fitted(text: str, width: int) -> str:
+    """Exactly `width` cells of a text; never markup, never control characters."""
+    written = printable(text)
+    if cell_len(written) > width:
+        cut = Text(written)
+        cut.truncate(max(0, width), overflow="ellipsis")
+        written = cut.plain
+    return set_cell_size(written, max(0, width))

@@ -239,19 +239,17 @@ class MainScreen(Screen[None]):
         """A column per marked model."""
         from clipmk_tui.app.screens.compare import CompareScreen  # noqa: PLC0415
 
-        state, models = self.state, list(self.state.marked)
+        state, models = self.state, self.state.marked
         if state.item is None or len(models) < 2:
             mark = keys_of(self.panes.models.list, "models.mark")
             self.notify(f"mark two models or more: {mark} in the models pane", markup=False)
             return
-        engine = self.panes.questions.engine
-        self._push(
-            CompareScreen(engine, models, state.item.path, state.target, state.at_hand(models)), self._go_on_with
-        )
+        self._push(CompareScreen(self.panes.questions, state, tuple(models)), self._go_on_with)
 
     def _go_on_with(self, choice: CompareChoice | None) -> None:
-        """Show the model, class and concept that were chosen in the comparison."""
+        """Show the image of the comparison, and the model, class and concept that were chosen there."""
         if choice is None:
+            self.panes.show()
             return
         self.state.choose_model(choice.model)
         self.state.choose_class(choice.target)

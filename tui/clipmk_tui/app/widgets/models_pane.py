@@ -16,23 +16,13 @@ from clipmk.system.text import printable
 from clipmk_tui.app.messages import ChooseModel, MarkModel
 from clipmk_tui.app.state import View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
-from clipmk_tui.show.text import matches
+from clipmk_tui.show.text import FAMILY_WORDS, matches
 
 if TYPE_CHECKING:
     from clipmk.records import ModelEntry
 
 SOURCE_WORDS: Final = {"embedded": "embedded", "local": "yours", "cached": "cached", "remote": "download"}
 """Where a model's weights are, in one word."""
-
-FAMILY_WORDS: Final = {
-    "vit": "ViT",
-    "resnet": "RN",
-    "convnext": "CNX",
-    "siglip": "SigLIP",
-    "eva": "EVA",
-    "timm": "timm",
-}
-"""Families as people write them, short."""
 
 
 def searched(entry: ModelEntry) -> str:
@@ -126,7 +116,7 @@ class ModelsPane(FilteredPane):
 def entry_text(entry: ModelEntry, width: int, *, current: bool, marked: bool) -> Text:
     """One line of exactly `width` cells: mark, id, where it is, family, size; what fits."""
     short = entry.id.removeprefix("embedded/") if entry.source == "embedded" else entry.id
-    facts = [SOURCE_WORDS[entry.source], FAMILY_WORDS.get(entry.family, entry.family), f"{entry.input_size}px"]
+    facts = [SOURCE_WORDS[entry.source], FAMILY_WORDS.get(entry.family, ("", entry.family))[1], f"{entry.input_size}px"]
     columns = [facts[0].ljust(8), facts[1].ljust(6), facts[2].rjust(6)]
     kept = 3 if width >= 54 else 2 if width >= 36 else 1 if width >= 26 else 0
     tail = " ".join(columns[:kept])

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipmk.errors import UsageError
+from clipmk.errors import InputError, UsageError
 from clipmk.system.text import quoted
 from clipmk_tui.cli import options as o
-from clipmk_tui.cli.streams import data_stream, locale_encoding, text_console
+from clipmk_tui.cli.streams import data_stream, locale_encoding, say, text_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,10 +88,13 @@ def _run(options: ExplainOptions, name: str) -> int:
     if len(images) != 1:
         raise UsageError(f"{quoted(name)} names {len(images)} images; models are compared on exactly one")
     failures = FailureLog(quiet=options.quiet, by_model=True)
+    options = _with_common_vocabulary(options)
     with data_stream(encoding="utf-8" if options.form == "json" else locale_encoding()) as stream:
         found = _explained(options, images[0], failures)
         spelt = (one.class_name for one in found if isinstance(one, Explanation))  # the target as the vocabulary has it
-        comparison = side_by_side(found, target=options.target and next(spelt, options.target))
+        comparison = side_by_side(
+            found, target=options.target and next(spelt, options.target), true_class=_true_class(options, name)
+        )
         if options.form == "json":
             stream.write(document.dump(document.comparison_document(comparison, found)) + "\n")
         elif comparison.answered:
@@ -104,6 +107,23 @@ def _run(options: ExplainOptions, name: str) -> int:
     return failures.status
 
 
+def _true_class(options: ExplainOptions, name: str) -> str | None:
+    """The class that a label file beside the image gives it, in the vocabulary's words."""
+    from clipmk.datasets.labels import label_beside  # noqa: PLC0415 - not for the help
+    from clipmk.vocabulary.classes import ClassIndex, parse_classes  # noqa: PLC0415
+    from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
+
+    try:
+        label = label_beside(name)
+    except InputError as reason:
+        say("warning", f"{reason}; it is ignored")
+        return None
+    if label is None or options.vocabulary is None:
+        return None
+    classes = load_vocabulary(options.vocabulary).classes if options.classes is None else parse_classes(options.classes)
+    return ClassIndex(classes).find(label)
+
+
 def _explained(options: ExplainOptions, image: InputImage, failures: FailureLog) -> list[Result]:
     """What each model says, without the picture."""
     from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
@@ -113,7 +133,7 @@ def _explained(options: ExplainOptions, image: InputImage, failures: FailureLog)
 
     found: list[Result] = []
     with logging_to_stderr(quiet=options.quiet, verbose=options.verbose), Stages(shown=not options.quiet) as stages:
-        for result in results(_with_common_vocabulary(options), [image], stages):
+        for result in results(options, [image], stages):
             stages.clear()
             failures.add(result)
             found.append(dataclasses.replace(result, picture=None) if isinstance(result, Explanation) else result)
