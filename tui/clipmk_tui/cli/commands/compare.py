@@ -120,7 +120,8 @@ def _true_class(options: ExplainOptions, name: str) -> str | None:
         return None
     if label is None or options.vocabulary is None:
         return None
-    classes = load_vocabulary(options.vocabulary).classes if options.classes is None else parse_classes(options.classes)
+    named = options.classes
+    classes = load_vocabulary(options.vocabulary).classes if named is None else parse_classes(named).names
     return ClassIndex(classes).find(label)
 
 
