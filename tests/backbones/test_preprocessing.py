@@ -46,7 +46,7 @@ def test_settings_mean_what_open_clip_makes_of_them(settings: dict[str, Any]) ->
         ({"interpolation": "nearest"}, "interpolation 'nearest'; it must be one of: bicubic, bilinear, random"),
         ({"interpolation": ["bicubic"]}, "interpolation"),
         ({"resize_mode": "crop"}, "resize_mode 'crop'; it must be one of: shortest, longest, squash"),
-        ({"mode": "L"}, "mode 'L'; it must be RGB"),
+        ({"mode": "L"}, "mode 'L'; it must be one of: RGB"),
         ({"mean": [0.5, 0.5]}, "mean .*one or three numbers"),
         ({"mean": [0.5] * 4}, "mean .*one or three numbers"),
         ({"mean": "0.5"}, "mean .*one or three numbers"),

@@ -40,9 +40,8 @@ def read_preprocessing(settings: Mapping[str, Any], model_id: str) -> Preprocess
     Raises:
         ModelError: a value is one that open_clip would refuse.
     """
-    mode, std = settings.get("mode") or "RGB", _channels(settings, "std", _STD, model_id)
-    if mode != "RGB":
-        raise _refusal(model_id, "mode", mode, "RGB")
+    _choice(settings, "mode", ("RGB",), model_id)
+    std = _channels(settings, "std", _STD, model_id)
     if 0 in std:
         raise _refusal(model_id, "std", std, "other than 0")
     return Preprocessing(

@@ -255,11 +255,10 @@ def _folder(model_id: str, folder: Path, weights: Path | None = None) -> ModelEn
 
 def _cached_others(known: Collection[str | None]) -> Iterator[ModelEntry]:
     """Models in the hub's cache that belong to none of open_clip's pairs."""
-    for repository in local.cached_repositories():
-        found = None if repository in known else local.cached_model(repository)
-        if found is None:
+    for repository, (config, weights) in local.cached_models().items():
+        if repository in known:
             continue
-        (config, weights), model_id = found, HUB + repository
+        model_id = HUB + repository
         try:
             entry = folder_entry(model_id, config.parent, read_model_config(config, model_id), weights)
             yield repository_entry(entry, repository, weights)

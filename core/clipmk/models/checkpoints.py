@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError
 from clipmk.models import names
-from clipmk.models.local import SUFFIXES, check_pointer, is_file, shards
+from clipmk.models.local import SUFFIXES, check_pointer, shards
 from clipmk.system.quiet import quiet
 from clipmk.system.text import cause, counted
 
@@ -42,12 +42,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = {}
     for shard in shards(path):
-        if not is_file(shard):
-            raise ModelError(f"weight file {str(shard)!r} does not exist")
         if not shard.name.endswith(SUFFIXES):
             raise ModelError(f"weight file {str(shard)!r} has an unknown ending; known: {', '.join(SUFFIXES)}")
-        check_pointer(shard)
-        state |= _safetensors(shard) if shard.suffix == ".safetensors" else _pickle(shard)
+        try:
+            with shard.open("rb") as file:
+                check_pointer(shard, file.read(100))
+            state |= _safetensors(shard) if shard.suffix == ".safetensors" else _pickle(shard)
+        except (RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError) as error:
+            raise ModelError(f"weight file {str(shard)!r} cannot be read: {cause(error)}") from error
     models = names.unwrapped(state)
     if len(models) > 1:
         raise ModelError(
@@ -64,10 +66,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file  # noqa: PLC0415
 
     try:
-        state: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"weight file {str(path)!r} cannot be read: {cause(error)}") from error
-    return state
+        return load_file(path)  # type: ignore[no-any-return]
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def _pickle(path: Path) -> dict[str, Tensor]:
@@ -87,8 +88,8 @@ def _pickle(path: Path) -> dict[str, Tensor]:
             f"weight file {str(path)!r} is refused: reading it would run code, or it holds more than tensors{what}; "
             "save only the state_dict, best as .safetensors"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, zipfile.BadZipFile) as error:
-        raise ModelError(f"weight file {str(path)!r} cannot be read: {cause(error)}") from error
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
     places = [content.get(name) for name in _STATES] if isinstance(content, dict) else []
     for place in (*places, content):
         if isinstance(place, dict) and (state := {k: v for k, v in place.items() if isinstance(v, Tensor)}):

@@ -47,12 +47,10 @@ _NOT_A_MODEL = re.compile(
     re.IGNORECASE,
 )
 """Beginnings of the names of files that lie beside a model's weights."""
-_POINTER = b"version https://git-lfs.github.com/spec/"
 _JSON_LIMIT = 2**22
 """Most bytes of a configuration or an index."""
-_LIMITS = {"layers": 1024, "image_size": 4096, "context_length": 8192}
-_LIMIT = 2**21
-"""Largest number in a configuration: vocabularies have 256,000 tokens."""
+_LIMITS, _LIMIT = {"layers": 1024, "image_size": 4096, "context_length": 8192}, 2**21
+"""Largest numbers in a configuration, by name and any other: vocabularies have 256,000 tokens."""
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "attn_mask", "position_ids")
 """Endings of the names of tensors that are not parameters."""
 _HEADER_LIMIT = 100_000_000
@@ -91,20 +89,18 @@ def read_model_config(path: Path, model_id: str) -> dict[str, Any]:
     """
     if not is_folder(path.parent):
         raise ModelError(f"model folder {str(path.parent)!r} does not exist")
-    content = read_json(path, model_id)
+    content, subject = read_json(path, model_id), f"the file {str(path)!r} of model {model_id!r}"
     if path.name == foreign.CONFIG_NAME:
         content = foreign.convert(content, model_id)
     model = content.get("model_cfg")
     if not isinstance(model, dict):
-        raise ModelError(f"the file {str(path)!r} of model {model_id!r} has no 'model_cfg'")
+        raise ModelError(f"{subject} has no 'model_cfg'")
     for name, part in (("vision_cfg", model), ("text_cfg", model), ("preprocess_cfg", content), ("clipmk", content)):
         if not isinstance(part.get(name) or {}, dict):
-            raise ModelError(f"the file {str(path)!r} of model {model_id!r} has a {name!r} that is not an object")
+            raise ModelError(f"{subject} has a {name!r} that is not an object")
     if ":" in str((model.get("vision_cfg") or {}).get("timm_model_name")):  # a folder or a repository, not a name
-        raise ModelError(
-            f"the file {str(path)!r} of model {model_id!r} has a timm_model_name that is not one of timm's"
-        )
-    _check_numbers(model, model_id)
+        raise ModelError(f"{subject} has a timm_model_name that is not one of timm's")
+    _check_numbers(model, subject)
     return content
 
 
@@ -115,10 +111,11 @@ def read_json(path: Path, model_id: str) -> dict[str, Any]:
         ModelError: it is missing, not a regular file, too large or too deep, or not JSON.
     """
     if not os.path.lexists(path):
-        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist{_beside(path.parent)}")
+        beside = _weight_files(path.parent)
+        hint = f"; name a checkpoint and its architecture: -m {beside[-1]} --arch ARCHITECTURE" if beside else ""
+        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist{hint}")
     data = read_regular(path, limit=_JSON_LIMIT, noun="model configuration", error=ModelError)
-    if data.startswith(_POINTER):
-        raise ModelError(_pointer_message(path))
+    check_pointer(path, data)
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -128,15 +125,7 @@ def read_json(path: Path, model_id: str) -> dict[str, Any]:
     return content
 
 
-def _beside(folder: Path) -> str:
-    """How to use the checkpoints of a folder without a configuration, as the end of a message."""
-    found = _weight_files(folder)
-    if not found:
-        return ""
-    return f"; name a checkpoint and its architecture: -m {found[-1]} --arch ARCHITECTURE"
-
-
-def _check_numbers(model: Mapping[str, Any], model_id: str) -> None:
+def _check_numbers(model: Mapping[str, Any], subject: str) -> None:
     """Refuse numbers that would keep the machine busy for ever."""
     pending: list[tuple[str, Any]] = list(model.items())
     while pending:
@@ -146,7 +135,7 @@ def _check_numbers(model: Mapping[str, Any], model_id: str) -> None:
         elif isinstance(value, list):
             pending.extend((name, one) for one in value)
         elif isinstance(value, int | float) and not abs(value) <= _LIMITS.get(name, _LIMIT):
-            raise ModelError(f"the configuration of model {model_id!r} has {name!r} {value}, which is out of range")
+            raise ModelError(f"{subject} has {name!r} {value}, which is out of range")
 
 
 def is_configured(folder: Path) -> bool:
@@ -224,23 +213,20 @@ def shard_names(path: Path) -> list[str]:
     return names
 
 
-def check_pointer(path: Path) -> None:
+def check_pointer(path: Path, start: bytes) -> None:
     """Refuse a file that Git LFS has left in the place of the real one.
 
+    Args:
+        path: for the message.
+        start: the first 100 bytes of the file, or more.
+
     Raises:
-        ModelError: it is one, or cannot be read.
+        ModelError: it is one.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(_POINTER))
-    except OSError as error:
-        raise ModelError(f"weight file {str(path)!r} cannot be read: {cause(error)}") from error
-    if start == _POINTER:
-        raise ModelError(_pointer_message(path))
-
-
-def _pointer_message(path: Path) -> str:
-    return f"the file {str(path)!r} is a pointer of Git LFS, not the file itself; run `git lfs pull` in its folder"
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise ModelError(
+            f"{str(path)!r} is a pointer of Git LFS, not the file itself; run `git lfs pull` in its folder"
+        )
 
 
 def merges_in(folder: Path, content: Mapping[str, Any], model_id: str) -> Path | None:
@@ -333,17 +319,17 @@ def cached_model(repository: str) -> tuple[Path, Path] | None:
     """Configuration and weights of a repository in the cache: open_clip's, else those made for `transformers`."""
     for config_name, names in ((CONFIG_NAME, HUB_WEIGHTS), (foreign.CONFIG_NAME, foreign.WEIGHTS)):
         config, weights = cached_file(repository, [config_name]), cached_file(repository, names)
-        if config is None or weights is None or (config_name == foreign.CONFIG_NAME and not _is_convertible(config)):
-            continue
-        return config, weights
+        if config is not None and weights is not None and (config_name == CONFIG_NAME or _is_convertible(config)):
+            return config, weights
     return None
 
 
-def cached_repositories() -> list[str]:
-    """Repositories in the local cache; none where it is somebody else's."""
+def cached_models() -> dict[str, tuple[Path, Path]]:
+    """Configuration and weights of the repositories in the cache that have both; none if it is somebody else's."""
     found = cache_folder().glob("models--*--*") if is_folder(cache_folder()) else ()
     names = sorted(path.name for path in found if is_folder(path))
-    return [name.removeprefix("models--").replace("--", "/", 1) for name in names]
+    repositories = [name.removeprefix("models--").replace("--", "/", 1) for name in names]
+    return {name: model for name in repositories if (model := cached_model(name)) is not None}
 
 
 @contextmanager

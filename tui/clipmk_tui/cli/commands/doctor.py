@@ -182,7 +182,7 @@ def weights(*, full: bool) -> Check:
         if full:
             names = [entry.id for entry in catalog.list_models(["cached"])]
         else:
-            names = [catalog.HUB + name for name in local.cached_repositories()]
+            names = [catalog.HUB + name for name in local.cached_models()]
     except (ClipmkError, OSError) as error:
         return Check("cached weights", "warn", str(error), f"remove the damaged files from the cache, or {ours}")
     if names:
