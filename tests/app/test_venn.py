@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import samples
-from app_harness import Host, lines, press, settled
+from app_harness import Host, burst, lines, press, settled
 from clipmk.explanation import Explanation
 from clipmk.records import VisionConcept
 from clipmk_tui.app.screens.venn import VennPicture, VennScreen
@@ -72,6 +72,28 @@ async def test_lists_that_are_too_long_scroll_to_their_end_and_back() -> None:
         app.screen.query_one(VennPicture).scroll_lists(-99)
         await settled(pilot)
         assert any("concept 01" in one for one in lines(app))
+
+
+async def test_keys_in_one_burst_do_not_scroll_past_the_end() -> None:
+    app = Host(lambda: VennScreen(_crowded(40)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        burst(pilot, *["down"] * 60)
+        await settled(pilot)
+        bottom = lines(app)
+        assert sum("concept" in one for one in bottom) > 10
+        await press(pilot, "up", "down")
+        assert lines(app) == bottom
+        burst(pilot, *["up"] * 60, *["space"] * 9)
+        await settled(pilot)
+        assert lines(app) == bottom
+        await pilot.resize_terminal(80, 60)
+        await settled(pilot)
+        assert sum("concept" in one for one in lines(app)) > 20
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot)
+        await press(pilot, "up")
+        assert sum("concept" in one for one in lines(app)) > 10
 
 
 @pytest.mark.parametrize("width", [24, 40, 76, 200])

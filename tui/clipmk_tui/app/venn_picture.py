@@ -22,6 +22,8 @@ class Drawing(NamedTuple):
     lines: tuple[Text, ...]
     hidden: int
     """Lines of the longest list below the last row: how much further it scrolls."""
+    spare: int
+    """Empty rows below the longest list."""
 
 
 def regions(explanation: Explanation) -> dict[Kind, tuple[str, ...]]:
@@ -63,7 +65,7 @@ def draw(explanation: Explanation, colours: Mapping[Kind, str], *, width: int, h
     tied = f" {SIGN['language']} tied to {quoted(explanation.class_name)} by the language encoder "
     canvas.put(left + 2, height - 1, tied, "language", most=width - left - 4, bold=True)
     room = height - 2 * _FRAME + 1
-    hidden = 0
+    hidden = -room
     spans = {"vision": (2, left - 1), "mutual": (left + 2, right - 1), "language": (right + 2, width - 2)}
     for kind, texts in regions(explanation).items():
         start, end = spans[kind]
@@ -76,7 +78,8 @@ def draw(explanation: Explanation, colours: Mapping[Kind, str], *, width: int, h
         for row, line in enumerate(visible):
             canvas.put(start, _FRAME + row, line, kind, most=end - start)
         hidden = max(hidden, below)
-    return Drawing(tuple(Text.assemble(*row, no_wrap=True) for row in canvas.rows), hidden)
+    rows = tuple(Text.assemble(*row, no_wrap=True) for row in canvas.rows)
+    return Drawing(rows, max(0, hidden), max(0, -hidden))
 
 
 def _entry(text: str, kind: Kind, width: int) -> list[str]:

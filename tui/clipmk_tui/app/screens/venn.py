@@ -14,7 +14,7 @@ from textual.widgets import Static
 from clipmk.explanation import Explanation
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
-from clipmk_tui.app.venn_picture import draw, numbers
+from clipmk_tui.app.venn_picture import Drawing, draw, numbers
 from clipmk_tui.show.signs import SIGN
 from clipmk_tui.show.text import shown
 
@@ -26,22 +26,25 @@ class VennPicture(Widget):
         super().__init__(id="venn")
         self._explanation = explanation
         self._offset = 0
-        self.hidden = 0
-        """Lines below the last one shown."""
 
     def render(self) -> Text:
         """The drawing in the theme's colours."""
-        colours = {kind: self.app.theme_variables[kind] for kind in SIGN}
-        width, height = self.size
-        lines, self.hidden = draw(self._explanation, colours, width=width, height=height, offset=self._offset)
-        return Text("\n").join(lines)
+        return Text("\n").join(self._drawing().lines)
 
     def scroll_lists(self, lines: int) -> None:
         """Move the lists by so many lines, not beyond their ends."""
-        wanted = max(0, self._offset + min(lines, self.hidden))
-        if wanted != self._offset:
-            self._offset = wanted
-            self.refresh()
+        self._offset = max(0, self._offset + min(lines, self._drawing().hidden))
+        self.refresh()
+
+    def on_resize(self) -> None:
+        """Where more lines fit, the lists still end at the bottom."""
+        self._offset = max(0, self._offset - self._drawing().spare)
+        self.refresh()
+
+    def _drawing(self) -> Drawing:
+        colours = {kind: self.app.theme_variables[kind] for kind in SIGN}
+        width, height = self.size
+        return draw(self._explanation, colours, width=width, height=height, offset=self._offset)
 
 
 class VennScreen(Dialog[None]):
