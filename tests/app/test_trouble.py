@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 from textual.widgets import Static
+from textual.widgets._toast import Toast
 
 import app_harness
 import samples
-from app_harness import RN, SIZES, FakeEngine, press, running, seen, settled, until
+from app_harness import RN, SIZES, FakeEngine, burst, press, running, seen, settled, until
 from clipmk.worker import protocol
-from clipmk.worker.protocol import RequestError
+from clipmk.worker.protocol import Final, Request, RequestError
 from clipmk_tui.app.engine.errors import EngineStoppedError
+from clipmk_tui.app.engine.worker import OnPartial
 
 
 async def test_esc_cancels_and_ctrl_r_asks_again(album: Path) -> None:
@@ -177,3 +179,40 @@ async def test_an_image_that_changed_on_disk_is_read_again_when_asked_again(albu
         await press(pilot, "ctrl+r")
         assert screen.panes.image.picture is not before
         assert isinstance(engine.asked[asked], protocol.Explain)
+
+
+async def test_a_message_replaces_the_one_before_it_and_covers_the_status_line_only(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        before = seen(screen).splitlines()
+        burst(pilot, "c", "y", "y", "c", "y")
+        await settled(pilot)
+        assert len(screen.query(Toast)) == 1
+        after = seen(screen).splitlines()
+        assert "copied" in after[0]
+        assert after[1:] == before[1:]
+
+
+async def test_a_survey_counts_the_images_that_fail(album: Path) -> None:
+    class Blind(FakeEngine):
+        def _answer(self, request: Request, tell: OnPartial) -> Final:
+            if isinstance(request, protocol.Survey):
+                for image in request.images:
+                    good = image.endswith("a.png")
+                    tell(
+                        protocol.Predicted(
+                            id=1,
+                            image=image,
+                            class_name="cat" if good else None,
+                            probability=0.7 if good else None,
+                            message=None if good else f"{image} is broken",
+                        )
+                    )
+                return protocol.Done(id=1, count=len(request.images))
+            return super()._answer(request, tell)
+
+    async with running(Blind(), album) as (pilot, screen):
+        await press(pilot, "e")
+        await until(lambda: screen.state.wrong_first)
+        (note,) = pilot.app.notes
+        assert note.startswith("0 of 1 labelled images are predicted wrong; 3 failed (")
+        assert note.endswith("b.png is broken); n walks on")

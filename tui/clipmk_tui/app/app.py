@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import SystemCommand
@@ -103,6 +103,11 @@ class ClipmkApp(OrderedInput):
         """Ring; Textual rings when the app crashes, while it handles the error, which is kept."""
         self.crash = self.crash or sys.exc_info()[1]
         super().bell()
+
+    def notify(self, message: str, *, markup: bool = False, **options: Any) -> None:
+        """Show a message in place of the one before it; names in it come from outside and are no markup."""
+        self.call_later(self.clear_notifications)
+        super().notify(message, markup=markup, **options)
 
     async def close_engine(self) -> None:
         """Close the engine, if there is one; no process is left."""

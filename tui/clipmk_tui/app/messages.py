@@ -156,6 +156,8 @@ class Surveyed(Message):
     """Indices of `items`, wrong predictions first."""
     verdicts: Sequence[bool | None]
     """Whether each item is predicted right; None: not known."""
+    failed: Sequence[str]
+    """Why an image has no prediction, for each that has none."""
 
 
 @dataclass

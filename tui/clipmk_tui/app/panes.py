@@ -154,8 +154,9 @@ class Panes(Container):
                 self.state.failure = str(error)
                 self.refresh_view()
             return
-        for warning in images.warnings:
-            self._warn(warning)
+        if images.warnings:
+            more = f" (and {len(images.warnings) - 1} more)" if len(images.warnings) > 1 else ""
+            self._warn(images.warnings[0] + more)
         self.state.open(images)
         self.show()
 
@@ -266,7 +267,11 @@ class Panes(Container):
         self.state.walk(message.order, wrong_first=True)
         known = sum(verdict is not None for verdict in message.verdicts)
         wrong = f"{message.verdicts.count(False)} of {known} labelled images are predicted wrong"
-        self.notify(f"{wrong}; {keys_of(self, 'image.next')} walks on", markup=False)
+        walks_on = f"{keys_of(self, 'image.next')} walks on"
+        if message.failed:
+            self._warn(f"{wrong}; {len(message.failed)} failed ({message.failed[0]}); {walks_on}")
+        else:
+            self.notify(f"{wrong}; {walks_on}", markup=False)
         self.show()
 
     @on(messages.ModelsListed)

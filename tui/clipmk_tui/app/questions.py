@@ -97,12 +97,15 @@ class Questions:
     async def survey(self, model: str, items: tuple[Item, ...]) -> None:
         """Predict the class of every image."""
         predicted: dict[str, tuple[str, float]] = {}
+        failed: list[str] = []
 
         def report(partial: Partial) -> None:
             if isinstance(partial, Predicted):
                 if partial.class_name is not None:
                     predicted[partial.image] = (partial.class_name, partial.probability or 0.0)
-                self._post(messages.WorkProgress("survey", len(predicted), len(items)))
+                else:
+                    failed.append(partial.message or partial.image)
+                self._post(messages.WorkProgress("survey", len(predicted) + len(failed), len(items)))
             elif isinstance(partial, Progress) and partial.stage in {"loading", "texts"}:
                 self._report(partial)
 
@@ -115,7 +118,7 @@ class Questions:
                 return
             known = await asyncio.to_thread(verdicts, items, predicted, loaded.classes)  # there may be 10,000
             order = await asyncio.to_thread(wrong_first, items, predicted, known)
-            self._post(messages.Surveyed(model, items, predicted, order, known))
+            self._post(messages.Surveyed(model, items, predicted, order, known, failed))
 
     async def local_models(self) -> None:
         """List the models that are known without the engine."""
