@@ -60,8 +60,8 @@ TABLE: list[tuple[str, set[str]]] = [
             "import samples; from clipmk.images.decoder import read_picture\n"
             "from clipmk_tui.app.canvas import Canvas, Shapes, painted\n"
             "from clipmk_tui.show.half_blocks import half_block_rows\n"
-            "canvas = Canvas(read_picture(samples.picture()), columns=20, rows=8)\n"
-            "shapes = Shapes(samples.explanation().parts, columns=20, rows=8)\n"
+            "canvas = Canvas(read_picture(samples.picture()), width=20, height=16)\n"
+            "shapes = Shapes(samples.explanation().parts, width=20, height=16)\n"
             "half_block_rows(painted(canvas, shapes, 'parts', lit=[1], blurred=[2]).cells)"
         ),
         {"cv2", "torch", "scipy", "sklearn", "open_clip", "torchvision"},

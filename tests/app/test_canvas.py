@@ -29,9 +29,9 @@ def picture(seed: int | None = None) -> Picture:
 
 
 def made(columns: int = 30, rows: int = 10, parts: tuple[Part, ...] | None = None) -> tuple[Canvas, Shapes]:
-    ready = Canvas(picture(), columns=columns, rows=rows)
+    ready = Canvas(picture(), width=columns, height=2 * rows)
     chosen = samples.explanation().parts if parts is None else parts
-    return ready, Shapes(chosen, columns=columns, rows=rows)
+    return ready, Shapes(chosen, width=columns, height=2 * rows)
 
 
 def part_of(mask: np.ndarray, number: int = 1, *texts: str) -> Part:
@@ -70,7 +70,7 @@ def test_parts_are_tinted_where_their_masks_are() -> None:
 
 
 def test_what_the_picture_shows_is_still_seen_under_the_tint() -> None:
-    noise, (_, shapes) = Canvas(picture(seed=5), columns=30, rows=10), made()
+    noise, (_, shapes) = Canvas(picture(seed=5), width=30, height=20), made()
     for vivid, kept in ((False, 0.9), (True, 0.7)):
         frame = painted(noise, shapes, "parts", lit=(), blurred=(), vivid=vivid)
         for mask in shapes.masks.values():
@@ -124,7 +124,7 @@ def test_concept_mode_dims_all_but_the_lit_part() -> None:
 
 
 def test_a_lit_part_is_bright_and_the_rest_dim_and_greyish() -> None:
-    noise, (_, shapes) = Canvas(picture(seed=5), columns=30, rows=10), made()
+    noise, (_, shapes) = Canvas(picture(seed=5), width=30, height=20), made()
     usual = painted(noise, shapes, "parts", lit=(), blurred=())
     lit = painted(noise, shapes, "parts", lit=[1], blurred=())
     mask = shapes.masks[1]
@@ -143,7 +143,7 @@ def test_plain_is_plain_whatever_is_lit() -> None:
 
 
 def test_a_left_out_part_shows_the_blur_and_no_tint() -> None:
-    noise, (_, shapes) = Canvas(picture(seed=5), columns=30, rows=10), made()
+    noise, (_, shapes) = Canvas(picture(seed=5), width=30, height=20), made()
     for lit in ([], [2]):
         frame, mask = painted(noise, shapes, "parts", lit=lit, blurred=[2]), shapes.masks[2]
         assert np.abs(frame.cells[mask] - noise.blurred[mask]).max() < 4
@@ -161,7 +161,7 @@ def test_the_part_of_a_cell_is_the_one_whose_number_is_there_else_the_smallest()
 
 
 def test_blurred_regions_lose_their_detail_and_nothing_else_changes() -> None:
-    noise = Canvas(picture(seed=5), columns=30, rows=10)
+    noise = Canvas(picture(seed=5), width=30, height=20)
     _, shapes = made()
     before, after = plain(noise, shapes), painted(noise, shapes, "plain", lit=(), blurred=[2])
     mask = shapes.masks[2]

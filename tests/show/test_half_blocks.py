@@ -76,7 +76,7 @@ def test_text_before_the_first_sequence_is_kept() -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "RGB"])
 def test_images_of_any_mode_are_shrunk_to_rgb(mode: str) -> None:
-    cells = shrunk(Image.new(mode, (300, 200)), columns=10, rows=4)
+    cells = shrunk(Image.new(mode, (300, 200)), width=10, height=8)
     assert cells.shape == (8, 10, 3)
     assert cells.dtype == np.uint8
 

@@ -1,4 +1,7 @@
-"""Draws pictures and parts as small arrays, one pixel per half cell. Needs numpy: imported with the first picture."""
+"""Draws pictures and parts as arrays: for half-blocks two pixels in every cell, else as many as the terminal has.
+
+Needs numpy: imported with the first picture.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ _BLUR = 1 / 12
 class Frame:
     """A painted picture."""
 
-    cells: UInt8[np.ndarray, "pixel_rows columns 3"]
+    cells: UInt8[np.ndarray, "height width 3"]
     """uint8 RGB (2 * rows, columns, 3), six bits a channel: twice as fast to write, and nobody sees it."""
     numbers: Mapping[tuple[int, int], tuple[int, _Rgb]]
     """(row, column) of a cell -> id of the part whose number is there, and the colour it stands on."""
@@ -78,16 +81,16 @@ class Frame:
 
 
 class Canvas:
-    """One picture at one size, float32 RGB (2 * rows, columns, 3) in [0, 255]; computed once.
+    """One picture at one size, float32 RGB (height, width, 3) in [0, 255]; computed once.
 
     Args:
         picture: the picture.
-        columns: cells across.
-        rows: cells down.
+        width: pixels across; for half-blocks as many as there are cells.
+        height: pixels down; for half-blocks twice as many.
     """
 
-    def __init__(self, picture: Picture, *, columns: int, rows: int) -> None:
-        self.picture, self.columns, self.rows = picture, columns, rows
+    def __init__(self, picture: Picture, *, width: int, height: int) -> None:
+        self.picture, self.size = picture, (width, height)
 
     @property
     def is_warm(self) -> bool:
@@ -95,12 +98,13 @@ class Canvas:
         return "blurred" in vars(self)
 
     @cached_property
-    def plain(self) -> Float[np.ndarray, "pixel_rows columns 3"]:
+    def plain(self) -> Float[np.ndarray, "height width 3"]:
         """The picture without anything on it."""
-        return shrunk(self.picture.image, columns=self.columns, rows=self.rows).astype(np.float32)
+        width, height = self.size
+        return shrunk(self.picture.image, width=width, height=height).astype(np.float32)
 
     @cached_property
-    def blurred(self) -> Float[np.ndarray, "pixel_rows columns 3"]:
+    def blurred(self) -> Float[np.ndarray, "height width 3"]:
         """The same, blurred."""
         reach = max(2, round(min(self.plain.shape[:2]) * _BLUR))
         return _box_blurred(_box_blurred(self.plain, reach, axis=0), reach, axis=1)
@@ -111,12 +115,12 @@ class Shapes:
 
     Args:
         parts: the parts.
-        columns: cells across.
-        rows: cells down.
+        width: pixels across.
+        height: pixels down.
     """
 
-    def __init__(self, parts: Sequence[Part], *, columns: int, rows: int) -> None:
-        self.parts, self.columns, self.rows = tuple(parts), columns, rows
+    def __init__(self, parts: Sequence[Part], *, width: int, height: int) -> None:
+        self.parts, self.size = tuple(parts), (width, height)
 
     @property
     def is_warm(self) -> bool:
@@ -124,12 +128,12 @@ class Shapes:
         return "places" in vars(self)
 
     @cached_property
-    def masks(self) -> Mapping[int, Bool[np.ndarray, "pixel_rows columns"]]:
-        """Part id -> bool (2 * rows, columns), never empty."""
+    def masks(self) -> Mapping[int, Bool[np.ndarray, "height width"]]:
+        """Part id -> bool (height, width), never empty."""
         return {part.id: self._mask(part) for part in self.parts}
 
     def part_at(self, row: int, column: int) -> int | None:
-        """The part that a cell shows: the smallest one there, or the one whose number it is."""
+        """The part that a cell of half-blocks shows: the smallest one there, or the one whose number it is."""
         numbered = {(y, x + digit): part for part, (y, x) in self.places.items() for digit in range(len(str(part)))}
         found = [part for part, mask in self.masks.items() if mask[2 * row : 2 * row + 2, column].any()]
         smallest = min(found, key=lambda part: int(np.count_nonzero(self.masks[part])), default=None)
@@ -137,23 +141,23 @@ class Shapes:
 
     @cached_property
     def places(self) -> Mapping[int, tuple[int, int]]:
-        """Part id -> (row, column) of the cell where its number begins: where the part is deepest."""
-        return _places(self.masks, self.columns)
+        """Part id -> (row, column) of the cell of half-blocks where its number begins: where the part is deepest."""
+        return _places(self.masks, self.size[0])
 
-    def _mask(self, part: Part) -> Bool[np.ndarray, "pixel_rows columns"]:
-        height, width = part.mask.size
-        mask = rle_sample(part.mask, _centres(self.columns, width), _centres(2 * self.rows, height))
-        if not mask.any():  # smaller than a cell
+    def _mask(self, part: Part) -> Bool[np.ndarray, "height width"]:
+        (height, width), (across, down) = part.mask.size, self.size
+        mask = rle_sample(part.mask, _centres(across, width), _centres(down, height))
+        if not mask.any():  # smaller than a pixel
             left, top, right, bottom = part.bbox_xyxy
-            row = min(2 * self.rows - 1, (top + bottom) * self.rows // height)
-            mask[row, min(self.columns - 1, (left + right) * self.columns // (2 * width))] = True
+            row = min(down - 1, (top + bottom) * down // (2 * height))
+            mask[row, min(across - 1, (left + right) * across // (2 * width))] = True
         return mask
 
 
 def painted(
     canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int], vivid: bool = False
 ) -> Frame:
-    """The picture with its parts in a mode.
+    """The picture as half-blocks, with its parts in a mode and their numbers.
 
     Args:
         canvas: the picture.
@@ -163,6 +167,22 @@ def painted(
         blurred: ids of parts whose regions are blurred, in every mode, and not tinted.
         vivid: for sixteen colours.
     """
+    exact = painted_pixels(canvas, shapes, mode, lit=lit, blurred=blurred, vivid=vivid)
+    shown = any(part in lit for part in shapes.masks)
+    numbers: dict[tuple[int, int], tuple[int, _Rgb]] = {}
+    for part, mask in () if mode == "plain" else shapes.masks.items():
+        red, green, blue = colour_of(part)
+        if part in lit:
+            numbers[shapes.places[part]] = part, (red, green, blue)
+        elif mode == "parts" and np.count_nonzero(mask) >= _ROOM * len(str(part)):
+            numbers[shapes.places[part]] = part, (red // 2, green // 2, blue // 2) if shown else (red, green, blue)
+    return Frame(cells=(exact & 0xFC) | (exact >> 6), numbers=numbers)
+
+
+def painted_pixels(
+    canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int], vivid: bool = False
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture with its parts in a mode, as `painted`, without numbers: uint8 RGB (height, width, 3)."""
     masks, plain = shapes.masks, canvas.plain.copy()
     for part in masks:
         if part in blurred:
@@ -171,23 +191,17 @@ def painted(
     cells = plain.copy()
     if shown:
         cells = ((1 - _GREYED) * plain + _GREYED * (plain @ _LUMA)[..., None]) * _DIMMED[mode]
-    numbers: dict[tuple[int, int], tuple[int, _Rgb]] = {}
     for part, mask in masks.items() if mode == "parts" or shown else ():
         pixels, colour, tinted = plain[mask], colour_of(part), part not in blurred
         if part in shown:
             lifted = pixels + _LIFT * (1 - pixels / 255)
             cells[mask] = _tinted(lifted, colour, *(_VIVID_LIT if vivid else _LIT)) if tinted else pixels
-        elif mode == "concept":
-            continue
-        elif shown:
+        elif mode == "parts" and shown:
             cells[mask] = (_tinted(pixels, colour, _UNLIT_OPACITY, 1.0) if tinted else pixels) * _DIMMED[mode]
-            colour = (colour[0] // 2, colour[1] // 2, colour[2] // 2)
-        elif tinted:
+        elif mode == "parts" and tinted:
             cells[mask] = _tinted(pixels, colour, *(_VIVID_TINT if vivid else _TINT))
-        if part in shown or np.count_nonzero(mask) >= _ROOM * len(str(part)):
-            numbers[shapes.places[part]] = part, colour
-    exact = cells.clip(0, 255).astype(np.uint8)
-    return Frame(cells=(exact & 0xFC) | (exact >> 6), numbers=numbers)
+    exact: UInt8[np.ndarray, "height width 3"] = cells.clip(0, 255).astype(np.uint8)
+    return exact
 
 
 def _tinted(
@@ -204,13 +218,13 @@ def _centres(count: int, length: int) -> Int[np.ndarray, " count"]:
     return ((2 * np.arange(count) + 1) * length) // (2 * count)
 
 
-def _neighbours(mask: Bool[np.ndarray, "pixel_rows columns"]) -> Bool[np.ndarray, "4 pixel_rows columns"]:
+def _neighbours(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "4 height width"]:
     """The mask moved by one pixel down, up, right, left; nothing comes in over the border."""
     padded = np.pad(mask, 1)
     return np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
 
 
-def _places(masks: Mapping[int, Bool[np.ndarray, "pixel_rows columns"]], columns: int) -> dict[int, tuple[int, int]]:
+def _places(masks: Mapping[int, Bool[np.ndarray, "height width"]], columns: int) -> dict[int, tuple[int, int]]:
     """A cell for every part's number; two numbers never share one while there is room."""
     taken: set[tuple[int, int]] = set()
     places: dict[int, tuple[int, int]] = {}
@@ -226,7 +240,7 @@ def _places(masks: Mapping[int, Bool[np.ndarray, "pixel_rows columns"]], columns
     return places
 
 
-def _deepest_first(mask: Bool[np.ndarray, "pixel_rows columns"]) -> list[tuple[int, int]]:
+def _deepest_first(mask: Bool[np.ndarray, "height width"]) -> list[tuple[int, int]]:
     """(y, x) of a mask's pixels: those that survive most erosions first, of these the nearest to their middle."""
     depth = np.zeros(mask.shape, dtype=np.int64)
     layer = mask
@@ -239,7 +253,7 @@ def _deepest_first(mask: Bool[np.ndarray, "pixel_rows columns"]) -> list[tuple[i
     return [(int(ys[place]), int(xs[place])) for place in order]
 
 
-def _box_blurred(cells: Float[np.ndarray, "pixel_rows columns 3"], reach: int, *, axis: int) -> np.ndarray:
+def _box_blurred(cells: Float[np.ndarray, "height width 3"], reach: int, *, axis: int) -> np.ndarray:
     """Mean over the `2 reach + 1` neighbours along an axis; the border is repeated."""
     widths = [(0, 0)] * cells.ndim
     widths[axis] = (reach + 1, reach)

@@ -42,7 +42,7 @@ def half_blocks(image: Image.Image, *, columns: int, rows: int) -> list[Text]:
     Returns:
         `rows` lines of `columns` cells in true colour; the console reduces it to what the terminal has.
     """
-    drawn = half_block_rows(shrunk(image, columns=columns, rows=rows))
+    drawn = half_block_rows(shrunk(image, width=columns, height=2 * rows))
     return [Text.assemble(*((one.text, one.style or "") for one in row), no_wrap=True) for row in drawn]
 
 
@@ -62,12 +62,12 @@ def half_block_rows(cells: UInt8[ndarray, "pixel_rows columns 3"]) -> list[list[
     return [list(parsed(line)) for line in str(drawn).split("\n")]
 
 
-def shrunk(image: Image.Image, *, columns: int, rows: int) -> UInt8[ndarray, "pixel_rows columns 3"]:
-    """An image as the pixels of that many cells, uint8 RGB (2 * rows, columns, 3); it is stretched to fit."""
+def shrunk(image: Image.Image, *, width: int, height: int) -> UInt8[ndarray, "height width 3"]:
+    """An image at another size, uint8 RGB (height, width, 3); it is stretched to fit."""
     import numpy as np  # noqa: PLC0415
     from PIL import Image  # noqa: PLC0415
 
-    return np.asarray(image.convert("RGB").resize((columns, 2 * rows), Image.Resampling.BOX, reducing_gap=4.0))
+    return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX, reducing_gap=4.0))
 
 
 def parsed(line: str) -> Iterator[Segment]:

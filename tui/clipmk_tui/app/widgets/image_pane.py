@@ -140,7 +140,7 @@ class ImagePane(Widget, can_focus=True):
         job = self._job(self.picture)
         if job.canvas.is_warm and job.shapes.is_warm:
             frame, spans = _paint(job)
-            if len(spans) * job.canvas.columns <= _AT_ONCE:
+            if len(spans) * job.layout.picture.width <= _AT_ONCE:
                 self._take(job, frame, spans, _strips(frame, list(spans)))
                 return
         self._busy = True
@@ -171,10 +171,10 @@ class ImagePane(Widget, can_focus=True):
         layout = laid_out(self.size.width, self.size.height, size, legend=self._with_legend)
         columns, rows = layout.picture.width, layout.picture.height
         canvas, shapes = self._canvas, self._shapes
-        if canvas is None or canvas.picture is not picture or (canvas.columns, canvas.rows) != (columns, rows):
-            canvas = self._canvas = Canvas(picture, columns=columns, rows=rows)
-        if shapes is None or shapes.parts != parts or (shapes.columns, shapes.rows) != (columns, rows):
-            shapes = self._shapes = Shapes(parts, columns=columns, rows=rows)
+        if canvas is None or canvas.picture is not picture or canvas.size != (columns, 2 * rows):
+            canvas = self._canvas = Canvas(picture, width=columns, height=2 * rows)
+        if shapes is None or shapes.parts != parts or shapes.size != canvas.size:
+            shapes = self._shapes = Shapes(parts, width=columns, height=2 * rows)
         before = self._frame if self._layout == layout else None
         vivid = self.app.console.color_system in {"standard", "windows"}
         return _Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, vivid, before)
