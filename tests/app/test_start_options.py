@@ -78,6 +78,17 @@ def test_flag_outranks_environment_outranks_config(monkeypatch: pytest.MonkeyPat
     assert options.session.settings.prediction_count == 9
 
 
+def test_graphics_are_chosen_by_environment_or_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_start_options((), {}).graphics == "auto"
+    _config('graphics = "sixel"\n')
+    assert resolve_start_options((), {}).graphics == "sixel"
+    monkeypatch.setenv("CLIPMK_GRAPHICS", "half-blocks")
+    assert resolve_start_options((), {}).graphics == "half-blocks"
+    monkeypatch.setenv("CLIPMK_GRAPHICS", "sixels")
+    with pytest.raises(UsageError, match="graphics 'sixels' does not exist; close: 'sixel'"):
+        resolve_start_options((), {})
+
+
 def test_first_model_starts_and_the_others_are_kept_in_order() -> None:
     options = resolve_start_options((), {"model": ["embedded/rn-s", "ViT-B-32:openai", "embedded/rn-s"]})
     assert options.models == ("embedded/rn-s", "ViT-B-32:openai")

@@ -48,6 +48,8 @@ class Config:
     """`[settings]`: changes to the preset, by the names of `Settings`."""
     theme: str | None = None
     """Theme of the app."""
+    graphics: str | None = None
+    """How the app draws pictures: auto, half-blocks, kitty or sixel."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """`[keys]`: action of the app -> keys, comma-separated."""
 

@@ -35,7 +35,7 @@ def config_options(config: Config) -> dict[str, Any]:
 
     The preset is missing: `settings_from` reads it, because one that is named elsewhere replaces `[settings]`, too.
     """
-    same = ("classes", "device", "precision", "seed", "download", "quiet", "verbose", "no_color", "theme")
+    same = ("classes", "device", "precision", "seed", "download", "quiet", "verbose", "no_color", "theme", "graphics")
     values = {name: getattr(config, name) for name in same}
     values |= {"model": [config.model] if config.model else None, "vocab": config.vocabulary}
     return {name: value for name, value in values.items() if value is not None}

@@ -14,7 +14,7 @@ import numpy as np
 
 from clipmk.images.masks import rle_sample
 from clipmk.output.palette import colour_of
-from clipmk_tui.show.half_blocks import shrunk
+from clipmk_tui.show.half_blocks import ink_on, shrunk
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, UInt8
@@ -202,6 +202,25 @@ def painted_pixels(
             cells[mask] = _tinted(pixels, colour, *(_VIVID_TINT if vivid else _TINT))
     exact: UInt8[np.ndarray, "height width 3"] = cells.clip(0, 255).astype(np.uint8)
     return exact
+
+
+def numbered(
+    pixels: UInt8[np.ndarray, "height width 3"],
+    numbers: Mapping[tuple[int, int], tuple[int, _Rgb]],
+    *,
+    cell: tuple[int, int],
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Pixels with the numbers of a `Frame` on them, where a cell has that many pixels across and down."""
+    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415 - where a terminal draws pixels
+
+    image, (width, height) = Image.fromarray(pixels, mode="RGB"), cell
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(8, 3 * height // 4))
+    for (row, column), (part, colour) in numbers.items():
+        text, left, top = str(part), column * width, row * height
+        right, bottom = left + len(text) * width, top + height
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=colour)
+        draw.text(((left + right) / 2, (top + bottom) / 2), text, fill=ink_on(colour), font=font, anchor="mm")
+    return np.asarray(image)
 
 
 def _tinted(

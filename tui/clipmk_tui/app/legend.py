@@ -56,7 +56,7 @@ def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool 
     top = 0 if legend else (height - rows) // 2
     bottom = top + rows
     below = Layout(Region((width - columns) // 2, top, columns, rows), Region(0, bottom, width, height - bottom))
-    side = max(16, min(28, width // 3))
+    side = max(16, min(36, width // 3))
     if not legend or width < 2 * side:
         return below
     columns, rows = fitted(*picture, columns=width - side - 1, rows=height)

@@ -6,6 +6,7 @@ In: messages of the panes and the palette, and the engine's answers. Out: questi
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ from clipmk_tui.app.widgets.concepts import ConceptsPane
 from clipmk_tui.app.widgets.image_pane import ImagePane
 from clipmk_tui.app.widgets.models_pane import ModelsPane
 from clipmk_tui.app.widgets.predictions import PredictionsPane
+from clipmk_tui.app.widgets.sharp_image_pane import SharpImagePane
+from clipmk_tui.show.pixels import protocol_for
 
 if TYPE_CHECKING:
     from clipmk_tui.app.engine.worker import Engine
@@ -45,17 +48,19 @@ class Panes(Container):
         models: the first one explains, the others are marked for comparison.
         engine: answers.
         session: what all questions share.
+        graphics: how pictures are drawn, one of `GRAPHICS`.
     """
 
     view: var[View] = var(View(), init=False)
     """What is drawn; the panes are bound to it."""
 
-    def __init__(self, models: Sequence[str], engine: Engine, session: Session) -> None:
+    def __init__(self, models: Sequence[str], engine: Engine, session: Session, graphics: str = "half-blocks") -> None:
         super().__init__(id="panes")
         self.state = State(models[0], marked=models if len(models) > 1 else ())
         self.questions = Questions(engine, self.post_message, session)
         engine.on_restart = self._engine_restarted
-        self.image = ImagePane(id="image", classes="pane")
+        protocol = protocol_for(graphics, os.environ)
+        self.image = SharpImagePane(protocol) if protocol is not None else ImagePane(id="image", classes="pane")
         self.image.border_title = "image"
         self.models = ModelsPane()
         self.predictions = PredictionsPane(self.choose_class)

@@ -23,6 +23,7 @@ from clipmk.system.options import (
 )
 from clipmk.system.text import printable, quoted
 from clipmk.worker.session import Session
+from clipmk_tui.show.pixels import GRAPHICS
 
 PREDICTION_COUNT = 10
 """Classes reported by default: "why not B?" needs no model for these."""
@@ -38,6 +39,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "download": switch,
     "serve": switch,
     "no_color": switch,
+    "graphics": str,
 }
 """The app's options, and what reads the environment's text of each."""
 
@@ -56,6 +58,8 @@ class StartOptions:
     keys: Mapping[str, str] = field(default_factory=dict)
     """Id of a binding -> its keys, checked (see `user_keys`) before the app is made."""
     no_color: bool = False
+    graphics: str = "half-blocks"
+    """How pictures are drawn: one of `GRAPHICS`."""
     serve: bool = True
     """Use a `clipmk serve` where one runs."""
 
@@ -86,6 +90,9 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
         from clipmk.vocabulary.classes import parse_classes  # noqa: PLC0415
 
         parse_classes(classes)
+    graphics = chosen.get("graphics", "auto")
+    if graphics not in GRAPHICS:
+        raise UsageError(f"graphics {quoted(graphics)} does not exist; {suggest(graphics, GRAPHICS)}")
     for path in paths:
         check_path(path)
     return StartOptions(
@@ -95,6 +102,7 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
         theme=chosen.get("theme"),
         keys=dict(config.keys),
         no_color=chosen.get("no_color", False),
+        graphics=graphics,
         serve=chosen.get("serve", True),
     )
 

@@ -102,7 +102,7 @@ class MainScreen(Screen[None]):
         await asyncio.to_thread(importlib.import_module, "clipmk_tui.app.panes")
         from clipmk_tui.app.panes import Panes  # noqa: PLC0415
 
-        panes = Panes(self._options.models, self._engine(), self._options.session)
+        panes = Panes(self._options.models, self._engine(), self._options.session, self._options.graphics)
         with self.app.batch_update():
             await self.query_one("#panes").remove()
             await self.mount(panes, Static(_TOO_SMALL, id="too-small", markup=False), after=self.status)
@@ -140,6 +140,11 @@ class MainScreen(Screen[None]):
     def explained(self) -> bool:
         """Whether what is asked about is explained."""
         return self._panes is not None and self.state.explanation is not None
+
+    def on_screen_suspend(self) -> None:
+        """Real pixels would cover what comes."""
+        if self._panes is not None:
+            self._panes.image.take_away()
 
     def on_resize(self) -> None:
         """In a narrow terminal predictions and models share a place."""

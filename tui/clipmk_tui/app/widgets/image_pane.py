@@ -39,7 +39,7 @@ _AT_ONCE = 1600
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Job:
+class Job:
     """What is to be drawn; everything a thread needs for it."""
 
     layout: Layout
@@ -103,6 +103,9 @@ class ImagePane(Widget, can_focus=True):
         self.border_subtitle = MODES[mode]
         self._redraw()
 
+    def take_away(self) -> None:
+        """Take away what the pane has drawn beside its cells, before another screen is in its place."""
+
     # Parts.
 
     def action_part(self, by: int) -> None:
@@ -164,7 +167,7 @@ class ImagePane(Widget, can_focus=True):
         if self._stale and isinstance(self.picture, str):
             self._take_note()
 
-    def _job(self, picture: Picture) -> _Job:
+    def _job(self, picture: Picture) -> Job:
         from clipmk_tui.app.canvas import Canvas, Shapes  # noqa: PLC0415 - numpy, not before there is a picture
 
         parts, size = self._parts(picture), (picture.info.width, picture.info.height)
@@ -177,7 +180,7 @@ class ImagePane(Widget, can_focus=True):
             shapes = self._shapes = Shapes(parts, width=columns, height=2 * rows)
         before = self._frame if self._layout == layout else None
         vivid = self.app.console.color_system in {"standard", "windows"}
-        return _Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, vivid, before)
+        return Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, vivid, before)
 
     def _parts(self, picture: Picture) -> tuple[Part, ...]:
         """The parts that belong to a picture; while those of another one wait for it, the old ones stay."""
@@ -195,7 +198,7 @@ class ImagePane(Widget, can_focus=True):
         self._layout, self._frame, self._rows, self._legend = None, None, [], []
         self.refresh()
 
-    def _take(self, job: _Job, frame: Frame, spans: Spans, rows: Mapping[int, Strip]) -> None:
+    def _take(self, job: Job, frame: Frame, spans: Spans, rows: Mapping[int, Strip]) -> None:
         """Put what was drawn into the pane; only rows that differ are written to the terminal."""
         width, height, before = job.layout.legend.width, job.layout.legend.height, self._legend
         self._legend = legend_lines(job.shapes.parts, width=width, height=height, lit=job.lit, blurred=job.blurred)
@@ -245,7 +248,7 @@ class ImagePane(Widget, can_focus=True):
         return Strip([Segment(text.plain, style)]).adjust_cell_length(width, self.rich_style)
 
 
-def _paint(job: _Job) -> tuple[Frame, Spans]:
+def _paint(job: Job) -> tuple[Frame, Spans]:
     """The frame, and what differs from the one before; on any thread."""
     from clipmk_tui.app.canvas import painted  # noqa: PLC0415
 

@@ -1,0 +1,108 @@
+"""Pictures in real pixels: kitty's graphics protocol and sixel. Which one, and the bytes; asks no terminal."""
+
+from __future__ import annotations
+
+import base64
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+    from numpy import ndarray
+
+Protocol = Literal["kitty", "sixel"]
+
+GRAPHICS: Final = ("auto", "half-blocks", "kitty", "sixel")
+"""What a user may ask for."""
+
+_KITTY_TERMS: Final = ("xterm-kitty", "xterm-ghostty")
+_SIXEL_PROGRAMS: Final = ("WezTerm", "iTerm.app")
+_KONSOLE: Final = 220400
+"""The first version of Konsole that knows sixel."""
+
+_CHUNK = 4096
+"""Bytes of a kitty escape sequence at most."""
+
+_COLOURS = 128
+"""Of a sixel picture."""
+
+_SAVE, _RESTORE = "\x1b7", "\x1b8"
+_BEGIN_UPDATE, _END_UPDATE = "\x1b[?2026h", "\x1b[?2026l"
+
+
+def protocol_for(graphics: str, environment: Mapping[str, str]) -> Protocol | None:
+    """The protocol to draw with; None: half-blocks, also where it is not certain what the terminal can.
+
+    TERM decides where it can: other variables are inherited by a terminal that is started from another one.
+    """
+    if graphics in {"kitty", "sixel"}:
+        return "kitty" if graphics == "kitty" else "sixel"
+    term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
+    inside = "TMUX" in environment or "STY" in environment or term.startswith(("tmux", "screen"))
+    if graphics == "half-blocks" or inside or "NO_COLOR" in environment:
+        return None
+    if term in _KITTY_TERMS:
+        return "kitty"
+    konsole = environment.get("KONSOLE_VERSION", "")
+    if term.startswith("foot") or program in _SIXEL_PROGRAMS or (konsole.isdecimal() and int(konsole) >= _KONSOLE):
+        return "sixel"
+    return None
+
+
+def placed(sequence: str, *, row: int, column: int) -> str:
+    """A sequence as written with the cursor at a 0-based cell, all at once; the cursor is where it was afterwards."""
+    return f"{_BEGIN_UPDATE}{_SAVE}\x1b[{row + 1};{column + 1}H{sequence}{_RESTORE}{_END_UPDATE}"
+
+
+def kitty_picture(pixels: UInt8[ndarray, "height width 3"], *, columns: int, rows: int, image: int) -> str:
+    """Transmit a picture and show it over that many cells from the cursor on, above their text; answers are off.
+
+    Args:
+        pixels: uint8 RGB; the terminal scales them.
+        columns: cells across.
+        rows: cells down.
+        image: number of the picture; another one of that number is replaced.
+    """
+    height, width = pixels.shape[:2]
+    data = base64.b64encode(zlib.compress(pixels.tobytes(), 1)).decode("ascii")
+    chunks = [data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)]
+    head = f"a=T,f=24,o=z,s={width},v={height},i={image},p=1,c={columns},r={rows},z=1,C=1,q=2,"
+    return kitty_deleted(image) + "".join(
+        f"\x1b_G{'' if number else head}m={int(number < len(chunks) - 1)};{chunk}\x1b\\"
+        for number, chunk in enumerate(chunks)
+    )
+
+
+def kitty_deleted(image: int) -> str:
+    """Delete a picture and what the terminal keeps of it."""
+    return f"\x1b_Ga=d,d=I,i={image},q=2\x1b\\"
+
+
+def sixel_picture(pixels: UInt8[ndarray, "height width 3"]) -> str:
+    """A picture of as many pixels from the cursor on, uint8 RGB."""
+    import numpy as np  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+
+    quantized = Image.fromarray(pixels, mode="RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+    palette = np.array(quantized.getpalette(), dtype=np.int64)[: 3 * _COLOURS].reshape(-1, 3) * 100 // 255
+    colours = "".join(f"#{number};2;{red};{green};{blue}" for number, (red, green, blue) in enumerate(palette))
+    bands = "-".join(_bands(np.asarray(quantized)))
+    return f'\x1bP0;1;0q"1;1;{pixels.shape[1]};{pixels.shape[0]}{colours}{bands}\x1b\\'
+
+
+def _bands(indices: UInt8[ndarray, "height width"]) -> Iterator[str]:
+    """Six rows at a time, colour by colour: bit k of a character is set where row k has the colour."""
+    import numpy as np  # noqa: PLC0415
+
+    for top in range(0, len(indices), 6):
+        band = indices[top : top + 6]
+        weights = (1 << np.arange(len(band)))[:, None]
+        lines = [(colour, ((band == colour) * weights).sum(axis=0) + 63) for colour in np.unique(band)]
+        yield "$".join(f"#{colour}{_packed(bits.astype(np.uint8).tobytes().decode('ascii'))}" for colour, bits in lines)
+
+
+def _packed(line: str) -> str:
+    """Runs of four and more as a count; nothing at the end where nothing is set."""
+    return re.sub(r"(.)\1{3,}", lambda run: f"!{len(run[0])}{run[1]}", line.rstrip("?"))
