@@ -175,14 +175,17 @@ def test_problems_of_a_vocabulary_are_printed_with_status_3(
     assert "that name a class" in ran.out
     assert "equal except for case" in ran.out
     assert len(valid_json(clipmk("vocab", "check", "bad.json", "--json"))["problems"]) >= 2
+    shipped = clipmk("vocab", "check", "pets", "--json")
+    assert shipped.status == 0  # what only embedded models cut is no finding
+    assert "longer than the context of embedded models (24 tokens)" in valid_json(shipped)["notes"][0]
 
 
 @pytest.mark.parametrize(
     ("content", "problems"),
     [
         (
-            '{"tabby cat": ["fur"], "dog": ["ears"], "x": []}',
-            ["1 classes without descriptors: 'x'"],
+            '{"tabby cat": ["fur"], "dog": ["ears"], "x": [" "]}',
+            ["cannot be used as it is: 'x'[0] is blank", "1 classes without descriptors: 'x'"],
         ),
         (
             '{"a": ["xyz", "a tall a", 3]}',

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,3 +310,37 @@ def test_a_quiet_study_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         clock.now = 100
         progress("study", 5, 10)
     assert capsys.readouterr().err == ""
+
+
+def test_shards_that_a_shell_has_expanded_are_one_dataset_and_columns_are_named(clipmk: Runner, tmp_path: Path) -> None:
+    for number, name in enumerate(("a", "b")):
+        Image.new("RGB", (32, 32), (number, 90, 200)).save(tmp_path / f"{name}.png")
+        with tarfile.open(tmp_path / f"t-{number}.tar", "w") as archive:
+            archive.add(tmp_path / f"{name}.png", f"{name}.v1.png")
+            archive.add(tmp_path / f"{name}.png", f"{name}.v2.png")
+    Path("t.csv").write_text("id,breed\na,fox\nb,cat\n", encoding="utf-8")
+    tars = clipmk("study", "t-0.tar", "t-1.tar", "-m", MODEL, "--out", "one", "-q")
+    assert (tars.status, read_manifest(Path("one/study.json")).dataset.images) == (0, 2)
+    left_out = "2 images in 't-0.tar ... t-1.tar' share samples with others and are left out: 'a.v2.png', 'b.v2.png'"
+    assert tars.err == f"clipmk: warning: {left_out}\n"
+    columns = ("--image-column", "id", "--label-column", "breed")
+    table = clipmk("study", "t.csv", "-m", MODEL, "--out", "two", *columns)
+    assert (table.status, read_manifest(Path("two/study.json")).dataset.labelled) == (0, 2)
+    assert table.err.count("found below the table by name: 'a' is 'a.png'") == 1
+    refused = clipmk("study", "t.csv", "-m", MODEL, "--out", "three", "--image-column", "nmae")
+    assert refused.status == 3
+    assert "has no column 'nmae'; its columns: 'id', 'breed'" in refused.err
+    refused = clipmk("study", "a.png", "b.png", "-m", MODEL, "--out", "three")
+    assert refused.status == 2
+    assert "a dataset is one folder, one table, or shards of one kind" in refused.err
+
+
+def test_texts_that_the_model_cuts_are_named_in_a_study(clipmk: Runner, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), (9, 90, 200)).save(tmp_path / "a.png")
+    long = "a " + " ".join(["shiny"] * 40)
+    Path("v.json").write_text(json.dumps({"car": [long, f"{long} red", "x\ty"], "bus": []}), encoding="utf-8")
+    ran = clipmk("study", tmp_path, "-m", MODEL, "--out", "one", "--vocab", "v.json")
+    assert ran.status == 0
+    assert f"model {MODEL}: 2 descriptors are longer than the context of the model and are cut: 'a photo" in ran.err
+    assert "1 text has tabs, line breaks or invisible characters, cleaned: 'x y'" in ran.err
+    assert "1 class has no descriptors: 'bus'" in ran.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -96,7 +97,7 @@ def pool(name: str) -> tuple[str, ...]:
     if name == "paper13":
         rows = json.loads((locations.assets_dir() / "paper13.json").read_bytes())
         return tuple(f"{row['architecture']}:{row['pretrained']}" for row in rows)
-    if not Path(name).exists():
+    if not os.path.exists(os.path.expanduser(name)):  # noqa: PTH110, PTH111 - neither raises
         raise UsageError(
             f"pool {quoted(name)} is neither a file nor one of: {', '.join(POOLS)}; {printable(suggest(name, POOLS))}"
         )

@@ -72,7 +72,7 @@ class Explainers:
             self._wait_for(library.open_clip)
             self._has_open_clip = True
         spec = resolve(model, arch=session.arch, download=session.download)
-        words = (vocabulary.name, vocabulary.sha256)
+        words = (vocabulary.name, vocabulary.sha256, vocabulary.notes)
         described = [] if spec.folder is None else sorted(spec.folder.glob("*.json"))
         stamps = tuple(file_stamp(str(path)) for path in (spec.weights, spec.bpe, *described) if path is not None)
         return (model, session.arch, session.device, session.precision, session.cache, words, stamps)

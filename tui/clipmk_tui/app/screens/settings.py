@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, get_args
 
 from textual import on, work
@@ -163,7 +163,7 @@ def changed_keys(before: Preferences, after: Preferences) -> dict[str, str | int
         changes["seed"] = int(after.seed)
     if after.vocabulary != before.vocabulary:
         is_name = after.vocabulary in available()
-        changes["vocabulary"] = after.vocabulary if is_name else str(Path(after.vocabulary).absolute())
+        changes["vocabulary"] = after.vocabulary if is_name else os.path.abspath(os.path.expanduser(after.vocabulary))  # noqa: PTH100, PTH111
     return changes
 
 

@@ -36,6 +36,6 @@ def export(
     from clipmk_tui.show.text import shown  # noqa: PLC0415
 
     with logging_to_stderr(quiet=False, verbose=False), data_stream(encoding=locale_encoding()) as stream:
-        made = write(folder, split=split, count=count, size=size, seed=seed or 0)
+        made = write(folder.expanduser(), split=split, count=count, size=size, seed=seed or 0)
         stream.write(f"{shown(str(made))}\n")
     return 0

@@ -35,6 +35,10 @@ Fit = Annotated[str | None, o.option(_WORK, "fit", _FIT, metavar="image|batch")]
 Engine = Annotated[str, o.option(_WORK, "engine", "This process (default), or a Ray cluster.", metavar="local|ray")]
 
 
+_QUIET = "Hide notes and progress; what a dataset leaves out is named in any case."
+Quiet = Annotated[bool, o.option(o.MESSAGES, "quiet", _QUIET, "-q")]
+
+
 def _count(name: str, text: str) -> Any:
     return o.option(_WORK, name, text, metavar="N", min=1)
 
@@ -70,7 +74,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     download: o.Download = False,
     no_cache: o.NoCache = False,
     json: o.Json = False,
-    quiet: o.Quiet = False,
+    quiet: Quiet = False,
     no_color: o.NoColor = False,
     debug: o.Debug = False,
 ) -> int:
