@@ -8,10 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clipmk.concepts.mutual import Strength, strength
+from clipmk.concepts.mutual import measure
 from clipmk.errors import UsageError, suggest
 from clipmk.output.document import explanation_entry
-from clipmk.records import ExplanationRecord
+from clipmk.records import ExplanationRecord, Mutual, Prediction, WhatIf
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,22 +35,39 @@ class Explanation(ExplanationRecord):
         """The classes that `for_class` can answer: the explained one, and those with an `Alternative`."""
         return (self.class_name, *(alternative.class_name for alternative in self.alternatives))
 
-    def without(self, left_out: Collection[str]) -> Strength:
-        """The strength of the shared knowledge without some vision concepts (see `concepts.mutual.leave_out`).
+    def without(self, left_out: Collection[str]) -> Mutual:
+        """The strength of the shared knowledge without some vision concepts, with the chance of as many as remain.
 
         Raises:
             UsageError: a text is not among the vision concepts; the message names those that are.
         """
-        texts = [concept.text for concept in self.vision_concepts]
+        texts, count = [concept.text for concept in self.vision_concepts], len(self.language_concepts)
         for text in left_out:
             if text not in texts:
                 raise UsageError(f"{text!r} is not a vision concept of this explanation; {suggest(text, texts)}")
-        return strength(
+        if not left_out:
+            return self.mutual
+        return measure(
             [concept.mutual for concept in self.vision_concepts],
-            len(self.language_concepts),
+            language_count=count,
+            vocabulary_size=round(len(texts) * count / self.mutual.chance.count),  # E[m] = L_v · L_T / |D|
             removed={texts.index(text) for text in left_out},
             length=self.provenance.settings["vision_limit"] + 1,
+            soft=[pair for pair in self.mutual.soft if pair.vision not in left_out],
         )
+
+    def with_what_if(self, left_out: Collection[str], predictions: tuple[Prediction, ...] | None) -> Explanation:
+        """The same explanation, and what it becomes without some vision concepts.
+
+        Args:
+            left_out: their texts.
+            predictions: of the picture with their parts blurred (see `pipeline.occlusion`), where they are known.
+
+        Raises:
+            UsageError: as for `without`.
+        """
+        what_if = WhatIf(left_out=tuple(left_out), mutual=self.without(left_out), predictions=predictions)
+        return dataclasses.replace(self, what_if=what_if)
 
     def for_class(self, class_name: str) -> Explanation:
         """The same image and model explained for another class ("why not B?").
@@ -80,6 +97,7 @@ class Explanation(ExplanationRecord):
             language_concepts=chosen.language_concepts,
             mutual=chosen.mutual,
             alternatives=(previous, *(other for other in self.alternatives if other is not chosen)),
+            what_if=None,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -218,6 +218,18 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """What changes without some vision concepts."""
+
+    left_out: tuple[str, ...]
+    """Texts of vision concepts, in the order in which they were left out."""
+    mutual: Mutual
+    """Of the concepts that remain; chance and p are those of as many random ones."""
+    predictions: tuple[Prediction, ...] | None
+    """Of the picture with the parts of these concepts blurred; None where it was not asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Elapsed:
     """Wall time in milliseconds."""
 
@@ -264,6 +276,8 @@ class ExplanationRecord:
     elapsed_ms: Elapsed
     provenance: Provenance
     warnings: tuple[str, ...]
+    what_if: WhatIf | None = None
+    """With some vision concepts left out; None unless this was asked for."""
     picture: Image.Image | None = field(default=None, repr=False, compare=False, metadata={"written": False})
     """The decoded image, for overlays and notebooks; never written out."""
 

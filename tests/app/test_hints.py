@@ -84,10 +84,10 @@ async def test_an_image_that_is_not_there_names_the_key_that_opens_another(image
         assert screen.state.item is None
 
 
-async def test_what_is_left_out_names_the_key_that_takes_it_in_again(image: Path) -> None:
+async def test_the_key_bar_names_the_key_that_leaves_out(image: Path) -> None:
     async with bound({"concepts.leave_out": "d"}, image) as (pilot, _):
         await press(pilot, "d")
-        assert "left out (d)" in seen(pilot.app)
+        assert "d leave out" in seen(pilot.app)
 
 
 async def test_ctrl_c_names_the_keys_that_quit_and_give_up(image: Path) -> None:

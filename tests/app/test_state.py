@@ -150,8 +150,30 @@ def test_a_concept_left_out_elsewhere_does_not_disturb() -> None:
     made = state()
     made.keep(explained(VIT, "0.png"), "0.png", VIT, None)
     made.leave_out("a red roof")
+    assert made.view.strength is None
+    assert made.with_what_if == made.explanation
+    made.leave_out("a bushy tail")
     assert made.view.strength is not None
-    assert made.view.strength.count == 2
+    assert made.view.strength.count == 1
+
+
+def test_what_is_written_names_what_was_left_out_and_what_is_left() -> None:
+    made = state()
+    own = explained(VIT, "0.png")
+    made.keep(own, "0.png", VIT, None)
+    assert made.with_what_if is not None
+    assert made.with_what_if.what_if is None
+    for concept in own.vision_concepts:
+        if concept.mutual:
+            made.leave_out(concept.text)
+    written = made.with_what_if.what_if
+    assert written is not None
+    assert written.left_out == own.mutual_concepts
+    assert (written.mutual.count, written.mutual.p_value, written.predictions) == (0, 1.0, None)
+    made.reranked = own.predictions
+    assert made.with_what_if.what_if is not None
+    assert made.with_what_if.what_if.predictions == own.predictions
+    assert made.with_what_if.for_class("cat").what_if is None
 
 
 def test_the_reranking_is_void_once_something_else_is_left_out() -> None:

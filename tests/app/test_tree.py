@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from textual.widgets import Input
 import samples
 from app_harness import SIZES, FakeEngine, burst, press, running, seen, settled
 from clipmk.worker import protocol
-from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, full_bar
-from clipmk_tui.show.bars import bar
+from clipmk_tui.app.concept_lines import answer, columns, numbers, p_text
+from clipmk_tui.app.concept_rows import ConceptRow, GroupRow
+from clipmk_tui.app.engine.worker import OnPartial
+from clipmk_tui.app.screens.main import MainScreen
 
 
 async def test_the_tree_keeps_the_focus_while_the_next_image_is_explained(album: Path) -> None:
@@ -55,7 +58,8 @@ async def test_leaving_out_changes_the_numbers_before_the_engine_answers(album: 
         await pilot.press("x")
         await pilot.pause()
         assert "3.69 → 3.00" in seen(screen)
-        assert "left out (x)" in seen(screen)
+        assert "1 left out" in seen(screen)
+        assert 'without "a bushy tail": 1 of 3 seen concepts is tied to "fox"' in flowing(screen)
         assert "→" not in str(screen.panes.predictions.get_option_at_index(0).prompt)
         engine.gate.set()
         await settled(pilot)
@@ -124,20 +128,28 @@ async def test_a_part_selected_in_the_picture_marks_its_concepts_and_stays_lit(a
         assert screen.panes.image.lit == {2}
         assert isinstance(tree.row, ConceptRow)
         assert tree.row.text == "a bushy tail"
-        marked = [line for line in seen(screen).splitlines() if "▸▌" in line]
+        marked = [line for line in seen(screen).splitlines() if re.search("[∩◐]▌", line)]
         assert marked
         assert all("a bushy tail" in line or "thin legs" in line for line in marked)
         tree.focus()
         await press(pilot, "up")
-        assert "▸▌" not in seen(screen)
+        assert not re.search("[∩◐]▌", seen(screen))
 
 
-def test_importances_below_zero_have_no_bar() -> None:
+def test_bars_begin_at_the_smallest_importance_of_the_list() -> None:
     made = samples.explanation()
-    concepts = tuple(dataclasses.replace(concept, importance=-0.01) for concept in made.vision_concepts)
-    full = full_bar(dataclasses.replace(made, vision_concepts=concepts))
-    assert full > 0
-    assert not bar(-0.01 / full, 5).strip()
+    values = (0.52, 0.51, 0.5, -0.1)
+    for lowest in (0.5, -0.1):  # importances below zero change nothing
+        concepts = [
+            dataclasses.replace(concept, importance=max(value, lowest))
+            for concept, value in zip(made.vision_concepts, values, strict=True)
+        ]
+        widths = columns(dataclasses.replace(made, vision_concepts=tuple(concepts)), 60)
+        assert widths.share(0.52) == 1.0
+        assert 0 < widths.share(lowest) < 0.05
+        assert widths.share(0.51) == pytest.approx((0.51 - lowest) / (0.52 - lowest))
+    alike = tuple(dataclasses.replace(concept, importance=0.5) for concept in made.vision_concepts)
+    assert columns(dataclasses.replace(made, vision_concepts=alike), 60).share(0.5) == 1.0
 
 
 async def test_the_filter_narrows_the_tree_and_esc_drops_it(album: Path) -> None:
@@ -156,13 +168,105 @@ async def test_the_filter_narrows_the_tree_and_esc_drops_it(album: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("parts", "shown"),
-    [((2, 3, 4), "part 2,3,4"), ((2, 3, 4, 9), "part 2,3…"), ((7, 8, 10), "part 7,8…"), ((10, 11), "part 10,11")],
+    ("room", "parts", "shown"),
+    [
+        (40, (2, 3, 4), "2 3 4"),
+        (40, (2, 3, 4, 9), "2 3 4…"),
+        (41, (2, 3, 4, 9), "2 3 4 9"),
+        (35, (2, 3, 4, 9), "2 3…"),
+        (35, (7, 8, 10), "7 8…"),
+        (35, (10, 11), "10 11"),
+        (100, (2, 3, 4, 7, 8, 9, 10), "2 3 4 7 8 9 10"),
+    ],
 )
-async def test_numbers_of_parts_are_never_cut_in_two(album: Path, parts: tuple[int, ...], shown: str) -> None:
-    async with running(FakeEngine(), album) as (_, screen):
-        row = ConceptRow(kind="mutual", text="ears", importance=1.0, cosine=None, parts=parts)
-        assert screen.panes.concepts.concept_tree._tail(row, 60, left_out=False).plain.endswith(f"  {shown}".ljust(12))
+def test_numbers_of_parts_are_cut_only_where_there_is_no_room_and_never_in_two(
+    room: int, parts: tuple[int, ...], shown: str
+) -> None:
+    made = samples.explanation()
+    first = dataclasses.replace(made.vision_concepts[0], parts=parts, text="a name of twenty ce.")
+    widths = columns(dataclasses.replace(made, vision_concepts=(first, *made.vision_concepts[1:])), room)
+    row = ConceptRow(kind="mutual", text=first.text, importance=1.0, cosine=None, parts=parts)
+    line = widths.cells(row, "").plain
+    assert line.rstrip().endswith(f"  {shown}")
+    assert widths.name + len(line) == room
+
+
+@pytest.mark.parametrize("room", range(20, 110))
+def test_every_line_has_its_columns_below_the_headings(room: int) -> None:
+    widths = columns(samples.explanation(), room)
+    heading = widths.heading().plain
+    tied = ConceptRow(kind="language", text="whiskers", importance=None, cosine=0.831, parts=())
+    seen_only = ConceptRow(kind="vision", text="a red roof", importance=0.5, cosine=None, parts=(1,))
+    for row, cosine, parts in ((tied, ".83", ("not seen", "–")), (seen_only, "–", ("1",))):
+        line = " " * widths.name + widths.cells(row, "").plain
+        assert len(line) <= max(room, widths.name + 12)
+        assert line[heading.index("tied") :].startswith(f"{cosine} ")
+        assert not widths.parts or line[heading.index("parts") :].strip() in parts
+
+
+def test_the_answer_is_a_sentence() -> None:
+    made = samples.explanation()
+    assert answer(made, None, (), 99).plain == '2 of 4 seen concepts are tied to "fox" (0.2 by chance, p 0.017)'
+    assert answer(made, None, (), 50).plain == '2 of 4 seen concepts are tied to "fox"\n(0.2 by chance, p 0.017)'
+    out = ("pointed ears", "a bushy tail")
+    text = answer(made, made.without(out), out, 200).plain
+    assert text == (
+        'without "pointed ears" and "a bushy tail": none of 2 seen concepts are tied to "fox" '
+        "(0.1 by chance, p 1) before: 2, p 0.017"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.0, "1"), (0.9951, "1"), (0.42, "0.42"), (0.0173, "0.017"), (2.1e-6, "2e-6"), (3e-12, "3e-12")],
+)
+def test_p_is_short(value: float, text: str) -> None:
+    assert p_text(value) == text
+
+
+@pytest.mark.parametrize("width", range(28, 90))
+def test_the_numbers_fit_into_one_line_and_say_where_they_are_explained(width: int) -> None:
+    mutual = samples.explanation().mutual
+    assert numbers(mutual, None, width, "? words").cell_len <= max(width, 36)
+    assert "?" in numbers(mutual, None, width, "? words").plain
+
+
+async def test_warnings_are_shown_below_the_answer(album: Path) -> None:
+    class Doubtful(FakeEngine):
+        def _answer(self, request: protocol.Request, tell: OnPartial) -> protocol.Final:
+            answered = super()._answer(request, tell)
+            if isinstance(answered, protocol.Explained):
+                doubtful = dataclasses.replace(answered.explanation, warnings=("it does not look\x07 right",))
+                return dataclasses.replace(answered, explanation=doubtful)
+            return answered
+
+    async with running(Doubtful(), album, size=(80, 24)) as (_, screen):
+        assert "! it does not look" in flowing(screen)
+        assert "\x07" not in seen(screen)
+        assert "pointed ears" in seen(screen)
+
+
+async def test_undo_takes_back_the_last_that_was_left_out(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        await press(pilot, "x", "down", "x", "u")
+        assert screen.state.left_out == ("pointed ears",)
+        await press(pilot, "r", "u")
+        assert screen.state.left_out == ("pointed ears",)
+
+
+async def test_what_is_left_out_keeps_its_columns(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        before = next(line for line in seen(screen).splitlines() if "∩ pointed ears" in line)
+        await press(pilot, "x")
+        after = next(line for line in seen(screen).splitlines() if "○ pointed ears" in line)
+        assert after.partition("ears")[2] == before.partition("ears")[2]
+        assert "p 0.14" in flowing(screen)
+
+
+def flowing(screen: MainScreen) -> str:
+    """The text of the concepts pane's sentences, wherever they are wrapped."""
+    left = screen.panes.concepts.region.x
+    return " ".join(" ".join(line[left:].strip("│ ") for line in seen(screen).splitlines()).split())
 
 
 async def test_groups_opened_stay_open_for_the_next_image(album: Path) -> None:

@@ -128,6 +128,22 @@ def test_leaving_out_any_concepts_keeps_the_vision_count_in_the_logarithm(flags:
     assert left.auc == left.auc_unpadded == pytest.approx(sum(left.curve) / len(left.curve))
 
 
+@given(FLAGS.filter(bool), st.sets(st.integers(0, 19)))
+def test_chance_and_p_are_those_of_as_many_concepts_as_remain(flags: list[bool], drawn: set[int]) -> None:
+    removed = {position for position in drawn if position < len(flags)}
+    left = mutual.measure(flags, language_count=20, vocabulary_size=400, removed=removed, length=21)
+    remaining = len(flags) - len(removed)
+    assert left.p_value == pytest.approx(stats.hypergeom.sf(left.count - 1, 400, 20, remaining))
+    assert left.p_value == 1.0 or left.count
+    assert left.chance.count == pytest.approx(remaining * 20 / 400)
+    of_as_many = [
+        stats.hypergeom.pmf(range(1, 21), 400, 20, drawn) @ np.log(len(flags) * 20 * np.arange(1, 21))
+        for drawn in range(remaining, -1, -1)
+    ]
+    assert left.chance.mi_paper == pytest.approx(of_as_many[0])
+    assert left.chance.auc == pytest.approx(sum(of_as_many) / 21)
+
+
 def test_leaving_out_everything_leaves_one_point_at_zero() -> None:
     left = mutual.strength([True, True], 10, removed=[0, 1], length=16)
     assert (left.count, left.mi_paper, left.curve, left.auc, left.auc_unpadded) == (0, 0.0, (0.0,), 0.0, 0.0)

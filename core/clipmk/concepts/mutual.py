@@ -126,6 +126,7 @@ def measure(
     *,
     language_count: int,
     vocabulary_size: int,
+    removed: Collection[int] = (),
     length: int | None = None,
     soft: Iterable[SoftPair] = (),
 ) -> Mutual:
@@ -135,10 +136,12 @@ def measure(
         flags: for each vision concept, most important first, whether it is mutual.
         language_count: L_T.
         vocabulary_size: |D|.
+        removed: positions in `flags` that are left out; chance and p are those of as many concepts as remain.
         length: points the curve is padded to, 3L + 1.
         soft: the pairs of `soft.soft_matches`.
     """
-    found = strength(flags, language_count, length=length)
+    found = strength(flags, language_count, removed=removed, length=length)
+    removed_count = len(set(removed))
     return Mutual(
         count=found.count,
         mi_paper=found.mi_paper,
@@ -146,24 +149,27 @@ def measure(
         auc=found.auc,
         auc_unpadded=found.auc_unpadded,
         curve=found.curve,
-        chance=chance(len(flags), language_count, vocabulary_size, length=length),
-        p_value=p_value(len(flags), language_count, vocabulary_size, found.count),
+        chance=chance(len(flags), language_count, vocabulary_size, removed=removed_count, length=length),
+        p_value=p_value(len(flags) - removed_count, language_count, vocabulary_size, found.count),
         soft=tuple(soft),
     )
 
 
-def chance(vision_count: int, language_count: int, vocabulary_size: int, *, length: int | None = None) -> Chance:
+def chance(
+    vision_count: int, language_count: int, vocabulary_size: int, *, removed: int = 0, length: int | None = None
+) -> Chance:
     """Exact expectations of m, I and AUC for as many random concepts.
 
-    E[m] = L_v · L_T / |D|: the mean of the hypergeometric distribution. E[I] is the first point of `chance_curve`, and
-    E[AUC] its mean, padded with zeros to `length` points (the mean is linear, so this is exact).
+    E[m] = (L_v - r) · L_T / |D|: the mean of the hypergeometric distribution, r = `removed`. E[I] is the point of
+    `chance_curve` without r concepts, and E[AUC] the mean from there on, padded with zeros to `length` points (the mean
+    is linear, so this is exact).
 
     Raises:
         ValueError: a side has more concepts than the vocabulary, or the curve is longer than `length`.
     """
-    curve = chance_curve(vision_count, language_count, vocabulary_size)
+    curve = chance_curve(vision_count, language_count, vocabulary_size)[removed:]
     return Chance(
-        count=vision_count * language_count / vocabulary_size if vision_count else 0.0,
+        count=(vision_count - removed) * language_count / vocabulary_size if vision_count else 0.0,
         mi_paper=curve[0],
         auc=auc(curve, length=length),
     )

@@ -29,6 +29,7 @@ def explanation_entry(explanation: ExplanationRecord) -> dict[str, Any]:
             "class": explanation.class_name,
             **{name: plain(getattr(explanation, name)) for name in names},
         },
+        "what_if": plain(explanation.what_if),
         "elapsed_ms": plain(explanation.elapsed_ms),
         "provenance": plain(explanation.provenance),
         "warnings": list(explanation.warnings),

@@ -89,9 +89,3 @@ def part_rows(explanation: Explanation, row: ConceptRow) -> list[PartRow]:
     parts = [part for part in explanation.parts if part.id in row.parts]
     cosines = [next((one.cosine for one in part.descriptors if one.text == row.text), None) for part in parts]
     return [PartRow(part=part, cosine=cosine, text=row.text) for part, cosine in zip(parts, cosines, strict=True)]
-
-
-def full_bar(explanation: Explanation) -> float:
-    """The largest importance, which is the full length of a bar; 1 if none is above zero."""
-    largest = max((concept.importance for concept in explanation.vision_concepts), default=1.0)
-    return largest if largest > 0 else 1.0

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clipmk.concepts.mutual import Strength
 from clipmk.explanation import Explanation
-from clipmk.records import ModelEntry, Prediction
+from clipmk.records import ModelEntry, Mutual, Prediction
 from clipmk.vocabulary.classes import ClassIndex
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class View:
     label: str | None = None
     """The true class of the image, in the vocabulary's words; None where it is not known."""
     left_out: tuple[str, ...] = ()
-    strength: Strength | None = None
+    strength: Mutual | None = None
     """The shared knowledge without what is left out; None where nothing is."""
     blurred: frozenset[int] = frozenset()
     """Ids of the parts that carry what is left out."""
@@ -100,7 +99,7 @@ class State:
             explanation = self.find(self.item.path, self.model, None)
         seen = () if explanation is None else explanation.vision_concepts
         out = [concept for concept in seen if concept.text in self.left_out]
-        strength = explanation.without([concept.text for concept in out]) if explanation and self.left_out else None
+        strength = explanation.without([concept.text for concept in out]) if explanation and out else None
         return View(
             title=self.title,
             image=None if self.item is None else self.item.path,
@@ -284,6 +283,14 @@ class State:
     def families(self) -> Mapping[str, str]:
         """Model -> family, as far as known."""
         return {entry.id: entry.family for entry in self.entries}
+
+    @property
+    def with_what_if(self) -> Explanation | None:
+        """`explanation`, and what it becomes without what is left out of it: what is written to a file."""
+        explanation = self.explanation
+        seen = () if explanation is None else tuple(concept.text for concept in explanation.vision_concepts)
+        out = tuple(text for text in self.left_out if text in seen)
+        return explanation.with_what_if(out, self.reranked) if explanation is not None and out else explanation
 
     # Leaving out.
 

@@ -48,7 +48,7 @@ class MainScreen(Screen[None]):
     """
 
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (_WIDE, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's annotation
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-tall")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-flat"), (22, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "next_pane", "pane", id="main.next_pane"),
         Binding("n", "step(1)", "next", id="image.next"),
@@ -275,8 +275,9 @@ class MainScreen(Screen[None]):
         """Write JSON, PNG or HTML."""
         from clipmk_tui.app.screens.write import WriteScreen  # noqa: PLC0415
 
-        if self.state.explanation is not None and self.state.item is not None:
-            self._push(WriteScreen(self.state.explanation, image=self.state.item.path))
+        explanation = self.state.with_what_if
+        if explanation is not None and self.state.item is not None:
+            self._push(WriteScreen(explanation, image=self.state.item.path))
 
     def action_settings(self) -> None:
         """Theme, preset, grounding, seed."""

@@ -15,33 +15,26 @@ from textual.widgets.tree import TreeNode
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import printable
-from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, PartRow, full_bar, groups, part_rows
+from clipmk_tui.app.concept_lines import Columns, answer, columns, numbers
+from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, PartRow, groups, part_rows
 from clipmk_tui.app.key_hints import keys_of
-from clipmk_tui.app.messages import LeaveOut, LightUp, Restore
+from clipmk_tui.app.messages import LeaveOut, LightUp, Restore, Undo
 from clipmk_tui.app.state import View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
-from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.signs import SIGN, WORD, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from clipmk.concepts.mutual import Strength
     from clipmk.explanation import Explanation
 
 Row = GroupRow | ConceptRow | PartRow
 
-_BAR = 5
-"""Cells of a concept's bar at full length."""
+_HINT = {"mutual": "seen and tied", "vision": "seen, not tied", "language": "tied, not seen"}
 
-_PART_CELLS = 5
-"""Cells for the numbers of a concept's parts."""
+_LEAST = 4
+"""Lines below its heading that a group needs to be open from the start."""
 
-_HINT = {
-    "mutual": "seen, and tied to {}",
-    "vision": "seen, but not tied to {}",
-    "language": "tied to {}, but not seen",
-}
+_LEAD = 2
+"""Cells of the sign before a concept's name."""
 
 
 class ConceptTree(Tree[Row]):
@@ -50,6 +43,7 @@ class ConceptTree(Tree[Row]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("x", "leave_out", "leave out", id="concepts.leave_out"),
         Binding("r", "restore", "restore", id="concepts.restore"),
+        Binding("u", "undo", "undo", id="concepts.undo"),
         Binding("left", "fold", "fold", id="concepts.fold", show=False),
         Binding("right", "unfold", "open", id="concepts.unfold", show=False),
         Binding("enter", "select_cursor", "open/fold", id="concepts.toggle"),
@@ -57,11 +51,11 @@ class ConceptTree(Tree[Row]):
 
     def __init__(self) -> None:
         super().__init__("concepts")
-        self.show_root = False
+        self.show_root = self.show_guides = False
         self.guide_depth = 2
         self.auto_expand = True
         self._explanation: Explanation | None = None
-        self._full = 1.0
+        self._columns: Columns | None = None
         self._left_out: frozenset[str] = frozenset()
         self._marked_part: int | None = None
         """The part selected in the picture: the concepts that were seen on it are marked."""
@@ -74,16 +68,17 @@ class ConceptTree(Tree[Row]):
         Args:
             explanation: what to show.
             wanted: show only concepts that hold this text.
-            room: lines there are; groups never touched are open where all fit.
+            room: lines there are; groups that the user has not touched are open while there is room.
         """
         before = self.row.text if isinstance(self.row, ConceptRow | PartRow) else ""
         self._explanation = explanation
-        self._full = full_bar(explanation)
+        self._columns = None
         self.clear()
         shown = groups(explanation, wanted=wanted)
-        roomy = sum(1 + len(group.rows) for group in shown) <= room
+        left = room - len(shown)
         for group in shown:
-            opened = bool(wanted) or self._open.get(group.kind, roomy)
+            opened = bool(wanted) or self._open.get(group.kind, left >= min(_LEAST, len(group.rows)))
+            left -= opened * len(group.rows)
             node = self.root.add("", data=group, expand=opened)
             for row in group.rows:
                 child = node.add("", data=row, allow_expand=bool(row.parts))
@@ -154,7 +149,7 @@ class ConceptTree(Tree[Row]):
         if isinstance(row, GroupRow):
             text = self._group(row, node)
         elif isinstance(row, ConceptRow):
-            text = self._concept(row, node)
+            text = self._concept(row)
         elif isinstance(row, PartRow):
             text = self._part(row)
         else:
@@ -163,8 +158,17 @@ class ConceptTree(Tree[Row]):
         text.stylize(style)
         return text
 
+    @property
+    def columns(self) -> Columns | None:
+        """The columns of a concept's line at the present width; None while there is no explanation."""
+        if self._columns is None and self._explanation is not None:
+            room = self.scrollable_content_region.width - self.guide_depth - _LEAD
+            self._columns = columns(self._explanation, room)
+        return self._columns
+
     def on_resize(self) -> None:
         """Draw the labels at the new width."""
+        self._columns = None
         self.notify_style_update()
         self.refresh()
 
@@ -198,6 +202,10 @@ class ConceptTree(Tree[Row]):
     def action_restore(self) -> None:
         """Restore all concepts."""
         self.post_message(Restore())
+
+    def action_undo(self) -> None:
+        """Undo the last change of what is left out."""
+        self.post_message(Undo())
 
     def action_fold(self) -> None:
         """Fold the node, or go to its parent."""
@@ -233,49 +241,30 @@ class ConceptTree(Tree[Row]):
 
     def _group(self, row: GroupRow, node: TreeNode[Row]) -> Text:
         out = sum(concept.text in self._left_out for concept in row.rows)
-        count = f"{len(row.rows) - out}" + (f"+{out} left out" if out else "")
-        if len(row.rows) != row.of:
-            count = f"{len(row.rows)} of {row.of}"
+        count = f"{len(row.rows)} of {row.of}" if len(row.rows) != row.of else f"{row.of}"
         mark = "▾" if node.is_expanded else "▸"
-        text = Text.assemble(
-            f"{mark} ", (f"{SIGN[row.kind]} {WORD[row.kind]}", f"bold {self._ink(row.kind)}"), f" ({count})"
+        return Text.assemble(
+            f"{mark} ",
+            (f"{SIGN[row.kind]} {WORD[row.kind]}", f"bold {self._ink(row.kind)}"),
+            f" ({count}{f', {out} left out' if out else ''})",
+            (f"  {_HINT[row.kind]}", "dim"),
         )
-        if self._explanation is not None:
-            hint = _HINT[row.kind].format(f'"{printable(self._explanation.class_name)}"')
-            text.append(f"  {hint}", "dim")
-        return text
 
-    def _concept(self, row: ConceptRow, node: TreeNode[Row]) -> Text:
-        left_out = row.text in self._left_out
+    def _concept(self, row: ConceptRow) -> Text:
+        left_out, widths = row.text in self._left_out, self.columns
         kind: Kind = "left-out" if left_out else row.kind
-        mark = ("▾" if node.is_expanded else "▸") if row.parts else " "
-        part = (
-            ("▌", "#{:02x}{:02x}{:02x}".format(*colour_of(self._marked_part)))
-            if self._marked_part in row.parts
-            else " "
-        )
-        room = self.get_label_width(node)
-        tail = self._tail(row, room, left_out=left_out)
-        name = Text(printable(row.text), "strike" if left_out else "bold" if self._marked_part in row.parts else "")
-        lead = Text.assemble(mark, part, (f"{SIGN[kind]} ", self._ink(kind)))
-        width = max(4, room - lead.cell_len - tail.cell_len - 1)
-        name.truncate(width, overflow="ellipsis")
-        return Text.assemble(lead, name, " " * (width - name.cell_len + 1), tail)
-
-    def _tail(self, row: ConceptRow, room: int, *, left_out: bool) -> Text:
-        """Bar, number, parts: as many of them as there is room for."""
+        name = Text(printable(row.text))
+        if widths is not None:
+            name.truncate(widths.name, overflow="ellipsis")
+        marked = self._marked_part if self._marked_part in row.parts else None
+        part = " " if marked is None else ("▌", "#{:02x}{:02x}{:02x}".format(*colour_of(marked)))
+        style = "strike" if left_out else "" if marked is None else "bold"
+        text = Text.assemble((SIGN[kind], self._ink(kind)), part, (name.plain, style))
+        if widths is not None:
+            text.append(" " * (widths.name - name.cell_len)).append_text(widths.cells(row, self._ink(kind)))
         if left_out:
-            return Text(f"left out ({keys_of(self, 'concepts.leave_out')})" if room >= 36 else "out", "dim")
-        if row.importance is None:
-            return Text(f"{row.cosine:.3f}" if row.cosine is not None else "")
-        number = f"{row.importance:.3f}"
-        if room < 34:
-            return Text(number)
-        cells = _BAR if room < 70 else 2 * _BAR
-        tail = Text.assemble((bar(row.importance / self._full, cells), self._ink(row.kind)), f" {number}")
-        if room >= 48:
-            tail.append(f"  part {_listed(row.parts)}".ljust(12), "dim")
-        return tail
+            text.stylize("dim")
+        return text
 
     def _part(self, row: PartRow) -> Text:
         red, green, blue = colour_of(row.part.id)
@@ -286,18 +275,8 @@ class ConceptTree(Tree[Row]):
         return text
 
 
-def _listed(parts: Sequence[int]) -> str:
-    """The numbers of some parts in five cells: whole numbers, `…` for those that do not fit."""
-    numbers = list(map(str, parts))
-    for count in range(len(numbers), 0, -1):
-        text = ",".join(numbers[:count]) + ("…" if count < len(numbers) else "")
-        if len(text) <= _PART_CELLS:
-            return text
-    return "…"
-
-
 class ConceptsPane(FilteredPane):
-    """The tree under two lines that say how strong the shared knowledge is."""
+    """The answer in a sentence, the tree as its evidence, and below it the numbers of the field."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/", id="concepts.filter"),
@@ -311,13 +290,15 @@ class ConceptsPane(FilteredPane):
         self.border_title = "why"
 
     def compose(self) -> ComposeResult:
-        """Numbers, note, tree, filter."""
-        yield Static(id="strength")
+        """Sentence, note, headings, tree, filter, numbers."""
+        yield Static(id="answer")
         yield Static(id="note")
+        yield Static(id="headings")
         yield from super().compose()
+        yield Static(id="numbers")
 
     def watch_view(self, before: View, view: View) -> None:
-        """Show the tree and the numbers, or why there are none."""
+        """Show the tree and what it says, or why there is none."""
         explanation = view.explanation
         self.set_class(explanation is None, "-empty")
         if explanation is None:
@@ -329,7 +310,33 @@ class ConceptsPane(FilteredPane):
             self.border_title = f'why "{printable(explanation.class_name)}"'.replace("[", r"\[")
             self._show_tree()
         self.concept_tree.leave_out(frozenset(view.left_out))
-        self.query_one("#strength", Static).update(strength_text(explanation, view.strength), layout=False)
+        self.query_one("#answer", Static).update(self._answer())
+        self._show_lines()
+
+    def on_resize(self) -> None:
+        """Lay the lines out at the new width."""
+        self.query_one("#answer", Static).update(self._answer())
+        self.call_after_refresh(self._show_lines)
+
+    def _show_lines(self) -> None:
+        """Headings above the tree, numbers below it."""
+        explanation, widths = self.view.explanation, self.concept_tree.columns
+        if explanation is not None and widths is not None:
+            indent = " " * (self.concept_tree.guide_depth + _LEAD)
+            self.query_one("#headings", Static).update(Text(indent) + widths.heading(), layout=False)
+            words = f"{keys_of(self, 'app.help')} words"
+            line = numbers(explanation.mutual, self.view.strength, self.size.width - 2, words)
+            self.query_one("#numbers", Static).update(line, layout=False)
+
+    def _answer(self) -> Text:
+        """The sentence, and below it what there is to keep in mind."""
+        view = self.view
+        if view.explanation is None:
+            return Text()
+        text = answer(view.explanation, view.strength, view.left_out, self.size.width - 2)
+        for warning in view.explanation.warnings:
+            text.append(f"\n! {printable(warning)}", self.app.theme_variables["warning"])
+        return text
 
     def _note(self, view: View) -> Text:
         """Why there is no explanation, and what can be done."""
@@ -345,16 +352,6 @@ class ConceptsPane(FilteredPane):
     @on(FilteredPane.Changed)
     def _show_tree(self) -> None:
         if self.view.explanation is not None:
-            self.concept_tree.show(self.view.explanation, wanted=self.filter_text, room=self.size.height - 2)
-
-
-def strength_text(explanation: Explanation, after: Strength | None) -> Text:
-    """MI and AUC beside chance, p, and the dynamics as a sparkline; with concepts left out, the new values too."""
-    mutual = explanation.mutual
-    mi, auc, curve = f"{mutual.mi_paper:.2f}", f"{mutual.auc:.2f}", mutual.curve
-    if after is not None:
-        mi, auc, curve = f"{mi} → {after.mi_paper:.2f}", f"{auc} → {after.auc:.2f}", after.curve
-    return Text.assemble(
-        *("MI  ", (mi, "bold"), (f" (chance {mutual.chance.mi_paper:.2f})", "dim"), f"  p {mutual.p_value:.2g}\n"),
-        *("AUC ", (auc, "bold"), (f" (chance {mutual.chance.auc:.2f})", "dim"), f"  {sparkline(curve)}"),
-    )
+            sentence = self._answer().wrap(self.app.console, max(1, self.size.width - 2))
+            room = self.size.height - len(sentence) - 2
+            self.concept_tree.show(self.view.explanation, wanted=self.filter_text, room=room)
