@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import shutil
@@ -120,6 +121,17 @@ def test_a_report_names_a_damaged_shard_and_what_to_do(folder: Path) -> None:
     shutil.rmtree(folder / "tables")
     with pytest.raises(InputError, match=rf"{path.name}' is damaged or belongs elsewhere; a new run .* rebuilds it"):
         read_results(StudyFolder(folder))
+
+
+def test_a_flip_in_the_manifest_is_an_error_or_changes_no_number(folder: Path) -> None:
+    expected, draw = read_results(StudyFolder(folder)).all_rows, random.Random(0)  # noqa: S311
+    whole = (folder / "study.json").read_bytes()
+    flips = [draw.randrange(8 * len(whole)) for _ in range(100)]
+    for bit in [*flips, 8 * whole.index(b"vision_limit")]:
+        flip_bit(folder / "study.json", bit)
+        with contextlib.suppress(InputError):  # "different study" where it runs again
+            assert read_results(StudyFolder(folder)).all_rows == expected, bit
+        (folder / "study.json").write_bytes(whole)
 
 
 def test_a_study_without_digests_is_refused(folder: Path, images: Path) -> None:

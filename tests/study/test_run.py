@@ -16,6 +16,7 @@ from clipmk.datasets.opening import open_dataset
 from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
 from clipmk.records import ModelInfo
 from clipmk.settings import preset
+from clipmk.study.manifest import read_manifest, write_manifest
 from clipmk.study.run import run_study
 from study_runs import MODELS, SCENES, fingerprints, images, killed, request, stopping_after, undisturbed  # noqa: F401
 
@@ -117,7 +118,9 @@ def test_other_versions_are_a_warning(tmp_path: Path, images: Path, undisturbed:
     folder = tmp_path / "study"
     shutil.copytree(undisturbed, folder)
     path = folder / "study.json"
-    path.write_text(path.read_text().replace('"clipmk": "', '"clipmk": "9.'))
+    manifest = read_manifest(path)
+    versions = {**manifest.versions, "clipmk": "9." + manifest.versions["clipmk"]}
+    write_manifest(dataclasses.replace(manifest, versions=versions), path)
     outcome = run_study(request(folder, images))
     assert any("other versions (clipmk 9." in warning for warning in outcome.warnings)
 

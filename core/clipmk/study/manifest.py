@@ -115,7 +115,7 @@ class Manifest:
         """Digest of all that a file of the study follows from: of its `contents`, and of what models have in common."""
         common = dict(_leaves(plain(dataclasses.replace(self, models=(), versions={}))))
         facts = {key: value for key, value in common.items() if key not in _NAMES}
-        return hashlib.sha256(json.dumps([facts, plain(contents)], sort_keys=True).encode()).hexdigest()
+        return _digest([facts, plain(contents)])
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
@@ -123,7 +123,8 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
     Text that UTF-8 cannot encode, such as undecodable bytes of a file name, is escaped and read back unchanged.
     """
-    text = json.dumps(plain(manifest), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    content = plain(manifest)
+    text = json.dumps({**content, "digest": _digest(content)}, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
     with atomic_write(path, private=False) as handle:
         handle.write(text.encode("utf-8", "backslashreplace"))
 
@@ -144,10 +145,16 @@ def read_manifest(path: Path) -> Manifest:
     if found != FORMAT:
         hint = "; its files have no digests yet: study the dataset again in another folder" if found == 1 else ""
         raise InputError(f"manifest {quoted(path)} has format {found!r}; this version reads format {FORMAT}{hint}")
+    if content.pop("digest", None) != _digest(content):
+        raise InputError(f"manifest {quoted(path)} is damaged: it is not what clipmk wrote")
     try:
         return from_plain(Manifest, content)
     except MalformedRecordError as reason:
         raise InputError(f"manifest {quoted(path)} is damaged: {reason}") from reason
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def differences(old: Manifest, new: Manifest) -> list[str]:
