@@ -116,6 +116,18 @@ def test_image_from_a_pipe_is_explained_as_one_json_document(scene_files: list[P
     assert b"\x1b" not in ran.stderr  # no progress without a terminal
 
 
+def test_python_without_docstrings_and_assertions_explains_in_a_home_that_is_none(scene_files: list[Path]) -> None:
+    environment = _environment(HOME="/dev/null", PYTHONDONTWRITEBYTECODE="1")
+    for name in ("CLIPMK_CONFIG", "CLIPMK_CACHE_DIR", "CLIPMK_SOCKET", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
+    command = [sys.executable, "-OO", "-m", "clipmk_tui", "explain", str(scene_files[0]), "--json"]
+    ran = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["results"][0]["explanation"]["vision_concepts"]
+    assert ran.stderr.count(b"config.toml' cannot be read: Not a directory; it is ignored") == 1
+    assert b"embedded texts are not kept for the next time" in ran.stderr
+
+
 def test_typo_in_the_only_image_does_not_wait_for_torch() -> None:
     code = """
 import sys
