@@ -250,6 +250,11 @@ def test_a_repository_made_for_transformers_is_pulled_whole(hub: Hub, tmp_path: 
     hub.asked.clear()
     assert_same(load("hf-hub:org/small", device="cpu"), plain)
     assert hub.asked == []
+    if sharded:  # a pull that was stopped
+        next((tmp_path / "hub").rglob("snapshots/*/*-of-00002.safetensors")).unlink()
+        with pytest.raises(ModelError, match="is not on this machine"):
+            load("hf-hub:org/small", device="cpu")
+        assert_same(load("hf-hub:org/small", device="cpu", download=True), plain)
 
 
 def test_a_repository_without_weights_of_open_clip_is_refused(hub: Hub, tmp_path: Path) -> None:

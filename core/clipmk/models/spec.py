@@ -237,7 +237,9 @@ def _pair(target: str, model_id: str, *, download: bool, progress: TransferCallb
     if not download:
         raise _absent(f"{name}:{tag}", local.candidates(str(spec.preprocess["hf_hub"]))[0])
     weights = fetch(*local.candidates(str(spec.preprocess["hf_hub"])), progress=progress)
-    return replace(spec, weights=weights, entry=replace(spec.entry, source="cached", path=str(weights)))
+    return replace(
+        spec, weights=weights, entry=replace(spec.entry, source="cached", path=str(weights), weights=str(weights))
+    )
 
 
 def _known_pair(target: str) -> tuple[Architecture, str]:

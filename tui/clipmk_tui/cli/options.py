@@ -160,8 +160,8 @@ Models = Annotated[
     option(
         INPUT,
         "model",
-        "embedded/NAME, NAME:TAG as open_clip prints it, hf-hub:ORG/REPO, local-dir:FOLDER, a checkpoint file "
-        "(with --arch), or a name from the config. May be repeated.",
+        "embedded/NAME, NAME:TAG as open_clip prints it, hf-hub:ORG/REPO, a model folder, a checkpoint file "
+        "(--arch if it has no configuration), or a name from the config. May be repeated.",
         "-m",
         metavar="MODEL",
         autocompletion=complete_model,
@@ -179,7 +179,7 @@ Vocabulary = Annotated[
 Target = Annotated[
     str | None, option(INPUT, "target", "Explain this class instead of the predicted one.", metavar="CLASS")
 ]
-_ARCH = "open_clip architecture of a checkpoint file."
+_ARCH = "open_clip architecture of a checkpoint file without a configuration."
 Arch = Annotated[str | None, option(INPUT, "arch", _ARCH, metavar="NAME")]
 ArchToKeep = Annotated[str | None, flag(None, "arch", _ARCH, metavar="NAME")]
 """Of `clipmk models add`: a variable that is meant for one run must not end up in the config."""
