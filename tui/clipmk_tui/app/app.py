@@ -14,6 +14,7 @@ from textual import work
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import Provider
+from textual.driver import Driver
 from textual.screen import Screen
 
 from clipmk.errors import ClipmkError
@@ -23,6 +24,7 @@ from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.ordered_input import OrderedInput
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.theme import DARK, LIGHT, own_variables
+from clipmk_tui.show.signs import encoding_of, readable
 
 if TYPE_CHECKING:
     from clipmk_tui.app.engine.worker import Engine
@@ -71,6 +73,16 @@ class ClipmkApp(OrderedInput):
         self.changed_keys = dict(options.keys)
         """Id of a binding -> its keys, where they are not the defaults."""
         self.set_keymap(self.changed_keys)
+
+    def get_driver_class(self) -> type[Driver]:
+        """The terminal's driver; where its encoding lacks our signs, others are written (see `show.signs.readable`)."""
+        chosen, encoding = super().get_driver_class(), encoding_of(sys.__stderr__)
+
+        class ReadableDriver(chosen):  # type: ignore[misc, valid-type]
+            def write(self, data: str) -> None:
+                super().write(readable(data, encoding))
+
+        return ReadableDriver
 
     def get_default_screen(self) -> Screen[None]:
         """The main screen."""

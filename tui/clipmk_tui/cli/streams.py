@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
+from clipmk_tui.show.signs import encoding_of, readable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +32,7 @@ class DataStream:
 
     Args:
         descriptor: where to write; stays open.
-        encoding: characters it does not have become question marks.
+        encoding: characters it does not have are replaced (see `show.signs.readable`).
     """
 
     def __init__(self, descriptor: int, *, encoding: str = "utf-8") -> None:
@@ -45,7 +46,7 @@ class DataStream:
         """Keep text for the next flush."""
         if not self.keep_padding:
             text = re.sub(r" +$", "", text, flags=re.MULTILINE)
-        self._pending.append(text.encode(self.encoding, self.errors))
+        self._pending.append(readable(text, self.encoding).encode(self.encoding, self.errors))
         return len(text)
 
     def flush(self) -> None:
@@ -108,7 +109,7 @@ def watched_stdout() -> Iterator[None]:
 
 def locale_encoding() -> str:
     """The encoding of text on stdout."""
-    return getattr(sys.stdout, "encoding", None) or "utf-8"
+    return encoding_of(sys.stdout)
 
 
 def text_console(stream: DataStream, *, no_color: bool = False) -> Console:

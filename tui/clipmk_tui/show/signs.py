@@ -5,9 +5,10 @@ Also what is written in their place on terminals and streams whose encoding lack
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from functools import lru_cache
-from typing import Final, Literal
+from typing import IO, Final, Literal
 
 from rich.cells import cell_len
 
@@ -51,6 +52,20 @@ _REPLACED: Final = dict(
 
 _BLOCKS: Final = ((0x2500, 0x2580, "+"), (0x2580, 0x25A0, "#"), (0x2800, 0x2900, "*"))
 """Lines of boxes, blocks and braille: first, past the last, what is written for those that are not listed."""
+
+
+def encoding_of(stream: IO[str] | None) -> str:
+    """The encoding of text for a stream: ASCII where the user's locale is C or POSIX by name.
+
+    There Python writes UTF-8 all the same, and sets LC_CTYPE to say so (PEP 538).
+    """
+    given = {name: os.environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")}
+    coerced = not given["LC_ALL"] and given["LC_CTYPE"].upper() in {"", "C.UTF-8", "C.UTF8", "UTF-8"}
+    chosen = given["LANG"] if coerced else given["LC_ALL"] or given["LC_CTYPE"]
+    told = any(os.environ.get(name) for name in ("PYTHONIOENCODING", "PYTHONUTF8"))
+    if chosen in {"C", "POSIX"} and not told:
+        return "ascii"
+    return getattr(stream, "encoding", None) or "utf-8"
 
 
 def readable(text: str, encoding: str) -> str:
