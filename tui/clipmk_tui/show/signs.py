@@ -10,8 +10,6 @@ import unicodedata
 from functools import lru_cache
 from typing import IO, Final, Literal
 
-from rich.cells import cell_len
-
 Kind = Literal["mutual", "vision", "language", "left-out"]
 """What an explanation says about a concept; the last: the user has left it out. Also the app's theme variables."""
 
@@ -84,6 +82,8 @@ def readable(text: str, encoding: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _written(character: str, encoding: str) -> str:
+    from rich.cells import cell_len  # noqa: PLC0415 - not for every command
+
     blocks = (sign for first, end, sign in _BLOCKS if first <= ord(character) < end)
     plain = unicodedata.normalize("NFKD", character)[:1]
     for found in (character, _REPLACED.get(character) or next(blocks, plain)):
