@@ -19,7 +19,7 @@ from clipmk.images.decoder import read_picture
 from clipmk_tui.app.widgets.image_pane import ImagePane
 from clipmk_tui.app.widgets.sharp_image_pane import SharpImagePane
 
-SHOWN = {"kitty": "a=T,f=24", "sixel": "\x1bP0;1;0q"}
+SHOWN = {"kitty": "a=T,f=100", "sixel": "\x1bP0;1;0q"}
 
 
 class Covering(Screen[None]):

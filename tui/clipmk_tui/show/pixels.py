@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
     from numpy import ndarray
+    from PIL import Image
 
 Protocol = Literal["kitty", "sixel"]
 
@@ -59,16 +60,21 @@ def placed(sequence: str, *, row: int, column: int) -> str:
 def kitty_picture(pixels: UInt8[ndarray, "height width 3"], *, columns: int, rows: int, image: int) -> str:
     """Transmit a picture and show it over that many cells from the cursor on, above their text; answers are off.
 
+    As a PNG of 256 colours: a sixth of what the pixels themselves would take.
+
     Args:
         pixels: uint8 RGB; the terminal scales them.
         columns: cells across.
         rows: cells down.
         image: number of the picture; another one of that number is replaced.
     """
-    height, width = pixels.shape[:2]
-    data = base64.b64encode(zlib.compress(pixels.tobytes(), 1)).decode("ascii")
+    from PIL import Image  # noqa: PLC0415
+
+    encoded = io.BytesIO()
+    _quantized(pixels, 256, Image.Dither.FLOYDSTEINBERG).save(encoded, "PNG", compress_level=2)
+    data = base64.b64encode(encoded.getvalue()).decode("ascii")
     chunks = [data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)]
-    head = f"a=T,f=24,o=z,s={width},v={height},i={image},p=1,c={columns},r={rows},z=1,C=1,q=2,"
+    head = f"a=T,f=100,i={image},p=1,c={columns},r={rows},z=1,C=1,q=2,"
     return kitty_deleted(image) + "".join(
         f"\x1b_G{'' if number else head}m={int(number < len(chunks) - 1)};{chunk}\x1b\\"
         for number, chunk in enumerate(chunks)
@@ -85,11 +91,19 @@ def sixel_picture(pixels: UInt8[ndarray, "height width 3"]) -> str:
     import numpy as np  # noqa: PLC0415
     from PIL import Image  # noqa: PLC0415
 
-    quantized = Image.fromarray(pixels, mode="RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
-    palette = np.array(quantized.getpalette(), dtype=np.int64)[: 3 * _COLOURS].reshape(-1, 3) * 100 // 255
+    quantized = _quantized(pixels, _COLOURS, Image.Dither.NONE)
+    indices = np.asarray(quantized)
+    palette = np.array(quantized.getpalette(), dtype=np.int64).reshape(-1, 3)[: indices.max() + 1] * 100 // 255
     colours = "".join(f"#{number};2;{red};{green};{blue}" for number, (red, green, blue) in enumerate(palette))
-    bands = "-".join(_bands(np.asarray(quantized)))
+    bands = "-".join(_bands(indices))
     return f'\x1bP0;1;0q"1;1;{pixels.shape[1]};{pixels.shape[0]}{colours}{bands}\x1b\\'
+
+
+def _quantized(pixels: UInt8[ndarray, "height width 3"], colours: int, dither: Image.Dither) -> Image.Image:
+    """An image with a palette; by an octree, which is much faster than Pillow's default."""
+    from PIL import Image  # noqa: PLC0415
+
+    return Image.fromarray(pixels, mode="RGB").quantize(colours, method=Image.Quantize.FASTOCTREE, dither=dither)
 
 
 def _bands(indices: UInt8[ndarray, "height width"]) -> Iterator[str]:
@@ -98,9 +112,10 @@ def _bands(indices: UInt8[ndarray, "height width"]) -> Iterator[str]:
 
     for top in range(0, len(indices), 6):
         band = indices[top : top + 6]
-        weights = (1 << np.arange(len(band)))[:, None]
-        lines = [(colour, ((band == colour) * weights).sum(axis=0) + 63) for colour in np.unique(band)]
-        yield "$".join(f"#{colour}{_packed(bits.astype(np.uint8).tobytes().decode('ascii'))}" for colour, bits in lines)
+        colours = np.unique(band)
+        bits = np.packbits(band == colours[:, None, None], axis=1, bitorder="little")[:, 0] + 63
+        lines = zip(colours, bits, strict=True)
+        yield "$".join(f"#{colour}{_packed(line.tobytes().decode('ascii'))}" for colour, line in lines)
 
 
 def _packed(line: str) -> str:
