@@ -71,8 +71,8 @@ def test_parts_are_tinted_where_their_masks_are() -> None:
 
 def test_what_the_picture_shows_is_still_seen_under_the_tint() -> None:
     noise, (_, shapes) = Canvas(picture(seed=5), width=30, height=20), made()
-    for vivid, kept in ((False, 0.9), (True, 0.7)):
-        frame = painted(noise, shapes, "parts", lit=(), blurred=(), vivid=vivid)
+    for depth, kept in (("true", 0.9), ("256", 0.9), ("16", 0.7)):
+        frame = painted(noise, shapes, "parts", lit=(), blurred=(), depth=depth)
         for mask in shapes.masks.values():
             pair = brightness(plain(noise, shapes).cells[mask]), brightness(frame.cells[mask])
             assert np.corrcoef(*pair)[0, 1] > kept
@@ -133,6 +133,14 @@ def test_a_lit_part_is_bright_and_the_rest_dim_and_greyish() -> None:
     assert np.corrcoef(brightness(noise.plain[~mask]), brightness(lit.cells[~mask]))[0, 1] > 0.8
     assert np.ptp(lit.cells[~mask], axis=1).mean() < 0.4 * np.ptp(usual.cells[~mask], axis=1).mean()
     assert {part: colour == colour_of(part) for part, colour in lit.numbers.values()} == {1: True, 2: False}
+
+
+def test_for_256_colours_a_pixel_is_one_of_them_and_dark_greyish_ones_stay_so() -> None:
+    pixels = Picture(np.full((8, 8, 3), (52, 44, 38), dtype=np.uint8), picture().info)
+    frame = painted(
+        Canvas(pixels, width=4, height=4), Shapes((), width=4, height=4), "plain", lit=(), blurred=(), depth="256"
+    )
+    assert {tuple(pixel) for row in frame.cells.tolist() for pixel in row} == {(48, 48, 48)}
 
 
 def test_plain_is_plain_whatever_is_lit() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipmk_tui.show.pixels import kitty_deleted, kitty_picture, placed, protocol_for, sixel_picture
+from clipmk_tui.show.pixels import kitty_deleted, kitty_picture, placed, protocol_for, sixel_picture, sixel_tiles
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,21 @@ def test_a_sixel_picture_is_drawn_pixel_for_pixel(size: tuple[int, int]) -> None
     assert (drawn[size[0] :] == -1).all()  # nothing below the picture
 
 
+def test_a_large_sixel_picture_is_drawn_in_tiles_of_whole_cells() -> None:
+    pixels = PALETTE[np.random.default_rng(3).integers(0, 4, (4, 5))].repeat(300, axis=0).repeat(300, axis=1)
+    drawn = np.zeros(pixels.shape)
+    for row, column, sequence in sixel_tiles(pixels, cell=(12, 25)):
+        tile = decoded(sequence)[:-5]
+        assert max(tile.shape) <= 1000
+        drawn[25 * row :, 12 * column :][: tile.shape[0], : tile.shape[1]] = tile
+    np.testing.assert_allclose(drawn, pixels / 2.55, atol=1)
+
+
 def test_a_flat_sixel_picture_is_short() -> None:
     assert len(sixel_picture(np.zeros((300, 400, 3), dtype=np.uint8))) < 800
 
 
 def test_a_placed_sequence_leaves_the_cursor_where_it_was() -> None:
-    assert placed("X", row=2, column=4) == "\x1b[?2026h\x1b7\x1b[3;5HX\x1b8\x1b[?2026l"
+    assert placed([(0, 0, "X"), (1, 9, "Y")], row=2, column=4) == (
+        "\x1b[?2026h\x1b7\x1b[3;5HX\x1b[4;14HY\x1b8\x1b[?2026l"
+    )

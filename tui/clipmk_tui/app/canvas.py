@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Mode = Literal["plain", "parts", "concept"]
 """The picture alone; all parts tinted; the lit parts only. Where parts are lit, the rest is dimmed."""
+
+Depth = Literal["16", "256", "true"]
+"""How many colours a terminal has."""
 
 _Rgb = tuple[int, int, int]
 
@@ -155,7 +158,7 @@ class Shapes:
 
 
 def painted(
-    canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int], vivid: bool = False
+    canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int], depth: Depth = "true"
 ) -> Frame:
     """The picture as half-blocks, with its parts in a mode and their numbers.
 
@@ -165,9 +168,9 @@ def painted(
         mode: which parts are shown.
         lit: ids of parts.
         blurred: ids of parts whose regions are blurred, in every mode, and not tinted.
-        vivid: for sixteen colours.
+        depth: the colours the terminal has.
     """
-    exact = painted_pixels(canvas, shapes, mode, lit=lit, blurred=blurred, vivid=vivid)
+    exact = painted_pixels(canvas, shapes, mode, lit=lit, blurred=blurred, vivid=depth == "16")
     shown = any(part in lit for part in shapes.masks)
     numbers: dict[tuple[int, int], tuple[int, _Rgb]] = {}
     for part, mask in () if mode == "plain" else shapes.masks.items():
@@ -176,13 +179,19 @@ def painted(
             numbers[shapes.places[part]] = part, (red, green, blue)
         elif mode == "parts" and np.count_nonzero(mask) >= _ROOM * len(str(part)):
             numbers[shapes.places[part]] = part, (red // 2, green // 2, blue // 2) if shown else (red, green, blue)
+    if depth == "256":
+        red, green, blue = (exact >> 3).transpose(2, 0, 1)
+        return Frame(cells=_nearest_of_256()[red, green, blue], numbers=numbers)
     return Frame(cells=(exact & 0xFC) | (exact >> 6), numbers=numbers)
 
 
 def painted_pixels(
     canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int], vivid: bool = False
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture with its parts in a mode, as `painted`, without numbers: uint8 RGB (height, width, 3)."""
+    """The picture with its parts in a mode, as `painted`, without numbers: uint8 RGB (height, width, 3).
+
+    Sixteen colours need vivid tints.
+    """
     masks, plain = shapes.masks, canvas.plain.copy()
     for part in masks:
         if part in blurred:
@@ -230,6 +239,23 @@ def _tinted(
     own, ground = np.array(colour, dtype=np.float32), pixels @ _LUMA
     shaded = (own + light * (ground - own @ _LUMA)[:, None]).clip(0, 255)
     return (1 - opacity) * pixels + opacity * shaded
+
+
+@cache
+def _nearest_of_256() -> UInt8[np.ndarray, "32 32 32 3"]:
+    """(red, green, blue), five bits each -> the nearest of a terminal's 256 colours, without the sixteen of its theme.
+
+    Rich's own rule turns dark browns into reds and greens.
+    """
+    levels, greys = np.array([0, 95, 135, 175, 215, 255]), np.arange(8, 248, 10)
+    cube = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    known = np.concatenate([cube, greys[:, None].repeat(3, axis=1)])
+    steps = np.arange(4, 256, 8)
+    pixels = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    weighted = known * _LUMA  # |pixel - known|^2 without |pixel|^2, which is the same for all
+    distance = (weighted * known).sum(axis=1) - 2 * pixels.astype(np.float32) @ weighted.T
+    table: UInt8[np.ndarray, "32 32 32 3"] = known.astype(np.uint8)[distance.argmin(axis=1)].reshape(32, 32, 32, 3)
+    return table
 
 
 def _centres(count: int, length: int) -> Int[np.ndarray, " count"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Protocol = Literal["kitty", "sixel"]
+
+Tile = tuple[int, int, str]
+"""(rows down, columns right, sequence): one that is written with the cursor there."""
 
 GRAPHICS: Final = ("auto", "half-blocks", "kitty", "sixel")
 """What a user may ask for."""
@@ -25,6 +28,8 @@ _KONSOLE: Final = 220400
 
 _CHUNK = 4096
 """Bytes of a kitty escape sequence at most."""
+
+_SIXEL_SIDE = 1000
 
 _COLOURS = 128
 """Of a sixel picture."""
@@ -52,9 +57,10 @@ def protocol_for(graphics: str, environment: Mapping[str, str]) -> Protocol | No
     return None
 
 
-def placed(sequence: str, *, row: int, column: int) -> str:
-    """A sequence as written with the cursor at a 0-based cell, all at once; the cursor is where it was afterwards."""
-    return f"{_BEGIN_UPDATE}{_SAVE}\x1b[{row + 1};{column + 1}H{sequence}{_RESTORE}{_END_UPDATE}"
+def placed(tiles: Iterable[Tile], *, row: int, column: int) -> str:
+    """Tiles from a 0-based cell on, written all at once; the cursor is where it was afterwards."""
+    moved = "".join(f"\x1b[{row + down + 1};{column + right + 1}H{sequence}" for down, right, sequence in tiles)
+    return f"{_BEGIN_UPDATE}{_SAVE}{moved}{_RESTORE}{_END_UPDATE}"
 
 
 def kitty_picture(pixels: UInt8[ndarray, "height width 3"], *, columns: int, rows: int, image: int) -> str:
@@ -84,6 +90,21 @@ def kitty_picture(pixels: UInt8[ndarray, "height width 3"], *, columns: int, row
 def kitty_deleted(image: int) -> str:
     """Delete a picture and what the terminal keeps of it."""
     return f"\x1b_Ga=d,d=I,i={image},q=2\x1b\\"
+
+
+def sixel_tiles(pixels: UInt8[ndarray, "height width 3"], *, cell: tuple[int, int]) -> list[Tile]:
+    """A picture as tiles, because xterm draws none of more than 1000 pixels across or down.
+
+    Args:
+        pixels: uint8 RGB, whole cells.
+        cell: pixels of a cell, across and down.
+    """
+    across, down = (_SIXEL_SIDE // side for side in cell)
+    return [
+        (row, column, sixel_picture(pixels[row * cell[1] :, column * cell[0] :][: down * cell[1], : across * cell[0]]))
+        for row in range(0, pixels.shape[0] // cell[1], down)
+        for column in range(0, pixels.shape[1] // cell[0], across)
+    ]
 
 
 def sixel_picture(pixels: UInt8[ndarray, "height width 3"]) -> str:

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk.images.decoder import Picture
     from clipmk.records import Part
-    from clipmk_tui.app.canvas import Canvas, Frame, Mode, Shapes
+    from clipmk_tui.app.canvas import Canvas, Depth, Frame, Mode, Shapes
 
 Spans = Mapping[int, tuple[int, int]]
 """Row -> (first, past the last) column that is written again."""
 
 MODES: dict[Mode, str] = {"parts": "", "concept": "concept under the cursor", "plain": "plain"}
 """The modes in the order in which they are cycled -> the pane's subtitle."""
+
+_DEPTHS: dict[str, Depth] = {"standard": "16", "windows": "16", "256": "256"}
+"""What Rich calls a terminal's colours -> how the picture is painted."""
 
 _AT_ONCE = 1600
 """Cells that are drawn without a thread: fewer than 10 ms, which is quicker than to wait for one."""
@@ -48,7 +51,7 @@ class Job:
     mode: Mode
     lit: frozenset[int]
     blurred: frozenset[int]
-    vivid: bool
+    depth: Depth
     before: Frame | None
     """What the pane shows in the same place now."""
 
@@ -179,8 +182,8 @@ class ImagePane(Widget, can_focus=True):
         if shapes is None or shapes.parts != parts or shapes.size != canvas.size:
             shapes = self._shapes = Shapes(parts, width=columns, height=2 * rows)
         before = self._frame if self._layout == layout else None
-        vivid = self.app.console.color_system in {"standard", "windows"}
-        return Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, vivid, before)
+        depth = _DEPTHS.get(self.app.console.color_system or "", "true")
+        return Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, depth, before)
 
     def _parts(self, picture: Picture) -> tuple[Part, ...]:
         """The parts that belong to a picture; while those of another one wait for it, the old ones stay."""
@@ -252,7 +255,7 @@ def _paint(job: Job) -> tuple[Frame, Spans]:
     """The frame, and what differs from the one before; on any thread."""
     from clipmk_tui.app.canvas import painted  # noqa: PLC0415
 
-    frame = painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred, vivid=job.vivid)
+    frame = painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred, depth=job.depth)
     return frame, frame.changes(job.before)
 
 

@@ -18,7 +18,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 
 from clipmk_tui.app.widgets.image_pane import ImagePane, Job, Spans
-from clipmk_tui.show.pixels import Protocol, kitty_deleted, kitty_picture, placed, sixel_picture
+from clipmk_tui.show.pixels import Protocol, Tile, kitty_deleted, kitty_picture, placed, sixel_tiles
 
 if TYPE_CHECKING:
     from clipmk_tui.app.canvas import Canvas, Frame, Shapes
@@ -51,11 +51,11 @@ class SharpImagePane(ImagePane):
         self._image = os.getpid() % 1_000_000 + 1
         """Number of the picture in the terminal."""
         self._drawn: _Drawn | None = None
-        self._encoded: tuple[_Drawn | None, Size, str] = (None, Size(0, 0), "")
-        """What is encoded, for which size of a cell, and the sequence."""
+        self._encoded: tuple[_Drawn | None, Size, list[Tile]] = (None, Size(0, 0), [])
+        """What is encoded, for which size of a cell, and how it is written."""
         self._fine: tuple[Canvas, Shapes] | None = None
-        self._on_terminal: tuple[str, Region] | None = None
-        """The sequence the terminal shows, and where."""
+        self._on_terminal: tuple[_Drawn, Region] | None = None
+        """What the terminal shows, and where."""
         self._due = self._encoding = False
 
     def on_mount(self) -> None:
@@ -107,7 +107,7 @@ class SharpImagePane(ImagePane):
         if self._drawn is None or box is None or cell is None:
             self.take_away()
         elif self._encoded[:2] == (self._drawn, cell):
-            shown = (self._encoded[2], box)
+            shown = (self._drawn, box)
             if self._protocol == "sixel" or self._on_terminal != shown:
                 self._send(placed(self._encoded[2], row=box.y, column=box.x))
             self._on_terminal = shown
@@ -122,12 +122,12 @@ class SharpImagePane(ImagePane):
             while (drawn := self._drawn) is not None and (cell := self._cell()) is not None:
                 if self._encoded[:2] == (drawn, cell):
                     break
-                self._encoded = (drawn, cell, await asyncio.to_thread(self._sequence, drawn, cell))
+                self._encoded = (drawn, cell, await asyncio.to_thread(self._tiles, drawn, cell))
         finally:
             self._encoding = False
         self._sharpen()
 
-    def _sequence(self, drawn: _Drawn, cell: Size) -> str:
+    def _tiles(self, drawn: _Drawn, cell: Size) -> list[Tile]:
         """What is written for a picture; on any thread, one at a time."""
         from clipmk_tui.app.canvas import Canvas, Shapes, numbered, painted_pixels  # noqa: PLC0415
 
@@ -145,8 +145,8 @@ class SharpImagePane(ImagePane):
         pixels = painted_pixels(canvas, shapes, job.mode, lit=job.lit, blurred=job.blurred)
         pixels = numbered(pixels, drawn.frame.numbers, cell=(cell.width, cell.height))
         if self._protocol == "sixel":
-            return sixel_picture(pixels)
-        return kitty_picture(pixels, columns=box.width, rows=box.height, image=self._image)
+            return sixel_tiles(pixels, cell=(cell.width, cell.height))
+        return [(0, 0, kitty_picture(pixels, columns=box.width, rows=box.height, image=self._image))]
 
     def _box(self) -> Region | None:
         """Where the picture is on the terminal; None where it is not seen, or something is above it."""
