@@ -321,12 +321,12 @@ def test_shards_that_a_shell_has_expanded_are_one_dataset_and_columns_are_named(
     Path("t.csv").write_text("id,breed\na,fox\nb,cat\n", encoding="utf-8")
     tars = clipmk("study", "t-0.tar", "t-1.tar", "-m", MODEL, "--out", "one", "-q")
     assert (tars.status, read_manifest(Path("one/study.json")).dataset.images) == (0, 2)
-    left_out = "2 images in 't-0.tar ... t-1.tar' share samples with others and are left out: 'a.v2.png', 'b.v2.png'"
+    left_out = "2 images share samples and are left out: 'a.v2.png', 'b.v2.png'"
     assert tars.err == f"clipmk: warning: {left_out}\n"
     columns = ("--image-column", "id", "--label-column", "breed")
     table = clipmk("study", "t.csv", "-m", MODEL, "--out", "two", *columns)
     assert (table.status, read_manifest(Path("two/study.json")).dataset.labelled) == (0, 2)
-    assert table.err.count("found below the table by name: 'a' is 'a.png'") == 1
+    assert table.err.count("2 images are found below by their names: 'a', 'b'") == 1
     refused = clipmk("study", "t.csv", "-m", MODEL, "--out", "three", "--image-column", "nmae")
     assert refused.status == 3
     assert "has no column 'nmae'; its columns: 'id', 'breed'" in refused.err

@@ -158,7 +158,7 @@ def test_numbers_before_names_are_ignored_and_named() -> None:
     labels = ["001.Black_footed_Albatross", "2_Laysan Albatross", "7 up"]
     assert resolve_labels(labels, mine) == (
         ["Black-footed Albatross", "Laysan albatross", "7 up"],
-        ("2 labels are read without a number: '001.Black_footed_Albatross' is 'Black-footed Albatross'",),
+        ("2 labels are read without their numbers: '001.Black_footed_Albatross', '2_Laysan Albatross'",),
     )
     with pytest.raises(InputError, match=r"'003\.Crow'"):
         resolve_labels(["003.Crow"], mine)

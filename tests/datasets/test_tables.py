@@ -85,8 +85,8 @@ def test_parquet_is_read_like_csv(labels: pa.Array, expected: list[str | None], 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"path": [b"a.png"]}, r"column 'path' is of type binary; text is needed"),
-        ({"image": [{"path": "a.png"}]}, r"column 'image' is of type struct<.*; text is needed"),
+        ({"path": [b"a.png"], "x": [1]}, r"has no column of paths .*; its columns: 'x'"),
+        ({"image": [{"path": "a.png"}], "x": [1]}, r"has no column of paths .*; its columns: 'x'"),
         ({"path": ["a.png"], "label": [0.5]}, r"t\.parquet' holds 0\.5; a label is a text or a whole number"),
         ({"path": ["a.png"], "label": [float("inf")]}, r"t\.parquet' holds inf; a label is a text"),
         ({"path": [None], "label": ["fox"]}, r"row 1 has the label 'fox' and no path"),
@@ -183,7 +183,7 @@ def test_images_are_found_by_a_bare_name_without_folder_and_ending(images: Path)
     touch(images, "train/x1.jpg", "train/twice.png", "val/twice.png")
     dataset = opened(images, "image_id,label\nx1,fox\nb.png,cat\na.png,owl\n")
     assert shown(dataset) == [("train/x1.jpg", "fox"), ("sub/b.png", "cat"), ("a.png", "owl")]
-    assert dataset.warnings == ("2 images are found below the table by name: 'x1' is 'train/x1.jpg'",)
+    assert dataset.warnings == ("2 images are found below by their names: 'x1', 'b.png'",)
     with pytest.raises(InputError, match=r"2 of 3 images are missing or not regular files: 'twice', 'sub/a\.png'"):
         opened(images, "path\na.png\ntwice\nsub/a.png\n")
 

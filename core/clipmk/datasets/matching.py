@@ -10,7 +10,7 @@ from functools import cache
 from typing import Final
 
 from clipmk.errors import InputError
-from clipmk.system.text import counted, listed, one_or_many, quoted
+from clipmk.system.text import counted, listed, noted, one_or_many, quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
 
@@ -51,11 +51,9 @@ def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tupl
     numbered = {label: match[1] for label in counts.keys() - found.keys() if (match := _NUMBERED.fullmatch(label))}
     numbered = {label: name for label, rest in numbered.items() if (name := index.find(rest)) is not None}
     found |= numbered
-    warnings: tuple[str, ...] = ()
-    if numbered:
-        first, verb = min(numbered), one_or_many(len(numbered), "is", "are")
-        what = f"{counted(len(numbered), 'label')} {verb} read without a number"
-        warnings = (f"{what}: {quoted(first)} is {quoted(numbered[first])}",)
+    warnings = tuple(
+        noted(sorted(numbered), "label is read without its number", "labels are read without their numbers")
+    )
     if counts and not found and all(_INDEX.fullmatch(label) for label in counts):
         classes = vocabulary.classes
         found = {label: classes[int(label)] for label in counts if int(label) < len(classes)}

@@ -66,11 +66,11 @@ def open_dataset(names: str | Sequence[str], *, limit: int | None = None, column
         return folders.open_folder(spec, limit, columns)
     if "\0" in spec or not os.path.lexists(spec):
         return shards.open_shards(spec, _matches(spec), limit, columns)
+    if _SHARD.search(spec):
+        return shards.open_shards(spec, [spec], limit, columns)
     if spec.lower().endswith(TABLES):
         return tables.open_table(spec, limit, columns)
-    if not _SHARD.search(spec):
-        raise InputError(_unknown(spec))
-    return shards.open_shards(spec, [spec], limit, columns)
+    raise InputError(_unknown(spec))
 
 
 def _matches(pattern: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""Parquet files: tables of paths, and images inside, as hubs publish datasets.
+"""Parquet files with images inside, as hubs publish datasets.
 
-Images inside are a column of bytes, or of a struct that holds them: `struct<bytes, path>`. They are read when they are
+The images are a column of bytes, or of a struct that holds them: `struct<bytes, path>`. They are read when they are
 needed, a row group at a time; nothing is unpacked.
 """
 
@@ -26,11 +26,8 @@ from clipmk.datasets.columns import (
     LABELS,
     PATHS,
     Columns,
-    ListedImage,
     cell_text,
-    image_columns,
     label_column,
-    listed_images,
 )
 from clipmk.datasets.dataset import Dataset, Entry
 from clipmk.datasets.entries import evenly_spread, make_dataset
@@ -47,24 +44,6 @@ _BYTES = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
 
 _READING = threading.Lock()
 """Held while a row group is read, so that threads that want the same one read it once."""
-
-
-def read_paths(spec: str, columns: Columns, noun: str) -> tuple[list[ListedImage], list[str]]:
-    """The images that a Parquet file names by paths, and warnings; other columns are not read.
-
-    Raises:
-        InputError: it cannot be read, or has no column of paths.
-    """
-    label = f"{noun} {quoted(spec)}"
-    with _opened(spec, label) as file:
-        names = file.schema_arrow.names
-        path, labels, warnings = image_columns(names, columns, label)
-        wanted = [names[index] for index in (path, labels) if index is not None]
-        found = [file.read(columns=[name])[name] for name in wanted]
-        if not (_is_text(found[0].type) or kinds.is_integer(found[0].type)):
-            raise InputError(f"{label}: column {quoted(wanted[0])} is of type {found[0].type}; text is needed")
-        texts: list[Any] = found[1].to_pylist() if len(found) > 1 else [None] * len(found[0])
-        return listed_images(zip(found[0].to_pylist(), texts, strict=True), label), warnings
 
 
 def image_column(spec: str, columns: Columns) -> str | None:
@@ -223,11 +202,6 @@ def _opened(path: str, noun: str) -> Iterator[pq.ParquetFile]:
             yield file
     except (OSError, KeyError, ValueError, pa.ArrowException) as reason:
         raise InputError(f"{noun} is not a readable Parquet file: {printable(str(reason))}") from reason
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if kinds.is_dictionary(kind) else kind
-    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_null(kind))
 
 
 def _is_struct(kind: pa.DataType) -> bool:

@@ -16,8 +16,8 @@ import re
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Final
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Final, NamedTuple
 
 from clipmk.datasets.columns import USUAL, Columns
 from clipmk.datasets.dataset import Dataset, Entry
@@ -33,7 +33,7 @@ from clipmk.datasets.entries import (
 from clipmk.datasets.tables import open_table
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
-from clipmk.system.text import cause, counted, encodable, listed, one_or_many, printable, quoted
+from clipmk.system.text import cause, counted, encodable, listed, noted, one_or_many, printable, quoted
 
 MOST_SHARDS: Final = 100_000
 """Most names that a pattern may expand to."""
@@ -71,32 +71,12 @@ class _Sample:
         return next((text for text in names if not text.isdecimal()), names[0] if names else None)
 
 
-@dataclass(slots=True)
-class _Odd:
-    """Images of tar files that are not used, or not as their names say."""
+class _Odd(NamedTuple):
+    """Images of tar files that are left out, or are samples against the usual rule; by the reason."""
 
-    links: list[str] = field(default_factory=list)
-    shared: list[str] = field(default_factory=list)
-    """Those of samples that have another image."""
-    dotted: list[str] = field(default_factory=list)
-    """Images that are used, although their samples have others: they have labels of their own."""
-
-    def warnings(self, spec: str) -> list[str]:
-        kinds = (
-            (self.links, "is a link or sparse and left out", "are links or sparse and left out"),
-            (self.shared, "shares a sample with another and is left out", "share samples with others and are left out"),
-            (
-                self.dotted,
-                "is a sample up to its last dot",
-                "are samples up to their last dots, with labels of their own",
-            ),
-        )
-        return [
-            f"{counted(len(names), 'image')} in {quoted(spec)} {one_or_many(len(names), one, many)}: "
-            f"{listed(names, most=SHOWN)}"
-            for names, one, many in kinds
-            if names
-        ]
+    links: list[str]
+    shared: list[str]
+    dotted: list[str]
 
 
 def open_shards(spec: str, shards: Sequence[str], limit: int | None, columns: Columns = USUAL) -> Dataset:
@@ -133,13 +113,15 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None, columns: Co
     places = [os.path.abspath(shard) for shard in shards]  # noqa: PTH100 - leaves links alone
     root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
     entries: list[Entry] = []
-    odd = _Odd()
+    odd = _Odd([], [], [])
     for place in places:
         name = encodable(os.path.relpath(place, root).replace(os.sep, "/"))
         entries += _indexed(place, name, odd)
     if not entries:
         raise InputError(f"tar shards {quoted(spec)} hold no image; known endings: {ENDINGS}")
-    warnings += odd.warnings(spec)
+    warnings += noted(odd.links, "image is a link or sparse and left out", "images are links or sparse and left out")
+    warnings += noted(odd.shared, "image shares a sample and is left out", "images share samples and are left out")
+    warnings += noted(odd.dotted, "image is a sample up to its last dot", "images are samples up to their last dots")
     if all(entry.label is None for entry in entries):
         entries = _labelled_by_folder(entries, warnings)
     return make_dataset(spec, "tar", evenly_spread(entries, limit), FileReader(root), warnings=warnings)
@@ -199,7 +181,7 @@ def _indexed(path: str, place: str, odd: _Odd) -> list[Entry]:
                 if not (is_image or ending in _LABEL_BYTES):
                     continue
                 if not member.isreg() or member.issparse():
-                    odd.links += [member.name] if is_image else []
+                    odd.links.extend([member.name] if is_image else [])
                     continue
                 sample = samples.setdefault(key, _Sample())
                 if is_image and sample.image is None:
@@ -231,7 +213,7 @@ def _with_labels(samples: dict[str, _Sample], odd: _Odd) -> Iterator[tuple[_Samp
             continue
         first = key[: match.end(1)] if (match := _SAMPLE.fullmatch(key)) else key
         if first == key or sample.label is not None:
-            odd.dotted += [sample.image] if first != key else []
+            odd.dotted.extend([sample.image] if first != key else [])
             yield sample, sample.label
             continue
         whole = samples.get(first, _Sample())

@@ -1,4 +1,4 @@
-"""Datasets in tables: a text table or a Parquet file with a column of paths and, if known, one of labels."""
+"""Datasets in tables: a text or Parquet file with a column of paths and, if known, one of labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipmk.datasets.dataset import Dataset
 from clipmk.datasets.entries import dataset_of_files, found_by_name
 from clipmk.errors import InputError
 from clipmk.images.paths import EXTENSIONS
-from clipmk.system.text import counted, one_or_many, quoted
+from clipmk.system.text import noted, quoted
 
 
 def open_table(spec: str, limit: int | None, columns: Columns) -> Dataset:
@@ -21,22 +21,14 @@ def open_table(spec: str, limit: int | None, columns: Columns) -> Dataset:
     Raises:
         InputError: it cannot be read, has no column of paths or no row, or names images that do not exist.
     """
-    if spec.lower().endswith(".parquet"):
-        from clipmk.datasets.parquet import read_paths  # noqa: PLC0415 - pyarrow
-
-        images, warnings = read_paths(spec, columns, "table")
-    else:
-        images, warnings = read_table(spec, columns, "table")
+    images, warnings = read_table(spec, columns, "table")
     if not images:
         raise InputError(f"table {quoted(spec)} names no image: no row has a path")
     root = os.path.dirname(os.path.abspath(spec))  # noqa: PTH100, PTH120 - leaves links alone
 
     def search(missing: Sequence[str]) -> dict[str, str]:
         found = found_by_name(missing, _images_below(root))
-        for name, path in list(found.items())[:1]:
-            verb = one_or_many(len(found), "is", "are")
-            number = counted(len(found), "image")
-            warnings.append(f"{number} {verb} found below the table by name: {quoted(name)} is {quoted(path)}")
+        warnings.extend(noted(list(found), "image is found below by its name", "images are found below by their names"))
         return found
 
     return dataset_of_files(

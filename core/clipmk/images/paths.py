@@ -5,12 +5,14 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from clipmk.errors import ImageError, InputError
-from clipmk.system.text import cause, listed, one_or_many, quoted
+from clipmk.system.text import cause, noted, one_or_many, quoted
 
 _HEIF = frozenset({".heic", ".heif", ".hif", ".avif"})
 HEIF_HINT = "pip install 'clipmk[heif]' reads HEIC and AVIF"
@@ -72,54 +74,67 @@ def refuse_pattern(argument: str) -> None:
         raise ImageError(f"no file matches the pattern {quoted(argument)}")
 
 
-def list_folder(folder: str) -> tuple[list[str], list[str], list[str]]:
-    """Names of the images and of the folders in a folder, sorted, without hidden ones, and notes on what is left out.
+class Listing(NamedTuple):
+    """Content of a folder, sorted by name, without hidden entries."""
+
+    images: list[os.DirEntry[str]]
+    folders: list[os.DirEntry[str]]
+    others: list[os.DirEntry[str]]
+    broken: list[str]
+    """Names of entries that cannot be read, such as a link to itself or a pipe."""
+
+
+def list_folder(folder: str) -> Listing:
+    """List a folder; nothing in it is opened.
 
     Raises:
         InputError: it cannot be listed.
     """
-    images, folders, broken = list[str](), list[str](), list[str]()
-    endings: Counter[str] = Counter()
+    found = Listing([], [], [], [])
     try:
         with os.scandir(folder) as entries:
-            for entry in (one for one in entries if not one.name.startswith(".")):
-                ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - 10,000 names
-                try:
-                    if entry.is_dir():
-                        folders.append(entry.name)
-                    elif ending in EXTENSIONS:
-                        (images if entry.is_file() else broken).append(entry.name)
-                    endings[ending] += ending in UNREAD
-                except OSError:  # a link to itself
-                    broken.append(entry.name)
+            shown = sorted((one for one in entries if not one.name.startswith(".")), key=attrgetter("name"))
     except OSError as reason:
         raise InputError(f"folder {quoted(folder)} cannot be listed: {cause(reason)}") from reason
-    return sorted(images), sorted(folders), [*broken_note(broken), *unread_note(endings)]
+    for entry in shown:
+        is_image = _ending(entry.name) in EXTENSIONS
+        try:
+            if entry.is_dir():
+                found.folders.append(entry)
+            elif is_image and not entry.is_file():
+                found.broken.append(entry.name)
+            else:
+                (found.images if is_image else found.others).append(entry)
+        except OSError:
+            found.broken.append(entry.name)
+    return found
 
 
-def broken_note(names: Sequence[str]) -> list[str]:
-    """A line about entries that cannot be read, if there are any."""
-    what = one_or_many(len(names), "entry cannot be read and is", "entries cannot be read and are")
-    return [f"{len(names):,} {what} left out: {listed(sorted(names), most=3)}"] if names else []
+def left_out(broken: Sequence[str], others: Iterable[str]) -> list[str]:
+    """A line about entries that cannot be read, and one about files of other kinds: how many of each ending."""
+    endings = Counter(ending for name in others if (ending := _ending(name)) in UNREAD)
+    kinds = [f"{count:,} {ending}" for ending, count in sorted(endings.items())]
+    hint = f"; {HEIF_HINT}" if not _HEIF.isdisjoint(endings) else ""
+    what = one_or_many(endings.total(), "file of a kind that is not read is", "files of kinds that are not read are")
+    return [
+        *noted(broken, "entry cannot be read and is left out", "entries cannot be read and are left out"),
+        *([f"{endings.total():,} {what} left out: {', '.join(kinds)}{hint}"] if kinds else []),
+    ]
 
 
-def unread_note(endings: Counter[str]) -> list[str]:
-    """A line about files that are not read, if there are any: how many of each ending."""
-    number = endings.total()
-    kinds = ", ".join(f"{count:,} {ending}" for ending, count in sorted(endings.items()) if count)
-    hint = f"; {HEIF_HINT}" if any(endings[ending] for ending in _HEIF) else ""
-    what = one_or_many(number, "file of a kind that is not read is", "files of kinds that are not read are")
-    return [f"{number:,} {what} left out: {kinds}{hint}"] if number else []
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - 100,000 names
 
 
 def _images_in(folder: str, notes: list[str] | None) -> list[str]:
-    names, folders, left_out = list_folder(folder)
-    if not names:
+    listing = list_folder(folder)
+    about = left_out(listing.broken, (entry.name for entry in listing.others))
+    if not listing.images:
         wanted = quoted(os.path.join(folder, "*", "*"))  # noqa: PTH118 - keeps the path as the user wrote it
-        hint = f"; folders in it are not searched, name what they hold: {wanted}" if folders else ""
+        hint = f"; folders in it are not searched, name what they hold: {wanted}" if listing.folders else ""
         endings = ", ".join(sorted(EXTENSIONS))
-        more = "; ".join(["", *left_out])
+        more = "; ".join(["", *about])
         raise InputError(f"folder {quoted(folder)} holds no image; known endings: {endings}{hint}{more}")
     if notes is not None:
-        notes += [f"folder {quoted(folder)}: {note}" for note in left_out]
-    return [str(Path(folder) / name) for name in names]
+        notes += [f"folder {quoted(folder)}: {note}" for note in about]
+    return [str(Path(folder) / entry.name) for entry in listing.images]

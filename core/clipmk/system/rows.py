@@ -18,8 +18,8 @@ from clipmk.system.text import counted, printable, quoted
 JSON_ROWS: Final = (".json", ".jsonl", ".ndjson")
 """Endings of tables that hold an object per row."""
 
-TABLES: Final = (".csv", ".tsv", *JSON_ROWS)
-"""Endings of tables that are text."""
+TABLES: Final = (".csv", ".tsv", *JSON_ROWS, ".parquet")
+"""Endings of tables."""
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -29,8 +29,8 @@ def read_rows(
 ) -> tuple[list[str], Iterator[list[Any]]]:
     """The columns of a table and its rows, blank ones left out; the cells of CSV and TSV are texts.
 
-    Spreadsheets write a byte order mark, CRLF, UTF-16, and semicolons in some countries; blanks around the name of a
-    column and before a cell do not count.
+    Of Parquet, nested and binary columns are not read. Spreadsheets write a byte order mark, CRLF, UTF-16, and
+    semicolons in some countries; blanks around the name of a column and before a cell do not count.
 
     Args:
         path: as the user gave it; its ending is one of `TABLES`, else commas are expected.
@@ -41,8 +41,11 @@ def read_rows(
     Raises:
         InputError: as `error`; the table cannot be read or is malformed, also while the rows are read.
     """
-    data = read_regular(path, limit=limit, noun=noun, error=error)
     ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - a name may hold a null character
+    if ending == ".parquet":
+        named = _named(_parquet(path), f"{noun} {quoted(path)}", error)
+        return next(named, []), named
+    data = read_regular(path, limit=limit, noun=noun, error=error)
     rows = _objects(data) if ending in JSON_ROWS else _delimited(data, tabs=ending == ".tsv")
     named = _named(rows, f"{noun} {quoted(path)}", error)
     return next(named, []), named
@@ -84,6 +87,26 @@ def _objects(data: bytes) -> Iterator[list[Any]]:
     header = list(dict.fromkeys(key for row in rows for key in row))
     yield header
     yield from ([row.get(key) for key in header] for row in rows)
+
+
+def _parquet(path: str | Path) -> Iterator[list[Any]]:
+    import pyarrow as pa  # noqa: PLC0415 - not needed for text
+
+    from clipmk.system.parquet import open_parquet  # noqa: PLC0415
+
+    try:
+        with open_parquet(path) as file:
+            header = [one.name for one in file.schema_arrow if _is_plain(one.type)]
+            yield header
+            for batch in file.iter_batches(columns=header):
+                yield from map(list, zip(*(batch.column(name).to_pylist() for name in header), strict=True))
+    except (OSError, KeyError, pa.ArrowException) as reason:
+        raise ValueError(f"it is not a readable Parquet file: {reason}") from reason
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a column of Parquet holds texts or numbers, also as a dictionary."""
+    return not str(kind).startswith(("struct", "list", "large_list", "fixed_size", "map", "binary", "large_binary"))
 
 
 def _encoding(data: bytes) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipmk.errors import VocabularyError, suggest
-from clipmk.system.text import is_unsafe, listed, one_or_many, printable, quoted
+from clipmk.system.text import is_unsafe, noted, printable, quoted
 
 MAX_BYTES = 64 * 2**20
 """Largest vocabulary file or class list read."""
@@ -159,9 +159,8 @@ def _cleaned_character(one: str) -> str:
 
 def cleaning_notes(changed: Sequence[str]) -> tuple[str, ...]:
     """A note on the texts that `cleaned` has changed, if there are any."""
-    what = one_or_many(len(changed), "text has", "texts have")
-    shown = listed(changed, most=3)
-    return (f"{len(changed):,} {what} tabs, line breaks or invisible characters, cleaned: {shown}",) if changed else ()
+    what = "tabs, line breaks or invisible characters, cleaned"
+    return tuple(noted(changed, f"text has {what}", f"texts have {what}"))
 
 
 def checked_texts(values: Any, place: str) -> list[str]:
@@ -236,8 +235,7 @@ def unique(texts: Sequence[str], key: str) -> tuple[str, ...]:
 def repetition_notes(names: Sequence[str]) -> tuple[str, ...]:
     """A note on names that are given more than once, if there are any."""
     repeated = [name for name, count in Counter(names).items() if count > 1]
-    what = one_or_many(len(repeated), "class is repeated and counts", "classes are repeated and count")
-    return (f"{len(repeated):,} {what} once: {listed(repeated, most=3)}",) if repeated else ()
+    return tuple(noted(repeated, "class is repeated and counts once", "classes are repeated and count once"))
 
 
 def kind_of(value: Any) -> str:

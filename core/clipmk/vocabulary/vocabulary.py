@@ -28,7 +28,7 @@ from clipmk.system import locations
 from clipmk.system.config import read_config
 from clipmk.system.files import read_regular
 from clipmk.system.serialization import plain
-from clipmk.system.text import listed, one_or_many, quoted
+from clipmk.system.text import noted, quoted
 from clipmk.vocabulary.reader import (
     FILE_ENDING,
     MAX_BYTES,
@@ -187,8 +187,7 @@ def from_descriptor_json(
         bare = [name for name in fields["classes"] if name not in fields["by_class"]] if fields["by_class"] else []
         notes = cleaning_notes(changed)
         if bare and skipped is None and "classes" not in table:
-            what = one_or_many(len(bare), "class has", "classes have")
-            notes += (f"{len(bare):,} {what} no descriptors: {listed(bare, most=3)}",)
+            notes += tuple(noted(bare, "class has no descriptors", "classes have no descriptors"))
         return Vocabulary(**fields, notes=notes)
     except VocabularyError as error:
         raise VocabularyError(f"{label}: {str(error).removeprefix(_prefix(fields['name']))}") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clipmk.datasets.labels import LABEL_FILES, label_beside, read_labels
 from clipmk.errors import ImageError, InputError, UsageError
-from clipmk.images.paths import EXTENSIONS, MAX_BYTES, list_folder, refuse_pattern
+from clipmk.images.paths import EXTENSIONS, MAX_BYTES, Listing, left_out, list_folder, refuse_pattern
 from clipmk.system.files import read_regular
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import quoted
@@ -96,6 +96,11 @@ class _Collector:
     warnings: list[str] = field(default_factory=list)
     manifests: dict[str, dict[str, str]] = field(default_factory=dict)
 
+    def note_left_out(self, folder: str, listing: Listing) -> None:
+        """Warn of what is in a folder and not shown."""
+        about = left_out(listing.broken, (entry.name for entry in listing.others))
+        self.warnings += [f"folder {quoted(folder)}: {line}" for line in about]
+
     def labels_of(self, folder: str) -> dict[str, str]:
         """Labels from the manifests of a folder: path below it, with forward slashes -> label. Read once."""
         if folder not in self.manifests:
@@ -140,8 +145,9 @@ def _add(found: _Collector, argument: str) -> None:
 
 
 def _add_folder(found: _Collector, folder: str) -> None:
-    images, folders, notes = list_folder(folder)
-    found.warnings += [f"folder {quoted(folder)}: {note}" for note in notes]
+    listing = list_folder(folder)
+    images, folders = ([entry.name for entry in entries] for entries in (listing.images, listing.folders))
+    found.note_left_out(folder, listing)
     if images:
         prefix = _prefix(folder)
         found.items += [Item(prefix + name, label_beside(prefix + name, found.labels_of)) for name in images]
@@ -157,13 +163,14 @@ def _add_folder(found: _Collector, folder: str) -> None:
 def _add_class(found: _Collector, folder: str, labels: Mapping[str, str]) -> None:
     """Add a class folder; one that cannot be listed is a warning."""
     try:
-        images, _, notes = list_folder(folder)
+        listing = list_folder(folder)
     except InputError as reason:
         found.warnings.append(str(reason))
         return
-    found.warnings += [f"folder {quoted(folder)}: {note}" for note in notes]
+    found.note_left_out(folder, listing)
     name, prefix = os.path.basename(folder), _prefix(folder)  # noqa: PTH119
     label = " ".join(re.split(r"[\s_-]+", name)).strip() or None
+    images = (entry.name for entry in listing.images)
     found.items += [Item(prefix + image, labels.get(f"{name}/{image}", label)) for image in images]
 
 
