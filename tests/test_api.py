@@ -209,7 +209,7 @@ def test_paths_name_models_and_vocabularies_and_a_dict_is_a_vocabulary(tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": 3}, "model is 3; it must be a name, a path or an open_clip model"),
+        ({"model": 3}, "model is 3; it must be a name, a path or a CLIP model in memory"),
         ({"model": None}, "model is None; it must be"),
         ({"vocabulary": 3}, "vocabulary is 3; it must be a name or a path"),
         ({"vocabulary": ["cat"]}, r"vocabulary is \['cat'\]; it must be a name or a path"),
@@ -256,7 +256,7 @@ def test_a_stream_refuses_arguments_of_the_wrong_type_at_once(arguments: dict[st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": b"embedded/vit-s8"}, "it must be a name, a path or an open_clip model"),
+        ({"model": b"embedded/vit-s8"}, "it must be a name, a path or a CLIP model in memory"),
         ({"device": 3}, "device '3' is not available"),
         ({"precision": torch.float16}, "precision 'torch.float16' does not exist; choose one of: fp32"),
         ({"arch": 3}, "arch is 3; it must be the name of an architecture"),

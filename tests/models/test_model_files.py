@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from backbone_zoo import NATIVE_TEXT, assert_same, model_config, save
-from clipmk.errors import ClipmkError, ModelError
+from clipmk.errors import ClipmkError, ModelError, UsageError
 from clipmk.models.catalog import list_models
 from clipmk.models.loading import load
 from clipmk.models.local import HUB_WEIGHTS, WEIGHT_NAMES, candidates, weights_in
@@ -92,8 +92,25 @@ def test_of_several_checkpoints_one_must_be_named_and_then_loads(
 
 def test_a_folder_with_checkpoints_and_no_configuration_says_what_to_write(folder: Path) -> None:
     (folder / "open_clip_config.json").unlink()
-    with pytest.raises(ModelError, match=r"-m .*open_clip_model\.safetensors --arch ARCHITECTURE$"):
+    with pytest.raises(ModelError, match=r"-m .*open_clip_model\.safetensors --arch NAME$"):
         load(folder, device="cpu")
+
+
+def test_the_folder_of_a_training_run_says_what_to_write(folder: Path, tmp_path: Path) -> None:
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for epoch in (9, 10):
+        (checkpoints / f"epoch_{epoch}.pt").touch()
+    (tmp_path / "run" / "params.txt").write_text("lr: 0.001\nmodel: ViT-S-32\nname: x\n")
+    for name in ("run", "run/checkpoints"):
+        with pytest.raises(ModelError, match=r"-m .*run/checkpoints/epoch_10\.pt --arch ViT-S-32$"):
+            load(tmp_path / name, device="cpu")
+    with pytest.raises(UsageError, match=r"needs its architecture \(--arch ViT-S-32\)"):
+        load(checkpoints / "epoch_9.pt", device="cpu")
+    for step in (500, 1000):
+        shutil.copytree(folder, tmp_path / "run" / f"checkpoint-{step}")
+    with pytest.raises(ModelError, match=r"name a folder in it, such as '.*/checkpoint-1000'$"):
+        load(tmp_path / "run", device="cpu")
 
 
 def test_a_file_with_an_unknown_ending_is_told_from_a_name(folder: Path) -> None:

@@ -53,8 +53,9 @@ def load(
 
     Args:
         model: `embedded/NAME`, open_clip's `NAME:TAG`, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, a name registered in the
-            config, the path of a model folder or of a checkpoint file (with `arch`), or an open_clip model in memory,
-            which is moved to the device and put into evaluation mode in place, and copied only to cast its weights.
+            config, the path of a model folder or of a checkpoint file (with `arch`), or a model in memory. One of
+            open_clip is moved to the device and put into evaluation mode in place, and copied only to cast its weights;
+            one of OpenAI's or of `transformers` is converted and stays as it is.
         device: "auto" (the best there is), "cpu", "cuda", "cuda:1" or "mps".
         precision: "fp32", "bf16" or "fp16", of the weights; results are always float32.
         arch: open_clip's architecture name, for a checkpoint file.
@@ -91,7 +92,7 @@ def load(
 
 def _check_types(model: object, arch: object, tokenizer: object) -> None:
     if not isinstance(model, str | nn.Module):
-        raise UsageError(f"model is {model!r:.80}; it must be a name, a path or an open_clip model")
+        raise UsageError(f"model is {model!r:.80}; it must be a name, a path or a CLIP model in memory")
     if arch is not None and not isinstance(arch, str):
         raise UsageError(f"arch is {arch!r:.80}; it must be the name of an architecture")
     if tokenizer is not None and not callable(tokenizer):

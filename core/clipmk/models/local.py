@@ -111,9 +111,7 @@ def read_json(path: Path, model_id: str) -> dict[str, Any]:
         ModelError: it is missing, not a regular file, too large or too deep, or not JSON.
     """
     if not os.path.lexists(path):
-        beside = _weight_files(path.parent)
-        hint = f"; name a checkpoint and its architecture: -m {beside[-1]} --arch ARCHITECTURE" if beside else ""
-        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist{hint}")
+        raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist{_inside(path.parent)}")
     data = read_regular(path, limit=_JSON_LIMIT, noun="model configuration", error=ModelError)
     check_pointer(path, data)
     try:
@@ -123,6 +121,26 @@ def read_json(path: Path, model_id: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"the file {str(path)!r} of model {model_id!r} is not a JSON object")
     return content
+
+
+def _inside(folder: Path) -> str:
+    """What in a folder without a configuration can be named instead, as the end of a message."""
+    folders = [folder, *(folder / name for name in _listed(folder) if is_folder(folder / name))]
+    if configured := [str(one) for one in folders if is_configured(one)]:
+        return f"; name a folder in it, such as {configured[-1]!r}"
+    files = [file for one in folders for file in _weight_files(one)]
+    arch = noted_architecture(files[-1]) if files else None
+    return f"; name a checkpoint and its architecture: -m {files[-1]} --arch {arch or 'NAME'}" if files else ""
+
+
+def noted_architecture(checkpoint: Path) -> str | None:
+    """The architecture that open_clip's training has noted in `params.txt` above a checkpoint."""
+    try:
+        data = read_regular(checkpoint.parents[1] / "params.txt", limit=2**16, noun="file", error=ModelError)
+    except (ModelError, IndexError):
+        return None
+    found = re.search(rb"^model: ([\w.-]+)$", data, re.MULTILINE)
+    return found[1].decode() if found else None
 
 
 def _check_numbers(model: Mapping[str, Any], subject: str) -> None:
@@ -145,7 +163,7 @@ def is_configured(folder: Path) -> bool:
 
 def _is_convertible(path: Path) -> bool:
     try:
-        return read_json(path, "").get("model_type") in foreign.KINDS
+        return is_file(path) and read_json(path, "").get("model_type") in foreign.KINDS
     except ModelError:
         return False
 
@@ -171,13 +189,18 @@ def weights_in(folder: Path) -> Path:
 
 def _weight_files(folder: Path) -> list[Path]:
     """Files that may be a model's weights, in the natural order: `epoch_9.pt` before `epoch_10.pt`."""
+    names = [name for name in _listed(folder) if name.endswith(SUFFIXES) and not _NOT_A_MODEL.match(name)]
+    return [folder / name for name in names if is_file(folder / name)]
+
+
+def _listed(folder: Path) -> list[str]:
+    """The names in a folder in their natural order."""
     try:
-        names = [name for name in os.listdir(folder) if name.endswith(SUFFIXES) and not _NOT_A_MODEL.match(name)]  # noqa: PTH208
+        pieces = [re.split(r"(\d+)", name) for name in os.listdir(folder)]  # noqa: PTH208 - names, not paths
     except OSError as error:
         raise ModelError(f"model folder {str(folder)!r} cannot be read: {cause(error)}") from error
-    pieces = {name: re.split(r"(\d+)", name) for name in names}
-    names.sort(key=lambda name: [(int(piece), "") if piece.isdecimal() else (0, piece) for piece in pieces[name]])
-    return [folder / name for name in names if is_file(folder / name)]
+    pieces.sort(key=lambda parts: [(int(part), "") if part.isdecimal() else (0, part) for part in parts])
+    return ["".join(parts) for parts in pieces]
 
 
 def shards(path: Path) -> list[Path]:

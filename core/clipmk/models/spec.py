@@ -131,7 +131,8 @@ def pair_spec(name: str, tag: str) -> ModelSpec:
 
 def _checkpoint(path: Path, model_id: str, arch: str | None) -> ModelSpec:
     if arch is None and local.is_file(path):
-        raise UsageError(f"checkpoint {str(path)!r} needs its architecture (--arch NAME, such as ViT-B-32)")
+        named = local.noted_architecture(path) or "NAME, such as ViT-B-32"
+        raise UsageError(f"checkpoint {str(path)!r} needs its architecture (--arch {named})")
     entry = catalog.checkpoint_entry(model_id, arch or "", path)
     config = open_clip().get_model_config(entry.architecture)
     return ModelSpec(entry=entry, config=config, preprocess=_usual_preprocessing(entry.architecture), weights=path)
