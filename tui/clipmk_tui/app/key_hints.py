@@ -12,6 +12,8 @@ from textual.screen import Screen
 PAIRS: Final = {
     "models.previous": "models.next",
     "compare.next": "compare.previous",
+    "difference.next_image": "difference.previous_image",
+    "difference.previous": "difference.next",
     "write.kind_before": "write.kind_after",
 }
 """An action that represents two in the key bar -> the other one: back and forth are named together."""

@@ -56,6 +56,10 @@ class Questions:
 
     async def picture(self, path: str) -> None:
         """Decode an image."""
+        self._post(messages.PictureRead(path, await self.read_picture(path)))
+
+    async def read_picture(self, path: str) -> Picture | str:
+        """An image, decoded once; or why there is none."""
         from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
 
         picture = self._pictures.get(path)
@@ -63,10 +67,9 @@ class Questions:
             try:
                 picture = await asyncio.to_thread(read_picture, path, least_side=_LEAST_SIDE)
             except ClipmkError as error:
-                self._post(messages.PictureRead(path, str(error)))
-                return
+                return str(error)
             self._pictures.put(path, picture, weight=1)
-        self._post(messages.PictureRead(path, picture))
+        return picture
 
     def forget_pictures(self) -> None:
         """Read images again the next time: their files may have changed."""

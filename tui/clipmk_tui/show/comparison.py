@@ -392,6 +392,16 @@ def alike(value: float | None) -> str:
     return "-" if value is None else "=" if value == 1 else f"{min(99.0, 100 * value):.0f}"
 
 
+def cell_words(text: str, cell: ComparedCell, column: ComparedModel) -> str:
+    """A concept in one model, in words and numbers."""
+    class_name = quoted(column.class_name or "")
+    if cell.status == "none":
+        return f"{text}: neither seen by {column.id} nor tied to {class_name}"
+    numbers = [f"importance {cell.importance:.3f}"] if cell.importance is not None else []
+    numbers += [f"cosine with {class_name} {cell.cosine:.3f}"] if cell.cosine is not None else []
+    return f"{SIGN[cell.status]} {text}: {WORD[cell.status]} for {column.id}, {', '.join(numbers)}"
+
+
 # What the command prints.
 
 

@@ -18,14 +18,15 @@ from textual.widgets import Static
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
-from clipmk.records import ComparedCell, ComparedModel, Comparison
-from clipmk.system.text import printable, quoted, slug
+from clipmk.records import ComparedModel, Comparison
+from clipmk.system.text import printable, slug
 from clipmk.worker import protocol
 from clipmk_tui.app.answers import Answers
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.screens.choose_class import OWN, ChooseClassScreen
 from clipmk_tui.app.screens.dialog import ClosedOnce
+from clipmk_tui.app.screens.difference import DifferenceScreen
 from clipmk_tui.app.screens.venn import VennScreen
 from clipmk_tui.app.state import State
 from clipmk_tui.app.widgets.compare_grid import CompareGrid, ComparisonView
@@ -36,6 +37,7 @@ from clipmk_tui.show.comparison import (
     BEST_WORDS,
     Row,
     answer_sentence,
+    cell_words,
     headline,
     legend,
     model_facts,
@@ -45,7 +47,6 @@ from clipmk_tui.show.comparison import (
     short_names,
 )
 from clipmk_tui.show.files import write_text
-from clipmk_tui.show.signs import SIGN, WORD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "target", "class", id="compare.target"),
+        Binding("d", "difference", "difference", id="compare.difference"),
         Binding("n", "step(1)", "image", id="compare.next"),
         Binding("p", "step(-1)", "previous image", show=False, id="compare.previous"),
         Binding("escape,q,c", "dismiss", "back", id="compare.back", key_display="esc"),
@@ -218,6 +220,20 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
             self._answers.target = None if class_name == OWN else class_name
             self._begin()
 
+    def action_difference(self) -> None:
+        """The model under the cursor beside the next one that says something else."""
+        index, count = self._grid.model_index, len(self._models)
+        if not self.is_active or count < 2:
+            return
+        answers = [column and column.predictions and column.predictions[0].class_name for column in self._columns]
+        others = [(index + step) % count for step in range(1, count)]
+        other = next((one for one in others if answers[one] and answers[one] != answers[index]), others[0])
+        self.app.push_screen(DifferenceScreen(self._answers, self._models, (index, other)), lambda _: self._begin())
+
+    @property
+    def _columns(self) -> list[ComparedModel | None]:
+        return [self.view.column(index) for index in range(len(self._models))]
+
     def action_venn(self) -> None:
         """The shared knowledge of the model under the cursor as a picture."""
         explanation = self._answers.result(self._model)
@@ -281,16 +297,7 @@ def _row_words(row: Row, column: ComparedModel, made: Comparison, place: int) ->
         share = f"{100 * found.probability:.1f} %, cosine {found.cosine:.3f}"
         return f"{row.text}: rank {found.rank} for {column.id}, {share}"
     cell = next((one.cells[place] for one in made.rows if one.text == row.text), None)
-    return "" if cell is None else _cell_words(row.text, cell, column)
-
-
-def _cell_words(text: str, cell: ComparedCell, column: ComparedModel) -> str:
-    class_name = quoted(column.class_name or "")
-    if cell.status == "none":
-        return f"{text}: neither seen by {column.id} nor tied to {class_name}"
-    numbers = [f"importance {cell.importance:.3f}"] if cell.importance is not None else []
-    numbers += [f"cosine with {class_name} {cell.cosine:.3f}"] if cell.cosine is not None else []
-    return f"{SIGN[cell.status]} {text}: {WORD[cell.status]} for {column.id}, {', '.join(numbers)}"
+    return "" if cell is None else cell_words(row.text, cell, column)
 
 
 def _write_beside(text: str, image: str) -> str:

@@ -57,6 +57,7 @@ class MainScreen(Screen[None]):
         Binding("comma", "neighbour(-1)", "model", key_display=",", id="models.previous"),
         Binding("full_stop", "neighbour(1)", "next model", key_display=".", show=False, id="models.next"),
         Binding("c", "compare", "compare", id="main.compare"),
+        Binding("d", "difference", "difference", id="main.difference"),
         Binding("v", "venn", "Venn", id="main.venn"),
         Binding("e", "wrong_first", "wrong first", id="main.wrong_first"),
         Binding("w", "write", "write", id="main.write"),
@@ -250,6 +251,19 @@ class MainScreen(Screen[None]):
             self.notify(f"mark two models or more: {mark} in the models pane", markup=False)
             return
         self._push(CompareScreen(self.panes.questions, state, tuple(models)), self._go_on_with)
+
+    def action_difference(self) -> None:
+        """The current model beside another marked one, or the next of those that are here."""
+        from clipmk_tui.app.answers import Answers  # noqa: PLC0415
+        from clipmk_tui.app.screens.difference import DifferenceScreen  # noqa: PLC0415
+
+        state = self.state
+        others = [model for model in state.marked if model != state.model] or [state.neighbour(1) or state.model]
+        if state.item is None or others == [state.model]:
+            self.notify("there is no second model here", markup=False)
+            return
+        asked = Answers(self.panes.questions, state, state.target)
+        self._push(DifferenceScreen(asked, (state.model, *others), (0, 1)), self._go_on_with)
 
     def _go_on_with(self, choice: CompareChoice | None) -> None:
         """Show the image of the comparison, and the model, class and concept that were chosen there."""
