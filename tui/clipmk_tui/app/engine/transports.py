@@ -132,7 +132,7 @@ class Server(Transport):
         Raises:
             UnusableServerError: there is one that would not.
         """
-        if not supported() or not path.is_socket():
+        if not supported():
             return None
         try:
             async with asyncio.timeout(client.GREETING_SECONDS):
