@@ -249,7 +249,7 @@ def _nearest_of_256() -> UInt8[np.ndarray, "32 32 32 3"]:
     """
     levels, greys = np.array([0, 95, 135, 175, 215, 255]), np.arange(8, 248, 10)
     cube = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
-    known = np.concatenate([cube, greys[:, None].repeat(3, axis=1)])
+    known = np.concatenate([cube, greys[:, None].repeat(3, axis=1)]).astype(np.float32)
     steps = np.arange(4, 256, 8)
     pixels = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     weighted = known * _LUMA  # |pixel - known|^2 without |pixel|^2, which is the same for all

@@ -99,8 +99,9 @@ def ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
 
 def number_style(colour: tuple[int, int, int]) -> Style:
     """The style of a part's number on the part's own colour."""
-    ink, paper = ("#{:02x}{:02x}{:02x}".format(*rgb) for rgb in (ink_on(colour), colour))
-    return Style(color=ink, bgcolor=paper, bold=True)
+    ink = ink_on(colour)
+    text, paper = ("#{:02x}{:02x}{:02x}".format(*rgb) for rgb in (ink, colour))
+    return Style(color=text, bgcolor=paper, bold=ink != (0, 0, 0))  # of sixteen colours, bold black is grey
 
 
 def explained_picture(explanation: Explanation, *, columns: int, rows: int) -> list[Text]:
