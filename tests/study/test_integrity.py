@@ -134,6 +134,22 @@ def test_a_flip_in_the_manifest_is_an_error_or_changes_no_number(folder: Path) -
         (folder / "study.json").write_bytes(whole)
 
 
+def test_a_study_that_lost_its_manifest_keeps_what_belongs_to_it(folder: Path, images: Path, undisturbed: Path) -> None:
+    flip(folder / "study.json")
+    with pytest.raises(InputError, match="move it away and run the same study again"):
+        run_study(request(folder, images))
+    (folder / "study.json").unlink()
+    outcome = run_study(request(folder, images))
+    assert outcome.resumed == outcome.manifest.shards * len(MODELS)
+    assert fingerprints(folder) == fingerprints(undisturbed)
+    (folder / "study.json").unlink()
+    with pytest.raises(InputError, match=r"holds shards of another study, without its study\.json"):
+        run_study(request(folder, images, settings=preset("default", seed=3)))
+    (folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="is not empty and is not a study"):
+        run_study(request(folder, images))
+
+
 def test_a_study_without_digests_is_refused(folder: Path, images: Path) -> None:
     path = folder / "study.json"
     path.write_text(path.read_text().replace('"format": 2', '"format": 1'))

@@ -29,6 +29,7 @@ FORMAT: Final = 2
 """Increased whenever readers of a study folder have to change."""
 _DIGITS: Final = 12
 """Digits of a hash that are shown."""
+_REMEDY: Final = "; move it away and run the same study again, which keeps all that belongs to it"
 _HASHES: Final = ("sha256", "fingerprint")
 _NAMES: Final = frozenset({"command", "dataset.name", "vocabulary.name"})
 _FOLLOWS: Final = (
@@ -140,13 +141,13 @@ def read_manifest(path: Path) -> Manifest:
     except FileNotFoundError as reason:
         raise InputError(f"{quoted(path.parent)} is not a study: it has no {path.name}") from reason
     except (OSError, ValueError, RecursionError) as reason:
-        raise InputError(f"manifest {quoted(path)} cannot be read: {cause(reason)}") from reason
+        raise InputError(f"manifest {quoted(path)} cannot be read: {cause(reason)}{_REMEDY}") from reason
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         hint = "; its files have no digests yet: study the dataset again in another folder" if found == 1 else ""
         raise InputError(f"manifest {quoted(path)} has format {found!r}; this version reads format {FORMAT}{hint}")
     if content.pop("digest", None) != _digest(content):
-        raise InputError(f"manifest {quoted(path)} is damaged: it is not what clipmk wrote")
+        raise InputError(f"manifest {quoted(path)} is damaged: it is not what clipmk wrote{_REMEDY}")
     try:
         return from_plain(Manifest, content)
     except MalformedRecordError as reason:

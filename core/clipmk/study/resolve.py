@@ -12,7 +12,7 @@ import torch
 
 from clipmk.backbones.devices import choose_device, choose_dtype
 from clipmk.datasets.matching import resolve_labels
-from clipmk.errors import ModelError, UsageError
+from clipmk.errors import InputError, ModelError, UsageError
 from clipmk.models.loading import describe, pull
 from clipmk.records import ModelInfo
 from clipmk.settings import Fit, PartMethod, Settings
@@ -83,6 +83,7 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
 
     Raises:
         UsageError: the folder holds a different study.
+        InputError: it holds shards of another study, whose manifest is lost.
     """
     folder = request.folder
     old = read_manifest(folder.manifest) if folder.manifest.exists() else None
@@ -98,6 +99,8 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
     new = _manifest(request, infos, settings, plan, shard_size)
     warnings = request.dataset.warnings + request.vocabulary.notes + warnings
     if old is None:
+        if (folder.root / "shards").exists() and not is_intact(folder.plan, new.made_of()):
+            raise InputError(f"{quoted(folder.root)} holds shards of another study, without its {folder.manifest.name}")
         write_plan(plan, folder.plan, new.made_of())
         write_manifest(new, folder.manifest)
         return new, warnings

@@ -132,8 +132,11 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            others = [path for path in root.iterdir() if path not in {folder.lock, folder.plan}]
-            if others and not folder.manifest.exists() and any(not path.name.endswith(".tmp") for path in others):
+            ours = {folder.lock, folder.plan}
+            if folder.plan.exists():  # a study that lost its manifest: its files say themselves what belongs to it
+                ours |= {root / name for name in ("language", "shards", "tables", "report")}
+            others = [path for path in root.iterdir() if path not in ours and path.suffix != ".tmp"]
+            if others and not folder.manifest.exists():
                 raise InputError(f"folder {quoted(root)} is not empty and is not a study; name another one with --out")
             held.enter_context(file_lock(folder.lock, seconds=0))
             for left in root.rglob(".*.tmp"):  # of a run that was killed while writing
