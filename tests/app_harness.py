@@ -55,6 +55,9 @@ THRESHOLDS = gc.get_threshold()
 FAMILIES = {"embedded/vit-s8": "vit", "embedded/vit-xs": "vit", "embedded/rn-s": "resnet", "embedded/cnx-s": "convnext"}
 """Models that the fake engine holds."""
 
+REMOTE = "ViT-B-32:laion2b_s34b_b79k"
+"""A model that is not on this machine."""
+
 
 def entry(model: str, source: str = "embedded") -> ModelEntry:
     """A model as the catalogue would list it."""
@@ -109,6 +112,7 @@ class FakeEngine:
         cancelled: those whose task was cancelled while they waited.
         gate: while cleared, no request is answered; progress is told before waiting.
         failures: for a type of request (or for an image's path, or a model's id) the error raised instead.
+        pulled: models that were downloaded.
         closed: whether `close` was called.
         uses_server: what the engine says of itself.
     """
@@ -119,6 +123,7 @@ class FakeEngine:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failures: dict[Any, Exception] = {}
+        self.pulled: set[str] = set()
         self.sessions: list[Session] = []
         self.started = self.closed = False
         self.on_restart: Callable[[str], None] | None = None
@@ -147,7 +152,7 @@ class FakeEngine:
                 raise self.failures[key]
         return self._answer(request, on_partial or (lambda partial: None))
 
-    def _answer(self, request: Request, tell: OnPartial) -> Final:
+    def _answer(self, request: Request, tell: OnPartial) -> Final:  # noqa: PLR0911 - one per kind of request
         match request:
             case protocol.Load(model=model):
                 return loaded(model)
@@ -176,8 +181,12 @@ class FakeEngine:
                     tell(protocol.Predicted(id=1, image=image, class_name=name, probability=0.7))
                 return protocol.Done(id=1, count=len(images))
             case protocol.ListModels():
-                remote = dataclasses.replace(entry("ViT-B-32:laion2b_s34b_b79k", "remote"), input_size=224)
-                return protocol.Listed(id=1, models=(*map(entry, FAMILIES), remote))
+                source = "cached" if REMOTE in self.pulled else "remote"
+                other = dataclasses.replace(entry(REMOTE, source), input_size=224)
+                return protocol.Listed(id=1, models=(*map(entry, FAMILIES), other))
+            case protocol.Pull(model=model):
+                self.pulled.add(model)
+                return protocol.Pulled(id=1, model=entry(model, "cached"))
 
     def _column(self, model: str, image: str, target: str | None) -> protocol.ColumnReady:
         failure = self.failures.get(model)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import huggingface_hub.file_download
@@ -23,6 +24,9 @@ from clipmk.models.catalog import list_models
 from clipmk.models.download import Transfer, fetch
 from clipmk.models.loading import load, pull
 from clipmk.models.local import cached_file, offline
+from clipmk.worker import protocol
+from clipmk.worker.jobs import Job, JobQueue
+from conversation import Conversation, Recorder
 from fake_hub import Hub, serving
 from foreign_folders import convertible
 
@@ -226,6 +230,49 @@ def test_a_pulled_repository_loads_and_is_listed_as_cached(hub: Hub, tmp_path: P
     hub.asked.clear()
     assert load("hf-hub:org/small", device="cpu").info.family == "resnet"
     assert hub.asked == []
+
+
+def test_a_worker_downloads_beside_its_other_requests_and_stops_when_told(hub: Hub, tmp_path: Path) -> None:
+    save(tmp_path / "m", model_config("resnet"), clipmk={"bpe": "bpe.txt.gz"})
+    hub.files = {f"org/small/{path.name}": path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    talk = Conversation()
+    queue = JobQueue(lambda: None, talk.service.answer)
+    client = Recorder(talk.keep)
+
+    def job(request: Any) -> Job:
+        return Job(request, talk.session, client)
+
+    def stop(answer: Any) -> None:
+        if isinstance(answer, protocol.Progress) and answer.done:
+            queue.cancel(client, 1)
+
+    worker = threading.Thread(target=queue.run)
+    worker.start()
+    try:
+        for number, hook, kind in ((1, stop, protocol.Failed), (2, lambda answer: None, protocol.Pulled)):
+            talk.hook = hook
+            queue.add(job(protocol.Pull(id=number, model="hf-hub:org/small")))
+            queue.add(job(protocol.ListModels(id=10 * number)))
+            while not any(isinstance(one, kind) and one.id == number for one in talk.sent):
+                threading.Event().wait(0.01)
+        while queue.jobs:
+            threading.Event().wait(0.01)
+    finally:
+        queue.close()
+        worker.join()
+    stages = [one for one in talk.sent if isinstance(one, protocol.Progress) and one.stage == "download"]
+    assert {one.id for one in stages} == {1, 2}
+    assert all(0 <= one.done <= one.total for one in stages)
+    assert [one.code for one in talk.sent if isinstance(one, protocol.Failed)] == [protocol.CANCELLED]
+    (pulled,) = [one for one in talk.sent if isinstance(one, protocol.Pulled)]
+    assert (pulled.model.id, pulled.model.source) == ("hf-hub:org/small", "cached")
+    assert {one.id for one in talk.sent if isinstance(one, protocol.Listed)} == {10, 20}
+
+
+def test_a_worker_says_why_a_download_failed(hub: Hub) -> None:
+    answer = Conversation().ask(protocol.Pull(model="hf-hub:org/missing"))
+    assert isinstance(answer, protocol.Failed)
+    assert "'org/missing' does not exist on the hub" in answer.message
 
 
 @pytest.mark.parametrize("sharded", [False, True])

@@ -111,6 +111,15 @@ def device_memory(device: torch.device) -> int:
     return machine_memory()
 
 
+def memory_held(device: torch.device) -> int | None:
+    """Bytes that this process holds of a GPU's memory; None of any other device."""
+    if device.type != "cuda":
+        return None
+    import torch  # noqa: PLC0415
+
+    return int(torch.cuda.memory_reserved(device))
+
+
 def machine_memory() -> int:
     """Bytes of memory that this machine has, used or not; less where its container may use less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

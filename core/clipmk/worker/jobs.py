@@ -119,7 +119,7 @@ class Job:
 
 
 class JobQueue:
-    """Jobs of all clients, processed in the order they came.
+    """Jobs of all clients, processed in the order they came; downloads beside them, a thread each.
 
     Args:
         warm_up: imports what the work needs.
@@ -142,6 +142,7 @@ class JobQueue:
         self._busy_at = clock()
         self._current: Job | None = None
         self._waiting: deque[Job] = deque()
+        self._downloads: list[Job] = []
         self._changed = threading.Condition()  # its lock is reentrant
         self._running = self._closed = False
 
@@ -149,7 +150,7 @@ class JobQueue:
     def jobs(self) -> tuple[Job, ...]:
         """Those that are not answered yet, in order."""
         with self._changed:
-            return (*filter(None, [self._current]), *self._waiting)
+            return (*filter(None, [self._current]), *self._waiting, *self._downloads)
 
     @property
     def idle_s(self) -> float:
@@ -168,9 +169,13 @@ class JobQueue:
         if not self._running:
             job.report("loading", 0, 0)
         with self._changed:
-            if sum(one.client is job.client for one in self._waiting) >= MOST_WAITING:
+            if sum(one.client is job.client for one in (*self._waiting, *self._downloads)) >= MOST_WAITING:
                 raise ProtocolError(f"more than {MOST_WAITING} requests of one client are waiting")
-            self._waiting.append(job)
+            if isinstance(job.request, protocol.Pull):
+                self._downloads.append(job)
+                threading.Thread(target=self._download, args=(job,), daemon=True).start()
+            else:
+                self._waiting.append(job)
             self._changed.notify_all()
 
     def cancel(self, client: Client, request_id: int | None = None) -> None:
@@ -179,7 +184,7 @@ class JobQueue:
             found = [job for job in self.jobs if job.client is client and request_id in {None, job.request.id}]
             for job in found:
                 job.cancelled = True
-            waiting = [job for job in found if job is not self._current]
+            waiting = [job for job in found if job in self._waiting]
             for job in waiting:
                 self._waiting.remove(job)
         for job in waiting:
@@ -203,6 +208,13 @@ class JobQueue:
             for job in self.jobs:
                 job.cancelled = True
             self._changed.notify_all()
+
+    def _download(self, job: Job) -> None:
+        self._process(job)
+        with self._changed:
+            self._downloads.remove(job)
+            self._busy_at = self._clock()
+            self.processed += 1
 
     def _next(self) -> Job | None:
         with self._changed:

@@ -2,9 +2,9 @@
 
 The worker speaks first (`Greeting`). The client answers with `Hello`, which carries its session, then sends requests,
 each with an `id` of its own; the bytes of an attached image follow their line. Requests of all clients are processed
-one at a time, in the order they came. Each gets any number of partial answers (`Progress`, `ImageExplained`,
-`ColumnReady`, `Predicted`) and then exactly one final one (`Failed` included), all with its id. A client that closes
-its end cancels its requests. Plain Python: importing this loads neither torch nor numpy.
+one at a time, in the order they came, downloads beside them. Each gets any number of partial answers (`Progress`,
+`ImageExplained`, `ColumnReady`, `Predicted`) and then exactly one final one (`Failed` included), all with its id. A
+client that closes its end cancels its requests. Plain Python: importing this loads neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -120,6 +120,13 @@ class ListModels(_Numbered):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pull(_Numbered):
+    """Download what is missing of a model, beside all other requests; answered by `Pulled`."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(_Numbered):
     """Cancel a request: it is answered by `Failed` with code "cancelled", unless it was answered already."""
 
@@ -172,7 +179,7 @@ class Progress(_Reply):
     """How far a request is; also sent by a server once a second, as a sign of life."""
 
     stage: str
-    """"waiting" (for other requests), "loading", "texts", "image", "parts", "prompts", ..."""
+    """"waiting" (for other requests), "loading", "texts", "image", "parts", "prompts", "download" (bytes), ..."""
     done: int
     total: int
     """0: unknown."""
@@ -189,6 +196,8 @@ class Loaded(_Reply):
     device: str
     load_ms: float
     warnings: tuple[str, ...]
+    gpu_bytes: int | None = None
+    """GPU memory that the worker holds for all its models; None without a GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +254,13 @@ class Listed(_Reply):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled(_Reply):
+    """A model is on this machine."""
+
+    model: ModelEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(_Reply):
     """A request failed; with an id of 0: the conversation did, and is over."""
 
@@ -262,9 +278,9 @@ class RequestError(ClipmkError):
         self.reason = reason
 
 
-Request = Load | Explain | ExplainImages | WhatIf | Compare | Survey | ListModels
+Request = Load | Explain | ExplainImages | WhatIf | Compare | Survey | ListModels | Pull
 Partial = Progress | ImageExplained | ColumnReady | Predicted
-Final = Loaded | Explained | Reranked | Done | Listed | Failed
+Final = Loaded | Explained | Reranked | Done | Listed | Pulled | Failed
 Answer = Partial | Final
 Message = Hello | Cancel | Greeting | Request | Answer
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from clipmk.errors import OUT_OF_MEMORY, ClipmkError, InputError, ModelError, OutOfMemoryError
-from clipmk.system.memory import LruCache, is_out_of_memory
+from clipmk.system.memory import LruCache, is_out_of_memory, memory_held
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import resolve_class
 from clipmk.worker import protocol
@@ -24,6 +24,7 @@ from clipmk.worker.protocol import Failed, Final, ImageExplained, Predicted
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk.images.decoder import Picture
+    from clipmk.models.download import Transfer
     from clipmk.pipeline.explainer import Explainer
     from clipmk.settings import Settings
 
@@ -72,6 +73,8 @@ class Service:
         Raises:
             CancelledError: the answer is not wanted any more.
         """
+        if isinstance(job.request, protocol.Pull):  # in a thread of its own
+            return _pull(job, job.request)
         self._job = job
         return self._attempt(getattr(job.request, "model", ""), self._answer)
 
@@ -96,6 +99,8 @@ class Service:
                     from clipmk.models import catalog  # noqa: PLC0415
 
                     return protocol.Listed(id=number, models=tuple(catalog.list_models()))
+                case protocol.Pull():
+                    raise TypeError("a download is not one of the requests that are answered one at a time")
 
     def _load(self, request: protocol.Load) -> protocol.Loaded:
         explainer = self._explainer(request.model)
@@ -107,6 +112,7 @@ class Service:
             device=str(explainer.backbone.device),
             load_ms=explainer.load_ms,
             warnings=explainer.warnings,
+            gpu_bytes=memory_held(explainer.backbone.device),
         )
 
     def _explain_images(self, request: protocol.ExplainImages) -> protocol.Done:
@@ -264,6 +270,19 @@ class Service:
         subject = f"model {quoted(model)}" if model else "this"
         tried = f"{', '.join(remedies[:-1])} or {remedies[-1]}"
         return f"not enough memory on {device} for {subject}, all models were unloaded; try {tried}"
+
+
+def _pull(job: Job, request: protocol.Pull) -> Final:
+    """Download a model; runs beside the other requests and touches nothing of theirs."""
+    from clipmk.models.loading import pull  # noqa: PLC0415 - open_clip
+
+    def report(transfer: Transfer) -> None:
+        job.report("download", transfer.done, transfer.total or 0)
+
+    try:
+        return protocol.Pulled(id=request.id, model=pull(request.model, progress=report))
+    except ClipmkError as error:
+        return Failed(id=request.id, code=error.code, message=str(error))
 
 
 @contextlib.contextmanager

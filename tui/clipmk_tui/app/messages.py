@@ -62,6 +62,13 @@ class MarkModel(Message):
 
 
 @dataclass
+class DownloadModel(Message):
+    """Download the weights of this model."""
+
+    model: str
+
+
+@dataclass
 class LightUp(Latest):
     """Highlight these parts: the ones the concept or part under the cursor was seen on."""
 
@@ -132,6 +139,8 @@ class Explained(Message):
     session: Session
     explanation: Explanation | None
     error: str = ""
+    model_failed: bool = False
+    """The error is the model's: no image can be explained with it."""
 
 
 @dataclass
@@ -158,6 +167,13 @@ class Surveyed(Message):
     """Whether each item is predicted right; None: not known."""
     failed: Sequence[str]
     """Why an image has no prediction, for each that has none."""
+
+
+@dataclass
+class Downloaded(Message):
+    """A model is on this machine now."""
+
+    model: str
 
 
 @dataclass

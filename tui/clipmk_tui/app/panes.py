@@ -37,7 +37,7 @@ from clipmk_tui.show.pixels import protocol_for
 if TYPE_CHECKING:
     from clipmk_tui.app.engine.worker import Engine
 
-_CANCELLABLE = ("explanation", "reranking", "survey")
+_CANCELLABLE = ("explanation", "reranking", "survey", "download")
 """Groups of workers that `esc` cancels."""
 
 
@@ -245,13 +245,22 @@ class Panes(Container):
         if message.explanation is not None:
             self.state.keep(message.explanation, message.image, message.model, message.target)
         elif asked:
-            self.state.failure = message.error
+            self.state.failure = self._reason(message)
+        if message.model_failed:
+            self.state.failed[message.model] = message.error
         if asked:
             self.refresh_view()
             self._select_wanted_concept()
         if message.explanation is not None and not self._all_models_asked:
             self._all_models_asked = True
             self._ask("models", self.questions.all_models)
+
+    def _reason(self, message: messages.Explained) -> str:
+        """Why there is no explanation; of a model that is not here, how to get it."""
+        if any(entry.id == message.model and entry.source == "remote" for entry in self.state.entries):
+            key = keys_of(self.models.list, "models.download")
+            return f"{message.model} is not on this machine; {key} in the models pane downloads it"
+        return message.error
 
     @on(messages.Reranked)
     def _keep_reranking(self, message: messages.Reranked) -> None:
@@ -321,6 +330,18 @@ class Panes(Container):
     def _choose_image(self, message: messages.ChooseImage) -> None:
         self.state.go_to(message.index)
         self.show()
+
+    @on(messages.DownloadModel)
+    def _download_model(self, message: messages.DownloadModel) -> None:
+        self._ask("download", self.questions.download, message.model)
+
+    @on(messages.Downloaded)
+    def _say_downloaded(self, message: messages.Downloaded) -> None:
+        self.state.failed.pop(message.model, None)
+        self.notify(f"{printable(message.model)} is on this machine now", markup=False)
+        if self.state.model == message.model and self.state.explanation is None:
+            self.state.failure = ""
+            self.show()
 
     @on(messages.MarkModel)
     def _mark_model(self, message: messages.MarkModel) -> None:

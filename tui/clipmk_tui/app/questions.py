@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from clipmk.errors import ClipmkError
+from clipmk.errors import OUT_OF_MEMORY, ClipmkError, ModelError
 from clipmk.system.memory import LruCache
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Loaded, Partial, Predicted, Progress, RequestError
@@ -77,7 +77,7 @@ class Questions:
 
     async def explanation(self, image: str, model: str, target: str | None) -> None:
         """Explain an image."""
-        session, explanation, error = self.session, None, ""
+        session, explanation, error, model_failed = self.session, None, "", False
         with self._working_on():
             try:
                 await self._load(model)
@@ -85,7 +85,8 @@ class Questions:
                 explanation = (await self.engine.ask(request, self._report)).explanation
             except RequestError as failure:
                 error = str(failure)
-            self._post(messages.Explained(image, model, target, session, explanation, error))
+                model_failed = failure.reason in {ModelError.code, OUT_OF_MEMORY}
+            self._post(messages.Explained(image, model, target, session, explanation, error, model_failed))
 
     async def reranking(self, image: str, model: str, target: str, left_out: tuple[str, ...]) -> None:
         """Rank the classes without some concepts."""
@@ -139,6 +140,17 @@ class Questions:
             self._post(messages.ModelsListed((await self.engine.ask(protocol.ListModels())).models))
         except RequestError as error:
             self._post(messages.Failed(str(error)))
+
+    async def download(self, model: str) -> None:
+        """Download a model, then list all models again."""
+        with self._working_on():
+            try:
+                await self.engine.ask(protocol.Pull(model=model), self._report)
+            except RequestError as error:
+                self._post(messages.Failed(str(error), severe=True))
+                return
+        self._post(messages.Downloaded(model))
+        await self.all_models()
 
     async def reconfigure(self, session: Session) -> None:
         """Ask everything else under another session."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from clipmk.explanation import Explanation
 from clipmk.records import ModelEntry, Mutual, Prediction
+from clipmk.system.text import byte_size
 from clipmk.vocabulary.classes import ClassIndex
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 KEPT = 512
 """Explanations kept at most; the least recently used ones go first."""
+
+PRECISION = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+"""Types of numbers as `--precision` names them."""
 
 COMPARED = 13
 """Most models in one comparison."""
@@ -38,14 +43,20 @@ class View:
     """Path."""
     model: str = ""
     device: str = ""
-    """Empty while the model is not loaded."""
+    """Device, precision, speed and GPU memory as far as known; empty while the model is not loaded."""
     entries: tuple[ModelEntry, ...] = ()
     marked: tuple[str, ...] = ()
+    speed: Mapping[str, float] = field(default_factory=dict)
+    """Model -> the least milliseconds that an explanation took."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Model that could not be used -> why."""
     explanation: Explanation | None = None
     target: str | None = None
     """The class asked about: the user's choice, or the predicted one once it is known."""
     label: str | None = None
     """The true class of the image, in the vocabulary's words; None where it is not known."""
+    named: str | None = None
+    """The same as its source names it."""
     left_out: tuple[str, ...] = ()
     strength: Mutual | None = None
     """The shared knowledge without what is left out; None where nothing is."""
@@ -83,6 +94,10 @@ class State:
         self.loaded: dict[str, Loaded] = {}
         """Model -> what the engine reported when it loaded it."""
         self._classes: dict[str, ClassIndex] = {}
+        self.speed: dict[str, float] = {}
+        """Model -> the least milliseconds that an explanation took."""
+        self.failed: dict[str, str] = {}
+        """Model that could not be used -> why."""
         self.predicted: Mapping[str, tuple[str, float]] = {}
         """Image -> (class, probability) that the current model predicts, from its survey."""
         self.wrong_first = False
@@ -94,7 +109,7 @@ class State:
     @property
     def view(self) -> View:
         """What there is to draw now."""
-        explanation, loaded = self.explanation, self.loaded.get(self.model)
+        explanation = self.explanation
         if explanation is None and self.item is not None and not self.failure:  # until the class's own arrives
             explanation = self.find(self.item.path, self.model, None)
         seen = () if explanation is None else explanation.vision_concepts
@@ -104,12 +119,15 @@ class State:
             title=self.title,
             image=None if self.item is None else self.item.path,
             model=self.model,
-            device=" · ".join([*([loaded.device] if loaded else []), *(["server"] if self.uses_server else [])]),
+            device=self._device(explanation),
             entries=self.entries,
             marked=tuple(self.marked),
+            speed=dict(self.speed),
+            failed=dict(self.failed),
             explanation=explanation,
             target=self.target or (None if explanation is None else explanation.class_name),
             label=self.label,
+            named=None if self.item is None else self.item.label,
             left_out=self.left_out,
             strength=strength,
             blurred=frozenset(part for concept in out for part in concept.parts),
@@ -195,7 +213,7 @@ class State:
         """The model before or after the current one: among the marked ones where there are two, else among all here."""
         marked = [entry.id for entry in self.entries if entry.id in self.marked]
         marked += [model for model in self.marked if model not in marked]
-        here = [entry.id for entry in self.entries if entry.source != "remote"]
+        here = [entry.id for entry in self.entries if entry.source != "remote" and entry.id not in self.failed]
         models = marked if len(marked) >= 2 else here
         if self.model not in models:
             return models[0] if models else None
@@ -225,6 +243,8 @@ class State:
     def keep(self, explanation: Explanation, image: str, model: str, target: str | None) -> None:
         """Keep an explanation."""
         self._kept[image, model, target] = explanation
+        self.speed[model] = min(explanation.elapsed_ms.explain, self.speed.get(model, inf))
+        self.failed.pop(model, None)
         self._kept.move_to_end((image, model, target))
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
@@ -278,6 +298,15 @@ class State:
         """All classes that can be asked about: the vocabulary's, or those of the explanation until they are known."""
         loaded, made = self.loaded.get(self.model), self.explanation
         return loaded.classes if loaded else () if made is None else made.classes
+
+    def _device(self, made: Explanation | None) -> str:
+        """Of the current model: ``cpu fp32 · 11 ms``; on a GPU also the memory in use."""
+        loaded = self.loaded.get(self.model)
+        dtype = "" if made is None else PRECISION.get(made.provenance.dtype, made.provenance.dtype)
+        facts = [f"{loaded.device} {dtype}".rstrip()] if loaded else []
+        facts += [f"{self.speed[self.model]:.0f} ms"] if self.model in self.speed else []
+        facts += [byte_size(loaded.gpu_bytes)] if loaded and loaded.gpu_bytes else []
+        return " · ".join([*facts, *(["server"] if self.uses_server else [])])
 
     @property
     def families(self) -> Mapping[str, str]:

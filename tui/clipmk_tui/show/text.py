@@ -19,6 +19,7 @@ STAGE_WORDS: Final = {
     "prompts": "embedding the parts",
     "survey": "predicting all images",
     "tables": "aggregating",
+    "download": "downloading",
 }
 """Stage of the work -> what it is called."""
 

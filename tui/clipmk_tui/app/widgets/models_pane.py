@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.text import Text
@@ -13,7 +13,8 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
-from clipmk_tui.app.messages import ChooseModel, MarkModel
+from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.messages import ChooseModel, DownloadModel, MarkModel
 from clipmk_tui.app.state import View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.text import FAMILY_WORDS, matches
@@ -37,22 +38,19 @@ class ModelList(OptionList):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select", "switch", id="models.switch"),
         Binding("space", "mark", "mark", id="models.mark"),
+        Binding("d", "download", "download", id="models.download"),
     ]
 
     def __init__(self) -> None:
         super().__init__(markup=False)
         self._entries: tuple[ModelEntry, ...] = ()
-        self._current = ""
-        self._marked: frozenset[str] = frozenset()
+        self._view = View()
 
-    def show(self, entries: Sequence[ModelEntry], current: str, marked: Collection[str]) -> None:
+    def show(self, entries: Sequence[ModelEntry], view: View) -> None:
         """Show models; the cursor stays where it is unless another one is the current one."""
-        state = (tuple(entries), current, frozenset(marked))
-        if state == (self._entries, self._current, self._marked):
-            return
-        place = None if current != self._current else self.entry
-        self._entries, self._current, self._marked = state
-        self._draw(current if place is None else place.id)
+        place = None if view.model != self._view.model else self.entry
+        self._entries, self._view = tuple(entries), view
+        self._draw(view.model if place is None else place.id)
 
     @property
     def entry(self) -> ModelEntry | None:
@@ -62,29 +60,45 @@ class ModelList(OptionList):
 
     def on_resize(self) -> None:
         """Draw at the new width."""
-        self._draw(self._current if self.entry is None else self.entry.id)
+        self._draw(self._view.model if self.entry is None else self.entry.id)
 
     @on(OptionList.OptionSelected)
     def _switch(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        if self.entry is not None:
+        if self.entry is not None and self._is_here(self.entry):
             self.post_message(ChooseModel(self.entry.id))
 
     def action_mark(self) -> None:
-        """Mark the model for comparison."""
-        if self.entry is not None:
-            self.post_message(MarkModel(self.entry.id))
+        """Mark the model for comparison, if it can take part in one."""
+        entry = self.entry
+        if entry is None or (entry.id not in self._view.marked and not self._is_here(entry)):
+            return
+        if entry.id in self._view.failed and entry.id not in self._view.marked:
+            self.notify(
+                printable(f"{entry.id} failed: {self._view.failed[entry.id]}"), severity="warning", markup=False
+            )
+        else:
+            self.post_message(MarkModel(entry.id))
+
+    def action_download(self) -> None:
+        """Download the weights of the model under the cursor."""
+        if self.entry is not None and self.entry.source == "remote":
+            self.post_message(DownloadModel(self.entry.id))
+        elif self.entry is not None:
+            self.notify(printable(f"{self.entry.id} is on this machine"), markup=False, timeout=3)
+
+    def _is_here(self, entry: ModelEntry) -> bool:
+        """Whether the weights are on this machine; if not, say how to get them."""
+        if entry.source == "remote":
+            key = keys_of(self, "models.download")
+            self.notify(printable(f"{entry.id} is not on this machine; {key} downloads it"), markup=False)
+        return entry.source != "remote"
 
     def _draw(self, at: str) -> None:
-        width = max(16, self.scrollable_content_region.width)
+        width, view = max(16, self.scrollable_content_region.width), self._view
         ids = [entry.id for entry in self._entries]
         with self.prevent(OptionList.OptionHighlighted):
-            self.set_options(
-                [
-                    Option(entry_text(entry, width, current=entry.id == self._current, marked=entry.id in self._marked))
-                    for entry in self._entries
-                ]
-            )
+            self.set_options([Option(entry_text(entry, width, view)) for entry in self._entries])
             self.highlighted = ids.index(at) if at in ids else (0 if ids else None)
 
 
@@ -102,27 +116,43 @@ class ModelsPane(FilteredPane):
         super().__init__(self.list, "filter: vit 224px cached ...", id="models", classes="pane")
         self.border_title = "models"
 
+    def watch_view(self, before: View, view: View) -> None:
+        """Show the models if something about them changed."""
+        if _about_models(before) != _about_models(view):
+            self._show_models()
+
     @on(FilteredPane.Changed)
-    def watch_view(self) -> None:
-        """Show the models that the filter leaves."""
+    def _show_models(self) -> None:
+        """Show the models that the filter leaves: those that can be used first."""
         view = self.view
         found = [entry for entry in view.entries if matches(self.filter_text, searched(entry))]
-        self.list.show(found, view.model, view.marked)
-        count = f"{len(found)} of {len(view.entries)}" if len(found) != len(view.entries) else f"{len(found)}"
+        self.list.show(sorted(found, key=lambda entry: (entry.source == "remote", entry.id in view.failed)), view)
+        here = sum(entry.source != "remote" for entry in found)
+        total = len(view.entries)
+        count = f"{len(found)} of {total}" if len(found) != total else f"{here} here of {total}"
         marked = f"  {len(view.marked)} marked" if view.marked else ""
         self.border_subtitle = f"{count}{marked}"
 
 
-def entry_text(entry: ModelEntry, width: int, *, current: bool, marked: bool) -> Text:
-    """One line of exactly `width` cells: mark, id, where it is, family, size; what fits."""
+def _about_models(view: View) -> tuple[object, ...]:
+    return view.entries, view.model, view.marked, view.speed, view.failed
+
+
+def entry_text(entry: ModelEntry, width: int, view: View) -> Text:
+    """One line of exactly `width` cells: mark, id, where it is, milliseconds, family, size; what fits."""
     short = entry.id.removeprefix("embedded/") if entry.source == "embedded" else entry.id
-    facts = [SOURCE_WORDS[entry.source], FAMILY_WORDS.get(entry.family, ("", entry.family))[1], f"{entry.input_size}px"]
-    columns = [facts[0].ljust(8), facts[1].ljust(6), facts[2].rjust(6)]
-    kept = 3 if width >= 54 else 2 if width >= 36 else 1 if width >= 26 else 0
-    tail = " ".join(columns[:kept])
-    lead = f"{'▸' if current else ' '}{'✓' if marked else ' '} "
-    name = Text(printable(short), "bold" if current else "")
+    current, failed = entry.id == view.model, entry.id in view.failed
+    place = "failed" if failed else SOURCE_WORDS[entry.source]
+    speed = f"{view.speed[entry.id]:.0f} ms" if entry.id in view.speed else ""
+    family = FAMILY_WORDS.get(entry.family, ("", entry.family))[1]
+    facts = [place.ljust(8), speed.rjust(6), family.ljust(6), f"{entry.input_size}px".rjust(6)]
+    kept = sum(width >= least for least in (26, 33, 42, 54))
+    tail = " ".join(facts[:kept])
+    lead = f"{'▸' if current else ' '}{'✓' if entry.id in view.marked else ' '} "
+    name = Text(printable(short), "bold" if current else "dim" if failed or entry.source == "remote" else "")
     name.truncate(max(4, width - len(lead) - len(tail) - 1), overflow="ellipsis", pad=True)
-    text = Text.assemble((lead, "bold"), name, " ", (tail, "dim"), no_wrap=True, overflow="ellipsis")
+    text = Text.assemble(
+        (lead, "bold"), name, " ", (tail, "red" if failed else "dim"), no_wrap=True, overflow="ellipsis"
+    )
     text.truncate(width, overflow="ellipsis", pad=True)
     return text

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NAME = 9
 """Cells that a class name gets before the bar gets any."""
-_BAR, _SHORTEST_BAR = 20, 4
+_BAR, _SHORTEST_BAR = 60, 4
 """Cells of a bar at most, and where the names are long."""
 
 
@@ -119,60 +119,87 @@ class PredictionsPane(OptionList):
         explanation, label, target = self.view.explanation, self.view.label, self.view.target
         found: tuple[Line, ...] = ()
         self.border_subtitle = ""
+        width = max(16, self.scrollable_content_region.width)
         if explanation is not None:
             found = lines(explanation.predictions, after=self.view.reranked, label=label, target=target)
-            if label is not None:
-                right = label == explanation.predictions[0].class_name
-                self.border_subtitle = Text(f"✓ {label}" if right else f"✗ is {printable(label)}")
+            right = None if label is None else label == explanation.predictions[0].class_name
+            truth = truth_text(label or self.view.named, right, width - 2)
+            self.border_subtitle = Text(truth, {True: "$success", False: "$error", None: ""}[right])
         names = [line.class_name for line in found]
-        width = max(16, self.scrollable_content_region.width)
         longest = max((cell_len(printable(name)) for name in names), default=0)
+        tail = max((len(numbers(line, room=width)) for line in found), default=0)
         self._shown = ()  # the cursor asks for nothing while it is moved here
         with self.prevent(OptionList.OptionHighlighted):
-            self.set_options([Option(line_text(line, width, longest=longest)) for line in found])
+            self.set_options([Option(line_text(line, width, longest=longest, tail=tail)) for line in found])
             self.highlighted = names.index(target) if target in names else None
         self._shown = found
 
 
-def line_text(line: Line, width: int, *, longest: int) -> Text:
+def truth_text(label: str | None, right: bool | None, width: int) -> str:
+    """The true class and whether the prediction is right, in words, in `width` cells; empty if nothing is known.
+
+    Args:
+        label: the image's true class.
+        right: whether it is the predicted one; None: the vocabulary does not have it.
+        width: cells.
+    """
+    if label is None:
+        return ""
+    verdict = {True: "predicted right", False: "predicted wrong", None: "not among the classes"}[right]
+    name, short = printable(label), verdict.removeprefix("predicted ").removesuffix(" the classes")
+    tries = (f"true class: {name}, {verdict}", f"truth: {name}, {verdict}", f"truth: {name}, {short}")
+    return next((text for text in tries if cell_len(text) <= width), tries[-1])
+
+
+def line_text(line: Line, width: int, *, longest: int, tail: int = 0) -> Text:
     """One line of exactly `width` cells: as much of rank, name, bar and numbers as there is room for.
 
     Args:
         line: what to write.
         width: cells.
         longest: cells of the longest name, so that all bars begin in one column.
+        tail: cells of the longest numbers, so that all numbers do.
     """
-    tail = _numbers(line, room=width)
-    mark = {True: "✓", False: " ", None: ""}[line.true]
+    figures = numbers(line, room=width)
+    figures.pad_right(tail - len(figures))
+    wrong = line.true is False and line.rank == 1
+    mark = "" if line.true is None else "✓" if line.true else "✗" if wrong else " "
     lead = f"{line.rank or '·':>2} "
-    rest = width - len(lead) - len(mark) - len(tail) - 2
+    rest = width - len(lead) - len(mark) - len(figures) - 2
     cells = max(0, min(_BAR, rest - max(_NAME, min(longest, rest - _SHORTEST_BAR)) - 1))
     name = Text(printable(line.class_name), "bold" if line.true else "")
     name.truncate(max(4, rest - cells - bool(cells)), overflow="ellipsis", pad=True)
     share = line.before if line.after is None and line.below is None else line.after
     middle = f" {bar(share or 0.0, cells)}" if cells else ""
     text = Text.assemble(
-        (lead, "dim"), (mark, "bold green"), name, middle, " ", tail, no_wrap=True, overflow="ellipsis"
+        (lead, "dim"),
+        (mark, "bold red" if wrong else "bold green"),
+        name,
+        middle,
+        " ",
+        figures,
+        no_wrap=True,
+        overflow="ellipsis",
     )
     text.truncate(width, overflow="ellipsis", pad=True)
     return text
 
 
-def _numbers(line: Line, *, room: int) -> Text:
+def numbers(line: Line, *, room: int) -> Text:
     """``71.2 %``; with something left out ``71.2 → 63.0 % ▼ 8.2`` or ``71.2 → < 3.0 %``, shorter in little room."""
     if line.before is None and line.after is None:
-        return Text("–", "dim")
+        return Text("    –", "dim")
     if line.below is not None:
         bound = f"< {100 * line.below:.1f} %"
-        return Text(bound if room < 30 else f"{100 * (line.before or 0):.1f} → {bound}")
+        return Text(bound if room < 30 else f"{100 * (line.before or 0):5.1f} → {bound}")
     if line.after is None:
         return Text(f"{100 * (line.before or 0):5.1f} %")
     after = f"{100 * line.after:.1f}"
     if line.before is None:
-        return Text(f"{after} %")
+        return Text(f"{after:>5} %" if room < 30 else f"{'':8}{after:>5} %")
     change = float(after) - float(f"{100 * line.before:.1f}")  # of what is shown
     sign = "=" if abs(change) < 0.05 else "▲" if change > 0 else "▼"
     moved = f" {sign}{abs(change):4.1f}"
     if room < 30:
         return Text(f"{after:>5} %{moved}")
-    return Text(f"{100 * line.before:.1f} → {after:>4} %{moved}")
+    return Text(f"{100 * line.before:5.1f} → {after:>5} %{moved}")

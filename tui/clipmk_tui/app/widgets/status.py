@@ -9,7 +9,7 @@ from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from clipmk.system.text import printable
+from clipmk.system.text import byte_size, printable
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.show.text import STAGE_WORDS
 
@@ -21,8 +21,11 @@ _FRAMES_PER_SECOND: Final = 10
 
 
 def stage_text(stage: str, done: int, total: int) -> str:
-    """``finding parts 2/4``."""
-    count = f" {done}/{total}" if total > 1 else ""
+    """``finding parts 2/4``, ``downloading 50 % of 0.6 GB``."""
+    if stage == "download":
+        count = f" {100 * done // total} % of {byte_size(total)}" if total else f" {byte_size(done)}"
+    else:
+        count = f" {done}/{total}" if total > 1 else ""
     return printable(f"{STAGE_WORDS.get(stage, stage)}{count}")
 
 
@@ -40,7 +43,8 @@ class StatusLine(Widget):
     def show(self, view: View) -> None:
         """Show which image, and which model on which device."""
         self.title = printable(view.title)
-        self.model = printable(f"{view.model}  {view.device}".rstrip())
+        model = view.model.removeprefix("embedded/")
+        self.model = printable(" · ".join(filter(None, (model, view.device))))
 
     def watch_work(self, work: str) -> None:
         """Turn the spinner meanwhile."""
