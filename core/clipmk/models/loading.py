@@ -292,9 +292,9 @@ def _weighted(spec: ModelSpec, *, download: bool) -> tuple[nn.Module, str]:
             torch.default_generator.manual_seed(0)
             model = build(spec, download=download)
         return model, module_sha256(model)
+    state = read_checked(spec)
     if _is_plain(spec):
         return load_plain(spec.config, spec.weights), file_sha256(spec.weights)
-    state = read_checked(spec)
     model = build(spec, download=download)
     fill(model, state, spec.weights, architecture=spec.entry.architecture)
     return model, file_sha256(*local.shards(spec.weights))
