@@ -22,8 +22,8 @@ from clipmk.worker.session import Session
 from clipmk_tui.app.screens.help import HelpScreen, help_for, help_texts
 from clipmk_tui.app.screens.settings import Preferences, SettingsScreen, changed_keys, changed_session
 from clipmk_tui.app.theme import DARK, LIGHT
-from clipmk_tui.show.comparison import BEST, NEITHER
-from clipmk_tui.show.signs import SIGN, WORD
+from clipmk_tui.show.comparison import BEST
+from clipmk_tui.show.signs import NEITHER, SIGN, WORD
 
 pytestmark = pytest.mark.usefixtures("clean")
 

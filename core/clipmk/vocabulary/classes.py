@@ -121,6 +121,21 @@ def parse_classes(argument: str) -> ClassList:
         placed = [(f"class {number}", part) for number, part in enumerate(argument.split(","), 1)]
         if len(placed) == 1:
             notes.append(f"{quoted(argument)} is not a file; it is taken as the name of a single class")
+    return _class_list(placed, notes, label)
+
+
+def parse_class_lines(text: str) -> ClassList:
+    """Read a class list that was typed: one class a line, `#` starts a comment line.
+
+    Raises:
+        VocabularyError: there is no class, or a name is too long or holds control characters; the message names its
+            line.
+    """
+    return _class_list(_in_lines(text), [], "class list")
+
+
+def _class_list(placed: list[tuple[str, Any]], notes: list[str], label: str) -> ClassList:
+    """The classes at some places, cleaned and without repetitions."""
     if not placed:
         raise VocabularyError(f"{label} is empty")
     if all(_WORDNET.match(str(name)) for _, name in placed):
@@ -147,6 +162,11 @@ def _in_file(path: str, label: str) -> list[tuple[str, Any]]:
         if not isinstance(names, list):
             raise VocabularyError(f"{label}: names is {kind_of(names)}; a list of texts is needed")
         return [(f"names[{index}]", name) for index, name in enumerate(names)]
+    return _in_lines(text)
+
+
+def _in_lines(text: str) -> list[tuple[str, Any]]:
+    """The names in a text, one a line."""
     lines = [(f"line {number}", line.strip()) for number, line in enumerate(text.split("\n"), 1)]
     return [(place, line) for place, line in lines if line and not line.startswith("#")]
 

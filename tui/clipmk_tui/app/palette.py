@@ -45,6 +45,9 @@ class Commands(Provider):
         ("Venn view of the concepts", "venn", "main.venn"),
         ("Write JSON, PNG or HTML", "write", "main.write"),
         ("Settings", "settings", "main.settings"),
+        ("Difference of two models", "difference", "main.difference"),
+        ("Explain another class", "target", "main.target"),
+        ("Classes and vocabulary", "classes", "main.classes"),
     )
 
     async def startup(self) -> None:

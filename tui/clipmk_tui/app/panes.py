@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
+from clipmk_tui.app.folder_choices import folder_of, kept_choice
 from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.questions import Questions
@@ -71,6 +73,8 @@ class Panes(Container):
         self._concept_wanted: str | None = None
         """Selected as soon as there is a tree."""
         self._all_models_asked = False
+        self.folder = ""
+        """Of the images, as the user named it; empty: none is open."""
 
     def compose(self) -> ComposeResult:
         """Left, middle, right."""
@@ -163,7 +167,22 @@ class Panes(Container):
             more = f" (and {len(images.warnings) - 1} more)" if len(images.warnings) > 1 else ""
             self._warn(images.warnings[0] + more)
         self.state.open(images)
+        if self.folder and self.folder != folder_of(paths):
+            await self._use_kept_choice(folder_of(paths))
+        self.folder = folder_of(paths)
         self.show()
+
+    async def _use_kept_choice(self, folder: str) -> None:
+        """Go on with what the user keeps for another folder, if that is something."""
+        try:
+            kept = await asyncio.to_thread(kept_choice, folder)
+        except ClipmkError as error:
+            self._warn(str(error))
+            return
+        if kept is not None:
+            session = replace(self.questions.session, vocabulary=kept.vocabulary, classes=kept.classes)
+            self.state.forget()
+            await self.questions.reconfigure(session)
 
     def cancel_work(self) -> None:
         """Cancel what the engine is working on."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from clipmk.errors import ImageError, UsageError, suggest
+from clipmk.errors import ImageError, InputError, UsageError, suggest
 from clipmk.system.config import read_config
 from clipmk.system.options import (
     DEFAULT_MODEL,
@@ -23,6 +23,7 @@ from clipmk.system.options import (
 )
 from clipmk.system.text import printable, quoted
 from clipmk.worker.session import Session
+from clipmk_tui.app.folder_choices import folder_of, kept_choice
 from clipmk_tui.show.pixels import GRAPHICS
 
 PREDICTION_COUNT = 10
@@ -62,6 +63,8 @@ class StartOptions:
     """How pictures are drawn: one of `GRAPHICS`."""
     serve: bool = True
     """Use a `clipmk serve` where one runs."""
+    note: str = ""
+    """What the app says once it has begun."""
 
 
 def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> StartOptions:
@@ -76,6 +79,10 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     chosen = config_options(config) | environment_options(_READERS) | given
     models = tuple(dict.fromkeys(chosen.get("model") or [DEFAULT_MODEL]))
+    note = ""
+    if not {"vocab", "classes"} & (given.keys() | environment_options(_READERS).keys()):  # the config's come after it
+        found, note = _kept(folder_of(paths))
+        chosen |= found
     classes = chosen.get("classes")
     session = Session(
         vocabulary=_vocabulary(chosen.get("vocab"), models[0], chosen.get("arch")),
@@ -104,7 +111,25 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
         no_color=chosen.get("no_color", False),
         graphics=graphics,
         serve=chosen.get("serve", True),
+        note=note,
     )
+
+
+def _kept(folder: str) -> tuple[dict[str, str], str]:
+    """Vocabulary and classes that the user keeps for a folder; or why they cannot be used."""
+    try:
+        kept = kept_choice(folder)
+        if kept is None:
+            return {}, ""
+        from clipmk.vocabulary.classes import parse_classes  # noqa: PLC0415
+        from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
+
+        load_vocabulary(kept.vocabulary)
+        if kept.classes is not None:
+            parse_classes(kept.classes)
+    except (UsageError, InputError) as error:
+        return {}, f"what you keep for {folder} is not used: {error}"
+    return {"vocab": kept.vocabulary} | ({} if kept.classes is None else {"classes": kept.classes}), ""
 
 
 def check_path(path: str) -> None:

@@ -63,6 +63,8 @@ class MainScreen(Screen[None]):
         Binding("w", "write", "write", id="main.write"),
         Binding("y", "copy", "copy", id="main.copy"),
         Binding("s", "settings", "settings", id="main.settings"),
+        Binding("t", "target", "class", id="main.target"),
+        Binding("k", "classes", "classes, vocabulary", id="main.classes"),
         Binding("g", "overlay", "overlay", id="image.overlay"),
         Binding("z", "zoom", "zoom", id="image.zoom"),
         *(Binding(f"{place}", f"pane({place})", "pane", show=False, id=f"main.pane_{place}") for place in range(1, 5)),
@@ -116,6 +118,8 @@ class MainScreen(Screen[None]):
         gc.set_threshold(*_THRESHOLDS)
         await panes.start()
         panes.open(self._options.paths)
+        if self._options.note:
+            self.notify(printable(self._options.note), severity="warning", timeout=10, markup=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No key of the panes does anything before they are there."""
@@ -292,6 +296,24 @@ class MainScreen(Screen[None]):
         explanation = self.state.with_what_if
         if explanation is not None and self.state.item is not None:
             self._push(WriteScreen(explanation, image=self.state.item.path))
+
+    def action_classes(self) -> None:
+        """Choose the vocabulary and edit the classes, for this folder."""
+        from clipmk_tui.app.screens.classes import ClassesScreen  # noqa: PLC0415
+
+        self._push(ClassesScreen(self.panes.questions.session, folder=self.panes.folder), self._change_session)
+
+    def action_target(self) -> None:
+        """Choose the class to explain."""
+        from clipmk_tui.app.screens.choose_class import ChooseClassScreen  # noqa: PLC0415
+
+        state = self.state
+        self._push(ChooseClassScreen(state.classes, current=state.target, own="the predicted class"), self._explain)
+
+    def _explain(self, class_name: str | None) -> None:
+        if class_name is not None:
+            self.state.choose_class(class_name or None)
+            self.panes.show()
 
     def action_settings(self) -> None:
         """Theme, preset, grounding, seed."""

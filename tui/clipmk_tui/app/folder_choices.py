@@ -1,0 +1,93 @@
+"""Vocabulary and classes that a user chose for a folder of images, kept beside the config file. Imports no Textual.
+
+In `folders`, a small JSON file per folder, and one with its class list where it has one of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipmk.errors import UsageError
+from clipmk.system.locations import config_path
+from clipmk.system.text import quoted
+
+SAMPLES = "the sample images"
+"""Stands for the folder of the sample images, wherever they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderChoice:
+    """What explains the images of a folder."""
+
+    vocabulary: str
+    """Name, or absolute path of a file."""
+    classes: str | None
+    """File with a list of classes in place of the vocabulary's own."""
+
+
+def folder_of(paths: Sequence[str]) -> str:
+    """The folder that the first argument of the app names, or is in."""
+    if not paths:
+        return SAMPLES
+    path = os.path.abspath(paths[0])  # noqa: PTH100 - follows no link
+    return path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120
+
+
+def kept_choice(folder: str) -> FolderChoice | None:
+    """What was kept for a folder, if anything was.
+
+    Raises:
+        UsageError: its file cannot be read.
+    """
+    path = _file(folder)
+    try:
+        content = json.loads(path.read_bytes())
+        return FolderChoice(content["vocabulary"], content["classes"]) if content["folder"] == folder else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as reason:
+        raise UsageError(f"{quoted(path)}, which keeps the vocabulary of {quoted(folder)}, cannot be read") from reason
+
+
+def keep_choice(folder: str, vocabulary: str, classes: Sequence[str] | None) -> FolderChoice:
+    """Keep the vocabulary and the classes (None: its own) for a folder.
+
+    Raises:
+        ClipmkError: they cannot be written.
+        OSError: the folder for them cannot be created.
+    """
+    import hashlib  # noqa: PLC0415
+
+    from clipmk.system.files import atomic_write  # noqa: PLC0415
+    from clipmk.vocabulary.vocabulary import available  # noqa: PLC0415
+
+    path = _file(folder)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(UsageError):
+        before = kept_choice(folder)
+        if before is not None and before.classes is not None:
+            Path(before.classes).unlink(missing_ok=True)
+    listed = None
+    if classes is not None:
+        text = json.dumps(list(classes), ensure_ascii=False, indent=1)
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]  # another list, another name
+        listed = str(path.with_name(f"{path.stem}-{digest}.json"))
+        with atomic_write(listed) as handle:
+            handle.write(text.encode())
+    named = vocabulary if vocabulary in available() else str(Path(vocabulary).expanduser().absolute())
+    content = {"folder": folder, "vocabulary": named, "classes": listed}
+    with atomic_write(path) as handle:
+        handle.write(json.dumps(content, indent=1).encode())
+    return FolderChoice(named, listed)
+
+
+def _file(folder: str) -> Path:
+    import zlib  # noqa: PLC0415 - smaller than hashlib, and the name of the folder is in the file
+
+    key = f"{zlib.crc32(os.fsencode(folder)):08x}"
+    return config_path().parent / "folders" / f"{key}.json"

@@ -1,0 +1,168 @@
+"""The dialog for vocabulary and classes: what a model chooses from, and the descriptors that explain its choice."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.suggester import SuggestFromList
+from textual.widgets import Input, OptionList, Static, TextArea
+from textual.widgets.option_list import Option
+
+from clipmk.errors import ClipmkError, VocabularyError
+from clipmk.system.text import counted, printable, quoted
+from clipmk.vocabulary.classes import ClassList, parse_class_lines, parse_classes
+from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
+from clipmk.worker.session import Session
+from clipmk_tui.app.folder_choices import keep_choice
+from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.screens.dialog import Dialog
+from clipmk_tui.show.text import shown
+
+
+class ClassesScreen(Dialog[Session | None]):
+    """Closes with the session to go on with, or with None. What is chosen is kept for the folder.
+
+    Args:
+        session: as it is now.
+        folder: of the images.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "cancel", id="classes.cancel"),
+        Binding("ctrl+s", "save", "save", id="classes.save", priority=True),
+    ]
+
+    def __init__(self, session: Session, *, folder: str) -> None:
+        super().__init__()
+        self._session, self._folder = session, folder
+        self._busy = False
+        self._loaded: tuple[str, ...] = ()
+        """The classes that were put into the text; while nobody has changed them, another vocabulary replaces them."""
+        self._shipped = available()
+        self._named = Input(session.vocabulary or "", id="vocabulary", select_on_focus=False)
+        self._named.suggester = SuggestFromList(self._shipped, case_sensitive=False)
+        self._named.placeholder = "a name or a JSON file"
+        self._list = OptionList(id="vocabularies", markup=False)
+        self._classes_text = TextArea(id="classes", show_line_numbers=True, compact=True)
+        self._added = Input(id="added", placeholder="add a class: type it, then enter", select_on_focus=False)
+
+    def compose(self) -> ComposeResult:
+        """The vocabulary and those to choose from, the classes, one more class."""
+        with Vertical(classes="dialog") as box:
+            box.border_title = "classes and vocabulary"
+            saves, cancels = keys_of(self, "classes.save"), keys_of(self, "classes.cancel")
+            box.border_subtitle = shown(f"tab next · {saves} uses them · {cancels} cancels")
+            with Horizontal():
+                yield Static("vocabulary", classes="label", markup=False)
+                yield self._named
+            yield self._list
+            yield Static("classes, one a line", classes="label", markup=False)
+            yield self._classes_text
+            yield self._added
+            yield Static(id="message")
+            yield Static(Text(printable(f"kept for {self._folder}"), overflow="ellipsis"), id="where", markup=False)
+
+    def on_mount(self) -> None:
+        """Begin with the vocabularies, the current one under the cursor."""
+        for name, words in self._shipped.items():
+            line = Text.assemble((f"{name:<12}", "bold"), printable(words), no_wrap=True, overflow="ellipsis")
+            self._list.add_option(Option(line))
+        names = list(self._shipped)
+        with self.prevent(OptionList.OptionHighlighted):
+            self._list.highlighted = names.index(self._named.value) if self._named.value in names else 0
+        self._list.focus()
+        self._load(self._session.classes)
+
+    @on(OptionList.OptionSelected)
+    def _choose_shipped(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self._named.value = list(self._shipped)[event.option_index]
+        self._load()
+
+    @on(Input.Submitted, "#vocabulary")
+    def _choose_named(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._load()
+
+    @on(Input.Submitted, "#added")
+    def _add(self, event: Input.Submitted) -> None:
+        """Append what was typed to the classes."""
+        event.stop()
+        if name := event.value.strip():
+            text = self._classes_text.text.rstrip("\n")
+            self._classes_text.text = f"{text}\n{name}" if text else name
+            self._classes_text.move_cursor(self._classes_text.document.end)
+            event.input.clear()
+
+    @on(TextArea.Changed)
+    def _check(self) -> None:
+        """Say how many classes there are, or what is wrong with them."""
+        try:
+            found = self._typed()
+        except VocabularyError as error:
+            self.say(str(error), "$error")
+        else:
+            own = "the vocabulary's own " if found.names == self._loaded else ""
+            self.say("; ".join([f"{own}{counted(len(found.names), 'class', 'classes')}", *found.notes]))
+
+    def _typed(self) -> ClassList:
+        return parse_class_lines(self._classes_text.text)
+
+    @work(group="vocabulary", exclusive=True)
+    async def _load(self, classes: str | None = None) -> None:
+        """Show the classes of the vocabulary, unless the user has changed them; at first those of the session."""
+        try:
+            vocabulary = await asyncio.to_thread(load_vocabulary, self._named.value.strip())
+            names = vocabulary.classes if classes is None else (await asyncio.to_thread(parse_classes, classes)).names
+        except ClipmkError as error:
+            self.say(str(error), "$error")
+            return
+        changed = bool(self._loaded) and tuple(self._classes_text.text.splitlines()) != self._loaded
+        self._loaded = vocabulary.classes
+        if changed:
+            self.say(f"the classes stay as you have changed them; {quoted(vocabulary.name)} describes them")
+        else:
+            self._classes_text.text = "\n".join(names)
+
+    def action_save(self) -> None:
+        """Use and keep what is chosen."""
+        if not self._busy:
+            self._busy = True
+            self.say("checking ...")
+            self._keep(self._named.value.strip(), self._classes_text.text)
+
+    @work(group="keep")
+    async def _keep(self, named: str, text: str) -> None:
+        try:
+            session = await asyncio.to_thread(chosen_session, self._session, named, text, folder=self._folder)
+        except (ClipmkError, OSError) as error:
+            self.say(str(error), "$error")
+            return
+        finally:
+            self._busy = False
+        self.dismiss(session)
+
+
+def chosen_session(session: Session, named: str, text: str, *, folder: str) -> Session:
+    """The session with a vocabulary and a list of classes, one a line; kept for the folder.
+
+    Raises:
+        UsageError: there is no such vocabulary.
+        VocabularyError: the vocabulary or the classes cannot be used.
+        ClipmkError: they cannot be kept.
+        OSError: likewise.
+    """
+    vocabulary: Vocabulary = load_vocabulary(named)
+    names = parse_class_lines(text).names
+    own = names == vocabulary.classes
+    if not own:
+        vocabulary.with_classes(names)
+    kept = keep_choice(folder, named, None if own else names)
+    return dataclasses.replace(session, vocabulary=kept.vocabulary, classes=kept.classes)
