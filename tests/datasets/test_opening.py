@@ -294,3 +294,16 @@ def test_a_data_set_that_grows_does_not_grow_in_memory_beyond_its_names(tmp_path
     assert dataset.info.images == 3000
     assert held / 3000 < 400  # bytes per image
     assert peak / 3000 < 600
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet", "t.tar", "a/1.png"])
+def test_a_pointer_of_git_lfs_is_named_with_the_command_that_fetches_the_file(name: str, tmp_path: Path) -> None:
+    touch(tmp_path, name)
+    (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+
+    def read() -> None:
+        dataset = open_dataset(str(tmp_path if name.endswith("png") else tmp_path / name))
+        dataset.reader.read(dataset.entries[0])
+
+    with pytest.raises(InputError, match=r"is a pointer of Git LFS, not the file itself; run `git lfs pull` in its"):
+        read()

@@ -33,6 +33,7 @@ from clipmk.datasets.entries import (
 from clipmk.datasets.tables import open_table
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
+from clipmk.system.files import LFS_HINT, LFS_POINTER
 from clipmk.system.text import cause, counted, encodable, listed, noted, one_or_many, printable, quoted
 
 MOST_SHARDS: Final = 100_000
@@ -252,8 +253,10 @@ def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:
     Raises:
         InputError: the file is compressed, not a tar file, truncated or damaged.
     """
-    label, head = f"tar file {quoted(path)}", handle.read(6)
+    label, head = f"tar file {quoted(path)}", handle.read(len(LFS_POINTER))
     handle.seek(0)
+    if head == LFS_POINTER:
+        raise InputError(f"{label} {LFS_HINT}")
     for magic, kind in _COMPRESSED:
         if head.startswith(magic):
             everything = "so reading one image means reading everything before it; decompress it first"

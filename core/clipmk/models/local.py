@@ -18,7 +18,7 @@ from typing import Any
 
 from clipmk.errors import ModelError
 from clipmk.models import foreign
-from clipmk.system.files import read_regular
+from clipmk.system.files import LFS_HINT, LFS_POINTER, read_regular
 from clipmk.system.quiet import SharedPatch
 from clipmk.system.text import cause
 
@@ -246,10 +246,8 @@ def check_pointer(path: Path, start: bytes) -> None:
     Raises:
         ModelError: it is one.
     """
-    if start.startswith(b"version https://git-lfs.github.com/spec/"):
-        raise ModelError(
-            f"{str(path)!r} is a pointer of Git LFS, not the file itself; run `git lfs pull` in its folder"
-        )
+    if start.startswith(LFS_POINTER):
+        raise ModelError(f"{str(path)!r} {LFS_HINT}")
 
 
 def merges_in(folder: Path, content: Mapping[str, Any], model_id: str) -> Path | None:

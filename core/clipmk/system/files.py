@@ -17,6 +17,10 @@ from clipmk.system.text import byte_size, cause, printable, quoted
 NEARBY_LIMIT = 5000
 """Most folder entries read to suggest a name."""
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that Git LFS has left in the place of the real one."""
+LFS_HINT = "is a pointer of Git LFS, not the file itself; run `git lfs pull` in its folder"
+
 _KINDS = (
     (stat.S_ISDIR, "is a folder"),
     (stat.S_ISFIFO, "is a pipe"),
@@ -57,6 +61,8 @@ def read_regular(
         raise error(f"{shown} cannot be read: {cause(reason)}") from reason
     if refusal is None and len(data) > limit:  # it has grown meanwhile
         refusal = _too_large(limit)
+    if refusal is None and data.startswith(LFS_POINTER):
+        refusal = LFS_HINT
     if refusal is not None:
         raise error(f"{shown} {refusal}")
     return data

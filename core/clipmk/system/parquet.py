@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmk.errors import InputError
-from clipmk.system.files import atomic_write, make_folder
+from clipmk.system.files import LFS_HINT, LFS_POINTER, atomic_write, make_folder
 from clipmk.system.text import printable, quoted
 
 _COMPRESSION: Final = "zstd"
@@ -34,7 +34,10 @@ def open_parquet(path: str | Path) -> pq.ParquetFile:
         OSError: it cannot be read.
         pyarrow.ArrowException: it is not a Parquet file.
     """
-    return pq.ParquetFile(pa.OSFile(os.fsencode(path)))
+    file = pa.OSFile(os.fsencode(path))
+    if file.read(len(LFS_POINTER)) == LFS_POINTER:
+        raise pa.ArrowInvalid(f"it {LFS_HINT}")
+    return pq.ParquetFile(file)
 
 
 @contextlib.contextmanager

@@ -80,7 +80,10 @@ def _delimited(data: bytes, *, tabs: bool) -> Iterator[list[Any]]:
 def _objects(data: bytes) -> Iterator[list[Any]]:
     text = data.decode(_encoding(data)).strip()
     lines = [line for line in text.split("\n") if line.strip()]
-    rows = json.loads(text) if text.startswith("[") else [json.loads(line) for line in lines]
+    try:
+        rows = json.loads(text) if text.startswith("[") else [json.loads(line) for line in lines]
+    except json.JSONDecodeError as reason:
+        raise ValueError(f"a JSON list of objects, or an object in each line, is needed: {reason}") from reason
     wrong = next((row for row in rows if not isinstance(row, dict)), None)
     if wrong is not None:
         raise ValueError(f"a row is {wrong!r:.80}; an object with a value for each column is needed")
