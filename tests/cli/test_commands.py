@@ -296,6 +296,13 @@ def test_doctor_works_whatever_is_broken(
     assert {check["name"]: check["status"] for check in valid_json(ran)["checks"]}[name] == "warn"
 
 
+def test_doctor_says_how_the_app_draws_pictures() -> None:
+    assert doctor.pictures({"TERM": "xterm-kitty"}).detail.startswith("real pixels, kitty (CLIPMK_GRAPHICS=auto; auto,")
+    assert doctor.pictures({"TERM": "xterm"}).detail.startswith("half-blocks (CLIPMK_GRAPHICS=auto;")
+    chosen = {"TERM": "xterm", "CLIPMK_GRAPHICS": "sixel"}
+    assert doctor.pictures(chosen).detail.startswith("real pixels, sixel (CLIPMK_GRAPHICS=sixel;")
+
+
 def test_doctor_names_a_check_that_fails(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise PermissionError(13, "Permission denied", "/home/other")

@@ -47,7 +47,7 @@ def protocol_for(graphics: str, environment: Mapping[str, str]) -> Protocol | No
         return "kitty" if graphics == "kitty" else "sixel"
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     inside = "TMUX" in environment or "STY" in environment or term.startswith(("tmux", "screen"))
-    if graphics == "half-blocks" or inside or "NO_COLOR" in environment:
+    if graphics == "half-blocks" or inside or environment.get("NO_COLOR"):
         return None
     if term in _KITTY_TERMS:
         return "kitty"

@@ -79,8 +79,9 @@ class SharpImagePane(ImagePane):
             self.refresh()  # cells that are written again cover a sixel picture
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Lines of the pane; the pixels follow, because cells that are written again cover them."""
-        self._sharpen_soon()
+        """Lines of the pane; the pixels follow, because cells of the picture that are written again cover them."""
+        if self._layout is not None and crop.overlaps(self._layout.picture.translate(self.gutter.top_left)):
+            self._sharpen_soon()
         return super().render_lines(crop)
 
     def _take(self, job: Job, frame: Frame, spans: Spans, rows: Mapping[int, Strip]) -> None:

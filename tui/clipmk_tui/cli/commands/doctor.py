@@ -65,6 +65,7 @@ def checks(*, full: bool) -> Iterator[Check]:
         "python": python_version,
         "packages": packages,
         "colours": lambda: colours(os.environ, terminal=terminal),
+        "pictures": lambda: pictures(os.environ),
         "encoding": lambda: encoding(getattr(sys.stdout, "encoding", None)),
         "gpu": devices if full else driver,
         "embedded models": embedded,
@@ -128,6 +129,18 @@ def colours(environment: Mapping[str, str], *, terminal: bool) -> Check:
     if "256" in term:
         return Check("colours", "warn", f"256 ({detail})", hint)
     return Check("colours", "warn", f"16 or none ({detail})", f"set TERM=xterm-256color; {hint}")
+
+
+def pictures(environment: Mapping[str, str]) -> Check:
+    """How the app draws them."""
+    from clipmk.system.config import read_config  # noqa: PLC0415 - not for the help
+    from clipmk.system.options import variable  # noqa: PLC0415
+    from clipmk_tui.show.pixels import GRAPHICS, protocol_for  # noqa: PLC0415
+
+    graphics = environment.get(variable("graphics")) or read_config().graphics or "auto"
+    protocol = protocol_for(graphics, environment)
+    how = "half-blocks" if protocol is None else f"real pixels, {protocol}"
+    return Check("pictures", "ok", f"{how} ({variable('graphics')}={graphics}; {', '.join(GRAPHICS)})")
 
 
 def encoding(name: str | None) -> Check:
