@@ -28,7 +28,7 @@ def die() -> None:
 
 def greet(mode: str) -> Hello:
     if mode == "stillborn":
-        os.write(2, b"no module named torch\n")
+        os.write(2, b"ModuleNotFoundError: no module named torch\nafter it\n")
         sys.exit(3)
     send(Greeting(protocol=99 if mode == "foreign" else protocol.VERSION, clipmk="0", pid=os.getpid()))
     hello = decode(sys.stdin.buffer.readline())
@@ -87,8 +87,11 @@ def main(mode: str, file: str = "") -> None:
             send(protocol.Progress(id=request.id, stage="image", done=0, total=1))
             misbehave(mode, Path(file))
             if mode != "obeying":
-                send(protocol.Failed(id=request.id, code="image", message=f"answered by {os.getpid()}"))
+                code, message = (
+                    ("unexpected", "KeyError: 3") if mode == "broken" else ("image", f"answered by {os.getpid()}")
+                )
+                send(protocol.Failed(id=request.id, code=code, message=message))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*(word for word in sys.argv[1:] if word != "--debug"))

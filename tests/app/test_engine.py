@@ -40,7 +40,8 @@ async def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         ours = (sys.executable, str(STUB), mode, str(tmp_path / "marker"))
         monkeypatch.setattr(transports, "COMMAND", command or ours)
         monkeypatch.setattr(worker, "PATIENCE", patience)
-        engine = Engine(SESSION)
+        engine = Engine(SESSION, log=(log := []))
+        engine.lines = log  # type: ignore[attr-defined]
         engine.restarts = []  # type: ignore[attr-defined]
         engine.on_restart = engine.restarts.append  # type: ignore[attr-defined]
         engines.append(engine)
@@ -156,8 +157,14 @@ async def test_a_child_that_dies_once_is_replaced_and_asked_again(stub: Start) -
         await task
     assert (await behind).model.id == "behind"
     assert engine.restarts == [  # type: ignore[attr-defined]
-        "the engine was killed by signal 9 (SIGKILL) and was started again"
+        r"the engine was killed by signal 9 (SIGKILL) and was started again; its last line was: the last \x1b[31mwords"
     ]
+    assert engine.lines[:2] == ["an earlier line", "the last \x1b[31mwords"]  # type: ignore[attr-defined]
+
+
+async def test_a_mistake_of_the_engine_is_named_with_what_shows_where_it_is(stub: Start) -> None:
+    with pytest.raises(RequestError, match=r"the engine met an unexpected KeyError: 3; clipmk tui --debug shows where"):
+        await stub("broken").ask(EXPLAIN)
 
 
 async def test_a_request_fails_after_two_crashes_and_spares_the_others(stub: Start) -> None:
@@ -189,7 +196,10 @@ async def test_a_child_killed_while_idle_is_replaced_at_the_next_question(stub: 
 @pytest.mark.parametrize(
     ("mode", "words"),
     [
-        ("stillborn", "ended with exit status 3 before it was ready; its last line was: no module named torch"),
+        (
+            "stillborn",
+            "ended with exit status 3 before it was ready; its last line was: ModuleNotFoundError: no module",
+        ),
         ("foreign", "version 99"),
         ("refusing", "it wants version 0"),
     ],

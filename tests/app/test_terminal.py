@@ -50,7 +50,7 @@ class ClipmkApp(app.ClipmkApp):
         raise ValueError("no such \\x1b[31mluck")
 
 class Engine:
-    def __init__(self, session, *, server): ...
+    def __init__(self, session, *, server, log): ...
     async def close(self):
         open("closed", "w").close()
 

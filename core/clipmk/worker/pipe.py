@@ -62,6 +62,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the app's
     pipe = _own_pipe()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    if "--debug" in sys.argv:
+        logging.getLogger("clipmk").setLevel(logging.DEBUG)
     service = Service()
     queue = JobQueue(service.warm_up, service.answer)
     threading.Thread(target=_listen, args=(pipe, queue), name="listener", daemon=True).start()

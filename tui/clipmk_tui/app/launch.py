@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clipmk.errors import UsageError, suggest
-from clipmk.system.text import quoted
+from clipmk.system.text import printable, quoted
 from clipmk_tui.app.start_options import StartOptions
 
 if TYPE_CHECKING:
@@ -54,12 +54,16 @@ def launch(options: StartOptions) -> int:
         classes = holders()
         options = dataclasses.replace(options, keys=parse_keys(options.keys, binding_ids(classes)))
         refuse_clashes(options.keys, classes)
-    app = ClipmkApp(options, partial(_worker_engine, options))
+    log: list[str] | None = [] if options.debug else None
+    app = ClipmkApp(options, partial(_worker_engine, options, log))
     name, known = options.theme, app.available_themes
     if name is not None and name not in known:
         raise UsageError(f"theme {quoted(name)} does not exist; {suggest(name, sorted(known), most=5)}")
-    with restored_terminal():
-        return run_app(app)
+    try:
+        with restored_terminal():
+            return run_app(app)
+    finally:
+        sys.stderr.writelines(f"{printable(line)}\n" for line in log or ())
 
 
 def require_size(size: os.terminal_size) -> None:
@@ -119,11 +123,11 @@ def run_app(app: ClipmkApp) -> int:
     return app.return_code or 0
 
 
-def _worker_engine(options: StartOptions) -> Engine:
+def _worker_engine(options: StartOptions, log: list[str] | None) -> Engine:
     from clipmk.system.locations import socket_path  # noqa: PLC0415 - after the first frame
     from clipmk_tui.app.engine.worker import Engine  # noqa: PLC0415
 
-    return Engine(options.session, server=socket_path() if options.serve else None)
+    return Engine(options.session, server=socket_path() if options.serve else None, log=log)
 
 
 @contextlib.contextmanager

@@ -41,6 +41,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "serve": switch,
     "no_color": switch,
     "graphics": str,
+    "debug": switch,
 }
 """The app's options, and what reads the environment's text of each."""
 
@@ -65,6 +66,8 @@ class StartOptions:
     """Use a `clipmk serve` where one runs."""
     note: str = ""
     """What the app says once it has begun."""
+    debug: bool = False
+    """Print the engine's own log, with its tracebacks, when the app has ended."""
 
 
 def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> StartOptions:
@@ -112,6 +115,7 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
         graphics=graphics,
         serve=chosen.get("serve", True),
         note=note,
+        debug=chosen.get("debug", False),
     )
 
 

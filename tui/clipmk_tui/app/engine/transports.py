@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections import deque
@@ -21,8 +22,11 @@ from clipmk.worker.unix_socket import supported
 COMMAND = (sys.executable, "-P", "-m", "clipmk.worker.pipe")
 """-P: a file in the working folder must not stand in for a module."""
 
-STDERR_LINES = 50
-"""How much of the child's stderr is kept."""
+STDERR_LINES, DEBUG_LINES = 50, 2_000
+"""How much of the child's stderr is kept, usually and for debugging."""
+
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
+"""The line of a traceback that names the error."""
 EXIT_SECONDS = 1.0
 """For a child that closed its output to exit."""
 
@@ -61,25 +65,29 @@ class Transport:
 class Child(Transport):
     """A process of our own; it leads a session of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, *, lines: int) -> None:
         assert process.stdin is not None  # noqa: S101 - pipes were asked for
         assert process.stdout is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
         super().__init__(process.stdout, process.stdin)
         self.process = process
-        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
-        self._draining = asyncio.get_running_loop().create_task(_drain(process.stderr, self._lines))
+        self.lines: deque[str] = deque(maxlen=lines)
+        """The end of its stderr."""
+        self._draining = asyncio.get_running_loop().create_task(_drain(process.stderr, self.lines))
 
     @classmethod
-    async def start(cls) -> Child:
+    async def start(cls, *, debug: bool = False) -> Child:
         """Start a process.
+
+        Args:
+            debug: it logs everything, tracebacks included.
 
         Raises:
             OSError: it cannot be started.
         """
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *COMMAND,
+            *(*COMMAND, *(("--debug",) if debug else ())),
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
@@ -87,7 +95,7 @@ class Child(Transport):
             start_new_session=True,
             env=_environment(),
         )
-        return cls(process)
+        return cls(process, lines=DEBUG_LINES if debug else STDERR_LINES)
 
     def kill(self) -> None:
         """End the child and whatever it started at once."""
@@ -117,8 +125,9 @@ class Child(Transport):
         return f"was killed by signal {-status}{names.get(-status, '')}"
 
     def last_line(self) -> str:
-        """The last line of its stderr, ready to follow a sentence; empty if there is none."""
-        line = next((line for line in reversed(self._lines) if line.strip()), "")
+        """Its last error, else its last line, ready to follow a sentence; empty if it has written nothing."""
+        lines = [line for line in reversed(self.lines) if line.strip()]
+        line = next(filter(_EXCEPTION.match, lines), lines[0] if lines else "")
         return f"; its last line was: {printable(line.strip())[:200]}" if line else ""
 
 
@@ -168,6 +177,6 @@ async def _drain(stream: asyncio.StreamReader, lines: deque[str]) -> None:
     rest = b""
     while data := await stream.read(2**16):
         *whole, rest = (rest + data).split(b"\n")
-        lines.extend(line.decode("utf-8", "backslashreplace") for line in whole[-STDERR_LINES:])
+        lines.extend(line.decode("utf-8", "backslashreplace") for line in whole)
         rest = rest[-(2**12) :]
     lines.append(rest.decode("utf-8", "backslashreplace"))

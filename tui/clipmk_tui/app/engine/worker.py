@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
-from clipmk.errors import ClipmkError, ProtocolError
+from clipmk.errors import UNEXPECTED, ClipmkError, ProtocolError
 from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
 from clipmk.worker.client import SILENCE_SECONDS
@@ -108,13 +108,15 @@ class Engine:
     Args:
         session: what all requests share.
         server: socket of a `clipmk serve` that is used if one listens there; None: always a child.
+        log: takes what the children write to stderr, tracebacks included.
     """
 
-    def __init__(self, session: Session, *, server: Path | None = None) -> None:
+    def __init__(self, session: Session, *, server: Path | None = None, log: list[str] | None = None) -> None:
         self.on_restart: Callable[[str], None] | None = None
         """Called with one sentence when the child died and was started again, or a server that runs cannot be used."""
         self._session = session
         self._server = server
+        self._log = log
         self._ids = itertools.count(1)
         self._waiting: dict[int, _Question] = {}
         self._worker: _Worker | None = None
@@ -180,7 +182,8 @@ class Engine:
         if isinstance(answer, RequestError):
             raise answer
         if isinstance(answer, Failed):
-            raise RequestError(answer.code, answer.message)
+            message = f"the engine met an unexpected {answer.message}; clipmk tui --debug shows where"
+            raise RequestError(answer.code, message if answer.code == UNEXPECTED else answer.message)
         return answer
 
     async def reconfigure(self, session: Session) -> None:
@@ -230,7 +233,7 @@ class Engine:
         """Find or start a worker and listen to it until it ends."""
         session = self._session
         try:
-            transport: Transport = await self._find_server() or await Child.start()
+            transport: Transport = await self._find_server() or await Child.start(debug=self._log is not None)
         except OSError as reason:
             worker.fault = f"cannot be started: {printable(str(reason))}"
             return
@@ -310,6 +313,8 @@ class Engine:
 
     def _end(self, worker: _Worker, life: asyncio.Task[None]) -> None:
         """Draw the consequences: blame the request it worked on, and start another worker if requests wait."""
+        if self._log is not None and isinstance(worker.transport, Child):
+            self._log.extend(worker.transport.lines)
         for watchdog in worker.watchdogs.values():
             watchdog.cancel()
         if not life.cancelled() and (mistake := life.exception()) is not None:
@@ -330,7 +335,7 @@ class Engine:
 
     def _blame(self, worker: _Worker) -> None:
         if worker.ready or worker.fault is None:
-            self._restart_message = f"the engine {worker.how_it_ended()} and was started again"
+            self._restart_message = f"the engine {worker.how_it_ended()} and was started again{worker.last_line()}"
         if not worker.ready:
             self._failed_starts += 1
             if worker.fault is not None or self._failed_starts >= DEATHS:
