@@ -19,6 +19,7 @@ from app_harness import (
     MODELS,
     RN,
     VIT,
+    VIT_XS,
     FakeEngine,
     burst,
     compare_host,
@@ -64,7 +65,7 @@ async def test_columns_are_filled_and_the_most_agreed_concept_stands_first(size:
             ("a white chest", ["◑", "◑", "·", "0"]),
         ):
             assert line(app, f"{row} ").strip().removeprefix(row).split() == words, row
-        assert any("vit-s8 says fox 71 % · MI 3.69 / 0.90" in one for one in lines(app))
+        assert any("vit-s8 says fox 71 % · MI 3.69 (0.90)" in one for one in lines(app))
         concepts = [one.split("  ")[0].strip() for one in lines(app)]
         assert concepts.index("pointed ears") < concepts.index("a bushy tail") < concepts.index("round eyes")
         assert max(cell_len(one) for one in lines(app)) <= size[0]
@@ -278,10 +279,10 @@ async def test_best_auc_is_marked_within_a_family_only() -> None:
     app = compare_host(FakeEngine(), known=known)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        assert any(f"AUC 0.61 / 0.55 {BEST}" in one for one in lines(app))
+        assert any(f"AUC 0.61 (0.55) {BEST}" in one for one in lines(app))
         for key in ("right", "right", "right"):
             await press(pilot, key)
-            assert not any(f"0.55 {BEST}" in one for one in lines(app))
+            assert not any(f"(0.55) {BEST}" in one for one in lines(app))
 
 
 async def test_w_writes_valid_json_beside_what_is_there(
@@ -416,6 +417,18 @@ async def test_a_concept_chosen_in_the_comparison_is_under_the_cursor_of_the_tre
         assert row.text == "a bushy tail"
         assert pilot.app.focused is screen.panes.concepts.concept_tree
         assert screen.panes.image.region.area
+
+
+async def test_m_marks_all_models_that_are_here_and_then_none(album: Path) -> None:
+    async with running(FakeEngine(), album, models=(VIT,)) as (pilot, screen):
+        await press(pilot, "3", "m")
+        assert sorted(screen.state.marked) == sorted(MODELS)
+        await press(pilot, "c")
+        assert line(pilot.app, "pointed ears").count("∩") == 4
+        await press(pilot, "escape", "m")
+        assert screen.state.marked == []
+        await press(pilot, "slash", *"vit-", "enter", "m")
+        assert sorted(screen.state.marked) == sorted((VIT, VIT_XS))
 
 
 async def test_what_the_comparison_has_asked_the_main_screen_does_not_ask_again(album: Path) -> None:

@@ -194,6 +194,18 @@ def test_an_explanation_of_another_class_answers_for_the_predicted_one() -> None
     assert made.find("0.png", CNX, None) is None
 
 
+def test_all_models_are_marked_as_far_as_there_is_room_and_then_none() -> None:
+    made = state()
+    made.marked = ["mine"]
+    models = [f"m{index}" for index in range(20)]
+    assert not made.mark_all(models)
+    assert made.marked == ["mine", *models[:12]]
+    assert made.mark_all(models)
+    assert made.marked == ["mine"]
+    assert made.mark_all(models[:2])
+    assert made.marked == ["mine", "m0", "m1"]
+
+
 def test_undo_goes_back_one_change_of_what_is_left_out_at_a_time() -> None:
     made = state()
     made.leave_out("round eyes")

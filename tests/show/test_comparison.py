@@ -147,7 +147,7 @@ def test_the_second_sentence_says_what_separates_right_from_wrong() -> None:
 def test_of_concepts_seen_equally_often_the_tied_one_separates() -> None:
     right = by("a", vision={"tail": 0.9, "ears": 0.1}, language={"ears": 0.3})
     made = compare([right, by("b", predicted="owl", vision={}, language={})], true_class="fox")
-    assert separating(made) == "seen more often by the right ones: 'ears'"
+    assert separating(made) == "seen more often by the right one: 'ears'"
 
 
 # Columns.

@@ -69,6 +69,13 @@ class DownloadModel(Message):
 
 
 @dataclass
+class MarkModels(Message):
+    """Add all these models to the comparison; if they are in it, remove them."""
+
+    models: tuple[str, ...]
+
+
+@dataclass
 class LightUp(Latest):
     """Highlight these parts: the ones the concept or part under the cursor was seen on."""
 

@@ -28,7 +28,7 @@ from clipmk_tui.app.folder_choices import folder_of, kept_choice
 from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.questions import Questions
-from clipmk_tui.app.state import State, View
+from clipmk_tui.app.state import COMPARED, State, View
 from clipmk_tui.app.widgets.concepts import ConceptsPane
 from clipmk_tui.app.widgets.image_pane import ImagePane
 from clipmk_tui.app.widgets.models_pane import ModelsPane
@@ -366,6 +366,12 @@ class Panes(Container):
     def _mark_model(self, message: messages.MarkModel) -> None:
         if not self.state.mark(message.model):
             self._warn("no more models can be compared at once")
+        self.refresh_view()
+
+    @on(messages.MarkModels)
+    def _mark_models(self, message: messages.MarkModels) -> None:
+        if not self.state.mark_all(message.models):
+            self._warn(f"{COMPARED} models are marked, no more can be compared at once")
         self.refresh_view()
 
     @on(messages.LightUp)

@@ -229,6 +229,16 @@ class State:
         self.marked.append(model)
         return True
 
+    def mark_all(self, models: Sequence[str]) -> bool:
+        """Add models to the comparison, or remove them if it has as many as it can; False where not all have room."""
+        others = [model for model in self.marked if model not in models]
+        wanted = models[: COMPARED - len(others)]
+        if set(wanted) <= set(self.marked):
+            self.marked = others
+            return True
+        self.marked = [*others, *wanted]
+        return len(wanted) == len(models)
+
     # Explanations.
 
     def choose_class(self, class_name: str | None) -> None:

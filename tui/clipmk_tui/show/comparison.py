@@ -316,7 +316,8 @@ def separating(comparison: Comparison) -> str:
     """
     columns = {index: column for index, column in enumerate(comparison.columns) if column.error is None}
     right = [index for index, column in columns.items() if column.right]
-    names = ("the right ones", "the wrong ones")
+    wrong = len(columns) - len(right)
+    names = (f"the right {one_or_many(len(right), 'one', 'ones')}", f"the wrong {one_or_many(wrong, 'one', 'ones')}")
     if len(right) in {0, len(columns)}:
         right = [i for i, column in columns.items() if column.predictions[0].class_name == comparison.agreed_class]
         who = one_or_many(len(right), "the one that says", "those that say")

@@ -34,6 +34,7 @@ from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.app.widgets.key_bar import KeyBar
 from clipmk_tui.app.widgets.status import stage_text
 from clipmk_tui.show.comparison import (
+    BEST,
     BEST_WORDS,
     Row,
     answer_sentence,
@@ -283,9 +284,14 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
 
 
 def _strength_words(column: ComparedModel, name: str) -> str:
-    """What a model answers, and how strong its shared knowledge is."""
-    says, share, mi, auc, p, curve = model_facts(column)
-    return f"{name} says {says} {share} · MI {mi} · AUC {auc} (by chance) · p {p}  {curve}"
+    """What a model answers, and how strong its shared knowledge is; by chance in parentheses."""
+    says, share, *_, curve = model_facts(column)
+    mutual, best = column.mutual, f" {BEST}" if column.best_in_family else ""
+    if mutual is None:
+        return f"{name} failed"
+    mi = f"MI {mutual.mi_paper:.2f} ({mutual.chance.mi_paper:.2f})"
+    auc = f"AUC {mutual.auc:.2f} ({mutual.chance.auc:.2f}){best}"
+    return f"{name} says {says} {share} · {mi}  {auc}  p {mutual.p_value:.1g}  {curve}"
 
 
 def _row_words(row: Row, column: ComparedModel, made: Comparison, place: int) -> str:

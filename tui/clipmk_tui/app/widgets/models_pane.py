@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
 from clipmk_tui.app.key_hints import keys_of
-from clipmk_tui.app.messages import ChooseModel, DownloadModel, MarkModel
+from clipmk_tui.app.messages import ChooseModel, DownloadModel, MarkModel, MarkModels
 from clipmk_tui.app.state import View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.text import FAMILY_WORDS, matches
@@ -38,6 +38,7 @@ class ModelList(OptionList):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select", "switch", id="models.switch"),
         Binding("space", "mark", "mark", id="models.mark"),
+        Binding("m", "mark_all", "mark all/none", id="models.mark_all"),
         Binding("d", "download", "download", id="models.download"),
     ]
 
@@ -79,6 +80,12 @@ class ModelList(OptionList):
             )
         else:
             self.post_message(MarkModel(entry.id))
+
+    def action_mark_all(self) -> None:
+        """Mark all listed models that are here for comparison; where they are marked, none of them."""
+        view = self._view
+        here = tuple(one.id for one in self._entries if one.source != "remote" and one.id not in view.failed)
+        self.post_message(MarkModels(here))
 
     def action_download(self) -> None:
         """Download the weights of the model under the cursor."""
