@@ -11,6 +11,7 @@ from textual.widgets import Input
 import samples
 from app_harness import RN, SIZES, VIT_XS, FakeEngine, press, running, seen, settled
 from clipmk.worker import protocol
+from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.widgets.models_pane import ModelsPane
 
 
@@ -207,7 +208,7 @@ async def test_keys_can_be_rebound(album: Path) -> None:
         assert screen.state.place[0] == 1
         await press(pilot, "j")
         assert screen.state.place[0] == 2
-        assert "j next" in seen(screen)
+        assert "j p image" in seen(screen)
 
 
 async def test_ten_thousand_images_are_opened_and_walked_through(tmp_path: Path) -> None:
@@ -229,3 +230,33 @@ async def test_the_palette_knows_models_images_and_classes_by_name(album: Path) 
             state = (screen.state.item and screen.state.item.path, screen.state.model, screen.state.target)
             assert any(expected in str(value) for value in state), typed
         assert any(isinstance(r, protocol.Explain) and r.target == "wolf" for r in engine.asked)
+
+
+async def test_the_key_bar_names_arrows_and_enter_in_eighty_columns(album: Path) -> None:
+    async with running(FakeEngine(), album, size=(80, 24)) as (pilot, screen):
+        for place, moves in (
+            ("2", "enter see why"),
+            ("3", "enter switch  space mark"),
+            ("4", "enter open  x leave out"),
+        ):
+            await press(pilot, place)
+            bar = seen(screen).splitlines()[-1]
+            assert bar.startswith(f" ↑↓ move  {moves}")
+            assert "? help  q quit" in bar
+
+
+async def test_help_gives_keys_first_a_verb_phrase_each_then_the_words(album: Path) -> None:
+    async with running(FakeEngine(), album, size=(120, 60)) as (pilot, _):
+        await press(pilot, "question_mark")
+        text = seen(pilot.app.screen)
+    keys, _, words = text.partition("What the words, signs and numbers mean")
+    places = [keys.index(one) for one in ("Keys here", "leave the concept out", "Keys everywhere", "the next pane")]
+    assert places == sorted(places)
+    assert all(word in words for word in ("seen", "tied", "mutual"))
+
+
+async def test_the_bare_app_opens_on_a_picture_that_anybody_recognises() -> None:
+    items = open_images([]).items
+    assert items[0].path.endswith("robot-typical-04.png")
+    assert items[0].label == "robot"
+    assert [item.path for item in items[1:]] == sorted(item.path for item in items[1:])

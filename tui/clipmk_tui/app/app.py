@@ -49,10 +49,10 @@ class ClipmkApp(OrderedInput):
     CSS_PATH = "app.tcss"
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*OrderedInput.COMMANDS, _providers}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "quit", id="app.quit"),
+        Binding("q", "quit", "quit", tooltip="leave clipmk", id="app.quit"),
         Binding("ctrl+q", "quit", "quit", show=False, priority=True, id="app.quit_at_once"),
-        Binding("question_mark", "help", "help", key_display="?", id="app.help"),
-        Binding("ctrl+p", "command_palette", "palette", show=False, id="app.palette"),
+        Binding("question_mark", "help", "help", key_display="?", tooltip="explain keys and words", id="app.help"),
+        Binding("ctrl+p", "command_palette", "palette", show=False, tooltip="find anything by name", id="app.palette"),
         Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw"),
         Binding("ctrl+z", "suspend_process", "suspend", show=False, id="app.suspend"),
     ]

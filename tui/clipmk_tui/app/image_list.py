@@ -17,6 +17,9 @@ from clipmk.system.locations import assets_dir
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 
+_FIRST = "robot-typical-04.png"
+"""The sample image that is shown first: one that anybody recognises."""
+
 Predictions = Mapping[str, tuple[str, float]]
 """Path of an image -> (predicted class, its probability)."""
 
@@ -64,6 +67,8 @@ def open_images(arguments: Sequence[str]) -> ImageList:
             failures.append(failure)
     if not found.items:
         raise failures[0]
+    if not arguments:
+        found.items.sort(key=lambda item: not item.path.endswith(_FIRST))
     return ImageList(tuple(found.items), (*found.warnings, *map(str, failures)))
 
 

@@ -10,6 +10,7 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 PAIRS: Final = {
+    "image.next": "image.previous",
     "models.previous": "models.next",
     "compare.next": "compare.previous",
     "difference.next_image": "difference.previous_image",

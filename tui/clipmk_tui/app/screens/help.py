@@ -1,4 +1,4 @@
-"""The help screen: what the focused pane shows, what its signs mean, and every key."""
+"""The help screen: every key, what the signs, numbers and words of the focused pane mean, and what it shows."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ class HelpScreen(Dialog[None]):
         self._text = text
 
     def compose(self) -> ComposeResult:
-        """Paragraphs, signs, keys."""
+        """Keys, words and signs, paragraphs."""
         with VerticalScroll(classes="dialog") as box:
             box.border_title = shown(f"help: {self.pane}")  # a str would be read as markup
             scroll = f"{keys_of(self, 'help.up', 'help.down')} {keys_of(self, 'help.page')}"
             box.border_subtitle = shown(f"{scroll} scroll · {keys_of(self, 'help.close')} closes")
+            yield from self._table("Keys here", self.keys)
+            yield from self._table("Keys everywhere", self.everywhere)
+            yield from self._table("What the words, signs and numbers mean", _TERM.findall(self._text))
             for paragraph in _TERM.sub("", self._text).split("\n\n"):
                 if paragraph.strip():
                     yield Static(Content(paragraph.strip()))
-            yield from self._table("What the signs and numbers mean", _TERM.findall(self._text))
-            yield from self._table("Keys here", self.keys)
-            yield from self._table("Keys everywhere", self.everywhere)
             yield Static(Content(""))
 
     def action_scroll(self, lines: int) -> None:
@@ -109,7 +109,7 @@ def help_for(screen: Screen[Any]) -> HelpScreen:
         if binding.id and binding.description and binding.id not in PAIRS.values():
             found = keys if is_own(active, screen) else everywhere
             name = key_text(active)
-            written = found.setdefault(binding.description, [])
+            written = found.setdefault(binding.tooltip or binding.description, [])
             if name not in written:
                 written.append(name)
     texts = help_texts()

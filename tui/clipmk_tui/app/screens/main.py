@@ -50,26 +50,40 @@ class MainScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (_WIDE, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's annotation
     VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-flat"), (22, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "next_pane", "pane", id="main.next_pane"),
-        Binding("n", "step(1)", "next", id="image.next"),
-        Binding("p", "step(-1)", "previous", id="image.previous"),
-        Binding("o", "open", "open", id="image.open"),
-        Binding("comma", "neighbour(-1)", "model", key_display=",", id="models.previous"),
+        Binding("tab", "next_pane", "pane", tooltip="go to the next pane", id="main.next_pane"),
+        Binding("n", "step(1)", "image", tooltip="show the next or previous image", id="image.next"),
+        Binding("p", "step(-1)", "previous image", show=False, id="image.previous"),
+        Binding("o", "open", "open", tooltip="open an image or a folder", id="image.open"),
+        Binding(
+            "comma",
+            "neighbour(-1)",
+            "model",
+            key_display=",",
+            tooltip="explain with the previous or next model",
+            id="models.previous",
+        ),
         Binding("full_stop", "neighbour(1)", "next model", key_display=".", show=False, id="models.next"),
-        Binding("c", "compare", "compare", id="main.compare"),
-        Binding("d", "difference", "difference", id="main.difference"),
-        Binding("v", "venn", "Venn", id="main.venn"),
-        Binding("e", "wrong_first", "wrong first", id="main.wrong_first"),
-        Binding("w", "write", "write", id="main.write"),
-        Binding("y", "copy", "copy", id="main.copy"),
-        Binding("s", "settings", "settings", id="main.settings"),
-        Binding("t", "target", "class", id="main.target"),
-        Binding("k", "classes", "classes, vocabulary", id="main.classes"),
-        Binding("g", "overlay", "overlay", id="image.overlay"),
-        Binding("z", "zoom", "zoom", id="image.zoom"),
-        *(Binding(f"{place}", f"pane({place})", "pane", show=False, id=f"main.pane_{place}") for place in range(1, 5)),
-        Binding("escape", "cancel", "cancel", show=False, id="main.cancel"),
-        Binding("ctrl+r", "again", "again", show=False, id="main.again"),
+        Binding("c", "compare", "compare", tooltip="compare the marked models", id="main.compare"),
+        Binding("d", "difference", "difference", tooltip="set two models side by side", id="main.difference"),
+        Binding("v", "venn", "Venn", tooltip="draw what is seen and what is tied as two circles", id="main.venn"),
+        Binding(
+            "e", "wrong_first", "wrong first", tooltip="walk through wrong predictions first", id="main.wrong_first"
+        ),
+        Binding("w", "write", "write", tooltip="write JSON, a picture or a page", id="main.write"),
+        Binding("y", "copy", "copy", tooltip="copy what the cursor is on", id="main.copy"),
+        Binding("s", "settings", "settings", tooltip="change theme, preset and seed", id="main.settings"),
+        Binding("t", "target", "class", tooltip="ask about any class", id="main.target"),
+        Binding(
+            "k", "classes", "classes, vocabulary", tooltip="change the classes and the vocabulary", id="main.classes"
+        ),
+        Binding("g", "overlay", "overlay", tooltip="show all parts, the lit ones or none", id="image.overlay"),
+        Binding("z", "zoom", "zoom", tooltip="give the picture the whole screen", id="image.zoom"),
+        *(
+            Binding(f"{place}", f"pane({place})", f"go to {pane}", show=False, id=f"main.pane_{place}")
+            for place, pane in enumerate(("the image", "the predictions", "the models", "the concepts"), 1)
+        ),
+        Binding("escape", "cancel", "cancel", show=False, tooltip="cancel, or leave the zoom", id="main.cancel"),
+        Binding("ctrl+r", "again", "again", show=False, tooltip="read the image again", id="main.again"),
     ]
 
     def __init__(self, options: StartOptions, engine: Callable[[], Engine]) -> None:

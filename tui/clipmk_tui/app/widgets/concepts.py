@@ -41,12 +41,19 @@ class ConceptTree(Tree[Row]):
     """Groups, concepts, parts. Labels are laid out to the pane's width; parts are added when a concept is opened."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "leave_out", "leave out", id="concepts.leave_out"),
-        Binding("r", "restore", "restore", id="concepts.restore"),
-        Binding("u", "undo", "undo", id="concepts.undo"),
-        Binding("left", "fold", "fold", id="concepts.fold", show=False),
-        Binding("right", "unfold", "open", id="concepts.unfold", show=False),
-        Binding("enter", "select_cursor", "open/fold", id="concepts.toggle"),
+        Binding(
+            "enter",
+            "select_cursor",
+            "open",
+            key_display="enter",
+            tooltip="show or hide the parts of a concept, the concepts of a group",
+            id="concepts.toggle",
+        ),
+        Binding("x", "leave_out", "leave out", tooltip="leave the concept out, or restore it", id="concepts.leave_out"),
+        Binding("u", "undo", "undo", tooltip="undo the last leaving out", id="concepts.undo"),
+        Binding("r", "restore", "restore", tooltip="restore all concepts", id="concepts.restore"),
+        Binding("left", "fold", "fold, or go to the group", id="concepts.fold", show=False),
+        Binding("right", "unfold", "open, or go to the first inside", id="concepts.unfold", show=False),
     ]
 
     def __init__(self) -> None:
@@ -279,7 +286,7 @@ class ConceptsPane(FilteredPane):
     """The answer in a sentence, the tree as its evidence, and below it the numbers of the field."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", key_display="/", id="concepts.filter"),
+        Binding("slash", "filter", "filter", key_display="/", tooltip="filter the concepts", id="concepts.filter"),
     ]
 
     view: var[View] = var(View(), init=False)

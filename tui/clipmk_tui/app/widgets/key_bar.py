@@ -19,6 +19,8 @@ class KeyBar(Widget):
     def render(self) -> Text:
         """One line: the focused pane's keys, then the screen's, then the app's; help and quit are always on it."""
         found: dict[str, Text] = {}
+        if self._moves():
+            found["move"] = Text.assemble(("↑↓", "bold"), " move  ")
         for active in sorted(self.screen.active_bindings.values(), key=self._order):
             binding = active.binding
             if binding.show and active.enabled and binding.action not in found:
@@ -28,13 +30,18 @@ class KeyBar(Widget):
         room = width - sum(text.cell_len for text in last)
         shown = Text(no_wrap=True)
         for text in found.values():
-            if shown.cell_len + text.cell_len > room:
-                break
-            shown += text
+            if shown.cell_len + text.cell_len <= room:
+                shown += text
         for text in last:
             shown += text
         shown.truncate(width, pad=True)
         return shown
+
+    def _moves(self) -> bool:
+        """Whether the focused widget itself moves something by the arrows, without a name of its own for it."""
+        active = self.screen.active_bindings
+        arrows = [active[key] for key in ("up", "down") if key in active]
+        return bool(arrows) and all(one.node is self.screen.focused and not one.binding.show for one in arrows)
 
     def _order(self, active: ActiveBinding) -> tuple[bool, int, int]:
         """The focused pane's keys first, the app's last; each in the order of its bindings."""

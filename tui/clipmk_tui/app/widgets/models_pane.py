@@ -36,10 +36,10 @@ class ModelList(OptionList):
     """One line a model."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select", "switch", id="models.switch"),
-        Binding("space", "mark", "mark", id="models.mark"),
-        Binding("m", "mark_all", "mark all/none", id="models.mark_all"),
-        Binding("d", "download", "download", id="models.download"),
+        Binding("enter", "select", "switch", key_display="enter", tooltip="explain with it", id="models.switch"),
+        Binding("space", "mark", "mark", tooltip="mark for comparison", id="models.mark"),
+        Binding("m", "mark_all", "mark all/none", tooltip="mark all models here, or none", id="models.mark_all"),
+        Binding("d", "download", "download", tooltip="download its weights", id="models.download"),
     ]
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class ModelsPane(FilteredPane):
     """The list, and a filter below it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", key_display="/", id="models.filter"),
+        Binding("slash", "filter", "filter", key_display="/", tooltip="filter the models", id="models.filter"),
     ]
 
     view: var[View] = var(View(), init=False)

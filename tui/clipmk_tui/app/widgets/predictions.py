@@ -86,7 +86,9 @@ class PredictionsPane(OptionList):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select", "why not this?", id="predictions.choose"),
+        Binding(
+            "enter", "select", "see why", key_display="enter", tooltip="go to its concepts", id="predictions.choose"
+        ),
     ]
 
     view: var[View] = var(View(), init=False)
