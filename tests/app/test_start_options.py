@@ -111,7 +111,7 @@ def test_start_model_without_a_vocabulary_needs_one(tmp_path: Path) -> None:
     [
         ({"vocab": "wrld"}, "vocabulary 'wrld' is neither a name nor a file; close: 'world'"),
         ({"vocab": "gone.json"}, "vocabulary 'gone.json' does not exist"),
-        ({"classes": "fox,fox"}, "fox"),
+        ({"classes": "fox,,cat"}, "class 2 is blank"),
         ({"classes": "gone.txt"}, "class list 'gone.txt' does not exist"),
         ({"preset": "papr"}, "preset 'papr' does not exist; close: 'paper'"),
         ({"grounding": "magic"}, "grounding is 'magic'; it must be one of: prompts, attend"),

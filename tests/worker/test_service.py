@@ -160,7 +160,7 @@ def test_models_are_listed_embedded_ones_first() -> None:
         ({}, Compare(models=(VIT,), image="missing.png"), "image", "missing.png"),
         ({}, Explain(model=VIT, image="missing.png", target="fxo"), "usage", "close: 'fox'"),
         ({"vocabulary": "wrold"}, Load(model=VIT), "usage", "close: 'world'"),
-        ({"classes": "a,a"}, Load(model=VIT), "vocabulary", "repeats"),
+        ({"classes": "a,,b"}, Load(model=VIT), "vocabulary", "is blank"),
     ],
 )
 def test_a_typo_fails_before_a_model_is_loaded(
