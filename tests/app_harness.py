@@ -271,8 +271,13 @@ def compare_state(
 
 def compare_host(engine: FakeEngine, models: tuple[str, ...] = MODELS, **options: Any) -> Host:
     """An app around the comparison screen."""
+    return Host(lambda: compare_screen(engine, models, **options))
+
+
+def compare_screen(engine: FakeEngine, models: tuple[str, ...], **options: Any) -> CompareScreen:
+    """The comparison screen."""
     questions = Questions(engine, lambda message: None, Session(vocabulary="world", settings=preset("default")))  # type: ignore[arg-type]
-    return Host(lambda: CompareScreen(questions, compare_state(models, **options), models))
+    return CompareScreen(questions, compare_state(models, **options), models)
 
 
 @asynccontextmanager

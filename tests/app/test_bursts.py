@@ -7,13 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from app_harness import MODELS, RN, VIT, FakeEngine, Host, burst, explained, press, running, seen, settled
+from app_harness import (
+    MODELS,
+    RN,
+    VIT,
+    FakeEngine,
+    Host,
+    burst,
+    compare_screen,
+    explained,
+    press,
+    running,
+    seen,
+    settled,
+)
 from clipmk.settings import preset
 from clipmk.system.config import read_config
 from clipmk.worker import protocol
 from clipmk.worker.session import Session
 from clipmk_tui.app.image_list import Item
+from clipmk_tui.app.screens.classes import ClassesScreen
 from clipmk_tui.app.screens.compare import CompareScreen
+from clipmk_tui.app.screens.difference import DifferenceScreen
 from clipmk_tui.app.screens.help import HelpScreen
 from clipmk_tui.app.screens.picker import PickerScreen
 from clipmk_tui.app.screens.settings import SettingsScreen
@@ -26,7 +41,8 @@ SCREENS = {
     "settings": lambda: SettingsScreen(Session(vocabulary="world", settings=preset("default"))),
     "venn": lambda: VennScreen(explained(VIT, "a.png")),
     "write": lambda: WriteScreen(explained(VIT, "a.png"), image="a.png"),
-    "compare": lambda: CompareScreen(FakeEngine(), MODELS[:2], "a.png"),
+    "classes": lambda: ClassesScreen(Session(vocabulary="world", settings=preset("default")), folder="."),
+    "compare": lambda: compare_screen(FakeEngine(), MODELS[:2]),
 }
 
 
@@ -46,7 +62,7 @@ async def test_a_screen_closes_once_however_often_its_key_is_pressed(name: str, 
 
 @pytest.mark.parametrize(
     ("key", "opened"),
-    [("w", WriteScreen), ("s", SettingsScreen), ("o", PickerScreen)],
+    [("w", WriteScreen), ("s", SettingsScreen), ("o", PickerScreen), ("k", ClassesScreen)],
 )
 async def test_a_screen_opens_once_however_often_its_key_is_pressed(album: Path, key: str, opened: type) -> None:
     async with running(FakeEngine(), album, models=(VIT, RN)) as (pilot, screen):
@@ -57,7 +73,9 @@ async def test_a_screen_opens_once_however_often_its_key_is_pressed(album: Path,
         assert pilot.app.screen is screen
 
 
-@pytest.mark.parametrize(("key", "opened"), [("c", CompareScreen), ("v", VennScreen), ("question_mark", HelpScreen)])
+@pytest.mark.parametrize(
+    ("key", "opened"), [("c", CompareScreen), ("d", DifferenceScreen), ("v", VennScreen), ("question_mark", HelpScreen)]
+)
 async def test_a_key_that_closes_as_well_opens_one_screen_at_most(album: Path, key: str, opened: type) -> None:
     async with running(FakeEngine(), album, models=(VIT, RN)) as (pilot, screen):
         burst(pilot, *[key] * 5)
@@ -164,7 +182,28 @@ async def test_leaving_out_twice_restores(album: Path) -> None:
 
 
 KEYS = ("n", "p", "o", "c", "v", "e", "w", "y", "s", "g", "z", "x", "r", "slash", "question_mark", "tab", "space")
-KEYS += ("comma", "full_stop", "ctrl+r", "ctrl+l", "ctrl+p", "up", "down", "left", "right", "t", "1", "2", "3", "4")
+KEYS += (
+    "comma",
+    "full_stop",
+    "ctrl+r",
+    "ctrl+l",
+    "ctrl+p",
+    "up",
+    "down",
+    "left",
+    "right",
+    "t",
+    "k",
+    "d",
+    "u",
+    "s",
+    "pageup",
+    "pagedown",
+    "1",
+    "2",
+    "3",
+    "4",
+)
 KEYS += ("enter",) * 4 + ("escape",) * 6
 
 

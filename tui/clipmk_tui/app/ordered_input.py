@@ -12,7 +12,6 @@ from textual.app import App
 from textual.dom import DOMNode
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input
 
 from clipmk_tui.app.split_keys import SplitKeys
 
@@ -80,7 +79,7 @@ class OrderedInput(App[int]):
 
     def _is_dropped(self, key: events.Key, target: Widget) -> bool:
         """Whether a key does nothing: the rest of a split sequence, or a page in a list that is not laid out."""
-        rest = self._split_keys.is_rest(key) and not isinstance(target, Input)
+        rest = self._split_keys.is_rest(key) and not target.check_consume_key(key.key, key.character)
         return rest or (key.key in _PAGES and not target.size)
 
     async def _passed(self, node: DOMNode) -> None:

@@ -255,7 +255,8 @@ class MainScreen(Screen[None]):
 
     def _picked(self, choice: int | str | None) -> None:
         if isinstance(choice, int):
-            self.panes.post_message(messages.ChooseImage(choice))
+            self.state.go_to(choice)  # at once: the next key may step on from it
+            self.panes.show()
         elif choice is not None:
             self.panes.open((choice,))
 
