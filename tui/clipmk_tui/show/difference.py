@@ -9,7 +9,7 @@ from clipmk.explanation import Explanation
 from clipmk.records import ComparedConcept, ComparedModel, Comparison
 from clipmk.system.text import quoted
 
-_NAMED = 3
+_NAMED = 2
 """Concepts that the sentence names of each model."""
 
 
@@ -30,13 +30,13 @@ def groups(comparison: Comparison, names: tuple[str, str]) -> tuple[Group, ...]:
     """
     left, right = names
     titles = (
-        f"{left} alone sees and ties",
-        f"{right} alone sees and ties",
+        f"only {left} sees and ties",
+        f"only {right} sees and ties",
         "seen by one, tied by the other",
-        f"{left} alone sees",
-        f"{right} alone sees",
-        f"{left} alone ties",
-        f"{right} alone ties",
+        f"only {left} sees",
+        f"only {right} sees",
+        f"only {left} ties",
+        f"only {right} ties",
         "the same in both",
     )
     members: list[list[ComparedConcept]] = [[] for _ in titles]

@@ -153,7 +153,8 @@ class DifferenceScreen(ClosedOnce[None]):
         if comparison is not None and comparison.answered == 2:
             self._sentence.update(Text(printable(f"{what_separates(comparison, names)}."), overflow="ellipsis"))
             for group in groups(comparison, names):
-                options.append(Option(Text(printable(f"{group.title} ({len(group.rows)})"), "bold"), disabled=True))
+                title = Text(printable(f"{len(group.rows)} {group.title}"), "bold", no_wrap=True, overflow="ellipsis")
+                options.append(Option(title, disabled=True))
                 options += [Option(self._line(row)) for row in group.rows]
                 self._rows += [None, *group.rows]
         else:
