@@ -316,7 +316,7 @@ def test_shards_that_a_shell_has_expanded_are_one_dataset_and_columns_are_named(
     for number, name in enumerate(("a", "b")):
         Image.new("RGB", (32, 32), (number, 90, 200)).save(tmp_path / f"{name}.png")
         with tarfile.open(tmp_path / f"t-{number}.tar", "w") as archive:
-            archive.add(tmp_path / f"{name}.png", f"{name}.v1.png")
+            archive.add(tmp_path / f"{name}.png", f"{name}.png")
             archive.add(tmp_path / f"{name}.png", f"{name}.v2.png")
     Path("t.csv").write_text("id,breed\na,fox\nb,cat\n", encoding="utf-8")
     tars = clipmk("study", "t-0.tar", "t-1.tar", "-m", MODEL, "--out", "one", "-q")

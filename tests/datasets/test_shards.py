@@ -250,6 +250,11 @@ def test_a_truncated_or_corrupt_image_is_an_image_error_that_names_it(tmp_path: 
             "2 images are samples up to their last dots: '22.05.png', '22.06.png'",
         ),
         (
+            {"22.05.png": png(), "22.06.png": png()},
+            [("22.05.png", None), ("22.06.png", None)],
+            "2 images are samples up to their last dots: '22.05.png', '22.06.png'",
+        ),
+        (
             {"1.left.png": png(), "1.right.png": png(), "1.cls": b"cat"},
             [("1.left.png", "cat")],
             "1 image shares a sample and is left out: '1.right.png'",
@@ -267,7 +272,7 @@ def test_a_truncated_or_corrupt_image_is_an_image_error_that_names_it(tmp_path: 
     ],
 )
 def test_dots_in_names_never_lose_an_image_in_silence(
-    members: dict[str, bytes], expected: list[tuple[str, str]], told: str | None, tmp_path: Path
+    members: dict[str, bytes], expected: list[tuple[str, str | None]], told: str | None, tmp_path: Path
 ) -> None:
     dataset = open_dataset(str(tar(tmp_path / "x.tar", members)))
     assert [(key.removeprefix("x.tar/"), label) for key, label in shown(dataset)] == expected

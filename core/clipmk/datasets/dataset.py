@@ -24,7 +24,7 @@ class Entry:
     path: str | None = None
     """File that holds it, relative to the dataset's root; None for a rendered scene."""
     offset: int | None = None
-    """Where its bytes start in a tar file; None: it is the whole file."""
+    """Where its bytes start in a tar file, or its row in a Parquet file; None: it is the whole file."""
     size: int | None = None
     """Bytes at the offset, or of the file."""
 
@@ -47,7 +47,7 @@ class DatasetInfo:
     name: str
     """As the user gave it."""
     kind: str
-    """"folder", "manifest", "tar" or "world"."""
+    """"folder", "manifest", "tar", "parquet" or "world"."""
     images: int
     labelled: int
     classes: int

@@ -111,6 +111,10 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None, columns: Co
             f"{quoted(spec)} names {counted(len(shards), 'file')}, {len(other):,} of them not a tar shard: "
             f"{listed(other, most=SHOWN)}; a dataset is one folder, one table, or shards of one kind"
         )
+    return _open_tars(spec, shards, limit, warnings)
+
+
+def _open_tars(spec: str, shards: Sequence[str], limit: int | None, warnings: list[str]) -> Dataset:
     places = [os.path.abspath(shard) for shard in shards]  # noqa: PTH100 - leaves links alone
     root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
     entries: list[Entry] = []
@@ -207,22 +211,21 @@ def _indexed(path: str, place: str, odd: _Odd) -> list[Entry]:
 
 
 def _with_labels(samples: dict[str, _Sample], odd: _Odd) -> Iterator[tuple[_Sample, str | None]]:
-    """The samples with an image. One without a label of its own belongs to that of all with the same first dot."""
+    """The samples with an image. One without a label belongs to what has the same first dot, if there is anything."""
     used: set[str] = set()
     for key, sample in samples.items():
         if sample.image is None:
             continue
         first = key[: match.end(1)] if (match := _SAMPLE.fullmatch(key)) else key
-        if first == key or sample.label is not None:
+        whole = samples.get(first)
+        if first == key or sample.label is not None or whole is None:
             odd.dotted.extend([sample.image] if first != key else [])
             yield sample, sample.label
-            continue
-        whole = samples.get(first, _Sample())
-        if whole.image is not None or first in used:
+        elif whole.image is not None or first in used:
             odd.shared.append(sample.image)
-            continue
-        used.add(first)
-        yield sample, whole.label
+        else:
+            used.add(first)
+            yield sample, whole.label
 
 
 def _split(name: str) -> tuple[str, str]:
