@@ -174,7 +174,7 @@ STEPS = (
     ("leave a concept out, to the classes ranked again", "x"),
     ("restore", "r"),
     ("next model, at hand", "."),
-    ("previous model, at hand", "["),
+    ("previous model, at hand", ","),
 )
 
 

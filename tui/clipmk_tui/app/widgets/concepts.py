@@ -51,7 +51,6 @@ class ConceptTree(Tree[Row]):
         ),
         Binding("x", "leave_out", "leave out", tooltip="leave the concept out, or restore it", id="concepts.leave_out"),
         Binding("u", "undo", "undo", tooltip="undo the last leaving out", id="concepts.undo"),
-        Binding("r", "restore", "restore", tooltip="restore all concepts", id="concepts.restore"),
         Binding("left", "fold", "fold, or go to the group", id="concepts.fold", show=False),
         Binding("right", "unfold", "open, or go to the first inside", id="concepts.unfold", show=False),
     ]
@@ -206,10 +205,6 @@ class ConceptTree(Tree[Row]):
         else:
             self.notify("only what the vision encoder sees can be left out: ∩ or ◐", markup=False, timeout=3)
 
-    def action_restore(self) -> None:
-        """Restore all concepts."""
-        self.post_message(Restore())
-
     def action_undo(self) -> None:
         """Undo the last change of what is left out."""
         self.post_message(Undo())
@@ -287,6 +282,7 @@ class ConceptsPane(FilteredPane):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/", tooltip="filter the concepts", id="concepts.filter"),
+        Binding("r", "restore", "restore", tooltip="restore all concepts", id="concepts.restore"),
     ]
 
     view: var[View] = var(View(), init=False)
@@ -324,6 +320,10 @@ class ConceptsPane(FilteredPane):
         """Lay the lines out at the new width."""
         self.query_one("#answer", Static).update(self._answer())
         self.call_after_refresh(self._show_lines)
+
+    def action_restore(self) -> None:
+        """Restore all concepts."""
+        self.post_message(Restore())
 
     def _show_lines(self) -> None:
         """Headings above the tree, numbers below it."""
