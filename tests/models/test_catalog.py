@@ -13,7 +13,8 @@ import pytest
 from backbone_zoo import model_config, save
 from clipmk.errors import ModelError, UsageError
 from clipmk.models.catalog import list_models, pair_entry, training_of
-from clipmk.models.inventory import TRANSFORMERS_TWINS, canonical, family_of, inventory, live, shipped, squashed
+from clipmk.models.foreign import tables
+from clipmk.models.inventory import canonical, family_of, inventory, live, shipped, squashed
 from clipmk.models.loading import build, load
 from clipmk.models.spec import ModelSpec, pair_spec
 from clipmk.system.locations import assets_dir
@@ -191,7 +192,7 @@ def test_spellings_mean_one_pair(spelling: str, meant: str) -> None:
 def test_no_two_architectures_are_spelt_alike_and_every_repository_for_transformers_has_its_pair() -> None:
     names = [squashed(name) for name in inventory().architectures]
     assert len(set(names)) == len(names)
-    assert all(tuple(pair.split(":")) in inventory().pairs for pair in TRANSFORMERS_TWINS.values())
+    assert all(tuple(pair.split(":")) in inventory().pairs for pair in tables()["twins"].values())
 
 
 def test_weights_in_the_hub_cache_make_a_model_cached(own_places: Path) -> None:

@@ -31,17 +31,16 @@ OWN_TOKENIZER = "its own"
 KINDS = ("clip", "siglip")
 """The `model_type` of configurations that can be converted."""
 _OPENAI_VOCABULARY = 49408
-_ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
-"""Names of the activations in `transformers` and in timm."""
-_RESAMPLINGS = {"2": "bilinear", "3": "bicubic"}
-"""Pillow's numbers."""
 
 
 @functools.cache
 def tables() -> dict[str, Any]:
-    """`defaults`: what a configuration of `transformers` leaves out, by model_type and tower.
+    """What `transformers` calls otherwise than open_clip.
 
-    `open_clip` and `timm`: parts of the names of tensors in `transformers`, and in the towers of the two.
+    `defaults`: what a configuration leaves out, by model_type and tower. `open_clip` and `timm`: parts of the names of
+    tensors there, and in the towers of the two. `activations`: their names there and in timm. `resamplings`: by
+    Pillow's numbers. `siglip_text`: what all text towers of SigLIP have in common. `twins`: repositories there, and the pair of
+    open_clip with the same weights.
     """
     found: dict[str, Any] = json.loads((assets_dir() / "transformers.json").read_bytes())
     return found
@@ -89,7 +88,7 @@ def preprocessing(processor: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {
         "mean": given.get("image_mean") or usual if normalised else [0, 0, 0],
         "std": given.get("image_std") or usual if normalised else 1,
-        "interpolation": _RESAMPLINGS.get(str(resampling), resampling),
+        "interpolation": tables()["resamplings"].get(str(resampling), resampling),
         "resize_mode": "shortest" if shortest else "squash",
     }
 
@@ -113,7 +112,7 @@ def _sizes(tower: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _activation(tower: Mapping[str, Any]) -> str:
-    return _ACTIVATIONS[tower["hidden_act"]]
+    return str(tables()["activations"][tower["hidden_act"]])
 
 
 def _text(text: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,13 +151,6 @@ def _siglip(vision: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any
     width, eps = vision["hidden_size"], vision["layer_norm_eps"]
     if eps != 1e-6 or not vision.get("vision_use_head", True) or _activation(text) == "quick_gelu":
         raise ValueError(f"layer_norm_eps {eps}, hidden_act {text['hidden_act']!r} or no vision head")
-    words = _text(text) | {
-        "no_causal_mask": True,
-        "proj_bias": True,
-        "pool_type": "last",
-        "hf_tokenizer_name": OWN_TOKENIZER,
-        "tokenizer_kwargs": {"clean": "canonicalize"},
-    }
     tower = {"image_size": vision["image_size"], "timm_model_name": TRUNK, "timm_pool": "map", "timm_proj": "none"}
     return {
         "model_cfg": {
@@ -166,7 +158,7 @@ def _siglip(vision: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any
             "custom_text": True,
             "init_logit_bias": -10,
             "vision_cfg": tower,
-            "text_cfg": words,
+            "text_cfg": _text(text) | {"hf_tokenizer_name": OWN_TOKENIZER} | tables()["siglip_text"],
         },
         "trunk": {
             "img_size": vision["image_size"],

@@ -18,23 +18,9 @@ from typing import Any
 
 from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError
+from clipmk.models.foreign import tables
 from clipmk.records import ModelEntry, Source
 from clipmk.system.locations import assets_dir
-
-TRANSFORMERS_TWINS = {
-    "openai/clip-vit-base-patch32": "ViT-B-32-quickgelu:openai",
-    "openai/clip-vit-base-patch16": "ViT-B-16-quickgelu:openai",
-    "openai/clip-vit-large-patch14": "ViT-L-14-quickgelu:openai",
-    "openai/clip-vit-large-patch14-336": "ViT-L-14-336-quickgelu:openai",
-    "google/siglip-base-patch16-224": "ViT-B-16-SigLIP:webli",
-    "google/siglip-base-patch16-256": "ViT-B-16-SigLIP-256:webli",
-    "google/siglip-base-patch16-384": "ViT-B-16-SigLIP-384:webli",
-    "google/siglip-base-patch16-512": "ViT-B-16-SigLIP-512:webli",
-    "google/siglip-large-patch16-256": "ViT-L-16-SigLIP-256:webli",
-    "google/siglip-large-patch16-384": "ViT-L-16-SigLIP-384:webli",
-    "google/siglip-so400m-patch14-384": "ViT-SO400M-14-SigLIP-384:webli",
-}
-"""Repositories made for `transformers`, and the pair with the same weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +208,7 @@ def canonical(name: str) -> str:
         name: as the user wrote it; not a folder, a checkpoint or a registered name.
     """
     known = inventory()
-    wanted = TRANSFORMERS_TWINS.get(name.lower().removeprefix("hf-hub:"), name)
+    wanted = tables()["twins"].get(name.lower().removeprefix("hf-hub:"), name)
     head, _, tag = wanted.partition(":")
     pair = known.pairs.get((head, tag)) or _in_repository(wanted, known) or _spelt(head, tag, known)
     if pair is None:

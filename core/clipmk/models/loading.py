@@ -359,18 +359,28 @@ def _as_open_clip(model: nn.Module) -> tuple[nn.Module, Mapping[str, Any]]:
     settings: Any = getattr(model, "config", None)
     if names.of_transformers(state) and hasattr(settings, "to_dict"):
         content = foreign.convert(settings.to_dict(), "in memory")
-        preprocess = foreign.preprocessing({}, str(settings.model_type))
-    elif names.of_openai(state) and not hasattr(getattr(model, "visual", None), "image_size"):
-        state = {name: value for name, value in state.items() if name not in names.OPENAI_NUMBERS}
-        content, preprocess = {"model_cfg": names.openai_config(state)}, {"resize_mode": "shortest"}
-    else:
-        return model, {}
-    config = content["model_cfg"]
-    entry = read_architecture("custom", config).entry("in memory", source="local")
-    spec = ModelSpec(entry=entry, config=config, preprocess={}, trunk=content.get("trunk"), has_own_config=True)
-    converted = build(spec)
-    fill(converted, state, Path("in memory"), architecture=type(model).__name__)
-    return converted, preprocess
+        config, trunk = content["model_cfg"], content.get("trunk")
+        entry = read_architecture("custom", config).entry("in memory", source="local")
+        converted = build(ModelSpec(entry=entry, config=config, preprocess={}, trunk=trunk, has_own_config=True))
+        fill(converted, state, Path("in memory"), architecture=type(model).__name__)
+        return converted, foreign.preprocessing({}, str(settings.model_type))
+    if names.of_openai(state) and not hasattr(getattr(model, "visual", None), "image_size"):
+        return _openai_as_open_clip(state), {"resize_mode": "shortest"}
+    return model, {}
+
+
+def _openai_as_open_clip(state: dict[str, Any]) -> nn.Module:
+    try:
+        with quiet():
+            built = (
+                library.open_clip().model.build_model_from_openai_state_dict(state, cast_dtype=torch.float32).float()
+            )
+        built.load_state_dict(state)  # again, because it was rounded to float16 meanwhile
+    except (RuntimeError, LookupError) as error:
+        raise ModelError(
+            f"the model has names like those of OpenAI, but cannot be converted: {cause(error)}"
+        ) from error
+    return built  # type: ignore[no-any-return]
 
 
 def _openai_tokenizer(model: Any) -> Tokenizer:

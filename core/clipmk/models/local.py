@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -340,17 +340,12 @@ def cached_model(repository: str) -> tuple[Path, Path] | None:
     """Configuration and weights of a repository in the cache: open_clip's, else those made for `transformers`."""
     for config_name, names in ((CONFIG_NAME, HUB_WEIGHTS), (foreign.CONFIG_NAME, foreign.WEIGHTS)):
         config, weights = cached_file(repository, [config_name]), cached_file(repository, names)
-        if config is not None and weights is not None and (config_name == CONFIG_NAME or _is_whole(config, weights)):
-            return config, weights
+        if config is None or weights is None:
+            continue
+        with suppress(ModelError):  # a pull may have been stopped before all shards were here
+            if config_name == CONFIG_NAME or (_is_convertible(config) and shards(weights)):
+                return config, weights
     return None
-
-
-def _is_whole(config: Path, weights: Path) -> bool:
-    """Whether a model made for `transformers` can be explained and has all its shards: a pull may have been stopped."""
-    try:
-        return _is_convertible(config) and bool(shards(weights))
-    except ModelError:
-        return False
 
 
 def cached_models() -> dict[str, tuple[Path, Path]]:

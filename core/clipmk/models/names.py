@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +13,6 @@ from clipmk.models import foreign
 
 _PROJECTIONS = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
 """Matrices that open_clip stores transposed."""
-OPENAI_NUMBERS = {"input_resolution", "context_length", "vocab_size"}
-"""Numbers among the tensors of OpenAI's TorchScript models."""
 _WRAPPERS = re.compile(r"(^|\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
 """What torch.compile and FSDP put into names, at any level."""
 
@@ -90,35 +87,3 @@ def _with_latent_query(state: dict[str, Tensor]) -> dict[str, Tensor]:
     if (positions := state.get("visual.trunk.pos_embed")) is not None:
         state["visual.trunk.pos_embed"] = positions[None]
     return state
-
-
-def openai_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """open_clip's configuration of one of OpenAI's own models, read from the shapes of its tensors.
-
-    Raises:
-        KeyError: a tensor is missing.
-    """
-
-    def count(pattern: str) -> int:
-        return len({found[0] for name in state if (found := re.match(pattern, name))})
-
-    context, text_width = state["positional_embedding"].shape
-    text = {
-        "context_length": context,
-        "vocab_size": len(state["token_embedding.weight"]),
-        "width": text_width,
-        "heads": max(1, text_width // 64),
-        "layers": count(r"transformer\.resblocks\.\d+"),
-    }
-    vision: dict[str, Any] = {"width": len(state["visual.conv1.weight"])}
-    if "visual.proj" in state:
-        patch = state["visual.conv1.weight"].shape[-1]
-        side = math.isqrt(len(state["visual.positional_embedding"]) - 1) * patch
-        blocks = count(r"visual\.transformer\.resblocks\.\d+")
-        vision |= {"layers": blocks, "patch_size": patch, "image_size": side}
-    else:
-        side = math.isqrt(len(state["visual.attnpool.positional_embedding"]) - 1) * 32
-        stages = [count(rf"visual\.layer{stage}\.\d+") for stage in (1, 2, 3, 4)]
-        vision = {"width": len(state["visual.layer1.0.conv1.weight"]), "layers": stages, "image_size": side}
-    embed_dim = state["text_projection"].shape[1]
-    return {"embed_dim": embed_dim, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}

@@ -9,7 +9,7 @@ from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.models import catalog, local
 from clipmk.models.catalog import CHECKPOINT, HUB, LOCAL
 from clipmk.models.inventory import architecture_spelt, canonical, inventory
-from clipmk.models.spec import ModelSpec, resolve
+from clipmk.models.spec import resolve
 from clipmk.system import preferences
 from clipmk.system.text import printable, quoted
 
@@ -68,8 +68,10 @@ def _checked_target(target: str, arch: str | None) -> str:
     """The target in the form that is stored, after checking the files that it names."""
     is_file = catalog.checkpoint_of(target) is not None
     if is_file or target.startswith(LOCAL) or local.is_folder(local.expanded(target)):
+        from clipmk.models.loading import read_checked  # noqa: PLC0415 - torch
+
         spec = resolve(target, arch=arch)
-        _check_weights(spec)
+        read_checked(spec)  # refuses weights that hold code, or are of another architecture
         path = Path(str(spec.entry.weights if is_file else spec.entry.path)).absolute()
         if is_file:
             return str(path) if spec.has_own_config else f"{CHECKPOINT}{spec.entry.architecture}:{path}"
@@ -80,10 +82,3 @@ def _checked_target(target: str, arch: str | None) -> str:
     if tuple(name.split(":", 1)) in inventory().pairs or target.startswith(HUB) or target in catalog.embedded_names():
         return name
     raise ModelError(f"{quoted(target)} is not a folder, a checkpoint file or a known model")
-
-
-def _check_weights(spec: ModelSpec) -> None:
-    """Refuse weights that hold code, or are of another architecture where that takes no memory to see."""
-    from clipmk.models.loading import read_checked  # noqa: PLC0415 - torch
-
-    read_checked(spec)

@@ -16,16 +16,6 @@ from clipmk.models import catalog, foreign, local
 from clipmk.models.catalog import EMBEDDED, HUB, LOCAL, RANDOM
 from clipmk.models.download import AbsentFileError, TransferCallback, fetch
 from clipmk.models.inventory import Architecture, architecture, architecture_spelt, canonical, inventory
-from clipmk.models.local import (
-    CONFIG_NAME,
-    HUB_WEIGHTS,
-    SUFFIXES,
-    config_in,
-    merges_in,
-    merges_named,
-    read_model_config,
-    weights_in,
-)
 from clipmk.records import ModelEntry
 
 _log = logging.getLogger(__name__)
@@ -90,21 +80,23 @@ def _resolve(model_id: str, *, arch: str | None, download: bool, progress: Trans
         named, path = checkpoint
         if arch or named or not local.is_configured(path.parent):
             return _checkpoint(path, model_id, arch or named)
-        return _folder(config_in(path.parent), model_id, weights=path)
+        return _folder(local.config_in(path.parent), model_id, weights=path)
     if arch is not None:
         raise UsageError(f"architecture {arch!r} is for checkpoint files only; {target!r} has its own")
     if target.startswith(EMBEDDED):
         return _embedded(target, model_id)
     folder = local.expanded(target.removeprefix(LOCAL))
     if target.startswith(LOCAL) or local.is_folder(folder):
-        return _folder(config_in(folder), model_id)
+        return _folder(local.config_in(folder), model_id)
     cached = local.cached_model(target.removeprefix(HUB)) if target.startswith(HUB) else None
-    if cached is None or cached[0].name == CONFIG_NAME:  # some repositories for `transformers` have a pair as a twin
+    if (
+        cached is None or cached[0].name == local.CONFIG_NAME
+    ):  # some repositories for `transformers` have a pair as a twin
         target = canonical(target)
     if target.startswith(HUB):
         return _hub(target, model_id, download=download, progress=progress)
     if local.is_file(folder):
-        raise ModelError(f"weight file {target!r} has an unknown ending; known: {', '.join(SUFFIXES)}")
+        raise ModelError(f"weight file {target!r} has an unknown ending; known: {', '.join(local.SUFFIXES)}")
     return _pair(target, model_id, download=download, progress=progress)
 
 
@@ -159,7 +151,7 @@ def _embedded(target: str, model_id: str) -> ModelSpec:
     known = catalog.embedded_names()
     if target not in known:
         raise ModelError(f"model {target!r} does not exist; {suggest(target, known)}")
-    spec = _folder(catalog.embedded_folder(target) / CONFIG_NAME, target)
+    spec = _folder(catalog.embedded_folder(target) / local.CONFIG_NAME, target)
     return replace(spec, entry=replace(spec.entry, id=model_id))
 
 
@@ -171,15 +163,15 @@ def _folder(path: Path, model_id: str, *, weights: Path | None = None) -> ModelS
         model_id: the id.
         weights: the weight file; None to look for it.
     """
-    folder, content = path.parent, read_model_config(path, model_id)
-    weights = weights or weights_in(folder)
+    folder, content = path.parent, local.read_model_config(path, model_id)
+    weights = weights or local.weights_in(folder)
     converted = path.name == foreign.CONFIG_NAME
     return ModelSpec(
         entry=catalog.folder_entry(model_id, folder, content, weights),
         config=content["model_cfg"],
         preprocess=_foreign_preprocessing(path, model_id) if converted else content.get("preprocess_cfg") or {},
         folder=folder,
-        bpe=None if converted else merges_in(folder, content, model_id),
+        bpe=None if converted else local.merges_in(folder, content, model_id),
         weights=weights,
         trunk=content.get("trunk") if converted else None,
         has_own_config=True,
@@ -210,12 +202,12 @@ def _hub(target: str, model_id: str, *, download: bool, progress: TransferCallba
 
 def _fetched(repository: str, model_id: str, progress: TransferCallback | None) -> tuple[Path, Path]:
     """Download the configuration and weights of a repository, open_clip's or else those made for `transformers`."""
-    config = fetch(repository, [CONFIG_NAME, foreign.CONFIG_NAME], progress=progress)
-    content = read_model_config(config, model_id)
-    if config.name == CONFIG_NAME:
-        if (merges := merges_named(content)) is not None:
+    config = fetch(repository, [local.CONFIG_NAME, foreign.CONFIG_NAME], progress=progress)
+    content = local.read_model_config(config, model_id)
+    if config.name == local.CONFIG_NAME:
+        if (merges := local.merges_named(content)) is not None:
             fetch(repository, [merges], progress=progress)
-        return config, fetch(repository, HUB_WEIGHTS, progress=progress)
+        return config, fetch(repository, local.HUB_WEIGHTS, progress=progress)
     with suppress(AbsentFileError):
         fetch(repository, foreign.PREPROCESSOR_NAMES, progress=progress)
     weights = fetch(repository, foreign.WEIGHTS, progress=progress)
@@ -231,16 +223,13 @@ def _pair(target: str, model_id: str, *, download: bool, progress: TransferCallb
         entry = found.entry(f"{name}:{RANDOM}", source="local", pretrained=RANDOM)
         return ModelSpec(entry=entry, config=open_clip().get_model_config(name), preprocess={})
     spec = pair_spec(name, tag)
-    if model_id != target:  # a registered name
-        spec = replace(spec, entry=replace(spec.entry, id=model_id))
-    if spec.entry.path is not None:
-        return replace(spec, weights=Path(spec.entry.path))
-    if not download:
-        raise _absent(f"{name}:{tag}", local.candidates(str(spec.preprocess["hf_hub"]))[0])
-    weights = fetch(*local.candidates(str(spec.preprocess["hf_hub"])), progress=progress)
-    return replace(
-        spec, weights=weights, entry=replace(spec.entry, source="cached", path=str(weights), weights=str(weights))
-    )
+    repository, files = local.candidates(str(spec.preprocess["hf_hub"]))
+    weights = local.cached_file(repository, files)
+    if weights is None and not download:
+        raise _absent(f"{name}:{tag}", repository)
+    weights = weights or fetch(repository, files, progress=progress)
+    entry = replace(spec.entry, id=model_id, source="cached", path=str(weights), weights=str(weights))
+    return replace(spec, weights=weights, entry=entry)
 
 
 def _known_pair(target: str) -> tuple[Architecture, str]:
