@@ -39,8 +39,8 @@ def tables() -> dict[str, Any]:
 
     `defaults`: what a configuration leaves out, by model_type and tower. `open_clip` and `timm`: parts of the names of
     tensors there, and in the towers of the two. `activations`: their names there and in timm. `resamplings`: by
-    Pillow's numbers. `siglip_text`: what all text towers of SigLIP have in common. `twins`: repositories there, and the pair of
-    open_clip with the same weights.
+    Pillow's numbers. `siglip_text`: what all text towers of SigLIP have in common. `twins`: repositories there, and
+    the pair of open_clip with the same weights.
     """
     found: dict[str, Any] = json.loads((assets_dir() / "transformers.json").read_bytes())
     return found
