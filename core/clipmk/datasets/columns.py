@@ -51,7 +51,7 @@ USUAL: Final = Columns()
 
 
 def read_table(path: str, columns: Columns, noun: str) -> tuple[list[ListedImage], list[str]]:
-    """The images of a table in text form, and warnings about what is guessed or missing.
+    """The images of a table, and warnings about what is guessed or missing.
 
     Raises:
         ColumnError: it has no column of paths, or not the one that `columns` names.
@@ -61,22 +61,13 @@ def read_table(path: str, columns: Columns, noun: str) -> tuple[list[ListedImage
     label = f"{noun} {quoted(path)}"
     if not header:
         raise InputError(f"{label} is malformed: it is empty")
-    image, name, warnings = image_columns(header, columns, label)
-    cells = ((row[image], None if name is None else row[name]) for row in rows)
-    return listed_images(cells, label), warnings
-
-
-def image_columns(header: Sequence[str], columns: Columns, noun: str) -> tuple[int, int | None, list[str]]:
-    """Indices of the columns of paths and of labels, and warnings.
-
-    Raises:
-        ColumnError: as `read_table`.
-    """
     warnings: list[str] = []
-    image = find_column(header, columns.image, PATHS, noun, warnings)
+    image = find_column(header, columns.image, PATHS, label, warnings)
     if image is None:
-        raise ColumnError(f"{noun} has no column of paths ({', '.join(PATHS)}); {_others(header, '--image-column')}")
-    return image, label_column(header, columns, LABELS, noun, warnings), warnings
+        raise ColumnError(f"{label} has no column of paths ({', '.join(PATHS)}); {_others(header, '--image-column')}")
+    name = label_column(header, columns, LABELS, label, warnings)
+    cells = ((row[image], None if name is None else row[name]) for row in rows)
+    return _listed_images(cells, label), warnings
 
 
 def label_column(
@@ -111,7 +102,7 @@ def find_column(
     return found[0] if found else None
 
 
-def listed_images(cells: Iterable[tuple[Any, Any]], noun: str) -> list[ListedImage]:
+def _listed_images(cells: Iterable[tuple[Any, Any]], noun: str) -> list[ListedImage]:
     """Images of rows of (path, label), blank ones left out; equal labels share one object.
 
     Labels that are all whole numbers are read without the decimal point that a data frame gives them.
