@@ -41,6 +41,7 @@ SHOTS = (
     Shot("main", "fox-typical-09.png", ("down", "down")),
     Shot("what-if", "rocket-typical-06.png", ("down", "x", "down", "x", "wait")),
     Shot("compare", "cat-chimera-12.png", ("c", "wait")),
+    Shot("difference", "cat-typical-14.png", ("d", "wait", "down")),
     Shot("venn", "fox-typical-09.png", ("v",)),
     Shot("narrow", "truck-missing-08.png", ("down",), size=(80, 24)),
     Shot("light", "sailboat-typical-17.png", ("down",), theme="clipmk-light"),
