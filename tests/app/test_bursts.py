@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+from textual import events
 
 from app_harness import (
     MODELS,
@@ -20,6 +21,7 @@ from app_harness import (
     running,
     seen,
     settled,
+    until,
 )
 from clipmk.settings import preset
 from clipmk.system.config import read_config
@@ -117,6 +119,15 @@ async def test_pages_of_a_list_that_is_not_laid_out_are_not_turned(album: Path) 
             burst(pilot, "pagedown", "pageup")
             await settled(pilot)
         assert pilot.app.return_code is None
+
+
+async def test_keys_behind_the_one_that_quits_do_nothing(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, _):
+        for key in ("down", "q", "down", "n", "o", "a", "enter", "ctrl+p"):
+            pilot.app.post_message(events.Key(key, None))
+        await until(lambda: pilot.app.return_code is not None)
+    assert pilot.app.return_code == 0
+    assert pilot.app.crash is None
 
 
 async def test_a_setting_typed_and_saved_in_one_burst_is_kept(album: Path) -> None:

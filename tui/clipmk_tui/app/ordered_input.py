@@ -10,6 +10,7 @@ from typing import Final
 from textual import events, on
 from textual.app import App
 from textual.dom import DOMNode
+from textual.errors import NoWidget
 from textual.message import Message
 from textual.widget import Widget
 
@@ -50,7 +51,8 @@ class OrderedInput(App[int]):
     async def on_event(self, event: events.Event) -> None:
         """Queue what comes from the terminal."""
         if not isinstance(event, events.InputEvent | events.Paste) or event.is_forwarded:
-            await super().on_event(event)
+            if self.screen_stack or not isinstance(event, events.InputEvent):  # else a key behind the one that quits
+                await super().on_event(event)
             return
         self._input.append(event)
         if not self._sending:
@@ -73,9 +75,21 @@ class OrderedInput(App[int]):
 
     async def _send(self, event: events.Event, sent: asyncio.Future[DOMNode]) -> None:
         target = self.focused or self.screen
-        if not (isinstance(event, events.Key) and self._is_dropped(event, target)):
+        if isinstance(event, events.Key):
+            dropped = self._is_dropped(event, target)
+        else:
+            dropped = isinstance(event, events.MouseEvent) and self._is_gone(event)
+        if not dropped:
             await super().on_event(event)
         sent.set_result(target)
+
+    def _is_gone(self, event: events.MouseEvent) -> bool:
+        """Whether what is under the mouse has been removed, and is only still on the screen."""
+        try:
+            widget, _ = self.get_widget_at(int(event.x), int(event.y))
+        except NoWidget:
+            return False
+        return not widget.is_attached
 
     def _is_dropped(self, key: events.Key, target: Widget) -> bool:
         """Whether a key does nothing: the rest of a split sequence, or a page in a list that is not laid out."""
