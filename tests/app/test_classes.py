@@ -231,7 +231,7 @@ def test_what_is_kept_and_cannot_be_used_is_said_and_the_app_starts(tmp_path: Pa
     next((tmp_path / "folders").iterdir()).write_text(json.dumps([1]), encoding="utf-8")
     with pytest.raises(UsageError, match="which keeps the vocabulary of"):
         kept_choice(str(tmp_path))
-    assert "cannot be read" in resolve_start_options((str(tmp_path),), {}).note
+    assert "is malformed" in resolve_start_options((str(tmp_path),), {}).note
 
 
 async def test_the_app_says_what_it_does_not_use(album: Path) -> None:

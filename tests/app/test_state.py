@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from app_harness import CNX, FAMILIES, RN, VIT, VIT_XS, entry, explained
+from app_harness import CNX, FAMILIES, RN, VIT, VIT_XS, entry, explained, loaded
 from clipmk.concepts.mutual import mi_paper
 from clipmk_tui.app import state as module
 from clipmk_tui.app.state import State
@@ -204,6 +204,16 @@ def test_all_models_are_marked_as_far_as_there_is_room_and_then_none() -> None:
     assert made.marked == ["mine"]
     assert made.mark_all(models[:2])
     assert made.marked == ["mine", "m0", "m1"]
+
+
+def test_the_true_class_is_that_of_the_vocabulary_in_use() -> None:
+    made = state()
+    made.open(ImageList((Item("0.png", "Grey_Fox"),)))  # type: ignore[arg-type]
+    assert made.label is None
+    made.add_loaded(replace(loaded(RN), classes=("grey fox", "cat")))
+    assert made.label == "grey fox"
+    made.forget()
+    assert made.label is None
 
 
 def test_undo_goes_back_one_change_of_what_is_left_out_at_a_time() -> None:

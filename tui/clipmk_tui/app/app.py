@@ -77,6 +77,8 @@ class ClipmkApp(OrderedInput):
     def get_driver_class(self) -> type[Driver]:
         """The terminal's driver; where its encoding lacks our signs, others are written (see `show.signs.readable`)."""
         chosen, encoding = super().get_driver_class(), encoding_of(sys.__stderr__)
+        if encoding.lower().replace("-", "") == "utf8":
+            return chosen
 
         class ReadableDriver(chosen):  # type: ignore[misc, valid-type]
             def write(self, data: str) -> None:

@@ -6,7 +6,6 @@ In `folders`, a small JSON file per folder, and one with its class list where it
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from clipmk.errors import UsageError
 from clipmk.system.locations import config_path
-from clipmk.system.text import quoted
+from clipmk.system.text import cause, quoted
 
 SAMPLES = "the sample images"
 """Stands for the folder of the sample images, wherever they are."""
@@ -46,12 +45,18 @@ def kept_choice(folder: str) -> FolderChoice | None:
     """
     path = _file(folder)
     try:
-        content = json.loads(path.read_bytes())
-        return FolderChoice(content["vocabulary"], content["classes"]) if content["folder"] == folder else None
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as reason:
-        raise UsageError(f"{quoted(path)}, which keeps the vocabulary of {quoted(folder)}, cannot be read") from reason
+    except OSError as reason:
+        raise UsageError(f"{quoted(path)} cannot be read: {cause(reason)}") from reason
+    import json  # noqa: PLC0415 - not for the usual start
+
+    try:
+        content = json.loads(data)
+        return FolderChoice(content["vocabulary"], content["classes"]) if content["folder"] == folder else None
+    except (ValueError, KeyError, TypeError) as reason:
+        raise UsageError(f"{quoted(path)}, which keeps the vocabulary of {quoted(folder)}, is malformed") from reason
 
 
 def keep_choice(folder: str, vocabulary: str, classes: Sequence[str] | None) -> FolderChoice:
@@ -62,6 +67,7 @@ def keep_choice(folder: str, vocabulary: str, classes: Sequence[str] | None) -> 
         OSError: the folder for them cannot be created.
     """
     import hashlib  # noqa: PLC0415
+    import json  # noqa: PLC0415
 
     from clipmk.system.files import atomic_write  # noqa: PLC0415
     from clipmk.vocabulary.vocabulary import available  # noqa: PLC0415

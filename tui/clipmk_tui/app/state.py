@@ -269,6 +269,7 @@ class State:
         """Drop all answers: the settings have changed."""
         self._kept.clear()
         self.loaded.clear()
+        self._classes.clear()
         self._end_survey()
         self._reset_answer()
 
@@ -300,7 +301,7 @@ class State:
     @property
     def label(self) -> str | None:
         """The true class of the current image, in the words of the current model's vocabulary."""
-        index = self._classes.get(self.model)
+        index = self._classes.get(self.model) or next(iter(self._classes.values()), None)  # all have one vocabulary
         return None if self.item is None or index is None else index.find(self.item.label)
 
     @property

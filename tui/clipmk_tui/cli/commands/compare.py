@@ -93,7 +93,9 @@ def _run(options: ExplainOptions, name: str) -> int:
         found = _explained(options, images[0], failures)
         spelt = (one.class_name for one in found if isinstance(one, Explanation))  # the target as the vocabulary has it
         comparison = side_by_side(
-            found, target=options.target and next(spelt, options.target), true_class=_true_class(options, name)
+            found,
+            target=options.target and next(spelt, options.target),
+            true_class=_true_class(options, images[0].name),
         )
         if options.form == "json":
             stream.write(document.dump(document.comparison_document(comparison, found)) + "\n")
