@@ -84,7 +84,7 @@ def lengths_seen(backbone: Any, texts: list[str], batch_size: int) -> list[tuple
 @pytest.mark.parametrize("tower", ["native", "own-tower", "eos-pooled"])
 def test_causal_towers_run_on_batches_of_one_length_and_no_longer(tmp_path: Path, tower: str) -> None:
     backbone, _, _ = pair(tmp_path, tower)
-    assert backbone.trims_text
+    assert backbone._texts.trims
     texts = ["the cat the cat the", "the", "cat", "the cat the", "the", "the cat the cat the"]
     assert lengths_seen(backbone, texts, batch_size=2) == [(2, 3), (2, 5), (2, 7)], (
         "start and end token, then the words"
@@ -216,7 +216,7 @@ def test_the_cache_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("tower", ["causal-last", "bidirectional", "class-token"])
 def test_towers_that_read_the_padding_run_in_full(tmp_path: Path, tower: str) -> None:
     backbone, _, _ = pair(tmp_path, tower)
-    assert not backbone.trims_text
+    assert not backbone._texts.trims
     assert {length for _, length in lengths_seen(backbone, ["the", "cat"], batch_size=2)} <= {CONTEXT, CONTEXT + 1}
 
 

@@ -66,8 +66,6 @@ class Backbone:
     """Whether the image embedding is read from a class token."""
     supports_keys: bool
     """Whether `features="keys"` is possible."""
-    trims_text: bool
-    """Whether texts are cut to the longest of their batch, which does not change their embeddings."""
     text_fingerprint: str
     """Digest of what decides a text's embedding besides the weights: configuration, activation and tokenizer."""
 
@@ -97,7 +95,7 @@ class Backbone:
         self.mean, self.std = prepared.mean, prepared.std
         self.interpolation, self.resize_mode = prepared.interpolation, prepared.resize_mode
         self.has_cls, self.supports_keys = self._images.has_cls, self._images.supports_keys
-        self.trims_text, self.text_fingerprint = self._texts.trims, text_fingerprint
+        self.text_fingerprint = text_fingerprint
         self._pooling_checked = False
 
     def __repr__(self) -> str:

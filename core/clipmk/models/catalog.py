@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 import os
 import re
@@ -95,8 +93,7 @@ def pool(name: str) -> tuple[str, ...]:
     if name == "zoo":
         return tuple(embedded_names())
     if name == "paper13":
-        rows = json.loads((locations.assets_dir() / "paper13.json").read_bytes())
-        return tuple(f"{row['architecture']}:{row['pretrained']}" for row in rows)
+        return tuple(f"{row['architecture']}:{row['pretrained']}" for row in locations.json_asset("paper13.json"))
     if not os.path.exists(os.path.expanduser(name)):  # noqa: PTH110, PTH111 - neither raises
         raise UsageError(
             f"pool {quoted(name)} is neither a file nor one of: {', '.join(POOLS)}; {printable(suggest(name, POOLS))}"
@@ -219,21 +216,14 @@ def training_of(tag: str) -> tuple[str | None, int | None, int | None]:
     return data, pairs, int(seen[1]) * _UNITS[seen[2]] if seen else None
 
 
-@functools.cache
-def _pretraining() -> dict[str, list[list[Any]]]:
+def _first_match(table: str, name: str) -> list[Any] | None:
     """Datasets by the beginning of a tag, licences by the beginning of a repository's name, as regular expressions.
 
     Sizes are image-text pairs of the whole dataset as its authors publish them; licences are those of the model cards
     on the hub. Both were noted by hand, and only where they are beyond doubt: null means "not known", never "none".
     """
-    content: dict[str, list[list[Any]]] = json.loads(
-        (locations.assets_dir() / "pretraining.json").read_text(encoding="utf-8")
-    )
-    return content
-
-
-def _first_match(table: str, name: str) -> list[Any] | None:
-    return next((facts for beginning, *facts in _pretraining()[table] if re.match(beginning, name)), None)
+    rows = locations.json_asset("pretraining.json")[table]
+    return next((facts for beginning, *facts in rows if re.match(beginning, name)), None)
 
 
 def _registered() -> Iterator[ModelEntry]:

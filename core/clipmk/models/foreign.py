@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from clipmk.errors import ModelError
-from clipmk.system.locations import assets_dir
+from clipmk.system.locations import json_asset
 
 CONFIG_NAME = "config.json"
 """Name of the configuration in a folder or a repository."""
@@ -33,7 +31,6 @@ KINDS = ("clip", "siglip")
 _OPENAI_VOCABULARY = 49408
 
 
-@functools.cache
 def tables() -> dict[str, Any]:
     """What `transformers` calls otherwise than open_clip.
 
@@ -42,7 +39,7 @@ def tables() -> dict[str, Any]:
     Pillow's numbers. `siglip_text`: what all text towers of SigLIP have in common. `twins`: repositories there, and
     the pair of open_clip with the same weights.
     """
-    found: dict[str, Any] = json.loads((assets_dir() / "transformers.json").read_bytes())
+    found: dict[str, Any] = json_asset("transformers.json")
     return found
 
 

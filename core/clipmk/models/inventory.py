@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import json
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -20,7 +19,7 @@ from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError
 from clipmk.models.foreign import tables
 from clipmk.records import ModelEntry, Source
-from clipmk.system.locations import assets_dir
+from clipmk.system.locations import json_asset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +108,7 @@ def inventory() -> Inventory:
         ModelError: the shipped file is missing.
     """
     try:
-        content = json.loads((assets_dir() / "open_clip.json").read_text(encoding="utf-8"))
+        content = json_asset("open_clip.json")
     except OSError as error:
         raise ModelError(f"clipmk's list of models cannot be read: {error.strerror}; reinstall clipmk") from error
     return shipped(content) if content["open_clip"] == _installed() else live(content)

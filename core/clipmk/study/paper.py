@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +16,7 @@ from clipmk.concepts.statistics import LineFit, fit_line
 from clipmk.settings import preset
 from clipmk.study.manifest import Manifest
 from clipmk.study.schema import TableRow
-from clipmk.system.locations import assets_dir
+from clipmk.system.locations import json_asset
 from clipmk.system.text import counted
 
 PART_METHODS: Final = ("pca", "kmeans")
@@ -89,8 +88,7 @@ class PaperRow:
 @functools.cache
 def published_models() -> tuple[PublishedModel, ...]:
     """The rows of the paper's table, in its order."""
-    rows = json.loads((assets_dir() / "paper13.json").read_bytes())
-    return tuple(PublishedModel(**row) for row in rows)
+    return tuple(PublishedModel(**row) for row in json_asset("paper13.json"))
 
 
 def against_paper(models: Sequence[TableRow]) -> list[PaperRow]:

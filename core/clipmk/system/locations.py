@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.system.text import cause, quoted
@@ -48,6 +51,12 @@ def config_path() -> Path:
 def assets_dir() -> Path:
     """Folder of the shipped models, vocabularies and schema."""
     return Path(__file__).parents[1] / "assets"
+
+
+@functools.cache
+def json_asset(name: str) -> Any:
+    """Content of a shipped JSON file; shared, so never change it."""
+    return json.loads((assets_dir() / name).read_bytes())
 
 
 def texts_dir() -> Path:

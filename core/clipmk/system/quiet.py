@@ -161,19 +161,11 @@ class _Router:
     def __init__(self, original: Callable[..., None]) -> None:
         self.original = original
 
-    def __call__(
-        self,
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
+    def __call__(self, *warning: Any, **more: Any) -> None:
         if _thread.captures:
-            _thread.captures[-1].append(warnings.WarningMessage(message, category, filename, lineno, file, line))
+            _thread.captures[-1].append(warnings.WarningMessage(*warning, **more))
         else:
-            self.original(message, category, filename, lineno, file, line)
+            self.original(*warning, **more)
 
 
 class _WarningsPatch(SharedPatch):

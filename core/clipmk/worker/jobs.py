@@ -173,7 +173,7 @@ class JobQueue:
                 raise ProtocolError(f"more than {MOST_WAITING} requests of one client are waiting")
             if isinstance(job.request, protocol.Pull):
                 self._downloads.append(job)
-                threading.Thread(target=self._download, args=(job,), daemon=True).start()
+                threading.Thread(target=self._process, args=(job,), daemon=True).start()
             else:
                 self._waiting.append(job)
             self._changed.notify_all()
@@ -196,10 +196,6 @@ class JobQueue:
         self._running = True
         while (job := self._next()) is not None:
             self._process(job)
-            with self._changed:
-                self._current = None
-                self._busy_at = self._clock()
-                self.processed += 1
 
     def close(self) -> None:
         """Cancel everything and let `run` return."""
@@ -208,13 +204,6 @@ class JobQueue:
             for job in self.jobs:
                 job.cancelled = True
             self._changed.notify_all()
-
-    def _download(self, job: Job) -> None:
-        self._process(job)
-        with self._changed:
-            self._downloads.remove(job)
-            self._busy_at = self._clock()
-            self.processed += 1
 
     def _next(self) -> Job | None:
         with self._changed:
@@ -239,6 +228,13 @@ class JobQueue:
             job.fail(UNEXPECTED, f"{type(reason).__name__}: {reason}")
         else:
             _log.info("%s: %.0f ms", _summary(request), 1_000 * (time.perf_counter() - started))
+        with self._changed:
+            if job is self._current:
+                self._current = None
+            else:
+                self._downloads.remove(job)
+            self._busy_at = self._clock()
+            self.processed += 1
 
 
 def _summary(request: Request) -> str:

@@ -54,6 +54,17 @@ class _Numbered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _AboutImage(_Numbered):
+    """What is asked of a model about an image."""
+
+    model: str
+    image: str
+    """Path."""
+    target: str | None = None
+    """Class to explain; None: the predicted one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Load(_Numbered):
     """Load a model and embed the vocabulary with it; answered by `Loaded`."""
 
@@ -61,14 +72,8 @@ class Load(_Numbered):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explain(_Numbered):
+class Explain(_AboutImage):
     """Explain an image; answered by `Explained`."""
-
-    model: str
-    image: str
-    """Path."""
-    target: str | None = None
-    """Class to explain; None: the predicted one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +91,9 @@ class ExplainImages(_Numbered):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WhatIf(_Numbered):
+class WhatIf(_AboutImage):
     """Rank the classes again with the parts that carry some vision concepts blurred; answered by `Reranked`."""
 
-    model: str
-    image: str
-    target: str | None = None
     left_out: tuple[str, ...]
     """Texts of vision concepts."""
 

@@ -173,23 +173,19 @@ class Service:
 
         from clipmk.images.decoder import read_picture  # noqa: PLC0415
 
-        squares, found = {}, {path: Predicted(id=self._job.request.id, image=path, class_name=None) for path in paths}
+        answer, squares, found = partial(Predicted, id=self._job.request.id), {}, {}
         for path in paths:
             self._check()
             try:
                 squares[path] = explainer.square(read_picture(path))
             except ClipmkError as error:
-                found[path] = dataclasses.replace(found[path], message=str(error))
-        if squares:
-            for path, row in zip(squares, explainer.embed(np.stack(list(squares.values()))), strict=True):
-                try:
-                    best = explainer.builder.predict(row)[0]
-                except ModelError as error:
-                    found[path] = dataclasses.replace(found[path], message=str(error))
-                else:
-                    found[path] = dataclasses.replace(
-                        found[path], class_name=best.class_name, probability=best.probability
-                    )
+                found[path] = answer(image=path, class_name=None, message=str(error))
+        for path, row in zip(squares, explainer.embed(np.stack([*squares.values()])) if squares else (), strict=True):
+            try:
+                best = explainer.builder.predict(row)[0]
+                found[path] = answer(image=path, class_name=best.class_name, probability=best.probability)
+            except ModelError as error:
+                found[path] = answer(image=path, class_name=None, message=str(error))
         return [found[path] for path in paths]
 
     # What answering takes.
