@@ -125,8 +125,9 @@ def _thirteen() -> Comparison:
 
 def test_the_first_sentence_says_who_is_right() -> None:
     assert answer_sentence(_thirteen()) == "4 of 13 say 'cat', the true class; 5 say 'castle', 4 'robot'"
-    assert answer_sentence(_many(2)) == "all 2 say 'fox' (the true class is not known)"
-    assert answer_sentence(compare([by("a"), by("b")], true_class="fox")) == "all 2 say 'fox', the true class"
+    assert answer_sentence(_many(3)) == "all 3 say 'fox' (the true class is not known)"
+    assert answer_sentence(_many(2)) == "both say 'fox' (the true class is not known)"
+    assert answer_sentence(compare([by("a"), by("b")], true_class="fox")) == "both say 'fox', the true class"
     none = compare([by("a"), by("b", predicted="owl")], true_class="cat")
     assert answer_sentence(none) == "none says 'cat', the true class; 1 says 'fox', 1 'owl'"
     many = compare([by(name, predicted=name) for name in "abcdef"], true_class="a")

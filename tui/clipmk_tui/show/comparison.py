@@ -292,7 +292,8 @@ def answer_sentence(comparison: Comparison) -> str:
     if not of:
         return "no model has answered"
     first, *others = rows
-    count = "none" if not first.count else f"all {of}" if first.count == of > 1 else f"{first.count} of {of}"
+    everybody = {1: "1 of 1", 2: "both"}.get(of, f"all {of}")
+    count = "none" if not first.count else everybody if first.count == of else f"{first.count} of {of}"
     truth = ", the true class" if comparison.true_class is not None else ""
     found = [(row.count, quoted(row.text)) for row in others[:_ANSWERS_NAMED]]
     found += [(more, "something else")] if (more := sum(row.count for row in others[_ANSWERS_NAMED:])) else []
