@@ -9,9 +9,12 @@ import numpy as np
 from PIL import Image
 
 from clipmk.explanation import Explanation
+from clipmk.images.heat import heat_encode
 from clipmk.images.masks import rle_encode
+from clipmk.images.square import Square
 from clipmk.records import (
     Alternative,
+    Asked,
     Chance,
     Elapsed,
     ImageInfo,
@@ -21,8 +24,10 @@ from clipmk.records import (
     Part,
     PartDescriptor,
     Prediction,
+    Presence,
     Provenance,
     SoftPair,
+    Tie,
     VisionConcept,
 )
 from clipmk.settings import preset
@@ -140,4 +145,21 @@ def _mutual(count: int) -> Mutual:
         chance=Chance(count=0.2, mi_paper=0.9, auc=0.55),
         p_value=0.0173,
         soft=(SoftPair(vision="thin legs", language="paws" if count == 1 else "whiskers", cosine=0.91),),
+    )
+
+
+def asked(text: str = "a wet nose", *, heat: bool = True, seen: bool = True) -> Asked:
+    """An answer: seen on the ears, tied to the fox but not to the cat."""
+    return Asked(
+        text=text,
+        in_vocabulary=False,
+        status="mutual" if seen else "language",
+        cosine=0.3,
+        presence=Presence(rank=2, percentile=0.99, score=2.5, p_value=0.004 if seen else 0.4, seen=seen),
+        ties=(
+            Tie(class_name="fox", cosine=0.7, rank=3, in_d_y=True, overlap=3, overlap_p_value=0.001),
+            Tie(class_name="cat", cosine=0.4, rank=90, in_d_y=False, overlap=1, overlap_p_value=0.2),
+        ),
+        parts=(1,) if seen else (),
+        map=heat_encode(EARS[::4, ::4].astype(np.float32), Square(WIDTH, HEIGHT, 64, "squash")) if heat else None,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clipmk.version import __version__
 
 if TYPE_CHECKING:
-    from clipmk.api import explain, explain_stream
+    from clipmk.api import ask, explain, explain_stream
     from clipmk.backbones.backbone import Backbone
     from clipmk.errors import ClipmkError
     from clipmk.explanation import Explanation
@@ -24,6 +24,7 @@ _HOMES = {
     "Backbone": "clipmk.backbones.backbone",
     "load": "clipmk.models.loading",
     "ClipmkError": "clipmk.errors",
+    "ask": "clipmk.api",
     "explain": "clipmk.api",
     "explain_stream": "clipmk.api",
     "Explanation": "clipmk.explanation",
@@ -39,6 +40,7 @@ __all__ = [
     "Settings",
     "Vocabulary",
     "__version__",
+    "ask",
     "explain",
     "explain_stream",
     "load",

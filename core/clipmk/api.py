@@ -1,4 +1,4 @@
-"""One call from an image to an `Explanation`, or from many to a stream of them."""
+"""One call from an image to an `Explanation`, with questions of one's own, or from many to a stream of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from clipmk.backbones.backbone import Backbone
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.images.decoder import ImageSource, read_picture
 from clipmk.models.loading import load
+from clipmk.pipeline.asking import ask_texts
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import Settings, settings_of_call
 from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, from_descriptor_json, load_vocabulary
@@ -92,6 +93,48 @@ def explain(
     masks, targets = _masks(parts, len(pictures)), [_target(target)] * len(pictures)
     results = _explainer(model, vocabulary, chosen).explain(pictures, targets=targets, masks=masks)
     return results if isinstance(image, list) else results[0]
+
+
+def ask(  # noqa: PLR0913 - the parameters of `explain` and two of its own
+    image: ImageSource,
+    model: ModelSource,
+    texts: str | Sequence[str],
+    *,
+    add_classes: Sequence[str] = (),
+    vocabulary: VocabularySource = None,
+    target: str | None = None,
+    preset: str | None = None,
+    seed: int | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
+) -> Explanation:
+    """Ask for one's own words: are they seen in the image, where, and are they tied to the class?
+
+    Any number of texts takes one forward of the image. To ask again, or for other classes, without another one, keep
+    an `Explainer` and use `encode_picture` and `answer`.
+
+    Args:
+        image: as for `explain`, a single one.
+        model: as for `explain`.
+        texts: any words, one text or a list.
+        add_classes: classes to predict beside the vocabulary's.
+        vocabulary: as for `explain`; what the texts are measured against.
+        target: as for `explain`; may be one of the added classes.
+        preset: as for `explain`.
+        seed: as for `explain`.
+        settings: as for `explain`.
+
+    Returns:
+        The explanation, with an answer to each different text in `asked`.
+
+    Raises:
+        ClipmkError: as for `explain`; a text that is blank, too long or holds control characters is a
+            `VocabularyError`.
+    """
+    asks = ask_texts([texts] if isinstance(texts, str) else texts)
+    picture = read_picture(image)
+    explainer = _explainer(model, vocabulary, settings_of_call(preset, seed=seed, settings=settings))
+    explainer = explainer.with_classes(add_classes) if add_classes else explainer
+    return explainer.explain([picture], targets=[_target(target)], asks=asks)[0]
 
 
 def explain_stream(

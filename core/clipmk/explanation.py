@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from clipmk.concepts.mutual import measure
 from clipmk.errors import UsageError, suggest
 from clipmk.output.document import explanation_entry
-from clipmk.records import ExplanationRecord, Mutual, Prediction, WhatIf
+from clipmk.records import Asked, ExplanationRecord, Mutual, Prediction, RelevanceMap, WhatIf, status_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
 
@@ -98,6 +100,7 @@ class Explanation(ExplanationRecord):
             mutual=chosen.mutual,
             alternatives=(previous, *(other for other in self.alternatives if other is not chosen)),
             what_if=None,
+            asked=tuple(_retied(one, class_name) for one in self.asked),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,18 +111,53 @@ class Explanation(ExplanationRecord):
         """`to_dict` as JSON text; finite numbers only."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=indent)
 
-    def overlay(self, image: Image.Image | None = None, *, alpha: float = 0.45, scale: int = 1) -> Image.Image:
+    def relevance(self, text: str) -> NDArray[np.float32]:
+        """Where a text that was asked for is seen: float32 (height, width) over the image, in [0, 1].
+
+        Raises:
+            UsageError: it was not asked for, or has no map.
+        """
+        from clipmk.images.heat import heat_pixels  # noqa: PLC0415 - loads numpy and OpenCV
+
+        return heat_pixels(self._map(text), width=self.image.width, height=self.image.height)
+
+    def overlay(
+        self, image: Image.Image | None = None, *, alpha: float = 0.45, scale: int = 1, asked: str | None = None
+    ) -> Image.Image:
         """The picture with its parts in colour, their contours and numbers (see `output.overlay`).
+
+        Args:
+            image: the picture, upright; None uses the explanation's own, or reads its file again.
+            alpha: opacity of the colours.
+            scale: magnify by this integer.
+            asked: a text that was asked for: its map is drawn instead of the parts.
 
         Raises:
             ImageError: no picture is at hand, or `image` has another size.
+            UsageError: the text was not asked for, or has no map.
         """
-        from clipmk.output.overlay import overlay  # noqa: PLC0415 - loads numpy, OpenCV and Pillow
+        from clipmk.output.overlay import heat_overlay, overlay  # noqa: PLC0415 - loads numpy, OpenCV and Pillow
 
+        if asked is not None:
+            return heat_overlay(self, self._map(asked), image, scale=scale)
         return overlay(self, image, alpha=alpha, scale=scale)
+
+    def _map(self, text: str) -> RelevanceMap:
+        found = next((one for one in self.asked if one.text == text.strip()), None)
+        if found is None:
+            raise UsageError(f"{text!r} was not asked for; {suggest(text, [one.text for one in self.asked])}")
+        if found.map is None:
+            raise UsageError(f"{text!r} has no map: the patches of {self.model.id!r} cannot be pooled one by one")
+        return found.map
 
     def _repr_html_(self) -> str:
         """What notebooks show."""
         from clipmk.output.html import fragment  # noqa: PLC0415
 
         return fragment(self)
+
+
+def _retied(asked: Asked, class_name: str) -> Asked:
+    """What was asked for, with a class first among its ties."""
+    ties = tuple(sorted(asked.ties, key=lambda tie: tie.class_name != class_name))
+    return dataclasses.replace(asked, ties=ties, status=status_of(seen=asked.presence.seen, tied=ties[0].in_d_y))

@@ -229,6 +229,84 @@ class WhatIf:
     """Of the picture with the parts of these concepts blurred; None where it was not asked for."""
 
 
+ConceptStatus = Literal["mutual", "vision", "language", "none"]
+"""What one model says of a concept: seen and tied to the class, only seen, only tied, neither."""
+
+
+def status_of(*, seen: bool, tied: bool) -> ConceptStatus:
+    """Seen and tied, only seen, only tied, or neither."""
+    if seen:
+        return "mutual" if tied else "vision"
+    return "language" if tied else "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """Whether a text that was asked for is seen in the image, measured against the descriptors of the vocabulary."""
+
+    rank: int
+    """1 + how many descriptors are nearer to the image."""
+    percentile: float
+    """Share of the descriptors that are farther from the image, in [0, 1]."""
+    score: float
+    """(cosine - mean of the descriptors' cosines) / their standard deviation."""
+    p_value: float
+    """Share of the descriptors that are at least as near, the text included: its chance to be there by accident."""
+    seen: bool
+    """Whether `p_value` is at most `concepts.relevance.SEEN_LEVEL`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tie:
+    """How near a text that was asked for is to one class."""
+
+    class_name: str
+    cosine: float
+    """Between the class embedding and the templated text."""
+    rank: int
+    """1 + how many descriptors of the vocabulary are nearer to the class."""
+    in_d_y: bool
+    """Whether it would be a language concept: the rank is at most the size of D_y."""
+    overlap: int
+    """m = |D_v ∩ D_y| if the text were in the vocabulary."""
+    overlap_p_value: float
+    """Hypergeometric P(M >= m) for that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelevanceMap:
+    """Where in the image a text is seen, over a grid; `images.heat` reads it."""
+
+    size: tuple[int, int]
+    """(rows, columns)."""
+    bbox_xyxy: tuple[int, int, int, int]
+    """The region of the original image that the grid covers: what the model sees; right and bottom exclusive."""
+    scale: float
+    """Relevance of a byte of 255; relevance is in [0, 1]."""
+    values: str
+    """A byte per cell, row by row, in base64: relevance = scale · byte / 255."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a model says of a text that was asked for."""
+
+    text: str
+    in_vocabulary: bool
+    """Whether it is one of the descriptors."""
+    status: ConceptStatus
+    """From `presence` and the first of `ties`."""
+    cosine: float
+    """Between the whole image and the templated text."""
+    presence: Presence
+    ties: tuple[Tie, ...]
+    """To the class explained, then to the other highest-ranked classes."""
+    parts: tuple[int, ...]
+    """Ids of the parts that carry it, most relevant first; empty where it is not seen."""
+    map: RelevanceMap | None
+    """None for a model whose patches cannot be pooled."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elapsed:
     """Wall time in milliseconds."""
@@ -278,6 +356,8 @@ class ExplanationRecord:
     warnings: tuple[str, ...]
     what_if: WhatIf | None = None
     """With some vision concepts left out; None unless this was asked for."""
+    asked: tuple[Asked, ...] = ()
+    """What was asked for in one's own words, in that order."""
     picture: Image.Image | None = field(default=None, repr=False, compare=False, metadata={"written": False})
     """The decoded image, for overlays and notebooks; never written out."""
 
@@ -300,10 +380,6 @@ class Failure:
         return cls(
             path=path, model=model, code=error.code, message=printable(str(error)), exit_status=error.exit_status
         )
-
-
-ConceptStatus = Literal["mutual", "vision", "language", "none"]
-"""What one model says of a concept: seen and tied to the class, only seen, only tied, neither."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,10 @@ def test_schema_forbids_unknown_fields_and_describes_known_ones(schema: dict[str
         (records.SoftPair, "soft_pair"),
         (records.Alternative, "alternative"),
         (records.WhatIf, "what_if"),
+        (records.Asked, "asked"),
+        (records.Presence, "presence"),
+        (records.Tie, "tie"),
+        (records.RelevanceMap, "relevance_map"),
         (records.Elapsed, "elapsed"),
         (records.Provenance, "provenance"),
         (Settings, "settings"),
@@ -119,7 +123,8 @@ def test_document_of_a_run_is_valid_and_stays_as_it_was(
 def test_each_result_alone_is_a_valid_line(validator: Validator) -> None:
     made = samples.explanation()
     what_ifs = [made.with_what_if(["pointed ears"], predictions) for predictions in (None, made.predictions)]
-    for result in (made, *what_ifs, samples.explanation(path=None), _failure(ModelError("no such model"))):
+    asked = dataclasses.replace(made, asked=(samples.asked(), samples.asked(heat=False)))
+    for result in (made, asked, *what_ifs, samples.explanation(path=None), _failure(ModelError("no such model"))):
         line = document.dump(document.entry(result), indent=None)
         assert "\n" not in line
         validator.validate(json.loads(line))

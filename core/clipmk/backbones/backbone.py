@@ -199,6 +199,11 @@ class Backbone:
             pooled = normalize(self._images.pool(encoded.state, visible).float(), dim=-1)
         return pooled.clone()
 
+    def pool_patches(self, encoded: Encoded) -> Float[Tensor, "batch patches embed"]:
+        """Embed every single patch as `pool_regions` embeds a region; see there."""
+        batch, patches = encoded.patches.shape[:2]
+        return self.pool_regions(encoded, torch.eye(patches, device=self.device).expand(batch, -1, -1))
+
     def encode_texts(
         self, texts: Sequence[str], *, batch_size: int | None = None, progress: Progress | None = None
     ) -> Float[Tensor, "texts embed"]:

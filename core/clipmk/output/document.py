@@ -30,6 +30,7 @@ def explanation_entry(explanation: ExplanationRecord) -> dict[str, Any]:
             **{name: plain(getattr(explanation, name)) for name in names},
         },
         "what_if": plain(explanation.what_if),
+        "asked": plain(explanation.asked),
         "elapsed_ms": plain(explanation.elapsed_ms),
         "provenance": plain(explanation.provenance),
         "warnings": list(explanation.warnings),

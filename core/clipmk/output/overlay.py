@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clipmk.errors import ImageError
 from clipmk.images.decoder import read_picture
+from clipmk.images.heat import heat_pixels
 from clipmk.images.masks import rle_decode
 from clipmk.output.palette import colour_of
 from clipmk.system.text import quoted
@@ -17,10 +18,12 @@ from clipmk.system.text import quoted
 if TYPE_CHECKING:
     from jaxtyping import Bool
 
-    from clipmk.records import ExplanationRecord, Part
+    from clipmk.records import ExplanationRecord, Part, RelevanceMap
 
 ALPHA = 0.45
 """Opacity of the colours."""
+HEAT_ALPHA = 0.75
+"""Opacity of a relevance map where it is highest."""
 
 READABLE_SIDE = 256
 """Pixels: pictures whose shorter side is below this are magnified where numbers must be readable."""
@@ -68,6 +71,24 @@ def overlay(
             drawn.paste(colour_of(part.id), mask=_opacity(_contour(mask), 1.0))
         for part, mask in masks:
             _number(drawn, part, mask)
+    return drawn
+
+
+def heat_overlay(
+    explanation: ExplanationRecord, heat: RelevanceMap, image: Image.Image | None = None, *, scale: int = 1
+) -> Image.Image:
+    """Draw a relevance map over the picture: hot where it is high, and a contour around its upper half.
+
+    Raises:
+        ImageError: as for `overlay`.
+    """
+    drawn = overlay(explanation, image, alpha=0.0, marks=False, scale=scale)
+    pixels = heat_pixels(heat, width=explanation.image.width, height=explanation.image.height)
+    share = np.asarray(cv2.resize(pixels / max(float(pixels.max()), 1e-30), drawn.size), dtype=np.float32)
+    colours = cv2.applyColorMap(np.rint(255 * share).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    opacity = np.rint(255 * HEAT_ALPHA * np.sqrt(share)).astype(np.uint8)
+    drawn.paste(Image.fromarray(np.ascontiguousarray(colours)), mask=Image.fromarray(opacity))
+    drawn.paste((255, 255, 255), mask=_opacity(_contour(share >= 0.5), 1.0))
     return drawn
 
 

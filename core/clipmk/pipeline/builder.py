@@ -19,9 +19,11 @@ from clipmk.explanation import Explanation
 from clipmk.images.masks import pixel_mask
 from clipmk.images.square import Square, square_image
 from clipmk.models.catalog import EMBEDDED
+from clipmk.pipeline.asking import NO_PATCHES, ClassAsked, Questions, answer
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.records import (
     Alternative,
+    Asked,
     Elapsed,
     LanguageConcept,
     Part,
@@ -163,13 +165,21 @@ class ExplanationBuilder:
             if rank <= count or names[i] in also
         )
 
-    def build(self, source: SourceImage, encoded: EncodedImage, *, target: int | None = None) -> Explanation:
+    def build(
+        self,
+        source: SourceImage,
+        encoded: EncodedImage,
+        *,
+        target: int | None = None,
+        questions: Questions | None = None,
+    ) -> Explanation:
         """Rank the concepts of an encoded image and build its record, with an `elapsed_ms.explain` of 0.
 
         Args:
             source: the image.
             encoded: the same image under one part method.
             target: number of the class to explain; None explains the predicted one.
+            questions: texts to answer; needs an image encoded `patchwise`.
 
         Raises:
             ModelError: the model's output for the image is not finite.
@@ -184,7 +194,12 @@ class ExplanationBuilder:
         names = self.vocabulary.classes
         chosen = predictions[0].class_name if target is None else names[target]
         explained = self._against(chosen, vision)
+        alternatives = tuple(self._against(p.class_name, vision) for p in predictions if p.class_name != chosen)
         warnings = source.warnings + self.warnings + segmentation.warnings + vision.warnings
+        asked: tuple[Asked, ...] = ()
+        if questions is not None:
+            asked = self._answers(questions, source.info, encoded, [explained, *alternatives], vision)
+            warnings += () if encoded.patch_embeddings is not None else (NO_PATCHES,)
         return Explanation(
             image=source.info,
             model=self.backbone.info,
@@ -195,11 +210,31 @@ class ExplanationBuilder:
             vision_concepts=self._vision(vision, explained.language_concepts),
             language_concepts=explained.language_concepts,
             mutual=explained.mutual,
-            alternatives=tuple(self._against(p.class_name, vision) for p in predictions if p.class_name != chosen),
+            alternatives=alternatives,
             elapsed_ms=Elapsed(load=self.load_ms, explain=0.0),
             provenance=self._provenance(),
             warnings=tuple(dict.fromkeys(warnings + blank_notes(encoded.square))),
+            asked=asked,
             picture=source.image,
+        )
+
+    def _answers(
+        self,
+        questions: Questions,
+        info: ImageInfo,
+        encoded: EncodedImage,
+        classes: Sequence[Alternative],
+        vision: VisionConcepts,
+    ) -> tuple[Asked, ...]:
+        numbers = [self.vocabulary.classes.index(one.class_name) for one in classes]
+        return answer(
+            questions,
+            encoded,
+            bank=self.bank,
+            geometry=self.geometry(info),
+            classes=[ClassAsked(self.vocabulary.classes[i], i, self.language(i).indices.tolist()) for i in numbers],
+            vision=vision.concepts,
+            vision_limit=self.settings.vision_limit,
         )
 
     def _vision(self, vision: VisionConcepts, language: Sequence[LanguageConcept]) -> tuple[VisionConcept, ...]:

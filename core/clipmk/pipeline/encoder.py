@@ -68,6 +68,10 @@ class EncodedImage:
     """The model's output for this image is not finite, so that the other fields mean nothing."""
     forward: Encoded | None = None
     """What the parts were found in (batch 1, no `state`); None where they are the user's own."""
+    patch_embeddings: Float[Tensor, "patches embed"] | None = None
+    """Masked pooling of every single patch, L2-normalised; None where it was not asked for or cannot be had."""
+    grid: tuple[int, int] | None = None
+    """(rows, columns) of these patches."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +131,7 @@ class BatchEncoder:
             more, only rounding differs.
         workers: threads for all work beside the model; by default the calling thread.
         progress: called with the stages "image", "parts" and "prompts"; raise from it to cancel.
+        patchwise: embed every single patch as well, without another forward.
     """
 
     backbone: Backbone
@@ -134,6 +139,7 @@ class BatchEncoder:
     batch_size: int = 1
     workers: Executor = dataclasses.field(default_factory=_InPlace)
     progress: Progress | None = None
+    patchwise: bool = False
 
     def encode(self, batch: ImageBatch) -> list[EncodedImage]:
         """Encode one batch."""
@@ -154,7 +160,7 @@ class BatchEncoder:
         """Run the forwards of a batch and start to find its parts."""
         squares, count = list(batch.squares), len(batch.squares)
         features = self.variants[0].settings.features
-        pooled = any(variant.settings.grounding == "attend" for variant in self.variants)
+        pooled = self.patchwise or any(variant.settings.grounding == "attend" for variant in self.variants)
         forwards: list[_Forward] = []
         images: list[tuple[_Forward, int]] = []
         for first in range(0, count, self.batch_size):
@@ -216,12 +222,24 @@ class BatchEncoder:
         fetched = iter(fetch(chain.from_iterable(queued.values())))
         parts = {key: list(islice(fetched, len(segmented))) for key in queued}
         embeddings = torch.cat([one.embeddings.wait() for one in batch.forwards])
+        patches = self._patches(batch.forwards)
+        grid = batch.forwards[0].encoded.grid
         images = []
         for index, (square, embedding, one) in enumerate(zip(batch.squares, embeddings, segmented, strict=True)):
             own = tuple(parts[key][index] for key in keys)
             error = one.error or self._error(*own)
-            images.append(EncodedImage(square, embedding, one.segmentations, own, error, one.forward))
+            single = None if patches is None else patches[index]
+            images.append(EncodedImage(square, embedding, one.segmentations, own, error, one.forward, single, grid))
         return images
+
+    def _patches(self, forwards: Sequence[_Forward]) -> Float[Tensor, "images patches embed"] | None:
+        """Every single patch, embedded by masked pooling; None where the encoder cannot."""
+        if not self.patchwise:
+            return None
+        try:
+            return torch.cat([self.backbone.pool_patches(one.encoded).cpu() for one in forwards])
+        except ModelError:
+            return None
 
     def _queue_parts(
         self, batch: _InFlight, masks: list[NDArray[np.bool_]], grounding: Grounding

@@ -20,8 +20,9 @@ from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.images.square import Square
 from clipmk.models.catalog import RANDOM
+from clipmk.pipeline.asking import Questions, ask_texts, embed_questions
 from clipmk.pipeline.builder import ExplanationBuilder
-from clipmk.pipeline.encoder import BatchEncoder, ImageBatch
+from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
 from clipmk.pipeline.grounding import ACCELERATOR_BATCH
 from clipmk.pipeline.segmentation import PartVariant
 from clipmk.pipeline.stream import Stream
@@ -30,7 +31,7 @@ from clipmk.settings import GROUP_LIMIT
 from clipmk.system.memory import memory_named, remedies
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import resolve_class
-from clipmk.vocabulary.embeddings import TextBank, load_bank
+from clipmk.vocabulary.embeddings import TextBank, embed_classes, load_bank
 from clipmk.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Explainer:
         *,
         targets: Sequence[str | None] | None = None,
         masks: Sequence[NDArray[np.bool_] | None] | None = None,
+        asks: Iterable[str] = (),
     ) -> list[Explanation]:
         """Explain pictures, in order. With `fit="batch"` they are fitted together.
 
@@ -96,9 +98,11 @@ class Explainer:
             pictures: decoded images.
             targets: for each, the class to explain; None explains the predicted one.
             masks: for each, the user's own parts, bool (parts, height, width) in its pixels; None finds parts.
+            asks: texts of one's own, answered in `Explanation.asked`; any number takes one forward of the texts.
 
         Raises:
             UsageError: a target is not in the vocabulary.
+            VocabularyError: a text is blank, too long or holds control characters.
             ImageError: masks do not fit their picture, or a mask is empty or outside what the model sees.
             ModelError: the model's output for a picture is not finite.
             OutOfMemoryError: the device or the machine is out of memory; a `DeviceError`.
@@ -108,10 +112,16 @@ class Explainer:
         together = GROUP_LIMIT if self.settings.fit == "batch" else 1
         results: list[Explanation] = []
         with self._out_of_memory_advice():
+            questions = self.questions(asks)
             for start in range(0, len(pictures), together):
                 rows = slice(start, start + together)
-                results += self._explain_group(list(pictures[rows]), wanted[rows], own[rows])
+                results += self._explain_group(list(pictures[rows]), wanted[rows], own[rows], questions)
         return results
+
+    def questions(self, texts: Iterable[str]) -> Questions | None:
+        """Texts of one's own, embedded; None where there are none."""
+        asks = ask_texts(texts)
+        return embed_questions(self.backbone, self.vocabulary, asks) if asks else None
 
     def stream(
         self,
@@ -122,6 +132,7 @@ class Explainer:
         batch_size: int | None = None,
         threads: int | None = None,
         keep_pictures: bool = True,
+        asks: Iterable[str] = (),
     ) -> Iterator[Explanation | ClipmkError]:
         """Explain many images, in order, while the next ones are decoded, encoded and divided into parts.
 
@@ -136,6 +147,7 @@ class Explainer:
                 `grounding.ACCELERATOR_BATCH`.
             threads: that decode, and as many that find parts and build records. None: one per core, up to 8.
             keep_pictures: keep the decoded picture in each record; otherwise `Explanation.picture` is None.
+            asks: as for `explain`.
 
         Yields:
             For each source its explanation (`elapsed_ms.explain` is the time since the previous result), or the error
@@ -157,6 +169,7 @@ class Explainer:
             together=GROUP_LIMIT if self.settings.fit == "batch" else 1,
             threads=threads or min(8, os.cpu_count() or 1),
             keep_pictures=keep_pictures,
+            questions=self.questions(asks),
         )
         return self._results(stream, sources)
 
@@ -172,6 +185,38 @@ class Explainer:
     def embed(self, squares: NDArray[np.uint8]) -> Float[Tensor, "images embed"]:
         """Embeddings of square inputs, uint8 RGB (images, S, S, 3), by one forward: L2-normalised, on the CPU."""
         return self.backbone.encode_images(self.backbone.normalise(torch.from_numpy(squares))).cpu()
+
+    def encode_picture(self, picture: Picture) -> EncodedImage:
+        """One forward: all that `answer` needs of a picture, however often it is asked."""
+        batch = ImageBatch(self.square(picture)[None], [0])
+        encoder = BatchEncoder(self.backbone, (PartVariant(self.settings),), progress=self._progress, patchwise=True)
+        with self._out_of_memory_advice():
+            return encoder.encode(batch)[0]
+
+    def answer(
+        self, picture: Picture, encoded: EncodedImage, *, asks: Iterable[str] = (), target: str | None = None
+    ) -> Explanation:
+        """Explain a picture that is encoded already: other texts, another target, other classes, no image forward."""
+        started = time.perf_counter()
+        number = None if target is None else resolve_class(self.vocabulary, target)
+        questions = self.questions(asks)
+        result = self.builder.build(self.builder.source(picture), encoded, target=number, questions=questions)
+        elapsed = Elapsed(load=self.load_ms, explain=1_000 * (time.perf_counter() - started))
+        return dataclasses.replace(result, elapsed_ms=elapsed)
+
+    def with_classes(self, added: Iterable[str]) -> Explainer:
+        """The same model with more classes; only their names are embedded. What was encoded stays valid."""
+        vocabulary = self.vocabulary.with_classes((*self.vocabulary.classes, *added))
+        new = vocabulary.classes[len(self.vocabulary.classes) :]
+        other = copy.copy(self)
+        other.vocabulary = vocabulary
+        if new:
+            rows = embed_classes(self.backbone, vocabulary.with_classes(new))
+            other.bank = dataclasses.replace(self.bank, classes=torch.cat([self.bank.classes, rows]))
+        other.builder = ExplanationBuilder(
+            self.backbone, vocabulary, other.bank, self.settings, self.load_ms, self.warnings
+        )
+        return other
 
     def with_settings(self, settings: Settings) -> Explainer:
         """The same model and embedded texts with other settings."""
@@ -193,7 +238,11 @@ class Explainer:
             yield from stream.results(sources)
 
     def _explain_group(
-        self, pictures: list[Picture], targets: list[int | None], masks: list[NDArray[np.bool_] | None]
+        self,
+        pictures: list[Picture],
+        targets: list[int | None],
+        masks: list[NDArray[np.bool_] | None],
+        questions: Questions | None,
     ) -> list[Explanation]:
         """Explain pictures that are fitted together; their shared work counts evenly in `elapsed_ms`."""
         started = time.perf_counter()
@@ -205,13 +254,15 @@ class Explainer:
                 for picture, own in zip(pictures, masks, strict=True)
             ],
         )
-        encoder = BatchEncoder(self.backbone, (PartVariant(self.settings),), progress=self._progress)
+        encoder = BatchEncoder(
+            self.backbone, (PartVariant(self.settings),), progress=self._progress, patchwise=questions is not None
+        )
         encoded = encoder.encode(batch)
         shared_ms = 1_000 * (time.perf_counter() - started) / len(pictures)
         results = []
         for picture, image, target in zip(pictures, encoded, targets, strict=True):
             building = time.perf_counter()
-            result = self.builder.build(self.builder.source(picture), image, target=target)
+            result = self.builder.build(self.builder.source(picture), image, target=target, questions=questions)
             elapsed = Elapsed(load=self.load_ms, explain=shared_ms + 1_000 * (time.perf_counter() - building))
             results.append(dataclasses.replace(result, elapsed_ms=elapsed))
         return results

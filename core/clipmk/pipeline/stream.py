@@ -28,6 +28,7 @@ from clipmk.records import Elapsed
 
 if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
+    from clipmk.pipeline.asking import Questions
 
 Source = TypeVar("Source")
 
@@ -57,6 +58,7 @@ class Stream(Generic[Source]):
         together: consecutive sources that are fitted together.
         threads: that decode; as many again find parts, draw and build records.
         keep_pictures: keep the decoded picture in each record.
+        questions: texts to answer about each image.
     """
 
     builder: ExplanationBuilder
@@ -66,13 +68,16 @@ class Stream(Generic[Source]):
     together: int
     threads: int
     keep_pictures: bool
+    questions: Questions | None = None
 
     def results(self, sources: Iterable[Source]) -> Iterator[Explanation | ClipmkError]:
         """Explain the sources, in order."""
         variants = (PartVariant(self.builder.settings),)
         last = time.perf_counter()
         with worker_threads(self.threads, self.threads) as (decoders, workers):
-            encoder = BatchEncoder(self.builder.backbone, variants, self.batch_size, workers)
+            encoder = BatchEncoder(
+                self.builder.backbone, variants, self.batch_size, workers, patchwise=self.questions is not None
+            )
             for one in self._in_order(encoder, self._batches(self._decoded(sources, decoders))):
                 now = time.perf_counter()
                 if isinstance(one, Explanation):
@@ -136,7 +141,7 @@ class Stream(Generic[Source]):
             yield future.result()
 
     def _build(self, source: SourceImage, encoded: EncodedImage) -> Explanation | ClipmkError:
-        return encoded.error or self.builder.build(source, encoded, target=self.target)
+        return encoded.error or self.builder.build(source, encoded, target=self.target, questions=self.questions)
 
 
 def _encoded(encoder: BatchEncoder, batches: Iterable[_Batch]) -> Iterator[tuple[_Batch, list[EncodedImage]]]:

@@ -1,0 +1,135 @@
+"""One's own words against an image: whether a text is seen, where, and which classes it is tied to (docs/method.md, 7).
+
+Everything is measured against the vocabulary: a bare cosine means little, its place among those of other texts does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from clipmk.concepts.float64 import host64
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+
+SHARPNESS = 50.0
+"""s of `bank_shares`, chosen on the `val` scenes of the rendered world."""
+SEEN_LEVEL = 0.03
+"""Largest p-value at which a text counts as seen, chosen on the same scenes."""
+
+
+class Standing(NamedTuple):
+    """Where texts stand among a bank; a text of the bank is not compared with itself."""
+
+    rank: Int[Tensor, " texts"]
+    """1 + how many of the bank have a higher cosine."""
+    percentile: Float[Tensor, " texts"]
+    """Share of the bank with a lower cosine, in [0, 1]."""
+    score: Float[Tensor, " texts"]
+    """(cosine - mean over the bank) / standard deviation over the bank."""
+    p_value: Float[Tensor, " texts"]
+    """(1 + how many of the bank have at least this cosine) / (1 + how many there are)."""
+
+
+def standing(
+    cosines: Float[Tensor, " texts"], bank: Float[Tensor, " descriptors"], own: Sequence[int | None]
+) -> Standing:
+    """Rank, percentile, z-score and p-value of texts among the descriptors of a bank, in float64.
+
+    p is the chance of a descriptor of the bank to be at least as near. Some of them are in the image, so p is too high
+    rather than too low.
+
+    Args:
+        cosines: of the image (or a class) with each text.
+        bank: of the same with each descriptor.
+        own: for each text its row in the bank, or None.
+    """
+    values, others = host64(cosines), host64(bank)
+    known = torch.tensor([row is not None for row in own], dtype=torch.bool)
+    values = values.where(~known, others[[row or 0 for row in own]])  # bit for bit the bank's own
+    order = others.sort().values
+    below = torch.searchsorted(order, values, side="left").double()
+    above = len(order) - torch.searchsorted(order, values, side="right")
+    count = len(order) - known.double()
+    deviation = others.std(correction=0).clamp_min(torch.finfo(torch.float64).tiny)
+    return Standing(
+        rank=1 + above,
+        percentile=below / count.clamp_min(1),
+        score=(values - others.mean()) / deviation,
+        p_value=(1 + count - below) / (1 + count),
+    )
+
+
+def bank_shares(
+    cosines: Float[Tensor, "regions texts"],
+    bank: Float[Tensor, "regions descriptors"],
+    known: Bool[Tensor, " texts"],
+    *,
+    sharpness: float = SHARPNESS,
+) -> Float[Tensor, "regions texts"]:
+    """a_nt = exp(s h_nt) / (exp(s h_nt) + sum over d != t of exp(s h_nd)): the text's share of a region, in [0, 1].
+
+    What a region has in common with every text cancels out, so regions can be compared.
+
+    Args:
+        cosines: h of regions (patches or parts) and texts.
+        bank: h of the same regions and the descriptors of the vocabulary.
+        known: whether the text is one of the descriptors, whose term the sum already holds.
+        sharpness: s.
+    """
+    logits = sharpness * cosines - (sharpness * bank).logsumexp(dim=1, keepdim=True)
+    return torch.where(known, logits.exp().clamp_max(1.0), logits.sigmoid())
+
+
+def relevance_map(
+    patch_shares: Float[Tensor, "patches texts"],
+    part_shares: Float[Tensor, "parts texts"],
+    parts: Float[Tensor, "parts pixels"],
+    *,
+    grid: tuple[int, int],
+    side: int,
+) -> Float[Tensor, "texts side side"]:
+    """r_t(x) = (a_t(x) + sum over parts k of w_k(x) b_kt) / 2, in [0, 1] where the parts do not overlap.
+
+    a is bilinear between the patches; b is constant over a part, whose border follows the picture. Neither takes a
+    forward of its own.
+
+    Args:
+        patch_shares: a, `bank_shares` of every single patch.
+        part_shares: b, `bank_shares` of every part.
+        parts: w, how much of each pixel of the map lies in the part, row by row.
+        grid: (rows, columns) of the patches.
+        side: of the map.
+    """
+    texts = patch_shares.shape[1]
+    patches = functional.interpolate(
+        patch_shares.T.reshape(1, texts, *grid), size=(side, side), mode="bilinear", align_corners=False
+    )
+    return (patches[0] + (part_shares.T @ parts).reshape(texts, side, side)) / 2
+
+
+def overlap_with(
+    *, seen: bool, tied: bool, vision: Sequence[int], language: Sequence[int], vision_limit: int
+) -> tuple[int, int]:
+    """|D_v ∩ D_y| and |D_v| if one more text were in the vocabulary.
+
+    A seen text joins D_v, where it takes the place of the least important concept if there are `vision_limit`; a tied
+    one takes the place of the farthest concept of D_y.
+
+    Args:
+        seen: whether the text is seen in the image.
+        tied: whether its rank for the class is within D_y.
+        vision: D_v as rows of the bank, most important first.
+        language: D_y likewise, nearest first.
+        vision_limit: most concepts of D_v.
+    """
+    new = -1
+    seen_ids = [*vision[: vision_limit - 1], new] if seen else vision
+    tied_ids = [*language[:-1], new] if tied else language
+    return len(set(seen_ids) & set(tied_ids)), len(seen_ids)

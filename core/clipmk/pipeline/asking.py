@@ -1,0 +1,222 @@
+"""One's own words about an encoded image: are they seen, where, and tied to which classes (docs/method.md, section 7).
+
+`Questions` are embedded once for any number of images; `answer` runs no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from clipmk.concepts.mutual import p_value
+from clipmk.concepts.relevance import SEEN_LEVEL, bank_shares, overlap_with, relevance_map, standing
+from clipmk.errors import ModelError, UsageError
+from clipmk.images.heat import heat_encode
+from clipmk.pipeline.grounding import coverage
+from clipmk.records import Asked, Presence, RelevanceMap, Tie, status_of
+from clipmk.vocabulary.reader import checked_text, cleaned
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+    from clipmk.backbones.backbone import Backbone
+    from clipmk.images.square import Square
+    from clipmk.pipeline.encoder import EncodedImage
+    from clipmk.vocabulary.embeddings import TextBank
+    from clipmk.vocabulary.vocabulary import Vocabulary
+
+NO_PATCHES = "the patches of this model cannot be pooled one by one: what was asked for has no map and no parts"
+MAP_SIDE = 64
+"""Most cells of a map along a side."""
+BACKGROUND = 4096
+"""Most descriptors that patches are compared with, spread evenly over the bank."""
+TEXTS = 256
+"""Texts whose maps are held in memory at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Questions:
+    """Texts that are asked for, embedded."""
+
+    texts: tuple[str, ...]
+    embeddings: Float[Tensor, "texts embed"]
+    """In the descriptor template, L2-normalised, on the CPU."""
+    own: tuple[int | None, ...]
+    """For each text its row in the vocabulary, if it is one of the descriptors."""
+
+
+def ask_texts(given: Iterable[str]) -> tuple[str, ...]:
+    """Texts from outside, clean and each once.
+
+    Raises:
+        UsageError: it is not a list of texts.
+        VocabularyError: a text is blank, too long or holds control characters; the message says which.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(f"texts is {given!r:.80}; it must be a list of texts")
+    texts = [checked_text(cleaned(text, []), f"text {number}") for number, text in enumerate(given, 1)]
+    return tuple(dict.fromkeys(texts))
+
+
+def embed_questions(backbone: Backbone, vocabulary: Vocabulary, texts: tuple[str, ...]) -> Questions:
+    """Embed what `ask_texts` returns as the vocabulary's descriptors are embedded."""
+    rows = {text: row for row, text in enumerate(vocabulary.descriptors)}
+    prompts = [vocabulary.descriptor_template.replace("{}", text) for text in texts]
+    embeddings = backbone.encode_texts(prompts).cpu()
+    if not bool(embeddings.isfinite().all()):
+        raise ModelError("the text encoder gives numbers that are not finite; try precision fp32")
+    return Questions(texts, embeddings, tuple(rows.get(text) for text in texts))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAsked:
+    """A class that texts are compared with."""
+
+    name: str
+    number: int
+    language: Sequence[int]
+    """D_y as rows of the bank, nearest first."""
+
+
+def answer(
+    questions: Questions,
+    encoded: EncodedImage,
+    *,
+    bank: TextBank,
+    geometry: Square,
+    classes: Sequence[ClassAsked],
+    vision: Sequence[int],
+    vision_limit: int,
+) -> tuple[Asked, ...]:
+    """What the model says of each text, in order.
+
+    Args:
+        questions: from `embed_questions` with the same model and vocabulary.
+        encoded: the image.
+        bank: the vocabulary.
+        geometry: how the square input maps to the image's pixels.
+        classes: the class explained, then others.
+        vision: D_v as rows of the bank, most important first.
+        vision_limit: most concepts of D_v.
+    """
+    cosines = questions.embeddings @ encoded.embedding
+    presence = standing(cosines, bank.descriptors @ encoded.embedding, questions.own)
+    seen = (presence.p_value <= SEEN_LEVEL).tolist()
+    ties = [_ties(questions, one, bank, vision, vision_limit, seen) for one in classes]
+    starts = range(0, len(questions.texts), TEXTS)
+    maps = [one for start in starts for one in _maps(questions, encoded, bank, geometry, slice(start, start + TEXTS))]
+    parts = _parts(questions, encoded, bank)
+    columns = zip(*(field.tolist() for field in presence), strict=True)
+    return tuple(
+        Asked(
+            text=text,
+            in_vocabulary=own is not None,
+            status=status_of(seen=is_seen, tied=tied[0].in_d_y),
+            cosine=cosine,
+            presence=Presence(rank=rank, percentile=percentile, score=score, p_value=p, seen=is_seen),
+            ties=tied,
+            parts=carriers if is_seen else (),
+            map=heat,
+        )
+        for text, own, cosine, (rank, percentile, score, p), is_seen, tied, carriers, heat in zip(
+            questions.texts,
+            questions.own,
+            cosines.tolist(),
+            columns,
+            seen,
+            zip(*ties, strict=True),
+            parts,
+            maps,
+            strict=True,
+        )
+    )
+
+
+def _ties(
+    questions: Questions,
+    one: ClassAsked,
+    bank: TextBank,
+    vision: Sequence[int],
+    vision_limit: int,
+    seen: Sequence[bool],
+) -> list[Tie]:
+    """How near each text is to a class."""
+    embedding, size = bank.classes[one.number], len(bank.descriptors)
+    cosines = questions.embeddings @ embedding
+    ranks = standing(cosines, bank.descriptors @ embedding, questions.own).rank.tolist()
+    ties = []
+    for own, is_seen, cosine, rank in zip(questions.own, seen, cosines.tolist(), ranks, strict=True):
+        tied, new = rank <= len(one.language), own is None
+        overlap, count = overlap_with(
+            seen=is_seen and new, tied=tied and new, vision=vision, language=one.language, vision_limit=vision_limit
+        )
+        chance = p_value(count, len(one.language), size + new, overlap)
+        ties.append(
+            Tie(class_name=one.name, cosine=cosine, rank=rank, in_d_y=tied, overlap=overlap, overlap_p_value=chance)
+        )
+    return ties
+
+
+def _parts(questions: Questions, encoded: EncodedImage, bank: TextBank) -> list[tuple[int, ...]]:
+    """For each text the 1-based parts that carry it: at least half as much its own as the best one, best first."""
+    shares = _shares(encoded.part_embeddings[0], questions.embeddings, bank.descriptors, _known(questions))
+    order = shares.argsort(dim=0, descending=True, stable=True).T.tolist()
+    carries = (shares >= shares.max(dim=0).values / 2).T.tolist()
+    return [tuple(part + 1 for part in parts if kept[part]) for parts, kept in zip(order, carries, strict=True)]
+
+
+def _maps(
+    questions: Questions, encoded: EncodedImage, bank: TextBank, geometry: Square, some: slice
+) -> list[RelevanceMap | None]:
+    """The maps of some of the texts."""
+    texts = questions.embeddings[some]
+    if encoded.patch_embeddings is None:
+        return [None] * len(texts)
+    values = text_maps(encoded, texts, bank.descriptors, _known(questions)[some])
+    return [heat_encode(one, geometry) for one in values.numpy()]
+
+
+def _known(questions: Questions) -> Bool[Tensor, " texts"]:
+    return torch.tensor([row is not None for row in questions.own], dtype=torch.bool)
+
+
+def _shares(
+    regions: Float[Tensor, "regions embed"],
+    texts: Float[Tensor, "texts embed"],
+    bank: Float[Tensor, "descriptors embed"],
+    known: Bool[Tensor, " texts"],
+) -> Float[Tensor, "regions texts"]:
+    """`bank_shares` of embedded regions; a large bank is represented by some of its descriptors."""
+    background = bank[:: -(-len(bank) // BACKGROUND)]
+    unit = torch.nn.functional.normalize(regions, dim=1)  # a mean of prompts is shorter
+    return bank_shares(unit @ texts.T, unit @ background.T, known & (len(background) == len(bank)))
+
+
+def text_maps(
+    encoded: EncodedImage,
+    texts: Float[Tensor, "texts embed"],
+    bank: Float[Tensor, "descriptors embed"],
+    known: Bool[Tensor, " texts"],
+) -> Float[Tensor, "texts side side"]:
+    """Where in the square input each text is seen, by single patches and by parts; see `concepts.relevance`.
+
+    Args:
+        encoded: with `patch_embeddings`.
+        texts: in the descriptor template, L2-normalised.
+        bank: the vocabulary's descriptors.
+        known: which texts are among them.
+
+    Raises:
+        ValueError: the image was encoded without its patches.
+    """
+    if encoded.patch_embeddings is None or encoded.grid is None:
+        raise ValueError("maps need the embedding of every patch")
+    patches = _shares(encoded.patch_embeddings, texts, bank, known)
+    parts = _shares(encoded.part_embeddings[0], texts, bank, known)
+    masks = encoded.segmentations[0].masks
+    side = min(MAP_SIDE, masks.shape[1])
+    return relevance_map(patches, parts, coverage(masks, grid=(side, side)), grid=encoded.grid, side=side)
