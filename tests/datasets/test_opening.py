@@ -76,7 +76,7 @@ def test_images_side_by_side_are_labelled_by_a_table_and_folders_beside_them_are
     (tmp_path / "labels.csv").write_text("path,label\na.png,fox\ngone.png,cat\n", encoding="utf-8")
     dataset = open_dataset(str(tmp_path))
     assert shown(dataset) == [("a.png", "fox"), ("b.png", None)]
-    assert "1 of 2 images that label files name is missing: 'gone.png'" in dataset.warnings[0]
+    assert "1 of 2 images that label files name is missing or ambiguous: 'gone.png'" in dataset.warnings[0]
     assert "1 of 2 images has no label" in dataset.warnings[1]
     assert dataset.info.labelled == 1
 

@@ -53,7 +53,9 @@ def open_folder(spec: str, limit: int | None, columns: Columns) -> Dataset:
     named = [ListedImage(name, labels.get(name)) for name in here]
     if below and all(one.label is None for one in named):
         warnings += noted(here, "image beside folders of images is left out", "images beside folders are left out")
-        warnings += noted(list(parts), "folder is a part of the dataset, not a class", "folders are parts, not classes")
+        warnings += noted(
+            list(parts), "folder is a part of the dataset, not a class", "folders are parts of the dataset, not classes"
+        )
         named = [ListedImage(path, labels.get(path) or class_folder(path, depth)) for path in below]
     if not named and (shards := _of_top(walk.shards) or sorted(walk.shards)):
         return open_shards(spec, [os.path.join(spec, name) for name in shards], limit, columns)  # noqa: PTH118
@@ -183,4 +185,4 @@ def _unused(labels: Mapping[str, str], named: Sequence[ListedImage]) -> list[str
         return []
     verb, more = one_or_many(len(missing), "is", "are"), one_or_many(len(missing), "", " ...")
     images = f"{len(missing):,} of {counted(len(labels), 'image')}"
-    return [f"{images} that label files name {verb} missing: {quoted(min(missing))}{more}"]
+    return [f"{images} that label files name {verb} missing or ambiguous: {quoted(min(missing))}{more}"]
