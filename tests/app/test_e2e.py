@@ -127,26 +127,26 @@ def tmux(tmp_path: Path) -> Iterator[Callable[..., Tmux]]:
 
 def test_a_session_with_the_app(tmux: Callable[..., Tmux], tmp_path: Path) -> None:
     app = tmux("tui", str(SAMPLES), "-m", "embedded/vit-s8", "-m", "embedded/rn-s")
-    first = app.wait('why "', "MI ", "AUC ", "mutual (", "1/17", "embedded/vit-s8", "▌1 ")
+    first = app.wait('why "', "MI ", "AUC ", "mutual (", "1/17", "vit-s8 · cpu fp32", "▌ 2 ")
     for title in ("image", "models", "predictions"):
         assert title in first
 
     app.press("n")
-    second = app.wait("2/17", "cat-typical-14.png", 'why "cat"', "✓ cat")
+    second = app.wait("2/17", "cat-typical-14.png", 'why "cat"', "truth: cat, right", "seen concepts are tied")
     assert second != first
 
     app.press(".")
-    app.wait("embedded/rn-s  cpu", "2/17", 'why "')
+    app.wait("rn-s · cpu", "2/17", 'why "')
     app.press(",")
-    app.wait("embedded/vit-s8  cpu", 'why "cat"')
+    app.wait("vit-s8 · cpu", 'why "cat"')
 
-    app.press("Tab", "Tab", "Tab", "Down")  # image, models, predictions
+    app.press("Tab", "Tab", "Down")  # image, predictions
     app.wait('why "', without='why "cat"')
     app.press("Up")
     app.wait('why "cat"')
 
-    app.press("Tab", "Down", "x")  # the tree, its first concept
-    app.wait("left out (x)", "+1 left out", "→")
+    app.press("Tab", "Tab", "x")  # the tree, its first concept
+    app.wait('without "', ", 1 left out", "→")
     app.wait(" % =")  # the classes, ranked again
     app.press("r")
     app.wait('why "cat"', without="left out")
