@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,32 +29,21 @@ ModelSource: TypeAlias = Backbone | str | os.PathLike[str] | Any
 VocabularySource: TypeAlias = Vocabulary | str | os.PathLike[str] | Mapping[str, Sequence[str]] | None
 
 
-@overload
-def explain(
-    image: ImageSource,
-    model: ModelSource,
-    *,
-    vocabulary: VocabularySource = ...,
-    target: str | None = ...,
-    preset: str | None = ...,
-    seed: int | None = ...,
-    parts: Masks = ...,
-    settings: Settings | Mapping[str, Any] | None = ...,
-) -> Explanation: ...
+class _Options(TypedDict, total=False):
+    vocabulary: VocabularySource
+    target: str | None
+    preset: str | None
+    seed: int | None
+    parts: Masks
+    settings: Settings | Mapping[str, Any] | None
 
 
 @overload
-def explain(
-    image: list[ImageSource],
-    model: ModelSource,
-    *,
-    vocabulary: VocabularySource = ...,
-    target: str | None = ...,
-    preset: str | None = ...,
-    seed: int | None = ...,
-    parts: Masks = ...,
-    settings: Settings | Mapping[str, Any] | None = ...,
-) -> list[Explanation]: ...
+def explain(image: ImageSource, model: ModelSource, **options: Unpack[_Options]) -> Explanation: ...
+
+
+@overload
+def explain(image: list[ImageSource], model: ModelSource, **options: Unpack[_Options]) -> list[Explanation]: ...
 
 
 def explain(

@@ -187,7 +187,7 @@ def test_compressed_archives_are_refused_with_the_reason(name: str, tmp_path: Pa
         ({"1.png": png(), "1.cls": b"x" * 5000}, r"'1\.cls' in .* has 5000 bytes"),
         ({"1.png": png(), "1.json": b"{"}, r"'1\.json' in tar file '.*' cannot be read"),
         ({"1.png": png(), "1.json": b"[" * 100_000}, r"'1\.json' in tar file '.*' cannot be read"),
-        ({"1.png": png(), "1.json": b'{"label": [1]}'}, r"its label is \[1\]; a text or a whole number"),
+        ({"1.png": png(), "1.json": b'{"label": [1]}'}, r"holds \[1\]; a label is a text or a whole number"),
         ({"1.png": png(), "./1.png": png()}, r"holds 1 member more than once: '\./1\.png'"),
     ],
 )

@@ -90,7 +90,8 @@ class Backbone:
         self.logit_scale = float(model.logit_scale.detach().float().exp())
         if weights_dtype(model) != dtype:
             cast(model, dtype)
-        self._images = image_encoder(model.to(device))
+        self._model = model.to(device)
+        self._images = image_encoder(self._model)
         prepared = read_preprocessing(preprocessing, info.id)
         self.mean, self.std = prepared.mean, prepared.std
         self.interpolation, self.resize_mode = prepared.interpolation, prepared.resize_mode
@@ -105,6 +106,11 @@ class Backbone:
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches of one image."""
         return self._images.grid
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights."""
+        return sum(tensor.nbytes for tensor in (*self._model.parameters(), *self._model.buffers()))
 
     def normalise(
         self, pixels: UInt8[Tensor, "batch side side 3"] | Float[Tensor, "batch 3 side side"]

@@ -17,9 +17,9 @@ import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
-from clipmk.datasets.columns import USUAL, Columns
+from clipmk.datasets.columns import USUAL, Columns, cell_text
 from clipmk.datasets.dataset import Dataset, Entry
 from clipmk.datasets.entries import (
     ENDINGS,
@@ -290,22 +290,13 @@ def _label_of(member: tarfile.TarInfo, kind: str, handle: BinaryIO) -> str:
     handle.seek(member.offset_data)
     data = handle.read(member.size)
     try:
-        text = data.decode("utf-8").strip() if kind == "cls" else _json_label(json.loads(data))
+        text = data.decode("utf-8").strip() if kind == "cls" else cell_text(_json_label(json.loads(data)), label) or ""
     except (ValueError, RecursionError) as reason:
         raise InputError(f"{label} cannot be read: {printable(str(reason))}") from reason
     return sys.intern(text)
 
 
-def _json_label(content: object) -> str:
-    """The label in a JSON object; empty where there is none.
-
-    Raises:
-        ValueError: it is neither a text nor a whole number.
-    """
+def _json_label(content: object) -> Any:
+    """The label in a JSON object; None where there is none."""
     values = [content[key] for key in _LABEL_KEYS if content.get(key) is not None] if isinstance(content, dict) else []
-    value = next((value for value in values if isinstance(value, str)), values[0] if values else None)
-    if value is None or isinstance(value, str):
-        return (value or "").strip()
-    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
-        raise ValueError(f"its label is {value!r}; a text or a whole number is needed")
-    return str(int(value))
+    return next((value for value in values if isinstance(value, str)), values[0] if values else None)

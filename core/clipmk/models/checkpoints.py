@@ -169,17 +169,14 @@ def _adapted(model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tens
 
 
 def _misfits(error: Exception) -> str:
-    text = str(error)
     parts = []
-    for label, pattern in (
-        ("missing", r"Missing key\(s\) in state_dict: (.*)"),
-        ("unexpected", r"Unexpected key.*?: (.*)"),
+    for label, place, name in (
+        ("missing", r"Missing key\(s\) in state_dict: (.*)", r'"([^"]+)"'),
+        ("unexpected", r"Unexpected key.*?: (.*)", r'"([^"]+)"'),
+        ("other sizes in", r"(?s)(.*)", r"size mismatch for ([^:]+):"),
     ):
-        if found := re.search(pattern, text):
-            keys = re.findall(r'"([^"]+)"', found.group(1))
+        found = re.search(place, str(error))
+        if keys := re.findall(name, found[1]) if found else []:
             more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
             parts.append(f"{label} {', '.join(keys[:_SHOWN_KEYS])}{more}")
-    sizes = re.findall(r"size mismatch for ([^:]+):", text)
-    if sizes:
-        parts.append(f"other sizes in {', '.join(sizes[:_SHOWN_KEYS])}")
     return "; ".join(parts) or cause(error)

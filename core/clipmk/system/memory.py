@@ -10,7 +10,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from clipmk.errors import OutOfMemoryError
 
@@ -128,24 +128,3 @@ def machine_memory() -> int:
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdecimal() else total
-
-
-def tensor_bytes(*owners: Any) -> int:
-    """Bytes of all parameters, buffers and tensors that objects and the objects in them hold, each counted once."""
-    import torch  # noqa: PLC0415
-
-    found: dict[int, int] = {}
-
-    def count(value: Any, depth: int) -> None:
-        if isinstance(value, torch.Tensor):
-            found[value.data_ptr()] = value.nbytes
-        elif isinstance(value, torch.nn.Module):
-            for tensor in (*value.parameters(), *value.buffers()):
-                found[tensor.data_ptr()] = tensor.nbytes
-        elif depth and not isinstance(value, type):
-            for name in (*getattr(value, "__dict__", ()), *getattr(type(value), "__slots__", ())):
-                count(getattr(value, name, None), depth - 1)
-
-    for owner in owners:
-        count(owner, 2)
-    return sum(found.values())

@@ -46,16 +46,15 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).encode()[:_SLUG_BYTES].decode(errors="ignore").strip("-.") or "unnamed"
 
 
-def noted(names: Sequence[str], one: str, many: str, *, most: int = 3) -> list[str]:
+def noted(names: Sequence[str], one: str, many: str) -> list[str]:
     """A line about any number of things: `2 images are left out: 'a', 'b'`; no line about none.
 
     Args:
         names: of the things.
         one: what follows the number 1.
         many: what follows any other number.
-        most: names that are shown.
     """
-    return [f"{len(names):,} {one_or_many(len(names), one, many)}: {listed(names, most=most)}"] if names else []
+    return [f"{len(names):,} {one_or_many(len(names), one, many)}: {listed(names, most=3)}"] if names else []
 
 
 def encodable(text: str) -> str:

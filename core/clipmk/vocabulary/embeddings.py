@@ -92,6 +92,11 @@ class TextBank:
     """Without a template, for relevance and importance."""
     warnings: tuple[str, ...] = ()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its numbers."""
+        return self.classes.nbytes + self.descriptors.nbytes + self.raw.nbytes
+
 
 def load_bank(
     backbone: TextBackbone, vocabulary: Vocabulary, *, cache: bool = True, progress: Progress | None = None

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipmk.system.memory import LruCache, device_memory, tensor_bytes
+from clipmk.system.memory import LruCache, device_memory
 from clipmk.vocabulary.classes import parse_classes
 from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
 from clipmk.worker.jobs import INTERVAL
@@ -100,7 +100,7 @@ class Explainers:
         load_ms = 1_000 * (time.perf_counter() - started)
         self._check()
         self.held.budget = device_memory(backbone.device) // 2
-        self._make_room(tensor_bytes(backbone))
+        self._make_room(backbone.nbytes)
         explainer = Explainer(
             backbone,
             self.vocabulary(model, session),
@@ -109,7 +109,7 @@ class Explainers:
             progress=self._report,
             load_ms=load_ms,
         )
-        self._sizes[key] = tensor_bytes(backbone, explainer.bank)
+        self._sizes[key] = backbone.nbytes + explainer.bank.nbytes
         self.held.put(key, explainer, weight=self._sizes[key])
         return explainer
 
