@@ -17,7 +17,7 @@ from clipmk.models.local import CONFIG_NAME, SUFFIXES, config_in, read_model_con
 from clipmk.records import ModelEntry, Source
 from clipmk.system import locations
 from clipmk.system.config import read_config
-from clipmk.system.files import read_regular
+from clipmk.system.files import decoded, read_regular
 from clipmk.system.text import is_unsafe, printable, quoted
 
 _log = logging.getLogger(__name__)
@@ -102,12 +102,8 @@ def pool(name: str) -> tuple[str, ...]:
 
 
 def _parsed(data: bytes, name: str) -> tuple[str, ...]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as reason:
-        raise InputError(f"pool {quoted(name)} is not UTF-8 text (byte {reason.start})") from reason
     seen: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(decoded(data, f"pool {quoted(name)}", InputError).splitlines(), start=1):
         model = re.sub(r"(^|\s)#.*", "", line).strip()
         if not model:
             continue

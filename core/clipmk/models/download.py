@@ -24,7 +24,7 @@ from filelock import Timeout
 
 from clipmk.errors import ModelError
 from clipmk.models.local import cache_folder, folder_name
-from clipmk.system.locks import file_lock
+from clipmk.system.files import file_lock
 from clipmk.system.text import byte_size, cause
 
 LOCK_SECONDS = 5.0

@@ -20,8 +20,7 @@ from clipmk.study.resolve import Described, describe_models, part_methods_of, re
 from clipmk.study.results import FailedImage, failed_images
 from clipmk.study.shard_worker import StudyTask, no_progress
 from clipmk.study.tables import write_tables
-from clipmk.system.files import unwritable
-from clipmk.system.locks import file_lock
+from clipmk.system.files import file_lock, unwritable
 from clipmk.system.memory import device_memory
 from clipmk.system.text import counted, listed, quoted
 

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from clipmk.errors import UsageError, suggest
 from clipmk.settings import Settings, unmet
+from clipmk.system.files import decoded
 from clipmk.system.locations import config_path
 from clipmk.system.text import cause, printable, quoted
 
@@ -107,10 +108,7 @@ def parse_config(data: bytes, path: Path) -> Config:
         return Config()
     import tomllib  # noqa: PLC0415 - most users have no config file
 
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as reason:
-        raise UsageError(f"config {quoted(path)} is not UTF-8 text (byte {reason.start})") from reason
+    text = decoded(data, f"config {quoted(path)}", UsageError)
     try:
         table = tomllib.loads(text)
     except RecursionError as reason:

@@ -1,18 +1,22 @@
-"""Reads files that somebody else named, and writes files that are never seen half-written."""
+"""Reads files that somebody else named, writes files that are never seen half-written, locks files."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import itertools
+import logging
 import os
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from clipmk.errors import ClipmkError, UsageError, suggest
+from clipmk.system.quiet import captured_warnings
 from clipmk.system.text import byte_size, cause, printable, quoted
+
+_log = logging.getLogger(__name__)
 
 NEARBY_LIMIT = 5000
 """Most folder entries read to suggest a name."""
@@ -20,6 +24,9 @@ NEARBY_LIMIT = 5000
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a file begins that Git LFS has left in the place of the real one."""
 LFS_HINT = "is a pointer of Git LFS, not the file itself; run `git lfs pull` in its folder"
+
+_WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What locking fails with where a file system has no locks: some network drives and sandboxes."""
 
 _KINDS = (
     (stat.S_ISDIR, "is a folder"),
@@ -68,6 +75,18 @@ def read_regular(
     return data
 
 
+def decoded(data: bytes | str, label: str, error: type[ClipmkError]) -> str:
+    """UTF-8 text, with or without a byte order mark.
+
+    Raises:
+        ClipmkError: as `error`; it is not UTF-8.
+    """
+    try:
+        return data if isinstance(data, str) else data.decode("utf-8-sig")
+    except UnicodeDecodeError as reason:
+        raise error(f"{label} is not UTF-8 text (byte {reason.start})") from reason
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO]:
     """Yield a binary file that replaces `path` only when the block ends without an error.
@@ -114,6 +133,39 @@ def unwritable(path: str | Path, reason: OSError) -> ClipmkError:
     """The error for a file or folder that cannot be written; a name that is too long is wrong, not unlucky."""
     kind = UsageError if reason.errno == errno.ENAMETOOLONG else ClipmkError
     return kind(f"{quoted(path)} cannot be written: {cause(reason)}")
+
+
+def without_locks(reason: Exception, path: Path) -> bool:
+    """Whether an error means that a file system has no locks; that is logged, because the caller goes on without."""
+    found = isinstance(reason, NotImplementedError | Warning) or getattr(reason, "errno", None) in _WITHOUT_LOCKS
+    if found:
+        _log.warning("folder %s has no file locks; only one process at a time may write there", quoted(path.parent))
+    return found
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, *, seconds: float) -> Iterator[None]:
+    """Hold a lock file while the block runs; where there are no locks, go on without.
+
+    Raises:
+        filelock.Timeout: another process held it for `seconds`.
+        OSError: the file cannot be created.
+    """
+    from filelock import FileLock  # noqa: PLC0415 - loads asyncio, which readers of a config do not need
+
+    lock = FileLock(path, timeout=seconds)
+    with captured_warnings() as caught:
+        try:
+            lock.acquire()
+        except (OSError, NotImplementedError) as reason:
+            if not without_locks(reason, path):
+                raise
+    for warning in caught[:1]:  # it falls back to a file that merely exists
+        without_locks(UserWarning(warning.message), path)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _require_replaceable(path: Path) -> None:

@@ -16,9 +16,8 @@ from tomlkit.exceptions import TOMLKitError
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.system.config import Config, config_bytes, parse_config
-from clipmk.system.files import atomic_write
+from clipmk.system.files import atomic_write, file_lock
 from clipmk.system.locations import config_path
-from clipmk.system.locks import file_lock
 from clipmk.system.text import cause, printable, quoted
 
 TABLES = ("models", "settings", "keys")

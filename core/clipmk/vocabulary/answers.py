@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from clipmk.errors import VocabularyError, suggest
+from clipmk.system.files import decoded
 from clipmk.system.text import listed, quoted
 from clipmk.vocabulary.classes import class_key
 from clipmk.vocabulary.lint import plain_words
-from clipmk.vocabulary.reader import checked_text, checked_texts, cleaned, decoded
+from clipmk.vocabulary.reader import checked_text, checked_texts, cleaned
 from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, Vocabulary
 
 MISSING = 5
@@ -76,7 +77,7 @@ def _joined(answers: Iterable[tuple[str, bytes | str]], classes: Sequence[str]) 
     joined: dict[str, list[str]] = {}
     spelled, known = {class_key(one): one for one in classes}, set(classes)
     for label, data in answers:
-        for answered, texts in _answered(decoded(data, label), label):
+        for answered, texts in _answered(decoded(data, label, VocabularyError), label):
             one = answered if answered in known else spelled.setdefault(class_key(answered), answered)
             if classes and one not in known:
                 raise VocabularyError(f"{label}: {answered!r} is not a class of the list; {suggest(answered, classes)}")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipmk.errors import UsageError, VocabularyError, suggest
-from clipmk.system.files import read_regular
+from clipmk.system.files import decoded, read_regular
 from clipmk.system.rows import TABLES, read_rows
 from clipmk.system.text import listed, printable, quoted
 from clipmk.vocabulary.reader import (
@@ -21,7 +21,6 @@ from clipmk.vocabulary.reader import (
     checked_text,
     cleaned,
     cleaning_notes,
-    decoded,
     json_value,
     kind_of,
     repetition_notes,
@@ -156,7 +155,7 @@ def _in_file(path: str, label: str) -> list[tuple[str, Any]]:
     data = read_regular(path, limit=MAX_BYTES, noun="class list", error=VocabularyError, suffixes=endings)
     if ending in _OTHER:
         raise VocabularyError(f"{label} is a {ending} file; a list is text with a class per line, CSV, or a JSON list")
-    text = decoded(data, label)
+    text = decoded(data, label, VocabularyError)
     if ending == ".json" or text.lstrip().startswith(("[", "{")):
         names = json_value(text, label)
         if not isinstance(names, list):

@@ -36,8 +36,8 @@ from clipmk.backbones.base import Progress
 from clipmk.backbones.library import simple_tokenizer_class
 from clipmk.backbones.tokenizer import cached, cut_texts
 from clipmk.errors import ClipmkError, ModelError
+from clipmk.system.files import file_lock
 from clipmk.system.locations import assets_dir, cached_texts, texts_dir
-from clipmk.system.locks import file_lock
 from clipmk.system.text import counted, one_or_many, printable, quoted
 from clipmk.vocabulary import cache as cache_files
 from clipmk.vocabulary.cache import UNREADABLE, DamagedError, Keys, Rows, Stored

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipmk.errors import VocabularyError, suggest
+from clipmk.system.files import decoded
 from clipmk.system.text import is_unsafe, noted, printable, quoted
 
 MAX_BYTES = 64 * 2**20
@@ -45,7 +46,7 @@ def parsed(data: bytes | str, label: str) -> dict[str, Any]:
     Raises:
         VocabularyError: it is not an object, is empty, or is not UTF-8; the message begins with `label`.
     """
-    table = json_value(decoded(data, label), label)
+    table = json_value(decoded(data, label, VocabularyError), label)
     if not isinstance(table, dict):
         raise VocabularyError(f"{label} is {kind_of(table)}; an object {{class: [descriptor, ...]}} is needed")
     if not table:
@@ -110,20 +111,6 @@ def fields_of(table: dict[str, Any], *, skipped: list[str] | None = None) -> dic
         "by_class": {name: texts for name, texts in by_class.items() if texts},
         **fields,
     }
-
-
-def decoded(data: bytes | str, label: str) -> str:
-    """UTF-8 text, with or without a byte order mark.
-
-    Raises:
-        VocabularyError: it is not UTF-8.
-    """
-    if isinstance(data, str):
-        return data
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise VocabularyError(f"{label} is not UTF-8 text (byte {error.start})") from error
 
 
 def cleaned(value: Any, changed: list[str]) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipmk.errors import ClipmkError, ProtocolError
-from clipmk.system.locks import without_locks
+from clipmk.system.files import without_locks
 from clipmk.system.text import quoted
 
 BACKLOG = 32

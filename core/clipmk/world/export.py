@@ -14,8 +14,7 @@ from filelock import Timeout
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.images.masks import mask_box, rle_encode
-from clipmk.system.files import unwritable
-from clipmk.system.locks import file_lock
+from clipmk.system.files import file_lock, unwritable
 from clipmk.system.serialization import plain
 from clipmk.world.scene import Scene, render_scenes
 from clipmk.world.tables import class_names

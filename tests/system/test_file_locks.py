@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from clipmk.system.config import read_config
-from clipmk.system.locks import file_lock
+from clipmk.system.files import file_lock
 from clipmk.system.preferences import save
 
 NONE = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
