@@ -17,15 +17,13 @@ from clipmk_tui.cli.streams import NARROWEST
 from clipmk_tui.show.comparison import (
     BEST,
     ROWS_SHOWN,
-    Cell,
     answer_sentence,
     dynamics,
-    layout,
     plain_text,
     report,
     separating,
-    short_names,
 )
+from clipmk_tui.show.comparison_table import Cell, layout, short_names
 from compared import by, failed
 
 

@@ -1,286 +1,41 @@
-"""A comparison for people: its sentences, and one table of signs that the app and `clipmk compare` both draw.
-
-A column per model, families together and apart from others; first a row per predicted class, then a row per concept.
-Every cell is a sign, so that colour is never needed, and narrow, so that thirteen models fit side by side.
-"""
+"""A comparison for people: its sentences, the words of its cells, and all that the command prints."""
 
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
-from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from clipmk.records import ComparedCell, ComparedConcept, ComparedModel, Comparison
-from clipmk.system.text import one_or_many, printable, quoted
-from clipmk.vocabulary.classes import class_key
+from clipmk.system.text import one_or_many, quoted
 from clipmk_tui.show.bars import sparkline
-from clipmk_tui.show.signs import ANSI, FAILED, NEITHER, PREDICTED, RIGHT, SIGN, WORD, WRONG, Kind
-from clipmk_tui.show.text import FAMILY_WORDS, fitted, shown
+from clipmk_tui.show.comparison_table import (
+    Cell,
+    Layout,
+    Mark,
+    Piece,
+    class_rows,
+    concept_row,
+    head,
+    layout,
+    name_lines,
+    short_names,
+)
+from clipmk_tui.show.signs import ANSI, NEITHER, RIGHT, SIGN, WORD, WRONG, Kind
+from clipmk_tui.show.text import shown
 
 ROWS_SHOWN: Final = 20
 """Concepts that the command lists without --verbose."""
 BEST: Final = "▲"
 """Marks the highest AUC within a family."""
 BEST_WORDS: Final = f"{BEST} best AUC of its family"
-AWAITED: Final = "…"
-UNKNOWN_FAMILY: Final = "?"
-
-_NARROWEST, _ROOMY, _WIDEST = 3, 9, 20
-"""Cells of a column, the gap to the next one included: at least, where there is room, at most."""
-_LABEL, _LONGEST_LABEL = 22, 44
-"""Cells of a row's name where there is room, and at most."""
-_HEAD_LINES: Final = 3
-"""Lines that a model's name may take."""
 
 _ANSWERS_NAMED: Final = 3
 """Other answers that the first sentence names."""
-
-Mark = Kind | Literal["right", "wrong"]
-"""What a sign stands for; its colour follows from it."""
-
-
-class Cell(NamedTuple):
-    """A cell of the table."""
-
-    text: str
-    mark: Mark | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the table: a predicted class or a concept."""
-
-    text: str
-    """The class or the concept."""
-    label: str
-    """What is written; not yet printable."""
-    cells: tuple[Cell, ...]
-    """One per column of the comparison."""
-    count: int
-    """How many models predict the class, or hold the concept mutual."""
-    is_class: bool
-
-
-class Piece(NamedTuple):
-    """A part of a line, of exactly the cells it takes."""
-
-    text: str
-    mark: Mark | None = None
-    column: int | None = None
-    """Index of the model that it is about."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Where the columns of the table stand."""
-
-    families: tuple[tuple[str, tuple[int, ...]], ...]
-    """(family in words, indices of its models), in the order shown."""
-    names: tuple[tuple[str, ...], ...]
-    """For each model the lines of its heading."""
-    label: int
-    """Cells of the names of rows."""
-    across: int
-    """Cells of each model, with the gap behind it."""
-    count: int
-    """Cells of the last column; 0: there is no room for it."""
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        """Indices of the models from left to right."""
-        return tuple(index for _, members in self.families for index in members)
-
-    def line(self, label: str, cells: Sequence[Cell], count: str = "") -> Iterator[Piece]:
-        """One line: a name, a cell per model, a count."""
-        yield Piece(fitted(label, self.label))
-        for _, members in self.families:
-            yield Piece(" ")
-            for index in members:
-                cell = cells[index]
-                yield Piece(fitted(cell.text, self.across - 1), cell.mark, index)
-                yield Piece(" ")
-        if self.count:
-            yield Piece(printable(count).rjust(self.count))
-
-    def family_line(self, label: str, texts: Sequence[str], count: str = "") -> Iterator[Piece]:
-        """One line with a text per family."""
-        yield Piece(fitted(label, self.label))
-        for (_, members), text in zip(self.families, texts, strict=True):
-            yield Piece(f" {fitted(text, self.across * len(members) - 1)} ")
-        if self.count:
-            yield Piece(printable(count).rjust(self.count))
-
-    def column_at(self, x: int) -> int | None:
-        """The model at a place of a line; None beside them."""
-        at = self.label
-        for _, members in self.families:
-            at += 1
-            inside = (x - at) // self.across
-            if x >= at and inside < len(members):
-                return members[inside]
-            at += self.across * len(members)
-        return None
-
-
-def layout(models: Sequence[str], families: Sequence[str | None], rows: Sequence[str], *, width: int) -> Layout:
-    """Place the columns: the more room, the longer their names, up to what they need.
-
-    Args:
-        models: ids, in the order of the comparison.
-        families: of each; None: not known.
-        rows: labels of all rows.
-        width: cells of a line; from 60 on thirteen models fit.
-    """
-    members: dict[str, list[int]] = {}
-    for index, family in enumerate(families):
-        members.setdefault(family or UNKNOWN_FAMILY, []).append(index)
-    count = len(f" of {len(models)}") + 1
-    wanted = min(_LONGEST_LABEL, max([_LABEL, *(cell_len(printable(row)) for row in rows)]))
-    room = width - len(members) - len(models) * _NARROWEST
-    across = _NARROWEST + max(0, room - count - wanted) // len(models)
-    if across == _NARROWEST and room - len(models) >= _LABEL:  # rather readable names than counts
-        across, count = _NARROWEST + 1, 0
-    count = 0 if room - count < _LABEL else count
-    names = short_names(models)
-    if max(map(len, names)) >= across:
-        without = dict(pair for indices in members.values() for pair in _short_names(names, indices))
-        names = tuple(without[index] for index in range(len(models)))
-    across = min(across, max(_ROOMY, *(cell_len(printable(name)) + 2 for name in names)), _WIDEST)
-    label = max(8, min(wanted, width - count - len(members) - len(models) * across))
-    placed: list[tuple[str, tuple[int, ...]]] = []
-    for family, found in members.items():
-        long, brief = FAMILY_WORDS.get(family, (family, family))
-        placed.append((long if len(long) < across * len(found) else brief, tuple(found)))
-    return Layout(
-        families=tuple(placed),
-        names=tuple(_heading(name, across - 1) for name in names),
-        label=label,
-        across=across,
-        count=count,
-    )
-
-
-def short_names(ids: Sequence[str]) -> tuple[str, ...]:
-    """The part of each id after its last slash, unless two would be the same."""
-    short = [one.rstrip("/").rpartition("/")[2] or one for one in ids]
-    return tuple(long if short.count(brief) > 1 else brief for long, brief in zip(ids, short, strict=True))
-
-
-def _short_names(names: Sequence[str], indices: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """The names of the models of one family, without the words that all of them begin with."""
-    words = [_words(names[index]) for index in indices]
-    same = 0
-    while all(len(one) > same + 1 and one[same] == words[0][same] for one in words):
-        same += 1
-    if len(indices) == 1:
-        same = min(1, len(words[0]) - 1)
-    for index, one in zip(indices, words, strict=True):
-        yield index, "".join(one[same:]).lstrip("-:_")
-
-
-def _words(name: str) -> list[str]:
-    """A name, cut before each `-`, `_` and `:`."""
-    words = [""]
-    for character in name:
-        if character in "-_:" and words[-1]:
-            words.append("")
-        words[-1] += character
-    return words
-
-
-def _heading(name: str, cells: int) -> tuple[str, ...]:
-    """A name on a few lines, cut between its words where they fit."""
-    lines = [""]
-    for word in _words(name):
-        if len(lines[-1]) + len(word) <= cells:
-            lines[-1] += word
-            continue
-        rest = word.lstrip("-_:") if lines[-1] else word
-        lines += [rest[start : start + cells] for start in range(0, len(rest), cells)]
-    lines = [line for line in lines if line]
-    if len(lines) > _HEAD_LINES:
-        lines = [*lines[: _HEAD_LINES - 1], fitted("".join(lines[_HEAD_LINES - 1 :]), cells)]
-    return tuple(lines)
-
-
-def head(layout: Layout, comparison: Comparison | None, places: Sequence[int | None]) -> list[list[Piece]]:
-    """The lines above the rows: families, how many of each are right, models.
-
-    Args:
-        layout: of the models.
-        comparison: of those that answered or failed; None: of none.
-        places: for each model its column in the comparison; None: it is awaited.
-    """
-    of = "" if comparison is None else f"of {comparison.answered}"
-    lines = [list(layout.family_line(_truth(comparison), [word for word, _ in layout.families], of))]
-    if comparison is not None and comparison.true_class is not None:
-        texts = []
-        for _, members in layout.families:
-            columns = [comparison.columns[place] for index in members if (place := places[index]) is not None]
-            right, answered = sum(one.right is True for one in columns), sum(one.error is None for one in columns)
-            long = f"{right} of {answered}"
-            texts.append(long if len(long) < layout.across * len(members) else f"{right}/{answered}")
-        lines.append(list(layout.family_line("right, by family", texts, str(comparison.right_count))))
-    return [*lines, *_name_lines(layout)]
-
-
-def _name_lines(layout: Layout) -> Iterator[list[Piece]]:
-    """The headings of the models."""
-    for place in range(max(map(len, layout.names))):
-        yield list(layout.line("", [Cell(name[place] if place < len(name) else "") for name in layout.names]))
-
-
-def _truth(comparison: Comparison | None) -> str:
-    if comparison is None:
-        return ""
-    return "true class not known" if comparison.true_class is None else f"true class: {comparison.true_class}"
-
-
-def class_rows(comparison: Comparison) -> tuple[Row, ...]:
-    """A row per predicted class: the true one first, then by how many models predict it."""
-    true, columns = comparison.true_class, comparison.columns
-    votes = Counter(column.predictions[0].class_name for column in columns if column.predictions)
-    names = sorted(votes, key=lambda name: (not _same(name, true), -votes[name], name))
-    if true is not None and not any(_same(name, true) for name in names):
-        names.insert(0, true)
-    rows = []
-    for name in names:
-        verdict = "" if true is None else " (right)" if _same(name, true) else " (wrong)"
-        cells = tuple(_answer_cell(column, name) for column in columns)
-        rows.append(Row(name, name + verdict, cells, votes[name], is_class=True))
-    return tuple(rows)
-
-
-def _answer_cell(column: ComparedModel, class_name: str) -> Cell:
-    if column.error is not None:
-        return Cell(FAILED, "wrong")
-    if column.predictions[0].class_name != class_name:
-        return Cell(NEITHER)
-    if column.right is None:
-        return Cell(PREDICTED)
-    return Cell(RIGHT, "right") if column.right else Cell(WRONG, "wrong")
-
-
-def concept_row(row: ComparedConcept) -> Row:
-    """The row of a concept."""
-    return Row(row.text, row.text, tuple(_concept_cell(cell) for cell in row.cells), row.mutual_count, is_class=False)
-
-
-def _concept_cell(cell: ComparedCell | None) -> Cell:
-    if cell is None:
-        return Cell("")
-    return Cell(NEITHER) if cell.status == "none" else Cell(SIGN[cell.status], cell.status)
-
-
-def _same(name: str, other: str | None) -> bool:
-    return other is not None and class_key(name) == class_key(other)
 
 
 # Sentences.
@@ -469,7 +224,7 @@ def _models(comparison: Comparison, placed: Layout) -> Table:
 def _similarity(comparison: Comparison, placed: Layout) -> Iterator[Text]:
     """A row and a column per model."""
     yield Text.assemble(("alike", "bold"), ("  % of the concepts seen by either model that both see", "dim"))
-    for line in _name_lines(placed):
+    for line in name_lines(placed):
         yield _line(line, "bold")
     names = short_names([column.id for column in comparison.columns])
     for index in placed.order:

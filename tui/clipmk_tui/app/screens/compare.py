@@ -36,7 +36,6 @@ from clipmk_tui.app.widgets.status import stage_text
 from clipmk_tui.show.comparison import (
     BEST,
     BEST_WORDS,
-    Row,
     answer_sentence,
     cell_words,
     headline,
@@ -45,8 +44,8 @@ from clipmk_tui.show.comparison import (
     plain_text,
     sentence,
     separating,
-    short_names,
 )
+from clipmk_tui.show.comparison_table import Row, short_names
 from clipmk_tui.show.files import write_text
 
 

@@ -27,7 +27,8 @@ from clipmk_tui.app.widgets.compare_grid import ComparisonView
 from clipmk_tui.app.widgets.image_pane import ImagePane
 from clipmk_tui.app.widgets.key_bar import KeyBar
 from clipmk_tui.app.widgets.status import stage_text
-from clipmk_tui.show.comparison import cell_words, headline, legend, short_names
+from clipmk_tui.show.comparison import cell_words, headline, legend
+from clipmk_tui.show.comparison_table import short_names
 from clipmk_tui.show.difference import answers, groups, what_separates
 from clipmk_tui.show.signs import NEITHER, SIGN
 

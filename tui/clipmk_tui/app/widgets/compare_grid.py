@@ -20,7 +20,18 @@ from textual.widget import Widget
 
 from clipmk.records import ComparedModel, Comparison
 from clipmk_tui.app.messages import Latest
-from clipmk_tui.show.comparison import AWAITED, Cell, Layout, Mark, Piece, Row, class_rows, concept_row, head, layout
+from clipmk_tui.show.comparison_table import (
+    AWAITED,
+    Cell,
+    Layout,
+    Mark,
+    Piece,
+    Row,
+    class_rows,
+    concept_row,
+    head,
+    layout,
+)
 from clipmk_tui.show.text import matches
 
 
