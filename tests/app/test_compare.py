@@ -391,8 +391,18 @@ async def test_failure_for_one_class_does_not_count_for_another() -> None:
 # From the main screen and back.
 
 
-async def test_comparing_needs_two_marked_models(album: Path) -> None:
+async def test_with_fewer_than_two_marked_the_embedded_models_are_compared(album: Path) -> None:
+    engine = FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        await press(pilot, "c")
+        assert pilot.app.screen is not screen
+        asked = {model for request in engine.asked if isinstance(request, protocol.Compare) for model in request.models}
+        assert asked | {screen.state.model} == {one.id for one in screen.state.entries if one.source == "embedded"}
+
+
+async def test_without_embedded_models_comparing_needs_two_marked_ones(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, screen):
+        screen.state.entries = tuple(dataclasses.replace(one, source="local") for one in screen.state.entries)
         await press(pilot, "c")
         assert "mark two models" in seen(screen)
         assert pilot.app.screen is screen

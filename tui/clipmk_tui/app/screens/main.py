@@ -261,10 +261,11 @@ class MainScreen(Screen[None]):
             self.panes.open((choice,))
 
     def action_compare(self) -> None:
-        """A column per marked model."""
+        """A column per marked model; with fewer than two marked, per embedded one."""
         from clipmk_tui.app.screens.compare import CompareScreen  # noqa: PLC0415
 
-        state, models = self.state, self.state.marked
+        state = self.state
+        models = state.marked if len(state.marked) > 1 else [e.id for e in state.entries if e.source == "embedded"]
         if state.item is None or len(models) < 2:
             mark = keys_of(self.panes.models.list, "models.mark")
             self.notify(f"mark two models or more: {mark} in the models pane", markup=False)
