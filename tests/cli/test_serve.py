@@ -139,7 +139,7 @@ def test_a_server_of_another_version_is_noted_and_not_asked(
     monkeypatch.setattr("clipmk.worker.client.__version__", "99.0")
     ran = clipmk("explain", "a.png", "--json", "-m", "any")
     assert "the server at '" in ran.err
-    assert "is not used: it is clipmk 0.0.9, protocol 2; this is 99.0, 2\n" in ran.err
+    assert "is not used: it is clipmk 0.0.9, protocol 3; this is 99.0, 3\n" in ran.err
     assert (service.seen, nothing_here) == ([], [["a.png"]])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from clipmk.study.manifest import StudyRequest, read_manifest, write_manifest
+from clipmk.study.manifest import StudyRequest, read_manifest
 from clipmk.system.text import encodable
 from clipmk.world.export import export_scenes
 from clipmk_tui.cli.commands.study.progress import StudyProgress
@@ -155,9 +155,10 @@ def test_the_first_images_that_cannot_be_read_are_named_with_the_reason(
 @pytest.mark.parametrize("images", [1, 8])  # the eighth cannot be decoded
 def test_counts_of_one_are_in_the_singular(clipmk: Runner, tmp_path: Path, images: int) -> None:
     pool = POOL[:1]
-    manifest = dataclasses.replace(make_manifest(pool=pool, images=images, classes=1, shard_size=images), threads=1)
+    manifest = make_manifest(pool=pool, images=images, classes=1, shard_size=images)
+    manifest = dataclasses.replace(manifest, threads=1, shards=2)
     folder = write_study(tmp_path / "study", manifest, pool=pool)
-    write_manifest(dataclasses.replace(manifest, shards=2), folder.manifest)
+    folder.shard(manifest.models[0].id, 1).unlink()
     ran = clipmk("study", "report", tmp_path / "study", "--against", "paper")
     page = (tmp_path / "study" / "report" / "index.html").read_text(encoding="utf-8")
     for text in (ran.out, ran.err, page):
