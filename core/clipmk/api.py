@@ -14,9 +14,9 @@ from clipmk.backbones.backbone import Backbone
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.images.decoder import ImageSource, read_picture
 from clipmk.models.loading import load
-from clipmk.pipeline.asking import ask_texts
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import Settings, settings_of_call
+from clipmk.vocabulary.reader import ask_texts
 from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, from_descriptor_json, load_vocabulary
 
 if TYPE_CHECKING:

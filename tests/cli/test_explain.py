@@ -242,3 +242,47 @@ def test_overlay_that_cannot_be_written_is_an_error_before_the_work(
     assert ran.status == 2
     assert "'photo.png' is one of the images" in ran.err
     assert copied.read_bytes() == scene_files[0].read_bytes()
+
+
+def test_words_of_ones_own_are_answered_in_every_form(clipmk: Runner, scene_files: list[Path], tmp_path: Path) -> None:
+    words, page, overlay = tmp_path / "words.txt", tmp_path / "page.html", tmp_path / "map.png"
+    words.write_text("# mine\nsnow\n<b>bold</b> [red]\n", encoding="utf-8")
+    argv = ("explain", scene_files[0], *FAST, "--ask-file", words, "--ask", "🦊", "--ask", "snow")
+    texts = ["🦊", "snow", "<b>bold</b> [red]"]
+    for form in ("--json", "--jsonl"):
+        ran = clipmk(*argv, form, "--html", page)
+        result = json.loads(ran.out)["results"][0] if form == "--json" else json.loads(ran.out)
+        assert [one["text"] for one in result["asked"]] == texts
+    assert "<b>bold</b>" not in page.read_text(encoding="utf-8")
+    report = clipmk(*argv).out
+    assert "? asked (3)" in report
+    assert all(text in report for text in texts)
+    assert clipmk("explain", scene_files[0], *FAST, "--overlay", overlay).status == 0
+    plain = overlay.read_bytes()
+    assert clipmk("explain", scene_files[0], *FAST, "--overlay", overlay, "--ask", "snow").status == 0
+    assert overlay.read_bytes() != plain
+
+
+def test_added_classes_compete_and_can_be_explained(clipmk: Runner, scene_files: list[Path]) -> None:
+    argv = ("explain", scene_files[0], *FAST, "--json", "--add-class", "wolf", "--target", "wolf", "--top", "40")
+    (result,) = json.loads(clipmk(*argv).out)["results"]
+    assert result["explanation"]["class"] == "wolf"
+    assert "wolf" in {one["class"] for one in result["predictions"]}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--ask", " "), "text 1 is blank"),
+        (("--ask", "snow", "--ask", "x" * 10_000), "text 2 has 10000 characters"),
+        (("--ask", "a\x1b[31m"), r"text 1 holds the control character \x1b"),
+        (("--ask-file", "gone.txt"), "file of texts 'gone.txt' does not exist"),
+        (("--add-class", " "), "--add-class ' ' is blank"),
+    ],
+)
+def test_words_that_cannot_be_asked_are_input_errors(
+    clipmk: Runner, scene_files: list[Path], more: tuple[str, ...], message: str
+) -> None:
+    ran = clipmk("explain", scene_files[0], *FAST, *more)
+    assert ran.status == 3
+    assert message in ran.err

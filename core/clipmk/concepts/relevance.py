@@ -1,4 +1,4 @@
-"""One's own words against an image: whether a text is seen, where, and which classes it is tied to (docs/method.md, 7).
+"""One's own words against an image: is a text seen, where, and to which classes is it tied (docs/method.md, section 8)?
 
 Everything is measured against the vocabulary: a bare cosine means little, its place among those of other texts does.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SHARPNESS = 50.0
 """s of `bank_shares`, chosen on the `val` scenes of the rendered world."""
-SEEN_LEVEL = 0.03
+SEEN_LEVEL = 0.015
 """Largest p-value at which a text counts as seen, chosen on the same scenes."""
 
 

@@ -7,6 +7,7 @@ it; the content policy of a page forbids loading or running anything.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import io
 from collections.abc import Iterable, Sequence
@@ -16,17 +17,22 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from clipmk.errors import ImageError
-from clipmk.output.overlay import overlay, readable_scale
+from clipmk.output.overlay import heat_overlay, overlay, readable_scale
 from clipmk.output.palette import colour_of
 from clipmk.records import Failure
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import counted, one_or_many, printable
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from clipmk.records import ExplanationRecord
 
 LONGEST_SIDE: Final = 1024
 """Pixels: larger pictures are scaled down for the page."""
+
+MAP_SIDE: Final = 256
+"""Pixels: larger maps are scaled down for the page."""
 
 LANGUAGE_SHOWN: Final = 10
 """How many language concepts that were not seen are listed."""
@@ -80,6 +86,7 @@ def _explanation(explanation: ExplanationRecord) -> str:
         "explanation.html",
         explanation=explanation,
         **_picture(explanation),
+        maps=_maps(explanation),
         staircase=_staircase(explanation.mutual.curve),
         strongest=max((concept.importance for concept in seen), default=0.0),
         shared=[concept for concept in seen if concept.mutual],
@@ -94,10 +101,24 @@ def _picture(explanation: ExplanationRecord) -> dict[str, str | None]:
         drawn = overlay(explanation, scale=readable_scale(explanation))
     except ImageError as reason:
         return {"picture": None, "picture_error": str(reason)}
-    drawn.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    return {"picture": _inlined(drawn, LONGEST_SIDE), "picture_error": None}
+
+
+def _maps(explanation: ExplanationRecord) -> dict[str, str]:
+    """Text that was asked for -> its map on the picture; only of those that are seen."""
+    scale, drawn = readable_scale(explanation), {}
+    for one in explanation.asked:
+        if one.presence.seen and one.map is not None:
+            with contextlib.suppress(ImageError):  # said where the picture would be
+                drawn[one.text] = _inlined(heat_overlay(explanation, one.map, scale=scale), MAP_SIDE)
+    return drawn
+
+
+def _inlined(picture: Image.Image, longest: int) -> str:
+    picture.thumbnail((longest, longest))
     buffer = io.BytesIO()
-    drawn.save(buffer, format="PNG")
-    return {"picture": png_base64(buffer.getvalue()), "picture_error": None}
+    picture.save(buffer, format="PNG")
+    return png_base64(buffer.getvalue())
 
 
 def _staircase(curve: Sequence[float]) -> str:

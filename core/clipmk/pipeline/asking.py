@@ -1,11 +1,11 @@
-"""One's own words about an encoded image: are they seen, where, and tied to which classes (docs/method.md, section 7).
+"""One's own words about an encoded image: are they seen, where, and tied to which classes (docs/method.md, section 8).
 
 `Questions` are embedded once for any number of images; `answer` runs no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,10 @@ import torch
 
 from clipmk.concepts.mutual import p_value
 from clipmk.concepts.relevance import SEEN_LEVEL, bank_shares, overlap_with, relevance_map, standing
-from clipmk.errors import ModelError, UsageError
+from clipmk.errors import ModelError
 from clipmk.images.heat import heat_encode
 from clipmk.pipeline.grounding import coverage
 from clipmk.records import Asked, Presence, RelevanceMap, Tie, status_of
-from clipmk.vocabulary.reader import checked_text, cleaned
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -47,19 +46,6 @@ class Questions:
     """In the descriptor template, L2-normalised, on the CPU."""
     own: tuple[int | None, ...]
     """For each text its row in the vocabulary, if it is one of the descriptors."""
-
-
-def ask_texts(given: Iterable[str]) -> tuple[str, ...]:
-    """Texts from outside, clean and each once.
-
-    Raises:
-        UsageError: it is not a list of texts.
-        VocabularyError: a text is blank, too long or holds control characters; the message says which.
-    """
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise UsageError(f"texts is {given!r:.80}; it must be a list of texts")
-    texts = [checked_text(cleaned(text, []), f"text {number}") for number, text in enumerate(given, 1)]
-    return tuple(dict.fromkeys(texts))
 
 
 def embed_questions(backbone: Backbone, vocabulary: Vocabulary, texts: tuple[str, ...]) -> Questions:

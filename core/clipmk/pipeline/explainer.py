@@ -20,7 +20,7 @@ from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.images.square import Square
 from clipmk.models.catalog import RANDOM
-from clipmk.pipeline.asking import Questions, ask_texts, embed_questions
+from clipmk.pipeline.asking import Questions, embed_questions
 from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
 from clipmk.pipeline.grounding import ACCELERATOR_BATCH
@@ -32,6 +32,7 @@ from clipmk.system.memory import memory_named, remedies
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import resolve_class
 from clipmk.vocabulary.embeddings import TextBank, embed_classes, load_bank
+from clipmk.vocabulary.reader import ask_texts
 from clipmk.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

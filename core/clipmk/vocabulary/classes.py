@@ -145,14 +145,27 @@ def _class_list(placed: list[tuple[str, Any]], notes: list[str], label: str) -> 
     return ClassList(tuple(dict.fromkeys(names)), (*notes, *cleaning_notes(changed), *repetition_notes(names)))
 
 
-def _in_file(path: str, label: str) -> list[tuple[str, Any]]:
+def read_texts(path: str) -> tuple[str, ...]:
+    """The texts in a file, in any of the forms of a class list; each once.
+
+    Raises:
+        VocabularyError: as for `parse_classes`, or the file is empty.
+    """
+    label = f"file of texts {quoted(path)}"
+    placed = _in_file(os.path.expanduser(path), label, noun="file of texts")  # noqa: PTH111 - as class lists
+    if not placed:
+        raise VocabularyError(f"{label} is empty")
+    return tuple(dict.fromkeys(checked_text(cleaned(text, []), f"{label}: {place}") for place, text in placed))
+
+
+def _in_file(path: str, label: str, noun: str = "class list") -> list[tuple[str, Any]]:
     """(place, name) of every class in a file."""
     ending = os.path.splitext(path)[1].lower()  # noqa: PTH122
     if ending in TABLES and ending != ".json":
-        header, rows = read_rows(path, limit=MAX_BYTES, noun="class list", error=VocabularyError)
+        header, rows = read_rows(path, limit=MAX_BYTES, noun=noun, error=VocabularyError)
         return _in_table(header, list(rows), label)
     endings = {".txt", ".json", ".csv", ".tsv"}
-    data = read_regular(path, limit=MAX_BYTES, noun="class list", error=VocabularyError, suffixes=endings)
+    data = read_regular(path, limit=MAX_BYTES, noun=noun, error=VocabularyError, suffixes=endings)
     if ending in _OTHER:
         raise VocabularyError(f"{label} is a {ending} file; a list is text with a class per line, CSV, or a JSON list")
     text = decoded(data, label, VocabularyError)

@@ -9,10 +9,10 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from clipmk.errors import VocabularyError, suggest
+from clipmk.errors import UsageError, VocabularyError, suggest
 from clipmk.system.files import decoded
 from clipmk.system.text import is_unsafe, noted, printable, quoted
 
@@ -204,6 +204,19 @@ def checked_text(value: Any, place: str) -> str:
     if unsafe is not None:
         raise VocabularyError(f"{place} holds the control character {printable(unsafe)}: {quoted(text)}")
     return text
+
+
+def ask_texts(given: Iterable[str]) -> tuple[str, ...]:
+    """Texts that a user asks for, clean and each once.
+
+    Raises:
+        UsageError: it is not a list of texts.
+        VocabularyError: a text is blank, too long or holds control characters; the message says which.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(f"texts is {given!r:.80}; it must be a list of texts")
+    texts = [checked_text(cleaned(text, []), f"text {number}") for number, text in enumerate(given, 1)]
+    return tuple(dict.fromkeys(texts))
 
 
 def unique(texts: Sequence[str], key: str) -> tuple[str, ...]:

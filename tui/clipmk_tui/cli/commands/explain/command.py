@@ -23,8 +23,13 @@ DEMONSTRATION = (
     "-m NAME:TAG --download --vocab FILE"
 )
 
+_ASK = "Ask for words of your own: seen, where, and tied to the class? May be repeated."
+Ask = Annotated[list[str] | None, o.flag(o.INPUT, "ask", _ASK, metavar="TEXT")]
+AskFile = Annotated[str | None, o.flag(o.INPUT, "ask_file", "Ask for each line of a file.", metavar="FILE")]
+_ADD = "Predict this class, too. May be repeated."
+AddClass = Annotated[list[str] | None, o.flag(o.INPUT, "add_class", _ADD, metavar="NAME")]
 Jsonl = Annotated[bool, o.option(o.OUTPUT, "jsonl", "Print one JSON line per result.")]
-_OVERLAY = "Write the picture with its parts; several results: FILE-<image>[-<model>].png."
+_OVERLAY = "Write the picture with its parts, or the map of a single --ask; several: FILE-<image>[-<model>].png."
 Overlay = Annotated[str | None, o.option(o.OUTPUT, "overlay", _OVERLAY, metavar="FILE.png")]
 Html = Annotated[str | None, o.option(o.OUTPUT, "html", "Write one self-contained page.", metavar="FILE.html")]
 NoPicture = Annotated[bool, o.option(o.OUTPUT, "no_picture", "Draw no picture in the terminal.")]
@@ -37,6 +42,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read
     classes: o.Classes = None,
     vocab: o.Vocabulary = None,
     target: o.Target = None,
+    ask: Ask = None,
+    ask_file: AskFile = None,
+    add_class: AddClass = None,
     arch: o.Arch = None,
     download: o.Download = False,
     preset: o.Preset = None,

@@ -11,6 +11,9 @@ from clipmk.errors import UsageError
 from clipmk.settings import Settings
 from clipmk.system.config import read_config
 from clipmk.system.options import DEFAULT_MODEL, settings_from
+from clipmk.system.text import quoted
+from clipmk.vocabulary.classes import read_texts
+from clipmk.vocabulary.reader import ask_texts, checked_text, cleaned
 from clipmk_tui.cli.options import output_path
 
 Form = Literal["text", "json", "jsonl"]
@@ -27,6 +30,9 @@ class ExplainOptions:
     """Name or file; None: the model's own."""
     classes: str | None
     target: str | None
+    asks: tuple[str, ...]
+    """Texts to answer."""
+    added_classes: tuple[str, ...]
     settings: Settings
     device: str
     precision: str
@@ -66,6 +72,11 @@ def explain_options(params: Mapping[str, Any]) -> ExplainOptions:
         models=tuple(dict.fromkeys(params["model"])) or (DEFAULT_MODEL,),
         default_model=not params["model"],
         vocabulary=params["vocab"],
+        asks=_asks(params),
+        added_classes=tuple(
+            checked_text(cleaned(name, []), f"--add-class {quoted(name[:80])}")
+            for name in params.get("add_class") or ()
+        ),
         settings=settings_from(params, read_config()),
         cache=not params["no_cache"],
         serve=params.get("serve", False),
@@ -75,3 +86,9 @@ def explain_options(params: Mapping[str, Any]) -> ExplainOptions:
         picture=not params.get("no_picture", True),
         **{name: params[name] for name in same},
     )
+
+
+def _asks(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `--ask` and `--ask-file` ask for, each text once."""
+    path = params.get("ask_file")
+    return ask_texts([*(params.get("ask") or ()), *(read_texts(path) if path is not None else ())])

@@ -15,7 +15,7 @@ from rich.text import Text
 from clipmk.output.palette import colour_of
 from clipmk.system.text import one_or_many, quoted
 from clipmk_tui.show.bars import bar, sparkline
-from clipmk_tui.show.signs import ANSI, SIGN, WORD, Kind
+from clipmk_tui.show.signs import ANSI, NEITHER, SIGN, WORD, Kind
 from clipmk_tui.show.text import shown
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def report(
     elif picture:
         top = Group(*picture, Text(), beside)
     concepts = _concepts(explanation, width, everything=everything)
-    pieces = [_header(explanation, width), Text(), top, Text(), _why(explanation), *concepts]
+    answers = [Text(), _asked(explanation)] if explanation.asked else []
+    pieces = [_header(explanation, width), Text(), top, *answers, Text(), _why(explanation), *concepts]
     if everything:
         pieces += [Text(), _provenance(explanation)]
     return Group(*pieces)
@@ -101,6 +102,21 @@ def _parts(parts: Sequence[Part], *, everything: bool) -> RenderableType:
     if not parts:
         table.add_row("none", "", "")
     return Group(_title("parts", "share of the picture"), table)
+
+
+def _asked(explanation: Explanation) -> RenderableType:
+    """What was asked for: seen, tied to the class, and on which parts."""
+    table = _table("left", "fold", "fold", "fold", "fold")
+    for one in explanation.asked:
+        tie, seen = one.ties[0], "seen" if one.presence.seen else "not seen"
+        table.add_row(
+            Text(NEITHER) if one.status == "none" else _sign(one.status),
+            shown(one.text),
+            Text(f"{seen}, p = {one.presence.p_value:.2g}"),
+            Text(f"{'tied' if tie.in_d_y else 'not tied'}, cos {tie.cosine:.2f}, rank {tie.rank}"),
+            Text(_part_numbers(one.parts) if one.parts else "", _DIM),
+        )
+    return Group(_title(f"? asked ({len(explanation.asked)})", f"against {quoted(explanation.class_name)}"), table)
 
 
 def _why(explanation: Explanation) -> RenderableType:
@@ -151,7 +167,7 @@ def _kind(kind: Kind, note: str, table: Table, count: int) -> Iterator[Renderabl
 
 def _name_cells(concepts: Sequence[VisionConcept], width: int) -> int:
     """Cells of the names of vision concepts, the same whether they are mutual or not."""
-    beside = len(" ∩   0.000  ") + _BAR + max((len(_part_numbers(one)) for one in concepts), default=0)
+    beside = len(" ∩   0.000  ") + _BAR + max((len(_part_numbers(one.parts)) for one in concepts), default=0)
     longest = max((shown(one.text).cell_len for one in concepts), default=0)
     return max(_NAME, min(longest, width - beside))
 
@@ -161,13 +177,13 @@ def _seen(concepts: Sequence[VisionConcept], kind: Kind, cells: int, strongest: 
     table.columns[1].width = cells
     for one in concepts:
         drawn = Text(bar(one.importance / strongest if strongest > 0 else 0.0, _BAR), ANSI[kind])
-        numbers = Text(_part_numbers(one), _DIM)
+        numbers = Text(_part_numbers(one.parts), _DIM)
         table.add_row(_sign(kind), shown(one.text), drawn, f"{one.importance:.3f}", numbers)
     return table
 
 
-def _part_numbers(concept: VisionConcept) -> str:
-    return " ".join([one_or_many(len(concept.parts), "part", "parts"), *map(str, concept.parts)])
+def _part_numbers(parts: Sequence[int]) -> str:
+    return " ".join([one_or_many(len(parts), "part", "parts"), *map(str, parts)])
 
 
 def _provenance(explanation: Explanation) -> RenderableType:

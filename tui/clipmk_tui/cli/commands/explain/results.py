@@ -42,7 +42,7 @@ def results(options: ExplainOptions, images: Sequence[InputImage], stages: Stage
             continue
         stages.begin(subject(images[0], 0, len(images)))
         if len(images) == 1:
-            yield _single(explainer, options.target, model, images[0])
+            yield _single(explainer, options, model, images[0])
         else:
             yield from _streamed(explainer, options, model, images, stages)
 
@@ -52,6 +52,8 @@ def _vocabulary(options: ExplainOptions, name: str) -> Vocabulary:
     vocabulary = load_vocabulary(name)
     if options.classes is not None:
         vocabulary = parse_classes(options.classes).within(vocabulary)
+    if options.added_classes:
+        vocabulary = vocabulary.with_classes(dict.fromkeys((*vocabulary.classes, *options.added_classes)))
     if options.target is not None:
         resolve_class(vocabulary, options.target)
     return vocabulary
@@ -88,10 +90,10 @@ def _explainer(options: ExplainOptions, model: str, named: Vocabulary | None, st
     )
 
 
-def _single(explainer: Explainer, target: str | None, model: str, image: InputImage) -> Result:
+def _single(explainer: Explainer, options: ExplainOptions, model: str, image: InputImage) -> Result:
     """Explain one image, with progress on each of its forwards."""
     try:
-        return explainer.explain([image.picture()], targets=[target])[0]
+        return explainer.explain([image.picture()], targets=[options.target], asks=options.asks)[0]
     except ClipmkError as error:
         return Failure.of(error, path=image.name, model=model)
 
@@ -103,7 +105,11 @@ def _streamed(
     done = 0
     try:
         for one in explainer.stream(
-            images, target=options.target, read=lambda image: image.picture(), keep_pictures=options.keep_pictures
+            images,
+            target=options.target,
+            read=lambda image: image.picture(),
+            keep_pictures=options.keep_pictures,
+            asks=options.asks,
         ):
             image, done = images[done], done + 1
             yield Failure.of(one, path=image.name, model=model) if isinstance(one, ClipmkError) else one

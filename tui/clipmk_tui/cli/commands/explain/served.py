@@ -47,7 +47,7 @@ def answers(options: ExplainOptions, images: Sequence[InputImage], stages: Stage
 
 def _find(options: ExplainOptions, held: contextlib.ExitStack) -> Connection | None:
     """A server that would answer as this process would; None: there is none, or it is not wanted."""
-    if not options.serve:
+    if not options.serve or options.asks or options.added_classes:  # which it does not know
         return None
     path = socket_path()
     try:

@@ -63,7 +63,9 @@ class Outputs:
             from clipmk.output.overlay import readable_scale  # noqa: PLC0415
 
             with atomic_write(overlay, private=False) as file:
-                result.overlay(scale=readable_scale(result)).save(file, format="PNG")
+                only = result.asked[0] if len(result.asked) == 1 and result.asked[0].map is not None else None
+                drawn = result.overlay(scale=readable_scale(result), asked=None if only is None else only.text)
+                drawn.save(file, format="PNG")
         if self._options.html is not None:
             from clipmk.output.html import section  # noqa: PLC0415
 
