@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from clipmk.concepts.statistics import Estimate, RankEstimate
@@ -130,17 +131,11 @@ def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
         title = "The paper's numbers, ours, and ours - the paper's"
         columns = [text for one in measures for text in (f"{one} paper", "ours", "difference")]
     names = results.names
-    cells = [
-        (
-            names.get(row.model, row.model),
-            *(
-                cell
-                for name, one in row.numbers.items()
-                for cell in _compared(one, 1 if name == "top1_percent" and not wide else 2, wide=wide)
-            ),
-        )
-        for row in rows
-    ]
+    cells = []
+    for row in rows:
+        digits = {name: 1 if name == "top1_percent" and not wide else 2 for name in row.numbers}
+        numbers = (_compared(one, digits[name], wide=wide) for name, one in row.numbers.items())
+        cells.append((names.get(row.model, row.model), *chain.from_iterable(numbers)))
     return [TextTable(title, ("model", *columns), tuple(cells)), _lines(results, [row.published for row in rows])]
 
 

@@ -19,7 +19,7 @@ from clipmk.system.files import decoded
 from clipmk.system.locations import config_path
 from clipmk.system.text import cause, printable, quoted
 
-_log = logging.getLogger(__name__)
+_warn_once = functools.cache(logging.getLogger(__name__).warning)
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 
 
@@ -70,14 +70,9 @@ def read_config() -> Config:
     except UsageError as reason:
         if os.environ.get("CLIPMK_CONFIG"):
             raise
-        _ignored(f"{reason}; it is ignored")
+        _warn_once(f"{reason}; it is ignored")
         return Config()
     return parse_config(data, path)
-
-
-@functools.cache
-def _ignored(message: str) -> None:
-    _log.warning("%s", message)
 
 
 def config_bytes(path: Path) -> bytes:

@@ -102,8 +102,9 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO
 
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    if os.path.exists(target) and not os.path.isfile(target):  # noqa: PTH110, PTH113 - neither raises
+        raise unwritable(path, OSError(errno.EINVAL, "it exists and is not a regular file"))
     try:
-        _require_replaceable(target)
         mode = 0o600 if private else 0o666
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as handle:
             yield handle
@@ -166,11 +167,6 @@ def file_lock(path: Path, *, seconds: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _require_replaceable(path: Path) -> None:
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it exists and is not a regular file")
 
 
 def _refusal(status: os.stat_result, limit: int) -> str | None:

@@ -15,7 +15,6 @@ of classes and nouns is part of what a seed means.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -162,6 +161,5 @@ def _read_noun(phrase: str, row: Mapping[str, Any]) -> Noun:
 
 def load_table(name: str) -> dict[str, Any]:
     """Read a file of `assets/world`."""
-    text = (locations.assets_dir() / "world" / f"{name}.json").read_text(encoding="utf-8")
-    table: dict[str, Any] = json.loads(text)
+    table: dict[str, Any] = locations.json_asset(f"world/{name}.json")
     return table
