@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipmk.system.locations import json_asset
 from clipmk.world import render
 from clipmk.world.background import Mark
 from clipmk.world.combinations import typical_descriptors
 from clipmk.world.conditions import ALL_SPLITS, SPLITS, Bernoulli, Conditions, Uniform, conditions_of
 from clipmk.world.sampling import plan_scene
 from clipmk.world.scene import render_scenes
-from clipmk.world.tables import load_table
 
 COUNT = 60
 PIXELS = {
@@ -67,7 +67,7 @@ def test_pixels_and_truth_of_every_split_are_what_they_have_always_been(split: s
 
 
 def test_every_split_has_conditions_and_those_of_a_study_are_never_trained_on() -> None:
-    assert set(PIXELS) == set(load_table("conditions")) == set(ALL_SPLITS)
+    assert set(PIXELS) == set(json_asset("world/conditions.json")) == set(ALL_SPLITS)
     assert ALL_SPLITS[:4] == ("train", "test", "counterfactual", "val")  # the places are part of the seeds
     assert set(ALL_SPLITS) - set(SPLITS) == {"val", "varied"}
 

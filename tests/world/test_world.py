@@ -15,6 +15,7 @@ from clipmk.errors import ClipmkError, UsageError
 from clipmk.images.masks import rle_decode
 from clipmk.records import Rle
 from clipmk.system import locations
+from clipmk.system.locations import json_asset
 from clipmk.vocabulary.vocabulary import load_vocabulary
 from clipmk.world.combinations import (
     atypical_looks,
@@ -29,7 +30,7 @@ from clipmk.world.export import export_scenes
 from clipmk.world.sampling import Plan, plan_scene
 from clipmk.world.scene import Scene, render_scene, render_scenes
 from clipmk.world.shapes import shape
-from clipmk.world.tables import all_descriptors, class_names, classes, colours, grammar, load_table
+from clipmk.world.tables import all_descriptors, class_names, classes, colours, grammar
 
 COUNT = 150
 CAPTIONS = {"train": "411966deed6d", "val": "74f303b8d9df", "test": "a61484b4e223", "counterfactual": "31b5e0ef0ca9"}
@@ -85,8 +86,8 @@ def test_most_kinds_of_parts_are_shared_or_borrowed_between_classes() -> None:
 def test_every_shape_fits_its_unit_box_except_for_line_widths_and_is_used() -> None:
     used = {outline.shape for noun in grammar().values() for outline in noun.outlines.values()}
     used |= {part.shape for parts in classes().values() for part in parts if part.shape}
-    assert used == set(load_table("shapes"))
-    for name in load_table("shapes"):
+    assert used == set(json_asset("world/shapes.json"))
+    for name in json_asset("world/shapes.json"):
         assert all(np.abs(piece).max() <= 1.4 for piece in shape(name)), name
 
 

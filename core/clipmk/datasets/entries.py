@@ -44,6 +44,13 @@ def evenly_spread(items: Sequence[T], limit: int | None) -> Sequence[T]:
     return [items[number * len(items) // limit] for number in range(limit)]
 
 
+def below_common_folder(files: Iterable[str]) -> tuple[str, list[tuple[str, str]]]:
+    """The folder around all files, and for each file its name below it and its absolute path; links are left alone."""
+    places = [os.path.abspath(file) for file in files]  # noqa: PTH100
+    root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
+    return root, [(encodable(os.path.relpath(place, root)), place) for place in places]
+
+
 def dataset_of_files(
     spec: str,
     kind: str,
@@ -71,22 +78,21 @@ def dataset_of_files(
         InputError: some are missing, not regular files (the message counts them and names the first) or named twice.
     """
     chosen = evenly_spread(named, limit)
-    sizes = [_size_of(os.path.join(root, path)) for path, _ in chosen]  # noqa: PTH118 - 100,000 of them
-    bad = [path for (path, _), size in zip(chosen, sizes, strict=True) if size is None]
-    if bad and (found := search(bad)):
-        chosen = [ListedImage(found.get(path, path), label) for path, label in chosen]
-        sizes = [_size_of(os.path.join(root, path)) for path, _ in chosen]  # noqa: PTH118
-        bad = [path for (path, _), size in zip(chosen, sizes, strict=True) if size is None]
+    sizes = {path: _size_of(os.path.join(root, path)) for path, _ in chosen}  # noqa: PTH118 - 100,000 of them
+    missing = [path for path, _ in chosen if sizes[path] is None]
+    found = search(missing) if missing else {}
+    sizes |= {path: _size_of(os.path.join(root, place)) for path, place in found.items()}  # noqa: PTH118
+    bad = [path for path in missing if sizes[path] is None]
     if bad:
         what = one_or_many(len(bad), "is missing or not a regular file", "are missing or not regular files")
         raise InputError(
             f"{noun} {quoted(spec)}: {len(bad):,} of {counted(len(chosen), 'image')} {what}: "
             f"{listed(bad, most=SHOWN)}; paths are relative to {quoted(root)}"
         )
-    names = [encodable(path) for path, _ in chosen]
+    names = [encodable(found.get(path, path)) for path, _ in chosen]
     entries = [
-        Entry(key=name, label=label, path=name, size=size)
-        for name, (_, label), size in zip(names, chosen, sizes, strict=True)
+        Entry(key=name, label=label, path=name, size=sizes[path])
+        for name, (path, label) in zip(names, chosen, strict=True)
     ]
     return make_dataset(spec, kind, entries, FileReader(root), warnings=warnings)
 

@@ -8,13 +8,7 @@ from typing import Final
 
 from clipmk.datasets.columns import ColumnError, Columns, ListedImage
 from clipmk.datasets.dataset import Dataset
-from clipmk.datasets.entries import (
-    ENDINGS,
-    class_folder,
-    dataset_of_files,
-    depth_of_classes,
-    found_by_name,
-)
+from clipmk.datasets.entries import ENDINGS, class_folder, dataset_of_files, depth_of_classes, found_by_name
 from clipmk.datasets.labels import LABEL_FILES, read_labels
 from clipmk.datasets.shards import open_shards
 from clipmk.errors import InputError, UsageError

@@ -22,15 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
-from clipmk.datasets.columns import (
-    LABELS,
-    PATHS,
-    Columns,
-    cell_text,
-    label_column,
-)
+from clipmk.datasets.columns import LABELS, PATHS, Columns, cell_text, label_column
 from clipmk.datasets.dataset import Dataset, Entry
-from clipmk.datasets.entries import evenly_spread, make_dataset
+from clipmk.datasets.entries import below_common_folder, evenly_spread, make_dataset
 from clipmk.errors import ImageError, InputError
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.system.parquet import open_parquet
@@ -81,22 +75,18 @@ def open_images(
     Raises:
         InputError: a file cannot be read, has no such column, or they hold no image.
     """
-    places = [os.path.abspath(file) for file in files]  # noqa: PTH100 - leaves links alone
-    root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
+    root, places = below_common_folder(files)
     entries: list[Entry] = []
     notes = list(warnings)
     digest = hashlib.sha256()
-    for place in places:
-        name = encodable(os.path.relpath(place, root).replace(os.sep, "/"))
+    for name, place in places:
         entries += _entries(place, name, column, columns, f"dataset {quoted(spec)}", notes)
         digest.update(_footer(place))
     if not entries:
         raise InputError(f"Parquet files {quoted(spec)} hold no image: they have no row")
     chosen = evenly_spread(entries, limit)
     return make_dataset(
-        *(spec, "parquet", chosen, ParquetReader(root, column)),
-        warnings=dict.fromkeys(notes),
-        drawn=digest.hexdigest(),
+        *(spec, "parquet", chosen, ParquetReader(root, column)), warnings=dict.fromkeys(notes), drawn=digest.hexdigest()
     )
 
 

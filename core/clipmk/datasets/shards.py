@@ -17,7 +17,7 @@ import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, TypeAlias
 
 from clipmk.datasets.columns import USUAL, Columns, cell_text
 from clipmk.datasets.dataset import Dataset, Entry
@@ -25,6 +25,7 @@ from clipmk.datasets.entries import (
     ENDINGS,
     SHOWN,
     FileReader,
+    below_common_folder,
     class_folder,
     depth_of_classes,
     evenly_spread,
@@ -50,6 +51,11 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)", re.ASCII)
 _TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _KIND = re.compile(r"(train|val|valid|validation|test|dev|eval)(?![a-z])", re.IGNORECASE)
 """How the name of a shard begins that is one part of a dataset."""
+_LINK = "image is a link or sparse and left out", "images are links or sparse and left out"
+_SHARED = "image shares a sample and is left out", "images share samples and are left out"
+_DOTTED = "image is a sample up to its last dot", "images are samples up to their last dots"
+_Odd: TypeAlias = dict[tuple[str, str], list[str]]
+"""Images of tar files that are left out, or are samples against the usual rule; by the reason."""
 _BLOCK = 512
 _COMPRESSED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
 
@@ -70,14 +76,6 @@ class _Sample:
         """A name counts before a number, and `.cls` before `.json`."""
         names = [text for text in (self.cls, self.json) if text]
         return next((text for text in names if not text.isdecimal()), names[0] if names else None)
-
-
-class _Odd(NamedTuple):
-    """Images of tar files that are left out, or are samples against the usual rule; by the reason."""
-
-    links: list[str]
-    shared: list[str]
-    dotted: list[str]
 
 
 def open_shards(spec: str, shards: Sequence[str], limit: int | None, columns: Columns = USUAL) -> Dataset:
@@ -115,18 +113,14 @@ def open_shards(spec: str, shards: Sequence[str], limit: int | None, columns: Co
 
 
 def _open_tars(spec: str, shards: Sequence[str], limit: int | None, warnings: list[str]) -> Dataset:
-    places = [os.path.abspath(shard) for shard in shards]  # noqa: PTH100 - leaves links alone
-    root = os.path.commonpath([os.path.dirname(place) for place in places])  # noqa: PTH120
+    root, places = below_common_folder(shards)
     entries: list[Entry] = []
-    odd = _Odd([], [], [])
-    for place in places:
-        name = encodable(os.path.relpath(place, root).replace(os.sep, "/"))
+    odd: _Odd = {_LINK: [], _SHARED: [], _DOTTED: []}
+    for name, place in places:
         entries += _indexed(place, name, odd)
     if not entries:
         raise InputError(f"tar shards {quoted(spec)} hold no image; known endings: {ENDINGS}")
-    warnings += noted(odd.links, "image is a link or sparse and left out", "images are links or sparse and left out")
-    warnings += noted(odd.shared, "image shares a sample and is left out", "images share samples and are left out")
-    warnings += noted(odd.dotted, "image is a sample up to its last dot", "images are samples up to their last dots")
+    warnings += [note for reason, names in odd.items() for note in noted(names, *reason)]
     if all(entry.label is None for entry in entries):
         entries = _labelled_by_folder(entries, warnings)
     return make_dataset(spec, "tar", evenly_spread(entries, limit), FileReader(root), warnings=warnings)
@@ -186,14 +180,14 @@ def _indexed(path: str, place: str, odd: _Odd) -> list[Entry]:
                 if not (is_image or ending in _LABEL_BYTES):
                     continue
                 if not member.isreg() or member.issparse():
-                    odd.links.extend([member.name] if is_image else [])
+                    odd[_LINK].extend([member.name] if is_image else [])
                     continue
                 sample = samples.setdefault(key, _Sample())
                 if is_image and sample.image is None:
                     sample.image = member.name.removeprefix("./")
                     sample.offset, sample.size = member.offset_data, member.size
                 elif is_image and sample.image != member.name.removeprefix("./"):
-                    odd.shared.append(member.name)
+                    odd[_SHARED].append(member.name)
                 elif not is_image and getattr(sample, ending) is None:
                     setattr(sample, ending, _label_of(member, ending, handle))
                 else:
@@ -219,10 +213,10 @@ def _with_labels(samples: dict[str, _Sample], odd: _Odd) -> Iterator[tuple[_Samp
         first = key[: match.end(1)] if (match := _SAMPLE.fullmatch(key)) else key
         whole = samples.get(first)
         if first == key or sample.label is not None or whole is None:
-            odd.dotted.extend([sample.image] if first != key else [])
+            odd[_DOTTED].extend([sample.image] if first != key else [])
             yield sample, sample.label
         elif whole.image is not None or first in used:
-            odd.shared.append(sample.image)
+            odd[_SHARED].append(sample.image)
         else:
             used.add(first)
             yield sample, whole.label

@@ -30,8 +30,7 @@ class CacheInfo:
 
 def cache_dir() -> Path:
     """Folder of everything that can be computed again; `CLIPMK_CACHE_DIR` moves it. It need not exist."""
-    chosen = _chosen("CLIPMK_CACHE_DIR")
-    if chosen is not None:
+    if chosen := _chosen("CLIPMK_CACHE_DIR"):
         return chosen
     import platformdirs  # noqa: PLC0415 - only for the platform's default
 
@@ -40,8 +39,7 @@ def cache_dir() -> Path:
 
 def config_path() -> Path:
     """The user's config file; `CLIPMK_CONFIG` moves it. It need not exist."""
-    chosen = _chosen("CLIPMK_CONFIG")
-    if chosen is not None:
+    if chosen := _chosen("CLIPMK_CONFIG"):
         return chosen
     import platformdirs  # noqa: PLC0415
 

@@ -11,8 +11,8 @@ from functools import cache
 from random import Random
 from typing import Final, Literal
 
+from clipmk.system.locations import json_asset
 from clipmk.system.serialization import from_plain
-from clipmk.world.tables import load_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +114,4 @@ SPLITS: Final = tuple(split for split in ALL_SPLITS if split not in ("val", "var
 @cache
 def conditions_of(split: str) -> Conditions:
     """The conditions of a split: the defaults but for its row of `assets/world/conditions.json`."""
-    return from_plain(Conditions, load_table("conditions")[split])
+    return from_plain(Conditions, json_asset("world/conditions.json")[split])

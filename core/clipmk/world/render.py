@@ -99,22 +99,18 @@ def draw(plan: Plan, rng: Random, grain: np.random.Generator, conditions: Condit
 
 def _appearance(rng: Random, placed: PlacedPart, sun_x: float, sun_y: float, brightness: float) -> Appearance:
     """Random details of one part under this light."""
+
+    def around(span: float) -> float:
+        return span * (rng.random() - 0.5)
+
     r, g, b = colours()[placed.look.colour]
-    tint = 18 * (rng.random() - 0.5)
-    paint = (
-        r + tint + 14 * (rng.random() - 0.5),
-        g + tint + 14 * (rng.random() - 0.5),
-        b + tint + 14 * (rng.random() - 0.5),
-    )
-    light = (
-        sun_x + 0.16 * (rng.random() - 0.5),
-        sun_y + 0.16 * (rng.random() - 0.5),
-        brightness + 0.08 * (rng.random() - 0.5),
-    )
+    tint = around(18)
+    paint = (r + tint + around(14), g + tint + around(14), b + tint + around(14))
+    light = (sun_x + around(0.16), sun_y + around(0.16), brightness + around(0.08))
     upright = 0.0 if rng.random() < 0.5 else pi / 2
-    texture = (upright + 0.5 * (rng.random() - 0.5), rng.random(), rng.random())
+    texture = (upright + around(0.5), rng.random(), rng.random())
     size = (0.92 + 0.16 * rng.random(), 0.92 + 0.16 * rng.random())
-    offset = (0.02 * (rng.random() - 0.5), 0.02 * (rng.random() - 0.5))
+    offset = (around(0.02), around(0.02))
     return Appearance(paint, light, texture, size, offset)
 
 

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from clipmk.world.tables import load_table
+from clipmk.system.locations import json_asset
 
 Polygon: TypeAlias = npt.NDArray[np.float64]
 Shape: TypeAlias = tuple[Polygon, ...]
@@ -33,7 +33,7 @@ Point: TypeAlias = tuple[float, float]
 @cache
 def shape(name: str) -> Shape:
     """The named shape as a tuple of float64 (points, 2) polygons in the unit box."""
-    return tuple(polygon for piece in load_table("shapes")[name] for polygon in _polygons(piece))
+    return tuple(polygon for piece in json_asset("world/shapes.json")[name] for polygon in _polygons(piece))
 
 
 def _polygons(piece: Mapping[str, Any]) -> Shape:

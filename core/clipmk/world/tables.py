@@ -21,7 +21,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
-from clipmk.system import locations
+from clipmk.system.locations import json_asset
 
 TEXTURES: Final = frozenset({"plain", "striped", "spotted", "checkered"})
 """Modifiers that are painted on; any other modifier is a shape."""
@@ -106,26 +106,26 @@ class Part:
 @cache
 def classes() -> Mapping[str, tuple[Part, ...]]:
     """Every class with its parts in painting order."""
-    return MappingProxyType({name: tuple(map(_read_part, rows)) for name, rows in load_table("classes").items()})
+    return MappingProxyType(
+        {name: tuple(map(_read_part, rows)) for name, rows in json_asset("world/classes.json").items()}
+    )
 
 
 @cache
 def grammar() -> Mapping[str, Noun]:
     """Every kind of part, by its word."""
-    found = (_read_noun(phrase, row) for phrase, row in load_table("nouns").items())
+    found = (_read_noun(phrase, row) for phrase, row in json_asset("world/nouns.json").items())
     return MappingProxyType({noun.name: noun for noun in found})
 
 
-@cache
 def colours() -> Mapping[str, Sequence[int]]:
     """Every colour word, with its sRGB, 0..255."""
-    return MappingProxyType(load_table("colours")["words"])
+    return MappingProxyType(json_asset("world/colours.json")["words"])
 
 
-@cache
 def places() -> Mapping[str, Sequence[Sequence[int]]]:
     """Backgrounds: colours at the top and at the bottom, sRGB."""
-    return MappingProxyType(load_table("colours")["places"])
+    return MappingProxyType(json_asset("world/colours.json")["places"])
 
 
 def class_names() -> tuple[str, ...]:
@@ -157,9 +157,3 @@ def _read_noun(phrase: str, row: Mapping[str, Any]) -> Noun:
         shape, *factors = text.split()
         outlines[modifier] = Outline(shape, *map(float, factors))
     return Noun(name, name != phrase, MappingProxyType(outlines), tuple(row["colours"].split()))
-
-
-def load_table(name: str) -> dict[str, Any]:
-    """Read a file of `assets/world`."""
-    table: dict[str, Any] = locations.json_asset(f"world/{name}.json")
-    return table
