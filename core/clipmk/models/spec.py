@@ -89,10 +89,8 @@ def _resolve(model_id: str, *, arch: str | None, download: bool, progress: Trans
     if target.startswith(LOCAL) or local.is_folder(folder):
         return _folder(local.config_in(folder), model_id)
     cached = local.cached_model(target.removeprefix(HUB)) if target.startswith(HUB) else None
-    if (
-        cached is None or cached[0].name == local.CONFIG_NAME
-    ):  # some repositories for `transformers` have a pair as a twin
-        target = canonical(target)
+    if cached is None or cached[0].name == local.CONFIG_NAME:
+        target = canonical(target)  # some repositories for `transformers` have a pair as a twin
     if target.startswith(HUB):
         return _hub(target, model_id, download=download, progress=progress)
     if local.is_file(folder):

@@ -138,9 +138,7 @@ def _digests(path: Path, mark: str) -> tuple[int, bytes, bytes]:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         memoryview(data) as view,
     ):
-        start = data.rfind(mark.encode()) + len(
-            mark
-        )  # of something else: the bytes at a wrong place are not the digest
+        start = data.rfind(mark.encode()) + len(mark)  # a wrong place where there is no mark: no digest stands there
         end = start + len(_BLANK)
         digest = hashlib.blake2b(view[:start], digest_size=len(_BLANK) // 2)
         digest.update(view[end:])

@@ -293,13 +293,10 @@ def context_notes(vocabulary: Vocabulary) -> tuple[list[str], list[str]]:
         ("most models (77 tokens)", cached(tokenizer(context_length=77))),
         ("embedded models (24 tokens)", cached(tokenizer(bpe_path=str(own), context_length=24))),
     )
+    sections = sections_of(vocabulary)
     most, embedded = (
-        [
-            note
-            for section in sections_of(vocabulary)
-            if (note := cut_note(section, cut_texts(one, section.texts()), name))
-        ]
-        for name, one in kinds
+        list(filter(None, (cut_note(one, cut_texts(fitting, one.texts()), name) for one in sections)))
+        for name, fitting in kinds
     )
     return most, embedded
 
