@@ -1,20 +1,10 @@
-"""What panes ask for and what the engine answers, as messages to the main screen. A leaf: knows no widget."""
+"""What panes ask for and how far the engine is, as messages to the main screen. A leaf: knows no widget."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from textual.message import Message
-
-if TYPE_CHECKING:
-    from clipmk.explanation import Explanation
-    from clipmk.images.decoder import Picture
-    from clipmk.records import ModelEntry, Prediction
-    from clipmk.worker.protocol import Loaded
-    from clipmk.worker.session import Session
-    from clipmk_tui.app.image_list import Item
 
 
 class Latest(Message):
@@ -23,9 +13,6 @@ class Latest(Message):
     def can_replace(self, message: Message) -> bool:
         """Whether this one makes an earlier one superfluous."""
         return type(message) is type(self)
-
-
-# What panes and palette ask for.
 
 
 class Changed(Latest):
@@ -106,9 +93,6 @@ class Undo(Message):
     """Undo the last change of what is left out."""
 
 
-# What the engine answers.
-
-
 @dataclass
 class WorkProgress(Latest):
     """What the engine is working on."""
@@ -119,80 +103,5 @@ class WorkProgress(Latest):
     total: int = 0
 
 
-@dataclass
-class PictureRead(Message):
-    """An image is decoded, or cannot be."""
-
-    path: str
-    picture: Picture | str
-    """Or why there is none."""
-
-
-@dataclass
-class ModelLoaded(Message):
-    """A model is ready."""
-
-    loaded: Loaded
-    session: Session
-
-
-@dataclass
-class Explained(Message):
-    """An explanation, or why there is none."""
-
-    image: str
-    model: str
-    target: str | None
-    session: Session
-    explanation: Explanation | None
-    error: str = ""
-    model_failed: bool = False
-    """The error is the model's: no image can be explained with it."""
-
-
-@dataclass
-class Reranked(Message):
-    """The classes with some concepts left out."""
-
-    image: str
-    model: str
-    left_out: tuple[str, ...]
-    predictions: tuple[Prediction, ...]
-
-
-@dataclass
-class Surveyed(Message):
-    """What a model predicts for all images."""
-
-    model: str
-    items: tuple[Item, ...]
-    predicted: Mapping[str, tuple[str, float]]
-    """Path -> (class, probability)."""
-    order: Sequence[int]
-    """Indices of `items`, wrong predictions first."""
-    verdicts: Sequence[bool | None]
-    """Whether each item is predicted right; None: not known."""
-    failed: Sequence[str]
-    """Why an image has no prediction, for each that has none."""
-
-
-@dataclass
-class Downloaded(Message):
-    """A model is on this machine now."""
-
-    model: str
-
-
-@dataclass
-class ModelsListed(Message):
-    """All models there are."""
-
-    entries: tuple[ModelEntry, ...]
-
-
-@dataclass
-class Failed(Message):
-    """Something did not work; the user should know."""
-
-    message: str
-    severe: bool = False
+class ModelLoaded(Latest):
+    """A model is ready: what is known of it is in the state."""

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual import on, work
@@ -20,8 +19,10 @@ from textual.reactive import var
 from textual.widget import Widget
 from textual.widgets import OptionList
 
-from clipmk.errors import ClipmkError
+from clipmk.errors import OUT_OF_MEMORY, ClipmkError, ModelError
 from clipmk.system.text import printable
+from clipmk.worker import protocol
+from clipmk.worker.protocol import RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
 from clipmk_tui.app.folder_choices import folder_of, kept_choice
@@ -37,7 +38,11 @@ from clipmk_tui.app.widgets.sharp_image_pane import SharpImagePane
 from clipmk_tui.show.pixels import protocol_for
 
 if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
+    from clipmk.records import ModelEntry
     from clipmk_tui.app.engine.worker import Engine
+    from clipmk_tui.app.image_list import Item
 
 _CANCELLABLE = ("explanation", "reranking", "survey", "download")
 """Groups of workers that `esc` cancels."""
@@ -59,7 +64,7 @@ class Panes(Container):
     def __init__(self, models: Sequence[str], engine: Engine, session: Session, graphics: str = "half-blocks") -> None:
         super().__init__(id="panes")
         self.state = State(models[0], marked=models if len(models) > 1 else ())
-        self.questions = Questions(engine, self.post_message, session)
+        self.questions = Questions(engine, self.state, self.post_message, session)
         engine.on_restart = self._engine_restarted
         protocol = protocol_for(graphics, os.environ)
         self.image = SharpImagePane(protocol) if protocol is not None else ImagePane(id="image", classes="pane")
@@ -133,10 +138,9 @@ class Panes(Container):
             return
         if item.path != self._picture_wanted:
             self._picture_wanted = item.path
-            self._ask("picture", self.questions.picture, item.path)
+            self._read_picture(item.path)
         if self.state.explanation is None:
-            question = self.questions.explanation
-            self._ask("explanation", question, item.path, self.state.model, self.state.target)
+            self._explain(item.path, self.state.model, self.state.target)
 
     def watch_view(self, before: View, view: View) -> None:
         """Draw the parts; where only the left-out ones changed, in the next frame: the tree goes first."""
@@ -180,23 +184,34 @@ class Panes(Container):
             self._warn(str(error))
             return
         if kept is not None:
-            session = replace(self.questions.session, vocabulary=kept.vocabulary, classes=kept.classes)
-            self.state.forget()
-            await self.questions.reconfigure(session)
+            await self._reconfigure(replace(self.questions.session, vocabulary=kept.vocabulary, classes=kept.classes))
+
+    async def _reconfigure(self, session: Session) -> None:
+        """Go on under another session; what is asked under the old one is cancelled."""
+        self._cancel_questions()
+        await self.questions.reconfigure(session)
+
+    def _cancel_questions(self) -> None:
+        for group in _CANCELLABLE:
+            self.workers.cancel_group(self, group)
 
     def cancel_work(self) -> None:
         """Cancel what the engine is working on."""
         busy = self.questions.busy
-        for group in _CANCELLABLE:
-            self.workers.cancel_group(self, group)
+        self._cancel_questions()
         if busy and self.state.item is not None and self.state.explanation is None:
             self.state.failure = "cancelled"
             self.refresh_view()
 
     async def start(self) -> None:
         """Start the engine and list the models that are known without it."""
+        from clipmk.models.catalog import list_models  # noqa: PLC0415
+
         await self.questions.engine.start()
-        await self.questions.local_models()
+        try:
+            self._keep_models(await asyncio.to_thread(list_models, ("embedded", "local")))
+        except ClipmkError as error:
+            self._warn(str(error))
 
     def read_again(self) -> None:
         """Read the image and ask again: after a failure, or because the file has changed."""
@@ -209,10 +224,7 @@ class Panes(Container):
     @work(group="settings", exclusive=True)
     async def change_session(self, session: Session) -> None:
         """Ask everything again under other settings."""
-        for group in _CANCELLABLE:
-            self.workers.cancel_group(self, group)
-        self.state.forget()
-        await self.questions.reconfigure(session)
+        await self._reconfigure(session)
         self.show()
 
     def walk_wrong_first(self) -> None:
@@ -223,7 +235,7 @@ class Panes(Container):
             self.state.walk(range(len(self.state.items)))
             self.show()
         else:
-            self._ask("survey", self.questions.survey, self.state.model, self.state.items)
+            self._survey(self.state.model, self.state.items)
 
     def select_concept(self, text: str) -> None:
         """Put the tree's cursor on a concept as soon as there is a tree; from the next `adapt` on, show the classes."""
@@ -235,91 +247,111 @@ class Panes(Container):
             self.concepts.concept_tree.select(self._concept_wanted)
             self._concept_wanted = None
 
-    def _warn(self, message: str) -> None:
-        self.notify(printable(message), severity="warning", markup=False)
+    def _warn(self, message: str, severity: SeverityLevel = "warning") -> None:
+        self.notify(printable(message), severity=severity, markup=False)
 
-    def _ask(self, group: str, question: Callable[..., Any], *args: object) -> None:
-        """Ask the engine; a question replaces the last one of its group."""
-        self.run_worker(partial(question, *args), group=group, exclusive=True)
+    # Questions: each replaces the last one of its group.
 
-    # Answers.
+    @work(group="picture", exclusive=True)
+    async def _read_picture(self, path: str) -> None:
+        picture = await self.questions.picture(path)
+        self._picture_shown = path
+        self.image.picture = picture
 
-    @on(messages.PictureRead)
-    def _show_picture(self, message: messages.PictureRead) -> None:
-        if message.path == self._picture_wanted:
-            self._picture_shown = message.path
-            self.image.picture = message.picture
-
-    @on(messages.ModelLoaded)
-    def _keep_loaded(self, message: messages.ModelLoaded) -> None:
-        if message.session is self.questions.session:
-            self.state.add_loaded(message.loaded)
-            self.refresh_view()
-
-    @on(messages.Explained)
-    def _keep_explanation(self, message: messages.Explained) -> None:
-        if message.session is not self.questions.session:
-            return
-        asked = self.state.is_asked(message.image, message.model, message.target)
-        if message.explanation is not None:
-            self.state.keep(message.explanation, message.image, message.model, message.target)
-        elif asked:
-            self.state.failure = self._reason(message)
-        if message.model_failed:
-            self.state.failed[message.model] = message.error
-        if asked:
+    @work(group="explanation", exclusive=True)
+    async def _explain(self, image: str, model: str, target: str | None) -> None:
+        try:
+            explanation = await self.questions.explanation(image, model, target)
+        except RequestError as error:
+            if self.state.is_asked(image, model, target):
+                self.state.failure = self._reason(model, str(error))
+            if error.reason in {ModelError.code, OUT_OF_MEMORY}:
+                self.state.failed[model] = str(error)
+        else:
+            self.state.keep(explanation, image, model, target)
+            if not self._all_models_asked:
+                self._all_models_asked = True
+                self._list_all_models()
+        if self.state.is_asked(image, model, target):
             self.refresh_view()
             self._select_wanted_concept()
-        if message.explanation is not None and not self._all_models_asked:
-            self._all_models_asked = True
-            self._ask("models", self.questions.all_models)
 
-    def _reason(self, message: messages.Explained) -> str:
+    def _reason(self, model: str, error: str) -> str:
         """Why there is no explanation; of a model that is not here, how to get it."""
-        if any(entry.id == message.model and entry.source == "remote" for entry in self.state.entries):
+        if any(entry.id == model and entry.source == "remote" for entry in self.state.entries):
             key = keys_of(self.models.list, "models.download")
-            return f"{message.model} is not on this machine; {key} in the models pane downloads it"
-        return message.error
+            return f"{model} is not on this machine; {key} in the models pane downloads it"
+        return error
 
-    @on(messages.Reranked)
-    def _keep_reranking(self, message: messages.Reranked) -> None:
+    @work(group="reranking", exclusive=True)
+    async def _rerank(self, request: protocol.WhatIf) -> None:
         state = self.state
-        if state.item and (state.item.path, state.model, state.left_out) == (
-            message.image,
-            message.model,
-            message.left_out,
-        ):
-            state.reranked = message.predictions
+        try:
+            predictions = await self.questions.reranking(request)
+        except RequestError as error:
+            self._warn(str(error))
+            return
+        asked = (request.image, request.model, request.left_out)
+        if state.item and (state.item.path, state.model, state.left_out) == asked:
+            state.reranked = predictions
             self.refresh_view()
 
-    @on(messages.Surveyed)
-    def _walk_surveyed(self, message: messages.Surveyed) -> None:
-        if message.model != self.state.model or message.items is not self.state.items:
+    @work(group="survey", exclusive=True)
+    async def _survey(self, model: str, items: tuple[Item, ...]) -> None:
+        try:
+            found = await self.questions.survey(model, items)
+        except RequestError as error:
+            self._warn(str(error), "error")
             return
-        self.state.predicted = message.predicted
-        self.state.walk(message.order, wrong_first=True)
-        known = sum(verdict is not None for verdict in message.verdicts)
-        wrong = f"{message.verdicts.count(False)} of {known} labelled images are predicted wrong"
+        if model != self.state.model or items is not self.state.items:
+            return
+        self.state.predicted = found.predicted
+        self.state.walk(found.order, wrong_first=True)
+        known = sum(verdict is not None for verdict in found.verdicts)
+        wrong = f"{found.verdicts.count(False)} of {known} labelled images are predicted wrong"
         walks_on = f"{keys_of(self, 'image.next')} walks on"
-        if message.failed:
-            self._warn(f"{wrong}; {len(message.failed)} failed ({message.failed[0]}); {walks_on}")
+        if found.failed:
+            self._warn(f"{wrong}; {len(found.failed)} failed ({found.failed[0]}); {walks_on}")
         else:
             self.notify(f"{wrong}; {walks_on}", markup=False)
         self.show()
 
-    @on(messages.ModelsListed)
-    def _keep_models(self, message: messages.ModelsListed) -> None:
-        self.state.entries = message.entries
+    @work(group="models", exclusive=True)
+    async def _list_all_models(self) -> None:
+        try:
+            self._keep_models((await self.questions.engine.ask(protocol.ListModels())).models)
+        except RequestError as error:
+            self._warn(str(error))
+
+    def _keep_models(self, entries: Iterable[ModelEntry]) -> None:
+        self.state.entries = tuple(entries)
+        self.refresh_view()
+
+    @on(messages.DownloadModel)
+    def _download_model(self, message: messages.DownloadModel) -> None:
+        self._download(message.model)
+
+    @work(group="download", exclusive=True)
+    async def _download(self, model: str) -> None:
+        try:
+            await self.questions.download(model)
+        except RequestError as error:
+            self._warn(str(error), "error")
+            return
+        self.state.failed.pop(model, None)
+        self.notify(f"{printable(model)} is on this machine now", markup=False)
+        self._list_all_models()
+        if self.state.model == model and self.state.explanation is None:
+            self.state.failure = ""
+            self.show()
+
+    @on(messages.ModelLoaded)
+    def _show_loaded(self) -> None:
         self.refresh_view()
 
     def _engine_restarted(self, reason: str) -> None:
         self.notify(printable(reason), severity="warning", timeout=10, markup=False)
         self.refresh_view()
-
-    @on(messages.Failed)
-    def _show_failure(self, message: messages.Failed) -> None:
-        severity: Any = "error" if message.severe else "warning"
-        self.notify(printable(message.message), severity=severity, markup=False)
 
     # What panes and palette ask for.
 
@@ -349,18 +381,6 @@ class Panes(Container):
     def _choose_image(self, message: messages.ChooseImage) -> None:
         self.state.go_to(message.index)
         self.show()
-
-    @on(messages.DownloadModel)
-    def _download_model(self, message: messages.DownloadModel) -> None:
-        self._ask("download", self.questions.download, message.model)
-
-    @on(messages.Downloaded)
-    def _say_downloaded(self, message: messages.Downloaded) -> None:
-        self.state.failed.pop(message.model, None)
-        self.notify(f"{printable(message.model)} is on this machine now", markup=False)
-        if self.state.model == message.model and self.state.explanation is None:
-            self.state.failure = ""
-            self.show()
 
     @on(messages.MarkModel)
     def _mark_model(self, message: messages.MarkModel) -> None:
@@ -405,5 +425,5 @@ class Panes(Container):
         self.workers.cancel_group(self, "reranking")
         item, explanation, left_out = self.state.item, self.state.explanation, self.state.left_out
         if item is not None and explanation is not None and left_out:
-            question = self.questions.reranking
-            self._ask("reranking", question, item.path, self.state.model, explanation.class_name, left_out)
+            target = explanation.class_name
+            self._rerank(protocol.WhatIf(model=self.state.model, image=item.path, target=target, left_out=left_out))

@@ -1,4 +1,4 @@
-"""What the app asks of the engine; the answers are posted as messages. Knows no screen.
+"""What the app asks of the engine; progress is posted as messages. Knows no screen.
 
 Each question is a coroutine that its caller may cancel: the engine then drops the request.
 """
@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from textual.message import Message
 
-from clipmk.errors import OUT_OF_MEMORY, ClipmkError, ModelError
+from clipmk.errors import ClipmkError
 from clipmk.system.memory import LruCache
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Loaded, Partial, Predicted, Progress, RequestError
+from clipmk.worker.protocol import Loaded, Partial, Predicted, Progress
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
 from clipmk_tui.app.image_list import verdicts, wrong_first
 
 if TYPE_CHECKING:
+    from clipmk.explanation import Explanation
     from clipmk.images.decoder import Picture
+    from clipmk.records import Prediction
     from clipmk_tui.app.engine.worker import Engine
     from clipmk_tui.app.image_list import Item
+    from clipmk_tui.app.state import State
 
 _PICTURES = 4
 """Decoded pictures kept, for walking back and forth."""
@@ -32,20 +35,34 @@ _LEAST_SIDE = 2048
 """Pixels decoded of a larger picture's longer side: enough for the whole screen, and little memory."""
 
 
+class Survey(NamedTuple):
+    """What a model predicts for all images."""
+
+    predicted: Mapping[str, tuple[str, float]]
+    """Path -> (class, probability)."""
+    order: Sequence[int]
+    """Indices of the images, wrong predictions first."""
+    verdicts: Sequence[bool | None]
+    """Whether each is predicted right; None: not known."""
+    failed: Sequence[str]
+    """Why an image has no prediction, for each that has none."""
+
+
 class Questions:
-    """All questions of one app.
+    """All questions of one app; those to the engine raise `RequestError`.
 
     Args:
         engine: answers them.
-        post: takes the messages.
+        state: takes what the engine reports of a model when it loads it.
+        post: takes progress.
         session: what all questions share.
     """
 
-    def __init__(self, engine: Engine, post: Callable[[Message], object], session: Session) -> None:
+    def __init__(self, engine: Engine, state: State, post: Callable[[Message], object], session: Session) -> None:
         self.engine = engine
         self.session = session
+        self._state = state
         self._post = post
-        self._loaded: dict[str, Loaded] = {}
         self._pictures: LruCache[str, Picture] = LruCache(_PICTURES)
         self._working: set[object] = set()
 
@@ -54,11 +71,7 @@ class Questions:
         """Whether a question waits for its answer."""
         return bool(self._working)
 
-    async def picture(self, path: str) -> None:
-        """Decode an image."""
-        self._post(messages.PictureRead(path, await self.read_picture(path)))
-
-    async def read_picture(self, path: str) -> Picture | str:
+    async def picture(self, path: str) -> Picture | str:
         """An image, decoded once; or why there is none."""
         from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
 
@@ -75,30 +88,19 @@ class Questions:
         """Read images again the next time: their files may have changed."""
         self._pictures.clear()
 
-    async def explanation(self, image: str, model: str, target: str | None) -> None:
+    async def explanation(self, image: str, model: str, target: str | None) -> Explanation:
         """Explain an image."""
-        session, explanation, error, model_failed = self.session, None, "", False
         with self._working_on():
-            try:
-                await self._load(model)
-                request = protocol.Explain(model=model, image=image, target=target)
-                explanation = (await self.engine.ask(request, self._report)).explanation
-            except RequestError as failure:
-                error = str(failure)
-                model_failed = failure.reason in {ModelError.code, OUT_OF_MEMORY}
-            self._post(messages.Explained(image, model, target, session, explanation, error, model_failed))
+            await self._load(model)
+            request = protocol.Explain(model=model, image=image, target=target)
+            return (await self.engine.ask(request, self._report)).explanation
 
-    async def reranking(self, image: str, model: str, target: str, left_out: tuple[str, ...]) -> None:
+    async def reranking(self, request: protocol.WhatIf) -> tuple[Prediction, ...]:
         """Rank the classes without some concepts."""
-        request = protocol.WhatIf(model=model, image=image, target=target, left_out=left_out)
         with self._working_on():
-            try:
-                answer = await self.engine.ask(request, self._report)
-                self._post(messages.Reranked(image, model, answer.left_out, answer.predictions))
-            except RequestError as error:
-                self._post(messages.Failed(str(error)))
+            return (await self.engine.ask(request, self._report)).predictions
 
-    async def survey(self, model: str, items: tuple[Item, ...]) -> None:
+    async def survey(self, model: str, items: tuple[Item, ...]) -> Survey:
         """Predict the class of every image."""
         predicted: dict[str, tuple[str, float]] = {}
         failed: list[str] = []
@@ -114,56 +116,29 @@ class Questions:
                 self._report(partial)
 
         with self._working_on():
-            try:
-                loaded = await self._load(model)
-                await self.engine.ask(protocol.Survey(model=model, images=tuple(i.path for i in items)), report)
-            except RequestError as error:
-                self._post(messages.Failed(str(error), severe=True))
-                return
+            loaded = await self._load(model)
+            await self.engine.ask(protocol.Survey(model=model, images=tuple(i.path for i in items)), report)
             known = await asyncio.to_thread(verdicts, items, predicted, loaded.classes)  # there may be 10,000
             order = await asyncio.to_thread(wrong_first, items, predicted, known)
-            self._post(messages.Surveyed(model, items, predicted, order, known, failed))
-
-    async def local_models(self) -> None:
-        """List the models that are known without the engine."""
-        from clipmk.models.catalog import list_models  # noqa: PLC0415
-
-        try:
-            entries = await asyncio.to_thread(list_models, ("embedded", "local"))
-            self._post(messages.ModelsListed(tuple(entries)))
-        except ClipmkError as error:
-            self._post(messages.Failed(str(error)))
-
-    async def all_models(self) -> None:
-        """List all models there are."""
-        try:
-            self._post(messages.ModelsListed((await self.engine.ask(protocol.ListModels())).models))
-        except RequestError as error:
-            self._post(messages.Failed(str(error)))
+        return Survey(predicted, order, known, failed)
 
     async def download(self, model: str) -> None:
-        """Download a model, then list all models again."""
+        """Download a model."""
         with self._working_on():
-            try:
-                await self.engine.ask(protocol.Pull(model=model), self._report)
-            except RequestError as error:
-                self._post(messages.Failed(str(error), severe=True))
-                return
-        self._post(messages.Downloaded(model))
-        await self.all_models()
+            await self.engine.ask(protocol.Pull(model=model), self._report)
 
     async def reconfigure(self, session: Session) -> None:
-        """Ask everything else under another session."""
+        """Forget all answers, and ask everything else under another session."""
         self.session = session
-        self._loaded.clear()
+        self._state.forget()
         await self.engine.reconfigure(session)
         await self.engine.start()
 
     async def _load(self, model: str) -> Loaded:
-        if model not in self._loaded:
-            self._loaded[model] = await self.engine.ask(protocol.Load(model=model), self._report)
-            self._post(messages.ModelLoaded(self._loaded[model], self.session))
-        return self._loaded[model]
+        if model not in self._state.loaded:
+            self._state.add_loaded(await self.engine.ask(protocol.Load(model=model), self._report))
+            self._post(messages.ModelLoaded())
+        return self._state.loaded[model]
 
     def _report(self, partial: Partial) -> None:
         if isinstance(partial, Progress) and self._working:

@@ -109,7 +109,7 @@ class DifferenceScreen(ClosedOnce[None]):
 
     @work(group="picture", exclusive=True)
     async def _read_picture(self, path: str) -> None:
-        picture = await self._asked.questions.read_picture(path)
+        picture = await self._asked.questions.picture(path)
         for pane in self._pictures:
             pane.picture = picture
 
