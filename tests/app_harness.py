@@ -276,8 +276,9 @@ def compare_host(engine: FakeEngine, models: tuple[str, ...] = MODELS, **options
 
 def compare_screen(engine: FakeEngine, models: tuple[str, ...], **options: Any) -> CompareScreen:
     """The comparison screen."""
-    questions = Questions(engine, lambda message: None, Session(vocabulary="world", settings=preset("default")))  # type: ignore[arg-type]
-    return CompareScreen(questions, compare_state(models, **options), models)
+    session = Session(vocabulary="world", settings=preset("default"))
+    questions = Questions(engine, compare_state(models, **options), lambda message: None, session)  # type: ignore[arg-type]
+    return CompareScreen(questions, models)
 
 
 @asynccontextmanager

@@ -241,7 +241,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module = types.ModuleType("clipmk_tui.app.app")
     module.ClipmkApp = _App  # type: ignore[attr-defined]
     engines = types.ModuleType("clipmk_tui.app.engine.worker")
-    engines.Engine = lambda session, *, server: server  # type: ignore[attr-defined]
+    engines.Engine = lambda session, *, server, log: server  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "clipmk_tui.app.app", module)
     monkeypatch.setattr("clipmk_tui.app.app", module, raising=False)
     monkeypatch.setitem(sys.modules, "clipmk_tui.app.engine.worker", engines)

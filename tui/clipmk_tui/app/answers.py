@@ -15,7 +15,6 @@ from clipmk.records import Failure
 from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
 from clipmk_tui.app.questions import Questions
-from clipmk_tui.app.state import State
 from clipmk_tui.app.widgets.compare_grid import ComparisonView
 
 
@@ -23,13 +22,12 @@ class Answers:
     """The answers for the current image and class.
 
     Args:
-        questions: asks the engine for what is missing.
-        state: holds the image and all explanations.
+        questions: asks the engine for what is missing; its state holds the image and all explanations.
         target: the class that all explain; None: each its own prediction.
     """
 
-    def __init__(self, questions: Questions, state: State, target: str | None) -> None:
-        self.questions, self.state, self.target = questions, state, target
+    def __init__(self, questions: Questions, target: str | None) -> None:
+        self.questions, self.state, self.target = questions, questions.state, target
         self._failed: dict[tuple[str, str, str | None], Failure] = {}
         """(image, model, class asked for) -> why there is no explanation."""
 

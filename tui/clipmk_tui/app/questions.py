@@ -61,7 +61,7 @@ class Questions:
     def __init__(self, engine: Engine, state: State, post: Callable[[Message], object], session: Session) -> None:
         self.engine = engine
         self.session = session
-        self._state = state
+        self.state = state
         self._post = post
         self._pictures: LruCache[str, Picture] = LruCache(_PICTURES)
         self._working: set[object] = set()
@@ -130,15 +130,15 @@ class Questions:
     async def reconfigure(self, session: Session) -> None:
         """Forget all answers, and ask everything else under another session."""
         self.session = session
-        self._state.forget()
+        self.state.forget()
         await self.engine.reconfigure(session)
         await self.engine.start()
 
     async def _load(self, model: str) -> Loaded:
-        if model not in self._state.loaded:
-            self._state.add_loaded(await self.engine.ask(protocol.Load(model=model), self._report))
+        if model not in self.state.loaded:
+            self.state.add_loaded(await self.engine.ask(protocol.Load(model=model), self._report))
             self._post(messages.ModelLoaded())
-        return self._state.loaded[model]
+        return self.state.loaded[model]
 
     def _report(self, partial: Partial) -> None:
         if isinstance(partial, Progress) and self._working:

@@ -6,39 +6,30 @@ import asyncio
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.reactive import var
-from textual.widgets import Static
 
-from clipmk.errors import ClipmkError, UsageError
+from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
 from clipmk.output import document
 from clipmk.records import ComparedModel, Comparison
 from clipmk.system.text import printable, slug
-from clipmk.worker import protocol
 from clipmk_tui.app.answers import Answers
-from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.questions import Questions
-from clipmk_tui.app.screens.choose_class import OWN, ChooseClassScreen
-from clipmk_tui.app.screens.dialog import ClosedOnce
+from clipmk_tui.app.screens.comparing import ComparingScreen
 from clipmk_tui.app.screens.difference import DifferenceScreen
 from clipmk_tui.app.screens.venn import VennScreen
-from clipmk_tui.app.state import State
-from clipmk_tui.app.widgets.compare_grid import CompareGrid, ComparisonView
+from clipmk_tui.app.widgets.compare_grid import CompareGrid
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
-from clipmk_tui.app.widgets.key_bar import KeyBar
-from clipmk_tui.app.widgets.status import stage_text
 from clipmk_tui.show.comparison import (
     BEST,
     BEST_WORDS,
     answer_sentence,
     cell_words,
-    headline,
     legend,
     model_facts,
     plain_text,
@@ -59,12 +50,11 @@ class CompareChoice:
     """The class to explain; None: the model's own prediction."""
 
 
-class CompareScreen(ClosedOnce[CompareChoice | None]):
+class CompareScreen(ComparingScreen[CompareChoice | None]):
     """Closes with the chosen model and concept, or with None.
 
     Args:
-        questions: asks for what is missing; leaving the screen cancels the request.
-        state: holds the images, of which the screen may show others, and all explanations.
+        questions: asks for what is missing.
         models: two or more, in the order of the columns.
     """
 
@@ -80,92 +70,45 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         Binding("y", "copy", "copy", id="compare.copy"),
     ]
 
-    view: var[ComparisonView] = var(ComparisonView(), init=False)
+    topic = "compare"
+    signs = f"{legend()}  {BEST_WORDS}"
 
-    def __init__(self, questions: Questions, state: State, models: tuple[str, ...]) -> None:
-        super().__init__(id="comparison")
-        self._state, self._models = state, models
-        self._answers = Answers(questions, state, state.target)
-        self._work = ""
-        """How far the next answer is."""
-        self._title = Static(id="title", markup=False)
-        self._sentences = Static(id="sentences", markup=False)
-        self._detail_lines = Static(id="detail", markup=False)
+    def __init__(self, questions: Questions, models: tuple[str, ...]) -> None:
+        super().__init__(Answers(questions, questions.state.target), models, id="comparison")
         self._grid = CompareGrid()
         self._pane = FilteredPane(self._grid, "concepts that contain ...")
 
-    def compose(self) -> ComposeResult:
-        """Title, the answer in sentences, table with its filter, the cell under the cursor in words, legend, keys."""
-        yield self._title
-        yield self._sentences
+    def compose_middle(self) -> ComposeResult:
+        """The table with its filter."""
         yield self._pane
-        yield self._detail_lines
-        yield Static(Text(f"{legend()}  {BEST_WORDS}", no_wrap=True, overflow="ellipsis"), id="legend", markup=False)
-        yield KeyBar()
 
     def on_mount(self) -> None:
         """Show what is there and ask for the rest."""
         self.app.theme_changed_signal.subscribe(self, lambda _: self._grid.refresh())
         self._grid.focus()
-        self._begin()
-
-    def _begin(self) -> None:
-        """Draw, and ask for what is missing; a request for another image or class is cancelled."""
-        self._work = ""
-        self._compare()
-        self._ask()
-
-    @work(group="compare", exclusive=True)
-    async def _ask(self) -> None:
-        await self._answers.ask(self._models, self._report)
-
-    def _report(self, progress: protocol.Progress | None) -> None:
-        """One more answer, or how far the next one is."""
-        if progress is None:
-            self._work = ""
-            self._compare()
-        else:
-            self._work = stage_text(progress.stage, progress.done, progress.total)
-            self._show_title()
-
-    def _compare(self) -> None:
-        """Compare the answers so far."""
-        try:
-            self.view = self._answers.view(self._models)
-        except UsageError as error:
-            self._say(str(error), severity="error")
+        self.begin()
 
     @on(FilteredPane.Changed)
     def watch_view(self) -> None:
         """Draw the table as the filter leaves it, and what is above it."""
-        if not self.is_attached:
-            return
         made = self.view.comparison
         self._grid.show(self.view, self.view.rows(self._pane.filter_text))
         found = [] if made is None else [answer_sentence(made), separating(made)]
         self._sentences.update(Text("\n".join(printable(sentence(one)) for one in found if one), overflow="ellipsis"))
-        self._show_title()
+        self.show_title()
 
-    def _show_title(self) -> None:
-        if not self.is_attached:
-            return
-        view, wanted = self.view, self._pane.filter_text
-        parts: list[str | tuple[str, str]] = [("compare  ", "bold"), printable(self._state.title)]
-        if view.awaited:
-            waiting = f"waiting for {len(view.awaited)} of {len(view.places)} models"
-            work = f" · {self._work}" if self._work else ""
-            parts.append(f"  {waiting} · {keys_of(self, 'compare.back')} cancels{work}")
-        if wanted:
-            shown = sum(not row.is_class for row in self._grid.rows)
-            parts.append(f"  / {printable(wanted)}: {shown} of {view.concept_count}")
-        parts.append(f"  {headline(self._answers.target)}")
-        self._title.update(Text.assemble(*parts, no_wrap=True, overflow="ellipsis"))
+    def show_title(self, more: str = "") -> None:
+        """Also say how many concepts the filter leaves."""
+        wanted = self._pane.filter_text
+        left = sum(not row.is_class for row in self._grid.rows)
+        found = f"  / {printable(wanted)}: {left} of {self.view.concept_count}" if wanted else ""
+        super().show_title(found + more)
 
     @on(CompareGrid.Moved)
     def _show_detail(self) -> None:
         """The cell under the cursor in words, the numbers of its model, and which models see what it sees."""
         text = Text("\n".join(map(printable, self._details())), no_wrap=True, overflow="ellipsis")
-        self._detail_lines.update(text)
+        self._detail.update(text)
 
     def _details(self) -> list[str]:
         view, index = self.view, self._grid.model_index
@@ -194,7 +137,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         """Go on in the main screen with the model and the concept or class under the cursor."""
         column = self.view.column(self._grid.model_index)
         if column is not None and column.error is not None:
-            self._say(f"{column.id} has no explanation to go to", severity="warning")
+            self.say(f"{column.id} has no explanation to go to", severity="warning")
             return
         row, target = self._grid.row, self._answers.target
         if row is not None and row.is_class:
@@ -202,23 +145,6 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         else:
             choice = CompareChoice(model=self._model, concept=None if row is None else row.text, target=target)
         self.dismiss(choice)
-
-    def action_step(self, by: int) -> None:
-        """Another image."""
-        if self._state.step(by):
-            self._answers.target = None
-            self._begin()
-
-    def action_target(self) -> None:
-        """Choose the class that all explain, or each its own prediction."""
-        if self.is_active:
-            own, current = "each model's own prediction", self._answers.target
-            self.app.push_screen(ChooseClassScreen(self._state.classes, current=current, own=own), self._turn_to)
-
-    def _turn_to(self, class_name: str | None) -> None:
-        if class_name is not None:
-            self._answers.target = None if class_name == OWN else class_name
-            self._begin()
 
     def action_difference(self) -> None:
         """The model under the cursor beside the next one that says something else."""
@@ -228,7 +154,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         answers = [column and column.predictions and column.predictions[0].class_name for column in self._columns]
         others = [(index + step) % count for step in range(1, count)]
         other = next((one for one in others if answers[one] and answers[one] != answers[index]), others[0])
-        self.app.push_screen(DifferenceScreen(self._answers, self._models, (index, other)), lambda _: self._begin())
+        self.app.push_screen(DifferenceScreen(self._answers, self._models, (index, other)), lambda _: self.begin())
 
     @property
     def _columns(self) -> list[ComparedModel | None]:
@@ -238,7 +164,7 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         """The shared knowledge of the model under the cursor as a picture."""
         explanation = self._answers.result(self._model)
         if not isinstance(explanation, Explanation):
-            self._say(f"{self._model} has no explanation to show", severity="warning")
+            self.say(f"{self._model} has no explanation to show", severity="warning")
         elif self.is_active:
             self.app.push_screen(VennScreen(explanation))
 
@@ -249,19 +175,19 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
     def action_copy(self) -> None:
         """The whole table as text, to the clipboard."""
         if self.view.comparison is None:
-            self._say("there is nothing to copy yet", severity="warning")
+            self.say("there is nothing to copy yet", severity="warning")
         else:
             self._copy(self.view.comparison)
 
     @work(group="copy", exclusive=True)
     async def _copy(self, comparison: Comparison) -> None:
         self.app.copy_to_clipboard(await asyncio.to_thread(plain_text, comparison))
-        self._say("the table is on the clipboard")
+        self.say("the table is on the clipboard")
 
     def action_write(self) -> None:
         """The comparison as JSON; no file is replaced."""
         if self.view.comparison is None:
-            self._say("there is nothing to write yet", severity="warning")
+            self.say("there is nothing to write yet", severity="warning")
             return
         results = self._answers.results(self._models)
         text = document.dump(document.comparison_document(self.view.comparison, results)) + "\n"
@@ -272,14 +198,11 @@ class CompareScreen(ClosedOnce[CompareChoice | None]):
         try:
             name = await asyncio.to_thread(_write_beside, text, image)
         except ClipmkError as error:
-            self._say(str(error), severity="error")
+            self.say(str(error), severity="error")
         except OSError as error:
-            self._say(f"the comparison cannot be written: {error.strerror or error}", severity="error")
+            self.say(f"the comparison cannot be written: {error.strerror or error}", severity="error")
         else:
-            self._say(f"wrote {name}" + (f" without the {awaited} models that have not answered" if awaited else ""))
-
-    def _say(self, message: str, *, severity: Any = "information") -> None:
-        self.notify(printable(message), severity=severity, markup=False)
+            self.say(f"wrote {name}" + (f" without the {awaited} models that have not answered" if awaited else ""))
 
 
 def _strength_words(column: ComparedModel, name: str) -> str:

@@ -14,20 +14,13 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
 from clipmk.records import ComparedConcept, ConceptStatus
 from clipmk.system.text import printable
-from clipmk.worker import protocol
 from clipmk_tui.app.answers import Answers
-from clipmk_tui.app.key_hints import keys_of
-from clipmk_tui.app.screens.choose_class import OWN, ChooseClassScreen
-from clipmk_tui.app.screens.dialog import ClosedOnce
-from clipmk_tui.app.widgets.compare_grid import ComparisonView
+from clipmk_tui.app.screens.comparing import ComparingScreen
 from clipmk_tui.app.widgets.image_pane import ImagePane
-from clipmk_tui.app.widgets.key_bar import KeyBar
-from clipmk_tui.app.widgets.status import stage_text
-from clipmk_tui.show.comparison import cell_words, headline, legend
+from clipmk_tui.show.comparison import cell_words
 from clipmk_tui.show.comparison_table import short_names
 from clipmk_tui.show.difference import answers, groups, what_separates
 from clipmk_tui.show.signs import NEITHER, SIGN
@@ -36,11 +29,11 @@ _LEGEND = 120
 """Columns from which the pictures have legends."""
 
 
-class DifferenceScreen(ClosedOnce[None]):
+class DifferenceScreen(ComparingScreen[None]):
     """Shows two of several models side by side.
 
     Args:
-        asked: the image and class, and what is asked about them.
+        answers: the image and class, and what is asked about them.
         models: ids to choose both from.
         pair: indices of the left and the right one.
     """
@@ -56,24 +49,19 @@ class DifferenceScreen(ClosedOnce[None]):
         Binding("escape,q,d", "dismiss", "back", id="difference.back", key_display="esc"),
     ]
 
-    def __init__(self, asked: Answers, models: tuple[str, ...], pair: tuple[int, int]) -> None:
-        super().__init__(id="difference")
-        self._asked, self._models, self._pair = asked, models, pair
-        self._view = ComparisonView()
+    topic = "difference"
+
+    def __init__(self, answers: Answers, models: tuple[str, ...], pair: tuple[int, int]) -> None:
+        super().__init__(answers, models, id="difference")
+        self._pair = pair
         self._rows: list[ComparedConcept | None] = []
         """Of the list's lines; None: the title of a group."""
-        self._work = ""
-        self._title = Static(id="title", markup=False)
-        self._sentence = Static(id="sentences", markup=False)
         self._heads = (Static(classes="head", markup=False), Static(classes="head", markup=False))
         self._pictures = tuple(ImagePane(legend=self.app.size.width >= _LEGEND) for _ in range(2))
         self._list = OptionList(id="differences", markup=False)
-        self._detail = Static(id="detail", markup=False)
 
-    def compose(self) -> ComposeResult:
-        """Title, sentence, both models with the concepts between them, the concept under the cursor, legend, keys."""
-        yield self._title
-        yield self._sentence
+    def compose_middle(self) -> ComposeResult:
+        """Both models with the concepts between them."""
         with Horizontal():
             for place, (head, picture) in enumerate(zip(self._heads, self._pictures, strict=True)):
                 picture.can_focus = False
@@ -82,84 +70,62 @@ class DifferenceScreen(ClosedOnce[None]):
                     yield picture
                 if not place:
                     yield self._list
-        yield self._detail
-        yield Static(Text(legend(), no_wrap=True, overflow="ellipsis"), id="legend", markup=False)
-        yield KeyBar()
 
     def on_mount(self) -> None:
         """Show what is there and ask for the rest."""
-        self.app.theme_changed_signal.subscribe(self, lambda _: self._draw())
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.watch_view())
         self._list.focus()
-        self._begin()
+        self.begin()
 
     @property
-    def _shown(self) -> tuple[str, str]:
+    def shown(self) -> tuple[str, str]:
         """The ids of both models."""
         return self._models[self._pair[0]], self._models[self._pair[1]]
 
-    def _begin(self) -> None:
-        self._work = ""
-        self._draw()
-        self._ask()
-        self._read_picture(self._asked.image)
-
-    @work(group="difference", exclusive=True)
-    async def _ask(self) -> None:
-        await self._asked.ask(self._shown, self._report)
+    def begin(self) -> None:
+        """Draw, and ask for what is missing, the picture included."""
+        super().begin()
+        self._read_picture(self._answers.image)
 
     @work(group="picture", exclusive=True)
     async def _read_picture(self, path: str) -> None:
-        picture = await self._asked.questions.picture(path)
+        picture = await self._answers.questions.picture(path)
         for pane in self._pictures:
             pane.picture = picture
 
-    def _report(self, progress: protocol.Progress | None) -> None:
-        self._work = "" if progress is None else stage_text(progress.stage, progress.done, progress.total)
-        if self.is_attached:
-            self._draw()
-
-    def _draw(self) -> None:
+    def watch_view(self) -> None:
         """Draw what has been answered so far."""
-        try:
-            self._view = self._asked.view(self._shown)
-        except UsageError as error:
-            self.notify(printable(str(error)), severity="error", markup=False)
-            return
-        names = _names(self._shown)
-        title = Text.assemble(("difference  ", "bold"), printable(self._asked.state.title), no_wrap=True)
-        waiting = len(self._view.awaited)
-        cancels = f"  waiting for {waiting} of 2 models · {keys_of(self, 'difference.back')} cancels {self._work}"
-        title.append(cancels if waiting else "").append(f"  {headline(self._asked.target)}")
-        self._title.update(title)
+        names = _names(self.shown)
+        self.show_title()
         for place, name in enumerate(names):
             self._draw_side(place, name)
         self._draw_list(names)
 
     def _draw_side(self, place: int, name: str) -> None:
-        result, column = self._asked.result(self._shown[place]), self._view.column(place)
+        result, column = self._answers.result(self.shown[place]), self.view.column(place)
         made = result if isinstance(result, Explanation) else None
         if column is None:
             lines = ["waiting for its answer"]
         elif made is None:
             lines = [f"failed: {column.error.message if column.error else ''}"]
         else:
-            lines = answers(column, made, self._asked.state.label)
+            lines = answers(column, made, self._answers.state.label)
         self._heads[place].update(Text.assemble((printable(name), "bold"), *(f"\n{printable(line)}" for line in lines)))
         self._pictures[place].explanation = made
 
     def _draw_list(self, names: tuple[str, str]) -> None:
         """The concepts, with the cursor on the one it was on."""
-        comparison, before, options = self._view.comparison, self._row, list[Option]()
+        comparison, before, options = self.view.comparison, self._row, list[Option]()
         self._rows = []
         if comparison is not None and comparison.answered == 2:
-            self._sentence.update(Text(printable(f"{what_separates(comparison, names)}."), overflow="ellipsis"))
+            self._sentences.update(Text(printable(f"{what_separates(comparison, names)}."), overflow="ellipsis"))
             for group in groups(comparison, names):
                 title = Text(printable(f"{len(group.rows)} {group.title}"), "bold", no_wrap=True, overflow="ellipsis")
                 options.append(Option(title, disabled=True))
                 options += [Option(self._line(row)) for row in group.rows]
                 self._rows += [None, *group.rows]
         else:
-            self._sentence.update("")
+            self._sentences.update("")
         texts = [row.text if row else "" for row in self._rows]
         with self.prevent(OptionList.OptionHighlighted):
             self._list.set_options(options)
@@ -188,7 +154,7 @@ class DifferenceScreen(ClosedOnce[None]):
         """Light up the parts of the concept under the cursor in both pictures, and say its numbers."""
         row, lines = self._row, list[str]()
         for place, picture in enumerate(self._pictures):
-            made, column = picture.explanation, self._view.column(place)
+            made, column = picture.explanation, self.view.column(place)
             concepts = made.vision_concepts if made is not None and row is not None else ()
             parts = next((one.parts for one in concepts if row is not None and one.text == row.text), ())
             picture.lit = frozenset(parts)
@@ -203,29 +169,12 @@ class DifferenceScreen(ClosedOnce[None]):
         left, right = self._pair
         others = [index for index in range(len(self._models)) if index != left]
         self._pair = left, others[(others.index(right) + by) % len(others)]
-        self._begin()
+        self.begin()
 
     def action_swap(self) -> None:
         """Left becomes right."""
         self._pair = self._pair[::-1]
-        self._begin()
-
-    def action_step(self, by: int) -> None:
-        """Another image."""
-        if self._asked.state.step(by):
-            self._asked.target = None
-            self._begin()
-
-    def action_target(self) -> None:
-        """Choose the class that both explain, or each its own prediction."""
-        if self.is_active:
-            own, current = "each model's own prediction", self._asked.target
-            self.app.push_screen(ChooseClassScreen(self._asked.state.classes, current=current, own=own), self._turn_to)
-
-    def _turn_to(self, class_name: str | None) -> None:
-        if class_name is not None:
-            self._asked.target = None if class_name == OWN else class_name
-            self._begin()
+        self.begin()
 
     def action_overlay(self) -> None:
         """Parts, the concept under the cursor, plain."""

@@ -270,7 +270,7 @@ class MainScreen(Screen[None]):
             mark = keys_of(self.panes.models.list, "models.mark")
             self.notify(f"mark two models or more: {mark} in the models pane", markup=False)
             return
-        self._push(CompareScreen(self.panes.questions, state, tuple(models)), self._go_on_with)
+        self._push(CompareScreen(self.panes.questions, tuple(models)), self._go_on_with)
 
     def action_difference(self) -> None:
         """The current model beside another marked one, or the next of those that are here."""
@@ -282,7 +282,7 @@ class MainScreen(Screen[None]):
         if state.item is None or others == [state.model]:
             self.notify("there is no second model here", markup=False)
             return
-        asked = Answers(self.panes.questions, state, state.target)
+        asked = Answers(self.panes.questions, state.target)
         self._push(DifferenceScreen(asked, (state.model, *others), (0, 1)), self._go_on_with)
 
     def _go_on_with(self, choice: CompareChoice | None) -> None:
