@@ -115,22 +115,22 @@ def test_neighbours_are_the_marked_models_where_there_are_two_else_all_that_are_
     made.entries = (*made.entries, entry("ViT-B-32:openai", "remote"))
     assert made.neighbour(1) == VIT_XS
     assert made.neighbour(-1) == CNX
-    made.mark(RN)
+    made.mark([RN])
     assert made.neighbour(1) == VIT_XS
-    made.mark(VIT)
+    made.mark([VIT])
     assert made.neighbour(1) == RN
     made.choose_model(RN)
     assert made.neighbour(1) == VIT
-    made.mark(VIT)
+    made.mark([VIT])
     assert made.neighbour(1) == CNX
 
 
 def test_a_comparison_has_thirteen_models_at_most() -> None:
     made = state()
-    assert all(made.mark(f"m{i}") for i in range(13))
-    assert not made.mark("m13")
-    assert made.mark("m0")
-    assert made.mark("m13")
+    assert all(made.mark([f"m{i}"]) for i in range(13))
+    assert not made.mark(["m13"])
+    assert made.mark(["m0"])
+    assert made.mark(["m13"])
 
 
 def test_leaving_out_a_mutual_concept_lowers_the_information_and_blurs_its_parts() -> None:
@@ -198,11 +198,11 @@ def test_all_models_are_marked_as_far_as_there_is_room_and_then_none() -> None:
     made = state()
     made.marked = ["mine"]
     models = [f"m{index}" for index in range(20)]
-    assert not made.mark_all(models)
+    assert not made.mark(models)
     assert made.marked == ["mine", *models[:12]]
-    assert made.mark_all(models)
+    assert made.mark(models)
     assert made.marked == ["mine"]
-    assert made.mark_all(models[:2])
+    assert made.mark(models[:2])
     assert made.marked == ["mine", "m0", "m1"]
 
 

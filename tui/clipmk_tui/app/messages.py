@@ -20,30 +20,8 @@ class Changed(Latest):
 
 
 @dataclass
-class ChooseClass(Message):
-    """Explain this class ("why not B?")."""
-
-    class_name: str
-
-
-@dataclass
 class ChooseModel(Message):
     """Explain with this model."""
-
-    model: str
-
-
-@dataclass
-class ChooseImage(Message):
-    """Show this image."""
-
-    index: int
-    """In the image list."""
-
-
-@dataclass
-class MarkModel(Message):
-    """Add a model to the comparison, or remove it."""
 
     model: str
 
@@ -57,7 +35,7 @@ class DownloadModel(Message):
 
 @dataclass
 class MarkModels(Message):
-    """Add all these models to the comparison; if they are in it, remove them."""
+    """Add these models to the comparison; if they are in it, remove them."""
 
     models: tuple[str, ...]
 

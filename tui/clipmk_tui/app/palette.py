@@ -12,7 +12,6 @@ from textual.command import CommandList, CommandPalette, DiscoveryHit, Hit, Hits
 from clipmk.system.text import printable
 from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
 from clipmk_tui.app.key_hints import keys_of
-from clipmk_tui.app.messages import ChooseClass, ChooseImage, ChooseModel
 from clipmk_tui.app.panes import Panes
 from clipmk_tui.app.screens.dialog import ClosedOnce
 
@@ -82,11 +81,11 @@ class Commands(Provider):
 
     def _named(self) -> Iterator[_Command]:
         for panes in self.screen.query(Panes):
-            state, post = panes.state, panes.post_message
+            state = panes.state
             for entry in state.entries:
-                yield _Command(f"model {printable(entry.id)}", partial(post, ChooseModel(entry.id)), entry.source)
+                yield _Command(f"model {printable(entry.id)}", partial(panes.choose_model, entry.id), entry.source)
             for name in state.loaded[state.model].classes if state.model in state.loaded else ():
-                yield _Command(f'why "{printable(name)}"?', partial(post, ChooseClass(name)), "class")
+                yield _Command(f'why "{printable(name)}"?', partial(panes.choose_class, name), "class")
             for index, item in enumerate(state.items):
                 name = printable(item.path.rpartition("/")[2])
-                yield _Command(f"image {name}", partial(post, ChooseImage(index)), "image")
+                yield _Command(f"image {name}", partial(panes.choose_image, index), "image")

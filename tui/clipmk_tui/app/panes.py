@@ -328,11 +328,9 @@ class Panes(Container):
         self.refresh_view()
 
     @on(messages.DownloadModel)
-    def _download_model(self, message: messages.DownloadModel) -> None:
-        self._download(message.model)
-
     @work(group="download", exclusive=True)
-    async def _download(self, model: str) -> None:
+    async def _download(self, message: messages.DownloadModel) -> None:
+        model = message.model
         try:
             await self.questions.download(model)
         except RequestError as error:
@@ -360,10 +358,6 @@ class Panes(Container):
         self.state.choose_class(class_name)
         self.post_message(messages.Changed())
 
-    @on(messages.ChooseClass)
-    def _choose_class(self, message: messages.ChooseClass) -> None:
-        self.choose_class(message.class_name)
-
     @on(messages.Changed)
     def _show_changed(self) -> None:
         self.show()
@@ -374,23 +368,21 @@ class Panes(Container):
 
     @on(messages.ChooseModel)
     def _choose_model(self, message: messages.ChooseModel) -> None:
-        if self.state.choose_model(message.model):
+        self.choose_model(message.model)
+
+    def choose_model(self, model: str | None) -> None:
+        """Explain with another model."""
+        if model is not None and self.state.choose_model(model):
             self.show()
 
-    @on(messages.ChooseImage)
-    def _choose_image(self, message: messages.ChooseImage) -> None:
-        self.state.go_to(message.index)
+    def choose_image(self, index: int) -> None:
+        """Show one of the images."""
+        self.state.go_to(index)  # at once: the next key may step on from it
         self.show()
-
-    @on(messages.MarkModel)
-    def _mark_model(self, message: messages.MarkModel) -> None:
-        if not self.state.mark(message.model):
-            self._warn("no more models can be compared at once")
-        self.refresh_view()
 
     @on(messages.MarkModels)
     def _mark_models(self, message: messages.MarkModels) -> None:
-        if not self.state.mark_all(message.models):
+        if not self.state.mark(message.models):
             self._warn(f"{COMPARED} models are marked, no more can be compared at once")
         self.refresh_view()
 

@@ -219,21 +219,11 @@ class State:
             return models[0] if models else None
         return models[(models.index(self.model) + by) % len(models)] if len(models) > 1 else None
 
-    def mark(self, model: str) -> bool:
-        """Add a model to the comparison or remove it; False where there are already `COMPARED`."""
-        if model in self.marked:
-            self.marked.remove(model)
-            return True
-        if len(self.marked) >= COMPARED:
-            return False
-        self.marked.append(model)
-        return True
-
-    def mark_all(self, models: Sequence[str]) -> bool:
+    def mark(self, models: Sequence[str]) -> bool:
         """Add models to the comparison, or remove them if it has as many as it can; False where not all have room."""
         others = [model for model in self.marked if model not in models]
         wanted = models[: COMPARED - len(others)]
-        if set(wanted) <= set(self.marked):
+        if wanted and set(wanted) <= set(self.marked):
             self.marked = others
             return True
         self.marked = [*others, *wanted]

@@ -8,7 +8,6 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -17,7 +16,6 @@ from clipmk.system.text import printable
 from clipmk_tui.app.fuzzy import folded, matching, ranked
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
-from clipmk_tui.show.text import shown
 
 OWN = ""
 """Chosen in place of a class: what the model predicts."""
@@ -48,9 +46,7 @@ class ChooseClassScreen(Dialog["str | None"]):
 
     def compose(self) -> ComposeResult:
         """What is typed, and what matches."""
-        with Vertical(classes="dialog") as box:
-            box.border_title = "class"
-            box.border_subtitle = shown(f"type to search · enter chooses · {keys_of(self, 'class.cancel')} cancels")
+        with self.box("class", f"type to search · enter chooses · {keys_of(self, 'class.cancel')} cancels"):
             yield Input(placeholder="some letters of a class", select_on_focus=False)
             yield self._list
             yield Static(id="message")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
@@ -23,7 +24,6 @@ from clipmk.worker.session import Session
 from clipmk_tui.app.folder_choices import keep_choice
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
-from clipmk_tui.show.text import shown
 
 
 class ClassesScreen(Dialog[Session | None]):
@@ -42,7 +42,6 @@ class ClassesScreen(Dialog[Session | None]):
     def __init__(self, session: Session, *, folder: str) -> None:
         super().__init__()
         self._session, self._folder = session, folder
-        self._busy = False
         self._loaded: tuple[str, ...] = ()
         """The classes that were put into the text; while nobody has changed them, another vocabulary replaces them."""
         self._shipped = available()
@@ -55,10 +54,8 @@ class ClassesScreen(Dialog[Session | None]):
 
     def compose(self) -> ComposeResult:
         """The vocabulary and those to choose from, the classes, one more class."""
-        with Vertical(classes="dialog") as box:
-            box.border_title = "classes and vocabulary"
-            saves, cancels = keys_of(self, "classes.save"), keys_of(self, "classes.cancel")
-            box.border_subtitle = shown(f"tab next · {saves} uses them · {cancels} cancels")
+        saves, cancels = keys_of(self, "classes.save"), keys_of(self, "classes.cancel")
+        with self.box("classes and vocabulary", f"tab next · {saves} uses them · {cancels} cancels"):
             with Horizontal():
                 yield Static("vocabulary", classes="label", markup=False)
                 yield self._named
@@ -133,21 +130,8 @@ class ClassesScreen(Dialog[Session | None]):
 
     def action_save(self) -> None:
         """Use and keep what is chosen."""
-        if not self._busy:
-            self._busy = True
-            self.say("checking ...")
-            self._keep(self._named.value.strip(), self._classes_text.text)
-
-    @work(group="keep")
-    async def _keep(self, named: str, text: str) -> None:
-        try:
-            session = await asyncio.to_thread(chosen_session, self._session, named, text, folder=self._folder)
-        except (ClipmkError, OSError) as error:
-            self.say(str(error), "$error")
-            return
-        finally:
-            self._busy = False
-        self.dismiss(session)
+        named, text = self._named.value.strip(), self._classes_text.text
+        self.close_with(partial(chosen_session, self._session, named, text, folder=self._folder), "checking ...")
 
 
 def chosen_session(session: Session, named: str, text: str, *, folder: str) -> Session:

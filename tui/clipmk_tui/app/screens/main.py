@@ -199,9 +199,7 @@ class MainScreen(Screen[None]):
 
     def action_neighbour(self, by: int) -> None:
         """Another model; everything else stays."""
-        model = self.state.neighbour(by)
-        if model is not None and self.state.choose_model(model):
-            self.panes.show()
+        self.panes.choose_model(self.state.neighbour(by))
 
     def action_cancel(self) -> None:
         """Leave the zoom, or cancel what is being worked on."""
@@ -255,8 +253,7 @@ class MainScreen(Screen[None]):
 
     def _picked(self, choice: int | str | None) -> None:
         if isinstance(choice, int):
-            self.state.go_to(choice)  # at once: the next key may step on from it
-            self.panes.show()
+            self.panes.choose_image(choice)
         elif choice is not None:
             self.panes.open((choice,))
 

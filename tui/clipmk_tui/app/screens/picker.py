@@ -147,13 +147,10 @@ class PickerScreen(Dialog["int | str | None"]):
         self._folded = [name.lower() for name in names]
         self._matches = Matches(items, names, self._predictions, current)
         self._query, self._found = "", list(range(len(items)))
-        self._busy = False
-        self._previewed: str | None = None
 
     def compose(self) -> ComposeResult:
         """Search, matches, preview."""
-        with Vertical(classes="dialog") as box:
-            box.border_title = "open an image"
+        with self.box("open an image"):
             yield Input(placeholder="some letters of its name, or a path")
             with Horizontal():
                 yield self._matches
@@ -206,9 +203,7 @@ class PickerScreen(Dialog["int | str | None"]):
         place = self._matches.place
         caption = Text() if place is None else verdict(self._items[place], self._predictions, short=False)
         self.query_one("#caption", Static).update(caption)
-        if not self._busy:
-            self._busy = True
-            self._preview()
+        self._preview(None if place is None else self._items[place].path)
 
     def _hint(self) -> Text:
         typed = self._typed(self._query)
@@ -220,34 +215,19 @@ class PickerScreen(Dialog["int | str | None"]):
         keys = f"{keys_of(self, 'picker.up', 'picker.down')} move  enter open  {keys_of(self, 'picker.cancel')} cancel"
         return Text(f"{self._matches.count} of {len(self._items)}  {keys}")
 
-    def _wanted(self) -> str | None:
-        place = self._matches.place
-        return None if place is None else self._items[place].path
+    @work(group="preview", exclusive=True)
+    async def _preview(self, path: str | None) -> None:
+        """Decode and show an image, once the cursor rests on it."""
+        await asyncio.sleep(_PAUSE)
+        from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
 
-    @work(group="preview")
-    async def _preview(self) -> None:
-        """Decode what is under the cursor, again while it moves on meanwhile."""
-        try:
-            while self._wanted() != self._previewed:
-                path = self._wanted()
-                await asyncio.sleep(_PAUSE)
-                if path == self._wanted():
-                    await self._show(path)
-        finally:
-            self._busy = False
-
-    async def _show(self, path: str | None) -> None:
-        self._previewed = path
         picture: Picture | str = ""
         if path is not None:
-            from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
-
             try:
                 picture = await asyncio.to_thread(read_picture, path, least_side=_LEAST_SIDE)
             except ClipmkError as error:
                 picture = str(error)
-        for pane in self.query(ImagePane) if path == self._wanted() else ():  # none: closed meanwhile
-            pane.picture = picture
+        self.query_one(ImagePane).picture = picture
 
 
 def verdict(item: Item, predictions: Predictions, *, short: bool) -> Text:

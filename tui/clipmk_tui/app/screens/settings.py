@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, get_args
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.suggester import SuggestFromList
 from textual.widgets import Button, Input, Select, Static
 
-from clipmk.errors import ClipmkError, UsageError
+from clipmk.errors import UsageError
 from clipmk.settings import PRESETS, Grounding
 from clipmk.settings import preset as settings_of
 from clipmk.system.config import read_config
@@ -28,7 +28,6 @@ from clipmk.vocabulary.vocabulary import available, load_vocabulary
 from clipmk.worker.session import Session
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
-from clipmk_tui.show.text import shown
 
 _CHOICES = ("theme", "preset", "grounding", "model")
 
@@ -77,15 +76,12 @@ class SettingsScreen(Dialog[Session | None]):
             vocabulary=session.vocabulary or "",
         )
         self._preset = session.settings.preset
-        self._busy = False
 
     def compose(self) -> ComposeResult:
         """A line for each choice."""
         before = self._before
-        with Vertical(classes="dialog") as box:
-            box.border_title = "settings"
-            saves, cancels = keys_of(self, "settings.save"), keys_of(self, "settings.cancel")
-            box.border_subtitle = shown(f"tab next · enter chooses · {saves} saves · {cancels} cancels")
+        saves, cancels = keys_of(self, "settings.save"), keys_of(self, "settings.cancel")
+        with self.box("settings", f"tab next · enter chooses · {saves} saves · {cancels} cancels"):
             yield from _line("theme", _choice("theme", self.app.available_themes, before.theme))
             yield from _line("preset", _choice("preset", PRESETS, before.preset))
             yield from _line("grounding", _choice("grounding", get_args(Grounding), before.grounding))
@@ -120,12 +116,9 @@ class SettingsScreen(Dialog[Session | None]):
     @on(Button.Pressed)
     def action_save(self) -> None:
         """Write what was changed, and close."""
-        if not self._busy:
-            self._busy = True
-            self.say("saving ...")
-            values = {name: str(self.query_one(f"#{name}", Select).value) for name in _CHOICES}
-            fields = {name: self.query_one(f"#{name}", Input).value.strip() for name in ("seed", "vocabulary")}
-            self._keep(Preferences(**values, **fields))
+        values = {name: str(self.query_one(f"#{name}", Select).value) for name in _CHOICES}
+        fields = {name: self.query_one(f"#{name}", Input).value.strip() for name in ("seed", "vocabulary")}
+        self.close_with(partial(self._save, Preferences(**values, **fields)), "saving ...")
 
     def action_cancel(self) -> None:
         """Leave everything as it was."""
@@ -134,17 +127,13 @@ class SettingsScreen(Dialog[Session | None]):
         self.app.theme = self._before.theme
         self.dismiss(None)
 
-    @work(group="settings")
-    async def _keep(self, chosen: Preferences) -> None:
-        try:
-            session = await asyncio.to_thread(changed_session, self._session, chosen)
-            await asyncio.to_thread(_save, changed_keys(self._before, chosen))
-        except (ClipmkError, OSError) as error:
-            self.say(str(error), "$error")
-            return
-        finally:
-            self._busy = False
-        self.dismiss(session)
+    def _save(self, chosen: Preferences) -> Session:
+        session = changed_session(self._session, chosen)
+        if changes := changed_keys(self._before, chosen):
+            from clipmk.system.preferences import save  # noqa: PLC0415 - tomlkit, filelock
+
+            save(changes)
+        return session
 
 
 def changed_keys(before: Preferences, after: Preferences) -> dict[str, str | int | None]:
@@ -198,10 +187,3 @@ def _choice(name: str, values: Iterable[str], value: str) -> Select[str]:
     known += [] if value in known else [value]
     options = [(Content(printable(one)), one) for one in known]
     return Select(options, value=value, allow_blank=False, compact=True, id=name)
-
-
-def _save(changes: Mapping[str, str | int | None]) -> None:
-    from clipmk.system.preferences import save  # noqa: PLC0415 - tomlkit, filelock
-
-    if changes:
-        save(changes)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
 
@@ -18,7 +17,6 @@ from clipmk.system.text import printable, quoted, slug
 from clipmk_tui.app.exports import KINDS, Kind, export
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
-from clipmk_tui.show.text import shown
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
@@ -57,14 +55,11 @@ class WriteScreen(Dialog[Path | None]):
         self._kind: Kind = KINDS[0]
         self._agreed: str | None = None
         """The name of an existing file that the user was warned about."""
-        self._busy = False
 
     def compose(self) -> ComposeResult:
         """Kinds, name, message."""
-        with Vertical(classes="dialog") as box:
-            box.border_title = "write this explanation"
-            cancels = keys_of(self, "write.cancel")
-            box.border_subtitle = shown(f"{self._kind_keys} kind · enter writes · {cancels} cancels")
+        hint = f"{self._kind_keys} kind · enter writes · {keys_of(self, 'write.cancel')} cancels"
+        with self.box("write this explanation", hint):
             yield Static(id="kinds")
             yield Input(file_name(self._explanation, self._kind), select_on_focus=False, id="name")
             yield Static(id="message")

@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
 from clipmk_tui.app.key_hints import keys_of
-from clipmk_tui.app.messages import ChooseModel, DownloadModel, MarkModel, MarkModels
+from clipmk_tui.app.messages import ChooseModel, DownloadModel, MarkModels
 from clipmk_tui.app.state import View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.text import FAMILY_WORDS, matches
@@ -79,13 +79,12 @@ class ModelList(OptionList):
                 printable(f"{entry.id} failed: {self._view.failed[entry.id]}"), severity="warning", markup=False
             )
         else:
-            self.post_message(MarkModel(entry.id))
+            self.post_message(MarkModels((entry.id,)))
 
     def action_mark_all(self) -> None:
         """Mark all listed models that are here for comparison; where they are marked, none of them."""
-        view = self._view
-        here = tuple(one.id for one in self._entries if one.source != "remote" and one.id not in view.failed)
-        self.post_message(MarkModels(here))
+        here = [one.id for one in self._entries if one.source != "remote" and one.id not in self._view.failed]
+        self.post_message(MarkModels(tuple(here)))
 
     def action_download(self) -> None:
         """Download the weights of the model under the cursor."""
