@@ -15,7 +15,8 @@ from clipmk.backbones.tokenizer import cached, cut_texts
 from clipmk.system.locations import assets_dir, cache_info, clear_cache
 from clipmk.vocabulary import embeddings as textbank
 from clipmk.vocabulary.cache import ALIGNMENT, Stored, read, write
-from clipmk.vocabulary.embeddings import context_notes, load_bank
+from clipmk.vocabulary.embeddings import load_bank
+from clipmk.vocabulary.lint import context_notes
 from fake_text_encoder import FARM, MATRICES, FakeBackbone, TinyText, banks, same, tokenize
 
 pytestmark = pytest.mark.usefixtures("texts_folder")

@@ -186,11 +186,7 @@ class FileReader:
     """Absolute folder that paths are relative to."""
 
     def read(self, entry: Entry) -> Picture:
-        """Decode one image.
-
-        Raises:
-            ImageError: it is missing, truncated, damaged or not an image; the message names it.
-        """
+        """Decode one image; see `Reader`."""
         path = self._place(entry)
         if entry.offset is None:
             data = read_regular(path, limit=MAX_BYTES, noun="image", error=ImageError)

@@ -80,8 +80,11 @@ def open_images(
     notes = list(warnings)
     digest = hashlib.sha256()
     for name, place in places:
-        entries += _entries(place, name, column, columns, f"dataset {quoted(spec)}", notes)
-        digest.update(_footer(place))
+        noun = f"table {quoted(place)}"
+        with _opened(place, noun) as file, open(place, "rb") as handle:  # noqa: PTH123
+            entries += _entries(file, noun, name, column, columns, f"dataset {quoted(spec)}", notes)
+            handle.seek(-file.metadata.serialized_size - 8, os.SEEK_END)
+            digest.update(handle.read())  # the footer: counts, sizes and statistics of all that is before it
     if not entries:
         raise InputError(f"Parquet files {quoted(spec)} hold no image: they have no row")
     chosen = evenly_spread(entries, limit)
@@ -99,11 +102,7 @@ class ParquetReader:
     column: str
 
     def read(self, entry: Entry) -> Picture:
-        """Decode one image.
-
-        Raises:
-            ImageError: it is missing, damaged or not an image; the message names it.
-        """
+        """Decode one image; see `Reader`."""
         path = os.path.join(self.root, entry.path or "")  # noqa: PTH118
         try:
             data = _row(path, os.stat(path).st_mtime_ns, self.column, entry.offset or 0)  # noqa: PTH116
@@ -135,22 +134,21 @@ def _group(path: str, changed: int, column: str, number: int) -> pa.ChunkedArray
         return file.read_row_group(number, columns=[column])[column]
 
 
-def _entries(path: str, name: str, column: str, columns: Columns, dataset: str, warnings: list[str]) -> list[Entry]:
-    noun = f"table {quoted(path)}"
-    with _opened(path, noun) as file:
-        schema = file.schema_arrow
-        if column not in schema.names:
-            raise InputError(f"{noun} has no column {quoted(column)}, unlike others of the dataset")
-        classes = _class_names(schema)
-        usual = tuple(dict.fromkeys((*LABELS, *map(str.lower, classes))))
-        label = label_column(schema.names, columns, usual, dataset, warnings)
-        keys = _keys(file, column) or [f"{row:06d}" for row in range(file.metadata.num_rows)]
-        labels: list[Any] = [None] * len(keys)
-        if label is not None:
-            title = schema.names[label]
-            names = classes.get(title)
-            values = file.read(columns=[title])[title].to_pylist()
-            labels = [cell_text(value, f"{noun}: column {quoted(title)}", names) for value in values]
+def _entries(
+    file: pq.ParquetFile, noun: str, name: str, column: str, columns: Columns, dataset: str, warnings: list[str]
+) -> list[Entry]:
+    schema = file.schema_arrow
+    if column not in schema.names:
+        raise InputError(f"{noun} has no column {quoted(column)}, unlike others of the dataset")
+    classes = _class_names(schema)
+    usual = tuple(dict.fromkeys((*LABELS, *map(str.lower, classes))))
+    label = label_column(schema.names, columns, usual, dataset, warnings)
+    keys = _keys(file, column) or [f"{row:06d}" for row in range(file.metadata.num_rows)]
+    labels: list[Any] = [None] * len(keys)
+    if label is not None:
+        title = schema.names[label]
+        values = file.read(columns=[title])[title].to_pylist()
+        labels = [cell_text(value, f"{noun}: column {quoted(title)}", classes.get(title)) for value in values]
     return [
         Entry(key=encodable(f"{name}/{key}"), label=text, path=name, offset=row)
         for row, (key, text) in enumerate(zip(keys, labels, strict=True))
@@ -174,13 +172,6 @@ def _class_names(schema: pa.Schema) -> dict[str, dict[int, str]]:
         return {name: dict(enumerate(map(str, names))) for name, names in lists.items()}
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-
-
-def _footer(path: str) -> bytes:
-    """The end of a file, which holds counts, sizes and statistics of all that is before it."""
-    with _opened(path, f"table {quoted(path)}") as file, open(path, "rb") as handle:  # noqa: PTH123
-        handle.seek(-file.metadata.serialized_size - 8, os.SEEK_END)
-        return handle.read()
 
 
 @contextlib.contextmanager

@@ -35,11 +35,7 @@ class WorldReader:
     """Side in pixels."""
 
     def read(self, entry: Entry) -> Picture:
-        """Draw one scene.
-
-        Raises:
-            ImageError: the key does not name a scene.
-        """
+        """Draw one scene; see `Reader`."""
         split, _, index = entry.key.partition("/")
         if split not in ALL_SPLITS or not index.isdecimal():
             raise ImageError(f"image {quoted(entry.key)} is not a scene of the rendered world")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from clipmk.datasets.columns import Columns, read_table
 from clipmk.datasets.dataset import Dataset
@@ -27,20 +28,11 @@ def open_table(spec: str, limit: int | None, columns: Columns) -> Dataset:
     root = os.path.dirname(os.path.abspath(spec))  # noqa: PTH100, PTH120 - leaves links alone
 
     def search(missing: Sequence[str]) -> dict[str, str]:
-        found = found_by_name(missing, _images_below(root))
+        below = (path for path in Path(root).rglob("*") if path.suffix.lower() in EXTENSIONS)  # follows no links
+        found = found_by_name(missing, (path.relative_to(root).as_posix() for path in below))
         warnings.extend(noted(list(found), "image is found below by its name", "images are found below by their names"))
         return found
 
     return dataset_of_files(
         spec, "manifest", images, root=root, noun="table", limit=limit, search=search, warnings=warnings
     )
-
-
-def _images_below(root: str) -> list[str]:
-    """Paths of all images in a folder and below it; links are not followed."""
-    found = []
-    for folder, _, names in os.walk(root):
-        below = os.path.relpath(folder, root)
-        images = (name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)  # noqa: PTH122
-        found += [os.path.normpath(os.path.join(below, name)) for name in images]  # noqa: PTH118
-    return found

@@ -33,11 +33,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from clipmk.backbones.base import Progress
-from clipmk.backbones.library import simple_tokenizer_class
-from clipmk.backbones.tokenizer import cached, cut_texts
 from clipmk.errors import ClipmkError, ModelError
 from clipmk.system.files import file_lock
-from clipmk.system.locations import assets_dir, cached_texts, texts_dir
+from clipmk.system.locations import cached_texts, texts_dir
 from clipmk.system.text import counted, one_or_many, printable, quoted
 from clipmk.vocabulary import cache as cache_files
 from clipmk.vocabulary.cache import UNREADABLE, DamagedError, Keys, Rows, Stored
@@ -179,26 +177,25 @@ class _Cache:
 
     def load(self, progress: Progress | None) -> dict[str, Tensor]:
         """Read what is stored; embed and store the rest, while other processes that want the same wait."""
-        found = self._loaded(progress)
+        found = self._read(self._warnings)
+        if len(found) < len(self._sections):
+            with self._locked() as writable:
+                found |= self._read([])  # another process may have been faster
+                if wanted := [section for section in self._sections if section.title not in found]:
+                    found |= self._made(wanted, progress, writable=writable)
         self._warnings += [self._notes[section.title] for section in self._sections]
         return found
 
-    def _loaded(self, progress: Progress | None) -> dict[str, Tensor]:
-        found = self._read(self._warnings)
-        if len(found) == len(self._sections):
-            return found
-        with self._locked() as writable:
-            found |= self._read([])  # another process may have been faster
-            wanted = [section for section in self._sections if section.title not in found]
-            if wanted:
-                keep = self._keep if writable else None
-                rows = _embedded(self._backbone, wanted, known=self._others(wanted), progress=progress, keep=keep)
-                found |= _gathered(wanted, rows, folder=texts_dir() if writable else None)
-                self._notes |= {one.title: cut_note(one, self._backbone.cut_texts(one.texts())) for one in wanted}
-                if writable:
-                    self._store(wanted, found)
-                    found |= self._read([])  # mapped, so that memory is free again
-        return found
+    def _made(self, wanted: Sequence[Section], progress: Progress | None, *, writable: bool) -> dict[str, Tensor]:
+        """Embed sections, and store them where that is possible."""
+        keep = self._keep if writable else None
+        rows = _embedded(self._backbone, wanted, known=self._others(wanted), progress=progress, keep=keep)
+        made = _gathered(wanted, rows, folder=texts_dir() if writable else None)
+        self._notes |= {one.title: cut_note(one, self._backbone.cut_texts(one.texts())) for one in wanted}
+        if writable:
+            self._store(wanted, made)
+            made |= self._read([])  # mapped, so that memory is free again
+        return made
 
     def _read(self, warnings: list[str]) -> dict[str, Tensor]:
         """The sections whose files exist and are undamaged."""
@@ -283,22 +280,6 @@ def cut_note(section: Section, cut: Sequence[str], model: str = "the model") -> 
     number, verb = counted(len(cut), noun), one_or_many(len(cut), "is", "are")
     shown = quoted(f"{cut[0][:80]} ..." if len(cut[0]) > 80 else cut[0])
     return f"{number} {verb} longer than the context of {model} and {verb} cut: {shown}"
-
-
-def context_notes(vocabulary: Vocabulary) -> tuple[list[str], list[str]]:
-    """Notes on texts that are longer than the context of most CLIPs (77 tokens), and of embedded models (24 tokens)."""
-    own = assets_dir() / "models" / "vit-s8" / "bpe.txt.gz"
-    tokenizer = simple_tokenizer_class()
-    kinds = (
-        ("most models (77 tokens)", cached(tokenizer(context_length=77))),
-        ("embedded models (24 tokens)", cached(tokenizer(bpe_path=str(own), context_length=24))),
-    )
-    sections = sections_of(vocabulary)
-    most, embedded = (
-        list(filter(None, (cut_note(one, cut_texts(fitting, one.texts()), name) for one in sections)))
-        for name, fitting in kinds
-    )
-    return most, embedded
 
 
 def sections_of(vocabulary: Vocabulary) -> tuple[Section, ...]:

@@ -1,4 +1,4 @@
-"""Questionable entries of a vocabulary: (near) duplicates, leaked class names, classes too alike, odd lengths."""
+"""Questionable entries of a vocabulary: (near) duplicates, leaked class names, classes too alike, texts too long."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from clipmk.system.locations import assets_dir
 
 if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
@@ -112,6 +114,26 @@ def check(vocabulary: Vocabulary, *, own: int = OWN_DESCRIPTORS) -> VocabularyRe
         alike=tuple(_alike(by_class, own)),
         undescribed=tuple(name for name in classes if name not in by_class) if by_class else (),
     )
+
+
+def context_notes(vocabulary: Vocabulary) -> tuple[list[str], list[str]]:
+    """Notes on texts that are longer than the context of most CLIPs (77 tokens), and of embedded models (24 tokens)."""
+    from clipmk.backbones.library import simple_tokenizer_class  # noqa: PLC0415 - loads torch
+    from clipmk.backbones.tokenizer import cached, cut_texts  # noqa: PLC0415
+    from clipmk.vocabulary.embeddings import cut_note, sections_of  # noqa: PLC0415
+
+    own = assets_dir() / "models" / "vit-s8" / "bpe.txt.gz"
+    tokenizer = simple_tokenizer_class()
+    kinds = (
+        ("most models (77 tokens)", cached(tokenizer(context_length=77))),
+        ("embedded models (24 tokens)", cached(tokenizer(bpe_path=str(own), context_length=24))),
+    )
+    sections = sections_of(vocabulary)
+    most, embedded = (
+        list(filter(None, (cut_note(one, cut_texts(fitting, one.texts()), name) for one in sections)))
+        for name, fitting in kinds
+    )
+    return most, embedded
 
 
 def _plain(text: str) -> str:

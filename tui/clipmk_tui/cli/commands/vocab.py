@@ -124,8 +124,8 @@ def build(
 
 def _report(vocabulary: Vocabulary, json: bool, no_color: bool, left_out: Sequence[str] = ()) -> int:
     """Print what a check finds; what had to be left out comes first."""
-    from clipmk.vocabulary.embeddings import context_notes  # noqa: PLC0415 - torch
     from clipmk.vocabulary.lint import check as check_vocabulary  # noqa: PLC0415
+    from clipmk.vocabulary.lint import context_notes  # noqa: PLC0415
     from clipmk.vocabulary.reader import join_faults  # noqa: PLC0415
     from clipmk_tui.cli import tables  # noqa: PLC0415
 
