@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.message import Message
+
+if TYPE_CHECKING:
+    from clipmk_tui.app.state import State
 
 
 class Latest(Message):
@@ -55,20 +60,11 @@ class SelectPart(Latest):
 
 
 @dataclass
-class LeaveOut(Message):
-    """Leave a vision concept out, or restore it."""
+class ChangeLeftOut(Message):
+    """Change which concepts are left out."""
 
-    text: str
-
-
-@dataclass
-class Restore(Message):
-    """Restore all concepts."""
-
-
-@dataclass
-class Undo(Message):
-    """Undo the last change of what is left out."""
+    change: Callable[[State], None]
+    """What is done: `State.undo`, `State.restore`, or leaving a concept out."""
 
 
 @dataclass

@@ -128,7 +128,8 @@ class Panes(Container):
     def refresh_view(self) -> None:
         """Draw the state as it is."""
         self.state.uses_server = self.questions.engine.uses_server
-        self.view = self.state.view
+        if self.is_attached:  # an answer may come while the app closes
+            self.view = self.state.view
 
     def show(self) -> None:
         """Draw the state, and ask for what is missing."""
@@ -307,9 +308,7 @@ class Panes(Container):
             return
         self.state.predicted = found.predicted
         self.state.walk(found.order, wrong_first=True)
-        known = sum(verdict is not None for verdict in found.verdicts)
-        wrong = f"{found.verdicts.count(False)} of {known} labelled images are predicted wrong"
-        walks_on = f"{keys_of(self, 'image.next')} walks on"
+        wrong, walks_on = found.sentence, f"{keys_of(self, 'image.next')} walks on"
         if found.failed:
             self._warn(f"{wrong}; {len(found.failed)} failed ({found.failed[0]}); {walks_on}")
         else:
@@ -396,23 +395,10 @@ class Panes(Container):
         self.image.lit = frozenset({message.part})
         self.concepts.concept_tree.select_part(message.part)
 
-    @on(messages.LeaveOut)
-    def _leave_out(self, message: messages.LeaveOut) -> None:
-        self.state.leave_out(message.text)
-        self._show_left_out()
-
-    @on(messages.Restore)
-    def _restore(self) -> None:
-        self.state.restore()
-        self._show_left_out()
-
-    @on(messages.Undo)
-    def _undo(self) -> None:
-        self.state.undo()
-        self._show_left_out()
-
-    def _show_left_out(self) -> None:
+    @on(messages.ChangeLeftOut)
+    def _change_left_out(self, message: messages.ChangeLeftOut) -> None:
         """New numbers at once; new predictions when the engine has answered."""
+        message.change(self.state)
         self.refresh_view()
         self.workers.cancel_group(self, "reranking")
         item, explanation, left_out = self.state.item, self.state.explanation, self.state.left_out

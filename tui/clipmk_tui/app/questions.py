@@ -47,6 +47,12 @@ class Survey(NamedTuple):
     failed: Sequence[str]
     """Why an image has no prediction, for each that has none."""
 
+    @property
+    def sentence(self) -> str:
+        """How many are predicted wrong."""
+        known = sum(verdict is not None for verdict in self.verdicts)
+        return f"{self.verdicts.count(False)} of {known} labelled images are predicted wrong"
+
 
 class Questions:
     """All questions of one app; those to the engine raise `RequestError`.

@@ -318,7 +318,7 @@ class State:
     def with_what_if(self) -> Explanation | None:
         """`explanation`, and what it becomes without what is left out of it: what is written to a file."""
         explanation = self.explanation
-        seen = () if explanation is None else tuple(concept.text for concept in explanation.vision_concepts)
+        seen = () if explanation is None else [concept.text for concept in explanation.vision_concepts]
         out = tuple(text for text in self.left_out if text in seen)
         return explanation.with_what_if(out, self.reranked) if explanation is not None and out else explanation
 

@@ -227,7 +227,8 @@ class PickerScreen(Dialog["int | str | None"]):
                 picture = await asyncio.to_thread(read_picture, path, least_side=_LEAST_SIDE)
             except ClipmkError as error:
                 picture = str(error)
-        self.query_one(ImagePane).picture = picture
+        for pane in self.query(ImagePane):  # none: closed meanwhile
+            pane.picture = picture
 
 
 def verdict(item: Item, predictions: Predictions, *, short: bool) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.style import Style
@@ -18,8 +19,8 @@ from clipmk.system.text import printable
 from clipmk_tui.app.concept_lines import Columns, answer, columns, numbers
 from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, PartRow, groups, part_rows
 from clipmk_tui.app.key_hints import keys_of
-from clipmk_tui.app.messages import LeaveOut, LightUp, Restore, Undo
-from clipmk_tui.app.state import View
+from clipmk_tui.app.messages import ChangeLeftOut, LightUp
+from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.signs import SIGN, WORD, Kind
 
@@ -201,13 +202,13 @@ class ConceptTree(Tree[Row]):
         """Leave the concept under the cursor out, or restore it."""
         row = self.row
         if isinstance(row, PartRow) or (isinstance(row, ConceptRow) and row.kind != "language"):
-            self.post_message(LeaveOut(row.text))
+            self.post_message(ChangeLeftOut(partial(State.leave_out, text=row.text)))
         else:
             self.notify("only what the vision encoder sees can be left out: ∩ or ◐", markup=False, timeout=3)
 
     def action_undo(self) -> None:
         """Undo the last change of what is left out."""
-        self.post_message(Undo())
+        self.post_message(ChangeLeftOut(State.undo))
 
     def action_fold(self) -> None:
         """Fold the node, or go to its parent."""
@@ -323,7 +324,7 @@ class ConceptsPane(FilteredPane):
 
     def action_restore(self) -> None:
         """Restore all concepts."""
-        self.post_message(Restore())
+        self.post_message(ChangeLeftOut(State.restore))
 
     def _show_lines(self) -> None:
         """Headings above the tree, numbers below it."""
