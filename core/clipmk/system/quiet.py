@@ -115,14 +115,10 @@ def captured_warnings() -> Iterator[list[warnings.WarningMessage]]:
 
 
 class _ToDebug(logging.Filter):
-    """Sends the root logger's records of one thread to our debug log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._thread = threading.get_ident()
+    """Sends the root logger's records of quiet threads to our debug log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if threading.get_ident() != self._thread:
+        if not _thread.quiet:
             return True
         _log.debug("%s", record.getMessage())
         return False

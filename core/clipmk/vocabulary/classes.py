@@ -77,9 +77,7 @@ def resolve_class(vocabulary: Vocabulary, name: str) -> int:
         UsageError: there is no such class; the message names close ones.
     """
     classes = vocabulary.classes
-    if name in classes:
-        return classes.index(name)
-    found = ClassIndex(classes).spellings(name)
+    found = (name,) if name in classes else ClassIndex(classes).spellings(name)
     if len(found) == 1:
         return classes.index(found[0])
     where = f"class {quoted(name)} is not in {printable(vocabulary.name)}"
