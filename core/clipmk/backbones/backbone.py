@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, Progress
 from clipmk.backbones.devices import PRECISIONS, cast, upload
 from clipmk.backbones.openclip import ResNetEncoder, VitEncoder
-from clipmk.backbones.preprocessing import Preprocessing, read_preprocessing
+from clipmk.backbones.preprocessing import read_preprocessing
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.timm import timm_encoder
 from clipmk.backbones.tokenizer import Tokenizer
@@ -56,8 +56,12 @@ class Backbone:
     """Already exponentiated: logits = logit_scale * cosine + logit_bias."""
     logit_bias: float | None
     """Set for models trained with a sigmoid loss (SigLIP)."""
-    preprocessing: Preprocessing
-    """Of its training images."""
+    interpolation: str
+    """"bicubic" or "bilinear": how its training images were resized."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize_mode: str
+    """How its training images were made square: "shortest", "longest" or "squash"."""
     has_cls: bool
     """Whether the image embedding is read from a class token."""
     supports_keys: bool
@@ -88,7 +92,9 @@ class Backbone:
             cast(model, dtype)
         self._model = model.to(device)
         self._images = image_encoder(self._model)
-        self.preprocessing = read_preprocessing(preprocessing, info.id)
+        prepared = read_preprocessing(preprocessing, info.id)
+        self.mean, self.std = prepared.mean, prepared.std
+        self.interpolation, self.resize_mode = prepared.interpolation, prepared.resize_mode
         self.has_cls, self.supports_keys = self._images.has_cls, self._images.supports_keys
         self.text_fingerprint = text_fingerprint
         self._pooling_checked = False
@@ -125,7 +131,7 @@ class Backbone:
             )
         moved = upload(pixels, self.device)
         values = moved.permute(0, 3, 1, 2).float() / 255 if channels_last else moved.float()
-        mean, std = (_channels(one, self.device) for one in (self.preprocessing.mean, self.preprocessing.std))
+        mean, std = _channels(self.mean, self.device), _channels(self.std, self.device)
         return ((values - mean) / std).to(self.dtype)
 
     def check_finite(self, *values: Tensor) -> None:
