@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import embedded
-from clipmk.evaluate import harness, metrics, perturbations, truth
+from clipmk.evaluate import asking, harness, metrics, perturbations, truth
 from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, TRUE_PARTS, Report
 from clipmk.evaluate.samples import Sample, rendered_scenes
 from clipmk.evaluate.truth import ScenePrediction, TruthEvaluator
@@ -41,6 +41,11 @@ def _small(tmp_path_factory: pytest.TempPathFactory) -> object:
         yield
 
 
+MAP_ROWS = (asking.PATCHES, asking.ATTENTION, asking.CENTRE, asking.ANYWHERE)
+MAP_SCORES = {"pointing", "pixel_ap", "map_iou"}
+PRESENCE = {"presence", "presence_hard"}
+
+
 def run(*chosen: Variant, splits: tuple[str, ...] = SPLITS, seed: int = 0, progress: Any = None) -> Report:
     return harness.run(
         embedded.backbone(),
@@ -59,12 +64,17 @@ measured = cache(run)
 def test_rows_are_complete_for_every_split() -> None:
     report = measured(OURS, CEILING, MAPS)
     rows = {(row.data, row.name): row for row in report.rows}
-    assert set(rows) == {(split, name) for split in SPLITS for name in (*BASELINES, "ours", "ceiling", "maps")}
+    assert set(rows) == {
+        (split, name) for split in SPLITS for name in (*BASELINES, "ours", "ceiling", "maps", *MAP_ROWS)
+    }
     for split in SPLITS:
-        assert all(set(rows[split, name].values) == {"ap", "r_precision"} for name in BASELINES)
+        seen = {LOOKUP: PRESENCE, NEAREST: PRESENCE | {"missed", "false_hard", "false_alarm"}}
+        for name in BASELINES:
+            assert set(rows[split, name].values) == {"ap", "r_precision"} | seen.get(name, set())
+        assert all(set(rows[split, name].values) == MAP_SCORES for name in MAP_ROWS)
         optional = {"mutual_true", *EFFECTS}  # where there is no mutual concept, or no other place for its region
         got = {name: set(rows[split, name].values) - optional for name in ("ours", "ceiling", "maps")}
-        expected = {"ours": CONCEPTS | REGIONS | BESIDE, "ceiling": CONCEPTS, "maps": CONCEPTS | REGIONS}
+        expected = {"ours": CONCEPTS | REGIONS | BESIDE | MAP_SCORES, "ceiling": CONCEPTS, "maps": CONCEPTS | REGIONS}
         assert got == {name: metrics - optional for name, metrics in expected.items()}
         for name in ("ours", "ceiling", LOOKUP):
             assert set(rows[split, name].margins) == {*BASELINES, "maps"} - {name}
@@ -268,7 +278,7 @@ def test_the_sparse_decomposition_is_fitted_on_scenes_that_nothing_is_reported_o
 
 def test_scenes_without_visible_parts_are_left_out() -> None:
     runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
-    evaluator = TruthEvaluator(runner, (OURS,), TruthEvaluator.fit_sparse(runner, seed=0), seed=0)
+    evaluator = TruthEvaluator(runner, (OURS,), TruthEvaluator.fit_sparse(runner, seed=0), {}, seed=0)
     scene = embedded.scenes()[0]
     picture = read_picture(scene.image)
     assert evaluator.takes(Sample(0, picture, scene.class_name, None, scene))

@@ -58,14 +58,15 @@ def run(
             truth among the measures (rendered scenes have no odd pixels).
     """
     _check(data, measures)
-    runner = VariantRunner(backbone, vocabulary, cache=cache)
+    runner = VariantRunner(backbone, vocabulary, cache=cache, patchwise="truth" in measures)
     makers: dict[str, Callable[[], Measure]] = {
         "faithfulness": partial(Faithfulness, runner, variants, seed=seed),
         "zero_shot": partial(ZeroShot, runner.explainer, variants, seed=seed, progress=progress),
     }
     if "truth" in measures:
         fitted = TruthEvaluator.fit_sparse(runner, seed=seed)
-        makers = {"truth": partial(TruthEvaluator, runner, variants, fitted, seed=seed)} | makers
+        thresholds = TruthEvaluator.fit_thresholds(runner, variants, seed=seed)
+        makers = {"truth": partial(TruthEvaluator, runner, variants, fitted, thresholds, seed=seed)} | makers
     rows: dict[str, list[Row]] = {name: [] for name in measures}
     used: list[DataUsed] = []
     for one in data:

@@ -50,6 +50,13 @@ def average_precision(ranked: Sequence[Hashable], true: Collection[Hashable]) ->
     return total / len(true)
 
 
+def average_precision_of_pixels(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
+    """AP of the pixels of a mask among all pixels, highest value first, ties in order; 0 for an empty mask."""
+    hits = mask.ravel()[np.argsort(-values.ravel(), kind="stable")]
+    precision = np.cumsum(hits) / np.arange(1, hits.size + 1)
+    return float(precision[hits].mean()) if hits.any() else 0.0
+
+
 def r_precision(ranked: Sequence[Hashable], true: Collection[Hashable]) -> float:
     """|top R ∩ true| / R with R = |true|.
 

@@ -169,6 +169,7 @@ class Tally:
             over: rows that the average precision of the others is compared with; all have the same images.
         """
         baselines = {name: self.values[name]["ap"] for name in over if name in self.values}
+        ranked = {name for name, values in self.values.items() if "ap" in values}
         return [
             Row(
                 data,
@@ -181,7 +182,7 @@ class Tally:
                 {
                     other: interval(np.subtract(values["ap"], scores).tolist(), seed=self._seed)
                     for other, scores in baselines.items()
-                    if other != name
+                    if other != name and name in ranked
                 },
             )
             for name, values in self.values.items()

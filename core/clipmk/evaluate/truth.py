@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clipmk.concepts.mutual import overlap
 from clipmk.concepts.selection import highest
-from clipmk.evaluate import baselines, metrics
+from clipmk.evaluate import asking, baselines, metrics
 from clipmk.evaluate.perturbations import OccludedImages, OcclusionQueue, inject_outliers, moved_inside, shifted
 from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Tally
 from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 CALIBRATION_SCENES = 100
 CALIBRATION_START = 1_000_000
 """First index of the `val` scenes that the sparse decomposition is fitted on: far from any that are reported."""
+MAP_BORDERS = "borders of maps"
+"""Key of the thresholds among the settings."""
 SHIFT = 2
 """Pixels that the picture moves for the stability."""
 
@@ -89,13 +91,23 @@ class TruthEvaluator:
         runner: the model.
         variants: at least one.
         fitted: by `fit_sparse`.
+        thresholds: by `fit_thresholds`; half way for maps that it has none for.
         seed: of the bootstrap and of what is drawn.
     """
 
     notes = ()
 
-    def __init__(self, runner: VariantRunner, variants: Sequence[Variant], fitted: Splice, *, seed: int) -> None:
+    def __init__(
+        self,
+        runner: VariantRunner,
+        variants: Sequence[Variant],
+        fitted: Splice,
+        thresholds: Mapping[str, float],
+        *,
+        seed: int,
+    ) -> None:
         self._runner, self._reported, self._splice, self._seed = runner, variants, fitted, seed
+        self._thresholds = thresholds
         self._most = variants[0].settings.vision_limit
         self._found = with_found_parts(variants)
         self._other_seed = {
@@ -104,6 +116,7 @@ class TruthEvaluator:
         self.variants = (*variants, *self._other_seed.values())
         self.settings: dict[str, Any] = {
             **{one.name: {**plain(one.settings), "part_source": one.parts} for one in variants},
+            MAP_BORDERS: dict(thresholds),
             SPARSE: {"penalty": fitted.penalty, "val_ap": fitted.score, "val_scenes": CALIBRATION_SCENES},
         }
         self._queue = OcclusionQueue(runner)
@@ -112,9 +125,7 @@ class TruthEvaluator:
     @staticmethod
     def fit_sparse(runner: VariantRunner, *, seed: int) -> Splice:
         """Fit the sparse decomposition on held-out scenes: of `val`, with indices that no report covers."""
-        explainer = runner.explainer
-        rendered = render_scenes("val", count=CALIBRATION_SCENES, seed=seed, start=CALIBRATION_START)
-        scenes = [one for one in rendered if one.parts]
+        explainer, scenes = runner.explainer, _calibration_scenes(seed)
         row = {text: i for i, text in enumerate(explainer.vocabulary.descriptors)}
         return baselines.fit_splice(
             runner.embed(np.stack([explainer.square(read_picture(scene.image)) for scene in scenes])).numpy(),
@@ -122,6 +133,11 @@ class TruthEvaluator:
             [{row[text] for text in scene.descriptors} for scene in scenes],
             most=explainer.settings.vision_limit,
         )
+
+    @staticmethod
+    def fit_thresholds(runner: VariantRunner, variants: Sequence[Variant], *, seed: int) -> dict[str, float]:
+        """Fit where the maps of found parts, and those of baselines, end; on the same scenes."""
+        return asking.fit_thresholds(runner, with_found_parts(variants), _calibration_scenes(seed))
 
     def takes(self, sample: Sample) -> bool:
         """Rendered scenes that show a part."""
@@ -133,6 +149,13 @@ class TruthEvaluator:
         if scene is None:
             raise ValueError("the truth needs rendered scenes")
         ranked = self._baselines(scene, results[self._reported[0]])
+        cosine, by_class = asking.presence_scores(scene, results[self._reported[0]])
+        ranked[NEAREST] |= cosine
+        ranked[LOOKUP] |= by_class
+        maps = asking.scene_maps(scene, {one: results[one] for one in self._found})
+        mapped = {
+            name: asking.map_scores(one, scene, threshold=self._thresholds.get(name, 0.5)) for name, one in maps.items()
+        }
         for name, scores in ranked.items():
             self.tally.add(name, scores)
         moved = self._runner.run(read_picture(shifted(scene.image, pixels=SHIFT)), self._found)
@@ -151,7 +174,9 @@ class TruthEvaluator:
                 for name, other in zip(("stable_seed", "stable_shift"), again, strict=True):
                     scores[name] = metrics.jaccard(prediction.concepts, ScenePrediction.of(other).concepts)
             scores["margin"] = scores["ap"] - ranked[LOOKUP]["ap"]
-            self.tally.add(variant.name, scores)
+            self.tally.add(variant.name, scores | mapped.pop(variant.name, {}))
+        for name, scores in {**mapped, asking.ANYWHERE: asking.chance_scores(scene)}.items():
+            self.tally.add(name, scores)
         self._add_effects(scene, results, {one: seen for one, seen in predictions.items() if one.parts != "true"})
 
     def finish(self, data: str) -> list[Row]:
@@ -203,6 +228,12 @@ class TruthEvaluator:
                 for name, place in places.items()
             }
             self.tally.add(row, {**drops, "effect_margin": drops["effect"] - drops["effect_control"]})
+
+
+def _calibration_scenes(seed: int) -> list[Scene]:
+    """Scenes of `val` that no report covers and that show a part."""
+    rendered = render_scenes("val", count=CALIBRATION_SCENES, seed=seed, start=CALIBRATION_START)
+    return [one for one in rendered if one.parts]
 
 
 def ranking_scores(ranked: Sequence[str], scene: Scene) -> dict[str, float]:

@@ -120,9 +120,13 @@ class VariantRunner:
         backbone: the model.
         vocabulary: classes and descriptors.
         cache: keep the embedded texts on disk.
+        patchwise: embed every single patch as well, for maps.
     """
 
-    def __init__(self, backbone: Backbone, vocabulary: Vocabulary, *, cache: bool = True) -> None:
+    def __init__(
+        self, backbone: Backbone, vocabulary: Vocabulary, *, cache: bool = True, patchwise: bool = False
+    ) -> None:
+        self._patchwise = patchwise
         self.explainer = Explainer(backbone, vocabulary, preset("default"), cache=cache)
         self._explainers: dict[Settings, Explainer] = {}
 
@@ -157,7 +161,9 @@ class VariantRunner:
         explainer = self._explainer(variants[0].settings)
         geometry = explainer.geometry(picture)
         true = None if true_masks is None else _given_finder(true_masks, geometry)
-        encoder = BatchEncoder(explainer.backbone, tuple(_part_variant(variant, true) for variant in variants))
+        encoder = BatchEncoder(
+            explainer.backbone, tuple(_part_variant(variant, true) for variant in variants), patchwise=self._patchwise
+        )
         (image,) = encoder.encode(ImageBatch(explainer.square(picture)[None], [0]))
         if image.error is not None:
             raise image.error

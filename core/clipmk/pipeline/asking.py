@@ -19,7 +19,9 @@ from clipmk.pipeline.grounding import coverage
 from clipmk.records import Asked, Presence, RelevanceMap, Tie, status_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from jaxtyping import Bool, Float
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from clipmk.backbones.backbone import Backbone
@@ -160,9 +162,17 @@ def _maps(
 ) -> list[RelevanceMap | None]:
     """The maps of some of the texts."""
     texts = questions.embeddings[some]
-    if encoded.patch_embeddings is None:
+    if encoded.patch_embeddings is None or encoded.grid is None:
         return [None] * len(texts)
-    values = text_maps(encoded, texts, bank.descriptors, _known(questions)[some])
+    values = text_maps(
+        encoded.patch_embeddings,
+        encoded.part_embeddings[0],
+        encoded.segmentations[0].masks,
+        texts,
+        bank.descriptors,
+        _known(questions)[some],
+        grid=encoded.grid,
+    )
     return [heat_encode(one, geometry) for one in values.numpy()]
 
 
@@ -183,26 +193,26 @@ def _shares(
 
 
 def text_maps(
-    encoded: EncodedImage,
+    patch_embeddings: Float[Tensor, "patches embed"],
+    part_embeddings: Float[Tensor, "parts embed"],
+    masks: NDArray[np.bool_],
     texts: Float[Tensor, "texts embed"],
     bank: Float[Tensor, "descriptors embed"],
     known: Bool[Tensor, " texts"],
+    *,
+    grid: tuple[int, int],
 ) -> Float[Tensor, "texts side side"]:
     """Where in the square input each text is seen, by single patches and by parts; see `concepts.relevance`.
 
     Args:
-        encoded: with `patch_embeddings`.
+        patch_embeddings: of every single patch, row by row over the grid.
+        part_embeddings: of the parts.
+        masks: of the parts, bool (parts, S, S).
         texts: in the descriptor template, L2-normalised.
         bank: the vocabulary's descriptors.
         known: which texts are among them.
-
-    Raises:
-        ValueError: the image was encoded without its patches.
+        grid: (rows, columns) of the patches.
     """
-    if encoded.patch_embeddings is None or encoded.grid is None:
-        raise ValueError("maps need the embedding of every patch")
-    patches = _shares(encoded.patch_embeddings, texts, bank, known)
-    parts = _shares(encoded.part_embeddings[0], texts, bank, known)
-    masks = encoded.segmentations[0].masks
+    patches, parts = (_shares(one, texts, bank, known) for one in (patch_embeddings, part_embeddings))
     side = min(MAP_SIDE, masks.shape[1])
-    return relevance_map(patches, parts, coverage(masks, grid=(side, side)), grid=encoded.grid, side=side)
+    return relevance_map(patches, parts, coverage(masks, grid=(side, side)), grid=grid, side=side)

@@ -1,0 +1,165 @@
+"""Words of one's own against the truth of rendered scenes: do maps point at the part, and is what is seen there?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from clipmk.concepts.relevance import SEEN_LEVEL, standing
+from clipmk.evaluate.metrics import average_precision_of_pixels, iou
+from clipmk.images.decoder import read_picture
+from clipmk.pipeline.asking import text_maps
+from clipmk.world.combinations import typical_descriptors, typical_probabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner
+    from clipmk.world.scene import Scene
+
+PATCHES, ATTENTION, CENTRE, ANYWHERE = "single patches", "class attention", "centre of the picture", "random place"
+"""Baselines of a map: without the parts; the same for every text; and blind to the picture."""
+THRESHOLDS = np.arange(1, 20) / 20
+"""Shares of a map's highest value that are tried as its border."""
+
+Maps = NDArray[np.float32]
+"""(parts, height, width): of each true part's descriptor over the picture."""
+
+
+def variant_maps(scene: Scene, result: VariantResult) -> Maps | None:
+    """The maps of a variant for the true descriptors; None where its patches cannot be pooled."""
+    image = result.image
+    if image.patch_embeddings is None or image.grid is None:
+        return None
+    rows = _rows(scene, result)
+    bank, known = result.explainer.bank.descriptors, torch.ones(len(rows), dtype=torch.bool)
+    maps = text_maps(
+        image.patch_embeddings,
+        result.part_embeddings,
+        result.segmentation.masks,
+        bank[rows],
+        bank,
+        known,
+        grid=image.grid,
+    )
+    return _on_picture(maps.numpy(), scene)
+
+
+def baseline_maps(scene: Scene, result: VariantResult) -> dict[str, Maps]:
+    """What a map is compared with."""
+    image, count = result.image, len(scene.parts)
+    rows, columns = np.indices(scene.object_mask.shape)
+    distance = np.hypot(rows - rows.mean(), columns - columns.mean())
+    found = {CENTRE: np.repeat((1 - distance / distance.max())[None], count, axis=0).astype(np.float32)}
+    if image.patch_embeddings is not None and image.grid is not None:
+        wanted, bank = _rows(scene, result), result.explainer.bank.descriptors
+        cosines = (image.patch_embeddings @ bank[wanted].T).T.reshape(count, *image.grid).numpy()
+        found[PATCHES] = _on_picture(cosines, scene)
+    if image.forward is not None and image.forward.attention is not None:
+        attention = image.forward.attention.reshape(1, *image.forward.grid).numpy()
+        found[ATTENTION] = np.repeat(_on_picture(attention, scene), count, axis=0)
+    return found
+
+
+def map_scores(maps: Maps, scene: Scene, *, threshold: float) -> dict[str, float]:
+    """Means over the true parts: is the highest point on the part, pixel AP, and IoU of what lies above a threshold.
+
+    Args:
+        maps: of the parts' descriptors.
+        scene: the truth.
+        threshold: share of the way from a map's lowest to its highest value.
+    """
+    pairs = list(zip(maps, scene.part_masks, strict=True))
+    return {
+        "pointing": float(np.mean([mask.ravel()[one.argmax()] for one, mask in pairs])),
+        "pixel_ap": float(np.mean([average_precision_of_pixels(one, mask) for one, mask in pairs])),
+        "map_iou": float(np.mean([iou(_above(one, threshold), mask) for one, mask in pairs])),
+    }
+
+
+def chance_scores(scene: Scene) -> dict[str, float]:
+    """What `map_scores` expects of a random place: the area of the part."""
+    area = float(scene.part_masks.mean())
+    return dict.fromkeys(("pointing", "pixel_ap", "map_iou"), area)
+
+
+def presence_scores(scene: Scene, result: VariantResult) -> tuple[dict[str, float], dict[str, float]]:
+    """How well the cosine with the image tells descriptors that are there from others; and how well the class alone.
+
+    `presence`: AUROC within the scene against all others. `presence_hard`: against the same parts in other looks, and
+    what is typical of the predicted class but absent. `missed`, `false_hard`, `false_alarm`: how many of the true, of
+    the hard and of all others are on the wrong side of `SEEN_LEVEL`.
+    """
+    explainer = result.explainer
+    texts, cosines = explainer.vocabulary.descriptors, explainer.bank.descriptors @ result.image.embedding
+    class_name = explainer.vocabulary.classes[result.predicted]
+    true, nouns = set(scene.descriptors), {part.part for part in scene.parts}
+    typical = set(typical_descriptors(class_name))
+    present = np.array([text in true for text in texts])
+    hard = np.array([text in typical or text.split()[-1] in nouns for text in texts]) & ~present
+    seen = (standing(cosines, cosines, range(len(texts))).p_value <= SEEN_LEVEL).numpy()
+    usual = typical_probabilities(class_name)
+    blind = np.array([usual.get(text, 0.0) for text in texts])
+    by_cosine, by_class = (
+        {"presence": auroc(values, present, ~present), "presence_hard": auroc(values, present, hard)}
+        for values in (cosines.numpy(), blind)
+    )
+    rates = {
+        "missed": float(1 - seen[present].mean()),
+        "false_hard": float(seen[hard].mean()) if hard.any() else float("nan"),
+        "false_alarm": float(seen[~present].mean()),
+    }
+    return by_cosine | rates, by_class
+
+
+def auroc(values: NDArray[np.floating], positive: NDArray[np.bool_], negative: NDArray[np.bool_]) -> float:
+    """P(value of a positive > that of a negative) + P(equal) / 2; NaN where there are none of either."""
+    count, others = int(positive.sum()), int(negative.sum())
+    if not count or not others:
+        return float("nan")
+    ranks = rankdata(np.concatenate([values[positive], values[negative]]))
+    return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def fit_thresholds(runner: VariantRunner, variants: Collection[Variant], scenes: Iterable[Scene]) -> dict[str, float]:
+    """The threshold of each variant and baseline with the highest mean IoU on scenes that no report covers."""
+    sums: dict[str, NDArray[np.float64]] = {}
+    for scene in scenes:
+        results = runner.run(read_picture(scene.image), variants)
+        for name, maps in scene_maps(scene, results).items():
+            ious = [map_scores(maps, scene, threshold=float(one))["map_iou"] for one in THRESHOLDS]
+            sums[name] = sums.get(name, np.zeros(len(THRESHOLDS))) + ious
+    return {name: float(THRESHOLDS[total.argmax()]) for name, total in sums.items()}
+
+
+def scene_maps(scene: Scene, results: Mapping[Variant, VariantResult]) -> dict[str, Maps]:
+    """The maps of baselines and variants, by name of the row; nothing without a variant."""
+    if not results:
+        return {}
+    maps = baseline_maps(scene, next(iter(results.values())))
+    for variant, result in results.items():
+        own = variant_maps(scene, result)
+        if own is not None:
+            maps[variant.name] = own
+    return maps
+
+
+def _rows(scene: Scene, result: VariantResult) -> list[int]:
+    return [result.explainer.vocabulary.descriptors.index(text) for text in scene.descriptors]
+
+
+def _on_picture(maps: NDArray[np.floating], scene: Scene) -> Maps:
+    """Maps over the squashed picture, bilinear on its pixels."""
+    height, width = scene.object_mask.shape
+    return np.stack([cv2.resize(one.astype(np.float32), (width, height)) for one in maps])
+
+
+def _above(values: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    low, high = float(values.min()), float(values.max())
+    return np.asarray(values >= low + threshold * (high - low))
