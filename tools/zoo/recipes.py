@@ -119,7 +119,7 @@ PARTS = Recipe(
     scenes=120_000,
     scene_px=128,
     split="varied",
-    steps=1_000_000,
+    steps=5_200,
     batch=96,
     learning_rate=2e-3,
     warmup=300,
@@ -129,7 +129,7 @@ PARTS = Recipe(
     grey=0.12,
     decay=0.15,
     first_px=64,
-    first_steps=5_000,
+    first_steps=3_000,
     average=0.998,
 )
 
