@@ -37,7 +37,7 @@ from clipmk.errors import ModelError
 from clipmk.explanation import Explanation
 from clipmk.worker import protocol
 from clipmk_tui.app.concept_rows import ConceptRow
-from clipmk_tui.app.engine.errors import EngineStoppedError
+from clipmk_tui.app.engine.worker import EngineStoppedError
 from clipmk_tui.app.screens.choose_class import ChooseClassScreen
 from clipmk_tui.app.screens.compare import CompareChoice, CompareScreen
 from clipmk_tui.show.comparison import BEST

@@ -18,8 +18,7 @@ from clipmk.worker import protocol
 from clipmk.worker.protocol import Explain, Load, RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine import transports, worker
-from clipmk_tui.app.engine.errors import EngineStoppedError
-from clipmk_tui.app.engine.worker import Engine
+from clipmk_tui.app.engine.worker import Engine, EngineStoppedError
 from engine_questions import begun, gone
 
 STUB = Path(__file__).parents[1] / "stub_worker.py"

@@ -13,8 +13,7 @@ import samples
 from app_harness import RN, SIZES, FakeEngine, burst, press, running, seen, settled, until
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Final, Request, RequestError
-from clipmk_tui.app.engine.errors import EngineStoppedError
-from clipmk_tui.app.engine.worker import OnPartial
+from clipmk_tui.app.engine.worker import EngineStoppedError, OnPartial
 
 
 async def test_esc_cancels_and_ctrl_r_asks_again(album: Path) -> None:

@@ -20,7 +20,7 @@ from clipmk.output import document
 from clipmk.system.files import atomic_write
 from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
-from clipmk_tui.show.files import check_writable
+from clipmk_tui.show.files import check_writable, write_text
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
@@ -45,7 +45,8 @@ async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str
     """
     await asyncio.to_thread(check_writable, path, inputs=[image])
     if kind == "json":
-        await asyncio.to_thread(_write_json, explanation, path)
+        text = await asyncio.to_thread(lambda: document.dump(document.document([explanation])) + "\n")
+        await asyncio.to_thread(write_text, text, path)  # as `clipmk explain --json` prints it
     else:
         await _write_in_child(explanation, kind, path, image)
 
@@ -79,17 +80,11 @@ def _draw(line: bytes, kind: str, path: Path, image: str) -> None:
     if kind == "png" or Path(image).exists():
         there = dataclasses.replace(explanation, image=dataclasses.replace(explanation.image, path=image))
         explanation = dataclasses.replace(explanation, picture=picture_of(there))
+    if kind == "html":
+        write_text(page([section(explanation)]), path)
+        return
     with atomic_write(path, private=False) as handle:
-        if kind == "png":
-            explanation.overlay(scale=readable_scale(explanation)).save(handle, format="PNG")
-        else:
-            handle.write(page([section(explanation)]).encode("utf-8", "backslashreplace"))
-
-
-def _write_json(explanation: Explanation, path: Path) -> None:
-    with atomic_write(path, private=False) as handle:
-        text = document.dump(document.document([explanation])) + "\n"  # as `clipmk explain --json` prints it
-        handle.write(text.encode("utf-8", "backslashreplace"))
+        explanation.overlay(scale=readable_scale(explanation)).save(handle, format="PNG")
 
 
 async def _write_in_child(explanation: Explanation, kind: Kind, path: Path, image: str) -> None:

@@ -107,10 +107,9 @@ class Panes(Container):
             hint = f" {keys_of(self, f'main.pane_{place}')} {other}" if narrow else ""
             pane.border_title = Text.assemble(name, (hint, "dim"))
 
-    def next_pane(self, focused: Widget | None) -> Widget:
-        """The widget that takes the focus after this one; the models become visible when it is theirs."""
-        order = self._order
-        return self.show_pane(order.index(focused) + 1 if focused in order else 0)
+    def pane_after(self, focused: Widget | None) -> int:
+        """The place of the pane after the one that has the focus, counted from 0."""
+        return self._order.index(focused) + 1 if focused in self._order else 0
 
     def show_pane(self, place: int) -> Widget:
         """The widget that takes the focus in a pane, counted from 0; the models become visible when it is theirs."""
@@ -125,12 +124,14 @@ class Panes(Container):
 
     # Showing.
 
+    @on(messages.ModelLoaded)
     def refresh_view(self) -> None:
         """Draw the state as it is."""
         self.state.uses_server = self.questions.engine.uses_server
         if self.is_attached:  # an answer may come while the app closes
             self.view = self.state.view
 
+    @on(messages.Changed)
     def show(self) -> None:
         """Draw the state, and ask for what is missing."""
         self.refresh_view()
@@ -342,10 +343,6 @@ class Panes(Container):
             self.state.failure = ""
             self.show()
 
-    @on(messages.ModelLoaded)
-    def _show_loaded(self) -> None:
-        self.refresh_view()
-
     def _engine_restarted(self, reason: str) -> None:
         self.notify(printable(reason), severity="warning", timeout=10, markup=False)
         self.refresh_view()
@@ -356,10 +353,6 @@ class Panes(Container):
         """Ask about a class at once, and draw that of several in a row only once."""
         self.state.choose_class(class_name)
         self.post_message(messages.Changed())
-
-    @on(messages.Changed)
-    def _show_changed(self) -> None:
-        self.show()
 
     @on(OptionList.OptionSelected, "#predictions")
     def _go_to_tree(self) -> None:

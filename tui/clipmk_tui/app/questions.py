@@ -70,7 +70,8 @@ class Questions:
         self.state = state
         self._post = post
         self._pictures: LruCache[str, Picture] = LruCache(_PICTURES)
-        self._working: set[object] = set()
+        self._working = 0
+        """Questions that wait."""
 
     @property
     def busy(self) -> bool:
@@ -152,14 +153,13 @@ class Questions:
 
     @contextlib.contextmanager
     def _working_on(self) -> Iterator[None]:
-        """Report that the engine is busy. Each question has a token: the next may begin before the last has ended."""
-        token = object()
+        """Report that the engine is busy; the next question may begin before the last has ended."""
         if not self._working:
             self._post(messages.WorkProgress("asked"))
-        self._working.add(token)
+        self._working += 1
         try:
             yield
         finally:
-            self._working.discard(token)
+            self._working -= 1
             if not self._working:
                 self._post(messages.WorkProgress(""))

@@ -19,7 +19,6 @@ from clipmk.worker import protocol
 from clipmk.worker.client import SILENCE_SECONDS
 from clipmk.worker.protocol import Answer, Failed, Greeting, Hello, Message, Partial, Request, RequestError, decode
 from clipmk.worker.session import Session
-from clipmk_tui.app.engine.errors import EngineStoppedError
 from clipmk_tui.app.engine.transports import Child, Server, Transport
 
 SHORT_BYTES = 2**15
@@ -33,6 +32,13 @@ OnPartial = Callable[[Partial], None]
 """Called on the event loop with every partial answer: `Progress`, `ColumnReady`, `Predicted`."""
 
 REMEDY = "try another model, --device cpu, or leave it more memory"
+
+
+class EngineStoppedError(RequestError):
+    """The engine died twice over the same request, or could not be started at all."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("engine", message)
 
 
 @dataclass(eq=False, slots=True)

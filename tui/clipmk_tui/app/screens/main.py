@@ -181,13 +181,11 @@ class MainScreen(Screen[None]):
 
     def action_next_pane(self) -> None:
         """Go to the next pane; where predictions and models share a place, to the one not shown."""
-        self._focus_pane(self.panes.next_pane(self.focused))
+        self.action_pane(self.panes.pane_after(self.focused) + 1)
 
     def action_pane(self, place: int) -> None:
         """Go to a pane by its number, from 1."""
-        self._focus_pane(self.panes.show_pane(place - 1))
-
-    def _focus_pane(self, pane: Widget) -> None:
+        pane = self.panes.show_pane(place - 1)
         self.remove_class("-zoomed")
         self._place_panes()
         self.set_focus(pane)
