@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from clipmk.datasets.labels import LABEL_FILES, label_beside, read_labels
 from clipmk.errors import ImageError, InputError, UsageError
-from clipmk.images.paths import EXTENSIONS, MAX_BYTES, Listing, left_out, list_folder, refuse_pattern
+from clipmk.images.paths import EXTENSIONS, MAX_BYTES, Listing, expand_path, left_out, list_folder
 from clipmk.system.files import read_regular
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import quoted
@@ -135,18 +134,15 @@ def _add(found: _Collector, argument: str) -> None:
     """
     if not argument or "\0" in argument:
         raise ImageError(f"image {quoted(argument)} does not exist")
-    argument = os.path.expanduser(argument)  # noqa: PTH111 - a pattern is not a path
-    if os.path.isdir(argument):  # noqa: PTH112 - unlike Path.is_dir, never raises
-        _add_folder(found, argument)
-    elif os.path.lexists(argument):
-        found.items.append(Item(argument, label_beside(argument, found.labels_of)))
-    else:
-        matches = [match for match in sorted(glob.glob(argument, recursive=True)) if not Path(match).is_dir()]  # noqa: PTH207
-        if not matches:
-            refuse_pattern(argument)
-            read_regular(argument, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)  # says why not
-            raise ImageError(f"image {quoted(argument)} has only just appeared; try again")
-        found.items += [Item(match, label_beside(match, found.labels_of)) for match in matches]
+    folder = os.path.expanduser(argument)  # noqa: PTH111 - as `expand_path` does
+    if os.path.isdir(folder):  # noqa: PTH112 - unlike Path.is_dir, never raises
+        _add_folder(found, folder)
+        return
+    for name in expand_path(argument):
+        if not os.path.lexists(name):
+            read_regular(name, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)  # says why not
+            raise ImageError(f"image {quoted(name)} has only just appeared; try again")
+        found.items.append(Item(name, label_beside(name, found.labels_of)))
 
 
 def _add_folder(found: _Collector, folder: str) -> None:
