@@ -16,7 +16,7 @@ import embedded
 from backbone_zoo import VISION, model_config, save
 from clipmk.errors import ClipmkError, UsageError, VocabularyError
 from clipmk.images.heat import heat_grid
-from clipmk.pipeline.asking import NO_PATCHES, TEXTS
+from clipmk.pipeline.asking import NO_PATCHES, TEXTS, VAGUE_MAPS
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 
@@ -164,3 +164,4 @@ def test_every_family_answers_and_what_cannot_pool_patches_says_so(kind: str, tm
     pooled = NO_PATCHES not in result.warnings
     assert all((one.map is not None) == pooled for one in result.asked)
     assert pooled or kind in {"relative"}
+    assert (VAGUE_MAPS in result.warnings) == kind.startswith("convnext")

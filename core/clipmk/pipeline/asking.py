@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 NO_PATCHES = "the patches of this model cannot be pooled one by one: what was asked for has no map and no parts"
+VAGUE_MAPS = (
+    "every patch of a ConvNeXt has seen most of the picture: maps of what was asked for do not point at its place"
+)
 MAP_SIDE = 64
 """Most cells of a map along a side."""
 BACKGROUND = 4096

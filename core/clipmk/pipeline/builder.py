@@ -19,7 +19,7 @@ from clipmk.explanation import Explanation
 from clipmk.images.masks import pixel_mask
 from clipmk.images.square import Square, square_image
 from clipmk.models.catalog import EMBEDDED
-from clipmk.pipeline.asking import NO_PATCHES, ClassAsked, Questions, answer
+from clipmk.pipeline.asking import NO_PATCHES, VAGUE_MAPS, ClassAsked, Questions, answer
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.records import (
     Alternative,
@@ -200,6 +200,7 @@ class ExplanationBuilder:
         if questions is not None:
             asked = self._answers(questions, source.info, encoded, [explained, *alternatives], vision)
             warnings += () if encoded.patch_embeddings is not None else (NO_PATCHES,)
+            warnings += (VAGUE_MAPS,) if self.backbone.info.family == "convnext" else ()
         return Explanation(
             image=source.info,
             model=self.backbone.info,
