@@ -152,9 +152,9 @@ def test_a_session_with_the_app(tmux: Callable[..., Tmux], tmp_path: Path) -> No
     app.wait('why "cat"', without="left out")
 
     app.press("c")
-    app.wait("dynamics", "vit-s8", "rn-s", "2/2", "∩")
+    app.wait("true class", "vit-s8", "rn-s", "concepts in common with", "∩ mutual")
     app.press("Escape")
-    app.wait('why "cat"', "predictions", without="dynamics")
+    app.wait('why "cat"', "predictions", without="concepts in common with")
 
     app.press("w")
     app.wait(".json")
