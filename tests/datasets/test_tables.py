@@ -180,7 +180,8 @@ def test_what_a_table_leaves_open_is_guessed_and_named(images: Path) -> None:
 
 
 def test_images_are_found_by_a_bare_name_without_folder_and_ending(images: Path) -> None:
-    touch(images, "train/x1.jpg", "train/twice.png", "val/twice.png")
+    touch(images, "train/x1.jpg", "train/twice.png", "val/twice.png", "val/x1.png/y.png")
+    (images / "link").symlink_to("train")
     dataset = opened(images, "image_id,label\nx1,fox\nb.png,cat\na.png,owl\n")
     assert shown(dataset) == [("train/x1.jpg", "fox"), ("sub/b.png", "cat"), ("a.png", "owl")]
     assert dataset.warnings == ("2 images are found below by their names: 'x1', 'b.png'",)

@@ -28,8 +28,9 @@ def open_table(spec: str, limit: int | None, columns: Columns) -> Dataset:
     root = os.path.dirname(os.path.abspath(spec))  # noqa: PTH100, PTH120 - leaves links alone
 
     def search(missing: Sequence[str]) -> dict[str, str]:
-        below = (path for path in Path(root).rglob("*") if path.suffix.lower() in EXTENSIONS)  # follows no links
-        found = found_by_name(missing, (path.relative_to(root).as_posix() for path in below))
+        named = (path for path in Path(root).rglob("*") if path.suffix.lower() in EXTENSIONS)  # follows no links
+        below = (path.relative_to(root).as_posix() for path in named if not os.path.isdir(path))  # noqa: PTH112
+        found = found_by_name(missing, below)
         warnings.extend(noted(list(found), "image is found below by its name", "images are found below by their names"))
         return found
 
