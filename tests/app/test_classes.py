@@ -186,18 +186,19 @@ async def test_another_folder_is_explained_with_what_is_kept_for_it(album: Path,
 # What is kept.
 
 
-def test_what_is_kept_comes_back_and_old_lists_go(tmp_path: Path) -> None:
+def test_what_is_kept_comes_back_and_old_lists_stay_for_other_running_apps(tmp_path: Path) -> None:
     assert kept_choice("/a") is None
     first = keep_choice("/a", "world", ["cat", "crane, bird"])
     assert kept_choice("/a") == first
     assert parse_classes(first.classes or "").names == ("cat", "crane, bird")
     second = keep_choice("/a", "world", ["cat"])
     assert first.classes != second.classes
-    assert not Path(first.classes or "").exists()
     assert kept_choice("/b") is None
     assert keep_choice("/a", "cifar10", None) == kept_choice("/a") == FolderChoice("cifar10", None)
+    assert parse_classes(first.classes or "").names == ("cat", "crane, bird")
+    assert keep_choice("/a", "world", ["cat"]) == second
     assert {path.suffix for path in (tmp_path / "folders").iterdir()} == {".json"}
-    assert len(list((tmp_path / "folders").iterdir())) == 1
+    assert len(list((tmp_path / "folders").iterdir())) == 3
 
 
 def test_a_folder_is_the_one_that_the_first_argument_names_or_is_in(tmp_path: Path) -> None:

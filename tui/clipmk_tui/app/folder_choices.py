@@ -1,11 +1,11 @@
 """Vocabulary and classes that a user chose for a folder of images, kept beside the config file. Imports no Textual.
 
-In `folders`, a small JSON file per folder, and one with its class list where it has one of its own.
+In `folders`, a small JSON file per folder, and one for each class list of its own. A list is named by its content and
+stays when the folder's choice changes: another running app may use it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,14 +74,10 @@ def keep_choice(folder: str, vocabulary: str, classes: Sequence[str] | None) -> 
 
     path = _file(folder)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(UsageError):
-        before = kept_choice(folder)
-        if before is not None and before.classes is not None:
-            Path(before.classes).unlink(missing_ok=True)
     listed = None
     if classes is not None:
         text = json.dumps(list(classes), ensure_ascii=False, indent=1)
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]  # another list, another name
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]  # another list, another name
         listed = str(path.with_name(f"{path.stem}-{digest}.json"))
         with atomic_write(listed) as handle:
             handle.write(text.encode())
