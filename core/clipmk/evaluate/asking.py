@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PATCHES, ATTENTION, CENTRE, ANYWHERE = "single patches", "class attention", "centre of the picture", "random place"
 """Baselines of a map: without the parts; the same for every text; and blind to the picture."""
+MAP_METRICS = ("pointing", "pixel_ap", "map_iou")
 THRESHOLDS = np.arange(1, 20) / 20
 """Shares of a map's highest value that are tried as its border."""
 
@@ -81,12 +82,6 @@ def map_scores(maps: Maps, scene: Scene, *, threshold: float) -> dict[str, float
         "pixel_ap": float(np.mean([average_precision_of_pixels(one, mask) for one, mask in pairs])),
         "map_iou": float(np.mean([iou(_above(one, threshold), mask) for one, mask in pairs])),
     }
-
-
-def chance_scores(scene: Scene) -> dict[str, float]:
-    """What `map_scores` expects of a random place: the area of the part."""
-    area = float(scene.part_masks.mean())
-    return dict.fromkeys(("pointing", "pixel_ap", "map_iou"), area)
 
 
 def presence_scores(scene: Scene, result: VariantResult) -> tuple[dict[str, float], dict[str, float]]:

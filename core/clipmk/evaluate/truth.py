@@ -175,7 +175,8 @@ class TruthEvaluator:
                     scores[name] = metrics.jaccard(prediction.concepts, ScenePrediction.of(other).concepts)
             scores["margin"] = scores["ap"] - ranked[LOOKUP]["ap"]
             self.tally.add(variant.name, scores | mapped.pop(variant.name, {}))
-        for name, scores in {**mapped, asking.ANYWHERE: asking.chance_scores(scene)}.items():
+        anywhere = dict.fromkeys(asking.MAP_METRICS, float(scene.part_masks.mean()))  # the share of the picture
+        for name, scores in {**mapped, asking.ANYWHERE: anywhere}.items():
             self.tally.add(name, scores)
         self._add_effects(scene, results, {one: seen for one, seen in predictions.items() if one.parts != "true"})
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,11 @@ class Questions:
     own: tuple[int | None, ...]
     """For each text its row in the vocabulary, if it is one of the descriptors."""
 
+    @property
+    def known(self) -> Bool[Tensor, " texts"]:
+        """Whether each text is one of the descriptors."""
+        return torch.tensor([row is not None for row in self.own], dtype=torch.bool)
+
 
 def embed_questions(backbone: Backbone, vocabulary: Vocabulary, texts: tuple[str, ...]) -> Questions:
     """Embed what `ask_texts` returns as the vocabulary's descriptors are embedded."""
@@ -63,23 +68,14 @@ def embed_questions(backbone: Backbone, vocabulary: Vocabulary, texts: tuple[str
     return Questions(texts, embeddings, tuple(rows.get(text) for text in texts))
 
 
-@dataclass(frozen=True, slots=True)
-class ClassAsked:
-    """A class that texts are compared with."""
-
-    name: str
-    number: int
-    language: Sequence[int]
-    """D_y as rows of the bank, nearest first."""
-
-
 def answer(
     questions: Questions,
     encoded: EncodedImage,
     *,
     bank: TextBank,
     geometry: Square,
-    classes: Sequence[ClassAsked],
+    classes: Mapping[int, Sequence[int]],
+    names: Sequence[str],
     vision: Sequence[int],
     vision_limit: int,
 ) -> tuple[Asked, ...]:
@@ -90,14 +86,18 @@ def answer(
         encoded: the image.
         bank: the vocabulary.
         geometry: how the square input maps to the image's pixels.
-        classes: the class explained, then others.
+        classes: row of the class explained, then of others -> D_y as rows of the bank, nearest first.
+        names: of all classes.
         vision: D_v as rows of the bank, most important first.
         vision_limit: most concepts of D_v.
     """
     cosines = questions.embeddings @ encoded.embedding
     presence = standing(cosines, bank.descriptors @ encoded.embedding, questions.own)
     seen = (presence.p_value <= SEEN_LEVEL).tolist()
-    ties = [_ties(questions, one, bank, vision, vision_limit, seen) for one in classes]
+    ties = [
+        _ties(questions, seen, bank, row, name=names[row], language=language, vision=vision, vision_limit=vision_limit)
+        for row, language in classes.items()
+    ]
     starts = range(0, len(questions.texts), TEXTS)
     maps = [one for start in starts for one in _maps(questions, encoded, bank, geometry, slice(start, start + TEXTS))]
     parts = _parts(questions, encoded, bank)
@@ -129,32 +129,35 @@ def answer(
 
 def _ties(
     questions: Questions,
-    one: ClassAsked,
+    seen: Sequence[bool],
     bank: TextBank,
+    row: int,
+    *,
+    name: str,
+    language: Sequence[int],
     vision: Sequence[int],
     vision_limit: int,
-    seen: Sequence[bool],
 ) -> list[Tie]:
     """How near each text is to a class."""
-    embedding, size = bank.classes[one.number], len(bank.descriptors)
+    embedding, size = bank.classes[row], len(bank.descriptors)
     cosines = questions.embeddings @ embedding
     ranks = standing(cosines, bank.descriptors @ embedding, questions.own).rank.tolist()
     ties = []
     for own, is_seen, cosine, rank in zip(questions.own, seen, cosines.tolist(), ranks, strict=True):
-        tied, new = rank <= len(one.language), own is None
+        tied, new = rank <= len(language), own is None
         overlap, count = overlap_with(
-            seen=is_seen and new, tied=tied and new, vision=vision, language=one.language, vision_limit=vision_limit
+            seen=is_seen and new, tied=tied and new, vision=vision, language=language, vision_limit=vision_limit
         )
-        chance = p_value(count, len(one.language), size + new, overlap)
+        chance = p_value(count, len(language), size + new, overlap)
         ties.append(
-            Tie(class_name=one.name, cosine=cosine, rank=rank, in_d_y=tied, overlap=overlap, overlap_p_value=chance)
+            Tie(class_name=name, cosine=cosine, rank=rank, in_d_y=tied, overlap=overlap, overlap_p_value=chance)
         )
     return ties
 
 
 def _parts(questions: Questions, encoded: EncodedImage, bank: TextBank) -> list[tuple[int, ...]]:
     """For each text the 1-based parts that carry it: at least half as much its own as the best one, best first."""
-    shares = _shares(encoded.part_embeddings[0], questions.embeddings, bank.descriptors, _known(questions))
+    shares = _shares(encoded.part_embeddings[0], questions.embeddings, bank.descriptors, questions.known)
     order = shares.argsort(dim=0, descending=True, stable=True).T.tolist()
     carries = (shares >= shares.max(dim=0).values / 2).T.tolist()
     return [tuple(part + 1 for part in parts if kept[part]) for parts, kept in zip(order, carries, strict=True)]
@@ -173,14 +176,10 @@ def _maps(
         encoded.segmentations[0].masks,
         texts,
         bank.descriptors,
-        _known(questions)[some],
+        questions.known[some],
         grid=encoded.grid,
     )
     return [heat_encode(one, geometry) for one in values.numpy()]
-
-
-def _known(questions: Questions) -> Bool[Tensor, " texts"]:
-    return torch.tensor([row is not None for row in questions.own], dtype=torch.bool)
 
 
 def _shares(

@@ -19,7 +19,7 @@ from clipmk.explanation import Explanation
 from clipmk.images.masks import pixel_mask
 from clipmk.images.square import Square, square_image
 from clipmk.models.catalog import EMBEDDED
-from clipmk.pipeline.asking import NO_PATCHES, VAGUE_MAPS, ClassAsked, Questions, answer
+from clipmk.pipeline.asking import NO_PATCHES, VAGUE_MAPS, Questions, answer
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.records import (
     Alternative,
@@ -233,7 +233,8 @@ class ExplanationBuilder:
             encoded,
             bank=self.bank,
             geometry=self.geometry(info),
-            classes=[ClassAsked(self.vocabulary.classes[i], i, self.language(i).indices.tolist()) for i in numbers],
+            classes={number: self.language(number).indices.tolist() for number in numbers},
+            names=self.vocabulary.classes,
             vision=vision.concepts,
             vision_limit=self.settings.vision_limit,
         )

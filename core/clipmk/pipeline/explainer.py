@@ -31,7 +31,7 @@ from clipmk.settings import GROUP_LIMIT
 from clipmk.system.memory import memory_named, remedies
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import resolve_class
-from clipmk.vocabulary.embeddings import TextBank, embed_classes, load_bank
+from clipmk.vocabulary.embeddings import TextBank, load_bank
 from clipmk.vocabulary.reader import ask_texts
 from clipmk.vocabulary.vocabulary import Vocabulary
 
@@ -77,7 +77,7 @@ class Explainer:
         self.vocabulary = vocabulary
         self.settings = settings
         self.load_ms = load_ms
-        self._progress = progress
+        self._progress, self._cache = progress, cache
         embedding = None if progress is None else partial(progress, "texts")
         with self._out_of_memory_advice():
             self.bank: TextBank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
@@ -206,18 +206,16 @@ class Explainer:
         return dataclasses.replace(result, elapsed_ms=elapsed)
 
     def with_classes(self, added: Iterable[str]) -> Explainer:
-        """The same model with more classes; only their names are embedded. What was encoded stays valid."""
-        vocabulary = self.vocabulary.with_classes((*self.vocabulary.classes, *added))
-        new = vocabulary.classes[len(self.vocabulary.classes) :]
-        other = copy.copy(self)
-        other.vocabulary = vocabulary
-        if new:
-            rows = embed_classes(self.backbone, vocabulary.with_classes(new))
-            other.bank = dataclasses.replace(self.bank, classes=torch.cat([self.bank.classes, rows]))
-        other.builder = ExplanationBuilder(
-            self.backbone, vocabulary, other.bank, self.settings, self.load_ms, self.warnings
+        """The same model with more classes; only their names are embedded, if texts are cached; encoded images stay."""
+        vocabulary = self.vocabulary.with_classes(dict.fromkeys((*self.vocabulary.classes, *added)))
+        return Explainer(
+            self.backbone,
+            vocabulary,
+            self.settings,
+            cache=self._cache,
+            progress=self._progress,
+            load_ms=self.load_ms,
         )
-        return other
 
     def with_settings(self, settings: Settings) -> Explainer:
         """The same model and embedded texts with other settings."""

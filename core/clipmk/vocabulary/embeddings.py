@@ -125,16 +125,6 @@ def load_bank(
     return TextBank(**found, warnings=tuple(dict.fromkeys(filter(None, warnings))))
 
 
-def embed_classes(backbone: TextBackbone, vocabulary: Vocabulary) -> Float[Tensor, "classes embed"]:
-    """The classes of a vocabulary alone, as in `TextBank`, on the CPU, without the cache.
-
-    Raises:
-        ModelError: as for `load_bank`.
-    """
-    section = sections_of(vocabulary)[0]
-    return _encoded(backbone, [section.prompts(row) for row in range(len(section.names))], None)
-
-
 @dataclass(frozen=True)
 class Section:
     """A matrix whose row i is the mean over templates filled with name i, and the file that it is kept in."""
