@@ -277,8 +277,9 @@ def compare_host(engine: FakeEngine, models: tuple[str, ...] = MODELS, **options
 def compare_screen(engine: FakeEngine, models: tuple[str, ...], **options: Any) -> CompareScreen:
     """The comparison screen."""
     session = Session(vocabulary="world", settings=preset("default"))
-    questions = Questions(engine, compare_state(models, **options), lambda message: None, session)  # type: ignore[arg-type]
-    return CompareScreen(questions, models)
+    state = compare_state(models, **options)
+    questions = Questions(engine, state, lambda message: None, session)  # type: ignore[arg-type]
+    return CompareScreen(questions, models, state.target)
 
 
 @asynccontextmanager

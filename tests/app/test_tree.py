@@ -104,6 +104,16 @@ async def test_what_only_language_knows_cannot_be_left_out(album: Path) -> None:
         await press(pilot, "x")
         assert screen.state.left_out == ()
         assert "only what the vision encoder sees" in seen(screen)
+        await press(pilot, "left", "x")
+        assert "choose a concept first" in seen(screen)
+        assert screen.state.left_out == ()
+
+
+async def test_the_key_that_leaves_out_says_in_other_panes_that_a_concept_is_to_be_chosen(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        await press(pilot, "2", "x")
+        assert "choose a concept first" in seen(screen)
+        assert screen.state.left_out == ()
 
 
 async def test_the_tree_opens_to_parts_and_the_cursor_lights_them_up(album: Path) -> None:

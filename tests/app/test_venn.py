@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 import samples
-from app_harness import Host, burst, lines, press, settled
+from app_harness import FakeEngine, Host, burst, lines, press, processed, running, seen, settled
 from clipmk.explanation import Explanation
 from clipmk.records import VisionConcept
+from clipmk.worker import protocol
 from clipmk_tui.app.screens.venn import VennPicture, VennScreen
 from clipmk_tui.app.venn_picture import draw, regions
 
@@ -122,3 +124,55 @@ def test_regions_are_a_partition_of_all_concepts() -> None:
     assert sorted(together) == sorted(
         {concept.text for concept in (*explanation.vision_concepts, *explanation.language_concepts)}
     )
+
+
+async def test_what_is_left_out_is_not_mutual_and_the_numbers_are_those_of_the_rest(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        tree = screen.panes.concepts.concept_tree
+        await press(pilot, "x")
+        tree.select("thin legs")
+        await settled(pilot)
+        await press(pilot, "x")
+        assert screen.state.left_out == ("pointed ears", "thin legs")
+        left = screen.state.view.strength
+        assert left is not None
+        await press(pilot, "v")
+        text = seen(pilot.app)
+        assert "∩ mutual (1)" in text
+        assert "◐ vision only (1, 1 left out)" in text
+        assert "◑ language only (3, 1 left out)" in text
+        assert "○ pointed ears" in text
+        assert "○ thin legs" in text
+        assert f"without 2: mutual 1 (by chance {left.chance.count:.2f})   MI {left.mi_paper:.2f}" in text
+        await press(pilot, "escape", "d")
+        assert "nothing is left out here" in lines(pilot.app)[0]
+
+
+async def test_a_class_still_to_be_explained_is_neither_drawn_nor_written_nor_compared(album: Path) -> None:
+    engine = FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        await press(pilot, "2")
+        engine.gate.clear()
+        screen.panes.choose_class("wolf")
+        await processed(pilot)
+        assert screen.state.explanation is None
+        for key in ("v", "w"):
+            burst(pilot, key)
+            await processed(pilot)
+            assert pilot.app.screen is screen
+            await pilot.pause(0.1)
+            assert "still explaining" in seen(pilot.app)
+            pilot.app.clear_notifications()
+        for key in ("d", "c"):
+            burst(pilot, key)
+            await processed(pilot)
+            assert pilot.app.screen is not screen
+            burst(pilot, "escape")
+            await processed(pilot)
+        asked = [request.target for request in engine.asked if isinstance(request, protocol.Compare)]
+        assert asked == [None, None]
+        assert screen.state.target == "wolf"
+        engine.gate.set()
+        await settled(pilot)
+        await press(pilot, "d")
+        assert "all explain 'wolf'" in lines(pilot.app)[0]

@@ -268,6 +268,11 @@ class State:
         """The one that answers what is asked now, if there is one."""
         return None if self.item is None else self.find(self.item.path, self.model, self.target)
 
+    @property
+    def explained_class(self) -> str | None:
+        """The class asked about once it is explained; None: the predicted one."""
+        return None if self.explanation is None else self.target
+
     def find(self, image: str, model: str, target: str | None) -> Explanation | None:
         """A kept explanation, or one derived from a kept one without a model (see `clipmk.explanation`)."""
         key = (image, model, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells
@@ -27,20 +28,31 @@ class Drawing(NamedTuple):
 
 
 def regions(explanation: Explanation) -> dict[Kind, tuple[str, ...]]:
-    """The concepts of the three regions, strongest first."""
+    """The concepts of the three regions, strongest first; one left out is not mutual, only what else it is."""
+    out = left_out(explanation)
+    vision, language = explanation.vision_concepts, explanation.language_concepts
     return {
-        "vision": tuple(concept.text for concept in explanation.vision_concepts if not concept.mutual),
-        "mutual": explanation.mutual_concepts,
-        "language": tuple(concept.text for concept in explanation.language_concepts if not concept.mutual),
+        "vision": tuple(concept.text for concept in vision if not concept.mutual),
+        "mutual": tuple(text for text in explanation.mutual_concepts if text not in out),
+        "language": tuple(concept.text for concept in language if not concept.mutual or concept.text in out),
     }
 
 
+def left_out(explanation: Explanation) -> tuple[str, ...]:
+    """The vision concepts that the explanation is looked at without."""
+    return () if explanation.what_if is None else explanation.what_if.left_out
+
+
 def numbers(explanation: Explanation) -> str:
-    """The strength of the shared knowledge, beside chance."""
-    mutual, chance = explanation.mutual, explanation.mutual.chance
+    """The strength of the shared knowledge, beside chance; with concepts left out, that of the rest."""
+    mutual = explanation.mutual if explanation.what_if is None else explanation.what_if.mutual
+    chance = mutual.chance
+    out = left_out(explanation)
+    without = f"without {len(out)}: " if out else ""
     return (
-        f"mutual {mutual.count} (by chance {chance.count:.2f})   MI {mutual.mi_paper:.2f} ({chance.mi_paper:.2f})   "
-        f"AUC {mutual.auc:.2f} ({chance.auc:.2f})   p = {mutual.p_value:.2g}"
+        f"{without}mutual {mutual.count} (by chance {chance.count:.2f})   "
+        f"MI {mutual.mi_paper:.2f} ({chance.mi_paper:.2f})   AUC {mutual.auc:.2f} ({chance.auc:.2f})   "
+        f"p = {mutual.p_value:.2g}"
     )
 
 
@@ -67,10 +79,15 @@ def draw(explanation: Explanation, colours: Mapping[Kind, str], *, width: int, h
     room = height - 2 * _FRAME + 1
     hidden = -room
     spans = {"vision": (2, left - 1), "mutual": (left + 2, right - 1), "language": (right + 2, width - 2)}
+    out = left_out(explanation)
     for kind, texts in regions(explanation).items():
         start, end = spans[kind]
-        canvas.put(start, 2, f"{SIGN[kind]} {WORD[kind]} ({len(texts)})", kind, most=end - start, bold=True)
-        entries = [line for text in texts for line in _entry(text, kind, end - start)] or ["  none"]
+        gone = sum(text in out for text in texts)
+        count = f"{len(texts) - gone}{f', {gone} left out' if gone else ''}"
+        canvas.put(start, 2, f"{SIGN[kind]} {WORD[kind]} ({count})", kind, most=end - start, bold=True)
+        signs = (SIGN["left-out" if text in out else kind] for text in texts)
+        found = (_entry(text, sign, end - start) for text, sign in zip(texts, signs, strict=True))
+        entries = list(chain.from_iterable(found)) or ["  none"]
         below = len(entries) - offset - room
         visible = entries[offset : offset + room]
         if below > 0:
@@ -82,7 +99,7 @@ def draw(explanation: Explanation, colours: Mapping[Kind, str], *, width: int, h
     return Drawing(rows, max(0, hidden), max(0, -hidden))
 
 
-def _entry(text: str, kind: Kind, width: int) -> list[str]:
+def _entry(text: str, sign: str, width: int) -> list[str]:
     """A concept in lines of `width` cells, the sign before the first."""
     lines = [""]
     for word in printable(text).split():
@@ -92,7 +109,7 @@ def _entry(text: str, kind: Kind, width: int) -> list[str]:
                 lines[-1] = joined
             else:
                 lines.append(piece)
-    return [f"{SIGN[kind] if index == 0 else ' '} {line}" for index, line in enumerate(lines)]
+    return [f"{sign if index == 0 else ' '} {line}" for index, line in enumerate(lines)]
 
 
 class _Canvas:

@@ -56,6 +56,7 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
     Args:
         questions: asks for what is missing.
         models: two or more, in the order of the columns.
+        target: the class that all explain; None: each its own prediction.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -73,8 +74,8 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
     topic = "compare"
     signs = f"{legend()}  {BEST_WORDS}"
 
-    def __init__(self, questions: Questions, models: tuple[str, ...]) -> None:
-        super().__init__(Answers(questions, questions.state.target), models, id="comparison")
+    def __init__(self, questions: Questions, models: tuple[str, ...], target: str | None) -> None:
+        super().__init__(Answers(questions, target), models, id="comparison")
         self._grid = CompareGrid()
         self._pane = FilteredPane(self._grid, "concepts that contain ...")
 

@@ -92,7 +92,8 @@ class ComparingScreen(ClosedOnce[ResultT]):
         view = self.view
         waiting = f"  waiting for {len(view.awaited)} of {len(view.places)} models"
         cancels = f" · {keys_of(self, f'{self.topic}.back')} cancels{f' · {self._work}' if self._work else ''}"
-        parts = (printable(self._answers.state.title), f"{waiting}{cancels}" if view.awaited else "", more)
+        whole = "  nothing is left out here" if self._answers.state.left_out else ""
+        parts = (printable(self._answers.state.title), f"{waiting}{cancels}" if view.awaited else "", more, whole)
         ending = f"  {headline(self._answers.target)}"
         self._title.update(
             Text.assemble((f"{self.topic}  ", "bold"), *parts, ending, no_wrap=True, overflow="ellipsis")

@@ -83,6 +83,7 @@ class MainScreen(Screen[None]):
             for place, pane in enumerate(("the image", "the predictions", "the models", "the concepts"), 1)
         ),
         Binding("escape", "cancel", "cancel", show=False, tooltip="cancel, or leave the zoom", id="main.cancel"),
+        Binding("x", "leave_out", show=False, id="concepts.leave_out"),
         Binding("ctrl+r", "again", "again", show=False, tooltip="read the image again", id="main.again"),
     ]
 
@@ -265,7 +266,7 @@ class MainScreen(Screen[None]):
             mark = keys_of(self.panes.models.list, "models.mark")
             self.notify(f"mark two models or more: {mark} in the models pane", markup=False)
             return
-        self._push(CompareScreen(self.panes.questions, tuple(models)), self._go_on_with)
+        self._push(CompareScreen(self.panes.questions, tuple(models), state.explained_class), self._go_on_with)
 
     def action_difference(self) -> None:
         """The current model beside another marked one, or the next of those that are here."""
@@ -277,7 +278,7 @@ class MainScreen(Screen[None]):
         if state.item is None or others == [state.model]:
             self.notify("there is no second model here", markup=False)
             return
-        asked = Answers(self.panes.questions, state.target)
+        asked = Answers(self.panes.questions, state.explained_class)
         self._push(DifferenceScreen(asked, (state.model, *others), (0, 1)), self._go_on_with)
 
     def _go_on_with(self, choice: CompareChoice | None) -> None:
@@ -297,16 +298,30 @@ class MainScreen(Screen[None]):
         """Both sides of the knowledge as a picture."""
         from clipmk_tui.app.screens.venn import VennScreen  # noqa: PLC0415
 
-        if self.state.explanation is not None:
-            self._push(VennScreen(self.state.explanation))
+        explanation = self.state.with_what_if
+        if explanation is None:
+            self._say_unexplained()
+        else:
+            self._push(VennScreen(explanation))
 
     def action_write(self) -> None:
         """Write JSON, PNG or HTML."""
         from clipmk_tui.app.screens.write import WriteScreen  # noqa: PLC0415
 
         explanation = self.state.with_what_if
-        if explanation is not None and self.state.item is not None:
+        if explanation is None or self.state.item is None:
+            self._say_unexplained()
+        else:
             self._push(WriteScreen(explanation, image=self.state.item.path))
+
+    def _say_unexplained(self) -> None:
+        """Why there is nothing to draw or to write."""
+        waiting = self.state.item is not None and not self.state.failure
+        self.notify("still explaining" if waiting else "there is no explanation", markup=False, timeout=3)
+
+    def action_leave_out(self) -> None:
+        """The tree's key where no concept is under a cursor."""
+        self.notify("choose a concept first", markup=False, timeout=3)
 
     def action_classes(self) -> None:
         """Choose the vocabulary and edit the classes, for this folder."""

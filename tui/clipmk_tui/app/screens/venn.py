@@ -51,7 +51,7 @@ class VennScreen(Dialog[None]):
     """One explanation as a Venn diagram.
 
     Args:
-        explanation: what to show.
+        explanation: what to show; without what its what-if leaves out.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.style import Style
 from rich.text import Text
 from textual import on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.reactive import var
@@ -203,8 +204,10 @@ class ConceptTree(Tree[Row]):
         row = self.row
         if isinstance(row, PartRow) or (isinstance(row, ConceptRow) and row.kind != "language"):
             self.post_message(ChangeLeftOut(partial(State.leave_out, text=row.text)))
-        else:
+        elif isinstance(row, ConceptRow):
             self.notify("only what the vision encoder sees can be left out: ∩ or ◐", markup=False, timeout=3)
+        else:
+            raise SkipAction  # the screen says what the key is for
 
     def action_undo(self) -> None:
         """Undo the last change of what is left out."""
