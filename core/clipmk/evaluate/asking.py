@@ -80,7 +80,7 @@ def map_scores(maps: Maps, scene: Scene, *, threshold: float) -> dict[str, float
     return {
         "pointing": float(np.mean([mask.ravel()[one.argmax()] for one, mask in pairs])),
         "pixel_ap": float(np.mean([average_precision_of_pixels(one, mask) for one, mask in pairs])),
-        "map_iou": float(np.mean([iou(_above(one, threshold), mask) for one, mask in pairs])),
+        "map_iou": _map_iou(maps, scene, threshold),
     }
 
 
@@ -128,7 +128,7 @@ def fit_thresholds(runner: VariantRunner, variants: Collection[Variant], scenes:
     for scene in scenes:
         results = runner.run(read_picture(scene.image), variants)
         for name, maps in scene_maps(scene, results).items():
-            ious = [map_scores(maps, scene, threshold=float(one))["map_iou"] for one in THRESHOLDS]
+            ious = [_map_iou(maps, scene, float(one)) for one in THRESHOLDS]
             sums[name] = sums.get(name, np.zeros(len(THRESHOLDS))) + ious
     return {name: float(THRESHOLDS[total.argmax()]) for name, total in sums.items()}
 
@@ -153,6 +153,10 @@ def _on_picture(maps: NDArray[np.floating], scene: Scene) -> Maps:
     """Maps over the squashed picture, bilinear on its pixels."""
     height, width = scene.object_mask.shape
     return np.stack([cv2.resize(one.astype(np.float32), (width, height)) for one in maps])
+
+
+def _map_iou(maps: Maps, scene: Scene, threshold: float) -> float:
+    return float(np.mean([iou(_above(one, threshold), mask) for one, mask in zip(maps, scene.part_masks, strict=True)]))
 
 
 def _above(values: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
