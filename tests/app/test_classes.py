@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,8 @@ async def test_dialog_lists_vocabularies_and_the_classes_of_the_current_one(size
         await settled(pilot)
         assert classes(app) == list(WORLD)
         assert dialog_message(app) == f"the vocabulary's own {len(WORLD)} classes"
-        assert "kept for /pictures" in seen(app)
+        assert "stays the next time you open these images; ctrl+r resets the classes" in seen(app)
+        assert "/pictures" in seen(app)
         assert "add a class" in seen(app)
         assert [option.prompt.plain.split()[0] for option in app.screen.query_one(OptionList).options] == list(
             available()
@@ -90,6 +92,19 @@ async def test_a_typed_class_is_added_and_the_list_is_kept_for_the_folder(tmp_pa
         assert session.vocabulary == "world"
         assert parse_classes(session.classes).names == (*WORLD, "zebra")
         assert kept_choice(str(tmp_path)) == FolderChoice("world", session.classes)
+
+
+async def test_a_list_of_ones_own_is_reset_to_the_vocabularys_classes(tmp_path: Path) -> None:
+    kept = keep_choice(str(tmp_path), "world", ["cat"])
+    for listed in (kept.classes, str(tmp_path / "gone.json")):
+        app = Host(dialog(dataclasses.replace(SESSION, classes=listed), str(tmp_path)))
+        async with app.run_test() as pilot:
+            await settled(pilot)
+            await press(pilot, "ctrl+r")
+            assert classes(app) == list(WORLD)
+            await press(pilot, "ctrl+s")
+            assert [(one.vocabulary, one.classes) for one in app.answers] == [("world", None)]
+            assert kept_choice(str(tmp_path)) == FolderChoice("world", None)
 
 
 async def test_the_vocabularys_own_classes_need_no_list(tmp_path: Path) -> None:
@@ -183,6 +198,34 @@ async def test_another_folder_is_explained_with_what_is_kept_for_it(album: Path,
         assert screen.panes.folder == str(other)
 
 
+async def test_a_list_of_ones_own_is_named_above_the_predictions_and_belongs_to_its_folder(
+    album: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.png").write_bytes(next(album.rglob("*.png")).read_bytes())
+    async with running(FakeEngine(), album) as (pilot, screen):
+        panes = screen.panes
+        assert "predictions" in str(panes.predictions.border_title)
+        await press(pilot, "k", "tab", "tab", *"zebra", "enter", "ctrl+s")
+        listed = panes.questions.session.classes
+        assert str(panes.predictions.border_title) == "predictions · 4 classes (yours)"
+        panes.open((str(other),))
+        await settled(pilot)
+        assert panes.questions.session.classes is None
+        assert "predictions" in str(panes.predictions.border_title)
+        panes.open((str(album),))
+        await settled(pilot)
+        assert panes.questions.session.classes == listed
+
+
+def test_folders_without_a_kept_choice_have_the_default(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('vocabulary = "pets"\n', encoding="utf-8")
+    assert resolve_start_options((str(tmp_path),), {}).default is None
+    keep_choice(str(tmp_path), "cifar10", ["cat", "dog"])
+    assert resolve_start_options((str(tmp_path),), {}).default == FolderChoice("pets", None)
+
+
 # What is kept.
 
 
@@ -201,10 +244,17 @@ def test_what_is_kept_comes_back_and_old_lists_stay_for_other_running_apps(tmp_p
     assert len(list((tmp_path / "folders").iterdir())) == 3
 
 
-def test_a_folder_is_the_one_that_the_first_argument_names_or_is_in(tmp_path: Path) -> None:
+def test_a_folder_is_the_one_that_the_first_argument_names_or_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.png").touch()
     assert folder_of((str(tmp_path),)) == folder_of((str(tmp_path / "a.png"), "/other")) == str(tmp_path)
     assert folder_of(()) == SAMPLES
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert folder_of((str(tmp_path / "link"),)) == str(tmp_path / "real")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert folder_of(("~/real",)) == str(tmp_path / "real")
 
 
 def test_start_uses_what_is_kept_unless_the_user_says_otherwise(

@@ -30,10 +30,10 @@ class FolderChoice:
 
 
 def folder_of(paths: Sequence[str]) -> str:
-    """The folder that the first argument of the app names, or is in."""
+    """The folder that the first argument of the app names, or is in; links are followed."""
     if not paths:
         return SAMPLES
-    path = os.path.abspath(paths[0])  # noqa: PTH100 - follows no link
+    path = os.path.realpath(os.path.expanduser(paths[0]))  # noqa: PTH111 - never raises, as Path's may
     return path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120
 
 

@@ -20,15 +20,16 @@ from textual.widget import Widget
 from textual.widgets import OptionList
 
 from clipmk.errors import OUT_OF_MEMORY, ClipmkError, ModelError
-from clipmk.system.text import printable
+from clipmk.system.text import counted, printable
 from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
-from clipmk_tui.app.folder_choices import folder_of, kept_choice
+from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
 from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.questions import Questions
+from clipmk_tui.app.start_options import DEFAULT_VOCABULARY
 from clipmk_tui.app.state import COMPARED, State, View
 from clipmk_tui.app.widgets.concepts import ConceptsPane
 from clipmk_tui.app.widgets.image_pane import ImagePane
@@ -56,12 +57,20 @@ class Panes(Container):
         engine: answers.
         session: what all questions share.
         graphics: how pictures are drawn, one of `GRAPHICS`.
+        default: what explains folders for which nothing is kept; None: the same as the session.
     """
 
     view: var[View] = var(View(), init=False)
     """What is drawn; the panes are bound to it."""
 
-    def __init__(self, models: Sequence[str], engine: Engine, session: Session, graphics: str = "half-blocks") -> None:
+    def __init__(
+        self,
+        models: Sequence[str],
+        engine: Engine,
+        session: Session,
+        graphics: str = "half-blocks",
+        default: FolderChoice | None = None,
+    ) -> None:
         super().__init__(id="panes")
         self.state = State(models[0], marked=models if len(models) > 1 else ())
         self.questions = Questions(engine, self.state, self.post_message, session)
@@ -72,6 +81,8 @@ class Panes(Container):
         self.models = ModelsPane()
         self.predictions = PredictionsPane(self.choose_class)
         self.concepts = ConceptsPane()
+        self._default = default or FolderChoice(session.vocabulary or DEFAULT_VOCABULARY, session.classes)
+        self._narrow = False
         self._models_shown = False
         """In place of the predictions, where they share one."""
         self._picture_wanted = self._picture_shown = ""
@@ -102,7 +113,18 @@ class Panes(Container):
         self.predictions.display = not (narrow and self._models_shown)
         self.models.display = self._models_shown or not narrow
         self.set_class(narrow and self._models_shown and not zoomed, "-choosing")
-        titles = (("predictions", self.predictions, "models", 3), ("models", self.models, "predictions", 2))
+        self._narrow = narrow
+        self._show_titles()
+
+    def _show_titles(self) -> None:
+        """Name predictions and models, a class list of the user's own, and what else is in their place."""
+        count, narrow = len(self.state.classes), self._narrow
+        own = self.questions.session.classes is not None and count
+        listed = f"{'' if narrow else 'predictions · '}{counted(count, 'class', 'classes')} (yours)"
+        titles = (
+            (listed if own else "predictions", self.predictions, "models", 3),
+            ("models", self.models, "predictions", 2),
+        )
         for name, pane, other, place in titles:
             hint = f" {keys_of(self, f'main.pane_{place}')} {other}" if narrow else ""
             pane.border_title = Text.assemble(name, (hint, "dim"))
@@ -146,6 +168,7 @@ class Panes(Container):
 
     def watch_view(self, before: View, view: View) -> None:
         """Draw the parts; where only the left-out ones changed, in the next frame: the tree goes first."""
+        self._show_titles()
         if view.explanation is not None:
             self.image.explanation = view.explanation
         elif self._picture_shown == view.image:  # else the picture is replaced: one drawing, not two
@@ -173,20 +196,23 @@ class Panes(Container):
             more = f" (and {len(images.warnings) - 1} more)" if len(images.warnings) > 1 else ""
             self._warn(images.warnings[0] + more)
         self.state.open(images)
-        if self.folder and self.folder != folder_of(paths):
-            await self._use_kept_choice(folder_of(paths))
-        self.folder = folder_of(paths)
+        folder = await asyncio.to_thread(folder_of, paths)
+        if self.folder and self.folder != folder:
+            await self._use_choice_of(folder)
+        self.folder = folder
         self.show()
 
-    async def _use_kept_choice(self, folder: str) -> None:
-        """Go on with what the user keeps for another folder, if that is something."""
+    async def _use_choice_of(self, folder: str) -> None:
+        """Go on with what the user keeps for another folder, else with the default."""
+        kept = None
         try:
             kept = await asyncio.to_thread(kept_choice, folder)
         except ClipmkError as error:
             self._warn(str(error))
-            return
-        if kept is not None:
-            await self._reconfigure(replace(self.questions.session, vocabulary=kept.vocabulary, classes=kept.classes))
+        choice, before = kept or self._default, self.questions.session
+        session = replace(before, vocabulary=choice.vocabulary, classes=choice.classes)
+        if session != before:
+            await self._reconfigure(session)
 
     async def _reconfigure(self, session: Session) -> None:
         """Go on under another session; what is asked under the old one is cancelled."""

@@ -23,7 +23,7 @@ from clipmk.system.options import (
 )
 from clipmk.system.text import printable, quoted
 from clipmk.worker.session import Session
-from clipmk_tui.app.folder_choices import folder_of, kept_choice
+from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
 from clipmk_tui.show.pixels import GRAPHICS
 
 PREDICTION_COUNT = 10
@@ -55,6 +55,8 @@ class StartOptions:
     models: tuple[str, ...]
     """The first is the start model, the others are marked for comparison."""
     session: Session
+    default: FolderChoice | None = None
+    """What explains folders for which nothing is kept; None: the same as the session."""
     theme: str | None = None
     """None: the default one."""
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -82,10 +84,10 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     chosen = config_options(config) | environment_options(_READERS) | given
     models = tuple(dict.fromkeys(chosen.get("model") or [DEFAULT_MODEL]))
-    note = ""
+    note, usual = "", chosen
     if not {"vocab", "classes"} & (given.keys() | environment_options(_READERS).keys()):  # the config's come after it
         found, note = _kept(folder_of(paths))
-        chosen |= found
+        chosen = chosen | found if found else chosen
     classes = chosen.get("classes")
     session = Session(
         vocabulary=_vocabulary(chosen.get("vocab"), models[0], chosen.get("arch")),
@@ -109,6 +111,7 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
         paths=tuple(paths),
         models=models,
         session=session,
+        default=None if usual is chosen else _default(usual, models[0], session.vocabulary),
         theme=chosen.get("theme"),
         keys=dict(config.keys),
         no_color=chosen.get("no_color", False),
@@ -134,6 +137,15 @@ def _kept(folder: str) -> tuple[dict[str, str], str]:
     except (UsageError, InputError) as error:
         return {}, f"what you keep for {folder} is not used: {error}"
     return {"vocab": kept.vocabulary} | ({} if kept.classes is None else {"classes": kept.classes}), ""
+
+
+def _default(chosen: Mapping[str, Any], model: str, vocabulary: str | None) -> FolderChoice:
+    """What explains the images where nothing is kept for a folder; `vocabulary` where none is chosen or known."""
+    try:
+        named = _vocabulary(chosen.get("vocab"), model, chosen.get("arch"))
+    except (UsageError, InputError):
+        named = vocabulary or DEFAULT_VOCABULARY
+    return FolderChoice(named, chosen.get("classes"))
 
 
 def check_path(path: str) -> None:

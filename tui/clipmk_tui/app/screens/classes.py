@@ -37,6 +37,7 @@ class ClassesScreen(Dialog[Session | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "cancel", id="classes.cancel"),
         Binding("ctrl+s", "save", "save", id="classes.save", priority=True),
+        Binding("ctrl+r", "reset", "the vocabulary's own classes", id="classes.reset", priority=True),
     ]
 
     def __init__(self, session: Session, *, folder: str) -> None:
@@ -64,7 +65,9 @@ class ClassesScreen(Dialog[Session | None]):
             yield self._classes_text
             yield self._added
             yield Static(id="message")
-            yield Static(Text(printable(f"kept for {self._folder}"), overflow="ellipsis"), id="where", markup=False)
+            stays = f"stays the next time you open these images; {keys_of(self, 'classes.reset')} resets the classes"
+            where = f"{stays}\n{printable(self._folder)}"
+            yield Static(Text(where, overflow="ellipsis", no_wrap=True), id="where", markup=False)
 
     def on_mount(self) -> None:
         """Begin with the vocabularies, the current one under the cursor."""
@@ -127,6 +130,11 @@ class ClassesScreen(Dialog[Session | None]):
             self.say(f"the classes stay as you have changed them; {quoted(vocabulary.name)} describes them")
         else:
             self._classes_text.text = "\n".join(names)
+
+    def action_reset(self) -> None:
+        """Show the vocabulary's own classes again."""
+        self._loaded = ()
+        self._load()
 
     def action_save(self) -> None:
         """Use and keep what is chosen."""

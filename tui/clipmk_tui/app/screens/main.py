@@ -120,7 +120,8 @@ class MainScreen(Screen[None]):
         await asyncio.to_thread(importlib.import_module, "clipmk_tui.app.panes")
         from clipmk_tui.app.panes import Panes  # noqa: PLC0415
 
-        panes = Panes(self._options.models, self._engine(), self._options.session, self._options.graphics)
+        options = self._options
+        panes = Panes(options.models, self._engine(), options.session, options.graphics, options.default)
         with self.app.batch_update():
             await self.query_one("#panes").remove()
             await self.mount(panes, Static(_TOO_SMALL, id="too-small", markup=False), after=self.status)
