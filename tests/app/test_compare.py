@@ -40,6 +40,7 @@ from clipmk_tui.app.concept_rows import ConceptRow
 from clipmk_tui.app.engine.worker import EngineStoppedError
 from clipmk_tui.app.screens.choose_class import ChooseClassScreen
 from clipmk_tui.app.screens.compare import CompareChoice, CompareScreen
+from clipmk_tui.app.widgets.compare_grid import CompareGrid
 from clipmk_tui.show.comparison import BEST
 
 SIZES = [(80, 24), (120, 40)]
@@ -57,12 +58,12 @@ async def test_columns_are_filled_and_the_most_agreed_concept_stands_first(size:
         assert lines(app)[1].strip() == "2 of 3 say 'fox'; 1 says 'cat' (the true class is not known)."
         for row, words in (
             ("true class not known", ["ViT", "ResNet", "of", "3"]),
-            ("vit-s8  ", ["vit-xs", "rn-s"]),
+            ("vit-s8  ", ["vit-xs", "rn-s", "∩/seen"]),
             ("fox", ["●", "●", "·", "2"]),
             ("cat", ["·", "·", "●", "1"]),
-            ("pointed ears", ["∩", "∩", "∩", "3"]),
-            ("a bushy tail", ["∩", "∩", "◐", "2"]),
-            ("a white chest", ["◑", "◑", "·", "0"]),
+            ("pointed ears", ["∩", "∩", "∩", "3/3"]),
+            ("a bushy tail", ["∩", "∩", "◐", "2/3"]),
+            ("a white chest", ["◑", "◑", "·", "0/0"]),
         ):
             assert line(app, f"{row} ").strip().removeprefix(row).split() == words, row
         assert any("vit-s8 says fox 71 % · MI 3.69 (0.90)" in one for one in lines(app))
@@ -78,7 +79,7 @@ async def test_only_models_that_are_not_at_hand_are_asked() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         assert engine.asked == [protocol.Compare(models=MODELS[2:], image=IMAGE)]
-        assert line(app, "pointed ears").split()[2:] == ["∩", "∩", "∩", "∩", "4"]
+        assert line(app, "pointed ears").split()[2:] == ["∩", "∩", "∩", "∩", "4/4"]
     app = compare_host(engine, MODELS[:2], known=known)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
@@ -101,14 +102,14 @@ async def test_awaited_columns_show_what_is_at_hand_and_how_far_the_next_one_is(
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         assert "waiting for 2 of 3 models" in lines(app)[0]
-        assert line(app, "pointed ears").split()[2:] == ["∩", "…", "…", "1"]
+        assert line(app, "pointed ears").split()[2:] == ["∩", "…", "…", "1/1"]
         assert line(app, "fox ").count("…") == 2
         assert "embedding the image 0/4" in lines(app)[0]
         engine.gate.set()
         await settled(pilot)
         assert "waiting" not in lines(app)[0]
         assert not any("embedding the image" in one for one in lines(app))
-        assert line(app, "pointed ears").split()[2:] == ["∩", "∩", "∩", "3"]
+        assert line(app, "pointed ears").split()[2:] == ["∩", "∩", "∩", "3/3"]
 
 
 async def test_leaving_cancels_the_request() -> None:
@@ -141,7 +142,7 @@ async def test_failure_is_shown_in_its_column_and_the_others_stay(size: tuple[in
     async with app.run_test(size=size) as pilot:
         await settled(pilot)
         assert line(app, "fox ").split()[1:] == ["●", "!", "1"]
-        assert line(app, "pointed ears").split()[2:] == ["∩", "1"]
+        assert line(app, "pointed ears").split()[2:] == ["∩", "1/1"]
         await press(pilot, "right")
         assert any(r"model [b]x[/b] \x1b[31m is not on this machine" in one for one in lines(app))
         await press(pilot, "enter")
@@ -465,3 +466,15 @@ async def test_n_and_p_go_through_the_images_and_the_main_screen_follows(album: 
         assert pilot.app.screen is screen
         assert screen.state.title != first
         assert screen.panes.image.explanation is screen.state.explanation
+
+
+async def test_the_cursor_starts_on_the_current_model(album: Path) -> None:
+    async with running(FakeEngine(), album, models=(RN, VIT)) as (pilot, screen):
+        screen.state.mark((VIT_XS,))
+        screen.panes.choose_model(VIT)
+        await settled(pilot)
+        await press(pilot, "c")
+        grid = pilot.app.screen.query_one(CompareGrid)
+        assert grid.model_index == 1
+        await press(pilot, "enter")
+        assert screen.state.model == VIT

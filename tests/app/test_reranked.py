@@ -107,7 +107,7 @@ def test_a_bound_has_no_bar() -> None:
     assert set(line_text(fox, 60, longest=4).plain) <= set("· fox71.2 → < 3.0 %")
 
 
-@pytest.mark.parametrize(("before", "after", "moved"), [(0.99954, 0.99946, "▼ 0.1"), (0.5001, 0.5004, "= 0.0")])
+@pytest.mark.parametrize(("before", "after", "moved"), [(0.99954, 0.99946, "▼ 0.1"), (0.5001, 0.5104, "▲ 1.0")])
 def test_the_change_is_that_of_the_numbers_that_stand_there(before: float, after: float, moved: str) -> None:
     (line,) = class_lines(
         [Prediction(rank=1, class_name="fox", probability=before, cosine=0.3, independent=None)],
@@ -116,3 +116,10 @@ def test_the_change_is_that_of_the_numbers_that_stand_there(before: float, after
     text = line_text(line, 60, longest=4).plain
     assert f"{100 * before:.1f} → {100 * after:.1f} %" in " ".join(text.split())
     assert " ".join(text.split()).endswith(moved)
+
+
+@pytest.mark.parametrize("room", [28, 60])
+def test_a_class_that_does_not_change_has_its_probability_once(room: int) -> None:
+    (line,) = class_lines(ranked((1, "fox", 0.5001)), after=ranked((1, "fox", 0.5004)))
+    assert line_text(line, room, longest=4).plain.split()[-3:] == ["50.0", "%", "="]
+    assert "→" not in line_text(line, room, longest=4).plain

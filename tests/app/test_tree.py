@@ -13,7 +13,7 @@ import samples
 from app_harness import SIZES, FakeEngine, burst, press, running, seen, settled
 from clipmk.worker import protocol
 from clipmk_tui.app.concept_lines import answer, columns, numbers, p_text
-from clipmk_tui.app.concept_rows import ConceptRow, GroupRow
+from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, groups, part_rows
 from clipmk_tui.app.engine.worker import OnPartial
 from clipmk_tui.app.screens.main import MainScreen
 
@@ -124,8 +124,8 @@ async def test_the_tree_opens_to_parts_and_the_cursor_lights_them_up(album: Path
         await settled(pilot)
         assert lit[-1] == {1, 2}
         await press(pilot, "right", "right")
-        assert lit[-1] == {1}
-        assert "part 1 · 8% of image" in seen(screen).replace("8.3", "8")
+        assert lit[-1] == {2}  # the concept describes it best
+        assert "part 1 · 8 % of image" in seen(screen)
         await press(pilot, "left", "left")
         assert lit[-1] == {1, 2}
 
@@ -288,3 +288,18 @@ async def test_groups_opened_stay_open_for_the_next_image(album: Path) -> None:
         again = next(n for n in tree.root.children if isinstance(n.data, GroupRow) and n.data.kind == "vision")
         assert again.is_expanded
         assert all(isinstance(node.data, ConceptRow) for node in again.children)
+
+
+def test_parts_are_ordered_by_similarity_in_the_column_and_in_the_list() -> None:
+    made = samples.explanation()
+    ear, tail = made.parts
+    closest = dataclasses.replace(tail.descriptors[0], text="pointed ears", cosine=ear.descriptors[0].cosine + 0.1)
+    tail = dataclasses.replace(tail, area=0.001, descriptors=(closest, *tail.descriptors))
+    unknown = dataclasses.replace(tail, id=3, descriptors=())
+    first = dataclasses.replace(made.vision_concepts[0], parts=(1, 2, 3))
+    made = dataclasses.replace(made, parts=(ear, tail, unknown), vision_concepts=(first, *made.vision_concepts[1:]))
+    (row,) = groups(made, wanted="pointed ears")[0].rows
+    assert row.parts == (2, 1, 3)
+    found = part_rows(made, row)
+    assert [one.part.id for one in found] == [2, 1, 3]
+    assert [one.cosine for one in found] == [closest.cosine, ear.descriptors[0].cosine, None]

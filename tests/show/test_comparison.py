@@ -77,10 +77,10 @@ def test_every_status_has_its_sign() -> None:
     )
     text = _printed(made, 100)
     cells = {line.split("  ")[0]: line.split()[1:] for line in text.splitlines()}
-    assert cells["ears"] == ["∩", "·", "1"]
-    assert cells["tail"] == ["◐", "·", "0"]
-    assert cells["fur"] == ["◑", "·", "0"]
-    assert cells["eyes"] == ["·", "∩", "1"]
+    assert cells["ears"] == ["∩", "·", "1/1"]
+    assert cells["tail"] == ["◐", "·", "0/1"]
+    assert cells["fur"] == ["◑", "·", "0/0"]
+    assert cells["eyes"] == ["·", "∩", "1/1"]
     assert cells["fox"] == ["●", "●", "!", "2"]
     assert "c failed: model 'c' does not exist" in text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from clipmk_tui.show.signs import Kind
@@ -25,7 +26,7 @@ class ConceptRow:
     cosine: float | None
     """Of a language concept, with the class."""
     parts: tuple[int, ...]
-    """Ids of the parts that carry it."""
+    """Ids of the parts that carry it, the most similar first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +58,14 @@ def groups(explanation: Explanation, *, wanted: str = "") -> tuple[GroupRow, ...
         wanted: keep the concepts that match this filter.
     """
     cosines = {concept.text: concept.cosine for concept in explanation.language_concepts}
+    found = _similarities(explanation)
     vision = [
         ConceptRow(
             kind="mutual" if concept.mutual else "vision",
             text=concept.text,
             importance=concept.importance,
             cosine=cosines.get(concept.text),
-            parts=concept.parts,
+            parts=tuple(sorted(concept.parts, key=lambda part: -found.get((part, concept.text), -inf))),
         )
         for concept in explanation.vision_concepts
     ]
@@ -85,7 +87,15 @@ def groups(explanation: Explanation, *, wanted: str = "") -> tuple[GroupRow, ...
 
 
 def part_rows(explanation: Explanation, row: ConceptRow) -> list[PartRow]:
-    """The parts that carry a concept."""
-    parts = [part for part in explanation.parts if part.id in row.parts]
-    cosines = [next((one.cosine for one in part.descriptors if one.text == row.text), None) for part in parts]
-    return [PartRow(part=part, cosine=cosine, text=row.text) for part, cosine in zip(parts, cosines, strict=True)]
+    """The parts that carry a concept, in the order of its row."""
+    parts, found = {part.id: part for part in explanation.parts}, _similarities(explanation)
+    return [
+        PartRow(part=parts[part], cosine=found.get((part, row.text)), text=row.text)
+        for part in row.parts
+        if part in parts
+    ]
+
+
+def _similarities(explanation: Explanation) -> dict[tuple[int, str], float]:
+    """(part, concept) -> cosine between them, where the concept is among the part's descriptors."""
+    return {(part.id, one.text): one.cosine for part in explanation.parts for one in part.descriptors}

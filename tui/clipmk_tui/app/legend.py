@@ -95,6 +95,11 @@ def legend_lines(
     return lines
 
 
+def share_text(area: float) -> str:
+    """A part's share of the picture."""
+    return "<1 %" if area < 0.01 else f"{100 * area:.0f} %"
+
+
 def _names(parts: Sequence[Part]) -> dict[int, str]:
     """Part id -> its first descriptor that is not the name of an earlier part, or its first one."""
     names: dict[int, str] = {}
@@ -109,7 +114,7 @@ def _line(part: Part, name: str, width: int, digits: int, shares: bool, *, lit: 
     line = Text(no_wrap=True, end="")
     line.append(SIGN["left-out"] if out else "▌" if lit else " ", colour)
     line.append(str(part.id).rjust(digits), number_style(colour_of(part.id)))
-    share = "" if not shares else "<1 %" if part.area < 0.01 else f"{100 * part.area:.0f} %"
+    share = share_text(part.area) if shares else ""
     text = Text(f" {printable(name)}", Style(bold=lit))
     text.truncate(max(1, width - line.cell_len - len(share) - bool(share)), overflow="ellipsis")
     line.append_text(text)

@@ -126,7 +126,7 @@ class Panes(Container):
             ("models", self.models, "predictions", 2),
         )
         for name, pane, other, place in titles:
-            hint = f" {keys_of(self, f'main.pane_{place}')} {other}" if narrow else ""
+            hint = f" · [{keys_of(self, f'main.pane_{place}')}] {other}" if narrow else ""
             pane.border_title = Text.assemble(name, (hint, "dim"))
 
     def pane_after(self, focused: Widget | None) -> int:

@@ -182,7 +182,7 @@ def report(comparison: Comparison, *, width: int, most: int | None = ROWS_SHOWN)
     ]
     for before, row in zip([None, *rows], rows, strict=False):
         pieces += [Text()] if before is not None and before.is_class and not row.is_class else []
-        pieces.append(_line(placed.line(row.label, row.cells, str(row.count))))
+        pieces.append(_line(placed.line(row.label, row.cells, row.total)))
     more = len(comparison.rows) - len(comparison.rows[:most])
     if more:
         pieces.append(Text(f"and {more} more (--verbose)", "dim"))

@@ -21,6 +21,8 @@ from clipmk_tui.show.text import FAMILY_WORDS, fitted
 
 AWAITED: Final = "…"
 UNKNOWN_FAMILY: Final = "?"
+COUNTED: Final = f"{SIGN['mutual']}/seen"
+"""What the last column counts of a concept."""
 
 _NARROWEST, _ROOMY, _WIDEST = 3, 9, 20
 """Cells of a column, the gap to the next one included: at least, where there is room, at most."""
@@ -53,7 +55,14 @@ class Row:
     """One per column of the comparison."""
     count: int
     """How many models predict the class, or hold the concept mutual."""
+    seen: int
+    """How many models see the concept; 0 for a class."""
     is_class: bool
+
+    @property
+    def total(self) -> str:
+        """The last column: ``4`` of the models predict a class; a concept is mutual for 4, seen by 11: ``4/11``."""
+        return str(self.count) if self.is_class else f"{self.count}/{self.seen}"
 
 
 class Piece(NamedTuple):
@@ -129,7 +138,7 @@ def layout(models: Sequence[str], families: Sequence[str | None], rows: Sequence
     members: dict[str, list[int]] = {}
     for index, family in enumerate(families):
         members.setdefault(family or UNKNOWN_FAMILY, []).append(index)
-    count = len(f" of {len(models)}") + 1
+    count = max(len(f" of {len(models)}"), len(COUNTED)) + 1
     wanted = min(_LONGEST_LABEL, max([_LABEL, *(cell_len(printable(row)) for row in rows)]))
     room = width - len(members) - len(models) * _NARROWEST
     across = _NARROWEST + max(0, room - count - wanted) // len(models)
@@ -216,13 +225,15 @@ def head(layout: Layout, comparison: Comparison | None, places: Sequence[int | N
             long = f"{right} of {answered}"
             texts.append(long if len(long) < layout.across * len(members) else f"{right}/{answered}")
         lines.append(list(layout.family_line("right, by family", texts, str(comparison.right_count))))
-    return [*lines, *name_lines(layout)]
+    return [*lines, *name_lines(layout, COUNTED)]
 
 
-def name_lines(layout: Layout) -> Iterator[list[Piece]]:
-    """The headings of the models."""
-    for place in range(max(map(len, layout.names))):
-        yield list(layout.line("", [Cell(name[place] if place < len(name) else "") for name in layout.names]))
+def name_lines(layout: Layout, count: str = "") -> Iterator[list[Piece]]:
+    """The headings of the models; in the last of their lines that of the counts."""
+    most = max(map(len, layout.names))
+    for place in range(most):
+        cells = [Cell(name[place] if place < len(name) else "") for name in layout.names]
+        yield list(layout.line("", cells, count if place == most - 1 else ""))
 
 
 def _truth(comparison: Comparison | None) -> str:
@@ -242,7 +253,7 @@ def class_rows(comparison: Comparison) -> tuple[Row, ...]:
     for name in names:
         verdict = "" if true is None else " (right)" if _same(name, true) else " (wrong)"
         cells = tuple(_answer_cell(column, name) for column in columns)
-        rows.append(Row(name, name + verdict, cells, votes[name], is_class=True))
+        rows.append(Row(name, name + verdict, cells, votes[name], 0, is_class=True))
     return tuple(rows)
 
 
@@ -258,7 +269,8 @@ def _answer_cell(column: ComparedModel, class_name: str) -> Cell:
 
 def concept_row(row: ComparedConcept) -> Row:
     """The row of a concept."""
-    return Row(row.text, row.text, tuple(_concept_cell(cell) for cell in row.cells), row.mutual_count, is_class=False)
+    seen = sum(cell is not None and cell.status in {"mutual", "vision"} for cell in row.cells)
+    return Row(row.text, row.text, tuple(map(_concept_cell, row.cells)), row.mutual_count, seen, is_class=False)
 
 
 def _concept_cell(cell: ComparedCell | None) -> Cell:

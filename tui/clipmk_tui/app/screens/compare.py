@@ -76,7 +76,7 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
 
     def __init__(self, questions: Questions, models: tuple[str, ...], target: str | None) -> None:
         super().__init__(Answers(questions, target), models, id="comparison")
-        self._grid = CompareGrid()
+        self._grid = CompareGrid(models.index(model) if (model := questions.state.model) in models else 0)
         self._pane = FilteredPane(self._grid, "concepts that contain ...")
 
     def compose_middle(self) -> ComposeResult:

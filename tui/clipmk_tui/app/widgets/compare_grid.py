@@ -93,8 +93,9 @@ class CompareGrid(Widget, can_focus=True):
     class Chosen(Message):
         """The user chose the cell under the cursor."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
         super().__init__(id="grid")
+        self._start = start
         self._view = ComparisonView()
         self._layout: Layout | None = None
         """None: nothing to draw, or no room."""
@@ -109,7 +110,7 @@ class CompareGrid(Widget, can_focus=True):
             view: what there is.
             rows: of it, as the filter leaves them.
         """
-        before, index = self.row, self.model_index
+        before, index = self.row, self.model_index if self._view.models else self._start
         self._view, self._rows = view, list(rows)
         same = [before is not None and (row.text, row.is_class) == (before.text, before.is_class) for row in self._rows]
         self._row = same.index(True) if self._row and True in same else 0  # at the top it stays there
@@ -187,7 +188,7 @@ class CompareGrid(Widget, can_focus=True):
             pieces = self._head[y]
         else:
             row = self._rows[index]
-            pieces = list(self._layout.line(row.label, row.cells, str(row.count)))
+            pieces = list(self._layout.line(row.label, row.cells, row.total))
         if is_head or self._rows[index].is_class:
             base += self.get_component_rich_style("grid--head")
         base += Style(bold=True) if under or is_head else Style.null()

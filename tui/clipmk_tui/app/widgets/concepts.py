@@ -20,6 +20,7 @@ from clipmk.system.text import printable
 from clipmk_tui.app.concept_lines import Columns, answer, columns, numbers
 from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, PartRow, groups, part_rows
 from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.legend import share_text
 from clipmk_tui.app.messages import ChangeLeftOut, LightUp
 from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
@@ -275,7 +276,7 @@ class ConceptTree(Tree[Row]):
     def _part(self, row: PartRow) -> Text:
         red, green, blue = colour_of(row.part.id)
         text = Text.assemble(("■", f"#{red:02x}{green:02x}{blue:02x}"), f" part {row.part.id}")
-        text.append(f" · {row.part.area:.0%} of image", "dim")
+        text.append(f" · {share_text(row.part.area)} of image", "dim")
         if row.cosine is not None:
             text.append(f" · similarity {row.cosine:.3f}", "dim")
         return text

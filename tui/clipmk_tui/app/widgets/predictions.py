@@ -200,8 +200,8 @@ def numbers(line: Line, *, room: int) -> Text:
     if line.before is None:
         return Text(f"{after:>5} %" if room < 30 else f"{'':8}{after:>5} %")
     change = float(after) - float(f"{100 * line.before:.1f}")  # of what is shown
-    sign = "=" if abs(change) < 0.05 else "▲" if change > 0 else "▼"
-    moved = f" {sign}{abs(change):4.1f}"
-    if room < 30:
-        return Text(f"{after:>5} %{moved}")
+    same = abs(change) < 0.05
+    moved = " =" if same else f" {'▲' if change > 0 else '▼'}{abs(change):4.1f}"
+    if room < 30 or same:
+        return Text(f"{'' if room < 30 else ' ' * 8}{after:>5} %{moved}")
     return Text(f"{100 * line.before:5.1f} → {after:>5} %{moved}")
