@@ -181,12 +181,40 @@ async def test_mistakes_are_marked_in_words_and_labels_are_never_markup(files: l
 async def test_a_path_that_matches_nothing_can_be_opened(files: list[Item], tmp_path: Path) -> None:
     folder = tmp_path / "deeper"
     folder.mkdir()
+    Image.new("RGB", (30, 20), "red").save(folder / "deep.png")
     async with picking(files) as (app, pilot):
         app.picker.query_one(Input).value = str(folder)
         await pilot.pause()
-        assert "enter opens the folder" in str(app.picker.query_one("#hint").render())
+        assert "enter opens the folder" in str(app.picker.query_one("#message").render())
         await press(pilot, "enter")
         assert app.answers == [str(folder)]
+
+
+async def test_a_folder_is_named_from_where_the_images_are(files: list[Item], tmp_path: Path) -> None:
+    (tmp_path / "uvxyz").mkdir()
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "uvxyz" / "deep.png")
+    async with picking(files) as (app, pilot):
+        await press(pilot, *"uvxyz", "enter")
+        assert app.answers == [str(tmp_path / "uvxyz")]
+
+
+async def test_what_cannot_be_opened_is_refused_in_words_and_the_list_stays(files: list[Item], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").write_text("no image", encoding="utf-8")
+    wanted = {
+        "/nope/foo.png": "'/nope/foo.png' does not exist",
+        str(tmp_path / "notes"): "is not an image",
+        str(tmp_path / "empty"): "holds no image",
+    }
+    async with picking(files) as (app, pilot):
+        for path, words in wanted.items():
+            app.picker.query_one(Input).value = path
+            await press(pilot, "enter")
+            assert words in str(app.picker.query_one("#message").render())
+            assert app.answers == []
+        app.picker.query_one(Input).value = "cat"
+        await press(pilot, "enter")
+        assert app.answers == [1]
 
 
 async def test_the_path_of_an_item_is_that_item(files: list[Item]) -> None:
@@ -200,7 +228,7 @@ async def test_enter_on_nothing_stays_open(files: list[Item]) -> None:
     async with picking(files) as (app, pilot):
         await press(pilot, "z", "z", "enter")
         assert app.answers == []
-        assert "nothing matches" in str(app.picker.query_one("#hint").render())
+        assert "nothing matches" in str(app.picker.query_one("#message").render())
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (30, 8), (10, 4)])
@@ -218,7 +246,7 @@ async def test_long_names_fit_and_keep_their_ends(size: tuple[int, int]) -> None
 async def test_ten_thousand_names_are_searched_by_every_key() -> None:
     items = [Item(f"holiday/{number % 7}/picture_{number:05d}.png", None) for number in range(10_000)]
     async with picking(items) as (app, pilot):
-        assert "10000 of 10000" in str(app.picker.query_one("#hint").render())
+        assert "10000 of 10000" in str(app.picker.query_one("#message").render())
         await press(pilot, *"p9")
         app.picker.query_one(Input).value = "pic09876"
         await pilot.pause()

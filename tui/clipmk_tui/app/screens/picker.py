@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,9 +19,9 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from clipmk.errors import ClipmkError
-from clipmk.system.text import printable
+from clipmk.system.text import printable, quoted
 from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
-from clipmk_tui.app.image_list import Item, Predictions, is_right
+from clipmk_tui.app.image_list import Item, Predictions, is_right, open_images
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.messages import Latest
 from clipmk_tui.app.screens.dialog import Dialog
@@ -143,7 +144,11 @@ class PickerScreen(Dialog["int | str | None"]):
         super().__init__()
         self._items = items
         self._predictions = predictions or {}
-        names = _names([item.path for item in items])
+        paths = [item.path for item in items]
+        names = _names(paths)
+        common = paths[0].removesuffix(names[0]) if names else ""
+        self._folders = ("", common, *(os.path.dirname(path) for path in paths[current : current + 1]))  # noqa: PTH120
+        """Where a typed path may begin: the working folder, those of the images."""
         self._folded = [name.lower() for name in names]
         self._matches = Matches(items, names, self._predictions, current)
         self._query, self._found = "", list(range(len(items)))
@@ -159,7 +164,7 @@ class PickerScreen(Dialog["int | str | None"]):
                     pane.can_focus = False
                     yield pane
                     yield Static(id="caption", markup=False)
-            yield Static(id="hint", markup=False)
+            yield Static(id="message", markup=False)
 
     def on_mount(self) -> None:
         """Begin with the current image."""
@@ -182,7 +187,11 @@ class PickerScreen(Dialog["int | str | None"]):
         if typed is not None:
             same = Path(typed).absolute()
             places = (place for place, item in enumerate(self._items) if Path(item.path).absolute() == same)
-            self.dismiss(next(places, typed))
+            place = next(places, None)
+            if place is None:
+                self.close_with(partial(_checked, typed), "opening ...")
+            else:
+                self.dismiss(place)
         elif self._matches.place is not None:
             self.dismiss(self._matches.place)
 
@@ -194,12 +203,15 @@ class PickerScreen(Dialog["int | str | None"]):
         """The file or folder that was typed: where no name matches, or where it cannot be meant as some letters."""
         path = os.path.expanduser(value.strip())  # noqa: PTH111 - shown and handed on as it was typed
         meant = not self._matches.count or os.sep in path
-        return path if path and meant and os.path.exists(path) else None  # noqa: PTH110 - never raises
+        if not path or not meant:
+            return None
+        paths = (os.path.join(folder, path) for folder in self._folders)  # noqa: PTH118 - as it was typed
+        return next((one for one in paths if os.path.exists(one)), None)  # noqa: PTH110 - never raises
 
     @on(Matches.Moved)
     def _look(self) -> None:
         """Describe the image under the cursor, and show it a moment later."""
-        self.query_one("#hint", Static).update(self._hint())
+        self.query_one("#message", Static).update(self._hint())
         place = self._matches.place
         caption = Text() if place is None else verdict(self._items[place], self._predictions, short=False)
         self.query_one("#caption", Static).update(caption)
@@ -210,6 +222,8 @@ class PickerScreen(Dialog["int | str | None"]):
         if typed is not None:
             kind = "folder" if os.path.isdir(typed) else "file"  # noqa: PTH112
             return shown(f"enter opens the {kind} {typed}")
+        if not self._matches.count and os.sep in self._query:
+            return shown(f"{quoted(self._query.strip())} does not exist")
         if not self._matches.count:
             return Text("nothing matches; a path of a file or folder works too")
         keys = f"{keys_of(self, 'picker.up', 'picker.down')} move  enter open  {keys_of(self, 'picker.cancel')} cancel"
@@ -229,6 +243,21 @@ class PickerScreen(Dialog["int | str | None"]):
                 picture = str(error)
         for pane in self.query(ImagePane):  # none: closed meanwhile
             pane.picture = picture
+
+
+def _checked(path: str) -> str:
+    """The path of a file or folder, if it is an image or holds some.
+
+    Raises:
+        ClipmkError: it does not.
+    """
+    from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
+
+    if os.path.isdir(path):  # noqa: PTH112 - never raises
+        open_images((path,))
+    else:
+        read_picture(path, least_side=_LEAST_SIDE)
+    return path
 
 
 def verdict(item: Item, predictions: Predictions, *, short: bool) -> Text:
