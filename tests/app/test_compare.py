@@ -150,6 +150,18 @@ async def test_failure_is_shown_in_its_column_and_the_others_stay(size: tuple[in
         assert isinstance(app.screen, CompareScreen)
 
 
+async def test_why_a_model_failed_is_wrapped_and_its_sign_explained() -> None:
+    engine = FakeEngine()
+    engine.failures[MODELS[1]] = ModelError("the weights " + "are damaged " * 12 + "and cannot be read")
+    app = compare_host(engine, MODELS[:2])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert "! failed" in seen(app)
+        assert "best AUC of its family" in " ".join(seen(app).split())
+        await press(pilot, "right")
+        assert "and cannot be read" in " ".join(seen(app).split())
+
+
 async def test_engine_that_stopped_fails_what_is_awaited() -> None:
     engine = FakeEngine()
     engine.failures[protocol.Compare] = EngineStoppedError("the engine died twice; start clipmk again")

@@ -25,7 +25,7 @@ from clipmk_tui.show.comparison_table import (
     name_lines,
     short_names,
 )
-from clipmk_tui.show.signs import ANSI, NEITHER, RIGHT, SIGN, WORD, WRONG, Kind
+from clipmk_tui.show.signs import ANSI, FAILED, NEITHER, RIGHT, SIGN, WORD, WRONG, Kind
 from clipmk_tui.show.text import shown
 
 ROWS_SHOWN: Final = 20
@@ -113,10 +113,12 @@ def headline(target: str | None) -> str:
     return "each model explains its own prediction" if target is None else f"all explain {quoted(target)}"
 
 
-def legend() -> str:
-    """What the signs of a table mean."""
+def legend(comparison: Comparison | None = None) -> str:
+    """What the signs of a table mean; that of a failed model only where one failed."""
     kinds: tuple[Kind, ...] = ("mutual", "vision", "language")
-    return "  ".join([*(f"{SIGN[kind]} {WORD[kind]}" for kind in kinds), f"{NEITHER} neither"])
+    failed = comparison is not None and any(column.error is not None for column in comparison.columns)
+    signs = [*(f"{SIGN[kind]} {WORD[kind]}" for kind in kinds), f"{NEITHER} neither"]
+    return "  ".join([*signs, f"{FAILED} failed"] if failed else signs)
 
 
 def model_facts(column: ComparedModel, *, cells: int = 16) -> tuple[str, str, str, str, str, str]:
@@ -186,7 +188,7 @@ def report(comparison: Comparison, *, width: int, most: int | None = ROWS_SHOWN)
     more = len(comparison.rows) - len(comparison.rows[:most])
     if more:
         pieces.append(Text(f"and {more} more (--verbose)", "dim"))
-    pieces += [Text(), Text(legend(), "dim"), Text(), _models(comparison, placed)]
+    pieces += [Text(), Text(legend(comparison), "dim"), Text(), _models(comparison, placed)]
     if any(column.best_in_family for column in comparison.columns):
         pieces.append(Text(f"{BEST_WORDS}; AUC is not comparable across families", "dim"))
     if comparison.answered > 1:

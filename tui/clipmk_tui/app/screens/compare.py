@@ -95,6 +95,7 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
         made = self.view.comparison
         self._grid.show(self.view, self.view.rows(self._pane.filter_text))
         found = [] if made is None else [answer_sentence(made), separating(made)]
+        self._legend.update(f"{legend(made)}  {BEST_WORDS}")
         self._sentences.update(Text("\n".join(printable(sentence(one)) for one in found if one), overflow="ellipsis"))
         self.show_title()
 
@@ -108,7 +109,9 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
     @on(CompareGrid.Moved)
     def _show_detail(self) -> None:
         """The cell under the cursor in words, the numbers of its model, and which models see what it sees."""
-        text = Text("\n".join(map(printable, self._details())), no_wrap=True, overflow="ellipsis")
+        text = Text("\n".join(map(printable, self._details())), overflow="ellipsis")
+        column = self.view.column(self._grid.model_index)
+        self._detail.set_class(column is not None and column.error is not None, "-failed")
         self._detail.update(text)
 
     def _details(self) -> list[str]:

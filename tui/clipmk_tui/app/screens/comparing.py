@@ -50,6 +50,7 @@ class ComparingScreen(ClosedOnce[ResultT]):
         """How far the next answer is."""
         self._title = Static(id="title", markup=False)
         self._sentences = Static(id="sentences", markup=False)
+        self._legend = Static(self.signs, id="legend", markup=False)
         self._detail = Static(id="detail", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -58,7 +59,7 @@ class ComparingScreen(ClosedOnce[ResultT]):
         yield self._sentences
         yield from self.compose_middle()
         yield self._detail
-        yield Static(Text(self.signs, no_wrap=True, overflow="ellipsis"), id="legend", markup=False)
+        yield self._legend
         yield KeyBar()
 
     def compose_middle(self) -> ComposeResult:
