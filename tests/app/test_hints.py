@@ -114,7 +114,7 @@ async def test_the_walk_through_mistakes_names_the_key_that_walks_on(image: Path
 
 async def test_titles_of_panes_that_share_a_place_name_the_key_between_them(image: Path) -> None:
     async with bound({"main.pane_3": "P"}, image, size=(80, 24)) as (pilot, _):
-        assert " predictions P models ─" in seen(pilot.app)
+        assert " predictions · [P] models ─" in seen(pilot.app)
 
 
 async def test_what_a_comparison_needs_names_the_key_that_marks(image: Path) -> None:

@@ -138,12 +138,13 @@ async def test_what_is_left_out_is_not_mutual_and_the_numbers_are_those_of_the_r
         assert left is not None
         await press(pilot, "v")
         text = seen(pilot.app)
+        assert "a.png  2 left out" in text
         assert "∩ mutual (1)" in text
         assert "◐ vision only (1, 1 left out)" in text
         assert "◑ language only (3, 1 left out)" in text
         assert "○ pointed ears" in text
         assert "○ thin legs" in text
-        assert f"without 2: mutual 1 (by chance {left.chance.count:.2f})   MI {left.mi_paper:.2f}" in text
+        assert f"mutual 1 (by chance {left.chance.count:.2f})   MI {left.mi_paper:.2f}" in text
         await press(pilot, "escape", "d")
         assert "nothing is left out here" in lines(pilot.app)[0]
 

@@ -47,10 +47,8 @@ def numbers(explanation: Explanation) -> str:
     """The strength of the shared knowledge, beside chance; with concepts left out, that of the rest."""
     mutual = explanation.mutual if explanation.what_if is None else explanation.what_if.mutual
     chance = mutual.chance
-    out = left_out(explanation)
-    without = f"without {len(out)}: " if out else ""
     return (
-        f"{without}mutual {mutual.count} (by chance {chance.count:.2f})   "
+        f"mutual {mutual.count} (by chance {chance.count:.2f})   "
         f"MI {mutual.mi_paper:.2f} ({chance.mi_paper:.2f})   AUC {mutual.auc:.2f} ({chance.auc:.2f})   "
         f"p = {mutual.p_value:.2g}"
     )

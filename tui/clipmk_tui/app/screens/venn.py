@@ -14,7 +14,7 @@ from textual.widgets import Static
 from clipmk.explanation import Explanation
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
-from clipmk_tui.app.venn_picture import Drawing, draw, numbers
+from clipmk_tui.app.venn_picture import Drawing, draw, left_out, numbers
 from clipmk_tui.show.signs import SIGN
 from clipmk_tui.show.text import shown
 
@@ -70,6 +70,8 @@ class VennScreen(Dialog[None]):
         made = self._explanation
         name = (made.image.path or "an image in memory").rpartition("/")[2]
         title = Text.assemble(shown(made.model.id, "bold"), "  ", shown(name), no_wrap=True)
+        if out := left_out(made):
+            title.append(f"  {len(out)} left out", "dim")
         title.overflow = "ellipsis"
         with Vertical(classes="dialog"):
             yield Static(title, markup=False)
