@@ -219,6 +219,20 @@ async def test_a_list_of_ones_own_is_named_above_the_predictions_and_belongs_to_
         assert panes.questions.session.classes == listed
 
 
+async def test_a_vocabulary_from_the_settings_is_the_default_of_other_folders(album: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.png").write_bytes(next(album.rglob("*.png")).read_bytes())
+    async with running(FakeEngine(), album) as (pilot, screen):
+        await press(pilot, "s")
+        pilot.app.screen.query_one("#vocabulary", Input).value = "cifar10"
+        await press(pilot, "ctrl+s")
+        assert screen.panes.questions.session.vocabulary == "cifar10"
+        screen.panes.open((str(other),))
+        await settled(pilot)
+        assert screen.panes.questions.session.vocabulary == "cifar10"
+
+
 def test_folders_without_a_kept_choice_have_the_default(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('vocabulary = "pets"\n', encoding="utf-8")
     assert resolve_start_options((str(tmp_path),), {}).default is None

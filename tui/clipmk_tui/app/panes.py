@@ -81,7 +81,7 @@ class Panes(Container):
         self.models = ModelsPane()
         self.predictions = PredictionsPane(self.choose_class)
         self.concepts = ConceptsPane()
-        self._default = default or FolderChoice(session.vocabulary or DEFAULT_VOCABULARY, session.classes)
+        self.default = default or FolderChoice(session.vocabulary or DEFAULT_VOCABULARY, session.classes)
         self._narrow = False
         self._models_shown = False
         """In place of the predictions, where they share one."""
@@ -209,7 +209,7 @@ class Panes(Container):
             kept = await asyncio.to_thread(kept_choice, folder)
         except ClipmkError as error:
             self._warn(str(error))
-        choice, before = kept or self._default, self.questions.session
+        choice, before = kept or self.default, self.questions.session
         session = replace(before, vocabulary=choice.vocabulary, classes=choice.classes)
         if session != before:
             await self._reconfigure(session)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
@@ -347,7 +348,13 @@ class MainScreen(Screen[None]):
         from clipmk_tui.app.screens.settings import SettingsScreen  # noqa: PLC0415
 
         here = [entry.id for entry in self.state.entries if entry.source != "remote"]
-        self._push(SettingsScreen(self.panes.questions.session, models=here), self._change_session)
+        self._push(SettingsScreen(self.panes.questions.session, models=here), self._change_settings)
+
+    def _change_settings(self, session: Session | None) -> None:
+        """Another vocabulary from the settings is the default from now on: it is written into the config file."""
+        if session is not None and session.vocabulary not in {None, self.panes.questions.session.vocabulary}:
+            self.panes.default = replace(self.panes.default, vocabulary=session.vocabulary or "")
+        self._change_session(session)
 
     def _change_session(self, session: Session | None) -> None:
         if session is not None and session != self.panes.questions.session:
