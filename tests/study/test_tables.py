@@ -279,8 +279,3 @@ def test_a_missing_language_side_is_named(study: tuple[StudyFolder, Manifest], t
     folder.language(manifest.models[0].id).unlink()
     with pytest.raises(InputError, match=r"language.*does not exist"):
         write_tables(folder, manifest)
-
-
-def test_a_predicted_class_without_language_side_is_damage(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="class 'z' is missing"):
-        single(tmp_path, [image_row(0, "kmeans", ["t0"], ["t0"], predicted="z")])

@@ -6,10 +6,9 @@ Nothing is random, no time is recorded.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipmk.errors import InputError
 from clipmk.records import ModelInfo
 from clipmk.study.concepts import ConceptCounts
 from clipmk.study.image_columns import ImageColumns, class_rows, image_columns, mean_of_methods, model_row
@@ -28,7 +26,6 @@ from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, LANGUAGE, MEAN, MODELS, TableRow
 from clipmk.system.files import atomic_write, make_folder
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
-from clipmk.system.text import quoted
 
 _NAMES: Final = ("images", "concepts", "classes", "models")
 
@@ -68,21 +65,18 @@ class _Tables:
         counts = {parts: ConceptCounts() for parts in methods}
         points = int(self.manifest.settings["vision_limit"]) + 1
         for number in shards:
-            path = self.folder.shard(model.id, number)
-            shard = read_table(path, IMAGE, made_of=made_of)
+            shard = read_table(self.folder.shard(model.id, number), IMAGE, made_of=made_of)
             self.images.write_table(shard)
-            with _damage_named(path):
-                for parts in methods:
-                    rows = shard.filter(pc.equal(shard.column("parts"), parts))
-                    pieces[parts].append(image_columns(rows, self.codes, points=points))
-                    counts[parts].add(rows)
+            for parts in methods:
+                rows = shard.filter(pc.equal(shard.column("parts"), parts))
+                pieces[parts].append(image_columns(rows, self.codes, points=points))
+                counts[parts].add(rows)
         path = self.folder.language(model.id)
         nearest = read_table(path, LANGUAGE, made_of=made_of).sort_by("rank").group_by("class", use_threads=False)
         language = nearest.aggregate([("descriptor", "list")])
         by_class = dict(zip(language["class"].to_pylist(), language["descriptor_list"].to_pylist(), strict=True))
-        with _damage_named(path):
-            for parts, counted in counts.items():
-                self.concepts += counted.rows(model.id, parts, by_class)
+        for parts, counted in counts.items():
+            self.concepts += counted.rows(model.id, parts, by_class)
         found: dict[str, ImageColumns] = {}
         for parts in methods:
             joined = np.concatenate(pieces.pop(parts))
@@ -137,17 +131,6 @@ def _shards(folder: StudyFolder, manifest: Manifest) -> dict[str, list[int]]:
         model.id: [number for number in range(manifest.shards) if folder.shard(model.id, number).is_file()]
         for model in manifest.models
     }
-
-
-@contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Name the file whose content contradicts itself."""
-    try:
-        yield
-    except KeyError as reason:
-        raise InputError(f"table {quoted(path)} is damaged: class {quoted(str(reason.args[0]))} is missing") from reason
-    except (ValueError, pa.ArrowException) as reason:
-        raise InputError(f"table {quoted(path)} is damaged: {reason}") from reason
 
 
 def _write_csv(rows: Sequence[TableRow], path: Path, schema: pa.Schema) -> None:
