@@ -84,7 +84,7 @@ class Backbone:
         self.info = info
         self.device, self.dtype = device, dtype
         self.embed_dim = embed_dim
-        self._texts = TextEncoder(model, tokenizer, embed_dim)
+        self._texts = TextEncoder(model, tokenizer)
         bias = getattr(model, "logit_bias", None)  # both are read before the cast: exp(4.6052) is 98.9 in bfloat16
         self.logit_bias = None if bias is None else float(bias.detach().float())
         self.logit_scale = float(model.logit_scale.detach().float().exp())

@@ -45,8 +45,8 @@ class TextEncoder:
     guaranteed; on a GPU it does not hold.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, embed_dim: int) -> None:
-        self._model, self._embed_dim = model, embed_dim
+    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+        self._model = model
         self._tokenizer = cached(tokenizer)
         self._tower = model.text if hasattr(model, "text") else model
         self.trims = _is_causal(self._tower)
@@ -69,12 +69,13 @@ class TextEncoder:
             tokens = tokens.pin_memory().to(device, non_blocking=True)
             order = order.pin_memory().to(device, non_blocking=True)
         self.budget = self.budget or self._fitting(device)
-        embedded = torch.empty(len(different), self._embed_dim, device=device)
-        start = 0
+        embedded, start = torch.empty(0), 0
         for length, count in zip(*np.unique(lengths.numpy(), return_counts=True), strict=True):
             end = start + int(count)
             while start < end:
                 raw = self._largest(tokens[start:end, : int(length)], device, batch_size)
+                if start == 0:
+                    embedded = torch.empty(len(different), raw.shape[1], device=device)
                 embedded[order[start : start + len(raw)]] = normalize(raw.float(), dim=-1)
                 start += len(raw)
                 if progress is not None:

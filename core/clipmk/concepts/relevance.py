@@ -54,10 +54,10 @@ def standing(
     known = torch.tensor([row is not None for row in own], dtype=torch.bool)
     values = values.where(~known, others[[row or 0 for row in own]])  # bit for bit the bank's own
     order = others.sort().values
-    below = torch.searchsorted(order, values, side="left").double()
+    below = host64(torch.searchsorted(order, values, side="left"))
     above = len(order) - torch.searchsorted(order, values, side="right")
-    count = len(order) - known.double()
-    deviation = others.std(correction=0).clamp_min(torch.finfo(torch.float64).tiny)
+    count = len(order) - host64(known)
+    deviation = others.std(correction=0).clamp_min(torch.finfo(others.dtype).tiny)
     return Standing(
         rank=1 + above,
         percentile=below / count.clamp_min(1),
