@@ -209,7 +209,7 @@ async def test_a_list_of_ones_own_is_named_above_the_predictions_and_belongs_to_
         assert "predictions" in str(panes.predictions.border_title)
         await press(pilot, "k", "tab", "tab", *"zebra", "enter", "ctrl+s")
         listed = panes.questions.session.classes
-        assert str(panes.predictions.border_title) == "predictions · 4 classes (yours)"
+        assert str(panes.predictions.border_title) == "4 classes (yours)"
         panes.open((str(other),))
         await settled(pilot)
         assert panes.questions.session.classes is None

@@ -120,7 +120,7 @@ class Panes(Container):
         """Name predictions and models, a class list of the user's own, and what else is in their place."""
         count, narrow = len(self.state.classes), self._narrow
         own = self.questions.session.classes is not None and count
-        listed = f"{'' if narrow else 'predictions · '}{counted(count, 'class', 'classes')} (yours)"
+        listed = f"{counted(count, 'class', 'classes')} (yours)"  # longer ones are cut at 120 columns
         titles = (
             (listed if own else "predictions", self.predictions, "models", 3),
             ("models", self.models, "predictions", 2),
