@@ -257,9 +257,8 @@ def test_without_file_descriptors_accepting_pauses_and_is_logged_once(
     with caplog.at_level(logging.WARNING), running(socket_path), talking(socket_path) as connection:
         assert ask(connection, request())
     assert all(after - before >= 0.019 for before, after in itertools.pairwise(tried[:4]))
-    assert [record.message for record in caplog.records] == [
-        "no client is accepted until file descriptors are free: Too many open files"
-    ]
+    ours = [one.message for one in caplog.records if "accepted" in one.message]  # another test's server may end late
+    assert ours == ["no client is accepted until file descriptors are free: Too many open files"]
 
 
 def test_clients_leave_the_worker_the_file_descriptors_that_it_needs(socket_path: Path) -> None:
