@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -132,12 +131,3 @@ def test_tensors_are_fetched_in_their_order_and_sizes() -> None:
     tensors = [torch.rand(rows, 3) for rows in (2, 1, 4)]
     for one, other in zip(fetch(iter(tensors)), tensors, strict=True):
         assert torch.equal(one, other)
-
-
-def test_blas_keeps_one_thread_until_the_last_pools_are_closed() -> None:
-    with threadpool_limits(2, user_api="blas"):
-        with contextlib.ExitStack() as second:
-            with worker_threads(1):
-                second.enter_context(worker_threads(1))
-            assert set(blas_threads()) == {1}
-        assert set(blas_threads()) == {2}

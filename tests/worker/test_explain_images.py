@@ -223,7 +223,7 @@ def test_some_of_many_images_are_explained_as_the_library_streams_them(
     import clipmk  # noqa: PLC0415
     from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
 
-    torch.set_num_threads(2)  # with which numpy rounds otherwise than inside a stream
+    torch.set_num_threads(1)
     names = (images[0], "gone.png", images[1])
     *found, done = results(talk(), images=names, stream=True)
     assert (done.count, found[1].code) == (3, "image")

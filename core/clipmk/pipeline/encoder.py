@@ -16,8 +16,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby, islice
-from threading import Lock
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -290,29 +289,6 @@ def group_slices(groups: Iterable[int]) -> Iterator[slice]:
         start = end
 
 
-class _BlasLimit:
-    """One BLAS thread in the process while any pools are open: the first to close must not lift the limit of others."""
-
-    def __init__(self) -> None:
-        self._lock, self._open = Lock(), 0
-        self._limits: Any = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._open:
-                self._limits = threadpool_limits(1, user_api="blas")
-            self._open += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._open -= 1
-            if not self._open:
-                self._limits.restore_original_limits()
-
-
-_BLAS_LIMIT = _BlasLimit()
-
-
 @contextlib.contextmanager
 def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
     """Pools of threads whose sums keep their order: BLAS and OpenMP have one thread each in them.
@@ -321,7 +297,7 @@ def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
     the threads of the process for itself, and would restore our limit after it was lifted.
     """
     # scikit-learn's own threads add up in the order in which they end; BLAS is limited in the whole process meanwhile.
-    with _BLAS_LIMIT:
+    with threadpool_limits(1, user_api="blas"):
         pools = tuple(
             ThreadPoolExecutor(
                 count, thread_name_prefix="clipmk", initializer=partial(threadpool_limits, 1, user_api="openmp")
