@@ -6,17 +6,11 @@ In: messages of the panes and the palette, and the engine's answers. Out: questi
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rich.text import Text
 from textual import on, work
-from textual.app import ComposeResult
-from textual.containers import Container, Vertical
-from textual.reactive import var
-from textual.widget import Widget
 from textual.widgets import OptionList
 
 from clipmk.errors import OUT_OF_MEMORY, ClipmkError, ModelError
@@ -28,15 +22,10 @@ from clipmk_tui.app import messages
 from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
 from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.pane_layout import PaneLayout
 from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.start_options import DEFAULT_VOCABULARY
 from clipmk_tui.app.state import COMPARED, State, View
-from clipmk_tui.app.widgets.concepts import ConceptsPane
-from clipmk_tui.app.widgets.image_pane import ImagePane
-from clipmk_tui.app.widgets.models_pane import ModelsPane
-from clipmk_tui.app.widgets.predictions import PredictionsPane
-from clipmk_tui.app.widgets.sharp_image_pane import SharpImagePane
-from clipmk_tui.show.pixels import protocol_for
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
@@ -49,8 +38,8 @@ _CANCELLABLE = ("explanation", "reranking", "survey", "download")
 """Groups of workers that `esc` cancels."""
 
 
-class Panes(Container):
-    """Image, predictions over models, concept tree; in a narrow terminal predictions and models share one place.
+class Panes(PaneLayout):
+    """The panes, the state they show, and the questions that fill it.
 
     Args:
         models: the first one explains, the others are marked for comparison.
@@ -60,9 +49,6 @@ class Panes(Container):
         default: what explains folders for which nothing is kept; None: the same as the session.
     """
 
-    view: var[View] = var(View(), init=False)
-    """What is drawn; the panes are bound to it."""
-
     def __init__(
         self,
         models: Sequence[str],
@@ -71,78 +57,17 @@ class Panes(Container):
         graphics: str = "half-blocks",
         default: FolderChoice | None = None,
     ) -> None:
-        super().__init__(id="panes")
+        super().__init__(graphics, self.choose_class)
         self.state = State(models[0], marked=models if len(models) > 1 else ())
         self.questions = Questions(engine, self.state, self.post_message, session)
         engine.on_restart = self._engine_restarted
-        protocol = protocol_for(graphics, os.environ)
-        self.image = SharpImagePane(protocol) if protocol is not None else ImagePane(id="image", classes="pane")
-        self.image.border_title = "image"
-        self.models = ModelsPane()
-        self.predictions = PredictionsPane(self.choose_class)
-        self.concepts = ConceptsPane()
         self.default = default or FolderChoice(session.vocabulary or DEFAULT_VOCABULARY, session.classes)
-        self._narrow = False
-        self._models_shown = False
-        """In place of the predictions, where they share one."""
         self._picture_wanted = self._picture_shown = ""
         self._concept_wanted: str | None = None
         """Selected as soon as there is a tree."""
         self._all_models_asked = False
         self.folder = ""
         """Of the images, as the user named it; empty: none is open."""
-
-    def compose(self) -> ComposeResult:
-        """Left, middle, right."""
-        yield self.image
-        with Vertical(id="middle"):
-            yield self.predictions.data_bind(Panes.view)
-            yield self.models.data_bind(Panes.view)
-        yield self.concepts.data_bind(Panes.view)
-
-    # Layout.
-
-    def adapt(self, *, narrow: bool, zoomed: bool) -> None:
-        """Decide which panes are visible; at once, so that the next key finds them.
-
-        Args:
-            narrow: predictions and models share a place.
-            zoomed: the image has the whole screen.
-        """
-        self.query_one("#middle").display = self.concepts.display = not zoomed
-        self.predictions.display = not (narrow and self._models_shown)
-        self.models.display = self._models_shown or not narrow
-        self.set_class(narrow and self._models_shown and not zoomed, "-choosing")
-        self._narrow = narrow
-        self._show_titles()
-
-    def _show_titles(self) -> None:
-        """Name predictions and models, a class list of the user's own, and what else is in their place."""
-        count, narrow = len(self.state.classes), self._narrow
-        own = self.questions.session.classes is not None and count
-        listed = f"{counted(count, 'class', 'classes')} (yours)"  # longer ones are cut at 120 columns
-        titles = (
-            (listed if own else "predictions", self.predictions, "models", 3),
-            ("models", self.models, "predictions", 2),
-        )
-        for name, pane, other, place in titles:
-            hint = f" · [{keys_of(self, f'main.pane_{place}')}] {other}" if narrow else ""
-            pane.border_title = Text.assemble(name, (hint, "dim"))
-
-    def pane_after(self, focused: Widget | None) -> int:
-        """The place of the pane after the one that has the focus, counted from 0."""
-        return self._order.index(focused) + 1 if focused in self._order else 0
-
-    def show_pane(self, place: int) -> Widget:
-        """The widget that takes the focus in a pane, counted from 0; the models become visible when it is theirs."""
-        found = self._order[place % len(self._order)]
-        self._models_shown = found is self.models.list
-        return found
-
-    @property
-    def _order(self) -> tuple[Widget, ...]:
-        """What takes the focus in each pane, in the order of `tab` and of the numbers."""
-        return (self.image, self.predictions, self.models.list, self.concepts.concept_tree)
 
     # Showing.
 
@@ -151,6 +76,8 @@ class Panes(Container):
         """Draw the state as it is."""
         self.state.uses_server = self.questions.engine.uses_server
         if self.is_attached:  # an answer may come while the app closes
+            count, own = len(self.state.classes), self.questions.session.classes is not None
+            self.heading = f"{counted(count, 'class', 'classes')} (yours)" if own and count else "predictions"
             self.view = self.state.view
 
     @on(messages.Changed)
@@ -168,7 +95,7 @@ class Panes(Container):
 
     def watch_view(self, before: View, view: View) -> None:
         """Draw the parts; where only the left-out ones changed, in the next frame: the tree goes first."""
-        self._show_titles()
+        self.show_titles()
         if view.explanation is not None:
             self.image.explanation = view.explanation
         elif self._picture_shown == view.image:  # else the picture is replaced: one drawing, not two
@@ -267,7 +194,7 @@ class Panes(Container):
 
     def select_concept(self, text: str) -> None:
         """Put the tree's cursor on a concept as soon as there is a tree; from the next `adapt` on, show the classes."""
-        self._concept_wanted, self._models_shown = text, False
+        self._concept_wanted, self.models_shown = text, False
         self._select_wanted_concept()
 
     def _select_wanted_concept(self) -> None:
