@@ -52,6 +52,7 @@ class FakeService:
     Attributes:
         seen: the first image of every request, in the order they were begun, and "!" before those cancelled.
         gate: requests for "waiting" and "absorbed" wait until it is set; those for "absorbed" cannot be cancelled.
+        asks, added_classes: of every request.
         streamed: whether each was for some of many images.
         warm: `warm_up` waits until it is set.
     """
@@ -65,6 +66,8 @@ class FakeService:
         self.warm.set()
         self.attached = b""
         self.streamed: list[bool] = []
+        self.asks: list[tuple[str, ...]] = []
+        self.added_classes: list[tuple[str, ...]] = []
 
     def warm_up(self) -> None:
         """There is nothing to import."""
@@ -80,6 +83,8 @@ class FakeService:
         self.seen.append(request.images[0])
         self.attached = job.attached
         self.streamed.append(request.stream)
+        self.asks.append(request.asks)
+        self.added_classes.append(job.session.added_classes)
         try:
             return self._explain(request, job)
         except jobs.CancelledError:

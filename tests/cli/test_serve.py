@@ -66,6 +66,12 @@ def test_the_server_is_asked_and_its_answers_are_printed_as_ours(service: FakeSe
     assert service.seen == ["a.png", "a.png"]  # one request for each model
 
 
+def test_words_and_classes_of_ones_own_go_to_the_server(service: FakeService, clipmk: Runner) -> None:
+    argv = ("explain", "a.png", "b.png", "--ask", "a wet nose", "--ask", "snow", "--add-class", "wolf", "--jsonl")
+    assert clipmk(*argv, "-m", "one").status == 0
+    assert (service.asks, service.added_classes) == ([("a wet nose", "snow")], [("wolf",)])
+
+
 def test_many_images_are_asked_for_a_few_at_a_time_as_parts_of_a_run(service: FakeService, clipmk: Runner) -> None:
     names = [f"{number}.png" for number in range(served.TOGETHER + 1)]
     ran = clipmk("explain", *names, "--jsonl", "-m", "any")
@@ -139,7 +145,7 @@ def test_a_server_of_another_version_is_noted_and_not_asked(
     monkeypatch.setattr("clipmk.worker.client.__version__", "99.0")
     ran = clipmk("explain", "a.png", "--json", "-m", "any")
     assert "the server at '" in ran.err
-    assert "is not used: it is clipmk 0.0.9, protocol 3; this is 99.0, 3\n" in ran.err
+    assert "is not used: it is clipmk 0.0.9, protocol 4; this is 99.0, 4\n" in ran.err
     assert (service.seen, nothing_here) == ([], [["a.png"]])
 
 

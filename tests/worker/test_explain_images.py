@@ -227,10 +227,13 @@ def test_some_of_many_images_are_explained_as_the_library_streams_them(
     real = Explainer.stream
     monkeypatch.setattr(Explainer, "stream", lambda self, *a, **k: streamed.append(self) or real(self, *a, **k))
     names = (images[0], "gone.png", images[1])
-    *found, done = results(talk(), images=names, stream=True)
+    *found, done = results(talk(added_classes=("wolf",)), images=names, stream=True, asks=("snow",))
     assert (done.count, found[1].code, len(streamed)) == (3, "image", 1)
-    explainer = Explainer(clipmk.load(SMALL, device="cpu"), clipmk.load_vocabulary("world"), preset("default"))
-    expected = [one for one in explainer.stream(images, keep_pictures=False) if not isinstance(one, ClipmkError)]
+    vocabulary = clipmk.load_vocabulary("world")
+    vocabulary = vocabulary.with_classes((*vocabulary.classes, "wolf"))
+    explainer = Explainer(clipmk.load(SMALL, device="cpu"), vocabulary, preset("default"))
+    streaming = explainer.stream(images, keep_pictures=False, asks=("snow",))
+    expected = [one for one in streaming if not isinstance(one, ClipmkError)]
     for one, other in zip((found[0], found[2]), expected, strict=False):
         assert dataclasses.replace(one.explanation, elapsed_ms=other.elapsed_ms) == other
 

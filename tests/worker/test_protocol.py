@@ -21,7 +21,7 @@ ENTRY = ModelEntry(
 MESSAGES = (
     protocol.Hello(version=2, session=Session(vocabulary="world", settings=preset("paper", seed=3))),
     protocol.Load(id=1, model="ViT-B-32:random"),
-    protocol.Explain(id=2, model="a", image='b\udcff"\n\x1b.png', target=None),
+    protocol.Explain(id=2, model="a", image='b\udcff"\n\x1b.png', target=None, asks=("a wet nose",)),
     protocol.WhatIf(id=3, model="a", image="b", left_out=("round eyes", "∩")),
     protocol.Compare(id=4, models=("a", "b"), image="c", target="fox"),
     protocol.Survey(id=5, model="a", images=("x", "y")),

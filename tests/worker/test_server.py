@@ -143,6 +143,15 @@ def test_requests_are_answered_under_the_session_of_their_client(socket_path: Pa
             assert answer.message.startswith(vocabulary)
 
 
+def test_another_hello_is_another_session_for_what_follows(socket_path: Path) -> None:
+    with running(socket_path), _named(socket_path, "first") as lines:
+        session = dataclasses.replace(SESSION, vocabulary="second")
+        for message in (Load(id=5, model="m"), Hello(version=protocol.VERSION, session=session), Load(id=6, model="m")):
+            lines.write(encode(message), seconds=PATIENCE)
+        answers = [decode(lines.read_line(limit=2**20, seconds=PATIENCE)) for _ in range(2)]
+        assert [one.message.split()[0] for one in answers if isinstance(one, Failed)] == ["first", "second"]
+
+
 @contextlib.contextmanager
 def _named(path: Path, vocabulary: str) -> Iterator[unix_socket.LineSocket]:
     with socket.socket(socket.AF_UNIX) as connection:
@@ -189,7 +198,7 @@ EXPLAIN = encode(request())
         b"x" * (2**20 + 10),
         b"hello\n",
         encode(protocol.Done(id=1, count=1)),
-        encode(Hello(version=protocol.VERSION, session=SESSION)),
+        encode(Hello(version=protocol.VERSION + 1, session=SESSION)),
         encode(request(attached=protocol.ATTACHED_BYTES + 1)),
         encode(request(attached=-1)),
         b"[" * 100_000 + b"\n",
@@ -199,7 +208,7 @@ EXPLAIN = encode(request())
         EXPLAIN.replace(b'"id":1', b'"id":Infinity'),
     ],
     ids=[
-        *("endless", "no JSON", "no request", "hello again", "too much", "too little", "deep"),
+        *("endless", "no JSON", "no request", "another version", "too much", "too little", "deep"),
         *("400 digits", "8000 digits", "overflow", "infinite"),
     ],
 )

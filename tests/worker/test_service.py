@@ -48,11 +48,12 @@ def test_a_loaded_model_is_described_after_progress_on_loading() -> None:
 
 def test_an_explanation_is_the_librarys(images: list[str]) -> None:
     talk = Conversation()
-    for target in (None, "cat"):
+    talk.ask(Load(model=VIT))
+    for target, stages in ((None, [("image", 0, 1), ("image", 1, 1), ("parts", 1, 1)]), ("cat", [])):
         answer = talk.ask(Explain(model=VIT, image=images[0], target=target))
         assert timeless(answer.explanation) == timeless(clipmk.explain(images[0], VIT, target=target))
         assert answer.explanation.picture is None
-    assert talk.stages() == [("image", 0, 1), ("image", 1, 1), ("parts", 1, 1)]
+        assert talk.stages() == stages  # another target needs no forward
 
 
 def test_classes_of_the_session_replace_the_vocabularys(images: list[str]) -> None:
@@ -83,7 +84,7 @@ def test_a_what_if_is_the_librarys_and_needs_no_new_explanation(
     assert expected != explanation.predictions
     restarted = Conversation()
     again = restarted.ask(WhatIf(model=VIT, image=images[1], left_out=left_out))
-    monkeypatch.setattr(Explainer, "explain", None)
+    monkeypatch.setattr(Explainer, "encode_picture", None)
     for target in (None, explanation.predictions[1].class_name):
         answer = talk.ask(WhatIf(model=VIT, image=images[1], target=target, left_out=left_out))
         assert (answer.left_out, answer.predictions) == (left_out, expected)
@@ -93,6 +94,34 @@ def test_a_what_if_is_the_librarys_and_needs_no_new_explanation(
 def test_a_concept_that_was_not_seen_cannot_be_left_out(images: list[str]) -> None:
     answer = Conversation().ask(WhatIf(model=VIT, image=images[1], left_out=("a nonsense",)))
     assert (answer.code, "a nonsense" in answer.message) == ("usage", True)
+
+
+def test_words_and_classes_of_ones_own_take_no_further_forward_and_no_further_load(
+    images: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
+
+    talk, texts = Conversation(), ("round ears", "snow")
+    talk.ask(Explain(model=VIT, image=images[0]))
+    monkeypatch.setattr(Explainer, "encode_picture", None)
+    monkeypatch.setattr(loading, "load", None)
+    found = talk.ask(Explain(model=VIT, image=images[0], asks=texts)).explanation
+    added = Conversation(talk.service, added_classes=("a red wolf", "cat"))
+    extended = added.ask(Explain(model=VIT, image=images[0], target="a red wolf", asks=texts)).explanation
+    classes = added.ask(Load(model=VIT)).classes
+    added.ask(Compare(models=(VIT,), image=images[0], asks=texts))
+    monkeypatch.undo()
+    assert timeless(found) == timeless(clipmk.ask(images[0], VIT, texts))
+    alone = clipmk.ask(images[0], VIT, texts, add_classes=["a red wolf"], target="a red wolf")
+    assert timeless(extended) == timeless(alone)
+    (column,) = added.received(protocol.ColumnReady)
+    assert [one.text for one in column.explanation.asked] == list(texts)
+    assert classes == (*clipmk.load_vocabulary("world").classes, "a red wolf")
+
+
+def test_a_text_that_cannot_be_asked_fails_the_request(images: list[str]) -> None:
+    answer = Conversation().ask(Explain(model=VIT, image=images[0], asks=("snow", " ")))
+    assert (answer.code, answer.message) == ("vocabulary", "text 2 is blank")
 
 
 def test_a_changed_file_is_explained_again(tmp_path: Path, scene_files: list[Path]) -> None:

@@ -68,15 +68,15 @@ def test_running_out_of_memory_unloads_the_models_and_the_service_goes_on(
 ) -> None:
     from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
 
-    talk, real = Conversation(settings=preset("default")), Explainer.explain
+    talk, real = Conversation(settings=preset("default")), Explainer.encode_picture
     talk.ask(Load(model=tiny_model))
 
-    def explain(self: Any, *args: Any, **options: Any) -> Any:
+    def encode(self: Any, *args: Any, **options: Any) -> Any:
         if self.backbone.info.id == VIT:
             raise out_of_memory()[index]
         return real(self, *args, **options)
 
-    monkeypatch.setattr(Explainer, "explain", explain)
+    monkeypatch.setattr(Explainer, "encode_picture", encode)
     answer = talk.ask(Explain(model=VIT, image=images[0]))
     assert (type(answer), answer.code) == (protocol.Failed, OUT_OF_MEMORY)
     for words in (f"'{VIT}'", "cpu", "a smaller model", "--precision bf16"):
@@ -96,10 +96,10 @@ def test_a_bug_is_not_taken_for_a_lack_of_memory(images: list[str], monkeypatch:
     talk = Conversation()
     talk.ask(Load(model=VIT))
 
-    def explain(*args: Any, **options: Any) -> Any:
+    def encode(*args: Any, **options: Any) -> Any:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(Explainer, "explain", explain)
+    monkeypatch.setattr(Explainer, "encode_picture", encode)
     with pytest.raises(RuntimeError, match="shapes"):
         talk.ask(Explain(model=VIT, image=images[0]))
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))

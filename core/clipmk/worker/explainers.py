@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 VOCABULARIES = 8
 """How many vocabularies are kept."""
+EXTENDED = 8
+"""How many explainers with added classes are kept."""
 
 Stamp = tuple[str, int, int]
 """Absolute path, time of the last change in nanoseconds and size in bytes: another content, another stamp."""
@@ -44,12 +46,18 @@ class Explainers:
         self.held: LruCache[ExplainerKey, Explainer] = LruCache(0)
         self._report = report
         self._check = check
+        self._extended: LruCache[tuple[ExplainerKey, tuple[str, ...]], Explainer] = LruCache(EXTENDED)
         self._vocabularies: LruCache[tuple[object, ...], Vocabulary] = LruCache(VOCABULARIES)
         self._sizes: dict[ExplainerKey, int] = {}
         self._has_open_clip = False
 
     def vocabulary(self, model: str, session: Session) -> Vocabulary:
-        """The session's vocabulary, with its classes in it; the model's own where the session names none."""
+        """The session's vocabulary with all its classes; the model's own where the session names none."""
+        base = self._base_vocabulary(model, session)
+        added = session.added_classes
+        return base.with_classes(dict.fromkeys((*base.classes, *added))) if added else base
+
+    def _base_vocabulary(self, model: str, session: Session) -> Vocabulary:
         name = default_vocabulary(model) if session.vocabulary is None else session.vocabulary
         key = (name, file_stamp(name), session.classes, file_stamp(session.classes or ""))
         known = self._vocabularies.get(key)
@@ -61,8 +69,8 @@ class Explainers:
         return known
 
     def key(self, model: str, session: Session) -> ExplainerKey:
-        """Identifies an explainer; a changed file gives another key."""
-        vocabulary = self.vocabulary(model, session)
+        """Identifies an explainer before classes are added; a changed file gives another key."""
+        vocabulary = self._base_vocabulary(model, session)
         from clipmk.backbones import library  # noqa: PLC0415
         from clipmk.models import loading  # noqa: PLC0415 - torch
         from clipmk.models.spec import resolve  # noqa: PLC0415
@@ -78,13 +86,18 @@ class Explainers:
         return (model, session.arch, session.device, session.precision, session.cache, words, stamps)
 
     def get(self, key: ExplainerKey, model: str, session: Session) -> Explainer:
-        """The explainer of a key under the session's settings: held already, or loaded now."""
-        held = self.held.get(key)
-        return (self._load(key, model, session) if held is None else held).with_settings(session.settings)
+        """The explainer of a key under the session's classes and settings: held already, or loaded now."""
+        found = self.held.get(key) or self._load(key, model, session)
+        if session.added_classes:
+            extended = self._extended.get((key, session.added_classes)) or found.with_classes(session.added_classes)
+            self._extended.put((key, session.added_classes), extended, weight=1)
+            found = extended
+        return found.with_settings(session.settings)
 
     def clear(self) -> None:
         """Unload every model."""
         self.held.clear()
+        self._extended.clear()
         _free_memory()
 
     def _load(self, key: ExplainerKey, model: str, session: Session) -> Explainer:
@@ -103,7 +116,7 @@ class Explainers:
         self._make_room(backbone.nbytes)
         explainer = Explainer(
             backbone,
-            self.vocabulary(model, session),
+            self._base_vocabulary(model, session),
             session.settings,
             cache=session.cache,
             progress=self._report,
@@ -117,6 +130,7 @@ class Explainers:
         before = self.held.keys
         self.held.make_room(weight)
         if self.held.keys != before:
+            self._extended.clear()
             _free_memory()
 
     def _wait_for(self, work: Callable[[], object]) -> None:

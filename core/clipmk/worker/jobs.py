@@ -268,7 +268,7 @@ def _listen(client: Client, queue: JobQueue) -> None:
     session: Session | None = None
     while line := client.read_line(limit=protocol.REQUEST_BYTES, seconds=HELLO_SECONDS if session is None else None):
         message = protocol.decode(line)
-        if session is None:
+        if session is None or isinstance(message, protocol.Hello):
             session = _session(message)
         elif isinstance(message, protocol.Cancel):
             queue.cancel(client, message.request)

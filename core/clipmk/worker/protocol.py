@@ -1,7 +1,8 @@
 """The messages between a client and the worker: frozen, one JSON object a line.
 
 The worker speaks first (`Greeting`). The client answers with `Hello`, which carries its session, then sends requests,
-each with an `id` of its own; the bytes of an attached image follow their line. Requests of all clients are processed
+each with an `id` of its own; another `Hello` is another session for what follows. The bytes of an attached image follow
+their line. Requests of all clients are processed
 one at a time, in the order they came, downloads beside them. Each gets any number of partial answers (`Progress`,
 `ImageExplained`, `ColumnReady`, `Predicted`) and then exactly one final one (`Failed` included), all with its id. A
 client that closes its end cancels its requests. Plain Python: importing this loads neither torch nor numpy.
@@ -20,7 +21,7 @@ from clipmk.records import ModelEntry, ModelInfo, Prediction
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 from clipmk.worker.session import Session
 
-VERSION = 3
+VERSION = 4
 """Raised with every change of a message: client and worker of different versions refuse each other."""
 
 CANCELLED = "cancelled"
@@ -39,7 +40,7 @@ ANSWER_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The client's first line: which version it speaks, and what its requests share."""
+    """The client's first line: which version it speaks, and what its requests share; sent again to change that."""
 
     version: int
     session: Session
@@ -73,7 +74,10 @@ class Load(_Numbered):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explain(_AboutImage):
-    """Explain an image; answered by `Explained`."""
+    """Explain an image; answered by `Explained`. Other texts or another target need no further forward."""
+
+    asks: tuple[str, ...] = ()
+    """Texts to answer; see `Explanation.asked`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,7 @@ class ExplainImages(_Numbered):
     images: tuple[str, ...]
     """Paths; "-": the attached bytes."""
     target: str | None = None
+    asks: tuple[str, ...] = ()
     attached: int = 0
     """Number of bytes that follow the line."""
     stream: bool = False
@@ -106,6 +111,7 @@ class Compare(_Numbered):
     image: str
     target: str | None = None
     """One class for all; None: each model's own prediction."""
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk.images.decoder import Picture
     from clipmk.models.download import Transfer
+    from clipmk.pipeline.encoder import EncodedImage
     from clipmk.pipeline.explainer import Explainer
     from clipmk.settings import Settings
 
@@ -34,12 +36,17 @@ PICTURE_BYTES = 256 * 2**20
 """What decoded pictures may take; the latest is kept whatever its size."""
 EXPLANATIONS = 64
 """How many explanations are kept."""
+ENCODED = 16
+"""How many encoded images are kept, to ask them for other words or classes."""
 STDIN = "-"
 """Name of an image that is attached."""
 
 Value = TypeVar("Value")
-ExplanationKey = tuple[ExplainerKey, "Settings", str, Stamp, str | None]
-"""Explainer, settings, image as named, its content, and the target."""
+_AboutImage = protocol.Explain | protocol.WhatIf | protocol.Compare
+EncodingKey = tuple[ExplainerKey, "Settings", str, Stamp]
+"""Explainer, settings, image as named, and its content."""
+ExplanationKey = tuple[EncodingKey, tuple[str, ...], str | None, tuple[str, ...]]
+"""The encoded image, added classes, the target, and texts to answer."""
 
 
 class Service:
@@ -52,6 +59,7 @@ class Service:
     def __init__(self) -> None:
         self.explainers = Explainers(report=self._report, check=self._check)
         self._pictures: LruCache[tuple[str, Stamp], Picture] = LruCache(PICTURE_BYTES)
+        self._encoded: LruCache[EncodingKey, EncodedImage] = LruCache(ENCODED)
         self._explanations: LruCache[ExplanationKey, Explanation] = LruCache(EXPLANATIONS)
         self._job: Job  # set by `answer`
 
@@ -85,8 +93,8 @@ class Service:
             match self._job.request:
                 case protocol.Load() as request:
                     return self._load(request)
-                case protocol.Explain(id=number, model=model, image=image, target=target):
-                    return protocol.Explained(id=number, explanation=self._explanation(model, image, target))
+                case protocol.Explain(id=number, model=model) as request:
+                    return protocol.Explained(id=number, explanation=self._explanation(model, request))
                 case protocol.ExplainImages() as request:
                     return self._explain_images(request)
                 case protocol.WhatIf() as request:
@@ -131,9 +139,7 @@ class Service:
 
     def _rerank(self, request: protocol.WhatIf) -> protocol.Reranked:
         picture, explainer = self._picture(request.image), self._explainer(request.model)
-        explanation = self._known_explanation(request) or self._explanation(
-            request.model, request.image, request.target
-        )
+        explanation = self._known_explanation(request) or self._explanation(request.model, request)
         from clipmk.pipeline.occlusion import predict_without  # noqa: PLC0415
 
         predictions = predict_without(explainer, picture, explanation, request.left_out)
@@ -145,7 +151,7 @@ class Service:
         self._picture(request.image)
         for model in request.models:
             self._check()
-            made = self._attempt(model, partial(self._explanation, model, request.image, request.target))
+            made = self._attempt(model, partial(self._explanation, model, request))
             column = partial(protocol.ColumnReady, id=request.id, model=model)
             if isinstance(made, Failed):
                 self._job.send(column(explanation=None, code=made.code, message=made.message))
@@ -190,29 +196,38 @@ class Service:
 
     # What answering takes.
 
-    def _explanation(self, model: str, image: str, target: str | None) -> Explanation:
+    def _explanation(self, model: str, request: _AboutImage) -> Explanation:
         """A kept explanation, or one made now; without its picture."""
-        self._check_target(model, target)
-        picture = self._picture(image)
-        key = self._explanation_key(model, image, target)
+        self._check_target(model, request.target)
+        picture = self._picture(request.image)
+        key = self._explanation_key(model, request)
         known = self._explanations.get(key)
         if known is not None:
             return known
-        explainer = self.explainers.get(key[0], model, self._job.session)
-        self._report("image", 0, 1)
-        made = dataclasses.replace(explainer.explain([picture], targets=[target])[0], picture=None)
+        explainer = self.explainers.get(key[0][0], model, self._job.session)
+        encoded, encoding_ms = self._encoded.get(key[0]), 0.0
+        if encoded is None:
+            self._report("image", 0, 1)
+            started = time.perf_counter()
+            encoded = explainer.encode_picture(picture)
+            encoding_ms = 1_000 * (time.perf_counter() - started)
+            self._encoded.put(key[0], encoded, weight=1)
+        found = explainer.answer(picture, encoded, asks=key[3], target=request.target)
+        elapsed = dataclasses.replace(found.elapsed_ms, explain=found.elapsed_ms.explain + encoding_ms)
+        made = dataclasses.replace(found, elapsed_ms=elapsed, picture=None)
         self._explanations.put(key, made, weight=1)
         return made
 
     def _known_explanation(self, request: protocol.WhatIf) -> Explanation | None:
         """A kept explanation with the vision concepts and parts of a request: they are the same for every target."""
-        key = self._explanation_key(request.model, request.image, request.target)
-        others = (other for other in self._explanations.keys if other[:-1] == key[:-1])
+        key = self._explanation_key(request.model, request)
+        others = (other for other in self._explanations.keys if other[:2] == key[:2])
         return self._explanations.get(key) or next((self._explanations.get(other) for other in others), None)
 
-    def _explanation_key(self, model: str, image: str, target: str | None) -> ExplanationKey:
-        session = self._job.session
-        return (self.explainers.key(model, session), session.settings, image, file_stamp(image), target)
+    def _explanation_key(self, model: str, request: _AboutImage) -> ExplanationKey:
+        session, image = self._job.session, request.image
+        encoding = (self.explainers.key(model, session), session.settings, image, file_stamp(image))
+        return encoding, session.added_classes, request.target, getattr(request, "asks", ())
 
     def _picture(self, image: str) -> Picture:
         key = (image, file_stamp(image))
@@ -250,6 +265,7 @@ class Service:
                 raise
         except ClipmkError as error:
             return Failed(id=number, code=error.code, message=str(error))
+        self._encoded.clear()
         self._pictures.clear()  # outside the handler: the exception holds on to the frames and their tensors
         self.explainers.clear()
         return Failed(id=number, code=OUT_OF_MEMORY, message=self._too_small(model))
@@ -311,10 +327,12 @@ def _explained(
         return read_picture(attached, name=STDIN) if image == STDIN else read_picture(image)
 
     if request.stream:
-        yield from explainer.stream(request.images, target=request.target, read=read, keep_pictures=False)
+        yield from explainer.stream(
+            request.images, target=request.target, read=read, keep_pictures=False, asks=request.asks
+        )
         return
     for image in request.images:
         try:
-            yield explainer.explain([read(image)], targets=[request.target])[0]
+            yield explainer.explain([read(image)], targets=[request.target], asks=request.asks)[0]
         except (InputError, ModelError) as error:
             yield error

@@ -15,6 +15,8 @@ class Session:
     """Name or file, as `clipmk.load_vocabulary` takes it; None: the model's own."""
     classes: str | None = None
     """Class list in place of the vocabulary's classes: `a,b,c` or a file."""
+    added_classes: tuple[str, ...] = ()
+    """Predicted beside these."""
     settings: Settings
     device: str = "auto"
     precision: str = "fp32"

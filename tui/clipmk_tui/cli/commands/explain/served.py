@@ -47,7 +47,7 @@ def answers(options: ExplainOptions, images: Sequence[InputImage], stages: Stage
 
 def _find(options: ExplainOptions, held: contextlib.ExitStack) -> Connection | None:
     """A server that would answer as this process would; None: there is none, or it is not wanted."""
-    if not options.serve or options.asks or options.added_classes:  # which it does not know
+    if not options.serve:
         return None
     path = socket_path()
     try:
@@ -55,6 +55,7 @@ def _find(options: ExplainOptions, held: contextlib.ExitStack) -> Connection | N
             folder=str(Path.cwd()),
             vocabulary=options.vocabulary,
             classes=options.classes,
+            added_classes=options.added_classes,
             settings=options.settings,
             device=options.device,
             precision=options.precision,
@@ -118,6 +119,7 @@ class _ServerRun:
             model=model,
             images=tuple(images[index].name for index in indices if images[index].failure is None),
             target=self._options.target,
+            asks=self._options.asks,
             attached=len(attached),
             stream=len(images) > 1,
         )
