@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from clipmk.concepts.statistics import Estimate, RankEstimate, fit_line
@@ -207,34 +208,32 @@ def test_many_classes_are_shown_by_their_extremes() -> None:
         shown = [one.get_text() for one in figure.axes[0].get_yticklabels()]
     drawn = png(lambda: draw_classes(results, grid), 20)
     assert shown == [*(f"c{number:02d}" for number in range(59, 39, -1)), *(f"c{n:02d}" for n in range(19, -1, -1))]
-    assert Image.open(io.BytesIO(drawn)).size[0] == 160
+    assert Image.open(io.BytesIO(drawn)).size[0] == 110
 
 
 def test_names_in_a_crowd_cover_neither_one_another_nor_a_mark() -> None:
-    from clipmk.study.figures.labels import Point, place_labels  # noqa: PLC0415
+    from clipmk.study.figures.scatter import name_marks  # noqa: PLC0415
     from clipmk.study.figures.style import canvas  # noqa: PLC0415
 
-    figure = canvas(8.6, 6.6)
+    figure = canvas(10.0, 6.6)
     axes = figure.subplots()
     axes.set_xlim(0, 4)
     axes.set_ylim(50, 90)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
     rng = np.random.default_rng(1)
-    at = np.column_stack([rng.normal(3.5, 0.2, 13), rng.normal(75, 2, 13)]).tolist()
-    points = [
-        Point(name=f"ViT-B-{number} openai", x=x, y=y, x_reach=(x, x), y_reach=(y, y), colour=(0, 0, 0))
-        for number, (x, y) in enumerate(at)
-    ]
-    boxes = place_labels(axes, points)
-    left, low, right, high = (axes.get_window_extent().extents * 72 / figure.dpi).tolist()
+    at = zip(rng.normal(3.5, 0.2, 30), rng.normal(75, 2, 30), strict=True)
+    rows = [{"model": f"m{i}", "family": "vit", "auc": x, "top1": y / 100} for i, (x, y) in enumerate(at)]
+    name_marks(axes, rows, {row["model"]: f"ViT-B-{row['model']} openai" for row in rows})
+    figure.draw_without_rendering()
+    # without their lines
+    boxes = [Text.get_window_extent(one).extents for one in axes.texts]
+    right = axes.get_window_extent().xmax
     for one, other in itertools.combinations(boxes, 2):
-        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        assert one[1] >= other[3] or other[1] >= one[3]
     for box in boxes:
-        assert left <= box[0] < box[2] <= right
-        assert low <= box[1] < box[3] <= high
-        for x, y in axes.transData.transform(at) * 72 / figure.dpi:
-            assert not (box[0] < x < box[2] and box[1] < y < box[3])
+        assert right < box[0] < box[2] <= figure.bbox.xmax
+        assert 0 <= box[1] < box[3] <= figure.bbox.ymax
+    by_height = [one.get_text() for one in sorted(axes.texts, key=lambda one: one.get_position()[1])]
+    assert by_height == [f"ViT-B-{row['model']} openai" for row in sorted(rows, key=lambda row: row["top1"])]
 
 
 def test_families_differ_in_colour_and_in_shape() -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Final
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
 
 from clipmk.concepts.statistics import POOLED, LineFit
-from clipmk.study.figures.labels import Point, place_labels
 from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
 from clipmk.study.paper import PRINTED_FIT
 from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
 from clipmk.study.text_tables import estimate
+
+NAME_GAP: Final = 0.03
+"""Share of the axes' height from a name to the next one, where there is room for all."""
 
 
 def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
@@ -23,7 +29,7 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
         published_line: also draw the line that the paper prints for its ViTs.
     """
     known = [row for row in results.models if row["top1"] is not None]
-    figure = canvas(8.6, 6.6)
+    figure = canvas(10.0, 6.6)
     axes = figure.subplots()
     for family in dict.fromkeys(row["family"] for row in known):
         _marks(axes, family, [row for row in known if row["family"] == family])
@@ -48,9 +54,7 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
     axes.set_ylabel("zero-shot top-1 (%)")
     light_grid(axes)
     figure.legend(loc="outside lower left", ncols=2, fontsize=8)
-    figure.draw_without_rendering()  # fixes the layout, which the positions of the names depend on
-    figure.set_layout_engine("none")
-    place_labels(axes, [_point(row, results.names[row["model"]]) for row in known])
+    name_marks(axes, known, results.names)
     return figure
 
 
@@ -79,16 +83,29 @@ def _marks(axes: Axes, family: str, rows: list[TableRow]) -> None:
     )
 
 
-def _point(row: TableRow, name: str) -> Point:
-    auc, top1 = row["auc"], 100 * row["top1"]
-    return Point(
-        name=label(name),
-        x=auc,
-        y=top1,
-        x_reach=(auc, auc) if row["auc_low"] is None else (row["auc_low"], row["auc_high"]),
-        y_reach=(100 * row["top1_low"], 100 * row["top1_high"]),
-        colour=family_style(row["family"]).colour,
-    )
+def name_marks(axes: Axes, rows: Sequence[TableRow], names: Mapping[str, str]) -> None:
+    """Write the names of models in a column beside the axes, in the order of their marks, none over another.
+
+    Each as near to the height of its mark as the others allow (least squares), and joined to it by a line.
+    """
+    rows = sorted(rows, key=lambda row: row["top1"])
+    bottom, top = axes.get_ylim()
+    heights = np.array([(100 * row["top1"] - bottom) / (top - bottom) for row in rows])
+    gap = min(NAME_GAP, 1 / len(rows))
+    steps = gap * np.arange(len(rows))
+    places = isotonic_regression(heights - steps).x.clip(0, 1 - steps[-1]) + steps
+    for row, place in zip(rows, places, strict=True):
+        axes.annotate(
+            label(names[row["model"]]),
+            (row["auc"], 100 * row["top1"]),
+            xytext=(1.03, place),
+            textcoords="axes fraction",
+            verticalalignment="center",
+            fontsize=8,
+            color=tuple(0.75 * one for one in family_style(row["family"]).colour),
+            zorder=1,
+            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkB": 0},
+        )
 
 
 def _sides(rows: list[TableRow], name: str, factor: float) -> np.ndarray:
