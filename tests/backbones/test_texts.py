@@ -188,6 +188,7 @@ def test_where_the_tokenizer_cannot_stand_alone_open_clip_is_imported(
         (tmp_path / "tokenizer.py").write_text("from .constants import DEFAULT_CONTEXT_LENGTH")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     monkeypatch.setattr(library, "loaded_tokenizer_classes", list)
+    monkeypatch.setattr(library, "_ALONE", f"alone with {trouble}")
     assert library.simple_tokenizer_class() is open_clip.SimpleTokenizer
 
 

@@ -132,9 +132,10 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path, *, architect
     """
     skeleton = next(model.parameters()).is_meta
     tensors = {name: tensor.to("meta") if skeleton else tensor for name, tensor in state.items()}
+    shapes, own = ({name: one.shape for name, one in table.items()} for table in (tensors, model.state_dict()))
     try:
         with quiet(ignoring="copying from a non-meta parameter"):  # "is a no-op", as it should be
-            adapted, notes = _adapted(model, tensors)
+            adapted, notes = (tensors, []) if shapes == own else _adapted(model, tensors)
             model.load_state_dict(adapted, strict=True)
     except (RuntimeError, LookupError, AttributeError, AssertionError, TypeError, ValueError) as error:
         raise ModelError(f"the weights in {str(path)!r} do not fit {architecture!r}: {_misfits(error)}") from error

@@ -21,7 +21,6 @@ from clipmk.backbones import library
 from clipmk.backbones.backbone import Backbone, weights_dtype
 from clipmk.backbones.base import without_tokens
 from clipmk.backbones.devices import choose_device, choose_dtype
-from clipmk.backbones.plain_clip import is_plain, load_plain
 from clipmk.backbones.tokenizer import Tokenizer, cached
 from clipmk.errors import ModelError, UsageError
 from clipmk.models import catalog, foreign, local, names
@@ -173,7 +172,7 @@ def build(spec: ModelSpec, *, download: bool = False, device: str = "cpu") -> nn
     if hub_text_tower(spec.config):
         _need_transformers(spec)
     try:
-        with quiet(), torch.device(device), nullcontext() if download else local.offline():
+        with quiet(), torch.device(device), nullcontext() if download or _is_plain(spec) else local.offline():
             return _created(spec, device).eval()
     except OSError as error:
         name = spec.config["text_cfg"].get("hf_model_name")
@@ -185,6 +184,8 @@ def build(spec: ModelSpec, *, download: bool = False, device: str = "cpu") -> nn
 
 
 def _created(spec: ModelSpec, device: str) -> nn.Module:
+    if _is_plain(spec):
+        return library.clip_class()(**spec.config)  # type: ignore[no-any-return]
     options = {"device": device, "load_weights": False, "pretrained_text": False, "force_quick_gelu": spec.quick_gelu}
     create = library.open_clip().create_model
     if not spec.has_own_config:
@@ -252,8 +253,8 @@ def needs_open_clip(model: str) -> bool:
 
 
 def _is_plain(spec: ModelSpec) -> bool:
-    """Whether it is one of the shipped plain CLIPs, which work without open_clip."""
-    return spec.entry.source == "embedded" and is_plain(spec.config)
+    """Whether it is a shipped model with an image tower of open_clip's own, which needs only a part of open_clip."""
+    return spec.entry.source == "embedded" and spec.entry.family in {"vit", "resnet"}
 
 
 def _lazy_tokenizer(spec: ModelSpec, *, download: bool) -> Tokenizer:
@@ -287,15 +288,12 @@ def _hub_tokenizer(spec: ModelSpec, context: int, *, download: bool) -> Tokenize
 
 def _weighted(spec: ModelSpec, *, download: bool) -> tuple[nn.Module, str]:
     """The model with its weights, and their SHA-256."""
-    if spec.weights is None:
-        with torch.random.fork_rng(devices=[]):  # it is built on the CPU, so no GPU needs to wake up
-            torch.default_generator.manual_seed(0)
-            model = build(spec, download=download)
-        return model, module_sha256(model)
     state = read_checked(spec)
-    if _is_plain(spec):
-        return load_plain(spec.config, spec.weights), file_sha256(spec.weights)
-    model = build(spec, download=download)
+    with torch.random.fork_rng(devices=[]):  # it is built on the CPU, so no GPU needs to wake up
+        torch.default_generator.manual_seed(0)
+        model = build(spec, download=download)
+    if spec.weights is None:
+        return model, module_sha256(model)
     fill(model, state, spec.weights, architecture=spec.entry.architecture)
     return model, file_sha256(*local.shards(spec.weights))
 
