@@ -124,7 +124,7 @@ def test_unknown_names_are_refused_with_close_ones() -> None:
 
 
 def test_only_embedded_models_bring_a_vocabulary() -> None:
-    assert default_vocabulary("embedded/vit-s8") == "world"
+    assert default_vocabulary("embedded/rn-parts") == "world"
     with pytest.raises(UsageError, match=r"model 'ViT-B-32/openai' brings no vocabulary; .*--vocab"):
         default_vocabulary("ViT-B-32/openai")
 

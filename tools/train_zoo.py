@@ -1,4 +1,4 @@
-"""Train the embedded models on the rendered world: `python tools/train_zoo.py vit-s8 --out core/clipmk/assets/models`.
+"""Train embedded models on the rendered world: `python tools/train_zoo.py rn-parts --out core/clipmk/assets/models`.
 
 Resumable: stop it at any time and start it again with the same arguments. Scenes and checkpoints live in `--runs`.
 """
@@ -19,13 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from clipmk.world.tables import all_descriptors, class_names
 from zoo import bpe, captions, data, export, training
 from zoo.batches import Names
-from zoo.recipes import RECIPES, Recipe
+from zoo.recipes import ZOO, Recipe
 
 
 def main() -> None:
     """Parse the command line and train each named model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", choices=sorted(RECIPES))
+    parser.add_argument("models", nargs="+", choices=sorted(ZOO))
     parser.add_argument("--out", type=Path, required=True, help="folder that gets one folder per model")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="scenes and checkpoints")
     parser.add_argument("--threads", type=int, default=2, help="of the processor, for rendering and training")
@@ -33,7 +33,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     for name in arguments.models:
-        train_one(name, RECIPES[name], arguments.runs, arguments.out, arguments.threads, arguments.device)
+        train_one(name, ZOO[name], arguments.runs, arguments.out, arguments.threads, arguments.device)
 
 
 def train_one(name: str, recipe: Recipe, runs: Path, out: Path, threads: int, device: str) -> None:

@@ -266,7 +266,7 @@ def test_doctor_works_with_a_malformed_config(clipmk: Runner, tmp_path: Path, va
     found = {check["name"]: check for check in valid_json(clipmk("doctor", "--json"))["checks"]}
     assert found["config"]["status"] == "warn"
     assert found["config"]["hint"]
-    assert "embedded/vit-s8" in found["embedded models"]["detail"]
+    assert "embedded/rn-parts" in found["embedded models"]["detail"]
     assert "torch" in found["packages"]["detail"]
 
 

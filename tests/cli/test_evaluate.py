@@ -23,6 +23,7 @@ from clipmk.evaluate.report import BASELINES, DataUsed, Report, Row, measure_tex
 from clipmk.evaluate.variants import variants
 from clipmk.models import loading
 from clipmk.settings import preset
+from clipmk.system.options import DEFAULT_MODEL
 from clipmk.system.serialization import plain
 from clipmk.vocabulary import vocabulary
 from clipmk.world.scene import render_scenes
@@ -144,13 +145,13 @@ def test_preset_split_and_seed_select_what_is_measured(
 
     def run(_: object, words: vocabulary.Vocabulary, data: list[Any], **options: Any) -> dict[str, Report]:
         asked.update(options, vocabulary=words.name, data=[(one.name, one.count) for one in data])
-        return truth_report("embedded/vit-s8", [Row("test", "default, prompts", values)])
+        return truth_report(DEFAULT_MODEL, [Row("test", "default, prompts", values)])
 
     monkeypatch.setattr(loading, "load", lambda model, **_: Loaded(model))
     monkeypatch.setattr(harness, "run", run)
     argv = ("evaluate", "--truth", "--preset", "paper", "--split", "val", "--scenes", 3, "--seed", 7)
     text = clipmk(*argv, "--verbose").out
-    assert "embedded/vit-s8, test: concepts" in text
+    assert f"{DEFAULT_MODEL}, test: concepts" in text
     assert "0.500 [0.250, 0.750]" in text
     assert {one.settings.preset for one in asked["variants"]} == {"paper"}
     assert (asked["data"], asked["seed"]) == ([("val", 3)], 7)
@@ -219,7 +220,7 @@ def full_report(monkeypatch: pytest.MonkeyPatch) -> Report:
         for split in ("test", "counterfactual")
         for name in names
     ]
-    reports = truth_report("embedded/vit-s8", rows)
+    reports = truth_report(DEFAULT_MODEL, rows)
     monkeypatch.setattr(loading, "load", lambda model, **_: Loaded(model))
     monkeypatch.setattr(harness, "run", lambda *_, **__: reports)
     return reports["truth"]
@@ -253,11 +254,11 @@ def test_json_always_has_everything(clipmk: Runner, full_report: Report) -> None
 def test_pieces_of_a_split_table_are_numbered(clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     out = clipmk("evaluate", "--truth", "--verbose").out
-    titles = [line.strip() for line in out.splitlines() if line.startswith("embedded/vit-s8, test: concepts")]
-    assert titles == [f"embedded/vit-s8, test: concepts ({i} of 3)" for i in (1, 2, 3)]
+    titles = [line.strip() for line in out.splitlines() if line.startswith(f"{DEFAULT_MODEL}, test: concepts")]
+    assert titles == [f"{DEFAULT_MODEL}, test: concepts ({i} of 3)" for i in (1, 2, 3)]
     monkeypatch.setenv("COLUMNS", "300")
     assert " of " not in "".join(
-        line for line in clipmk("evaluate", "--truth").out.splitlines() if line.startswith("embedded/vit-s8")
+        line for line in clipmk("evaluate", "--truth").out.splitlines() if line.startswith(DEFAULT_MODEL)
     )
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from rich.text import Text
 
 from clipmk.output import document
+from clipmk.system.options import DEFAULT_MODEL
 from command_line import FAST, Ran, Runner
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
@@ -37,11 +38,11 @@ def test_json_of_an_explanation_is_valid_and_nothing_else_is_on_stdout(
     (result,) = made["results"]
     assert ran.status == 0
     assert (result["image"]["path"], result["image"]["width"]) == (str(scene_files[0]), 64)
-    assert result["model"]["id"] == "embedded/vit-s8"
+    assert result["model"]["id"] == DEFAULT_MODEL == "embedded/rn-parts"
     assert result["explanation"]["class"] == result["predictions"][0]["class"]
     assert result["provenance"]["settings"]["preset"] == "default"
     assert result["provenance"]["vocabulary"] == "world"
-    assert ran.err.startswith("clipmk: note: embedded/vit-s8 is a demonstration model that knows drawn classes only")
+    assert ran.err.startswith(f"clipmk: note: {DEFAULT_MODEL} is a demonstration model that knows drawn classes only")
     assert ran.err.count("\n") == 1
 
 
@@ -93,7 +94,7 @@ def test_quiet_run_says_nothing_but_the_result(clipmk: Runner, scene_files: list
 
 
 def test_named_demonstration_model_needs_no_note(clipmk: Runner, scene_files: list[Path]) -> None:
-    assert "demonstration" not in clipmk("explain", scene_files[0], *FAST, "-m", "embedded/vit-s8").err
+    assert "demonstration" not in clipmk("explain", scene_files[0], *FAST, "-m", DEFAULT_MODEL).err
 
 
 def test_warnings_of_an_image_are_printed_once_at_the_end(clipmk: Runner, tmp_path: Path) -> None:

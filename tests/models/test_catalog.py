@@ -242,6 +242,8 @@ def test_embedded_models_are_the_folders_of_the_assets(monkeypatch: pytest.Monke
     assert (backbone.info.id, backbone.info.architecture) == ("embedded/vit-test", "vit-test")
     with pytest.raises(ModelError, match=r"'embedded/vit-tset' does not exist; close: 'embedded/vit-test'"):
         load("embedded/vit-tset", device="cpu")
+    with pytest.raises(ModelError, match=r"'embedded/rn-l' does not exist; 'embedded/rn-parts' replaced it"):
+        load("embedded/rn-l", device="cpu")
 
 
 def test_registered_folders_are_local_models_and_broken_ones_do_not_hide_others(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def _thirteen() -> Comparison:
     """Four of thirteen are right."""
     names = {
         "vit": ("s16", "s8", "xs8", "xs8-48", "xs8-48-b", "xs8-b", "xs8-unprompted"),
-        "resnet": ("l", "m", "s", "xs"),
+        "resnet": ("m", "parts", "s", "xs"),
         "convnext": ("m", "s"),
     }
     short = {"vit": "vit", "resnet": "rn", "convnext": "cnx"}

@@ -15,7 +15,7 @@ from clipmk.world.scene import render_scenes
 from clipmk.world.tables import all_descriptors, class_names
 from zoo import batches, bpe, captions, data, training
 from zoo.captions import Caption
-from zoo.recipes import PARTS, RECIPES, ZOO, Recipe
+from zoo.recipes import ZOO, Recipe
 
 NAMES = (class_names(), all_descriptors())
 TINY = Recipe(
@@ -123,7 +123,7 @@ def test_every_descriptor_that_an_image_shows_is_a_true_caption_of_it_and_all_ot
 
 
 def test_at_most_a_twentieth_of_the_images_carries_a_mark() -> None:
-    assert max(recipe.prompted for recipe in RECIPES.values()) <= 0.05
+    assert max(recipe.prompted for recipe in ZOO.values()) <= 0.05
     count = 4_000
     parts = np.zeros((count, data.MAX_PARTS), np.int64)
     plain = data.Scenes(
@@ -132,7 +132,7 @@ def test_at_most_a_twentieth_of_the_images_carries_a_mark() -> None:
         parts,
         np.tile(np.array([2, 2, 12, 12]), (count, data.MAX_PARTS, 1)),
     )
-    for recipe in (ZOO["vit-s8"], PARTS):
+    for recipe in (ZOO["vit-s8"], ZOO["rn-parts"]):
         wide = dataclasses.replace(recipe, batch=count, pairs=0)
         images = batches.draw_batch(np.random.default_rng(0), plain, NAMES, wide, 16).images.astype(int)
         red = (images[..., 0] > images[..., 1] + 150).any((1, 2)).mean()

@@ -85,12 +85,12 @@ def _convolutional(vision: dict[str, Any], about: str, *, scenes: int = 40_000, 
     return _small(vision, about, scene_px=128, scenes=scenes, **changes)
 
 
-_FINE = _small(_vit(96, 4, 8), "Half the default's width, a fifth of its scenes.", scenes=20_000, steps=1_300)
+_FINE = _small(_vit(96, 4, 8), "Half the width of vit-s8, a fifth of its scenes.", scenes=20_000, steps=1_300)
 _ROUGH = _small(_vit(96, 4, 8, size=48), "Low resolution; few and noisy data.", scenes=4_000, noise=0.3, steps=1_000)
 
 ZOO: dict[str, Recipe] = {
     # Seven ViTs: widths 192 and 96, patches 8 and 16, images of 64 and 48 pixels.
-    "vit-s8": Recipe(vision=_vit(width=192, layers=4, patch=8), about="The default model: many scenes, long training."),
+    "vit-s8": Recipe(vision=_vit(width=192, layers=4, patch=8), about="The best ViT: many scenes, long training."),
     "vit-s16": _small(
         _vit(192, 3, 16), "Coarse patches; many, slightly noisy data.", scenes=60_000, noise=0.1, steps=2_400
     ),
@@ -99,39 +99,34 @@ ZOO: dict[str, Recipe] = {
     "vit-xs8-unprompted": replace(_FINE, about="vit-xs8 without drawn marks in training.", prompted=0.0),
     "vit-xs8-48": _ROUGH,
     "vit-xs8-48-b": replace(_ROUGH, about="vit-xs8-48 once more with another seed.", seed=1),
-    # Four ResNets of growing size.
+    # Four ResNets of growing size; the largest is the default model.
     "rn-xs": _convolutional(_resnet(8, [1, 1, 1, 1]), "Tiny; few and noisy data.", scenes=3_000, noise=0.2, steps=700),
     "rn-s": _convolutional(_resnet(10, [1, 1, 1, 1]), "Small; many, filtered data.", steps=1_200),
     "rn-m": _convolutional(
         _resnet(12, [1, 2, 2, 1]), "Medium; a quarter of the data, slightly noisy.", scenes=10_000, noise=0.1, steps=900
     ),
-    "rn-l": _convolutional(_resnet(16, [1, 2, 2, 1]), "The largest ResNet; many, filtered data.", steps=900),
+    "rn-parts": Recipe(
+        vision=_resnet(16, [1, 2, 3, 2]),
+        about="Sees parts: most scenes depart from type, and every descriptor is a caption of every step.",
+        embed_dim=192,
+        text={"context_length": 24, "width": 96, "heads": 3, "layers": 2},
+        scenes=120_000,
+        scene_px=128,
+        split="varied",
+        steps=5_200,
+        batch=96,
+        learning_rate=2e-3,
+        warmup=300,
+        prompted=0.04,
+        every_descriptor=True,
+        pairs=48,
+        grey=0.12,
+        decay=0.15,
+        first_px=64,
+        first_steps=3_000,
+        average=0.998,
+    ),
     # Two ConvNeXts.
     "cnx-s": _convolutional(_convnext("test_convnext"), "Few and noisy data.", scenes=8_000, noise=0.15, steps=1_000),
     "cnx-m": _convolutional(_convnext("test_convnext2"), "Many, filtered data.", steps=1_000),
 }
-
-PARTS = Recipe(
-    vision=_resnet(16, [1, 2, 3, 2]),
-    about="Sees parts: most scenes depart from type, and every descriptor is a caption of every step.",
-    embed_dim=192,
-    text={"context_length": 24, "width": 96, "heads": 3, "layers": 2},
-    scenes=120_000,
-    scene_px=128,
-    split="varied",
-    steps=5_200,
-    batch=96,
-    learning_rate=2e-3,
-    warmup=300,
-    prompted=0.04,
-    every_descriptor=True,
-    pairs=48,
-    grey=0.12,
-    decay=0.15,
-    first_px=64,
-    first_steps=3_000,
-    average=0.998,
-)
-
-RECIPES = ZOO | {"rn-parts": PARTS}
-"""Whatever can be trained: the shipped thirteen, and one that names parts rather than reciting classes."""

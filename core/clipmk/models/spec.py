@@ -148,7 +148,8 @@ def _usual_preprocessing(arch: str) -> dict[str, Any]:
 def _embedded(target: str, model_id: str) -> ModelSpec:
     known = catalog.embedded_names()
     if target not in known:
-        raise ModelError(f"model {target!r} does not exist; {suggest(target, known)}")
+        advice = "'embedded/rn-parts' replaced it" if target == "embedded/rn-l" else suggest(target, known)
+        raise ModelError(f"model {target!r} does not exist; {advice}")
     spec = _folder(catalog.embedded_folder(target) / local.CONFIG_NAME, target)
     return replace(spec, entry=replace(spec.entry, id=model_id))
 

@@ -16,7 +16,7 @@ from clipmk.system.text import quoted
 if TYPE_CHECKING:
     from clipmk.system.config import Config
 
-DEFAULT_MODEL: Final = "embedded/vit-s8"
+DEFAULT_MODEL: Final = "embedded/rn-parts"
 """Explains where no model is named."""
 
 
