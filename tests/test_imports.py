@@ -45,6 +45,10 @@ TABLE: list[tuple[str, set[str]]] = [
     ),
     ("import clipmk_tui.__main__", HEAVY | {"typer", "rich"}),
     ("from clipmk_tui.__main__ import main; main(['models', 'vit', '--cached'])", MODELS | {"textual"}),
+    (
+        "import clipmk_tui.__main__, clipmk_tui.app.start_options, clipmk_tui.app.launch, clipmk_tui.app.app",
+        DRAWING | {"json", "tomllib", "clipmk.system.files", "clipmk_tui.app.messages"},
+    ),
     ("import clipmk_tui.app.engine.worker", DRAWING | MODELS),
     ("import clipmk_tui.app.screens.compare", DRAWING | MODELS | {"scipy"}),
     ("import clipmk_tui.app.widgets.image_pane, clipmk_tui.app.screens.picker, clipmk_tui.app.image_list", DRAWING),

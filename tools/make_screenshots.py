@@ -65,7 +65,7 @@ async def take(shot: Shot, folder: Path) -> None:
     )
     app = ClipmkApp(options, lambda: Engine(session))
     async with app.run_test(size=shot.size) as pilot:
-        while not (isinstance(app.screen, MainScreen) and app.screen.explained):
+        while not (isinstance(screen := app.screen, MainScreen) and screen.query("Panes") and screen.state.explanation):
             await pilot.pause(0.1)
         await settled(pilot)
         for key in shot.keys:

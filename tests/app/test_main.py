@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.css.stylesheet import Stylesheet
 from textual.widgets import Input
 
 import samples
@@ -36,6 +37,17 @@ async def test_the_engine_starts_only_after_the_first_frame_and_is_closed_at_the
             protocol.ListModels,
         ]
     assert engine.closed
+
+
+async def test_the_stylesheet_of_the_first_frame_is_parsed_once_and_has_no_other_screens(
+    album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed_again: list[None] = []
+    monkeypatch.setattr(Stylesheet, "reparse", lambda self: parsed_again.append(None))
+    async with running(FakeEngine(), album) as (pilot, _screen):
+        assert not parsed_again
+        assert pilot.app.theme == "clipmk-dark"
+        assert not any("Dialog" in source.content for source in pilot.app.stylesheet.source.values())
 
 
 async def test_all_four_panes_can_be_reached_by_tab_at_eighty_columns(album: Path) -> None:

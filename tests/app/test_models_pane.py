@@ -76,7 +76,7 @@ async def test_a_download_shows_its_progress_and_is_cancelled(album: Path) -> No
         engine.gate.set()
         await settled(pilot)
         assert engine.pulled == set()
-        assert screen.explained
+        assert screen.state.explanation is not None
 
 
 async def test_a_download_that_fails_says_why(album: Path) -> None:

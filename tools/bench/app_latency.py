@@ -192,6 +192,12 @@ def quitting(runs: int) -> list[float]:
     return seconds
 
 
+def explained(app: ClipmkApp) -> bool:
+    """Whether what the app shows is explained."""
+    screen = app.screen
+    return isinstance(screen, MainScreen) and bool(screen.query("Panes")) and screen.state.explanation is not None
+
+
 def stall() -> float:
     """The longest time in which the app's event loop did nothing else, from the first frame to the explanation."""
     session = Session(vocabulary="world", settings=preset("default", prediction_count=10))
@@ -205,9 +211,7 @@ def stall() -> float:
                 if key:
                     await pilot.press(key)
                 deadline = time.perf_counter() + 60
-                while (
-                    isinstance(app.screen, MainScreen) and not app.screen.explained and time.perf_counter() < deadline
-                ):
+                while not explained(app) and time.perf_counter() < deadline:
                     before = time.perf_counter()
                     await asyncio.sleep(0.005)
                     longest = max(longest, time.perf_counter() - before - 0.005)

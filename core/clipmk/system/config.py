@@ -15,7 +15,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from clipmk.errors import UsageError, suggest
 from clipmk.settings import Settings, unmet
-from clipmk.system.files import decoded
 from clipmk.system.locations import config_path
 from clipmk.system.text import cause, printable, quoted
 
@@ -102,6 +101,8 @@ def parse_config(data: bytes, path: Path) -> Config:
     if not data:
         return Config()
     import tomllib  # noqa: PLC0415 - most users have no config file
+
+    from clipmk.system.files import decoded  # noqa: PLC0415
 
     text = decoded(data, f"config {quoted(path)}", UsageError)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +53,8 @@ def assets_dir() -> Path:
 @functools.cache
 def json_asset(name: str) -> Any:
     """Content of a shipped JSON file; shared, so never change it."""
+    import json  # noqa: PLC0415 - not before the app's first frame
+
     return json.loads((assets_dir() / name).read_bytes())
 
 

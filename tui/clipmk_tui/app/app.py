@@ -15,7 +15,9 @@ from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.driver import Driver
+from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.theme import Theme
 
 from clipmk.errors import ClipmkError
 from clipmk.system.config import read_config
@@ -46,6 +48,7 @@ class ClipmkApp(OrderedInput):
     """
 
     TITLE = "clipmk"
+    theme: Reactive[str] = Reactive(DARK.name)
     CSS_PATH = "app.tcss"
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*OrderedInput.COMMANDS, _providers}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -67,9 +70,8 @@ class ClipmkApp(OrderedInput):
         self._closing_engine: asyncio.Future[None] | None = None
         self._stopping = False
         """Stopped by `_suspend`: the signal to continue is on its way."""
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = options.theme if options.theme in self.available_themes else DARK.name
+        if options.theme in self.available_themes and options.theme != self.theme:  # the stylesheet is parsed again
+            self.theme = options.theme
         self.changed_keys = dict(options.keys)
         """Id of a binding -> its keys, where they are not the defaults."""
         self.set_keymap(self.changed_keys)
@@ -85,6 +87,11 @@ class ClipmkApp(OrderedInput):
                 super().write(readable(data, encoding))
 
         return ReadableDriver
+
+    @property
+    def available_themes(self) -> dict[str, Theme]:
+        """Textual's themes and ours."""
+        return super().available_themes | {DARK.name: DARK, LIGHT.name: LIGHT}
 
     def get_default_screen(self) -> Screen[None]:
         """The main screen."""

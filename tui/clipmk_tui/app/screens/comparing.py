@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from rich.text import Text
@@ -34,6 +35,8 @@ class ComparingScreen(ClosedOnce[ResultT]):
         models: ids.
         id: of the screen; its help has this name.
     """
+
+    CSS_PATH = Path(__file__).with_name("comparing.tcss")
 
     view: var[ComparisonView] = var(ComparisonView(), init=False, always_update=True)
     """What is drawn."""

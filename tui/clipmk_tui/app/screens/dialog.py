@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from textual.await_complete import AwaitComplete
@@ -38,6 +39,7 @@ class Dialog(ModalScreen[ResultT], ClosedOnce[ResultT]):  # the style sheet foll
     A `Static` with the id `message` shows messages.
     """
 
+    CSS_PATH = Path(__file__).with_name("dialogs.tcss")
     _busy = False
     """It is about to close with what it works on."""
 

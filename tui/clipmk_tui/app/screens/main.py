@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import on, work
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
@@ -18,7 +18,6 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from clipmk.system.text import printable
-from clipmk_tui.app import messages
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.widgets.key_bar import KeyBar
 from clipmk_tui.app.widgets.status import StatusLine, stage_text
@@ -26,6 +25,7 @@ from clipmk_tui.app.widgets.status import StatusLine, stage_text
 if TYPE_CHECKING:
     from clipmk.worker.session import Session
     from clipmk_tui.app.engine.worker import Engine
+    from clipmk_tui.app.messages import WorkProgress
     from clipmk_tui.app.panes import Panes
     from clipmk_tui.app.screens.compare import CompareChoice
     from clipmk_tui.app.start_options import StartOptions
@@ -158,11 +158,6 @@ class MainScreen(Screen[None]):
         """What is shown."""
         return self.panes.state
 
-    @property
-    def explained(self) -> bool:
-        """Whether what is asked about is explained."""
-        return self._panes is not None and self.state.explanation is not None
-
     def on_screen_suspend(self) -> None:
         """Real pixels would cover what comes."""
         if self._panes is not None:
@@ -172,8 +167,8 @@ class MainScreen(Screen[None]):
         """In a narrow terminal predictions and models share a place."""
         self.call_after_refresh(self._place_panes)
 
-    @on(messages.WorkProgress)
-    def _show_work(self, message: messages.WorkProgress) -> None:
+    def on_work_progress(self, message: WorkProgress) -> None:
+        """Say what the engine works on."""
         self.status.work = stage_text(message.stage, message.done, message.total)
 
     def _place_panes(self) -> None:
