@@ -42,7 +42,7 @@ def explainer_of(
 
 
 def rows_of(
-    explainer: ShardExplainer, squares: Any, groups: Sequence[int], labels: Sequence[int | None]
+    explainer: ShardExplainer, squares: Any, groups: Sequence[int], labels: Sequence[str | None]
 ) -> list[list[TableRow]]:
     return [rows.result() for batch in explainer.explain(squares, groups, labels) for rows in batch]
 
@@ -112,11 +112,9 @@ def test_the_batch_size_changes_nothing_but_rounding(workers: ThreadPoolExecutor
 def test_the_rank_of_the_true_class_counts_those_before_it(workers: ThreadPoolExecutor) -> None:
     explainer = embedded.explainer()
     one = explainer.explain(pictures(1))[0]
-    classes = explainer.vocabulary.classes
     made = explainer_of(workers, explainer.settings, "superpixels")
     for prediction in one.predictions:
-        label = classes.index(prediction.class_name)
-        ((row,),) = rows_of(made, squares(1), [0], [label])
+        ((row,),) = rows_of(made, squares(1), [0], [prediction.class_name])
         assert row["label_rank"] == prediction.rank
         assert row["correct"] is (prediction.rank == 1)
         assert row["label_probability"] == pytest.approx(prediction.probability, abs=1e-5)

@@ -124,22 +124,10 @@ class ExplanationBuilder:
         geometry = self.geometry(picture.info)
         return square_image(picture.image, geometry, interpolation=self.backbone.interpolation)
 
-    def class_logits(
-        self, image_embedding: Float[Tensor, " embed"]
-    ) -> tuple[Float[Tensor, " classes"], Float[Tensor, " classes"]]:
-        """Cosines of the image with every class, and logits = logit_scale · cos + logit_bias; float64 on the CPU.
-
-        Raises:
-            ModelError: the embedding is not finite.
-        """
-        cosines = host64(self.bank.classes @ image_embedding)
-        self.backbone.check_finite(cosines)
-        return cosines, self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)
-
     def predict(
         self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = ()
     ) -> tuple[Prediction, ...]:
-        """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few.
+        """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few; float64.
 
         Args:
             image_embedding: L2-normalised, on the CPU.
@@ -148,7 +136,9 @@ class ExplanationBuilder:
         Raises:
             ModelError: the embedding is not finite.
         """
-        cosines, logits = self.class_logits(image_embedding)
+        cosines = host64(self.bank.classes @ image_embedding)
+        self.backbone.check_finite(cosines)
+        logits = self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)
         probabilities = logits.softmax(0)
         independent = logits.sigmoid() if self.backbone.logit_bias is not None else None
         names, count = self.vocabulary.classes, self.settings.prediction_count
@@ -193,8 +183,8 @@ class ExplanationBuilder:
         predictions = self.predict(encoded.embedding)
         names = self.vocabulary.classes
         chosen = predictions[0].class_name if target is None else names[target]
-        explained = self._against(chosen, vision)
-        alternatives = tuple(self._against(p.class_name, vision) for p in predictions if p.class_name != chosen)
+        explained = self.against(chosen, vision)
+        alternatives = tuple(self.against(p.class_name, vision) for p in predictions if p.class_name != chosen)
         warnings = source.warnings + self.warnings + segmentation.warnings + vision.warnings
         asked: tuple[Asked, ...] = ()
         if questions is not None:
@@ -208,7 +198,7 @@ class ExplanationBuilder:
             class_name=chosen,
             foreground=pixel_mask(segmentation.foreground, self.geometry(source.info)).rle,
             parts=self._parts(source.info, segmentation, vision),
-            vision_concepts=self._vision(vision, explained.language_concepts),
+            vision_concepts=self.vision_concepts(vision, explained.language_concepts),
             language_concepts=explained.language_concepts,
             mutual=explained.mutual,
             alternatives=alternatives,
@@ -239,7 +229,8 @@ class ExplanationBuilder:
             vision_limit=self.settings.vision_limit,
         )
 
-    def _vision(self, vision: VisionConcepts, language: Sequence[LanguageConcept]) -> tuple[VisionConcept, ...]:
+    def vision_concepts(self, vision: VisionConcepts, language: Sequence[LanguageConcept]) -> tuple[VisionConcept, ...]:
+        """D_v in words, each with whether it is among the language concepts, too."""
         texts, shared = self.vocabulary.descriptors, {concept.text for concept in language if concept.mutual}
         return tuple(
             VisionConcept(
@@ -254,7 +245,7 @@ class ExplanationBuilder:
             )
         )
 
-    def _against(self, class_name: str, vision: VisionConcepts) -> Alternative:
+    def against(self, class_name: str, vision: VisionConcepts) -> Alternative:
         """D_y of a class, and the knowledge that the image shares with it."""
         language = self.language(self.vocabulary.classes.index(class_name))
         ids, texts = language.indices.tolist(), self.vocabulary.descriptors

@@ -11,6 +11,7 @@ It is a Parquet file with a row group per shard, so that one shard can be read a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,17 +166,14 @@ def missing_parts(folder: StudyFolder, manifest: Manifest) -> Missing:
 
 def _groups(labels: Sequence[str | None], limit: int) -> Numbers:
     """Group of each image, int64 (images,)."""
-    groups = np.empty(len(labels), dtype=np.int64)
-    open_groups: dict[str, tuple[int, int]] = {}  # class -> its last group and its number of images
-    count = 0
+    times: Counter[str] = Counter()
+    numbers: dict[tuple[str | None, int], int] = {}
+    groups = []
     for index, label in enumerate(labels):
-        group, filled = (-1, limit) if label is None else open_groups.get(label, (-1, limit))
-        if filled == limit:
-            group, filled, count = count, 0, count + 1
-        if label is not None:
-            open_groups[label] = (group, filled + 1)
-        groups[index] = group
-    return groups
+        key = (None, index) if label is None else (label, times[label] // limit)
+        groups.append(numbers.setdefault(key, len(numbers)))
+        times.update([] if label is None else [label])
+    return np.array(groups, dtype=np.int64)
 
 
 def _shards(sizes: Numbers, most: int) -> Numbers:

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk.concepts.mutual import measure, overlap
 from clipmk.datasets.dataset import Reader
 from clipmk.errors import ImageError
 from clipmk.images.square import Square, square_image
@@ -38,9 +37,6 @@ from clipmk.system.text import quoted
 from clipmk.vocabulary.embeddings import load_bank
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
     from clipmk.pipeline.grounding import Progress
     from clipmk.settings import PartMethod, Settings
     from clipmk.vocabulary.vocabulary import Vocabulary
@@ -102,14 +98,14 @@ class ShardExplainer:
     builder: ExplanationBuilder
 
     def explain(
-        self, squares: NDArray[np.uint8], groups: Sequence[int], labels: Sequence[int | None]
+        self, squares: NDArray[np.uint8], groups: Sequence[int], labels: Sequence[str | None]
     ) -> Iterator[list[Future[list[TableRow]]]]:
         """Explain images batch by batch, in order.
 
         Args:
             squares: uint8 RGB (images, S, S, 3), at the model's input size.
             groups: for each image the group it is fitted with; members are adjacent.
-            labels: for each image the number of its true class; None: unknown.
+            labels: for each image its true class; None: unknown.
 
         Yields:
             For each image of a batch, once it is encoded, its rows to come, one per part method: the columns of
@@ -121,65 +117,43 @@ class ShardExplainer:
             pairs = zip(images, remaining, strict=False)
             yield [self.encoder.workers.submit(self._rows, image, label) for image, label in pairs]
 
-    def _rows(self, image: EncodedImage, label: int | None) -> list[TableRow]:
+    def _rows(self, image: EncodedImage, label: str | None) -> list[TableRow]:
         every = [variant.settings for variant in self.encoder.variants]
         if image.error is not None:
             return [{"parts": settings.parts, "error": str(image.error)} for settings in every]
-        prediction = self._prediction(image.embedding, label)
+        predictions = self.builder.predict(image.embedding, also=() if label is None else (label,))
+        first, true = predictions[0], next((one for one in predictions if one.class_name == label), None)
+        prediction = {
+            "predicted": first.class_name,
+            "probability": first.probability,
+            "correct": None if true is None else true.rank == 1,
+            "label_rank": None if true is None else true.rank,
+            "label_probability": None if true is None else true.probability,
+        }
         notes = blank_notes(image.square)
         rows = []
         for settings, own, found in zip(every, image.part_embeddings, image.segmentations, strict=True):
             vision = rank_vision_concepts(self.builder.bank, settings, embedding=image.embedding, part_embeddings=own)
-            warnings = tuple(dict.fromkeys(found.warnings + vision.warnings + notes))
-            measured = self._measured(vision, prediction["predicted"])
-            row = {"parts": settings.parts, "part_count": len(own), **prediction, **measured}
-            rows.append({**row, "warnings": list(warnings)})
-        for row in rows:
-            row["predicted"] = self.builder.vocabulary.classes[row["predicted"]]
+            warnings = dict.fromkeys(found.warnings + vision.warnings + notes)
+            row = {"parts": settings.parts, "part_count": len(own), **prediction}
+            rows.append(row | self._measured(vision, first.class_name) | {"warnings": list(warnings)})
         return rows
 
-    def _prediction(self, embedding: Float[Tensor, " embed"], label: int | None) -> TableRow:
-        """Softmax(logit_scale · cos + logit_bias); the predicted class as its number; ties rank in class order."""
-        cosines, logits = self.builder.class_logits(embedding)
-        probabilities = logits.softmax(0)
-        predicted = int(cosines.argmax())
-        row: TableRow = {
-            "predicted": predicted,
-            "probability": float(probabilities[predicted]),
-            "correct": None,
-            "label_rank": None,
-            "label_probability": None,
-        }
-        if label is not None:
-            before = (cosines > cosines[label]).sum() + (cosines[:label] == cosines[label]).sum()
-            row |= {
-                "correct": predicted == label,
-                "label_rank": int(before) + 1,
-                "label_probability": float(probabilities[label]),
-            }
-        return row
-
-    def _measured(self, vision: VisionConcepts, class_number: int) -> TableRow:
-        ids = self.builder.language(class_number).indices.tolist()
-        flags = overlap(vision.concepts, ids)
-        found = measure(
-            flags,
-            language_count=len(ids),
-            vocabulary_size=len(self.builder.vocabulary.descriptors),
-            length=self.builder.settings.curve_length,
-        )
+    def _measured(self, vision: VisionConcepts, class_name: str) -> TableRow:
+        against = self.builder.against(class_name, vision)
+        concepts, mutual = self.builder.vision_concepts(vision, against.language_concepts), against.mutual
         same = ("mi_paper", "mi_textbook", "auc", "auc_unpadded", "p_value")
         return {
-            "vision_count": len(flags),
-            "language_count": len(ids),
-            "mutual_count": found.count,
-            "chance_mi": found.chance.mi_paper,
-            "chance_auc": found.chance.auc,
-            **{name: getattr(found, name) for name in same},
-            "curve": list(found.curve),
-            "vision_concepts": [self.builder.vocabulary.descriptors[i] for i in vision.concepts],
-            "importance": list(vision.importance),
-            "mutual": list(flags),
+            "vision_count": len(concepts),
+            "language_count": len(against.language_concepts),
+            "mutual_count": mutual.count,
+            "chance_mi": mutual.chance.mi_paper,
+            "chance_auc": mutual.chance.auc,
+            **{name: getattr(mutual, name) for name in same},
+            "curve": list(mutual.curve),
+            "vision_concepts": [one.text for one in concepts],
+            "importance": [one.importance for one in concepts],
+            "mutual": [one.mutual for one in concepts],
         }
 
 
@@ -201,8 +175,6 @@ class ShardWorker:
     def __init__(self, task: StudyTask, models: Sequence[str], *, progress: Progress = no_progress) -> None:
         self.task = task
         torch.set_num_threads(task.threads)
-        self._numbers: dict[str | None, int | None] = {None: None}
-        self._numbers |= {name: number for number, name in enumerate(task.vocabulary.classes)}
         with contextlib.ExitStack() as opened:
             self._decoders, self._workers = opened.enter_context(worker_threads(task.threads, task.threads))
             self.explainers = {name: self._explainer(name, progress) for name in models}
@@ -273,7 +245,7 @@ class ShardWorker:
             for batch in explainer.explain(
                 np.stack([decoded[index].squares[geometry] for index in sound]),
                 [images[index].group for index in sound],
-                [self._numbers[images[index].entry.label] for index in sound],
+                [images[index].entry.label for index in sound],
             ):
                 waiting += batch
                 yield len(batch)

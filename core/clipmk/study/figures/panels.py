@@ -12,14 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from clipmk.study.concepts import ConceptTotals
-from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
+from clipmk.study.figures.style import GREY, canvas, family_style, intervals, label, light_grid, mark_models
 from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
 
 _COLUMNS: Final = 4
 """Most panels of the dynamics side by side."""
 _SPLIT: Final = (("auc", "AUC"), ("mi_paper", "MI (nats)"), ("mutual_count", "mutual concepts m"))
-_OFFSET: Final = {"right": 0.16, "wrong": -0.16}
 
 
 def draw_dynamics(results: Results) -> Figure:
@@ -58,8 +57,10 @@ def draw_split(results: Results) -> Figure:
     panels = figure.subplots(1, len(_SPLIT), sharey=True)
     for axes, (name, title) in zip(panels, _SPLIT, strict=True):
         for place, row in zip(places, results.models, strict=True):
-            for kind in ("right", "wrong"):
-                _mark(axes, row, f"{name}_{kind}", place + _OFFSET[kind], filled=kind == "right")
+            colour = family_style(row["family"]).colour
+            for kind, offset, face in (("right", 0.16, colour), ("wrong", -0.16, "white")):
+                x, reach = intervals([row], f"{name}_{kind}")
+                mark_models(axes, row["family"], x, place + offset, xerr=reach, markersize=5, markerfacecolor=face)
         axes.set_xlabel(title)
         axes.tick_params(axis="y", length=0)
         light_grid(axes, "x")
@@ -107,23 +108,6 @@ def _dynamics(axes: Axes, row: TableRow, name: str) -> None:
     axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=8)
     axes.set_xlim(0, len(points) - 1)
     light_grid(axes)
-
-
-def _mark(axes: Axes, row: TableRow, name: str, place: float, *, filled: bool) -> None:
-    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    if value is None:
-        return
-    style = family_style(row["family"])
-    axes.errorbar(
-        [value],
-        [place],
-        xerr=None if low is None else [[value - low], [high - value]],
-        fmt=style.marker,
-        color=style.colour,
-        markerfacecolor=style.colour if filled else "white",
-        markersize=5,
-        elinewidth=1,
-    )
 
 
 def _bars(

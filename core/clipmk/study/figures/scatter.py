@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
 from clipmk.concepts.statistics import POOLED, LineFit
-from clipmk.study.figures.style import GREY, canvas, family_style, label, light_grid
+from clipmk.study.figures.style import GREY, canvas, family_style, intervals, label, light_grid, mark_models
 from clipmk.study.paper import PRINTED_FIT
 from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
@@ -32,7 +32,10 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
     figure = canvas(10.0, 6.6)
     axes = figure.subplots()
     for family in dict.fromkeys(row["family"] for row in known):
-        _marks(axes, family, [row for row in known if row["family"] == family])
+        members = [row for row in known if row["family"] == family]
+        (x, across), (y, up) = intervals(members, "auc"), intervals(members, "top1", factor=100)
+        name = f"{family_name(family)} models, 95 % intervals over images"
+        mark_models(axes, family, x, y, xerr=across, yerr=up, markersize=7, markeredgecolor="white", label=name)
     axes.margins(0.14)
     axes.autoscale_view()
     left, right = axes.get_xlim()
@@ -65,24 +68,6 @@ def fit_text(one: LineFit) -> str:
     return f"{name} ({one.count} models): top-1 = {line}, r = {estimate(one.pearson)}"
 
 
-def _marks(axes: Axes, family: str, rows: list[TableRow]) -> None:
-    style = family_style(family)
-    x, y = [row["auc"] for row in rows], [100 * row["top1"] for row in rows]
-    axes.errorbar(
-        x,
-        y,
-        xerr=None if any(row["auc_low"] is None for row in rows) else _sides(rows, "auc", 1),
-        yerr=_sides(rows, "top1", 100),
-        fmt=style.marker,
-        color=style.colour,
-        ecolor=(*style.colour, 0.35),
-        elinewidth=1,
-        markersize=7,
-        markeredgecolor="white",
-        label=f"{family_name(family)} models, 95 % intervals over images",
-    )
-
-
 def name_marks(axes: Axes, rows: Sequence[TableRow], names: Mapping[str, str]) -> None:
     """Write the names of models in a column beside the axes, in the order of their marks, none over another.
 
@@ -106,12 +91,6 @@ def name_marks(axes: Axes, rows: Sequence[TableRow], names: Mapping[str, str]) -
             zorder=1,
             arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkB": 0},
         )
-
-
-def _sides(rows: list[TableRow], name: str, factor: float) -> np.ndarray:
-    """Lengths of the error bars below and above."""
-    low, value, high = (np.array([row[f"{name}{end}"] for row in rows]) for end in ("_low", "", "_high"))
-    return factor * np.maximum(0, [value - low, high - value])
 
 
 def _line(axes: Axes, one: LineFit, auc: list[float]) -> None:

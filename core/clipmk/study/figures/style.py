@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from clipmk.concepts.statistics import Floats
 from clipmk.output.palette import PALETTE
+from clipmk.study.schema import TableRow
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import printable
 
@@ -86,3 +89,18 @@ def light_grid(axes: Axes, axis: str = "both") -> None:
     """A light grid behind everything."""
     axes.set_axisbelow(True)
     axes.grid(visible=True, axis=axis, color="#e6e6e6", linewidth=0.7)  # type: ignore[arg-type]
+
+
+def intervals(rows: Sequence[TableRow], name: str, *, factor: float = 1) -> tuple[Floats, Floats]:
+    """Values of a column, (rows,), and the lengths of their error bars below and above, (2, rows); NaN: unknown."""
+    value, low, high = (
+        factor * np.array([row[f"{name}{end}"] for row in rows], float) for end in ("", "_low", "_high")
+    )
+    return value, np.maximum(0, [value - low, high - value])
+
+
+def mark_models(axes: Axes, family: str, x: Floats, y: Floats | float, **more: Any) -> None:
+    """A mark with error bars for each model of a family; `more` is for `Axes.errorbar`."""
+    style = family_style(family)
+    ecolor = (*style.colour, 0.35)
+    axes.errorbar(x, y, fmt=style.marker, color=style.colour, ecolor=ecolor, elinewidth=1, **more)
