@@ -13,6 +13,8 @@ from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from PIL import Image
 
 FORMAT_VERSION = "1.0"
@@ -360,6 +362,10 @@ class ExplanationRecord:
     """What was asked for in one's own words, in that order."""
     picture: Image.Image | None = field(default=None, repr=False, compare=False, metadata={"written": False})
     """The decoded image, for overlays and notebooks; never written out."""
+
+    def parts_of(self, texts: Collection[str]) -> frozenset[int]:
+        """Ids of the parts that carry some vision concepts."""
+        return frozenset(part for concept in self.vision_concepts if concept.text in texts for part in concept.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,22 @@ def test_files_are_what_the_command_line_writes(explanation: Explanation, tmp_pa
         assert (tmp_path / f"out.{kind}").read_bytes() == (tmp_path / f"cli.{kind}").read_bytes()
 
 
+def test_the_picture_of_a_what_if_says_below_what_is_left_out(explanation: Explanation, tmp_path: Path) -> None:
+    made = explanation.with_what_if(["pointed ears"], explanation.predictions)
+    assert exports.what_if_lines(made) == [
+        "left out: pointed ears",
+        "fox 71.2 % (before: 71.2 %), mutual concepts: 1 (before: 2)",
+    ]
+    assert exports.what_if_lines(explanation) == []
+    for name, one in (("whole", explanation), ("out", made)):
+        _export(one, "png", tmp_path / f"{name}.png")
+    with Image.open(tmp_path / "whole.png") as whole, Image.open(tmp_path / "out.png") as out:
+        assert out.width == whole.width
+        below = out.crop((0, whole.height, out.width, out.height)).convert("L")
+        assert below.getextrema() == (0, 255)
+        assert out.crop((0, 0, *whole.size)).tobytes() != whole.tobytes()
+
+
 @posix
 def test_picture_is_found_by_a_name_that_is_not_utf8(explanation: Explanation, tmp_path: Path) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")

@@ -49,6 +49,17 @@ def test_any_two_of_twelve_colours_differ_for_every_kind_of_colour_vision(sight:
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(labs, 2)) > 15
 
 
+def test_parts_that_are_left_out_are_blurred_and_not_tinted() -> None:
+    explanation, shape = samples.explanation(), (samples.HEIGHT, samples.WIDTH, 3)
+    noise = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    drawn = np.asarray(overlay(explanation.with_what_if(["pointed ears"], None), Image.fromarray(noise), marks=False))
+    assert explanation.parts_of(["pointed ears"]) == {1}
+    assert drawn[samples.EARS].std() < 0.6 * noise[samples.EARS].std()
+    assert np.ptp(drawn[samples.EARS].mean(axis=0)) < 30
+    whole = np.asarray(overlay(explanation, Image.fromarray(noise), marks=False))
+    assert np.array_equal(drawn[samples.TAIL & ~samples.EARS], whole[samples.TAIL & ~samples.EARS])
+
+
 def test_parts_cover_the_picture_in_their_colours() -> None:
     explanation, plain = samples.explanation(with_picture=True), np.asarray(samples.picture()).astype(float)
     drawn = np.asarray(overlay(explanation, alpha=0.25, marks=False)).astype(float)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from clipmk.errors import ImageError
 from clipmk.images.decoder import read_picture
@@ -30,7 +31,8 @@ READABLE_SIDE = 256
 
 _CONTOUR = 1 / 200
 _NUMBER = 1 / 14
-"""Width of a contour and height of a number, as shares of the picture's shorter side."""
+_BLUR = 1 / 24
+"""Width of a contour, height of a number and radius of a blur, as shares of the picture's shorter side."""
 
 
 def overlay(
@@ -41,7 +43,7 @@ def overlay(
     marks: bool = True,
     scale: int = 1,
 ) -> Image.Image:
-    """Draw the parts of an explanation over its picture.
+    """Draw the parts of an explanation over its picture; those of a what-if's left-out concepts are blurred instead.
 
     Args:
         explanation: what to draw.
@@ -64,8 +66,13 @@ def overlay(
         )
     drawn = base.resize((base.width * scale, base.height * scale), Image.Resampling.NEAREST)
     masks = [(part, rle_decode(part.mask).repeat(scale, 0).repeat(scale, 1)) for part in explanation.parts]
+    blurred = explanation.parts_of(explanation.what_if.left_out) if explanation.what_if else frozenset()
+    blur = drawn.filter(ImageFilter.GaussianBlur(max(1, min(drawn.size) * _BLUR))) if blurred else drawn
     for part, mask in masks:
-        drawn.paste(colour_of(part.id), mask=_opacity(mask, alpha))
+        if part.id in blurred:
+            drawn.paste(blur, mask=_opacity(mask, 1.0))
+        else:
+            drawn.paste(colour_of(part.id), mask=_opacity(mask, alpha))
     if marks:
         for part, mask in masks:
             drawn.paste(colour_of(part.id), mask=_opacity(_contour(mask), 1.0))
@@ -82,7 +89,8 @@ def heat_overlay(
     Raises:
         ImageError: as for `overlay`.
     """
-    drawn = overlay(explanation, image, alpha=0.0, marks=False, scale=scale)
+    whole = dataclasses.replace(explanation, what_if=None)
+    drawn = overlay(whole, image, alpha=0.0, marks=False, scale=scale)
     pixels = heat_pixels(heat, width=explanation.image.width, height=explanation.image.height)
     share = np.asarray(cv2.resize(pixels / max(float(pixels.max()), 1e-30), drawn.size), dtype=np.float32)
     colours = cv2.applyColorMap(np.rint(255 * share).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]

@@ -29,7 +29,7 @@ def predict_without(
         UsageError: a text is not among the explanation's vision concepts.
     """
     explanation.without(left_out)  # raises
-    blurred = {part for one in explanation.vision_concepts if one.text in left_out for part in one.parts}
+    blurred = explanation.parts_of(left_out)
     square, geometry = explainer.square(picture), explainer.geometry(picture)
     region = np.zeros(square.shape[:2], dtype=bool)
     for part in explanation.parts:

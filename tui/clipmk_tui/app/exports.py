@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Literal, get_args
 
 from clipmk.errors import ClipmkError
@@ -23,6 +24,8 @@ from clipmk.worker import protocol
 from clipmk_tui.show.files import check_writable, write_text
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from clipmk.explanation import Explanation
 
 Kind = Literal["json", "png", "html"]
@@ -84,7 +87,35 @@ def _draw(line: bytes, kind: str, path: Path, image: str) -> None:
         write_text(page([section(explanation)]), path)
         return
     with atomic_write(path, private=False) as handle:
-        explanation.overlay(scale=readable_scale(explanation)).save(handle, format="PNG")
+        drawn = explanation.overlay(scale=readable_scale(explanation))
+        (drawn if explanation.what_if is None else _captioned(drawn, explanation)).save(handle, format="PNG")
+
+
+def _captioned(drawn: Image.Image, explanation: Explanation) -> Image.Image:
+    """The picture, and below it what is left out and what that does to the class."""
+    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
+
+    size = max(14, min(drawn.size) // 24)
+    lines = [line for text in what_if_lines(explanation) for line in wrap(printable(text), 2 * drawn.width // size)]
+    page = Image.new("RGB", (drawn.width, drawn.height + (len(lines) + 1) * size * 5 // 4), "white")
+    page.paste(drawn)
+    at, font = (size // 2, drawn.height + size // 2), ImageFont.load_default(size)
+    ImageDraw.Draw(page).multiline_text(at, "\n".join(lines), "black", font, spacing=size // 4)
+    return page
+
+
+def what_if_lines(explanation: Explanation) -> list[str]:
+    """What is left out, and what that does to the class; nothing where nothing is."""
+    made, name = explanation.what_if, explanation.class_name
+    if made is None:
+        return []
+    before, after = (
+        next((f"{100 * one.probability:.1f} %" for one in ranked or () if one.class_name == name), "")
+        for ranked in (explanation.predictions, made.predictions)
+    )
+    change = [f"{name} {after} (before: {before})"] if before and after else []
+    count = f"mutual concepts: {made.mutual.count} (before: {explanation.mutual.count})"
+    return [f"left out: {', '.join(made.left_out)}", ", ".join([*change, count])]
 
 
 async def _write_in_child(explanation: Explanation, kind: Kind, path: Path, image: str) -> None:

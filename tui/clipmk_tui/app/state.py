@@ -113,8 +113,8 @@ class State:
         if explanation is None and self.item is not None and not self.failure:  # until the class's own arrives
             explanation = self.find(self.item.path, self.model, None)
         seen = () if explanation is None else explanation.vision_concepts
-        out = [concept for concept in seen if concept.text in self.left_out]
-        strength = explanation.without([concept.text for concept in out]) if explanation and out else None
+        out = [concept.text for concept in seen if concept.text in self.left_out]
+        strength = explanation.without(out) if explanation and out else None
         return View(
             title=self.title,
             image=None if self.item is None else self.item.path,
@@ -130,7 +130,7 @@ class State:
             named=None if self.item is None else self.item.label,
             left_out=self.left_out,
             strength=strength,
-            blurred=frozenset(part for concept in out for part in concept.parts),
+            blurred=explanation.parts_of(out) if explanation else frozenset(),
             reranked=self.reranked,
             failure=self.failure,
         )
