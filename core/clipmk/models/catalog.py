@@ -124,8 +124,9 @@ def pair_entry(name: str, tag: str) -> ModelEntry:
     data, data_pairs, samples_seen = training_of(tag)
     licence, licence_source = _first_match("licences", pair.repository) or (None, None)
     weights = local.cached_file(*local.candidates(pair.address))
-    return known.architectures[name].entry(
-        pair.id,
+    return replace(
+        known.architectures[name],
+        id=pair.id,
         source="remote" if weights is None else "cached",
         pretrained=tag,
         path=None if weights is None else str(weights),
@@ -153,11 +154,11 @@ def folder_entry(model_id: str, folder: Path, content: Mapping[str, Any], weight
         ModelError: the configuration is not that of an image-text model with square images.
     """
     facts = read_architecture(folder.resolve().name, content["model_cfg"], parameters=stored_parameters(weights))
-    files = {"path": str(folder), "weights": str(weights)}
+    entry = replace(facts, id=model_id, path=str(folder), weights=str(weights))
     if not model_id.startswith(EMBEDDED):
-        return facts.entry(model_id, source="local", **files)
-    training = {"data": "clipmk's rendered world", "licence": "MIT", "licence_source": "LICENSE of clipmk"}
-    return facts.entry(model_id, source="embedded", **files, **training)
+        return entry
+    world, text = "clipmk's rendered world", "LICENSE of clipmk"
+    return replace(entry, source="embedded", data=world, licence="MIT", licence_source=text)
 
 
 def repository_entry(entry: ModelEntry, repository: str, weights: Path) -> ModelEntry:
@@ -178,7 +179,7 @@ def checkpoint_entry(model_id: str, arch: str, path: Path) -> ModelEntry:
     found = architecture(name)
     if found is None:
         raise ModelError(f"architecture {arch!r} does not exist; {suggest(name, inventory().architectures)}")
-    return found.entry(model_id, source="local", path=str(path), weights=str(path))
+    return replace(found, id=model_id, path=str(path), weights=str(path))
 
 
 def checkpoint_of(target: str) -> tuple[str | None, Path] | None:

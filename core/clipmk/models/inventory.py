@@ -18,45 +18,8 @@ from typing import Any
 from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError
 from clipmk.models.foreign import tables
-from clipmk.records import ModelEntry, Source
+from clipmk.records import ModelEntry
 from clipmk.system.locations import json_asset
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """Facts of one of open_clip's model configurations."""
-
-    name: str
-    family: str
-    """"vit", "resnet", "convnext", "siglip", "eva" or "timm"."""
-    input_size: int
-    """Side of the square input, in pixels."""
-    embed_dim: int
-    needs_transformers: bool
-    """Whether the text encoder or its tokenizer comes from the `transformers` package."""
-    quick_gelu: bool
-    """Whether the activation is x sigmoid(1.702 x)."""
-    parameters: int | None
-    """Of all towers; None where the text tower's configuration is on the hub, or the architecture is newer."""
-
-    def entry(self, model_id: str, *, source: Source, **facts: Any) -> ModelEntry:
-        """The entry of a model of this architecture.
-
-        Args:
-            model_id: its id.
-            source: where its weights are.
-            facts: other fields of `ModelEntry`.
-        """
-        return ModelEntry(
-            id=model_id,
-            source=source,
-            architecture=self.name,
-            family=self.family,
-            input_size=self.input_size,
-            embed_dim=self.embed_dim,
-            needs_transformers=self.needs_transformers,
-            **{"pretrained": None, "parameters": self.parameters} | facts,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +48,10 @@ class Pair:
 class Inventory:
     """All architectures and pairs, in open_clip's order."""
 
-    architectures: Mapping[str, Architecture]
+    architectures: Mapping[str, ModelEntry]
+    """As models without weights, see `read_architecture`."""
+    quick_gelu: frozenset[str]
+    """Names of the architectures whose activation is x sigmoid(1.702 x)."""
     pairs: Mapping[tuple[str, str], Pair]
 
     def twin(self, pair: Pair) -> Pair | None:
@@ -94,10 +60,8 @@ class Inventory:
         27 of open_clip's 196 pairs name an architecture with the wrong activation, among them every plain `*:openai`.
         Each has such a twin; where one has not, None (the loader then sets the activation itself).
         """
-        known = self.architectures.get(pair.name)
-        if known is None or known.quick_gelu or not pair.quick_gelu:
-            return None
-        return self.pairs.get((f"{pair.name}-quickgelu", pair.tag))
+        wrong = pair.quick_gelu and pair.name not in self.quick_gelu
+        return self.pairs.get((f"{pair.name}-quickgelu", pair.tag)) if wrong else None
 
 
 @functools.cache
@@ -116,29 +80,31 @@ def inventory() -> Inventory:
 
 def shipped(content: Mapping[str, Any]) -> Inventory:
     """The inventory of the shipped file."""
-    architectures = {name: Architecture(name=name, **facts) for name, facts in content["architectures"].items()}
+    architectures = {name: _architecture(name, **facts) for name, facts in content["architectures"].items()}
     pairs = {(row[0], row[1]): Pair(*row) for row in content["pairs"]}
-    return Inventory(architectures=architectures, pairs=pairs)
+    return Inventory(architectures=architectures, quick_gelu=frozenset(content["quick_gelu"]), pairs=pairs)
 
 
 def live(content: Mapping[str, Any]) -> Inventory:
     """The inventory of the installed open_clip, which takes seconds; parameter counts from the shipped file."""
     library = open_clip()
+    configs = {name: library.get_model_config(name) for name in library.list_models()}
     architectures = {}
-    for name in library.list_models():
+    for name, config in configs.items():
         parameters = content["architectures"].get(name, {}).get("parameters")
         with contextlib.suppress(ModelError):  # a new kind of model must not hide the others
-            architectures[name] = read_architecture(name, library.get_model_config(name), parameters=parameters)
+            architectures[name] = read_architecture(name, config, parameters=parameters)
     pairs = {}
     for name, tag in library.list_pretrained():
         if name in architectures:
             settings = library.get_pretrained_cfg(name, tag)
             quick = bool(settings.get("quick_gelu", False))
             pairs[name, tag] = Pair(name, tag, str(settings.get("hf_hub", "")), quick)
-    return Inventory(architectures=architectures, pairs=pairs)
+    quick_gelu = frozenset(name for name, config in configs.items() if config.get("quick_gelu", False))
+    return Inventory(architectures=architectures, quick_gelu=quick_gelu & architectures.keys(), pairs=pairs)
 
 
-def architecture(name: str) -> Architecture | None:
+def architecture(name: str) -> ModelEntry | None:
     """One of open_clip's architectures, or one that was added to open_clip in this process; None for other names."""
     known = inventory().architectures.get(name)
     if known is None and "open_clip" in sys.modules and (config := open_clip().get_model_config(name)) is not None:
@@ -146,8 +112,8 @@ def architecture(name: str) -> Architecture | None:
     return known
 
 
-def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int | None = None) -> Architecture:
-    """Read the facts in an open_clip configuration.
+def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int | None = None) -> ModelEntry:
+    """Read the facts in an open_clip configuration: the entry of a model that has no weights yet.
 
     Args:
         name: of the architecture or the model.
@@ -160,13 +126,12 @@ def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int |
     try:
         size = config["vision_cfg"].get("image_size", 224)
         sides = [int(side) for side in size] if isinstance(size, list | tuple) else [int(size)]
-        facts = Architecture(
-            name=name,
+        facts = _architecture(
+            name,
             family=family_of(config),
             input_size=sides[0],
             embed_dim=int(config["embed_dim"]),
             needs_transformers=hub_text_tower(config) or bool(config["text_cfg"].get("hf_tokenizer_name")),
-            quick_gelu=bool(config.get("quick_gelu", False)),
             parameters=parameters,
         )
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
@@ -174,6 +139,10 @@ def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int |
     if len(set(sides)) != 1:
         raise ModelError(f"{name!r} takes images of {sides[0]}x{sides[1]} px; only square ones can be explained")
     return facts
+
+
+def _architecture(name: str, **facts: Any) -> ModelEntry:
+    return ModelEntry(id=name, source="local", architecture=name, pretrained=None, **facts)
 
 
 def family_of(config: Mapping[str, Any]) -> str:

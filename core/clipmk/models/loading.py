@@ -358,7 +358,7 @@ def _as_open_clip(model: nn.Module) -> tuple[nn.Module, Mapping[str, Any]]:
     if names.of_transformers(state) and hasattr(settings, "to_dict"):
         content = foreign.convert(settings.to_dict(), "in memory")
         config, trunk = content["model_cfg"], content.get("trunk")
-        entry = read_architecture("custom", config).entry("in memory", source="local")
+        entry = read_architecture("in memory", config)
         converted = build(ModelSpec(entry=entry, config=config, preprocess={}, trunk=trunk, has_own_config=True))
         fill(converted, state, Path("in memory"), architecture=type(model).__name__)
         return converted, foreign.preprocessing({}, str(settings.model_type))

@@ -15,7 +15,7 @@ from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.models import catalog, foreign, local
 from clipmk.models.catalog import EMBEDDED, HUB, LOCAL, RANDOM
 from clipmk.models.download import AbsentFileError, TransferCallback, fetch
-from clipmk.models.inventory import Architecture, architecture, architecture_spelt, canonical, inventory
+from clipmk.models.inventory import architecture, architecture_spelt, canonical, inventory
 from clipmk.records import ModelEntry
 
 _log = logging.getLogger(__name__)
@@ -217,9 +217,9 @@ def _fetched(repository: str, model_id: str, progress: TransferCallback | None) 
 
 def _pair(target: str, model_id: str, *, download: bool, progress: TransferCallback | None) -> ModelSpec:
     found, tag = _known_pair(target)
-    name = found.name
+    name = found.architecture
     if tag == RANDOM:
-        entry = found.entry(f"{name}:{RANDOM}", source="local", pretrained=RANDOM)
+        entry = replace(found, id=f"{name}:{RANDOM}", pretrained=RANDOM)
         return ModelSpec(entry=entry, config=open_clip().get_model_config(name), preprocess={})
     spec = pair_spec(name, tag)
     repository, files = local.candidates(str(spec.preprocess["hf_hub"]))
@@ -231,7 +231,7 @@ def _pair(target: str, model_id: str, *, download: bool, progress: TransferCallb
     return replace(spec, weights=weights, entry=entry)
 
 
-def _known_pair(target: str) -> tuple[Architecture, str]:
+def _known_pair(target: str) -> tuple[ModelEntry, str]:
     """Check NAME:TAG, because open_clip itself silently falls back to something else."""
     known = inventory()
     wanted, _, wanted_tag = target.partition(":")
