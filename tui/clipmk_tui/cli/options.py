@@ -5,10 +5,11 @@ An option that the command line does not give comes from its variable, then from
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 
 import typer
 
@@ -179,10 +180,8 @@ Vocabulary = Annotated[
 Target = Annotated[
     str | None, option(INPUT, "target", "Explain this class instead of the predicted one.", metavar="CLASS")
 ]
-_ARCH = "open_clip architecture of a checkpoint file without a configuration."
-Arch = Annotated[str | None, option(INPUT, "arch", _ARCH, metavar="NAME")]
-ArchToKeep = Annotated[str | None, flag(None, "arch", _ARCH, metavar="NAME")]
-"""Of `clipmk models add`: a variable that is meant for one run must not end up in the config."""
+ARCH_HELP = "open_clip architecture of a checkpoint file without a configuration."
+Arch = Annotated[str | None, option(INPUT, "arch", ARCH_HELP, metavar="NAME")]
 Download = Annotated[bool, option(INPUT, "download", "Download missing weights (never done otherwise).")]
 _IMAGE_COLUMN = "Column of a table that names the images, or holds them."
 ImageColumn = Annotated[str | None, flag(INPUT, "image_column", _IMAGE_COLUMN, metavar="NAME")]
@@ -209,3 +208,35 @@ NoColor = Annotated[bool, option(MESSAGES, "no_color", "Print without colours.")
 Debug = Annotated[
     bool, option(MESSAGES, "debug", "Print the traceback of an error.", callback=_remember, is_eager=True)
 ]
+
+Command = TypeVar("Command", bound=Callable[..., int])
+
+_SHARED: Final = {
+    get_args(alias)[1].default.partition("/")[0].strip("-").replace("-", "_"): alias
+    for alias in [*globals().values()]
+    if get_origin(alias) is Annotated and isinstance(get_args(alias)[1], typer.models.OptionInfo)
+}
+"""Name of the parameter -> the type above."""
+_DEFAULTS: Final = {"device": "auto", "precision": "fp32", "serve": True}
+"""Of other shared options: off, or None."""
+
+
+def takes(names: str) -> Callable[[Command], Command]:
+    """Give a command its options, in the order of its help: those in its signature, and shared ones.
+
+    The shared ones, `**_` in the signature, are read from Typer's context.
+    """
+
+    def with_options(command: Command) -> Command:
+        parameters = dict(inspect.signature(command, eval_str=True).parameters)
+        for name in names.split():
+            if name not in parameters:
+                alias = _SHARED[name]
+                default = _DEFAULTS.get(name, False if get_args(alias)[0] is bool else None)
+                kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+                parameters[name] = inspect.Parameter(name, kind, default=default, annotation=alias)
+        every = [parameters[name] for name in ("ctx", *names.split())]
+        vars(command)["__signature__"] = inspect.Signature(every)
+        return command
+
+    return with_options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,35 +32,18 @@ EPILOG = (
 Image = Annotated[str, typer.Argument(metavar="IMAGE", help="One file, or - for standard input.")]
 
 
-def compare(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
-    ctx: typer.Context,
-    image: Image,
-    model: o.Models = None,
-    classes: o.Classes = None,
-    vocab: o.Vocabulary = None,
-    target: o.Target = None,
-    arch: o.Arch = None,
-    download: o.Download = False,
-    preset: o.Preset = None,
-    grounding: o.Grounding = None,
-    seed: o.Seed = None,
-    device: o.Device = "auto",
-    precision: o.Precision = "fp32",
-    no_cache: o.NoCache = False,
-    json: o.Json = False,
-    top: o.Top = None,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    no_color: o.NoColor = False,
-    debug: o.Debug = False,
-) -> int:
+@o.takes(
+    "image model classes vocab target arch download preset grounding seed device precision no_cache json top quiet "
+    "verbose no_color debug"
+)
+def compare(ctx: typer.Context, image: Image, **_: Any) -> int:
     """Compare 2 to 13 models on one image: what they predict, and which concepts they share.
 
     All models use the same vocabulary: that of --vocab, else the first one that a model brings.
     """
     from clipmk_tui.cli.commands.explain.options import explain_options  # noqa: PLC0415 - not for the help
 
-    _check_models(model or ())
+    _check_models(ctx.params["model"])
     return _run(explain_options(ctx.params), image)
 
 

@@ -43,51 +43,37 @@ Spec = Annotated[
     ),
 ]
 _TRUTH = "Compare with the known parts and descriptors of rendered scenes."
-Truth = Annotated[bool, o.flag(_WHAT, "truth", _TRUTH)]
 _FAITHFULNESS = "Deletion and insertion curves and accuracies, entropy with and without transport, CorLoc."
-Faithfulness = Annotated[bool, o.flag(_WHAT, "faithfulness", _FAITHFULNESS)]
 _ZERO_SHOT = "Accuracy gained by the descriptors found, against random descriptors and random words."
-ZeroShot = Annotated[bool, o.flag(_WHAT, "zero_shot", _ZERO_SHOT)]
 _SPLIT = "Split of the rendered world; may be repeated (default: test and counterfactual)."
-Splits = Annotated[list[str] | None, o.flag(None, "split", _SPLIT, metavar="NAME")]
 Scenes = Annotated[int | None, o.flag(None, "scenes", "Scenes of each split (default: 500).", metavar="N", min=1)]
 Limit = Annotated[int | None, o.flag(None, "limit", "Only N images of DATASET, spread evenly.", metavar="N", min=1)]
 Output = Annotated[str | None, o.flag(o.OUTPUT, "output", "Write the JSON there as well.", "-o", metavar="FILE.json")]
 _VERBOSE = "Print every metric, variant and margin of --truth; JSON always has them."
-Verbose = Annotated[bool, o.option(o.MESSAGES, "verbose", _VERBOSE, "-v")]
 Preset = Annotated[str | None, o.flag(o.SETTINGS, "preset", "Measure only this preset.", metavar="|".join(PRESETS))]
 Grounding = Annotated[
     str | None, o.flag(o.SETTINGS, "grounding", "Measure only this grounding.", metavar="prompts|attend")
 ]
 
 
+@o.takes(
+    "dataset model truth faithfulness zero_shot split scenes limit image_column label_column vocab arch download "
+    "preset grounding seed device precision no_cache json output quiet verbose no_color debug"
+)
 def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     ctx: typer.Context,
     dataset: Spec = None,
-    model: o.Models = None,
-    truth: Truth = False,
-    faithfulness: Faithfulness = False,
-    zero_shot: ZeroShot = False,
-    split: Splits = None,
+    truth: Annotated[bool, o.flag(_WHAT, "truth", _TRUTH)] = False,
+    faithfulness: Annotated[bool, o.flag(_WHAT, "faithfulness", _FAITHFULNESS)] = False,
+    zero_shot: Annotated[bool, o.flag(_WHAT, "zero_shot", _ZERO_SHOT)] = False,
+    split: Annotated[list[str] | None, o.flag(None, "split", _SPLIT, metavar="NAME")] = None,
     scenes: Scenes = None,
     limit: Limit = None,
-    image_column: o.ImageColumn = None,
-    label_column: o.LabelColumn = None,
-    vocab: o.Vocabulary = None,
-    arch: o.Arch = None,
-    download: o.Download = False,
     preset: Preset = None,
     grounding: Grounding = None,
-    seed: o.Seed = None,
-    device: o.Device = "auto",
-    precision: o.Precision = "fp32",
-    no_cache: o.NoCache = False,
-    json: o.Json = False,
     output: Output = None,
-    quiet: o.Quiet = False,
-    verbose: Verbose = False,
-    no_color: o.NoColor = False,
-    debug: o.Debug = False,
+    verbose: Annotated[bool, o.option(o.MESSAGES, "verbose", _VERBOSE, "-v")] = False,
+    **_: Any,
 ) -> int:
     """Measure explanations on the same images in every variant: both presets, both groundings, and baselines.
 

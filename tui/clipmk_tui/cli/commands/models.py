@@ -51,6 +51,8 @@ _MOST = "Only models with at most this many parameters, such as 200M or 1.5B."
 MaxParameters = Annotated[str | None, o.flag(None, "max_parameters", _MOST, metavar="N")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="As for -m.", autocompletion=o.complete_model)]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="New name of the model.")]
+# a variable that is meant for one run must not end up in the config
+ArchToKeep = Annotated[str | None, o.flag(None, "arch", o.ARCH_HELP, metavar="NAME")]
 Path_ = Annotated[str, typer.Argument(metavar="PATH", help="A folder, a checkpoint file, or a model as for -m.")]
 Registered = Annotated[
     str, typer.Argument(metavar="NAME", help="A registered name.", autocompletion=o.complete_registered)
@@ -129,7 +131,7 @@ def pull(
 
 
 @app.command("add")
-def add(name: Name, path: Path_, arch: o.ArchToKeep = None, debug: o.Debug = False) -> int:
+def add(name: Name, path: Path_, arch: ArchToKeep = None, debug: o.Debug = False) -> int:
     """Register NAME for a folder, a checkpoint or a model in the config file."""
     from clipmk.models.registry import register  # noqa: PLC0415
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,25 +20,10 @@ Paths = Annotated[
 Theme = Annotated[str | None, o.option(o.MESSAGES, "theme", "Theme of the app.", metavar="NAME")]
 
 
-def tui(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
-    ctx: typer.Context,
-    paths: Paths = None,
-    model: o.Models = None,
-    classes: o.Classes = None,
-    vocab: o.Vocabulary = None,
-    arch: o.Arch = None,
-    download: o.Download = False,
-    preset: o.Preset = None,
-    grounding: o.Grounding = None,
-    seed: o.Seed = None,
-    device: o.Device = "auto",
-    precision: o.Precision = "fp32",
-    top: o.Top = None,
-    serve: o.Serve = True,
-    theme: Theme = None,
-    no_color: o.NoColor = False,
-    debug: o.Debug = False,
-) -> int:
+@o.takes(
+    "paths model classes vocab arch download preset grounding seed device precision top serve theme no_color debug"
+)
+def tui(ctx: typer.Context, paths: Paths = None, theme: Theme = None, **_: Any) -> int:
     """Open the app on images, and browse predictions, concepts and models; the first model explains at once."""
     from clipmk_tui.app.launch import launch  # noqa: PLC0415
     from clipmk_tui.app.start_options import resolve_start_options  # noqa: PLC0415

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,42 +28,26 @@ Ask = Annotated[list[str] | None, o.flag(o.INPUT, "ask", _ASK, metavar="TEXT")]
 AskFile = Annotated[str | None, o.flag(o.INPUT, "ask_file", "Ask for each line of a file.", metavar="FILE")]
 _ADD = "Predict this class, too. May be repeated."
 AddClass = Annotated[list[str] | None, o.flag(o.INPUT, "add_class", _ADD, metavar="NAME")]
-Jsonl = Annotated[bool, o.option(o.OUTPUT, "jsonl", "Print one JSON line per result.")]
 _OVERLAY = "Write the picture with its parts, or the map of a single --ask; several: FILE-<image>[-<model>].png."
 Overlay = Annotated[str | None, o.option(o.OUTPUT, "overlay", _OVERLAY, metavar="FILE.png")]
 Html = Annotated[str | None, o.option(o.OUTPUT, "html", "Write one self-contained page.", metavar="FILE.html")]
-NoPicture = Annotated[bool, o.option(o.OUTPUT, "no_picture", "Draw no picture in the terminal.")]
 
 
+@o.takes(
+    "images model classes vocab target ask ask_file add_class arch download preset grounding seed device precision "
+    "no_cache serve json jsonl overlay html top no_picture quiet verbose no_color debug"
+)
 def explain(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
     ctx: typer.Context,
     images: o.Images,
-    model: o.Models = None,
-    classes: o.Classes = None,
-    vocab: o.Vocabulary = None,
-    target: o.Target = None,
     ask: Ask = None,
     ask_file: AskFile = None,
     add_class: AddClass = None,
-    arch: o.Arch = None,
-    download: o.Download = False,
-    preset: o.Preset = None,
-    grounding: o.Grounding = None,
-    seed: o.Seed = None,
-    device: o.Device = "auto",
-    precision: o.Precision = "fp32",
-    no_cache: o.NoCache = False,
-    serve: o.Serve = True,
-    json: o.Json = False,
-    jsonl: Jsonl = False,
+    jsonl: Annotated[bool, o.option(o.OUTPUT, "jsonl", "Print one JSON line per result.")] = False,
     overlay: Overlay = None,
     html: Html = None,
-    top: o.Top = None,
-    no_picture: NoPicture = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    no_color: o.NoColor = False,
-    debug: o.Debug = False,
+    no_picture: Annotated[bool, o.option(o.OUTPUT, "no_picture", "Draw no picture in the terminal.")] = False,
+    **_: Any,
 ) -> int:
     """Explain images: predictions, the concepts behind them, and how strongly both encoders share them."""
     from clipmk_tui.cli.commands.explain.options import explain_options  # noqa: PLC0415

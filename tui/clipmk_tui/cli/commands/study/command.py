@@ -29,14 +29,11 @@ Pool = Annotated[
     str | None, o.option("Models", "pool", "A named set of models, or a file.", metavar="zoo|paper13|FILE")
 ]
 _OUT = "Folder of the results; a study found there is resumed (default: clipmk-study)."
-Out = Annotated[Path, o.option(_WORK, "out", _OUT, "-o", metavar="DIR")]
 _FIT = "Find parts image by image, or for up to 50 images of a class together (paper preset)."
-Fit = Annotated[str | None, o.option(_WORK, "fit", _FIT, metavar="image|batch")]
 Engine = Annotated[str, o.option(_WORK, "engine", "This process (default), or a Ray cluster.", metavar="local|ray")]
 
 
 _QUIET = "Hide notes and progress; what a dataset leaves out is named in any case."
-Quiet = Annotated[bool, o.option(o.MESSAGES, "quiet", _QUIET, "-q")]
 
 
 def _count(name: str, text: str) -> Any:
@@ -48,35 +45,25 @@ Against = Annotated[str | None, o.option(None, "against", _AGAINST, metavar="pap
 
 
 @app.command("run")
+@o.takes(
+    "dataset model pool out extend image_column label_column vocab classes preset grounding fit limit seed engine "
+    "workers shard_size batch_size threads device precision download no_cache json quiet no_color debug"
+)
 def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
     ctx: typer.Context,
     dataset: DatasetSpec,
-    model: o.Models = None,
     pool: Pool = None,
-    out: Out = Path("clipmk-study"),
+    out: Annotated[Path, o.option(_WORK, "out", _OUT, "-o", metavar="DIR")] = Path("clipmk-study"),
     extend: Annotated[bool, o.option(_WORK, "extend", "Add these models to the study found there.")] = False,
-    image_column: o.ImageColumn = None,
-    label_column: o.LabelColumn = None,
-    vocab: o.Vocabulary = None,
-    classes: o.Classes = None,
-    preset: o.Preset = None,
-    grounding: o.Grounding = None,
-    fit: Fit = None,
+    fit: Annotated[str | None, o.option(_WORK, "fit", _FIT, metavar="image|batch")] = None,
     limit: Annotated[int | None, _count("limit", "Only N images, spread evenly over the dataset.")] = None,
-    seed: o.Seed = None,
     engine: Engine = "local",
     workers: Annotated[int | None, _count("workers", "Ray workers (default: one per GPU).")] = None,
     shard_size: Annotated[int | None, _count("shard_size", "Images per shard, the unit of resuming.")] = None,
     batch_size: Annotated[int | None, _count("batch_size", "Images per forward pass.")] = None,
     threads: Annotated[int | None, _count("threads", "CPU threads.")] = None,
-    device: o.Device = "auto",
-    precision: o.Precision = "fp32",
-    download: o.Download = False,
-    no_cache: o.NoCache = False,
-    json: o.Json = False,
-    quiet: Quiet = False,
-    no_color: o.NoColor = False,
-    debug: o.Debug = False,
+    quiet: Annotated[bool, o.option(o.MESSAGES, "quiet", _QUIET, "-q")] = False,
+    **_: Any,
 ) -> int:
     """Explain every image of a dataset with every model. Stop at any time: the same command resumes.
 
