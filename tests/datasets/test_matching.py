@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import make_imagenet_names
 from clipmk.datasets.matching import resolve_labels
 from clipmk.datasets.opening import open_dataset
 from clipmk.errors import InputError
+from clipmk.system.locations import assets_dir
 from clipmk.vocabulary.classes import parse_classes
 from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
 
@@ -63,6 +65,11 @@ def test_wordnet_ids_are_found_in_other_vocabularies_by_our_name_or_a_word_that_
     for one in ("n03126707", "n02012849", "n04008634"):  # both cranes; a projectile, which is called missile, too
         with pytest.raises(InputError, match=rf"1 of 1 label, of 2 images, is not a class of .*'{one}' \(2 images"):
             resolve_labels([one] * 2, mine)
+
+
+def test_the_shipped_names_are_those_of_the_usual_lists() -> None:
+    shipped = assets_dir() / "imagenet_names.json"
+    assert shipped.read_text(encoding="utf-8") == make_imagenet_names.text()
 
 
 def test_every_wordnet_id_is_the_class_at_its_place() -> None:

@@ -6,10 +6,10 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Final
 
 from clipmk.errors import InputError
+from clipmk.system.locations import json_asset
 from clipmk.system.text import counted, listed, noted, one_or_many, quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
@@ -102,56 +102,28 @@ def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
 
 
 def _by_wordnet(labels: Iterable[str], index: ClassIndex) -> dict[str, str]:
-    """Labels that begin with a WordNet id whose class is in the vocabulary."""
+    """Labels that begin with a WordNet id whose class is in the vocabulary.
+
+    `assets/imagenet_names.json` has the names of each id in the usual lists, ours first, and the words of no other id.
+    """
     ids = {label: match[1] for label in labels if (match := _WORDNET.fullmatch(label))}
     if not ids:
         return {}
-    lists, words = _imagenet_names()
-    known = [{one: found for one, name in each.items() if (found := index.find(name)) is not None} for each in lists]
+    table: dict[str, tuple[list[str], list[str]]] = json_asset("imagenet_names.json")
+    lists = zip(*(names for names, _ in table.values()), strict=True)
+    pairs = [zip(table, each, strict=True) for each in lists]
+    known = [{one: found for one, name in each if (found := index.find(name)) is not None} for each in pairs]
     best = max(known, key=len)
-    if len(best) < _COMPLETE * len(lists[0]):
+    if len(best) < _COMPLETE * len(table):
         best = known[0]
     resolved: dict[str, str] = {}
     for label, one in ids.items():
-        names = (best.get(one), known[0].get(one), *map(index.find, words.get(one, ())))
+        _, words = table.get(one, ([], []))
+        names = (best.get(one), known[0].get(one), *map(index.find, words))
         name = next((name for name in names if name is not None), None)
         if name is not None:
             resolved[label] = name
     return resolved
-
-
-@cache
-def _imagenet_names() -> tuple[list[dict[str, str]], dict[str, list[str]]]:
-    """The usual lists of ImageNet-1k's names, as WordNet id -> name, ours first; and id -> words for no other class.
-
-    The lists are ours, OpenAI's, torchvision's, WordNet's first words, and all of its words. "crane" is a bird and a
-    machine in WordNet: which one is meant depends on the list.
-    """
-    from open_clip import IMAGENET_CLASSNAMES  # noqa: PLC0415 - loads torch
-    from timm.data import ImageNetInfo  # noqa: PLC0415
-    from torchvision.models import get_weight  # noqa: PLC0415
-
-    info = ImageNetInfo()
-    ids: list[str] = info.label_names()
-    whole: list[str] = [info.index_to_description(index) for index in range(len(ids))]
-    names = (
-        load_vocabulary("imagenet").classes,
-        IMAGENET_CLASSNAMES,
-        get_weight("ResNet50_Weights.IMAGENET1K_V2").meta["categories"],
-        [text.split(", ")[0] for text in whole],
-        whole,
-    )
-    lists = [dict(zip(ids, each, strict=True)) for each in names]
-    words = {
-        one: dict.fromkeys([*text.split(", "), *(keys[one] for keys in lists)])
-        for one, text in zip(ids, whole, strict=True)
-    }
-    owners = Counter(key for each in words.values() for key in {*map(class_key, each)})
-    ours = {class_key(name): one for one, name in lists[0].items()}
-    return lists, {
-        one: [word for word in each if owners[key := class_key(word)] == 1 and ours.get(key, one) == one]
-        for one, each in words.items()
-    }
 
 
 def _refusal(unknown: Sequence[str], counts: Mapping[str, int], vocabulary: Vocabulary) -> str:
