@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clipmk.backbones.backbone import Backbone
 from clipmk.records import ModelInfo
 from clipmk.vocabulary.embeddings import TextBank
 from clipmk.vocabulary.vocabulary import Vocabulary
@@ -67,7 +68,7 @@ class TinyText(nn.Module):
 
 
 @dataclass
-class FakeBackbone:
+class FakeBackbone(Backbone):
     weights: str = "w"
     architecture: str = "tiny"
     dtype: torch.dtype = torch.float32

@@ -86,7 +86,7 @@ def compare(name: str, vocabulary: Vocabulary, count: int, rounds: int) -> None:
     print(f"{name:20} {len(texts)} texts, best {speed:6.0f} a second; {share:5.3f} of bare encode_text", flush=True)
 
 
-class Drawn:
+class Drawn(Backbone):
     """Stands for a text encoder: its embeddings are drawn."""
 
     def __init__(self, info: ModelInfo, embed: int = 512) -> None:

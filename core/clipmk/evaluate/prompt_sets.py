@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from clipmk.vocabulary.embeddings import TextBackbone
+    from clipmk.backbones.backbone import Backbone
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 PAPER_PROMPT = "how can you identify a {class}. Distinctive and physical features describing it is {d}"
@@ -36,7 +36,7 @@ def fill_prompt(prompt: str, class_name: str, descriptor: str) -> str:
     return before + class_name + between + descriptor + after
 
 
-def prompt_that_fits(encoder: TextBackbone, vocabulary: Vocabulary) -> str:
+def prompt_that_fits(encoder: Backbone, vocabulary: Vocabulary) -> str:
     """The paper's prompt where the model's context holds it, else a short one.
 
     It does not hold where the longest class name with different descriptors gives one and the same embedding.
@@ -103,7 +103,7 @@ def random_words(descriptors: Sequence[str], *, seed: int) -> list[str]:
 
 
 def class_embeddings(
-    encoder: TextBackbone,
+    encoder: Backbone,
     prompts: Callable[[int, str], str],
     variants: Mapping[str, Sets],
     *,

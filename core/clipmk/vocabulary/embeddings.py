@@ -22,10 +22,10 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ from clipmk.vocabulary.cache import UNREADABLE, DamagedError, Keys, Rows, Stored
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from clipmk.records import ModelInfo
+    from clipmk.backbones.backbone import Backbone
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 CHUNK = 2**15
@@ -57,25 +57,6 @@ LOCK_SECONDS = 600.0
 
 PROBE = "a photo of a probe"
 """Embedded to tell modules in memory apart: equal weights can still differ in their activation."""
-
-
-@runtime_checkable
-class TextBackbone(Protocol):
-    """The part of a backbone that embeds texts."""
-
-    info: ModelInfo
-    device: torch.device
-    dtype: torch.dtype
-    text_fingerprint: str
-    """Differs where the same weights embed texts differently."""
-
-    def encode_texts(
-        self, texts: Sequence[str], *, batch_size: int | None = ..., progress: Progress | None = ...
-    ) -> Float[Tensor, "texts embed"]:
-        """Embed texts in order: float32, L2-normalised."""
-
-    def cut_texts(self, texts: Iterable[str]) -> list[str]:
-        """The different texts that are longer than the context."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +78,7 @@ class TextBank:
 
 
 def load_bank(
-    backbone: TextBackbone, vocabulary: Vocabulary, *, cache: bool = True, progress: Progress | None = None
+    backbone: Backbone, vocabulary: Vocabulary, *, cache: bool = True, progress: Progress | None = None
 ) -> TextBank:
     """Embed a vocabulary, or read it from the cache; a text is embedded once (once per `CHUNK`, where there are more).
 
@@ -152,7 +133,7 @@ class Section:
 class _Cache:
     """The files of one model, for one vocabulary."""
 
-    def __init__(self, backbone: TextBackbone, sections: Sequence[Section], warnings: list[str]) -> None:
+    def __init__(self, backbone: Backbone, sections: Sequence[Section], warnings: list[str]) -> None:
         self._backbone = backbone
         self._sections = sections
         self._warnings = warnings
@@ -282,7 +263,7 @@ def sections_of(vocabulary: Vocabulary) -> tuple[Section, ...]:
 
 
 def _embedded(
-    backbone: TextBackbone,
+    backbone: Backbone,
     sections: Sequence[Section],
     *,
     known: Sequence[Stored] = (),
@@ -320,7 +301,7 @@ def _within(progress: Progress | None, start: int, end: int, total: int) -> Prog
     return lambda done, of: progress(start + (end - start) * done // of, total)
 
 
-def _encoded(backbone: TextBackbone, prompts: Sequence[tuple[str, ...]], progress: Progress | None) -> Tensor:
+def _encoded(backbone: Backbone, prompts: Sequence[tuple[str, ...]], progress: Progress | None) -> Tensor:
     """Each row is normalise(mean over its texts of normalise(embedding)); every text is embedded once.
 
     Rows may be made of different numbers of texts.
@@ -362,7 +343,7 @@ def _allocated(rows: int, embed: int, folder: Path | None) -> Tensor:
     return torch.empty(rows, embed)
 
 
-def _model_key(backbone: TextBackbone) -> list[object]:
+def _model_key(backbone: Backbone) -> list[object]:
     """Everything about a model that the numbers depend on."""
     info = backbone.info
     key: list[object] = [
