@@ -45,9 +45,14 @@ def test_without_options_the_defaults_apply(settled: Settled) -> None:
     options = settled()
     assert options.models == (DEFAULT_MODEL,)
     assert options.default_model
-    assert options.settings == preset("default")
-    assert (options.device, options.precision, options.form) == ("auto", "fp32", "text")
-    assert (options.cache, options.picture, options.download, options.quiet) == (True, True, False, False)
+    assert options.session.settings == preset("default")
+    assert (options.session.device, options.session.precision, options.form) == ("auto", "fp32", "text")
+    assert (options.session.cache, options.picture, options.session.download, options.quiet) == (
+        True,
+        True,
+        False,
+        False,
+    )
     assert options.serve
 
 
@@ -69,10 +74,10 @@ def test_command_line_outranks_environment_outranks_config(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _config(f'{key} = "{values[0]}"')
-    assert getattr(settled(), attribute) == values[0]
+    assert getattr(settled().session, attribute) == values[0]
     monkeypatch.setenv(f"CLIPMK_{option.upper()}", values[1])
-    assert getattr(settled(), attribute) == values[1]
-    assert getattr(settled(f"--{option}", values[2]), attribute) == values[2]
+    assert getattr(settled().session, attribute) == values[1]
+    assert getattr(settled(f"--{option}", values[2]).session, attribute) == values[2]
 
 
 def test_models_come_from_the_command_line_else_environment_else_config(
@@ -93,23 +98,23 @@ def test_switches_can_be_set_by_environment_and_config(settled: Settled, monkeyp
     for name, value in (("QUIET", "0"), ("NO_CACHE", "yes"), ("NO_PICTURE", "1"), ("SERVE", "off"), ("JSON", "")):
         monkeypatch.setenv(f"CLIPMK_{name}", value)
     options = settled()
-    assert (options.quiet, options.cache, options.picture, options.no_color) == (False, False, False, True)
-    assert (options.serve, options.download, options.form) == (False, True, "text")
+    assert (options.quiet, options.session.cache, options.picture, options.no_color) == (False, False, False, True)
+    assert (options.serve, options.session.download, options.form) == (False, True, "text")
 
 
 def test_settings_of_the_config_apply_unless_a_preset_is_named(
     settled: Settled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _config('seed = 5\n[settings]\npart_count = 7\ngrounding = "attend"\nprediction_count = 9')
-    settings = settled().settings
+    settings = settled().session.settings
     assert (settings.part_count, settings.grounding, settings.seed, settings.prediction_count) == (7, "attend", 5, 9)
     monkeypatch.setenv("CLIPMK_GROUNDING", "prompts")
     monkeypatch.setenv("CLIPMK_SEED", "6")
-    settings = settled("--top", "2").settings
+    settings = settled("--top", "2").session.settings
     assert (settings.grounding, settings.seed, settings.prediction_count) == ("prompts", 6, 2)
-    assert settled("--preset", "paper", "--seed", "1").settings == preset("paper", seed=1)
+    assert settled("--preset", "paper", "--seed", "1").session.settings == preset("paper", seed=1)
     monkeypatch.setenv("CLIPMK_PRESET", "paper")
-    assert settled("--seed", "1").settings == preset("paper", seed=1)
+    assert settled("--seed", "1").session.settings == preset("paper", seed=1)
 
 
 @pytest.mark.parametrize(

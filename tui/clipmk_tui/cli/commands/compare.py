@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,7 +72,8 @@ def _run(options: ExplainOptions, name: str) -> int:
     if len(images) != 1:
         raise UsageError(f"{quoted(name)} names {len(images)} images; models are compared on exactly one")
     failures = FailureLog(quiet=options.quiet, by_model=True)
-    options = _with_common_vocabulary(options)
+    session = dataclasses.replace(options.session, vocabulary=_common_vocabulary(options))
+    options = dataclasses.replace(options, session=session)
     with data_stream(encoding="utf-8" if options.form == "json" else locale_encoding()) as stream:
         found = _explained(options, images[0], failures)
         spelt = (one.class_name for one in found if isinstance(one, Explanation))  # the target as the vocabulary has it
@@ -103,10 +105,10 @@ def _true_class(options: ExplainOptions, name: str) -> str | None:
     except InputError as reason:
         say("warning", f"{reason}; it is ignored")
         return None
-    if label is None or options.vocabulary is None:
+    vocabulary, named = options.session.vocabulary, options.session.classes
+    if label is None or vocabulary is None:
         return None
-    named = options.classes
-    classes = load_vocabulary(options.vocabulary).classes if named is None else parse_classes(named).names
+    classes = load_vocabulary(vocabulary).classes if named is None else parse_classes(named).names
     return ClassIndex(classes).find(label)
 
 
@@ -126,7 +128,7 @@ def _explained(options: ExplainOptions, image: InputImage, failures: FailureLog)
     return found
 
 
-def _with_common_vocabulary(options: ExplainOptions) -> ExplainOptions:
+def _common_vocabulary(options: ExplainOptions) -> str:
     """The vocabulary that the user named, else the first that a model brings.
 
     Raises:
@@ -136,11 +138,9 @@ def _with_common_vocabulary(options: ExplainOptions) -> ExplainOptions:
     from clipmk.vocabulary.vocabulary import default_vocabulary  # noqa: PLC0415 - not for the help
     from clipmk_tui.cli.commands.explain.results import own_vocabulary  # noqa: PLC0415
 
-    if options.vocabulary is not None:
-        return options
+    if options.session.vocabulary is not None:
+        return options.session.vocabulary
     for model in options.models:
-        try:
-            return dataclasses.replace(options, vocabulary=default_vocabulary(model))
-        except UsageError:
-            continue
-    return dataclasses.replace(options, vocabulary=own_vocabulary(options, options.models[0]))
+        with contextlib.suppress(UsageError):
+            return default_vocabulary(model)
+    return own_vocabulary(options.session, options.models[0])

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipmk.errors import UsageError
-from clipmk.settings import Settings
 from clipmk.system.config import read_config
 from clipmk.system.options import DEFAULT_MODEL, settings_from
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import read_texts
 from clipmk.vocabulary.reader import ask_texts, checked_text, cleaned
+from clipmk.worker.session import Session
 from clipmk_tui.cli.options import output_path
 
 Form = Literal["text", "json", "jsonl"]
@@ -26,19 +26,11 @@ class ExplainOptions:
     models: tuple[str, ...]
     default_model: bool
     """No model was named."""
-    vocabulary: str | None
-    """Name or file; None: the model's own."""
-    classes: str | None
+    session: Session
+    """What explains, with which classes."""
     target: str | None
     asks: tuple[str, ...]
     """Texts to answer."""
-    added_classes: tuple[str, ...]
-    settings: Settings
-    device: str
-    precision: str
-    arch: str | None
-    download: bool
-    cache: bool
     serve: bool
     """Ask a running server."""
     form: Form
@@ -67,24 +59,25 @@ def explain_options(params: Mapping[str, Any]) -> ExplainOptions:
     """
     if params["json"] and params.get("jsonl"):
         raise UsageError("--json prints one document, --jsonl one line per result; choose one of them")
-    same = ("classes", "target", "device", "precision", "arch", "download", "quiet", "verbose", "no_color")
+    added = params.get("add_class") or ()
+    session = Session(
+        vocabulary=params["vocab"],
+        added_classes=tuple(checked_text(cleaned(name, []), f"--add-class {quoted(name[:80])}") for name in added),
+        settings=settings_from(params, read_config()),
+        cache=not params["no_cache"],
+        **{name: params[name] for name in ("classes", "device", "precision", "arch", "download")},
+    )
     return ExplainOptions(
         models=tuple(dict.fromkeys(params["model"])) or (DEFAULT_MODEL,),
         default_model=not params["model"],
-        vocabulary=params["vocab"],
+        session=session,
         asks=_asks(params),
-        added_classes=tuple(
-            checked_text(cleaned(name, []), f"--add-class {quoted(name[:80])}")
-            for name in params.get("add_class") or ()
-        ),
-        settings=settings_from(params, read_config()),
-        cache=not params["no_cache"],
         serve=params.get("serve", False),
         form="json" if params["json"] else "jsonl" if params.get("jsonl") else "text",
         overlay=output_path("overlay", params.get("overlay"), ".png"),
         html=output_path("html", params.get("html"), ".html"),
         picture=not params.get("no_picture", True),
-        **{name: params[name] for name in same},
+        **{name: params[name] for name in ("target", "quiet", "verbose", "no_color")},
     )
 
 

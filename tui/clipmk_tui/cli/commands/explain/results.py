@@ -14,6 +14,7 @@ from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vo
 
 if TYPE_CHECKING:
     from clipmk.pipeline.explainer import Explainer
+    from clipmk.worker.session import Session
     from clipmk_tui.cli.commands.explain.options import ExplainOptions
     from clipmk_tui.cli.inputs import InputImage
     from clipmk_tui.cli.progress import Stages
@@ -27,7 +28,8 @@ def results(options: ExplainOptions, images: Sequence[InputImage], stages: Stage
     Raises:
         ClipmkError: the vocabulary, the classes or the target that the user named cannot be used.
     """
-    named = None if options.vocabulary is None else _vocabulary(options, options.vocabulary)
+    name = options.session.vocabulary
+    named = None if name is None else _vocabulary(options, name)
     readable = any(image.readable for image in images)  # before torch is imported: a typo must not take seconds
     for model in options.models:
         if not readable:
@@ -49,42 +51,41 @@ def results(options: ExplainOptions, images: Sequence[InputImage], stages: Stage
 
 def _vocabulary(options: ExplainOptions, name: str) -> Vocabulary:
     """The vocabulary with the user's classes in it; also checks the target."""
-    vocabulary = load_vocabulary(name)
-    if options.classes is not None:
-        vocabulary = parse_classes(options.classes).within(vocabulary)
-    if options.added_classes:
-        vocabulary = vocabulary.with_classes(dict.fromkeys((*vocabulary.classes, *options.added_classes)))
+    vocabulary, session = load_vocabulary(name), options.session
+    if session.classes is not None:
+        vocabulary = parse_classes(session.classes).within(vocabulary)
+    if session.added_classes:
+        vocabulary = vocabulary.with_classes(dict.fromkeys((*vocabulary.classes, *session.added_classes)))
     if options.target is not None:
         resolve_class(vocabulary, options.target)
     return vocabulary
 
 
-def own_vocabulary(options: ExplainOptions, model: str) -> str:
+def own_vocabulary(session: Session, model: str) -> str:
     """The vocabulary that a model brings; an error about the model itself, such as a missing tag, comes first."""
     try:
         return default_vocabulary(model)
     except UsageError:
         from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
 
-        if not options.download:
-            resolve(model, arch=options.arch)
+        if not session.download:
+            resolve(model, arch=session.arch)
         raise
 
 
 def _explainer(options: ExplainOptions, model: str, named: Vocabulary | None, stages: Stages) -> Explainer:
-    vocabulary = _vocabulary(options, own_vocabulary(options, model)) if named is None else named
+    vocabulary = _vocabulary(options, own_vocabulary(options.session, model)) if named is None else named
     from clipmk.models.loading import load  # noqa: PLC0415 - torch and open_clip: seconds
     from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
 
-    started = time.perf_counter()
-    backbone = load(
-        model, device=options.device, precision=options.precision, arch=options.arch, download=options.download
-    )
+    started, session = time.perf_counter(), options.session
+    same = {name: getattr(session, name) for name in ("device", "precision", "arch", "download")}
+    backbone = load(model, **same)
     return Explainer(
         backbone,
         vocabulary,
-        options.settings,
-        cache=options.cache,
+        session.settings,
+        cache=session.cache,
         progress=stages,
         load_ms=1_000 * (time.perf_counter() - started),
     )

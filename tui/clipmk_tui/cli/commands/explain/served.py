@@ -15,7 +15,6 @@ from clipmk.system.locations import socket_path
 from clipmk.system.text import encodable, printable, quoted
 from clipmk.worker.client import Connection, UnusableServerError, found_server
 from clipmk.worker.protocol import ATTACHED_BYTES, ExplainImages, RequestError
-from clipmk.worker.session import Session
 from clipmk_tui.cli.commands.explain.results import Result, results, subject
 from clipmk_tui.cli.inputs import STDIN
 from clipmk_tui.cli.streams import say
@@ -51,17 +50,7 @@ def _find(options: ExplainOptions, held: contextlib.ExitStack) -> Connection | N
         return None
     path = socket_path()
     try:
-        session = Session(
-            folder=str(Path.cwd()),
-            vocabulary=options.vocabulary,
-            classes=options.classes,
-            added_classes=options.added_classes,
-            settings=options.settings,
-            device=options.device,
-            precision=options.precision,
-            arch=options.arch,
-            cache=options.cache,
-        )
+        session = dataclasses.replace(options.session, folder=str(Path.cwd()), download=False)
         server = held.enter_context(found_server(path, session))
     except UnusableServerError as reason:
         if not options.quiet:
@@ -93,7 +82,7 @@ class _ServerRun:
 
     def _server_results(self, model: str, images: Sequence[InputImage]) -> Iterator[Result]:
         """The server's results, up to the image from which this process must go on by itself."""
-        together = GROUP_LIMIT if self._options.settings.fit == "batch" else TOGETHER
+        together = GROUP_LIMIT if self._options.session.settings.fit == "batch" else TOGETHER
         try:
             for start in range(0, len(images), together):
                 if self._server is None:
