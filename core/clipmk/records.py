@@ -7,7 +7,7 @@ anything. `output.document` writes it as JSON.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = "1.0"
 """Version of the JSON: a minor step adds fields, a major step may break readers."""
+FAMILIES: Final = {
+    "vit": "ViT",
+    "resnet": "ResNet",
+    "convnext": "ConvNeXt",
+    "siglip": "SigLIP",
+    "eva": "EVA",
+    "timm": "timm",
+}
+"""Families of models and how people write them, in the order they are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

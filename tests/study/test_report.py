@@ -24,9 +24,10 @@ from PIL import Image
 from clipmk.concepts.statistics import Estimate, RankEstimate, fit_line
 from clipmk.errors import InputError
 from clipmk.output import document
+from clipmk.records import FAMILIES
 from clipmk.study.manifest import write_manifest
 from clipmk.study.paths import StudyFolder
-from clipmk.study.results import FAMILIES, Results, failed_images, read_results, results_document
+from clipmk.study.results import Results, failed_images, read_results, results_document
 from clipmk.study.schema import CONCEPTS, IMAGE, MEAN
 from clipmk.study.text_tables import estimate, family_tables, fit_table, paper_tables
 from clipmk.system.parquet import read_table

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from clipmk.concepts.statistics import POOLED, LineFit, fit_line
 from clipmk.errors import InputError
+from clipmk.records import FAMILIES
 from clipmk.study.concepts import ConceptTotals
 from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.paper import against_paper
@@ -22,15 +23,6 @@ from clipmk.system.parquet import open_table, read_table
 from clipmk.system.serialization import plain
 from clipmk.system.text import quoted
 
-FAMILIES: Final = {
-    "vit": "ViT",
-    "resnet": "ResNet",
-    "convnext": "ConvNeXt",
-    "siglip": "SigLIP",
-    "eva": "EVA",
-    "timm": "timm",
-}
-"""Names of families, in the order they are shown."""
 FAILURES_KEPT: Final = 200
 """Failures that are listed one by one."""
 

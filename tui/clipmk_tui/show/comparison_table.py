@@ -6,9 +6,11 @@ narrow, so that thirteen models fit side by side.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final, Literal, NamedTuple
 
 from rich.cells import cell_len
@@ -17,7 +19,7 @@ from clipmk.records import ComparedCell, ComparedConcept, ComparedModel, Compari
 from clipmk.system.text import printable
 from clipmk.vocabulary.classes import class_key
 from clipmk_tui.show.signs import FAILED, NEITHER, PREDICTED, RIGHT, SIGN, WRONG, Kind
-from clipmk_tui.show.text import FAMILY_WORDS, fitted
+from clipmk_tui.show.text import family_words, fitted
 
 AWAITED: Final = "…"
 UNKNOWN_FAMILY: Final = "?"
@@ -153,7 +155,7 @@ def layout(models: Sequence[str], families: Sequence[str | None], rows: Sequence
     label = max(8, min(wanted, width - count - len(members) - len(models) * across))
     placed: list[tuple[str, tuple[int, ...]]] = []
     for family, found in members.items():
-        long, brief = FAMILY_WORDS.get(family, (family, family))
+        long, brief = family_words(family)
         placed.append((long if len(long) < across * len(found) else brief, tuple(found)))
     return Layout(
         families=tuple(placed),
@@ -173,23 +175,17 @@ def short_names(ids: Sequence[str]) -> tuple[str, ...]:
 def _short_names(names: Sequence[str], indices: Sequence[int]) -> Iterator[tuple[int, str]]:
     """The names of the models of one family, without the words that all of them begin with."""
     words = [_words(names[index]) for index in indices]
-    same = 0
-    while all(len(one) > same + 1 and one[same] == words[0][same] for one in words):
-        same += 1
-    if len(indices) == 1:
-        same = min(1, len(words[0]) - 1)
+    shared = (
+        1 if len(words) == 1 else sum(1 for _ in takewhile(lambda at: len(set(at)) == 1, zip(*words, strict=False)))
+    )
+    same = min(shared, *(len(one) - 1 for one in words))
     for index, one in zip(indices, words, strict=True):
         yield index, "".join(one[same:]).lstrip("-:_")
 
 
 def _words(name: str) -> list[str]:
     """A name, cut before each `-`, `_` and `:`."""
-    words = [""]
-    for character in name:
-        if character in "-_:" and words[-1]:
-            words.append("")
-        words[-1] += character
-    return words
+    return re.findall(r".[^-_:]*", name, re.DOTALL) or [""]
 
 
 def _heading(name: str, cells: int) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Final
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from clipmk.records import FAMILIES
 from clipmk.system.text import printable
 
 STAGE_WORDS: Final = {
@@ -23,15 +24,11 @@ STAGE_WORDS: Final = {
 }
 """Stage of the work -> what it is called."""
 
-FAMILY_WORDS: Final = {
-    "vit": ("ViT", "ViT"),
-    "resnet": ("ResNet", "RN"),
-    "convnext": ("ConvNeXt", "CNX"),
-    "siglip": ("SigLIP", "SigLIP"),
-    "eva": ("EVA", "EVA"),
-    "timm": ("timm", "timm"),
-}
-"""Family -> as people write it, in full and short."""
+
+def family_words(family: str) -> tuple[str, str]:
+    """A family as people write it, in full and short."""
+    full = FAMILIES.get(family, family)
+    return full, {"resnet": "RN", "convnext": "CNX"}.get(family, full)
 
 
 def shown(text: str, style: str = "") -> Text:

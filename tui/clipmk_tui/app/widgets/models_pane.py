@@ -17,7 +17,7 @@ from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.messages import ChooseModel, DownloadModel, MarkModels
 from clipmk_tui.app.state import View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
-from clipmk_tui.show.text import FAMILY_WORDS, matches
+from clipmk_tui.show.text import family_words, matches
 
 if TYPE_CHECKING:
     from clipmk.records import ModelEntry
@@ -150,7 +150,7 @@ def entry_text(entry: ModelEntry, width: int, view: View) -> Text:
     current, failed = entry.id == view.model, entry.id in view.failed
     place = "failed" if failed else SOURCE_WORDS[entry.source]
     speed = f"{view.speed[entry.id]:.0f} ms" if entry.id in view.speed else ""
-    family = FAMILY_WORDS.get(entry.family, ("", entry.family))[1]
+    family = family_words(entry.family)[1]
     facts = [place.ljust(8), speed.rjust(6), family.ljust(6), f"{entry.input_size}px".rjust(6)]
     kept = sum(width >= least for least in (26, 33, 42, 54))
     tail = " ".join(facts[:kept])

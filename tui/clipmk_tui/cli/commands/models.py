@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from clipmk.errors import ModelError, UsageError, suggest
+from clipmk.records import FAMILIES
 from clipmk.system.text import byte_size, quoted
 from clipmk_tui.cli import options as o
 from clipmk_tui.cli.default_commands import did_you_mean
@@ -29,7 +30,6 @@ T = TypeVar("T", bound=str)
 app = typer.Typer(help="List models, look one up, download one, name your own.")
 
 SOURCES: tuple[records.Source, ...] = ("embedded", "local", "cached", "remote")
-FAMILIES = ("vit", "resnet", "convnext", "siglip", "eva", "timm")
 _RANDOM = "random"
 """The tag of random weights, as `clipmk.models.catalog` has it."""
 _GENERATED = "random weights are generated when the model is loaded"
@@ -77,7 +77,7 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
     from clipmk_tui.show.text import matches  # noqa: PLC0415 - rich
 
     sources = [name for name in _known("source", source, SOURCES) if not (cached and name == "remote")]
-    families = _known("family", family, FAMILIES)
+    families = _known("family", family, tuple(FAMILIES))
     most = None if max_parameters is None else parameter_count(max_parameters)
     query, part = " ".join(words or ()), (pretrained or "").casefold()
     with tables.for_people(no_color) as console, logging_to_stderr(quiet=False, verbose=False):
