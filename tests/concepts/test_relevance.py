@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmk.concepts.relevance import bank_shares, overlap_with, relevance_map, standing
+from clipmk.concepts.relevance import bank_shares, hidden_losses, overlap_with, relevance_map, standing
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -49,16 +49,33 @@ def test_shares_are_those_of_a_softmax_that_holds_the_text_once() -> None:
             assert float(found[region, column]) == pytest.approx(own / (own + others), rel=1e-12)
 
 
-def test_a_map_is_the_mean_of_its_patch_and_of_its_part() -> None:
-    patches, parts = drawn(6, 2, seed=3).abs(), drawn(2, 2, seed=4).abs()
-    masks = drawn(2, 36, seed=5).abs()
-    found = relevance_map(patches, parts, masks, grid=(2, 3), side=6)
+def test_what_is_lost_with_a_region_is_a_share_of_the_share_and_never_negative() -> None:
+    whole, hidden = torch.tensor([0.5, 0.2, 0.0]), torch.tensor([[0.1, 0.3, 0.0], [0.5, 0.0, 0.0]])
+    assert hidden_losses(whole.double(), hidden.double())[:, :2].tolist() == [
+        [pytest.approx(0.8), 0.0],
+        [pytest.approx(0.0), 1.0],
+    ]
+    assert bool(hidden_losses(whole, hidden).isfinite().all())
+
+
+def test_a_map_is_the_mean_of_what_is_lost_with_its_region_and_of_its_patch_and_part_half_smoothed() -> None:
+    patches, parts, losses = drawn(6, 2, seed=3).abs(), drawn(2, 2, seed=4).abs(), drawn(3, 2, seed=6).abs()
+    masks, regions = drawn(2, 36, seed=5).abs(), drawn(3, 36, seed=7).softmax(dim=0)
+    found = relevance_map(patches, parts, masks, losses=losses, regions=regions, grid=(2, 3), side=6)
     for text in range(2):
-        for row in range(6):
-            for column in range(6):
-                across = bilinear([[float(patches[3 * i + j, text]) for j in range(3)] for i in range(2)], row, column)
-                inside = sum(float(parts[k, text] * masks[k, 6 * row + column]) for k in range(2))
-                assert float(found[text, row, column]) == pytest.approx((across + inside) / 2, rel=1e-12)
+        grid = [[float(patches[3 * i + j, text]) for j in range(3)] for i in range(2)]
+        pooled = [
+            (bilinear(grid, x // 6, x % 6) + sum(float(parts[k, text] * masks[k, x]) for k in range(2))) / 2
+            for x in range(36)
+        ]
+        means = [
+            sum(float(v) * m for v, m in zip(region, pooled, strict=True)) / float(region.sum()) for region in regions
+        ]
+        for x in range(36):
+            smoothed = sum(float(regions[r, x]) * means[r] for r in range(3))
+            lost = sum(float(regions[r, x] * losses[r, text]) for r in range(3))
+            expected = (lost + (pooled[x] + smoothed) / 2) / 2
+            assert float(found[text, x // 6, x % 6]) == pytest.approx(expected, rel=1e-12)
 
 
 def bilinear(grid: list[list[float]], row: int, column: int, side: int = 6) -> float:

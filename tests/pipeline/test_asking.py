@@ -14,9 +14,10 @@ import torch
 import clipmk
 import embedded
 from backbone_zoo import VISION, model_config, save
+from clipmk.concepts.superpixels import picture_regions
 from clipmk.errors import ClipmkError, UsageError, VocabularyError
 from clipmk.images.heat import heat_grid
-from clipmk.pipeline.asking import NO_PATCHES, TEXTS, VAGUE_MAPS
+from clipmk.pipeline.asking import NO_PATCHES, REGIONS, TEXTS, VAGUE_MAPS, hide_regions
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 
@@ -78,15 +79,43 @@ def test_one_image_forward_answers_any_number_of_texts_classes_and_targets(monke
     original = backbone.encode_with_patches
     counted: Callable[..., Any] = lambda *args, **keywords: forwards.append(1) or original(*args, **keywords)  # noqa: E731
     monkeypatch.setitem(vars(backbone), "encode_with_patches", counted)
+    encoded = explainer.encode_picture(picture, maps=False)
+    assert encoded.regions is None
+    encoded = explainer.with_maps(encoded)
+    assert explainer.with_maps(encoded) is encoded
     monkeypatch.setitem(vars(backbone), "encode_images", lambda pixels: pytest.fail("another forward"))
-    encoded = explainer.encode_picture(picture)
     first = explainer.answer(picture, encoded, asks=WORDS)
     more = explainer.with_classes(["wolf", "a pair of scissors"])
     second = more.answer(picture, encoded, asks=["snow"], target="wolf")
     assert len(forwards) == 1
     assert len(first.asked) == len(WORDS)
     assert second.class_name == second.asked[0].ties[0].class_name == "wolf"
+    monkeypatch.undo()
     assert embedded.timeless(explainer.explain([picture], asks=WORDS)[0]) == embedded.timeless(first)
+
+
+def test_each_region_of_the_picture_is_hidden_once_in_its_mean_colour() -> None:
+    explainer, seen = embedded.explainer(), list[tuple[str, int, int]]()
+    encoded = explainer.encode_picture(embedded.picture(), maps=False)
+    hidden = hide_regions(embedded.backbone(), encoded, lambda *step: seen.append(step))
+    assert hidden.regions is not None
+    assert hidden.hidden_embeddings is not None
+    count = len(hidden.hidden_embeddings)
+    assert 2 <= count <= REGIONS
+    assert sorted(set(hidden.regions.ravel().tolist())) == list(range(count))
+    assert seen[-1] == ("regions", count, count)
+    painted = encoded.square.copy()
+    painted[hidden.regions == 1] = encoded.square.mean(axis=(0, 1)).round()
+    assert torch.allclose(hidden.hidden_embeddings[1], explainer.embed(painted[None])[0], atol=1e-5)
+
+
+def test_a_busy_and_a_blank_picture_are_divided_into_few_regions() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    labels = picture_regions(noise, limit=5)
+    assert labels.shape == (192, 192)
+    assert 1 <= len(np.unique(labels)) <= 5
+    assert labels.max() == len(np.unique(labels)) - 1
+    assert not picture_regions(np.full((64, 64, 3), 9, dtype=np.uint8), limit=5).any()
 
 
 def test_added_classes_are_embedded_as_if_they_had_always_been_there() -> None:

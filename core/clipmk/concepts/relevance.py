@@ -87,23 +87,40 @@ def bank_shares(
     return torch.where(known, logits.exp().clamp_max(1.0), logits.sigmoid())
 
 
+def hidden_losses(
+    whole: Float[Tensor, " texts"], hidden: Float[Tensor, "regions texts"]
+) -> Float[Tensor, "regions texts"]:
+    """o_rt = max(0, 1 - a_rt / a_t): which share of the text's share is lost when a region is hidden, in [0, 1].
+
+    Args:
+        whole: a_t, `bank_shares` of the whole picture.
+        hidden: a_rt, the same of the picture with region r hidden.
+    """
+    return (1 - hidden / whole.clamp_min(torch.finfo(whole.dtype).tiny)).clamp_min(0)
+
+
 def relevance_map(
     patch_shares: Float[Tensor, "patches texts"],
     part_shares: Float[Tensor, "parts texts"],
     parts: Float[Tensor, "parts pixels"],
     *,
+    losses: Float[Tensor, "regions texts"],
+    regions: Float[Tensor, "regions pixels"],
     grid: tuple[int, int],
     side: int,
 ) -> Float[Tensor, "texts side side"]:
-    """r_t(x) = (a_t(x) + sum over parts k of w_k(x) b_kt) / 2, in [0, 1] where the parts do not overlap.
+    """r_t(x) = (o_t(x) + (m_t(x) + m'_t(x)) / 2) / 2, in [0, 1] where the parts do not overlap.
 
-    a is bilinear between the patches; b is constant over a part, whose border follows the picture. Neither takes a
-    forward of its own.
+    m_t(x) = (a_t(x) + sum over parts k of w_k(x) b_kt) / 2: a is bilinear between the patches; b is constant over a
+    part, whose border follows the picture. m' is the mean of m over the region of the picture, and o what is lost if
+    that region is hidden: o_t(x) = sum over regions r of v_r(x) o_rt.
 
     Args:
         patch_shares: a, `bank_shares` of every single patch.
         part_shares: b, `bank_shares` of every part.
         parts: w, how much of each pixel of the map lies in the part, row by row.
+        losses: o_rt, `hidden_losses`.
+        regions: v, as w, of regions that divide the picture.
         grid: (rows, columns) of the patches.
         side: of the map.
     """
@@ -111,7 +128,9 @@ def relevance_map(
     patches = functional.interpolate(
         patch_shares.T.reshape(1, texts, *grid), size=(side, side), mode="bilinear", align_corners=False
     )
-    return (patches[0] + (part_shares.T @ parts).reshape(texts, side, side)) / 2
+    pooled = (patches[0].flatten(1) + part_shares.T @ parts) / 2
+    means = pooled @ regions.T / regions.sum(dim=1).clamp_min(torch.finfo(regions.dtype).tiny)
+    return ((losses.T @ regions + (pooled + means @ regions) / 2) / 2).reshape(texts, side, side)
 
 
 def overlap_with(

@@ -99,6 +99,15 @@ def superpixel_parts(
     return SuperpixelParts(_enlarged(joined, side).astype(np.int64), ())
 
 
+def picture_regions(image: UInt8[ndarray, "side side 3"], *, limit: int) -> NDArray[np.uint8]:
+    """Divide a whole picture into at most `limit` regions of one colour, numbered from 0; the largest ones stay."""
+    work = work_side(image.shape[0])
+    labels = absorb_small(colour_regions(_working_copy(image, work)), smallest=_smallest(work))
+    largest = np.argsort(-_areas(labels), kind="stable")[: limit - 1]  # what touches none of them is one more region
+    _, numbers = np.unique(_absorbed(labels, np.isin(np.arange(labels.max() + 1), largest)), return_inverse=True)
+    return _enlarged(numbers.reshape(labels.shape), image.shape[0])
+
+
 def work_side(side: int) -> int:
     """Side of the working copy: the largest integer fraction of `side` up to 128, and at least 64."""
     return max(SMALLEST_WORK, round(side / -(-side // LARGEST_WORK)))

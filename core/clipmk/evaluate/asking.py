@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner
+    from clipmk.pipeline.encoder import EncodedImage
     from clipmk.world.scene import Scene
 
 PATCHES, ATTENTION, CENTRE, ANYWHERE = "single patches", "class attention", "centre of the picture", "random place"
@@ -33,22 +34,13 @@ Maps = NDArray[np.float32]
 """(parts, height, width): of each true part's descriptor over the picture."""
 
 
-def variant_maps(scene: Scene, result: VariantResult) -> Maps | None:
+def variant_maps(scene: Scene, result: VariantResult, image: EncodedImage) -> Maps | None:
     """The maps of a variant for the true descriptors; None where its patches cannot be pooled."""
-    image = result.image
-    if image.patch_embeddings is None or image.grid is None:
+    if image.regions is None:
         return None
     rows = _rows(scene, result)
     bank, known = result.explainer.bank.descriptors, torch.ones(len(rows), dtype=torch.bool)
-    maps = text_maps(
-        image.patch_embeddings,
-        result.part_embeddings,
-        result.segmentation.masks,
-        bank[rows],
-        bank,
-        known,
-        grid=image.grid,
-    )
+    maps = text_maps(image, result.part_embeddings, result.segmentation.masks, bank[rows], bank, known)
     return _on_picture(maps.numpy(), scene)
 
 
@@ -138,8 +130,11 @@ def scene_maps(scene: Scene, results: Mapping[Variant, VariantResult]) -> dict[s
     if not results:
         return {}
     maps = baseline_maps(scene, next(iter(results.values())))
+    hidden: dict[int, EncodedImage] = {}  # variants share their image
     for variant, result in results.items():
-        own = variant_maps(scene, result)
+        key = id(result.image)
+        hidden[key] = hidden.get(key) or result.explainer.with_maps(result.image)
+        own = variant_maps(scene, result, hidden[key])
         if own is not None:
             maps[variant.name] = own
     return maps

@@ -1,25 +1,34 @@
 """One's own words about an encoded image: are they seen, where, and tied to which classes (docs/method.md, section 8).
 
-`Questions` are embedded once for any number of images; `answer` runs no model.
+`Questions` are embedded once for any number of images. `hide_regions` encodes a picture again for its maps, whatever
+is asked; `answer` runs no model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from clipmk.concepts.mutual import p_value
-from clipmk.concepts.relevance import SEEN_LEVEL, bank_shares, overlap_with, relevance_map, standing
+from clipmk.concepts.relevance import (
+    SEEN_LEVEL,
+    bank_shares,
+    hidden_losses,
+    overlap_with,
+    relevance_map,
+    standing,
+)
+from clipmk.concepts.superpixels import picture_regions
 from clipmk.errors import ModelError
 from clipmk.images.heat import heat_encode
-from clipmk.pipeline.grounding import coverage
+from clipmk.pipeline.grounding import coverage, images_per_forward
 from clipmk.records import Asked, Presence, RelevanceMap, Tie, status_of
 
 if TYPE_CHECKING:
-    import numpy as np
     from jaxtyping import Bool, Float
     from numpy.typing import NDArray
     from torch import Tensor
@@ -27,13 +36,16 @@ if TYPE_CHECKING:
     from clipmk.backbones.backbone import Backbone
     from clipmk.images.square import Square
     from clipmk.pipeline.encoder import EncodedImage
+    from clipmk.pipeline.grounding import Progress
     from clipmk.vocabulary.embeddings import TextBank
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 NO_PATCHES = "the patches of this model cannot be pooled one by one: what was asked for has no map and no parts"
 VAGUE_MAPS = (
-    "every patch of a ConvNeXt has seen most of the picture: maps of what was asked for do not point at its place"
+    "every patch of a ConvNeXt has seen most of the picture: maps of what was asked for seldom point at its place"
 )
+REGIONS = 24
+"""Most regions of a picture that are hidden, one after the other, to see what a text loses."""
 MAP_SIDE = 64
 """Most cells of a map along a side."""
 BACKGROUND = 4096
@@ -68,6 +80,33 @@ def embed_questions(backbone: Backbone, vocabulary: Vocabulary, texts: tuple[str
     return Questions(texts, embeddings, tuple(rows.get(text) for text in texts))
 
 
+def hide_regions(backbone: Backbone, image: EncodedImage, progress: Progress | None = None) -> EncodedImage:
+    """Embed the picture once more for each of its regions, painted over with the mean colour; for any texts.
+
+    Args:
+        backbone: encoded the image.
+        image: returned as it is where this is done already, or no map can be had.
+        progress: called with ("regions", done, total).
+    """
+    if image.error is not None or image.patch_embeddings is None or image.regions is not None:
+        return image
+    square, regions = image.square, picture_regions(image.square, limit=REGIONS)
+    mean, count = square.mean(axis=(0, 1)).round().astype(np.uint8), int(regions.max()) + 1
+    size, embedded = images_per_forward(backbone, side=len(square)), []
+    for start in range(0, count, size):
+        numbers = np.arange(start, min(start + size, count))
+        hidden = np.where((regions == numbers[:, None, None])[..., None], mean, square)
+        embedded.append(backbone.encode_images(backbone.normalise(torch.from_numpy(hidden))))
+        if progress is not None:
+            progress("regions", int(numbers[-1]) + 1, count)
+    embeddings = torch.cat(embedded).cpu()
+    try:
+        backbone.check_finite(embeddings)
+    except ModelError as error:
+        return replace(image, error=error)
+    return replace(image, regions=regions, hidden_embeddings=embeddings)
+
+
 def answer(
     questions: Questions,
     encoded: EncodedImage,
@@ -83,7 +122,7 @@ def answer(
 
     Args:
         questions: from `embed_questions` with the same model and vocabulary.
-        encoded: the image.
+        encoded: the image, after `hide_regions`.
         bank: the vocabulary.
         geometry: how the square input maps to the image's pixels.
         classes: row of the class explained, then of others -> D_y as rows of the bank, nearest first.
@@ -167,17 +206,11 @@ def _maps(
     questions: Questions, encoded: EncodedImage, bank: TextBank, geometry: Square, some: slice
 ) -> list[RelevanceMap | None]:
     """The maps of some of the texts."""
-    texts = questions.embeddings[some]
-    if encoded.patch_embeddings is None or encoded.grid is None:
+    texts, known = questions.embeddings[some], questions.known[some]
+    if encoded.regions is None:
         return [None] * len(texts)
     values = text_maps(
-        encoded.patch_embeddings,
-        encoded.part_embeddings[0],
-        encoded.segmentations[0].masks,
-        texts,
-        bank.descriptors,
-        questions.known[some],
-        grid=encoded.grid,
+        encoded, encoded.part_embeddings[0], encoded.segmentations[0].masks, texts, bank.descriptors, known
     )
     return [heat_encode(one, geometry) for one in values.numpy()]
 
@@ -195,26 +228,38 @@ def _shares(
 
 
 def text_maps(
-    patch_embeddings: Float[Tensor, "patches embed"],
+    image: EncodedImage,
     part_embeddings: Float[Tensor, "parts embed"],
     masks: NDArray[np.bool_],
     texts: Float[Tensor, "texts embed"],
     bank: Float[Tensor, "descriptors embed"],
     known: Bool[Tensor, " texts"],
-    *,
-    grid: tuple[int, int],
 ) -> Float[Tensor, "texts side side"]:
-    """Where in the square input each text is seen, by single patches and by parts; see `concepts.relevance`.
+    """Where in the square input each text is seen; see `concepts.relevance`.
 
     Args:
-        patch_embeddings: of every single patch, row by row over the grid.
+        image: after `hide_regions`.
         part_embeddings: of the parts.
         masks: of the parts, bool (parts, S, S).
         texts: in the descriptor template, L2-normalised.
         bank: the vocabulary's descriptors.
         known: which texts are among them.
-        grid: (rows, columns) of the patches.
+
+    Raises:
+        ValueError: the image has no embeddings of patches, or its regions were not hidden.
     """
-    patches, parts = (_shares(one, texts, bank, known) for one in (patch_embeddings, part_embeddings))
+    if image.patch_embeddings is None or image.hidden_embeddings is None or image.regions is None or image.grid is None:
+        raise ValueError("a map needs embedded patches and hidden regions")
+    embeddings = (image.patch_embeddings, part_embeddings, image.embedding[None], image.hidden_embeddings)
+    patches, parts, whole, hidden = (_shares(one, texts, bank, known) for one in embeddings)
     side = min(MAP_SIDE, masks.shape[1])
-    return relevance_map(patches, parts, coverage(masks, grid=(side, side)), grid=grid, side=side)
+    numbers = np.arange(len(hidden))[:, None, None]
+    return relevance_map(
+        patches,
+        parts,
+        coverage(masks, grid=(side, side)),
+        losses=hidden_losses(whole[0], hidden),
+        regions=coverage(image.regions == numbers, grid=(side, side)),
+        grid=image.grid,
+        side=side,
+    )

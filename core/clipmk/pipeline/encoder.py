@@ -72,6 +72,10 @@ class EncodedImage:
     """Masked pooling of every single patch, L2-normalised; None where it was not asked for or cannot be had."""
     grid: tuple[int, int] | None = None
     """(rows, columns) of these patches."""
+    regions: NDArray[np.uint8] | None = None
+    """Number of the region of each pixel of the square, (S, S); None until `asking.hide_regions`."""
+    hidden_embeddings: Float[Tensor, "regions embed"] | None = None
+    """Of the picture with each region hidden, L2-normalised."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

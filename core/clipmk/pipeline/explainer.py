@@ -20,7 +20,7 @@ from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.images.square import Square
 from clipmk.models.catalog import RANDOM
-from clipmk.pipeline.asking import Questions, embed_questions
+from clipmk.pipeline.asking import Questions, embed_questions, hide_regions
 from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
 from clipmk.pipeline.grounding import ACCELERATOR_BATCH
@@ -99,7 +99,8 @@ class Explainer:
             pictures: decoded images.
             targets: for each, the class to explain; None explains the predicted one.
             masks: for each, the user's own parts, bool (parts, height, width) in its pixels; None finds parts.
-            asks: texts of one's own, answered in `Explanation.asked`; any number takes one forward of the texts.
+            asks: texts of one's own, answered in `Explanation.asked`. Any number takes one forward of the texts and,
+                for the maps, one of the picture with each of its regions hidden.
 
         Raises:
             UsageError: a target is not in the vocabulary.
@@ -187,17 +188,23 @@ class Explainer:
         """Embeddings of square inputs, uint8 RGB (images, S, S, 3), by one forward: L2-normalised, on the CPU."""
         return self.backbone.encode_images(self.backbone.normalise(torch.from_numpy(squares))).cpu()
 
-    def encode_picture(self, picture: Picture) -> EncodedImage:
-        """One forward: all that `answer` needs of a picture, however often it is asked."""
+    def encode_picture(self, picture: Picture, *, maps: bool = True) -> EncodedImage:
+        """All that `answer` needs of a picture, however often it is asked; without `maps` by a single forward."""
         batch = ImageBatch(self.square(picture)[None], [0])
         encoder = BatchEncoder(self.backbone, (PartVariant(self.settings),), progress=self._progress, patchwise=True)
         with self._out_of_memory_advice():
-            return encoder.encode(batch)[0]
+            (encoded,) = encoder.encode(batch)
+        return self.with_maps(encoded) if maps else encoded
+
+    def with_maps(self, encoded: EncodedImage) -> EncodedImage:
+        """What `encode_picture` leaves out without `maps`: up to `asking.REGIONS` forwards for texts of one's own."""
+        with self._out_of_memory_advice():
+            return hide_regions(self.backbone, encoded, self._progress)
 
     def answer(
         self, picture: Picture, encoded: EncodedImage, *, asks: Iterable[str] = (), target: str | None = None
     ) -> Explanation:
-        """Explain a picture that is encoded already: other texts, another target, other classes, no image forward."""
+        """Explain a picture that is encoded already: other texts, another target, other classes, no forward."""
         started = time.perf_counter()
         number = None if target is None else resolve_class(self.vocabulary, target)
         questions = self.questions(asks)
@@ -257,6 +264,8 @@ class Explainer:
             self.backbone, (PartVariant(self.settings),), progress=self._progress, patchwise=questions is not None
         )
         encoded = encoder.encode(batch)
+        if questions is not None:
+            encoded = [self.with_maps(one) for one in encoded]
         shared_ms = 1_000 * (time.perf_counter() - started) / len(pictures)
         results = []
         for picture, image, target in zip(pictures, encoded, targets, strict=True):

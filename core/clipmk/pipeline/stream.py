@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
+from clipmk.pipeline.asking import Questions, hide_regions
 from clipmk.pipeline.builder import ExplanationBuilder, SourceImage
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, worker_threads
 from clipmk.pipeline.segmentation import PartVariant
@@ -28,7 +29,6 @@ from clipmk.records import Elapsed
 
 if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
-    from clipmk.pipeline.asking import Questions
 
 Source = TypeVar("Source")
 
@@ -126,7 +126,8 @@ class Stream(Generic[Source]):
         waiting: deque[Future[Explanation | ClipmkError]] = deque()
         limit = 0  # the first result is awaited
         for batch, encoded in _encoded(encoder, batches):
-            images = iter(encoded)
+            asked = self.questions is not None  # the model runs in this thread alone
+            images = iter([hide_regions(encoder.backbone, one) for one in encoded] if asked else encoded)
             for _, one in batch:
                 if isinstance(one, ClipmkError):
                     failed: Future[Explanation | ClipmkError] = Future()

@@ -18,6 +18,7 @@ STAGE_WORDS: Final = {
     "image": "embedding the image",
     "parts": "finding parts",
     "prompts": "embedding the parts",
+    "regions": "hiding regions",
     "survey": "predicting all images",
     "tables": "aggregating",
     "download": "downloading",
