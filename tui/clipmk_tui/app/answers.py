@@ -43,7 +43,8 @@ class Answers:
 
     def missing(self, models: Sequence[str]) -> tuple[str, ...]:
         """The models that have neither answered nor failed."""
-        return tuple(model for model in models if self.result(model) is None)
+        found = ((model, self.result(model)) for model in models)
+        return tuple(m for m, one in found if not (isinstance(one, Failure) or self.state.is_complete(one)))
 
     def results(self, models: Sequence[str]) -> list[Explanation | Failure]:
         """Those there are, in the order of the models."""
@@ -92,7 +93,9 @@ class Answers:
 
         code, message = UNEXPECTED, "the engine gave no answer for this model"
         try:
-            await self.questions.engine.ask(protocol.Compare(models=missing, image=image, target=target), take)
+            await self.questions.engine.ask(
+                protocol.Compare(models=missing, image=image, target=target, asks=self.state.asks), take
+            )
         except RequestError as error:
             code, message = error.reason, str(error)
         for model in missing:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clipmk.system.text import printable
-from clipmk_tui.app.concept_rows import ConceptRow, PartRow
+from clipmk_tui.app.concept_lines import asked_words
+from clipmk_tui.app.concept_rows import AskedRow, ConceptRow, PartRow
 from clipmk_tui.show.signs import SIGN, WORD
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def text_of(panes: Panes, focused: Widget | None) -> str | None:
         chosen = [one for one in state.reranked or explanation.predictions if one.class_name == explanation.class_name]
         return prediction_text(chosen[0]) if chosen else printable(explanation.class_name)
     row = panes.concepts.concept_tree.row if focused is panes.concepts.concept_tree else None
-    if isinstance(row, ConceptRow | PartRow):
+    if isinstance(row, AskedRow) and row.answer is not None:
+        return f"{printable(row.text)}: {'; '.join(asked_words(row.answer))}"
+    if isinstance(row, ConceptRow | PartRow | AskedRow):
         return printable(row.text)
     return None if explanation is None else summary(explanation)

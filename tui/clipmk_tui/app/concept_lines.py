@@ -14,7 +14,7 @@ from clipmk_tui.show.bars import bar, sparkline
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
-    from clipmk.records import Mutual
+    from clipmk.records import Asked, Mutual
     from clipmk_tui.app.concept_rows import ConceptRow
 
 NOTHING = "–"
@@ -26,6 +26,8 @@ _TIED = 4
 """Cells of a cosine, `.831`."""
 _NUMBER = 6
 """Cells of an importance after its bar, ` 1.176`."""
+_FULL_SCORE = 4
+"""Standard deviations above the vocabulary's mean at which what was asked for has a whole bar."""
 _WHOLE, _CUT = 20, 14
 """Cells that a name gets before all parts are listed, and before any; it is longer only where there is more room."""
 _SIZES = ((14, True, 99), (8, True, 99), (8, False, 99), (5, False, 99), (5, False, 8), (4, False, 5), (4, False, 0))
@@ -64,6 +66,22 @@ class Columns:
         if self.parts:
             text.append(" " * _GAP + self._parts(row).ljust(self.parts), "dim")
         return text
+
+    def asked(self, asked: Asked, ink: str) -> Text:
+        """Bar, p, cosine, rank and parts of what was asked for, after its name."""
+        p, tie = f" p {p_text(asked.presence.p_value)}".replace("0.", ".", 1), asked.ties[0]
+        width = self.bar + self.number
+        if asked.presence.seen:
+            drawn = bar(asked.presence.score / _FULL_SCORE, max(0, width - cell_len(p)))
+            seen = Text.assemble((drawn, ink), (p, "not bold default"))
+        else:
+            seen = Text(_NOT_SEEN + p if width > len(_NOT_SEEN + p) else _NOT_SEEN, "dim")
+        seen.truncate(width, overflow="ellipsis", pad=True)
+        parts = f", parts {_listed(asked.parts)}" if asked.parts else ""
+        tied = _short(tie.cosine) if tie.in_d_y else NOTHING
+        return Text.assemble(
+            " " * _GAP, seen, " " * _GAP, tied.ljust(_TIED), (f"{' ' * _GAP}rank {tie.rank}{parts}", "dim")
+        )
 
     def share(self, importance: float) -> float:
         """The length of a bar in [0, 1]: nearly 0 for the smallest importance, which is not nothing."""
@@ -116,6 +134,17 @@ def answer(explanation: Explanation, after: Mutual | None, left_out: Sequence[st
     if after is not None:
         more.append(f" before: {mutual.count}, p {p_text(mutual.p_value)}", "dim")
     return Text("\n" if text.cell_len + 1 + more.cell_len > width else " ").join([text, more])
+
+
+def asked_words(asked: Asked) -> tuple[str, str]:
+    """Whether what was asked for is seen, and whether it is tied to the class, with the numbers behind it."""
+    presence, tie = asked.presence, asked.ties[0]
+    near = f"nearer than {100 * presence.percentile:.1f} % of the vocabulary, p {p_text(presence.p_value)}"
+    verb = "tied" if tie.in_d_y else "not tied"
+    return (
+        f"{'seen' if presence.seen else 'not seen'}: {near}",
+        f'{verb} to "{printable(tie.class_name)}": rank {tie.rank}, cosine {tie.cosine:.2f}',
+    )
 
 
 def numbers(mutual: Mutual, after: Mutual | None, width: int, words: str) -> Text:

@@ -1,17 +1,19 @@
-"""The concept tree as data: which concept is in which group, and which ones the filter keeps. Pure Python."""
+"""The concept tree as data: what is in which group, and which rows the filter keeps. Pure Python."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from clipmk_tui.show.signs import Kind
 from clipmk_tui.show.text import matches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from clipmk.explanation import Explanation
-    from clipmk.records import Part
+    from clipmk.records import Asked, Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,20 @@ class ConceptRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskedRow:
+    """A text that the user asked for."""
+
+    text: str
+    answer: Asked | None
+    """None: awaited."""
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Ids of the parts that carry it."""
+        return () if self.answer is None else self.answer.parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartRow:
     """One part below a concept."""
 
@@ -42,21 +58,25 @@ class PartRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRow:
-    """One of the three groups."""
+    """One of the groups."""
 
-    kind: Kind
-    rows: tuple[ConceptRow, ...]
+    kind: Kind | Literal["asked"]
+    rows: tuple[ConceptRow | AskedRow, ...]
     of: int
     """Their number without the filter."""
 
 
-def groups(explanation: Explanation, *, wanted: str = "") -> tuple[GroupRow, ...]:
-    """Mutual, vision only, language only, each most important first.
+def groups(
+    explanation: Explanation, asked: Iterable[tuple[str, Asked | None]] = (), *, wanted: str = ""
+) -> tuple[GroupRow, ...]:
+    """What the user asked for, if anything; then mutual, vision only, language only, each most important first.
 
     Args:
         explanation: what to show.
-        wanted: keep the concepts that match this filter.
+        asked: texts of the user's own with their answers.
+        wanted: keep the rows that match this filter.
     """
+    own = tuple(AskedRow(text=text, answer=answer) for text, answer in asked)
     cosines = {concept.text: concept.cosine for concept in explanation.language_concepts}
     found = _similarities(explanation)
     vision = [
@@ -76,7 +96,8 @@ def groups(explanation: Explanation, *, wanted: str = "") -> tuple[GroupRow, ...
     ]
     rows = [*vision, *language]
     kinds: tuple[Kind, ...] = ("mutual", "vision", "language")
-    return tuple(
+    first = GroupRow(kind="asked", rows=tuple(row for row in own if matches(wanted, row.text)), of=len(own))
+    return (first,) * bool(own) + tuple(
         GroupRow(
             kind=kind,
             rows=tuple(row for row in rows if row.kind == kind and matches(wanted, row.text)),
@@ -86,8 +107,8 @@ def groups(explanation: Explanation, *, wanted: str = "") -> tuple[GroupRow, ...
     )
 
 
-def part_rows(explanation: Explanation, row: ConceptRow) -> list[PartRow]:
-    """The parts that carry a concept, in the order of its row."""
+def part_rows(explanation: Explanation, row: ConceptRow | AskedRow) -> list[PartRow]:
+    """The parts that carry a concept or what was asked for, in the order of its row."""
     parts, found = {part.id: part for part in explanation.parts}, _similarities(explanation)
     return [
         PartRow(part=parts[part], cosine=found.get((part, row.text)), text=row.text)

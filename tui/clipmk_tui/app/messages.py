@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 if TYPE_CHECKING:
+    from clipmk.records import Asked
     from clipmk_tui.app.state import State
 
 
@@ -50,6 +51,8 @@ class LightUp(Latest):
     """Highlight these parts: the ones the concept or part under the cursor was seen on."""
 
     parts: frozenset[int]
+    asked: Asked | None = None
+    """What was asked for and is under the cursor: its map is shown."""
 
 
 @dataclass
@@ -65,6 +68,13 @@ class ChangeLeftOut(Message):
 
     change: Callable[[State], None]
     """What is done: `State.undo`, `State.restore`, or leaving a concept out."""
+
+
+@dataclass
+class Withdraw(Message):
+    """Ask for this text no more."""
+
+    text: str
 
 
 @dataclass

@@ -90,7 +90,7 @@ class Panes(PaneLayout):
         if item.path != self._picture_wanted:
             self._picture_wanted = item.path
             self._read_picture(item.path)
-        if self.state.explanation is None:
+        if not self.state.is_complete(self.state.explanation):
             self._explain(item.path, self.state.model, self.state.target)
 
     def watch_view(self, before: View, view: View) -> None:
@@ -154,9 +154,17 @@ class Panes(PaneLayout):
         """Cancel what the engine is working on."""
         busy = self.questions.busy
         self._cancel_questions()
-        if busy and self.state.item is not None and self.state.explanation is None:
-            self.state.failure = "cancelled"
+        if busy and self.state.item is not None and not self.state.is_complete(self.state.explanation):
+            self._give_up("cancelled")
             self.refresh_view()
+
+    def _give_up(self, why: str) -> None:
+        """Say why there is no explanation; one that only lacks answers stays, and is asked for them no more."""
+        if self.state.explanation is None:
+            self.state.failure = why
+        elif self.state.unanswered:
+            self.state.withdraw(*self.state.unanswered)
+            self._warn(f"not answered: {why}")
 
     async def start(self) -> None:
         """Start the engine and list the models that are known without it."""
@@ -219,7 +227,7 @@ class Panes(PaneLayout):
             explanation = await self.questions.explanation(image, model, target)
         except RequestError as error:
             if self.state.is_asked(image, model, target):
-                self.state.failure = self._reason(model, str(error))
+                self._give_up(self._reason(model, str(error)))
             if error.reason in {ModelError.code, OUT_OF_MEMORY}:
                 self.state.failed[model] = str(error)
         else:
@@ -331,14 +339,26 @@ class Panes(PaneLayout):
             self._warn(f"{COMPARED} models are marked, no more can be compared at once")
         self.refresh_view()
 
+    def ask(self, text: str) -> None:
+        """Ask for a text of the user's own, and go to its row."""
+        self.state.ask(text)
+        self.show()
+        self._concept_wanted = text
+        self._select_wanted_concept()
+
+    @on(messages.Withdraw)
+    def _withdraw(self, message: messages.Withdraw) -> None:
+        self.state.withdraw(message.text)
+        self.show()
+
     @on(messages.LightUp)
     def _light_up(self, message: messages.LightUp) -> None:
-        self.image.lit = message.parts
+        self.image.light_up(message.parts, message.asked)
         self.concepts.concept_tree.mark_part(None)
 
     @on(messages.SelectPart)
     def _select_part(self, message: messages.SelectPart) -> None:
-        self.image.lit = frozenset({message.part})
+        self.image.light_up(frozenset({message.part}))
         self.concepts.concept_tree.select_part(message.part)
 
     @on(messages.ChangeLeftOut)

@@ -96,10 +96,10 @@ class Questions:
         self._pictures.clear()
 
     async def explanation(self, image: str, model: str, target: str | None) -> Explanation:
-        """Explain an image."""
+        """Explain an image, and answer what is asked for."""
         with self._working_on():
             await self._load(model)
-            request = protocol.Explain(model=model, image=image, target=target)
+            request = protocol.Explain(model=model, image=image, target=target, asks=self.state.asks)
             return (await self.engine.ask(request, self._report)).explanation
 
     async def reranking(self, request: protocol.WhatIf) -> tuple[Prediction, ...]:

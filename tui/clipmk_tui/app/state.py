@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from clipmk.explanation import Explanation
-from clipmk.records import ModelEntry, Mutual, Prediction
+from clipmk.records import Asked, ModelEntry, Mutual, Prediction
 from clipmk.system.text import byte_size
 from clipmk.vocabulary.classes import ClassIndex
 
@@ -51,6 +51,8 @@ class View:
     failed: Mapping[str, str] = field(default_factory=dict)
     """Model that could not be used -> why."""
     explanation: Explanation | None = None
+    asked: tuple[tuple[str, Asked | None], ...] = ()
+    """Texts of the user's own, the latest first, and what the model says of each; None: awaited."""
     target: str | None = None
     """The class asked about: the user's choice, or the predicted one once it is known."""
     label: str | None = None
@@ -81,6 +83,8 @@ class State:
         self.model = model
         self.target: str | None = None
         """The class the user asked about; None: the predicted one."""
+        self.asks: tuple[str, ...] = ()
+        """Texts of the user's own, the latest last: every image and model is asked for them."""
         self.left_out: tuple[str, ...] = ()
         self._left_out_before: list[tuple[str, ...]] = []
         """What was left out before each change, for `undo`."""
@@ -115,6 +119,7 @@ class State:
         seen = () if explanation is None else explanation.vision_concepts
         out = [concept.text for concept in seen if concept.text in self.left_out]
         strength = explanation.without(out) if explanation and out else None
+        answers = {} if explanation is None else {one.text: one for one in explanation.asked}
         return View(
             title=self.title,
             image=None if self.item is None else self.item.path,
@@ -125,6 +130,7 @@ class State:
             speed=dict(self.speed),
             failed=dict(self.failed),
             explanation=explanation,
+            asked=tuple((text, answers.get(text)) for text in reversed(self.asks)),
             target=self.target or (None if explanation is None else explanation.class_name),
             label=self.label,
             named=None if self.item is None else self.item.label,
@@ -326,6 +332,26 @@ class State:
         seen = () if explanation is None else [concept.text for concept in explanation.vision_concepts]
         out = tuple(text for text in self.left_out if text in seen)
         return explanation.with_what_if(out, self.reranked) if explanation is not None and out else explanation
+
+    # Asking.
+
+    def ask(self, text: str) -> None:
+        """Ask for a text, which is the latest one then."""
+        self.asks = (*(other for other in self.asks if other != text), text)
+
+    def withdraw(self, *texts: str) -> None:
+        """Ask for some texts no more."""
+        self.asks = tuple(text for text in self.asks if text not in texts)
+
+    @property
+    def unanswered(self) -> tuple[str, ...]:
+        """What the explanation does not answer."""
+        answered = () if self.explanation is None else [one.text for one in self.explanation.asked]
+        return tuple(text for text in self.asks if text not in answered)
+
+    def is_complete(self, explanation: Explanation | None) -> bool:
+        """Whether an explanation answers what is asked for, and nothing else."""
+        return explanation is not None and {one.text for one in explanation.asked} == set(self.asks)
 
     # Leaving out.
 

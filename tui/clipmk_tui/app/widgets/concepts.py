@@ -1,7 +1,8 @@
-"""The concept tree: what both encoders know of the class, what only one of them does, and where it was seen."""
+"""The concept tree: what the user asked for, what both encoders know of the class or only one, where it was seen."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,19 +18,21 @@ from textual.widgets.tree import TreeNode
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import printable
-from clipmk_tui.app.concept_lines import Columns, answer, columns, numbers
-from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, PartRow, groups, part_rows
+from clipmk_tui.app.concept_lines import Columns, answer, asked_words, columns, numbers
+from clipmk_tui.app.concept_rows import AskedRow, ConceptRow, GroupRow, PartRow, groups, part_rows
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.legend import share_text
-from clipmk_tui.app.messages import ChangeLeftOut, LightUp
+from clipmk_tui.app.messages import ChangeLeftOut, LightUp, Withdraw
 from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
-from clipmk_tui.show.signs import SIGN, WORD, Kind
+from clipmk_tui.show.signs import NEITHER, SIGN, WORD, Kind
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
+    from clipmk.records import Asked
 
-Row = GroupRow | ConceptRow | PartRow
+Row = GroupRow | ConceptRow | AskedRow | PartRow | str
+"""A text: a line about what was asked for."""
 
 _HINT = {"mutual": "seen and tied", "vision": "seen, not tied", "language": "tied, not seen"}
 
@@ -52,7 +55,14 @@ class ConceptTree(Tree[Row]):
             tooltip="show or hide the parts of a concept, the concepts of a group",
             id="concepts.toggle",
         ),
-        Binding("x", "leave_out", "leave out", tooltip="leave the concept out, or restore it", id="concepts.leave_out"),
+        Binding(
+            "x,delete",
+            "leave_out",
+            "leave out",
+            key_display="x",
+            tooltip="leave the concept out, or restore it; withdraw what was asked",
+            id="concepts.leave_out",
+        ),
         Binding("u", "undo", "undo", tooltip="undo the last leaving out", id="concepts.undo"),
         Binding("left", "fold", "fold, or go to the group", id="concepts.fold", show=False),
         Binding("right", "unfold", "open, or go to the first inside", id="concepts.unfold", show=False),
@@ -68,33 +78,43 @@ class ConceptTree(Tree[Row]):
         self._left_out: frozenset[str] = frozenset()
         self._marked_part: int | None = None
         """The part selected in the picture: the concepts that were seen on it are marked."""
-        self._open: dict[str, bool] = {"mutual": True}
+        self._open: dict[str, bool] = {"mutual": True, "asked": True}
         """Groups and concepts (by text) that the user opened or folded: they stay so for the next image and model."""
 
-    def show(self, explanation: Explanation, *, wanted: str = "", room: int = 0) -> None:
+    def show(
+        self,
+        explanation: Explanation,
+        asked: Sequence[tuple[str, Asked | None]] = (),
+        *,
+        wanted: str = "",
+        room: int = 0,
+    ) -> None:
         """Show another explanation; the cursor stays on the same concept where it is still there.
 
         Args:
             explanation: what to show.
-            wanted: show only concepts that hold this text.
+            asked: texts of the user's own with their answers.
+            wanted: show only what holds this text.
             room: lines there are; groups that the user has not touched are open while there is room.
         """
-        before = self.row.text if isinstance(self.row, ConceptRow | PartRow) else ""
+        before = self.row
         self._explanation = explanation
         self._columns = None
         self.clear()
-        shown = groups(explanation, wanted=wanted)
+        shown = groups(explanation, asked, wanted=wanted)
         left = room - len(shown)
         for group in shown:
             opened = bool(wanted) or self._open.get(group.kind, left >= min(_LEAST, len(group.rows)))
             left -= opened * len(group.rows)
             node = self.root.add("", data=group, expand=opened)
             for row in group.rows:
-                child = node.add("", data=row, allow_expand=bool(row.parts))
-                if row.parts and self._open.get(row.text, False):
+                inside = row.answer is not None if isinstance(row, AskedRow) else bool(row.parts)
+                child = node.add("", data=row, allow_expand=inside)
+                if inside and self._open.get(row.text, False):
                     self._fill(child, row)
                     child.expand()
-        if not (before and self.select(before)):
+        found = isinstance(before, ConceptRow | AskedRow | PartRow) and self.select(before.text, like=before)
+        if not found:
             self.call_after_refresh(self._go_to_the_first)
 
     def leave_out(self, texts: frozenset[str]) -> None:
@@ -106,21 +126,30 @@ class ConceptTree(Tree[Row]):
             for node in (group, *nodes) if nodes else ():
                 node.refresh()
 
-    def select(self, text: str) -> bool:
-        """Move the cursor to a concept, opening its group; whether it is there."""
-        for group in self.root.children:
-            for node in group.children:
-                if isinstance(node.data, ConceptRow) and node.data.text == text:
-                    group.expand()
-                    self.call_after_refresh(self.move_cursor, node)
-                    return True
-        return False
+    def select(self, text: str, *, like: Row | None = None) -> bool:
+        """Move the cursor to what was asked for or to a concept, opening its group; whether it is there.
+
+        Args:
+            text: the words.
+            like: another row of a text that may be both.
+        """
+        found = [n for n in self._rows() if isinstance(n.data, ConceptRow | AskedRow) and n.data.text == text]
+        found.sort(key=lambda node: isinstance(node.data, AskedRow) != isinstance(like, AskedRow) and like is not None)
+        for node in found[:1]:
+            if node.parent is not None:
+                node.parent.expand()
+            self.call_after_refresh(self.move_cursor, node)
+        return bool(found)
+
+    def _rows(self) -> Iterator[TreeNode[Row]]:
+        """Those of concepts and of what was asked for."""
+        return (node for group in self.root.children for node in group.children)
 
     def mark_part(self, part: int | None) -> None:
         """Mark the concepts that were seen on a part; None: no concept."""
         changed, self._marked_part = {part, self._marked_part} - {None} if part != self._marked_part else set(), part
-        for node in (node for group in self.root.children for node in group.children):
-            if isinstance(node.data, ConceptRow) and changed.intersection(node.data.parts):
+        for node in self._rows():
+            if isinstance(node.data, ConceptRow | AskedRow) and changed.intersection(node.data.parts):
                 node.refresh()
 
     def select_part(self, part: int) -> None:
@@ -128,8 +157,11 @@ class ConceptTree(Tree[Row]):
         self.mark_part(part)
         parts = () if self._explanation is None else self._explanation.parts
         texts = [one.text for described in parts if described.id == part for one in described.descriptors]
-        nodes = [node for group in self.root.children for node in group.children]
-        seen = {node.data.text: node for node in nodes if isinstance(node.data, ConceptRow) and part in node.data.parts}
+        seen = {
+            node.data.text: node
+            for node in self._rows()
+            if isinstance(node.data, ConceptRow) and part in node.data.parts
+        }
         node = next((seen[text] for text in (*texts, *seen) if text in seen), None)
         if node is not None and node.parent is not None:
             node.parent.expand()
@@ -157,12 +189,12 @@ class ConceptTree(Tree[Row]):
         row = node.data
         if isinstance(row, GroupRow):
             text = self._group(row, node)
-        elif isinstance(row, ConceptRow):
+        elif isinstance(row, ConceptRow | AskedRow):
             text = self._concept(row)
         elif isinstance(row, PartRow):
             text = self._part(row)
         else:
-            text = Text()
+            text = Text(row or "", "dim")
         text.truncate(self.get_label_width(node), overflow="ellipsis", pad=True)
         text.stylize(style)
         return text
@@ -183,10 +215,13 @@ class ConceptTree(Tree[Row]):
 
     @on(Tree.NodeHighlighted)
     def _light_up(self, event: Tree.NodeHighlighted[Row]) -> None:
-        """Highlight the parts that the concept was seen on."""
-        row = event.node.data
-        parts = row.parts if isinstance(row, ConceptRow) else (row.part.id,) if isinstance(row, PartRow) else ()
-        self.post_message(LightUp(frozenset(parts)))
+        """Highlight the parts that the concept was seen on; of what was asked for, show the map."""
+        node = event.node.parent if isinstance(event.node.data, str) else event.node
+        row = None if node is None else node.data
+        parts = row.parts if isinstance(row, ConceptRow | AskedRow) else ()
+        if isinstance(row, PartRow):
+            parts = (row.part.id,)
+        self.post_message(LightUp(frozenset(parts), row.answer if isinstance(row, AskedRow) else None))
 
     @on(Tree.NodeExpanded)
     @on(Tree.NodeCollapsed)
@@ -195,15 +230,17 @@ class ConceptTree(Tree[Row]):
         row, opened = event.node.data, isinstance(event, Tree.NodeExpanded)
         if isinstance(row, GroupRow):
             self._open[row.kind] = opened
-        elif isinstance(row, ConceptRow):
+        elif isinstance(row, ConceptRow | AskedRow):
             self._open[row.text] = opened
             if opened and not event.node.children:
                 self._fill(event.node, row)
 
     def action_leave_out(self) -> None:
-        """Leave the concept under the cursor out, or restore it."""
+        """Leave the concept under the cursor out, or restore it; withdraw what was asked for."""
         row = self.row
-        if isinstance(row, PartRow) or (isinstance(row, ConceptRow) and row.kind != "language"):
+        if isinstance(row, AskedRow):
+            self.post_message(Withdraw(row.text))
+        elif isinstance(row, PartRow) or (isinstance(row, ConceptRow) and row.kind != "language"):
             self.post_message(ChangeLeftOut(partial(State.leave_out, text=row.text)))
         elif isinstance(row, ConceptRow):
             self.notify("only what the vision encoder sees can be left out: ∩ or ◐", markup=False, timeout=3)
@@ -234,7 +271,9 @@ class ConceptTree(Tree[Row]):
         else:
             node.expand()
 
-    def _fill(self, node: TreeNode[Row], row: ConceptRow) -> None:
+    def _fill(self, node: TreeNode[Row], row: ConceptRow | AskedRow) -> None:
+        for line in asked_words(row.answer) if isinstance(row, AskedRow) and row.answer is not None else ():
+            node.add_leaf("", data=line)
         if self._explanation is not None:
             for part in part_rows(self._explanation, row):
                 node.add_leaf("", data=part)
@@ -250,6 +289,8 @@ class ConceptTree(Tree[Row]):
         out = sum(concept.text in self._left_out for concept in row.rows)
         count = f"{len(row.rows)} of {row.of}" if len(row.rows) != row.of else f"{row.of}"
         mark = "▾" if node.is_expanded else "▸"
+        if row.kind == "asked":
+            return Text.assemble(f"{mark} ", ("? asked", "bold"), f" ({count})")
         return Text.assemble(
             f"{mark} ",
             (f"{SIGN[row.kind]} {WORD[row.kind]}", f"bold {self._ink(row.kind)}"),
@@ -257,21 +298,38 @@ class ConceptTree(Tree[Row]):
             (f"  {_HINT[row.kind]}", "dim"),
         )
 
-    def _concept(self, row: ConceptRow) -> Text:
-        left_out, widths = row.text in self._left_out, self.columns
-        kind: Kind = "left-out" if left_out else row.kind
+    def _concept(self, row: ConceptRow | AskedRow) -> Text:
+        widths = self.columns
+        left_out = isinstance(row, ConceptRow) and row.text in self._left_out
+        sign, ink = self._sign(row, left_out=left_out)
         name = Text(printable(row.text))
         if widths is not None:
             name.truncate(widths.name, overflow="ellipsis")
         marked = self._marked_part if self._marked_part in row.parts else None
         part = " " if marked is None else ("▌", "#{:02x}{:02x}{:02x}".format(*colour_of(marked)))
         style = "strike" if left_out else "" if marked is None else "bold"
-        text = Text.assemble((SIGN[kind], self._ink(kind)), part, (name.plain, style))
+        text = Text.assemble((sign, ink), part, (name.plain, style))
         if widths is not None:
-            text.append(" " * (widths.name - name.cell_len)).append_text(widths.cells(row, self._ink(kind)))
+            text.append(" " * (widths.name - name.cell_len))
+            if isinstance(row, ConceptRow):
+                text.append_text(widths.cells(row, ink))
+            elif row.answer is not None:
+                text.append_text(widths.asked(row.answer, ink))
         if left_out:
             text.stylize("dim")
         return text
+
+    def _sign(self, row: ConceptRow | AskedRow, *, left_out: bool) -> tuple[str, str]:
+        """The sign of a row, and its colour."""
+        if isinstance(row, ConceptRow):
+            kind: Kind = "left-out" if left_out else row.kind
+        elif row.answer is None:
+            return "…", "dim"
+        elif row.answer.status == "none":
+            return NEITHER, "dim"
+        else:
+            kind = row.answer.status
+        return SIGN[kind], self._ink(kind)
 
     def _part(self, row: PartRow) -> Text:
         red, green, blue = colour_of(row.part.id)
@@ -314,7 +372,7 @@ class ConceptsPane(FilteredPane):
             self.concept_tree.clear()
             self.query_one("#note", Static).update(self._note(view))
             return
-        if before.explanation is not explanation:
+        if before.explanation is not explanation or before.asked != view.asked:
             self.border_title = f'why "{printable(explanation.class_name)}"'.replace("[", r"\[")
             self._show_tree()
         self.concept_tree.leave_out(frozenset(view.left_out))
@@ -366,4 +424,4 @@ class ConceptsPane(FilteredPane):
         if self.view.explanation is not None:
             sentence = self._answer().wrap(self.app.console, max(1, self.size.width - 2))
             room = self.size.height - len(sentence) - 2
-            self.concept_tree.show(self.view.explanation, wanted=self.filter_text, room=room)
+            self.concept_tree.show(self.view.explanation, self.view.asked, wanted=self.filter_text, room=room)

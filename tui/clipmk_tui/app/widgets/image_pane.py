@@ -1,4 +1,4 @@
-"""The image pane: the picture in half-blocks, the model's parts over it, and their legend."""
+"""The image pane: the picture in half-blocks, the model's parts or a map over it, and their legend."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from clipmk.system.text import encodable
-from clipmk_tui.app.legend import Layout, laid_out, legend_lines
+from clipmk_tui.app.legend import Layout, laid_out, legend_lines, map_lines
 from clipmk_tui.app.messages import SelectPart
 from clipmk_tui.show.text import shown
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk.images.decoder import Picture
-    from clipmk.records import Part
-    from clipmk_tui.app.canvas import Canvas, Depth, Frame, Mode, Shapes
+    from clipmk.records import Asked, Part
+    from clipmk_tui.app.canvas import Canvas, Depth, Frame, Heat, Mode, Shapes
 
 Spans = Mapping[int, tuple[int, int]]
 """Row -> (first, past the last) column that is written again."""
@@ -51,6 +51,10 @@ class Job:
     mode: Mode
     lit: frozenset[int]
     blurred: frozenset[int]
+    asked: Asked | None
+    """Whose map is drawn in place of the parts."""
+    heat: Heat | None
+    """The same at the canvas's size."""
     depth: Depth
     before: Frame | None
     """What the pane shows in the same place now."""
@@ -87,6 +91,8 @@ class ImagePane(Widget, can_focus=True):
         self._with_legend = legend
         self._canvas: Canvas | None = None
         self._shapes: Shapes | None = None
+        self._asked: Asked | None = None
+        """What was asked for: its map is shown in place of all parts."""
         self._stale = self._busy = False
         """What the pane shows is out of date; a thread is drawing."""
         self._layout: Layout | None = None
@@ -103,8 +109,15 @@ class ImagePane(Widget, can_focus=True):
 
     def watch_mode(self, mode: Mode) -> None:
         """Name the mode below the picture."""
-        self.border_subtitle = MODES[mode]
+        self.border_subtitle = MODES[mode] or ("map" if self._asked is not None and self._asked.map is not None else "")
         self._redraw()
+
+    def light_up(self, parts: frozenset[int], asked: Asked | None = None) -> None:
+        """Highlight parts, and show the map of what was asked for; all in one drawing."""
+        if (parts, asked) != (self.lit, self._asked):
+            self.set_reactive(ImagePane.lit, parts)
+            self._asked = asked
+            self.watch_mode(self.mode)
 
     def take_away(self) -> None:
         """Take away what the pane has drawn beside its cells, before another screen is in its place."""
@@ -171,7 +184,7 @@ class ImagePane(Widget, can_focus=True):
             self._take_note()
 
     def _job(self, picture: Picture) -> Job:
-        from clipmk_tui.app.canvas import Canvas, Shapes  # noqa: PLC0415 - numpy, not before there is a picture
+        from clipmk_tui.app.canvas import Canvas, Heat, Shapes  # noqa: PLC0415 - numpy, not before there is a picture
 
         parts, size = self._parts(picture), (picture.info.width, picture.info.height)
         layout = laid_out(self.size.width, self.size.height, size, legend=self._with_legend)
@@ -183,7 +196,10 @@ class ImagePane(Widget, can_focus=True):
             shapes = self._shapes = Shapes(parts, width=columns, height=2 * rows)
         before = self._frame if self._layout == layout else None
         depth = _DEPTHS.get(self.app.console.color_system or "", "true")
-        return Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, depth, before)
+        asked, heat = self._asked if self.mode == "parts" else None, None
+        if asked is not None and asked.map is not None:
+            heat = Heat(asked.map, picture, width=columns, height=2 * rows)
+        return Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, asked, heat, depth, before)
 
     def _parts(self, picture: Picture) -> tuple[Part, ...]:
         """The parts that belong to a picture; while those of another one wait for it, the old ones stay."""
@@ -204,7 +220,10 @@ class ImagePane(Widget, can_focus=True):
     def _take(self, job: Job, frame: Frame, spans: Spans, rows: Mapping[int, Strip]) -> None:
         """Put what was drawn into the pane; only rows that differ are written to the terminal."""
         width, height, before = job.layout.legend.width, job.layout.legend.height, self._legend
-        self._legend = legend_lines(job.shapes.parts, width=width, height=height, lit=job.lit, blurred=job.blurred)
+        if job.asked is not None and job.heat is not None:
+            self._legend = map_lines(job.asked, job.heat.place, job.heat.area, width=width, height=height)
+        else:
+            self._legend = legend_lines(job.shapes.parts, width=width, height=height, lit=job.lit, blurred=job.blurred)
         self._stale, self._frame = False, frame
         if self._layout != job.layout:
             self._layout = job.layout
@@ -255,7 +274,7 @@ def _paint(job: Job) -> tuple[Frame, Spans]:
     """The frame, and what differs from the one before; on any thread."""
     from clipmk_tui.app.canvas import painted  # noqa: PLC0415
 
-    frame = painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred, depth=job.depth)
+    frame = painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred, heat=job.heat, depth=job.depth)
     return frame, frame.changes(job.before)
 
 

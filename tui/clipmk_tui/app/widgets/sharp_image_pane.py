@@ -130,7 +130,7 @@ class SharpImagePane(ImagePane):
 
     def _tiles(self, drawn: _Drawn, cell: Size) -> list[Tile]:
         """What is written for a picture; on any thread, one at a time."""
-        from clipmk_tui.app.canvas import Canvas, Shapes, numbered, painted_pixels  # noqa: PLC0415
+        from clipmk_tui.app.canvas import Canvas, Heat, Shapes, numbered, painted_pixels  # noqa: PLC0415
 
         job, box = drawn.job, drawn.job.layout.picture
         if self._protocol == "kitty":  # the terminal enlarges it
@@ -143,7 +143,10 @@ class SharpImagePane(ImagePane):
         if shapes is None or shapes.parts != job.shapes.parts or shapes.size != canvas.size:
             shapes = Shapes(job.shapes.parts, width=width, height=height)
         self._fine = canvas, shapes
-        pixels = painted_pixels(canvas, shapes, job.mode, lit=job.lit, blurred=job.blurred)
+        heat = None
+        if job.asked is not None and job.asked.map is not None:
+            heat = Heat(job.asked.map, job.canvas.picture, width=width, height=height)
+        pixels = painted_pixels(canvas, shapes, job.mode, lit=job.lit, blurred=job.blurred, heat=heat)
         pixels = numbered(pixels, drawn.frame.numbers, cell=(cell.width, cell.height))
         if self._protocol == "sixel":
             return sixel_tiles(pixels, cell=(cell.width, cell.height))
