@@ -132,7 +132,7 @@ class FakeEngine:
     async def start(self) -> None:
         self.started = True
 
-    async def reconfigure(self, session: Session) -> None:
+    def reconfigure(self, session: Session) -> None:
         self.sessions.append(session)
 
     async def close(self) -> None:

@@ -80,7 +80,9 @@ def main(mode: str, file: str = "") -> None:
     hello = greet(mode)
     for seen, line in enumerate(sys.stdin.buffer, 1):
         request = decode(line)
-        if isinstance(request, protocol.Load):
+        if isinstance(request, Hello):
+            hello = request
+        elif isinstance(request, protocol.Load):
             send(protocol.Progress(id=request.id, stage="loading", done=0, total=0))
             send(loaded(request, hello, seen))
         elif isinstance(request, Request):

@@ -282,17 +282,20 @@ async def test_closing_while_the_child_is_being_started_leaves_no_process(
         await gone(process.pid)
 
 
-async def test_a_new_session_gets_a_new_child_and_cancels_what_waits(stub: Start) -> None:
-    engine = stub("deaf")
+@pytest.mark.parametrize(("mode", "stays"), [("obeying", True), ("deaf", False)])
+async def test_a_new_session_cancels_what_waits_and_keeps_a_child_that_obeys(
+    stub: Start, mode: str, stays: bool
+) -> None:
+    engine = stub(mode, patience=0.2)
     before = await engine.ask(Load(model="a"))
     assert before.classes == ("first",)
     task, working = begun(engine, EXPLAIN)
     await working.wait()
-    await engine.reconfigure(dataclasses.replace(SESSION, vocabulary="second"))
+    engine.reconfigure(dataclasses.replace(SESSION, vocabulary="second"))
     with pytest.raises(RequestError) as caught:
         await task
     assert caught.value.reason == protocol.CANCELLED
-    assert engine.pid is None
-    await gone(int(before.device))
-    assert (await engine.ask(Load(model="a"))).classes == ("second",)
+    after = await engine.ask(Load(model="a"))
+    assert after.classes == ("second",)
+    assert (after.device == before.device) is stays
     assert engine.restarts == []  # type: ignore[attr-defined]

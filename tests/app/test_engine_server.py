@@ -89,7 +89,7 @@ async def test_several_apps_share_a_server_each_under_its_own_session(
     first, second = engine(), engine(dataclasses.replace(SESSION, vocabulary="second"))
     for said, vocabulary in zip(await asyncio.gather(who(first), who(second)), ("first", "second"), strict=True):
         assert said == f"{vocabulary} in {Path.cwd()} by process {server.pid}"
-    await first.reconfigure(dataclasses.replace(SESSION, vocabulary="third"))
+    first.reconfigure(dataclasses.replace(SESSION, vocabulary="third"))
     assert (await who(first)).startswith("third in")
     assert first.uses_server
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from clipmk.errors import UNEXPECTED
 from clipmk.explanation import Explanation
 from clipmk.pipeline.comparison import compare
-from clipmk.records import Failure
+from clipmk.records import Asked, Failure
 from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
 from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.widgets.compare_grid import ComparisonView
+from clipmk_tui.show.comparison_table import asked_row
 
 
 class Answers:
@@ -40,6 +41,12 @@ class Answers:
         """What a model answered; None: still awaited."""
         found = self.state.find(self.image, model, self.target)
         return found or self._failed.get((self.image, model, self.target))
+
+    def asked(self, model: str, text: str) -> Asked | None:
+        """What a model says of a text that was asked for; None: it has not answered."""
+        found = self.result(model)
+        answers = found.asked if isinstance(found, Explanation) else ()
+        return next((one for one in answers if one.text == text), None)
 
     def missing(self, models: Sequence[str]) -> tuple[str, ...]:
         """The models that have neither answered nor failed."""
@@ -67,6 +74,7 @@ class Answers:
             ),
             comparison=compare(found, target=self.target, true_class=self.state.label) if found else None,
             places=tuple(None if one is None else next(numbers) for one in results),
+            asked=tuple(asked_row(t, [self.asked(model, t) for model in models]) for t in self.state.asks),
         )
 
     async def ask(self, models: Sequence[str], report: Callable[[protocol.Progress | None], object]) -> None:

@@ -182,11 +182,13 @@ class Heat:
         picture: what it lies over.
         width: pixels across.
         height: pixels down.
+        coloured: in the colours of the scale; else only by light and dark: what is not there is nowhere hot.
     """
 
-    def __init__(self, heat: RelevanceMap, picture: Picture, *, width: int, height: int) -> None:
+    def __init__(self, heat: RelevanceMap, picture: Picture, *, width: int, height: int, coloured: bool = True) -> None:
         from PIL import Image  # noqa: PLC0415 - not until there is a map
 
+        self.coloured = coloured
         grid, (left, top, right, bottom) = heat_grid(heat), heat.bbox_xyxy
         across, down = width / picture.info.width, height / picture.info.height
         seen = Image.fromarray(grid / max(float(grid.max()), 1e-30)).transform(
@@ -225,8 +227,9 @@ class Heat:
         share, steps = self.share[..., None], np.linspace(0, 1, len(HEAT))
         colours = np.stack([np.interp(self.share, steps, channel) for channel in zip(*HEAT, strict=True)], axis=-1)
         grey = (1 - _GREYED) * plain + _GREYED * (plain @ _LUMA)[..., None]
-        opacity = (_VIVID_HEAT if vivid else _HEAT_OPACITY) * np.sqrt(share)
-        cells = (1 - opacity) * grey * (_COLD + (1 - _COLD) * share) + opacity * colours
+        opacity = (_VIVID_HEAT if vivid else _HEAT_OPACITY) * np.sqrt(share) * self.coloured
+        cells: Float[np.ndarray, "height width 3"] = (1 - opacity) * grey * (_COLD + (1 - _COLD) * share)
+        cells += opacity * colours
         if cells.shape[1] >= _CONTOURED:
             half = self.share >= 0.5
             cells[half & ~_neighbours(half).all(axis=0)] = 255

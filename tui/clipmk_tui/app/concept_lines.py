@@ -69,18 +69,21 @@ class Columns:
 
     def asked(self, asked: Asked, ink: str) -> Text:
         """Bar, p, cosine, rank and parts of what was asked for, after its name."""
-        p, tie = f" p {p_text(asked.presence.p_value)}".replace("0.", ".", 1), asked.ties[0]
+        p, tie = f"p {p_text(asked.presence.p_value)}".replace("0.", ".", 1), asked.ties[0]
         width = self.bar + self.number
-        if asked.presence.seen:
-            drawn = bar(asked.presence.score / _FULL_SCORE, max(0, width - cell_len(p)))
-            seen = Text.assemble((drawn, ink), (p, "not bold default"))
-        else:
-            seen = Text(_NOT_SEEN + p if width > len(_NOT_SEEN + p) else _NOT_SEEN, "dim")
-        seen.truncate(width, overflow="ellipsis", pad=True)
-        parts = f", parts {_listed(asked.parts)}" if asked.parts else ""
+        beside = f" {p}" if width > len(_NOT_SEEN + p) else ""
+        seen = bar(asked.presence.score / _FULL_SCORE, width - len(beside))
+        if not asked.presence.seen:
+            seen = (_NOT_SEEN if width >= len(_NOT_SEEN) else NOTHING).ljust(width - len(beside))
         tied = _short(tie.cosine) if tie.in_d_y else NOTHING
+        rest = [] if beside else [p]
+        rest += [f"parts {_listed(asked.parts)}"] if asked.parts else []
         return Text.assemble(
-            " " * _GAP, seen, " " * _GAP, tied.ljust(_TIED), (f"{' ' * _GAP}rank {tie.rank}{parts}", "dim")
+            " " * _GAP,
+            (seen, ink),
+            (beside, "not bold default"),
+            f"{' ' * _GAP}{tied.ljust(_TIED)}{' ' * _GAP}",
+            (", ".join([*rest, f"rank {tie.rank}"]), "dim"),
         )
 
     def share(self, importance: float) -> float:

@@ -113,15 +113,15 @@ def map_lines(asked: Asked, place: str, area: float, *, width: int, height: int)
     """
     scale = Text("0 ")
     for step, block in enumerate(_HEIGHTS):
-        at = step * (len(HEAT) - 1) // (len(_HEIGHTS) - 1)
-        scale.append(block, "#{:02x}{:02x}{:02x}".format(*HEAT[max(1, at)]))
-    scale.append(f" {0.0 if asked.map is None else asked.map.scale:.2f}")
+        colour = HEAT[max(1, step * (len(HEAT) - 1) // (len(_HEIGHTS) - 1))]
+        scale.append(block, "#{:02x}{:02x}{:02x}".format(*colour) if asked.presence.seen else "")
+    scale.append(f" {0 if asked.map is None else asked.map.scale:.1g}")
     lines = [
         Text(f'map of "{printable(asked.text)}"', "bold"),
-        *([] if asked.presence.seen else [Text("not seen: this is only where it fits best")]),
+        *([] if asked.presence.seen else [Text("not seen: the best fit only")]),
         scale,
         Text(f"+ highest: {place}"),
-        Text(f"{share_text(area)} of the picture has half of that"),
+        Text(f"half of that: {share_text(area)} of picture"),
     ]
     for line in lines:
         line.truncate(width, overflow="ellipsis")

@@ -45,6 +45,8 @@ class Commands(Provider):
         ("Write JSON, PNG or HTML", "write", "main.write"),
         ("Settings", "settings", "main.settings"),
         ("Difference of two models", "difference", "main.difference"),
+        ("Ask for your own words", "ask", "main.ask"),
+        ("Add a class", "add_class", "main.add_class"),
         ("Explain another class", "target", "main.target"),
         ("Classes and vocabulary", "classes", "main.classes"),
     )

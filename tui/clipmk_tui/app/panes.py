@@ -19,7 +19,7 @@ from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
-from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
+from clipmk_tui.app.folder_choices import FolderChoice, folder_of, keep_choice, kept_choice
 from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.pane_layout import PaneLayout
@@ -76,7 +76,8 @@ class Panes(PaneLayout):
         """Draw the state as it is."""
         self.state.uses_server = self.questions.engine.uses_server
         if self.is_attached:  # an answer may come while the app closes
-            count, own = len(self.state.classes), self.questions.session.classes is not None
+            session, count = self.questions.session, len(self.state.classes)
+            own = session.classes is not None or session.added_classes
             self.heading = f"{counted(count, 'class', 'classes')} (yours)" if own and count else "predictions"
             self.view = self.state.view
 
@@ -137,7 +138,7 @@ class Panes(PaneLayout):
         except ClipmkError as error:
             self._warn(str(error))
         choice, before = kept or self.default, self.questions.session
-        session = replace(before, vocabulary=choice.vocabulary, classes=choice.classes)
+        session = replace(before, vocabulary=choice.vocabulary, classes=choice.classes, added_classes=())
         if session != before:
             await self._reconfigure(session)
 
@@ -345,6 +346,26 @@ class Panes(PaneLayout):
         self.show()
         self._concept_wanted = text
         self._select_wanted_concept()
+
+    @work(group="classes")
+    async def extend_classes(self, name: str) -> None:
+        """Predict one more class and explain it; the longer list is kept for the folder."""
+        known = self.state.find_class(name)
+        loaded, vocabulary = self.state.loaded.get(self.state.model), self.questions.session.vocabulary
+        if known is None and loaded is None:
+            self._warn("the model is still loading")
+            return
+        if known is None and loaded is not None:
+            self._cancel_questions()
+            self.questions.add_class(name)
+        self.state.choose_class(known or name)
+        self.show()
+        if known is None and loaded is not None:
+            try:
+                listed = (*loaded.classes, name)
+                await asyncio.to_thread(keep_choice, self.folder, vocabulary or DEFAULT_VOCABULARY, listed)
+            except (ClipmkError, OSError) as error:
+                self._warn(f"{name} is not kept for the next time: {error}")
 
     @on(messages.Withdraw)
     def _withdraw(self, message: messages.Withdraw) -> None:

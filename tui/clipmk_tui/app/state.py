@@ -302,8 +302,12 @@ class State:
     @property
     def label(self) -> str | None:
         """The true class of the current image, in the words of the current model's vocabulary."""
+        return None if self.item is None else self.find_class(self.item.label)
+
+    def find_class(self, name: str | None) -> str | None:
+        """A class in the words of the current model's vocabulary."""
         index = self._classes.get(self.model) or next(iter(self._classes.values()), None)  # all have one vocabulary
-        return None if self.item is None or index is None else index.find(self.item.label)
+        return None if index is None else index.find(name)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 
 from rich.cells import cell_len
 
-from clipmk.records import ComparedCell, ComparedConcept, ComparedModel, Comparison
+from clipmk.records import Asked, ComparedCell, ComparedConcept, ComparedModel, Comparison, ConceptStatus
 from clipmk.system.text import printable
 from clipmk.vocabulary.classes import class_key
 from clipmk_tui.show.signs import FAILED, NEITHER, PREDICTED, RIGHT, SIGN, WRONG, Kind
@@ -269,10 +269,20 @@ def concept_row(row: ComparedConcept) -> Row:
     return Row(row.text, row.text, tuple(map(_concept_cell, row.cells)), row.mutual_count, seen, is_class=False)
 
 
+def asked_row(text: str, answers: Sequence[Asked | None]) -> Row:
+    """The row of what was asked for, with a cell per model; None: a model has not answered."""
+    found = [None if one is None else one.status for one in answers]
+    cells = tuple(Cell(AWAITED) if status is None else _status_cell(status) for status in found)
+    seen = sum(status in {"mutual", "vision"} for status in found)
+    return Row(text, f"? {text}", cells, found.count("mutual"), seen, is_class=False)
+
+
 def _concept_cell(cell: ComparedCell | None) -> Cell:
-    if cell is None:
-        return Cell("")
-    return Cell(NEITHER) if cell.status == "none" else Cell(SIGN[cell.status], cell.status)
+    return Cell("") if cell is None else _status_cell(cell.status)
+
+
+def _status_cell(status: ConceptStatus) -> Cell:
+    return Cell(NEITHER) if status == "none" else Cell(SIGN[status], status)
 
 
 def _same(name: str, other: str | None) -> bool:

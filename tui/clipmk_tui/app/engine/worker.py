@@ -192,16 +192,26 @@ class Engine:
             raise RequestError(answer.code, message if answer.code == UNEXPECTED else answer.message)
         return answer
 
-    async def reconfigure(self, session: Session) -> None:
-        """Answer all further requests under another session, by another worker; what waits now is cancelled."""
+    def reconfigure(self, session: Session) -> None:
+        """Answer all further requests under another session; what waits now is cancelled, loaded models stay."""
         self._session = session
         self._failed_starts = 0
-        await self._dismiss("the settings were changed meanwhile")
+        for question in [*self._waiting.values()]:
+            self._cancel(question)
+        self._refuse_waiting("the settings were changed meanwhile")
+        if self._worker is not None:
+            self._worker.send(self._hello(self._worker))  # before it listens, it is sent in `_live`
 
     async def close(self) -> None:
         """End the child at once, or leave the server, whatever is going on; never raises, may be called again."""
         self._closed = True
-        await self._dismiss("the engine was closed")
+        worker, self._worker = self._worker, None
+        self._restart_message = None
+        self._refuse_waiting("the engine was closed")
+        if worker is not None and worker.life is not None:
+            worker.end()
+            await asyncio.wait({worker.life}, timeout=CLOSE_SECONDS)
+            worker.life.cancel()
 
     # Asking.
 
@@ -216,17 +226,16 @@ class Engine:
             loop = asyncio.get_running_loop()
             worker.watchdogs[number] = loop.call_later(PATIENCE, worker.end)
 
-    async def _dismiss(self, why: str) -> None:
-        worker, self._worker = self._worker, None
-        self._restart_message = None
+    def _refuse_waiting(self, why: str) -> None:
         for question in self._waiting.values():
             question.settle(RequestError(protocol.CANCELLED, why))
         self._waiting.clear()
-        if worker is None or worker.life is None:
-            return
-        worker.end()
-        await asyncio.wait({worker.life}, timeout=CLOSE_SECONDS)
-        worker.life.cancel()
+
+    def _hello(self, worker: _Worker) -> Hello:
+        session = self._session
+        if worker.is_server:
+            session = dataclasses.replace(session, folder=os.getcwd())  # noqa: PTH109 - a file's name is relative to it
+        return Hello(version=protocol.VERSION, session=session)
 
     # A worker's life.
 
@@ -237,7 +246,6 @@ class Engine:
 
     async def _live(self, worker: _Worker) -> None:
         """Find or start a worker and listen to it until it ends."""
-        session = self._session
         try:
             transport: Transport = await self._find_server() or await Child.start(debug=self._log is not None)
         except OSError as reason:
@@ -247,9 +255,7 @@ class Engine:
         if worker.ending:  # dismissed while it was being started
             worker.end()
         self._tell_restart()
-        if worker.is_server:
-            session = dataclasses.replace(session, folder=os.getcwd())  # noqa: PTH109 - a file's name is relative to it
-        worker.send(Hello(version=protocol.VERSION, session=session))
+        worker.send(self._hello(worker))
         if worker.is_server:
             self._get_ready(worker)
         try:

@@ -78,7 +78,7 @@ class ClassesScreen(Dialog[Session | None]):
         with self.prevent(OptionList.OptionHighlighted):
             self._list.highlighted = names.index(self._named.value) if self._named.value in names else 0
         self._list.focus()
-        self._load(self._session.classes)
+        self._load(first=True)
 
     @on(OptionList.OptionSelected)
     def _choose_shipped(self, event: OptionList.OptionSelected) -> None:
@@ -116,11 +116,14 @@ class ClassesScreen(Dialog[Session | None]):
         return parse_class_lines(self._classes_text.text)
 
     @work(group="vocabulary", exclusive=True)
-    async def _load(self, classes: str | None = None) -> None:
+    async def _load(self, *, first: bool = False) -> None:
         """Show the classes of the vocabulary, unless the user has changed them; at first those of the session."""
         try:
             vocabulary = await asyncio.to_thread(load_vocabulary, self._named.value.strip())
-            names = vocabulary.classes if classes is None else (await asyncio.to_thread(parse_classes, classes)).names
+            names, session = vocabulary.classes, self._session
+            if first and session.classes is not None:
+                names = (await asyncio.to_thread(parse_classes, session.classes)).names
+            names += session.added_classes if first else ()
         except ClipmkError as error:
             self.say(str(error), "$error")
             return
@@ -157,4 +160,4 @@ def chosen_session(session: Session, named: str, text: str, *, folder: str) -> S
     if not own:
         vocabulary.with_classes(names)
     kept = keep_choice(folder, named, None if own else names)
-    return dataclasses.replace(session, vocabulary=kept.vocabulary, classes=kept.classes)
+    return dataclasses.replace(session, vocabulary=kept.vocabulary, classes=kept.classes, added_classes=())

@@ -19,6 +19,7 @@ from clipmk.output import document
 from clipmk.records import ComparedModel, Comparison
 from clipmk.system.text import printable, slug
 from clipmk_tui.app.answers import Answers
+from clipmk_tui.app.concept_lines import asked_words
 from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.screens.comparing import ComparingScreen
 from clipmk_tui.app.screens.difference import DifferenceScreen
@@ -125,8 +126,10 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
         pairs = zip(made.similarity.vision[place], names, strict=True)
         near = sorted(((value, name) for at, (value, name) in enumerate(pairs) if at != place and value), reverse=True)
         alikes = "  ".join(f"{name} {100 * value:.0f} %" for value, name in near)
+        asked = None if row is None or row.is_class else self._answers.asked(model, row.text)
+        said = "" if row is None else _row_words(row, column, made, place)
         return [
-            "" if row is None else _row_words(row, column, made, place),
+            said if asked is None else f"{asked.text}: {'; '.join(asked_words(asked))}",
             _strength_words(column, names[place]),
             f"concepts in common with  {alikes or 'no other model'}",
         ]

@@ -15,10 +15,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
+from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
 from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.widgets.ask_line import AskLine
 from clipmk_tui.app.widgets.key_bar import KeyBar
 from clipmk_tui.app.widgets.status import StatusLine, stage_text
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 _WIDE = 100
 """Columns from which all four panes have places of their own."""
+
+_ASK, _ADD = "ask", "add class"
+"""What the line at the bottom is for."""
 
 _TOO_SMALL = "clipmk needs at least 60 columns and 16 rows"
 
@@ -64,6 +69,12 @@ class MainScreen(Screen[None]):
             id="models.previous",
         ),
         Binding("full_stop", "neighbour(1)", "next model", key_display=".", show=False, id="models.next"),
+        Binding(
+            "a", "ask", "ask", tooltip="ask for your own words: seen, where, and tied to the class?", id="main.ask"
+        ),
+        Binding(
+            "plus", "add_class", "add class", show=False, key_display="+", tooltip="add a class", id="main.add_class"
+        ),
         Binding("c", "compare", "compare", tooltip="compare the marked models", id="main.compare"),
         Binding("d", "difference", "difference", tooltip="set two models side by side", id="main.difference"),
         Binding("v", "venn", "Venn", tooltip="draw what is seen and what is tied as two circles", id="main.venn"),
@@ -96,6 +107,7 @@ class MainScreen(Screen[None]):
         """Once it has replaced the empty frames."""
         self._before_zoom: Widget | None = None
         self.status = StatusLine()
+        self.ask_line = AskLine()
 
     # Beginning.
 
@@ -110,6 +122,7 @@ class MainScreen(Screen[None]):
                 yield _frame("models", "models")
             yield _frame("concepts", "why")
         yield KeyBar()
+        yield self.ask_line
 
     def on_mount(self) -> None:
         """Begin once the first frame is painted."""
@@ -233,6 +246,37 @@ class MainScreen(Screen[None]):
         if text:
             self.app.copy_to_clipboard(text)
             self.notify(f"copied: {printable(text.splitlines()[0])[:60]}", markup=False, timeout=3)
+
+    # The user's own words.
+
+    def action_ask(self) -> None:
+        """Open the line for words to ask for."""
+        self.ask_line.open(_ASK, "a wet nose")
+
+    def action_add_class(self) -> None:
+        """Open the line for another class."""
+        self.ask_line.open(_ADD, "wolf")
+
+    @on(Input.Submitted, "#ask Input")
+    def _take_line(self, event: Input.Submitted) -> None:
+        """Ask for what was typed, or add it to the classes; what cannot be used stays in the line."""
+        from clipmk.vocabulary.reader import ask_texts  # noqa: PLC0415
+
+        event.stop()
+        if not event.value.strip():
+            self.ask_line.action_close()
+            return
+        try:
+            (text,) = ask_texts([event.value])
+        except ClipmkError as error:
+            self.notify(printable(str(error).removeprefix("text 1 ")), severity="warning", markup=False)
+            return
+        label = self.ask_line.label
+        self.ask_line.accept(text)
+        if label == _ADD:
+            self.panes.extend_classes(text)
+        else:
+            self.panes.ask(text)
 
     # Screens and dialogs above this one.
 

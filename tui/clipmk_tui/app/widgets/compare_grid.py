@@ -47,6 +47,8 @@ class ComparisonView:
     """None while no model has answered or failed."""
     places: tuple[int | None, ...] = ()
     """For each model its column in the comparison; None: still awaited."""
+    asked: tuple[Row, ...] = ()
+    """A row for each text that was asked for, with a cell for each model."""
 
     def column(self, index: int) -> ComparedModel | None:
         """The column of a model; None while it is awaited."""
@@ -64,13 +66,19 @@ class ComparisonView:
         return 0 if self.comparison is None else len(self.comparison.rows)
 
     def rows(self, wanted: str = "") -> list[Row]:
-        """A row per predicted class, then one per concept that a filter keeps, with a cell per model."""
+        """A row per predicted class, one per text asked for, one per concept that a filter keeps; a cell per model."""
         if self.comparison is None:
             return []
-        concepts = (row for row in self.comparison.rows if matches(wanted, row.text))
-        found = [*class_rows(self.comparison), *map(concept_row, concepts)]
-        cells = [[Cell(AWAITED) if p is None else row.cells[p] for p in self.places] for row in found]
-        return [replace(row, cells=tuple(one)) for row, one in zip(found, cells, strict=True)]
+        own = {row.text for row in self.asked}
+        concepts = [row for row in self.comparison.rows if row.text not in own and matches(wanted, row.text)]
+        return [
+            *map(self._placed, class_rows(self.comparison)),
+            *(row for row in self.asked if matches(wanted, row.text)),
+            *map(self._placed, map(concept_row, concepts)),
+        ]
+
+    def _placed(self, row: Row) -> Row:
+        return replace(row, cells=tuple(Cell(AWAITED) if at is None else row.cells[at] for at in self.places))
 
 
 class CompareGrid(Widget, can_focus=True):

@@ -56,11 +56,10 @@ class ConceptTree(Tree[Row]):
             id="concepts.toggle",
         ),
         Binding(
-            "x,delete",
+            "x",
             "leave_out",
             "leave out",
-            key_display="x",
-            tooltip="leave the concept out, or restore it; withdraw what was asked",
+            tooltip="leave the concept out, or restore it; remove what was asked",
             id="concepts.leave_out",
         ),
         Binding("u", "undo", "undo", tooltip="undo the last leaving out", id="concepts.undo"),
@@ -116,6 +115,7 @@ class ConceptTree(Tree[Row]):
         found = isinstance(before, ConceptRow | AskedRow | PartRow) and self.select(before.text, like=before)
         if not found:
             self.call_after_refresh(self._go_to_the_first)
+        self.call_after_refresh(self._highlight)  # the cursor may be on the same line as before
 
     def leave_out(self, texts: frozenset[str]) -> None:
         """Show which concepts are left out."""
@@ -212,6 +212,10 @@ class ConceptTree(Tree[Row]):
         self._columns = None
         self.notify_style_update()
         self.refresh()
+
+    def _highlight(self) -> None:
+        if self.cursor_node is not None:
+            self.post_message(Tree.NodeHighlighted(self.cursor_node))
 
     @on(Tree.NodeHighlighted)
     def _light_up(self, event: Tree.NodeHighlighted[Row]) -> None:

@@ -107,17 +107,23 @@ class ImagePane(Widget, can_focus=True):
         modes = list(MODES)
         self.mode = modes[(modes.index(self.mode) + 1) % len(modes)]
 
-    def watch_mode(self, mode: Mode) -> None:
-        """Name the mode below the picture."""
-        self.border_subtitle = MODES[mode] or ("map" if self._asked is not None and self._asked.map is not None else "")
+    def watch_mode(self) -> None:
+        """Draw in another mode."""
+        self._name_mode()
         self._redraw()
+
+    def _name_mode(self) -> None:
+        mapped = self._asked is not None and self._asked.map is not None
+        self.border_subtitle = MODES[self.mode] or ("map" if mapped else "")
 
     def light_up(self, parts: frozenset[int], asked: Asked | None = None) -> None:
         """Highlight parts, and show the map of what was asked for; all in one drawing."""
-        if (parts, asked) != (self.lit, self._asked):
-            self.set_reactive(ImagePane.lit, parts)
+        if asked != self._asked:
             self._asked = asked
-            self.watch_mode(self.mode)
+            if parts == self.lit:  # else drawn for these
+                self._redraw()
+            self._name_mode()
+        self.lit = parts
 
     def take_away(self) -> None:
         """Take away what the pane has drawn beside its cells, before another screen is in its place."""
@@ -198,7 +204,8 @@ class ImagePane(Widget, can_focus=True):
         depth = _DEPTHS.get(self.app.console.color_system or "", "true")
         asked, heat = self._asked if self.mode == "parts" else None, None
         if asked is not None and asked.map is not None:
-            heat = Heat(asked.map, picture, width=columns, height=2 * rows)
+            seen = asked.presence.seen
+            heat = Heat(asked.map, picture, width=columns, height=2 * rows, coloured=seen)
         return Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, asked, heat, depth, before)
 
     def _parts(self, picture: Picture) -> tuple[Part, ...]:

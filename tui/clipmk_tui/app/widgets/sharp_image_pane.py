@@ -145,7 +145,8 @@ class SharpImagePane(ImagePane):
         self._fine = canvas, shapes
         heat = None
         if job.asked is not None and job.asked.map is not None:
-            heat = Heat(job.asked.map, job.canvas.picture, width=width, height=height)
+            seen = job.asked.presence.seen
+            heat = Heat(job.asked.map, job.canvas.picture, width=width, height=height, coloured=seen)
         pixels = painted_pixels(canvas, shapes, job.mode, lit=job.lit, blurred=job.blurred, heat=heat)
         pixels = numbered(pixels, drawn.frame.numbers, cell=(cell.width, cell.height))
         if self._protocol == "sixel":
