@@ -147,7 +147,7 @@ def test_a_session_with_the_app(tmux: Callable[..., Tmux], tmp_path: Path) -> No
 
     app.press("Tab", "Tab", "x")  # the tree, its first concept
     app.wait('without "', ", 1 left out", "→")
-    app.wait(" % =")  # the classes, ranked again
+    app.wait(" % ·")  # the classes, ranked again
     app.press("r")
     app.wait('why "cat"', without="left out")
 

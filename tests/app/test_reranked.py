@@ -54,10 +54,10 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shown(screen: MainScreen) -> list[str]:
     """The lines of the pane, spaces and bars taken out of them."""
     prompts = [str(option.prompt) for option in screen.panes.predictions.options]
-    return [" ".join("".join(c for c in prompt if c.isascii() or c in "→▲▼·–").split()) for prompt in prompts]
+    return [" ".join("".join(c for c in prompt if c.isascii() or c in "→▴▾·–").split()) for prompt in prompts]
 
 
-@pytest.mark.parametrize(("size", "numbers"), [((80, 24), "71.2 → 0.4 % ▼70.8"), ((120, 40), "0.4 % ▼70.8")])
+@pytest.mark.parametrize(("size", "numbers"), [((80, 24), "71.2 → 0.4 % ▾70.8"), ((120, 40), "0.4 % ▾70.8")])
 async def test_a_class_that_fell_below_the_listed_ones_has_its_new_rank_and_probability(
     image: Path, size: tuple[int, int], numbers: str
 ) -> None:
@@ -107,7 +107,7 @@ def test_a_bound_has_no_bar() -> None:
     assert set(line_text(fox, 60, longest=4).plain) <= set("· fox71.2 → < 3.0 %")
 
 
-@pytest.mark.parametrize(("before", "after", "moved"), [(0.99954, 0.99946, "▼ 0.1"), (0.5001, 0.5104, "▲ 1.0")])
+@pytest.mark.parametrize(("before", "after", "moved"), [(0.99954, 0.99946, "▾ 0.1"), (0.5001, 0.5104, "▴ 1.0")])
 def test_the_change_is_that_of_the_numbers_that_stand_there(before: float, after: float, moved: str) -> None:
     (line,) = class_lines(
         [Prediction(rank=1, class_name="fox", probability=before, cosine=0.3, independent=None)],
@@ -121,5 +121,5 @@ def test_the_change_is_that_of_the_numbers_that_stand_there(before: float, after
 @pytest.mark.parametrize("room", [28, 60])
 def test_a_class_that_does_not_change_has_its_probability_once(room: int) -> None:
     (line,) = class_lines(ranked((1, "fox", 0.5001)), after=ranked((1, "fox", 0.5004)))
-    assert line_text(line, room, longest=4).plain.split()[-3:] == ["50.0", "%", "="]
+    assert line_text(line, room, longest=4).plain.split()[-3:] == ["50.0", "%", "·"]
     assert "→" not in line_text(line, room, longest=4).plain

@@ -66,7 +66,7 @@ async def test_leaving_out_changes_the_numbers_before_the_engine_answers(album: 
         assert isinstance(engine.asked[-1], protocol.WhatIf)
         assert engine.asked[-1].left_out == ("a bushy tail",)
         assert "64.1" in str(screen.panes.predictions.get_option_at_index(0).prompt)
-        assert "▼" in str(screen.panes.predictions.get_option_at_index(0).prompt)
+        assert "▾" in str(screen.panes.predictions.get_option_at_index(0).prompt)
         await press(pilot, "r")
         text = seen(screen)
         assert "→" not in text

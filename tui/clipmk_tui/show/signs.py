@@ -41,12 +41,12 @@ FAILED: Final = "!"
 
 _REPLACED: Final = dict(
     zip(
-        "∩◐◑○●✓✗·▲▼▸▾→←↑↓⏎■▀…–—−≈≤≥×±│┃─━" + "▁▂▃▄▅▆▇█" + "▉▊▋▌▍▎▏" + "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏",
-        "nvto*yx.^v>v><^v<# ~---~<>x+||--" + "_.:-=+*#" + "====---" + "|/-+|/-+|/",
+        "∩◐◑○●✓✗·▲▼▸▾▴→←↑↓⏎■▀…–—−≈≤≥×±│┃─━" + "▁▂▃▄▅▆▇█" + "▉▊▋▌▍▎▏" + "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏",
+        "*o+-@=x.^v>-+><^v<# ~---~<>x+||--" + "_.:-=+##" + "===|---" + "|/-+|/-+|/",
         strict=True,
     )
 )
-"""Signs of the interface -> characters of ASCII that can be told from each other."""
+"""Signs of the interface -> characters of ASCII that can be told from each other, and are not keys of the app."""
 
 _BLOCKS: Final = ((0x2500, 0x2580, "+"), (0x2580, 0x25A0, "#"), (0x2800, 0x2900, "*"))
 """Lines of boxes, blocks and braille: first, past the last, what is written for those that are not listed."""
@@ -67,7 +67,7 @@ def encoding_of(stream: IO[str] | None) -> str:
 
 
 def readable(text: str, encoding: str) -> str:
-    """A text with only characters that an encoding has, in as many cells: `n`, `v`, `t` for the signs of concepts.
+    """A text with only characters that an encoding has, in as many cells: `*`, `o`, `+` for the signs of concepts.
 
     Other letters lose their accents; what is left is a `?` per cell.
     """

@@ -86,7 +86,7 @@ class CompareGrid(Widget, can_focus=True):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"grid--head", "grid--cursor", "grid--right", "grid--wrong"}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "choose", "go there", id="compare.choose"),
+        Binding("enter", "choose", "go there", key_display="enter", id="compare.choose"),
         Binding("up", "move(-1, 0)", "up", show=False, id="compare.up"),
         Binding("down", "move(1, 0)", "down", show=False, id="compare.down"),
         Binding("left", "move(0, -1)", "left", show=False, id="compare.left"),

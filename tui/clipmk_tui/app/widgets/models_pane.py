@@ -154,7 +154,7 @@ def entry_text(entry: ModelEntry, width: int, view: View) -> Text:
     facts = [place.ljust(8), speed.rjust(6), family.ljust(6), f"{entry.input_size}px".rjust(6)]
     kept = sum(width >= least for least in (26, 33, 42, 54))
     tail = " ".join(facts[:kept])
-    lead = f"{'▸' if current else ' '}{'✓' if entry.id in view.marked else ' '} "
+    lead = f"{'✓' if entry.id in view.marked else ' '}{'▸' if current else ' '} "
     name = Text(printable(short), "bold" if current else "dim" if failed or entry.source == "remote" else "")
     name.truncate(max(4, width - len(lead) - len(tail) - 1), overflow="ellipsis", pad=True)
     text = Text.assemble(

@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from clipmk.system.text import printable
 from clipmk_tui.app.state import View
 from clipmk_tui.show.bars import bar
+from clipmk_tui.show.signs import RIGHT, WRONG
 
 if TYPE_CHECKING:
     from clipmk.records import Prediction
@@ -165,7 +166,7 @@ def line_text(line: Line, width: int, *, longest: int, tail: int = 0) -> Text:
     figures = numbers(line, room=width)
     figures.pad_right(tail - len(figures))
     wrong = line.true is False and line.rank == 1
-    mark = "" if line.true is None else "✓" if line.true else "✗" if wrong else " "
+    mark = "" if line.true is None else f"{RIGHT} " if line.true else f"{WRONG} " if wrong else "  "
     lead = f"{line.rank or '·':>2} "
     rest = width - len(lead) - len(mark) - len(figures) - 2
     cells = max(0, min(_BAR, rest - max(_NAME, min(longest, rest - _SHORTEST_BAR)) - 1))
@@ -188,7 +189,7 @@ def line_text(line: Line, width: int, *, longest: int, tail: int = 0) -> Text:
 
 
 def numbers(line: Line, *, room: int) -> Text:
-    """``71.2 %``; with something left out ``71.2 → 63.0 % ▼ 8.2`` or ``71.2 → < 3.0 %``, shorter in little room."""
+    """``71.2 %``; with something left out ``71.2 → 63.0 % ▾ 8.2`` or ``71.2 → < 3.0 %``, shorter in little room."""
     if line.before is None and line.after is None:
         return Text("    –", "dim")
     if line.below is not None:
@@ -201,7 +202,7 @@ def numbers(line: Line, *, room: int) -> Text:
         return Text(f"{after:>5} %" if room < 30 else f"{'':8}{after:>5} %")
     change = float(after) - float(f"{100 * line.before:.1f}")  # of what is shown
     same = abs(change) < 0.05
-    moved = " =" if same else f" {'▲' if change > 0 else '▼'}{abs(change):4.1f}"
+    moved = " ·" if same else f" {'▴' if change > 0 else '▾'}{abs(change):4.1f}"
     if room < 30 or same:
         return Text(f"{'' if room < 30 else ' ' * 8}{after:>5} %{moved}")
     return Text(f"{100 * line.before:5.1f} → {after:>5} %{moved}")
