@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, split_heads, view
-from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, captured, with_output
+from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, captured, square_grid, with_output
 from clipmk.errors import ModelError
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class BlockState:
     rope: Tensor | None
     """Rotary position embedding of the patches, where the encoder has one."""
     pooler_inputs: Tensor | None = None
-    """Inputs of timm's attention pool, where there is one."""
+    """Inputs of the pooler, where there is one."""
 
 
 def requery(
@@ -64,8 +66,57 @@ def weighted_mean(
     return weights @ patches / weights.sum(dim=-1, keepdim=True)
 
 
-class VitEncoder(ImageEncoder):
-    """open_clip's VisionTransformer, pooled by class token, average, or attentional pooler."""
+class TokenEncoder(ImageEncoder):
+    """A vision transformer, of open_clip or timm, that attends in its last block and, maybe, in a pooler after it."""
+
+    _block: Any
+    _opened: AttentionView | None
+    """Its attention; None where that does more and cannot be opened up."""
+    _pooler: Any
+    """None where there is none."""
+    _prefix = 1
+    """Tokens before the patches."""
+    _grid_size: tuple[int, int]
+    """(rows, columns) of patches, if there are that many; else they are a square."""
+
+    def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
+        """See `ImageEncoder.encode`."""
+        modules = [self._block, self._block.attn, *([self._pooler] if self._pooler is not None else [])]
+        with captured(*modules) as (block, attention, *pooler):
+            embeddings = self.embed(pixels)
+        raw_keys = block.output[..., :0] if self._opened is None else self._opened.raw_keys(attention.inputs)
+        rope, pooler_inputs = attention.keywords.get("rope"), pooler[0].inputs if pooler else None
+        state = BlockState(block.inputs, attention.inputs, block.output, raw_keys, rope, pooler_inputs)
+        patches = (raw_keys if features == "keys" else block.output)[:, self._prefix :]
+        known = math.prod(self._grid_size) == patches.shape[1]
+        grid = self._grid_size if known else square_grid(patches.shape[1])
+        return Encoded(embeddings, patches, grid, self._attention(state), state)
+
+    @abstractmethod
+    def _pooler_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Query, keys and values of the pooler, split into heads; None where it does more than attend once."""
+
+    def _attention(self, state: BlockState) -> Tensor | None:
+        patches = state.outputs.shape[1] - self._prefix
+        if state.pooler_inputs is not None:
+            heads = self._pooler_heads(state.pooler_inputs)
+            return None if heads is None else attention_row(*heads[:2], patches)
+        if not self.has_cls or self._opened is None:
+            return None
+        query = self._opened.queries(state.attended[:, :1])
+        return attention_row(query, self._opened.keys(state.raw_keys, state.rope), patches)
+
+    def _query_pooler(self, tokens: Tensor, weights: Float[Tensor, "batch regions patches"]) -> Tensor:
+        """The pooler's query attends once more for each region, with log(weight) on the patches."""
+        heads = self._pooler_heads(tokens)
+        if heads is None:
+            pooler = type(self._pooler).__name__
+            raise ModelError(f"masked pooling is not supported for the pooler {pooler}; use {PROMPTS}")
+        return masked_attention(*heads, weights).transpose(1, 2).flatten(2)
+
+
+class VitEncoder(TokenEncoder):
+    """open_clip's VisionTransformer, pooled by class token, average, or attentional pooler (CoCa)."""
 
     supports_keys = True
 
@@ -73,7 +124,8 @@ class VitEncoder(ImageEncoder):
         super().__init__(model)
         self._block = self._visual.transformer.resblocks[-1]
         self._pooler = self._visual.attn_pool
-        self._opened: AttentionView = view(self._block.attn)
+        self._grid_size = self._visual.grid_size
+        self._opened = view(self._block.attn)
         if self._visual.pool_type == "none" and self._pooler is None:
             raise ModelError("this image encoder has no pooling, so it has no image embedding to explain")
         self.has_cls = self._pooler is None and self._visual.pool_type == "tok"
@@ -81,17 +133,7 @@ class VitEncoder(ImageEncoder):
     @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches of one image."""
-        rows, columns = self._visual.grid_size
-        return int(rows), int(columns)
-
-    def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
-        """See `ImageEncoder.encode`."""
-        with captured(self._block, self._block.attn) as (block, attention):
-            embeddings = self.embed(pixels)
-        raw_keys = self._opened.raw_keys(attention.inputs)
-        state = BlockState(block.inputs, attention.inputs, block.output, raw_keys, rope=None)
-        patches = (raw_keys if features == "keys" else block.output)[:, 1:]
-        return Encoded(embeddings, patches, self.grid, self._attention(state), state)
+        return self._grid_size
 
     def pool(
         self, state: BlockState, weights: Float[Tensor, "batch regions patches"]
@@ -99,8 +141,8 @@ class VitEncoder(ImageEncoder):
         """See `ImageEncoder.pool`."""
         visual = self._visual
         norm: Callable[[Tensor], Tensor] = visual.ln_post
-        if self._pooler is not None:
-            pooled = self._query_pooler(state, weights)
+        if state.pooler_inputs is not None:
+            pooled = norm(self._pooler.attn.out_proj(self._query_pooler(state.pooler_inputs, weights)))
         elif visual.pool_type == "tok":
             pooled = norm(requery(self._block, self._block.attn, state, weights))
         elif visual.final_ln_after_pool:
@@ -109,43 +151,19 @@ class VitEncoder(ImageEncoder):
             pooled = weighted_mean(norm(state.outputs[:, 1:]), weights)
         return pooled if visual.proj is None else pooled @ visual.proj
 
-    def _query_pooler(self, state: BlockState, weights: Tensor) -> Tensor:
-        """CoCa: the pooler's first query attends to all tokens, with the weights on the patches."""
-        pooler = self._pooler
-        if self._visual.attn_pool_contrastive is not None or self._visual.pool_type != "tok":
-            raise ModelError(f"masked pooling is not supported for this attentional pooler; use {PROMPTS}")
-        heads = masked_attention(*self._pooler_heads(state), weights)
-        merged = pooler.attn.out_proj(heads.transpose(1, 2).flatten(2))
-        normed: Tensor = self._visual.ln_post(merged)
-        return normed
-
-    def _pooler_heads(self, state: BlockState) -> tuple[Tensor, Tensor, Tensor]:
+    def _pooler_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         pooler, attention = self._pooler, self._pooler.attn
-        tokens = pooler.ln_k(state.outputs)
+        if self._visual.attn_pool_contrastive is not None or self._visual.pool_type != "tok":
+            return None
+        tokens = pooler.ln_k(tokens)
         query = pooler.ln_q(pooler.query)[:1].expand(tokens.shape[0], 1, -1)
         if attention.in_proj_weight is not None:
             weights = attention.in_proj_weight.chunk(3)
         else:
             weights = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
-        heads = [
-            split_heads(linear(source, weight, bias), attention.num_heads)
-            for source, weight, bias in zip(
-                (query, tokens, tokens), weights, attention.in_proj_bias.chunk(3), strict=True
-            )
-        ]
+        triples = zip((query, tokens, tokens), weights, attention.in_proj_bias.chunk(3), strict=True)
+        heads = [split_heads(linear(*triple), attention.num_heads) for triple in triples]
         return heads[0], heads[1], heads[2]
-
-    def _attention(self, state: BlockState) -> Tensor | None:
-        patches = state.outputs.shape[1] - 1
-        if self._pooler is not None:
-            if self._visual.attn_pool_contrastive is not None:
-                return None
-            query, key, _ = self._pooler_heads(state)
-            return attention_row(query, key, patches)
-        if not self.has_cls:
-            return None
-        query = self._opened.queries(state.attended[:, :1])
-        return attention_row(query, self._opened.keys(state.raw_keys, None), patches)
 
 
 class ResNetEncoder(ImageEncoder):

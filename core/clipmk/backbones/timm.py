@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, view
-from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, captured
-from clipmk.backbones.openclip import BlockState, requery, weighted_mean
+from clipmk.backbones.attention import view
+from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, captured, square_grid
+from clipmk.backbones.openclip import BlockState, TokenEncoder, requery, weighted_mean
 from clipmk.errors import ModelError
 
 if TYPE_CHECKING:
@@ -48,41 +47,30 @@ class _TimmEncoder(ImageEncoder):
             return self.encode(blank, "tokens").grid
 
 
-class TimmVitEncoder(_TimmEncoder):
+class TimmVitEncoder(_TimmEncoder, TokenEncoder):
     """timm's VisionTransformer and Eva, pooled by class token, average, or a latent query (SigLIP)."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self._block = self._trunk.blocks[-1]
         self._prefix = int(self._trunk.num_prefix_tokens)
-        self._opened: AttentionView | None = None
+        self._grid_size = getattr(self._trunk.patch_embed, "grid_size", None) or (0, 0)
+        self._opened = None
         with suppress(ModelError):  # an attention that does more cannot be opened up
             self._opened = view(self._block.attn)
         self._pooler = self._trunk.attn_pool
         self.has_cls = self._pooler is None and self._trunk.global_pool == "token"
         self.supports_keys = self._opened is not None
 
-    def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
-        """See `ImageEncoder.encode`."""
-        modules = [self._block, self._block.attn, *([self._pooler] if self._pooler is not None else [])]
-        with captured(*modules) as (block, attention, *pooler):
-            embeddings = self.embed(pixels)
-        raw_keys = block.output[..., :0] if self._opened is None else self._opened.raw_keys(attention.inputs)
-        rope, pooler_inputs = attention.keywords.get("rope"), pooler[0].inputs if pooler else None
-        state = BlockState(block.inputs, attention.inputs, block.output, raw_keys, rope, pooler_inputs)
-        patches = (raw_keys if features == "keys" else block.output)[:, self._prefix :]
-        rows, columns = getattr(self._trunk.patch_embed, "grid_size", None) or (0, 0)
-        count = patches.shape[1]
-        grid = (int(rows), int(columns)) if rows * columns == count else _square(count)
-        return Encoded(embeddings, patches, grid, self._attention(state), state)
-
     def pool(
         self, state: BlockState, weights: Float[Tensor, "batch regions patches"]
     ) -> Float[Tensor, "batch regions embed"]:
         """See `ImageEncoder.pool`."""
-        trunk = self._trunk
+        trunk, pooler = self._trunk, self._pooler
         if state.pooler_inputs is not None:
-            pooled = self._query_latent(state.pooler_inputs, weights)
+            pooled = pooler.proj(self._query_pooler(state.pooler_inputs, weights))
+            if pooler.mlp is not None:
+                pooled = pooled + pooler.mlp(pooler.norm(pooled))
         elif trunk.global_pool == "token" and self._opened is not None:
             pooled = trunk.norm(requery(self._block, self._block.attn, state, weights))
         elif trunk.global_pool == "avg":
@@ -99,44 +87,16 @@ class TimmVitEncoder(_TimmEncoder):
         embeddings: Tensor = self._visual.head(trunk.head(trunk.fc_norm(pooled)))
         return embeddings
 
-    def _query_latent(self, tokens: Tensor, weights: Tensor) -> Tensor:
-        """The latent query of timm's AttentionPoolLatent, once per region with log(weight) on the patches."""
-        pooler = self._pooler
-        heads = masked_attention(*self._latent_heads(tokens), weights)
-        pooled = pooler.proj(heads.transpose(1, 2).flatten(2))
-        if pooler.mlp is not None:
-            pooled = pooled + pooler.mlp(pooler.norm(pooled))
-        return pooled  # type: ignore[no-any-return]
-
-    def _latent_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _pooler_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         pooler = self._pooler
         if getattr(pooler, "latent_len", 0) != 1:
-            raise ModelError(f"masked pooling is not supported for the pooler {type(pooler).__name__}")
+            return None
         if pooler.pos_embed is not None:
             tokens = tokens + pooler.pos_embed.unsqueeze(0).to(tokens.dtype)
         query = pooler.q(pooler.latent).unflatten(-1, (pooler.num_heads, -1)).transpose(1, 2)
         key, value = pooler.kv(tokens).unflatten(-1, (2, pooler.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query = pooler.q_norm(query).expand(tokens.shape[0], -1, -1, -1)
         return query, pooler.k_norm(key), value
-
-    def _attention(self, state: BlockState) -> Tensor | None:
-        patches = state.outputs.shape[1] - self._prefix
-        if state.pooler_inputs is not None:
-            if getattr(self._pooler, "latent_len", 0) != 1:
-                return None
-            query, key, _ = self._latent_heads(state.pooler_inputs)
-            return attention_row(query, key, patches)
-        if not self.has_cls or self._opened is None:
-            return None
-        query = self._opened.queries(state.attended[:, :1])
-        return attention_row(query, self._opened.keys(state.raw_keys, state.rope), patches)
-
-
-def _square(patches: int) -> tuple[int, int]:
-    side = math.isqrt(patches)
-    if side * side != patches:
-        raise ModelError(f"the image tower gives {patches} patch tokens, which are not a square grid")
-    return side, side
 
 
 class FeatureMapEncoder(_TimmEncoder):
@@ -173,7 +133,7 @@ class FeatureMapEncoder(_TimmEncoder):
     def _patches(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
         if features.ndim == 3:
             patches = features[:, int(getattr(self._trunk, "num_prefix_tokens", 0)) :]
-            return patches, _square(patches.shape[1])
+            return patches, square_grid(patches.shape[1])
         by_rows = features if self._channels_last else features.permute(0, 2, 3, 1)
         return by_rows.flatten(1, 2), (by_rows.shape[1], by_rows.shape[2])
 
