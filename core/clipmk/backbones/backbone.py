@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, Progress
+from clipmk.backbones.base import PROMPTS, Encoded, Progress
 from clipmk.backbones.devices import PRECISIONS, cast, upload
-from clipmk.backbones.openclip import ResNetEncoder, VitEncoder
+from clipmk.backbones.encoders import image_encoder
 from clipmk.backbones.preprocessing import read_preprocessing
 from clipmk.backbones.text import TextEncoder
-from clipmk.backbones.timm import timm_encoder
 from clipmk.backbones.tokenizer import Tokenizer
 from clipmk.errors import ModelError, NotFiniteError
 from clipmk.system.text import quoted
@@ -256,22 +255,6 @@ class Backbone:
 def _channels(values: tuple[float, float, float], device: torch.device) -> Float[Tensor, "1 3 1 1"]:
     """One value per channel, copied to each device once: a copy from pageable memory waits for all queued work."""
     return torch.tensor(values, device=device).view(1, 3, 1, 1)
-
-
-def image_encoder(model: Any) -> ImageEncoder:
-    """Choose the encoder class for an open_clip model by what its image tower is made of.
-
-    Raises:
-        ModelError: the tower is of an unknown kind.
-    """
-    visual = model.visual
-    if hasattr(visual, "trunk"):
-        return timm_encoder(model)
-    if hasattr(visual, "attnpool"):
-        return ResNetEncoder(model)
-    if hasattr(visual, "transformer") and hasattr(visual, "class_embedding"):
-        return VitEncoder(model)
-    raise ModelError(f"image tower of class {type(visual).__name__} is not supported")
 
 
 def weights_dtype(model: Any) -> torch.dtype:

@@ -5,7 +5,6 @@ Hooks live for one forward and are always removed.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-
-from clipmk.errors import ModelError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -81,18 +78,6 @@ def without_tokens(result: Any) -> Tensor:
     """The embeddings alone, where an encoder returns its tokens, too (`output_tokens`)."""
     embeddings: Tensor = result[0] if isinstance(result, tuple) else result
     return embeddings
-
-
-def square_grid(patches: int) -> tuple[int, int]:
-    """(rows, columns) of patch tokens that form a square.
-
-    Raises:
-        ModelError: they do not.
-    """
-    side = math.isqrt(patches)
-    if side * side != patches:
-        raise ModelError(f"the image tower gives {patches} patch tokens, which are not a square grid")
-    return side, side
 
 
 class ModuleCall:
