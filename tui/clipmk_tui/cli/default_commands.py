@@ -4,64 +4,42 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from clipmk.errors import UsageError
 from clipmk.system.text import quoted
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A command with commands of its own."""
+def with_default_command(arguments: Sequence[str], root: Any) -> list[str]:
+    """Add what may be omitted, the first command of a group: `clipmk models vit` is `clipmk models list vit`.
 
-    default: str
-    """Runs if none is named."""
-    commands: tuple[str, ...]
-    takes: str | None = None
-    """The arguments of the default command, if it has any."""
-
-
-_WORDS: Final = "words"
-"""Search terms: any word is valid."""
-_DATA_SET: Final = "dataset"
-
-GROUPS: Final = {
-    "models": Group("list", ("list", "info", "pull", "add", "remove"), _WORDS),
-    "vocab": Group("list", ("list", "show", "check", "build")),
-    "cache": Group("info", ("info", "clear")),
-    "study": Group("run", ("run", "report"), _DATA_SET),
-}
-
-
-def with_default_command(argv: Sequence[str]) -> list[str]:
-    """Add what may be omitted: `clipmk` is `clipmk --help`, `clipmk models vit` is `clipmk models list vit`.
+    Args:
+        arguments: at least one.
+        root: Typer's command, with the command that the first argument names, or with all.
 
     Raises:
         UsageError: a command is misspelt, or a group's command is named without its group.
     """
-    arguments = list(argv) or ["--help"]
-    group = GROUPS.get(arguments[0])
-    if group is None:
-        word = arguments[0]
-        meant = [f"`clipmk {name} {word}`" for name, one in GROUPS.items() if word in one.commands]
-        if meant:
-            raise UsageError(f"{quoted(word)} is not a command of `clipmk`; did you mean {' or '.join(meant)}?")
-        return arguments
-    following = arguments[1] if len(arguments) > 1 else ""
-    if following in {*group.commands, "-h", "--help"}:
-        return arguments
-    valid = group.takes == _WORDS or (group.takes == _DATA_SET and os.path.lexists(following))
-    if not valid and (hint := did_you_mean(arguments[0], following)):
-        other = f" and not a {group.takes}" if group.takes else ""
-        raise UsageError(f"{quoted(following)} is not a command of `clipmk {arguments[0]}`{other}{hint}")
-    return [arguments[0], group.default, *arguments[1:]]
+    name, *rest = arguments
+    groups = {group: one.commands for group, one in root.commands.items() if len(getattr(one, "commands", ())) > 1}
+    if name not in root.commands and (
+        meant := [f"`clipmk {group} {name}`" for group in groups if name in groups[group]]
+    ):
+        raise UsageError(f"{quoted(name)} is not a command of `clipmk`; did you mean {' or '.join(meant)}?")
+    following, commands = rest[0] if rest else "", groups.get(name, {})
+    if not commands or following in {*commands, "-h", "--help"}:
+        return [*arguments]
+    default, *_ = commands
+    takes = next((param for param in commands[default].params if param.param_type_name == "argument"), None)
+    valid = takes is not None and (not takes.required or os.path.lexists(following))  # search terms, or a dataset
+    if not valid and (hint := did_you_mean(name, following, commands)):
+        other = f" and not a {takes.name}" if takes else ""
+        raise UsageError(f"{quoted(following)} is not a command of `clipmk {name}`{other}{hint}")
+    return [name, default, *rest]
 
 
-def did_you_mean(group: str, word: str) -> str:
+def did_you_mean(group: str, word: str, commands: Iterable[str]) -> str:
     """``; did you mean `clipmk study report`?`` for a misspelt command of the group, else nothing."""
-    if not word.isalpha():
-        return ""
-    close = difflib.get_close_matches(word.lower(), GROUPS[group].commands, n=1)
+    close = difflib.get_close_matches(word.lower(), [*commands], n=1) if word.isalpha() else []
     return f"; did you mean `clipmk {group} {close[0]}`?" if close else ""

@@ -45,8 +45,9 @@ def run(argv: Sequence[str]) -> int:
     """
     # Typer from 0.29 on parses by pydantic, which looks for plugins in all installed packages: 20 ms; we have none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    arguments = with_default_command(argv)
+    arguments = list(argv) or ["--help"]
     command = typer.main.get_command(build(arguments[0]))
+    arguments = with_default_command(arguments, command)
     if arguments[0] in COMMANDS and not has_flag(arguments, "-h", "--help"):
         with_config(command, tolerant=arguments[0] == "doctor", quiet=has_flag(argv, "-q", "--quiet"))
     with watched_stdout():

@@ -94,7 +94,8 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
     if json:
         tables.put_json({"models": [asdict(entry) for entry in entries]})
     elif not entries:
-        what = f" {quoted(query)}{did_you_mean('models', words[0])}" if words else ""
+        commands = [one.name or "" for one in app.registered_commands]
+        what = f" {quoted(query)}{did_you_mean('models', words[0], commands)}" if words else ""
         say("note", f"no model matches{what}")
     return 0
 
