@@ -7,6 +7,7 @@ import typer
 from clipmk.system.locations import CacheInfo, cache_info, clear_cache
 from clipmk.system.text import byte_size
 from clipmk_tui.cli import options as o
+from clipmk_tui.cli import tables
 
 app = typer.Typer(help="Look at, or empty, the cache of embedded vocabularies (CLIPMK_CACHE_DIR moves it).")
 
@@ -24,7 +25,6 @@ def clear(json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = Fa
 
 
 def _print(found: CacheInfo, *, cleared: bool, json: bool, no_color: bool) -> int:
-    from clipmk_tui.cli import tables  # noqa: PLC0415
 
     if json:
         content = {"path": str(found.path), "files": found.files, "bytes": found.bytes, "cleared": cleared}

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipmk.errors import InputError, UsageError
+from clipmk.output import document
 from clipmk.system.text import quoted
 from clipmk_tui.cli import options as o
+from clipmk_tui.cli.inputs import input_images
+from clipmk_tui.cli.logs import logging_to_stderr
+from clipmk_tui.cli.progress import Stages
 from clipmk_tui.cli.streams import data_stream, locale_encoding, say, text_console
 
 if TYPE_CHECKING:
@@ -63,10 +67,8 @@ def _check_models(models: Sequence[str]) -> None:
 def _run(options: ExplainOptions, name: str) -> int:
     """Explain the image with every model, and print the results side by side."""
     from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
-    from clipmk.output import document  # noqa: PLC0415
     from clipmk.pipeline.comparison import compare as side_by_side  # noqa: PLC0415
     from clipmk_tui.cli.commands.explain.writers import FailureLog  # noqa: PLC0415
-    from clipmk_tui.cli.inputs import input_images  # noqa: PLC0415
 
     images = input_images([name])
     if len(images) != 1:
@@ -116,8 +118,6 @@ def _explained(options: ExplainOptions, image: InputImage, failures: FailureLog)
     """What each model says, without the picture."""
     from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
     from clipmk_tui.cli.commands.explain.results import results  # noqa: PLC0415
-    from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
-    from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
 
     found: list[Result] = []
     with logging_to_stderr(quiet=options.quiet, verbose=options.verbose), Stages(shown=not options.quiet) as stages:

@@ -15,6 +15,7 @@ from clipmk.system import locations
 from clipmk.system.text import byte_size, cause
 from clipmk.version import __version__
 from clipmk_tui.cli import options as o
+from clipmk_tui.cli import tables
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -25,8 +26,6 @@ Full = Annotated[bool, o.flag(None, "full", _FULL)]
 def doctor(full: Full = False, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Check terminal, packages, GPU, weights, cache and config; each line says what to do."""
     from rich.text import Text  # noqa: PLC0415
-
-    from clipmk_tui.cli import tables  # noqa: PLC0415
 
     with tables.for_people(no_color) as console:
         found = list(checks(full=full))

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from clipmk.errors import ClipmkError, InputError, UsageError
+from clipmk.output import document
 from clipmk.records import Failure
 from clipmk.settings import PRESETS
 from clipmk.settings import Grounding as Groundings
 from clipmk.system.options import DEFAULT_MODEL
 from clipmk.system.text import encodable, quoted
 from clipmk_tui.cli import options as o
+from clipmk_tui.cli import tables
 from clipmk_tui.cli.errors import with_origin
+from clipmk_tui.cli.progress import Stages
 from clipmk_tui.cli.streams import say
 
 if TYPE_CHECKING:
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from clipmk.evaluate.report import Report, Table
     from clipmk.evaluate.samples import ImageSource
     from clipmk.vocabulary.vocabulary import Vocabulary
-    from clipmk_tui.cli.progress import Stages
 
 MEASURES = ("truth", "faithfulness", "zero_shot")
 """Keys of the JSON document, and the options that ask for them with `_` for `-`."""
@@ -137,9 +139,6 @@ def resolved_options(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _run(options: Mapping[str, Any]) -> int:
     """Measure every model; print what is found, and write it after each."""
-    from clipmk.output import document  # noqa: PLC0415 - not for the help
-    from clipmk_tui.cli import tables  # noqa: PLC0415
-    from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
     from clipmk_tui.show.files import write_text  # noqa: PLC0415
 
     json, quiet, verbose = options["json"], options["quiet"], options["verbose"]
@@ -293,7 +292,6 @@ def _reports(
 
 def _print(console: Console, found: ModelReports, *, everything: bool) -> None:
     """Print the tables of every report of one model; of the truth a summary, unless everything is asked for."""
-    from clipmk_tui.cli import tables  # noqa: PLC0415
     from clipmk_tui.show.text import shown  # noqa: PLC0415 - rich
 
     drawn: list[Table] = []
@@ -311,8 +309,6 @@ def _print(console: Console, found: ModelReports, *, everything: bool) -> None:
 
 def _content(measures: Sequence[str], done: Sequence[ModelReports]) -> dict[str, Any]:
     """The JSON document without its version."""
-    from clipmk.output import document  # noqa: PLC0415 - not for the help
-
     content: dict[str, Any] = {
         name: [one.reports[name].to_dict() for one in done if name in one.reports] if name in measures else None
         for name in MEASURES

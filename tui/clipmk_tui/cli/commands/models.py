@@ -15,6 +15,7 @@ from clipmk.errors import ModelError, UsageError, suggest
 from clipmk.records import FAMILIES
 from clipmk.system.text import byte_size, quoted
 from clipmk_tui.cli import options as o
+from clipmk_tui.cli import tables
 from clipmk_tui.cli.default_commands import did_you_mean
 from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.streams import data_stream, say
@@ -73,7 +74,6 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
 ) -> int:
     """List embedded, registered, cached and downloadable models. `clipmk models WORD` does the same."""
     from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
-    from clipmk_tui.cli import tables  # noqa: PLC0415
     from clipmk_tui.show.text import matches  # noqa: PLC0415 - rich
 
     sources = [name for name in _known("source", source, SOURCES) if not (cached and name == "remote")]
@@ -210,8 +210,6 @@ def _find(model: str) -> ModelEntry:
 
 def _put(entry: ModelEntry, *, json: bool, no_color: bool) -> int:
     """Print everything known about a model, and how it was trained if it is embedded."""
-    from clipmk_tui.cli import tables  # noqa: PLC0415
-
     path = Path(entry.path or "", "card.json")
     card: dict[str, Any] | None = None
     if entry.source == "embedded" and path.is_file():
@@ -228,7 +226,6 @@ def _put(entry: ModelEntry, *, json: bool, no_color: bool) -> int:
 
 
 def _print_list(console: Console, entries: Iterable[ModelEntry]) -> None:
-    from clipmk_tui.cli import tables  # noqa: PLC0415
 
     rows = [
         (one.id, one.source, one.family, one.input_size, _count(one.parameters), data)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from clipmk_tui.cli.streams import data_stream
+
 
 def schema() -> None:
     """Print the JSON Schema (draft 2020-12) of all JSON output."""
     from clipmk.output.document import schema_text  # noqa: PLC0415
-    from clipmk_tui.cli.streams import data_stream  # noqa: PLC0415
 
     with data_stream() as stream:
         stream.write(schema_text())

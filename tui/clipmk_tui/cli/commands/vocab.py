@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipmk.errors import UsageError, VocabularyError
+from clipmk.output import document
+from clipmk.system.text import quoted
 from clipmk_tui.cli import options as o
+from clipmk_tui.cli import tables
+from clipmk_tui.cli.streams import data_stream
 
 if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
@@ -35,7 +40,6 @@ Force = Annotated[bool, o.flag(None, "force", "Overwrite the file, with any corr
 def list_vocabularies(json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """List the shipped vocabularies."""
     from clipmk.vocabulary.vocabulary import available, load_vocabulary  # noqa: PLC0415
-    from clipmk_tui.cli import tables  # noqa: PLC0415
 
     found = [(load_vocabulary(name), text) for name, text in available().items()]
     if json:
@@ -51,10 +55,7 @@ def list_vocabularies(json: o.Json = False, no_color: o.NoColor = False, debug: 
 @app.command("show")
 def show(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Print a vocabulary; --json prints the form that --vocab FILE reads, without a format_version."""
-    from clipmk.output import document  # noqa: PLC0415
     from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
-    from clipmk_tui.cli import tables  # noqa: PLC0415
-    from clipmk_tui.cli.streams import data_stream  # noqa: PLC0415
 
     vocabulary = load_vocabulary(name)
     if json:
@@ -94,9 +95,7 @@ def build(
     debug: o.Debug = False,
 ) -> int:
     """Join a language model's answers into a vocabulary file, and check it; exit status 3 if it has problems."""
-    from clipmk.errors import UsageError, VocabularyError  # noqa: PLC0415
     from clipmk.system.files import atomic_write, read_regular  # noqa: PLC0415
-    from clipmk.system.text import quoted  # noqa: PLC0415
     from clipmk.vocabulary.answers import as_text, from_answers  # noqa: PLC0415
     from clipmk.vocabulary.classes import parse_classes  # noqa: PLC0415
     from clipmk.vocabulary.reader import MAX_BYTES  # noqa: PLC0415
@@ -127,7 +126,6 @@ def _report(vocabulary: Vocabulary, json: bool, no_color: bool, left_out: Sequen
     from clipmk.vocabulary.lint import check as check_vocabulary  # noqa: PLC0415
     from clipmk.vocabulary.lint import context_notes  # noqa: PLC0415
     from clipmk.vocabulary.reader import join_faults  # noqa: PLC0415
-    from clipmk_tui.cli import tables  # noqa: PLC0415
 
     unusable = [f"cannot be used as it is: {join_faults(left_out)}"] if left_out else []
     cut, notes = context_notes(vocabulary)

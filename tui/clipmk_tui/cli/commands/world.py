@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from clipmk_tui.cli import options as o
+from clipmk_tui.cli.logs import logging_to_stderr
+from clipmk_tui.cli.streams import data_stream, locale_encoding
 
 app = typer.Typer(help="The rendered world, whose concepts and parts are known.")
 
@@ -31,8 +33,6 @@ def export(
 ) -> int:
     """Write scenes as <class>/<index>.png with their truth (classes, descriptors, part masks) in truth.json."""
     from clipmk.world.export import export_scenes as write  # noqa: PLC0415
-    from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
-    from clipmk_tui.cli.streams import data_stream, locale_encoding  # noqa: PLC0415
     from clipmk_tui.show.text import shown  # noqa: PLC0415
 
     with logging_to_stderr(quiet=False, verbose=False), data_stream(encoding=locale_encoding()) as stream:

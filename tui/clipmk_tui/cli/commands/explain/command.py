@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipmk_tui.cli import options as o
+from clipmk_tui.cli.inputs import input_images
+from clipmk_tui.cli.logs import logging_to_stderr
+from clipmk_tui.cli.progress import Stages
+from clipmk_tui.cli.streams import data_stream, locale_encoding, say
 
 if TYPE_CHECKING:
     from clipmk_tui.cli.commands.explain.options import ExplainOptions
@@ -64,10 +68,6 @@ def run(options: ExplainOptions, arguments: Sequence[str]) -> int:
     from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
     from clipmk_tui.cli.commands.explain.served import answers  # noqa: PLC0415
     from clipmk_tui.cli.commands.explain.writers import FailureLog, Outputs  # noqa: PLC0415
-    from clipmk_tui.cli.inputs import input_images  # noqa: PLC0415
-    from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
-    from clipmk_tui.cli.progress import Stages  # noqa: PLC0415
-    from clipmk_tui.cli.streams import data_stream, locale_encoding, say  # noqa: PLC0415
 
     images = input_images(arguments, quiet=options.quiet)
     encoding = locale_encoding() if options.form == "text" else "utf-8"

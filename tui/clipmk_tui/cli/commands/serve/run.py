@@ -14,6 +14,8 @@ from clipmk.system.locations import socket_path
 from clipmk.system.text import quoted
 from clipmk.worker import client
 from clipmk.worker.unix_socket import require_support
+from clipmk_tui.cli import tables
+from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.streams import data_stream, say
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600}
@@ -55,7 +57,6 @@ def serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
     """
     from clipmk.worker.server import Server, stopped_by_signals  # noqa: PLC0415
     from clipmk.worker.service import Service  # noqa: PLC0415
-    from clipmk_tui.cli.logs import logging_to_stderr  # noqa: PLC0415
 
     with data_stream(), logging_to_stderr(quiet=quiet, verbose=verbose, usual=logging.INFO):
         server = Server(Service(), idle_s=idle_s, identity=client.identity(read_config()))
@@ -91,8 +92,6 @@ def status(path: Path, *, json: bool, no_color: bool) -> int:
     Raises:
         ClipmkError: there is no server, or it is of another version.
     """
-    from clipmk_tui.cli import tables  # noqa: PLC0415
-
     with client.connected(path) as found:
         if found is None:
             raise ClipmkError(f"no server listens at {quoted(path)}; `clipmk serve` starts one")
