@@ -171,6 +171,17 @@ def fake_cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         yield waits
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Torch computes on two threads, as with its own default on most machines; other tests use one."""
+    import torch  # noqa: PLC0415 - not for tests that need no model
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def _models() -> dict[str, Any]:
     return {}

@@ -131,3 +131,14 @@ def test_tensors_are_fetched_in_their_order_and_sizes() -> None:
     tensors = [torch.rand(rows, 3) for rows in (2, 1, 4)]
     for one, other in zip(fetch(iter(tensors)), tensors, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_product_is_the_same_in_a_fresh_thread_in_a_used_one_and_in_the_calling_thread() -> None:
+    seeded = torch.Generator().manual_seed(0)
+    for parts in range(1, 13):  # of some sizes the last bits depend on the number of threads
+        left, right = torch.randn(parts, 128, generator=seeded), torch.randn(128, 1_051, generator=seeded)
+        with worker_threads(1) as (workers,):
+            assert torch.equal(workers.submit(torch.matmul, left, right).result(), left @ right)
+            workers.submit(torch.sin, torch.zeros(100_000)).result()  # in parallel: torch sets up the thread
+            assert torch.equal(workers.submit(torch.matmul, left, right).result(), left @ right)

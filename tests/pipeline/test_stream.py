@@ -25,6 +25,7 @@ def timeless(one: Explanation | ClipmkError) -> Explanation:
     return dataclasses.replace(one, elapsed_ms=Elapsed(load=0.0, explain=0.0))
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_a_stream_with_batches_of_one_equals_explain_bit_for_bit(preset: str) -> None:
     explainer = embedded.explainer(preset)

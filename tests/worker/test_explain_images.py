@@ -218,12 +218,16 @@ def test_each_of_several_images_that_cannot_be_embedded_fails_in_its_place(
 
 
 def test_some_of_many_images_are_explained_as_the_library_streams_them(
-    loads: list[str], talk: Callable[..., Conversation], images: list[str], monkeypatch: pytest.MonkeyPatch
+    loads: list[str],
+    two_threads: None,
+    talk: Callable[..., Conversation],
+    images: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import clipmk  # noqa: PLC0415
     from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
 
-    streamed: list[Explainer] = []  # on one thread, as here, one after the other would give the same bits
+    streamed: list[Explainer] = []  # one after the other would give the same bits
     real = Explainer.stream
     monkeypatch.setattr(Explainer, "stream", lambda self, *a, **k: streamed.append(self) or real(self, *a, **k))
     names = (images[0], "gone.png", images[1])
