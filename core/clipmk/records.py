@@ -162,7 +162,7 @@ class VisionConcept:
     rank: int
     text: str
     importance: float
-    """score_scale * the cosine that `Settings.importance` names: with the image, the nearest part, or their mean."""
+    """score_scale * what `Settings.importance` names: the cosine with the image, a part's score, or their mean."""
     parts: tuple[int, ...]
     """Ids of the parts that carry it."""
     mutual: bool

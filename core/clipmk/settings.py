@@ -79,12 +79,12 @@ class Settings:
     """How parts take descriptors: optimal `transport` (paper), or `contrast` (see `contrast_weight`)."""
     contrast_weight: float = 0.7
     """w in score = cos(part, d) + w (cos(image, d) - mean over the parts of cos(part, d)); 0 is the plain nearest."""
-    descriptors_per_part: int = 5
+    descriptors_per_part: int = 8
     """Descriptors kept per part (paper: 3)."""
     vision_limit: int = 15
     """3L: the most vision concepts an explanation keeps. Curves have one point more, whatever else is chosen."""
     importance: Importance = "both"
-    """What orders D_v: cosine with the whole `image` (paper), with the nearest `part`, or the mean of `both`."""
+    """What orders D_v: cosine with the whole `image` (paper), the highest score of a `part`, or the mean of `both`."""
     language_count: int | None = None
     """u, the size of D_y; None: 50 from 2,000 descriptors on, below that the u with the same chance overlap."""
     soft_threshold: float | None = None

@@ -209,7 +209,8 @@ def test_the_highest_are_stable_and_at_most_all() -> None:
     st.integers(1, 6),
 )
 def test_vision_concepts_are_unique_ordered_and_carried(picks: list[list[int]], raw: list[float], most: int) -> None:
-    found = selection.vision_concepts(picks, torch.tensor(raw, dtype=torch.float64), most=most)
+    carried = torch.tensor([[d in part for d in range(10)] for part in picks], dtype=torch.bool).reshape(-1, 10)
+    found = selection.vision_concepts(carried, torch.tensor(raw, dtype=torch.float64), most=most)
     unique = {descriptor for part in picks for descriptor in part}
     expected = sorted(unique, key=lambda d: (-raw[d], d))[:most]
     assert found.indices.tolist() == expected

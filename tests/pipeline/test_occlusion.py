@@ -94,7 +94,7 @@ def test_classes_are_ranked_again_with_exactly_the_carrying_parts_blurred(name: 
     for concept in explanation.vision_concepts[:4]:
         region = np.zeros((64, 64), dtype=bool)
         for part in explanation.parts:
-            if concept.text in [d.text for d in part.descriptors]:
+            if part.id in concept.parts:
                 region |= rle_decode(part.mask)
         assert 0 < region.sum() < region.size
         pixels = explainer.backbone.normalise(torch.from_numpy(blur_region(image, region))[None])

@@ -98,28 +98,32 @@ def test_the_paper_preset_sees_what_its_equations_say(index: int, k: int) -> Non
     assert vision.warnings == ()
 
 
-def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> list[list[int]]:
-    """Union of the candidates, relevance, contrast with w = 0.7, five per part; from the scores of the whole bank."""
+def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> dict[str, Any]:
+    """Union of the candidates, relevance, contrast with w = 0.7, eight per part; from the scores of the whole bank."""
     templated, raw = explainer.bank.descriptors.double().numpy(), explainer.bank.raw.double().numpy()
     union = sorted(set.union(*(set(order(row, 500)) for row in scores)))
     mean = np.mean([raw[i] @ image for i in union])
     kept = [i for i in union if raw[i] @ image > mean - 0.02]
-    return [
+    contrasts = np.array(
         [
-            kept[j]
-            for j in order(
-                np.array(
-                    [
-                        scores[p, i]
-                        + 0.7 * (templated[i] @ image - sum(scores[q, i] for q in range(len(scores))) / len(scores))
-                        for i in kept
-                    ]
-                ),
-                5,
-            )
+            [row[i] + 0.7 * (templated[i] @ image - sum(each[i] for each in scores) / len(scores)) for i in kept]
+            for row in scores
         ]
-        for p in range(len(scores))
-    ]
+    )
+    picks = [[kept[j] for j in order(row, 8)] for row in contrasts]
+    worth = {i: 2.5 * (raw[i] @ image + contrasts[:, j].max()) / 2 for j, i in enumerate(kept)}
+    concepts = sorted({i for row in picks for i in row}, key=lambda i: (-worth[i], i))[:15]
+    carriers = []
+    for i in concepts:
+        listing = [p for p, row in enumerate(picks) if i in row]
+        best = max(math.exp(50 * scores[p, i]) for p in listing)
+        carriers.append(tuple(p for p in listing if math.exp(50 * scores[p, i]) >= best / 2))
+    return {
+        "picks": picks,
+        "concepts": concepts,
+        "importance": [worth[i] for i in concepts],
+        "carriers": carriers,
+    }
 
 
 @pytest.mark.parametrize("index", [0, 3])
@@ -129,13 +133,10 @@ def test_the_default_preset_picks_by_contrast_among_relevant_candidates(index: i
     scores = (parts @ explainer.bank.descriptors.T).double().numpy()
     np.testing.assert_array_equal(vision.scores, scores[:, vision.candidates.numpy()].astype(np.float32))
     expected = default_by_hand(explainer, scores, image.double().numpy())
-    assert [list(row) for row in vision.top_descriptors] == expected
-    best = scores.max(axis=0)
-    to_image = explainer.bank.raw.double().numpy() @ image.double().numpy()
-    worth = np.array([(to_image[i] + best[i]) / 2 for i in range(len(best))])
-    unique = sorted({i for row in expected for i in row})
-    assert list(vision.concepts) == [unique[i] for i in order(worth[unique])][:15]
-    np.testing.assert_allclose(vision.importance, [2.5 * worth[i] for i in vision.concepts], atol=1e-5)
+    assert [list(row) for row in vision.top_descriptors] == expected["picks"]
+    assert list(vision.concepts) == expected["concepts"]
+    np.testing.assert_allclose(vision.importance, expected["importance"], atol=1e-5)
+    assert list(vision.part_ids) == expected["carriers"]
 
 
 def test_prompted_parts_publish_cosines_and_the_transport_takes_their_plain_mean() -> None:
@@ -159,10 +160,9 @@ def test_contrast_and_importance_of_prompted_parts_are_of_cosines(index: int) ->
     vision, _, _, image, parts = ranked(explainer, index)
     unit = torch.nn.functional.normalize(parts.double(), dim=-1)
     cosines = unit.numpy() @ explainer.bank.descriptors.double().numpy().T
-    assert [list(row) for row in vision.top_descriptors] == default_by_hand(explainer, cosines, image.double().numpy())
-    to_image = explainer.bank.raw.double().numpy() @ image.double().numpy()
-    worth = [2.5 * (to_image[i] + cosines[:, i].max()) / 2 for i in vision.concepts]
-    np.testing.assert_allclose(vision.importance, worth, atol=1e-5)
+    expected = default_by_hand(explainer, cosines, image.double().numpy())
+    assert [list(row) for row in vision.top_descriptors] == expected["picks"]
+    np.testing.assert_allclose(vision.importance, expected["importance"], atol=1e-5)
 
 
 def test_pooled_parts_are_unit_vectors_whose_scores_are_cosines_to_the_last_bit() -> None:
@@ -174,7 +174,7 @@ def test_shares_under_contrast_are_a_softmax_over_the_parts() -> None:
     vision = ranked(embedded.explainer(), 0).vision
     scores = vision.scores.double().numpy()
     expected = [
-        [math.exp(2.5 * scores[p, c]) / sum(math.exp(2.5 * s) for s in scores[:, c]) for c in range(scores.shape[1])]
+        [math.exp(50 * scores[p, c]) / sum(math.exp(50 * s) for s in scores[:, c]) for c in range(scores.shape[1])]
         for p in range(len(scores))
     ]
     np.testing.assert_allclose(vision.shares.numpy(), expected, atol=1e-6)
@@ -197,7 +197,7 @@ def test_contrast_without_weight_is_the_plain_nearest() -> None:
     assert torch.equal(contrast(scores, torch.tensor([5.0, -5.0]), weight=0.0), scores)
 
 
-def test_importance_is_that_of_the_image_of_the_nearest_part_or_their_mean() -> None:
+def test_importance_is_that_of_the_image_of_the_best_part_or_their_mean() -> None:
     raw, scores = torch.tensor([0.5, -0.2, 0.3]), torch.tensor([[0.1, 0.4, 0.0], [0.3, -0.6, 0.2]])
     expected = {"image": [0.5, -0.2, 0.3], "part": [0.3, 0.4, 0.2], "both": [0.4, 0.1, 0.25]}
     for name, values in expected.items():

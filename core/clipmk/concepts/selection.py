@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
@@ -37,7 +36,7 @@ class OrderedConcepts(NamedTuple):
     importance: Float[Tensor, " concepts"]
     """score_scale · cos(raw descriptor, un-prompted image)."""
     part_ids: tuple[tuple[int, ...], ...]
-    """For each concept the parts that carry it: positions in `top_descriptors`, 0-based, ascending."""
+    """For each concept the parts that carry it, 0-based, ascending."""
 
 
 class LanguageConcepts(NamedTuple):
@@ -92,14 +91,15 @@ def nearest(
         indices = torch.cat([indices, start + columns])
         scores = torch.cat([scores, product[:, columns]], dim=1)
         best = highest(scores, count)
-        keep = _marked(scores, best).any(dim=0).nonzero().flatten()
+        keep = marked(scores, best).any(dim=0).nonzero().flatten()
         if best.shape[1] == count:
             floor = scores.gather(1, best[:, -1:])
         indices, scores = indices[keep], scores[:, keep]
     return Nearest(indices, scores)
 
 
-def _marked(scores: Float[Tensor, "parts items"], chosen: Int[Tensor, "parts chosen"]) -> Bool[Tensor, "parts items"]:
+def marked(scores: Float[Tensor, "parts items"], chosen: Int[Tensor, "parts chosen"]) -> Bool[Tensor, "parts items"]:
+    """Which items of each part are chosen."""
     return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device).scatter_(1, chosen, value=True)
 
 
@@ -118,7 +118,7 @@ def candidates(
     Returns:
         Columns of the scores, int64, ascending; and warnings.
     """
-    chosen = _marked(scores, highest(scores, count))
+    chosen = marked(scores, highest(scores, count))
     union = chosen.any(dim=0)
     common = chosen.all(dim=0) & union
     if not intersect:
@@ -169,16 +169,16 @@ def contrast(
 
 
 def vision_concepts(
-    top_descriptors: Sequence[Sequence[int]],
+    carried: Bool[Tensor, "parts descriptors"],
     cosines: Float[Tensor, " descriptors"],
     *,
     most: int,
     scale: float = 2.5,
 ) -> OrderedConcepts:
-    """D_v: the different descriptors of all parts by importance = scale · cosine, descending.
+    """D_v: the descriptors that any part carries by importance = scale · cosine, descending.
 
     Args:
-        top_descriptors: for each part its descriptors, as positions in `cosines`.
+        carried: which part carries which descriptor.
         cosines: of each descriptor; cos(raw descriptor, un-prompted image) in the reference code.
         most: 3L; less important ones are dropped.
         scale: of the cosine, 2.5 in the reference code.
@@ -186,14 +186,10 @@ def vision_concepts(
     Returns:
         At most `most` concepts; equal importance in order of position.
     """
-    carriers: dict[int, list[int]] = {}
-    for part, descriptors in enumerate(top_descriptors):
-        for descriptor in dict.fromkeys(descriptors):
-            carriers.setdefault(descriptor, []).append(part)
-    unique = torch.tensor(sorted(carriers), dtype=torch.int64, device=cosines.device)
-    order = highest(cosines[unique], most)
-    indices = unique[order]
-    return OrderedConcepts(indices, scale * cosines[indices], tuple(tuple(carriers[i]) for i in indices.tolist()))
+    some = carried.any(dim=0).nonzero().flatten()
+    indices = some[highest(cosines[some], most)]
+    carriers = tuple(tuple(column.nonzero().flatten().tolist()) for column in carried[:, indices].T)
+    return OrderedConcepts(indices, scale * cosines[indices], carriers)
 
 
 def language_concepts(

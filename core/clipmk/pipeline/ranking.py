@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipmk.concepts.float64 import host64
-from clipmk.concepts.selection import candidates, contrast, highest, nearest, relevance_filter, vision_concepts
+from clipmk.concepts.relevance import SHARPNESS
+from clipmk.concepts.selection import candidates, contrast, highest, marked, nearest, relevance_filter, vision_concepts
 from clipmk.concepts.transport import sinkhorn
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
     from clipmk.settings import Settings
@@ -69,9 +70,9 @@ def rank_vision_concepts(
     if settings.grounding == "prompts":  # a mean of three unit vectors is shorter than one
         cosines = scores / part_embeddings.norm(dim=1, keepdim=True)
     whole = bank.descriptors[rows] @ embedding
-    shares, chosen = _assign(scores, cosines, whole, settings)
-    worth = importance(raw_cosines, cosines, settings)
-    ordered = vision_concepts(chosen.tolist(), worth, most=settings.vision_limit, scale=settings.score_scale)
+    preferences, shares, chosen, carried = _assign(scores, cosines, whole, settings)
+    worth = importance(raw_cosines, preferences, settings)
+    ordered = vision_concepts(carried, worth, most=settings.vision_limit, scale=settings.score_scale)
     return VisionConcepts(
         candidates=rows,
         scores=scores,
@@ -87,12 +88,12 @@ def rank_vision_concepts(
 
 
 def importance(
-    raw_cosines: Float[Tensor, " candidates"], cosines: Float[Tensor, "parts candidates"], settings: Settings
+    raw_cosines: Float[Tensor, " candidates"], preferences: Float[Tensor, "parts candidates"], settings: Settings
 ) -> Float[Tensor, " candidates"]:
-    """cos(raw descriptor, image), the highest cos(descriptor, part), or the mean of both; see `Settings.importance`."""
+    """cos(raw descriptor, image), the highest preference of a part, or the mean of both; see `Settings.importance`."""
     if settings.importance == "image":
         return raw_cosines
-    best = cosines.max(0).values
+    best = preferences.max(0).values
     return best if settings.importance == "part" else (raw_cosines + best) / 2
 
 
@@ -101,11 +102,19 @@ def _assign(
     cosines: Float[Tensor, "parts candidates"],
     whole: Float[Tensor, " candidates"],
     settings: Settings,
-) -> tuple[Float[Tensor, "parts candidates"], Int[Tensor, "parts chosen"]]:
-    """Shares of the candidates and each part's best few, by transport or by contrast."""
+) -> tuple[
+    Float[Tensor, "parts candidates"],
+    Float[Tensor, "parts candidates"],
+    Int[Tensor, "parts chosen"],
+    Bool[Tensor, "parts candidates"],
+]:
+    """How much parts prefer candidates, their shares of them, each part's best few, and which of these it carries."""
     count = settings.descriptors_per_part
     if settings.assignment == "transport":
-        plan = sinkhorn(scores, scale=settings.score_scale).plan
-        return plan, highest(plan, count)
-    shares = (settings.score_scale * host64(cosines)).softmax(0)
-    return shares, highest(contrast(cosines, whole, weight=settings.contrast_weight), count)
+        shares = sinkhorn(scores, scale=settings.score_scale).plan
+        chosen = highest(shares, count)
+        return cosines, shares, chosen, marked(shares, chosen)
+    preferences = contrast(cosines, whole, weight=settings.contrast_weight)
+    shares, chosen = (SHARPNESS * host64(cosines)).softmax(0), highest(preferences, count)
+    listed = marked(shares, chosen)
+    return preferences, shares, chosen, listed & (shares >= (shares * listed).max(0).values / 2)
