@@ -19,14 +19,17 @@ from torch import Tensor, nn
 
 from clipmk.backbones.library import open_clip
 from clipmk.errors import ModelError
-from clipmk.models import names
-from clipmk.models.local import SUFFIXES, check_pointer, shards
+from clipmk.models import foreign
+from clipmk.models.local import SUFFIXES, shards
+from clipmk.system.files import LFS_HINT, LFS_POINTER
 from clipmk.system.quiet import quiet
 from clipmk.system.text import cause, counted
 
 _log = logging.getLogger(__name__)
 
 _SHOWN_KEYS = 3
+_WRAPPERS = re.compile(r"(^|\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
+"""What torch.compile and FSDP put into names, at any level."""
 _STATES = ("state_dict", "model_state_dict", "model", "module", "net")
 """Where training code puts the state_dict in a checkpoint."""
 
@@ -46,11 +49,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise ModelError(f"weight file {str(shard)!r} has an unknown ending; known: {', '.join(SUFFIXES)}")
         try:
             with shard.open("rb") as file:
-                check_pointer(shard, file.read(100))
+                if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                    raise ModelError(f"{str(shard)!r} {LFS_HINT}")
             state |= _safetensors(shard) if shard.suffix == ".safetensors" else _pickle(shard)
         except (RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError) as error:
             raise ModelError(f"weight file {str(shard)!r} cannot be read: {cause(error)}") from error
-    models = names.unwrapped(state)
+    models = _unwrapped(state)
     if len(models) > 1:
         raise ModelError(
             f"weight file {str(path)!r} holds several models ({', '.join(models)}); save the state_dict of one of them"
@@ -59,6 +63,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if left_out := len(state) - len(model):
         _log.warning("%s: %s outside %r left out", path.name, counted(left_out, "tensor"), prefix)
     return model
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The models in a state_dict by the prefix of their names: the part before `logit_scale`, which every CLIP has.
+
+    DistributedDataParallel puts `module.` there, Lightning the name of an attribute, such as `model.`.
+
+    Returns:
+        One model for a usual file; several where a teacher or an average of the weights is stored, too. Where no
+        tensor is called `logit_scale`, all of them, under "".
+    """
+    plain = {_WRAPPERS.sub(r"\1", name): tensor for name, tensor in state.items()}
+    prefixes = [name.removesuffix("logit_scale") for name in plain if re.search(r"(^|\.)logit_scale$", name)]
+    return {
+        prefix: {name[len(prefix) :]: tensor for name, tensor in plain.items() if name.startswith(prefix)}
+        for prefix in ([""] if "" in prefixes else prefixes or [""])
+    }
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -146,8 +167,8 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path, *, architect
 def _adapted(model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """A state_dict for this model, and what was guessed: open_clip's `load_checkpoint` without reading the file."""
     factory, notes = open_clip().factory, []
-    if names.of_transformers(state):
-        state = names.renamed(state)
+    if foreign.of_transformers(state):
+        state = foreign.renamed(state)
     state = factory.convert_state_dict(model, state)
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = factory.convert_to_custom_text_state_dict(state)

@@ -1,15 +1,19 @@
-"""Configurations made for the `transformers` package, as open_clip's: `CLIPModel` and `SiglipModel`.
+"""Models made for the `transformers` package as open_clip's, `CLIPModel` and `SiglipModel`: configurations and tensors.
 
-`transformers` itself is not needed. How the tensors are called there, and here, is in `names`.
+`transformers` itself is not needed, and torch only for tensors.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipmk.errors import ModelError
 from clipmk.system.locations import json_asset
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG_NAME = "config.json"
 """Name of the configuration in a folder or a repository."""
@@ -29,6 +33,8 @@ OWN_TOKENIZER = "its own"
 KINDS = ("clip", "siglip")
 """The `model_type` of configurations that can be converted."""
 _OPENAI_VOCABULARY = 49408
+_PROJECTIONS = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
+"""Matrices that open_clip stores transposed."""
 
 
 def tables() -> dict[str, Any]:
@@ -167,3 +173,55 @@ def _siglip(vision: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any
             "act_layer": _activation(vision),
         },
     }
+
+
+def of_transformers(state: Mapping[str, Any]) -> bool:
+    """Whether the tensors have the names of a `CLIPModel` or `SiglipModel`."""
+    return "vision_model.embeddings.patch_embedding.weight" in state
+
+
+def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state_dict of a `CLIPModel` or `SiglipModel` under open_clip's names."""
+    siglip, known = "vision_model.head.probe" in state, tables()
+    towers = {
+        "vision_model.": ("visual.trunk.", known["timm"]) if siglip else ("visual.", known["open_clip"]),
+        "text_model.": ("text." if siglip else "", known["open_clip"]),
+    }
+    found: dict[str, Tensor] = {}
+    for name, tensor in _joined(state).items():
+        tower = next((tower for tower in towers if name.startswith(tower)), None)
+        if tower is None:
+            ours = _PROJECTIONS.get(name)
+            found[ours or name] = tensor.T if ours else tensor
+        elif not name.endswith("position_ids"):
+            prefix, table = towers[tower]
+            rest = name.removeprefix(tower)
+            for theirs, ours in table.items():
+                rest = rest.replace(theirs, ours)
+            found[prefix + rest] = tensor
+    return _with_latent_query(found) if siglip else found
+
+
+def _joined(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One matrix for queries, keys and values, as in torch's own attention."""
+    import torch  # noqa: PLC0415 - configurations are read without it
+
+    joined = dict(state)
+    for name in state:
+        if (found := re.fullmatch(r"(.+\.self_attn\.)q_proj\.(weight|bias)", name)) is not None:
+            parts = [f"{found[1]}{letter}_proj.{found[2]}" for letter in "qkv"]
+            if all(part in joined for part in parts):
+                joined[f"{found[1]}in_proj_{found[2]}"] = torch.cat([joined.pop(part) for part in parts])
+    return joined
+
+
+def _with_latent_query(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Split the query from the keys and values of the pooler, and give the positions a batch dimension, as in timm."""
+    pool = "visual.trunk.attn_pool."
+    for kind in ("weight", "bias"):
+        if (joined := state.pop(f"{pool}kv.{kind}", None)) is not None:
+            width = len(joined) // 3
+            state |= {f"{pool}q.{kind}": joined[:width], f"{pool}kv.{kind}": joined[width:]}
+    if (positions := state.get("visual.trunk.pos_embed")) is not None:
+        state["visual.trunk.pos_embed"] = positions[None]
+    return state

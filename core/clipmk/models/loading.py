@@ -23,7 +23,7 @@ from clipmk.backbones.base import without_tokens
 from clipmk.backbones.devices import choose_device, choose_dtype
 from clipmk.backbones.tokenizer import Tokenizer, cached
 from clipmk.errors import ModelError, UsageError
-from clipmk.models import catalog, foreign, local, names
+from clipmk.models import catalog, foreign, local
 from clipmk.models.checkpoints import fill, read_weights
 from clipmk.models.download import TransferCallback
 from clipmk.models.fingerprint import file_sha256, module_sha256, text_fingerprint
@@ -98,16 +98,16 @@ def _check_types(model: object, arch: object, tokenizer: object) -> None:
         raise UsageError(f"tokenizer is {tokenizer!r:.80}; it must be a function from texts to tokens")
 
 
-def describe(model: str, *, arch: str | None = None, download: bool = False) -> tuple[ModelInfo, int]:
+def describe(model: str) -> tuple[ModelInfo, int]:
     """What `load` would load, and the bytes of its weights; builds the model only where they are random.
 
     Raises:
         ModelError: as `load`.
         UsageError: as `load`.
     """
-    spec = resolve(model, arch=arch, download=download)
+    spec = resolve(model)
     if spec.weights is None:
-        built, sha256 = _weighted(spec, download=download)
+        built, sha256 = _weighted(spec, download=False)
         return _info(spec.entry, sha256), sum(tensor.nbytes for tensor in built.state_dict().values())
     files = local.shards(spec.weights)
     return _info(spec.entry, file_sha256(*files)), sum(file.stat().st_size for file in files)
@@ -352,17 +352,21 @@ def _from_memory(model: nn.Module, device: torch.device, dtype: torch.dtype, tok
 
 
 def _as_open_clip(model: nn.Module) -> tuple[nn.Module, Mapping[str, Any]]:
-    """A model of OpenAI's or of `transformers` as one of open_clip's, and its preprocessing; others as they are."""
+    """A model of OpenAI's or of `transformers` as one of open_clip's, and its preprocessing; others as they are.
+
+    The tensors of OpenAI's models have the names of those of open_clip's own towers.
+    """
     state: dict[str, Any] = model.state_dict()
     settings: Any = getattr(model, "config", None)
-    if names.of_transformers(state) and hasattr(settings, "to_dict"):
+    if foreign.of_transformers(state) and hasattr(settings, "to_dict"):
         content = foreign.convert(settings.to_dict(), "in memory")
         config, trunk = content["model_cfg"], content.get("trunk")
         entry = read_architecture("in memory", config)
         converted = build(ModelSpec(entry=entry, config=config, preprocess={}, trunk=trunk, has_own_config=True))
         fill(converted, state, Path("in memory"), architecture=type(model).__name__)
         return converted, foreign.preprocessing({}, str(settings.model_type))
-    if names.of_openai(state) and not hasattr(getattr(model, "visual", None), "image_size"):
+    openai = {"visual.conv1.weight", "token_embedding.weight", "text_projection"} <= state.keys()
+    if openai and not hasattr(getattr(model, "visual", None), "image_size"):
         return _openai_as_open_clip(state), {"resize_mode": "shortest"}
     return model, {}
 

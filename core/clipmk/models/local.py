@@ -10,15 +10,15 @@ import json
 import math
 import os
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from clipmk.errors import ModelError
 from clipmk.models import foreign
-from clipmk.system.files import LFS_HINT, LFS_POINTER, read_regular
+from clipmk.system.files import read_regular
 from clipmk.system.quiet import SharedPatch
 from clipmk.system.text import cause
 
@@ -113,7 +113,6 @@ def read_json(path: Path, model_id: str) -> dict[str, Any]:
     if not os.path.lexists(path):
         raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist{_inside(path.parent)}")
     data = read_regular(path, limit=_JSON_LIMIT, noun="model configuration", error=ModelError)
-    check_pointer(path, data)
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -236,20 +235,6 @@ def shard_names(path: Path) -> list[str]:
     return names
 
 
-def check_pointer(path: Path, start: bytes) -> None:
-    """Refuse a file that Git LFS has left in the place of the real one.
-
-    Args:
-        path: for the message.
-        start: the first 100 bytes of the file, or more.
-
-    Raises:
-        ModelError: it is one.
-    """
-    if start.startswith(LFS_POINTER):
-        raise ModelError(f"{str(path)!r} {LFS_HINT}")
-
-
 def merges_in(folder: Path, content: Mapping[str, Any], model_id: str) -> Path | None:
     """The merges of a model's own tokenizer: `bpe.txt.gz`, or the file that its configuration names.
 
@@ -362,17 +347,12 @@ def offline() -> Iterator[None]:
 
     Other threads may download meanwhile.
     """
-    _thread.offline += 1
+    before = _offline.set(True)
     try:
         with _offline_patch:
             yield
     finally:
-        _thread.offline -= 1
-
-
-class _Thread(threading.local):
-    offline = 0
-    """Depth of nested `offline` blocks of this thread."""
+        _offline.reset(before)
 
 
 class _OfflineSwitch:
@@ -382,8 +362,8 @@ class _OfflineSwitch:
         self.original = original
 
     def __bool__(self) -> bool:
-        return self.original or _thread.offline > 0
+        return self.original or _offline.get()
 
 
-_thread = _Thread()
+_offline = ContextVar("offline", default=False)  # every thread has a context of its own
 _offline_patch = SharedPatch(_constants, "HF_HUB_OFFLINE", _OfflineSwitch)
