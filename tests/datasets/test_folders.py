@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from clipmk.datasets import folders
-from clipmk.datasets.columns import Columns
 from clipmk.datasets.opening import open_dataset
+from clipmk.datasets.tables import Columns
 from clipmk.errors import InputError
 from clipmk.images.paths import EXTENSIONS, expand_path
 from clipmk.study.paths import StudyFolder

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipmk.datasets.columns import Columns
 from clipmk.datasets.opening import open_dataset
+from clipmk.datasets.tables import Columns
 from clipmk.errors import ImageError, InputError, UsageError
 from image_files import png, red_of, shown, touch
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipmk.datasets.columns import Columns
 from clipmk.datasets.dataset import Dataset
 from clipmk.datasets.opening import open_dataset
+from clipmk.datasets.tables import Columns
 from clipmk.errors import InputError
 from image_files import png, shown, touch
 

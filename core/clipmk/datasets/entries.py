@@ -11,15 +11,16 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
-from clipmk.datasets.columns import ListedImage
 from clipmk.datasets.dataset import Dataset, DatasetInfo, Entry, Reader
+from clipmk.datasets.tables import Columns, ListedImage, read_table
 from clipmk.errors import ImageError, InputError
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.images.paths import EXTENSIONS, MAX_BYTES
 from clipmk.system.files import read_regular
-from clipmk.system.text import byte_size, cause, counted, encodable, listed, one_or_many, quoted
+from clipmk.system.text import byte_size, cause, counted, encodable, listed, noted, one_or_many, quoted
 
 T = TypeVar("T")
 
@@ -105,6 +106,31 @@ def found_by_name(names: Iterable[str], paths: Iterable[str]) -> dict[str, str]:
         ends[last].add(path)
         ends[os.path.splitext(last)[0]].add(path)  # noqa: PTH122
     return {name: next(iter(ends[name])) for name in names if len(ends.get(name, ())) == 1}
+
+
+def open_table(spec: str, limit: int | None, columns: Columns) -> Dataset:
+    """The images that a table names, in its order; other columns are ignored, blank means no label.
+
+    Images that are missing are looked for below the table, where it names them without a folder or an ending.
+
+    Raises:
+        InputError: it cannot be read, has no column of paths or no row, or names images that do not exist.
+    """
+    images, warnings = read_table(spec, columns, "table")
+    if not images:
+        raise InputError(f"table {quoted(spec)} names no image: no row has a path")
+    root = os.path.dirname(os.path.abspath(spec))  # noqa: PTH100, PTH120 - leaves links alone
+
+    def search(missing: Sequence[str]) -> dict[str, str]:
+        named = (path for path in Path(root).rglob("*") if path.suffix.lower() in EXTENSIONS)  # follows no links
+        below = (path.relative_to(root).as_posix() for path in named if not os.path.isdir(path))  # noqa: PTH112
+        found = found_by_name(missing, below)
+        warnings.extend(noted(list(found), "image is found below by its name", "images are found below by their names"))
+        return found
+
+    return dataset_of_files(
+        spec, "manifest", images, root=root, noun="table", limit=limit, search=search, warnings=warnings
+    )
 
 
 def depth_of_classes(paths: Sequence[str], *, wrapped: bool = False) -> int:

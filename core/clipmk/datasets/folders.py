@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from clipmk.datasets.columns import ColumnError, Columns, ListedImage
 from clipmk.datasets.dataset import Dataset
 from clipmk.datasets.entries import ENDINGS, class_folder, dataset_of_files, depth_of_classes, found_by_name
-from clipmk.datasets.labels import LABEL_FILES, read_labels
 from clipmk.datasets.shards import open_shards
+from clipmk.datasets.tables import LABEL_FILES, ColumnError, Columns, ListedImage, read_labels
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import Listing, left_out, list_folder
 from clipmk.system.rows import TABLES

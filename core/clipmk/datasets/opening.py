@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clipmk.datasets.columns import USUAL, Columns
+from clipmk.datasets.tables import USUAL, Columns
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
 from clipmk.system.files import NEARBY_LIMIT
@@ -58,7 +58,7 @@ def open_dataset(names: str | Sequence[str], *, limit: int | None = None, column
         from clipmk.datasets.rendered import open_world  # noqa: PLC0415 - the renderer loads OpenCV
 
         return open_world(spec, limit)
-    from clipmk.datasets import folders, shards, tables  # noqa: PLC0415 - numpy and Pillow
+    from clipmk.datasets import entries, folders, shards  # noqa: PLC0415 - numpy and Pillow
 
     if len(given) > 1:
         return shards.open_shards(f"{spec} ... {given[-1]}", given, limit, columns)
@@ -69,7 +69,7 @@ def open_dataset(names: str | Sequence[str], *, limit: int | None = None, column
     if _SHARD.search(spec):
         return shards.open_shards(spec, [spec], limit, columns)
     if spec.lower().endswith(TABLES):
-        return tables.open_table(spec, limit, columns)
+        return entries.open_table(spec, limit, columns)
     raise InputError(_unknown(spec))
 
 

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, TypeAlias
 
-from clipmk.datasets.columns import USUAL, Columns, cell_text
 from clipmk.datasets.dataset import Dataset, Entry
 from clipmk.datasets.entries import (
     ENDINGS,
@@ -30,8 +29,9 @@ from clipmk.datasets.entries import (
     depth_of_classes,
     evenly_spread,
     make_dataset,
+    open_table,
 )
-from clipmk.datasets.tables import open_table
+from clipmk.datasets.tables import USUAL, Columns, cell_text
 from clipmk.errors import InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
 from clipmk.system.files import LFS_HINT, LFS_POINTER

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmk.datasets.columns import USUAL, Columns
-from clipmk.datasets.labels import LABEL_BYTES, TRUTH_FILE
 from clipmk.datasets.matching import resolve_labels
+from clipmk.datasets.tables import LABEL_BYTES, TRUTH_FILE, USUAL, Columns
 from clipmk.errors import ImageError, InputError, UsageError, suggest
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import rle_decode

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipmk.datasets.labels import LABEL_FILES, label_beside, read_labels
+from clipmk.datasets.tables import LABEL_FILES, label_beside, read_labels
 from clipmk.errors import ImageError, InputError, UsageError
 from clipmk.images.paths import EXTENSIONS, MAX_BYTES, Listing, expand_path, left_out, list_folder
 from clipmk.system.files import read_regular

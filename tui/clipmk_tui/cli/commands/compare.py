@@ -98,7 +98,7 @@ def _run(options: ExplainOptions, name: str) -> int:
 
 def _true_class(options: ExplainOptions, name: str) -> str | None:
     """The class that a label file beside the image gives it, in the vocabulary's words."""
-    from clipmk.datasets.labels import label_beside  # noqa: PLC0415 - not for the help
+    from clipmk.datasets.tables import label_beside  # noqa: PLC0415 - not for the help
     from clipmk.vocabulary.classes import ClassIndex, parse_classes  # noqa: PLC0415
     from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
 

@@ -239,7 +239,7 @@ def _data(options: Mapping[str, Any], vocabulary: Vocabulary) -> list[ImageSourc
     Raises:
         ClipmkError: the dataset cannot be used, or rendered scenes have classes that the vocabulary does not have.
     """
-    from clipmk.datasets.columns import Columns  # noqa: PLC0415
+    from clipmk.datasets.tables import Columns  # noqa: PLC0415
     from clipmk.evaluate.samples import open_images, rendered_scenes  # noqa: PLC0415
     from clipmk.world.tables import class_names  # noqa: PLC0415 - numpy and OpenCV
 

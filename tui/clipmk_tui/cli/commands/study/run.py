@@ -77,8 +77,8 @@ def _check(params: Mapping[str, Any]) -> None:
 
 
 def _request(params: Mapping[str, Any]) -> StudyRequest:
-    from clipmk.datasets.columns import Columns  # noqa: PLC0415
     from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - pyarrow
+    from clipmk.datasets.tables import Columns  # noqa: PLC0415
     from clipmk.models.catalog import POOLS, pool  # noqa: PLC0415
 
     models = pool(params["pool"]) if params["pool"] else tuple(dict.fromkeys(params["model"]))
