@@ -20,6 +20,16 @@ def put_json(content: dict[str, Any]) -> None:
         stream.write(document.dump(document.versioned(content)) + "\n")
 
 
+def put_facts(content: dict[str, Any], facts: Iterable[tuple[str, object]], *, json: bool, no_color: bool) -> int:
+    """Print one JSON object or, for people, names and values; returns the exit status 0."""
+    if json:
+        put_json(content)
+    else:
+        with for_people(no_color) as console:
+            console.print(table(("", ""), facts))
+    return 0
+
+
 @contextlib.contextmanager
 def for_people(no_color: bool) -> Iterator[Console]:
     """A console on stdout; what libraries print meanwhile goes to stderr."""

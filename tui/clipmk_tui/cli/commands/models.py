@@ -214,15 +214,10 @@ def _put(entry: ModelEntry, *, json: bool, no_color: bool) -> int:
     card: dict[str, Any] | None = None
     if entry.source == "embedded" and path.is_file():
         card = json_text.loads(path.read_text(encoding="utf-8"))
-    if json:
-        tables.put_json({"model": asdict(entry), "card": card})
-        return 0
     rows: list[tuple[str, object]] = list(_facts(entry).items())
     for key, value in (card or {}).items():
         rows.append((key, value if isinstance(value, str | int | float) else json_text.dumps(value)))
-    with tables.for_people(no_color) as console:
-        console.print(tables.table(("", ""), rows))
-    return 0
+    return tables.put_facts({"model": asdict(entry), "card": card}, rows, json=json, no_color=no_color)
 
 
 def _print_list(console: Console, entries: Iterable[ModelEntry]) -> None:

@@ -108,10 +108,6 @@ def status(path: Path, *, json: bool, no_color: bool) -> int:
         "models": list(greeting.models),
         "differs_in": other,
     }
-    if json:
-        tables.put_json(facts)
-        return 0
     shown = {**facts, "models": ", ".join(greeting.models) or "none", "differs_in": ", ".join(other) or "nothing"}
-    with tables.for_people(no_color) as console:
-        console.print(tables.table(("", ""), [(name.replace("_", " "), value) for name, value in shown.items()]))
-    return 0
+    rows = ((name.replace("_", " "), value) for name, value in shown.items())
+    return tables.put_facts(facts, rows, json=json, no_color=no_color)
