@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -33,6 +32,9 @@ MEASURES = ("truth", "faithfulness", "zero_shot")
 WORLD_SPLITS = ("test", "counterfactual")
 """Measured on by default: held out, as usual and against type."""
 SCENES = 500
+
+ModelReports = tuple[str, "dict[str, Report] | Failure"]
+"""A model, and its reports by measure, or why there are none: without a traceback, which would keep the model."""
 
 _WHAT = "What to measure"
 
@@ -88,21 +90,6 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     return _run(resolved_options(ctx.params | {"vocab": None} if unused else ctx.params))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelReports:
-    """One model's reports by measure, or why there are none: without a traceback, which would keep the model."""
-
-    model: str
-    reports: dict[str, Report] = field(default_factory=dict)
-    failure: Failure | None = None
-
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """Images that could not be used, each once."""
-        used = [data for report in self.reports.values() for data in report.data]
-        return tuple(dict.fromkeys(text for data in used for text in data.skipped))
-
-
 def resolved_options(params: Mapping[str, Any]) -> dict[str, Any]:
     """Check the command's parameters, fill in defaults, add `measures` and load the vocabulary of each model.
 
@@ -144,22 +131,30 @@ def _run(options: Mapping[str, Any]) -> int:
     json, quiet, verbose = options["json"], options["quiet"], options["verbose"]
     done: list[ModelReports] = []
     with tables.for_people(options["no_color"]) as console, Stages(shown=not quiet) as stages:
-        for one in measure_models(options, stages):
-            done.append(one)
+        for model, found in measure_models(options, stages):
+            done.append((model, found))
             stages.clear()
             if options["output"] is not None:  # first: stdout may be closed
                 text = document.dump(document.versioned(_content(options["measures"], done)))
                 write_text(text + "\n", options["output"])
-            if one.failure is not None:
-                say("error", with_origin(f"{one.model}: {one.failure.message}"))
+            if isinstance(found, Failure):
+                say("error", with_origin(f"{model}: {found.message}"))
             elif not json:
-                _print(console, one, everything=verbose)
+                _print(console, model, found, everything=verbose)
     if json:
         tables.put_json(_content(options["measures"], done))
+    reports = [report for _, found in done if isinstance(found, dict) for report in found.values()]
+    skipped = dict.fromkeys(text for report in reports for data in report.data for text in data.skipped)
     if not quiet:
-        _print_notes(done, json=json, verbose=verbose)
-    skipped = InputError.exit_status if any(one.skipped for one in done) else 0
-    return max([skipped, *(one.failure.exit_status for one in done if one.failure is not None)])
+        for text in skipped:
+            say("warning", text)
+        for note in dict.fromkeys(note for report in reports for note in report.notes if not json):
+            say("note", note)
+        if not (json or verbose) and any(report.measure == "truth" for report in reports):
+            text = "--truth prints a summary; --verbose prints every metric, variant and margin, JSON has them"
+            say("note", text)
+    failed = [found.exit_status for _, found in done if isinstance(found, Failure)]
+    return max([InputError.exit_status if skipped else 0, *failed])
 
 
 def measure_models(options: Mapping[str, Any], stages: Stages) -> Iterator[ModelReports]:
@@ -185,12 +180,11 @@ def measure_models(options: Mapping[str, Any], stages: Stages) -> Iterator[Model
     for model, vocabulary in zip(models, vocabularies, strict=True):
         try:
             stages.begin(model, "loading")
-            reports = _reports(model, vocabulary, data[vocabulary.name], options, stages)
-            yield ModelReports(model=model, reports=reports)
+            yield model, _reports(model, vocabulary, data[vocabulary.name], options, stages)
         except ClipmkError as error:
             if len(models) == 1:
                 raise
-            yield ModelReports(model=model, failure=Failure.of(error, path="", model=model))
+            yield model, Failure.of(error, path="", model=model)
 
 
 def split_table(
@@ -290,19 +284,19 @@ def _reports(
     return reports
 
 
-def _print(console: Console, found: ModelReports, *, everything: bool) -> None:
+def _print(console: Console, model: str, reports: Mapping[str, Report], *, everything: bool) -> None:
     """Print the tables of every report of one model; of the truth a summary, unless everything is asked for."""
     from clipmk_tui.show.text import shown  # noqa: PLC0415 - rich
 
     drawn: list[Table] = []
-    for name, report in found.reports.items():
+    for name, report in reports.items():
         drawn += report.summary() if name == "truth" and not everything else report.tables()
     for title, columns, rows in drawn:
         pieces = [piece for piece in split_table(columns, rows, width=console.width) if piece[1]]
         for number, (headings, body) in enumerate(pieces, start=1):
             made = tables.table(headings, body, right=range(1, len(headings)))
             which = f" ({number} of {len(pieces)})" if len(pieces) > 1 else ""
-            console.print(shown(f"{found.model}, {title}{which}", "italic"))
+            console.print(shown(f"{model}, {title}{which}", "italic"))
             tables.put_table(console, made)
             console.print()
 
@@ -310,25 +304,14 @@ def _print(console: Console, found: ModelReports, *, everything: bool) -> None:
 def _content(measures: Sequence[str], done: Sequence[ModelReports]) -> dict[str, Any]:
     """The JSON document without its version."""
     content: dict[str, Any] = {
-        name: [one.reports[name].to_dict() for one in done if name in one.reports] if name in measures else None
+        name: [one[name].to_dict() for _, one in done if isinstance(one, dict) and name in one]
+        if name in measures
+        else None
         for name in MEASURES
     }
     content["failures"] = [
-        {"model": encodable(one.model), "error": document.error_object(one.failure.code, one.failure.message)}
-        for one in done
-        if one.failure is not None
+        {"model": encodable(model), "error": document.error_object(one.code, one.message)}
+        for model, one in done
+        if isinstance(one, Failure)
     ]
     return content
-
-
-def _print_notes(done: Sequence[ModelReports], *, json: bool, verbose: bool) -> None:
-    """How to read the numbers, and what could not be used."""
-    for text in dict.fromkeys(text for one in done for text in one.skipped):
-        say("warning", text)
-    if json:
-        return
-    for note in dict.fromkeys(note for one in done for report in one.reports.values() for note in report.notes):
-        say("note", note)
-    if not verbose and any("truth" in one.reports for one in done):
-        text = "--truth prints a summary; --verbose prints every metric, variant and margin, JSON has them"
-        say("note", text)
