@@ -21,21 +21,19 @@ _KEPT = 4
 
 
 class InputImage:
-    """One image of the command line. Its failure is kept, and so is standard input, which can be read only once.
-
-    Safe to use from several threads.
+    """One image of the command line; its failure is kept. Safe to use from several threads.
 
     Args:
         name: path, or "-" for standard input.
         keep: keep the decoded picture.
+        data: of standard input, which can be read only once.
         failure: why there is no such image, if that is known.
     """
 
-    def __init__(self, name: str, *, keep: bool, failure: InputError | None = None) -> None:
-        self.name = name
+    def __init__(self, name: str, *, keep: bool, data: bytes | None = None, failure: InputError | None = None) -> None:
+        self.name, self.data = name, data
         self._keep = keep
         self._ready: Picture | None = None
-        self._data: bytes | None = None
         self.failure = failure
         """Why it cannot be read or decoded, once that is known."""
         self._reading = threading.Lock()
@@ -55,37 +53,18 @@ class InputImage:
         Raises:
             InputError: it cannot be read or decoded.
         """
+        from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
+
         with self._reading:
             if self.failure is not None:
                 raise self.failure
-            ready = self._ready or self._read()
-            self._ready = ready if self._keep or self.name == STDIN else None
-        return ready
-
-    def data(self) -> bytes:
-        """The bytes of standard input.
-
-        Raises:
-            InputError: there are none.
-        """
-        if self.failure is not None:
-            raise self.failure
-        if self._data is None:
             try:
-                self._data = _standard_input()
+                ready = self._ready or read_picture(self.name if self.data is None else self.data, name=self.name)
             except ImageError as error:
                 self.failure = error
                 raise
-        return self._data
-
-    def _read(self) -> Picture:
-        from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
-
-        try:
-            return read_picture(self.data(), name=STDIN) if self.name == STDIN else read_picture(self.name)
-        except ImageError as error:
-            self.failure = error
-            raise
+            self._ready = ready if self._keep else None
+        return ready
 
 
 def input_images(arguments: Sequence[str], *, quiet: bool = True) -> list[InputImage]:
@@ -98,8 +77,11 @@ def input_images(arguments: Sequence[str], *, quiet: bool = True) -> list[InputI
     names: list[str] = []
     notes: list[str] = []
     failures: dict[str, InputError] = {}
+    data: bytes | None = None
     for argument in arguments:
         try:
+            if argument == STDIN and data is None:
+                data = _standard_input()
             names += expand_path(argument, notes)
         except InputError as error:  # a folder without images counts as a bad image; the others go on
             failures[argument] = error
@@ -107,7 +89,8 @@ def input_images(arguments: Sequence[str], *, quiet: bool = True) -> list[InputI
     for note in [] if quiet else notes:
         say("warning", note)
     keep = len(names) <= _KEPT
-    made = {name: InputImage(name, keep=keep, failure=failures.get(name)) for name in names}
+    found = {STDIN: data}
+    made = {name: InputImage(name, keep=keep, data=found.get(name), failure=failures.get(name)) for name in names}
     return [made[name] for name in names]
 
 

@@ -79,17 +79,13 @@ class Stages:
         if not self._shown:
             return
         if self._progress is None:
-            self._progress = display(*self._columns())
+            from rich.progress import MofNCompleteColumn, TimeRemainingColumn  # noqa: PLC0415
+
+            self._progress = display(MofNCompleteColumn(), TimeRemainingColumn(compact=True))
             self._progress.add_task("", total=None)
             self._progress.start()
         text = "  ".join(filter(None, (self._subject, doing)))
         self._progress.update(self._progress.task_ids[0], description=text, completed=done, total=total)
-
-    def _columns(self) -> list[ProgressColumn]:
-        """What follows the bar."""
-        from rich.progress import MofNCompleteColumn  # noqa: PLC0415
-
-        return [MofNCompleteColumn()]
 
 
 @contextlib.contextmanager

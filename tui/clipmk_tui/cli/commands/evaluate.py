@@ -200,13 +200,10 @@ def split_table(
     """
     sizes = [max(map(len, texts)) for texts in zip(columns, *rows, strict=True)]
     groups: list[list[int]] = [[]]
-    used = sizes[0]
     for index in range(1, len(columns)):
-        if groups[-1] and used + 2 + sizes[index] > width:
+        if groups[-1] and sizes[0] + sum(2 + sizes[i] for i in (*groups[-1], index)) > width:
             groups.append([])
-            used = sizes[0]
         groups[-1].append(index)
-        used += 2 + sizes[index]
     return [
         (
             [columns[0], *(columns[i] for i in group)],

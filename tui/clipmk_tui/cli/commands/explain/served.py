@@ -97,11 +97,7 @@ class _ServerRun:
 
     def _ask(self, server: Connection, model: str, images: Sequence[InputImage], indices: range) -> Iterator[Result]:
         """The results of some of the images; those that are known to be unreadable are not sent."""
-        attached = b""
-        for image in (images[index] for index in indices):
-            if image.name == STDIN:
-                with contextlib.suppress(InputError):  # remembered as its failure
-                    attached = image.data()
+        attached = next((data for index in indices if (data := images[index].data) is not None), b"")
         if len(attached) > ATTACHED_BYTES:
             raise RequestError(InputError.code, f"more than {ATTACHED_BYTES} bytes")
         request = ExplainImages(

@@ -5,14 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from clipmk.system.text import counted
 from clipmk_tui.cli.progress import Stages, on_terminal
 from clipmk_tui.cli.streams import say
-
-if TYPE_CHECKING:
-    from rich.progress import ProgressColumn
 
 LINE_SECONDS: Final = 30.0
 """Between two lines if stderr is not a terminal."""
@@ -50,8 +47,3 @@ class StudyProgress(Stages):
             self._last_line = self._clock()
             left = f", {counted(round((total - done) / rate / 60), 'minute')} left" if rate else ""
             say("note", f"{done} of {total} images x models, {rate:.1f}/s{left}")
-
-    def _columns(self) -> list[ProgressColumn]:
-        from rich.progress import TimeRemainingColumn  # noqa: PLC0415
-
-        return [*super()._columns(), TimeRemainingColumn(compact=True)]
