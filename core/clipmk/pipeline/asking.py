@@ -16,6 +16,7 @@ import torch
 from clipmk.concepts.mutual import p_value
 from clipmk.concepts.relevance import (
     SEEN_LEVEL,
+    Standing,
     bank_shares,
     hidden_losses,
     overlap_with,
@@ -68,6 +69,10 @@ class Questions:
     def known(self) -> Bool[Tensor, " texts"]:
         """Whether each text is one of the descriptors."""
         return torch.tensor([row is not None for row in self.own], dtype=torch.bool)
+
+    def standing(self, embedding: Float[Tensor, " embed"], bank: TextBank) -> Standing:
+        """Where each stands among the vocabulary for an image or a class."""
+        return standing(self.embeddings @ embedding, bank.descriptors @ embedding, self.own)
 
 
 def embed_questions(backbone: Backbone, vocabulary: Vocabulary, texts: tuple[str, ...]) -> Questions:
@@ -131,7 +136,7 @@ def answer(
         vision_limit: most concepts of D_v.
     """
     cosines = questions.embeddings @ encoded.embedding
-    presence = standing(cosines, bank.descriptors @ encoded.embedding, questions.own)
+    presence = questions.standing(encoded.embedding, bank)
     seen = (presence.p_value <= SEEN_LEVEL).tolist()
     ties = [
         _ties(questions, seen, bank, row, name=names[row], language=language, vision=vision, vision_limit=vision_limit)
@@ -180,7 +185,7 @@ def _ties(
     """How near each text is to a class."""
     embedding, size = bank.classes[row], len(bank.descriptors)
     cosines = questions.embeddings @ embedding
-    ranks = standing(cosines, bank.descriptors @ embedding, questions.own).rank.tolist()
+    ranks = questions.standing(embedding, bank).rank.tolist()
     ties = []
     for own, is_seen, cosine, rank in zip(questions.own, seen, cosines.tolist(), ranks, strict=True):
         tied, new = rank <= len(language), own is None

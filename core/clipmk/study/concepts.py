@@ -1,6 +1,7 @@
 """How often models see a concept, tie it to their prediction, or do both: per model, and over a whole study.
 
-`ConceptCounts` counts shards into the rows of the table `concepts`; `ConceptTotals` is what they add up to.
+`ConceptCounts` counts shards into the rows of the table `concepts`, `AskedCounts` into those of `asked`;
+`ConceptTotals` is what the former add up to.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipmk.concepts.statistics import wilson
 from clipmk.study.schema import TableRow
 
 SHOWN: Final = 15
@@ -69,6 +72,56 @@ class ConceptCounts:
             }
             for descriptor in sorted(self._counts["seen"].keys() | tied.keys())
         ]
+
+
+class AskedCounts:
+    """In how many images of one model each text is seen, tied to the predicted class, or both, shard by shard.
+
+    Args:
+        texts: of the study.
+        vocabulary_size: number of descriptors.
+    """
+
+    def __init__(self, texts: Sequence[str], *, vocabulary_size: int) -> None:
+        self._texts, self._vocabulary_size = texts, vocabulary_size
+        self._images = self._language = 0
+        self._counts = np.zeros((3, len(texts)), dtype=np.int64)
+
+    def add(self, rows: pa.Table) -> None:
+        """Count the rows (by `schema.ASKED_IMAGE`) of one shard and one part method, failed images excluded."""
+        rows = rows.filter(rows.column("error").is_null())
+        seen, tied = (
+            rows.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(self._texts))
+            for name in ("asked_seen", "asked_tied")
+        )
+        self._images += rows.num_rows
+        self._language += sum(rows.column("language_count").to_pylist())
+        self._counts += np.stack([seen.sum(axis=0), tied.sum(axis=0), (seen & tied).sum(axis=0)])
+
+    def rows(self, model: str) -> list[TableRow]:
+        """The rows of the table `asked`, in the order of the texts."""
+        from clipmk.concepts.relevance import SEEN_LEVEL  # noqa: PLC0415 - torch
+
+        images, rows = self._images, list[TableRow]()
+        if not images:
+            return rows
+        for text, counts in zip(self._texts, self._counts.T.tolist(), strict=True):
+            seen, tied, mutual = (wilson(count, images) for count in counts)
+            rows.append(
+                {
+                    "model": model,
+                    "text": text,
+                    "images": images,
+                    "seen": seen.value,
+                    "seen_low": seen.low,
+                    "seen_high": seen.high,
+                    "seen_by_chance": SEEN_LEVEL,
+                    "tied": tied.value,
+                    "tied_by_chance": self._language / images / self._vocabulary_size,
+                    "mutual": mutual.value,
+                }
+            )
+        return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from clipmk.errors import InputError
 from clipmk.records import ModelInfo
 from clipmk.system.files import atomic_write
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
-from clipmk.system.text import cause, counted, quoted
+from clipmk.system.text import cause, counted, listed, quoted
 
 if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
@@ -68,6 +68,8 @@ class StudyRequest:
     precision: str = "fp32"
     threads: int | None = None
     cache: bool = True
+    asks: tuple[str, ...] = ()
+    """Texts of one's own that each image is asked for; none: those of the study in the folder."""
     download: bool = False
     """Download missing weights first."""
     command: str | None = None
@@ -108,6 +110,8 @@ class Manifest:
     """CPU threads; their number changes the last bits of a sum."""
     versions: dict[str, str]
     """clipmk, torch and open_clip, when it was started."""
+    asks: tuple[str, ...] = ()
+    """Texts that each image is asked for."""
     command: str | None = None
     """The command line that started it and those that added models, joined by " && "; None if one is unknown."""
     format: int = FORMAT
@@ -115,7 +119,7 @@ class Manifest:
     def made_of(self, *contents: Any) -> str:
         """Digest of all that a file of the study follows from: of its `contents`, and of what models have in common."""
         common = dict(_leaves(plain(dataclasses.replace(self, models=(), versions={}))))
-        facts = {key: value for key, value in common.items() if key not in _NAMES}
+        facts = {key: value for key, value in common.items() if key not in _NAMES and (key, value) != ("asks", [])}
         return _digest([facts, plain(contents)])
 
 
@@ -198,6 +202,8 @@ def _causes(changed: set[str]) -> set[str]:
 
 
 def _brief(key: str, value: Any) -> Any:
+    if key == "asks" and value:
+        return f"{counted(len(value), 'text')}: {listed(value, most=3)}"
     return value[:_DIGITS] if key.endswith(_HASHES) and isinstance(value, str) else value
 
 

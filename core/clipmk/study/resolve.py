@@ -88,7 +88,7 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
     folder = request.folder
     old = read_manifest(folder.manifest) if folder.manifest.exists() else None
     if old is not None:  # the study there has what the request leaves open
-        names = ("shard_size", "batch_size", "threads")
+        names = ("shard_size", "batch_size", "threads", "asks")
         request = dataclasses.replace(request, **{name: getattr(request, name) or getattr(old, name) for name in names})
     labels, warnings = resolve_labels([entry.label for entry in request.dataset.entries], request.vocabulary)
     # the reference code fits images of one class together
@@ -199,5 +199,6 @@ def _manifest(
             "torch": torch.__version__,
             "open_clip": metadata.version("open_clip_torch"),
         },
+        asks=request.asks,
         command=request.command,
     )

@@ -17,7 +17,7 @@ from clipmk.study.concepts import ConceptTotals
 from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.paper import against_paper
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, MEAN, MODELS, TableRow
+from clipmk.study.schema import ASKED, CLASSES, CONCEPTS, MEAN, MODELS, TableRow, image_schema
 from clipmk.study.tables import Completeness, write_tables
 from clipmk.system.parquet import open_table, read_table
 from clipmk.system.serialization import plain
@@ -74,6 +74,15 @@ class Results:
         rows: list[TableRow] = table.filter(pc.equal(table.column("parts"), self.shown_parts)).to_pylist()
         return rows
 
+    def asked(self) -> list[TableRow]:
+        """Rows of the table `asked`; none where no texts were asked for.
+
+        Raises:
+            InputError: the table is damaged.
+        """
+        rows: list[TableRow] = read_table(self.folder.table("asked"), ASKED).to_pylist() if self.manifest.asks else []
+        return rows
+
     def concepts(self) -> ConceptTotals:
         """The table `concepts`, added up over models and part methods.
 
@@ -101,7 +110,7 @@ def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
     if not any(read_table(folder.table("models"), MODELS, ["failed"])["failed"].to_pylist()):
         return [], 0  # the table of images is large
     times: Counter[tuple[int, str, str]] = Counter()
-    with open_table(folder.table("images"), IMAGE) as file:
+    with open_table(folder.table("images"), image_schema(read_manifest(folder.manifest).asks)) as file:
         for number in range(file.num_row_groups):
             group = file.read_row_group(number, columns=["image", "key", "error"])
             failed = group.filter(group.column("error").is_valid())
@@ -167,6 +176,7 @@ def results_document(results: Results, *, against: str | None = None) -> dict[st
             | {name: plain(getattr(one, name)) for name in ("slope", "intercept", "pearson", "spearman")}
             for one in results.fits
         ],
+        "asked": results.asked(),
         "paper": paper if against == "paper" else None,
     }
 

@@ -109,6 +109,7 @@ def _explain(
         precision=request.precision,
         threads=manifest.threads or request.threads or torch.get_num_threads(),
         cache=request.cache,
+        asks=manifest.asks,
     )
     for held in _passes([model for model in models if model[0].id in missing.models], task.device):
         wanted = {shard: [name for name in names if name in held] for shard, names in missing.shards.items()}

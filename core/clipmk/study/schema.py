@@ -9,6 +9,7 @@ A study folder:
     tables/models.parquet, .csv       one row per model and part method (MODELS)
     tables/classes.parquet, .csv      one row per model, part method and true class (CLASSES)
     tables/concepts.parquet           one row per model, part method and descriptor (CONCEPTS)
+    tables/asked.parquet              one row per model and text of one's own (ASKED); only where there are texts
     tables/images.parquet             all shards in the order of the plan, model by model (IMAGE)
     report/                           index.html and PNG files, written by `clipmk study report`
 
@@ -17,6 +18,7 @@ A study folder:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -75,6 +77,21 @@ IMAGE = pa.schema([
     ("warnings", pa.list_(pa.string())),
 ])  # fmt: skip
 
+ASKED_IMAGE = pa.schema([
+    *IMAGE,
+    # one value for each text of the manifest's `asks`; the same for every part method
+    ("asked_p_values", pa.list_(pa.float64())),  # of its cosine with the image among the vocabulary's
+    ("asked_seen", pa.list_(pa.bool_())),  # p at most `concepts.relevance.SEEN_LEVEL`
+    ("asked_ranks", pa.list_(pa.int32())),  # of its cosine with the predicted class, among the vocabulary's
+    ("asked_tied", pa.list_(pa.bool_())),  # rank within D_y
+])  # fmt: skip
+
+
+def image_schema(asks: Sequence[str]) -> pa.Schema:
+    """`IMAGE`, or `ASKED_IMAGE` where images are asked for texts."""
+    return ASKED_IMAGE if asks else IMAGE
+
+
 WITH_INTERVAL = ("mi_paper", "mi_textbook", "auc", "auc_unpadded")
 SPLIT = ("mi_paper", "auc", "mutual_count")
 _INTERVAL = ("", "_low", "_high")
@@ -130,4 +147,17 @@ CONCEPTS = pa.schema([
     ("missed", pa.int64()),  # tied but not seen
     ("mutual_right", pa.int64()),  # mutual, among images predicted right
     ("mutual_wrong", pa.int64()),
+])  # fmt: skip
+
+ASKED = pa.schema([
+    ("model", pa.string()),
+    ("text", pa.string()),
+    ("images", pa.int64()),  # explained
+    ("seen", pa.float64()),  # share of them in which it is seen
+    ("seen_low", pa.float64()),  # 95 % interval over images (Wilson)
+    ("seen_high", pa.float64()),
+    ("seen_by_chance", pa.float64()),  # of the descriptors of the vocabulary, the share that counts as seen
+    ("tied", pa.float64()),  # share of images whose predicted class it is tied to
+    ("tied_by_chance", pa.float64()),  # of the descriptors, the share that is tied
+    ("mutual", pa.float64()),  # share of images with both
 ])  # fmt: skip

@@ -19,10 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clipmk.concepts.relevance import SEEN_LEVEL
 from clipmk.datasets.dataset import Reader
 from clipmk.errors import ImageError
 from clipmk.images.square import Square, square_image
 from clipmk.models.loading import load
+from clipmk.pipeline.asking import Questions, embed_questions
 from clipmk.pipeline.builder import ExplanationBuilder, blank_notes
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batch_slices, worker_threads
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
@@ -65,6 +67,8 @@ class StudyTask:
     """Of torch on a CPU, and of each thread pool beside it."""
     cache: bool = True
     """Keep embedded texts on disk."""
+    asks: tuple[str, ...] = ()
+    """Texts of one's own that each image is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +96,12 @@ class ShardExplainer:
     Args:
         encoder: encodes images in batches and finds their parts by every variant, each with another part method.
         builder: ranks classes and concepts for encoded images.
+        questions: texts that each image is asked for.
     """
 
     encoder: BatchEncoder
     builder: ExplanationBuilder
+    questions: Questions | None = None
 
     def explain(
         self, squares: NDArray[np.uint8], groups: Sequence[int], labels: Sequence[str | None]
@@ -109,7 +115,7 @@ class ShardExplainer:
 
         Yields:
             For each image of a batch, once it is encoded, its rows to come, one per part method: the columns of
-            `schema.IMAGE` from "predicted" on and "parts", or only "parts" and "error".
+            `schema.image_schema` from "predicted" on and "parts", or only "parts" and "error".
         """
         slices = batch_slices(groups, self.encoder.batch_size)
         remaining = iter(labels)
@@ -129,6 +135,7 @@ class ShardExplainer:
             "correct": None if true is None else true.rank == 1,
             "label_rank": None if true is None else true.rank,
             "label_probability": None if true is None else true.probability,
+            **self._asked(image, first.class_name),
         }
         notes = blank_notes(image.square)
         rows = []
@@ -138,6 +145,20 @@ class ShardExplainer:
             row = {"parts": settings.parts, "part_count": len(own), **prediction}
             rows.append(row | self._measured(vision, first.class_name) | {"warnings": list(warnings)})
         return rows
+
+    def _asked(self, image: EncodedImage, class_name: str) -> TableRow:
+        """Is each text seen in the image, and tied to the class?"""
+        if self.questions is None:
+            return {}
+        bank, number = self.builder.bank, self.builder.vocabulary.classes.index(class_name)
+        presence = self.questions.standing(image.embedding, bank).p_value
+        ranks = self.questions.standing(bank.classes[number], bank).rank
+        return {
+            "asked_p_values": presence.tolist(),
+            "asked_seen": (presence <= SEEN_LEVEL).tolist(),
+            "asked_ranks": ranks.tolist(),
+            "asked_tied": (ranks <= self.builder.language_count).tolist(),
+        }
 
     def _measured(self, vision: VisionConcepts, class_name: str) -> TableRow:
         against = self.builder.against(class_name, vision)
@@ -202,7 +223,7 @@ class ShardWorker:
             with _memory_named(self.task, model):
                 rows = yield from self._rows(prepared.images, decoded, model)
             path = self.task.folder.shard(model, prepared.number)
-            write_rows(rows, path, schema.IMAGE, self.task.made_of[model])
+            write_rows(rows, path, schema.image_schema(self.task.asks), self.task.made_of[model])
 
     def _explainer(self, name: str, progress: Progress) -> ShardExplainer:
         task = self.task
@@ -218,7 +239,8 @@ class ShardWorker:
             write_rows(language_rows(builder), path, schema.LANGUAGE, made_of)
         variants = part_variants(task.settings, task.part_methods)
         encoder = BatchEncoder(backbone, variants, task.batch_size, self._workers)
-        return ShardExplainer(encoder, builder)
+        questions = embed_questions(backbone, task.vocabulary, task.asks) if task.asks else None
+        return ShardExplainer(encoder, builder, questions)
 
     def _decode(self, image: PlannedImage, wanted: set[Geometry]) -> _Decoded:
         try:

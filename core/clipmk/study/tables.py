@@ -19,15 +19,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipmk.records import ModelInfo
-from clipmk.study.concepts import ConceptCounts
+from clipmk.study.concepts import AskedCounts, ConceptCounts
 from clipmk.study.image_columns import ImageColumns, class_rows, image_columns, mean_of_methods, model_row
 from clipmk.study.manifest import Manifest
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, LANGUAGE, MEAN, MODELS, TableRow
+from clipmk.study.schema import ASKED, CLASSES, CONCEPTS, LANGUAGE, MEAN, MODELS, TableRow, image_schema
 from clipmk.system.files import atomic_write, make_folder
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
 
-_NAMES: Final = ("images", "concepts", "classes", "models")
+_NAMES: Final = ("images", "concepts", "classes", "models", "asked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +57,26 @@ class _Tables:
     models: list[TableRow] = field(default_factory=list)
     classes: list[TableRow] = field(default_factory=list)
     concepts: list[TableRow] = field(default_factory=list)
+    asked: list[TableRow] = field(default_factory=list)
 
     def add(self, model: ModelInfo, shards: Sequence[int]) -> None:
         """Add the rows of one model from its shards."""
         methods, made_of = self.manifest.parts, self.manifest.made_of(model)
         pieces: dict[str, list[ImageColumns]] = {parts: [] for parts in methods}
         counts = {parts: ConceptCounts() for parts in methods}
+        asked = AskedCounts(self.manifest.asks, vocabulary_size=self.manifest.vocabulary.descriptors)
         points = int(self.manifest.settings["vision_limit"]) + 1
         for number in shards:
-            shard = read_table(self.folder.shard(model.id, number), IMAGE, made_of=made_of)
+            columns = image_schema(self.manifest.asks)
+            shard = read_table(self.folder.shard(model.id, number), columns, made_of=made_of)
             self.images.write_table(shard)
             for parts in methods:
                 rows = shard.filter(pc.equal(shard.column("parts"), parts))
                 pieces[parts].append(image_columns(rows, self.codes, points=points))
                 counts[parts].add(rows)
+            if self.manifest.asks:
+                asked.add(shard.filter(pc.equal(shard.column("parts"), methods[0])))
+        self.asked += asked.rows(model.id) if self.manifest.asks else []
         path = self.folder.language(model.id)
         nearest = read_table(path, LANGUAGE, made_of=made_of).sort_by("rank").group_by("class", use_threads=False)
         language = nearest.aggregate([("descriptor", "list")])
@@ -90,7 +96,7 @@ class _Tables:
 
 
 def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: bool = False) -> Completeness:
-    """Write `tables/`: models, classes, concepts and images, from the shards that exist.
+    """Write `tables/`: models, classes, concepts, images and what was asked, from the shards that exist.
 
     A model without any shard has no row; with several part methods there are also rows of their mean, over images that
     every method explained. The table `models` is written last.
@@ -110,14 +116,17 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     done = _shards(folder, manifest)
     completeness = Completeness(sum(map(len, done.values())), len(manifest.models) * manifest.shards)
     made_of = manifest.made_of(manifest.models, list(done.values()))
-    if unless_current and all(is_intact(folder.table(name), made_of) for name in _NAMES):
+    names = _NAMES if manifest.asks else _NAMES[:-1]
+    if unless_current and all(is_intact(folder.table(name), made_of) for name in names):
         return completeness
-    with table_writer(folder.table("images"), IMAGE, made_of) as images:
+    with table_writer(folder.table("images"), image_schema(manifest.asks), made_of) as images:
         tables = _Tables(folder, manifest, images)
         for model in manifest.models:
             if done[model.id]:
                 tables.add(model, done[model.id])
     write_rows(tables.concepts, folder.table("concepts"), CONCEPTS, made_of)
+    if manifest.asks:
+        write_rows(tables.asked, folder.table("asked"), ASKED, made_of)
     _write_csv(tables.classes, folder.table("classes", ".csv"), CLASSES)
     write_rows(tables.classes, folder.table("classes"), CLASSES, made_of)
     _write_csv(tables.models, folder.table("models", ".csv"), MODELS)

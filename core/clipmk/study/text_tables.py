@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, Final
 
 from clipmk.concepts.statistics import Estimate, RankEstimate
@@ -84,6 +84,15 @@ _CLASS: Final[Columns] = (
     ("m", lambda row: number(row["mutual_count"])),
     ("most often predicted instead", lambda row: row["confused_with"] or NONE),
 )
+_ASKED: Final[Columns] = (
+    ("text", lambda row: str(row["text"])),
+    ("seen % [95 %]", lambda row: interval(row, "seen", factor=100, digits=1)),
+    ("chance", lambda row: percent(row["seen_by_chance"])),
+    ("tied %", lambda row: percent(row["tied"])),
+    ("chance", lambda row: percent(row["tied_by_chance"])),
+    ("both %", lambda row: percent(row["mutual"])),
+    ("images", lambda row: str(row["images"])),
+)
 _FIT: Final[Columns] = (
     ("family", lambda one: family_name(one.group)),
     ("models", lambda one: str(one.count)),
@@ -108,6 +117,12 @@ def model_table(title: str, results: Results, rows: Iterable[TableRow], columns:
     """Rows of the table `models` under these columns, such as `BY_METHOD` or `RIGHT_WRONG`."""
     names = results.names
     return _table(title, rows, (("model", lambda row: names.get(row["model"], str(row["model"]))), *columns))
+
+
+def asked_tables(results: Results) -> list[TextTable]:
+    """For each model how often texts of one's own are seen, and tied to the prediction."""
+    rows = groupby(results.asked(), key=lambda row: str(row["model"]))
+    return [_table(results.names.get(model, model), own, _ASKED) for model, own in rows]
 
 
 def fit_table(results: Results) -> TextTable:

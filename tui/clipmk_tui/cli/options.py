@@ -180,6 +180,7 @@ Vocabulary = Annotated[
 Target = Annotated[
     str | None, option(INPUT, "target", "Explain this class instead of the predicted one.", metavar="CLASS")
 ]
+AskFile = Annotated[str | None, flag(INPUT, "ask_file", "Ask for each line of a file.", metavar="FILE")]
 ARCH_HELP = "open_clip architecture of a checkpoint file without a configuration."
 Arch = Annotated[str | None, option(INPUT, "arch", ARCH_HELP, metavar="NAME")]
 Download = Annotated[bool, option(INPUT, "download", "Download missing weights (never done otherwise).")]

@@ -29,7 +29,6 @@ DEMONSTRATION = (
 
 _ASK = "Ask for words of your own: seen, where, and tied to the class? May be repeated."
 Ask = Annotated[list[str] | None, o.flag(o.INPUT, "ask", _ASK, metavar="TEXT")]
-AskFile = Annotated[str | None, o.flag(o.INPUT, "ask_file", "Ask for each line of a file.", metavar="FILE")]
 _ADD = "Predict this class, too. May be repeated."
 AddClass = Annotated[list[str] | None, o.flag(o.INPUT, "add_class", _ADD, metavar="NAME")]
 _OVERLAY = "Write the picture with its parts, or the map of a single --ask; several: FILE-<image>[-<model>].png."
@@ -41,11 +40,10 @@ Html = Annotated[str | None, o.option(o.OUTPUT, "html", "Write one self-containe
     "images model classes vocab target ask ask_file add_class arch download preset grounding seed device precision "
     "no_cache serve json jsonl overlay html top no_picture quiet verbose no_color debug"
 )
-def explain(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
+def explain(
     ctx: typer.Context,
     images: o.Images,
     ask: Ask = None,
-    ask_file: AskFile = None,
     add_class: AddClass = None,
     jsonl: Annotated[bool, o.option(o.OUTPUT, "jsonl", "Print one JSON line per result.")] = False,
     overlay: Overlay = None,

@@ -46,8 +46,8 @@ Against = Annotated[str | None, o.option(None, "against", _AGAINST, metavar="pap
 
 @app.command("run")
 @o.takes(
-    "dataset model pool out extend image_column label_column vocab classes preset grounding fit limit seed engine "
-    "workers shard_size batch_size threads device precision download no_cache json quiet no_color debug"
+    "dataset model pool out extend image_column label_column vocab classes ask_file preset grounding fit limit seed "
+    "engine workers shard_size batch_size threads device precision download no_cache json quiet no_color debug"
 )
 def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
     ctx: typer.Context,

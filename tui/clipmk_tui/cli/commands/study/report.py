@@ -91,6 +91,7 @@ def _rendered(results: Results, *, width: int, against: Against | None) -> Rende
         Text(),
         _dynamics(results, width),
         *_fits(results),
+        *_asked(results),
     ]
     if against == "paper":
         pieces += [Text(), *_paper(results)]
@@ -155,6 +156,14 @@ def _fits(results: Results) -> Iterator[RenderableType]:
     lacking = [family_name(name) for name in results.families if name not in fitted]
     if lacking:
         yield Text(f"no line for {', '.join(lacking)}: fewer than four models", "dim")
+
+
+def _asked(results: Results) -> Iterator[RenderableType]:
+    """How often the texts of the study are seen and tied; nothing where there are none."""
+    for table in text_tables.asked_tables(results):
+        yield Text()
+        yield Text.assemble(("asked  ", "bold"), shown(table.title))
+        yield _table(table.columns, table.rows)
 
 
 def _paper(results: Results) -> Iterator[RenderableType]:

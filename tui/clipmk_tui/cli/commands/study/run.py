@@ -16,7 +16,7 @@ from clipmk.study.paths import StudyFolder
 from clipmk.system.config import read_config
 from clipmk.system.options import settings_from
 from clipmk.system.text import counted, encodable, printable, quoted
-from clipmk.vocabulary.classes import parse_classes
+from clipmk.vocabulary.classes import parse_classes, read_texts
 from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary
 from clipmk_tui.cli.commands.study.progress import StudyProgress
 from clipmk_tui.cli.logs import logging_to_stderr
@@ -97,6 +97,7 @@ def _request(params: Mapping[str, Any]) -> StudyRequest:
         "settings": settings_from(params, read_config()),
         "command": encodable(shlex.join(["clipmk", *sys.argv[1:]])),
         "cache": not params["no_cache"],
+        "asks": () if params["ask_file"] is None else read_texts(params["ask_file"]),
     }
     return StudyRequest(**given | own)
 
