@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
+from clipmk.concepts.part_methods import PART_METHODS
 from clipmk.errors import UsageError, suggest
 
 Features = Literal["tokens", "keys"]
 Foreground = Literal["eigenvector", "centred"]
-PartMethod = Literal["kmeans", "pca", "superpixels"]
 Grounding = Literal["prompts", "attend"]
 Resize = Literal["squash", "crop"]
 Relevance = Literal["mean", "median"]
@@ -25,7 +25,8 @@ Assignment = Literal["transport", "contrast"]
 GROUP_LIMIT = 50
 """Most images that are fitted together (the reference code fits the up to 50 images of one class)."""
 
-_PRESET_NAMES: Final = ("default", "paper")
+_NAMES: Final[Mapping[str, Iterable[str]]] = {"preset": ("default", "paper"), "parts": PART_METHODS}
+"""The choices of a setting whose type is `str`."""
 _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     **dict.fromkeys(("part_count", "part_limit", "candidate_count", "descriptors_per_part"), (1, 1_000_000)),
     **dict.fromkeys(("vision_limit", "language_count", "prediction_count"), (1, 1_000_000)),
@@ -55,7 +56,7 @@ class Settings:
     """Fit foreground and parts to each image alone, or to all images given together (reference code: one class)."""
     second_component: bool = True
     """Keep the second connected component too when it holds at least five patches (reference code)."""
-    parts: PartMethod = "superpixels"
+    parts: str = "superpixels"
     """How the foreground is divided: `kmeans`, `pca` (paper), or `superpixels` (borders at the picture's own edges)."""
     part_count: int = 5
     """L, the number of parts asked for; `superpixels` finds as many as the image holds, up to `part_limit`."""
@@ -108,7 +109,7 @@ def unmet(name: str, value: object) -> str | None:
     """What a setting must be, where a value is not that; None where the value can be used."""
     hint = _types()[name]
     if hint is str or get_origin(hint) is Literal:
-        choices = get_args(hint) or _PRESET_NAMES
+        choices = get_args(hint) or _NAMES[name]
         return None if isinstance(value, str) and value in choices else f"one of: {', '.join(choices)}"
     if value is None and NoneType in get_args(hint):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import get_args
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -16,16 +16,18 @@ import embedded
 from clipmk.backbones.base import Encoded
 from clipmk.concepts import foreground
 from clipmk.concepts.paper_parts import kmeans_parts, pca_parts
+from clipmk.concepts.part_methods import PART_METHODS, GridForeground, Labels
 from clipmk.concepts.superpixels import superpixel_parts
+from clipmk.errors import UsageError
 from clipmk.pipeline.segmentation import (
-    PART_METHODS,
     PartVariant,
     enlarge,
     find_saliency,
     given_parts,
     segment,
 )
-from clipmk.settings import PartMethod, preset
+from clipmk.settings import Settings, preset
+from clipmk.system.serialization import from_plain, plain
 
 GRID = (4, 6)
 SIDE = 24
@@ -57,10 +59,6 @@ def noise(seed: int = 0, side: int = SIDE) -> NDArray[np.uint8]:
 
 def square_of(mask_grid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.repeat(np.repeat(mask_grid, SIDE // GRID[0], 0), SIDE // GRID[1], 1)
-
-
-def test_every_name_of_a_part_method_has_a_row_and_every_row_a_name() -> None:
-    assert list(PART_METHODS) == list(get_args(PartMethod))
 
 
 @settings(max_examples=50)
@@ -206,7 +204,7 @@ def test_given_parts_are_kept_and_their_union_is_the_foreground() -> None:
     assert found.warnings == ()
 
 
-@pytest.mark.parametrize("method", get_args(PartMethod))
+@pytest.mark.parametrize("method", PART_METHODS)
 def test_equal_choices_mean_equal_parts(method: str) -> None:
     one = preset("paper", parts=method)
     for change in ({"grounding": "attend"}, {"importance": "part"}, {"descriptors_per_part": 1}):
@@ -217,3 +215,21 @@ def test_equal_choices_mean_equal_parts(method: str) -> None:
         assert (PartVariant(one).parts_key != PartVariant(changed).parts_key) == (name in read)
     for change in ({"resize": "crop"}, {"features": "keys"}, {"foreground": "centred"}, {"second_component": False}):
         assert PartVariant(one).parts_key != PartVariant(dataclasses.replace(one, **change)).parts_key
+
+
+def test_a_row_of_the_table_is_all_that_a_part_method_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def columns(images: GridForeground, *, part_count: int) -> Iterable[Labels]:
+        labels = np.arange(GRID[1]) % part_count + 1
+        return ((mask * labels, ("columns",)) for mask in images.masks)
+
+    with pytest.raises(UsageError, match=r"parts is 'columns'; it must be one of: kmeans, pca, superpixels$"):
+        preset("default", parts="columns")
+    monkeypatch.setitem(PART_METHODS, "columns", columns)
+    chosen = preset("paper", parts="columns", part_count=2)
+    (found,) = segment([noise()], [blob()], chosen)
+    expected = square_of(np.indices(GRID)[1] % 2 == 0) & found.foreground
+    np.testing.assert_array_equal(found.masks, [expected, found.foreground & ~expected])
+    assert found.warnings == ("columns",)
+    assert from_plain(Settings, plain(chosen)) == chosen
+    assert PartVariant(chosen).parts_key == PartVariant(dataclasses.replace(chosen, seed=1)).parts_key
+    assert PartVariant(chosen).parts_key != PartVariant(dataclasses.replace(chosen, part_count=3)).parts_key

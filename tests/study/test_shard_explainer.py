@@ -18,7 +18,7 @@ from clipmk.images.decoder import Picture, read_picture
 from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder, batch_slices
 from clipmk.pipeline.segmentation import part_variants
-from clipmk.settings import PartMethod, Settings
+from clipmk.settings import Settings
 from clipmk.study.schema import TableRow
 from clipmk.study.shard_worker import ShardExplainer
 from clipmk.vocabulary.embeddings import load_bank
@@ -31,7 +31,7 @@ def workers() -> Iterator[ThreadPoolExecutor]:
 
 
 def explainer_of(
-    workers: ThreadPoolExecutor, settings: Settings, *part_methods: PartMethod, batch_size: int = 4
+    workers: ThreadPoolExecutor, settings: Settings, *part_methods: str, batch_size: int = 4
 ) -> ShardExplainer:
     explainer = embedded.explainer()
     bank = load_bank(explainer.backbone, explainer.vocabulary, cache=False)
@@ -89,7 +89,7 @@ def test_a_batch_gives_each_image_the_results_of_its_own_explanation(workers: Th
 
 
 @pytest.mark.parametrize("parts", ["kmeans", "pca"])
-def test_groups_are_fitted_together_as_the_explainer_fits_them(workers: ThreadPoolExecutor, parts: PartMethod) -> None:
+def test_groups_are_fitted_together_as_the_explainer_fits_them(workers: ThreadPoolExecutor, parts: str) -> None:
     together = embedded.explainer("paper", parts=parts, fit="batch")
     made = explainer_of(workers, together.settings, "kmeans", "pca", batch_size=7)
     rows = rows_of(made, squares(5), [0, 0, 0, 1, 1], [None] * 5)

@@ -2,4 +2,6 @@
 
 In: patch features, embeddings and masks from `pipeline`. Out: saliency, parts, prompts, scores, concepts, their shared
 knowledge and statistics over many images. `mutual` needs nothing but the standard library.
+
+A new way of finding parts is a row of `part_methods.PART_METHODS`.
 """

@@ -5,7 +5,4 @@ Out: `explanation.Explanation`, one, a list or a stream; `records.Comparison` of
 
 The stages, in order: `encoder` (forwards), `segmentation` (parts), `grounding` (part embeddings), `ranking` (vision
 concepts), `builder` (the record). `explainer` and `stream` run them; studies and evaluations use the same stages.
-
-A new part method is a row of `segmentation.PART_METHODS`, its name in `settings.PartMethod`, and that name in the JSON
-Schema.
 """

@@ -1,15 +1,13 @@
 """From patch features to part masks on the square input, by the method that the settings name or by another finder.
 
-To add a part method, write a function like `_kmeans` (formulas go to `concepts`) and a row of `PART_METHODS`, and name
-it in `settings.PartMethod`, from which validation, command line and app take their choices. Tests compare the names
-with the table and with the enum of the JSON Schema.
+The methods are the rows of `concepts.part_methods`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -21,18 +19,14 @@ from clipmk.concepts.foreground import (
     centred_direction,
     foreground_mask,
     largest_components,
-    restrict,
     second_eigenvector,
 )
-from clipmk.concepts.paper_parts import Parts, kmeans_parts, part_masks, pca_parts
-from clipmk.concepts.superpixels import superpixel_parts
+from clipmk.concepts.paper_parts import part_masks
+from clipmk.concepts.part_methods import PART_METHODS, GridForeground, settings_read
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
     from clipmk.backbones.base import Encoded
-    from clipmk.settings import PartMethod, Settings
+    from clipmk.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,28 +44,6 @@ PartFinder = Callable[[NDArray[np.uint8], "Encoded"], Segmentation]
 """Finds the parts of one image: of its square, uint8 RGB (S, S, 3), and its forward (batch 1), on the CPU."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GridForeground:
-    """Images that are fitted together, and their foreground on the patch grid."""
-
-    squares: Sequence[NDArray[np.uint8]]
-    """Of each, uint8 RGB (S, S, 3)."""
-    patches: Float[Tensor, "images patches dim"]
-    saliency: NDArray[np.floating]
-    """(images, rows, columns)"""
-    masks: NDArray[np.bool_]
-    """(images, rows, columns): where the saliency is positive, in the components that were kept."""
-
-
-class PartMethodRow(NamedTuple):
-    """What a part method consists of."""
-
-    find: Callable[[GridForeground, Settings], list[Segmentation]]
-    """The parts of each image, with the warnings of its own."""
-    reads: tuple[str, ...]
-    """Settings that it reads."""
-
-
 @dataclass(frozen=True, slots=True)
 class PartVariant:
     """One way of finding an image's parts and embedding them."""
@@ -86,12 +58,12 @@ class PartVariant:
         """Variants with equal keys find the same parts: everything that finding them reads."""
         if self.find is not None:
             return self.find
-        reads = PART_METHODS[self.settings.parts].reads
+        reads = settings_read(self.settings.parts)
         names = ("resize", "features", "foreground", "second_component", "parts", *reads)
         return tuple(getattr(self.settings, name) for name in names)
 
 
-def part_variants(settings: Settings, methods: Iterable[PartMethod]) -> tuple[PartVariant, ...]:
+def part_variants(settings: Settings, methods: Iterable[str]) -> tuple[PartVariant, ...]:
     """The settings with each of the part methods."""
     return tuple(PartVariant(replace(settings, parts=method)) for method in methods)
 
@@ -132,7 +104,7 @@ def segment(
     Args:
         squares: uint8 RGB (S, S, 3), the square inputs.
         encoded: of each square (batch 1).
-        settings: `foreground`, `second_component`, `parts`, `part_count`, `part_limit` and `seed` are read.
+        settings: `foreground`, `second_component`, `parts` and what its method reads.
         saliency: from `find_saliency` for these images, if known already.
     """
     saliency = find_saliency(encoded, settings) if saliency is None else saliency
@@ -141,9 +113,11 @@ def segment(
     images = GridForeground(
         squares, torch.cat([one.patches for one in encoded]), values, np.stack([mask for mask, _ in kept])
     )
+    read = {name: getattr(settings, name) for name in settings_read(settings.parts)}
+    found = PART_METHODS[settings.parts](images, **read)
     return [
-        replace(one, warnings=saliency.warnings + notes + one.warnings)
-        for one, (_, notes) in zip(PART_METHODS[settings.parts].find(images, settings), kept, strict=True)
+        _on_square(labels, saliency.warnings + notes + own, side=squares[0].shape[0])
+        for (labels, own), (_, notes) in zip(found, kept, strict=True)
     ]
 
 
@@ -163,38 +137,8 @@ def enlarge(mask_grid: NDArray[np.bool_], *, side: int) -> NDArray[np.bool_]:
     return np.asarray(resized, dtype=np.bool_)
 
 
-def _kmeans(images: GridForeground, settings: Settings) -> list[Segmentation]:
-    return _enlarged(images, kmeans_parts(images.patches, images.masks, count=settings.part_count, seed=settings.seed))
-
-
-def _pca(images: GridForeground, settings: Settings) -> list[Segmentation]:
-    return _enlarged(images, pca_parts(images.patches, images.masks, count=settings.part_count))
-
-
-def _enlarged(images: GridForeground, found: Parts) -> list[Segmentation]:
-    side = images.squares[0].shape[0]
-    return [
-        Segmentation(
-            np.stack([enlarge(part, side=side) for part in part_masks(labels)]),
-            enlarge(mask, side=side),
-            found.warnings,
-        )
-        for labels, mask in zip(found.labels, images.masks, strict=True)
-    ]
-
-
-def _superpixels(images: GridForeground, settings: Settings) -> list[Segmentation]:
-    each = zip(images.squares, images.saliency, images.masks, images.patches, strict=True)
-    parts = (
-        superpixel_parts(square, restrict(saliency, mask), patches=patches, limit=settings.part_limit)
-        for square, saliency, mask, patches in each
-    )
-    return [Segmentation(part_masks(found.labels), found.labels > 0, found.warnings) for found in parts]
-
-
-PART_METHODS: Final[Mapping[PartMethod, PartMethodRow]] = {
-    "kmeans": PartMethodRow(_kmeans, reads=("part_count", "seed")),
-    "pca": PartMethodRow(_pca, reads=("part_count",)),
-    "superpixels": PartMethodRow(_superpixels, reads=("part_limit",)),
-}
-"""Every part method by its name in `Settings.parts`."""
+def _on_square(labels: NDArray[np.int64], warnings: tuple[str, ...], *, side: int) -> Segmentation:
+    masks = [*part_masks(labels), labels > 0]
+    if labels.shape != (side, side):
+        masks = [enlarge(mask, side=side) for mask in masks]
+    return Segmentation(np.stack(masks[:-1]), masks[-1], warnings)

@@ -15,7 +15,7 @@ from clipmk.datasets.matching import resolve_labels
 from clipmk.errors import InputError, ModelError, UsageError
 from clipmk.models.loading import describe, pull
 from clipmk.records import ModelInfo
-from clipmk.settings import Fit, PartMethod, Settings
+from clipmk.settings import Fit, Settings
 from clipmk.study.manifest import Manifest, StudyRequest, VocabularyInfo, differences, read_manifest, write_manifest
 from clipmk.study.plan import make_plan, missing_parts, write_plan
 from clipmk.system.parquet import is_intact
@@ -117,7 +117,7 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
     return kept, warnings
 
 
-def part_methods_of(settings: Settings) -> tuple[PartMethod, ...]:
+def part_methods_of(settings: Settings) -> tuple[str, ...]:
     """The part methods that a study records: k-means and PCA under the `paper` preset, else the one that is set."""
     if settings.preset == "paper" and settings.parts == "kmeans":
         return ("kmeans", "pca")

@@ -40,7 +40,7 @@ from clipmk.vocabulary.embeddings import load_bank
 
 if TYPE_CHECKING:
     from clipmk.pipeline.grounding import Progress
-    from clipmk.settings import PartMethod, Settings
+    from clipmk.settings import Settings
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 _LOGGER = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class StudyTask:
     reader: Reader
     vocabulary: Vocabulary
     settings: Settings
-    part_methods: tuple[PartMethod, ...]
+    part_methods: tuple[str, ...]
     batch_size: int
     made_of: Mapping[str, str]
     """Model -> what its files are made of (see `Manifest.made_of`)."""

@@ -1,0 +1,69 @@
+"""The ways of dividing a foreground into parts, by name; importing this loads neither torch nor numpy.
+
+To add one, write its formulas in a module of this room, here a function that calls it, and a row of `PART_METHODS`. Its
+keyword-only arguments are the settings that it reads. Settings, config file and pipeline take its name from the row.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class GridForeground(NamedTuple):
+    """Images that are divided together, and their foreground on the patch grid."""
+
+    squares: Sequence[NDArray[np.uint8]]
+    """Of each, uint8 RGB (S, S, 3)."""
+    patches: Float[Tensor, "images patches dim"]
+    saliency: NDArray[np.floating]
+    """(images, rows, columns)"""
+    masks: NDArray[np.bool_]
+    """(images, rows, columns): where the saliency is positive, in the components that were kept."""
+
+
+Labels = tuple["NDArray[np.int64]", tuple[str, ...]]
+"""Parts of one image, (rows, columns) on the patch grid or (S, S) on the square: 0 is background, parts count from 1;
+and warnings."""
+
+
+def _kmeans(images: GridForeground, *, part_count: int, seed: int) -> Iterable[Labels]:
+    from clipmk.concepts.paper_parts import kmeans_parts  # noqa: PLC0415 - torch
+
+    found = kmeans_parts(images.patches, images.masks, count=part_count, seed=seed)
+    return ((labels, found.warnings) for labels in found.labels)
+
+
+def _pca(images: GridForeground, *, part_count: int) -> Iterable[Labels]:
+    from clipmk.concepts.paper_parts import pca_parts  # noqa: PLC0415 - torch
+
+    found = pca_parts(images.patches, images.masks, count=part_count)
+    return ((labels, found.warnings) for labels in found.labels)
+
+
+def _superpixels(images: GridForeground, *, part_limit: int) -> Iterable[Labels]:
+    from clipmk.concepts.foreground import restrict  # noqa: PLC0415 - torch
+    from clipmk.concepts.superpixels import superpixel_parts  # noqa: PLC0415 - torch
+
+    for square, patches, saliency, mask in zip(*images, strict=True):
+        yield superpixel_parts(square, restrict(saliency, mask), patches=patches, limit=part_limit)
+
+
+PART_METHODS: Final[Mapping[str, Callable[..., Iterable[Labels]]]] = {
+    "kmeans": _kmeans,
+    "pca": _pca,
+    "superpixels": _superpixels,
+}
+"""Every part method by its name in `Settings.parts`."""
+
+
+def settings_read(method: str) -> tuple[str, ...]:
+    """Names of the settings that a part method reads."""
+    return tuple(inspect.signature(PART_METHODS[method]).parameters)[1:]
