@@ -32,6 +32,7 @@ TINY = Recipe(
 EVERY = dataclasses.replace(
     TINY, batch=8, every_descriptor=True, pairs=8, grey=0.3, decay=0.5, average=0.9, prompted=0.2
 )
+ALONE = dataclasses.replace(EVERY, close_ups=0.3, collages=0.3, prompted=0.0, grey=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_a_share_of_the_scenes_always_the_same_carries_the_facts_of_another(scen
 
 
 @pytest.mark.parametrize("side", [48, 64, 96])
-@pytest.mark.parametrize("recipe", [TINY, EVERY])
+@pytest.mark.parametrize("recipe", [TINY, EVERY, ALONE])
 def test_batches_have_the_size_asked_for(scenes: data.Scenes, recipe: Recipe, side: int) -> None:
     batch = batches.draw_batch(np.random.default_rng(0), scenes, NAMES, recipe, side)
     whole = batches.draw_batch(np.random.default_rng(0), scenes, NAMES, recipe, 64)
@@ -120,6 +121,40 @@ def test_every_descriptor_that_an_image_shows_is_a_true_caption_of_it_and_all_ot
         assert not pairs[in_grey].any()
         assert not classed.known[in_grey].all()
         assert classed.known[~in_grey].all()
+
+
+def test_close_ups_and_collages_are_captioned_by_their_parts_and_the_rest_of_their_scenes_is_not_known() -> None:
+    """Scene n is of one colour and shows descriptors 3n to 3n + 2, so a tile's colour tells where it is from."""
+    count = 12
+    parts = np.full((count, data.MAX_PARTS), -1)
+    parts[:, :3] = np.arange(3 * count).reshape(count, 3)
+    boxes = np.tile(np.array([8, 20, 30, 50]), (count, data.MAX_PARTS, 1))
+    tints = np.arange(count) * 20
+    images = np.broadcast_to(tints[:, None, None, None].astype(np.uint8), (count, 64, 64, 3))
+    made = data.Scenes(images, np.arange(count), parts, boxes)
+    rng, rows = np.random.default_rng(1), np.arange(count)
+    shown, known = made.shows(rows, 3 * count), np.ones((count, 3 * count), bool)
+    facts, changed = shown.copy(), images.copy()
+    close, collage = rows % 3 == 1, rows % 3 == 2
+    batches._show_parts_alone(rng, made, rows, changed, shown, known, close, collage)
+    for i in rows:
+        tiles = changed[i].reshape(2, 32, 2, 32, 3).swapaxes(1, 2).reshape(4, -1)
+        assert not np.ptp(tiles, axis=1).any()
+        sources = {int(tint) // 20 for tint in tiles[:, 0]}
+        assert (len(sources) > 1) == (i % 3 == 2)
+        assert {int(d) // 3 for d in np.flatnonzero(shown[i])} == sources
+        assert (known[i] == (shown[i] | ~facts[sorted(sources)].any(0))).all() or i % 3 == 0
+        if i % 3 == 0:
+            assert known[i].all()
+            assert (shown[i] == facts[i]).all()
+        elif i % 3 == 1:
+            assert shown[i].sum() == 1
+    recipe = dataclasses.replace(ALONE, batch=64, scenes=count)
+    described, classed = batches.draw_batch(rng, made, (NAMES[0], NAMES[1][: 3 * count]), recipe, 64).blocks
+    alone = np.setdiff1d(described.rows, classed.rows)
+    assert 20 < len(alone) < 58
+    assert not described.known[alone].all()
+    assert described.known[classed.rows].all()
 
 
 def test_at_most_a_twentieth_of_the_images_carries_a_mark() -> None:
@@ -230,7 +265,7 @@ def test_trimmed_text_is_the_untrimmed_text(tokenizer: SimpleTokenizer) -> None:
         torch.testing.assert_close(training.encode_text(model, tokens), model.encode_text(tokens), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("recipe", [TINY, EVERY])
+@pytest.mark.parametrize("recipe", [TINY, EVERY, ALONE])
 def test_stopped_training_goes_on_to_the_same_weights(
     scenes: data.Scenes, tokenizer: SimpleTokenizer, tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,3 +176,17 @@ def draw_prompt(
     else:
         cv2.rectangle(marked, (x0, y0), (x1, y1), (255, 0, 0), line)
     return marked.astype(np.uint8)
+
+
+def crop(
+    rng: np.random.Generator, image: npt.NDArray[np.uint8], box: npt.NDArray[np.int64], side: int
+) -> npt.NDArray[np.uint8]:
+    """Cut a part box with some of its surroundings, at least 10 pixels wide, and resize it to `side` pixels."""
+    x0, y0, x1, y1 = box.tolist()
+    half = max(x1 - x0 + 1, y1 - y0 + 1, 10) * rng.uniform(0.5, 0.8)
+    x, y, size = (x0 + x1 + 1) / 2, (y0 + y1 + 1) / 2, image.shape[0]
+    left, right = max(0, int(x - half)), min(size, int(x + half + 1))
+    top, bottom = max(0, int(y - half)), min(size, int(y + half + 1))
+    method = cv2.INTER_AREA if bottom - top > side else cv2.INTER_LINEAR
+    resized_crop = cv2.resize(image[top:bottom, left:right], (side, side), interpolation=method)
+    return np.asarray(resized_crop, np.uint8)

@@ -40,6 +40,10 @@ class Recipe:
     """Share of the class captions in the loss where every descriptor is a caption."""
     pairs: int = 0
     """Captions of every step that name a class with one or two descriptors, where every descriptor is a caption."""
+    close_ups: float = 0.0
+    """Share of images replaced by a close-up of one part, where every descriptor is a caption."""
+    collages: float = 0.0
+    """Share of images replaced by four close-ups from four scenes, likewise."""
     grey: float = 0.0
     """Share of images shown without their colours and captioned by their class alone."""
     decay: float = 1.0
@@ -113,13 +117,16 @@ ZOO: dict[str, Recipe] = {
         scenes=120_000,
         scene_px=128,
         split="varied",
-        steps=5_200,
+        steps=13_500,
         batch=96,
         learning_rate=2e-3,
         warmup=300,
         prompted=0.04,
         every_descriptor=True,
+        class_weight=0.4,
         pairs=48,
+        close_ups=0.17,
+        collages=0.25,
         grey=0.12,
         decay=0.15,
         first_px=64,
