@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-CONCEPTS = {"ap": "AP of D_v", "r_precision": "R-precision", "hit1": "hit@1", "hit3": "hit@3"}
+CONCEPTS = {
+    "ap": "AP of D_v",
+    "r_precision": "R-precision",
+    "hit1": "hit@1",
+    "hit3": "hit@3",
+    "noun": "noun",
+    "colour": "colour",
+    "texture": "texture",
+}
 REGIONS = {
     "foreground": "foreground IoU",
     "of_ceiling": "the same, relative to the best union of grid cells",

@@ -25,7 +25,7 @@ OURS = Variant("ours", preset("default"))
 PAPER = Variant("paper", preset("paper", grounding="attend"))
 CEILING = Variant("ceiling", preset("default"), parts="true")
 MAPS = Variant("maps", preset("default"), parts="feature maps")
-CONCEPTS = {"ap", "r_precision", "hit1", "hit3", "mutual_true", "top1", "parts", "margin"}
+CONCEPTS = {"ap", "r_precision", "hit1", "hit3", "noun", "colour", "texture", "mutual_true", "top1", "parts", "margin"}
 REGIONS = {"foreground", "of_ceiling", "corloc", "part_iou"}
 BESIDE = {"pixel_iou", "part_margin", "outliers", "stable_seed", "stable_shift"}
 EFFECTS = {"effect_top", "effect", "effect_control", "effect_margin"}
@@ -125,7 +125,13 @@ def test_numbers_of_a_variant_are_means_over_its_explanations() -> None:
             part.descriptors[0].text == true.descriptor for part, true in zip(given.parts, scene.parts, strict=True)
         ]
         expected["ceiling hit1"].append(float(np.mean(named)))
-    for name in ("ap", "foreground", "part_iou", "hit3"):
+        for place, word in enumerate(("texture", "colour", "noun"), start=-3):
+            right = [
+                t.descriptor.split()[place] == top[0].text.split()[place]
+                for t, top in zip(scene.parts, best, strict=True)
+            ]
+            expected.setdefault(word, []).append(float(np.mean(right)))
+    for name in ("ap", "foreground", "part_iou", "hit3", "texture", "colour", "noun"):
         assert rows["ours"][name].mean == pytest.approx(np.mean(expected[name])), name
     assert rows["ceiling"]["hit1"].mean == pytest.approx(np.mean(expected["ceiling hit1"]))
 

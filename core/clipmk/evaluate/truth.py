@@ -246,19 +246,20 @@ def ranking_scores(ranked: Sequence[str], scene: Scene) -> dict[str, float]:
 
 
 def concept_scores(scene: Scene, prediction: ScenePrediction, *, true_parts: bool) -> dict[str, float]:
-    """The ranking of D_v, hits per true part, and how many mutual concepts are true and typical.
+    """The ranking of D_v, hits per true part, also by single words, and how many mutual concepts are true and typical.
 
     A true part is hit@k if its descriptor is among the first k of the part with the highest IoU (of itself, where the
     true parts were given); one that no part overlaps is missed.
     """
     scores = ranking_scores(prediction.concepts, scene)
     holders = list(range(len(scene.parts))) if true_parts else _closest(prediction.part_pixels, scene.part_masks)
+    named = [() if holder is None else prediction.top_descriptors[holder] for holder in holders]
+    pairs = [(part.descriptor, texts) for part, texts in zip(scene.parts, named, strict=True)]
     for count in (1, 3):
-        hits = [
-            holder is not None and part.descriptor in prediction.top_descriptors[holder][:count]
-            for part, holder in zip(scene.parts, holders, strict=True)
-        ]
-        scores[f"hit{count}"] = float(np.mean(hits))
+        scores[f"hit{count}"] = float(np.mean([true in texts[:count] for true, texts in pairs]))
+    for place, word in enumerate(("texture", "colour", "noun"), start=-3):  # "a striped red body"
+        hits = [true.split()[place] in texts[0].split()[place:][:1] if texts else False for true, texts in pairs]
+        scores[word] = float(np.mean(hits))
     typical = set(typical_descriptors(prediction.class_name)) & set(scene.descriptors)
     mutual = [text for text, shared in zip(prediction.concepts, prediction.mutual, strict=True) if shared]
     scores["mutual_true"] = float(np.mean([text in typical for text in mutual])) if mutual else float("nan")
