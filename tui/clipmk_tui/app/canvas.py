@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from clipmk.images.heat import heat_grid
 from clipmk.images.masks import rle_sample
 from clipmk.output.palette import colour_of
-from clipmk_tui.app.legend import HEAT
 from clipmk_tui.show.half_blocks import ink_on, shrunk
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, UInt8
 
     from clipmk.images.decoder import Picture
-    from clipmk.records import Part, RelevanceMap
+    from clipmk.records import Part
 
 Mode = Literal["plain", "parts", "concept"]
 """The picture alone; all parts tinted; the lit parts only. Where parts are lit, the rest is dimmed."""
@@ -52,21 +50,6 @@ _GREYED = 0.6
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Share of red, green, blue in brightness (Rec. 601)."""
-
-_COLD = 0.3
-"""Brightness of the picture where a map is 0; where it is highest, the picture keeps its own."""
-
-_HEAT_OPACITY, _VIVID_HEAT = 0.6, 0.9
-"""Of the colours of a map where it is highest."""
-
-_CONTOURED = 160
-"""Pixels across from which a map has a contour around what has half of its height."""
-
-_PLACES = (
-    ("upper left", "top", "upper right"),
-    ("left", "centre", "right"),
-    ("lower left", "bottom", "lower right"),
-)
 
 _ROOM = 4
 """A part of fewer pixels has no room for its number, unless it is lit."""
@@ -174,79 +157,10 @@ class Shapes:
         return mask
 
 
-class Heat:
-    """A map at one size of the picture.
-
-    Args:
-        heat: the map.
-        picture: what it lies over.
-        width: pixels across.
-        height: pixels down.
-        coloured: in the colours of the scale; else only by light and dark: what is not there is nowhere hot.
-    """
-
-    def __init__(self, heat: RelevanceMap, picture: Picture, *, width: int, height: int, coloured: bool = True) -> None:
-        from PIL import Image  # noqa: PLC0415 - not until there is a map
-
-        self.coloured = coloured
-        grid, (left, top, right, bottom) = heat_grid(heat), heat.bbox_xyxy
-        across, down = width / picture.info.width, height / picture.info.height
-        seen = Image.fromarray(grid / max(float(grid.max()), 1e-30)).transform(
-            (width, height),
-            Image.Transform.AFFINE,
-            (
-                *(grid.shape[1] / (across * (right - left)), 0, -left * grid.shape[1] / (right - left)),
-                *(0, grid.shape[0] / (down * (bottom - top)), -top * grid.shape[0] / (bottom - top)),
-            ),
-            Image.Resampling.BILINEAR,
-        )
-        self.share: Float[np.ndarray, "height width"] = np.asarray(seen).clip(0, 1)
-        """Of the highest value; 0 where the model does not look."""
-
-    @property
-    def peak(self) -> tuple[int, int]:
-        """(y, x) of the highest pixel."""
-        y, x = np.unravel_index(int(self.share.argmax()), self.share.shape)
-        return int(y), int(x)
-
-    @property
-    def place(self) -> str:
-        """Where that is, in words."""
-        (y, x), (height, width) = self.peak, self.share.shape
-        return _PLACES[3 * y // height][3 * x // width]
-
-    @property
-    def area(self) -> float:
-        """Share of the picture that has half of the highest value."""
-        return float((self.share >= 0.5).mean())
-
-    def over(
-        self, plain: Float[np.ndarray, "height width 3"], *, vivid: bool = False
-    ) -> Float[np.ndarray, "height width 3"]:
-        """The picture, bright and in the colours of the scale where the map is high, dark and grey elsewhere."""
-        share, steps = self.share[..., None], np.linspace(0, 1, len(HEAT))
-        colours = np.stack([np.interp(self.share, steps, channel) for channel in zip(*HEAT, strict=True)], axis=-1)
-        grey = (1 - _GREYED) * plain + _GREYED * (plain @ _LUMA)[..., None]
-        opacity = (_VIVID_HEAT if vivid else _HEAT_OPACITY) * np.sqrt(share) * self.coloured
-        cells: Float[np.ndarray, "height width 3"] = (1 - opacity) * grey * (_COLD + (1 - _COLD) * share)
-        cells += opacity * colours
-        if cells.shape[1] >= _CONTOURED:
-            half = self.share >= 0.5
-            cells[half & ~_neighbours(half).all(axis=0)] = 255
-        return cells
-
-
 def painted(
-    canvas: Canvas,
-    shapes: Shapes,
-    mode: Mode,
-    *,
-    lit: Collection[int],
-    blurred: Collection[int],
-    heat: Heat | None = None,
-    depth: Depth = "true",
+    canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int], depth: Depth = "true"
 ) -> Frame:
-    """The picture as half-blocks, with its parts in a mode and their numbers, or with a map and its highest point.
+    """The picture as half-blocks, with its parts in a mode and their numbers.
 
     Args:
         canvas: the picture.
@@ -254,20 +168,24 @@ def painted(
         mode: which parts are shown.
         lit: ids of parts.
         blurred: ids of parts whose regions are blurred, in every mode, and not tinted.
-        heat: a map, in place of the parts, at the canvas's size.
         depth: the colours the terminal has.
     """
-    exact = painted_pixels(canvas, shapes, mode, lit=lit, blurred=blurred, heat=heat, vivid=depth == "16")
+    exact = painted_pixels(canvas, shapes, mode, lit=lit, blurred=blurred, vivid=depth == "16")
     shown = any(part in lit for part in shapes.masks)
     numbers: dict[tuple[int, int], tuple[int | str, _Rgb]] = {}
-    if heat is not None:
-        numbers[heat.peak[0] // 2, heat.peak[1]] = "+", (255, 255, 255)
-    for part, mask in () if mode == "plain" or heat is not None else shapes.masks.items():
+    for part, mask in () if mode == "plain" else shapes.masks.items():
         red, green, blue = colour_of(part)
         if part in lit:
             numbers[shapes.places[part]] = part, (red, green, blue)
         elif mode == "parts" and np.count_nonzero(mask) >= _ROOM * len(str(part)):
             numbers[shapes.places[part]] = part, (red // 2, green // 2, blue // 2) if shown else (red, green, blue)
+    return framed(exact, numbers, depth)
+
+
+def framed(
+    exact: UInt8[np.ndarray, "height width 3"], numbers: Mapping[tuple[int, int], tuple[int | str, _Rgb]], depth: Depth
+) -> Frame:
+    """Pixels in the colours that the terminal has, and what stands on them."""
     if depth == "256":
         red, green, blue = (exact >> 3).transpose(2, 0, 1)
         return Frame(cells=_nearest_of_256()[red, green, blue], numbers=numbers)
@@ -275,14 +193,7 @@ def painted(
 
 
 def painted_pixels(
-    canvas: Canvas,
-    shapes: Shapes,
-    mode: Mode,
-    *,
-    lit: Collection[int],
-    blurred: Collection[int],
-    heat: Heat | None = None,
-    vivid: bool = False,
+    canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int], vivid: bool = False
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The picture with its parts in a mode, as `painted`, without numbers: uint8 RGB (height, width, 3).
 
@@ -293,11 +204,9 @@ def painted_pixels(
         if part in blurred:
             plain[masks[part]] = canvas.blurred[masks[part]]
     shown = [] if mode == "plain" else [part for part in masks if part in lit]
-    if heat is not None:
-        return heat.over(plain, vivid=vivid).clip(0, 255).astype(np.uint8)
     cells = plain.copy()
     if shown:
-        cells = ((1 - _GREYED) * plain + _GREYED * (plain @ _LUMA)[..., None]) * _DIMMED[mode]
+        cells = greyed(plain) * _DIMMED[mode]
     for part, mask in masks.items() if mode == "parts" or shown else ():
         pixels, colour, tinted = plain[mask], colour_of(part), part not in blurred
         if part in shown:
@@ -328,6 +237,16 @@ def numbered(
         draw.rectangle((left, top, right - 1, bottom - 1), fill=colour)
         draw.text(((left + right) / 2, (top + bottom) / 2), text, fill=ink_on(colour), font=font, anchor="mm")
     return np.asarray(image)
+
+
+def greyed(pixels: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width 3"]:
+    """Pixels that have lost some of their colours."""
+    return (1 - _GREYED) * pixels + _GREYED * (pixels @ _LUMA)[..., None]
+
+
+def outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """The pixels of a mask along its border."""
+    return mask & ~_neighbours(mask).all(axis=0)
 
 
 def _tinted(

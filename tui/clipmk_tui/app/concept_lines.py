@@ -15,7 +15,7 @@ from clipmk_tui.show.bars import bar, sparkline
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk.records import Asked, Mutual
-    from clipmk_tui.app.concept_rows import ConceptRow
+    from clipmk_tui.app.concept_rows import AskedRow, ConceptRow
 
 NOTHING = "–"
 """In a column that does not apply."""
@@ -67,24 +67,21 @@ class Columns:
             text.append(" " * _GAP + self._parts(row).ljust(self.parts), "dim")
         return text
 
-    def asked(self, asked: Asked, ink: str) -> Text:
-        """Bar, p, cosine, rank and parts of what was asked for, after its name."""
-        p, tie = f"p {p_text(asked.presence.p_value)}".replace("0.", ".", 1), asked.ties[0]
-        width = self.bar + self.number
+    def asked(self, row: AskedRow, ink: str) -> Text:
+        """Bar and p, cosine, parts and rank of what was asked for, after its name."""
+        if row.answer is None:
+            return Text()
+        presence, width = row.answer.presence, self.bar + self.number
+        p = f"p {p_text(presence.p_value)}".replace("0.", ".", 1)
         beside = f" {p}" if width > len(_NOT_SEEN + p) else ""
-        seen = bar(asked.presence.score / _FULL_SCORE, width - len(beside))
-        if not asked.presence.seen:
+        seen = bar(presence.score / _FULL_SCORE, width - len(beside))
+        if not presence.seen:
             seen = (_NOT_SEEN if width >= len(_NOT_SEEN) else NOTHING).ljust(width - len(beside))
-        tied = _short(tie.cosine) if tie.in_d_y else NOTHING
-        rest = [] if beside else [p]
-        rest += [f"parts {_listed(asked.parts)}"] if asked.parts else []
-        return Text.assemble(
-            " " * _GAP,
-            (seen, ink),
-            (beside, "not bold default"),
-            f"{' ' * _GAP}{tied.ljust(_TIED)}{' ' * _GAP}",
-            (", ".join([*rest, f"rank {tie.rank}"]), "dim"),
-        )
+        tied = NOTHING if row.cosine is None else _short(row.cosine)
+        rest = [*([] if beside else [p]), *([f"parts {_listed(row.parts)}"] if row.parts else [])]
+        rest.append(f"rank {row.answer.ties[0].rank}")
+        text = Text.assemble(" " * _GAP, (seen, ink), beside, " " * _GAP, tied.ljust(_TIED + _GAP))
+        return text.append(", ".join(rest), "dim")
 
     def share(self, importance: float) -> float:
         """The length of a bar in [0, 1]: nearly 0 for the smallest importance, which is not nothing."""

@@ -10,18 +10,20 @@ from clipmk_tui.show.signs import Kind
 from clipmk_tui.show.text import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from clipmk.explanation import Explanation
     from clipmk.records import Asked, Part
+
+
+Answers = tuple[tuple[str, "Asked | None"], ...]
+"""Texts that the user asked for, the latest first, and what the model says of each; None: awaited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConceptRow:
     """One concept of one group."""
 
-    kind: Kind
-    """"mutual", "vision" or "language", whether left out or not."""
+    kind: Kind | Literal["none", "awaited"]
+    """"mutual", "vision" or "language", whether left out or not; the others only of what was asked for."""
     text: str
     importance: float | None
     """Of a vision concept."""
@@ -32,17 +34,11 @@ class ConceptRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedRow:
+class AskedRow(ConceptRow):
     """A text that the user asked for."""
 
-    text: str
     answer: Asked | None
     """None: awaited."""
-
-    @property
-    def parts(self) -> tuple[int, ...]:
-        """Ids of the parts that carry it."""
-        return () if self.answer is None else self.answer.parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +57,12 @@ class GroupRow:
     """One of the groups."""
 
     kind: Kind | Literal["asked"]
-    rows: tuple[ConceptRow | AskedRow, ...]
+    rows: tuple[ConceptRow, ...]
     of: int
     """Their number without the filter."""
 
 
-def groups(
-    explanation: Explanation, asked: Iterable[tuple[str, Asked | None]] = (), *, wanted: str = ""
-) -> tuple[GroupRow, ...]:
+def groups(explanation: Explanation, asked: Answers = (), *, wanted: str = "") -> tuple[GroupRow, ...]:
     """What the user asked for, if anything; then mutual, vision only, language only, each most important first.
 
     Args:
@@ -76,7 +70,7 @@ def groups(
         asked: texts of the user's own with their answers.
         wanted: keep the rows that match this filter.
     """
-    own = tuple(AskedRow(text=text, answer=answer) for text, answer in asked)
+    own = [_asked_row(text, answer) for text, answer in asked]
     cosines = {concept.text: concept.cosine for concept in explanation.language_concepts}
     found = _similarities(explanation)
     vision = [
@@ -107,7 +101,15 @@ def groups(
     )
 
 
-def part_rows(explanation: Explanation, row: ConceptRow | AskedRow) -> list[PartRow]:
+def _asked_row(text: str, answer: Asked | None) -> AskedRow:
+    if answer is None:
+        return AskedRow(kind="awaited", text=text, importance=None, cosine=None, parts=(), answer=None)
+    cosine = answer.ties[0].cosine if answer.ties[0].in_d_y else None
+    parts = answer.parts
+    return AskedRow(kind=answer.status, text=text, importance=None, cosine=cosine, parts=parts, answer=answer)
+
+
+def part_rows(explanation: Explanation, row: ConceptRow) -> list[PartRow]:
     """The parts that carry a concept or what was asked for, in the order of its row."""
     parts, found = {part.id: part for part in explanation.parts}, _similarities(explanation)
     return [

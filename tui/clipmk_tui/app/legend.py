@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -17,13 +17,7 @@ from clipmk_tui.show.half_blocks import fitted, number_style
 from clipmk_tui.show.signs import SIGN
 
 if TYPE_CHECKING:
-    from clipmk.records import Asked, Part
-
-HEAT: Final = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
-"""Colours (sRGB) of a map from 0 to its highest value, in equal steps: matplotlib's inferno."""
-
-_HEIGHTS: Final = "▁▂▃▄▅▆▇█"
-"""Of the scale of a map: heights say what the colours say."""
+    from clipmk.records import Part
 
 _LEGEND_SHARE = 0.25
 """Of the pane's height at least, below the picture."""
@@ -99,33 +93,6 @@ def legend_lines(
     for _, line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines
-
-
-def map_lines(asked: Asked, place: str, area: float, *, width: int, height: int) -> list[tuple[int | None, Text]]:
-    """The lines of a map: of what, its scale, where it is highest, how much of the picture has half of that.
-
-    Args:
-        asked: what was asked for; has a map.
-        place: where it is highest.
-        area: share of the picture.
-        width: cells of a line.
-        height: most lines.
-    """
-    scale = Text("0 ")
-    for step, block in enumerate(_HEIGHTS):
-        colour = HEAT[max(1, step * (len(HEAT) - 1) // (len(_HEIGHTS) - 1))]
-        scale.append(block, "#{:02x}{:02x}{:02x}".format(*colour) if asked.presence.seen else "")
-    scale.append(f" {0 if asked.map is None else asked.map.scale:.1g}")
-    lines = [
-        Text(f'map of "{printable(asked.text)}"', "bold"),
-        *([] if asked.presence.seen else [Text("not seen: the best fit only")]),
-        scale,
-        Text(f"+ highest: {place}"),
-        Text(f"half of that: {share_text(area)} of picture"),
-    ]
-    for line in lines:
-        line.truncate(width, overflow="ellipsis")
-    return [(None, line) for line in lines[:height]]
 
 
 def share_text(area: float) -> str:

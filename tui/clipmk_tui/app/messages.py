@@ -64,17 +64,10 @@ class SelectPart(Latest):
 
 @dataclass
 class ChangeLeftOut(Message):
-    """Change which concepts are left out."""
+    """Change which concepts are left out, or what is asked for."""
 
     change: Callable[[State], None]
-    """What is done: `State.undo`, `State.restore`, or leaving a concept out."""
-
-
-@dataclass
-class Withdraw(Message):
-    """Ask for this text no more."""
-
-    text: str
+    """What is done: `State.undo`, `State.restore`, leaving a concept out, or asking no more."""
 
 
 @dataclass

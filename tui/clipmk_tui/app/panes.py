@@ -19,7 +19,7 @@ from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
-from clipmk_tui.app.folder_choices import FolderChoice, folder_of, keep_choice, kept_choice
+from clipmk_tui.app.folder_choices import FolderChoice, folder_of, keep_session, kept_choice
 from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.pane_layout import PaneLayout
@@ -163,8 +163,8 @@ class Panes(PaneLayout):
         """Say why there is no explanation; one that only lacks answers stays, and is asked for them no more."""
         if self.state.explanation is None:
             self.state.failure = why
-        elif self.state.unanswered:
-            self.state.withdraw(*self.state.unanswered)
+        else:
+            self.state.asks = tuple(one.text for one in self.state.explanation.asked)
             self._warn(f"not answered: {why}")
 
     async def start(self) -> None:
@@ -350,43 +350,33 @@ class Panes(PaneLayout):
     @work(group="classes")
     async def extend_classes(self, name: str) -> None:
         """Predict one more class and explain it; the longer list is kept for the folder."""
-        known = self.state.find_class(name)
-        loaded, vocabulary = self.state.loaded.get(self.state.model), self.questions.session.vocabulary
-        if known is None and loaded is None:
-            self._warn("the model is still loading")
-            return
-        if known is None and loaded is not None:
-            self._cancel_questions()
-            self.questions.add_class(name)
+        known, session = self.state.find_class(name), self.questions.session
+        if known is None:
+            session = replace(session, added_classes=(*session.added_classes, name))
+            await self._reconfigure(session)
         self.state.choose_class(known or name)
         self.show()
-        if known is None and loaded is not None:
-            try:
-                listed = (*loaded.classes, name)
-                await asyncio.to_thread(keep_choice, self.folder, vocabulary or DEFAULT_VOCABULARY, listed)
-            except (ClipmkError, OSError) as error:
-                self._warn(f"{name} is not kept for the next time: {error}")
-
-    @on(messages.Withdraw)
-    def _withdraw(self, message: messages.Withdraw) -> None:
-        self.state.withdraw(message.text)
-        self.show()
+        try:
+            if known is None:
+                await asyncio.to_thread(keep_session, session, self.folder)
+        except (ClipmkError, OSError) as error:
+            self._warn(f"{name} is not kept for the next time: {error}")
 
     @on(messages.LightUp)
     def _light_up(self, message: messages.LightUp) -> None:
-        self.image.light_up(message.parts, message.asked)
+        self.image.asked, self.image.lit = message.asked, message.parts
         self.concepts.concept_tree.mark_part(None)
 
     @on(messages.SelectPart)
     def _select_part(self, message: messages.SelectPart) -> None:
-        self.image.light_up(frozenset({message.part}))
+        self.image.asked, self.image.lit = None, frozenset({message.part})
         self.concepts.concept_tree.select_part(message.part)
 
     @on(messages.ChangeLeftOut)
     def _change_left_out(self, message: messages.ChangeLeftOut) -> None:
         """New numbers at once; new predictions when the engine has answered."""
         message.change(self.state)
-        self.refresh_view()
+        self.show()
         self.workers.cancel_group(self, "reranking")
         item, explanation, left_out = self.state.item, self.state.explanation, self.state.left_out
         if item is not None and explanation is not None and left_out:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from textual.message import Message
@@ -141,15 +140,6 @@ class Questions:
         self.state.forget()
         self.engine.reconfigure(session)
         await self.engine.start()
-
-    def add_class(self, name: str) -> None:
-        """Ask everything else with one more class; what is known of the models stays."""
-        loaded = [*self.state.loaded.values()]
-        self.session = replace(self.session, added_classes=(*self.session.added_classes, name))
-        self.state.forget()
-        for one in loaded:
-            self.state.add_loaded(replace(one, classes=(*one.classes, name)))
-        self.engine.reconfigure(self.session)
 
     async def _load(self, model: str) -> Loaded:
         if model not in self.state.loaded:

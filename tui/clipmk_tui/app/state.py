@@ -12,12 +12,13 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from clipmk.explanation import Explanation
-from clipmk.records import Asked, ModelEntry, Mutual, Prediction
+from clipmk.records import ModelEntry, Mutual, Prediction
 from clipmk.system.text import byte_size
 from clipmk.vocabulary.classes import ClassIndex
 
 if TYPE_CHECKING:
     from clipmk.worker.protocol import Loaded
+    from clipmk_tui.app.concept_rows import Answers
     from clipmk_tui.app.image_list import ImageList, Item
 
 KEPT = 512
@@ -51,8 +52,7 @@ class View:
     failed: Mapping[str, str] = field(default_factory=dict)
     """Model that could not be used -> why."""
     explanation: Explanation | None = None
-    asked: tuple[tuple[str, Asked | None], ...] = ()
-    """Texts of the user's own, the latest first, and what the model says of each; None: awaited."""
+    asked: Answers = ()
     target: str | None = None
     """The class asked about: the user's choice, or the predicted one once it is known."""
     label: str | None = None
@@ -343,15 +343,9 @@ class State:
         """Ask for a text, which is the latest one then."""
         self.asks = (*(other for other in self.asks if other != text), text)
 
-    def withdraw(self, *texts: str) -> None:
-        """Ask for some texts no more."""
-        self.asks = tuple(text for text in self.asks if text not in texts)
-
-    @property
-    def unanswered(self) -> tuple[str, ...]:
-        """What the explanation does not answer."""
-        answered = () if self.explanation is None else [one.text for one in self.explanation.asked]
-        return tuple(text for text in self.asks if text not in answered)
+    def withdraw(self, text: str) -> None:
+        """Ask for a text no more."""
+        self.asks = tuple(other for other in self.asks if other != text)
 
     def is_complete(self, explanation: Explanation | None) -> bool:
         """Whether an explanation answers what is asked for, and nothing else."""

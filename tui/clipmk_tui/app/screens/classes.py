@@ -18,10 +18,10 @@ from textual.widgets.option_list import Option
 
 from clipmk.errors import ClipmkError, VocabularyError
 from clipmk.system.text import counted, printable, quoted
-from clipmk.vocabulary.classes import ClassList, parse_class_lines, parse_classes
+from clipmk.vocabulary.classes import ClassList, parse_class_lines
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
 from clipmk.worker.session import Session
-from clipmk_tui.app.folder_choices import keep_choice
+from clipmk_tui.app.folder_choices import keep_choice, session_classes
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 
@@ -120,10 +120,9 @@ class ClassesScreen(Dialog[Session | None]):
         """Show the classes of the vocabulary, unless the user has changed them; at first those of the session."""
         try:
             vocabulary = await asyncio.to_thread(load_vocabulary, self._named.value.strip())
-            names, session = vocabulary.classes, self._session
-            if first and session.classes is not None:
-                names = (await asyncio.to_thread(parse_classes, session.classes)).names
-            names += session.added_classes if first else ()
+            names = vocabulary.classes
+            if first:
+                names = await asyncio.to_thread(session_classes, self._session, vocabulary)
         except ClipmkError as error:
             self.say(str(error), "$error")
             return

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 _WIDE = 100
 """Columns from which all four panes have places of their own."""
 
-_ASK, _ADD = "ask", "add class"
-"""What the line at the bottom is for."""
+_ADD = "one more class: wolf"
+"""What the line at the bottom is for, unless it asks."""
 
 _TOO_SMALL = "clipmk needs at least 60 columns and 16 rows"
 
@@ -251,32 +251,26 @@ class MainScreen(Screen[None]):
 
     def action_ask(self) -> None:
         """Open the line for words to ask for."""
-        self.ask_line.open(_ASK, "a wet nose")
+        self.ask_line.open("is it seen, where, tied to the class? a wet nose")
 
     def action_add_class(self) -> None:
         """Open the line for another class."""
-        self.ask_line.open(_ADD, "wolf")
+        self.ask_line.open(_ADD)
 
-    @on(Input.Submitted, "#ask Input")
+    @on(Input.Submitted, "#ask")
     def _take_line(self, event: Input.Submitted) -> None:
         """Ask for what was typed, or add it to the classes; what cannot be used stays in the line."""
         from clipmk.vocabulary.reader import ask_texts  # noqa: PLC0415
 
-        event.stop()
-        if not event.value.strip():
-            self.ask_line.action_close()
-            return
+        use = self.panes.extend_classes if self.ask_line.purpose == _ADD else self.panes.ask
         try:
-            (text,) = ask_texts([event.value])
+            for text in ask_texts([event.value] if event.value.strip() else []):
+                use(text)
+                self.ask_line.accept(text)
         except ClipmkError as error:
             self.notify(printable(str(error).removeprefix("text 1 ")), severity="warning", markup=False)
-            return
-        label = self.ask_line.label
-        self.ask_line.accept(text)
-        if label == _ADD:
-            self.panes.extend_classes(text)
         else:
-            self.panes.ask(text)
+            self.ask_line.action_close()
 
     # Screens and dialogs above this one.
 

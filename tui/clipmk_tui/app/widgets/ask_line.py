@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual import on
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.widgets.key_bar import KeyBar
 
 
-class AskLine(Horizontal):
-    """Takes a line of text: enter hands it to the screen as `Input.Submitted`, arrows recall earlier ones."""
+class AskLine(Input):
+    """Enter hands the text to the screen as `Input.Submitted`; arrows recall what was accepted before."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "cancel", id="ask.cancel"),
@@ -25,73 +23,50 @@ class AskLine(Horizontal):
     ]
 
     def __init__(self) -> None:
-        super().__init__(id="ask")
-        self._label = Static(id="ask-label", markup=False)
-        self._input = Input(compact=True, select_on_focus=False)
+        super().__init__(compact=True, select_on_focus=False, id="ask")
+        self.purpose = ""
+        """What the line is for."""
         self._earlier: dict[str, list[str]] = {}
-        """Label -> what was accepted under it, the latest last."""
+        """Purpose -> what was accepted, the latest last."""
         self._place = 0
         """Of the line in these; their number: a new one."""
         self._before: Widget | None = None
         """Had the focus."""
         self.display = False
 
-    def _show(self, shown: bool) -> None:
-        """Change places with the keys."""
-        self.display = shown
-        self.screen.query_one(KeyBar).display = not shown
-
-    @property
-    def label(self) -> str:
-        """What the line is for."""
-        return str(self._label.content)
-
-    def compose(self) -> ComposeResult:
-        """What the line is for, and the line."""
-        yield self._label
-        yield self._input
-
-    def open(self, label: str, what: str) -> None:
-        """Open an empty line.
-
-        Args:
-            label: stands before it.
-            what: an example.
-        """
-        if not self.display:
-            self._before = self.screen.focused
-        self._label.update(label)
-        recall = keys_of(self, "ask.earlier", "ask.later")
-        self._input.placeholder = f"{what}    enter · {recall} earlier · {keys_of(self, 'ask.cancel')} cancels"
-        self._input.value, self._place = "", len(self._earlier.get(label, ()))
+    def open(self, purpose: str) -> None:
+        """Open an empty line; the purpose is its placeholder."""
+        self.purpose, self._place = purpose, len(self._earlier.get(purpose, ()))
+        keys = f"enter · {keys_of(self, 'ask.earlier', 'ask.later')} earlier · {keys_of(self, 'ask.cancel')} cancels"
+        self.placeholder, self.value = f"{purpose} ({keys})", ""
+        self._before = self._before if self.display else self.screen.focused
         self._show(True)
-        self._input.focus()
+        self.screen.set_focus(self)
 
     def action_close(self) -> None:
         """Close the line; the focus goes back where it was."""
-        if self.display:
-            self._show(False)
-            self.screen.set_focus(self._before)
+        self._show(False)
+        self.screen.set_focus(self._before)
 
     def accept(self, text: str) -> None:
         """Remember a text and close."""
-        earlier = self._earlier.setdefault(self.label, [])
-        earlier[:] = [*(other for other in earlier if other != text), text]
+        others = [other for other in self._earlier.get(self.purpose, ()) if other != text]
+        self._earlier[self.purpose] = [*others, text]
         self.action_close()
 
     def action_recall(self, by: int) -> None:
         """An earlier text, or a later one; after the latest an empty line."""
-        earlier = [*self._earlier.get(self.label, ()), ""]
-        self._place = min(max(self._place + by, 0), len(earlier) - 1)
-        self._input.value = earlier[self._place]
-        self._input.cursor_position = len(self._input.value)
-
-    @on(Input.Changed)
-    def _keep(self, event: Input.Changed) -> None:
-        event.stop()
+        texts = [*self._earlier.get(self.purpose, ()), ""]
+        self._place = min(max(self._place + by, 0), len(texts) - 1)
+        self.value = texts[self._place]
+        self.cursor_position = len(self.value)
 
     @on(Input.Blurred)
     def _leave(self) -> None:
-        """Another widget takes the keys; the terminal's window may lose the focus."""
+        """Another widget takes the keys; the terminal's window alone may lose the focus."""
         if self.app.app_focus:
             self._show(False)
+
+    def _show(self, shown: bool) -> None:
+        self.display = shown
+        self.screen.query_one(KeyBar).display = not shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,19 +22,21 @@ from clipmk_tui.app.concept_lines import Columns, answer, asked_words, columns, 
 from clipmk_tui.app.concept_rows import AskedRow, ConceptRow, GroupRow, PartRow, groups, part_rows
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.legend import share_text
-from clipmk_tui.app.messages import ChangeLeftOut, LightUp, Withdraw
+from clipmk_tui.app.messages import ChangeLeftOut, LightUp
 from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.signs import NEITHER, SIGN, WORD, Kind
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
-    from clipmk.records import Asked
+    from clipmk_tui.app.concept_rows import Answers
 
-Row = GroupRow | ConceptRow | AskedRow | PartRow | str
+Row = GroupRow | ConceptRow | PartRow | str
 """A text: a line about what was asked for."""
 
 _HINT = {"mutual": "seen and tied", "vision": "seen, not tied", "language": "tied, not seen"}
+
+_SIGNS = {"none": NEITHER, "awaited": "…"} | dict(SIGN)
 
 _LEAST = 4
 """Lines below its heading that a group needs to be open from the start."""
@@ -55,13 +57,7 @@ class ConceptTree(Tree[Row]):
             tooltip="show or hide the parts of a concept, the concepts of a group",
             id="concepts.toggle",
         ),
-        Binding(
-            "x",
-            "leave_out",
-            "leave out",
-            tooltip="leave the concept out, or restore it; remove what was asked",
-            id="concepts.leave_out",
-        ),
+        Binding("x", "leave_out", "leave out", tooltip="leave out, restore, ask no more", id="concepts.leave_out"),
         Binding("u", "undo", "undo", tooltip="undo the last leaving out", id="concepts.undo"),
         Binding("left", "fold", "fold, or go to the group", id="concepts.fold", show=False),
         Binding("right", "unfold", "open, or go to the first inside", id="concepts.unfold", show=False),
@@ -80,14 +76,7 @@ class ConceptTree(Tree[Row]):
         self._open: dict[str, bool] = {"mutual": True, "asked": True}
         """Groups and concepts (by text) that the user opened or folded: they stay so for the next image and model."""
 
-    def show(
-        self,
-        explanation: Explanation,
-        asked: Sequence[tuple[str, Asked | None]] = (),
-        *,
-        wanted: str = "",
-        room: int = 0,
-    ) -> None:
+    def show(self, explanation: Explanation, asked: Answers = (), *, wanted: str = "", room: int = 0) -> None:
         """Show another explanation; the cursor stays on the same concept where it is still there.
 
         Args:
@@ -112,8 +101,8 @@ class ConceptTree(Tree[Row]):
                 if inside and self._open.get(row.text, False):
                     self._fill(child, row)
                     child.expand()
-        found = isinstance(before, ConceptRow | AskedRow | PartRow) and self.select(before.text, like=before)
-        if not found:
+        asked_before = isinstance(before, AskedRow)
+        if not (isinstance(before, ConceptRow | PartRow) and self.select(before.text, asked=asked_before)):
             self.call_after_refresh(self._go_to_the_first)
         self.call_after_refresh(self._highlight)  # the cursor may be on the same line as before
 
@@ -126,16 +115,10 @@ class ConceptTree(Tree[Row]):
             for node in (group, *nodes) if nodes else ():
                 node.refresh()
 
-    def select(self, text: str, *, like: Row | None = None) -> bool:
-        """Move the cursor to what was asked for or to a concept, opening its group; whether it is there.
-
-        Args:
-            text: the words.
-            like: another row of a text that may be both.
-        """
-        found = [n for n in self._rows() if isinstance(n.data, ConceptRow | AskedRow) and n.data.text == text]
-        found.sort(key=lambda node: isinstance(node.data, AskedRow) != isinstance(like, AskedRow) and like is not None)
-        for node in found[:1]:
+    def select(self, text: str, *, asked: bool = True) -> bool:
+        """Move the cursor to a concept, opening its group; whether it is there. It may be asked for as well."""
+        found = [n for n in self._rows() if isinstance(n.data, ConceptRow) and n.data.text == text]
+        for node in found[:1] if asked else found[-1:]:
             if node.parent is not None:
                 node.parent.expand()
             self.call_after_refresh(self.move_cursor, node)
@@ -149,7 +132,7 @@ class ConceptTree(Tree[Row]):
         """Mark the concepts that were seen on a part; None: no concept."""
         changed, self._marked_part = {part, self._marked_part} - {None} if part != self._marked_part else set(), part
         for node in self._rows():
-            if isinstance(node.data, ConceptRow | AskedRow) and changed.intersection(node.data.parts):
+            if isinstance(node.data, ConceptRow) and changed.intersection(node.data.parts):
                 node.refresh()
 
     def select_part(self, part: int) -> None:
@@ -157,11 +140,8 @@ class ConceptTree(Tree[Row]):
         self.mark_part(part)
         parts = () if self._explanation is None else self._explanation.parts
         texts = [one.text for described in parts if described.id == part for one in described.descriptors]
-        seen = {
-            node.data.text: node
-            for node in self._rows()
-            if isinstance(node.data, ConceptRow) and part in node.data.parts
-        }
+        rows = ((node.data, node) for node in self._rows())
+        seen = {row.text: node for row, node in rows if isinstance(row, ConceptRow) and part in row.parts}
         node = next((seen[text] for text in (*texts, *seen) if text in seen), None)
         if node is not None and node.parent is not None:
             node.parent.expand()
@@ -189,7 +169,7 @@ class ConceptTree(Tree[Row]):
         row = node.data
         if isinstance(row, GroupRow):
             text = self._group(row, node)
-        elif isinstance(row, ConceptRow | AskedRow):
+        elif isinstance(row, ConceptRow):
             text = self._concept(row)
         elif isinstance(row, PartRow):
             text = self._part(row)
@@ -222,9 +202,7 @@ class ConceptTree(Tree[Row]):
         """Highlight the parts that the concept was seen on; of what was asked for, show the map."""
         node = event.node.parent if isinstance(event.node.data, str) else event.node
         row = None if node is None else node.data
-        parts = row.parts if isinstance(row, ConceptRow | AskedRow) else ()
-        if isinstance(row, PartRow):
-            parts = (row.part.id,)
+        parts = row.parts if isinstance(row, ConceptRow) else (row.part.id,) if isinstance(row, PartRow) else ()
         self.post_message(LightUp(frozenset(parts), row.answer if isinstance(row, AskedRow) else None))
 
     @on(Tree.NodeExpanded)
@@ -234,7 +212,7 @@ class ConceptTree(Tree[Row]):
         row, opened = event.node.data, isinstance(event, Tree.NodeExpanded)
         if isinstance(row, GroupRow):
             self._open[row.kind] = opened
-        elif isinstance(row, ConceptRow | AskedRow):
+        elif isinstance(row, ConceptRow):
             self._open[row.text] = opened
             if opened and not event.node.children:
                 self._fill(event.node, row)
@@ -243,7 +221,7 @@ class ConceptTree(Tree[Row]):
         """Leave the concept under the cursor out, or restore it; withdraw what was asked for."""
         row = self.row
         if isinstance(row, AskedRow):
-            self.post_message(Withdraw(row.text))
+            self.post_message(ChangeLeftOut(partial(State.withdraw, text=row.text)))
         elif isinstance(row, PartRow) or (isinstance(row, ConceptRow) and row.kind != "language"):
             self.post_message(ChangeLeftOut(partial(State.leave_out, text=row.text)))
         elif isinstance(row, ConceptRow):
@@ -275,10 +253,11 @@ class ConceptTree(Tree[Row]):
         else:
             node.expand()
 
-    def _fill(self, node: TreeNode[Row], row: ConceptRow | AskedRow) -> None:
-        for line in asked_words(row.answer) if isinstance(row, AskedRow) and row.answer is not None else ():
-            node.add_leaf("", data=line)
-        if self._explanation is not None:
+    def _fill(self, node: TreeNode[Row], row: ConceptRow) -> None:
+        if isinstance(row, AskedRow) and row.answer is not None:
+            for line in asked_words(row.answer):
+                node.add_leaf("", data=line)
+        elif self._explanation is not None:
             for part in part_rows(self._explanation, row):
                 node.add_leaf("", data=part)
 
@@ -302,10 +281,10 @@ class ConceptTree(Tree[Row]):
             (f"  {_HINT[row.kind]}", "dim"),
         )
 
-    def _concept(self, row: ConceptRow | AskedRow) -> Text:
-        widths = self.columns
-        left_out = isinstance(row, ConceptRow) and row.text in self._left_out
-        sign, ink = self._sign(row, left_out=left_out)
+    def _concept(self, row: ConceptRow) -> Text:
+        left_out, widths = row.text in self._left_out and not isinstance(row, AskedRow), self.columns
+        kind = "left-out" if left_out else row.kind
+        sign, ink = _SIGNS[kind], self.app.theme_variables.get(kind, "dim")
         name = Text(printable(row.text))
         if widths is not None:
             name.truncate(widths.name, overflow="ellipsis")
@@ -314,26 +293,11 @@ class ConceptTree(Tree[Row]):
         style = "strike" if left_out else "" if marked is None else "bold"
         text = Text.assemble((sign, ink), part, (name.plain, style))
         if widths is not None:
-            text.append(" " * (widths.name - name.cell_len))
-            if isinstance(row, ConceptRow):
-                text.append_text(widths.cells(row, ink))
-            elif row.answer is not None:
-                text.append_text(widths.asked(row.answer, ink))
+            cells = widths.asked(row, ink) if isinstance(row, AskedRow) else widths.cells(row, ink)
+            text.append(" " * (widths.name - name.cell_len)).append_text(cells)
         if left_out:
             text.stylize("dim")
         return text
-
-    def _sign(self, row: ConceptRow | AskedRow, *, left_out: bool) -> tuple[str, str]:
-        """The sign of a row, and its colour."""
-        if isinstance(row, ConceptRow):
-            kind: Kind = "left-out" if left_out else row.kind
-        elif row.answer is None:
-            return "…", "dim"
-        elif row.answer.status == "none":
-            return NEITHER, "dim"
-        else:
-            kind = row.answer.status
-        return SIGN[kind], self._ink(kind)
 
     def _part(self, row: PartRow) -> Text:
         red, green, blue = colour_of(row.part.id)

@@ -18,7 +18,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from clipmk.system.text import encodable
-from clipmk_tui.app.legend import Layout, laid_out, legend_lines, map_lines
+from clipmk_tui.app.legend import Layout, laid_out, legend_lines
 from clipmk_tui.app.messages import SelectPart
 from clipmk_tui.show.text import shown
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk.images.decoder import Picture
     from clipmk.records import Asked, Part
-    from clipmk_tui.app.canvas import Canvas, Depth, Frame, Heat, Mode, Shapes
+    from clipmk_tui.app.canvas import Canvas, Depth, Frame, Mode, Shapes
+    from clipmk_tui.app.heat import Heat
 
 Spans = Mapping[int, tuple[int, int]]
 """Row -> (first, past the last) column that is written again."""
@@ -51,10 +52,8 @@ class Job:
     mode: Mode
     lit: frozenset[int]
     blurred: frozenset[int]
-    asked: Asked | None
-    """Whose map is drawn in place of the parts."""
     heat: Heat | None
-    """The same at the canvas's size."""
+    """A map in place of the parts."""
     depth: Depth
     before: Frame | None
     """What the pane shows in the same place now."""
@@ -82,6 +81,8 @@ class ImagePane(Widget, can_focus=True):
     """Whose parts are drawn, on the picture of its path only; None: nothing is known of the picture."""
     lit: var[frozenset[int]] = var(frozenset(), init=False)
     """Ids of the highlighted parts; the plain picture shows none."""
+    asked: var[Asked | None] = var(None, init=False)
+    """What was asked for: its map is drawn in place of all parts."""
     blurred: var[frozenset[int]] = var(frozenset(), init=False)
     """Ids of the parts whose regions are blurred: they are left out."""
     mode: var[Mode] = var("parts", init=False)
@@ -91,8 +92,6 @@ class ImagePane(Widget, can_focus=True):
         self._with_legend = legend
         self._canvas: Canvas | None = None
         self._shapes: Shapes | None = None
-        self._asked: Asked | None = None
-        """What was asked for: its map is shown in place of all parts."""
         self._stale = self._busy = False
         """What the pane shows is out of date; a thread is drawing."""
         self._layout: Layout | None = None
@@ -108,22 +107,12 @@ class ImagePane(Widget, can_focus=True):
         self.mode = modes[(modes.index(self.mode) + 1) % len(modes)]
 
     def watch_mode(self) -> None:
-        """Draw in another mode."""
-        self._name_mode()
+        """Name the mode below the picture."""
+        mapped = self.asked is not None and self.asked.map is not None
+        self.border_subtitle = MODES[self.mode] or ("map" if mapped else "")
         self._redraw()
 
-    def _name_mode(self) -> None:
-        mapped = self._asked is not None and self._asked.map is not None
-        self.border_subtitle = MODES[self.mode] or ("map" if mapped else "")
-
-    def light_up(self, parts: frozenset[int], asked: Asked | None = None) -> None:
-        """Highlight parts, and show the map of what was asked for; all in one drawing."""
-        if asked != self._asked:
-            self._asked = asked
-            if parts == self.lit:  # else drawn for these
-                self._redraw()
-            self._name_mode()
-        self.lit = parts
+    watch_asked = watch_mode
 
     def take_away(self) -> None:
         """Take away what the pane has drawn beside its cells, before another screen is in its place."""
@@ -190,7 +179,8 @@ class ImagePane(Widget, can_focus=True):
             self._take_note()
 
     def _job(self, picture: Picture) -> Job:
-        from clipmk_tui.app.canvas import Canvas, Heat, Shapes  # noqa: PLC0415 - numpy, not before there is a picture
+        from clipmk_tui.app.canvas import Canvas, Shapes  # noqa: PLC0415 - numpy, not before there is a picture
+        from clipmk_tui.app.heat import heat_over  # noqa: PLC0415
 
         parts, size = self._parts(picture), (picture.info.width, picture.info.height)
         layout = laid_out(self.size.width, self.size.height, size, legend=self._with_legend)
@@ -202,11 +192,8 @@ class ImagePane(Widget, can_focus=True):
             shapes = self._shapes = Shapes(parts, width=columns, height=2 * rows)
         before = self._frame if self._layout == layout else None
         depth = _DEPTHS.get(self.app.console.color_system or "", "true")
-        asked, heat = self._asked if self.mode == "parts" else None, None
-        if asked is not None and asked.map is not None:
-            seen = asked.presence.seen
-            heat = Heat(asked.map, picture, width=columns, height=2 * rows, coloured=seen)
-        return Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, asked, heat, depth, before)
+        heat = heat_over(self.asked, canvas) if self.mode == "parts" else None
+        return Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, heat, depth, before)
 
     def _parts(self, picture: Picture) -> tuple[Part, ...]:
         """The parts that belong to a picture; while those of another one wait for it, the old ones stay."""
@@ -227,8 +214,8 @@ class ImagePane(Widget, can_focus=True):
     def _take(self, job: Job, frame: Frame, spans: Spans, rows: Mapping[int, Strip]) -> None:
         """Put what was drawn into the pane; only rows that differ are written to the terminal."""
         width, height, before = job.layout.legend.width, job.layout.legend.height, self._legend
-        if job.asked is not None and job.heat is not None:
-            self._legend = map_lines(job.asked, job.heat.place, job.heat.area, width=width, height=height)
+        if job.heat is not None:
+            self._legend = job.heat.legend(width=width, height=height)
         else:
             self._legend = legend_lines(job.shapes.parts, width=width, height=height, lit=job.lit, blurred=job.blurred)
         self._stale, self._frame = False, frame
@@ -281,7 +268,10 @@ def _paint(job: Job) -> tuple[Frame, Spans]:
     """The frame, and what differs from the one before; on any thread."""
     from clipmk_tui.app.canvas import painted  # noqa: PLC0415
 
-    frame = painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred, heat=job.heat, depth=job.depth)
+    if job.heat is not None:
+        frame = job.heat.frame(job.depth)
+    else:
+        frame = painted(job.canvas, job.shapes, job.mode, lit=job.lit, blurred=job.blurred, depth=job.depth)
     return frame, frame.changes(job.before)
 
 

@@ -130,7 +130,8 @@ class SharpImagePane(ImagePane):
 
     def _tiles(self, drawn: _Drawn, cell: Size) -> list[Tile]:
         """What is written for a picture; on any thread, one at a time."""
-        from clipmk_tui.app.canvas import Canvas, Heat, Shapes, numbered, painted_pixels  # noqa: PLC0415
+        from clipmk_tui.app.canvas import Canvas, Shapes, numbered, painted_pixels  # noqa: PLC0415
+        from clipmk_tui.app.heat import heat_over  # noqa: PLC0415
 
         job, box = drawn.job, drawn.job.layout.picture
         if self._protocol == "kitty":  # the terminal enlarges it
@@ -143,11 +144,11 @@ class SharpImagePane(ImagePane):
         if shapes is None or shapes.parts != job.shapes.parts or shapes.size != canvas.size:
             shapes = Shapes(job.shapes.parts, width=width, height=height)
         self._fine = canvas, shapes
-        heat = None
-        if job.asked is not None and job.asked.map is not None:
-            seen = job.asked.presence.seen
-            heat = Heat(job.asked.map, job.canvas.picture, width=width, height=height, coloured=seen)
-        pixels = painted_pixels(canvas, shapes, job.mode, lit=job.lit, blurred=job.blurred, heat=heat)
+        heat = heat_over(None if job.heat is None else job.heat.asked, canvas)
+        if heat is not None:
+            pixels = heat.pixels()
+        else:
+            pixels = painted_pixels(canvas, shapes, job.mode, lit=job.lit, blurred=job.blurred)
         pixels = numbered(pixels, drawn.frame.numbers, cell=(cell.width, cell.height))
         if self._protocol == "sixel":
             return sixel_tiles(pixels, cell=(cell.width, cell.height))
