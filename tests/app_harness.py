@@ -88,6 +88,12 @@ def explained(model: str, image: str, target: str | None = None) -> Explanation:
     return made if target is None or target not in made.classes else made.for_class(target)
 
 
+def answered(made: Explanation, asks: tuple[str, ...]) -> Explanation:
+    """With `samples.asked` for each text: "not ..." is not seen, "mapless" has no map."""
+    found = (samples.asked(text, heat=text != "mapless", seen=not text.startswith("not")) for text in asks)
+    return dataclasses.replace(made, asked=tuple(found))
+
+
 def loaded(model: str) -> protocol.Loaded:
     """What the engine reports of a model."""
     info = ModelInfo(
@@ -156,8 +162,8 @@ class FakeEngine:
         match request:
             case protocol.Load(model=model):
                 return loaded(model)
-            case protocol.Explain(model=model, image=image, target=target):
-                return protocol.Explained(id=1, explanation=explained(model, image, target))
+            case protocol.Explain(model=model, image=image, target=target, asks=asks):
+                return protocol.Explained(id=1, explanation=answered(explained(model, image, target), asks))
             case protocol.WhatIf(model=model, image=image, left_out=left_out):
                 before = explained(model, image).predictions
                 after = tuple(
@@ -171,9 +177,9 @@ class FakeEngine:
                     for p in before
                 )
                 return protocol.Reranked(id=1, left_out=left_out, predictions=after)
-            case protocol.Compare(models=models, image=image, target=target):
+            case protocol.Compare(models=models, image=image, target=target, asks=asks):
                 for model in models:
-                    tell(self._column(model, image, target))
+                    tell(self._column(model, image, target, asks))
                 return protocol.Done(id=1, count=len(models))
             case protocol.Survey(model=model, images=images):
                 for image in images:
@@ -188,11 +194,11 @@ class FakeEngine:
                 self.pulled.add(model)
                 return protocol.Pulled(id=1, model=entry(model, "cached"))
 
-    def _column(self, model: str, image: str, target: str | None) -> protocol.ColumnReady:
+    def _column(self, model: str, image: str, target: str | None, asks: tuple[str, ...]) -> protocol.ColumnReady:
         failure = self.failures.get(model)
         if failure is not None:
             return protocol.ColumnReady(id=1, model=model, explanation=None, code="model", message=str(failure))
-        return protocol.ColumnReady(id=1, model=model, explanation=explained(model, image, target))
+        return protocol.ColumnReady(id=1, model=model, explanation=answered(explained(model, image, target), asks))
 
 
 VIT, VIT_XS, RN, CNX = MODELS = tuple(FAMILIES)

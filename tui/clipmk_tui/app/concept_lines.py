@@ -78,10 +78,8 @@ class Columns:
         if not presence.seen:
             seen = (_NOT_SEEN if width >= len(_NOT_SEEN) else NOTHING).ljust(width - len(beside))
         tied = NOTHING if row.cosine is None else _short(row.cosine)
-        rest = [*([] if beside else [p]), *([f"parts {_listed(row.parts)}"] if row.parts else [])]
-        rest.append(f"rank {row.answer.ties[0].rank}")
         text = Text.assemble(" " * _GAP, (seen, ink), beside, " " * _GAP, tied.ljust(_TIED + _GAP))
-        return text.append(", ".join(rest), "dim")
+        return text.append(("" if beside else f"{p} ") + _where(row.answer), "dim")
 
     def share(self, importance: float) -> float:
         """The length of a bar in [0, 1]: nearly 0 for the smallest importance, which is not nothing."""
@@ -99,12 +97,18 @@ class Columns:
         return "…" if row.parts else NOTHING
 
 
+def _where(asked: Asked) -> str:
+    """Parts and rank of what was asked for."""
+    return f"{_listed(asked.parts) or NOTHING}, rank {asked.ties[0].rank}"
+
+
 def columns(explanation: Explanation, room: int) -> Columns:
     """Share a line of `room` cells after the sign: names are whole if that is possible."""
     seen = explanation.vision_concepts
     names = [concept.text for concept in seen] + [concept.text for concept in explanation.language_concepts]
     longest = max((cell_len(printable(name)) for name in names), default=0)
     widest = max([len(_NOT_SEEN), *(len(_listed(concept.parts)) for concept in seen)])
+    widest = max([widest, *(len(_where(one)) for one in explanation.asked)])
     name = bar_cells = number = parts = 0
     for bar_cells, numbered, most in _SIZES:
         number, parts = _NUMBER * numbered, min(widest, most)
