@@ -55,6 +55,7 @@ def draw_classes(results: Results, grid: ClassGrid) -> Figure:
     axes = figure.subplots()
     reach = max(0.1, float(np.nanmax(np.abs(above))))
     image = axes.imshow(above, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
+    axes.grid(visible=False)
     axes.set_facecolor("#dddddd")  # visible where there is no number
     for line, column in np.argwhere(~np.isnan(auc)).tolist():
         colour = "white" if abs(above[line, column]) > 0.62 * reach else "#222222"

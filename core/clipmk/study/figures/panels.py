@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,38 +11,36 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from clipmk.study.concepts import ConceptTotals
-from clipmk.study.figures.style import GREY, canvas, family_style, intervals, label, light_grid, mark_models
+from clipmk.study.figures.style import GREY, canvas, family_style, intervals, label, mark_models
 from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
 
 _COLUMNS: Final = 4
 """Most panels of the dynamics side by side."""
+_NO_PANEL: Final = ""
 _SPLIT: Final = (("auc", "AUC"), ("mi_paper", "MI (nats)"), ("mutual_count", "mutual concepts m"))
 
 
 def draw_dynamics(results: Results) -> Figure:
     """The mean curve of every model, its area filled, and the curve of random concepts; a family starts a new line."""
-    families = results.families
-    columns = min(_COLUMNS, max(map(len, families.values())))
-    lines = sum(ceil(len(rows) / columns) for rows in families.values())
-    figure = canvas(max(5.0, 2.6 * columns), 0.5 + 1.75 * lines)
-    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    line = 0
-    for family, rows in families.items():
-        used = ceil(len(rows) / columns)
-        panels = grid[line : line + used].ravel()
-        for panel, row in zip(panels, rows, strict=False):
-            _dynamics(panel, row, results.names[row["model"]])
-        for panel in panels[len(rows) :]:
-            panel.set_visible(False)
-        for first in grid[line : line + used, 0]:
-            first.set_ylabel(f"{family_name(family)}\nMI (nats)")
-        line += used
-    grid[0, 0].set_ylim(0, 1.08 * max(max(*row["curve"], *row["chance_curve"]) for row in results.models) or 1)
-    for column in range(columns):  # sharex hides the tick labels of a panel with nothing visible below
-        lowest = max(number for number in range(lines) if grid[number, column].get_visible())
-        grid[lowest, column].tick_params(labelbottom=True)
-        grid[lowest, column].set_xlabel("concepts left out")
+    columns = min(_COLUMNS, max(map(len, results.families.values())))
+    lines: list[list[Any]] = []
+    for rows in results.families.values():
+        models = [row["model"] for row in rows]
+        models += [_NO_PANEL] * (-len(models) % columns)
+        lines += [models[start : start + columns] for start in range(0, len(models), columns)]
+    figure = canvas(max(5.0, 2.6 * columns), 0.5 + 1.75 * len(lines))
+    panels = figure.subplot_mosaic(lines, sharex=True, sharey=True, empty_sentinel=_NO_PANEL)
+    for row in results.models:
+        _dynamics(panels[row["model"]], row, results.names[row["model"]])
+    families = {row["model"]: family_name(row["family"]) for row in results.models}
+    for first, *_ in lines:
+        panels[first].set_ylabel(f"{families[first]}\nMI (nats)")
+    panels[lines[0][0]].set_ylim(0, 1.08 * max(max(*row["curve"], *row["chance_curve"]) for row in results.models) or 1)
+    for column in zip(*lines, strict=True):  # sharex hides the tick labels of a panel with nothing below
+        lowest = panels[[model for model in column if model != _NO_PANEL][-1]]
+        lowest.tick_params(labelbottom=True)
+        lowest.set_xlabel("concepts left out")
     return figure
 
 
@@ -63,7 +60,7 @@ def draw_split(results: Results) -> Figure:
                 mark_models(axes, row["family"], x, place + offset, xerr=reach, markersize=5, markerfacecolor=face)
         axes.set_xlabel(title)
         axes.tick_params(axis="y", length=0)
-        light_grid(axes, "x")
+        axes.grid(visible=False, axis="y")
     panels[0].set_yticks(places, [label(results.names[row["model"]]) for row in results.models])
     panels[0].set_ylim(min(places) - 0.6, 0.6)
     handles = [
@@ -107,7 +104,6 @@ def _dynamics(axes: Axes, row: TableRow, name: str) -> None:
     text = f"AUC {row['auc']:.2f}\nchance {row['chance_auc']:.2f}"
     axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=8)
     axes.set_xlim(0, len(points) - 1)
-    light_grid(axes)
 
 
 def _bars(
@@ -126,4 +122,4 @@ def _bars(
     axes.set_xlim(0, 1.04 * max(left, default=1.0) or 1.0)
     axes.set_xlabel("share of all explanations (%)")
     axes.set_ylim(-max(len(names), 2) + 0.4, 0.6)
-    light_grid(axes, "x")
+    axes.grid(visible=False, axis="y")

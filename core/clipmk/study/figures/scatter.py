@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
 from clipmk.concepts.statistics import POOLED, LineFit
-from clipmk.study.figures.style import GREY, canvas, family_style, intervals, label, light_grid, mark_models
+from clipmk.study.figures.style import GREY, canvas, family_style, intervals, label, mark_models
 from clipmk.study.paper import PRINTED_FIT
 from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
@@ -55,7 +55,6 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
     axes.set_ylim(max(-2.0, bottom), min(102.0, top))
     axes.set_xlabel("AUC of the MI dynamics (comparable within a family only)")
     axes.set_ylabel("zero-shot top-1 (%)")
-    light_grid(axes)
     figure.legend(loc="outside lower left", ncols=2, fontsize=8)
     name_marks(axes, known, results.names)
     return figure

@@ -85,12 +85,6 @@ def png(draw: Callable[[], Figure], dpi: int) -> bytes:
     return buffer.getvalue()
 
 
-def light_grid(axes: Axes, axis: str = "both") -> None:
-    """A light grid behind everything."""
-    axes.set_axisbelow(True)
-    axes.grid(visible=True, axis=axis, color="#e6e6e6", linewidth=0.7)  # type: ignore[arg-type]
-
-
 def intervals(rows: Sequence[TableRow], name: str, *, factor: float = 1) -> tuple[Floats, Floats]:
     """Values of a column, (rows,), and the lengths of their error bars below and above, (2, rows); NaN: unknown."""
     value, low, high = (
