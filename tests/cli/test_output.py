@@ -13,9 +13,16 @@ from pathlib import Path
 import pytest
 
 from clipmk.errors import ClipmkError
-from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.progress import Stages
-from clipmk_tui.cli.streams import DataStream, ReaderGone, data_stream, say, text_console, watched_stdout
+from clipmk_tui.cli.streams import (
+    DataStream,
+    ReaderGone,
+    data_stream,
+    logging_to_stderr,
+    say,
+    text_console,
+    watched_stdout,
+)
 from clipmk_tui.cli.tables import table
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")

@@ -18,7 +18,7 @@ from clipmk.settings import PRESETS
 from clipmk.system.options import comma_separated, config_options, variable
 from clipmk.system.text import quoted
 from clipmk_tui.cli.errors import remember
-from clipmk_tui.cli.logs import logging_to_stderr
+from clipmk_tui.cli.streams import logging_to_stderr
 
 INPUT, SETTINGS, OUTPUT, MESSAGES = "Input", "Settings", "Output", "Messages"
 """Panels of the help."""

@@ -14,9 +14,8 @@ from clipmk.output import document
 from clipmk.system.text import quoted
 from clipmk_tui.cli import options as o
 from clipmk_tui.cli.inputs import input_images
-from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.progress import Stages
-from clipmk_tui.cli.streams import data_stream, locale_encoding, say, text_console
+from clipmk_tui.cli.streams import data_stream, locale_encoding, logging_to_stderr, say, text_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,8 +17,7 @@ from clipmk.system.text import byte_size, quoted
 from clipmk_tui.cli import options as o
 from clipmk_tui.cli import tables
 from clipmk_tui.cli.default_commands import did_you_mean
-from clipmk_tui.cli.logs import logging_to_stderr
-from clipmk_tui.cli.streams import data_stream, say
+from clipmk_tui.cli.streams import data_stream, logging_to_stderr, say
 
 if TYPE_CHECKING:
     from rich.console import Console

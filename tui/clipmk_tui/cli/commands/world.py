@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from clipmk_tui.cli import options as o
-from clipmk_tui.cli.logs import logging_to_stderr
-from clipmk_tui.cli.streams import data_stream, locale_encoding
+from clipmk_tui.cli.streams import data_stream, locale_encoding, logging_to_stderr
 
 app = typer.Typer(help="The rendered world, whose concepts and parts are known.")
 

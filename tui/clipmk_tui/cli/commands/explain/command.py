@@ -9,9 +9,8 @@ import typer
 
 from clipmk_tui.cli import options as o
 from clipmk_tui.cli.inputs import input_images
-from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.progress import Stages
-from clipmk_tui.cli.streams import data_stream, locale_encoding, say
+from clipmk_tui.cli.streams import data_stream, locale_encoding, logging_to_stderr, say
 
 if TYPE_CHECKING:
     from clipmk_tui.cli.commands.explain.options import ExplainOptions

@@ -15,8 +15,7 @@ from clipmk.system.text import quoted
 from clipmk.worker import client
 from clipmk.worker.unix_socket import require_support
 from clipmk_tui.cli import tables
-from clipmk_tui.cli.logs import logging_to_stderr
-from clipmk_tui.cli.streams import data_stream, say
+from clipmk_tui.cli.streams import data_stream, logging_to_stderr, say
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600}
 

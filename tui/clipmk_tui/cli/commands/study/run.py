@@ -19,9 +19,8 @@ from clipmk.system.text import counted, encodable, printable, quoted
 from clipmk.vocabulary.classes import parse_classes, read_texts
 from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary
 from clipmk_tui.cli.commands.study.progress import StudyProgress
-from clipmk_tui.cli.logs import logging_to_stderr
 from clipmk_tui.cli.options import check_known
-from clipmk_tui.cli.streams import say
+from clipmk_tui.cli.streams import logging_to_stderr, say
 
 if TYPE_CHECKING:
     from clipmk.datasets.dataset import Dataset
