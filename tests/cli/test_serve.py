@@ -20,8 +20,7 @@ from PIL import Image
 
 from clipmk.worker import client, unix_socket
 from clipmk_tui.cli.commands.explain import served
-from clipmk_tui.cli.commands.serve.command import serve
-from clipmk_tui.cli.commands.serve.run import idle_seconds
+from clipmk_tui.cli.commands.serve import idle_seconds, serve
 from command_line import FAST, Runner
 from samples import explanation, picture
 from serving import PATIENCE, FakeService, running, talking, wait_for

@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "cache": "cache",
     "world": "world",
     "evaluate": "evaluate",
-    "serve": "serve.command",
+    "serve": "serve",
     "doctor": "doctor",
     "schema": "schema",
 }

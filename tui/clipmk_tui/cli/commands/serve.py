@@ -1,4 +1,4 @@
-"""What `clipmk serve` does: serve, print the state of a server, stop it."""
+"""`clipmk serve`: a process that keeps models loaded for `clipmk explain`; prints its state, or stops it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,51 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Annotated
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.system.config import read_config
 from clipmk.system.locations import socket_path
 from clipmk.system.text import quoted
-from clipmk.worker import client
-from clipmk.worker.unix_socket import require_support
+from clipmk_tui.cli import options as o
 from clipmk_tui.cli import tables
 from clipmk_tui.cli.streams import data_stream, logging_to_stderr, say
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600}
+
+EPILOG = (
+    "clipmk explain finds the server by itself and prints what it would print without one. Where the server is of "
+    "another version, or was started in another environment, explain does the work itself and says so.  Only its "
+    "owner can use the socket.  Needs Linux."
+)
+
+_SOCKET = "Where to listen; CLIPMK_SOCKET names it for explain, too (default: a private folder of the session)."
+Socket = Annotated[str | None, o.flag(None, "socket", _SOCKET, metavar="PATH")]
+_IDLE = "Exit after this time without a request (default: 15m)."
+Idle = Annotated[str, o.option(None, "idle", _IDLE, metavar="90s|15m|2h")]
+Stop = Annotated[bool, o.flag(None, "stop", "Stop the server.")]
+Status = Annotated[bool, o.flag(None, "status", "Print the server's state; exit status 1 if there is none.")]
+
+
+def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
+    socket: Socket = None,
+    idle: Idle = "15m",
+    stop: Stop = False,
+    status: Status = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
+) -> int:
+    """Keep models loaded behind a private Unix socket, for scripts that call clipmk explain many times."""
+    path = socket_at(socket)
+    if stop and status:
+        raise UsageError("--stop and --status exclude each other")
+    if stop:
+        return _stop(path, quiet=quiet)
+    if status:
+        return _status(path, json=json, no_color=no_color)
+    return _serve(path, idle_seconds(idle), quiet=quiet, verbose=verbose)
 
 
 def socket_at(named: str | None) -> Path:
@@ -26,6 +60,8 @@ def socket_at(named: str | None) -> Path:
     Raises:
         ClipmkError: this system has no private sockets.
     """
+    from clipmk.worker.unix_socket import require_support  # noqa: PLC0415 - not for the help
+
     require_support()
     if named is None:
         return socket_path()
@@ -45,7 +81,7 @@ def idle_seconds(text: str) -> float:
     return seconds
 
 
-def serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
+def _serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
     """Serve until stopped, or idle for `idle_s` seconds.
 
     Returns:
@@ -54,6 +90,8 @@ def serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
     Raises:
         ClipmkError: a server listens there already, or others could replace the socket.
     """
+    from clipmk.system.config import read_config  # noqa: PLC0415 - not for the help
+    from clipmk.worker import client  # noqa: PLC0415
     from clipmk.worker.server import Server, stopped_by_signals  # noqa: PLC0415
     from clipmk.worker.service import Service  # noqa: PLC0415
 
@@ -69,12 +107,14 @@ def serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
     return 0
 
 
-def stop(path: Path, *, quiet: bool) -> int:
+def _stop(path: Path, *, quiet: bool) -> int:
     """Stop the server and wait for its end; without a server there is nothing to do.
 
     Returns:
         Exit status.
     """
+    from clipmk.worker import client  # noqa: PLC0415 - not for the help
+
     pid = client.stop(path)
     if not quiet:
         where = quoted(path)
@@ -82,7 +122,7 @@ def stop(path: Path, *, quiet: bool) -> int:
     return 0
 
 
-def status(path: Path, *, json: bool, no_color: bool) -> int:
+def _status(path: Path, *, json: bool, no_color: bool) -> int:
     """Print the state of the server.
 
     Returns:
@@ -91,6 +131,9 @@ def status(path: Path, *, json: bool, no_color: bool) -> int:
     Raises:
         ClipmkError: there is no server, or it is of another version.
     """
+    from clipmk.system.config import read_config  # noqa: PLC0415 - not for the help
+    from clipmk.worker import client  # noqa: PLC0415
+
     with client.connected(path) as found:
         if found is None:
             raise ClipmkError(f"no server listens at {quoted(path)}; `clipmk serve` starts one")

@@ -1,1 +1,0 @@
-"""`clipmk serve`: options; the run that serves, prints the state of a server, or stops it."""
