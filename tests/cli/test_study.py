@@ -19,7 +19,7 @@ from PIL import Image
 from clipmk.study.manifest import StudyRequest, read_manifest
 from clipmk.system.text import encodable
 from clipmk.world.export import export_scenes
-from clipmk_tui.cli.commands.study.progress import StudyProgress
+from clipmk_tui.cli.commands.study.run import StudyProgress
 from command_line import Runner
 from study_shards import POOL, make_manifest, write_study
 

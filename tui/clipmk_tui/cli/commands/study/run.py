@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -18,8 +19,8 @@ from clipmk.system.options import settings_from
 from clipmk.system.text import counted, encodable, printable, quoted
 from clipmk.vocabulary.classes import parse_classes, read_texts
 from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary
-from clipmk_tui.cli.commands.study.progress import StudyProgress
 from clipmk_tui.cli.options import check_known
+from clipmk_tui.cli.progress import Stages, on_terminal
 from clipmk_tui.cli.streams import logging_to_stderr, say
 
 if TYPE_CHECKING:
@@ -29,6 +30,42 @@ if TYPE_CHECKING:
 
 FAILURES_NAMED: Final = 3
 """Images that could not be explained and are named on stderr."""
+LINE_SECONDS: Final = 30.0
+"""Between two lines if stderr is not a terminal."""
+
+
+class StudyProgress(Stages):
+    """The `progress` callback of `clipmk.study.run.run_study`; use it in a `with` block.
+
+    Args:
+        shown: False shows nothing at all.
+        clock: seconds.
+    """
+
+    def __init__(self, *, shown: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(shown=shown)
+        self._in_lines = shown and sys.stderr is not None and not on_terminal()
+        self._clock = clock
+        self._start: tuple[float, int] | None = None
+        self._last_line = clock()
+        self.done = self.total = 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show a stage, or how far the study is: images times models, and their rate in this run."""
+        if stage != "study":
+            super().__call__(stage, self.done, self.total)
+            return
+        if self._start is None:
+            self._start = self._clock(), done
+        since, before = self._start
+        passed = self._clock() - since
+        rate = (done - before) / passed if passed > 0 else 0.0
+        self.done, self.total = done, total
+        self._show(f"images x models, {rate:.1f}/s" if rate else "images x models", done, total)
+        if self._in_lines and self._clock() - self._last_line >= LINE_SECONDS:
+            self._last_line = self._clock()
+            left = f", {counted(round((total - done) / rate / 60), 'minute')} left" if rate else ""
+            say("note", f"{done} of {total} images x models, {rate:.1f}/s{left}")
 
 
 def run(params: Mapping[str, Any]) -> int:
