@@ -50,7 +50,7 @@ def test_checkpoint_with_its_architecture_loads(tmp_path: Path, tiny_architectur
     torch.save(training if wrapped else state, tmp_path / "mine.pt")
     backbone = load(str(tmp_path / "mine.pt"), arch=tiny_architecture, device="cpu")
     assert_same(backbone, plain)
-    assert backbone.mean == open_clip.OPENAI_DATASET_MEAN
+    assert backbone.preprocessing.mean == open_clip.OPENAI_DATASET_MEAN
     assert (backbone.info.id, backbone.info.architecture) == (str(tmp_path / "mine.pt"), tiny_architecture)
     assert_same(load(f"checkpoint:{tiny_architecture}:{tmp_path / 'mine.pt'}", device="cpu"), plain)
 

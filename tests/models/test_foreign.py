@@ -170,8 +170,8 @@ def test_preprocessing_is_read_from_the_image_processor(
     processor, (mean, interpolation, resize_mode) = PROCESSORS[name]
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     backbone = load(tmp_path, device="cpu")
-    assert backbone.mean == pytest.approx(mean or (0.481, 0.458, 0.408), abs=1e-3)
-    assert (backbone.interpolation, backbone.resize_mode) == (interpolation, resize_mode)
+    assert backbone.preprocessing.mean == pytest.approx(mean or (0.481, 0.458, 0.408), abs=1e-3)
+    assert (backbone.preprocessing.interpolation, backbone.preprocessing.resize_mode) == (interpolation, resize_mode)
     assert caplog.text == ""
 
 
@@ -239,7 +239,7 @@ def test_a_model_of_openai_in_memory_embeds_as_the_original(kind: str) -> None:
     with torch.no_grad():
         expected = unit(plain.encode_text(backbone._texts._tokenizer(words)))
     torch.testing.assert_close(backbone.encode_texts(words), expected, atol=1e-5, rtol=0)
-    assert (backbone.info.family, backbone.resize_mode) == (kind, "shortest")
+    assert (backbone.info.family, backbone.preprocessing.resize_mode) == (kind, "shortest")
 
 
 def test_a_model_that_only_looks_like_one_of_transformers_is_refused() -> None:

@@ -38,8 +38,8 @@ def test_folder_brings_its_preprocessing_weights_and_hash(tmp_path: Path) -> Non
     own = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "interpolation": "bilinear", "resize_mode": "squash"}
     plain = save(tmp_path / "m", model_config("vit"), preprocess=own)
     backbone = load(f"local-dir:{tmp_path / 'm'}", device="cpu")
-    assert (backbone.mean, backbone.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert (backbone.interpolation, backbone.resize_mode) == ("bilinear", "squash")
+    assert (backbone.preprocessing.mean, backbone.preprocessing.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (backbone.preprocessing.interpolation, backbone.preprocessing.resize_mode) == ("bilinear", "squash")
     content = (tmp_path / "m" / "open_clip_model.safetensors").read_bytes()
     assert backbone.info.weights_sha256 == hashlib.sha256(content).hexdigest()
     assert (backbone.info.family, backbone.info.input_size, backbone.info.architecture) == ("vit", 32, "m")
@@ -51,9 +51,9 @@ def test_folder_brings_its_preprocessing_weights_and_hash(tmp_path: Path) -> Non
 def test_folder_without_preprocessing_gets_the_defaults_of_open_clip(tmp_path: Path) -> None:
     save(tmp_path, model_config("vit"))
     backbone = load(str(tmp_path), device="cpu")
-    assert backbone.mean == open_clip.OPENAI_DATASET_MEAN
-    assert backbone.std == open_clip.OPENAI_DATASET_STD
-    assert (backbone.interpolation, backbone.resize_mode) == ("bicubic", "shortest")
+    assert backbone.preprocessing.mean == open_clip.OPENAI_DATASET_MEAN
+    assert backbone.preprocessing.std == open_clip.OPENAI_DATASET_STD
+    assert (backbone.preprocessing.interpolation, backbone.preprocessing.resize_mode) == ("bicubic", "shortest")
 
 
 def test_weights_saved_in_half_precision_load_in_full(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from clipmk.backbones.base import PROMPTS, Encoded, Progress
 from clipmk.backbones.devices import PRECISIONS, cast, upload
 from clipmk.backbones.encoders import image_encoder
-from clipmk.backbones.preprocessing import read_preprocessing
+from clipmk.backbones.preprocessing import Preprocessing, read_preprocessing
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.tokenizer import Tokenizer
 from clipmk.errors import ModelError, NotFiniteError
@@ -55,12 +55,8 @@ class Backbone:
     """Already exponentiated: logits = logit_scale * cosine + logit_bias."""
     logit_bias: float | None
     """Set for models trained with a sigmoid loss (SigLIP)."""
-    interpolation: str
-    """"bicubic" or "bilinear": how its training images were resized."""
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resize_mode: str
-    """How its training images were made square: "shortest", "longest" or "squash"."""
+    preprocessing: Preprocessing
+    """Of its training images."""
     has_cls: bool
     """Whether the image embedding is read from a class token."""
     supports_keys: bool
@@ -91,9 +87,7 @@ class Backbone:
             cast(model, dtype)
         self._model = model.to(device)
         self._images = image_encoder(self._model)
-        prepared = read_preprocessing(preprocessing, info.id)
-        self.mean, self.std = prepared.mean, prepared.std
-        self.interpolation, self.resize_mode = prepared.interpolation, prepared.resize_mode
+        self.preprocessing = read_preprocessing(preprocessing, info.id)
         self.has_cls, self.supports_keys = self._images.has_cls, self._images.supports_keys
         self.text_fingerprint = text_fingerprint
         self._pooling_checked = False
@@ -130,7 +124,7 @@ class Backbone:
             )
         moved = upload(pixels, self.device)
         values = moved.permute(0, 3, 1, 2).float() / 255 if channels_last else moved.float()
-        mean, std = _channels(self.mean, self.device), _channels(self.std, self.device)
+        mean, std = (_channels(each, self.device) for each in (self.preprocessing.mean, self.preprocessing.std))
         return ((values - mean) / std).to(self.dtype)
 
     def check_finite(self, *values: Tensor) -> None:

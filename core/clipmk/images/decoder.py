@@ -84,10 +84,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> the transpose that undoes it."""
-
-_TURNED = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
-"""Those that exchange width and height."""
+"""EXIF orientation -> the transpose that undoes it; from 5 on, it exchanges width and height."""
 
 _STRIP_ROWS = 64
 """Rows of a reduced image that are made at a time."""
@@ -335,10 +332,11 @@ def _pixels(
         image.draft(None, (wanted[0], wanted[1]))  # JPEG decodes at 1/2, 1/4, 1/8; other formats ignore it
         factor = max(image.size) // least_side
     image.load()
-    method = _UPRIGHT.get(_orientation(image, notes))
+    orientation = _orientation(image, notes)
+    method = _UPRIGHT.get(orientation)
     opaque = _opaque(image, label) if factor == 1 else _reduced(image, factor, label)
     upright = opaque if method is None else opaque.transpose(method)
-    return np.array(upright), method in _TURNED
+    return np.array(upright), method is not None and orientation >= 5
 
 
 def _reduced(image: Image.Image, factor: int, label: str) -> Image.Image:

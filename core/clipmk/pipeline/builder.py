@@ -122,7 +122,7 @@ class ExplanationBuilder:
     def square(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture at the model's input size, uint8 RGB (S, S, 3)."""
         geometry = self.geometry(picture.info)
-        return square_image(picture.image, geometry, interpolation=self.backbone.interpolation)
+        return square_image(picture.image, geometry, interpolation=self.backbone.preprocessing.interpolation)
 
     def predict(
         self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = ()

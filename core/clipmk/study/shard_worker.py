@@ -282,7 +282,7 @@ class ShardWorker:
 
 def _geometry(explainer: ShardExplainer) -> Geometry:
     backbone = explainer.encoder.backbone
-    return backbone.info.input_size, backbone.interpolation
+    return backbone.info.input_size, backbone.preprocessing.interpolation
 
 
 def _full_row(image: PlannedImage, model: str, decoded: _Decoded, found: TableRow) -> TableRow:
