@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 RESTARTS = 4
 """k-means runs, of which the best is kept; one run takes 1.3 ms for 196 patches."""
-SINGLE_THREAD_ROWS = 2_000
-"""Fits of fewer patches use one thread: on a busy machine, waiting for other threads takes longer than the fit."""
 GRAIN = 1e-6
 """Unit features are rounded to this grain, so that k does not exceed the number of distinct points."""
 
@@ -62,7 +60,7 @@ def kmeans_parts(
     from sklearn.cluster import KMeans  # noqa: PLC0415
 
     model = KMeans(wanted, n_init=RESTARTS, random_state=seed)
-    with _pools().limit(limits=_threads(features)):
+    with _pools().limit(limits=1):
         found = model.fit_predict(grains * GRAIN)
     return _parts(found, masks, count)
 
@@ -89,7 +87,7 @@ def pca_parts(patches: Float[Tensor, "images patches dim"], masks: NDArray[np.bo
     from sklearn.decomposition import PCA  # noqa: PLC0415
 
     model = PCA(min(count, *features.shape), svd_solver="full")
-    with _pools().limit(limits=_threads(features)):
+    with _pools().limit(limits=1):
         scores = model.fit_transform(features)
     scores = scores[:, model.singular_values_ > GRAIN * model.singular_values_[0]]
     low, high = scores.min(axis=0), scores.max(axis=0)
@@ -122,15 +120,12 @@ def _distinct(rows: NDArray[np.float64], *, enough: int) -> int:
 def _pools() -> ThreadpoolController:
     """The thread pools of this process, found once: this reads the map of its memory and takes milliseconds.
 
-    Only pools of imported libraries are found; scikit-learn is imported before.
+    Fits use one thread: several add up in the order in which they end, and on a busy machine wait for each other. Only
+    pools of imported libraries are found; scikit-learn is imported before.
     """
     from threadpoolctl import ThreadpoolController  # noqa: PLC0415
 
     return ThreadpoolController()
-
-
-def _threads(features: NDArray[np.float64]) -> int | None:
-    return 1 if len(features) < SINGLE_THREAD_ROWS else None
 
 
 def _parts(found: NDArray[np.integer], masks: NDArray[np.bool_], count: int) -> Parts:
