@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"clipmk": ROOT / "core" / "clipmk", "clipmk_tui": ROOT / "tui" / "clipmk_tui"}
-LEAVES = {"clipmk.errors", "clipmk.version", "clipmk.settings", "clipmk.records"}
+LEAVES = {"clipmk.errors", "clipmk.version", "clipmk.settings", "clipmk.records", "clipmk.comparison"}
 TABLES = {"clipmk.concepts.part_methods"}
 """Leaves may read them: they name what code a room has, so that a setting has its choices, and import it on use."""
 FLOORS = (

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samples
+from clipmk.comparison import Comparison
 from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
 from clipmk.pipeline import comparison as module
 from clipmk.pipeline.comparison import compare, jaccard
-from clipmk.records import Comparison, ConceptStatus, Failure
+from clipmk.records import ConceptStatus, Failure
 from compared import by, failed
 
 FAMILIES = ("vit", "resnet", "convnext")

@@ -19,13 +19,7 @@ from clipmk.concepts.paper_parts import kmeans_parts, pca_parts
 from clipmk.concepts.part_methods import PART_METHODS, GridForeground, Labels
 from clipmk.concepts.superpixels import superpixel_parts
 from clipmk.errors import UsageError
-from clipmk.pipeline.segmentation import (
-    PartVariant,
-    enlarge,
-    find_saliency,
-    given_parts,
-    segment,
-)
+from clipmk.pipeline.segmentation import PartVariant, enlarge, find_saliency, given_parts, segment
 from clipmk.settings import Settings, preset
 from clipmk.system.serialization import from_plain, plain
 

@@ -11,18 +11,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from clipmk.comparison import Comparison
 from clipmk.pipeline.comparison import compare
-from clipmk.records import Comparison
 from clipmk_tui.cli.streams import NARROWEST
-from clipmk_tui.show.comparison import (
-    BEST,
-    ROWS_SHOWN,
-    answer_sentence,
-    dynamics,
-    plain_text,
-    report,
-    separating,
-)
+from clipmk_tui.show.comparison import BEST, ROWS_SHOWN, answer_sentence, dynamics, plain_text, report, separating
 from clipmk_tui.show.comparison_table import Cell, layout, short_names
 from compared import by, failed
 

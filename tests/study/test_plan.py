@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from clipmk.datasets.dataset import Entry
 from clipmk.errors import InputError, UsageError
 from clipmk.settings import GROUP_LIMIT, Fit
+from clipmk.study import plan
 from clipmk.study.plan import PlannedImage, make_plan, read_shard, shard_sizes, write_plan
 from clipmk.study.schema import PLAN
 
@@ -29,8 +30,14 @@ def entries_of(labels: Labels) -> list[Entry]:
     return [Entry(f"key {k}", "as it was", *((f"p{k}", 512 * k, k + 1) if k % 3 else ())) for k, _ in enumerate(labels)]
 
 
+def table_of(labels: Labels, fit: Fit, *, shard_size: int, group_limit: int) -> pa.Table:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plan, "GROUP_LIMIT", group_limit)
+        return make_plan(entries_of(labels), labels, fit=fit, shard_size=shard_size)
+
+
 def planned(labels: Labels, fit: Fit = "batch", *, shard_size: int = 5, group_limit: int = 5) -> list[dict[str, Any]]:
-    table = make_plan(entries_of(labels), labels, fit=fit, shard_size=shard_size, group_limit=group_limit)
+    table = table_of(labels, fit, shard_size=shard_size, group_limit=group_limit)
     assert table.schema == PLAN
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
@@ -110,8 +117,7 @@ def test_images_added_at_the_end_leave_the_groups_of_others_as_they_were(
 @given(labels=LABELS, fit=FITS)
 def test_a_shard_is_read_as_it_was_planned(labels: Labels, fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("plan") / "plan.parquet"
-    entries = entries_of(labels)
-    table = make_plan(entries, labels, fit=fit, shard_size=6, group_limit=4)
+    entries, table = entries_of(labels), table_of(labels, fit, shard_size=6, group_limit=4)
     write_plan(table, path, "these")
     found = [(row, number) for number in shard_sizes(path) for row in read_shard(path, number)]
     assert [(row.image, row.group, number) for row, number in found] == list(

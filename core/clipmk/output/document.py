@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from clipmk.records import FORMAT_VERSION, Comparison, ExplanationRecord, Failure
+from clipmk.comparison import Comparison
+from clipmk.records import FORMAT_VERSION, ExplanationRecord, Failure
 from clipmk.system.locations import assets_dir
 from clipmk.system.serialization import plain
 from clipmk.system.text import encodable, is_unsafe, printable

@@ -16,19 +16,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from math import fsum
 
+from clipmk.comparison import ComparedCell, ComparedConcept, ComparedImage, ComparedModel, Comparison, Fault, Similarity
 from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
 from clipmk.output.document import error_object
-from clipmk.records import (
-    ComparedCell,
-    ComparedConcept,
-    ComparedImage,
-    ComparedModel,
-    Comparison,
-    Failure,
-    Fault,
-    Similarity,
-)
+from clipmk.records import Failure
 from clipmk.system.text import encodable, quoted
 from clipmk.vocabulary.classes import class_key
 

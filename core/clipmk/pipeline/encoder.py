@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from clipmk.backbones.backbone import Backbone
     from clipmk.pipeline.grounding import Progress
-    from clipmk.settings import Grounding
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -221,7 +220,17 @@ class BatchEncoder:
         queued: dict[Hashable, list[Tensor]] = {}
         for index, key in enumerate(keys):
             if key not in queued:
-                queued[key] = self._queue_parts(batch, [one.segmentations[index].masks for one in segmented], key[1])
+                found = embed_parts(
+                    self.backbone,
+                    key[1],
+                    squares=batch.squares,
+                    forwards=[one.encoded for one in batch.forwards],
+                    masks=[one.segmentations[index].masks for one in segmented],
+                    batch_size=self.batch_size,
+                    workers=self.workers,
+                    progress=self.progress,
+                )
+                queued[key] = list(found)
         fetched = iter(fetch(chain.from_iterable(queued.values())))
         parts = {key: list(islice(fetched, len(segmented))) for key in queued}
         embeddings = torch.cat([one.embeddings.wait() for one in batch.forwards])
@@ -243,22 +252,6 @@ class BatchEncoder:
             return torch.cat([self.backbone.pool_patches(one.encoded).cpu() for one in forwards])
         except ModelError:
             return None
-
-    def _queue_parts(
-        self, batch: _InFlight, masks: list[NDArray[np.bool_]], grounding: Grounding
-    ) -> list[Float[Tensor, "parts embed"]]:
-        return list(
-            embed_parts(
-                self.backbone,
-                grounding,
-                squares=batch.squares,
-                forwards=[one.encoded for one in batch.forwards],
-                masks=masks,
-                batch_size=self.batch_size,
-                workers=self.workers,
-                progress=self.progress,
-            )
-        )
 
     def _report(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:

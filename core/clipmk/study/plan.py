@@ -43,14 +43,7 @@ class PlannedImage:
     group: int
 
 
-def make_plan(
-    entries: Sequence[Entry],
-    labels: Sequence[str | None],
-    *,
-    fit: Fit,
-    shard_size: int,
-    group_limit: int = GROUP_LIMIT,
-) -> pa.Table:
+def make_plan(entries: Sequence[Entry], labels: Sequence[str | None], *, fit: Fit, shard_size: int) -> pa.Table:
     """Divide a dataset into groups and shards; the same arguments give the same plan.
 
     Args:
@@ -58,7 +51,6 @@ def make_plan(
         labels: their classes as the vocabulary spells them; None where unknown.
         fit: find parts image by image, or for groups of images of a class (see the module).
         shard_size: most images in a shard.
-        group_limit: most images in a group under "batch".
 
     Returns:
         A table of the schema `PLAN`, sorted by shard, group and image; groups and shards are numbered from 0 without
@@ -67,11 +59,11 @@ def make_plan(
     Raises:
         UsageError: a shard does not hold a group.
     """
-    least = group_limit if fit == "batch" else 1
+    least = GROUP_LIMIT if fit == "batch" else 1
     if shard_size < least:
-        whole = f": a shard holds whole groups of up to {counted(group_limit, 'image')}" if fit == "batch" else ""
+        whole = f": a shard holds whole groups of up to {counted(GROUP_LIMIT, 'image')}" if fit == "batch" else ""
         raise UsageError(f"shards of {counted(shard_size, 'image')} are too small{whole}; at least {least} is needed")
-    groups = np.arange(len(entries)) if fit == "image" else _groups(labels, group_limit)
+    groups = np.arange(len(entries)) if fit == "image" else _groups(labels)
     shards = _shards(np.bincount(groups), shard_size)[groups]
     order = np.lexsort((groups, shards))  # stable: images of a group stay in their order
     rows = [entries[index] for index in order.tolist()]
@@ -164,13 +156,13 @@ def missing_parts(folder: StudyFolder, manifest: Manifest) -> Missing:
     return Missing({number: names for number, names in shards.items() if names}, language, damaged)
 
 
-def _groups(labels: Sequence[str | None], limit: int) -> Numbers:
+def _groups(labels: Sequence[str | None]) -> Numbers:
     """Group of each image, int64 (images,)."""
     times: Counter[str] = Counter()
     numbers: dict[tuple[str | None, int], int] = {}
     groups = []
     for index, label in enumerate(labels):
-        key = (None, index) if label is None else (label, times[label] // limit)
+        key = (None, index) if label is None else (label, times[label] // GROUP_LIMIT)
         groups.append(numbers.setdefault(key, len(numbers)))
         times.update([] if label is None else [label])
     return np.array(groups, dtype=np.int64)

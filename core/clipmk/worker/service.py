@@ -57,7 +57,10 @@ class Service:
     """
 
     def __init__(self) -> None:
-        self.explainers = Explainers(report=self._report, check=self._check)
+        self.explainers = Explainers(
+            report=lambda *step: self._job.report(*step),  # noqa: PLW0108 - of the job at that time
+            check=lambda: self._job.check(),  # noqa: PLW0108
+        )
         self._pictures: LruCache[tuple[str, Stamp], Picture] = LruCache(PICTURE_BYTES)
         self._encoded: LruCache[EncodingKey, EncodedImage] = LruCache(ENCODED)
         self._explanations: LruCache[ExplanationKey, Explanation] = LruCache(EXPLANATIONS)
@@ -129,7 +132,7 @@ class Service:
         explainer = self._explainer(request.model)
         with contextlib.closing(_explained(explainer, request, self._job.attached)) as found:
             for one in found:
-                self._check()
+                self._job.check()
                 if isinstance(one, ClipmkError):
                     result = ImageExplained(id=request.id, explanation=None, code=one.code, message=str(one))
                 else:
@@ -150,7 +153,7 @@ class Service:
             self._check_target(model, request.target)
         self._picture(request.image)
         for model in request.models:
-            self._check()
+            self._job.check()
             made = self._attempt(model, partial(self._explanation, model, request))
             column = partial(protocol.ColumnReady, id=request.id, model=model)
             if isinstance(made, Failed):
@@ -167,10 +170,10 @@ class Service:
         size = min(SURVEY_BATCH, images_per_forward(explainer.backbone, side=side, most=SURVEY_BATCH))
         count = len(request.images)
         for start in range(0, count, size):
-            self._report("image", start, count)
+            self._job.report("image", start, count)
             for predicted in self._predict(explainer, request.images[start : start + size]):
                 self._job.send(predicted)
-        self._report("image", count, count)
+        self._job.report("image", count, count)
         return protocol.Done(id=request.id, count=count)
 
     def _predict(self, explainer: Explainer, paths: Sequence[str]) -> list[Predicted]:
@@ -181,7 +184,7 @@ class Service:
 
         answer, squares, found = partial(Predicted, id=self._job.request.id), {}, {}
         for path in paths:
-            self._check()
+            self._job.check()
             try:
                 squares[path] = explainer.square(read_picture(path))
             except ClipmkError as error:
@@ -207,7 +210,7 @@ class Service:
         explainer = self.explainers.get(key[0][0], model, self._job.session)
         started, encoded = time.perf_counter(), self._encoded.get(key[0])
         if encoded is None:
-            self._report("image", 0, 1)
+            self._job.report("image", 0, 1)
             encoded = explainer.encode_picture(picture, maps=False)
         encoded = explainer.with_maps(encoded) if key[3] else encoded
         self._encoded.put(key[0], encoded, weight=1)
@@ -247,12 +250,6 @@ class Service:
         """Before any model is loaded: a typo must not take seconds."""
         if target is not None:
             resolve_class(self.explainers.vocabulary(model, self._job.session), target)
-
-    def _report(self, stage: str, done: int, total: int) -> None:
-        self._job.report(stage, done, total)
-
-    def _check(self) -> None:
-        self._job.check()
 
     def _attempt(self, model: str, work: Callable[[], Value]) -> Value | Failed:
         """Do some work; what is wrong with the request, and a lack of memory, become a failure."""

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from clipmk.records import ComparedCell, ComparedConcept, ComparedModel, Comparison
+from clipmk.comparison import ComparedCell, ComparedConcept, ComparedModel, Comparison
 from clipmk.system.text import one_or_many, quoted
 from clipmk_tui.show.bars import sparkline
 from clipmk_tui.show.comparison_table import (

@@ -15,7 +15,8 @@ from typing import Final, Literal, NamedTuple
 
 from rich.cells import cell_len
 
-from clipmk.records import Asked, ComparedCell, ComparedConcept, ComparedModel, Comparison, ConceptStatus
+from clipmk.comparison import ComparedCell, ComparedConcept, ComparedModel, Comparison
+from clipmk.records import Asked, ConceptStatus
 from clipmk.system.text import printable
 from clipmk.vocabulary.classes import class_key
 from clipmk_tui.show.signs import FAILED, NEITHER, PREDICTED, RIGHT, SIGN, WRONG, Kind

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clipmk.comparison import ComparedConcept, ComparedModel, Comparison
 from clipmk.explanation import Explanation
-from clipmk.records import ComparedConcept, ComparedModel, Comparison
 from clipmk.system.text import quoted
 
 _NAMED = 2

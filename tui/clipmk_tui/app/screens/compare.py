@@ -13,10 +13,10 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from clipmk.comparison import ComparedModel, Comparison
 from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
 from clipmk.output import document
-from clipmk.records import ComparedModel, Comparison
 from clipmk.system.text import printable, slug
 from clipmk_tui.app.answers import Answers
 from clipmk_tui.app.concept_lines import asked_words

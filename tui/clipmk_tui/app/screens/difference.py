@@ -14,8 +14,9 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from clipmk.comparison import ComparedConcept
 from clipmk.explanation import Explanation
-from clipmk.records import ComparedConcept, ConceptStatus
+from clipmk.records import ConceptStatus
 from clipmk.system.text import printable
 from clipmk_tui.app.answers import Answers
 from clipmk_tui.app.screens.comparing import ComparingScreen

@@ -18,7 +18,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from clipmk.records import ComparedModel, Comparison
+from clipmk.comparison import ComparedModel, Comparison
 from clipmk_tui.app.messages import Latest
 from clipmk_tui.show.comparison_table import (
     AWAITED,
