@@ -49,7 +49,8 @@ def test_maps_of_the_evaluation_are_those_of_an_explanation() -> None:
     runner = VariantRunner(embedded.backbone(), load_vocabulary("world"), patchwise=True)
     scene = embedded.scenes()[0]
     maps = asking.scene_maps(scene, runner.run(read_picture(scene.image), [OURS]))
-    assert set(maps) == {asking.PATCHES, asking.ATTENTION, asking.CENTRE, "ours"}
+    published = {asking.OCCLUSION, asking.VALUES, asking.LEGRAD, asking.ROLLOUT}
+    assert set(maps) == {asking.PATCHES, asking.ATTENTION, asking.CENTRE, "ours", *published}
     explained = embedded.explainer().explain([read_picture(scene.image)], asks=scene.descriptors)[0]
     for text, own in zip(scene.descriptors, maps["ours"], strict=True):
         assert np.abs(explained.relevance(text) - own).max() < 1 / 400

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipmk.backbones.base import PROMPTS, Encoded, Progress
+from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, Progress
 from clipmk.backbones.devices import PRECISIONS, cast, upload
 from clipmk.backbones.encoders import image_encoder
 from clipmk.backbones.preprocessing import Preprocessing, read_preprocessing
@@ -94,6 +94,11 @@ class Backbone:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.info.id} on {self.device}, {self.dtype}>"
+
+    @property
+    def images(self) -> ImageEncoder:
+        """Its image tower, to look inside."""
+        return self._images
 
     @property
     def grid(self) -> tuple[int, int]:

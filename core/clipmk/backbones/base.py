@@ -51,6 +51,10 @@ class ImageEncoder(ABC):
 
     has_cls: bool = False
     supports_keys: bool = False
+    blocks: tuple[nn.Module, ...] = ()
+    """Of a transformer, in order; each has its attention as `attn`."""
+    stages: tuple[nn.Module, ...] = ()
+    """Of a convolutional tower, in order; they give (batch, channels, rows, columns)."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -68,6 +72,14 @@ class ImageEncoder(ABC):
     @abstractmethod
     def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
         """Embed images and keep patches, attention and the state for `pool`."""
+
+    def values(self, pixels: Float[Tensor, "1 3 side side"]) -> Float[Tensor, "patches embed"] | None:
+        """Every patch as the last attention embeds it if it attends to itself alone; None: `pool` says the same.
+
+        Raises:
+            ModelError: the attention cannot be opened up.
+        """
+        return None
 
     @abstractmethod
     def pool(self, state: Any, weights: Float[Tensor, "batch regions patches"]) -> Float[Tensor, "batch regions embed"]:

@@ -60,10 +60,14 @@ def requery(
         opened.queries(token), opened.keys(state.raw_keys, state.rope), opened.values(state.attended), weights
     )
     merged = opened.merge(heads, token.expand(-1, weights.shape[1], -1))
-    output: Any = (merged, None) if isinstance(attention, nn.MultiheadAttention) else merged
-    with with_output(attention, output):
+    with with_output(attention, as_module(attention, merged)):
         pooled: Tensor = block(state.inputs[:, :1].expand(-1, weights.shape[1], -1))
     return pooled
+
+
+def as_module(attention: nn.Module, merged: Tensor) -> Any:
+    """The output of an attention as it returns it."""
+    return (merged, None) if isinstance(attention, nn.MultiheadAttention) else merged
 
 
 def weighted_mean(
@@ -107,6 +111,15 @@ class TokenEncoder(ImageEncoder):
         grid = self._grid_size if known else _square(patches.shape[1])
         return Encoded(embeddings, patches, grid, self._attention(state), state)
 
+    def values(self, pixels: Float[Tensor, "1 3 side side"]) -> Float[Tensor, "patches embed"]:
+        """See `ImageEncoder.values`; each is read out as if all tokens of the last block were alike."""
+        state, opened = self.encode(pixels, "tokens").state, view(self._block.attn)
+        merged = opened.merge(opened.values(state.attended), state.attended)
+        with with_output(opened.module, as_module(opened.module, merged)):
+            tokens = self._block(state.inputs)[:, self._prefix :]
+        with with_output(self._block, tokens.transpose(0, 1).expand(-1, state.inputs.shape[1], -1)):
+            return self.embed(pixels)
+
     @abstractmethod
     def _pooler_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         """Query, keys and values of the pooler, split into heads; None where it does more than attend once."""
@@ -137,6 +150,7 @@ class VitEncoder(TokenEncoder):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
+        self.blocks = (*self._visual.transformer.resblocks,)
         self._block = self._visual.transformer.resblocks[-1]
         self._pooler = self._visual.attn_pool
         self._grid_size = self._visual.grid_size
@@ -187,6 +201,7 @@ class ResNetEncoder(ImageEncoder):
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self._opened = view(self._visual.attnpool)
+        self.stages = tuple(getattr(self._visual, f"layer{number}") for number in range(1, 5))
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -213,6 +228,11 @@ class ResNetEncoder(ImageEncoder):
         keys = opened.keys(opened.raw_keys(state), None)
         heads = masked_attention(opened.queries(token), keys, opened.values(state), weights)
         return opened.merge(heads, token)
+
+    def values(self, pixels: Float[Tensor, "1 3 side side"]) -> Float[Tensor, "patches embed"]:
+        """See `ImageEncoder.values`."""
+        tokens = self.encode(pixels, "tokens").state
+        return self._opened.merge(self._opened.values(tokens), tokens)[0, 1:]
 
     def _tokens(self, patches: Float[Tensor, "batch patches channels"]) -> Float[Tensor, "batch tokens channels"]:
         """Input of the pool's attention: the mean, then the patches, plus position embeddings."""
@@ -242,6 +262,7 @@ class TimmVitEncoder(_TimmEncoder, TokenEncoder):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
+        self.blocks = (*self._trunk.blocks,)
         self._block = self._trunk.blocks[-1]
         self._prefix = int(self._trunk.num_prefix_tokens)
         self._grid_size = getattr(self._trunk.patch_embed, "grid_size", None) or (0, 0)
@@ -295,6 +316,11 @@ class FeatureMapEncoder(_TimmEncoder):
     A region's weighted average goes through the same head as a map of one cell: the head's own average of one cell is
     that cell, and its norm and projection follow.
     """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        if not self._channels_last:
+            self.stages = (*getattr(self._trunk, "stages", ()),)
 
     def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
         """See `ImageEncoder.encode`."""

@@ -133,6 +133,46 @@ def relevance_map(
     return ((losses.T @ regions + (pooled + means @ regions) / 2) / 2).reshape(texts, side, side)
 
 
+def value_map(
+    values: Float[Tensor, "patches embed"], texts: Float[Tensor, "texts embed"]
+) -> Float[Tensor, "texts patches"]:
+    """MaskCLIP: cos(v_n, t), v_n = what the last block makes of patch n where it attends to itself alone."""
+    return texts @ values.T
+
+
+def legrad(
+    gradients: Sequence[Float[Tensor, "texts heads tokens tokens"]], patches: int
+) -> Float[Tensor, "texts patches"]:
+    """LeGrad: e_n = mean over blocks, heads and tokens i of max(0, ds / dA_hin), s = cos(what the block tells, t)."""
+    return torch.stack([one.clamp_min(0).mean(dim=(1, 2)) for one in gradients]).mean(dim=0)[:, -patches:]
+
+
+def rollout(attention: Sequence[Float[Tensor, "heads tokens tokens"]], patches: int) -> Float[Tensor, " patches"]:
+    """Attention rollout: R = product over blocks, last first, of (mean over heads of A + I) / 2; alike for all texts.
+
+    Read at the class token; where there is none, the mean over all tokens.
+    """
+    steps = [(one.mean(dim=0) + torch.eye(one.shape[-1], dtype=one.dtype)) / 2 for one in attention]
+    product = steps[0]
+    for step in steps[1:]:
+        product = step @ product
+    return (product[0] if len(product) > patches else product.mean(dim=0))[-patches:]
+
+
+def grad_cam(
+    features: Float[Tensor, "channels rows columns"], gradients: Float[Tensor, "texts channels rows columns"]
+) -> Float[Tensor, "texts rows columns"]:
+    """Grad-CAM: max(0, sum over channels c of f_cn · mean over cells of ds / df_c), s = cos(image, t)."""
+    return (gradients.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1).clamp_min(0)
+
+
+def hires_cam(
+    features: Float[Tensor, "channels rows columns"], gradients: Float[Tensor, "texts channels rows columns"]
+) -> Float[Tensor, "texts rows columns"]:
+    """HiResCAM: max(0, sum over channels c of f_cn · ds / df_cn), s = cos(image, t): cell by cell."""
+    return (gradients * features).sum(dim=1).clamp_min(0)
+
+
 def overlap_with(
     *, seen: bool, tied: bool, vision: Sequence[int], language: Sequence[int], vision_limit: int
 ) -> tuple[int, int]:

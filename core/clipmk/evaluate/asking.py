@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import cv2
@@ -10,8 +12,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from torch import Tensor
+from torch.nn.functional import normalize
 
-from clipmk.concepts.relevance import SEEN_LEVEL, standing
+from clipmk.backbones.inspection import attention_gradients, stage_gradients
+from clipmk.concepts.relevance import (
+    SEEN_LEVEL,
+    SHARPNESS,
+    grad_cam,
+    hires_cam,
+    legrad,
+    rollout,
+    standing,
+    value_map,
+)
+from clipmk.errors import ModelError
 from clipmk.evaluate.metrics import average_precision_of_pixels, iou
 from clipmk.images.decoder import read_picture
 from clipmk.pipeline.asking import text_maps
@@ -25,7 +40,10 @@ if TYPE_CHECKING:
     from clipmk.world.scene import Scene
 
 PATCHES, ATTENTION, CENTRE, ANYWHERE = "single patches", "class attention", "centre of the picture", "random place"
-"""Baselines of a map: without the parts; the same for every text; and blind to the picture."""
+"""Baselines of a map: without parts and regions; the same for every text; and blind to the picture."""
+OCCLUSION, VALUES, LEGRAD, ROLLOUT = "occlusion of regions", "value path (MaskCLIP)", "LeGrad", "attention rollout"
+GRAD_CAM, HIRES_CAM = "Grad-CAM, last stage", "HiResCAM, second stage"
+"""Published methods; each has a row where the tower has what it needs."""
 MAP_METRICS = ("pointing", "pixel_ap", "map_iou")
 THRESHOLDS = np.arange(1, 20) / 20
 """Shares of a map's highest value that are tried as its border."""
@@ -44,9 +62,9 @@ def variant_maps(scene: Scene, result: VariantResult, image: EncodedImage) -> Ma
     return _on_picture(maps.numpy(), scene)
 
 
-def baseline_maps(scene: Scene, result: VariantResult) -> dict[str, Maps]:
+def baseline_maps(scene: Scene, result: VariantResult, image: EncodedImage) -> dict[str, Maps]:
     """What a map is compared with."""
-    image, count = result.image, len(scene.parts)
+    count, published = len(scene.parts), _published_maps(_rows(scene, result), result, image)
     rows, columns = np.indices(scene.object_mask.shape)
     distance = np.hypot(rows - rows.mean(), columns - columns.mean())
     found = {CENTRE: np.repeat((1 - distance / distance.max())[None], count, axis=0).astype(np.float32)}
@@ -57,6 +75,34 @@ def baseline_maps(scene: Scene, result: VariantResult) -> dict[str, Maps]:
     if image.forward is not None and image.forward.attention is not None:
         attention = image.forward.attention.reshape(1, *image.forward.grid).numpy()
         found[ATTENTION] = np.repeat(_on_picture(attention, scene), count, axis=0)
+    return found | {name: _on_picture(maps.float().cpu().numpy(), scene) for name, maps in published.items()}
+
+
+def _published_maps(rows: Sequence[int], result: VariantResult, image: EncodedImage) -> dict[str, Tensor]:
+    """Maps (texts, rows, columns) of descriptors by published methods.
+
+    Gradients are those of the log of a text's share among the descriptors: what is alike for all texts cancels.
+    """
+    backbone, bank = result.explainer.backbone, result.explainer.bank.descriptors
+    texts, found = bank[rows], dict[str, Tensor]()
+    contrasted = (texts - (SHARPNESS * bank @ image.embedding).softmax(dim=0) @ bank).to(backbone.device)
+    pixels = backbone.normalise(torch.from_numpy(image.square[None]))
+    if image.regions is not None and image.hidden_embeddings is not None:
+        found[OCCLUSION] = ((image.embedding - image.hidden_embeddings) @ texts.T).T[:, image.regions.astype(np.int64)]
+    maps, gradients = stage_gradients(backbone.images, pixels, contrasted)
+    if maps:
+        found |= {GRAD_CAM: grad_cam(maps[-1], gradients[-1]), HIRES_CAM: hires_cam(maps[1], gradients[1])}
+    rows_columns = image.grid or (0, 0)
+    count = math.prod(rows_columns)
+    with suppress(ModelError), torch.no_grad():  # an attention that does more cannot be opened up
+        values = backbone.images.values(pixels)
+        if values is not None:
+            cosines = value_map(normalize(values.float(), dim=1), texts.to(values.device))
+            found[VALUES] = cosines.reshape(-1, *rows_columns)
+        attention, gradients = attention_gradients(backbone.images, pixels, contrasted)
+        if attention:
+            found[LEGRAD] = legrad(gradients, count).reshape(-1, *rows_columns)
+            found[ROLLOUT] = rollout(attention, count).expand(len(rows), -1).reshape(-1, *rows_columns)
     return found
 
 
@@ -129,12 +175,13 @@ def scene_maps(scene: Scene, results: Mapping[Variant, VariantResult]) -> dict[s
     """The maps of baselines and variants, by name of the row; nothing without a variant."""
     if not results:
         return {}
-    maps = baseline_maps(scene, next(iter(results.values())))
     hidden: dict[int, EncodedImage] = {}  # variants share their image
+    for result in results.values():
+        hidden[id(result.image)] = hidden.get(id(result.image)) or result.explainer.with_maps(result.image)
+    first = next(iter(results.values()))
+    maps = baseline_maps(scene, first, hidden[id(first.image)])
     for variant, result in results.items():
-        key = id(result.image)
-        hidden[key] = hidden.get(key) or result.explainer.with_maps(result.image)
-        own = variant_maps(scene, result, hidden[key])
+        own = variant_maps(scene, result, hidden[id(result.image)])
         if own is not None:
             maps[variant.name] = own
     return maps
