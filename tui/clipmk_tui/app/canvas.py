@@ -244,11 +244,6 @@ def greyed(pixels: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, "he
     return (1 - _GREYED) * pixels + _GREYED * (pixels @ _LUMA)[..., None]
 
 
-def outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """The pixels of a mask along its border."""
-    return mask & ~_neighbours(mask).all(axis=0)
-
-
 def _tinted(
     pixels: Float[np.ndarray, "pixels 3"], colour: _Rgb, opacity: float, light: float
 ) -> Float[np.ndarray, "pixels 3"]:

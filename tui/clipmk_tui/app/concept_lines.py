@@ -72,14 +72,14 @@ class Columns:
         if row.answer is None:
             return Text()
         presence, width = row.answer.presence, self.bar + self.number
-        p = f"p {p_text(presence.p_value)}".replace("0.", ".", 1)
-        beside = f" {p}" if width > len(_NOT_SEEN + p) else ""
-        seen = bar(presence.score / _FULL_SCORE, width - len(beside))
-        if not presence.seen:
-            seen = (_NOT_SEEN if width >= len(_NOT_SEEN) else NOTHING).ljust(width - len(beside))
+        p = f" p {p_text(presence.p_value)}".replace("0.", ".", 1)
+        beside = p if width > len(p) + 4 else ""
+        seen = bar(presence.score / _FULL_SCORE if presence.seen else 0, width - len(beside))
         tied = NOTHING if row.cosine is None else _short(row.cosine)
-        text = Text.assemble(" " * _GAP, (seen, ink), beside, " " * _GAP, tied.ljust(_TIED + _GAP))
-        return text.append(("" if beside else f"{p} ") + _where(row.answer), "dim")
+        text = Text.assemble(" " * _GAP, (seen if presence.seen else "no".ljust(len(seen)), ink), beside, " " * _GAP)
+        return text.append(tied.ljust(_TIED + _GAP)).append(
+            f"{'' if beside else f'{p[1:]} '}{_where(row.answer)}", "dim"
+        )
 
     def share(self, importance: float) -> float:
         """The length of a bar in [0, 1]: nearly 0 for the smallest importance, which is not nothing."""

@@ -10,15 +10,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clipmk.errors import UsageError
 from clipmk.system.locations import config_path
 from clipmk.system.text import cause, quoted
-
-if TYPE_CHECKING:
-    from clipmk.vocabulary.vocabulary import Vocabulary
-    from clipmk.worker.session import Session
 
 SAMPLES = "the sample images"
 """Stands for the folder of the sample images, wherever they are."""
@@ -91,31 +86,6 @@ def keep_choice(folder: str, vocabulary: str, classes: Sequence[str] | None) -> 
     with atomic_write(path) as handle:
         handle.write(json.dumps(content, indent=1).encode())
     return FolderChoice(named, listed)
-
-
-def keep_session(session: Session, folder: str) -> FolderChoice:
-    """Keep the vocabulary and all the classes of a session for a folder.
-
-    Raises:
-        ClipmkError: they cannot be read or written.
-        OSError: the folder for them cannot be created.
-    """
-    from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
-
-    named = session.vocabulary or ""
-    return keep_choice(folder, named, session_classes(session, load_vocabulary(named)))
-
-
-def session_classes(session: Session, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """All the classes of a session.
-
-    Raises:
-        ClipmkError: its list of classes cannot be read.
-    """
-    from clipmk.vocabulary.classes import parse_classes  # noqa: PLC0415
-
-    names = vocabulary.classes if session.classes is None else parse_classes(session.classes).names
-    return (*names, *session.added_classes)
 
 
 def _file(folder: str) -> Path:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from clipmk.images.heat import heat_grid
 from clipmk.system.text import printable
-from clipmk_tui.app.canvas import Canvas, Frame, framed, greyed, outline
+from clipmk_tui.app.canvas import Canvas, Frame, framed, greyed
 from clipmk_tui.app.legend import share_text
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ _COLD: Final = 0.3
 """Brightness of the picture where the map is 0; where it is highest, the picture keeps its own."""
 _OPACITY, _VIVID = 0.6, 0.9
 """Of the colours where the map is highest; where there are only sixteen of them."""
-_CONTOURED: Final = 160
-"""Pixels across from which what has half of the height has a contour."""
 _PLACES: Final = ("upper left", "top", "upper right", "left", "centre", "right", "lower left", "bottom", "lower right")
 
 
@@ -77,8 +75,6 @@ class Heat:
         colours = np.stack([np.interp(self.share, steps, one) for one in zip(*_COLOURS, strict=True)], axis=-1)
         opacity = (_VIVID if vivid else _OPACITY) * np.sqrt(share) * self.asked.presence.seen
         cells = (1 - opacity) * greyed(self._canvas.plain) * (_COLD + (1 - _COLD) * share) + opacity * colours
-        if cells.shape[1] >= _CONTOURED:
-            cells[outline(self.share >= 0.5)] = 255
         exact: UInt8[np.ndarray, "height width 3"] = cells.clip(0, 255).astype(np.uint8)
         return exact
 

@@ -46,7 +46,7 @@ class Commands(Provider):
         ("Settings", "settings", "main.settings"),
         ("Difference of two models", "difference", "main.difference"),
         ("Ask for your own words", "ask", "main.ask"),
-        ("Add a class", "add_class", "main.add_class"),
+        ("Add a class", "classes(True)", "main.add_class"),
         ("Explain another class", "target", "main.target"),
         ("Classes and vocabulary", "classes", "main.classes"),
     )

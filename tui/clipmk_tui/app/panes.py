@@ -19,7 +19,7 @@ from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
-from clipmk_tui.app.folder_choices import FolderChoice, folder_of, keep_session, kept_choice
+from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
 from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.pane_layout import PaneLayout
@@ -346,21 +346,6 @@ class Panes(PaneLayout):
         self.show()
         self._concept_wanted = text
         self._select_wanted_concept()
-
-    @work(group="classes")
-    async def extend_classes(self, name: str) -> None:
-        """Predict one more class and explain it; the longer list is kept for the folder."""
-        known, session = self.state.find_class(name), self.questions.session
-        if known is None:
-            session = replace(session, added_classes=(*session.added_classes, name))
-            await self._reconfigure(session)
-        self.state.choose_class(known or name)
-        self.show()
-        try:
-            if known is None:
-                await asyncio.to_thread(keep_session, session, self.folder)
-        except (ClipmkError, OSError) as error:
-            self._warn(f"{name} is not kept for the next time: {error}")
 
     @on(messages.LightUp)
     def _light_up(self, message: messages.LightUp) -> None:

@@ -248,8 +248,9 @@ class State:
 
     def keep(self, explanation: Explanation, image: str, model: str, target: str | None) -> None:
         """Keep an explanation."""
+        if all(key[:2] != (image, model) for key in self._kept):  # else the image was encoded before
+            self.speed[model] = min(explanation.elapsed_ms.explain, self.speed.get(model, inf))
         self._kept[image, model, target] = explanation
-        self.speed[model] = min(explanation.elapsed_ms.explain, self.speed.get(model, inf))
         self.failed.pop(model, None)
         self._kept.move_to_end((image, model, target))
         while len(self._kept) > KEPT:
@@ -302,12 +303,8 @@ class State:
     @property
     def label(self) -> str | None:
         """The true class of the current image, in the words of the current model's vocabulary."""
-        return None if self.item is None else self.find_class(self.item.label)
-
-    def find_class(self, name: str | None) -> str | None:
-        """A class in the words of the current model's vocabulary."""
         index = self._classes.get(self.model) or next(iter(self._classes.values()), None)  # all have one vocabulary
-        return None if index is None else index.find(name)
+        return None if self.item is None or index is None else index.find(self.item.label)
 
     @property
     def classes(self) -> tuple[str, ...]:

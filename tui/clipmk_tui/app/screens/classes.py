@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -15,13 +17,14 @@ from textual.containers import Horizontal
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
+from textual.worker import WorkerError
 
 from clipmk.errors import ClipmkError, VocabularyError
 from clipmk.system.text import counted, printable, quoted
-from clipmk.vocabulary.classes import ClassList, parse_class_lines
+from clipmk.vocabulary.classes import ClassList, parse_class_lines, parse_classes
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
 from clipmk.worker.session import Session
-from clipmk_tui.app.folder_choices import keep_choice, session_classes
+from clipmk_tui.app.folder_choices import keep_choice
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 
@@ -32,6 +35,7 @@ class ClassesScreen(Dialog[Session | None]):
     Args:
         session: as it is now.
         folder: of the images.
+        adding: begin with one more class, which is used at once.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -40,9 +44,9 @@ class ClassesScreen(Dialog[Session | None]):
         Binding("ctrl+r", "reset", "the vocabulary's own classes", id="classes.reset", priority=True),
     ]
 
-    def __init__(self, session: Session, *, folder: str) -> None:
+    def __init__(self, session: Session, *, folder: str, adding: bool = False) -> None:
         super().__init__()
-        self._session, self._folder = session, folder
+        self._session, self._folder, self._adding = session, folder, adding
         self._loaded: tuple[str, ...] = ()
         """The classes that were put into the text; while nobody has changed them, another vocabulary replaces them."""
         self._shipped = available()
@@ -77,8 +81,8 @@ class ClassesScreen(Dialog[Session | None]):
         names = list(self._shipped)
         with self.prevent(OptionList.OptionHighlighted):
             self._list.highlighted = names.index(self._named.value) if self._named.value in names else 0
-        self._list.focus()
-        self._load(first=True)
+        (self._added if self._adding else self._list).focus()
+        self._first = self._load(first=True)
 
     @on(OptionList.OptionSelected)
     def _choose_shipped(self, event: OptionList.OptionSelected) -> None:
@@ -92,14 +96,18 @@ class ClassesScreen(Dialog[Session | None]):
         self._load()
 
     @on(Input.Submitted, "#added")
-    def _add(self, event: Input.Submitted) -> None:
+    async def _add(self, event: Input.Submitted) -> None:
         """Append what was typed to the classes."""
         event.stop()
+        with contextlib.suppress(WorkerError):
+            await self._first.wait()
         if name := event.value.strip():
             text = self._classes_text.text.rstrip("\n")
             self._classes_text.text = f"{text}\n{name}" if text else name
             self._classes_text.move_cursor(self._classes_text.document.end)
             event.input.clear()
+            if self._adding:
+                await self._close_with(self._chosen())  # the next key finds the screen below
 
     @on(TextArea.Changed)
     def _check(self) -> None:
@@ -120,9 +128,9 @@ class ClassesScreen(Dialog[Session | None]):
         """Show the classes of the vocabulary, unless the user has changed them; at first those of the session."""
         try:
             vocabulary = await asyncio.to_thread(load_vocabulary, self._named.value.strip())
-            names = vocabulary.classes
+            names, session = vocabulary.classes, self._session
             if first:
-                names = await asyncio.to_thread(session_classes, self._session, vocabulary)
+                names = (*await asyncio.to_thread(_listed, session, vocabulary), *session.added_classes)
         except ClipmkError as error:
             self.say(str(error), "$error")
             return
@@ -140,11 +148,14 @@ class ClassesScreen(Dialog[Session | None]):
 
     def action_save(self) -> None:
         """Use and keep what is chosen."""
+        self.close_with(self._chosen(), "checking ...")
+
+    def _chosen(self) -> Callable[[], Session]:
         named, text = self._named.value.strip(), self._classes_text.text
-        self.close_with(partial(chosen_session, self._session, named, text, folder=self._folder), "checking ...")
+        return partial(chosen_session, self._session, named, text, folder=self._folder, adding=self._adding)
 
 
-def chosen_session(session: Session, named: str, text: str, *, folder: str) -> Session:
+def chosen_session(session: Session, named: str, text: str, *, folder: str, adding: bool = False) -> Session:
     """The session with a vocabulary and a list of classes, one a line; kept for the folder.
 
     Raises:
@@ -159,4 +170,12 @@ def chosen_session(session: Session, named: str, text: str, *, folder: str) -> S
     if not own:
         vocabulary.with_classes(names)
     kept = keep_choice(folder, named, None if own else names)
+    if adding and named == session.vocabulary:  # no model is loaded and no image encoded again
+        before = _listed(session, vocabulary)
+        return dataclasses.replace(session, added_classes=tuple(name for name in names if name not in before))
     return dataclasses.replace(session, vocabulary=kept.vocabulary, classes=kept.classes, added_classes=())
+
+
+def _listed(session: Session, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The classes of a session before some are added."""
+    return vocabulary.classes if session.classes is None else parse_classes(session.classes).names

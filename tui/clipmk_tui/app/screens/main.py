@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 _WIDE = 100
 """Columns from which all four panes have places of their own."""
 
-_ADD = "one more class: wolf"
-"""What the line at the bottom is for, unless it asks."""
-
 _TOO_SMALL = "clipmk needs at least 60 columns and 16 rows"
 
 _THRESHOLDS = (10_000, 20, 50)
@@ -73,7 +70,13 @@ class MainScreen(Screen[None]):
             "a", "ask", "ask", tooltip="ask for your own words: seen, where, and tied to the class?", id="main.ask"
         ),
         Binding(
-            "plus", "add_class", "add class", show=False, key_display="+", tooltip="add a class", id="main.add_class"
+            "plus",
+            "classes(True)",
+            "add class",
+            show=False,
+            key_display="+",
+            tooltip="add a class",
+            id="main.add_class",
         ),
         Binding("c", "compare", "compare", tooltip="compare the marked models", id="main.compare"),
         Binding("d", "difference", "difference", tooltip="set two models side by side", id="main.difference"),
@@ -251,21 +254,16 @@ class MainScreen(Screen[None]):
 
     def action_ask(self) -> None:
         """Open the line for words to ask for."""
-        self.ask_line.open("is it seen, where, tied to the class? a wet nose")
-
-    def action_add_class(self) -> None:
-        """Open the line for another class."""
-        self.ask_line.open(_ADD)
+        self.ask_line.open()
 
     @on(Input.Submitted, "#ask")
-    def _take_line(self, event: Input.Submitted) -> None:
-        """Ask for what was typed, or add it to the classes; what cannot be used stays in the line."""
+    def _ask(self, event: Input.Submitted) -> None:
+        """Ask for what was typed; what cannot be asked stays in the line."""
         from clipmk.vocabulary.reader import ask_texts  # noqa: PLC0415
 
-        use = self.panes.extend_classes if self.ask_line.purpose == _ADD else self.panes.ask
         try:
             for text in ask_texts([event.value] if event.value.strip() else []):
-                use(text)
+                self.panes.ask(text)
                 self.ask_line.accept(text)
         except ClipmkError as error:
             self.notify(printable(str(error).removeprefix("text 1 ")), severity="warning", markup=False)
@@ -358,11 +356,18 @@ class MainScreen(Screen[None]):
         """The tree's key where no concept is under a cursor."""
         self.notify("choose a concept first", markup=False, timeout=3)
 
-    def action_classes(self) -> None:
-        """Choose the vocabulary and edit the classes, for this folder."""
+    def action_classes(self, adding: bool = False) -> None:
+        """Choose the vocabulary and edit the classes, or add one, for this folder."""
         from clipmk_tui.app.screens.classes import ClassesScreen  # noqa: PLC0415
 
-        self._push(ClassesScreen(self.panes.questions.session, folder=self.panes.folder), self._change_session)
+        session, folder = self.panes.questions.session, self.panes.folder
+        self._push(ClassesScreen(session, folder=folder, adding=adding), self._change_classes)
+
+    def _change_classes(self, session: Session | None) -> None:
+        """Use other classes; explain the one that was added."""
+        if session is not None and len(session.added_classes) > len(self.panes.questions.session.added_classes):
+            self.state.choose_class(session.added_classes[-1])
+        self._change_session(session)
 
     def action_target(self) -> None:
         """Choose the class to explain."""

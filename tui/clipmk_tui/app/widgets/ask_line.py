@@ -1,4 +1,4 @@
-"""The line for words of the user's own, in place of the keys at the bottom while it is open."""
+"""The line for words to ask for, in place of the keys at the bottom while it is open."""
 
 from __future__ import annotations
 
@@ -24,21 +24,19 @@ class AskLine(Input):
 
     def __init__(self) -> None:
         super().__init__(compact=True, select_on_focus=False, id="ask")
-        self.purpose = ""
-        """What the line is for."""
-        self._earlier: dict[str, list[str]] = {}
-        """Purpose -> what was accepted, the latest last."""
+        self._earlier: list[str] = []
+        """What was accepted, the latest last."""
         self._place = 0
         """Of the line in these; their number: a new one."""
         self._before: Widget | None = None
         """Had the focus."""
         self.display = False
 
-    def open(self, purpose: str) -> None:
-        """Open an empty line; the purpose is its placeholder."""
-        self.purpose, self._place = purpose, len(self._earlier.get(purpose, ()))
-        keys = f"enter · {keys_of(self, 'ask.earlier', 'ask.later')} earlier · {keys_of(self, 'ask.cancel')} cancels"
-        self.placeholder, self.value = f"{purpose} ({keys})", ""
+    def open(self) -> None:
+        """Open an empty line."""
+        keys = f"{keys_of(self, 'ask.earlier', 'ask.later')} earlier words · {keys_of(self, 'ask.cancel')} cancels"
+        self.placeholder = f"words, for example: a wet nose   enter asks for them · {keys}"
+        self.value, self._place = "", len(self._earlier)
         self._before = self._before if self.display else self.screen.focused
         self._show(True)
         self.screen.set_focus(self)
@@ -50,13 +48,12 @@ class AskLine(Input):
 
     def accept(self, text: str) -> None:
         """Remember a text and close."""
-        others = [other for other in self._earlier.get(self.purpose, ()) if other != text]
-        self._earlier[self.purpose] = [*others, text]
+        self._earlier = [*(other for other in self._earlier if other != text), text]
         self.action_close()
 
     def action_recall(self, by: int) -> None:
         """An earlier text, or a later one; after the latest an empty line."""
-        texts = [*self._earlier.get(self.purpose, ()), ""]
+        texts = [*self._earlier, ""]
         self._place = min(max(self._place + by, 0), len(texts) - 1)
         self.value = texts[self._place]
         self.cursor_position = len(self.value)
