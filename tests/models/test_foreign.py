@@ -164,7 +164,7 @@ def test_preprocessing_is_read_from_the_image_processor(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     convertible(tmp_path)
-    assert load(tmp_path, device="cpu").mean == pytest.approx((0.481, 0.458, 0.408), abs=1e-3)
+    assert load(tmp_path, device="cpu").preprocessing.mean == pytest.approx((0.481, 0.458, 0.408), abs=1e-3)
     assert "has no preprocessor_config.json; the usual one is used" in caplog.text
     caplog.clear()
     processor, (mean, interpolation, resize_mode) = PROCESSORS[name]
