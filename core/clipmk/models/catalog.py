@@ -46,7 +46,7 @@ def list_models(sources: Collection[Source] = ("embedded", "local", "cached", "r
     """
     entries: list[ModelEntry] = []
     if "embedded" in sources:
-        entries.extend(_folder(model_id, embedded_folder(model_id)) for model_id in embedded_names())
+        entries.extend(folder_entry(model_id, config_in(embedded_folder(model_id)))[0] for model_id in embedded_names())
     if "local" in sources:
         entries.extend(_registered())
     if "cached" in sources or "remote" in sources:
@@ -141,24 +141,25 @@ def pair_entry(name: str, tag: str) -> ModelEntry:
     )
 
 
-def folder_entry(model_id: str, folder: Path, content: Mapping[str, Any], weights: Path) -> ModelEntry:
-    """The entry of a model folder.
+def folder_entry(model_id: str, config: Path, weights: Path | None = None) -> tuple[ModelEntry, dict[str, Any]]:
+    """The entry of a model folder, and the content of its configuration as `read_model_config` has it.
 
     Args:
         model_id: its id.
-        folder: the folder.
-        content: of its configuration, from `read_model_config`.
-        weights: its weight file.
+        config: its configuration.
+        weights: its weight file; None to look for it.
 
     Raises:
-        ModelError: the configuration is not that of an image-text model with square images.
+        ModelError: the configuration is not that of an image-text model with square images, or there are no weights.
     """
+    folder, content = config.parent, read_model_config(config, model_id)
+    weights = weights or weights_in(folder)
     facts = read_architecture(folder.resolve().name, content["model_cfg"], parameters=stored_parameters(weights))
     entry = replace(facts, id=model_id, path=str(folder), weights=str(weights))
     if not model_id.startswith(EMBEDDED):
-        return entry
+        return entry, content
     world, text = "clipmk's rendered world", "LICENSE of clipmk"
-    return replace(entry, source="embedded", data=world, licence="MIT", licence_source=text)
+    return replace(entry, source="embedded", data=world, licence="MIT", licence_source=text), content
 
 
 def repository_entry(entry: ModelEntry, repository: str, weights: Path) -> ModelEntry:
@@ -228,17 +229,13 @@ def _registered() -> Iterator[ModelEntry]:
     for name, target in registered_models().items():
         try:
             arch, path = checkpoint_of(target) or (None, None)
-            if path is not None:
-                yield checkpoint_entry(name, arch, path) if arch else _folder(name, path.parent, path)
-            elif target.startswith(LOCAL) or local.is_folder(local.expanded(target)):
-                yield _folder(name, local.expanded(target.removeprefix(LOCAL)))
+            folder = path.parent if path else local.expanded(target.removeprefix(LOCAL))
+            if arch and path:
+                yield checkpoint_entry(name, arch, path)
+            elif path or target.startswith(LOCAL) or local.is_folder(folder):
+                yield folder_entry(name, config_in(folder), path)[0]
         except ModelError as error:  # one broken folder must not hide the other models
             _log.warning("registered model %r: %s", name, error)
-
-
-def _folder(model_id: str, folder: Path, weights: Path | None = None) -> ModelEntry:
-    content = read_model_config(config_in(folder), model_id)
-    return folder_entry(model_id, folder, content, weights or weights_in(folder))
 
 
 def _cached_others(known: Collection[str | None]) -> Iterator[ModelEntry]:
@@ -248,7 +245,6 @@ def _cached_others(known: Collection[str | None]) -> Iterator[ModelEntry]:
             continue
         model_id = HUB + repository
         try:
-            entry = folder_entry(model_id, config.parent, read_model_config(config, model_id), weights)
-            yield repository_entry(entry, repository, weights)
+            yield repository_entry(folder_entry(model_id, config, weights)[0], repository, weights)
         except ModelError as error:  # one odd repository must not hide the other models
             _log.warning("%s", error)

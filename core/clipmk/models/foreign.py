@@ -40,10 +40,10 @@ _PROJECTIONS = {"visual_projection.weight": "visual.proj", "text_projection.weig
 def tables() -> dict[str, Any]:
     """What `transformers` calls otherwise than open_clip.
 
-    `defaults`: what a configuration leaves out, by model_type and tower. `open_clip` and `timm`: parts of the names of
-    tensors there, and in the towers of the two. `activations`: their names there and in timm. `resamplings`: by
-    Pillow's numbers. `siglip_text`: what all text towers of SigLIP have in common. `twins`: repositories there, and
-    the pair of open_clip with the same weights.
+    `defaults`: what a configuration leaves out, by model_type and tower. `sizes`: their names there, by those in
+    towers of open_clip and timm. `open_clip` and `timm`: parts of the names of tensors there, and in these towers.
+    `activations`: their names there and in timm. `resamplings`: by Pillow's numbers. `siglip_text`: what all text
+    towers of SigLIP have in common. `twins`: repositories there, and the pair of open_clip with the same weights.
     """
     found: dict[str, Any] = json_asset("transformers.json")
     return found
@@ -102,40 +102,29 @@ def _part(config: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
     return {**tables()["defaults"][kind][name], **given}
 
 
-def _sizes(tower: Mapping[str, Any]) -> dict[str, Any]:
-    """What both towers of open_clip call alike."""
-    width = tower["hidden_size"]
+def _sizes(tower: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Sizes under the names of a tower here, and the ratio of its MLP."""
     # half a unit more: open_clip takes int(width * ratio), which may otherwise be rounded down
-    return {
-        "width": width,
-        "layers": tower["num_hidden_layers"],
-        "mlp_ratio": (tower["intermediate_size"] + 0.5) / width,
-        "norm_kwargs": {"eps": tower["layer_norm_eps"]},
-    } | ({"act_kwargs": {"approximate": "tanh"}} if _activation(tower) == "gelu_tanh" else {})
+    ratio = (tower["intermediate_size"] + 0.5) / tower["hidden_size"]
+    return {ours: tower[theirs] for ours, theirs in tables()["sizes"][name].items()} | {"mlp_ratio": ratio}
+
+
+def _tower(tower: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The configuration of one of open_clip's own towers, "vision" or "text"."""
+    tanh = {"act_kwargs": {"approximate": "tanh"}} if _activation(tower) == "gelu_tanh" else {}
+    return _sizes(tower, name) | {"norm_kwargs": {"eps": tower["layer_norm_eps"]}} | tanh
 
 
 def _activation(tower: Mapping[str, Any]) -> str:
     return str(tables()["activations"][tower["hidden_act"]])
 
 
-def _text(text: Mapping[str, Any]) -> dict[str, Any]:
-    return _sizes(text) | {
-        "heads": text["num_attention_heads"],
-        "context_length": text["max_position_embeddings"],
-        "vocab_size": text["vocab_size"],
-    }
-
-
 def _clip(config: Mapping[str, Any], vision: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
     quick = {_activation(tower) == "quick_gelu" for tower in (vision, text)}
     if len(quick) != 1:
         raise ValueError(f"activations {vision['hidden_act']!r} and {text['hidden_act']!r} do not go together")
-    sizes = {
-        "image_size": vision["image_size"],
-        "patch_size": vision["patch_size"],
-        "head_width": vision["hidden_size"] // vision["num_attention_heads"],
-    }
-    words, end = _text(text), text["eos_token_id"]
+    head_width = {"head_width": vision["hidden_size"] // vision["num_attention_heads"]}
+    words, end = _tower(text, "text"), text["eos_token_id"]
     if end != 2 and end < text["vocab_size"] - 1:  # 2 is a mistake of old files: the end of text is the last token
         words |= {"pool_type": "eos", "eos_id": end}
     if text["vocab_size"] != _OPENAI_VOCABULARY:
@@ -144,34 +133,26 @@ def _clip(config: Mapping[str, Any], vision: Mapping[str, Any], text: Mapping[st
         "model_cfg": {
             "embed_dim": config.get("projection_dim", 512),
             "quick_gelu": quick.pop(),
-            "vision_cfg": _sizes(vision) | sizes,
+            "vision_cfg": _tower(vision, "vision") | head_width,
             "text_cfg": words,
         }
     }
 
 
 def _siglip(vision: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
-    width, eps = vision["hidden_size"], vision["layer_norm_eps"]
+    eps = vision["layer_norm_eps"]
     if eps != 1e-6 or not vision.get("vision_use_head", True) or _activation(text) == "quick_gelu":
         raise ValueError(f"layer_norm_eps {eps}, hidden_act {text['hidden_act']!r} or no vision head")
     tower = {"image_size": vision["image_size"], "timm_model_name": TRUNK, "timm_pool": "map", "timm_proj": "none"}
     return {
         "model_cfg": {
-            "embed_dim": width,
+            "embed_dim": vision["hidden_size"],
             "custom_text": True,
             "init_logit_bias": -10,
             "vision_cfg": tower,
-            "text_cfg": _text(text) | {"hf_tokenizer_name": OWN_TOKENIZER} | tables()["siglip_text"],
+            "text_cfg": _tower(text, "text") | {"hf_tokenizer_name": OWN_TOKENIZER} | tables()["siglip_text"],
         },
-        "trunk": {
-            "img_size": vision["image_size"],
-            "patch_size": vision["patch_size"],
-            "embed_dim": width,
-            "depth": vision["num_hidden_layers"],
-            "num_heads": vision["num_attention_heads"],
-            "mlp_ratio": (vision["intermediate_size"] + 0.5) / width,
-            "act_layer": _activation(vision),
-        },
+        "trunk": _sizes(vision, "trunk") | {"act_layer": _activation(vision)},
     }
 
 

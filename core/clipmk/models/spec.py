@@ -162,16 +162,15 @@ def _folder(path: Path, model_id: str, *, weights: Path | None = None) -> ModelS
         model_id: the id.
         weights: the weight file; None to look for it.
     """
-    folder, content = path.parent, local.read_model_config(path, model_id)
-    weights = weights or local.weights_in(folder)
+    entry, content = catalog.folder_entry(model_id, path, weights)
     converted = path.name == foreign.CONFIG_NAME
     return ModelSpec(
-        entry=catalog.folder_entry(model_id, folder, content, weights),
+        entry=entry,
         config=content["model_cfg"],
         preprocess=_foreign_preprocessing(path, model_id) if converted else content.get("preprocess_cfg") or {},
-        folder=folder,
-        bpe=None if converted else local.merges_in(folder, content, model_id),
-        weights=weights,
+        folder=path.parent,
+        bpe=None if converted else local.merges_in(path.parent, content, model_id),
+        weights=Path(str(entry.weights)),
         trunk=content.get("trunk") if converted else None,
         has_own_config=True,
     )
