@@ -289,13 +289,14 @@ def group_slices(groups: Iterable[int]) -> Iterator[slice]:
 def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
     """Pools of threads whose sums keep their order and equal those of the calling thread, to the last bit.
 
-    In them numpy's BLAS and OpenMP have one thread each, torch as many as in the calling thread. On exit, also by an
-    exception, tasks that have not started are dropped and running ones are awaited: k-means limits the threads of the
-    process for itself, and would restore our limit after it was lifted.
+    In them numpy's BLAS has one thread, torch as many as in the calling thread. On exit, also by an exception, tasks
+    that have not started are dropped and running ones are awaited: k-means limits the threads of the process for
+    itself, and would restore our limit after it was lifted.
     """
-    # scikit-learn's own threads add up in the order in which they end; BLAS is limited in the whole process meanwhile.
-    with threadpool_limits(1, user_api="blas"):
-        pools = tuple(ThreadPoolExecutor(count, "clipmk", _set_threads, (torch.get_num_threads(),)) for count in counts)
+    # By itself, a new thread takes over torch's number at its first parallel operation: after its first products.
+    torch_threads = (torch.get_num_threads(),)
+    with threadpool_limits(1, user_api="blas"):  # in the whole process
+        pools = tuple(ThreadPoolExecutor(count, "clipmk", torch.set_num_threads, torch_threads) for count in counts)
         try:
             yield pools
         finally:
@@ -303,10 +304,3 @@ def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
                 pool.shutdown(wait=False, cancel_futures=True)
             for pool in pools:
                 pool.shutdown(wait=True)
-
-
-def _set_threads(torch_threads: int) -> None:
-    threadpool_limits(1, user_api="openmp")
-    # A new thread starts without torch's count and takes it over at its first parallel operation, but not for a matrix
-    # product before that, whose last bits depend on it.
-    torch.set_num_threads(torch_threads)
