@@ -352,7 +352,7 @@ class ExplanationRecord:
     image: ImageInfo
     model: ModelInfo
     predictions: tuple[Prediction, ...]
-    """The highest-ranked classes, best first."""
+    """The highest-ranked classes, best first; then the class explained, if it is not among them."""
     class_name: str
     """The class explained: the predicted one unless another was asked for."""
     foreground: Rle

@@ -13,6 +13,7 @@ import samples
 from app_harness import RN, SIZES, VIT_XS, FakeEngine, press, running, seen, settled
 from clipmk.worker import protocol
 from clipmk_tui.app.image_list import open_images
+from clipmk_tui.app.questions import RANKED
 from clipmk_tui.app.widgets.models_pane import ModelsPane
 
 
@@ -36,6 +37,9 @@ async def test_the_engine_starts_only_after_the_first_frame_and_is_closed_at_the
             protocol.Explain,
             protocol.ListModels,
         ]
+        explain = engine.asked[1]
+        assert isinstance(explain, protocol.Explain)
+        assert (explain.also, explain.ranked) == (("cat",), RANKED)  # the true class has a rank wherever it is
     assert engine.closed
 
 

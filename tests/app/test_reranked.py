@@ -43,6 +43,16 @@ class Reranking(FakeEngine):
         return super()._answer(request, tell)
 
 
+def test_as_many_classes_are_shown_as_have_room_and_the_true_and_the_asked_one_wherever_they_are() -> None:
+    many = ranked(*((rank, f"class {rank}", 1 / 2**rank) for rank in range(1, 31)))
+    shown = class_lines(many, label="class 17", target="class 30", most=12)
+    assert [line.rank for line in shown] == [*range(1, 13), 17, 30]
+    assert all(line.before is not None for line in shown)
+    after = ranked((1, "class 14", 0.9), *((rank, f"class {rank}", 0.0) for rank in range(2, 13)), (25, "class 1", 0.0))
+    now = class_lines(many, after=after, most=12)
+    assert [line.class_name for line in now] == [line.class_name for line in class_lines(after, most=25)]
+
+
 @pytest.fixture
 def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CLIPMK_CONFIG", str(tmp_path / "config.toml"))

@@ -96,6 +96,22 @@ def test_a_concept_that_was_not_seen_cannot_be_left_out(images: list[str]) -> No
     assert (answer.code, "a nonsense" in answer.message) == ("usage", True)
 
 
+def test_more_classes_are_ranked_than_have_alternatives_and_the_named_ones_wherever_they_are(images: list[str]) -> None:
+    talk = Conversation()
+    plain = talk.ask(Explain(model=VIT, image=images[0])).explanation
+    whole = talk.ask(Explain(model=VIT, image=images[0], ranked=1_000)).explanation
+    assert [one.rank for one in whole.predictions] == [*range(1, 30)]
+    assert whole.predictions[:5] == plain.predictions
+    assert whole.alternatives == plain.alternatives
+    last, before = (one.class_name for one in reversed(whole.predictions[-2:]))
+    some = talk.ask(Explain(model=VIT, image=images[0], target=last, also=(before,), ranked=7)).explanation
+    assert [one.rank for one in some.predictions] == [*range(1, 8), 28, 29]
+    talk.ask(Compare(models=(VIT,), image=images[0], also=(before,), ranked=7))
+    (column,) = talk.received(protocol.ColumnReady)
+    assert [one.rank for one in column.explanation.predictions] == [*range(1, 8), 28]
+    assert clipmk.explain(images[0], VIT, target=last).predictions[5:] == whole.predictions[-1:]
+
+
 def test_words_and_classes_of_ones_own_take_no_further_forward_and_no_further_load(
     images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

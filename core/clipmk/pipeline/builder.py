@@ -125,13 +125,14 @@ class ExplanationBuilder:
         return square_image(picture.image, geometry, interpolation=self.backbone.preprocessing.interpolation)
 
     def predict(
-        self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = ()
+        self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = (), ranked: int = 0
     ) -> tuple[Prediction, ...]:
         """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few; float64.
 
         Args:
             image_embedding: L2-normalised, on the CPU.
             also: classes to include at any rank: those below the highest few follow them.
+            ranked: so many are the highest few, where the settings have fewer.
 
         Raises:
             ModelError: the embedding is not finite.
@@ -141,7 +142,7 @@ class ExplanationBuilder:
         logits = self.backbone.logit_scale * cosines + (self.backbone.logit_bias or 0.0)
         probabilities = logits.softmax(0)
         independent = logits.sigmoid() if self.backbone.logit_bias is not None else None
-        names, count = self.vocabulary.classes, self.settings.prediction_count
+        names, count = self.vocabulary.classes, max(ranked, self.settings.prediction_count)
         order = highest(cosines, len(cosines) if also else count).tolist()
         return tuple(
             Prediction(
@@ -161,6 +162,8 @@ class ExplanationBuilder:
         encoded: EncodedImage,
         *,
         target: int | None = None,
+        also: Collection[str] = (),
+        ranked: int = 0,
         questions: Questions | None = None,
     ) -> Explanation:
         """Rank the concepts of an encoded image and build its record, with an `elapsed_ms.explain` of 0.
@@ -169,6 +172,9 @@ class ExplanationBuilder:
             source: the image.
             encoded: the same image under one part method.
             target: number of the class to explain; None explains the predicted one.
+            also: other classes whose rank and probability are reported, too.
+            ranked: classes to rank, where they are more than the settings have; only those of the settings have an
+                alternative.
             questions: texts to answer; needs an image encoded `patchwise`.
 
         Raises:
@@ -180,11 +186,12 @@ class ExplanationBuilder:
         vision = rank_vision_concepts(
             self.bank, self.settings, embedding=encoded.embedding, part_embeddings=part_embeddings
         )
-        predictions = self.predict(encoded.embedding)
-        names = self.vocabulary.classes
+        names, count = self.vocabulary.classes, self.settings.prediction_count
+        asked_for = () if target is None else (names[target],)
+        predictions = self.predict(encoded.embedding, also=(*also, *asked_for), ranked=ranked)
         chosen = predictions[0].class_name if target is None else names[target]
         explained = self.against(chosen, vision)
-        alternatives = tuple(self.against(p.class_name, vision) for p in predictions if p.class_name != chosen)
+        alternatives = tuple(self.against(p.class_name, vision) for p in predictions[:count] if p.class_name != chosen)
         warnings = source.warnings + self.warnings + segmentation.warnings + vision.warnings
         asked: tuple[Asked, ...] = ()
         if questions is not None:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -202,13 +202,21 @@ class Explainer:
             return hide_regions(self.backbone, encoded, self._progress)
 
     def answer(
-        self, picture: Picture, encoded: EncodedImage, *, asks: Iterable[str] = (), target: str | None = None
+        self,
+        picture: Picture,
+        encoded: EncodedImage,
+        *,
+        asks: Iterable[str] = (),
+        target: str | None = None,
+        also: Collection[str] = (),
+        ranked: int = 0,
     ) -> Explanation:
-        """Explain a picture that is encoded already: other texts, another target, other classes, no forward."""
+        """Explain a picture that is encoded already (see `ExplanationBuilder.build`): nothing needs a forward."""
         started = time.perf_counter()
         number = None if target is None else resolve_class(self.vocabulary, target)
         questions = self.questions(asks)
-        result = self.builder.build(self.builder.source(picture), encoded, target=number, questions=questions)
+        source = self.builder.source(picture)
+        result = self.builder.build(source, encoded, target=number, also=also, ranked=ranked, questions=questions)
         elapsed = Elapsed(load=self.load_ms, explain=1_000 * (time.perf_counter() - started))
         return dataclasses.replace(result, elapsed_ms=elapsed)
 

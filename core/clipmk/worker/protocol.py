@@ -78,6 +78,10 @@ class Explain(_AboutImage):
 
     asks: tuple[str, ...] = ()
     """Texts to answer; see `Explanation.asked`."""
+    also: tuple[str, ...] = ()
+    """Classes whose rank and probability are reported, too."""
+    ranked: int = 0
+    """Classes to rank, where they are more than the settings have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +116,8 @@ class Compare(_Numbered):
     target: str | None = None
     """One class for all; None: each model's own prediction."""
     asks: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    ranked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

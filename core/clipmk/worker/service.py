@@ -45,8 +45,8 @@ Value = TypeVar("Value")
 _AboutImage = protocol.Explain | protocol.WhatIf | protocol.Compare
 EncodingKey = tuple[ExplainerKey, "Settings", str, Stamp]
 """Explainer, settings, image as named, and its content."""
-ExplanationKey = tuple[EncodingKey, tuple[str, ...], str | None, tuple[str, ...]]
-"""The encoded image, added classes, the target, and texts to answer."""
+ExplanationKey = tuple[EncodingKey, tuple[str, ...], str | None, tuple[str, ...], tuple[str, ...], int]
+"""The encoded image, added classes, the target, texts to answer, and which classes are ranked."""
 
 
 class Service:
@@ -214,7 +214,7 @@ class Service:
             encoded = explainer.encode_picture(picture, maps=False)
         encoded = explainer.with_maps(encoded) if key[3] else encoded
         self._encoded.put(key[0], encoded, weight=1)
-        found = explainer.answer(picture, encoded, asks=key[3], target=request.target)
+        found = explainer.answer(picture, encoded, asks=key[3], target=request.target, also=key[4], ranked=key[5])
         elapsed = dataclasses.replace(found.elapsed_ms, explain=1_000 * (time.perf_counter() - started))
         made = dataclasses.replace(found, elapsed_ms=elapsed, picture=None)
         self._explanations.put(key, made, weight=1)
@@ -229,7 +229,8 @@ class Service:
     def _explanation_key(self, model: str, request: _AboutImage) -> ExplanationKey:
         session, image = self._job.session, request.image
         encoding = (self.explainers.key(model, session), session.settings, image, file_stamp(image))
-        return encoding, session.added_classes, request.target, getattr(request, "asks", ())
+        asks, also = getattr(request, "asks", ()), getattr(request, "also", ())
+        return encoding, session.added_classes, request.target, asks, also, getattr(request, "ranked", 0)
 
     def _picture(self, image: str) -> Picture:
         key = (image, file_stamp(image))

@@ -14,7 +14,7 @@ from clipmk.pipeline.comparison import compare
 from clipmk.records import Asked, Failure
 from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
-from clipmk_tui.app.questions import Questions
+from clipmk_tui.app.questions import RANKED, Questions
 from clipmk_tui.app.widgets.compare_grid import ComparisonView
 from clipmk_tui.show.comparison_table import asked_row
 
@@ -101,9 +101,9 @@ class Answers:
 
         code, message = UNEXPECTED, "the engine gave no answer for this model"
         try:
-            await self.questions.engine.ask(
-                protocol.Compare(models=missing, image=image, target=target, asks=self.state.asks), take
-            )
+            asks, also = self.state.asks, self.state.true_classes
+            request = protocol.Compare(models=missing, image=image, target=target, asks=asks, also=also, ranked=RANKED)
+            await self.questions.engine.ask(request, take)
         except RequestError as error:
             code, message = error.reason, str(error)
         for model in missing:

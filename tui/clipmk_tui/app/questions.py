@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from clipmk_tui.app.image_list import Item
     from clipmk_tui.app.state import State
 
+RANKED = 40
+"""Classes with rank and probability: as many as a tall pane shows."""
+
 _PICTURES = 4
 """Decoded pictures kept, for walking back and forth."""
 
@@ -99,7 +102,8 @@ class Questions:
         """Explain an image, and answer what is asked for."""
         with self._working_on():
             await self._load(model)
-            request = protocol.Explain(model=model, image=image, target=target, asks=self.state.asks)
+            asks, also = self.state.asks, self.state.true_classes
+            request = protocol.Explain(model=model, image=image, target=target, asks=asks, also=also, ranked=RANKED)
             return (await self.engine.ask(request, self._report)).explanation
 
     async def reranking(self, request: protocol.WhatIf) -> tuple[Prediction, ...]:

@@ -307,6 +307,11 @@ class State:
         return None if self.item is None or index is None else index.find(self.item.label)
 
     @property
+    def true_classes(self) -> tuple[str, ...]:
+        """The true class where it is known: ranked however improbable it is."""
+        return () if self.label is None else (self.label,)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """All classes that can be asked about: the vocabulary's, or those of the explanation until they are known."""
         loaded, made = self.loaded.get(self.model), self.explanation

@@ -50,6 +50,7 @@ def lines(
     after: Sequence[Prediction] | None = None,
     label: str | None = None,
     target: str | None = None,
+    most: int = 10,
 ) -> tuple[Line, ...]:
     """What to show: ranked again where concepts are left out; always with the asked and the true class.
 
@@ -60,11 +61,13 @@ def lines(
         after: with concepts left out.
         label: the image's true class.
         target: the class asked about.
+        most: rank of the last class that is shown for its rank alone.
     """
     was = {prediction.class_name: prediction.probability for prediction in predictions}
     now = {prediction.class_name: prediction.probability for prediction in after or ()}
     ranks = {prediction.class_name: prediction.rank for prediction in after or predictions}
     lowest = min((p.probability for place, p in enumerate(after or (), 1) if p.rank == place), default=None)
+    first = {prediction.class_name: prediction.rank for prediction in predictions}
     asked = [name for name in (label, target) if name is not None]
     return tuple(
         Line(
@@ -76,6 +79,7 @@ def lines(
             true=None if label is None else name == label,
         )
         for name in dict.fromkeys([*now, *was, *asked])
+        if name in asked or min(place[name] for place in (ranks, first) if name in place) <= most
     )
 
 
@@ -122,9 +126,12 @@ class PredictionsPane(OptionList):
         explanation, label, target = self.view.explanation, self.view.label, self.view.target
         found: tuple[Line, ...] = ()
         self.border_subtitle = ""
-        width = max(16, self.scrollable_content_region.width)
+        width, rows = max(16, self.scrollable_content_region.width), self.scrollable_content_region.height
         if explanation is not None:
-            found = lines(explanation.predictions, after=self.view.reranked, label=label, target=target)
+            count = explanation.provenance.settings["prediction_count"]
+            found = lines(
+                explanation.predictions, after=self.view.reranked, label=label, target=target, most=max(count, rows)
+            )
             right = None if label is None else label == explanation.predictions[0].class_name
             truth = truth_text(label or self.view.named, right, width - 2)
             self.border_subtitle = Text(truth, {True: "$success", False: "$error", None: ""}[right])
