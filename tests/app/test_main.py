@@ -266,7 +266,7 @@ async def test_help_gives_keys_first_a_verb_phrase_each_then_the_words(album: Pa
         await press(pilot, "question_mark")
         text = seen(pilot.app.screen)
     keys, _, words = text.partition("What the words, signs and numbers mean")
-    places = [keys.index(one) for one in ("Keys here", "leave the concept out", "Keys everywhere", "the next pane")]
+    places = [keys.index(one) for one in ("Keys here", "leave out, restore", "Keys everywhere", "the next pane")]
     assert places == sorted(places)
     assert all(word in words for word in ("seen", "tied", "mutual"))
 

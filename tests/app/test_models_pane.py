@@ -142,7 +142,7 @@ def test_a_line_of_a_model_is_as_wide_as_the_pane(width: int) -> None:
         ("cat", False, 30, "truth: cat, predicted wrong"),
         ("lighthouse", False, 26, "truth: lighthouse, wrong"),
         ("zebra", None, 40, "true class: zebra, not among the classes"),
-        (None, None, 40, ""),
+        (None, None, 40, "true class not known"),
     ],
 )
 def test_the_truth_is_said_in_words(label: str | None, right: bool | None, width: int, text: str) -> None:

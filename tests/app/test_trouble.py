@@ -180,15 +180,18 @@ async def test_an_image_that_changed_on_disk_is_read_again_when_asked_again(albu
         assert isinstance(engine.asked[asked], protocol.Explain)
 
 
-async def test_a_message_replaces_the_one_before_it_and_covers_the_status_line_only(album: Path) -> None:
-    async with running(FakeEngine(), album) as (pilot, screen):
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_message_replaces_the_one_before_it_and_covers_a_border_only(
+    album: Path, size: tuple[int, int]
+) -> None:
+    async with running(FakeEngine(), album, size=size) as (pilot, screen):
         before = seen(screen).splitlines()
         burst(pilot, "c", "y", "y", "c", "y")
         await settled(pilot)
         assert len(screen.query(Toast)) == 1
         after = seen(screen).splitlines()
-        assert "copied" in after[0]
-        assert after[1:] == before[1:]
+        assert "copied" in after[-2]
+        assert [*after[:-2], after[-1]] == [*before[:-2], before[-1]]
 
 
 async def test_a_survey_counts_the_images_that_fail(album: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -43,6 +44,9 @@ _LEAST = 4
 
 _LEAD = 2
 """Cells of the sign before a concept's name."""
+
+_WHOLE_WARNINGS = 40
+"""Cells from which warnings are whole; narrower panes have their first clause."""
 
 
 class ConceptTree(Tree[Row]):
@@ -372,8 +376,10 @@ class ConceptsPane(FilteredPane):
         if view.explanation is None:
             return Text()
         text = answer(view.explanation, view.strength, view.left_out, self.size.width - 2)
+        narrow = self.size.width < _WHOLE_WARNINGS
         for warning in view.explanation.warnings:
-            text.append(f"\n! {printable(warning)}", self.app.theme_variables["warning"])
+            short = re.split("[,;:] ", warning, maxsplit=1)[0] if narrow else warning
+            text.append(f"\n! {printable(short)}", self.app.theme_variables["warning"])
         return text
 
     def _note(self, view: View) -> Text:

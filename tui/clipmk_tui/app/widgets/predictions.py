@@ -146,15 +146,15 @@ class PredictionsPane(OptionList):
 
 
 def truth_text(label: str | None, right: bool | None, width: int) -> str:
-    """The true class and whether the prediction is right, in words, in `width` cells; empty if nothing is known.
+    """The true class and whether the prediction is right, in words, in `width` cells.
 
     Args:
-        label: the image's true class.
+        label: the image's true class; None: it is not known.
         right: whether it is the predicted one; None: the vocabulary does not have it.
         width: cells.
     """
     if label is None:
-        return ""
+        return "true class not known"
     verdict = {True: "predicted right", False: "predicted wrong", None: "not among the classes"}[right]
     name, short = printable(label), verdict.removeprefix("predicted ").removesuffix(" the classes")
     tries = (f"true class: {name}, {verdict}", f"truth: {name}, {verdict}", f"truth: {name}, {short}")
