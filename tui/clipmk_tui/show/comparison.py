@@ -17,7 +17,6 @@ from clipmk_tui.show.comparison_table import (
     Cell,
     Layout,
     Mark,
-    Piece,
     class_rows,
     concept_row,
     head,
@@ -235,7 +234,7 @@ def _similarity(comparison: Comparison, placed: Layout) -> Iterator[Text]:
         yield _line(placed.line(names[index], found))
 
 
-def _line(pieces: Sequence[Piece] | Iterator[Piece], style: str = "") -> Text:
+def _line(pieces: Sequence[Cell] | Iterator[Cell], style: str = "") -> Text:
     parts = ((text, style if mark is None else _colour(mark)) for text, mark, _ in pieces)
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 

@@ -40,10 +40,12 @@ Mark = Kind | Literal["right", "wrong"]
 
 
 class Cell(NamedTuple):
-    """A cell of the table."""
+    """A cell of the table, or a part of a line: exactly the terminal's cells that it takes."""
 
     text: str
     mark: Mark | None = None
+    column: int | None = None
+    """Index of the model that it is about, in a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +70,6 @@ class Row:
         return str(self.count) if self.is_class else f"{self.count}/{self.seen}"
 
 
-class Piece(NamedTuple):
-    """A part of a line, of exactly the cells it takes."""
-
-    text: str
-    mark: Mark | None = None
-    column: int | None = None
-    """Index of the model that it is about."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Where the columns of the table stand."""
@@ -97,25 +90,25 @@ class Layout:
         """Indices of the models from left to right."""
         return tuple(index for _, members in self.families for index in members)
 
-    def line(self, label: str, cells: Sequence[Cell], count: str = "") -> Iterator[Piece]:
+    def line(self, label: str, cells: Sequence[Cell], count: str = "") -> Iterator[Cell]:
         """One line: a name, a cell per model, a count."""
-        yield Piece(fitted(label, self.label))
+        yield Cell(fitted(label, self.label))
         for _, members in self.families:
-            yield Piece(" ")
+            yield Cell(" ")
             for index in members:
                 cell = cells[index]
-                yield Piece(fitted(cell.text, self.across - 1), cell.mark, index)
-                yield Piece(" ")
+                yield Cell(fitted(cell.text, self.across - 1), cell.mark, index)
+                yield Cell(" ")
         if self.count:
-            yield Piece(printable(count).rjust(self.count))
+            yield Cell(printable(count).rjust(self.count))
 
-    def family_line(self, label: str, texts: Sequence[str], count: str = "") -> Iterator[Piece]:
+    def family_line(self, label: str, texts: Sequence[str], count: str = "") -> Iterator[Cell]:
         """One line with a text per family."""
-        yield Piece(fitted(label, self.label))
+        yield Cell(fitted(label, self.label))
         for (_, members), text in zip(self.families, texts, strict=True):
-            yield Piece(f" {fitted(text, self.across * len(members) - 1)} ")
+            yield Cell(f" {fitted(text, self.across * len(members) - 1)} ")
         if self.count:
-            yield Piece(printable(count).rjust(self.count))
+            yield Cell(printable(count).rjust(self.count))
 
     def column_at(self, x: int) -> int | None:
         """The model at a place of a line; None beside them."""
@@ -204,7 +197,7 @@ def _heading(name: str, cells: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def head(layout: Layout, comparison: Comparison | None, places: Sequence[int | None]) -> list[list[Piece]]:
+def head(layout: Layout, comparison: Comparison | None, places: Sequence[int | None]) -> list[list[Cell]]:
     """The lines above the rows: families, how many of each are right, models.
 
     Args:
@@ -225,7 +218,7 @@ def head(layout: Layout, comparison: Comparison | None, places: Sequence[int | N
     return [*lines, *name_lines(layout, COUNTED)]
 
 
-def name_lines(layout: Layout, count: str = "") -> Iterator[list[Piece]]:
+def name_lines(layout: Layout, count: str = "") -> Iterator[list[Cell]]:
     """The headings of the models; in the last of their lines that of the counts."""
     most = max(map(len, layout.names))
     for place in range(most):

@@ -25,7 +25,6 @@ from clipmk_tui.show.comparison_table import (
     Cell,
     Layout,
     Mark,
-    Piece,
     Row,
     class_rows,
     concept_row,
@@ -107,7 +106,7 @@ class CompareGrid(Widget, can_focus=True):
         self._view = ComparisonView()
         self._layout: Layout | None = None
         """None: nothing to draw, or no room."""
-        self._head: list[list[Piece]] = []
+        self._head: list[list[Cell]] = []
         self._rows: list[Row] = []
         self._row = self._model = self._top = 0
 
