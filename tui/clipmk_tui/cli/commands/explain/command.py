@@ -63,7 +63,7 @@ def run(options: ExplainOptions, arguments: Sequence[str]) -> int:
         Exit status: 0, or the highest of all failures among the images and models.
     """
     from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
-    from clipmk_tui.cli.commands.explain.served import answers  # noqa: PLC0415
+    from clipmk_tui.cli.commands.explain.results import answers  # noqa: PLC0415
     from clipmk_tui.cli.commands.explain.writers import FailureLog, Outputs  # noqa: PLC0415
 
     images = input_images(arguments, quiet=options.quiet)
