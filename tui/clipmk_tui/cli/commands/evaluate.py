@@ -38,14 +38,6 @@ ModelReports = tuple[str, "dict[str, Report] | Failure"]
 
 _WHAT = "What to measure"
 
-Spec = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="DATASET",
-        help="Images instead of rendered scenes: a folder of class folders (as `clipmk world export` writes them), a "
-        "flat folder, a table, tar or Parquet shards.",
-    ),
-]
 _TRUTH = "Compare with the known parts and descriptors of rendered scenes."
 _FAITHFULNESS = "Deletion and insertion curves and accuracies, entropy with and without transport, CorLoc."
 _ZERO_SHOT = "Accuracy gained by the descriptors found, against random descriptors and random words."
@@ -66,7 +58,14 @@ Grounding = Annotated[
 )
 def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     ctx: typer.Context,
-    dataset: Spec = None,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATASET",
+            help="Images instead of rendered scenes: a folder of class folders (as `clipmk world export` writes them), "
+            "a flat folder, a table, tar or Parquet shards.",
+        ),
+    ] = None,
     truth: Annotated[bool, o.flag(_WHAT, "truth", _TRUTH)] = False,
     faithfulness: Annotated[bool, o.flag(_WHAT, "faithfulness", _FAITHFULNESS)] = False,
     zero_shot: Annotated[bool, o.flag(_WHAT, "zero_shot", _ZERO_SHOT)] = False,

@@ -34,21 +34,8 @@ _RANDOM = "random"
 """The tag of random weights, as `clipmk.models.catalog` has it."""
 _GENERATED = "random weights are generated when the model is loaded"
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[WORD...]", help="Only models with all these words in id, family, source or data."),
-]
-Sources = Annotated[
-    list[str] | None, o.flag(None, "source", "Only these sources. May be repeated.", metavar="|".join(SOURCES))
-]
-Families = Annotated[
-    list[str] | None, o.flag(None, "family", "Only these families. May be repeated.", metavar="|".join(FAMILIES))
-]
 _PRETRAINED = "Only weights with this in their tag or training data, such as laion2b."
-Pretrained = Annotated[str | None, o.flag(None, "pretrained", _PRETRAINED, metavar="TEXT")]
-Cached = Annotated[bool, o.flag(None, "cached", "Only models on this machine.")]
 _MOST = "Only models with at most this many parameters, such as 200M or 1.5B."
-MaxParameters = Annotated[str | None, o.flag(None, "max_parameters", _MOST, metavar="N")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="As for -m.", autocompletion=o.complete_model)]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="New name of the model.")]
 # a variable that is meant for one run must not end up in the config
@@ -61,12 +48,19 @@ Registered = Annotated[
 
 @app.command("list")
 def list_models(  # noqa: PLR0913, PLR0917 - an option each
-    words: Words = None,
-    source: Sources = None,
-    family: Families = None,
-    pretrained: Pretrained = None,
-    cached: Cached = False,
-    max_parameters: MaxParameters = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WORD...]", help="Only models with all these words in id, family, source or data."),
+    ] = None,
+    source: Annotated[
+        list[str] | None, o.flag(None, "source", "Only these sources. May be repeated.", metavar="|".join(SOURCES))
+    ] = None,
+    family: Annotated[
+        list[str] | None, o.flag(None, "family", "Only these families. May be repeated.", metavar="|".join(FAMILIES))
+    ] = None,
+    pretrained: Annotated[str | None, o.flag(None, "pretrained", _PRETRAINED, metavar="TEXT")] = None,
+    cached: Annotated[bool, o.flag(None, "cached", "Only models on this machine.")] = False,
+    max_parameters: Annotated[str | None, o.flag(None, "max_parameters", _MOST, metavar="N")] = None,
     json: o.Json = False,
     no_color: o.NoColor = False,
     debug: o.Debug = False,

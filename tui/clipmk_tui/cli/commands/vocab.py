@@ -27,13 +27,8 @@ PROBLEMS = 3
 _NAME = "A vocabulary's name, or a JSON file, such as a language model's lists of descriptors per class."
 Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help=_NAME, autocompletion=o.complete_vocabulary)]
 _ANSWERS = "Files with answers of a language model: JSON with a list of descriptors per class."
-Answers = Annotated[list[str], typer.Argument(metavar="ANSWER", help=_ANSWERS)]
-Output = Annotated[Path, o.flag(None, "output", "Where to write the vocabulary.", "-o", metavar="FILE.json")]
 _TEMPLATE = "Prompt of a class, with one {}; may be repeated (default: those of ImageNet)."
-Template = Annotated[list[str] | None, o.flag(None, "template", _TEMPLATE, metavar="TEXT")]
 _CLASSES = "All classes in their order; each must be answered."
-ClassList = Annotated[str | None, o.flag(None, "classes", _CLASSES, metavar="a,b,c|FILE")]
-Force = Annotated[bool, o.flag(None, "force", "Overwrite the file, with any corrections made by hand.")]
 
 
 @app.command("list")
@@ -85,11 +80,11 @@ def check(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: 
 
 @app.command("build")
 def build(
-    answers: Answers,
-    output: Output,
-    classes: ClassList = None,
-    template: Template = None,
-    force: Force = False,
+    answers: Annotated[list[str], typer.Argument(metavar="ANSWER", help=_ANSWERS)],
+    output: Annotated[Path, o.flag(None, "output", "Where to write the vocabulary.", "-o", metavar="FILE.json")],
+    classes: Annotated[str | None, o.flag(None, "classes", _CLASSES, metavar="a,b,c|FILE")] = None,
+    template: Annotated[list[str] | None, o.flag(None, "template", _TEMPLATE, metavar="TEXT")] = None,
+    force: Annotated[bool, o.flag(None, "force", "Overwrite the file, with any corrections made by hand.")] = False,
     json: o.Json = False,
     no_color: o.NoColor = False,
     debug: o.Debug = False,

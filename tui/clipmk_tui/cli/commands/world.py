@@ -12,10 +12,7 @@ from clipmk_tui.cli.streams import data_stream, locale_encoding, logging_to_stde
 
 app = typer.Typer(help="The rendered world, whose concepts and parts are known.")
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="New or empty folder.")]
 Split = Annotated[str, typer.Option(metavar="NAME", help="train, varied, val, test, counterfactual or hard.")]
-Count = Annotated[int, typer.Option(metavar="N", help="How many scenes.")]
-Size = Annotated[int, typer.Option(metavar="PX", help="Side of each image in pixels.")]
 
 
 app.callback()(lambda: None)  # a group, though it has one command
@@ -23,10 +20,10 @@ app.callback()(lambda: None)  # a group, though it has one command
 
 @app.command("export")
 def export(
-    folder: Folder,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New or empty folder.")],
     split: Split = "test",
-    count: Count = 100,
-    size: Size = 64,
+    count: Annotated[int, typer.Option(metavar="N", help="How many scenes.")] = 100,
+    size: Annotated[int, typer.Option(metavar="PX", help="Side of each image in pixels.")] = 64,
     seed: o.Seed = None,
     debug: o.Debug = False,
 ) -> int:

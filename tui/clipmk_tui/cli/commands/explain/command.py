@@ -29,9 +29,7 @@ DEMONSTRATION = (
 _ASK = "Ask for words of your own: seen, where, and tied to the class? May be repeated."
 Ask = Annotated[list[str] | None, o.flag(o.INPUT, "ask", _ASK, metavar="TEXT")]
 _ADD = "Predict this class, too. May be repeated."
-AddClass = Annotated[list[str] | None, o.flag(o.INPUT, "add_class", _ADD, metavar="NAME")]
 _OVERLAY = "Write the picture with its parts, or the map of a single --ask; several: FILE-<image>[-<model>].png."
-Overlay = Annotated[str | None, o.option(o.OUTPUT, "overlay", _OVERLAY, metavar="FILE.png")]
 Html = Annotated[str | None, o.option(o.OUTPUT, "html", "Write one self-contained page.", metavar="FILE.html")]
 
 
@@ -43,9 +41,9 @@ def explain(
     ctx: typer.Context,
     images: o.Images,
     ask: Ask = None,
-    add_class: AddClass = None,
+    add_class: Annotated[list[str] | None, o.flag(o.INPUT, "add_class", _ADD, metavar="NAME")] = None,
     jsonl: Annotated[bool, o.option(o.OUTPUT, "jsonl", "Print one JSON line per result.")] = False,
-    overlay: Overlay = None,
+    overlay: Annotated[str | None, o.option(o.OUTPUT, "overlay", _OVERLAY, metavar="FILE.png")] = None,
     html: Html = None,
     no_picture: Annotated[bool, o.option(o.OUTPUT, "no_picture", "Draw no picture in the terminal.")] = False,
     **_: Any,

@@ -16,18 +16,6 @@ app = typer.Typer(
 
 _WORK = "Work"
 
-DatasetSpec = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="DATASET",
-        help="A folder of class folders, a CSV, JSON lines or Parquet table, tar or Parquet shards (several names, or "
-        "train-{000..012}.tar), or world:SPLIT.",
-    ),
-]
-StudyDir = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `clipmk study` wrote.")]
-Pool = Annotated[
-    str | None, o.option("Models", "pool", "A named set of models, or a file.", metavar="zoo|paper13|FILE")
-]
 _OUT = "Folder of the results; a study found there is resumed (default: clipmk-study)."
 _FIT = "Find parts image by image, or for up to 50 images of a class together (paper preset)."
 Engine = Annotated[str, o.option(_WORK, "engine", "This process (default), or a Ray cluster.", metavar="local|ray")]
@@ -41,7 +29,6 @@ def _count(name: str, text: str) -> Any:
 
 
 _AGAINST = "Show the published table of 13 models beside the results."
-Against = Annotated[str | None, o.option(None, "against", _AGAINST, metavar="paper")]
 
 
 @app.command("run")
@@ -51,8 +38,17 @@ Against = Annotated[str | None, o.option(None, "against", _AGAINST, metavar="pap
 )
 def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
     ctx: typer.Context,
-    dataset: DatasetSpec,
-    pool: Pool = None,
+    dataset: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATASET",
+            help="A folder of class folders, a CSV, JSON lines or Parquet table, tar or Parquet shards (several names, "
+            "or train-{000..012}.tar), or world:SPLIT.",
+        ),
+    ],
+    pool: Annotated[
+        str | None, o.option("Models", "pool", "A named set of models, or a file.", metavar="zoo|paper13|FILE")
+    ] = None,
     out: Annotated[Path, o.option(_WORK, "out", _OUT, "-o", metavar="DIR")] = Path("clipmk-study"),
     extend: Annotated[bool, o.option(_WORK, "extend", "Add these models to the study found there.")] = False,
     fit: Annotated[str | None, o.option(_WORK, "fit", _FIT, metavar="image|batch")] = None,
@@ -88,8 +84,8 @@ def _without_conflicts(ctx: typer.Context) -> dict[str, Any]:
 
 @app.command("report")
 def report(
-    folder: StudyDir,
-    against: Against = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `clipmk study` wrote.")],
+    against: Annotated[str | None, o.option(None, "against", _AGAINST, metavar="paper")] = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
     no_color: o.NoColor = False,
