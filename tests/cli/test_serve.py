@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from clipmk.worker import client, unix_socket
-from clipmk_tui.cli.commands.explain import served
+from clipmk_tui.cli.commands.explain import results
 from clipmk_tui.cli.commands.serve import idle_seconds, serve
 from command_line import FAST, Runner
 from samples import explanation, picture
@@ -40,11 +40,11 @@ def nothing_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Nothing is done in this process but noted: the names of the images that would be."""
     asked: list[list[str]] = []
 
-    def results(choices: Any, sources: Any, stages: Any) -> list[Any]:
+    def noted(choices: Any, sources: Any, stages: Any) -> list[Any]:
         asked.append([source.name for source in sources])
         return []
 
-    monkeypatch.setattr(served, "results", results)
+    monkeypatch.setattr(results, "results", noted)
     return asked
 
 
@@ -72,7 +72,7 @@ def test_words_and_classes_of_ones_own_go_to_the_server(service: FakeService, cl
 
 
 def test_many_images_are_asked_for_a_few_at_a_time_as_parts_of_a_run(service: FakeService, clipmk: Runner) -> None:
-    names = [f"{number}.png" for number in range(served.TOGETHER + 1)]
+    names = [f"{number}.png" for number in range(results.TOGETHER + 1)]
     ran = clipmk("explain", *names, "--jsonl", "-m", "any")
     assert [json.loads(line)["image"]["path"] for line in ran.out.splitlines()] == names
     assert service.seen == [names[0], names[-1]]
@@ -218,7 +218,7 @@ def test_empty_standard_input_fails_without_asking(
 def test_an_image_too_large_to_be_sent_is_explained_here(
     service: FakeService, clipmk: Runner, nothing_here: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served, "ATTACHED_BYTES", 3)
+    monkeypatch.setattr(results, "ATTACHED_BYTES", 3)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"four")))
     clipmk("explain", "-", "--jsonl", "-m", "any")
     assert (service.seen, nothing_here) == ([], [["-"]])
