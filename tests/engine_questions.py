@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from clipmk.worker import protocol
+from clipmk_tui.app.engine.transports import Child
 from clipmk_tui.app.engine.worker import Engine
 
 
@@ -17,6 +18,12 @@ def begun(engine: Engine, request: protocol.Request) -> tuple[asyncio.Task[Any],
     task = asyncio.ensure_future(engine.ask(request, lambda partial: working.set()))  # type: ignore[call-overload]
     task.add_done_callback(lambda _: working.set())
     return task, working
+
+
+def child_pid(engine: Engine) -> int | None:
+    """Process id of the child that answers now; None while there is no child."""
+    transport = None if engine._worker is None else engine._worker.transport
+    return transport.process.pid if isinstance(transport, Child) and transport.process.returncode is None else None
 
 
 async def gone(pid: int) -> None:

@@ -19,7 +19,7 @@ from clipmk.worker.protocol import Explain, Load, RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine import transports, worker
 from clipmk_tui.app.engine.worker import Engine, EngineStoppedError
-from engine_questions import begun, gone
+from engine_questions import begun, child_pid, gone
 
 STUB = Path(__file__).parents[1] / "stub_worker.py"
 SESSION = Session(vocabulary="first", settings=preset("default"))
@@ -68,16 +68,16 @@ async def test_answers_reach_their_question_and_partial_ones_come_first(stub: St
     assert [answer.descriptor_count for answer in (first, large, third)] == [1, 2, 3]
     assert len(large.classes) == 1_001
     assert received == [protocol.Progress(id=first.id, stage="loading", done=0, total=0)]
-    assert {int(answer.device) for answer in (first, large, third)} == {engine.pid}
+    assert {int(answer.device) for answer in (first, large, third)} == {child_pid(engine)}
 
 
 async def test_start_returns_at_once_and_ask_uses_that_child(stub: Start) -> None:
     engine = stub("good")
     await engine.start()
-    assert engine.pid is None
+    assert child_pid(engine) is None
     await engine.start()
     answer = await engine.ask(Load(model="a"))
-    assert int(answer.device) == engine.pid
+    assert int(answer.device) == child_pid(engine)
     assert engine.restarts == []  # type: ignore[attr-defined]
 
 
@@ -103,7 +103,7 @@ async def test_a_child_that_obeys_a_cancel_lives_on_and_its_late_answers_are_dro
     task = asyncio.ensure_future(engine.ask(EXPLAIN, received.append))
     while not received:
         await asyncio.sleep(0.01)
-    pid = engine.pid
+    pid = child_pid(engine)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -125,14 +125,14 @@ async def test_a_child_that_does_not_obey_is_ended_and_what_waited_behind_is_ask
     task, working = begun(engine, EXPLAIN)
     behind = asyncio.ensure_future(engine.ask(Load(model="behind")))
     await working.wait()
-    pid = engine.pid
+    pid = child_pid(engine)
     assert pid is not None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     answer = await behind
     assert answer.model.id == "behind"
-    assert int(answer.device) == engine.pid != pid
+    assert int(answer.device) == child_pid(engine) != pid
     await gone(pid)
     assert engine.restarts == []  # type: ignore[attr-defined]
 
@@ -185,7 +185,7 @@ async def test_a_child_killed_while_idle_is_replaced_at_the_next_question(stub: 
     engine = stub("good")
     pid = int((await engine.ask(Load(model="a"))).device)
     os.kill(pid, signal.SIGKILL)
-    while engine.pid is not None:
+    while child_pid(engine) is not None:
         await asyncio.sleep(0.01)
     answer = await engine.ask(Load(model="b"))
     assert int(answer.device) != pid
@@ -209,7 +209,7 @@ async def test_a_child_that_cannot_work_fails_every_question(stub: Start, mode: 
     for answer in answers:
         assert isinstance(answer, EngineStoppedError)
         assert words in str(answer)
-    assert engine.pid is None
+    assert child_pid(engine) is None
 
 
 async def test_a_missing_command_is_reported_and_can_be_tried_again(stub: Start) -> None:
@@ -244,7 +244,7 @@ async def test_closing_while_busy_leaves_no_process_and_cancels_what_waits(stub:
     task, working = begun(engine, EXPLAIN)
     behind, _ = begun(engine, Load(model="behind"))
     await working.wait()
-    pid = engine.pid
+    pid = child_pid(engine)
     assert pid is not None
     await engine.close()
     await gone(pid)
@@ -256,7 +256,7 @@ async def test_closing_while_busy_leaves_no_process_and_cancels_what_waits(stub:
     with pytest.raises(EngineStoppedError, match="closed"):
         await engine.ask(Load(model="a"))
     await engine.start()
-    assert engine.pid is None
+    assert child_pid(engine) is None
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])

@@ -19,7 +19,7 @@ from clipmk.worker.protocol import Load, RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine import transports, worker
 from clipmk_tui.app.engine.worker import Engine
-from engine_questions import begun
+from engine_questions import begun, child_pid
 from serving import FakeService, request, running, start, wait_for
 
 pytestmark = [
@@ -77,7 +77,7 @@ async def test_a_running_server_answers_in_our_folder_and_goes_on_when_the_app_e
     one = engine()
     assert not one.uses_server
     assert await who(one) == f"first in {Path.cwd()} by process {server.pid}"
-    assert (one.uses_server, one.pid, one.restarts) == (True, None, [])  # type: ignore[attr-defined]
+    assert (one.uses_server, child_pid(one), one.restarts) == (True, None, [])  # type: ignore[attr-defined]
     await one.close()
     assert not one.uses_server
     assert client.listens(socket_path)
@@ -104,7 +104,7 @@ async def test_where_no_server_listens_the_app_starts_its_child(engine: Make, so
         socket_path.parent.mkdir()
         socket_path.touch()
     one = engine()
-    assert await who(one) == f"child {one.pid}"
+    assert await who(one) == f"child {child_pid(one)}"
     assert (one.uses_server, one.restarts) == (False, [])  # type: ignore[attr-defined]
 
 
@@ -113,7 +113,7 @@ async def test_a_server_with_another_identity_is_reported_and_not_used(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     one = engine()
-    assert await who(one) == f"child {one.pid}"
+    assert await who(one) == f"child {child_pid(one)}"
     assert one.restarts == [  # type: ignore[attr-defined]
         f"the server at '{socket_path}' is not used: it was started with other variables"
     ]
@@ -140,10 +140,36 @@ async def test_when_the_server_is_lost_the_app_goes_on_with_its_child(
     async with asyncio.timeout(60):
         while one.uses_server or not one.restarts:  # type: ignore[attr-defined]
             await asyncio.sleep(0.01)
-    assert await who(one) == f"child {one.pid}"
-    assert one.restarts == [  # type: ignore[attr-defined]
-        "the server closed the connection; the app now runs its own engine"
-    ]
+    assert await who(one) == f"child {child_pid(one)}"
+    then = "the app now runs its own engine" if busy else "the next question looks for another"
+    assert one.restarts == [f"the server closed the connection; {then}"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_after_a_lost_server_another_one_is_used_unless_it_might_end_over_the_same_request(
+    engine: Make, server: subprocess.Popen[bytes], socket_path: Path, busy: bool
+) -> None:
+    one = engine()
+    await who(one)
+    if busy:
+        task, working = begun(one, request("slow", model="waiting"))
+        await working.wait()
+    server.kill()
+    if busy:
+        with pytest.raises(RequestError, match=r"answered by \d+"):
+            await task
+    await asyncio.to_thread(server.wait)
+    async with asyncio.timeout(60):
+        while not one.restarts:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.01)
+    other = await asyncio.to_thread(start, socket_path)
+    try:
+        expected = f"child {child_pid(one)}" if busy else f"first in {Path.cwd()} by process {other.pid}"
+        assert await who(one) == expected
+        assert one.uses_server is not busy
+    finally:
+        other.kill()
+        other.wait()
 
 
 async def test_a_stopped_server_is_left(

@@ -122,6 +122,8 @@ class Engine:
         """Called with one sentence when the child died and was started again, or a server that runs cannot be used."""
         self._session = session
         self._server = server
+        self._child_next = False
+        """A server was lost while it worked: a child goes on."""
         self._log = log
         self._ids = itertools.count(1)
         self._waiting: dict[int, _Question] = {}
@@ -129,12 +131,6 @@ class Engine:
         self._failed_starts = 0
         self._restart_message: str | None = None
         self._closed = False
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the child that answers now; None while there is no child."""
-        transport = None if self._worker is None else self._worker.transport
-        return transport.process.pid if isinstance(transport, Child) and transport.process.returncode is None else None
 
     @property
     def uses_server(self) -> bool:
@@ -266,7 +262,8 @@ class Engine:
 
     async def _find_server(self) -> Server | None:
         """The server, unless it is of no use; then it is not tried again."""
-        if self._server is None:
+        child_next, self._child_next = self._child_next, False
+        if self._server is None or child_next:
             return None
         try:
             os.getcwd()  # noqa: PTH109 - without a folder, names of files mean nothing to a server
@@ -336,8 +333,9 @@ class Engine:
             return
         self._worker = None
         if worker.is_server:
-            self._server = None  # from now on a child: another server might end over the same request
-            self._restart_message = f"the server {worker.how_it_ended()}; the app now runs its own engine"
+            self._child_next = bool(self._waiting)  # another server might end over the same request
+            then = "the app now runs its own engine" if self._child_next else "the next question looks for another"
+            self._restart_message = f"the server {worker.how_it_ended()}; {then}"
         elif not worker.ending:
             self._blame(worker)
         if self._waiting:
