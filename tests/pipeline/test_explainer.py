@@ -11,6 +11,7 @@ import torch
 
 import embedded
 from clipmk.concepts.mutual import chance, language_count_for, mi_paper, p_value
+from clipmk.concepts.superpixels import WORK_SIDE
 from clipmk.errors import ImageError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
@@ -18,6 +19,7 @@ from clipmk.images.masks import rle_decode
 from clipmk.pipeline.explainer import GROUP_LIMIT, Explainer
 from clipmk.records import Mutual
 from clipmk.settings import preset
+from clipmk.world.scene import render_scenes
 
 CASES = [(name, index) for name in embedded.PRESETS for index in range(4)]
 
@@ -332,23 +334,30 @@ def test_the_record_names_what_made_it() -> None:
 
 def test_masks_come_back_in_the_pixels_of_the_original() -> None:
     small = embedded.scenes()[0].image
-    large = np.repeat(np.repeat(small, 3, 0), 2, 1)
+    large = np.repeat(np.repeat(small, 7, 0), 14, 1)
     found = embedded.explainer().explain([read_picture(large)])[0]
     for part in found.parts:
-        assert rle_decode(part.mask).shape == (192, 128)
-        blocks = rle_decode(part.mask).reshape(64, 3, 64, 2)
+        assert rle_decode(part.mask).shape == (448, 896)
+        blocks = rle_decode(part.mask).reshape(WORK_SIDE, 2, WORK_SIDE, 4)
         assert (blocks == blocks[:, :1, :, :1]).all()
         assert part.area == pytest.approx(blocks.mean())
 
 
+def test_borders_are_finer_than_the_models_input() -> None:
+    large = next(iter(render_scenes("val", count=1, size=2 * WORK_SIDE))).image
+    for part in embedded.explainer().explain([read_picture(large)])[0].parts:
+        blocks = rle_decode(part.mask).reshape(64, 7, 64, 7)
+        assert (blocks != blocks[:, :1, :, :1]).any()
+
+
 def test_a_cropped_picture_has_no_part_outside_the_crop() -> None:
     small = embedded.scenes()[0].image
-    wide = np.full((64, 128, 3), 255, dtype=np.uint8)
-    wide[:, 32:96] = small
+    wide = np.pad(small, [(0, 0), (32, 32), (0, 0)], mode="edge")
     found = embedded.explainer("default", resize="crop").explain([read_picture(wide)])[0]
     square = embedded.explainer().explain([embedded.picture()])[0]
     assert [c.text for c in found.vision_concepts] == [c.text for c in square.vision_concepts]
     for part, same in zip(found.parts, square.parts, strict=True):
         mask = rle_decode(part.mask)
-        np.testing.assert_array_equal(mask[:, 32:96], rle_decode(same.mask))
+        inside = np.s_[:, 2:-2]  # resampling looks a little beyond the crop
+        np.testing.assert_array_equal(mask[:, 32:96][inside], rle_decode(same.mask)[inside])
         assert mask.sum() == mask[:, 32:96].sum()

@@ -135,12 +135,13 @@ def test_in_a_stream_it_is_the_error_of_that_image_alone(
 
 def test_in_a_study_it_is_the_error_of_that_image_alone(overflowing: str) -> None:
     explainer = embedded.explainer()
-    squares = np.stack([explainer.square(read_picture(image)) for image in (embedded.scenes()[0].image, BAD)])
+    pictures = [read_picture(image) for image in (embedded.scenes()[0].image, BAD)]
+    squares = np.stack([explainer.square(picture) for picture in pictures])
     with ThreadPoolExecutor(2) as workers:
         builder = ExplanationBuilder(explainer.backbone, explainer.vocabulary, explainer.bank, explainer.settings)
         variants = part_variants(explainer.settings, ("kmeans", "superpixels"))
         encoder = BatchEncoder(explainer.backbone, variants, 2, workers)
-        [[first, second]] = ShardExplainer(encoder, builder).explain(squares, [0, 1], [None, None])
+        [[first, second]] = ShardExplainer(encoder, builder).explain(squares, [0, 1], [None, None], squares)
         good, bad = first.result(), second.result()
     assert bad == [{"parts": way, "error": MESSAGE} for way in ("kmeans", "superpixels")]
     assert [row["parts"] for row in good] == ["kmeans", "superpixels"]

@@ -19,7 +19,7 @@ from clipmk.concepts.paper_parts import kmeans_parts, pca_parts
 from clipmk.concepts.part_methods import PART_METHODS, GridForeground, Labels
 from clipmk.concepts.superpixels import superpixel_parts
 from clipmk.errors import UsageError
-from clipmk.pipeline.segmentation import PartVariant, enlarge, find_saliency, given_parts, segment
+from clipmk.pipeline.segmentation import PartVariant, enlarge, find_saliency, given_parts, masks_at, segment
 from clipmk.settings import Settings, preset
 from clipmk.system.serialization import from_plain, plain
 
@@ -91,6 +91,17 @@ def test_the_pca_variant_divides_by_principal_components() -> None:
     kept, _ = foreground.largest_components(values > 0, keep_second=True)
     labels = pca_parts(encoded.patches, kept[None], count=3).labels[0]
     np.testing.assert_array_equal(found.masks, [square_of(labels == k) for k in np.unique(labels) if k])
+
+
+def test_masks_at_another_side_are_nearest_and_none_of_them_is_lost() -> None:
+    masks = np.zeros((2, 12, 12), dtype=bool)
+    masks[0, 3:6, :8] = True
+    masks[1, 0, 0] = True  # between the pixels of the smaller square
+    assert masks_at(masks, 12) is masks
+    small = masks_at(masks, 4)
+    expected = np.zeros((2, 4, 4), dtype=bool)
+    expected[0, 1, :3] = expected[1, 0, 0] = True
+    np.testing.assert_array_equal(small, expected)
 
 
 def test_the_default_preset_divides_the_centred_foreground_by_superpixels_of_colour_and_features() -> None:

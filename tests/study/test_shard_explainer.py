@@ -44,7 +44,9 @@ def explainer_of(
 def rows_of(
     explainer: ShardExplainer, squares: Any, groups: Sequence[int], labels: Sequence[str | None]
 ) -> list[list[TableRow]]:
-    return [rows.result() for batch in explainer.explain(squares, groups, labels) for rows in batch]
+    return [
+        rows.result() for batch in explainer.explain(squares, groups, labels, copies(len(groups))) for rows in batch
+    ]
 
 
 def pictures(count: int) -> list[Picture]:
@@ -53,6 +55,11 @@ def pictures(count: int) -> list[Picture]:
 
 def squares(count: int) -> Any:
     return np.stack([embedded.explainer().square(picture) for picture in pictures(count)])
+
+
+def copies(count: int) -> list[Any]:
+    explainer = embedded.explainer()
+    return [explainer.builder.working_copy(picture, explainer.square(picture)) for picture in pictures(count)]
 
 
 def assert_says(row: TableRow, one: Explanation) -> None:
@@ -78,7 +85,7 @@ def assert_says(row: TableRow, one: Explanation) -> None:
 def test_a_batch_gives_each_image_the_results_of_its_own_explanation(workers: ThreadPoolExecutor) -> None:
     explainer = embedded.explainer()
     made = explainer_of(workers, explainer.settings, "superpixels")
-    batches = list(made.explain(squares(6), [0, 1, 2, 3, 4, 5], [None] * 6))
+    batches = list(made.explain(squares(6), [0, 1, 2, 3, 4, 5], [None] * 6, copies(6)))
     rows = [one.result() for batch in batches for one in batch]
     expected = explainer.explain(pictures(6))
     assert [len(own) for own in rows] == [1] * 6

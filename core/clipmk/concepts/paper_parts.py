@@ -27,10 +27,10 @@ GRAIN = 1e-6
 
 
 class Parts(NamedTuple):
-    """Which part each patch belongs to."""
+    """Which part each patch belongs to, or each pixel of one image."""
 
     labels: NDArray[np.int64]
-    """(images, rows, columns): 0 is background, parts count from 1."""
+    """(images, rows, columns), or (rows, columns): 0 is background, parts count from 1."""
     warnings: tuple[str, ...]
 
 

@@ -21,7 +21,7 @@ class GridForeground(NamedTuple):
     """Images that are divided together, and their foreground on the patch grid."""
 
     squares: Sequence[NDArray[np.uint8]]
-    """Of each, uint8 RGB (S, S, 3)."""
+    """Of each what is divided along its own edges, uint8 RGB (S, S, 3)."""
     patches: Float[Tensor, "images patches dim"]
     saliency: NDArray[np.floating]
     """(images, rows, columns)"""

@@ -35,33 +35,35 @@ TOUCH = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Regions:
-    """A label map with what the joining rules need; row r of every array is label r + 1."""
+    """A label map with what the joining rules need; row r of every table is label r + 1."""
 
     labels: NDArray[np.int64]
     """(height, width): 0 is background, labels count from 1, by descending area."""
-    picture: NDArray[np.float32]
-    """Appearance of each pixel, (height, width, channels): CIE Lab, and patch features if given."""
     areas: NDArray[np.float64]
     """Pixels."""
     looks: NDArray[np.float64]
     """Mean appearance, (regions, channels); distances are in Lab units."""
-    borders: NDArray[np.int64]
+    borders: NDArray[np.float64]
     """Pairs of neighbouring pixels (4-connected) of two regions, (regions, regions), without background."""
 
     @classmethod
     def of(cls, labels: Integer[ndarray, "height width"], picture: Float[ndarray, "height width channels"]) -> Regions:
-        """Measure a label map; labels are renumbered by descending area, equal areas in their old order."""
-        found, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        counts = np.where(found > 0, counts, -1)
-        order = np.argsort(-counts, kind="stable")
-        order = order[found[order] > 0]
-        renumber = np.zeros(len(found), dtype=np.int64)
+        """Measure a label map; labels are renumbered by descending area, equal areas in their old order.
+
+        Args:
+            labels: 0 is background.
+            picture: appearance of each pixel: CIE Lab, and patch features if given.
+        """
+        counts = np.bincount(labels.ravel())
+        counts[0] = 0
+        order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+        renumber = np.zeros(len(counts), dtype=np.int64)
         renumber[order] = np.arange(1, len(order) + 1)
-        numbered = renumber[inverse.reshape(labels.shape)]
+        numbered = renumber[labels]
         areas = counts[order].astype(np.float64)
         channels = picture.reshape(-1, picture.shape[-1]).T
         sums = [np.bincount(numbered.ravel(), channel, minlength=len(order) + 1)[1:] for channel in channels]
-        return cls(numbered, picture, areas, np.stack(sums, axis=1) / areas[:, None], _borders(numbered, len(order)))
+        return cls(numbered, areas, np.stack(sums, axis=1) / areas[:, None], _borders(numbered, len(order)))
 
     def joined(self, pairs: Iterable[tuple[int, int]]) -> Regions:
         """The regions after joining these pairs of rows and everything that they connect."""
@@ -70,8 +72,16 @@ class Regions:
             return self
         count = len(self.areas)
         graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count))
-        _, groups = connected_components(graph, directed=False)
-        return Regions.of(np.concatenate([[0], groups + 1])[self.labels], self.picture)
+        found, groups = connected_components(graph, directed=False)
+        members = (groups == np.arange(found)[:, None]).astype(np.float64)
+        order = np.argsort(-(members @ self.areas), kind="stable")
+        members = members[order]
+        areas, sums = members @ self.areas, members @ (self.looks * self.areas[:, None])
+        borders = members @ self.borders @ members.T
+        np.fill_diagonal(borders, 0)
+        return Regions(
+            np.concatenate([[0], 1 + order.argsort()[groups]])[self.labels], areas, sums / areas[:, None], borders
+        )
 
     def at_most(self, limit: int) -> Regions:
         """Merge the pair with the lowest cost, |A||B| / (|A| + |B|) · distance(looks)^2 (Ward), until `limit` are left.
@@ -101,16 +111,19 @@ def merge_closest(
     """
     centres, mass = points.astype(np.float64), np.maximum(mass.astype(np.float64), np.finfo(np.float64).tiny)
     family = np.arange(len(points))
-    apart = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    apart = ((centres[:, None] - centres[None]) ** 2).sum(axis=-1)
     np.fill_diagonal(apart, np.inf)
-    while len(points) > 1 and apart.min() < distance:
+    while len(points) > 1:
         kept, gone = sorted(divmod(int(apart.argmin()), len(points)))
+        if not apart[kept, gone] < distance**2:
+            break
         total = mass[kept] + mass[gone]
         centres[kept] = (centres[kept] * mass[kept] + centres[gone] * mass[gone]) / total
         mass[kept] = total
         family[family == gone] = kept
         apart[gone] = apart[:, gone] = np.inf
-        fresh = np.where(np.isfinite(apart[kept]), np.linalg.norm(centres - centres[kept], axis=-1), np.inf)
+        fresh = ((centres - centres[kept]) ** 2).sum(axis=-1)
+        fresh[np.isinf(apart[kept])] = np.inf
         apart[kept] = apart[:, kept] = fresh
     return family
 
@@ -172,10 +185,10 @@ def _stripes(regions: Regions, one: NDArray[np.intp], other: NDArray[np.intp]) -
     return pairs
 
 
-def _borders(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def _borders(labels: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     sides = [(labels[:, 1:], labels[:, :-1]), (labels[1:], labels[:-1])]
     codes = np.concatenate([(a * (count + 1) + b).ravel() for a, b in sides])
     table = np.bincount(codes, minlength=(count + 1) ** 2).reshape(count + 1, count + 1)[1:, 1:]
-    table = table + table.T
-    np.fill_diagonal(table, 0)
-    return table
+    shared = (table + table.T).astype(np.float64)
+    np.fill_diagonal(shared, 0)
+    return shared

@@ -150,7 +150,7 @@ def _of_variant(
     name: str, result: VariantResult, sample: Sample, images: OccludedImages, rng: np.random.Generator
 ) -> list[_Sequence]:
     """The variant itself and its controls, on its own regions."""
-    masks, raw = result.segmentation.masks, result.explainer.bank.raw
+    masks, raw = result.masks, result.explainer.bank.raw
     own = _order(result, [first for first, *_ in result.vision.top_descriptors])
     nearest = int((raw @ result.image.embedding).argmax())
     moved = moved_regions(masks, _object(result, sample), rng=rng)
@@ -170,7 +170,7 @@ def _of_feature_maps(name: str, result: VariantResult, sample: Sample, images: O
     """The paper's "Feature Maps" baseline, each region with the descriptor nearest to it."""
     nearest = (result.part_embeddings @ result.explainer.bank.descriptors.T).argmax(dim=1).tolist()
     order = _order(result, nearest)
-    return _sequence(name, name, images, result.segmentation.masks, order, _corloc(result, sample))
+    return _sequence(name, name, images, result.masks, order, _corloc(result, sample))
 
 
 def _sequence(
@@ -221,11 +221,11 @@ def _object(result: VariantResult, sample: Sample) -> NDArray[np.bool_]:
         mask = result.geometry.to_square(sample.object_mask)
         if mask.any():
             return mask
-    return result.segmentation.foreground
+    return np.asarray(result.masks.any(axis=0))
 
 
 def _corloc(result: VariantResult, sample: Sample) -> dict[str, float]:
     if sample.object_mask is None:
         return {}
-    foreground = result.geometry.to_pixels(result.segmentation.foreground)
+    foreground = result.to_pixels(result.segmentation.foreground)
     return {"corloc": float(localised(mask_box(foreground), mask_box(sample.object_mask)))}

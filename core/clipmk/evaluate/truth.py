@@ -71,12 +71,12 @@ class ScenePrediction:
     def of(cls, result: VariantResult) -> ScenePrediction:
         """From the rows and squares of a result."""
         explainer, vision = result.explainer, result.vision
-        texts, to_pixels = explainer.vocabulary.descriptors, result.geometry.to_pixels
+        texts = explainer.vocabulary.descriptors
         language = explainer.builder.language(result.predicted).indices.tolist()
         return cls(
             class_name=explainer.vocabulary.classes[result.predicted],
-            part_pixels=np.stack([to_pixels(mask) for mask in result.segmentation.masks]),
-            foreground_pixels=to_pixels(result.segmentation.foreground),
+            part_pixels=np.stack([result.to_pixels(mask) for mask in result.segmentation.masks]),
+            foreground_pixels=result.to_pixels(result.segmentation.foreground),
             top_descriptors=tuple(tuple(texts[i] for i in row) for row in vision.top_descriptors),
             concepts=tuple(texts[i] for i in vision.concepts),
             mutual=overlap(vision.concepts, language),
@@ -326,9 +326,10 @@ def _region_scores(
     if variant.parts != "found":
         return scores
     damaged = inject_outliers(image.forward, seed=scene.index)
-    found = segment([image.square], [damaged], result.settings)[0].foreground
+    copy = result.explainer.builder.working_copy(read_picture(scene.image), image.square)
+    found = segment([image.square], [damaged], result.settings, copies=[copy])[0].foreground
     pixels = baselines.pixel_clusters(scene.image, foreground, seed=result.settings.seed)
     scores["pixel_iou"] = float(metrics.pairwise_iou(pixels, scene.part_masks).max(axis=0).mean())
     scores["part_margin"] = scores["part_iou"] - scores["pixel_iou"]
-    scores["outliers"] = metrics.iou(result.geometry.to_pixels(found), scene.object_mask)
+    scores["outliers"] = metrics.iou(result.to_pixels(found), scene.object_mask)
     return scores

@@ -20,7 +20,7 @@ from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
 from clipmk.pipeline.explainer import Explainer
 from clipmk.pipeline.grounding import images_per_forward
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
-from clipmk.pipeline.segmentation import PartFinder, PartVariant, Segmentation, given_parts
+from clipmk.pipeline.segmentation import PartFinder, PartVariant, Segmentation, finest, given_parts, masks_at
 from clipmk.settings import PRESETS, Grounding, Settings, preset
 
 if TYPE_CHECKING:
@@ -103,6 +103,15 @@ class VariantResult:
         return self.explainer.settings
 
     @property
+    def masks(self) -> NDArray[np.bool_]:
+        """Of the parts on the square input, bool (parts, S, S)."""
+        return masks_at(self.segmentation.masks, len(self.image.square))
+
+    def to_pixels(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A mask on the square, bool (side, side) of any side, in the picture's pixels, bool (height, width)."""
+        return replace(self.geometry, side=len(mask)).to_pixels(mask)
+
+    @property
     def class_cosines(self) -> Float[Tensor, " classes"]:
         """cos(image, class)."""
         return self.explainer.bank.classes @ self.image.embedding
@@ -158,13 +167,15 @@ class VariantRunner:
     def _run_view(
         self, picture: Picture, variants: Sequence[Variant], true_masks: NDArray[np.bool_] | None
     ) -> dict[Variant, VariantResult]:
-        explainer = self._explainer(variants[0].settings)
+        explainer = self._explainer(finest(one.settings for one in variants))
         geometry = explainer.geometry(picture)
         true = None if true_masks is None else _given_finder(true_masks, geometry)
         encoder = BatchEncoder(
             explainer.backbone, tuple(_part_variant(variant, true) for variant in variants), patchwise=self._patchwise
         )
-        (image,) = encoder.encode(ImageBatch(explainer.square(picture)[None], [0]))
+        square = explainer.square(picture)
+        copies = [explainer.builder.working_copy(picture, square)]
+        (image,) = encoder.encode(ImageBatch(square[None], [0], copies=copies))
         if image.error is not None:
             raise image.error
         ranked: dict[Hashable, VisionConcepts] = {}

@@ -8,6 +8,7 @@ last group is the sign.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -109,9 +110,10 @@ def pixel_mask(mask_square: Bool[np.ndarray, "side side"], square: Square) -> Pi
     on the square, and the cost grows with the original's width, not with its area.
 
     Args:
-        mask_square: bool (side, side).
-        square: how the square shows the original.
+        mask_square: bool (side, side), of any side.
+        square: how a square shows the original; its own side does not matter.
     """
+    square = replace(square, side=len(mask_square))
     rows, columns = (_Bands.of(shown, side=square.side) for shown in square.shown)
     cells = np.pad(mask_square, 1)[np.ix_(rows.shown + 1, columns.shown + 1)]
     count = int(rows.lengths @ cells @ columns.lengths)

@@ -15,6 +15,7 @@ from clipmk.concepts.float64 import host64
 from clipmk.concepts.mutual import language_count_for, measure, overlap
 from clipmk.concepts.selection import LanguageConcepts, highest, language_concepts
 from clipmk.concepts.soft import soft_matches
+from clipmk.concepts.superpixels import WORK_SIDE
 from clipmk.explanation import Explanation
 from clipmk.images.masks import pixel_mask
 from clipmk.images.square import Square, square_image
@@ -123,6 +124,12 @@ class ExplanationBuilder:
         """The picture at the model's input size, uint8 RGB (S, S, 3)."""
         geometry = self.geometry(picture.info)
         return square_image(picture.image, geometry, interpolation=self.backbone.preprocessing.interpolation)
+
+    def working_copy(self, picture: Picture, square: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What parts are found on, uint8 RGB (side, side, 3): its square, for superpixels always `WORK_SIDE` wide."""
+        if self.settings.parts != "superpixels" or len(square) == WORK_SIDE:
+            return square
+        return square_image(picture.image, replace(self.geometry(picture.info), side=WORK_SIDE))
 
     def predict(
         self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = (), ranked: int = 0

@@ -49,6 +49,8 @@ class ImageBatch:
     """For each image the group it is fitted with; members are neighbours, and all of them are in the batch."""
     masks: Sequence[NDArray[np.bool_] | None] | None = None
     """For each image the user's own parts, bool (parts, S, S); None where parts are to be found."""
+    copies: Sequence[NDArray[np.uint8]] | None = None
+    """For each image the working copy that parts are found on; None: the squares."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,9 +173,9 @@ class BatchEncoder:
             forwards.append(_Forward(encoded, pooled=pooled))
             images += [(forwards[-1], index) for index in range(len(encoded.embeddings))]
             self._report("image", len(images), count)
-        masks = batch.masks or [None] * count
+        masks, copies = batch.masks or [None] * count, squares if batch.copies is None else batch.copies
         segmented = [
-            self.workers.submit(self._segment, squares[rows], images[rows], masks[rows])
+            self.workers.submit(self._segment, squares[rows], copies[rows], images[rows], masks[rows])
             for rows in group_slices(batch.groups)
         ]
         return _InFlight(squares, forwards, segmented)
@@ -181,6 +183,7 @@ class BatchEncoder:
     def _segment(
         self,
         squares: list[NDArray[np.uint8]],
+        copies: Sequence[NDArray[np.uint8]],
         images: list[tuple[_Forward, int]],
         masks: Sequence[NDArray[np.bool_] | None],
     ) -> list[_Segmented]:
@@ -194,7 +197,12 @@ class BatchEncoder:
         finite = [index for index, error in enumerate(errors) if error is None]
         found = [self._given(np.ones((1, *square.shape[:2]), dtype=bool)) for square in squares]
         if finite:
-            own = segment_variants([squares[i] for i in finite], [encoded[i] for i in finite], self.variants)
+            own = segment_variants(
+                [squares[i] for i in finite],
+                [encoded[i] for i in finite],
+                self.variants,
+                copies=[copies[i] for i in finite],
+            )
             for index, parts in zip(finite, own, strict=True):
                 found[index] = parts
         return [

@@ -190,7 +190,8 @@ class Explainer:
 
     def encode_picture(self, picture: Picture, *, maps: bool = True) -> EncodedImage:
         """All that `answer` needs of a picture, however often it is asked; without `maps` by a single forward."""
-        batch = ImageBatch(self.square(picture)[None], [0])
+        square = self.square(picture)
+        batch = ImageBatch(square[None], [0], copies=[self.builder.working_copy(picture, square)])
         encoder = BatchEncoder(self.backbone, (PartVariant(self.settings),), progress=self._progress, patchwise=True)
         with self._out_of_memory_advice():
             (encoded,) = encoder.encode(batch)
@@ -260,13 +261,15 @@ class Explainer:
     ) -> list[Explanation]:
         """Explain pictures that are fitted together; their shared work counts evenly in `elapsed_ms`."""
         started = time.perf_counter()
+        squares = [self.square(picture) for picture in pictures]
         batch = ImageBatch(
-            np.stack([self.square(picture) for picture in pictures]),
+            np.stack(squares),
             [0] * len(pictures),
             [
                 None if own is None else self._masks_on_square(picture, own)
                 for picture, own in zip(pictures, masks, strict=True)
             ],
+            [self.builder.working_copy(*pair) for pair in zip(pictures, squares, strict=True)],
         )
         encoder = BatchEncoder(
             self.backbone, (PartVariant(self.settings),), progress=self._progress, patchwise=questions is not None

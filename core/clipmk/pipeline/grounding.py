@@ -15,6 +15,7 @@ from torch.nn import functional
 from clipmk.backbones.devices import upload
 from clipmk.concepts.composition import compose_prompts
 from clipmk.concepts.prompts import draw_prompts, mark
+from clipmk.pipeline.segmentation import masks_at
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -53,7 +54,7 @@ def embed_parts(
         grounding: "prompts" or "attend".
         squares: uint8 RGB (S, S, 3), the square inputs.
         forwards: of the same images in order, any number in each; read by "attend" alone.
-        masks: for each image its parts, bool (parts, S, S).
+        masks: for each image its parts, bool (parts, side, side), of any side.
         batch_size: prompts per forward, across image borders. 1: each image's prompts by themselves, as many per
             forward as suit the device.
         workers: threads that draw prompts; None: the calling thread.
@@ -66,7 +67,9 @@ def embed_parts(
         left = iter(masks)
         for encoded in forwards:
             yield from pooled_embeddings(backbone, encoded, [next(left) for _ in encoded.embeddings])
-    elif batch_size > 1:
+        return
+    masks = [masks_at(own, len(square)) for own, square in zip(masks, squares, strict=True)]
+    if batch_size > 1:
         yield from prompt_embeddings(backbone, squares, masks, batch_size=batch_size, workers=workers)
     else:
         for square, own in zip(squares, masks, strict=True):
@@ -188,7 +191,7 @@ def pooled_embeddings(
     Args:
         backbone: made `encoded`.
         encoded: of one or several images.
-        masks: for each image its parts, bool (parts, S, S); their number may differ.
+        masks: for each image its parts, bool (parts, side, side); number and side may differ.
     """
     weights = torch.zeros(len(masks), max(map(len, masks)), encoded.patches.shape[1])
     for row, own in zip(weights, masks, strict=True):

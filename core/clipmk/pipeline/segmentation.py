@@ -1,4 +1,4 @@
-"""From patch features to part masks on the square input, by the method that the settings name or by another finder.
+"""From patch features to part masks on the square, by the method that the settings name or by another finder.
 
 The methods are the rows of `concepts.part_methods`.
 """
@@ -23,6 +23,7 @@ from clipmk.concepts.foreground import (
 )
 from clipmk.concepts.paper_parts import part_masks
 from clipmk.concepts.part_methods import PART_METHODS, GridForeground, settings_read
+from clipmk.images.square import Square
 
 if TYPE_CHECKING:
     from clipmk.backbones.base import Encoded
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segmentation:
-    """The parts of one image, on its square input."""
+    """The parts of one image, on its square, of the input's or of another size."""
 
     masks: NDArray[np.bool_]
-    """(parts, S, S); at least one part."""
+    """(parts, side, side); at least one part."""
     foreground: NDArray[np.bool_]
-    """(S, S)"""
+    """(side, side)"""
     warnings: tuple[str, ...]
 
 
@@ -68,13 +69,22 @@ def part_variants(settings: Settings, methods: Iterable[str]) -> tuple[PartVaria
     return tuple(PartVariant(replace(settings, parts=method)) for method in methods)
 
 
+def finest(every: Iterable[Settings]) -> Settings:
+    """The first whose parts are superpixels, which need the finest working copy; else the first."""
+    return max(every, key=lambda one: one.parts == "superpixels")
+
+
 def given_parts(masks: NDArray[np.bool_]) -> Segmentation:
     """The user's own parts, bool (parts, S, S); their union is the foreground."""
     return Segmentation(masks=masks, foreground=np.asarray(masks.any(axis=0)), warnings=())
 
 
 def segment_variants(
-    squares: Sequence[NDArray[np.uint8]], encoded: Sequence[Encoded], variants: Sequence[PartVariant]
+    squares: Sequence[NDArray[np.uint8]],
+    encoded: Sequence[Encoded],
+    variants: Sequence[PartVariant],
+    *,
+    copies: Sequence[NDArray[np.uint8]] | None = None,
 ) -> list[tuple[Segmentation, ...]]:
     """Each image's parts by each variant; what variants share is computed once. See `segment` for the images."""
     saliency: dict[str, Saliency] = {}
@@ -88,7 +98,7 @@ def segment_variants(
             continue
         if settings.foreground not in saliency:
             saliency[settings.foreground] = find_saliency(encoded, settings)
-        found[key] = segment(squares, encoded, settings, saliency=saliency[settings.foreground])
+        found[key] = segment(squares, encoded, settings, copies=copies, saliency=saliency[settings.foreground])
     return list(zip(*(found[variant.parts_key] for variant in variants), strict=True))
 
 
@@ -97,6 +107,7 @@ def segment(
     encoded: Sequence[Encoded],
     settings: Settings,
     *,
+    copies: Sequence[NDArray[np.uint8]] | None = None,
     saliency: Saliency | None = None,
 ) -> list[Segmentation]:
     """Find foreground and parts of images, all fitted together (pass one image for the per-image fit).
@@ -105,18 +116,18 @@ def segment(
         squares: uint8 RGB (S, S, 3), the square inputs.
         encoded: of each square (batch 1).
         settings: `foreground`, `second_component`, `parts` and what its method reads.
+        copies: what is divided along its own edges, uint8 RGB (W, W, 3); None: the squares.
         saliency: from `find_saliency` for these images, if known already.
     """
     saliency = find_saliency(encoded, settings) if saliency is None else saliency
     values = saliency.values.cpu().numpy().reshape(len(squares), *encoded[0].grid)
     kept = [largest_components(mask, keep_second=settings.second_component) for mask in foreground_mask(values)]
-    images = GridForeground(
-        squares, torch.cat([one.patches for one in encoded]), values, np.stack([mask for mask, _ in kept])
-    )
+    patches, masks = torch.cat([one.patches for one in encoded]), np.stack([mask for mask, _ in kept])
+    images = GridForeground(squares if copies is None else copies, patches, values, masks)
     read = {name: getattr(settings, name) for name in settings_read(settings.parts)}
     found = PART_METHODS[settings.parts](images, **read)
     return [
-        _on_square(labels, saliency.warnings + notes + own, side=squares[0].shape[0])
+        _on_square(labels, saliency.warnings + notes + own, grid=encoded[0].grid, side=len(squares[0]))
         for (labels, own), (_, notes) in zip(found, kept, strict=True)
     ]
 
@@ -137,8 +148,18 @@ def enlarge(mask_grid: NDArray[np.bool_], *, side: int) -> NDArray[np.bool_]:
     return np.asarray(resized, dtype=np.bool_)
 
 
-def _on_square(labels: NDArray[np.int64], warnings: tuple[str, ...], *, side: int) -> Segmentation:
+def masks_at(masks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """Masks on the square, bool (parts, side, side), at another side, nearest; none becomes empty."""
+    own = masks.shape[1]
+    square = Square(own, own, side, "squash")
+    return masks if own == side else np.stack([square.to_square(mask) for mask in masks])
+
+
+def _on_square(
+    labels: NDArray[np.int64], warnings: tuple[str, ...], *, grid: tuple[int, int], side: int
+) -> Segmentation:
+    """From a label map on the square, or on the grid, which is enlarged to this side."""
     masks = [*part_masks(labels), labels > 0]
-    if labels.shape != (side, side):
+    if labels.shape == grid:
         masks = [enlarge(mask, side=side) for mask in masks]
     return Segmentation(np.stack(masks[:-1]), masks[-1], warnings)

@@ -38,6 +38,7 @@ class _Prepared:
     """A decoded image."""
 
     square: NDArray[np.uint8]
+    copy: NDArray[np.uint8]
     source: SourceImage
 
 
@@ -101,7 +102,8 @@ class Stream(Generic[Source]):
         try:
             picture = self.read(source)
             known = self.builder.source(picture, keep_pixels=self.keep_pictures)
-            return _Prepared(self.builder.square(picture), known)
+            square = self.builder.square(picture)
+            return _Prepared(square, self.builder.working_copy(picture, square), known)
         except ClipmkError as error:
             return error
 
@@ -154,7 +156,8 @@ def _encoded(encoder: BatchEncoder, batches: Iterable[_Batch]) -> Iterator[tuple
             begun.append(batch)
             ready = [(group, one) for group, one in batch if isinstance(one, _Prepared)]
             if ready:
-                yield ImageBatch(np.stack([one.square for _, one in ready]), [group for group, _ in ready])
+                squares, copies = np.stack([one.square for _, one in ready]), [one.copy for _, one in ready]
+                yield ImageBatch(squares, [group for group, _ in ready], copies=copies)
 
     for images in encoder.encode_all(decoded()):
         yield begun.popleft(), images

@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from clipmk.concepts.relevance import SEEN_LEVEL
 from clipmk.datasets.dataset import Reader
 from clipmk.errors import ImageError
-from clipmk.images.square import Square, square_image
 from clipmk.models.loading import load
 from clipmk.pipeline.asking import Questions, embed_questions
 from clipmk.pipeline.builder import ExplanationBuilder, blank_notes
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batch_slices, worker_threads
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
-from clipmk.pipeline.segmentation import part_variants
+from clipmk.pipeline.segmentation import finest, part_variants
 from clipmk.study import schema
 from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import PlannedImage, read_shard
@@ -84,7 +83,8 @@ class Prepared:
 class _Decoded:
     """One image at every size needed, or why it could not be decoded."""
 
-    squares: dict[Geometry, NDArray[np.uint8]]
+    squares: dict[Geometry, tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+    """With the working copies that parts are found on."""
     warnings: tuple[str, ...] = ()
     error: str | None = None
 
@@ -104,7 +104,11 @@ class ShardExplainer:
     questions: Questions | None = None
 
     def explain(
-        self, squares: NDArray[np.uint8], groups: Sequence[int], labels: Sequence[str | None]
+        self,
+        squares: NDArray[np.uint8],
+        groups: Sequence[int],
+        labels: Sequence[str | None],
+        copies: Sequence[NDArray[np.uint8]],
     ) -> Iterator[list[Future[list[TableRow]]]]:
         """Explain images batch by batch, in order.
 
@@ -112,6 +116,7 @@ class ShardExplainer:
             squares: uint8 RGB (images, S, S, 3), at the model's input size.
             groups: for each image the group it is fitted with; members are adjacent.
             labels: for each image its true class; None: unknown.
+            copies: for each image the working copy that superpixels are found on.
 
         Yields:
             For each image of a batch, once it is encoded, its rows to come, one per part method: the columns of
@@ -119,7 +124,8 @@ class ShardExplainer:
         """
         slices = batch_slices(groups, self.encoder.batch_size)
         remaining = iter(labels)
-        for images in self.encoder.encode_all(ImageBatch(squares[rows], groups[rows]) for rows in slices):
+        batches = (ImageBatch(squares[rows], groups[rows], copies=copies[rows]) for rows in slices)
+        for images in self.encoder.encode_all(batches):
             pairs = zip(images, remaining, strict=False)
             yield [self.encoder.workers.submit(self._rows, image, label) for image, label in pairs]
 
@@ -204,7 +210,8 @@ class ShardWorker:
     def prepare(self, number: int) -> Prepared:
         """Start to decode a shard; returns immediately."""
         images = read_shard(self.task.folder.plan, number)
-        wanted = {_geometry(explainer) for explainer in self.explainers.values()}
+        explainers = self.explainers.values()
+        wanted = {_geometry(one): one.builder for one in explainers}
         return Prepared(number, images, [self._decoders.submit(self._decode, image, wanted) for image in images])
 
     def work(self, prepared: Prepared, models: Sequence[str]) -> Iterator[int]:
@@ -233,25 +240,25 @@ class ShardWorker:
             bank = load_bank(backbone, task.vocabulary, cache=task.cache, progress=partial(progress, "texts"))
         for warning in bank.warnings:
             _LOGGER.warning("model %s: %s", name, warning)
-        builder = ExplanationBuilder(backbone, task.vocabulary, bank, task.settings)
+        variants = part_variants(task.settings, task.part_methods)
+        settings = finest(variant.settings for variant in variants)
+        builder = ExplanationBuilder(backbone, task.vocabulary, bank, settings)
         path, made_of = task.folder.language(name), task.made_of[name]
         if not is_intact(path, made_of):
             write_rows(language_rows(builder), path, schema.LANGUAGE, made_of)
-        variants = part_variants(task.settings, task.part_methods)
         encoder = BatchEncoder(backbone, variants, task.batch_size, self._workers)
         questions = embed_questions(backbone, task.vocabulary, task.asks) if task.asks else None
         return ShardExplainer(encoder, builder, questions)
 
-    def _decode(self, image: PlannedImage, wanted: set[Geometry]) -> _Decoded:
+    def _decode(self, image: PlannedImage, wanted: Mapping[Geometry, ExplanationBuilder]) -> _Decoded:
         try:
             picture = self.task.reader.read(image.entry)
         except ImageError as reason:
             return _Decoded({}, error=str(reason))
-        height, width = picture.pixels.shape[:2]
         squares = {}
-        for side, interpolation in wanted:
-            place = Square(width=width, height=height, side=side, resize=self.task.settings.resize)
-            squares[side, interpolation] = square_image(picture.image, place, interpolation=interpolation)
+        for geometry, builder in wanted.items():
+            square = builder.square(picture)
+            squares[geometry] = square, builder.working_copy(picture, square)
         return _Decoded(squares, picture.warnings)
 
     def _rows(
@@ -263,11 +270,13 @@ class ShardWorker:
         found: list[list[TableRow]] = [[{"parts": parts} for parts in self.task.part_methods] for _ in images]
         if sound:
             geometry = _geometry(explainer)
+            squares, copies = zip(*(decoded[index].squares[geometry] for index in sound), strict=True)
             waiting: list[Future[list[TableRow]]] = []
             for batch in explainer.explain(
-                np.stack([decoded[index].squares[geometry] for index in sound]),
+                np.stack(squares),
                 [images[index].group for index in sound],
                 [images[index].entry.label for index in sound],
+                copies,
             ):
                 waiting += batch
                 yield len(batch)
