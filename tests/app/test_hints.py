@@ -137,7 +137,7 @@ async def test_the_key_bar_and_the_help_name_both_keys_between_models(
 ) -> None:
     async with bound(config, image) as (pilot, screen):
         assert f"  {shown} model  " in bar(pilot)
-        assert (shown, "explain with the previous or next model") in help_for(screen).everywhere
+        assert (shown, "show another model") in help_for(screen).everywhere
 
 
 async def test_the_keys_of_the_image_come_first_when_it_has_the_focus(image: Path) -> None:

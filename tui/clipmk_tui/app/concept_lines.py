@@ -10,12 +10,13 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from clipmk.system.text import printable
+from clipmk_tui.app.concept_rows import AskedRow
 from clipmk_tui.show.bars import bar, sparkline
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk.records import Asked, Mutual
-    from clipmk_tui.app.concept_rows import AskedRow, ConceptRow
+    from clipmk_tui.app.concept_rows import ConceptRow
 
 NOTHING = "–"
 """In a column that does not apply."""
@@ -55,31 +56,21 @@ class Columns:
         return Text((" " * _GAP).join([*cells, "parts"] if self.parts else cells), "dim")
 
     def cells(self, row: ConceptRow, ink: str) -> Text:
-        """Bar, number, cosine and parts of a concept, after its name."""
-        if row.importance is None:
-            seen = Text(NOTHING.ljust(self.bar + self.number), "dim")
-        else:
-            seen = Text(bar(self.share(row.importance), self.bar), ink)
-            seen.append(f" {row.importance:.3f}".ljust(self.number)[: self.number], "not bold default")
+        """Bar, number, cosine and parts of a concept, after its name; of what was asked for also p and rank."""
+        drawn, beside, parts, width = NOTHING, "", self._parts(row), self.bar + self.number
+        if isinstance(row, AskedRow) and row.answer is not None:
+            p = f" p {p_text(row.answer.presence.p_value)}".replace("0.", ".", 1)
+            beside, parts = (p, _where(row.answer)) if width > len(p) + 4 else ("", f"{p[1:]} {_where(row.answer)}")
+            parts = parts if beside or len(parts) <= self.parts else p[1:]
+            score = row.answer.presence.score / _FULL_SCORE
+            drawn = bar(score, width - len(beside)) if row.answer.presence.seen else "no"
+        elif row.importance is not None:
+            drawn = bar(self.share(row.importance), self.bar)
+            beside = f" {row.importance:.3f}".ljust(self.number)[: self.number]
+        seen = Text(drawn.ljust(width - len(beside)), "dim" if drawn == NOTHING else ink)
         tied = NOTHING if row.cosine is None else _short(row.cosine)
-        text = Text.assemble(" " * _GAP, seen, " " * _GAP, tied.ljust(_TIED))
-        if self.parts:
-            text.append(" " * _GAP + self._parts(row).ljust(self.parts), "dim")
-        return text
-
-    def asked(self, row: AskedRow, ink: str) -> Text:
-        """Bar and p, cosine, parts and rank of what was asked for, after its name."""
-        if row.answer is None:
-            return Text()
-        presence, width = row.answer.presence, self.bar + self.number
-        p = f" p {p_text(presence.p_value)}".replace("0.", ".", 1)
-        beside = p if width > len(p) + 4 else ""
-        seen = bar(presence.score / _FULL_SCORE if presence.seen else 0, width - len(beside))
-        tied = NOTHING if row.cosine is None else _short(row.cosine)
-        text = Text.assemble(" " * _GAP, (seen if presence.seen else "no".ljust(len(seen)), ink), beside, " " * _GAP)
-        return text.append(tied.ljust(_TIED + _GAP)).append(
-            f"{'' if beside else f'{p[1:]} '}{_where(row.answer)}", "dim"
-        )
+        text = Text.assemble(" " * _GAP, seen, (beside, "not bold default"), " " * _GAP, tied.ljust(_TIED))
+        return text.append(" " * _GAP + parts.ljust(self.parts), "dim") if self.parts else text
 
     def share(self, importance: float) -> float:
         """The length of a bar in [0, 1]: nearly 0 for the smallest importance, which is not nothing."""

@@ -61,8 +61,8 @@ class Heat:
     @property
     def peak(self) -> tuple[int, int]:
         """(y, x) of the highest pixel."""
-        y, x = np.unravel_index(int(self.share.argmax()), self.share.shape)
-        return int(y), int(x)
+        y, x = divmod(int(self.share.argmax()), self.share.shape[1])
+        return y, x
 
     def frame(self, depth: Depth) -> Frame:
         """The picture under the map as half-blocks, and a sign where it is highest."""

@@ -57,40 +57,19 @@ class MainScreen(Screen[None]):
         Binding("n", "step(1)", "image", tooltip="show the next or previous image", id="image.next"),
         Binding("p", "step(-1)", "previous image", show=False, id="image.previous"),
         Binding("o", "open", "open", tooltip="open an image or a folder", id="image.open"),
-        Binding(
-            "comma",
-            "neighbour(-1)",
-            "model",
-            key_display=",",
-            tooltip="explain with the previous or next model",
-            id="models.previous",
-        ),
+        Binding("comma", "neighbour(-1)", "model", key_display=",", tooltip="show another model", id="models.previous"),
         Binding("full_stop", "neighbour(1)", "next model", key_display=".", show=False, id="models.next"),
-        Binding(
-            "a", "ask", "ask", tooltip="ask for your own words: seen, where, and tied to the class?", id="main.ask"
-        ),
-        Binding(
-            "plus",
-            "classes(True)",
-            "add class",
-            show=False,
-            key_display="+",
-            tooltip="add a class",
-            id="main.add_class",
-        ),
+        Binding("a", "ask", "ask", tooltip="ask whether your own words are seen, and where", id="main.ask"),
+        Binding("plus", "classes(True)", "add a class", show=False, key_display="+", id="main.add_class"),
         Binding("c", "compare", "compare", tooltip="compare the marked models", id="main.compare"),
         Binding("d", "difference", "difference", tooltip="set two models side by side", id="main.difference"),
         Binding("v", "venn", "Venn", tooltip="draw what is seen and what is tied as two circles", id="main.venn"),
-        Binding(
-            "e", "wrong_first", "wrong first", tooltip="walk through wrong predictions first", id="main.wrong_first"
-        ),
+        Binding("e", "wrong_first", "wrong first", tooltip="go to wrong predictions first", id="main.wrong_first"),
         Binding("w", "write", "write", tooltip="write JSON, a picture or a page", id="main.write"),
         Binding("y", "copy", "copy", tooltip="copy what the cursor is on", id="main.copy"),
         Binding("s", "settings", "settings", tooltip="change theme, preset and seed", id="main.settings"),
         Binding("t", "target", "class", tooltip="ask about any class", id="main.target"),
-        Binding(
-            "k", "classes", "classes, vocabulary", tooltip="change the classes and the vocabulary", id="main.classes"
-        ),
+        Binding("k", "classes", "classes, vocabulary", tooltip="choose classes and vocabulary", id="main.classes"),
         Binding("g", "overlay", "overlay", tooltip="show all parts, the lit ones or none", id="image.overlay"),
         Binding("z", "zoom", "zoom", tooltip="give the picture the whole screen", id="image.zoom"),
         *(

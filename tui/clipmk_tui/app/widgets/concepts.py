@@ -297,8 +297,7 @@ class ConceptTree(Tree[Row]):
         style = "strike" if left_out else "" if marked is None else "bold"
         text = Text.assemble((sign, ink), part, (name.plain, style))
         if widths is not None:
-            cells = widths.asked(row, ink) if isinstance(row, AskedRow) else widths.cells(row, ink)
-            text.append(" " * (widths.name - name.cell_len)).append_text(cells)
+            text.append(" " * (widths.name - name.cell_len)).append_text(widths.cells(row, ink))
         if left_out:
             text.stylize("dim")
         return text
