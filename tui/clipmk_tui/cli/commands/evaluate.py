@@ -47,9 +47,6 @@ Limit = Annotated[int | None, o.flag(None, "limit", "Only N images of DATASET, s
 Output = Annotated[str | None, o.flag(o.OUTPUT, "output", "Write the JSON there as well.", "-o", metavar="FILE.json")]
 _VERBOSE = "Print every metric, variant and margin of --truth; JSON always has them."
 Preset = Annotated[str | None, o.flag(o.SETTINGS, "preset", "Measure only this preset.", metavar="|".join(PRESETS))]
-Grounding = Annotated[
-    str | None, o.flag(o.SETTINGS, "grounding", "Measure only this grounding.", metavar="prompts|attend")
-]
 
 
 @o.takes(
@@ -73,7 +70,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     scenes: Scenes = None,
     limit: Limit = None,
     preset: Preset = None,
-    grounding: Grounding = None,
+    grounding: Annotated[
+        str | None, o.flag(o.SETTINGS, "grounding", "Measure only this grounding.", metavar="prompts|attend")
+    ] = None,
     output: Output = None,
     verbose: Annotated[bool, o.option(o.MESSAGES, "verbose", _VERBOSE, "-v")] = False,
     **_: Any,

@@ -26,14 +26,13 @@ EPILOG = (
 
 _SOCKET = "Where to listen; CLIPMK_SOCKET names it for explain, too (default: a private folder of the session)."
 _IDLE = "Exit after this time without a request (default: 15m)."
-Stop = Annotated[bool, o.flag(None, "stop", "Stop the server.")]
 Status = Annotated[bool, o.flag(None, "status", "Print the server's state; exit status 1 if there is none.")]
 
 
 def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     socket: Annotated[str | None, o.flag(None, "socket", _SOCKET, metavar="PATH")] = None,
     idle: Annotated[str, o.option(None, "idle", _IDLE, metavar="90s|15m|2h")] = "15m",
-    stop: Stop = False,
+    stop: Annotated[bool, o.flag(None, "stop", "Stop the server.")] = False,
     status: Status = False,
     json: o.Json = False,
     quiet: o.Quiet = False,

@@ -27,7 +27,6 @@ DEMONSTRATION = (
 )
 
 _ASK = "Ask for words of your own: seen, where, and tied to the class? May be repeated."
-Ask = Annotated[list[str] | None, o.flag(o.INPUT, "ask", _ASK, metavar="TEXT")]
 _ADD = "Predict this class, too. May be repeated."
 _OVERLAY = "Write the picture with its parts, or the map of a single --ask; several: FILE-<image>[-<model>].png."
 Html = Annotated[str | None, o.option(o.OUTPUT, "html", "Write one self-contained page.", metavar="FILE.html")]
@@ -40,7 +39,7 @@ Html = Annotated[str | None, o.option(o.OUTPUT, "html", "Write one self-containe
 def explain(
     ctx: typer.Context,
     images: o.Images,
-    ask: Ask = None,
+    ask: Annotated[list[str] | None, o.flag(o.INPUT, "ask", _ASK, metavar="TEXT")] = None,
     add_class: Annotated[list[str] | None, o.flag(o.INPUT, "add_class", _ADD, metavar="NAME")] = None,
     jsonl: Annotated[bool, o.option(o.OUTPUT, "jsonl", "Print one JSON line per result.")] = False,
     overlay: Annotated[str | None, o.option(o.OUTPUT, "overlay", _OVERLAY, metavar="FILE.png")] = None,
