@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,13 +66,16 @@ def _run(options: ExplainOptions, name: str) -> int:
     """Explain the image with every model, and print the results side by side."""
     from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
     from clipmk.pipeline.comparison import compare as side_by_side  # noqa: PLC0415
+    from clipmk_tui.cli.commands.explain.results import own_vocabulary  # noqa: PLC0415
     from clipmk_tui.cli.commands.explain.writers import FailureLog  # noqa: PLC0415
 
     images = input_images([name])
     if len(images) != 1:
         raise UsageError(f"{quoted(name)} names {len(images)} images; models are compared on exactly one")
     failures = FailureLog(quiet=options.quiet, by_model=True)
-    session = dataclasses.replace(options.session, vocabulary=_common_vocabulary(options))
+    if (vocabulary := options.session.vocabulary) is None:
+        vocabulary = own_vocabulary(options.session, options.models)
+    session = dataclasses.replace(options.session, vocabulary=vocabulary)
     options = dataclasses.replace(options, session=session)
     with data_stream(encoding="utf-8" if options.form == "json" else locale_encoding()) as stream:
         found = _explained(options, images[0], failures)
@@ -125,21 +127,3 @@ def _explained(options: ExplainOptions, image: InputImage, failures: FailureLog)
             failures.add(result)
             found.append(dataclasses.replace(result, picture=None) if isinstance(result, Explanation) else result)
     return found
-
-
-def _common_vocabulary(options: ExplainOptions) -> str:
-    """The vocabulary that the user named, else the first that a model brings.
-
-    Raises:
-        UsageError: there is none.
-        ModelError: the first model does not exist.
-    """
-    from clipmk.vocabulary.vocabulary import default_vocabulary  # noqa: PLC0415 - not for the help
-    from clipmk_tui.cli.commands.explain.results import own_vocabulary  # noqa: PLC0415
-
-    if options.session.vocabulary is not None:
-        return options.session.vocabulary
-    for model in options.models:
-        with contextlib.suppress(UsageError):
-            return default_vocabulary(model)
-    return own_vocabulary(options.session, options.models[0])

@@ -188,20 +188,25 @@ def _vocabulary(options: ExplainOptions, name: str) -> Vocabulary:
     return vocabulary
 
 
-def own_vocabulary(session: Session, model: str) -> str:
-    """The vocabulary that a model brings; an error about the model itself, such as a missing tag, comes first."""
-    try:
-        return default_vocabulary(model)
-    except UsageError:
-        from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
+def own_vocabulary(session: Session, models: Sequence[str]) -> str:
+    """The vocabulary that a model brings, of several the first one.
 
-        if not session.download:
-            resolve(model, arch=session.arch)
-        raise
+    Raises:
+        UsageError: none brings one.
+        ModelError: the first one does not exist.
+    """
+    for model in models:
+        with contextlib.suppress(UsageError):
+            return default_vocabulary(model)
+    from clipmk.models.spec import resolve  # noqa: PLC0415 - open_clip: seconds
+
+    if not session.download:  # a missing tag, say, is to be told first
+        resolve(models[0], arch=session.arch)
+    return default_vocabulary(models[0])
 
 
 def _explainer(options: ExplainOptions, model: str, named: Vocabulary | None, stages: Stages) -> Explainer:
-    vocabulary = _vocabulary(options, own_vocabulary(options.session, model)) if named is None else named
+    vocabulary = _vocabulary(options, own_vocabulary(options.session, [model])) if named is None else named
     from clipmk.models.loading import load  # noqa: PLC0415 - torch and open_clip: seconds
     from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
 
