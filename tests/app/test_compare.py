@@ -17,9 +17,7 @@ import samples
 from app_harness import (
     IMAGE,
     MODELS,
-    RN,
     VIT,
-    VIT_XS,
     FakeEngine,
     burst,
     compare_host,
@@ -29,18 +27,16 @@ from app_harness import (
     lines,
     press,
     processed,
-    running,
     seen,
     settled,
 )
 from clipmk.errors import ModelError
 from clipmk.explanation import Explanation
 from clipmk.worker import protocol
-from clipmk_tui.app.concept_rows import ConceptRow
 from clipmk_tui.app.engine.worker import EngineStoppedError
+from clipmk_tui.app.questions import RANKED
 from clipmk_tui.app.screens.choose_class import ChooseClassScreen
 from clipmk_tui.app.screens.compare import CompareChoice, CompareScreen
-from clipmk_tui.app.widgets.compare_grid import CompareGrid
 from clipmk_tui.show.comparison import BEST
 
 SIZES = [(80, 24), (120, 40)]
@@ -52,7 +48,7 @@ async def test_columns_are_filled_and_the_most_agreed_concept_stands_first(size:
     app = compare_host(engine, MODELS[:3])
     async with app.run_test(size=size) as pilot:
         await settled(pilot)
-        assert engine.asked == [protocol.Compare(models=MODELS[:3], image=IMAGE)]
+        assert engine.asked == [protocol.Compare(models=MODELS[:3], image=IMAGE, ranked=RANKED)]
         assert "fox_03.png" in lines(app)[0]
         assert "each model explains its own prediction" in lines(app)[0]
         assert lines(app)[1].strip() == "2 of 3 say 'fox'; 1 says 'cat' (the true class is not known)."
@@ -78,7 +74,7 @@ async def test_only_models_that_are_not_at_hand_are_asked() -> None:
     app = compare_host(engine, known=known)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        assert engine.asked == [protocol.Compare(models=MODELS[2:], image=IMAGE)]
+        assert engine.asked == [protocol.Compare(models=MODELS[2:], image=IMAGE, ranked=RANKED)]
         assert line(app, "pointed ears").split()[2:] == ["∩", "∩", "∩", "∩", "4/4"]
     app = compare_host(engine, MODELS[:2], known=known)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -91,7 +87,7 @@ async def test_known_explanation_of_another_class_is_turned_to_the_models_own() 
     app = compare_host(engine, MODELS[:2], known={MODELS[0]: explained(MODELS[0], IMAGE, "cat")})
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        assert engine.asked == [protocol.Compare(models=(MODELS[1],), image=IMAGE)]
+        assert engine.asked == [protocol.Compare(models=(MODELS[1],), image=IMAGE, ranked=RANKED)]
         assert line(app, "a bushy tail").count("∩") == 2
 
 
@@ -227,7 +223,7 @@ async def test_class_that_no_record_holds_is_asked_of_the_engine() -> None:
         assert engine.asked == []
         await press(pilot, "t", *"dog", "enter")
         assert "all explain 'dog'" in lines(app)[0]
-        assert engine.asked == [protocol.Compare(models=MODELS[:2], image=IMAGE, target="dog")]
+        assert engine.asked == [protocol.Compare(models=MODELS[:2], image=IMAGE, target="dog", ranked=RANKED)]
 
 
 async def test_right_and_wrong_are_marked_in_words_and_signs_by_family() -> None:
@@ -281,7 +277,7 @@ async def test_first_target_is_shown_at_once() -> None:
     app = compare_host(engine, target="cat")
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        assert engine.asked == [protocol.Compare(models=MODELS, image=IMAGE, target="cat")]
+        assert engine.asked == [protocol.Compare(models=MODELS, image=IMAGE, target="cat", ranked=RANKED)]
         assert "all explain 'cat'" in lines(app)[0]
 
 
@@ -399,94 +395,3 @@ async def test_failure_for_one_class_does_not_count_for_another() -> None:
         assert line(app, "fox ").split()[1:] == ["●", "!", "1"]
         asked = [request for request in engine.asked if isinstance(request, protocol.Compare)]
         assert [(request.models, request.target) for request in asked] == [(MODELS[1:2], "cat"), (MODELS[1:2], None)]
-
-
-# From the main screen and back.
-
-
-async def test_with_fewer_than_two_marked_the_embedded_models_are_compared(album: Path) -> None:
-    engine = FakeEngine()
-    async with running(engine, album) as (pilot, screen):
-        await press(pilot, "c")
-        assert pilot.app.screen is not screen
-        asked = {model for request in engine.asked if isinstance(request, protocol.Compare) for model in request.models}
-        assert asked | {screen.state.model} == {one.id for one in screen.state.entries if one.source == "embedded"}
-
-
-async def test_without_embedded_models_comparing_needs_two_marked_ones(album: Path) -> None:
-    async with running(FakeEngine(), album) as (pilot, screen):
-        screen.state.entries = tuple(dataclasses.replace(one, source="local") for one in screen.state.entries)
-        await press(pilot, "c")
-        assert "mark two models" in seen(screen)
-        assert pilot.app.screen is screen
-
-
-async def test_comparing_marked_models_opens_their_columns(album: Path) -> None:
-    async with running(FakeEngine(), album, models=(VIT, RN)) as (pilot, screen):
-        await press(pilot, "c")
-        assert pilot.app.screen is not screen
-        await press(pilot, "escape")
-        assert pilot.app.screen is screen
-
-
-async def test_a_concept_chosen_in_the_comparison_is_under_the_cursor_of_the_tree(album: Path) -> None:
-    async with running(FakeEngine(), album, size=(80, 24), models=(VIT, RN)) as (pilot, screen):
-        await press(pilot, "tab", "tab")
-        await press(pilot, "c", "right", *["down"] * 3, "enter")
-        assert pilot.app.screen is screen
-        assert screen.state.model == RN
-        row = screen.panes.concepts.concept_tree.row
-        assert isinstance(row, ConceptRow)
-        assert row.text == "a bushy tail"
-        assert pilot.app.focused is screen.panes.concepts.concept_tree
-        assert screen.panes.image.region.area
-
-
-async def test_m_marks_all_models_that_are_here_and_then_none(album: Path) -> None:
-    async with running(FakeEngine(), album, models=(VIT,)) as (pilot, screen):
-        await press(pilot, "3", "m")
-        assert sorted(screen.state.marked) == sorted(MODELS)
-        await press(pilot, "c")
-        assert line(pilot.app, "pointed ears").count("∩") == 4
-        await press(pilot, "escape", "m")
-        assert screen.state.marked == []
-        await press(pilot, "slash", *"vit-", "enter", "m")
-        assert sorted(screen.state.marked) == sorted((VIT, VIT_XS))
-
-
-async def test_what_the_comparison_has_asked_the_main_screen_does_not_ask_again(album: Path) -> None:
-    engine = FakeEngine()
-    async with running(engine, album, models=(VIT, RN)) as (pilot, screen):
-        await press(pilot, "c", "right", *["down"] * 3, "enter")
-        explain = [request for request in engine.asked if isinstance(request, protocol.Explain)]
-        assert [request.model for request in explain] == [VIT]
-        assert screen.state.explanation is not None
-        assert screen.state.explanation.model.id == RN
-
-
-async def test_n_and_p_go_through_the_images_and_the_main_screen_follows(album: Path) -> None:
-    engine = FakeEngine()
-    async with running(engine, album, models=(VIT, RN)) as (pilot, screen):
-        first = screen.state.title
-        await press(pilot, "c", "n")
-        assert "2/" in lines(pilot.app)[0]
-        asked = [request for request in engine.asked if isinstance(request, protocol.Compare)]
-        assert len({request.image for request in asked}) == 2
-        await press(pilot, "p", "p")
-        assert screen.state.title == first
-        await press(pilot, "n", "escape")
-        assert pilot.app.screen is screen
-        assert screen.state.title != first
-        assert screen.panes.image.explanation is screen.state.explanation
-
-
-async def test_the_cursor_starts_on_the_current_model(album: Path) -> None:
-    async with running(FakeEngine(), album, models=(RN, VIT)) as (pilot, screen):
-        screen.state.mark((VIT_XS,))
-        screen.panes.choose_model(VIT)
-        await settled(pilot)
-        await press(pilot, "c")
-        grid = pilot.app.screen.query_one(CompareGrid)
-        assert grid.model_index == 1
-        await press(pilot, "enter")
-        assert screen.state.model == VIT

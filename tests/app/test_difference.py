@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app_harness import (
+    IMAGE,
     MODELS,
     RN,
     VIT,
@@ -19,9 +20,11 @@ from app_harness import (
     running,
     seen,
     settled,
+    until,
 )
 from clipmk.errors import ModelError
 from clipmk.worker import protocol
+from clipmk_tui.app.questions import RANKED
 from clipmk_tui.app.screens.choose_class import ChooseClassScreen
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.difference import DifferenceScreen
@@ -46,6 +49,28 @@ async def test_d_sets_the_model_under_the_cursor_beside_the_next_that_says_somet
         assert "· ◑  a long tail" in seen(app)
         await press(pilot, "escape")
         assert isinstance(app.screen, CompareScreen)
+
+
+async def test_a_pair_that_is_not_explained_yet_goes_first_and_fills_by_itself() -> None:
+    engine = FakeEngine()
+    engine.gate.clear()
+    app = compare_host(engine)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: engine.asked)
+        burst(pilot, "d")
+        await until(lambda: len(engine.asked) == 2)
+        await processed(pilot)
+        assert engine.cancelled == [protocol.Compare(models=MODELS, image=IMAGE, ranked=RANKED)]
+        assert engine.asked[1] == protocol.Compare(models=MODELS[:2], image=IMAGE, ranked=RANKED)
+        assert "waiting for 2 of 2 models · esc cancels · embedding the image 0/4" in lines(app)[0]
+        engine.gate.set()
+        await settled(pilot)
+        assert "waiting" not in lines(app)[0]
+        assert line(app, "says fox")
+        await press(pilot, "escape")
+        asked = engine.asked[2]
+        assert isinstance(asked, protocol.Compare)
+        assert asked.models == MODELS[2:]
 
 
 async def test_the_cursor_lights_the_parts_in_both_pictures_and_says_the_numbers() -> None:

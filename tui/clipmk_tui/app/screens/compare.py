@@ -161,6 +161,7 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
         answers = [column and column.predictions and column.predictions[0].class_name for column in self._columns]
         others = [(index + step) % count for step in range(1, count)]
         other = next((one for one in others if answers[one] and answers[one] != answers[index]), others[0])
+        self.workers.cancel_group(self, "answers")  # the pair goes first; the others are asked again afterwards
         self.app.push_screen(DifferenceScreen(self._answers, self._models, (index, other)), lambda _: self.begin())
 
     @property
