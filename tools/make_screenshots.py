@@ -22,7 +22,7 @@ from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start_options import StartOptions
 
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = ("embedded/vit-s8", "embedded/rn-s", "embedded/cnx-s")
+MODELS = ("embedded/rn-parts", "embedded/vit-s8", "embedded/rn-s", "embedded/cnx-s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Shot:
 SHOTS = (
     Shot("main", "fox-typical-09.png", ("down", "down")),
     Shot("what-if", "rocket-typical-06.png", ("down", "x", "down", "x", "wait")),
-    Shot("compare", "cat-chimera-12.png", ("c", "wait")),
+    Shot("compare", "fish-chimera-20.png", ("c", "wait")),
     Shot("difference", "cat-typical-14.png", ("d", "wait", "down")),
     Shot("venn", "fox-typical-09.png", ("v",)),
-    Shot("narrow", "truck-missing-08.png", ("down",), size=(80, 24)),
-    Shot("light", "sailboat-typical-17.png", ("down",), theme="clipmk-light"),
+    Shot("narrow", "robot-missing-11.png", ("down",), size=(80, 24)),
+    Shot("light", "train-typical-13.png", ("down",), theme="clipmk-light"),
 )
 
 

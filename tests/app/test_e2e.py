@@ -127,7 +127,7 @@ def tmux(tmp_path: Path) -> Iterator[Callable[..., Tmux]]:
 
 def test_a_session_with_the_app(tmux: Callable[..., Tmux], tmp_path: Path) -> None:
     app = tmux("tui", str(SAMPLES), "-m", "embedded/vit-s8", "-m", "embedded/rn-s")
-    first = app.wait('why "', "MI ", "AUC ", "mutual (", "1/17", "vit-s8 · cpu fp32", "▌ 2 ")
+    first = app.wait('why "', "MI ", "AUC ", "mutual (", "1/17", "vit-s8 · cpu fp32", "▌ 5 ")
     for title in ("image", "models", "predictions"):
         assert title in first
 
@@ -220,7 +220,7 @@ def test_the_screen_is_drawn_again_after_foreign_output_and_after_a_stop(tmux: C
     app.press("n")
     app.wait("2/17", 'why "cat"')
     app.press("Down", "Up", "Down", "Up", "p")  # one thread reads the keys
-    app.wait("1/17", 'why "robot"')
+    app.wait("1/17", 'why "bird"')
     app.press("q")
     assert app.status() == 0
 

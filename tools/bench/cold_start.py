@@ -48,7 +48,7 @@ def cost(command: Sequence[str]) -> Cost:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--image", default="sample_images/cat-chimera-12.png")
+    parser.add_argument("--image", default="sample_images/fox-typical-09.png")
     parser.add_argument("--model", default="embedded/vit-s8")
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()

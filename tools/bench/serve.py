@@ -66,7 +66,7 @@ def start(socket: Path) -> subprocess.Popen[bytes]:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--image", default="sample_images/cat-chimera-12.png")
+    parser.add_argument("--image", default="sample_images/fox-typical-09.png")
     parser.add_argument("--model", default="embedded/vit-s8")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)

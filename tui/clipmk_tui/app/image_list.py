@@ -16,7 +16,7 @@ from clipmk.system.locations import assets_dir
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 
-_FIRST = "robot-typical-04.png"
+_FIRST = "fox-typical-09.png"
 """The sample image that is shown first: one that anybody recognises."""
 
 Predictions = Mapping[str, tuple[str, float]]
