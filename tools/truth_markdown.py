@@ -128,7 +128,7 @@ def several(reports: Sequence[dict[str, Any]], variants: Sequence[str]) -> None:
         for row in report["rows"]:
             if row["name"] in variants:
                 values = [cell(row["values"].get(name)) for name in MODELS]
-                lookup = signed((row.get("margins") or {}).get("class lookup, predicted class"))
+                over = row.get("margins") or {}
                 body.append(
                     [
                         report["model"].removeprefix("embedded/"),
@@ -136,10 +136,11 @@ def several(reports: Sequence[dict[str, Any]], variants: Sequence[str]) -> None:
                         str(report["scenes"]),
                         row["name"],
                         *values,
-                        lookup,
+                        signed(over.get("class lookup, predicted class")),
+                        signed(over.get("nearest to the whole image")),
                     ]
                 )
-    table(["model", "split", "scenes", "variant", *MODELS.values(), "AP above class lookup"], body)
+    table(["model", "split", "scenes", "variant", *MODELS.values(), "AP above class lookup", "above nearest"], body)
 
 
 def cell(value: dict[str, float] | None) -> str:
@@ -153,7 +154,10 @@ def signed(value: dict[str, float] | None) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A Markdown table."""
+    """A Markdown table; rows and columns without a number are left out."""
+    rows = [row for row in rows if any(row[1:])]
+    kept = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    columns, rows = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
     for row in rows:

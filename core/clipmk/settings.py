@@ -80,7 +80,7 @@ class Settings:
     """How parts take descriptors: optimal `transport` (paper), or `contrast` (see `contrast_weight`)."""
     contrast_weight: float = 0.7
     """w in score = cos(part, d) + w (cos(image, d) - mean over the parts of cos(part, d)); 0 is the plain nearest."""
-    descriptors_per_part: int = 8
+    descriptors_per_part: int = 6
     """Descriptors kept per part (paper: 3)."""
     vision_limit: int = 15
     """3L: the most vision concepts an explanation keeps. Curves have one point more, whatever else is chosen."""

@@ -131,7 +131,7 @@ def test_parts_and_concepts_agree_with_each_other(explained: Any, name: str, ind
 def test_parts_report_the_cosines_and_shares_of_their_descriptors(explained: Any, name: str, index: int) -> None:
     texts = embedded.explainer().vocabulary.descriptors
     for part in explained[name, index].parts:
-        assert len(part.descriptors) == (3 if name == "paper" else 8)
+        assert len(part.descriptors) == (3 if name == "paper" else 6)
         shares = [d.share for d in part.descriptors]
         if name == "paper":
             assert shares == sorted(shares, reverse=True)

@@ -99,7 +99,7 @@ def test_the_paper_preset_sees_what_its_equations_say(index: int, k: int) -> Non
 
 
 def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> dict[str, Any]:
-    """Union of the candidates, relevance, contrast with w = 0.7, eight per part; from the scores of the whole bank."""
+    """Union of the candidates, relevance, contrast with w = 0.7, six per part; from the scores of the whole bank."""
     templated, raw = explainer.bank.descriptors.double().numpy(), explainer.bank.raw.double().numpy()
     union = sorted(set.union(*(set(order(row, 500)) for row in scores)))
     mean = np.mean([raw[i] @ image for i in union])
@@ -110,7 +110,7 @@ def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> di
             for row in scores
         ]
     )
-    picks = [[kept[j] for j in order(row, 8)] for row in contrasts]
+    picks = [[kept[j] for j in order(row, 6)] for row in contrasts]
     worth = {i: 2.5 * (raw[i] @ image + contrasts[:, j].max()) / 2 for j, i in enumerate(kept)}
     concepts = sorted({i for row in picks for i in row}, key=lambda i: (-worth[i], i))[:15]
     carriers = []
