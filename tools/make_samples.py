@@ -1,7 +1,7 @@
 """Render the pictures of `sample_images/` with their truth: `python tools/make_samples.py sample_images`.
 
-Eight ordinary scenes, and nine unusual ones, of which `embedded/rn-parts` gets some right and some wrong (docs/findings.md
-has the count). They come from seed 2026, so none of them is a scene that a number in the README was measured on.
+Eight ordinary scenes, and nine unusual ones, of which `embedded/rn-parts` gets some right and some wrong (counted in
+docs/findings.md). They come from seed 2026, so none of them is a scene that a number in the README was measured on.
 """
 
 from __future__ import annotations
