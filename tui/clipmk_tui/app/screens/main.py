@@ -53,14 +53,14 @@ class MainScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (_WIDE, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's annotation
     VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-flat"), (22, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "ask", "ask", tooltip="ask whether your own words are seen, and where", id="main.ask"),
         Binding("tab", "next_pane", "pane", tooltip="go to the next pane", id="main.next_pane"),
         Binding("n", "step(1)", "image", tooltip="show the next or previous image", id="image.next"),
         Binding("p", "step(-1)", "previous image", show=False, id="image.previous"),
         Binding("o", "open", "open", tooltip="open an image or a folder", id="image.open"),
         Binding("comma", "neighbour(-1)", "model", key_display=",", tooltip="show another model", id="models.previous"),
         Binding("full_stop", "neighbour(1)", "next model", key_display=".", show=False, id="models.next"),
-        Binding("a", "ask", "ask", tooltip="ask whether your own words are seen, and where", id="main.ask"),
-        Binding("plus", "classes(True)", "add a class", show=False, key_display="+", id="main.add_class"),
+        Binding("plus", "classes(True)", "add", False, key_display="+", tooltip="add a class", id="main.add_class"),
         Binding("c", "compare", "compare", tooltip="compare the marked models", id="main.compare"),
         Binding("d", "difference", "difference", tooltip="set two models side by side", id="main.difference"),
         Binding("v", "venn", "Venn", tooltip="draw what is seen and what is tied as two circles", id="main.venn"),
