@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from clipmk.datasets.dataset import DatasetInfo
 from clipmk.errors import InputError
 from clipmk.records import ModelInfo
-from clipmk.system.files import atomic_write
+from clipmk.system.files import write_text
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 from clipmk.system.text import cause, counted, listed, quoted
 
@@ -130,8 +130,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     """
     content = plain(manifest)
     text = json.dumps({**content, "digest": _digest(content)}, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-    with atomic_write(path, private=False) as handle:
-        handle.write(text.encode("utf-8", "backslashreplace"))
+    write_text(text, path)
 
 
 def read_manifest(path: Path) -> Manifest:

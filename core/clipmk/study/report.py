@@ -10,7 +10,7 @@ from clipmk.output.html import png_base64, render
 from clipmk.study import text_tables
 from clipmk.study.paper import departures
 from clipmk.study.results import Results, failed_images
-from clipmk.system.files import atomic_write, make_folder
+from clipmk.system.files import atomic_write, make_folder, write_text
 
 PAGE: Final = "index.html"
 DPI: Final = 150
@@ -37,7 +37,8 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None, d
     make_folder(folder)
     drawn = {plot.name: plot for plot in plots(results, published_line=against == "paper", dpi=dpi)}
     for name, plot in drawn.items():
-        _write(folder / f"{name}.png", plot.png)
+        with atomic_write(folder / f"{name}.png", private=False) as file:
+            file.write(plot.png)
     failed, failed_count = failed_images(results.folder)
     page = render(
         "study.html",
@@ -53,10 +54,5 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None, d
         failed=failed,
         failed_count=failed_count,
     )
-    _write(folder / PAGE, page.encode())
+    write_text(page, folder / PAGE)
     return folder / PAGE
-
-
-def _write(path: Path, data: bytes) -> None:
-    with atomic_write(path, private=False) as handle:
-        handle.write(data)

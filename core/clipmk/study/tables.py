@@ -24,7 +24,7 @@ from clipmk.study.image_columns import ImageColumns, class_rows, image_columns, 
 from clipmk.study.manifest import Manifest
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import ASKED, CLASSES, CONCEPTS, LANGUAGE, MEAN, MODELS, TableRow, image_schema
-from clipmk.system.files import atomic_write, make_folder
+from clipmk.system.files import make_folder, write_text
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
 
 _NAMES: Final = ("images", "concepts", "classes", "models", "asked")
@@ -151,5 +151,4 @@ def _write_csv(rows: Sequence[TableRow], path: Path, schema: pa.Schema) -> None:
         values = [row[name] for name in schema.names]
         writer.writerow([" ".join(map(repr, value)) if isinstance(value, list) else value for value in values])
     make_folder(path.parent)
-    with atomic_write(path, private=False) as handle:
-        handle.write(text.getvalue().encode())
+    write_text(text.getvalue(), path)

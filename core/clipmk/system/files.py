@@ -118,6 +118,16 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO
             temporary.unlink()
 
 
+def write_text(text: str, path: Path) -> None:
+    """Write UTF-8 text completely or not at all, by `atomic_write`; what UTF-8 cannot encode is escaped.
+
+    Raises:
+        ClipmkError: it cannot be written.
+    """
+    with atomic_write(path, private=False) as handle:
+        handle.write(text.encode("utf-8", "backslashreplace"))
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents where they are missing.
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from clipmk.errors import ClipmkError
 from clipmk.output import document
-from clipmk.system.files import atomic_write
+from clipmk.system.files import atomic_write, write_text
 from clipmk.system.text import printable, quoted
 from clipmk.worker import protocol
-from clipmk_tui.show.files import check_writable, write_text
+from clipmk_tui.show.files import check_writable
 
 if TYPE_CHECKING:
     from PIL import Image

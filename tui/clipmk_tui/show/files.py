@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipmk.errors import ClipmkError, UsageError
-from clipmk.system.files import atomic_write
 from clipmk.system.text import quoted, slug
 
 
@@ -48,16 +47,6 @@ def check_writable(path: Path, *, inputs: Sequence[str]) -> None:
         raise ClipmkError(f"{quoted(path)} cannot be written: permission denied")
     if path.exists() and any(_same(path, name) for name in inputs):
         raise UsageError(f"{quoted(path)} is one of the images; name another file to write")
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write UTF-8 text, atomically.
-
-    Raises:
-        ClipmkError: it cannot be written.
-    """
-    with atomic_write(path, private=False) as handle:
-        handle.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _same(path: Path, name: str) -> bool:

@@ -17,6 +17,7 @@ from clipmk.comparison import ComparedModel, Comparison
 from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
 from clipmk.output import document
+from clipmk.system.files import write_text
 from clipmk.system.text import printable, slug
 from clipmk_tui.app.answers import Answers
 from clipmk_tui.app.concept_lines import asked_words
@@ -38,7 +39,6 @@ from clipmk_tui.show.comparison import (
     separating,
 )
 from clipmk_tui.show.comparison_table import Row, short_names
-from clipmk_tui.show.files import write_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from clipmk.output import document
 from clipmk.records import Failure
 from clipmk.settings import PRESETS
 from clipmk.settings import Grounding as Groundings
+from clipmk.system.files import write_text
 from clipmk.system.options import DEFAULT_MODEL
 from clipmk.system.text import encodable, quoted
 from clipmk_tui.cli import options as o
@@ -124,8 +125,6 @@ def resolved_options(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _run(options: Mapping[str, Any]) -> int:
     """Measure every model; print what is found, and write it after each."""
-    from clipmk_tui.show.files import write_text  # noqa: PLC0415
-
     json, quiet, verbose = options["json"], options["quiet"], options["verbose"]
     done: list[ModelReports] = []
     with tables.for_people(options["no_color"]) as console, Stages(shown=not quiet) as stages:

@@ -90,7 +90,7 @@ def build(
     debug: o.Debug = False,
 ) -> int:
     """Join a language model's answers into a vocabulary file, and check it; exit status 3 if it has problems."""
-    from clipmk.system.files import atomic_write, read_regular  # noqa: PLC0415
+    from clipmk.system.files import read_regular, write_text  # noqa: PLC0415
     from clipmk.vocabulary.answers import as_text, from_answers  # noqa: PLC0415
     from clipmk.vocabulary.classes import parse_classes  # noqa: PLC0415
     from clipmk.vocabulary.reader import MAX_BYTES  # noqa: PLC0415
@@ -111,8 +111,7 @@ def build(
         classes=listed.names if listed else (),
         templates=template or IMAGENET_TEMPLATES,
     )
-    with atomic_write(output, private=False) as file:
-        file.write(as_text(vocabulary).encode())
+    write_text(as_text(vocabulary), output)
     return _report(vocabulary if listed is None else listed.within(vocabulary), json, no_color)
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from clipmk.explanation import Explanation
 from clipmk.output import document
 from clipmk.records import Failure
-from clipmk.system.files import atomic_write
+from clipmk.system.files import atomic_write, write_text
 from clipmk_tui.cli.errors import with_origin
 from clipmk_tui.cli.streams import DataStream, say, text_console
-from clipmk_tui.show.files import check_writable, overlay_names, write_text
+from clipmk_tui.show.files import check_writable, overlay_names
 
 if TYPE_CHECKING:
     from markupsafe import Markup
