@@ -40,6 +40,7 @@ class Shot:
 SHOTS = (
     Shot("main", "fox-typical-09.png", ("down", "down")),
     Shot("what-if", "rocket-typical-06.png", ("down", "x", "down", "x", "wait")),
+    Shot("ask", "cat-typical-14.png", ("a", *"yellow", "space", *"eyes", "enter", "wait")),
     Shot("compare", "fish-chimera-20.png", ("c", "wait")),
     Shot("difference", "cat-typical-14.png", ("d", "wait", "down")),
     Shot("venn", "fox-typical-09.png", ("v",)),
