@@ -103,9 +103,8 @@ def test_outliers_are_injected_before_the_foreground_is_found(variant: Variant) 
     expected = []
     asked = runner().explainer.with_settings(variant.settings)
     for scene, sample in zip(SCENES, SAMPLES, strict=True):
-        square = asked.square(sample.picture)
+        square, copy = asked.builder.squares(sample.picture)
         damaged = inject_outliers(asked.encode(square), seed=scene.index)
-        copy = asked.builder.working_copy(sample.picture, square)
         foreground = segment([square], [damaged], variant.settings, copies=[copy])[0].foreground
         geometry = dataclasses.replace(asked.geometry(sample.picture), side=len(foreground))
         expected.append(metrics.iou(geometry.to_pixels(foreground), scene.object_mask))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad, scaled_dot_product_attention
+from torch.nn.functional import linear, pad
 
 from clipmk.errors import ModelError
 
@@ -22,6 +22,8 @@ Projection = tuple[Tensor, Tensor | None]
 """(weight, bias) of a linear map."""
 _KINDS = frozenset({"MultiheadAttention", "Attention", "AttentionPool2d", "EvaAttention", "AttentionRope"})
 """torch's; open_clip's and timm's (one name for both); the pool of ModifiedResNet; EVA's; timm's rotary one."""
+
+_KEY_NORMS = ("ln_k", "k_norm")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +48,38 @@ class AttentionView:
         self, raw: Float[Tensor, "batch tokens width"], rope: Tensor | None
     ) -> Float[Tensor, "batch heads tokens head"]:
         """Split keys as the scores use them: normed, and rotated where the encoder rotates."""
-        split = _norm(self.module, ("ln_k", "k_norm"), split_heads(raw, self.heads))
+        split = _norm(self.module, _KEY_NORMS, split_heads(raw, self.heads))
         return split if rope is None else _rotate(self.module, split, rope)
 
     def values(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens head"]:
         """Split values W_v x + b_v."""
         return split_heads(linear(tokens, *self.value), self.heads)
+
+    def scores(
+        self, tokens: Float[Tensor, "batch tokens width"], rope: Tensor | None
+    ) -> Float[Tensor, "batch heads tokens"]:
+        """`scores` of the first token; up to a constant where keys are neither normed nor rotated.
+
+        Then (q W_k) x takes the place of q (W_k x), so that no key is computed.
+        """
+        query = self.queries(tokens[:, :1])
+        if rope is not None or any(getattr(self.module, name, None) is not None for name in _KEY_NORMS):
+            return scores(query, self.keys(self.raw_keys(tokens), rope))
+        weight, _ = self.key
+        asked = query @ weight.reshape(self.heads, -1, weight.shape[1]) * query.shape[-1] ** -0.5
+        return torch.matmul(asked.squeeze(2), tokens.transpose(1, 2)).float()
+
+    def mix(
+        self, shares: Float[Tensor, "batch heads regions tokens"], tokens: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch heads regions head"]:
+        """Sums of values. For few regions W_v is applied to the sums of tokens, of which there are fewer."""
+        shares = shares.to(tokens.dtype)
+        if shares.shape[2] * self.heads > tokens.shape[2]:
+            return torch.matmul(shares, self.values(tokens))
+        weight, bias = self.value
+        sums = (shares.flatten(1, 2) @ tokens).reshape(*shares.shape[:3], -1)
+        heads = torch.matmul(sums, weight.reshape(self.heads, -1, weight.shape[1]).transpose(1, 2))
+        return heads if bias is None else heads.add(bias.reshape(self.heads, 1, -1))
 
     def merge(
         self, heads: Float[Tensor, "batch heads queries head"], tokens: Float[Tensor, "batch queries width"]
@@ -125,27 +153,25 @@ def _rotate(attention: Any, keys: Tensor, rope: Tensor) -> Tensor:
     return torch.cat([keys[:, :, :prefix], rotated], dim=2).type_as(keys)
 
 
-def masked_attention(
-    query: Float[Tensor, "batch heads 1 head"],
-    key: Float[Tensor, "batch heads tokens head"],
-    value: Float[Tensor, "batch heads tokens head"],
-    weights: Float[Tensor, "batch regions patches"],
-) -> Float[Tensor, "batch heads regions head"]:
-    """softmax(q k^T / sqrt(d) + log w) v, once per region for the same query.
+def scores(
+    query: Float[Tensor, "batch heads 1 head"], key: Float[Tensor, "batch heads tokens head"]
+) -> Float[Tensor, "batch heads tokens"]:
+    """Q k^T / sqrt(d), float32."""
+    return torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2)).squeeze(2).float()
+
+
+def masked_shares(
+    scores: Float[Tensor, "batch heads tokens"], weights: Float[Tensor, "batch regions patches"]
+) -> Float[Tensor, "batch heads regions tokens"]:
+    """softmax(scores + log w), once per region.
 
     Tokens before the patches (class token, registers) have weight 1. A patch of weight 0 gets -inf.
     """
-    regions, prefix = weights.shape[1], key.shape[2] - weights.shape[2]
-    bias = pad(weights.float().log(), (prefix, 0)).unsqueeze(1)
-    # A small copy for every region: fused GPU kernels are rarely tested with a stride of 0.
-    queries = query.expand(-1, -1, regions, -1).contiguous()
-    return scaled_dot_product_attention(queries, key, value, attn_mask=bias.to(query.dtype))
+    bias = pad(weights.float().log(), (scores.shape[2] - weights.shape[2], 0)).unsqueeze(1)
+    return (scores.unsqueeze(2) + bias).softmax(dim=-1)
 
 
-def attention_row(
-    query: Float[Tensor, "batch heads 1 head"], key: Float[Tensor, "batch heads tokens head"], patches: int
-) -> Float[Tensor, "batch patches"]:
-    """softmax(q k^T / sqrt(d)) at the last `patches` tokens, mean over the heads; float32."""
-    scores = (query.float() @ key.float().transpose(-1, -2)) * query.shape[-1] ** -0.5
-    row: Tensor = scores.softmax(dim=-1).mean(dim=1)[:, 0, -patches:]
-    return row
+def attention_row(scores: Float[Tensor, "batch heads tokens"], patches: int) -> Float[Tensor, "batch patches"]:
+    """softmax(scores) at the last `patches` tokens, mean over the heads; float32."""
+    row: Tensor = scores.softmax(dim=-1).mean(dim=1)
+    return row[:, -patches:]

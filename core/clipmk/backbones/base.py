@@ -124,9 +124,9 @@ def captured(*modules: nn.Module) -> Iterator[tuple[ModuleCall, ...]]:
 
 @contextmanager
 def with_output(module: nn.Module, output: Any) -> Iterator[None]:
-    """Make the module return `output` within the block, for any input."""
-    handle = module.register_forward_hook(lambda *_: output)
+    """Make the module return `output` within the block, for any input, without computing anything."""
+    module.forward = lambda *_, **__: output
     try:
         yield
     finally:
-        handle.remove()
+        del module.forward

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-from clipmk.backbones.attention import AttentionView, attention_row, masked_attention, split_heads, view
+from clipmk.backbones.attention import AttentionView, attention_row, masked_shares, scores, split_heads, view
 from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, captured, with_output
 from clipmk.errors import ModelError
 
@@ -39,7 +39,6 @@ class BlockState:
     attended: Float[Tensor, "batch tokens width"]
     """Inputs of its attention."""
     outputs: Float[Tensor, "batch tokens width"]
-    raw_keys: Float[Tensor, "batch tokens width"]
     rope: Tensor | None
     """Rotary position embedding of the patches, where the encoder has one."""
     pooler_inputs: Tensor | None = None
@@ -56,10 +55,8 @@ def requery(
     """
     opened = view(attention)
     token = state.attended[:, :1]
-    heads = masked_attention(
-        opened.queries(token), opened.keys(state.raw_keys, state.rope), opened.values(state.attended), weights
-    )
-    merged = opened.merge(heads, token.expand(-1, weights.shape[1], -1))
+    shares = masked_shares(opened.scores(state.attended, state.rope), weights)
+    merged = opened.merge(opened.mix(shares, state.attended), token.expand(-1, weights.shape[1], -1))
     with with_output(attention, as_module(attention, merged)):
         pooled: Tensor = block(state.inputs[:, :1].expand(-1, weights.shape[1], -1))
     return pooled
@@ -103,10 +100,10 @@ class TokenEncoder(ImageEncoder):
         modules = [self._block, self._block.attn, *([self._pooler] if self._pooler is not None else [])]
         with captured(*modules) as (block, attention, *pooler):
             embeddings = self.embed(pixels)
-        raw_keys = block.output[..., :0] if self._opened is None else self._opened.raw_keys(attention.inputs)
         rope, pooler_inputs = attention.keywords.get("rope"), pooler[0].inputs if pooler else None
-        state = BlockState(block.inputs, attention.inputs, block.output, raw_keys, rope, pooler_inputs)
-        patches = (raw_keys if features == "keys" else block.output)[:, self._prefix :]
+        state = BlockState(block.inputs, attention.inputs, block.output, rope, pooler_inputs)
+        keys = self._opened.raw_keys(attention.inputs) if features == "keys" and self._opened is not None else None
+        patches = (block.output if keys is None else keys)[:, self._prefix :]
         known = math.prod(self._grid_size) == patches.shape[1]
         grid = self._grid_size if known else _square(patches.shape[1])
         return Encoded(embeddings, patches, grid, self._attention(state), state)
@@ -128,11 +125,10 @@ class TokenEncoder(ImageEncoder):
         patches = state.outputs.shape[1] - self._prefix
         if state.pooler_inputs is not None:
             heads = self._pooler_heads(state.pooler_inputs)
-            return None if heads is None else attention_row(*heads[:2], patches)
+            return None if heads is None else attention_row(scores(*heads[:2]), patches)
         if not self.has_cls or self._opened is None:
             return None
-        query = self._opened.queries(state.attended[:, :1])
-        return attention_row(query, self._opened.keys(state.raw_keys, state.rope), patches)
+        return attention_row(self._opened.scores(state.attended, state.rope), patches)
 
     def _query_pooler(self, tokens: Tensor, weights: Float[Tensor, "batch regions patches"]) -> Tensor:
         """The pooler's query attends once more for each region, with log(weight) on the patches."""
@@ -140,7 +136,9 @@ class TokenEncoder(ImageEncoder):
         if heads is None:
             pooler = type(self._pooler).__name__
             raise ModelError(f"masked pooling is not supported for the pooler {pooler}; use {PROMPTS}")
-        return masked_attention(*heads, weights).transpose(1, 2).flatten(2)
+        query, key, value = heads
+        shares = masked_shares(scores(query, key), weights).to(value.dtype)
+        return (shares @ value).transpose(1, 2).flatten(2)
 
 
 class VitEncoder(TokenEncoder):
@@ -217,17 +215,15 @@ class ResNetEncoder(ImageEncoder):
         rows, columns = pool.inputs.shape[2:]
         patches = pool.inputs.flatten(2).transpose(1, 2)
         tokens = self._tokens(patches)
-        query, key = self._opened.queries(tokens[:, :1]), self._opened.keys(self._opened.raw_keys(tokens), None)
-        return Encoded(embeddings, patches, (rows, columns), attention_row(query, key, patches.shape[1]), tokens)
+        attention = attention_row(self._opened.scores(tokens, None), patches.shape[1])
+        return Encoded(embeddings, patches, (rows, columns), attention, tokens)
 
     def pool(
         self, state: Tensor, weights: Float[Tensor, "batch regions patches"]
     ) -> Float[Tensor, "batch regions embed"]:
         """See `ImageEncoder.pool`."""
-        opened, token = self._opened, state[:, :1]
-        keys = opened.keys(opened.raw_keys(state), None)
-        heads = masked_attention(opened.queries(token), keys, opened.values(state), weights)
-        return opened.merge(heads, token)
+        shares = masked_shares(self._opened.scores(state, None), weights)
+        return self._opened.merge(self._opened.mix(shares, state), state[:, :1])
 
     def values(self, pixels: Float[Tensor, "1 3 side side"]) -> Float[Tensor, "patches embed"]:
         """See `ImageEncoder.values`."""

@@ -96,8 +96,7 @@ def pca_parts(patches: Float[Tensor, "images patches dim"], masks: NDArray[np.bo
 
 def part_masks(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
     """One mask per part that occurs, by rising label: int (rows, columns) -> bool (parts, rows, columns)."""
-    found = np.unique(labels)
-    found = found[found > 0]
+    found = 1 + np.flatnonzero(np.bincount(labels.ravel())[1:])
     return np.asarray(labels[None] == found[:, None, None])
 
 

@@ -48,11 +48,9 @@ class Regions:
 
     @classmethod
     def of(cls, labels: Integer[ndarray, "height width"], picture: Float[ndarray, "height width channels"]) -> Regions:
-        """Measure a label map; labels are renumbered by descending area, equal areas in their old order.
+        """Measure a label map and the appearance of its pixels: CIE Lab, and patch features if given.
 
-        Args:
-            labels: 0 is background.
-            picture: appearance of each pixel: CIE Lab, and patch features if given.
+        Labels are renumbered by descending area, equal areas in their old order.
         """
         counts = np.bincount(labels.ravel())
         counts[0] = 0

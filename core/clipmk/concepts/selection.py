@@ -90,10 +90,10 @@ def nearest(
         columns = (~(product <= floor)).any(dim=0).nonzero().flatten()  # equal to the last one kept comes too late
         indices = torch.cat([indices, start + columns])
         scores = torch.cat([scores, product[:, columns]], dim=1)
-        best = highest(scores, count)
-        keep = marked(scores, best).any(dim=0).nonzero().flatten()
-        if best.shape[1] == count:
-            floor = scores.gather(1, best[:, -1:])
+        chosen = _chosen(scores, count)
+        keep = chosen.any(dim=0).nonzero().flatten()
+        if scores.shape[1] >= count:
+            floor = scores.masked_fill(~chosen, float("inf")).amin(dim=1, keepdim=True)
         indices, scores = indices[keep], scores[:, keep]
     return Nearest(indices, scores)
 
@@ -101,6 +101,15 @@ def nearest(
 def marked(scores: Float[Tensor, "parts items"], chosen: Int[Tensor, "parts chosen"]) -> Bool[Tensor, "parts items"]:
     """Which items of each part are chosen."""
     return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device).scatter_(1, chosen, value=True)
+
+
+def _chosen(scores: Float[Tensor, "parts items"], count: int) -> Bool[Tensor, "parts items"]:
+    """Whether `highest` takes each item of its row; without sorting, which takes longer."""
+    if count >= scores.shape[1]:
+        return torch.ones_like(scores, dtype=torch.bool)
+    least = scores.kthvalue(scores.shape[1] - count + 1, dim=1, keepdim=True).values
+    above, equal = scores > least, scores == least
+    return above | (equal & (equal.cumsum(dim=1) <= count - above.sum(dim=1, keepdim=True)))
 
 
 def candidates(
@@ -118,7 +127,7 @@ def candidates(
     Returns:
         Columns of the scores, int64, ascending; and warnings.
     """
-    chosen = marked(scores, highest(scores, count))
+    chosen = _chosen(scores, count)
     union = chosen.any(dim=0)
     common = chosen.all(dim=0) & union
     if not intersect:

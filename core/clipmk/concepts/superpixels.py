@@ -48,6 +48,8 @@ SMOOTHING = 5
 """Side of the window, in pixels, in which a colour is chosen."""
 FEATURE_COMPONENTS = 4
 """Principal components of the patch features that tell regions apart."""
+FEATURE_BASIS, FEATURE_ROUNDS = 16, 3
+"""Size and rounds of the subspace iteration that finds them: a third of the time of finding all."""
 FEATURE_WEIGHT = 15.0
 """Their root mean square length, in Lab units: the weight of features relative to colour."""
 VOTE_SOFTNESS = 0.5
@@ -180,9 +182,14 @@ def feature_map(
     rows, columns = grid
     cleaned, _ = clean_tokens(patches[None], grid=(rows, columns))
     unit = torch.nn.functional.normalize(cleaned[0], dim=-1)
-    centred = unit - unit.mean(dim=0)
-    values, vectors = torch.linalg.eigh(centred @ centred.T)
-    scores = vectors[:, -FEATURE_COMPONENTS:] * values[-FEATURE_COMPONENTS:].clamp_min(0).sqrt()
+    centred = (unit - unit.mean(dim=0)).float()  # half the time, and close enough for colours
+    gram = centred @ centred.T
+    basis = gram[:, :: -(-len(gram) // FEATURE_BASIS)]
+    for _ in range(FEATURE_ROUNDS):
+        basis = gram @ torch.linalg.qr(basis).Q
+    basis = torch.linalg.qr(basis).Q
+    values, vectors = torch.linalg.eigh(basis.T @ gram @ basis)
+    scores = basis @ vectors[:, -FEATURE_COMPONENTS:] * values[-FEATURE_COMPONENTS:].clamp_min(0).sqrt()
     size = float(scores.square().sum(dim=1).mean().sqrt())
     scaled = scores * (FEATURE_WEIGHT / size if size > FLAT else 0.0)
     coarse = scaled.reshape(rows, columns, -1).cpu().numpy().astype(np.float32)

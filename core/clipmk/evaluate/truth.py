@@ -326,7 +326,7 @@ def _region_scores(
     if variant.parts != "found":
         return scores
     damaged = inject_outliers(image.forward, seed=scene.index)
-    copy = result.explainer.builder.working_copy(read_picture(scene.image), image.square)
+    _, copy = result.explainer.builder.squares(read_picture(scene.image))
     found = segment([image.square], [damaged], result.settings, copies=[copy])[0].foreground
     pixels = baselines.pixel_clusters(scene.image, foreground, seed=result.settings.seed)
     scores["pixel_iou"] = float(metrics.pairwise_iou(pixels, scene.part_masks).max(axis=0).mean())

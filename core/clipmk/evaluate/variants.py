@@ -20,7 +20,7 @@ from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
 from clipmk.pipeline.explainer import Explainer
 from clipmk.pipeline.grounding import images_per_forward
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
-from clipmk.pipeline.segmentation import PartFinder, PartVariant, Segmentation, finest, given_parts, masks_at
+from clipmk.pipeline.segmentation import PartFinder, PartVariant, Segmentation, given_parts, masks_at
 from clipmk.settings import PRESETS, Grounding, Settings, preset
 
 if TYPE_CHECKING:
@@ -167,15 +167,14 @@ class VariantRunner:
     def _run_view(
         self, picture: Picture, variants: Sequence[Variant], true_masks: NDArray[np.bool_] | None
     ) -> dict[Variant, VariantResult]:
-        explainer = self._explainer(finest(one.settings for one in variants))
+        explainer = self._explainer(variants[0].settings)
         geometry = explainer.geometry(picture)
         true = None if true_masks is None else _given_finder(true_masks, geometry)
         encoder = BatchEncoder(
             explainer.backbone, tuple(_part_variant(variant, true) for variant in variants), patchwise=self._patchwise
         )
-        square = explainer.square(picture)
-        copies = [explainer.builder.working_copy(picture, square)]
-        (image,) = encoder.encode(ImageBatch(square[None], [0], copies=copies))
+        square, copy = explainer.builder.squares(picture)
+        (image,) = encoder.encode(ImageBatch(square[None], [0], copies=[copy]))
         if image.error is not None:
             raise image.error
         ranked: dict[Hashable, VisionConcepts] = {}

@@ -115,7 +115,7 @@ def pixel_mask(mask_square: Bool[np.ndarray, "side side"], square: Square) -> Pi
     """
     square = replace(square, side=len(mask_square))
     rows, columns = (_Bands.of(shown, side=square.side) for shown in square.shown)
-    cells = np.pad(mask_square, 1)[np.ix_(rows.shown + 1, columns.shown + 1)]
+    cells = np.pad(mask_square, 1).take(rows.shown + 1, axis=0).take(columns.shown + 1, axis=1)
     count = int(rows.lengths @ cells @ columns.lengths)
     (left, right), (top, bottom) = _extent(cells, 0, columns), _extent(cells, 1, rows)
     rle = rle_of_changes(_changes(cells, rows, columns), size=(square.height, square.width), first=bool(cells[0, 0]))
@@ -187,13 +187,12 @@ class _Bands(NamedTuple):
 def _changes(cells: NDArray[np.bool_], rows: _Bands, columns: _Bands) -> NDArray[np.int64]:
     """Positions, column by column, of pixels that differ from the one before, the foot of the last column included."""
     height = int(rows.lengths.sum())
-    of_band = np.zeros(cells.T.shape, dtype=bool)
-    of_band[:, 1:] = (cells[1:] != cells[:-1]).T
-    changed = np.repeat(of_band, columns.lengths, axis=0)
+    band, column = np.nonzero(cells[1:] != cells[:-1])
+    repeats = columns.lengths[column]
+    inside = np.repeat(columns.starts[column] - np.cumsum(repeats) + repeats, repeats) + np.arange(repeats.sum())
     head, foot = np.repeat(cells[0], columns.lengths), np.repeat(cells[-1], columns.lengths)
-    changed[1:, 0] = head[1:] != foot[:-1]
-    column, band = np.nonzero(changed)
-    return np.asarray(column * height + rows.starts[band])
+    tops = 1 + np.flatnonzero(head[1:] != foot[:-1])
+    return np.sort(np.concatenate([inside * height + np.repeat(rows.starts[band + 1], repeats), tops * height]))
 
 
 def _extent(cells: NDArray[np.bool_], axis: int, bands: _Bands) -> tuple[int, int]:

@@ -125,11 +125,10 @@ class ExplanationBuilder:
         geometry = self.geometry(picture.info)
         return square_image(picture.image, geometry, interpolation=self.backbone.preprocessing.interpolation)
 
-    def working_copy(self, picture: Picture, square: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What parts are found on, uint8 RGB (side, side, 3): its square, for superpixels always `WORK_SIDE` wide."""
-        if self.settings.parts != "superpixels" or len(square) == WORK_SIDE:
-            return square
-        return square_image(picture.image, replace(self.geometry(picture.info), side=WORK_SIDE))
+    def squares(self, picture: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """`square`, and the same part of the picture `WORK_SIDE` wide, on which superpixels are found."""
+        square, work = self.square(picture), replace(self.geometry(picture.info), side=WORK_SIDE)
+        return square, square if len(square) == WORK_SIDE else square_image(picture.image, work)
 
     def predict(
         self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = (), ranked: int = 0

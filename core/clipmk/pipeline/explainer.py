@@ -190,8 +190,8 @@ class Explainer:
 
     def encode_picture(self, picture: Picture, *, maps: bool = True) -> EncodedImage:
         """All that `answer` needs of a picture, however often it is asked; without `maps` by a single forward."""
-        square = self.square(picture)
-        batch = ImageBatch(square[None], [0], copies=[self.builder.working_copy(picture, square)])
+        square, copy = self.builder.squares(picture)
+        batch = ImageBatch(square[None], [0], copies=[copy])
         encoder = BatchEncoder(self.backbone, (PartVariant(self.settings),), progress=self._progress, patchwise=True)
         with self._out_of_memory_advice():
             (encoded,) = encoder.encode(batch)
@@ -261,7 +261,7 @@ class Explainer:
     ) -> list[Explanation]:
         """Explain pictures that are fitted together; their shared work counts evenly in `elapsed_ms`."""
         started = time.perf_counter()
-        squares = [self.square(picture) for picture in pictures]
+        squares, copies = zip(*map(self.builder.squares, pictures), strict=True)
         batch = ImageBatch(
             np.stack(squares),
             [0] * len(pictures),
@@ -269,7 +269,7 @@ class Explainer:
                 None if own is None else self._masks_on_square(picture, own)
                 for picture, own in zip(pictures, masks, strict=True)
             ],
-            [self.builder.working_copy(*pair) for pair in zip(pictures, squares, strict=True)],
+            copies,
         )
         encoder = BatchEncoder(
             self.backbone, (PartVariant(self.settings),), progress=self._progress, patchwise=questions is not None

@@ -69,11 +69,6 @@ def part_variants(settings: Settings, methods: Iterable[str]) -> tuple[PartVaria
     return tuple(PartVariant(replace(settings, parts=method)) for method in methods)
 
 
-def finest(every: Iterable[Settings]) -> Settings:
-    """The first whose parts are superpixels, which need the finest working copy; else the first."""
-    return max(every, key=lambda one: one.parts == "superpixels")
-
-
 def given_parts(masks: NDArray[np.bool_]) -> Segmentation:
     """The user's own parts, bool (parts, S, S); their union is the foreground."""
     return Segmentation(masks=masks, foreground=np.asarray(masks.any(axis=0)), warnings=())
@@ -155,11 +150,9 @@ def masks_at(masks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     return masks if own == side else np.stack([square.to_square(mask) for mask in masks])
 
 
-def _on_square(
-    labels: NDArray[np.int64], warnings: tuple[str, ...], *, grid: tuple[int, int], side: int
-) -> Segmentation:
+def _on_square(labels: NDArray[np.int64], notes: tuple[str, ...], *, grid: tuple[int, int], side: int) -> Segmentation:
     """From a label map on the square, or on the grid, which is enlarged to this side."""
     masks = [*part_masks(labels), labels > 0]
     if labels.shape == grid:
         masks = [enlarge(mask, side=side) for mask in masks]
-    return Segmentation(np.stack(masks[:-1]), masks[-1], warnings)
+    return Segmentation(np.stack(masks[:-1]), masks[-1], notes)

@@ -102,8 +102,7 @@ class Stream(Generic[Source]):
         try:
             picture = self.read(source)
             known = self.builder.source(picture, keep_pixels=self.keep_pictures)
-            square = self.builder.square(picture)
-            return _Prepared(square, self.builder.working_copy(picture, square), known)
+            return _Prepared(*self.builder.squares(picture), known)
         except ClipmkError as error:
             return error
 

@@ -27,7 +27,7 @@ from clipmk.pipeline.asking import Questions, embed_questions
 from clipmk.pipeline.builder import ExplanationBuilder, blank_notes
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batch_slices, worker_threads
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
-from clipmk.pipeline.segmentation import finest, part_variants
+from clipmk.pipeline.segmentation import part_variants
 from clipmk.study import schema
 from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import PlannedImage, read_shard
@@ -240,12 +240,11 @@ class ShardWorker:
             bank = load_bank(backbone, task.vocabulary, cache=task.cache, progress=partial(progress, "texts"))
         for warning in bank.warnings:
             _LOGGER.warning("model %s: %s", name, warning)
-        variants = part_variants(task.settings, task.part_methods)
-        settings = finest(variant.settings for variant in variants)
-        builder = ExplanationBuilder(backbone, task.vocabulary, bank, settings)
+        builder = ExplanationBuilder(backbone, task.vocabulary, bank, task.settings)
         path, made_of = task.folder.language(name), task.made_of[name]
         if not is_intact(path, made_of):
             write_rows(language_rows(builder), path, schema.LANGUAGE, made_of)
+        variants = part_variants(task.settings, task.part_methods)
         encoder = BatchEncoder(backbone, variants, task.batch_size, self._workers)
         questions = embed_questions(backbone, task.vocabulary, task.asks) if task.asks else None
         return ShardExplainer(encoder, builder, questions)
@@ -255,11 +254,7 @@ class ShardWorker:
             picture = self.task.reader.read(image.entry)
         except ImageError as reason:
             return _Decoded({}, error=str(reason))
-        squares = {}
-        for geometry, builder in wanted.items():
-            square = builder.square(picture)
-            squares[geometry] = square, builder.working_copy(picture, square)
-        return _Decoded(squares, picture.warnings)
+        return _Decoded({key: builder.squares(picture) for key, builder in wanted.items()}, picture.warnings)
 
     def _rows(
         self, images: Sequence[PlannedImage], decoded: Sequence[_Decoded], model: str
