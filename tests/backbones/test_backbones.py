@@ -47,7 +47,7 @@ def test_patches_are_the_last_intermediate_of_open_clip_row_by_row(zoo: Any, kin
 def test_one_forward_serves_embedding_patches_and_regions_and_leaves_no_hook(zoo: Any, kind: str) -> None:
     backbone, _ = zoo(kind)
     pixels = pixels_for(backbone, batch=1)
-    model = backbone._images._model
+    model = backbone.images._model
     stem = next(module for module in model.visual.modules() if isinstance(module, nn.Conv2d))
     calls = []
     counter = stem.register_forward_hook(lambda *_: calls.append(1))
@@ -62,7 +62,7 @@ def test_hooks_are_removed_when_the_forward_fails(zoo: Any) -> None:
     backbone, _ = zoo("vit")
     with pytest.raises(RuntimeError):
         backbone.encode_with_patches(torch.zeros(1, 3, 16, 16))
-    assert all(not module._forward_hooks for module in backbone._images._model.modules())
+    assert all(not module._forward_hooks for module in backbone.images._model.modules())
 
 
 @pytest.mark.parametrize("kind", VISION)

@@ -49,7 +49,7 @@ def overflow(values: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
 def overflowing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The embedded model, unable to embed `BAD`."""
     backbone: Any = embedded.backbone()
-    encoder, what = backbone._images, request.param
+    encoder, what = backbone.images, request.param
     encode, embed = encoder.encode, encoder.embed
 
     def encoded(pixels: torch.Tensor, features: Any) -> Any:
@@ -245,13 +245,13 @@ def test_variants_of_an_image_that_is_not_finite_raise(overflowing: str, name: s
 @pytest.mark.usefixtures("clean")
 def test_the_truth_of_a_model_that_overflows_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone: Any = embedded.backbone()
-    encode = backbone._images.encode
+    encode = backbone.images.encode
 
     def encoded(pixels: torch.Tensor, features: Any) -> Any:
         raw = encode(pixels, features)
         return dataclasses.replace(raw, patches=raw.patches * math.inf)
 
-    monkeypatch.setattr(backbone._images, "encode", encoded)
+    monkeypatch.setattr(backbone.images, "encode", encoded)
     with pytest.raises(ModelError, match=MESSAGE):
         harness.run(
             backbone,
@@ -277,8 +277,8 @@ def test_wrong_pooling_is_still_reported_beside_an_image_that_is_not_finite(
     encoded.embeddings[1] = math.nan
     weights = torch.ones(2, 1, encoded.patches.shape[1])
     monkeypatch.setattr(backbone, "_pooling_checked", False)
-    pool = backbone._images.pool
-    monkeypatch.setattr(backbone._images, "pool", lambda state, visible: -pool(state, visible))
+    pool = backbone.images.pool
+    monkeypatch.setattr(backbone.images, "pool", lambda state, visible: -pool(state, visible))
     with pytest.raises(ModelError, match="masked pooling does not reproduce"):
         backbone.pool_regions(encoded, weights)
 
@@ -287,7 +287,7 @@ def test_a_model_that_overflows_in_half_precision_says_which_would_do() -> None:
     """Its last norm scales so much that float16 has no number for what comes out."""
     backbone: Any = load("embedded/vit-s8", device="cpu", precision="fp16")
     with torch.no_grad():
-        backbone._images._visual.ln_post.weight.fill_(6e4)
+        backbone.images._visual.ln_post.weight.fill_(6e4)
     explainer = Explainer(backbone, embedded.words(600), preset("default"), cache=False)
     for _ in range(2):
         with pytest.raises(ModelError, match="in precision fp16 is not finite; try precision bf16 or fp32"):

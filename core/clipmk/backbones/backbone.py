@@ -59,6 +59,8 @@ class Backbone:
     """Of its training images."""
     has_cls: bool
     """Whether the image embedding is read from a class token."""
+    images: ImageEncoder
+    """Its image tower, to look inside."""
     supports_keys: bool
     """Whether `features="keys"` is possible."""
     text_fingerprint: str
@@ -86,9 +88,9 @@ class Backbone:
         if weights_dtype(model) != dtype:
             cast(model, dtype)
         self._model = model.to(device)
-        self._images = image_encoder(self._model)
+        self.images = image_encoder(self._model)
         self.preprocessing = read_preprocessing(preprocessing, info.id)
-        self.has_cls, self.supports_keys = self._images.has_cls, self._images.supports_keys
+        self.has_cls, self.supports_keys = self.images.has_cls, self.images.supports_keys
         self.text_fingerprint = text_fingerprint
         self._pooling_checked = False
 
@@ -96,14 +98,9 @@ class Backbone:
         return f"<{type(self).__name__} {self.info.id} on {self.device}, {self.dtype}>"
 
     @property
-    def images(self) -> ImageEncoder:
-        """Its image tower, to look inside."""
-        return self._images
-
-    @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches of one image."""
-        return self._images.grid
+        return self.images.grid
 
     @property
     def nbytes(self) -> int:
@@ -150,7 +147,7 @@ class Backbone:
     def encode_images(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
         """Embed images: float32, L2-normalised."""
         with torch.inference_mode():
-            embeddings = normalize(self._images.embed(pixels).float(), dim=-1)
+            embeddings = normalize(self.images.embed(pixels).float(), dim=-1)
         return embeddings.clone()  # outside inference mode: an ordinary tensor that callers may write to
 
     def encode_with_patches(
@@ -164,7 +161,7 @@ class Backbone:
         if features == "keys" and not self.supports_keys:
             raise ModelError(f"{self.info.id!r} ({self.info.family}) has no attention keys; use features='tokens'")
         with torch.inference_mode():
-            raw = self._images.encode(pixels, features)
+            raw = self.images.encode(pixels, features)
             embeddings = normalize(raw.embeddings.float(), dim=-1)
             patches = raw.patches.float()
         attention = None if raw.attention is None else raw.attention.clone()
@@ -200,7 +197,7 @@ class Backbone:
             visible = weights.to(self.device, torch.float32)
             visible = torch.where((visible > 0).any(dim=-1, keepdim=True), visible, 1.0)
             self._check_pooling(encoded)
-            pooled = normalize(self._images.pool(encoded.state, visible).float(), dim=-1)
+            pooled = normalize(self.images.pool(encoded.state, visible).float(), dim=-1)
         return pooled.clone()
 
     def pool_patches(self, encoded: Encoded) -> Float[Tensor, "batch patches embed"]:
@@ -239,7 +236,7 @@ class Backbone:
         finite = encoded.embeddings.isfinite().all(dim=-1).cpu()
         if not finite.any():  # says nothing about pooling; `check_finite` reports the images
             return
-        full = self._images.pool(encoded.state, torch.ones(batch, 2, patches, device=self.device))
+        full = self.images.pool(encoded.state, torch.ones(batch, 2, patches, device=self.device))
         distances = (normalize(full.float(), dim=-1) - encoded.embeddings[:, None]).norm(dim=-1).cpu()
         distance = float(distances[finite].max())
         if not distance <= _TOLERANCE.get(self.dtype, 1e-4):

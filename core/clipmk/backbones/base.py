@@ -74,7 +74,9 @@ class ImageEncoder(ABC):
         """Embed images and keep patches, attention and the state for `pool`."""
 
     def values(self, pixels: Float[Tensor, "1 3 side side"]) -> Float[Tensor, "patches embed"] | None:
-        """Every patch as the last attention embeds it if it attends to itself alone; None: `pool` says the same.
+        """MaskCLIP's value path: every patch as the last attention embeds it if it attends to itself alone, any norm.
+
+        None where `pool` of single patches says the same.
 
         Raises:
             ModelError: the attention cannot be opened up.

@@ -133,13 +133,6 @@ def relevance_map(
     return ((losses.T @ regions + (pooled + means @ regions) / 2) / 2).reshape(texts, side, side)
 
 
-def value_map(
-    values: Float[Tensor, "patches embed"], texts: Float[Tensor, "texts embed"]
-) -> Float[Tensor, "texts patches"]:
-    """MaskCLIP: cos(v_n, t), v_n = what the last block makes of patch n where it attends to itself alone."""
-    return texts @ values.T
-
-
 def legrad(
     gradients: Sequence[Float[Tensor, "texts heads tokens tokens"]], patches: int
 ) -> Float[Tensor, "texts patches"]:

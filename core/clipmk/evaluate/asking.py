@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipmk.backbones.inspection import attention_gradients, stage_gradients
@@ -24,7 +23,6 @@ from clipmk.concepts.relevance import (
     legrad,
     rollout,
     standing,
-    value_map,
 )
 from clipmk.errors import ModelError
 from clipmk.evaluate.metrics import average_precision_of_pixels, iou
@@ -63,47 +61,36 @@ def variant_maps(scene: Scene, result: VariantResult, image: EncodedImage) -> Ma
 
 
 def baseline_maps(scene: Scene, result: VariantResult, image: EncodedImage) -> dict[str, Maps]:
-    """What a map is compared with."""
-    count, published = len(scene.parts), _published_maps(_rows(scene, result), result, image)
-    rows, columns = np.indices(scene.object_mask.shape)
-    distance = np.hypot(rows - rows.mean(), columns - columns.mean())
-    found = {CENTRE: np.repeat((1 - distance / distance.max())[None], count, axis=0).astype(np.float32)}
-    if image.patch_embeddings is not None and image.grid is not None:
-        wanted, bank = _rows(scene, result), result.explainer.bank.descriptors
-        cosines = (image.patch_embeddings @ bank[wanted].T).T.reshape(count, *image.grid).numpy()
-        found[PATCHES] = _on_picture(cosines, scene)
-    if image.forward is not None and image.forward.attention is not None:
-        attention = image.forward.attention.reshape(1, *image.forward.grid).numpy()
-        found[ATTENTION] = np.repeat(_on_picture(attention, scene), count, axis=0)
-    return found | {name: _on_picture(maps.float().cpu().numpy(), scene) for name, maps in published.items()}
-
-
-def _published_maps(rows: Sequence[int], result: VariantResult, image: EncodedImage) -> dict[str, Tensor]:
-    """Maps (texts, rows, columns) of descriptors by published methods.
+    """What a map is compared with; of the published methods those that the tower has what they need for.
 
     Gradients are those of the log of a text's share among the descriptors: what is alike for all texts cancels.
     """
     backbone, bank = result.explainer.backbone, result.explainer.bank.descriptors
-    texts, found = bank[rows], dict[str, Tensor]()
+    texts, encoder = bank[_rows(scene, result)], backbone.images
     contrasted = (texts - (SHARPNESS * bank @ image.embedding).softmax(dim=0) @ bank).to(backbone.device)
     pixels = backbone.normalise(torch.from_numpy(image.square[None]))
+    grid = image.grid or (0, 0)
+    rows, columns = np.indices(scene.object_mask.shape)
+    found = {CENTRE: -torch.from_numpy(np.hypot(rows - rows.mean(), columns - columns.mean()))[None]}
+    if image.forward is not None and image.forward.attention is not None:
+        found[ATTENTION] = image.forward.attention.reshape(-1, *grid)
+    if image.patch_embeddings is not None:
+        found[PATCHES] = (texts @ image.patch_embeddings.T).reshape(-1, *grid)
     if image.regions is not None and image.hidden_embeddings is not None:
         found[OCCLUSION] = ((image.embedding - image.hidden_embeddings) @ texts.T).T[:, image.regions.astype(np.int64)]
-    maps, gradients = stage_gradients(backbone.images, pixels, contrasted)
-    if maps:
-        found |= {GRAD_CAM: grad_cam(maps[-1], gradients[-1]), HIRES_CAM: hires_cam(maps[1], gradients[1])}
-    rows_columns = image.grid or (0, 0)
-    count = math.prod(rows_columns)
+    features, gradients = stage_gradients(encoder, pixels, contrasted)
+    if features:
+        found |= {GRAD_CAM: grad_cam(features[-1], gradients[-1]), HIRES_CAM: hires_cam(features[1], gradients[1])}
     with suppress(ModelError), torch.no_grad():  # an attention that does more cannot be opened up
-        values = backbone.images.values(pixels)
-        if values is not None:
-            cosines = value_map(normalize(values.float(), dim=1), texts.to(values.device))
-            found[VALUES] = cosines.reshape(-1, *rows_columns)
-        attention, gradients = attention_gradients(backbone.images, pixels, contrasted)
+        if (values := encoder.values(pixels)) is not None:
+            found[VALUES] = (texts @ normalize(values.float().cpu(), dim=1).T).reshape(-1, *grid)
+        attention, gradients = attention_gradients(encoder, pixels, contrasted)
         if attention:
-            found[LEGRAD] = legrad(gradients, count).reshape(-1, *rows_columns)
-            found[ROLLOUT] = rollout(attention, count).expand(len(rows), -1).reshape(-1, *rows_columns)
-    return found
+            found[LEGRAD] = legrad(gradients, math.prod(grid)).reshape(-1, *grid)
+            found[ROLLOUT] = rollout(attention, math.prod(grid)).reshape(-1, *grid)
+    shape = (len(texts), *scene.object_mask.shape)
+    pictures = ((name, _on_picture(one.float().cpu().numpy(), scene)) for name, one in found.items())
+    return {name: np.broadcast_to(maps, shape) for name, maps in pictures}
 
 
 def map_scores(maps: Maps, scene: Scene, *, threshold: float) -> dict[str, float]:
