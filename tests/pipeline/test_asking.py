@@ -15,7 +15,7 @@ import clipmk
 import embedded
 from backbone_zoo import VISION, model_config, save
 from clipmk.concepts.superpixels import picture_regions
-from clipmk.errors import ClipmkError, UsageError, VocabularyError
+from clipmk.errors import ClipmkError, ModelError, UsageError, VocabularyError
 from clipmk.images.heat import heat_grid
 from clipmk.pipeline.asking import NO_PATCHES, REGIONS, TEXTS, VAGUE_MAPS, hide_regions
 from clipmk.pipeline.explainer import Explainer
@@ -175,6 +175,17 @@ def test_a_text_that_was_not_asked_has_no_map() -> None:
     with pytest.raises(UsageError, match=r"'rain' was not asked for; .*snow"):
         result.relevance("rain")
     assert result.overlay(asked="snow").size == (result.image.width, result.image.height)
+
+
+def test_a_model_whose_patches_cannot_be_pooled_answers_without_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise ModelError("not these")
+
+    monkeypatch.setitem(vars(embedded.backbone()), "pool_patches", refuse)
+    result = embedded.explainer().explain([embedded.picture()], asks=["snow"])[0]
+    assert NO_PATCHES in result.warnings
+    assert result.asked[0].map is None
+    assert result.asked[0].ties
 
 
 @pytest.mark.parametrize("kind", list(VISION))

@@ -92,7 +92,7 @@ class Bench:
 
         Free of the noise between two measurements; means nothing where forwards are only queued (CUDA).
         """
-        encoder = self.backbone._images  # noqa: SLF001 - the forward and nothing else
+        encoder = self.backbone.images
         plain, inside = encoder.embed, 0.0
         clock = time.thread_time if self.clock is time.process_time else self.clock
 
