@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import embedded
 from clipmk.backbones.base import Encoded
-from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, fetch, worker_threads
+from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, fetch, one_thread, worker_threads
 from clipmk.pipeline.segmentation import PartVariant, Segmentation, given_parts, part_variants
 
 PATIENCE = 60.0
@@ -142,3 +142,11 @@ def test_a_product_is_the_same_in_a_fresh_thread_in_a_used_one_and_in_the_callin
             assert torch.equal(workers.submit(torch.matmul, left, right).result(), left @ right)
             workers.submit(torch.sin, torch.zeros(100_000)).result()  # in parallel: torch sets up the thread
             assert torch.equal(workers.submit(torch.matmul, left, right).result(), left @ right)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_what_follows_a_forward_has_one_thread_of_its_own() -> None:
+    with one_thread(), worker_threads(1) as (workers,):
+        assert torch.get_num_threads() == 1
+        assert workers.submit(torch.get_num_threads).result() == 2
+    assert torch.get_num_threads() == 2

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,15 +29,33 @@ def timeless(one: Explanation | ClipmkError) -> Explanation:
     return dataclasses.replace(one, elapsed_ms=Elapsed(load=0.0, explain=0.0))
 
 
-@pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("preset", ["default", "paper"])
-def test_a_stream_with_batches_of_one_equals_explain_bit_for_bit(preset: str) -> None:
-    explainer = embedded.explainer(preset)
-    count = 4 if preset == "default" else 2
+def assert_streamed_alike(preset: str, count: int, **changes: Any) -> None:
+    explainer = embedded.explainer(preset, **changes)
     expected = explainer.explain([read_picture(image) for image in images(count)])
     found = list(explainer.stream(images(count), batch_size=1, threads=2))
     assert [timeless(one) for one in found] == [timeless(one) for one in expected]
     assert all(isinstance(one, Explanation) and one.elapsed_ms.explain > 0 for one in found)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("preset", "count"), [("default", 4), ("paper", 2)])
+def test_a_stream_with_batches_of_one_equals_explain_bit_for_bit(preset: str, count: int) -> None:
+    assert_streamed_alike(preset, count)
+
+
+def test_a_stream_equals_explain_with_the_number_of_threads_that_torch_chooses_itself() -> None:
+    """In a process of its own, in which nobody has set the number."""
+    code = (
+        "import torch\n"
+        "torch.set_num_threads = lambda count: None\n"  # other modules of the tests set it
+        "import test_stream\n"
+        "assert torch.get_num_threads() == 2\n"
+        "test_stream.assert_streamed_alike('default', 6)\n"
+        "test_stream.assert_streamed_alike('paper', 3, grounding='attend')\n"
+    )
+    folders = (str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path)
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(folders)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 @pytest.mark.parametrize("grounding", ["attend", "prompts"])

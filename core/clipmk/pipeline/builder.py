@@ -21,6 +21,7 @@ from clipmk.images.masks import pixel_mask
 from clipmk.images.square import Square, square_image
 from clipmk.models.catalog import EMBEDDED
 from clipmk.pipeline.asking import NO_PATCHES, VAGUE_MAPS, Questions, answer
+from clipmk.pipeline.encoder import one_thread
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.records import (
     Alternative,
@@ -130,6 +131,7 @@ class ExplanationBuilder:
         square, work = self.square(picture), replace(self.geometry(picture.info), side=WORK_SIDE)
         return square, square if len(square) == WORK_SIDE else square_image(picture.image, work)
 
+    @one_thread()
     def predict(
         self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = (), ranked: int = 0
     ) -> tuple[Prediction, ...]:
@@ -162,6 +164,7 @@ class ExplanationBuilder:
             if rank <= count or names[i] in also
         )
 
+    @one_thread()
     def build(
         self,
         source: SourceImage,

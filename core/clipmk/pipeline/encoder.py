@@ -14,13 +14,14 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # comes with scikit-learn
+from threadpoolctl import ThreadpoolController, threadpool_limits  # type: ignore[import-untyped] # comes with scikit-learn
 
 from clipmk.backbones.base import Encoded
 from clipmk.backbones.devices import HostCopy
@@ -123,6 +124,22 @@ class _InPlace(Executor):
         return future
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """What follows a forward is computed on one thread: beside a model, several get in each other's way.
+
+    The last bits of a sum depend on their number, so that streams, with a thread per image, and single explanations
+    both do this. It holds for this thread alone.
+    """
+    with _openmp().limit(limits=1):
+        yield
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="openmp")
+
+
 @dataclass(frozen=True, slots=True)
 class BatchEncoder:
     """Encodes batches of images with one model: whole images, their parts, and the parts' embeddings.
@@ -180,6 +197,7 @@ class BatchEncoder:
         ]
         return _InFlight(squares, forwards, segmented)
 
+    @one_thread()
     def _segment(
         self,
         squares: list[NDArray[np.uint8]],
@@ -297,14 +315,14 @@ def group_slices(groups: Iterable[int]) -> Iterator[slice]:
 def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
     """Pools of threads whose sums keep their order and equal those of the calling thread, to the last bit.
 
-    In them numpy's BLAS has one thread, torch as many as in the calling thread. On exit, also by an exception, tasks
+    In them numpy's BLAS has one thread, torch its own number (see `one_thread`). On exit, also by an exception, tasks
     that have not started are dropped and running ones are awaited: k-means limits the threads of the process for
     itself, and would restore our limit after it was lifted.
     """
     # By itself, a new thread takes over torch's number at its first parallel operation: after its first products.
-    torch_threads = (torch.get_num_threads(),)
+    start = torch.get_num_threads
     with threadpool_limits(1, user_api="blas"):  # in the whole process
-        pools = tuple(ThreadPoolExecutor(count, "clipmk", torch.set_num_threads, torch_threads) for count in counts)
+        pools = tuple(ThreadPoolExecutor(count, "clipmk", start) for count in counts)
         try:
             yield pools
         finally:

@@ -25,7 +25,7 @@ from clipmk.errors import ImageError
 from clipmk.models.loading import load
 from clipmk.pipeline.asking import Questions, embed_questions
 from clipmk.pipeline.builder import ExplanationBuilder, blank_notes
-from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batch_slices, worker_threads
+from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batch_slices, one_thread, worker_threads
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.pipeline.segmentation import part_variants
 from clipmk.study import schema
@@ -129,6 +129,7 @@ class ShardExplainer:
             pairs = zip(images, remaining, strict=False)
             yield [self.encoder.workers.submit(self._rows, image, label) for image, label in pairs]
 
+    @one_thread()
     def _rows(self, image: EncodedImage, label: str | None) -> list[TableRow]:
         every = [variant.settings for variant in self.encoder.variants]
         if image.error is not None:
