@@ -140,12 +140,12 @@ class Panes(PaneLayout):
         choice, before = kept or self.default, self.questions.session
         session = replace(before, vocabulary=choice.vocabulary, classes=choice.classes, added_classes=())
         if session != before:
-            await self._reconfigure(session)
+            self._reconfigure(session)
 
-    async def _reconfigure(self, session: Session) -> None:
+    def _reconfigure(self, session: Session) -> None:
         """Go on under another session; what is asked under the old one is cancelled."""
         self._cancel_questions()
-        await self.questions.reconfigure(session)
+        self.questions.reconfigure(session)
 
     def _cancel_questions(self) -> None:
         for group in _CANCELLABLE:
@@ -164,7 +164,8 @@ class Panes(PaneLayout):
         if self.state.explanation is None:
             self.state.failure = why
         else:
-            self.state.asks = tuple(one.text for one in self.state.explanation.asked)
+            answered = [one.text for one in self.state.explanation.asked]
+            self.state.asks = tuple(text for text in self.state.asks if text in answered)
             self._warn(f"not answered: {why}")
 
     async def start(self) -> None:
@@ -185,10 +186,9 @@ class Panes(PaneLayout):
             self.state.drop(self.state.item.path)
             self.show()
 
-    @work(group="settings", exclusive=True)
-    async def change_session(self, session: Session) -> None:
+    def change_session(self, session: Session) -> None:
         """Ask everything again under other settings."""
-        await self._reconfigure(session)
+        self._reconfigure(session)
         self.show()
 
     def walk_wrong_first(self) -> None:

@@ -138,12 +138,11 @@ class Questions:
         with self._working_on():
             await self.engine.ask(protocol.Pull(model=model), self._report)
 
-    async def reconfigure(self, session: Session) -> None:
+    def reconfigure(self, session: Session) -> None:
         """Forget all answers, and ask everything else under another session."""
         self.session = session
         self.state.forget()
         self.engine.reconfigure(session)
-        await self.engine.start()
 
     async def _load(self, model: str) -> Loaded:
         if model not in self.state.loaded:

@@ -243,7 +243,7 @@ class MainScreen(Screen[None]):
         try:
             for text in ask_texts([event.value] if event.value.strip() else []):
                 self.panes.ask(text)
-                self.ask_line.accept(text)
+                self.ask_line.remember(text)
         except ClipmkError as error:
             self.notify(printable(str(error).removeprefix("text 1 ")), severity="warning", markup=False)
         else:

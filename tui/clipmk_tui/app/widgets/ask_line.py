@@ -46,10 +46,9 @@ class AskLine(Input):
         self._show(False)
         self.screen.set_focus(self._before)
 
-    def accept(self, text: str) -> None:
-        """Remember a text and close."""
+    def remember(self, text: str) -> None:
+        """Keep a text for `action_recall`."""
         self._earlier = [*(other for other in self._earlier if other != text), text]
-        self.action_close()
 
     def action_recall(self, by: int) -> None:
         """An earlier text, or a later one; after the latest an empty line."""
