@@ -25,7 +25,7 @@ from textual.widgets import Static
 
 import samples
 from clipmk.explanation import Explanation
-from clipmk.records import ModelEntry, ModelInfo, Prediction
+from clipmk.records import ModelEntry, ModelInfo
 from clipmk.settings import preset
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Final, Request
@@ -80,11 +80,9 @@ def explained(model: str, image: str, target: str | None = None) -> Explanation:
     info = dataclasses.replace(made.model, id=model, family=FAMILIES.get(model, "vit"))
     made = dataclasses.replace(made, model=info)
     if predicted == "cat":
-        swapped = (made.predictions[1], made.predictions[0], *made.predictions[2:])
-        made = dataclasses.replace(
-            made.for_class("cat"),
-            predictions=tuple(dataclasses.replace(p, rank=rank) for rank, p in enumerate(swapped, 1)),
-        )
+        second, first, *others = made.predictions
+        ranked = tuple(dataclasses.replace(p, rank=rank) for rank, p in enumerate((first, second, *others), 1))
+        made = dataclasses.replace(made.for_class("cat"), predictions=ranked)
     return made if target is None or target not in made.classes else made.for_class(target)
 
 
@@ -166,17 +164,8 @@ class FakeEngine:
                 return protocol.Explained(id=1, explanation=answered(explained(model, image, target), asks))
             case protocol.WhatIf(model=model, image=image, left_out=left_out):
                 before = explained(model, image).predictions
-                after = tuple(
-                    Prediction(
-                        rank=p.rank,
-                        class_name=p.class_name,
-                        probability=p.probability * (0.9 ** len(left_out) if p.rank == 1 else 1.0),
-                        cosine=p.cosine,
-                        independent=None,
-                    )
-                    for p in before
-                )
-                return protocol.Reranked(id=1, left_out=left_out, predictions=after)
+                first = dataclasses.replace(before[0], probability=before[0].probability * 0.9 ** len(left_out))
+                return protocol.Reranked(id=1, left_out=left_out, predictions=(first, *before[1:]))
             case protocol.Compare(models=models, image=image, target=target, asks=asks):
                 for model in models:
                     tell(self._column(model, image, target, asks))
@@ -187,8 +176,8 @@ class FakeEngine:
                     tell(protocol.Predicted(id=1, image=image, class_name=name, probability=0.7))
                 return protocol.Done(id=1, count=len(images))
             case protocol.ListModels():
-                source = "cached" if REMOTE in self.pulled else "remote"
-                other = dataclasses.replace(entry(REMOTE, source), input_size=224)
+                known = entry(REMOTE, "cached" if REMOTE in self.pulled else "remote")
+                other = dataclasses.replace(known, input_size=224)
                 return protocol.Listed(id=1, models=(*map(entry, FAMILIES), other))
             case protocol.Pull(model=model):
                 self.pulled.add(model)
@@ -236,8 +225,7 @@ class Host(OrderedInput):
         self.answers: list[Any] = []
         self.notes: list[str] = []
         self.severities: list[str] = []
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
+        list(map(self.register_theme, (DARK, LIGHT)))
         self.theme = DARK.name
 
     def get_theme_variable_defaults(self) -> dict[str, str]:

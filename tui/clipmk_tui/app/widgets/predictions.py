@@ -63,11 +63,9 @@ def lines(
         target: the class asked about.
         most: rank of the last class that is shown for its rank alone.
     """
-    was = {prediction.class_name: prediction.probability for prediction in predictions}
-    now = {prediction.class_name: prediction.probability for prediction in after or ()}
-    ranks = {prediction.class_name: prediction.rank for prediction in after or predictions}
+    was, now = ({one.class_name: one.probability for one in ranked or ()} for ranked in (predictions, after))
+    first, ranks = ({one.class_name: one.rank for one in ranked} for ranked in (predictions, after or predictions))
     lowest = min((p.probability for place, p in enumerate(after or (), 1) if p.rank == place), default=None)
-    first = {prediction.class_name: prediction.rank for prediction in predictions}
     asked = [name for name in (label, target) if name is not None]
     return tuple(
         Line(
