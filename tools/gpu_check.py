@@ -127,7 +127,7 @@ def measure_explanations(model: str, precision: str, arguments: argparse.Namespa
             "against": one.words,
             "ms": None if one.seconds is None else 1_000 * one.seconds,
         }
-        for one in explain_bench.measures(bench, images=4 if arguments.quick else 256, loop=False)
+        for one in explain_bench.measures(bench, ["paper", "default"], images=4 if arguments.quick else 256, loop=False)
     ]
     if on_gpu:
         rows.append({"measure": "peak memory", "MiB": torch.cuda.max_memory_allocated() / 2**20})

@@ -22,7 +22,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,31 +135,37 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=8, help="JPEG files in a stream; 0 leaves streams out")
+    parser.add_argument("--only", choices=["default", "paper"], help="measure only this preset")
     parser.add_argument("--no-loop", action="store_true", help="leave the plain loop out: it takes a minute on a CPU")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     bench = make_bench(arguments)
     subject = f"{arguments.model}, {arguments.vocab}, {arguments.device}, {arguments.precision}"
     print(f"{subject}, {arguments.threads} threads, {arguments.clock} clock, {arguments.rounds} rounds", flush=True)
-    for measure in measures(bench, images=arguments.images, loop=not arguments.no_loop):
+    presets = [arguments.only] if arguments.only else ["paper", "default"]
+    for measure in measures(bench, presets, images=arguments.images, loop=not arguments.no_loop):
         print(measure, flush=True)
 
 
-def measures(bench: Bench, *, images: int, loop: bool) -> Iterator[Measure]:
+def measures(bench: Bench, presets: Sequence[str], *, images: int, loop: bool) -> Iterator[Measure]:
     """All rows, each as soon as it is measured.
 
     Args:
         bench: what to measure with.
+        presets: which to measure.
         images: JPEG files in a stream; 0 leaves streams out.
         loop: measure the plain loop, too.
     """
-    yield from measure_single(bench)
-    yield from measure_batch(bench)
+    if "paper" in presets:
+        yield from measure_paper(bench)
+    if "default" in presets:
+        yield from measure_default(bench)
+        yield from measure_batch(bench)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_images(Path(folder), max(images, 1))
         if images:
-            yield from measure_streams(bench, paths)
-        if loop:
+            yield from measure_streams(bench, presets, paths)
+        if loop and "paper" in presets:
             yield measure_loop(bench, paths[0])
 
 
@@ -177,8 +183,8 @@ def make_bench(arguments: argparse.Namespace) -> Bench:
     )
 
 
-def measure_single(bench: Bench) -> Iterator[Measure]:
-    """One warm explanation of each preset."""
+def measure_paper(bench: Bench) -> Iterator[Measure]:
+    """One warm explanation."""
     picture = read_picture(PHOTOGRAPHS / "chelsea.png")
     parts = len(bench.paper.explain([picture])[0].parts)
     forwards = 1 + 3 * parts
@@ -193,8 +199,13 @@ def measure_single(bench: Bench) -> Iterator[Measure]:
         "paper, one image", ratio, f"of its {forwards} bare forwards ({1_000 * bare:.1f} ms)", ratio * bare, "<= 1.05"
     )
     yield from measure_beyond(bench, lambda: bench.paper.explain([picture]))
+
+
+def measure_default(bench: Bench) -> Iterator[Measure]:
+    """One warm explanation."""
+    picture = read_picture(PHOTOGRAPHS / "chelsea.png")
     ratio, bare = bench.ratio(lambda: bench.default.explain([picture]), lambda: bench.encode(1, 1))
-    yield Measure("default, one image", ratio, f"of one bare forward ({1_000 * bare:.1f} ms)", ratio * bare)
+    yield Measure("default, one image", ratio, f"of one bare forward ({1_000 * bare:.1f} ms)", ratio * bare, "<= 1.08")
     yield from measure_beyond(bench, lambda: bench.default.explain([picture]))
 
 
@@ -208,16 +219,17 @@ def measure_batch(bench: Bench) -> Iterator[Measure]:
 
     ratio, bare = bench.ratio(explain, lambda: bench.encode(bench.batch, bench.batch))
     yield Measure(
-        f"default, batch of {bench.batch}", ratio, f"of the bare batch ({bare:.3f} s)", ratio * bare, "<= 1.15"
+        f"default, batch of {bench.batch}", ratio, f"of the bare batch ({bare:.3f} s)", ratio * bare, "<= 1.08"
     )
     yield from measure_beyond(bench, explain)
 
 
-def measure_streams(bench: Bench, paths: list[Path]) -> Iterator[Measure]:
+def measure_streams(bench: Bench, presets: Sequence[str], paths: list[Path]) -> Iterator[Measure]:
     """JPEG files, decoding included."""
     alone = bench.backbone.device.type == "cpu"
     size = 1 if alone else bench.batch
-    for name, explainer in (("default", bench.default), ("paper", bench.paper)):
+    for name in presets:
+        explainer = bench.default if name == "default" else bench.paper
         found = explained(explainer.stream(paths, keep_pictures=False))
         prompts = 3 * sum(len(one.parts) for one in found) if name == "paper" else 0
         forwards = len(paths) + prompts
@@ -225,7 +237,7 @@ def measure_streams(bench: Bench, paths: list[Path]) -> Iterator[Measure]:
             lambda e=explainer: explained(e.stream(paths, keep_pictures=False)),  # type: ignore[misc]
             lambda n=forwards: bench.encode(n, size),  # type: ignore[misc]
         )
-        wanted = "" if alone else ">= 0.85"
+        wanted = ">= 0.92" if name == "default" else ">= 0.85"
         words = f"of bare encode_image throughput, {forwards} forwards of {len(paths)} JPEG files ({bare:.2f} s)"
         yield Measure(f"{name}, stream", 1 / ratio, words, ratio * bare, wanted)
 
