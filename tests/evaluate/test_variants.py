@@ -106,7 +106,7 @@ def test_outliers_are_injected_before_the_foreground_is_found(variant: Variant) 
         square, copy = asked.builder.squares(sample.picture)
         damaged = inject_outliers(asked.encode(square), seed=scene.index)
         foreground = segment([square], [damaged], variant.settings, copies=[copy])[0].foreground
-        geometry = dataclasses.replace(asked.geometry(sample.picture), side=len(foreground))
+        geometry = dataclasses.replace(asked.builder.geometry(sample.picture.info), side=len(foreground))
         expected.append(metrics.iou(geometry.to_pixels(foreground), scene.object_mask))
     assert columns(variant)["outliers"] == pytest.approx(expected)
 

@@ -250,7 +250,7 @@ def test_an_own_mask_smaller_than_a_pixel_of_the_square_is_a_part() -> None:
     picture = read_picture(np.full((1_500, 1_500, 3), 128, dtype=np.uint8))
     masks = np.zeros((1, 1_500, 1_500), dtype=bool)
     masks[0, 712:716, 300:303] = True
-    square = embedded.explainer().geometry(picture)
+    square = embedded.explainer().builder.geometry(picture.info)
     row, column = (int(where[place]) for where, place in zip(square.shown, (713, 301), strict=True))
     (part,) = embedded.explainer().explain([picture], masks=[masks])[0].parts
     seen = rle_decode(part.mask)

@@ -168,7 +168,7 @@ class VariantRunner:
         self, picture: Picture, variants: Sequence[Variant], true_masks: NDArray[np.bool_] | None
     ) -> dict[Variant, VariantResult]:
         explainer = self._explainer(variants[0].settings)
-        geometry = explainer.geometry(picture)
+        geometry = explainer.builder.geometry(picture.info)
         true = None if true_masks is None else _given_finder(true_masks, geometry)
         encoder = BatchEncoder(
             explainer.backbone, tuple(_part_variant(variant, true) for variant in variants), patchwise=self._patchwise

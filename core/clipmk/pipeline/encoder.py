@@ -319,10 +319,9 @@ def worker_threads(*counts: int) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
     that have not started are dropped and running ones are awaited: k-means limits the threads of the process for
     itself, and would restore our limit after it was lifted.
     """
-    # By itself, a new thread takes over torch's number at its first parallel operation: after its first products.
-    start = torch.get_num_threads
+    # Asked for its number, a new thread takes over torch's; else only at its first parallel operation.
     with threadpool_limits(1, user_api="blas"):  # in the whole process
-        pools = tuple(ThreadPoolExecutor(count, "clipmk", start) for count in counts)
+        pools = tuple(ThreadPoolExecutor(count, "clipmk", torch.get_num_threads) for count in counts)
         try:
             yield pools
         finally:

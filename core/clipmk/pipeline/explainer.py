@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from clipmk.errors import ClipmkError, ImageError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
-from clipmk.images.square import Square
 from clipmk.models.catalog import RANDOM
 from clipmk.pipeline.asking import Questions, embed_questions, hide_regions
 from clipmk.pipeline.builder import ExplanationBuilder
@@ -265,10 +264,7 @@ class Explainer:
         batch = ImageBatch(
             np.stack(squares),
             [0] * len(pictures),
-            [
-                None if own is None else self._masks_on_square(picture, own)
-                for picture, own in zip(pictures, masks, strict=True)
-            ],
+            [self._masks_on_square(*one) for one in zip(pictures, masks, strict=True)],
             copies,
         )
         encoder = BatchEncoder(
@@ -286,23 +282,21 @@ class Explainer:
             results.append(dataclasses.replace(result, elapsed_ms=elapsed))
         return results
 
-    def _masks_on_square(self, picture: Picture, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _masks_on_square(self, picture: Picture, masks: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        if masks is None:
+            return None
         height, width = picture.pixels.shape[:2]
         if masks.ndim != 3 or masks.shape[1:] != (height, width) or not len(masks):
             raise ImageError(
                 f"part masks have shape {masks.shape}; (parts, {height}, {width}) with at least one part is needed"
             )
-        square = self.geometry(picture)
+        square = self.builder.geometry(picture.info)
         shown = np.stack([square.to_square(mask.astype(bool)) for mask in masks])
         for number, (mask, own) in enumerate(zip(masks, shown, strict=True), 1):
             if not own.any():
                 why = 'lies outside what the model sees; try resize="squash"' if mask.any() else "is empty"
                 raise ImageError(f"part mask {number} of {len(masks)} {why}")
         return shown
-
-    def geometry(self, picture: Picture) -> Square:
-        """How the model's square input maps to the picture's pixels."""
-        return self.builder.geometry(picture.info)
 
 
 def vocabulary_warnings(vocabulary: Vocabulary) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def predict_without(
     """
     explanation.without(left_out)  # raises
     blurred = explanation.parts_of(left_out)
-    square, geometry = explainer.square(picture), explainer.geometry(picture)
+    square, geometry = explainer.square(picture), explainer.builder.geometry(picture.info)
     region = np.zeros(square.shape[:2], dtype=bool)
     for part in explanation.parts:
         if part.id in blurred:
