@@ -30,10 +30,11 @@ from reference_loop import ReferenceLoop
 
 from clipmk.backbones.backbone import Backbone
 from clipmk.datasets.opening import open_dataset
+from clipmk.models.loading import describe
 from clipmk.settings import preset
+from clipmk.study.manifest import StudyRequest
 from clipmk.study.paths import StudyFolder
-from clipmk.study.plan import make_plan, write_plan
-from clipmk.study.resolve import part_methods_of
+from clipmk.study.resolve import resolve_manifest
 from clipmk.study.shard_worker import ShardWorker, StudyTask
 from clipmk.vocabulary.vocabulary import load_vocabulary
 
@@ -103,7 +104,7 @@ def measure_rates(folder: Path, arguments: argparse.Namespace) -> tuple[Rates, B
             list(worker.work(worker.prepare(0), [arguments.model]))
 
         run_study()  # warm
-        forwards = count_forwards(task.folder, arguments.model)
+        forwards = count_forwards(task.request.folder, arguments.model)
         study, bare = [], []
         for _ in range(arguments.rounds):
             bare.append(seconds(lambda: encode_bare(backbone, forwards, arguments.batch_size)))
@@ -153,24 +154,22 @@ def write_images(folder: Path, count: int) -> None:
 
 def make_task(folder: Path, arguments: argparse.Namespace) -> StudyTask:
     """A study of one shard, as `clipmk study` makes it."""
-    dataset = open_dataset(str(folder / "images"))
     place = StudyFolder(folder / "study")
     place.root.mkdir()
-    labels = [entry.label for entry in dataset.entries]
-    write_plan(make_plan(dataset.entries, labels, fit="batch", shard_size=max(128, len(labels))), place.plan, "bench")
-    settings = preset("paper", fit="batch")
-    return StudyTask(
+    request = StudyRequest(
         folder=place,
-        reader=dataset.reader,
+        dataset=open_dataset(str(folder / "images")),
+        models=(arguments.model,),
         vocabulary=load_vocabulary(arguments.vocab),
-        settings=settings,
-        part_methods=part_methods_of(settings),
+        settings=preset("paper", fit="batch"),
+        shard_size=max(128, arguments.images),
         batch_size=arguments.batch_size,
-        made_of={arguments.model: "bench"},
         device=arguments.device,
         precision=arguments.precision,
         threads=arguments.threads,
     )
+    manifest, _ = resolve_manifest(request, [describe(arguments.model)[0]])
+    return StudyTask(request=request, manifest=manifest, device=arguments.device, threads=arguments.threads)
 
 
 def count_forwards(folder: StudyFolder, model: str) -> int:

@@ -16,7 +16,7 @@ from clipmk.errors import ClipmkError, InputError
 from clipmk.study.engines import run_local, run_ray
 from clipmk.study.manifest import Manifest
 from clipmk.study.plan import Missing, missing_parts, shard_sizes
-from clipmk.study.resolve import Described, describe_models, part_methods_of, resolve_manifest, with_other_models
+from clipmk.study.resolve import Described, describe_models, resolve_manifest, with_other_models
 from clipmk.study.results import FailedImage, failed_images
 from clipmk.study.shard_worker import StudyTask, no_progress
 from clipmk.study.tables import write_tables
@@ -97,19 +97,13 @@ def _explain(
     progress: Progress,
 ) -> Generator[int, None, None]:
     """Explain what is missing, in passes over the shards; yields how many more images are done, per model."""
+    settings = dataclasses.replace(request.settings, fit=manifest.settings["fit"])
+    dataset = dataclasses.replace(request.dataset, entries=())
     task = StudyTask(
-        folder=request.folder,
-        reader=request.dataset.reader,
-        vocabulary=request.vocabulary,
-        settings=dataclasses.replace(request.settings, fit=manifest.settings["fit"]),
-        part_methods=part_methods_of(request.settings),
-        batch_size=manifest.batch_size,
-        made_of={info.id: manifest.made_of(info) for info in manifest.models},
+        request=dataclasses.replace(request, settings=settings, dataset=dataset),
+        manifest=manifest,
         device=str(choose_device(request.device)),
-        precision=request.precision,
         threads=manifest.threads or request.threads or torch.get_num_threads(),
-        cache=request.cache,
-        asks=manifest.asks,
     )
     for held in _passes([model for model in models if model[0].id in missing.models], task.device):
         wanted = {shard: [name for name in names if name in held] for shard, names in missing.shards.items()}

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from clipmk.concepts.relevance import SEEN_LEVEL
-from clipmk.datasets.dataset import Reader
 from clipmk.errors import ImageError
 from clipmk.models.loading import load
 from clipmk.pipeline.asking import Questions, embed_questions
@@ -29,7 +28,6 @@ from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batc
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.pipeline.segmentation import part_variants
 from clipmk.study import schema
-from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import PlannedImage, read_shard
 from clipmk.study.schema import TableRow
 from clipmk.system.memory import memory_named
@@ -39,8 +37,7 @@ from clipmk.vocabulary.embeddings import load_bank
 
 if TYPE_CHECKING:
     from clipmk.pipeline.grounding import Progress
-    from clipmk.settings import Settings
-    from clipmk.vocabulary.vocabulary import Vocabulary
+    from clipmk.study.manifest import Manifest, StudyRequest
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -52,22 +49,12 @@ Geometry = tuple[int, str]
 class StudyTask:
     """Everything a `ShardWorker` needs; small, and can be pickled for other processes and machines."""
 
-    folder: StudyFolder
-    reader: Reader
-    vocabulary: Vocabulary
-    settings: Settings
-    part_methods: tuple[str, ...]
-    batch_size: int
-    made_of: Mapping[str, str]
-    """Model -> what its files are made of (see `Manifest.made_of`)."""
+    request: StudyRequest
+    """With the settings of the manifest, and without the dataset's entries."""
+    manifest: Manifest
     device: str
-    precision: str
     threads: int
     """Of torch on a CPU, and of each thread pool beside it."""
-    cache: bool = True
-    """Keep embedded texts on disk."""
-    asks: tuple[str, ...] = ()
-    """Texts of one's own that each image is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +190,7 @@ class ShardWorker:
     def __init__(self, task: StudyTask, models: Sequence[str], *, progress: Progress = no_progress) -> None:
         self.task = task
         torch.set_num_threads(task.threads)
+        self._made_of = {info.id: task.manifest.made_of(info) for info in task.manifest.models}
         with contextlib.ExitStack() as opened:
             self._decoders, self._workers = opened.enter_context(worker_threads(task.threads, task.threads))
             self.explainers = {name: self._explainer(name, progress) for name in models}
@@ -210,7 +198,7 @@ class ShardWorker:
 
     def prepare(self, number: int) -> Prepared:
         """Start to decode a shard; returns immediately."""
-        images = read_shard(self.task.folder.plan, number)
+        images = read_shard(self.task.request.folder.plan, number)
         explainers = self.explainers.values()
         wanted = {_geometry(one): one.builder for one in explainers}
         return Prepared(number, images, [self._decoders.submit(self._decode, image, wanted) for image in images])
@@ -230,29 +218,30 @@ class ShardWorker:
         for model in models:
             with _memory_named(self.task, model):
                 rows = yield from self._rows(prepared.images, decoded, model)
-            path = self.task.folder.shard(model, prepared.number)
-            write_rows(rows, path, schema.image_schema(self.task.asks), self.task.made_of[model])
+            path = self.task.request.folder.shard(model, prepared.number)
+            write_rows(rows, path, schema.image_schema(self.task.manifest.asks), self._made_of[model])
 
     def _explainer(self, name: str, progress: Progress) -> ShardExplainer:
-        task = self.task
+        task, request = self.task, self.task.request
         progress(f"loading {name}", 0, 0)
-        backbone = load(name, device=task.device, precision=task.precision)
+        backbone = load(name, device=task.device, precision=request.precision)
         with _memory_named(task, name):
-            bank = load_bank(backbone, task.vocabulary, cache=task.cache, progress=partial(progress, "texts"))
+            bank = load_bank(backbone, request.vocabulary, cache=request.cache, progress=partial(progress, "texts"))
         for warning in bank.warnings:
             _LOGGER.warning("model %s: %s", name, warning)
-        builder = ExplanationBuilder(backbone, task.vocabulary, bank, task.settings)
-        path, made_of = task.folder.language(name), task.made_of[name]
+        builder = ExplanationBuilder(backbone, request.vocabulary, bank, request.settings)
+        path, made_of = request.folder.language(name), self._made_of[name]
         if not is_intact(path, made_of):
             write_rows(language_rows(builder), path, schema.LANGUAGE, made_of)
-        variants = part_variants(task.settings, task.part_methods)
-        encoder = BatchEncoder(backbone, variants, task.batch_size, self._workers)
-        questions = embed_questions(backbone, task.vocabulary, task.asks) if task.asks else None
+        variants = part_variants(request.settings, task.manifest.parts)
+        encoder = BatchEncoder(backbone, variants, task.manifest.batch_size, self._workers)
+        asks = task.manifest.asks
+        questions = embed_questions(backbone, request.vocabulary, asks) if asks else None
         return ShardExplainer(encoder, builder, questions)
 
     def _decode(self, image: PlannedImage, wanted: Mapping[Geometry, ExplanationBuilder]) -> _Decoded:
         try:
-            picture = self.task.reader.read(image.entry)
+            picture = self.task.request.dataset.reader.read(image.entry)
         except ImageError as reason:
             return _Decoded({}, error=str(reason))
         return _Decoded({key: builder.squares(picture) for key, builder in wanted.items()}, picture.warnings)
@@ -263,7 +252,7 @@ class ShardWorker:
         """All rows of the shard's file, in the order of the plan, the part methods of one image together."""
         explainer = self.explainers[model]
         sound = [index for index, one in enumerate(decoded) if one.error is None]
-        found: list[list[TableRow]] = [[{"parts": parts} for parts in self.task.part_methods] for _ in images]
+        found: list[list[TableRow]] = [[{"parts": parts} for parts in self.task.manifest.parts] for _ in images]
         if sound:
             geometry = _geometry(explainer)
             squares, copies = zip(*(decoded[index].squares[geometry] for index in sound), strict=True)
@@ -311,6 +300,6 @@ def language_rows(builder: ExplanationBuilder) -> list[TableRow]:
 
 def _memory_named(task: StudyTask, model: str) -> AbstractContextManager[None]:
     """Name the model in an out-of-memory error; a study keeps its batch size, so another one needs another folder."""
-    smaller = f"--batch-size {task.batch_size // 2} in a new folder"
-    helps = [smaller] if task.batch_size > 1 else ["--grounding attend", "--precision bf16", "a smaller model"]
-    return memory_named(task.device, f"{quoted(model)} at a batch size of {task.batch_size}", helps)
+    smaller = f"--batch-size {task.manifest.batch_size // 2} in a new folder"
+    helps = [smaller] if task.manifest.batch_size > 1 else ["--grounding attend", "--precision bf16", "a smaller model"]
+    return memory_named(task.device, f"{quoted(model)} at a batch size of {task.manifest.batch_size}", helps)
