@@ -25,11 +25,11 @@ class ConceptRow:
     kind: Kind | Literal["none", "awaited"]
     """"mutual", "vision" or "language", whether left out or not; the others only of what was asked for."""
     text: str
-    importance: float | None
+    importance: float | None = None
     """Of a vision concept."""
-    cosine: float | None
+    cosine: float | None = None
     """Of a language concept, with the class."""
-    parts: tuple[int, ...]
+    parts: tuple[int, ...] = ()
     """Ids of the parts that carry it, the most similar first."""
 
 
@@ -70,7 +70,7 @@ def groups(explanation: Explanation, asked: Answers = (), *, wanted: str = "") -
         asked: texts of the user's own with their answers.
         wanted: keep the rows that match this filter.
     """
-    own = [_asked_row(text, answer) for text, answer in asked]
+    own: list[ConceptRow] = [_asked_row(text, answer) for text, answer in asked]
     cosines = {concept.text: concept.cosine for concept in explanation.language_concepts}
     found = _similarities(explanation)
     vision = [
@@ -84,29 +84,27 @@ def groups(explanation: Explanation, asked: Answers = (), *, wanted: str = "") -
         for concept in explanation.vision_concepts
     ]
     language = [
-        ConceptRow(kind="language", text=concept.text, importance=None, cosine=concept.cosine, parts=())
+        ConceptRow(kind="language", text=concept.text, cosine=concept.cosine)
         for concept in explanation.language_concepts
         if not concept.mutual
     ]
-    rows = [*vision, *language]
-    kinds: tuple[Kind, ...] = ("mutual", "vision", "language")
-    first = GroupRow(kind="asked", rows=tuple(row for row in own if matches(wanted, row.text)), of=len(own))
-    return (first,) * bool(own) + tuple(
-        GroupRow(
-            kind=kind,
-            rows=tuple(row for row in rows if row.kind == kind and matches(wanted, row.text)),
-            of=sum(row.kind == kind for row in rows),
-        )
-        for kind in kinds
+    members: dict[Kind | Literal["asked"], list[ConceptRow]] = {
+        **({"asked": own} if own else {}),
+        "mutual": [row for row in vision if row.kind == "mutual"],
+        "vision": [row for row in vision if row.kind == "vision"],
+        "language": language,
+    }
+    return tuple(
+        GroupRow(kind=kind, rows=tuple(row for row in rows if matches(wanted, row.text)), of=len(rows))
+        for kind, rows in members.items()
     )
 
 
 def _asked_row(text: str, answer: Asked | None) -> AskedRow:
     if answer is None:
-        return AskedRow(kind="awaited", text=text, importance=None, cosine=None, parts=(), answer=None)
+        return AskedRow(kind="awaited", text=text, answer=None)
     cosine = answer.ties[0].cosine if answer.ties[0].in_d_y else None
-    parts = answer.parts
-    return AskedRow(kind=answer.status, text=text, importance=None, cosine=cosine, parts=parts, answer=answer)
+    return AskedRow(kind=answer.status, text=text, cosine=cosine, parts=answer.parts, answer=answer)
 
 
 def part_rows(explanation: Explanation, row: ConceptRow) -> list[PartRow]:

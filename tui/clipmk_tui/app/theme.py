@@ -2,58 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.theme import Theme
 
 from clipmk_tui.show.signs import SIGN
 
-DARK = Theme(
-    name="clipmk-dark",
-    dark=True,
-    primary="#5fafff",
-    secondary="#87afaf",
-    accent="#ffaf5f",
-    warning="#ffaf5f",
-    error="#ff5f5f",
-    success="#5fd787",
-    foreground="#e4e4e4",
-    background="#121212",
-    surface="#1c1c1c",
-    panel="#262626",
-    variables={
-        "mutual": "#ffd75f",
-        "vision": "#5fafff",
-        "language": "#d787d7",
-        "left-out": "#949494",
-        "border": "#5fafff",
-        "border-blurred": "#444444",
-    },
-)
+_COLOURS = {
+    "primary": ("#5fafff", "#005faf"),
+    "secondary": ("#87afaf", "#005f5f"),
+    "accent": ("#ffaf5f", "#af5f00"),
+    "warning": ("#ffaf5f", "#af5f00"),
+    "error": ("#ff5f5f", "#af0000"),
+    "success": ("#5fd787", "#005f00"),
+    "foreground": ("#e4e4e4", "#1c1c1c"),
+    "background": ("#121212", "#ffffff"),
+    "surface": ("#1c1c1c", "#eeeeee"),
+    "panel": ("#262626", "#e4e4e4"),
+}
+"""In the dark theme and in the light one."""
 
-LIGHT = Theme(
-    name="clipmk-light",
-    dark=False,
-    primary="#005faf",
-    secondary="#005f5f",
-    accent="#af5f00",
-    warning="#af5f00",
-    error="#af0000",
-    success="#005f00",
-    foreground="#1c1c1c",
-    background="#ffffff",
-    surface="#eeeeee",
-    panel="#e4e4e4",
-    variables={
-        "mutual": "#875f00",
-        "vision": "#005faf",
-        "language": "#870087",
-        "left-out": "#626262",
-        "border": "#005faf",
-        "border-blurred": "#bcbcbc",
-    },
-)
+_VARIABLES = {
+    "mutual": ("#ffd75f", "#875f00"),
+    "vision": ("#5fafff", "#005faf"),
+    "language": ("#d787d7", "#870087"),
+    "left-out": ("#949494", "#626262"),
+    "border": ("#5fafff", "#005faf"),
+    "border-blurred": ("#444444", "#bcbcbc"),
+}
+"""The same, for Textual's variables and our own."""
+
+
+def _theme(name: str, *, dark: bool) -> Theme:
+    colours: dict[str, Any] = {role: pair[not dark] for role, pair in _COLOURS.items()}
+    return Theme(name, dark=dark, variables={role: pair[not dark] for role, pair in _VARIABLES.items()}, **colours)
+
+
+DARK, LIGHT = _theme("clipmk-dark", dark=True), _theme("clipmk-light", dark=False)
 
 
 def own_variables(*, dark: bool) -> dict[str, str]:
     """Our variables beyond Textual's, for themes that are not ours."""
-    chosen = DARK if dark else LIGHT
-    return {kind: chosen.variables[kind] for kind in SIGN}
+    return {kind: _VARIABLES[kind][not dark] for kind in SIGN}

@@ -10,7 +10,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -30,12 +29,8 @@ _KITTY_PIXELS = 400_000
 """Of a picture at most: the terminal enlarges it, and less is sent."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Drawn:
-    """What the pane shows, to be drawn in pixels."""
-
-    job: Job
-    frame: Frame
+_Drawn = tuple[Job, "Frame"]
+"""What the pane shows, to be drawn in pixels."""
 
 
 class SharpImagePane(ImagePane):
@@ -62,21 +57,15 @@ class SharpImagePane(ImagePane):
         """After a stop the terminal has lost the picture."""
         self.app.app_resume_signal.subscribe(self, lambda _: self.take_away())
 
-    def on_unmount(self) -> None:
-        """Leave nothing behind."""
-        self.take_away()
-
-    def on_hide(self) -> None:
-        """Something else is where the picture was."""
-        self.take_away()
-
     def take_away(self) -> None:
-        """Show the half-blocks again."""
+        """Show the half-blocks again, also where something else takes the place of the picture."""
         if self._on_terminal is not None:
             self._on_terminal = None
             if self._protocol == "kitty":
                 self._send(kitty_deleted(self._image))
             self.refresh()  # cells that are written again cover a sixel picture
+
+    on_hide = on_unmount = take_away
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Lines of the pane; the pixels follow, because cells of the picture that are written again cover them."""
@@ -88,7 +77,7 @@ class SharpImagePane(ImagePane):
         if self._layout != job.layout:
             self.take_away()
         super()._take(job, frame, spans, rows)
-        self._drawn = _Drawn(job, frame)
+        self._drawn = job, frame
         self._sharpen_soon()
 
     def _take_note(self) -> None:
@@ -133,7 +122,8 @@ class SharpImagePane(ImagePane):
         from clipmk_tui.app.canvas import Canvas, Shapes, numbered, painted_pixels  # noqa: PLC0415
         from clipmk_tui.app.heat import heat_over  # noqa: PLC0415
 
-        job, box = drawn.job, drawn.job.layout.picture
+        job, frame = drawn
+        box = job.layout.picture
         if self._protocol == "kitty":  # the terminal enlarges it
             scale = min(1.0, (_KITTY_PIXELS / (box.area * cell.area)) ** 0.5)
             cell = Size(max(2, int(cell.width * scale)), max(4, int(cell.height * scale)))
@@ -149,7 +139,7 @@ class SharpImagePane(ImagePane):
             pixels = heat.pixels()
         else:
             pixels = painted_pixels(canvas, shapes, job.mode, lit=job.lit, blurred=job.blurred)
-        pixels = numbered(pixels, drawn.frame.numbers, cell=(cell.width, cell.height))
+        pixels = numbered(pixels, frame.numbers, cell=(cell.width, cell.height))
         if self._protocol == "sixel":
             return sixel_tiles(pixels, cell=(cell.width, cell.height))
         return [(0, 0, kitty_picture(pixels, columns=box.width, rows=box.height, image=self._image))]
