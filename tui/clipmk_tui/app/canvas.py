@@ -95,11 +95,6 @@ class Canvas:
     def __init__(self, picture: Picture, *, width: int, height: int) -> None:
         self.picture, self.size = picture, (width, height)
 
-    @property
-    def is_warm(self) -> bool:
-        """Whether everything is computed."""
-        return "blurred" in vars(self)
-
     @cached_property
     def plain(self) -> Float[np.ndarray, "height width 3"]:
         """The picture without anything on it."""
@@ -108,9 +103,14 @@ class Canvas:
 
     @cached_property
     def blurred(self) -> Float[np.ndarray, "height width 3"]:
-        """The same, blurred."""
-        reach = max(2, round(min(self.plain.shape[:2]) * _BLUR))
-        return _box_blurred(_box_blurred(self.plain, reach, axis=0), reach, axis=1)
+        """The same, blurred: the mean over `2 reach + 1` neighbours down, then across; the border is repeated."""
+        cells, reach = self.plain, max(2, round(min(self.plain.shape[:2]) * _BLUR))
+        span = 2 * reach + 1
+        for _ in ("down", "across"):
+            padded = np.pad(cells, ((reach + 1, reach), (0, 0), (0, 0)), mode="edge")
+            sums = np.cumsum(padded, axis=0, dtype=np.float64)
+            cells = ((sums[span:] - sums[:-span]) / span).astype(np.float32).swapaxes(0, 1)
+        return cells
 
 
 class Shapes:
@@ -124,11 +124,6 @@ class Shapes:
 
     def __init__(self, parts: Sequence[Part], *, width: int, height: int) -> None:
         self.parts, self.size = tuple(parts), (width, height)
-
-    @property
-    def is_warm(self) -> bool:
-        """Whether everything is computed."""
-        return "places" in vars(self)
 
     @cached_property
     def masks(self) -> Mapping[int, Bool[np.ndarray, "height width"]]:
@@ -145,7 +140,18 @@ class Shapes:
     @cached_property
     def places(self) -> Mapping[int, tuple[int, int]]:
         """Part id -> (row, column) of the cell of half-blocks where its number begins: where the part is deepest."""
-        return _places(self.masks, self.size[0])
+        taken: set[tuple[int, int]] = set()
+        places: dict[int, tuple[int, int]] = {}
+        for part, mask in self.masks.items():
+            digits = len(str(part))
+            for y, column in _deepest_first(mask):
+                row, start = y // 2, max(0, min(column, self.size[0] - digits))
+                cells = {(row, start + offset) for offset in range(digits)}
+                if not cells & taken:  # two numbers never share a cell while there is room
+                    break
+            taken |= cells
+            places[part] = (row, start)
+        return places
 
     def _mask(self, part: Part) -> Bool[np.ndarray, "height width"]:
         (height, width), (across, down) = part.mask.size, self.size
@@ -275,47 +281,15 @@ def _centres(count: int, length: int) -> Int[np.ndarray, " count"]:
     return ((2 * np.arange(count) + 1) * length) // (2 * count)
 
 
-def _neighbours(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "4 height width"]:
-    """The mask moved by one pixel down, up, right, left; nothing comes in over the border."""
-    padded = np.pad(mask, 1)
-    return np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
-
-
-def _places(masks: Mapping[int, Bool[np.ndarray, "height width"]], columns: int) -> dict[int, tuple[int, int]]:
-    """A cell for every part's number; two numbers never share one while there is room."""
-    taken: set[tuple[int, int]] = set()
-    places: dict[int, tuple[int, int]] = {}
-    for part, mask in masks.items():
-        digits = len(str(part))
-        for y, column in _deepest_first(mask):
-            row, start = y // 2, max(0, min(column, columns - digits))
-            cells = {(row, start + offset) for offset in range(digits)}
-            if not cells & taken:
-                break
-        taken |= cells
-        places[part] = (row, start)
-    return places
-
-
 def _deepest_first(mask: Bool[np.ndarray, "height width"]) -> list[tuple[int, int]]:
     """(y, x) of a mask's pixels: those that survive most erosions first, of these the nearest to their middle."""
     depth = np.zeros(mask.shape, dtype=np.int64)
     layer = mask
     while layer.any():
         depth += layer
-        layer = layer & _neighbours(layer).all(axis=0)
+        padded = np.pad(layer, 1)  # nothing comes in over the border
+        layer = layer & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     ys, xs = np.nonzero(mask)
     core_y, core_x = (float(axis.mean()) for axis in np.nonzero(depth == depth.max()))
     order = np.lexsort((np.hypot(ys - core_y, xs - core_x), -depth[ys, xs]))
     return [(int(ys[place]), int(xs[place])) for place in order]
-
-
-def _box_blurred(cells: Float[np.ndarray, "height width 3"], reach: int, *, axis: int) -> np.ndarray:
-    """Mean over the `2 reach + 1` neighbours along an axis; the border is repeated."""
-    widths = [(0, 0)] * cells.ndim
-    widths[axis] = (reach + 1, reach)
-    sums = np.cumsum(np.pad(cells, widths, mode="edge"), axis=axis, dtype=np.float64)
-    span, length = 2 * reach + 1, cells.shape[axis]
-    upper = np.take(sums, np.arange(span, span + length), axis=axis)
-    lower = np.take(sums, np.arange(length), axis=axis)
-    return ((upper - lower) / span).astype(np.float32)

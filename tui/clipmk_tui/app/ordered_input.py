@@ -75,26 +75,22 @@ class OrderedInput(App[int]):
 
     async def _send(self, event: events.Event, sent: asyncio.Future[DOMNode]) -> None:
         target = self.focused or self.screen
-        if isinstance(event, events.Key):
-            dropped = self._is_dropped(event, target)
-        else:
-            dropped = isinstance(event, events.MouseEvent) and self._is_gone(event)
-        if not dropped:
+        if not self._is_dropped(event, target):
             await super().on_event(event)
         sent.set_result(target)
 
-    def _is_gone(self, event: events.MouseEvent) -> bool:
-        """Whether what is under the mouse has been removed, and is only still on the screen."""
-        try:
-            widget, _ = self.get_widget_at(int(event.x), int(event.y))
-        except NoWidget:
-            return False
-        return not widget.is_attached
+    def _is_dropped(self, event: events.Event, target: Widget) -> bool:
+        """Whether it does nothing: a rest of a split sequence, a page in a list not laid out, a click on what is gone.
 
-    def _is_dropped(self, key: events.Key, target: Widget) -> bool:
-        """Whether a key does nothing: the rest of a split sequence, or a page in a list that is not laid out."""
-        rest = self._split_keys.is_rest(key) and not target.check_consume_key(key.key, key.character)
-        return rest or (key.key in _PAGES and not target.size)
+        What is under the mouse may have been removed, and only still be on the screen.
+        """
+        if isinstance(event, events.Key):
+            rest = self._split_keys.is_rest(event) and not target.check_consume_key(event.key, event.character)
+            return rest or (event.key in _PAGES and not target.size)
+        with contextlib.suppress(NoWidget):
+            if isinstance(event, events.MouseEvent):
+                return not self.get_widget_at(int(event.x), int(event.y))[0].is_attached
+        return False
 
     async def _passed(self, node: DOMNode) -> None:
         """Wait until a widget, what contains it and the app have processed what they were sent so far."""

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -194,7 +194,7 @@ class Engine:
         self._failed_starts = 0
         for question in [*self._waiting.values()]:
             self._cancel(question)
-        self._refuse_waiting("the settings were changed meanwhile")
+        self._fail(self._waiting.values(), RequestError(protocol.CANCELLED, "the settings were changed meanwhile"))
         if self._worker is not None:
             self._worker.send(self._hello(self._worker))  # before it listens, it is sent in `_live`
 
@@ -203,7 +203,7 @@ class Engine:
         self._closed = True
         worker, self._worker = self._worker, None
         self._restart_message = None
-        self._refuse_waiting("the engine was closed")
+        self._fail(self._waiting.values(), RequestError(protocol.CANCELLED, "the engine was closed"))
         if worker is not None and worker.life is not None:
             worker.end()
             await asyncio.wait({worker.life}, timeout=CLOSE_SECONDS)
@@ -221,11 +221,6 @@ class Engine:
         if not worker.is_server:
             loop = asyncio.get_running_loop()
             worker.watchdogs[number] = loop.call_later(PATIENCE, worker.end)
-
-    def _refuse_waiting(self, why: str) -> None:
-        for question in self._waiting.values():
-            question.settle(RequestError(protocol.CANCELLED, why))
-        self._waiting.clear()
 
     def _hello(self, worker: _Worker) -> Hello:
         session = self._session
@@ -352,20 +347,19 @@ class Engine:
                 self._failed_starts = 0
                 when = "" if worker.fault is not None else " before it was ready"
                 words = f"the engine {worker.how_it_ended()}{when}{worker.last_line()}"
-                self._fail(list(self._waiting.values()), f"{words}; `clipmk doctor` looks at the installation")
-            return
-        suspect = next(iter(worker.sent.values()), None)
-        if suspect is None:
-            return
-        suspect.deaths += 1
-        if suspect.deaths >= DEATHS:
-            words = f"the engine {worker.how_it_ended()} twice over the same request{worker.last_line()}"
-            self._fail([suspect], f"{words}; {REMEDY}")
+                error = EngineStoppedError(f"{words}; `clipmk doctor` looks at the installation")
+                self._fail(self._waiting.values(), error)
+        elif worker.sent:
+            suspect = next(iter(worker.sent.values()))
+            suspect.deaths += 1
+            if suspect.deaths >= DEATHS:
+                words = f"the engine {worker.how_it_ended()} twice over the same request{worker.last_line()}"
+                self._fail([suspect], EngineStoppedError(f"{words}; {REMEDY}"))
 
-    def _fail(self, questions: list[_Question], message: str) -> None:
-        for question in questions:
+    def _fail(self, questions: Iterable[_Question], error: RequestError) -> None:
+        for question in [*questions]:
             self._waiting.pop(question.request.id, None)
-            question.settle(EngineStoppedError(message))
+            question.settle(error)
 
 
 async def _next_line(worker: _Worker, transport: Transport) -> bytes:

@@ -107,7 +107,8 @@ class CompareGrid(Widget, can_focus=True):
         self._layout: Layout | None = None
         """None: nothing to draw, or no room."""
         self._head: list[list[Cell]] = []
-        self._rows: list[Row] = []
+        self.rows: list[Row] = []
+        """The rows shown, from top to bottom."""
         self._row = self._model = self._top = 0
 
     def show(self, view: ComparisonView, rows: Iterable[Row]) -> None:
@@ -118,8 +119,8 @@ class CompareGrid(Widget, can_focus=True):
             rows: of it, as the filter leaves them.
         """
         before, index = self.row, self.model_index if self._view.models else self._start
-        self._view, self._rows = view, list(rows)
-        same = [before is not None and (row.text, row.is_class) == (before.text, before.is_class) for row in self._rows]
+        self._view, self.rows = view, list(rows)
+        same = [before is not None and (row.text, row.is_class) == (before.text, before.is_class) for row in self.rows]
         self._row = same.index(True) if self._row and True in same else 0  # at the top it stays there
         self._place()
         self._model = list(self._order).index(index) if index in self._order else 0
@@ -130,21 +131,16 @@ class CompareGrid(Widget, can_focus=True):
         view, width = self._view, self.size.width - 2
         self._layout = None
         if view.models and width > 0:
-            labels = [row.label for row in self._rows]
+            labels = [row.label for row in self.rows]
             self._layout = layout(view.models, view.families, labels, width=width)
             self._head = head(self._layout, view.comparison, view.places)
         self._follow()
         self.refresh()
 
     @property
-    def rows(self) -> Sequence[Row]:
-        """The rows shown, from top to bottom."""
-        return self._rows
-
-    @property
     def row(self) -> Row | None:
         """The row under the cursor."""
-        return self._rows[self._row] if self._row < len(self._rows) else None
+        return self.rows[self._row] if self._row < len(self.rows) else None
 
     @property
     def model_index(self) -> int:
@@ -187,16 +183,13 @@ class CompareGrid(Widget, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """One line: its name, then a cell per model."""
         width, base, index = self.size.width, self.rich_style, self._top + y - len(self._head)
-        if self._layout is None or (y >= len(self._head) and index >= len(self._rows)):
+        if self._layout is None or (y >= len(self._head) and index >= len(self.rows)):
             return Strip.blank(width, base)
         is_head = y < len(self._head)
         under = not is_head and index == self._row
-        if is_head:
-            pieces = self._head[y]
-        else:
-            row = self._rows[index]
-            pieces = list(self._layout.line(row.label, row.cells, row.total))
-        if is_head or self._rows[index].is_class:
+        row = None if is_head else self.rows[index]
+        pieces = self._head[y] if row is None else self._layout.line(row.label, row.cells, row.total)
+        if row is None or row.is_class:
             base += self.get_component_rich_style("grid--head")
         base += Style(bold=True) if under or is_head else Style.null()
         segments = [Segment(" ", base)]
@@ -207,7 +200,7 @@ class CompareGrid(Widget, can_focus=True):
         return Strip(segments).adjust_cell_length(width, base)
 
     def _put_cursor(self, row: int, model: int) -> None:
-        row = max(0, min(row, len(self._rows) - 1))
+        row = max(0, min(row, len(self.rows) - 1))
         model = max(0, min(model, len(self._view.models) - 1))
         if (row, model) == (self._row, self._model):
             return
@@ -223,12 +216,9 @@ class CompareGrid(Widget, can_focus=True):
     def _follow(self) -> bool:
         """Scroll until the cursor is visible; whether that changed anything."""
         before, room = self._top, max(1, self.size.height - len(self._head))
-        self._top = max(self._row - room + 1, min(self._top, self._row, max(0, len(self._rows) - room)))
+        self._top = max(self._row - room + 1, min(self._top, self._row, max(0, len(self.rows) - room)))
         return before != self._top
 
     def _colour(self, mark: Mark | None) -> Style:
-        if mark is None:
-            return Style.null()
-        if mark in {"right", "wrong"}:
-            return Style.parse(self.app.theme_variables["success" if mark == "right" else "error"])
-        return Style.parse(self.app.theme_variables[mark])
+        names: dict[Mark, str] = {"right": "success", "wrong": "error"}
+        return Style.null() if mark is None else Style.parse(self.app.theme_variables[names.get(mark, mark)])

@@ -152,7 +152,7 @@ class ImagePane(Widget, can_focus=True):
             self._take_note()
             return
         job = self._job(self.picture)
-        if job.canvas.is_warm and job.shapes.is_warm:
+        if "blurred" in vars(job.canvas) and "places" in vars(job.shapes):  # all that is computed once
             frame, spans = _paint(job)
             if len(spans) * job.layout.picture.width <= _AT_ONCE:
                 self._take(job, frame, spans, _strips(frame, list(spans)))

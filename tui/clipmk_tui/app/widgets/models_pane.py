@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.text import Text
@@ -124,7 +125,8 @@ class ModelsPane(FilteredPane):
 
     def watch_view(self, before: View, view: View) -> None:
         """Show the models if something about them changed."""
-        if _about_models(before) != _about_models(view):
+        about = attrgetter("entries", "model", "marked", "speed", "failed")
+        if about(before) != about(view):
             self._show_models()
 
     @on(FilteredPane.Changed)
@@ -138,10 +140,6 @@ class ModelsPane(FilteredPane):
         count = f"{len(found)} of {total}" if len(found) != total else f"{here} here of {total}"
         marked = f"  {len(view.marked)} marked" if view.marked else ""
         self.border_subtitle = f"{count}{marked}"
-
-
-def _about_models(view: View) -> tuple[object, ...]:
-    return view.entries, view.model, view.marked, view.speed, view.failed
 
 
 def entry_text(entry: ModelEntry, width: int, view: View) -> Text:
