@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
     from clipmk.records import Part
 
+    Pixels = UInt8[np.ndarray, "height width 3"]
+
 Mode = Literal["plain", "parts", "concept"]
 """The picture alone; all parts tinted; the lit parts only. Where parts are lit, the rest is dimmed."""
 
@@ -29,6 +31,9 @@ Depth = Literal["16", "256", "true"]
 """How many colours a terminal has."""
 
 _Rgb = tuple[int, int, int]
+
+Numbers = Mapping[tuple[int, int], tuple[int | str, _Rgb]]
+"""(row, column) of a cell -> the number of a part, or the sign of a map, and the colour it stands on."""
 
 _TINT, _LIT = (0.45, 0.8), (0.4, 0.7)
 """(opacity, light) of the colour of a part and of a lit one; light: how much of the picture's light and dark stays."""
@@ -62,10 +67,9 @@ _BLUR = 1 / 12
 class Frame:
     """A painted picture."""
 
-    cells: UInt8[np.ndarray, "height width 3"]
+    cells: Pixels
     """uint8 RGB (2 * rows, columns, 3), six bits a channel: twice as fast to write, and nobody sees it."""
-    numbers: Mapping[tuple[int, int], tuple[int | str, _Rgb]]
-    """(row, column) of a cell -> the number of a part, or the sign of a map, and the colour it stands on."""
+    numbers: Numbers
 
     def changes(self, before: Frame | None) -> dict[int, tuple[int, int]]:
         """Row -> (first, past the last) column of the cells that differ from another frame of the same size.
@@ -188,9 +192,7 @@ def painted(
     return framed(exact, numbers, depth)
 
 
-def framed(
-    exact: UInt8[np.ndarray, "height width 3"], numbers: Mapping[tuple[int, int], tuple[int | str, _Rgb]], depth: Depth
-) -> Frame:
+def framed(exact: Pixels, numbers: Numbers, depth: Depth) -> Frame:
     """Pixels in the colours that the terminal has, and what stands on them."""
     if depth == "256":
         red, green, blue = (exact >> 3).transpose(2, 0, 1)
@@ -200,7 +202,7 @@ def framed(
 
 def painted_pixels(
     canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int], vivid: bool = False
-) -> UInt8[np.ndarray, "height width 3"]:
+) -> Pixels:
     """The picture with its parts in a mode, as `painted`, without numbers: uint8 RGB (height, width, 3).
 
     Sixteen colours need vivid tints.
@@ -222,16 +224,10 @@ def painted_pixels(
             cells[mask] = (_tinted(pixels, colour, _UNLIT_OPACITY, 1.0) if tinted else pixels) * _DIMMED[mode]
         elif mode == "parts" and tinted:
             cells[mask] = _tinted(pixels, colour, *(_VIVID_TINT if vivid else _TINT))
-    exact: UInt8[np.ndarray, "height width 3"] = cells.clip(0, 255).astype(np.uint8)
-    return exact
+    return cells.clip(0, 255).astype(np.uint8)
 
 
-def numbered(
-    pixels: UInt8[np.ndarray, "height width 3"],
-    numbers: Mapping[tuple[int, int], tuple[int | str, _Rgb]],
-    *,
-    cell: tuple[int, int],
-) -> UInt8[np.ndarray, "height width 3"]:
+def numbered(pixels: Pixels, numbers: Numbers, *, cell: tuple[int, int]) -> Pixels:
     """Pixels with the numbers of a `Frame` on them, where a cell has that many pixels across and down."""
     from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415 - where a terminal draws pixels
 

@@ -70,7 +70,7 @@ class Columns:
             drawn = bar(self.share(row.importance), self.bar)
             beside = f" {row.importance:.3f}".ljust(self.number)[: self.number]
         seen = Text(drawn.ljust(width - len(beside)), "dim" if drawn == NOTHING else ink)
-        tied = NOTHING if row.cosine is None else _short(row.cosine)
+        tied = NOTHING if row.cosine is None else f"{row.cosine:.2f}".replace("0.", ".", 1)  # ".83"
         text = Text.assemble(" " * _GAP, seen, (beside, "not bold default"), " " * _GAP, tied.ljust(_TIED))
         return text.append(" " * _GAP + parts.ljust(self.parts), "dim") if self.parts else text
 
@@ -179,11 +179,6 @@ def p_text(value: float) -> str:
     if value >= 0.995:
         return "1"
     return f"{value:.2g}" if value >= 0.001 else f"{value:.0e}".replace("e-0", "e-")
-
-
-def _short(cosine: float) -> str:
-    """``.831`` in at most four cells: ``.83``."""
-    return f"{cosine:.2f}".replace("0.", ".", 1)
 
 
 def _listed(parts: Iterable[int]) -> str:

@@ -17,10 +17,10 @@ from clipmk_tui.app.canvas import Canvas, Frame, framed, greyed
 from clipmk_tui.app.legend import share_text
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, UInt8
+    from jaxtyping import Float
 
     from clipmk.records import Asked, RelevanceMap
-    from clipmk_tui.app.canvas import Depth
+    from clipmk_tui.app.canvas import Depth, Pixels
 
 _COLOURS: Final = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 """Of a map (sRGB) from 0 to its highest value, in equal steps: matplotlib's inferno."""
@@ -43,14 +43,14 @@ class Heat:
     """
 
     def __init__(self, asked: Asked, relevance: RelevanceMap, canvas: Canvas) -> None:
-        self.asked, self._relevance, self._canvas = asked, relevance, canvas
+        self.asked, self.relevance, self._canvas = asked, relevance, canvas
 
     @cached_property
     def share(self) -> Float[np.ndarray, "height width"]:
         """Of the highest value; 0 where the model does not look."""
         from PIL import Image  # noqa: PLC0415 - not until there is a map
 
-        grid, (left, top, right, bottom) = heat_grid(self._relevance), self._relevance.bbox_xyxy
+        grid, (left, top, right, bottom) = heat_grid(self.relevance), self.relevance.bbox_xyxy
         info, (width, height) = self._canvas.picture.info, self._canvas.size
         across, down = grid.shape[1] / (right - left), grid.shape[0] / (bottom - top)
         cells = (across * info.width / width, 0, -left * across, 0, down * info.height / height, -top * down)
@@ -69,14 +69,13 @@ class Heat:
         y, x = self.peak
         return framed(self.pixels(), {(y // 2, x): ("+", (255, 255, 255))}, depth)
 
-    def pixels(self) -> UInt8[np.ndarray, "height width 3"]:
+    def pixels(self) -> Pixels:
         """The picture, bright and in the colours of the scale where the map is high, dark and grey elsewhere."""
         share, steps = self.share[..., None], np.linspace(0, 1, len(_COLOURS))
         colours = np.stack([np.interp(self.share, steps, one) for one in zip(*_COLOURS, strict=True)], axis=-1)
         opacity = _OPACITY * np.sqrt(share) * self.asked.presence.seen
         cells = (1 - opacity) * greyed(self._canvas.plain) * (_COLD + (1 - _COLD) * share) + opacity * colours
-        exact: UInt8[np.ndarray, "height width 3"] = cells.clip(0, 255).astype(np.uint8)
-        return exact
+        return np.asarray(cells.clip(0, 255), dtype=np.uint8)
 
     def legend(self, *, width: int, height: int) -> list[tuple[int | None, Text]]:
         """Of what it is, its scale, where it is highest, how much of the picture has half of that."""
@@ -88,15 +87,10 @@ class Heat:
         lines = [
             Text(f'map of "{printable(self.asked.text)}"', "bold"),
             *([] if seen else [Text("not seen: the best fit only")]),
-            scale.append(f" {self._relevance.scale:.1g}"),
+            scale.append(f" {self.relevance.scale:.1g}"),
             Text(f"+ highest: {_PLACES[3 * (3 * y // rows) + 3 * x // columns]}"),
             Text(f"half of that: {share_text(float((self.share >= 0.5).mean()))} of picture"),
         ]
         for line in lines:
             line.truncate(width, overflow="ellipsis")
         return [(None, line) for line in lines[:height]]
-
-
-def heat_over(asked: Asked | None, canvas: Canvas) -> Heat | None:
-    """The map of what was asked for, if there is one."""
-    return None if asked is None or asked.map is None else Heat(asked, asked.map, canvas)

@@ -77,7 +77,10 @@ def legend_lines(
     Returns:
         (part id, line); no part for the last line of too many.
     """
-    names = _names(parts)
+    names: dict[int, str] = {}
+    for part in parts:  # the first descriptor that is not the name of an earlier part, or its first one
+        texts = [descriptor.text for descriptor in part.descriptors] or ["?"]
+        names[part.id] = next((text for text in texts if text not in names.values()), texts[0])
     digits = max((len(str(part.id)) for part in parts), default=1)
     longest = max((cell_len(printable(name)) for name in names.values()), default=0)
     shares = width >= _WITHOUT_SHARE
@@ -98,15 +101,6 @@ def legend_lines(
 def share_text(area: float) -> str:
     """A part's share of the picture."""
     return "<1 %" if area < 0.01 else f"{100 * area:.0f} %"
-
-
-def _names(parts: Sequence[Part]) -> dict[int, str]:
-    """Part id -> its first descriptor that is not the name of an earlier part, or its first one."""
-    names: dict[int, str] = {}
-    for part in parts:
-        texts = [descriptor.text for descriptor in part.descriptors] or ["?"]
-        names[part.id] = next((text for text in texts if text not in names.values()), texts[0])
-    return names
 
 
 def _line(part: Part, name: str, width: int, digits: int, shares: bool, *, lit: bool, out: bool) -> Text:

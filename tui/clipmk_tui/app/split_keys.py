@@ -30,15 +30,9 @@ class SplitKeys:
         """
         read, character = self._read if key.time - self._time < _LATE else "", key.character or ""
         self._time = key.time
-        if (read == "ESC" and character == "[") or (read in {"[", "ESC ["} and character in _PARAMETERS):
-            self._read = "ESC ["
-            return True
-        if read == "ESC" and character == "O":
-            self._read = "ESC O"
-            return True
-        final = "@" <= character <= "~"
-        if final and read in {"ESC [", "ESC O"}:
-            self._read = ""
-            return True
-        self._read = _BEGINNINGS.get(key.key, "")
-        return False
+        control = (read == "ESC" and character == "[") or (read in {"[", "ESC ["} and character in _PARAMETERS)
+        single = read == "ESC" and character == "O"
+        final = read in {"ESC [", "ESC O"} and "@" <= character <= "~"
+        begun = "" if final else _BEGINNINGS.get(key.key, "")
+        self._read = "ESC [" if control else "ESC O" if single else begun
+        return control or single or final

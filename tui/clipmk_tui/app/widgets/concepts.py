@@ -26,7 +26,7 @@ from clipmk_tui.app.legend import share_text
 from clipmk_tui.app.messages import ChangeLeftOut, LightUp
 from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
-from clipmk_tui.show.signs import NEITHER, SIGN, WORD, Kind
+from clipmk_tui.show.signs import NEITHER, SIGN, WORD
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
@@ -269,9 +269,6 @@ class ConceptTree(Tree[Row]):
         if self.last_line >= 0:  # else the next image has taken the tree away already
             self.move_cursor_to_line(min(1, self.last_line))
 
-    def _ink(self, kind: Kind) -> str:
-        return self.app.theme_variables[kind]
-
     def _group(self, row: GroupRow, node: TreeNode[Row]) -> Text:
         out = sum(concept.text in self._left_out for concept in row.rows)
         count = f"{len(row.rows)} of {row.of}" if len(row.rows) != row.of else f"{row.of}"
@@ -280,7 +277,7 @@ class ConceptTree(Tree[Row]):
             return Text.assemble(f"{mark} ", ("? asked", "bold"), f" ({count})")
         return Text.assemble(
             f"{mark} ",
-            (f"{SIGN[row.kind]} {WORD[row.kind]}", f"bold {self._ink(row.kind)}"),
+            (f"{SIGN[row.kind]} {WORD[row.kind]}", f"bold {self.app.theme_variables[row.kind]}"),
             f" ({count}{f', {out} left out' if out else ''})",
             (f"  {_HINT[row.kind]}", "dim"),
         )
@@ -303,8 +300,8 @@ class ConceptTree(Tree[Row]):
         return text
 
     def _part(self, row: PartRow) -> Text:
-        red, green, blue = colour_of(row.part.id)
-        text = Text.assemble(("■", f"#{red:02x}{green:02x}{blue:02x}"), f" part {row.part.id}")
+        ink = "#{:02x}{:02x}{:02x}".format(*colour_of(row.part.id))
+        text = Text.assemble(("■", ink), f" part {row.part.id}")
         text.append(f" · {share_text(row.part.area)} of image", "dim")
         if row.cosine is not None:
             text.append(f" · similarity {row.cosine:.3f}", "dim")

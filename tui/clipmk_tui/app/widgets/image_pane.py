@@ -180,7 +180,7 @@ class ImagePane(Widget, can_focus=True):
 
     def _job(self, picture: Picture) -> Job:
         from clipmk_tui.app.canvas import Canvas, Shapes  # noqa: PLC0415 - numpy, not before there is a picture
-        from clipmk_tui.app.heat import heat_over  # noqa: PLC0415
+        from clipmk_tui.app.heat import Heat  # noqa: PLC0415
 
         parts, size = self._parts(picture), (picture.info.width, picture.info.height)
         layout = laid_out(self.size.width, self.size.height, size, legend=self._with_legend)
@@ -192,7 +192,8 @@ class ImagePane(Widget, can_focus=True):
             shapes = self._shapes = Shapes(parts, width=columns, height=2 * rows)
         before = self._frame if self._layout == layout else None
         depth = _DEPTHS.get(self.app.console.color_system or "", "true")
-        heat = heat_over(self.asked, canvas) if self.mode == "parts" else None
+        asked = self.asked if self.mode == "parts" else None
+        heat = None if asked is None or asked.map is None else Heat(asked, asked.map, canvas)
         return Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, heat, depth, before)
 
     def _parts(self, picture: Picture) -> tuple[Part, ...]:

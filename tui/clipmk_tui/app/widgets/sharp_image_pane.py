@@ -120,7 +120,7 @@ class SharpImagePane(ImagePane):
     def _tiles(self, drawn: _Drawn, cell: Size) -> list[Tile]:
         """What is written for a picture; on any thread, one at a time."""
         from clipmk_tui.app.canvas import Canvas, Shapes, numbered, painted_pixels  # noqa: PLC0415
-        from clipmk_tui.app.heat import heat_over  # noqa: PLC0415
+        from clipmk_tui.app.heat import Heat  # noqa: PLC0415
 
         job, frame = drawn
         box = job.layout.picture
@@ -134,9 +134,8 @@ class SharpImagePane(ImagePane):
         if shapes is None or shapes.parts != job.shapes.parts or shapes.size != canvas.size:
             shapes = Shapes(job.shapes.parts, width=width, height=height)
         self._fine = canvas, shapes
-        heat = heat_over(None if job.heat is None else job.heat.asked, canvas)
-        if heat is not None:
-            pixels = heat.pixels()
+        if job.heat is not None:
+            pixels = Heat(job.heat.asked, job.heat.relevance, canvas).pixels()
         else:
             pixels = painted_pixels(canvas, shapes, job.mode, lit=job.lit, blurred=job.blurred)
         pixels = numbered(pixels, frame.numbers, cell=(cell.width, cell.height))
