@@ -32,6 +32,7 @@ from clipmk.worker.protocol import Final, Request
 from clipmk.worker.session import Session
 from clipmk_tui.app import app as app_module
 from clipmk_tui.app.app import ClipmkApp
+from clipmk_tui.app.bindings import BINDING_IDS
 from clipmk_tui.app.engine.worker import OnPartial
 from clipmk_tui.app.image_list import ImageList, Item
 from clipmk_tui.app.ordered_input import OrderedInput
@@ -41,7 +42,7 @@ from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start_options import StartOptions
 from clipmk_tui.app.state import State
 from clipmk_tui.app.theme import DARK, LIGHT, own_variables
-from clipmk_tui.app.user_keys import binding_ids, holders, parse_keys
+from clipmk_tui.app.user_keys import parse_keys
 
 LIMIT = 120.0
 """Seconds after which a test that waits fails."""
@@ -294,7 +295,7 @@ async def running(
         keys: as in the config file.
     """
     session = Session(vocabulary="world", settings=preset("default"))
-    bound = parse_keys(keys, binding_ids(holders())) if keys else {}
+    bound = parse_keys(keys, BINDING_IDS) if keys else {}
     options = StartOptions(paths=tuple(map(str, paths)), models=models, session=session, keys=bound)
     app = TestedApp(options, lambda: engine)
     try:

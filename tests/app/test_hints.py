@@ -17,12 +17,12 @@ from app_harness import RN, VIT, FakeEngine, press, running, seen, settled, unti
 from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
 from clipmk_tui.app import key_hints as keys
+from clipmk_tui.app.bindings import BINDING_IDS
 from clipmk_tui.app.key_hints import PAIRS, keys_of
 from clipmk_tui.app.palette import Commands
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.help import help_for
 from clipmk_tui.app.screens.main import MainScreen
-from clipmk_tui.app.user_keys import binding_ids, holders
 from clipmk_tui.app.widgets.key_bar import KeyBar
 
 
@@ -196,4 +196,4 @@ def test_every_action_named_in_a_hint_exists() -> None:
         for call in re.findall(r"(?:keys_of|key)\(([^()]*)\)", path.read_text(encoding="utf-8")):
             named |= set(re.findall(r"[\"']([a-z]+\.[a-z_]+)[\"']", call))
     assert len(named) > 20
-    assert named <= binding_ids(holders())
+    assert named <= BINDING_IDS

@@ -246,7 +246,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     monkeypatch.setattr("clipmk_tui.app.app", module, raising=False)
     monkeypatch.setitem(sys.modules, "clipmk_tui.app.engine.worker", engines)
     monkeypatch.setattr("clipmk_tui.app.engine.worker", engines, raising=False)
-    monkeypatch.setattr("clipmk_tui.app.user_keys.binding_ids", lambda holders: frozenset({"app.quit"}))
+    monkeypatch.setattr("clipmk_tui.app.bindings.BINDING_IDS", frozenset({"app.quit"}))
     monkeypatch.setattr(launching, "require_terminal", lambda environment: None)
     monkeypatch.setattr(launching, "restored_terminal", contextlib.nullcontext)
     monkeypatch.setattr(launching, "run_app", lambda app: 0)

@@ -54,8 +54,8 @@ class Engine:
     async def close(self):
         open("closed", "w").close()
 
-import clipmk_tui.app.user_keys
-clipmk_tui.app.user_keys.binding_ids = lambda holders: {"app.quit"}
+import clipmk_tui.app.bindings
+clipmk_tui.app.bindings.BINDING_IDS = {"app.quit"}
 import clipmk_tui.app.launch
 clipmk_tui.app.launch._GRACE = 600  # a busy machine must not make it end by force
 app.ClipmkApp = ClipmkApp

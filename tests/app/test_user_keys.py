@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 import string
 import sys
@@ -8,10 +10,11 @@ from typing import ClassVar
 import pytest
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.widget import Widget
 
 from clipmk.errors import UsageError
-from clipmk_tui.app.user_keys import binding_ids, holders, parse_keys, refuse_clashes
+from clipmk_tui.app import screens, widgets
+from clipmk_tui.app.bindings import BINDING_IDS, KEY_BINDINGS
+from clipmk_tui.app.user_keys import parse_keys, refuse_clashes
 
 IDS = {"app.quit", "tree.leave_out", "image.overlay"}
 
@@ -78,20 +81,6 @@ def test_action_without_a_key_is_refused() -> None:
             parse_keys({"app.quit": text}, IDS)
 
 
-class _Pane(Widget):
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "leave_out", "Leave out", id="tree.leave_out"),
-        Binding("y", "copy", "Copy"),
-    ]
-
-
-class _SubPane(_Pane):
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("g", "overlay", "Overlay", id="image.overlay"),
-        ("z", "zoom", "Zoom"),
-    ]
-
-
 class _Host(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "quit", "Quit", id="app.quit")]
     pressed = ""
@@ -100,20 +89,25 @@ class _Host(App[None]):
         self.pressed += "q"
 
 
-def test_ids_are_gathered_from_apps_and_widgets() -> None:
-    assert binding_ids([_Host, _Pane, _SubPane]) == {"app.quit", "tree.leave_out", "image.overlay"}
+def test_file_of_the_bindings_holds_those_of_every_class_and_no_others() -> None:
+    bound = {holder.__name__: vars(holder)["BINDINGS"] for holder in _own_classes() if "BINDINGS" in vars(holder)}
+    assert bound == KEY_BINDINGS
+    assert all(binding.id for bindings in KEY_BINDINGS.values() for binding in bindings)
 
 
 def test_every_key_of_the_app_can_be_changed_and_survives_ssh() -> None:
-    ids = binding_ids(holders())
-    assert ids >= {"app.quit", "image.overlay", "help.close", "settings.save", "write.save"}
+    assert {"app.quit", "image.overlay", "help.close", "settings.save", "write.save"} <= BINDING_IDS
     for holder in _own_classes():
         for binding in vars(holder).get("BINDINGS", ()):
             assert binding.id, (holder, binding)
-            assert parse_keys({binding.id: binding.key}, ids)
+            assert parse_keys({binding.id: binding.key}, BINDING_IDS)
 
 
 def _own_classes() -> list[type]:
+    importlib.import_module("clipmk_tui.app.app")
+    for package in (screens, widgets):
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(found.name)
     modules = [module for name, module in sys.modules.items() if name.startswith("clipmk_tui.")]
     found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
     return [value for value in found if value.__module__.startswith("clipmk_tui.")]
@@ -121,7 +115,7 @@ def _own_classes() -> list[type]:
 
 async def test_textual_obeys_the_parsed_keys() -> None:
     app = _Host()
-    app.set_keymap(parse_keys({"app.quit": "?, ctrl+x,comma"}, binding_ids([_Host])))
+    app.set_keymap(parse_keys({"app.quit": "?, ctrl+x,comma"}, IDS))
     async with app.run_test() as pilot:
         await pilot.press("q", "question_mark", "ctrl+x", "comma")
         assert app.pressed == "qqq"
@@ -129,12 +123,12 @@ async def test_textual_obeys_the_parsed_keys() -> None:
 
 def test_a_key_that_two_actions_would_share_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match=r"'p' would be the key of 'image.next' and of 'image.previous'"):
-        refuse_clashes({"image.next": "p"}, holders())
-    refuse_clashes({"image.next": "p", "image.previous": "P"}, holders())  # swapped on purpose
-    refuse_clashes({"image.next": "p,j", "image.previous": "n"}, holders())
+        refuse_clashes({"image.next": "p"})
+    refuse_clashes({"image.next": "p", "image.previous": "P"})  # swapped on purpose
+    refuse_clashes({"image.next": "p,j", "image.previous": "n"})
 
 
 def test_no_two_actions_of_one_screen_or_pane_share_a_key_to_begin_with() -> None:
-    for holder in holders():
-        keys = [key for binding in vars(holder).get("BINDINGS", ()) for key in binding.key.split(",")]
+    for holder, bindings in KEY_BINDINGS.items():
+        keys = [key for binding in bindings for key in binding.key.split(",")]
         assert len(keys) == len(set(keys)), holder

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import SystemCommand
-from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.driver import Driver
 from textual.reactive import Reactive
@@ -22,6 +21,7 @@ from textual.theme import Theme
 from clipmk.errors import ClipmkError
 from clipmk.system.config import read_config
 from clipmk.system.text import printable
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.ordered_input import OrderedInput
 from clipmk_tui.app.screens.main import MainScreen
@@ -51,14 +51,7 @@ class ClipmkApp(OrderedInput):
     theme: Reactive[str] = Reactive(DARK.name)
     CSS_PATH = "app.tcss"
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*OrderedInput.COMMANDS, _providers}
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "quit", tooltip="leave clipmk", id="app.quit"),
-        Binding("ctrl+q", "quit", "quit", show=False, priority=True, id="app.quit_at_once"),
-        Binding("question_mark", "help", "help", key_display="?", tooltip="explain keys and words", id="app.help"),
-        Binding("ctrl+p", "command_palette", "palette", show=False, tooltip="find anything by name", id="app.palette"),
-        Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw"),
-        Binding("ctrl+z", "suspend_process", "suspend", show=False, id="app.suspend"),
-    ]
+    BINDINGS = KEY_BINDINGS["ClipmkApp"]
 
     crash: BaseException | None = None
     """What ended the app, if it was an error."""

@@ -49,11 +49,11 @@ def launch(options: StartOptions) -> int:
     from clipmk_tui.app.app import ClipmkApp  # noqa: PLC0415 - Textual: a fifth of a second
 
     if options.keys:
-        from clipmk_tui.app.user_keys import binding_ids, holders, parse_keys, refuse_clashes  # noqa: PLC0415
+        from clipmk_tui.app.bindings import BINDING_IDS  # noqa: PLC0415
+        from clipmk_tui.app.user_keys import parse_keys, refuse_clashes  # noqa: PLC0415
 
-        classes = holders()
-        options = dataclasses.replace(options, keys=parse_keys(options.keys, binding_ids(classes)))
-        refuse_clashes(options.keys, classes)
+        options = dataclasses.replace(options, keys=parse_keys(options.keys, BINDING_IDS))
+        refuse_clashes(options.keys)
     log: list[str] | None = [] if options.debug else None
     app = ClipmkApp(options, partial(_worker_engine, options, log))
     name, known = options.theme, app.available_themes

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from textual.binding import Binding
 
 from clipmk.errors import UsageError, suggest
 from clipmk.system.text import quoted
+from clipmk_tui.app.bindings import KEY_BINDINGS
 
 NAMED = frozenset({"up", "down", "left", "right", "space", "enter", "tab", "escape", "backspace"})
 """Keys without a character that work through tmux and SSH."""
@@ -27,7 +26,7 @@ def parse_keys(keys: Mapping[str, str], known: Collection[str]) -> dict[str, str
 
     Args:
         keys: id of an action -> its keys, as in the config file: ``"x, ctrl+x"``.
-        known: every id there is (see `binding_ids`).
+        known: every id there is.
 
     Returns:
         The same in Textual's names, for `App.set_keymap`: ``"x,ctrl+x"``.
@@ -46,45 +45,23 @@ def parse_keys(keys: Mapping[str, str], known: Collection[str]) -> dict[str, str
     return found
 
 
-def refuse_clashes(keys: Mapping[str, str], holders: Iterable[type]) -> None:
+def refuse_clashes(keys: Mapping[str, str]) -> None:
     """Refuse a key that two actions of one screen or pane would share: one of them could not be reached.
 
     Args:
         keys: what `parse_keys` gave.
-        holders: classes of apps, screens and widgets.
 
     Raises:
         UsageError: two actions share a key; the message names the key and both actions.
     """
-    for holder in holders:
+    for bindings in KEY_BINDINGS.values():
         taken: dict[str, str] = {}
-        for binding in vars(holder).get("BINDINGS", ()):
+        for binding in bindings:
             for key in keys.get(binding.id or "", binding.key).split(","):
                 other = taken.setdefault(key, binding.id or "")
                 if other != binding.id and (other in keys or binding.id in keys):
                     both = f"{quoted(other)} and of {quoted(binding.id)}"
                     raise UsageError(f"config [keys]: {quoted(key)} would be the key of {both}; give one another")
-
-
-def holders() -> list[type]:
-    """The classes of the app, its screens and widgets; imports them all."""
-    names = ["clipmk_tui.app.app"]
-    for package in ("clipmk_tui.app.screens", "clipmk_tui.app.widgets"):
-        folder = importlib.import_module(package)
-        names += [f"{package}.{found.name}" for found in pkgutil.iter_modules(folder.__path__)]
-    return [
-        holder
-        for name in names
-        for holder in vars(importlib.import_module(name)).values()
-        if isinstance(holder, type) and holder.__module__.startswith("clipmk_tui.")
-    ]
-
-
-def binding_ids(holders: Iterable[type]) -> frozenset[str]:
-    """The ids of the bindings that some classes (of apps, screens, widgets) add to their parents'."""
-    return frozenset(
-        binding.id for holder in holders for binding in vars(holder).get("BINDINGS", ()) if getattr(binding, "id", None)
-    )
 
 
 def _split(text: str) -> list[str]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.fuzzy import folded, matching, ranked
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
@@ -30,11 +29,7 @@ class ChooseClassScreen(Dialog["str | None"]):
         own: what the first line says, which stands for `OWN`.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss", "cancel", id="class.cancel"),
-        Binding("down", "move(1)", "down", show=False, id="class.down"),
-        Binding("up", "move(-1)", "up", show=False, id="class.up"),
-    ]
+    BINDINGS = KEY_BINDINGS["ChooseClassScreen"]
 
     def __init__(self, classes: Sequence[str], *, current: str | None, own: str) -> None:
         super().__init__()

@@ -7,12 +7,10 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, OptionList, Static, TextArea
@@ -24,6 +22,7 @@ from clipmk.system.text import counted, printable, quoted
 from clipmk.vocabulary.classes import ClassList, parse_class_lines, parse_classes
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
 from clipmk.worker.session import Session
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.folder_choices import keep_choice
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
@@ -38,11 +37,7 @@ class ClassesScreen(Dialog[Session | None]):
         adding: begin with one more class, which is used at once.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss", "cancel", id="classes.cancel"),
-        Binding("ctrl+s", "save", "save", id="classes.save", priority=True),
-        Binding("ctrl+r", "reset", "the vocabulary's own classes", id="classes.reset", priority=True),
-    ]
+    BINDINGS = KEY_BINDINGS["ClassesScreen"]
 
     def __init__(self, session: Session, *, folder: str, adding: bool = False) -> None:
         super().__init__()

@@ -6,12 +6,10 @@ import asyncio
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 
 from clipmk.comparison import ComparedModel, Comparison
 from clipmk.errors import ClipmkError
@@ -20,6 +18,7 @@ from clipmk.output import document
 from clipmk.system.files import write_text
 from clipmk.system.text import printable, slug
 from clipmk_tui.app.answers import Answers
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.concept_lines import asked_words
 from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.screens.comparing import ComparingScreen
@@ -60,17 +59,7 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
         target: the class that all explain; None: each its own prediction.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("t", "target", "class", id="compare.target"),
-        Binding("d", "difference", "difference", id="compare.difference"),
-        Binding("n", "step(1)", "image", id="compare.next"),
-        Binding("p", "step(-1)", "previous image", show=False, id="compare.previous"),
-        Binding("escape,q,c", "dismiss", "back", id="compare.back", key_display="esc"),
-        Binding("v", "venn", "Venn", id="compare.venn"),
-        Binding("slash", "filter", "filter", id="compare.filter"),
-        Binding("w", "write", "write", id="compare.write"),
-        Binding("y", "copy", "copy", id="compare.copy"),
-    ]
+    BINDINGS = KEY_BINDINGS["CompareScreen"]
 
     topic = "compare"
     signs = f"{legend()}  {BEST_WORDS}"

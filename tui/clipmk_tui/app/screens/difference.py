@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from rich.style import Style
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import OptionList, Static
@@ -19,6 +16,7 @@ from clipmk.explanation import Explanation
 from clipmk.records import ConceptStatus
 from clipmk.system.text import printable
 from clipmk_tui.app.answers import Answers
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.screens.comparing import ComparingScreen
 from clipmk_tui.app.widgets.image_pane import ImagePane
 from clipmk_tui.show.comparison import cell_words
@@ -39,16 +37,7 @@ class DifferenceScreen(ComparingScreen[None]):
         pair: indices of the left and the right one.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("comma", "other(-1)", "other model", key_display=",", id="difference.previous"),
-        Binding("full_stop", "other(1)", "next model", key_display=".", show=False, id="difference.next"),
-        Binding("tab", "swap", "swap", id="difference.swap"),
-        Binding("n", "step(1)", "image", id="difference.next_image"),
-        Binding("p", "step(-1)", "previous image", show=False, id="difference.previous_image"),
-        Binding("t", "target", "class", id="difference.target"),
-        Binding("g", "overlay", "overlay", id="difference.overlay"),
-        Binding("escape,q,d", "dismiss", "back", id="difference.back", key_display="esc"),
-    ]
+    BINDINGS = KEY_BINDINGS["DifferenceScreen"]
 
     topic = "difference"
 

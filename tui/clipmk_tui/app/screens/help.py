@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
 from clipmk.system.text import printable
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import PAIRS, is_own, key_text, keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.signs import SIGN
@@ -41,12 +41,7 @@ class HelpScreen(Dialog[None]):
         everywhere: keys that work in every pane.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,q", "dismiss", "close", id="help.close"),
-        Binding("up", "scroll(-1)", "up", show=False, id="help.up"),
-        Binding("down", "scroll(1)", "down", show=False, id="help.down"),
-        Binding("space", "page", "next page", id="help.page"),
-    ]
+    BINDINGS = KEY_BINDINGS["HelpScreen"]
 
     def __init__(self, title: str, text: str, keys: Rows, everywhere: Rows) -> None:
         super().__init__()

@@ -7,11 +7,10 @@ import gc
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.screen import Screen
 from textual.widget import Widget
@@ -19,6 +18,7 @@ from textual.widgets import Input, Static
 
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.widgets.ask_line import AskLine
 from clipmk_tui.app.widgets.key_bar import KeyBar
@@ -52,34 +52,7 @@ class MainScreen(Screen[None]):
 
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (_WIDE, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's annotation
     VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-flat"), (22, "-tall")]  # noqa: RUF012
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "ask", "ask", tooltip="ask whether your own words are seen, and where", id="main.ask"),
-        Binding("tab", "next_pane", "pane", tooltip="go to the next pane", id="main.next_pane"),
-        Binding("n", "step(1)", "image", tooltip="show the next or previous image", id="image.next"),
-        Binding("p", "step(-1)", "previous image", show=False, id="image.previous"),
-        Binding("o", "open", "open", tooltip="open an image or a folder", id="image.open"),
-        Binding("comma", "neighbour(-1)", "model", key_display=",", tooltip="show another model", id="models.previous"),
-        Binding("full_stop", "neighbour(1)", "next model", key_display=".", show=False, id="models.next"),
-        Binding("plus", "classes(True)", "add", False, key_display="+", tooltip="add a class", id="main.add_class"),
-        Binding("c", "compare", "compare", tooltip="compare the marked models", id="main.compare"),
-        Binding("d", "difference", "difference", tooltip="set two models side by side", id="main.difference"),
-        Binding("v", "venn", "Venn", tooltip="draw what is seen and what is tied as two circles", id="main.venn"),
-        Binding("e", "wrong_first", "wrong first", tooltip="go to wrong predictions first", id="main.wrong_first"),
-        Binding("w", "write", "write", tooltip="write JSON, a picture or a page", id="main.write"),
-        Binding("y", "copy", "copy", tooltip="copy what the cursor is on", id="main.copy"),
-        Binding("s", "settings", "settings", tooltip="change theme, preset and seed", id="main.settings"),
-        Binding("t", "target", "class", tooltip="ask about any class", id="main.target"),
-        Binding("k", "classes", "classes, vocabulary", tooltip="choose classes and vocabulary", id="main.classes"),
-        Binding("g", "overlay", "overlay", tooltip="show all parts, the lit ones or none", id="image.overlay"),
-        Binding("z", "zoom", "zoom", tooltip="give the picture the whole screen", id="image.zoom"),
-        *(
-            Binding(f"{place}", f"pane({place})", f"go to {pane}", show=False, id=f"main.pane_{place}")
-            for place, pane in enumerate(("the image", "the predictions", "the models", "the concepts"), 1)
-        ),
-        Binding("escape", "cancel", "cancel", show=False, tooltip="cancel, or leave the zoom", id="main.cancel"),
-        Binding("x", "leave_out", show=False, id="concepts.leave_out"),
-        Binding("ctrl+r", "again", "again", show=False, tooltip="read the image again", id="main.again"),
-    ]
+    BINDINGS = KEY_BINDINGS["MainScreen"]
 
     def __init__(self, options: StartOptions, engine: Callable[[], Engine]) -> None:
         super().__init__()

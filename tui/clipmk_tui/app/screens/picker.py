@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.strip import Strip
 from textual.widget import Widget
@@ -20,6 +19,7 @@ from textual.widgets import Input, Static
 
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable, quoted
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
 from clipmk_tui.app.image_list import Item, Predictions, is_right, open_images
 from clipmk_tui.app.key_hints import keys_of
@@ -134,11 +134,7 @@ class PickerScreen(Dialog["int | str | None"]):
         current: index of the item under the cursor at first.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", "up", id="picker.up", show=False),
-        Binding("down", "move(1)", "down", id="picker.down", show=False),
-        Binding("escape", "dismiss", "cancel", id="picker.cancel"),
-    ]
+    BINDINGS = KEY_BINDINGS["PickerScreen"]
 
     def __init__(self, items: Sequence[Item], predictions: Predictions | None = None, *, current: int = 0) -> None:
         super().__init__()

@@ -7,11 +7,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, get_args
+from typing import get_args
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.suggester import SuggestFromList
@@ -26,6 +25,7 @@ from clipmk.system.options import DEFAULT_MODEL
 from clipmk.system.text import printable, quoted
 from clipmk.vocabulary.vocabulary import available, load_vocabulary
 from clipmk.worker.session import Session
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 
@@ -55,10 +55,7 @@ class SettingsScreen(Dialog[Session | None]):
         models: ids to choose the start model from.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", "cancel", id="settings.cancel"),
-        Binding("ctrl+s", "save", "save", id="settings.save"),
-    ]
+    BINDINGS = KEY_BINDINGS["SettingsScreen"]
 
     def __init__(self, session: Session, *, models: Sequence[str] = ()) -> None:
         super().__init__()

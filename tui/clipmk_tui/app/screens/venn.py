@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
 from clipmk.explanation import Explanation
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.app.venn_picture import Drawing, draw, left_out, numbers
@@ -54,12 +52,7 @@ class VennScreen(Dialog[None]):
         explanation: what to show; without what its what-if leaves out.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,v,q", "dismiss", "close", id="venn.close"),
-        Binding("down", "move(1)", "down", show=False, id="venn.down"),
-        Binding("up", "move(-1)", "up", show=False, id="venn.up"),
-        Binding("space", "move(10)", "on", show=False, id="venn.on"),
-    ]
+    BINDINGS = KEY_BINDINGS["VennScreen"]
 
     def __init__(self, explanation: Explanation) -> None:
         super().__init__()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Input, Static
 
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable, quoted, slug
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.exports import KINDS, Kind, export
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
@@ -42,12 +42,7 @@ class WriteScreen(Dialog[Path | None]):
         image: the picture's path; the explanation may name it in another way.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", "cancel", id="write.cancel"),
-        Binding("up", "kind(-1)", "kind", id="write.kind_before"),
-        Binding("down", "kind(1)", "kind", show=False, id="write.kind_after"),
-        Binding("ctrl+s", "save", "write", id="write.save"),
-    ]
+    BINDINGS = KEY_BINDINGS["WriteScreen"]
 
     def __init__(self, explanation: Explanation, *, image: str) -> None:
         super().__init__()

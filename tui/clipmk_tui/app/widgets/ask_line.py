@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from textual import on
-from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Input
 
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.widgets.key_bar import KeyBar
 
@@ -16,11 +14,7 @@ from clipmk_tui.app.widgets.key_bar import KeyBar
 class AskLine(Input):
     """Enter hands the text to the screen as `Input.Submitted`; arrows recall what was accepted before."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "close", "cancel", id="ask.cancel"),
-        Binding("up", "recall(-1)", "earlier", show=False, id="ask.earlier"),
-        Binding("down", "recall(1)", "later", show=False, id="ask.later"),
-    ]
+    BINDINGS = KEY_BINDINGS["AskLine"]
 
     def __init__(self) -> None:
         super().__init__(compact=True, select_on_focus=False, id="ask")

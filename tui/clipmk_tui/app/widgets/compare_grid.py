@@ -12,13 +12,13 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from clipmk.comparison import ComparedModel, Comparison
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.messages import Latest
 from clipmk_tui.show.comparison_table import (
     AWAITED,
@@ -84,15 +84,7 @@ class CompareGrid(Widget, can_focus=True):
     """Shows a `ComparisonView`; the cursor stays on its row and model while others come and go."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"grid--head", "grid--cursor", "grid--right", "grid--wrong"}
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "choose", "go there", key_display="enter", id="compare.choose"),
-        Binding("up", "move(-1, 0)", "up", show=False, id="compare.up"),
-        Binding("down", "move(1, 0)", "down", show=False, id="compare.down"),
-        Binding("left", "move(0, -1)", "left", show=False, id="compare.left"),
-        Binding("right", "move(0, 1)", "right", show=False, id="compare.right"),
-        Binding("ctrl+u", "move(-10, 0)", "far up", show=False, id="compare.far-up"),
-        Binding("ctrl+d", "move(10, 0)", "far down", show=False, id="compare.far-down"),
-    ]
+    BINDINGS = KEY_BINDINGS["CompareGrid"]
 
     class Moved(Latest):
         """Another cell is under the cursor, or its content has changed."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from rich.style import Style
 from rich.text import Text
 from textual import on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.reactive import var
 from textual.widgets import Static, Tree
 from textual.widgets.tree import TreeNode
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import printable
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.concept_lines import Columns, answer, asked_words, columns, numbers
 from clipmk_tui.app.concept_rows import AskedRow, ConceptRow, GroupRow, PartRow, groups, part_rows
 from clipmk_tui.app.key_hints import keys_of
@@ -52,20 +52,7 @@ _WHOLE_WARNINGS = 40
 class ConceptTree(Tree[Row]):
     """Groups, concepts, parts. Labels are laid out to the pane's width; parts are added when a concept is opened."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "enter",
-            "select_cursor",
-            "open",
-            key_display="enter",
-            tooltip="show or hide the parts of a concept, the concepts of a group",
-            id="concepts.toggle",
-        ),
-        Binding("x", "leave_out", "leave out", tooltip="leave out, restore, ask no more", id="concepts.leave_out"),
-        Binding("u", "undo", "undo", tooltip="undo the last leaving out", id="concepts.undo"),
-        Binding("left", "fold", "fold, or go to the group", id="concepts.fold", show=False),
-        Binding("right", "unfold", "open, or go to the first inside", id="concepts.unfold", show=False),
-    ]
+    BINDINGS = KEY_BINDINGS["ConceptTree"]
 
     def __init__(self) -> None:
         super().__init__("concepts")
@@ -311,10 +298,7 @@ class ConceptTree(Tree[Row]):
 class ConceptsPane(FilteredPane):
     """The answer in a sentence, the tree as its evidence, and below it the numbers of the field."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", key_display="/", tooltip="filter the concepts", id="concepts.filter"),
-        Binding("r", "restore", "restore", tooltip="restore all concepts", id="concepts.restore"),
-    ]
+    BINDINGS = KEY_BINDINGS["ConceptsPane"]
 
     view: var[View] = var(View(), init=False)
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.segment import Segment
 from rich.text import Text
 from textual import events, work
-from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.reactive import var
 from textual.strip import Strip
 from textual.widget import Widget
 
 from clipmk.system.text import encodable
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.legend import Layout, laid_out, legend_lines
 from clipmk_tui.app.messages import SelectPart
 from clipmk_tui.show.text import shown
@@ -70,10 +70,7 @@ class ImagePane(Widget, can_focus=True):
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {"image-pane--note"}
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,left", "part(-1)", "part before", show=False, id="image.part_before"),
-        Binding("down,right", "part(1)", "part after", show=False, id="image.part_after"),
-    ]
+    BINDINGS = KEY_BINDINGS["ImagePane"]
 
     picture: var[Picture | str] = var("no image yet", init=False)
     """The picture, or a sentence instead: why there is none."""

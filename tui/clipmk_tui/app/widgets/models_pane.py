@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 from textual import on
-from textual.binding import Binding, BindingType
 from textual.reactive import var
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.messages import ChooseModel, DownloadModel, MarkModels
 from clipmk_tui.app.state import View
@@ -36,12 +36,7 @@ def searched(entry: ModelEntry) -> str:
 class ModelList(OptionList):
     """One line a model."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select", "switch", key_display="enter", tooltip="explain with it", id="models.switch"),
-        Binding("space", "mark", "mark", tooltip="mark for comparison", id="models.mark"),
-        Binding("m", "mark_all", "mark all/none", tooltip="mark all models here, or none", id="models.mark_all"),
-        Binding("d", "download", "download", tooltip="download its weights", id="models.download"),
-    ]
+    BINDINGS = KEY_BINDINGS["ModelList"]
 
     def __init__(self) -> None:
         super().__init__(markup=False)
@@ -112,9 +107,7 @@ class ModelList(OptionList):
 class ModelsPane(FilteredPane):
     """The list, and a filter below it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", key_display="/", tooltip="filter the models", id="models.filter"),
-    ]
+    BINDINGS = KEY_BINDINGS["ModelsPane"]
 
     view: var[View] = var(View(), init=False)
 

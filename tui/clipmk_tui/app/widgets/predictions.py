@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.text import Text
-from textual.binding import Binding, BindingType
 from textual.reactive import var
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
+from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.state import View
 from clipmk_tui.show.bars import bar
 from clipmk_tui.show.signs import RIGHT, WRONG
@@ -88,11 +88,7 @@ class PredictionsPane(OptionList):
         choose: called with the class under the cursor as soon as it moves there.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "enter", "select", "see why", key_display="enter", tooltip="go to its concepts", id="predictions.choose"
-        ),
-    ]
+    BINDINGS = KEY_BINDINGS["PredictionsPane"]
 
     view: var[View] = var(View(), init=False)
 
