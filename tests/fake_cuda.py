@@ -214,6 +214,11 @@ def _no_inference_mode(*_: Any) -> Iterator[None]:
         yield
 
 
+def _no_gradients(_: torch.Tensor, by: torch.Tensor, **__: Any) -> tuple[torch.Tensor]:
+    """Zeros on the device: autograd's engine would start a thread for it, which asks the driver for a context."""
+    return (torch.zeros_like(by),)
+
+
 @contextmanager
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
     """Give torch a device `cuda` until the block ends.
@@ -241,6 +246,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
     monkeypatch.setattr(cuda, "Event", _Event)
     monkeypatch.setattr(torch._C, "_InferenceMode", lambda mode=True: _no_inference_mode())
     monkeypatch.setattr(torch.backends.cudnn, "enabled", False)
+    monkeypatch.setattr(torch.autograd, "grad", _no_gradients)
     overwritten = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     _WAITS.clear()

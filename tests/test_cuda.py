@@ -13,6 +13,7 @@ import torch
 
 import fake_cuda as fake
 from clipmk import api
+from clipmk.evaluate import truth
 from clipmk.evaluate.variants import VariantRunner, variants
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
@@ -204,7 +205,10 @@ def test_an_evaluated_image_waits_for_its_planned_copies_only(fake_cuda: fake.Wa
 
 
 @pytest.mark.parametrize("measure", ["--truth", "--faithfulness", "--zero-shot"])
-def test_evaluations_run_on_the_device(fake_cuda: fake.Waits | None, clipmk: Runner, measure: str) -> None:
+def test_evaluations_run_on_the_device(
+    fake_cuda: fake.Waits | None, clipmk: Runner, monkeypatch: pytest.MonkeyPatch, measure: str
+) -> None:
+    monkeypatch.setattr(truth, "CALIBRATION_SCENES", 2)
     ran = clipmk("evaluate", measure, "--scenes", 2, "--split", "test", "-m", VIT, "--device", "cuda", "--json")
     assert json.loads(on_device(ran))
 

@@ -145,7 +145,7 @@ def rollout(attention: Sequence[Float[Tensor, "heads tokens tokens"]], patches: 
 
     Read at the class token; where there is none, the mean over all tokens.
     """
-    steps = [(one.mean(dim=0) + torch.eye(one.shape[-1], dtype=one.dtype)) / 2 for one in attention]
+    steps = [(one.mean(dim=0) + torch.eye(one.shape[-1]).to(one)) / 2 for one in attention]
     product = steps[0]
     for step in steps[1:]:
         product = step @ product
