@@ -186,10 +186,11 @@ class Panes(PaneLayout):
             self.state.drop(self.state.item.path)
             self.show()
 
-    def change_session(self, session: Session) -> None:
-        """Ask everything again under other settings."""
-        self._reconfigure(session)
-        self.show()
+    def change_session(self, session: Session | None) -> None:
+        """Ask everything again under another session."""
+        if session is not None and session != self.questions.session:
+            self._reconfigure(session)
+            self.show()
 
     def walk_wrong_first(self) -> None:
         """Walk through wrongly predicted images first; if that is so already, in the folder's order again."""

@@ -45,16 +45,10 @@ class Survey(NamedTuple):
     """Path -> (class, probability)."""
     order: Sequence[int]
     """Indices of the images, wrong predictions first."""
-    verdicts: Sequence[bool | None]
-    """Whether each is predicted right; None: not known."""
+    sentence: str
+    """How many are predicted wrong."""
     failed: Sequence[str]
     """Why an image has no prediction, for each that has none."""
-
-    @property
-    def sentence(self) -> str:
-        """How many are predicted wrong."""
-        known = sum(verdict is not None for verdict in self.verdicts)
-        return f"{self.verdicts.count(False)} of {known} labelled images are predicted wrong"
 
 
 class Questions:
@@ -131,7 +125,9 @@ class Questions:
             await self.engine.ask(protocol.Survey(model=model, images=tuple(i.path for i in items)), report)
             known = await asyncio.to_thread(verdicts, items, predicted, loaded.classes)  # there may be 10,000
             order = await asyncio.to_thread(wrong_first, items, predicted, known)
-        return Survey(predicted, order, known, failed)
+        labelled = len(known) - known.count(None)
+        wrong = f"{known.count(False)} of {labelled} labelled images are predicted wrong"
+        return Survey(predicted, order, wrong, failed)
 
     async def download(self, model: str) -> None:
         """Download a model."""

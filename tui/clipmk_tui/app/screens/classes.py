@@ -19,7 +19,7 @@ from textual.worker import WorkerError
 
 from clipmk.errors import ClipmkError, VocabularyError
 from clipmk.system.text import counted, printable, quoted
-from clipmk.vocabulary.classes import ClassList, parse_class_lines, parse_classes
+from clipmk.vocabulary.classes import parse_class_lines, parse_classes
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
 from clipmk.worker.session import Session
 from clipmk_tui.app.bindings import KEY_BINDINGS
@@ -108,15 +108,12 @@ class ClassesScreen(Dialog[Session | None]):
     def _check(self) -> None:
         """Say how many classes there are, or what is wrong with them."""
         try:
-            found = self._typed()
+            found = parse_class_lines(self._classes_text.text)
         except VocabularyError as error:
             self.say(str(error), "$error")
         else:
             own = "the vocabulary's own " if found.names == self._loaded else ""
             self.say("; ".join([f"{own}{counted(len(found.names), 'class', 'classes')}", *found.notes]))
-
-    def _typed(self) -> ClassList:
-        return parse_class_lines(self._classes_text.text)
 
     @work(group="vocabulary", exclusive=True)
     async def _load(self, *, first: bool = False) -> None:
@@ -159,7 +156,7 @@ def chosen_session(session: Session, named: str, text: str, *, folder: str, addi
         ClipmkError: they cannot be kept.
         OSError: likewise.
     """
-    vocabulary: Vocabulary = load_vocabulary(named)
+    vocabulary = load_vocabulary(named)
     names = parse_class_lines(text).names
     own = names == vocabulary.classes
     if not own:

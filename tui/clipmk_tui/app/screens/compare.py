@@ -135,12 +135,12 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
         if column is not None and column.error is not None:
             self.say(f"{column.id} has no explanation to go to", severity="warning")
             return
-        row, target = self._grid.row, self._answers.target
+        row, target, concept = self._grid.row, self._answers.target, None
         if row is not None and row.is_class:
-            choice = CompareChoice(model=self._model, concept=None, target=row.text)
-        else:
-            choice = CompareChoice(model=self._model, concept=None if row is None else row.text, target=target)
-        self.dismiss(choice)
+            target = row.text
+        elif row is not None:
+            concept = row.text
+        self.dismiss(CompareChoice(model=self._model, concept=concept, target=target))
 
     def action_difference(self) -> None:
         """The model under the cursor beside the next one that says something else."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.style import Style
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -13,7 +12,6 @@ from textual.widgets.option_list import Option
 
 from clipmk.comparison import ComparedConcept
 from clipmk.explanation import Explanation
-from clipmk.records import ConceptStatus
 from clipmk.system.text import printable
 from clipmk_tui.app.answers import Answers
 from clipmk_tui.app.bindings import KEY_BINDINGS
@@ -85,11 +83,11 @@ class DifferenceScreen(ComparingScreen[None]):
 
     def watch_view(self) -> None:
         """Draw what has been answered so far."""
-        names = _names(self.shown)
+        left, right = names = short_names(self.shown)
         self.show_title()
         for place, name in enumerate(names):
             self._draw_side(place, name)
-        self._draw_list(names)
+        self._draw_list((left, right))
 
     def _draw_side(self, place: int, name: str) -> None:
         result, column = self._answers.result(self.shown[place]), self.view.column(place)
@@ -125,13 +123,13 @@ class DifferenceScreen(ComparingScreen[None]):
         self._show_row()
 
     def _line(self, row: ComparedConcept) -> Text:
-        signs = [self._sign("none" if cell is None else cell.status) for cell in row.cells]
-        return Text.assemble(*signs, " ", printable(row.text), no_wrap=True, overflow="ellipsis")
-
-    def _sign(self, status: ConceptStatus) -> tuple[str, Style]:
-        if status == "none":
-            return f"{NEITHER} ", Style.null()
-        return f"{SIGN[status]} ", Style.parse(self.app.theme_variables[status])
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for cell in row.cells:
+            if cell is None or cell.status == "none":
+                line.append(f"{NEITHER} ")
+            else:
+                line.append(f"{SIGN[cell.status]} ", self.app.theme_variables[cell.status])
+        return line.append(f" {printable(row.text)}")
 
     @property
     def _row(self) -> ComparedConcept | None:
@@ -170,8 +168,3 @@ class DifferenceScreen(ComparingScreen[None]):
         """Parts, the concept under the cursor, plain."""
         for picture in self._pictures:
             picture.cycle_overlay()
-
-
-def _names(models: tuple[str, str]) -> tuple[str, str]:
-    left, right = short_names(models)
-    return left, right

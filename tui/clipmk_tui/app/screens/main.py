@@ -319,7 +319,7 @@ class MainScreen(Screen[None]):
         """Use other classes; explain the one that was added."""
         if session is not None and len(session.added_classes) > len(self.panes.questions.session.added_classes):
             self.state.choose_class(session.added_classes[-1])
-        self._change_session(session)
+        self.panes.change_session(session)
 
     def action_target(self) -> None:
         """Choose the class to explain."""
@@ -344,11 +344,7 @@ class MainScreen(Screen[None]):
         """Another vocabulary from the settings is the default from now on: it is written into the config file."""
         if session is not None and session.vocabulary not in {None, self.panes.questions.session.vocabulary}:
             self.panes.default = replace(self.panes.default, vocabulary=session.vocabulary or "")
-        self._change_session(session)
-
-    def _change_session(self, session: Session | None) -> None:
-        if session is not None and session != self.panes.questions.session:
-            self.panes.change_session(session)
+        self.panes.change_session(session)
 
 
 def _frame(name: str, title: str) -> Static:

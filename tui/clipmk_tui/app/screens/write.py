@@ -35,7 +35,7 @@ def file_name(explanation: Explanation, kind: Kind) -> str:
 
 
 class WriteScreen(Dialog[Path | None]):
-    """Choose what to write and where; the result is the file written, None if cancelled.
+    """Choose what to write and where; the result is the file written, None if cancelled: closing ends the writing.
 
     Args:
         explanation: what to write.
@@ -100,11 +100,6 @@ class WriteScreen(Dialog[Path | None]):
         else:
             self._busy = True
             self._write_file(name)
-
-    def action_cancel(self) -> None:
-        """Leave; writing is cancelled."""
-        self.workers.cancel_node(self)
-        self.dismiss(None)
 
     @work(group="write")
     async def _write_file(self, name: str) -> None:
