@@ -15,7 +15,7 @@ from clipmk_tui.app.engine.worker import Engine
 def begun(engine: Engine, request: protocol.Request) -> tuple[asyncio.Task[Any], asyncio.Event]:
     """A question that is being asked, and an event set with its first partial answer, or its end."""
     working = asyncio.Event()
-    task = asyncio.ensure_future(engine.ask(request, lambda partial: working.set()))  # type: ignore[call-overload]
+    task = asyncio.ensure_future(engine.ask(request, lambda partial: working.set()))
     task.add_done_callback(lambda _: working.set())
     return task, working
 

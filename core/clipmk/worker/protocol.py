@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Generic, Never, TypeVar, get_args
 
 from clipmk.errors import ClipmkError, ProtocolError
 from clipmk.explanation import Explanation
@@ -35,6 +35,9 @@ ANSWER_BYTES = 256 * 2**20
 """Longest line of the worker."""
 
 
+A_co = TypeVar("A_co", bound="Final", covariant=True)
+"""The final answer to a request."""
+
 # Client to worker.
 
 
@@ -47,7 +50,7 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Numbered:
+class Numbered(Generic[A_co]):
     """What a client sends after its `Hello`."""
 
     id: int = 0
@@ -55,7 +58,7 @@ class _Numbered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _AboutImage(_Numbered):
+class _AboutImage(Numbered[A_co]):
     """What is asked of a model about an image."""
 
     model: str
@@ -66,14 +69,14 @@ class _AboutImage(_Numbered):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load(_Numbered):
+class Load(Numbered["Loaded"]):
     """Load a model and embed the vocabulary with it; answered by `Loaded`."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explain(_AboutImage):
+class Explain(_AboutImage["Explained"]):
     """Explain an image; answered by `Explained`. Other texts or another target need no further forward."""
 
     asks: tuple[str, ...] = ()
@@ -85,7 +88,7 @@ class Explain(_AboutImage):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExplainImages(_Numbered):
+class ExplainImages(Numbered["Done"]):
     """Explain images; an `ImageExplained` each, then `Done`."""
 
     model: str
@@ -100,7 +103,7 @@ class ExplainImages(_Numbered):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WhatIf(_AboutImage):
+class WhatIf(_AboutImage["Reranked"]):
     """Rank the classes again with the parts that carry some vision concepts blurred; answered by `Reranked`."""
 
     left_out: tuple[str, ...]
@@ -108,7 +111,7 @@ class WhatIf(_AboutImage):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compare(_Numbered):
+class Compare(Numbered["Done"]):
     """Explain an image with several models; a `ColumnReady` each, then `Done`."""
 
     models: tuple[str, ...]
@@ -121,7 +124,7 @@ class Compare(_Numbered):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey(_Numbered):
+class Survey(Numbered["Done"]):
     """Predict many images without explaining them; a `Predicted` each, then `Done`."""
 
     model: str
@@ -129,19 +132,19 @@ class Survey(_Numbered):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListModels(_Numbered):
+class ListModels(Numbered["Listed"]):
     """What can be loaded; answered by `Listed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pull(_Numbered):
+class Pull(Numbered["Pulled"]):
     """Download what is missing of a model, beside all other requests; answered by `Pulled`."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel(_Numbered):
+class Cancel(Numbered[Never]):
     """Cancel a request: it is answered by `Failed` with code "cancelled", unless it was answered already."""
 
     request: int

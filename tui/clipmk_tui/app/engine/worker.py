@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import cast
 
 from clipmk.errors import UNEXPECTED, ClipmkError, ProtocolError
 from clipmk.system.text import printable, quoted
@@ -142,21 +142,9 @@ class Engine:
         if self._worker is None and not self._closed:
             self._begin()
 
-    @overload
-    async def ask(self, request: protocol.Load, on_partial: OnPartial | None = None) -> protocol.Loaded: ...
-    @overload
-    async def ask(self, request: protocol.Explain, on_partial: OnPartial | None = None) -> protocol.Explained: ...
-    @overload
-    async def ask(self, request: protocol.WhatIf, on_partial: OnPartial | None = None) -> protocol.Reranked: ...
-    @overload
     async def ask(
-        self, request: protocol.Compare | protocol.Survey, on_partial: OnPartial | None = None
-    ) -> protocol.Done: ...
-    @overload
-    async def ask(self, request: protocol.ListModels, on_partial: OnPartial | None = None) -> protocol.Listed: ...
-    @overload
-    async def ask(self, request: protocol.Pull, on_partial: OnPartial | None = None) -> protocol.Pulled: ...
-    async def ask(self, request: Request, on_partial: OnPartial | None = None) -> Any:
+        self, request: protocol.Numbered[protocol.A_co], on_partial: OnPartial | None = None
+    ) -> protocol.A_co:
         """The final answer to a request; its id is given by the engine.
 
         Cancelling the task that waits here cancels the work: a child that does not obey is ended after `PATIENCE`.
@@ -167,9 +155,9 @@ class Engine:
         """
         if self._closed:
             raise EngineStoppedError("the engine was closed")
-        request = dataclasses.replace(request, id=next(self._ids))
-        question = _Question(request, on_partial, asyncio.get_running_loop().create_future())
-        self._waiting[request.id] = question
+        numbered = cast("Request", dataclasses.replace(request, id=next(self._ids)))
+        question = _Question(numbered, on_partial, asyncio.get_running_loop().create_future())
+        self._waiting[numbered.id] = question
         if self._worker is None:
             self._begin()
         elif self._worker.ready:
@@ -180,13 +168,13 @@ class Engine:
             self._cancel(question)
             raise
         finally:
-            self._waiting.pop(request.id, None)
+            self._waiting.pop(numbered.id, None)
         if isinstance(answer, RequestError):
             raise answer
         if isinstance(answer, Failed):
             message = f"the engine met an unexpected {answer.message}; clipmk tui --debug shows where"
             raise RequestError(answer.code, message if answer.code == UNEXPECTED else answer.message)
-        return answer
+        return cast("protocol.A_co", answer)
 
     def reconfigure(self, session: Session) -> None:
         """Answer all further requests under another session; what waits now is cancelled, loaded models stay."""
