@@ -8,7 +8,7 @@ import pytest
 from textual.events import Key
 
 from app_harness import MODELS, VIT, FakeEngine, burst, running, settled
-from clipmk_tui.app.split_keys import SplitKeys
+from clipmk_tui.app.ordered_input import SplitKeys
 
 NAMES = {"\x1b": "escape", "[": "left_square_bracket", "\x1bO": "alt+shift+o"}
 

@@ -12,8 +12,7 @@ from textual.widgets import Input
 import samples
 from app_harness import SIZES, FakeEngine, burst, press, running, seen, settled
 from clipmk.worker import protocol
-from clipmk_tui.app.concept_lines import answer, columns, numbers, p_text
-from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, groups, part_rows
+from clipmk_tui.app.concept_rows import ConceptRow, GroupRow, answer, columns, groups, numbers, p_text, part_rows
 from clipmk_tui.app.engine.worker import OnPartial
 from clipmk_tui.app.screens.main import MainScreen
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clipmk.system.text import printable
-from clipmk_tui.app.concept_lines import asked_words
-from clipmk_tui.app.concept_rows import AskedRow, ConceptRow, PartRow
+from clipmk_tui.app.concept_rows import AskedRow, ConceptRow, PartRow, asked_words
 from clipmk_tui.show.signs import SIGN, WORD
 
 if TYPE_CHECKING:

@@ -1,21 +1,42 @@
-"""The concept tree as data: what is in which group, and which rows the filter keeps. Pure Python."""
+"""The concept tree as data and as text: its groups and rows, the columns of a line, the answer, the numbers. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
+from rich.cells import cell_len
+from rich.text import Text
+
+from clipmk.system.text import printable
+from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.signs import Kind
 from clipmk_tui.show.text import matches
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
-    from clipmk.records import Asked, Part
-
+    from clipmk.records import Asked, Mutual, Part
 
 Answers = tuple[tuple[str, "Asked | None"], ...]
 """Texts that the user asked for, the latest first, and what the model says of each; None: awaited."""
+
+NOTHING = "–"
+"""In a column that does not apply."""
+_NOT_SEEN = "not seen"
+_GAP = 2
+"""Cells between two columns."""
+_TIED = 4
+"""Cells of a cosine, `.831`."""
+_NUMBER = 6
+"""Cells of an importance after its bar, ` 1.176`."""
+_FULL_SCORE = 4
+"""Standard deviations above the vocabulary's mean at which what was asked for has a whole bar."""
+_WHOLE, _CUT = 20, 14
+"""Cells that a name gets before all parts are listed, and before any; it is longer only where there is more room."""
+_SIZES = ((14, True, 99), (8, True, 99), (8, False, 99), (5, False, 99), (5, False, 8), (4, False, 5), (4, False, 0))
+"""Cells of a bar, whether a number follows, most cells of the parts: the first that leaves room for the names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,3 +141,153 @@ def part_rows(explanation: Explanation, row: ConceptRow) -> list[PartRow]:
 def _similarities(explanation: Explanation) -> dict[tuple[int, str], float]:
     """(part, concept) -> cosine between them, where the concept is among the part's descriptors."""
     return {(part.id, one.text): one.cosine for part in explanation.parts for one in part.descriptors}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Cells of the columns of a line, and what their bars stand for."""
+
+    name: int
+    bar: int
+    number: int
+    """0: no room."""
+    parts: int
+    """0: no room."""
+    least: float
+    """The smallest importance, where bars begin."""
+    most: float
+    """The largest one, a whole bar."""
+
+    def heading(self) -> Text:
+        """The names of the columns."""
+        cells = ["concept".ljust(self.name), "seen".ljust(self.bar + self.number), "tied"]
+        return Text((" " * _GAP).join([*cells, "parts"] if self.parts else cells), "dim")
+
+    def cells(self, row: ConceptRow, ink: str) -> Text:
+        """Bar, number, cosine and parts of a concept, after its name; of what was asked for also p and rank."""
+        drawn, beside, parts, width = NOTHING, "", self._parts(row), self.bar + self.number
+        if isinstance(row, AskedRow) and row.answer is not None:
+            value, parts = row.answer.presence.p_value, _where(row.answer)
+            p = f" p {p_text(value)}".replace("0.", ".", 1)
+            beside = p if width > len(p) + 4 else ""
+            if not beside:
+                parts = f"{p[1:]} {parts}" if len(p) + len(parts) <= self.parts else f"p {value:.2f}".replace("0.", ".")
+            score = row.answer.presence.score / _FULL_SCORE
+            drawn = bar(score, width - len(beside)) if row.answer.presence.seen else "no"
+        elif row.importance is not None:
+            drawn = bar(self.share(row.importance), self.bar)
+            beside = f" {row.importance:.3f}".ljust(self.number)[: self.number]
+        seen = Text(drawn.ljust(width - len(beside)), "dim" if drawn == NOTHING else ink)
+        tied = NOTHING if row.cosine is None else f"{row.cosine:.2f}".replace("0.", ".", 1)  # ".83"
+        text = Text.assemble(" " * _GAP, seen, (beside, "not bold default"), " " * _GAP, tied.ljust(_TIED))
+        return text.append(" " * _GAP + parts.ljust(self.parts), "dim") if self.parts else text
+
+    def share(self, importance: float) -> float:
+        """The length of a bar in [0, 1]: nearly 0 for the smallest importance, which is not nothing."""
+        spread = self.most - self.least
+        return max(0.01, (importance - self.least) / spread) if spread > 0 else 1.0
+
+    def _parts(self, row: ConceptRow) -> str:
+        """The numbers of some parts: whole numbers, `…` for those that do not fit."""
+        if row.importance is None:
+            return _NOT_SEEN if self.parts >= len(_NOT_SEEN) else NOTHING
+        for count in range(len(row.parts), 0, -1):
+            text = _listed(row.parts[:count]) + ("…" if count < len(row.parts) else "")
+            if len(text) <= self.parts:
+                return text
+        return "…" if row.parts else NOTHING
+
+
+def _where(asked: Asked) -> str:
+    """Parts and rank of what was asked for."""
+    return f"{_listed(asked.parts) or NOTHING}, rank {asked.ties[0].rank}"
+
+
+def columns(explanation: Explanation, room: int) -> Columns:
+    """Share a line of `room` cells after the sign: names are whole if that is possible."""
+    seen = explanation.vision_concepts
+    names = [concept.text for concept in seen] + [concept.text for concept in explanation.language_concepts]
+    longest = max((cell_len(printable(name)) for name in names), default=0)
+    widest = max([len(_NOT_SEEN), *(len(_listed(concept.parts)) for concept in seen)])
+    widest = max([widest, *(len(_where(one)) for one in explanation.asked)])
+    name = bar_cells = number = parts = 0
+    for bar_cells, numbered, most in _SIZES:
+        number, parts = _NUMBER * numbered, min(widest, most)
+        name = room - bar_cells - number - _TIED - parts - _GAP * (3 if parts else 2)
+        if name >= (longest if numbered else min(longest, _WHOLE if most > 5 else _CUT)):
+            break
+    more = min(max(0, name - longest), widest - parts) if parts else 0  # nothing is cut where a column is empty
+    importances = [concept.importance for concept in seen] or [0.0]
+    return Columns(max(4, name - more), bar_cells, number, parts + more, min(importances), max(importances))
+
+
+def answer(explanation: Explanation, after: Mutual | None, left_out: Sequence[str], width: int) -> Text:
+    """How many of the seen concepts are tied to the class, in a sentence; with some left out, also what it was.
+
+    What is in parentheses begins a line of its own unless all fits in one.
+    """
+    mutual, seen = explanation.mutual, [concept.text for concept in explanation.vision_concepts]
+    out = [f'"{printable(text)}"' for text in seen if text in left_out]
+    text, now = Text(), mutual
+    if after is not None:
+        now = after
+        text.append("without " + (" and ".join(out) if len(out) < 3 else f"{len(out)} concepts") + ": ", "bold")
+    few, verb = now.count or "none", "is" if now.count == 1 else "are"
+    found = f'{few} of {len(seen) - len(out)} seen concepts {verb} tied to "{printable(explanation.class_name)}"'
+    text.append(found if after is not None else found.capitalize() if not now.count else found, "bold")
+    more = Text(f"({now.chance.count:.1f} by chance, p {p_text(now.p_value)})")
+    if after is not None:
+        more.append(f" before: {mutual.count}, p {p_text(mutual.p_value)}", "dim")
+    return Text("\n" if text.cell_len + 1 + more.cell_len > width else " ").join([text, more])
+
+
+def asked_words(asked: Asked) -> tuple[str, str]:
+    """Whether what was asked for is seen, and whether it is tied to the class, with the numbers behind it."""
+    presence, tie = asked.presence, asked.ties[0]
+    near = f"nearer than {100 * presence.percentile:.1f} % of the vocabulary, p {p_text(presence.p_value)}"
+    verb = "tied" if tie.in_d_y else "not tied"
+    return (
+        f"{'seen' if presence.seen else 'not seen'}: {near}",
+        f'{verb} to "{printable(tie.class_name)}": rank {tie.rank}, cosine {tie.cosine:.2f}',
+    )
+
+
+def numbers(mutual: Mutual, after: Mutual | None, width: int, words: str) -> Text:
+    """MI and AUC beside chance and the dynamics in one line: as much as fits of the rest.
+
+    Args:
+        mutual: of the whole explanation.
+        after: with concepts left out.
+        width: cells.
+        words: the key that explains them, and what it shows.
+    """
+    now = mutual if after is None else after
+
+    def pair(name: str, field: str, *, before: bool, word: str) -> str:
+        was, value = getattr(mutual, field), getattr(now, field)
+        change = f"{was:.2f} → {value:.2f}" if before and after is not None else f"{value:.2f}"
+        return f"{name} {change} ({word}{getattr(now.chance, field):.2f})"
+
+    short = words.partition(" ")[0]
+    tries = ((True, "chance ", words, 8), (True, "", words, 4), (True, "", short, 4), (True, "", short, -2))
+    for before, word, end, least in (*tries, (False, "", short, -2)):
+        text = Text("  ".join(pair(n, f, before=before, word=word) for n, f in (("MI", "mi_paper"), ("AUC", "auc"))))
+        cells = min(len(now.curve), width - text.cell_len - len(end) - 4)
+        if cells >= least:
+            break
+    if cells > 0:
+        text.append("  " + sparkline([now.curve[i * len(now.curve) // cells] for i in range(cells)]))
+    text.append(f"  {end}")
+    text.stylize("dim")
+    return text
+
+
+def p_text(value: float) -> str:
+    """``0.017``, ``2e-6``."""
+    if value >= 0.995:
+        return "1"
+    return f"{value:.2g}" if value >= 0.001 else f"{value:.0e}".replace("e-0", "e-")
+
+
+def _listed(parts: Iterable[int]) -> str:
+    return " ".join(map(str, parts))

@@ -19,7 +19,7 @@ from clipmk.system.files import write_text
 from clipmk.system.text import printable, slug
 from clipmk_tui.app.answers import Answers
 from clipmk_tui.app.bindings import KEY_BINDINGS
-from clipmk_tui.app.concept_lines import asked_words
+from clipmk_tui.app.concept_rows import asked_words
 from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.screens.comparing import ComparingScreen
 from clipmk_tui.app.screens.difference import DifferenceScreen

@@ -18,9 +18,9 @@ from textual.widgets.tree import TreeNode
 
 from clipmk.output.palette import colour_of
 from clipmk.system.text import printable
+from clipmk_tui.app import concept_rows
 from clipmk_tui.app.bindings import KEY_BINDINGS
-from clipmk_tui.app.concept_lines import Columns, answer, asked_words, columns, numbers
-from clipmk_tui.app.concept_rows import AskedRow, ConceptRow, GroupRow, PartRow, groups, part_rows
+from clipmk_tui.app.concept_rows import AskedRow, Columns, ConceptRow, GroupRow, PartRow
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.legend import share_text
 from clipmk_tui.app.messages import ChangeLeftOut, LightUp
@@ -80,7 +80,7 @@ class ConceptTree(Tree[Row]):
         self._explanation = explanation
         self._columns = None
         self.clear()
-        shown = groups(explanation, asked, wanted=wanted)
+        shown = concept_rows.groups(explanation, asked, wanted=wanted)
         left = room - len(shown)
         for group in shown:
             opened = bool(wanted) or self._open.get(group.kind, left >= min(_LEAST, len(group.rows)))
@@ -149,10 +149,7 @@ class ConceptTree(Tree[Row]):
 
     def get_label_width(self, node: TreeNode[Row]) -> int:
         """Every label fills its line: none has to be made to know its width."""
-        depth = 0
-        while node.parent is not None and node.parent is not self.root:
-            node = node.parent
-            depth += 1
+        depth = 0 if isinstance(node.data, GroupRow) else 1 if isinstance(node.data, ConceptRow) else 2
         return max(8, self.scrollable_content_region.width - depth * self.guide_depth)
 
     def render_label(self, node: TreeNode[Row], base_style: Style, style: Style) -> Text:
@@ -175,7 +172,7 @@ class ConceptTree(Tree[Row]):
         """The columns of a concept's line at the present width; None while there is no explanation."""
         if self._columns is None and self._explanation is not None:
             room = self.scrollable_content_region.width - self.guide_depth - _LEAD
-            self._columns = columns(self._explanation, room)
+            self._columns = concept_rows.columns(self._explanation, room)
         return self._columns
 
     def on_resize(self) -> None:
@@ -227,29 +224,25 @@ class ConceptTree(Tree[Row]):
     def action_fold(self) -> None:
         """Fold the node, or go to its parent."""
         node = self.cursor_node
-        if node is None:
-            return
-        if node.is_expanded and node.allow_expand and node.children:
+        if node is not None and node.is_expanded and node.children:
             node.collapse()
-        elif node.parent is not None and node.parent is not self.root:
+        elif node is not None and node.parent is not None and node.parent is not self.root:
             self.move_cursor(node.parent)
 
     def action_unfold(self) -> None:
         """Open the node, or go to its first child."""
         node = self.cursor_node
-        if node is None or not node.allow_expand:
-            return
-        if node.is_expanded and node.children:
+        if node is not None and node.is_expanded and node.children:
             self.move_cursor(node.children[0])
-        else:
+        elif node is not None and node.allow_expand:
             node.expand()
 
     def _fill(self, node: TreeNode[Row], row: ConceptRow) -> None:
         if isinstance(row, AskedRow) and row.answer is not None:
-            for line in asked_words(row.answer):
+            for line in concept_rows.asked_words(row.answer):
                 node.add_leaf("", data=line)
         elif self._explanation is not None:
-            for part in part_rows(self._explanation, row):
+            for part in concept_rows.part_rows(self._explanation, row):
                 node.add_leaf("", data=part)
 
     def _go_to_the_first(self) -> None:
@@ -347,7 +340,7 @@ class ConceptsPane(FilteredPane):
             indent = " " * (self.concept_tree.guide_depth + _LEAD)
             self.query_one("#headings", Static).update(Text(indent) + widths.heading(), layout=False)
             words = f"{keys_of(self, 'app.help')} words"
-            line = numbers(explanation.mutual, self.view.strength, self.size.width - 2, words)
+            line = concept_rows.numbers(explanation.mutual, self.view.strength, self.size.width - 2, words)
             self.query_one("#numbers", Static).update(line, layout=False)
 
     def _answer(self) -> Text:
@@ -355,7 +348,7 @@ class ConceptsPane(FilteredPane):
         view = self.view
         if view.explanation is None:
             return Text()
-        text = answer(view.explanation, view.strength, view.left_out, self.size.width - 2)
+        text = concept_rows.answer(view.explanation, view.strength, view.left_out, self.size.width - 2)
         narrow = self.size.width < _WHOLE_WARNINGS
         for warning in view.explanation.warnings:
             short = re.split("[,;:] ", warning, maxsplit=1)[0] if narrow else warning
