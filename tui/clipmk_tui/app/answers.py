@@ -53,10 +53,6 @@ class Answers:
         found = ((model, self.result(model)) for model in models)
         return tuple(m for m, one in found if not (isinstance(one, Failure) or self.state.is_complete(one)))
 
-    def results(self, models: Sequence[str]) -> list[Explanation | Failure]:
-        """Those there are, in the order of the models."""
-        return [result for model in models if (result := self.result(model)) is not None]
-
     def view(self, models: Sequence[str]) -> ComparisonView:
         """Compare the answers so far.
 
@@ -65,7 +61,7 @@ class Answers:
         """
         results, numbers = [self.result(model) for model in models], itertools.count()
         found = [result for result in results if result is not None]
-        known = self.state.families
+        known = {entry.id: entry.family for entry in self.state.entries}
         return ComparisonView(
             models=tuple(models),
             families=tuple(

@@ -11,8 +11,13 @@ from textual.binding import Binding
 KEY_BINDINGS: Final[dict[str, list[Any]]] = {}  # Any: lists are invariant, and Textual's holds more than `Binding`
 """Name of a class -> its `BINDINGS`."""
 
+PAIRS: Final[dict[str, str]] = {}
+"""An action that represents two in the key bar -> the other one: back and forth are named together."""
+
 with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as _file:
     for _row in csv.DictReader(_file):
+        if _row["pair"]:
+            PAIRS[_row["id"]] = _row["pair"]
         KEY_BINDINGS.setdefault(_row["class"], []).append(
             Binding(
                 key=_row["keys"],

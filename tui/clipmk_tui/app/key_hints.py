@@ -9,15 +9,7 @@ from textual.binding import ActiveBinding, Binding
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-PAIRS: Final = {
-    "image.next": "image.previous",
-    "models.previous": "models.next",
-    "compare.next": "compare.previous",
-    "difference.next_image": "difference.previous_image",
-    "difference.previous": "difference.next",
-    "write.kind_before": "write.kind_after",
-}
-"""An action that represents two in the key bar -> the other one: back and forth are named together."""
+from clipmk_tui.app.bindings import PAIRS
 
 _ARROWS: Final = frozenset("↑↓←→")
 

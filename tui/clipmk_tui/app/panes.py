@@ -192,16 +192,6 @@ class Panes(PaneLayout):
             self._reconfigure(session)
             self.show()
 
-    def walk_wrong_first(self) -> None:
-        """Walk through wrongly predicted images first; if that is so already, in the folder's order again."""
-        if not any(item.label for item in self.state.items):
-            self.notify("no labels here: wrong-first needs class folders, a truth.json or a labels.csv", markup=False)
-        elif self.state.wrong_first:
-            self.state.walk(range(len(self.state.items)))
-            self.show()
-        else:
-            self._survey(self.state.model, self.state.items)
-
     def select_concept(self, text: str) -> None:
         """Put the tree's cursor on a concept as soon as there is a tree; from the next `adapt` on, show the classes."""
         self._concept_wanted, self.models_shown = text, False
@@ -262,7 +252,8 @@ class Panes(PaneLayout):
             self.refresh_view()
 
     @work(group="survey", exclusive=True)
-    async def _survey(self, model: str, items: tuple[Item, ...]) -> None:
+    async def survey(self, model: str, items: tuple[Item, ...]) -> None:
+        """Predict all images, and walk through wrongly predicted ones first."""
         try:
             found = await self.questions.survey(model, items)
         except RequestError as error:

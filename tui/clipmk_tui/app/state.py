@@ -327,11 +327,6 @@ class State:
         return " · ".join([*facts, *(["server"] if self.uses_server else [])])
 
     @property
-    def families(self) -> Mapping[str, str]:
-        """Model -> family, as far as known."""
-        return {entry.id: entry.family for entry in self.entries}
-
-    @property
     def with_what_if(self) -> Explanation | None:
         """`explanation`, and what it becomes without what is left out of it: what is written to a file."""
         explanation = self.explanation

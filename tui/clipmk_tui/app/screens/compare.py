@@ -147,15 +147,12 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
         index, count = self._grid.model_index, len(self._models)
         if not self.is_active or count < 2:
             return
-        answers = [column and column.predictions and column.predictions[0].class_name for column in self._columns]
+        columns = map(self.view.column, range(count))
+        answers = [column and column.predictions and column.predictions[0].class_name for column in columns]
         others = [(index + step) % count for step in range(1, count)]
         other = next((one for one in others if answers[one] and answers[one] != answers[index]), others[0])
         self.workers.cancel_group(self, "answers")  # the pair goes first; the others are asked again afterwards
         self.app.push_screen(DifferenceScreen(self._answers, self._models, (index, other)), lambda _: self.begin())
-
-    @property
-    def _columns(self) -> list[ComparedModel | None]:
-        return [self.view.column(index) for index in range(len(self._models))]
 
     def action_venn(self) -> None:
         """The shared knowledge of the model under the cursor as a picture."""
@@ -186,7 +183,7 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
         if self.view.comparison is None:
             self.say("there is nothing to write yet", severity="warning")
             return
-        results = self._answers.results(self._models)
+        results = [result for result in map(self._answers.result, self._models) if result is not None]
         text = document.dump(document.comparison_document(self.view.comparison, results)) + "\n"
         self._write(text, self._answers.image, len(self.view.awaited))
 

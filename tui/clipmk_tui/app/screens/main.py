@@ -191,7 +191,14 @@ class MainScreen(Screen[None]):
 
     def action_wrong_first(self) -> None:
         """Walk through wrongly predicted images first; once more: in the folder's order."""
-        self.panes.walk_wrong_first()
+        state = self.state
+        if not any(item.label for item in state.items):
+            self.notify("no labels here: wrong-first needs class folders, a truth.json or a labels.csv", markup=False)
+        elif state.wrong_first:
+            state.walk(range(len(state.items)))
+            self.panes.show()
+        else:
+            self.panes.survey(state.model, state.items)
 
     def action_copy(self) -> None:
         """Copy what the cursor of the focused pane is on."""
