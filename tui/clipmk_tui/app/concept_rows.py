@@ -228,9 +228,8 @@ def answer(explanation: Explanation, after: Mutual | None, left_out: Sequence[st
     """
     mutual, seen = explanation.mutual, [concept.text for concept in explanation.vision_concepts]
     out = [f'"{printable(text)}"' for text in seen if text in left_out]
-    text, now = Text(), mutual
+    text, now = Text(), mutual if after is None else after
     if after is not None:
-        now = after
         text.append("without " + (" and ".join(out) if len(out) < 3 else f"{len(out)} concepts") + ": ", "bold")
     few, verb = now.count or "none", "is" if now.count == 1 else "are"
     found = f'{few} of {len(seen) - len(out)} seen concepts {verb} tied to "{printable(explanation.class_name)}"'

@@ -22,9 +22,7 @@ class Drawing(NamedTuple):
 
     lines: tuple[Text, ...]
     hidden: int
-    """Lines of the longest list below the last row: how much further it scrolls."""
-    spare: int
-    """Empty rows below the longest list."""
+    """Lines of the longest list below the last row: how much further it scrolls; negative: rows that are empty."""
 
 
 def regions(explanation: Explanation) -> dict[Kind, tuple[str, ...]]:
@@ -94,7 +92,7 @@ def draw(explanation: Explanation, colours: Mapping[Kind, str], *, width: int, h
             canvas.put(start, _FRAME + row, line, kind, most=end - start)
         hidden = max(hidden, below)
     rows = tuple(Text.assemble(*row, no_wrap=True) for row in canvas.rows)
-    return Drawing(rows, max(0, hidden), max(0, -hidden))
+    return Drawing(rows, hidden)
 
 
 def _entry(text: str, sign: str, width: int) -> list[str]:

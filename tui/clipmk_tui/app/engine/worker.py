@@ -356,10 +356,9 @@ async def _next_line(worker: _Worker, transport: Transport) -> bytes:
     Raises:
         TimeoutError: a server was asked something, and gave no sign of life for half a minute.
     """
-    loop = asyncio.get_running_loop()
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SILENCE_SECONDS if worker.is_server else None):
                 return await transport.reader.readline()
-        if worker.sent and loop.time() - worker.busy_since >= SILENCE_SECONDS:
+        if worker.sent and asyncio.get_running_loop().time() - worker.busy_since >= SILENCE_SECONDS:
             raise TimeoutError

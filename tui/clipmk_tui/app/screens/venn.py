@@ -31,12 +31,12 @@ class VennPicture(Widget):
 
     def scroll_lists(self, lines: int) -> None:
         """Move the lists by so many lines, not beyond their ends."""
-        self._offset = max(0, self._offset + min(lines, self._drawing().hidden))
+        self._offset = max(0, self._offset + min(lines, max(0, self._drawing().hidden)))
         self.refresh()
 
     def on_resize(self) -> None:
         """Where more lines fit, the lists still end at the bottom."""
-        self._offset = max(0, self._offset - self._drawing().spare)
+        self._offset = max(0, self._offset + min(0, self._drawing().hidden))
         self.refresh()
 
     def _drawing(self) -> Drawing:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
+from textual import events, on
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
@@ -160,13 +160,11 @@ class CompareGrid(Widget, can_focus=True):
         if event.chain == 2:
             self.action_choose()
 
-    def on_mouse_scroll_down(self) -> None:
+    @on(events.MouseScrollDown)
+    @on(events.MouseScrollUp)
+    def _scroll(self, event: events.MouseEvent) -> None:
         """The wheel moves the cursor."""
-        self.action_move(3, 0)
-
-    def on_mouse_scroll_up(self) -> None:
-        """The wheel moves the cursor."""
-        self.action_move(-3, 0)
+        self.action_move(3 if isinstance(event, events.MouseScrollDown) else -3, 0)
 
     def on_resize(self) -> None:
         """Draw at the new width, the cursor visible."""

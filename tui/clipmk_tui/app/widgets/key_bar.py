@@ -17,14 +17,19 @@ class KeyBar(Widget):
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
 
     def render(self) -> Text:
-        """One line: the focused pane's keys, then the screen's, then the app's; help and quit are always on it."""
+        """One line: the focused pane's keys, then the screen's, then the app's; help and quit are always on it.
+
+        The arrows are named where the focused widget moves something by them, and has no name of its own for it.
+        """
         found: dict[str, Text] = {}
-        if self._moves():
+        active = self.screen.active_bindings
+        arrows = [active[key] for key in ("up", "down") if key in active]
+        if arrows and all(one.node is self.screen.focused and not one.binding.show for one in arrows):
             found["move"] = Text.assemble(("↑↓", "bold"), " move  ")
-        for active in sorted(self.screen.active_bindings.values(), key=self._order):
-            binding = active.binding
-            if binding.show and active.enabled and binding.action not in found:
-                found[binding.action] = Text.assemble((key_text(active), "bold"), f" {binding.description}  ")
+        for one in sorted(active.values(), key=self._order):
+            binding = one.binding
+            if binding.show and one.enabled and binding.action not in found:
+                found[binding.action] = Text.assemble((key_text(one), "bold"), f" {binding.description}  ")
         last = [found.pop(action) for action in ("app.help", "help", "app.quit", "quit") if action in found]
         width = self.content_size.width
         room = width - sum(text.cell_len for text in last)
@@ -36,12 +41,6 @@ class KeyBar(Widget):
             shown += text
         shown.truncate(width, pad=True)
         return shown
-
-    def _moves(self) -> bool:
-        """Whether the focused widget itself moves something by the arrows, without a name of its own for it."""
-        active = self.screen.active_bindings
-        arrows = [active[key] for key in ("up", "down") if key in active]
-        return bool(arrows) and all(one.node is self.screen.focused and not one.binding.show for one in arrows)
 
     def _order(self, active: ActiveBinding) -> tuple[bool, int, int]:
         """The focused pane's keys first, the app's last; each in the order of its bindings."""

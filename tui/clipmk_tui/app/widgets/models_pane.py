@@ -27,12 +27,6 @@ SOURCE_WORDS: Final = {"embedded": "embedded", "local": "yours", "cached": "cach
 """Where a model's weights are, in one word."""
 
 
-def searched(entry: ModelEntry) -> str:
-    """What the filter searches."""
-    source = SOURCE_WORDS[entry.source]
-    return f"{entry.id} {entry.family} {entry.source} {source} {entry.pretrained} {entry.input_size}px"
-
-
 class ModelList(OptionList):
     """One line a model."""
 
@@ -126,7 +120,9 @@ class ModelsPane(FilteredPane):
     def _show_models(self) -> None:
         """Show the models that the filter leaves: those that can be used first."""
         view = self.view
-        found = [entry for entry in view.entries if matches(self.filter_text, searched(entry))]
+        facts = "{0.id} {0.family} {0.source} {1} {0.pretrained} {0.input_size}px"
+        searched = ((entry, facts.format(entry, SOURCE_WORDS[entry.source])) for entry in view.entries)
+        found = [entry for entry, text in searched if matches(self.filter_text, text)]
         self.list.show(sorted(found, key=lambda entry: (entry.source == "remote", entry.id in view.failed)), view)
         here = sum(entry.source != "remote" for entry in found)
         total = len(view.entries)
