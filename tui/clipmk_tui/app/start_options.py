@@ -93,10 +93,7 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
         vocabulary=_vocabulary(chosen.get("vocab"), models[0], chosen.get("arch")),
         classes=classes,
         settings=settings_from(chosen, config, prediction_count=PREDICTION_COUNT),
-        device=chosen.get("device", "auto"),
-        precision=chosen.get("precision", "fp32"),
-        arch=chosen.get("arch"),
-        download=chosen.get("download", False),
+        **{name: chosen[name] for name in ("device", "precision", "arch", "download") if name in chosen},
     )
     if classes is not None:
         from clipmk.vocabulary.classes import parse_classes  # noqa: PLC0415
@@ -112,13 +109,10 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
         models=models,
         session=session,
         default=None if usual is chosen else _default(usual, models[0], session.vocabulary),
-        theme=chosen.get("theme"),
         keys=dict(config.keys),
-        no_color=chosen.get("no_color", False),
         graphics=graphics,
-        serve=chosen.get("serve", True),
         note=note,
-        debug=chosen.get("debug", False),
+        **{name: chosen[name] for name in ("theme", "no_color", "serve", "debug") if name in chosen},
     )
 
 
