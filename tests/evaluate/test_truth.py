@@ -91,7 +91,8 @@ def test_what_is_measured_does_not_depend_on_what_stands_beside_it() -> None:
         for one, other in zip(*values, strict=True):
             assert set(one) == set(other)
             for metric, interval in one.items():
-                assert dataclasses.astuple(interval) == pytest.approx(dataclasses.astuple(other[metric])), metric
+                expected = dataclasses.astuple(other[metric])  # a cosine's last bit follows the size of its batch
+                assert dataclasses.astuple(interval) == pytest.approx(expected, abs=1e-6), metric
 
 
 def test_batches_that_cross_scenes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
