@@ -157,6 +157,8 @@ class Server(Transport):
                     line = await reader.readline()
             except TimeoutError as reason:
                 raise client.UnusableServerError("it does not greet") from reason
+            except ConnectionError:  # it was just ending
+                return None
             ours = await asyncio.to_thread(lambda: identity(read_config()))
             client.require_same(client.read_greeting(line), ours)
             undo.pop_all()
