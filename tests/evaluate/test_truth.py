@@ -41,7 +41,8 @@ def _small(tmp_path_factory: pytest.TempPathFactory) -> object:
         yield
 
 
-MAP_ROWS = (asking.PATCHES, asking.ATTENTION, asking.CENTRE, asking.ANYWHERE)
+PUBLISHED = (asking.OCCLUSION, asking.VALUES, asking.LEGRAD, asking.ROLLOUT)
+MAP_ROWS = (asking.PATCHES, asking.ATTENTION, asking.CENTRE, asking.ANYWHERE, *PUBLISHED)
 MAP_SCORES = {"pointing", "pixel_ap", "map_iou"}
 PRESENCE = {"presence", "presence_hard"}
 

@@ -67,7 +67,7 @@ def test_of_several_checkpoints_one_must_be_named_and_then_loads(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = load(folder, device="cpu")
-    state = {f"module.{name}": value for name, value in plain._images._model.state_dict().items()}
+    state = {f"module.{name}": value for name, value in plain.images._model.state_dict().items()}
     (folder / "open_clip_model.safetensors").unlink()
     for epoch in (1, 2, 10):
         torch.save({"state_dict": state}, folder / f"epoch_{epoch}.pt")
@@ -77,7 +77,7 @@ def test_of_several_checkpoints_one_must_be_named_and_then_loads(
     with pytest.raises(ModelError, match=several):
         load(folder, device="cpu")
     backbone = load(folder / "epoch_2.pt", device="cpu")
-    assert_same(backbone, plain._images._model)
+    assert_same(backbone, plain.images._model)
     assert resolve(str(folder / "epoch_2.pt")).entry.weights == str(folder / "epoch_2.pt")
     for epoch in (1, 2):
         (folder / f"epoch_{epoch}.pt").unlink()

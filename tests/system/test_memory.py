@@ -122,11 +122,12 @@ def test_loading_a_model_and_embedding_its_texts_explain_out_of_memory(
 def test_a_shard_names_the_batch_size_of_its_study(short: Exception) -> None:
     from clipmk.study.shard_worker import _memory_named  # noqa: PLC0415
 
-    task: Any = type("Task", (), {"batch_size": 8, "device": "cuda"})
+    manifest: Any = type("Manifest", (), {"batch_size": 8})
+    task: Any = type("Task", (), {"manifest": manifest, "device": "cuda"})
     told = "'vit' at a batch size of 8; try --batch-size 4 in a new folder"
     with pytest.raises(OutOfMemoryError, match=told), _memory_named(task, "vit"):
         raise short
-    task.batch_size = 1
+    manifest.batch_size = 1
     with pytest.raises(OutOfMemoryError, match="try --grounding attend"), _memory_named(task, "vit"):
         raise short
 

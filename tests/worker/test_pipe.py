@@ -183,7 +183,6 @@ def test_an_unexpected_error_fails_the_request_and_not_the_worker(worker: Parent
         b'{"type": "explain"}\n',
         b"\xff\xfe\n",
         b'{"type": "load", "id": "x", "model": 1}\n',
-        encode(HELLO),
         encode(Greeting(protocol=2, clipmk="0", pid=1)),
     ],
 )

@@ -44,9 +44,10 @@ def _alone(name: str) -> ModuleType:
     Where a release keeps it elsewhere, or it needs more, the package itself, which has the same names.
     """
     try:
-        if _ALONE not in sys.modules:
-            _prepare_package()
-        return importlib.import_module(f"{_ALONE}.{name}")
+        with quiet():
+            if _ALONE not in sys.modules:
+                _prepare_package()
+            return importlib.import_module(f"{_ALONE}.{name}")
     except (ImportError, OSError):
         return open_clip()
 
