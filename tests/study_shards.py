@@ -94,11 +94,7 @@ def make_manifest(
 
 
 def write_study(
-    root: Path,
-    manifest: Manifest,
-    *,
-    pool: tuple[tuple[str, str, str, float], ...] = POOL,
-    seed: int = 0,
+    root: Path, manifest: Manifest, *, pool: tuple[tuple[str, str, str, float], ...] = POOL, seed: int = 0
 ) -> StudyFolder:
     """A whole study: manifest, D_y and all shards; every 17th image is unlabelled and every 29th broken."""
     folder = StudyFolder(root)

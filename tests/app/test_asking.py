@@ -7,19 +7,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import TextArea
 
-from app_harness import (
-    MODELS,
-    RN,
-    VIT,
-    FakeEngine,
-    burst,
-    lines,
-    press,
-    running,
-    seen,
-    settled,
-    until,
-)
+from app_harness import MODELS, RN, VIT, FakeEngine, burst, lines, press, running, seen, settled, until
 from clipmk.settings import preset
 from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError

@@ -63,8 +63,7 @@ async def test_a_screen_closes_once_however_often_its_key_is_pressed(name: str, 
 
 
 @pytest.mark.parametrize(
-    ("key", "opened"),
-    [("w", WriteScreen), ("s", SettingsScreen), ("o", PickerScreen), ("k", ClassesScreen)],
+    ("key", "opened"), [("w", WriteScreen), ("s", SettingsScreen), ("o", PickerScreen), ("k", ClassesScreen)]
 )
 async def test_a_screen_opens_once_however_often_its_key_is_pressed(album: Path, key: str, opened: type) -> None:
     async with running(FakeEngine(), album, models=(VIT, RN)) as (pilot, screen):

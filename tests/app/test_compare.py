@@ -307,10 +307,7 @@ async def test_w_writes_valid_json_beside_what_is_there(
         for _ in range(2):
             await press(pilot, "w")
         assert app.answers == []
-        assert app.notes == [
-            "wrote clipmk-compare-fox_03-2.json",
-            "wrote clipmk-compare-fox_03-3.json",
-        ]
+        assert app.notes == ["wrote clipmk-compare-fox_03-2.json", "wrote clipmk-compare-fox_03-3.json"]
     assert (tmp_path / "clipmk-compare-fox_03.json").read_text() == "mine"
     made = json.loads((tmp_path / "clipmk-compare-fox_03-2.json").read_text(encoding="utf-8"))
     valid(made)

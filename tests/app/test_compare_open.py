@@ -5,19 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from app_harness import (
-    MODELS,
-    RN,
-    VIT,
-    VIT_XS,
-    FakeEngine,
-    line,
-    lines,
-    press,
-    running,
-    seen,
-    settled,
-)
+from app_harness import MODELS, RN, VIT, VIT_XS, FakeEngine, line, lines, press, running, seen, settled
 from clipmk.worker import protocol
 from clipmk_tui.app.concept_rows import ConceptRow
 from clipmk_tui.app.widgets.compare_grid import CompareGrid

@@ -32,11 +32,7 @@ async def test_the_engine_starts_only_after_the_first_frame_and_is_closed_at_the
     engine = FakeEngine()
     async with running(engine, album) as (_, _screen):
         assert engine.started
-        assert [type(request) for request in engine.asked[:3]] == [
-            protocol.Load,
-            protocol.Explain,
-            protocol.ListModels,
-        ]
+        assert [type(request) for request in engine.asked[:3]] == [protocol.Load, protocol.Explain, protocol.ListModels]
         explain = engine.asked[1]
         assert isinstance(explain, protocol.Explain)
         assert (explain.also, explain.ranked) == (("cat",), RANKED)  # the true class has a rank wherever it is

@@ -284,13 +284,7 @@ def test_no_color_reaches_textual(home: types.ModuleType) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "options", "used"),
-    [
-        ("", {}, True),
-        ("0", {}, False),
-        ("1", {}, True),
-        ("", {"serve": False}, False),
-        ("0", {"serve": True}, True),
-    ],
+    [("", {}, True), ("0", {}, False), ("1", {}, True), ("", {"serve": False}, False), ("0", {"serve": True}, True)],
 )
 def test_a_running_server_is_used_unless_that_is_unwanted(
     home: types.ModuleType, monkeypatch: pytest.MonkeyPatch, variable: str, options: dict[str, bool], used: bool

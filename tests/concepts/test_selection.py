@@ -110,12 +110,7 @@ def test_relevance_compares_with_the_statistic_of_the_candidates(
 
 def test_the_reference_filter_keeps_more_than_the_papers_text() -> None:
     values = torch.tensor([0.20, 0.21, 0.22, 0.30])
-    assert selection.relevance_filter(values, statistic="mean", offset=-0.02)[0].tolist() == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    assert selection.relevance_filter(values, statistic="mean", offset=-0.02)[0].tolist() == [False, False, True, True]
     assert selection.relevance_filter(values, statistic="median", offset=0.02)[0].tolist() == [False] * 3 + [True]
 
 

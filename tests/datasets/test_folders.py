@@ -112,9 +112,7 @@ def test_folders_above_the_classes_are_known_by_their_names_and_named(
     assert len(told) == (depth > 0 and "fox" not in expected)
 
 
-def test_label_files_are_read_in_each_part_of_a_dataset_and_may_name_images_barely(
-    tmp_path: Path,
-) -> None:
+def test_label_files_are_read_in_each_part_of_a_dataset_and_may_name_images_barely(tmp_path: Path) -> None:
     touch(tmp_path, "train/1.png", "train/2.png", "test/3.png", "test/4.png")
     (tmp_path / "train" / "metadata.csv").write_text("file_name,label\n1.png,fox\n2.png,cat\n")
     (tmp_path / "labels.csv").write_text("image_id,label\n3,owl\n4.png,hen\n9,zzz\n")

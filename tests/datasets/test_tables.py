@@ -203,11 +203,7 @@ def test_images_are_found_by_a_bare_name_without_folder_and_ending(images: Path)
             b'{"path": \n',
             r"t\.jsonl' is malformed: a JSON list of objects, or an object in each line, is needed",
         ),
-        (
-            "coco.json",
-            b'{\n "images": []\n}',
-            r"json' is malformed: a JSON list of objects, or an object in",
-        ),
+        ("coco.json", b'{\n "images": []\n}', r"json' is malformed: a JSON list of objects, or an object in"),
         ("t.json", b"[" * 100_000, r"t\.json' is malformed: "),
         ("t.jsonl", b'{"path": "a.png", "label": [1, 2]}', r"holds \[1, 2\]; a label is a text or a whole number"),
         ("t.jsonl", b'{"path": "a.png", "label": true}', r"holds True; a label is a text or a whole number"),

@@ -264,11 +264,7 @@ def test_a_report_becomes_plain_data_and_tables_of_text() -> None:
     assert title.startswith("counterfactual: score of the predicted class")
     assert columns == ["", "deletion", "insertion"]
     value = rows(report)[OWN]["deletion"]
-    assert body[0] == [
-        OWN,
-        f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]",
-        body[0][2],
-    ]
+    assert body[0] == [OWN, f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]", body[0][2]]
 
 
 def test_a_queue_keeps_the_order_of_images_even_without_occlusions() -> None:

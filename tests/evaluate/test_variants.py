@@ -87,10 +87,7 @@ def test_a_result_equals_the_explanation(model: str) -> None:
 def test_stability_compares_with_another_seed_and_with_the_shifted_picture(variant: Variant) -> None:
     other = dataclasses.replace(variant.settings, seed=variant.settings.seed + 1)
     first = explained(variant.settings)
-    for name, again in (
-        ("stable_seed", explained(other)),
-        ("stable_shift", explained(variant.settings, moved=True)),
-    ):
+    for name, again in (("stable_seed", explained(other)), ("stable_shift", explained(variant.settings, moved=True))):
         expected = [
             metrics.jaccard([c.text for c in a.vision_concepts], [c.text for c in b.vision_concepts])
             for a, b in zip(first, again, strict=True)

@@ -268,9 +268,7 @@ def test_predicting_such_an_image_says_so() -> None:
         explainer.builder.predict(torch.full((explainer.backbone.embed_dim,), math.nan))
 
 
-def test_wrong_pooling_is_still_reported_beside_an_image_that_is_not_finite(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_wrong_pooling_is_still_reported_beside_an_image_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone: Any = embedded.backbone()
     pixels = backbone.normalise(torch.from_numpy(np.stack([embedded.scenes()[0].image, BAD])))
     encoded = backbone.encode_with_patches(pixels)

@@ -118,12 +118,7 @@ def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> di
         listing = [p for p, row in enumerate(picks) if i in row]
         best = max(math.exp(50 * scores[p, i]) for p in listing)
         carriers.append(tuple(p for p in listing if math.exp(50 * scores[p, i]) >= best / 2))
-    return {
-        "picks": picks,
-        "concepts": concepts,
-        "importance": [worth[i] for i in concepts],
-        "carriers": carriers,
-    }
+    return {"picks": picks, "concepts": concepts, "importance": [worth[i] for i in concepts], "carriers": carriers}
 
 
 @pytest.mark.parametrize("index", [0, 3])

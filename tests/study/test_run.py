@@ -229,11 +229,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, images: Path, 
         (AssertionError("no host"), "head..node:6379", r"'head\.\.node:6379' cannot be reached: "),
         (AssertionError("nobody listens"), "127.0.0.1:1", r"'127.0.0.1:1' cannot be reached: Connection refused$"),
         (AssertionError("nobody listens"), "ray://[::1]:1", r"'ray://\[::1\]:1' cannot be reached: "),
-        (
-            "InvalidAuthToken",
-            "auto",
-            r"cannot be reached: InvalidAuthToken.*set RAY_AUTH_MODE=token",
-        ),
+        ("InvalidAuthToken", "auto", r"cannot be reached: InvalidAuthToken.*set RAY_AUTH_MODE=token"),
         (ConnectionError("no port is free"), None, r"Ray does not start: no port is free"),
     ],
 )

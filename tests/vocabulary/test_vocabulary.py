@@ -177,10 +177,7 @@ def test_what_can_be_checked_is_loaded_with_what_was_skipped(tmp_path: Path) -> 
     assert vocabulary.classes == ("hen", "owl", "cat", "dog")
     assert vocabulary.by_class == {"hen": ("a comb",), "dog": ("a tail",)}
     assert check(vocabulary).undescribed == ("owl", "cat")
-    assert left_out == [
-        "'hen'[1] is a number; a text is needed",
-        "'cat' is a number; a list of texts is needed",
-    ]
+    assert left_out == ["'hen'[1] is a number; a text is needed", "'cat' is a number; a list of texts is needed"]
     with pytest.raises(VocabularyError, match=r"2 faults: .*'cat' is a number"):
         load_vocabulary(str(path))
     left_out.clear()

@@ -289,9 +289,7 @@ def test_no_counterfactual_combination_is_ever_seen_in_training(plans: dict[str,
     assert len(absences("counterfactual")) > 100
 
 
-def test_varied_scenes_mostly_depart_from_type_as_strongly_as_counterfactual_ones(
-    plans: dict[str, list[Plan]],
-) -> None:
+def test_varied_scenes_mostly_depart_from_type_as_strongly_as_counterfactual_ones(plans: dict[str, list[Plan]]) -> None:
     departing = [some for some in plans["varied"] if some.kind != "typical"]
     assert 0.76 <= len(departing) / len(plans["varied"]) <= 0.84
     assert {some.kind for some in departing} == {"recoloured", "missing", "swapped", "chimera"}

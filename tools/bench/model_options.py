@@ -77,12 +77,7 @@ def changed(visual: nn.Module, option: str) -> Encode:
 
 @torch.inference_mode()
 def compare(
-    label: str,
-    visual: Encode,
-    other: Encode,
-    pixels: Tensor,
-    clock: Callable[[], float],
-    arguments: argparse.Namespace,
+    label: str, visual: Encode, other: Encode, pixels: Tensor, clock: Callable[[], float], arguments: argparse.Namespace
 ) -> None:
     """Print one row; the first call of the option is timed apart."""
 

@@ -65,14 +65,7 @@ class Scenes:
 
 
 def render(
-    folder: Path,
-    *,
-    count: int,
-    seed: int,
-    size: int = SIZE,
-    split: str = "train",
-    workers: int = 2,
-    chunk: int = 1_000,
+    folder: Path, *, count: int, seed: int, size: int = SIZE, split: str = "train", workers: int = 2, chunk: int = 1_000
 ) -> Scenes:
     """Render `count` scenes of the split into `folder`, once: a finished folder is reused."""
     stamp = folder / "done.json"

@@ -178,11 +178,7 @@ def contrast(
 
 
 def vision_concepts(
-    carried: Bool[Tensor, "parts descriptors"],
-    cosines: Float[Tensor, " descriptors"],
-    *,
-    most: int,
-    scale: float = 2.5,
+    carried: Bool[Tensor, "parts descriptors"], cosines: Float[Tensor, " descriptors"], *, most: int, scale: float = 2.5
 ) -> OrderedConcepts:
     """D_v: the descriptors that any part carries by importance = scale · cosine, descending.
 

@@ -23,11 +23,7 @@ class Plan(NamedTuple):
 
 
 def sinkhorn(
-    scores: Float[Tensor, "parts descriptors"],
-    *,
-    scale: float = 2.5,
-    tolerance: float = 1e-6,
-    most_rounds: int = 1_000,
+    scores: Float[Tensor, "parts descriptors"], *, scale: float = 2.5, tolerance: float = 1e-6, most_rounds: int = 1_000
 ) -> Plan:
     """P = Sinkhorn(exp(scale · scores)): rows and columns normalised in turn, columns last.
 

@@ -15,15 +15,7 @@ from scipy.stats import rankdata
 from torch.nn.functional import normalize
 
 from clipmk.backbones.inspection import attention_gradients, stage_gradients
-from clipmk.concepts.relevance import (
-    SEEN_LEVEL,
-    SHARPNESS,
-    grad_cam,
-    hires_cam,
-    legrad,
-    rollout,
-    standing,
-)
+from clipmk.concepts.relevance import SEEN_LEVEL, SHARPNESS, grad_cam, hires_cam, legrad, rollout, standing
 from clipmk.errors import ModelError
 from clipmk.evaluate.metrics import average_precision_of_pixels, iou
 from clipmk.images.decoder import read_picture

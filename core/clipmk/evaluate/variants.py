@@ -140,11 +140,7 @@ class VariantRunner:
         self._explainers: dict[Settings, Explainer] = {}
 
     def run(
-        self,
-        picture: Picture,
-        variants: Collection[Variant],
-        *,
-        true_masks: NDArray[np.bool_] | None = None,
+        self, picture: Picture, variants: Collection[Variant], *, true_masks: NDArray[np.bool_] | None = None
     ) -> dict[Variant, VariantResult]:
         """Explain one picture; one forward serves all variants with the same `features` and `resize`.
 

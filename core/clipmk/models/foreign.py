@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "config.json"
 """Name of the configuration in a folder or a repository."""
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Names of weight files and of indices of their shards, in the order of preference of `transformers`."""
 PREPROCESSOR_NAMES = ("preprocessor_config.json", "processor_config.json")
 TRUNK = "vit_base_patch16_siglip_224"

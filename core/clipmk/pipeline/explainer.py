@@ -224,12 +224,7 @@ class Explainer:
         """The same model with more classes; only their names are embedded, if texts are cached; encoded images stay."""
         vocabulary = self.vocabulary.with_classes(dict.fromkeys((*self.vocabulary.classes, *added)))
         return Explainer(
-            self.backbone,
-            vocabulary,
-            self.settings,
-            cache=self._cache,
-            progress=self._progress,
-            load_ms=self.load_ms,
+            self.backbone, vocabulary, self.settings, cache=self._cache, progress=self._progress, load_ms=self.load_ms
         )
 
     def with_settings(self, settings: Settings) -> Explainer:

@@ -194,11 +194,7 @@ def _manifest(
         device=device.type,
         dtype=str(dtype).removeprefix("torch."),
         threads=(request.threads or torch.get_num_threads()) if on_cpu else None,
-        versions={
-            "clipmk": __version__,
-            "torch": torch.__version__,
-            "open_clip": metadata.version("open_clip_torch"),
-        },
+        versions={"clipmk": __version__, "torch": torch.__version__, "open_clip": metadata.version("open_clip_torch")},
         asks=request.asks,
         command=request.command,
     )

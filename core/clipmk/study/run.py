@@ -90,11 +90,7 @@ def run_study(request: StudyRequest, *, progress: Progress = no_progress) -> Stu
 
 
 def _explain(
-    request: StudyRequest,
-    manifest: Manifest,
-    models: Sequence[Described],
-    missing: Missing,
-    progress: Progress,
+    request: StudyRequest, manifest: Manifest, models: Sequence[Described], missing: Missing, progress: Progress
 ) -> Generator[int, None, None]:
     """Explain what is missing, in passes over the shards; yields how many more images are done, per model."""
     settings = dataclasses.replace(request.settings, fit=manifest.settings["fit"])

@@ -28,16 +28,7 @@ MAX_LENGTH = 300
 FAULTS = 8
 """Most faults of one file that a message lists."""
 
-_KEYS = (
-    "name",
-    "description",
-    "classes",
-    "templates",
-    "descriptors",
-    "descriptor_template",
-    "by_class",
-    "attributes",
-)
+_KEYS = ("name", "description", "classes", "templates", "descriptors", "descriptor_template", "by_class", "attributes")
 
 
 def parsed(data: bytes | str, label: str) -> dict[str, Any]:
@@ -240,14 +231,7 @@ def repetition_notes(names: Sequence[str]) -> tuple[str, ...]:
 
 def kind_of(value: Any) -> str:
     """The type of a JSON value, in words."""
-    names = {
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-        str: "a text",
-        list: "a list",
-        dict: "an object",
-    }
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 

@@ -76,8 +76,7 @@ def build(first: str = "--help") -> typer.Typer:
 
 def _root(
     version: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version),
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
     """Why did CLIP say that? Explains zero-shot predictions by the concepts both encoders share."""

@@ -193,8 +193,7 @@ _GROUNDING = "How parts are embedded: drawn prompts, or masked attention pooling
 Grounding = Annotated[str | None, option(SETTINGS, "grounding", _GROUNDING, **_one_of("prompts", "attend"))]
 Seed = Annotated[int | None, option(SETTINGS, "seed", "Random seed.", metavar="N")]
 Device = Annotated[
-    str,
-    option(SETTINGS, "device", "Where the model runs.", **_one_of("auto", "cpu", "cuda", "mps", more="|cuda:N")),
+    str, option(SETTINGS, "device", "Where the model runs.", **_one_of("auto", "cpu", "cuda", "mps", more="|cuda:N"))
 ]
 Precision = Annotated[str, option(SETTINGS, "precision", "Precision of the model.", **_one_of("fp32", "bf16", "fp16"))]
 Serve = Annotated[

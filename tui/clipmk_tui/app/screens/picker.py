@@ -42,12 +42,7 @@ class Matches(Widget):
     """The images that match; only visible lines are made, so that there may be 10,000."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "matches--cursor",
-        "matches--note",
-        "matches--found",
-        "matches--wrong",
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"matches--cursor", "matches--note", "matches--found", "matches--wrong"}
 
     class Moved(Latest):
         """The cursor is on another image, or on none."""

@@ -20,17 +20,7 @@ from textual.widget import Widget
 from clipmk.comparison import ComparedModel, Comparison
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.messages import Latest
-from clipmk_tui.show.comparison_table import (
-    AWAITED,
-    Cell,
-    Layout,
-    Mark,
-    Row,
-    class_rows,
-    concept_row,
-    head,
-    layout,
-)
+from clipmk_tui.show.comparison_table import AWAITED, Cell, Layout, Mark, Row, class_rows, concept_row, head, layout
 from clipmk_tui.show.text import matches
 
 

@@ -103,11 +103,7 @@ def info(model: Model, json: o.Json = False, no_color: o.NoColor = False, debug:
 
 @app.command("pull")
 def pull(
-    model: Model,
-    quiet: o.Quiet = False,
-    json: o.Json = False,
-    no_color: o.NoColor = False,
-    debug: o.Debug = False,
+    model: Model, quiet: o.Quiet = False, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False
 ) -> int:
     """Download a model's weights, configuration and tokenizer to the Hugging Face cache; run again to resume."""
     from clipmk_tui.cli.progress import download_progress  # noqa: PLC0415
