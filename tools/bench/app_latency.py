@@ -159,6 +159,11 @@ def keys(runs: int) -> dict[str, list[Reply]]:
                 found.setdefault("leave a concept out, to the new MI", []).append(app.wait_for("x", "→"))
                 app.read()
                 app.press("r")
+            for number in range(min(runs, 10)):
+                app.press("a")
+                app.press(f"a striped tail {number}")
+                name = f"{'first' if number == 0 else 'more'} words of one's own, to row and map"
+                found.setdefault(name, []).append(app.press("\r", until=lambda written: b"map" in written))
             for _ in range(min(runs, 10)):
                 found.setdefault("next image, explained", []).append(app.press("n", until=says("chance")))
                 found.setdefault("previous image, at hand", []).append(app.press("p"))

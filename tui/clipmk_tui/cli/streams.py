@@ -190,7 +190,8 @@ def _diverted() -> Iterator[int]:
         with contextlib.redirect_stdout(sys.stderr):
             yield saved
     finally:
-        _flush(original)  # a library may have kept the old sys.stdout
+        for kept in (original, sys.__stdout__):  # a library may have kept either
+            _flush(kept)
         if os.name == "posix":
             import ctypes  # noqa: PLC0415 - the app never comes here
 
