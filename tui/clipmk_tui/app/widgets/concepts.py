@@ -325,8 +325,9 @@ class ConceptsPane(FilteredPane):
         self._show_lines()
 
     def on_resize(self) -> None:
-        """Lay the lines out at the new width."""
+        """Lay the lines out at the new width, and open groups anew: an answer may come before the first layout."""
         self.query_one("#answer", Static).update(self._answer())
+        self._show_tree()
         self.call_after_refresh(self._show_lines)
 
     def action_restore(self) -> None:
