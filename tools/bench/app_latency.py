@@ -200,7 +200,9 @@ def quitting(runs: int) -> list[float]:
 def explained(app: ClipmkApp) -> bool:
     """Whether what the app shows is explained."""
     screen = app.screen
-    return isinstance(screen, MainScreen) and bool(screen.query("Panes")) and screen.state.explanation is not None
+    with contextlib.suppress(RuntimeError):  # the panes are not there yet
+        return isinstance(screen, MainScreen) and screen.state.explanation is not None
+    return False
 
 
 def stall() -> float:
