@@ -280,11 +280,7 @@ def test_bytes_and_floats_are_normalised_alike(zoo: Any) -> None:
     backbone, _ = zoo("vit")
     data = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     by_hand = torch.stack(
-        [
-            (data[..., channel].double() / 255 - backbone.preprocessing.mean[channel])
-            / backbone.preprocessing.std[channel]
-            for channel in range(3)
-        ],
+        [(data[..., channel].double() / 255 - backbone.mean[channel]) / backbone.std[channel] for channel in range(3)],
         dim=1,
     )
     torch.testing.assert_close(backbone.normalise(data).double(), by_hand, atol=1e-5, rtol=0)

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, Progress
 from clipmk.backbones.devices import PRECISIONS, cast, upload
 from clipmk.backbones.encoders import image_encoder
-from clipmk.backbones.preprocessing import Preprocessing, read_preprocessing
+from clipmk.backbones.preprocessing import Channels, Preprocessing, read_preprocessing
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.tokenizer import Tokenizer
 from clipmk.errors import ModelError, NotFiniteError
@@ -96,6 +96,16 @@ class Backbone:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.info.id} on {self.device}, {self.dtype}>"
+
+    @property
+    def mean(self) -> Channels:
+        """Subtracted from every channel of an image in [0, 1]."""
+        return self.preprocessing.mean
+
+    @property
+    def std(self) -> Channels:
+        """What every channel is divided by then."""
+        return self.preprocessing.std
 
     @property
     def grid(self) -> tuple[int, int]:
