@@ -15,6 +15,7 @@ from torchcam.methods import GradCAM
 import clipmk
 from backbone_zoo import EMBED, VISION, make, model_config, pixels_for, save, unit
 from clipmk.backbones.backbone import Backbone
+from clipmk.backbones.base import with_output
 from clipmk.backbones.encoders import image_encoder
 from clipmk.backbones.inspection import attention_gradients, stage_gradients
 from clipmk.concepts.relevance import grad_cam, hires_cam, legrad, rollout
@@ -199,3 +200,12 @@ def test_every_tower_gives_what_it_has(kind: str, loaded: Callable[[str], Backbo
         assert values.shape == (count, backbone.embed_dim)
         assert bool(values.isfinite().all())
     torch.testing.assert_close(backbone.encode_images(pixels), encoded.embeddings)  # no hook stays behind
+
+
+def test_a_module_that_is_wrapped_by_its_user_stays_wrapped() -> None:
+    module = torch.nn.Linear(2, 2)
+    wrapped = module.forward = lambda values: values + 1
+    with with_output(module, "ours"):
+        assert module(torch.zeros(2)) == "ours"
+    assert module.forward is wrapped
+    assert module(torch.zeros(2)).tolist() == [1, 1]
