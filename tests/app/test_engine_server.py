@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,20 @@ async def test_a_server_with_another_identity_is_reported_and_not_used(
     assert not one.uses_server
 
 
+async def slow_work(one: Engine) -> asyncio.Task[Any]:
+    """A request that is being worked on."""
+    task, working = begun(one, request("slow", model="waiting"))
+    await working.wait()
+    return task
+
+
+async def answered_by_the_child(task: asyncio.Task[Any] | None) -> None:
+    """What was being worked on when the server was lost is asked of the child."""
+    if task is not None:
+        with pytest.raises(RequestError, match=r"answered by \d+"):
+            await task
+
+
 @pytest.mark.parametrize("busy", [True, False])
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 async def test_when_the_server_is_lost_the_app_goes_on_with_its_child(
@@ -127,16 +142,12 @@ async def test_when_the_server_is_lost_the_app_goes_on_with_its_child(
 ) -> None:
     one = engine()
     await who(one)
-    if busy:
-        task, working = begun(one, request("slow", model="waiting"))
-        await working.wait()
+    task = await slow_work(one) if busy else None
     if how == "killed":
         server.kill()
     else:
         await asyncio.to_thread(client.stop, socket_path)
-    if busy:
-        with pytest.raises(RequestError, match=r"answered by \d+"):  # the child was asked the same
-            await task
+    await answered_by_the_child(task)
     async with asyncio.timeout(60):
         while one.uses_server or not one.restarts:  # type: ignore[attr-defined]
             await asyncio.sleep(0.01)
@@ -151,13 +162,9 @@ async def test_after_a_lost_server_another_one_is_used_unless_it_might_end_over_
 ) -> None:
     one = engine()
     await who(one)
-    if busy:
-        task, working = begun(one, request("slow", model="waiting"))
-        await working.wait()
+    task = await slow_work(one) if busy else None
     server.kill()
-    if busy:
-        with pytest.raises(RequestError, match=r"answered by \d+"):
-            await task
+    await answered_by_the_child(task)
     await asyncio.to_thread(server.wait)
     async with asyncio.timeout(60):
         while not one.restarts:  # type: ignore[attr-defined]
