@@ -30,6 +30,7 @@ REGIONS = {"foreground", "of_ceiling", "corloc", "part_iou"}
 BESIDE = {"pixel_iou", "part_margin", "outliers", "stable_seed", "stable_shift"}
 EFFECTS = {"effect_top", "effect", "effect_control", "effect_margin"}
 SPLITS = ("test", "counterfactual")
+EPS = float(np.finfo(np.float32).eps)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -92,8 +93,9 @@ def test_what_is_measured_does_not_depend_on_what_stands_beside_it() -> None:
         for one, other in zip(*values, strict=True):
             assert set(one) == set(other)
             for metric, interval in one.items():
-                expected = dataclasses.astuple(other[metric])  # a cosine's last bit follows the size of its batch
-                assert dataclasses.astuple(interval) == pytest.approx(expected, abs=1e-6), metric
+                expected = dataclasses.astuple(other[metric])
+                # the last bits of a cosine in float32 follow the size of its batch; effects are differences of two
+                assert dataclasses.astuple(interval) == pytest.approx(expected, abs=2 * EPS), metric
 
 
 def test_batches_that_cross_scenes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
