@@ -93,8 +93,11 @@ def explanation(
                 class_name="cat",
                 language_concepts=_language((descriptor,), ("whiskers", "a long tail", "soft fur", "paws")),
                 mutual=_mutual(1),
+                part_margins=(0.031, -0.0122),
+                share_explained=0.41,
             ),
         ),
+        share_explained=0.62,
         elapsed_ms=Elapsed(load=812.0, explain=95.125),
         provenance=Provenance(
             clipmk="0.1.0",
@@ -110,7 +113,7 @@ def explanation(
         ),
         warnings=("the image is animated; only its first frame is used",),
         picture=image if with_picture else None,
-    )
+    ).with_influence()
 
 
 def _part(number: int, mask: np.ndarray, box: tuple[int, int, int, int], texts: tuple[str, str]) -> Part:

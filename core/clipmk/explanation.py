@@ -8,10 +8,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from clipmk.concepts.influence import concept_influence
 from clipmk.concepts.mutual import measure
 from clipmk.errors import UsageError, suggest
 from clipmk.output.document import explanation_entry
-from clipmk.records import Asked, ExplanationRecord, Mutual, Prediction, RelevanceMap, WhatIf, status_of
+from clipmk.records import Alternative, Asked, ExplanationRecord, Mutual, Prediction, RelevanceMap, WhatIf, status_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,10 +88,16 @@ class Explanation(ExplanationRecord):
         if chosen is None:
             raise UsageError(f"class {class_name!r} is not in this explanation; {suggest(class_name, self.classes)}")
         previous = dataclasses.replace(
-            chosen, class_name=self.class_name, language_concepts=self.language_concepts, mutual=self.mutual
+            chosen,
+            class_name=self.class_name,
+            language_concepts=self.language_concepts,
+            mutual=self.mutual,
+            part_margins=tuple(0.0 - margin for margin in chosen.part_margins),
+            share_explained=self.share_explained,
         )
+        others = [_against(other, chosen) for other in self.alternatives if other is not chosen]
         shared = {concept.text for concept in chosen.language_concepts if concept.mutual}
-        return dataclasses.replace(
+        turned = dataclasses.replace(
             self,
             class_name=class_name,
             vision_concepts=tuple(
@@ -98,10 +105,23 @@ class Explanation(ExplanationRecord):
             ),
             language_concepts=chosen.language_concepts,
             mutual=chosen.mutual,
-            alternatives=(previous, *(other for other in self.alternatives if other is not chosen)),
+            alternatives=(previous, *others),
+            share_explained=chosen.share_explained,
             what_if=None,
             asked=tuple(_retied(one, class_name) for one in self.asked),
         )
+        return turned.with_influence()
+
+    def with_influence(self) -> Explanation:
+        """The same explanation, with what each vision concept does to the margin over the runner-up."""
+        margins = () if self.runner_up is None else self.runner_up.part_margins
+        by_id = {part.id: (margin, part.area) for part, margin in zip(self.parts, margins, strict=False)}
+        concepts = []
+        for concept in self.vision_concepts:
+            pairs = [by_id[part] for part in concept.parts if part in by_id]
+            influence = concept_influence([margin for margin, _ in pairs], [area for _, area in pairs])
+            concepts.append(dataclasses.replace(concept, influence=influence))
+        return dataclasses.replace(self, vision_concepts=tuple(concepts))
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of one result, as the schema of `clipmk schema` describes it."""
@@ -155,6 +175,12 @@ class Explanation(ExplanationRecord):
         from clipmk.output.html import fragment  # noqa: PLC0415
 
         return fragment(self)
+
+
+def _against(other: Alternative, explained: Alternative) -> Alternative:
+    """An alternative to one class, as an alternative to another: (y - c) - (y - b) = b - c."""
+    pairs = zip(other.part_margins, explained.part_margins, strict=True)
+    return dataclasses.replace(other, part_margins=tuple(old - new for old, new in pairs))
 
 
 def _retied(asked: Asked, class_name: str) -> Asked:

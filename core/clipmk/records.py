@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 """Version of the JSON: a minor step adds fields, a major step may break readers."""
 FAMILIES: Final = {
     "vit": "ViT",
@@ -166,6 +166,8 @@ class VisionConcept:
     parts: tuple[int, ...]
     """Ids of the parts that carry it."""
     mutual: bool
+    influence: float | None = None
+    """Mean of these parts' `Alternative.part_margins` over the runner-up, weighted by area; None without either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +228,10 @@ class Alternative:
     class_name: str
     language_concepts: tuple[LanguageConcept, ...]
     mutual: Mutual
+    part_margins: tuple[float, ...]
+    """For each part, its cosine with the class explained minus that with this class: above 0 it speaks against this."""
+    share_explained: float | None
+    """As `ExplanationRecord.share_explained`, of this class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,6 +368,9 @@ class ExplanationRecord:
     mutual: Mutual
     alternatives: tuple[Alternative, ...]
     """The other highest-ranked classes with their D_y, for "why not B?" without a model."""
+    share_explained: float | None
+    """Share of the similarity to the class, beyond that to the mean class, that the vision concepts recover: at most
+    about 1, it may be negative; None where the image is not nearer to the class (`concepts.influence`)."""
     elapsed_ms: Elapsed
     provenance: Provenance
     warnings: tuple[str, ...]
@@ -371,6 +380,12 @@ class ExplanationRecord:
     """What was asked for in one's own words, in that order."""
     picture: Image.Image | None = field(default=None, repr=False, compare=False, metadata={"written": False})
     """The decoded image, for overlays and notebooks; never written out."""
+
+    @property
+    def runner_up(self) -> Alternative | None:
+        """The highest-ranked of the other classes."""
+        held = {one.class_name: one for one in self.alternatives}
+        return next((held[one.class_name] for one in self.predictions if one.class_name in held), None)
 
     def parts_of(self, texts: Collection[str]) -> frozenset[int]:
         """Ids of the parts that carry some vision concepts."""

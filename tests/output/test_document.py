@@ -196,7 +196,7 @@ def test_dump_writes_text_that_reads_back_and_cannot_control_a_terminal(text: st
 
 def test_documents_say_which_version_wrote_them() -> None:
     assert document.document([])["tool"] == {"name": "clipmk", "version": clipmk.__version__}
-    assert document.versioned({"models": []}) == {"format_version": "1.0", "models": []}
+    assert document.versioned({"models": []}) == {"format_version": "1.1", "models": []}
 
 
 def test_an_explanation_introduces_itself_in_one_short_line() -> None:

@@ -20,7 +20,7 @@ SCHEMA_NAME = f"clipmk-{FORMAT_VERSION}.schema.json"
 
 def explanation_entry(explanation: ExplanationRecord) -> dict[str, Any]:
     """The JSON object of one explanation."""
-    names = ("foreground", "parts", "vision_concepts", "language_concepts", "mutual", "alternatives")
+    names = ("foreground", "parts", "vision_concepts", "language_concepts", "mutual", "alternatives", "share_explained")
     return {
         "image": plain(explanation.image),
         "model": plain(explanation.model),

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipmk.concepts.float64 import host64
+from clipmk.concepts.influence import named_part, part_margins, share_explained
 from clipmk.concepts.mutual import language_count_for, measure, overlap
 from clipmk.concepts.selection import LanguageConcepts, highest, language_concepts
 from clipmk.concepts.soft import soft_matches
@@ -199,8 +200,10 @@ class ExplanationBuilder:
         asked_for = () if target is None else (names[target],)
         predictions = self.predict(encoded.embedding, also=(*also, *asked_for), ranked=ranked)
         chosen = predictions[0].class_name if target is None else names[target]
-        explained = self.against(chosen, vision)
-        alternatives = tuple(self.against(p.class_name, vision) for p in predictions[:count] if p.class_name != chosen)
+        classes = [chosen, *(one.class_name for one in predictions[:count] if one.class_name != chosen)]
+        explained, *alternatives = self._with_margins(
+            [self.against(name, vision) for name in classes], encoded.embedding, part_embeddings, vision
+        )
         warnings = source.warnings + self.warnings + segmentation.warnings + vision.warnings
         asked: tuple[Asked, ...] = ()
         if questions is not None:
@@ -217,13 +220,39 @@ class ExplanationBuilder:
             vision_concepts=self.vision_concepts(vision, explained.language_concepts),
             language_concepts=explained.language_concepts,
             mutual=explained.mutual,
-            alternatives=alternatives,
+            alternatives=tuple(alternatives),
+            share_explained=explained.share_explained,
             elapsed_ms=Elapsed(load=self.load_ms, explain=0.0),
             provenance=self._provenance(),
             warnings=tuple(dict.fromkeys(warnings + blank_notes(encoded.square))),
             asked=asked,
             picture=source.image,
-        )
+        ).with_influence()
+
+    def _with_margins(
+        self,
+        classes: Sequence[Alternative],
+        embedding: Float[Tensor, " embed"],
+        part_embeddings: Float[Tensor, "parts embed"],
+        vision: VisionConcepts,
+    ) -> list[Alternative]:
+        """Classes with the margins of the first one over them in each part, and the shares of them that have a name."""
+        rows = [self.bank.classes[self.vocabulary.classes.index(one.class_name)] for one in classes]
+        of_texts, of_classes = self._centres
+        named = named_part(embedding, self.bank.descriptors[list(vision.concepts)], of_texts)
+        return [
+            replace(
+                one,
+                part_margins=part_margins(part_embeddings, rows[0], row),
+                share_explained=share_explained(embedding, named, row, of_classes),
+            )
+            for one, row in zip(classes, rows, strict=True)
+        ]
+
+    @cached_property
+    def _centres(self) -> tuple[Float[Tensor, " embed"], Float[Tensor, " embed"]]:
+        """The mean descriptor and the mean class."""
+        return self.bank.descriptors.mean(0, dtype=torch.float64), self.bank.classes.mean(0, dtype=torch.float64)
 
     def _answers(
         self,
@@ -262,7 +291,7 @@ class ExplanationBuilder:
         )
 
     def against(self, class_name: str, vision: VisionConcepts) -> Alternative:
-        """D_y of a class, and the knowledge that the image shares with it."""
+        """D_y of a class, and the knowledge that the image shares with it, without what needs the image's embedding."""
         language = self.language(self.vocabulary.classes.index(class_name))
         ids, texts = language.indices.tolist(), self.vocabulary.descriptors
         flags = overlap(ids, vision.concepts)
@@ -279,6 +308,8 @@ class ExplanationBuilder:
                 length=self.settings.curve_length,
                 soft=self._soft(vision.concepts, ids),
             ),
+            part_margins=(),
+            share_explained=None,
         )
 
     def _soft(self, vision_ids: Sequence[int], language_ids: Sequence[int]) -> tuple[SoftPair, ...]:

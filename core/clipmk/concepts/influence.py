@@ -1,0 +1,92 @@
+"""What the parts and the named concepts of an image do to its prediction, in float64. Imports nothing heavy at once."""
+
+from __future__ import annotations
+
+from math import fsum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Float
+    from torch import Tensor
+
+LEAST_SIMILARITY = 1e-3
+"""Below this there is nothing of which a share could be explained."""
+
+
+def part_margins(
+    parts: Float[Tensor, "parts embed"], explained: Float[Tensor, " embed"], other: Float[Tensor, " embed"]
+) -> tuple[float, ...]:
+    """m_k = cos(p_k, y) - cos(p_k, y'): the margin of a class over another one as part k alone sees it.
+
+    Each cosine is rounded to float32, so that the differences of these differences are exact, too: the margins over one
+    class give those over every other without the model, bit for bit.
+
+    Args:
+        parts: p, of any length.
+        explained: y, L2-normalised.
+        other: y', L2-normalised.
+    """
+    units = parts.double() / parts.double().norm(dim=1, keepdim=True)
+    own, others = ((units @ one.double()).float().double() for one in (explained, other))
+    return tuple((own - others).tolist())
+
+
+def concept_influence(margins: Sequence[float], areas: Sequence[float]) -> float | None:
+    """Sum over k of a_k m_k / sum over k of a_k: the mean margin of the parts that carry a concept; None without area.
+
+    A mean, not the largest: a part that speaks against the class counts as well, and a concept does not gain by being
+    carried by many parts. Weighted by area, as masked pooling over all of them would.
+
+    Args:
+        margins: m, `part_margins` of these parts.
+        areas: a, of the same.
+    """
+    total = fsum(areas)
+    return fsum(a * m for a, m in zip(areas, margins, strict=True)) / total if total > 0 else None
+
+
+def named_part(
+    image: Float[Tensor, " embed"], concepts: Float[Tensor, "concepts embed"], centre: Float[Tensor, " embed"]
+) -> Float[Tensor, " embed"]:
+    """What concepts explain of an image: g' = sum over d of w_d (t_d - c), w = argmin over w >= 0 of |g - g'|.
+
+    As in SpLiCE the mean text is taken off the texts: what all texts have in common would otherwise stand for the gap
+    between images and texts, and any words would recover most of an image. The mean image is not known from one image;
+    what it adds is the same for all classes but for its part along their differences.
+
+    Args:
+        image: g, L2-normalised.
+        concepts: t, L2-normalised.
+        centre: c, the mean over the bank that they are from.
+    """
+    texts = concepts.double() - centre.double()
+    if not len(texts):
+        return texts.sum(0)
+    from scipy.optimize import nnls  # noqa: PLC0415 - slow to import
+
+    weights, _ = nnls(texts.T.numpy(), image.double().numpy())
+    return texts.T @ texts.new_tensor(weights)
+
+
+def share_explained(
+    image: Float[Tensor, " embed"],
+    named: Float[Tensor, " embed"],
+    explained: Float[Tensor, " embed"],
+    centre: Float[Tensor, " embed"],
+) -> float | None:
+    """The named share of the similarity to a class, beyond that to the mean class: g' · (y - c) / g · (y - c).
+
+    The rest, (g - g') · (y - c), is in the image but not in its concepts. It may be negative, and the share above 1.
+    None where the image is not nearer to the class than to the mean one, by `LEAST_SIMILARITY`.
+
+    Args:
+        image: g, L2-normalised.
+        named: g', the `named_part` of it.
+        explained: y, L2-normalised.
+        centre: c, the mean of all classes.
+    """
+    direction = explained.double() - centre.double()
+    similarity = float(image.double() @ direction)
+    return float(named @ direction) / similarity if similarity >= LEAST_SIMILARITY else None
