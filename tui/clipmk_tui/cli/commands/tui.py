@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -13,17 +13,12 @@ EPILOG = (
     "Each option is also read from the environment (CLIPMK_MODEL, CLIPMK_THEME, ...) and most from the config file."
 )
 
-Paths = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="PATH", help="Images, folders (not recursive) or patterns (default: the sample images)."),
-]
-Theme = Annotated[str | None, o.option(o.MESSAGES, "theme", "Theme of the app.", metavar="NAME")]
-
 
 @o.takes(
-    "paths model classes vocab arch download preset grounding seed device precision top serve theme no_color debug"
+    "tui",
+    "paths model classes vocab arch download preset grounding seed device precision top serve theme no_color debug",
 )
-def tui(ctx: typer.Context, paths: Paths = None, theme: Theme = None, **_: Any) -> int:
+def tui(ctx: typer.Context, paths: list[str] | None, **_: Any) -> int:
     """Open the app on images, and browse predictions, concepts and models; the first model explains at once."""
     from clipmk_tui.app.launch import launch  # noqa: PLC0415
     from clipmk_tui.app.start_options import resolve_start_options  # noqa: PLC0415
