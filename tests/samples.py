@@ -16,6 +16,7 @@ from clipmk.records import (
     Alternative,
     Asked,
     Chance,
+    ClassSwap,
     Elapsed,
     ImageInfo,
     LanguageConcept,
@@ -57,7 +58,7 @@ def explanation(
     descriptor: str = "pointed ears",
 ) -> Explanation:
     """Four vision concepts, five language concepts, two of them mutual."""
-    image = picture()
+    image, name = picture(), class_name
     sha256 = hashlib.sha256(image.tobytes()).hexdigest()
     return Explanation(
         image=ImageInfo(path=path, sha256=sha256, width=WIDTH, height=HEIGHT),
@@ -81,18 +82,18 @@ def explanation(
             _part(2, TAIL, (32, 20, 56, 36), ("a bushy tail", "thin legs")),
         ),
         vision_concepts=(
-            VisionConcept(rank=1, text=descriptor, importance=0.712, parts=(1,), mutual=True),
+            VisionConcept(rank=1, text=descriptor, importance=0.712, parts=(1,), mutual=True, tied_to=("cat", name)),
             VisionConcept(rank=2, text="round eyes", importance=0.61, parts=(1,), mutual=False),
-            VisionConcept(rank=3, text="a bushy tail", importance=0.55, parts=(1, 2), mutual=True),
-            VisionConcept(rank=4, text="thin legs", importance=0.3, parts=(2,), mutual=False),
+            VisionConcept(rank=3, text="a bushy tail", importance=0.55, parts=(1, 2), mutual=True, tied_to=(name,)),
+            VisionConcept(rank=4, text="thin legs", importance=0.3, parts=(2,), mutual=False, tied_to=("wolf",)),
         ),
         language_concepts=_language(("a bushy tail", descriptor), ("a white chest", "red fur", "whiskers")),
-        mutual=_mutual(2),
+        mutual=_mutual(2, following="cat"),
         alternatives=(
             Alternative(
                 class_name="cat",
                 language_concepts=_language((descriptor,), ("whiskers", "a long tail", "soft fur", "paws")),
-                mutual=_mutual(1),
+                mutual=_mutual(1, following=class_name),
                 part_margins=(0.031, -0.0122),
                 share_explained=0.41,
             ),
@@ -136,16 +137,23 @@ def _language(mutual: tuple[str, ...], others: tuple[str, ...]) -> tuple[Languag
     )
 
 
-def _mutual(count: int) -> Mutual:
+def _mutual(count: int, following: str) -> Mutual:
     curve = (math.log(40), math.log(20), math.log(20), 0.0, 0.0) if count == 2 else (math.log(20), 0.0, 0.0, 0.0, 0.0)
     return Mutual(
         count=count,
+        vision_count=4,
+        language_count=5,
+        vocabulary_size=100,
+        class_swap=ClassSwap(
+            p_value=(3 - count) / 29, classes=29, of=29, at_least=2 - count, next_class=following, next_count=3 - count
+        ),
         mi_paper=curve[0],
         mi_textbook=math.log(count),
         auc=sum(curve) / 16,
         auc_unpadded=sum(curve) / 5,
         curve=curve,
         chance=Chance(count=0.2, mi_paper=0.9, auc=0.55),
+        random_draw_p=0.0173,
         p_value=0.0173,
         soft=(SoftPair(vision="thin legs", language="paws" if count == 1 else "whiskers", cosine=0.91),),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clipmk.concepts.influence import concept_influence
-from clipmk.concepts.mutual import measure
+from clipmk.concepts.mutual import class_swap, measure
 from clipmk.errors import UsageError, suggest
 from clipmk.output.document import explanation_entry
 from clipmk.records import Alternative, Asked, ExplanationRecord, Mutual, Prediction, RelevanceMap, WhatIf, status_of
@@ -44,19 +44,29 @@ class Explanation(ExplanationRecord):
         Raises:
             UsageError: a text is not among the vision concepts; the message names those that are.
         """
-        texts, count = [concept.text for concept in self.vision_concepts], len(self.language_concepts)
+        texts, before = [concept.text for concept in self.vision_concepts], self.mutual
         for text in left_out:
             if text not in texts:
                 raise UsageError(f"{text!r} is not a vision concept of this explanation; {suggest(text, texts)}")
         if not left_out:
-            return self.mutual
+            return before
+        kept = [concept for concept in self.vision_concepts if concept.text not in left_out]
+        shared, swap = sum(concept.mutual for concept in kept), before.class_swap
         return measure(
             [concept.mutual for concept in self.vision_concepts],
-            language_count=count,
-            vocabulary_size=round(len(texts) * count / self.mutual.chance.count),  # E[m] = L_v · L_T / |D|
+            language_count=before.language_count,
+            vocabulary_size=before.vocabulary_size,
             removed={texts.index(text) for text in left_out},
             length=self.provenance.settings["vision_limit"] + 1,
-            soft=[pair for pair in self.mutual.soft if pair.vision not in left_out],
+            swap=swap
+            and class_swap(
+                [concept.tied_to for concept in kept],
+                shared,
+                explained=self.class_name,
+                classes=swap.classes,
+                of=swap.of,
+            ),
+            soft=[pair for pair in before.soft if pair.vision not in left_out],
         )
 
     def with_what_if(self, left_out: Collection[str], predictions: tuple[Prediction, ...] | None) -> Explanation:

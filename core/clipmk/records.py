@@ -166,6 +166,8 @@ class VisionConcept:
     parts: tuple[int, ...]
     """Ids of the parts that carry it."""
     mutual: bool
+    tied_to: tuple[str, ...] = ()
+    """Classes whose D_y holds it, in the vocabulary's order; of those that a `ClassSwap` compares."""
     influence: float | None = None
     """Mean of these parts' `Alternative.part_margins` over the runner-up, weighted by area; None without either."""
 
@@ -200,11 +202,42 @@ class Chance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSwap:
+    """How many of the same vision concepts are tied to other classes: does m say more than that they are common?"""
+
+    p_value: float
+    """(1 + `at_least`) / `classes`."""
+    classes: int
+    """Compared, the explained one included; at least two."""
+    of: int
+    """Classes of the vocabulary; more than `classes` where an evenly spaced sample was compared."""
+    at_least: int
+    """Other classes with as many mutual concepts or more."""
+    next_class: str | None
+    """The other class with the most, the first by name of several; None if no other class has any."""
+    next_count: int
+    """Its mutual concepts."""
+
+    @property
+    def floor(self) -> float:
+        """The smallest p that so many classes allow."""
+        return 1 / self.classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mutual:
     """The strength of the knowledge that both encoders share about this class in this image."""
 
     count: int
     """m = |D_v ∩ D_y|."""
+    vision_count: int
+    """Vision concepts that m is counted among: L_v, less those left out."""
+    language_count: int
+    """L_T = u = |D_y|."""
+    vocabulary_size: int
+    """|D|."""
+    class_swap: ClassSwap | None
+    """m against that of other classes; None where there is no other class."""
     mi_paper: float
     """log(L_v L_T m) for m >= 1, else 0 (the paper's Eq. 9; not a textbook mutual information)."""
     mi_textbook: float
@@ -216,8 +249,10 @@ class Mutual:
     curve: tuple[float, ...]
     """mi_paper after leaving out the 0, 1, ... most important vision concepts; L_v + 1 points."""
     chance: Chance
+    random_draw_p: float
+    """Hypergeometric P(M >= m) for random concepts; small for most predictions, right or wrong (see `class_swap`)."""
     p_value: float
-    """Hypergeometric P(M >= m) for random concepts."""
+    """`random_draw_p` under its name in format 1.0."""
     soft: tuple[SoftPair, ...]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from clipmk.concepts import mutual
-from clipmk.records import SoftPair
+from clipmk.records import ClassSwap, SoftPair
 
 FLAGS = st.lists(st.booleans(), max_size=20)
 
@@ -280,3 +280,72 @@ def test_measure_puts_everything_side_by_side() -> None:
     assert found.chance == mutual.chance(4, 8, 500, length=16)
     assert found.p_value == mutual.p_value(4, 8, 500, 2)
     assert found.soft == (pair,)
+
+
+def brute_force_swap(language: dict[str, set[int]], vision: list[int], explained: str) -> ClassSwap:
+    shared = {name: sum(concept in tied for concept in vision) for name, tied in language.items()}
+    others = {name: count for name, count in shared.items() if name != explained}
+    following = None
+    for name, count in sorted(others.items()):
+        if count > (0 if following is None else others[following]):
+            following = name
+    at_least = 0
+    for count in others.values():
+        at_least += count >= shared[explained]
+    return ClassSwap(
+        p_value=(1 + at_least) / len(language),
+        classes=len(language),
+        of=len(language),
+        at_least=at_least,
+        next_class=following,
+        next_count=0 if following is None else others[following],
+    )
+
+
+SETS = st.dictionaries(st.text("abc", min_size=1, max_size=4), st.sets(st.integers(0, 12)), min_size=2, max_size=9)
+
+
+@given(language=SETS, vision=st.lists(st.integers(0, 12), unique=True, max_size=8), data=st.data())
+def test_class_swap_is_a_plain_count_over_the_other_classes(
+    language: dict[str, set[int]], vision: list[int], data: st.DataObject
+) -> None:
+    explained = data.draw(st.sampled_from(sorted(language)))
+    tied_to = [[name for name, tied in language.items() if concept in tied] for concept in vision]
+    shared = len(language[explained] & set(vision))
+    found = mutual.class_swap(tied_to, shared, explained=explained, classes=len(language), of=len(language))
+    assert found == brute_force_swap(language, vision, explained)
+    assert found.floor == 1 / len(language) <= found.p_value <= 1
+    assert (found.p_value == found.floor) == (found.next_count < shared)
+
+
+def test_class_swap_needs_another_class_and_says_1_where_nothing_is_shared() -> None:
+    assert mutual.class_swap([["fox"]], 1, explained="fox", classes=1, of=1) is None
+    found = mutual.class_swap([[], ["cat"]], 0, explained="fox", classes=29, of=200)
+    assert found == ClassSwap(p_value=1.0, classes=29, of=200, at_least=28, next_class="cat", next_count=1)
+    assert mutual.class_swap([], 0, explained="fox", classes=2, of=2).next_class is None
+
+
+def test_classes_share_as_many_concepts_by_chance_as_the_p_value_says() -> None:
+    rng = np.random.default_rng(0)
+    classes, below = 40, 0
+    for _ in range(2_000):
+        shared = rng.binomial(13, 0.2, size=classes)
+        tied_to = [[str(y) for y in range(classes) if rank < shared[y]] for rank in range(13)]
+        found = mutual.class_swap(tied_to, int(shared[0]), explained="0", classes=classes, of=classes)
+        below += found.p_value <= 0.05
+    assert below / 2_000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2_000)
+
+
+@pytest.mark.parametrize(
+    ("classes", "descriptors", "count"),
+    [(29, 650, 29), (1_000, 4_229, 1_000), (200_000, 4_229, 2_000), (1_000, 10**6, 100), (60, 10**7, 60)],
+)
+def test_of_very_many_classes_an_evenly_spaced_sample_is_swapped(classes: int, descriptors: int, count: int) -> None:
+    found = mutual.swapped_classes(classes, descriptors)
+    assert len(set(found)) == len(found) == count
+    assert found == sorted(found)
+    assert found[0] == 0
+    assert {later - one for one, later in zip(found, [*found[1:], classes], strict=True)} <= {
+        classes // count,
+        -(-classes // count),
+    }

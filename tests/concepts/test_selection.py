@@ -255,3 +255,20 @@ def test_nothing_above_the_threshold_matches_nothing() -> None:
     assert soft_matches(torch.eye(4)[:2], torch.eye(4)[2:], threshold=0.0) == ()
     with pytest.raises(ValueError, match=r"1\.5"):
         soft_matches(torch.eye(2), torch.eye(2), threshold=1.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 7, 300, 400])
+def test_language_sets_are_the_language_concepts_of_every_class(
+    count: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "PRODUCTS", 1_000)  # a few classes at once
+    bank = unit(300, 48).to(dtype)
+    bank[100:200] = bank[:100]  # ties
+    bank[200:250] = torch.nn.functional.normalize(bank[:50] + 1e-7, dim=-1)  # and what is nearly one
+    classes = torch.cat([unit(20, 48, seed=1).to(dtype), bank[::60]])
+    sets = selection.language_sets(classes, bank, count=count)
+    assert sets.dtype == torch.int32
+    assert [sorted(row) for row in sets.tolist()] == [
+        sorted(language_concepts(one, bank, count=count).indices.tolist()) for one in classes
+    ]

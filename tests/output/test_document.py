@@ -73,6 +73,7 @@ def test_schema_forbids_unknown_fields_and_describes_known_ones(schema: dict[str
         (records.PartDescriptor, "part_descriptor"),
         (records.VisionConcept, "vision_concept"),
         (records.LanguageConcept, "language_concept"),
+        (records.ClassSwap, "class_swap"),
         (records.Mutual, "mutual"),
         (records.Chance, "chance"),
         (records.SoftPair, "soft_pair"),

@@ -9,13 +9,14 @@ Letters: L_v = `vision_count` = |D_v|, L_T = `language_count` = |D_y| = u, m = `
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from math import comb, fsum, log
 
-from clipmk.records import Chance, Mutual, SoftPair
+from clipmk.records import Chance, ClassSwap, Mutual, SoftPair
 
 PAPER_VOCABULARY_SIZE = 4_229
 """|D| for ImageNet in the paper; with `PAPER_LANGUAGE_COUNT` it sets the accepted overlap by chance."""
@@ -25,6 +26,10 @@ PAPER_VISION_COUNT = 15
 """3L with the paper's L = 5 parts."""
 FULL_LANGUAGE_COUNT_FROM = 2_000
 """Vocabulary size from which u is the paper's (docs/method.md, table 1a)."""
+SWAPPED_CLASSES = 2_000
+"""Most classes that `class_swap` compares."""
+SWAPPED_PRODUCTS = 50_000_000
+"""Most cosines of classes and descriptors computed for it, unless these are fewer than 100 classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +133,7 @@ def measure(
     vocabulary_size: int,
     removed: Collection[int] = (),
     length: int | None = None,
+    swap: ClassSwap | None = None,
     soft: Iterable[SoftPair] = (),
 ) -> Mutual:
     """The shared knowledge of one image and one class, with its level of chance.
@@ -138,21 +144,69 @@ def measure(
         vocabulary_size: |D|.
         removed: positions in `flags` that are left out; chance and p are those of as many concepts as remain.
         length: points the curve is padded to, 3L + 1.
+        swap: from `class_swap`, of the same concepts.
         soft: the pairs of `soft.soft_matches`.
     """
     found = strength(flags, language_count, removed=removed, length=length)
     removed_count = len(set(removed))
+    left = len(flags) - removed_count
+    tail = p_value(left, language_count, vocabulary_size, found.count)
     return Mutual(
         count=found.count,
+        vision_count=left,
+        language_count=language_count,
+        vocabulary_size=vocabulary_size,
+        class_swap=swap,
         mi_paper=found.mi_paper,
         mi_textbook=found.mi_textbook,
         auc=found.auc,
         auc_unpadded=found.auc_unpadded,
         curve=found.curve,
         chance=chance(len(flags), language_count, vocabulary_size, removed=removed_count, length=length),
-        p_value=p_value(len(flags) - removed_count, language_count, vocabulary_size, found.count),
+        random_draw_p=tail,
+        p_value=tail,
         soft=tuple(soft),
     )
+
+
+def class_swap(
+    tied_to: Iterable[Iterable[str]], shared: int, *, explained: str, classes: int, of: int
+) -> ClassSwap | None:
+    """Class swap: p = (1 + #{y != explained: m_y >= m}) / |Y|, with m_y = |D_v ∩ D_y| for every class y.
+
+    D_v stays and the class is swapped. So descriptors that are near to everything, and images that are near to much,
+    count for all classes alike; for a random draw they count as evidence.
+
+    Args:
+        tied_to: for each vision concept the classes whose D_y holds it; the explained one may be among them.
+        shared: m.
+        explained: the class of m.
+        classes: |Y|, those compared and the explained one.
+        of: classes of the vocabulary.
+
+    Returns:
+        None for a single class, which cannot be swapped.
+    """
+    if classes < 2:
+        return None
+    counts = Counter(chain.from_iterable(tied_to))
+    del counts[explained]
+    most = max(counts.values(), default=0)
+    at_least = sum(count >= shared for count in counts.values()) if shared else classes - 1
+    return ClassSwap(
+        p_value=(1 + at_least) / classes,
+        classes=classes,
+        of=of,
+        at_least=at_least,
+        next_class=min((name for name, count in counts.items() if count == most), default=None),
+        next_count=most,
+    )
+
+
+def swapped_classes(classes: int, vocabulary_size: int) -> list[int]:
+    """Numbers of the classes that `class_swap` compares: all, or an evenly spaced sample where they are very many."""
+    most = min(classes, SWAPPED_CLASSES, max(100, SWAPPED_PRODUCTS // vocabulary_size))
+    return [place * classes // most for place in range(most)]
 
 
 def chance(

@@ -17,6 +17,10 @@ NOTHING_RELEVANT = "no candidate passed the relevance filter; all of them were k
 
 BLOCK = 2**16
 """Rows of the bank per product."""
+PRODUCTS = 2**22
+"""Cosines of classes and descriptors held at once."""
+NEAR = 2e-6
+"""Cosines of unit vectors in float32 differ by less between products of different sizes."""
 
 
 class Nearest(NamedTuple):
@@ -210,3 +214,23 @@ def language_concepts(
     cosines = bank @ class_embedding
     indices = highest(cosines, count)
     return LanguageConcepts(indices, cosines[indices])
+
+
+def language_sets(
+    classes: Float[Tensor, "classes embed"], bank: Float[Tensor, "descriptors embed"], *, count: int
+) -> Int[Tensor, "classes concepts"]:
+    """D_y of many classes as sets: the rows that `language_concepts` takes, in no particular order, int32.
+
+    One product for many classes is faster, but its last bits are others: a class whose last concept is within `NEAR`
+    of the first that is left out is ranked by itself.
+    """
+    count = min(count, len(bank))
+    chosen = torch.arange(count, dtype=torch.int32).repeat(len(classes), 1)
+    step = max(1, PRODUCTS // len(bank))
+    for start in range(0, len(classes) if count < len(bank) else 0, step):
+        block = classes[start : start + step]
+        cosines, rows = (block @ bank.T).topk(count + 1)
+        chosen[start : start + step] = rows[:, :count]
+        for place in (cosines[:, -2] - cosines[:, -1] < NEAR).nonzero().flatten().tolist():
+            chosen[start + place] = language_concepts(block[place], bank, count=count).indices.int()
+    return chosen

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.influence import named_part, part_margins, share_explained
-from clipmk.concepts.mutual import language_count_for, measure, overlap
-from clipmk.concepts.selection import LanguageConcepts, highest, language_concepts
+from clipmk.concepts.mutual import class_swap, language_count_for, measure, overlap, swapped_classes
+from clipmk.concepts.selection import LanguageConcepts, highest, language_concepts, language_sets
 from clipmk.concepts.soft import soft_matches
 from clipmk.concepts.superpixels import WORK_SIDE
 from clipmk.explanation import Explanation
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 BLANK = "the image has a single colour; its explanation comes from the model, not from the image"
 LANGUAGES_KEPT = 4096
-"""Classes whose D_y a builder remembers."""
+"""Classes whose D_y, and descriptors whose classes, a builder remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,24 @@ class ExplanationBuilder:
         """D_y of the class with a number; computed once for many images."""
         bank, count = self.bank, self.language_count
         return lru_cache(LANGUAGES_KEPT)(lambda i: language_concepts(bank.classes[i], bank.descriptors, count=count))
+
+    @cached_property
+    def swapped(self) -> list[int]:
+        """Numbers of the classes that a `ClassSwap` compares."""
+        return swapped_classes(len(self.vocabulary.classes), len(self.vocabulary.descriptors))
+
+    @cached_property
+    def tied_to(self) -> Callable[[int], tuple[str, ...]]:
+        """Names of the `swapped` classes whose D_y holds a descriptor; D_y of all of them is computed once."""
+        chosen = language_sets(self.bank.classes[self.swapped], self.bank.descriptors, count=self.language_count)
+        held, places = chosen.flatten().sort(stable=True)
+        owners, names = places // chosen.shape[1], [self.vocabulary.classes[number] for number in self.swapped]
+
+        def classes_of(descriptor: int) -> tuple[str, ...]:
+            first, end = torch.searchsorted(held, torch.tensor([descriptor, descriptor + 1], dtype=held.dtype)).tolist()
+            return tuple(names[owner] for owner in owners[first:end].tolist())
+
+        return lru_cache(LANGUAGES_KEPT)(classes_of)
 
     def square(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture at the model's input size, uint8 RGB (S, S, 3)."""
@@ -284,6 +302,7 @@ class ExplanationBuilder:
                 importance=value,
                 parts=tuple(part + 1 for part in part_ids),
                 mutual=texts[i] in shared,
+                tied_to=self.tied_to(i),
             )
             for rank, (i, value, part_ids) in enumerate(
                 zip(vision.concepts, vision.importance, vision.part_ids, strict=True), 1
@@ -292,9 +311,17 @@ class ExplanationBuilder:
 
     def against(self, class_name: str, vision: VisionConcepts) -> Alternative:
         """D_y of a class, and the knowledge that the image shares with it, without what needs the image's embedding."""
-        language = self.language(self.vocabulary.classes.index(class_name))
-        ids, texts = language.indices.tolist(), self.vocabulary.descriptors
+        number, total = self.vocabulary.classes.index(class_name), len(self.vocabulary.classes)
+        language, texts = self.language(number), self.vocabulary.descriptors
+        ids = language.indices.tolist()
         flags = overlap(ids, vision.concepts)
+        swap = class_swap(
+            map(self.tied_to, vision.concepts),
+            sum(flags),
+            explained=class_name,
+            classes=len({*self.swapped, number}),
+            of=total,
+        )
         return Alternative(
             class_name=class_name,
             language_concepts=tuple(
@@ -306,6 +333,7 @@ class ExplanationBuilder:
                 language_count=len(ids),
                 vocabulary_size=len(texts),
                 length=self.settings.curve_length,
+                swap=swap,
                 soft=self._soft(vision.concepts, ids),
             ),
             part_margins=(),

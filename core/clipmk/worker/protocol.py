@@ -21,7 +21,7 @@ from clipmk.records import ModelEntry, ModelInfo, Prediction
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 from clipmk.worker.session import Session
 
-VERSION = 4
+VERSION = 5
 """Raised with every change of a message: client and worker of different versions refuse each other."""
 
 CANCELLED = "cancelled"
