@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from clipmk.records import FAMILIES
-from clipmk.system.text import printable
+from clipmk.system.text import printable, quoted
+
+if TYPE_CHECKING:
+    from clipmk.records import Alternative, ExplanationRecord
 
 STAGE_WORDS: Final = {
     "asked": "asking the engine",
@@ -51,3 +55,13 @@ def fitted(text: str, width: int) -> str:
         cut.truncate(max(0, width), overflow="ellipsis")
         written = cut.plain
     return set_cell_size(written, max(0, width))
+
+
+def why_not(explanation: ExplanationRecord, other: Alternative) -> str:
+    """The parts that speak most for the class explained and for another one, with their influence on the margin."""
+    ranked, clauses = sorted(zip(other.part_margins, explanation.parts, strict=True), key=itemgetter(0)), []
+    for name, sign in ((explanation.class_name, 1), (other.class_name, -1)):
+        most = [(f"part {part.id} ({part.descriptors[0].text})", sign * margin) for margin, part in ranked[::-sign][:2]]
+        parts = ", ".join(f"{part} {margin:.3f}" for part, margin in most if margin > 0) or "no part"
+        clauses.append(f"for {quoted(name)} {printable(parts)}")
+    return "; ".join(clauses)

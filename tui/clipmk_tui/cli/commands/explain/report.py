@@ -16,11 +16,11 @@ from clipmk.output.palette import colour_of
 from clipmk.system.text import one_or_many, quoted
 from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.signs import ANSI, NEITHER, SIGN, WORD, Kind
-from clipmk_tui.show.text import shown
+from clipmk_tui.show.text import shown, why_not
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
-    from clipmk.records import Part, VisionConcept
+    from clipmk.records import VisionConcept
 
 LANGUAGE_SHOWN = 5
 """Language-only concepts listed without --verbose."""
@@ -48,7 +48,7 @@ def report(
     """
     beside_picture = width - picture[0].cell_len - _PICTURE_GAP if picture else 0
     room = beside_picture if beside_picture >= _BESIDE_PICTURE else width
-    beside = Group(_predictions(explanation, room), Text(), _parts(explanation.parts, everything=everything))
+    beside = Group(_predictions(explanation, room), Text(), _parts(explanation, everything=everything))
     top: RenderableType = beside
     if room < width:
         top = Table.grid(padding=(0, _PICTURE_GAP), expand=True)
@@ -59,7 +59,8 @@ def report(
         top = Group(*picture, Text(), beside)
     concepts = _concepts(explanation, width, everything=everything)
     answers = [Text(), _asked(explanation)] if explanation.asked else []
-    pieces = [_header(explanation, width), Text(), top, *answers, Text(), _why(explanation), *concepts]
+    why = _why(explanation, everything=everything)
+    pieces = [_header(explanation, width), Text(), top, *answers, Text(), why, *concepts]
     if everything:
         pieces += [Text(), _provenance(explanation)]
     return Group(*pieces)
@@ -93,15 +94,16 @@ def _predictions(explanation: Explanation, width: int) -> RenderableType:
     return Group(_title("predictions"), table)
 
 
-def _parts(parts: Sequence[Part], *, everything: bool) -> RenderableType:
-    table = _table("left", "fold", "right")
-    for part in parts:
+def _parts(explanation: Explanation, *, everything: bool) -> RenderableType:
+    table, parts = _table("left", "fold", "right", "right"), explanation.parts
+    margins = explanation.runner_up.part_margins if explanation.runner_up else [None] * len(parts)
+    for part, margin in zip(parts, margins, strict=True):
         words = [one.text for one in part.descriptors][: None if everything else 1]
-        swatch = "#{:02x}{:02x}{:02x}".format(*colour_of(part.id))
-        table.add_row(Text.assemble(("■", swatch), f" {part.id}"), shown(", ".join(words)), _percent(part.area))
+        swatch = Text.assemble(("■", "#{:02x}{:02x}{:02x}".format(*colour_of(part.id))), f" {part.id}")
+        table.add_row(swatch, shown(", ".join(words)), _percent(part.area), _signed(margin))
     if not parts:
-        table.add_row("none", "", "")
-    return Group(_title("parts", "share of the picture"), table)
+        table.add_row("none", "", "", "")
+    return Group(_title("parts", f"share of the picture, {_influence(explanation)}"), table)
 
 
 def _asked(explanation: Explanation) -> RenderableType:
@@ -119,8 +121,8 @@ def _asked(explanation: Explanation) -> RenderableType:
     return Group(_title(f"? asked ({len(explanation.asked)})", f"against {quoted(explanation.class_name)}"), table)
 
 
-def _why(explanation: Explanation) -> RenderableType:
-    mutual = explanation.mutual
+def _why(explanation: Explanation, *, everything: bool) -> RenderableType:
+    mutual, share, name = explanation.mutual, explanation.share_explained, quoted(explanation.class_name)
     table = _table("left", "right", "fold")
     chance = f"by chance {mutual.chance.count:.2f}, p = {mutual.p_value:.2g}"
     table.add_row("mutual concepts", str(mutual.count), Text(chance, _DIM))
@@ -128,7 +130,10 @@ def _why(explanation: Explanation) -> RenderableType:
     table.add_row("AUC", f"{mutual.auc:.2f}", Text(f"by chance {mutual.chance.auc:.2f}", _DIM))
     curve = (sparkline(mutual.curve), ANSI["mutual"])
     dynamics = Text.assemble(" dynamics  ", curve, ("  MI, the most important concepts left out", _DIM))
-    return Group(_title(f"why {quoted(explanation.class_name)}"), table, dynamics)
+    named = "" if share is None else f" named concepts recover {100 * share:.0f} % of the similarity to {name}"
+    others = explanation.alternatives if everything else filter(None, [explanation.runner_up])
+    answers = [f" why not {quoted(one.class_name)}: {why_not(explanation, one)}" for one in others]
+    return Group(_title(f"why {name}"), table, dynamics, *map(Text, filter(None, [named, *answers])))
 
 
 def _concepts(explanation: Explanation, width: int, *, everything: bool) -> Iterator[RenderableType]:
@@ -143,9 +148,13 @@ def _concepts(explanation: Explanation, width: int, *, everything: bool) -> Iter
     tied.columns[1].min_width = _NAME
     for one in unseen if everything else unseen[:LANGUAGE_SHOWN]:
         tied.add_row(_sign("language"), shown(one.text), Text(f"cos {one.cosine:.3f}", _DIM))
-    name = quoted(explanation.class_name)
-    yield from _kind("mutual", f"seen, and tied to {name}", _seen(mutual, "mutual", cells, strongest), len(mutual))
-    yield from _kind("vision", f"seen, but not tied to {name}", _seen(listed, "vision", cells, strongest), len(others))
+    name, note = quoted(explanation.class_name), f"; importance, {_influence(explanation)}"
+    yield from _kind(
+        "mutual", f"seen, and tied to {name}{note}", _seen(mutual, "mutual", cells, strongest), len(mutual)
+    )
+    yield from _kind(
+        "vision", f"seen, but not tied to {name}{note}", _seen(listed, "vision", cells, strongest), len(others)
+    )
     yield from _kind("language", f"tied to {name}, but not seen", tied, len(unseen))
     if explanation.mutual.soft:
         yield Text()
@@ -167,18 +176,18 @@ def _kind(kind: Kind, note: str, table: Table, count: int) -> Iterator[Renderabl
 
 def _name_cells(concepts: Sequence[VisionConcept], width: int) -> int:
     """Cells of the names of vision concepts, the same whether they are mutual or not."""
-    beside = len(" ∩   0.000  ") + _BAR + max((len(_part_numbers(one.parts)) for one in concepts), default=0)
+    beside = len(" ∩   0.000 +0.000  ") + _BAR + max((len(_part_numbers(one.parts)) for one in concepts), default=0)
     longest = max((shown(one.text).cell_len for one in concepts), default=0)
     return max(_NAME, min(longest, width - beside))
 
 
 def _seen(concepts: Sequence[VisionConcept], kind: Kind, cells: int, strongest: float) -> Table:
-    table = _table("left", "fold", "left", "right", "fold")
+    table = _table("left", "fold", "left", "right", "right", "fold")
     table.columns[1].width = cells
     for one in concepts:
         drawn = Text(bar(one.importance / strongest if strongest > 0 else 0.0, _BAR), ANSI[kind])
         numbers = Text(_part_numbers(one.parts), _DIM)
-        table.add_row(_sign(kind), shown(one.text), drawn, f"{one.importance:.3f}", numbers)
+        table.add_row(_sign(kind), shown(one.text), drawn, f"{one.importance:.3f}", _signed(one.influence), numbers)
     return table
 
 
@@ -208,6 +217,14 @@ def _title(text: str, note: str = "", style: str = "") -> Text:
 
 def _sign(kind: Kind) -> Text:
     return Text(SIGN[kind], ANSI[kind])
+
+
+def _influence(explanation: Explanation) -> str:
+    return f"influence over {quoted(other.class_name)}" if (other := explanation.runner_up) else "no other class"
+
+
+def _signed(influence: float | None) -> str:
+    return "" if influence is None else f"{influence:+.3f}"
 
 
 def _percent(share: float) -> str:
