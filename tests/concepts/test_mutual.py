@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from clipmk.concepts import mutual
-from clipmk.records import ClassSwap, SoftPair
+from clipmk.records import ClassSwap, Mutual, SoftPair
 
 FLAGS = st.lists(st.booleans(), max_size=20)
+
+
+def strength(flags: list[bool], language_count: int, **more: Any) -> Mutual:
+    """The measure among 400 descriptors."""
+    return mutual.measure(flags, language_count=language_count, vocabulary_size=400, **more)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +65,14 @@ def test_impossible_counts_are_refused(counts: tuple[int, int, int]) -> None:
 
 def test_dynamics_gives_the_long_published_curve() -> None:
     flags = [rank in {0, 2, 5} for rank in range(15)]
-    curve = mutual.strength(flags, 50).curve
+    curve = strength(flags, 50).curve
     expected = [7.7187, 7.3132, 7.3132, 6.6201, 6.6201, 6.6201] + [0.0] * 10
     assert curve == pytest.approx(expected, abs=5e-5)
     assert mutual.auc(curve) == pytest.approx(2.6378, abs=5e-5)
 
 
 def test_dynamics_gives_the_short_published_curve() -> None:
-    curve = mutual.strength([False, True, False, True], 6).curve
+    curve = strength([False, True, False, True], 6).curve
     assert curve == pytest.approx([3.8712, 3.8712, 3.1781, 3.1781, 0], abs=5e-5)
     assert mutual.auc(curve) == pytest.approx(2.8197, abs=5e-5)
 
@@ -80,7 +86,7 @@ def test_dynamics_follows_a_plain_loop(flags: list[bool], language: int) -> None
         if not remaining:
             break
         remaining.pop(0)
-    curve = mutual.strength(flags, language).curve
+    curve = strength(flags, language).curve
     assert curve == pytest.approx(expected, abs=1e-12)
     assert curve[-1] == 0
     assert len(curve) == len(flags) + 1
@@ -88,7 +94,7 @@ def test_dynamics_follows_a_plain_loop(flags: list[bool], language: int) -> None
 
 @given(FLAGS, st.integers(0, 30))
 def test_padding_only_divides_by_more_points(flags: list[bool], extra: int) -> None:
-    curve = mutual.strength(flags, 50).curve
+    curve = strength(flags, 50).curve
     padded = [*curve, *[0.0] * extra]
     assert mutual.auc(curve, length=len(padded)) == pytest.approx(sum(padded) / len(padded), abs=1e-12)
 
@@ -109,8 +115,8 @@ def test_overlap_is_by_identity_and_keeps_the_order() -> None:
 @given(FLAGS.filter(bool), st.data())
 def test_leaving_out_the_first_concepts_continues_the_curve(flags: list[bool], data: st.DataObject) -> None:
     removed = data.draw(st.integers(0, len(flags)))
-    left = mutual.strength(flags, 50, removed=range(removed), length=21)
-    curve = mutual.strength(flags, 50).curve
+    left = strength(flags, 50, removed=range(removed), length=21)
+    curve = strength(flags, 50).curve
     assert left.curve == curve[removed:]
     assert left.mi_paper == curve[removed]
     assert left.auc == pytest.approx(sum(curve[removed:]) / 21)
@@ -119,7 +125,7 @@ def test_leaving_out_the_first_concepts_continues_the_curve(flags: list[bool], d
 @given(FLAGS, st.sets(st.integers(0, 19)))
 def test_leaving_out_any_concepts_keeps_the_vision_count_in_the_logarithm(flags: list[bool], drawn: set[int]) -> None:
     removed = {position for position in drawn if position < len(flags)}
-    left = mutual.strength(flags, 50, removed=removed)
+    left = strength(flags, 50, removed=removed)
     shared = sum(flag for position, flag in enumerate(flags) if position not in removed)
     assert left.count == shared
     assert left.mi_paper == pytest.approx(math.log(len(flags) * 50 * shared) if shared else 0.0)
@@ -131,7 +137,7 @@ def test_leaving_out_any_concepts_keeps_the_vision_count_in_the_logarithm(flags:
 @given(FLAGS.filter(bool), st.sets(st.integers(0, 19)))
 def test_chance_and_p_are_those_of_as_many_concepts_as_remain(flags: list[bool], drawn: set[int]) -> None:
     removed = {position for position in drawn if position < len(flags)}
-    left = mutual.measure(flags, language_count=20, vocabulary_size=400, removed=removed, length=21)
+    left = strength(flags, 20, removed=removed, length=21)
     remaining = len(flags) - len(removed)
     assert left.p_value == pytest.approx(stats.hypergeom.sf(left.count - 1, 400, 20, remaining))
     assert left.p_value == 1.0 or left.count
@@ -145,13 +151,13 @@ def test_chance_and_p_are_those_of_as_many_concepts_as_remain(flags: list[bool],
 
 
 def test_leaving_out_everything_leaves_one_point_at_zero() -> None:
-    left = mutual.strength([True, True], 10, removed=[0, 1], length=16)
+    left = strength([True, True], 10, removed=[0, 1], length=16)
     assert (left.count, left.mi_paper, left.curve, left.auc, left.auc_unpadded) == (0, 0.0, (0.0,), 0.0, 0.0)
 
 
 def test_leaving_out_a_concept_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\[7\].*there are 2"):
-        mutual.strength([True, True], 10, removed=[0, 7])
+        strength([True, True], 10, removed=[0, 7])
 
 
 @given(st.integers(0, 12), st.integers(0, 30), st.integers(30, 60))
@@ -175,7 +181,7 @@ def test_chance_auc_averages_over_every_possible_draw() -> None:
             for c in range(vocabulary):
                 if len({a, b, c}) == vision:
                     flags = [concept < language for concept in (a, b, c)]
-                    total += mutual.auc(mutual.strength(flags, language).curve, length=length)
+                    total += mutual.auc(strength(flags, language).curve, length=length)
                     draws += 1
     exact = mutual.chance(vision, language, vocabulary, length=length).auc
     assert exact == pytest.approx(total / draws, abs=1e-12)
@@ -274,7 +280,7 @@ def test_measure_puts_everything_side_by_side() -> None:
     assert found.count == 2
     assert found.mi_paper == pytest.approx(math.log(4 * 8 * 2))
     assert found.mi_textbook == pytest.approx(math.log(2))
-    assert found.curve == mutual.strength(flags, 8).curve
+    assert found.curve == strength(flags, 8).curve
     assert found.auc == pytest.approx(sum(found.curve) / 16)
     assert found.auc_unpadded == pytest.approx(sum(found.curve) / 5)
     assert found.chance == mutual.chance(4, 8, 500, length=16)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
 import embedded
-from clipmk.concepts.mutual import mi_paper, p_value, strength
+from clipmk.concepts.mutual import measure, mi_paper
 from clipmk.concepts.prompts import blur_region
 from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
@@ -39,11 +38,13 @@ def test_what_remains_is_what_leaving_out_by_position_gives(name: str) -> None:
     for size in (0, 1, 2, len(texts)):
         for positions in itertools.islice(itertools.combinations(range(len(texts)), size), 30):
             found = explanation.without([texts[i] for i in positions])
-            expected = strength(flags, len(explanation.language_concepts), removed=set(positions), length=16)
-            assert all(getattr(found, field.name) == getattr(expected, field.name) for field in fields(expected))
-            size_of_vocabulary = len(embedded.explainer().vocabulary.descriptors)
-            assert found.p_value == p_value(
-                len(texts) - size, len(explanation.language_concepts), size_of_vocabulary, found.count
+            assert found == measure(
+                flags,
+                language_count=len(explanation.language_concepts),
+                vocabulary_size=len(embedded.explainer().vocabulary.descriptors),
+                removed=set(positions),
+                length=16,
+                soft=found.soft,
             )
             kept = [flag for i, flag in enumerate(flags) if i not in positions]
             assert found.count == sum(kept)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, chain
 from math import comb, fsum, log
@@ -30,18 +29,6 @@ SWAPPED_CLASSES = 2_000
 """Most classes that `class_swap` compares."""
 SWAPPED_PRODUCTS = 50_000_000
 """Most cosines of classes and descriptors computed for it, unless these are fewer than 100 classes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Strength:
-    """The shared knowledge of one set of vision concepts; the fields are those of `records.Mutual`."""
-
-    count: int
-    mi_paper: float
-    mi_textbook: float
-    curve: tuple[float, ...]
-    auc: float
-    auc_unpadded: float
 
 
 def overlap(concepts: Iterable[Hashable], others: Iterable[Hashable]) -> tuple[bool, ...]:
@@ -81,7 +68,7 @@ def auc(curve: Sequence[float], *, length: int | None = None) -> float:
     """Arithmetic mean of the curve padded with zeros to `length` points (no trapezoid); None: without padding.
 
     Args:
-        curve: the dynamics of `strength`, at least one point.
+        curve: the dynamics of `measure`, at least one point.
         length: 3L + 1 in explanations and studies alike, so that AUC does not depend on other images.
 
     Raises:
@@ -91,39 +78,6 @@ def auc(curve: Sequence[float], *, length: int | None = None) -> float:
     if not curve or points < len(curve):
         raise ValueError(f"a curve of {len(curve)} points cannot be padded to {points} points")
     return fsum(curve) / points
-
-
-def strength(
-    flags: Sequence[bool], language_count: int, *, removed: Collection[int] = (), length: int | None = None
-) -> Strength:
-    """Count, MI, dynamics and AUC of one ordered set of vision concepts, without those `removed`.
-
-    The dynamics: I_r = mi_paper(L_v, L_T, sum of flags[r:]) for r = 0, 1, ..., without the r most important of the
-    remaining vision concepts. L_v stays constant in the logarithm, so the curve falls only where a mutual concept is
-    left out; it has one point more than there are remaining concepts, and the last is 0.
-
-    Args:
-        flags: for each vision concept, most important first, whether it is mutual.
-        language_count: L_T.
-        removed: positions in `flags`, 0-based.
-        length: as in `auc`.
-
-    Raises:
-        ValueError: a position does not exist.
-    """
-    unknown = sorted(set(removed) - set(range(len(flags))))
-    if unknown:
-        raise ValueError(f"concepts {unknown} do not exist; there are {len(flags)}")
-    kept = [flag for position, flag in enumerate(flags) if position not in removed]
-    curve = tuple(mi_paper(len(flags), language_count, sum(kept[further:])) for further in range(len(kept) + 1))
-    return Strength(
-        count=sum(kept),
-        mi_paper=curve[0],
-        mi_textbook=mi_textbook(sum(kept)),
-        curve=curve,
-        auc=auc(curve, length=length),
-        auc_unpadded=auc(curve),
-    )
 
 
 def measure(
@@ -138,6 +92,10 @@ def measure(
 ) -> Mutual:
     """The shared knowledge of one image and one class, with its level of chance.
 
+    The dynamics: I_r = mi_paper(L_v, L_T, sum of flags[r:]) for r = 0, 1, ..., without the r most important of the
+    remaining vision concepts. L_v stays constant in the logarithm, so the curve falls only where a mutual concept is
+    left out; it has one point more than there are remaining concepts, and the last is 0.
+
     Args:
         flags: for each vision concept, most important first, whether it is mutual.
         language_count: L_T.
@@ -146,23 +104,28 @@ def measure(
         length: points the curve is padded to, 3L + 1.
         swap: from `class_swap`, of the same concepts.
         soft: the pairs of `soft.soft_matches`.
+
+    Raises:
+        ValueError: a position does not exist.
     """
-    found = strength(flags, language_count, removed=removed, length=length)
-    removed_count = len(set(removed))
-    left = len(flags) - removed_count
-    tail = p_value(left, language_count, vocabulary_size, found.count)
+    unknown = sorted(set(removed) - set(range(len(flags))))
+    if unknown:
+        raise ValueError(f"concepts {unknown} do not exist; there are {len(flags)}")
+    kept = [flag for position, flag in enumerate(flags) if position not in removed]
+    curve = tuple(mi_paper(len(flags), language_count, sum(kept[further:])) for further in range(len(kept) + 1))
+    tail = p_value(len(kept), language_count, vocabulary_size, sum(kept))
     return Mutual(
-        count=found.count,
-        vision_count=left,
+        count=sum(kept),
+        vision_count=len(kept),
         language_count=language_count,
         vocabulary_size=vocabulary_size,
         class_swap=swap,
-        mi_paper=found.mi_paper,
-        mi_textbook=found.mi_textbook,
-        auc=found.auc,
-        auc_unpadded=found.auc_unpadded,
-        curve=found.curve,
-        chance=chance(len(flags), language_count, vocabulary_size, removed=removed_count, length=length),
+        mi_paper=curve[0],
+        mi_textbook=mi_textbook(sum(kept)),
+        auc=auc(curve, length=length),
+        auc_unpadded=auc(curve),
+        curve=curve,
+        chance=chance(len(flags), language_count, vocabulary_size, removed=len(flags) - len(kept), length=length),
         random_draw_p=tail,
         p_value=tail,
         soft=tuple(soft),
