@@ -207,7 +207,7 @@ def entropies(result: VariantResult) -> dict[str, float]:
     """
     scores, settings = result.vision.scores, result.settings
     count = settings.descriptors_per_part
-    plan = sinkhorn(scores, scale=settings.score_scale).plan
+    plan = sinkhorn(scores, scale=settings.score_scale)
     return {
         "entropy": descriptor_entropy(result.vision.top_descriptors),
         "entropy_nearest": descriptor_entropy(highest(scores, count).tolist()),

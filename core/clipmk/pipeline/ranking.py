@@ -111,7 +111,7 @@ def _assign(
     """How much parts prefer candidates, their shares of them, each part's best few, and which of these it carries."""
     count = settings.descriptors_per_part
     if settings.assignment == "transport":
-        shares = sinkhorn(scores, scale=settings.score_scale).plan
+        shares = sinkhorn(scores, scale=settings.score_scale)
         chosen = highest(shares, count)
         return cosines, shares, chosen, marked(shares, chosen)
     preferences = contrast(cosines, whole, weight=settings.contrast_weight)
