@@ -44,6 +44,7 @@ def test_what_remains_is_what_leaving_out_by_position_gives(name: str) -> None:
                 vocabulary_size=len(embedded.explainer().vocabulary.descriptors),
                 removed=set(positions),
                 length=16,
+                swap=found.class_swap,
                 soft=found.soft,
             )
             kept = [flag for i, flag in enumerate(flags) if i not in positions]

@@ -26,7 +26,7 @@ from clipmk.concepts.relevance import (
 from clipmk.concepts.superpixels import picture_regions
 from clipmk.errors import ModelError
 from clipmk.images.heat import heat_encode
-from clipmk.pipeline.grounding import coverage, images_per_forward
+from clipmk.pipeline.grounding import coverage, images_per_forward, no_progress
 from clipmk.records import Asked, Presence, RelevanceMap, Tie, status_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def embed_questions(backbone: Backbone, vocabulary: Vocabulary, texts: tuple[str
     return Questions(texts, embeddings, tuple(rows.get(text) for text in texts))
 
 
-def hide_regions(backbone: Backbone, image: EncodedImage, progress: Progress | None = None) -> EncodedImage:
+def hide_regions(backbone: Backbone, image: EncodedImage, progress: Progress = no_progress) -> EncodedImage:
     """Embed the picture once more for each of its regions, painted over with the mean colour; for any texts.
 
     Args:
@@ -102,8 +102,7 @@ def hide_regions(backbone: Backbone, image: EncodedImage, progress: Progress | N
         numbers = np.arange(start, min(start + size, count))
         hidden = np.where((regions == numbers[:, None, None])[..., None], mean, square)
         embedded.append(backbone.encode_images(backbone.normalise(torch.from_numpy(hidden))))
-        if progress is not None:
-            progress("regions", int(numbers[-1]) + 1, count)
+        progress("regions", int(numbers[-1]) + 1, count)
     embeddings = torch.cat(embedded).cpu()
     try:
         backbone.check_finite(embeddings)

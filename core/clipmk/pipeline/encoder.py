@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, groupby, islice
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits  # type: ignor
 from clipmk.backbones.base import Encoded
 from clipmk.backbones.devices import HostCopy
 from clipmk.errors import ModelError
-from clipmk.pipeline.grounding import embed_parts
+from clipmk.pipeline.grounding import IN_PLACE, Progress, embed_parts, no_progress
 from clipmk.pipeline.segmentation import PartVariant, Segmentation, given_parts, segment_variants
 
 if TYPE_CHECKING:
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from clipmk.backbones.backbone import Backbone
-    from clipmk.pipeline.grounding import Progress
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,17 +109,6 @@ class _InFlight:
     """For each group: for each of its images."""
 
 
-class _InPlace(Executor):
-    """Runs what is submitted at once, in the calling thread."""
-
-    def submit(
-        self, work: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> Future[Result]:
-        future: Future[Result] = Future()
-        future.set_result(work(*args, **kwargs))
-        return future
-
-
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """What follows a forward is computed on one thread: beside a model, several get in each other's way.
@@ -158,8 +143,8 @@ class BatchEncoder:
     backbone: Backbone
     variants: tuple[PartVariant, ...]
     batch_size: int = 1
-    workers: Executor = dataclasses.field(default_factory=_InPlace)
-    progress: Progress | None = None
+    workers: Executor = IN_PLACE
+    progress: Progress = no_progress
     patchwise: bool = False
 
     def encode(self, batch: ImageBatch) -> list[EncodedImage]:
@@ -189,7 +174,7 @@ class BatchEncoder:
             encoded = self.backbone.encode_with_patches(pixels, features=features)
             forwards.append(_Forward(encoded, pooled=pooled))
             images += [(forwards[-1], index) for index in range(len(encoded.embeddings))]
-            self._report("image", len(images), count)
+            self.progress("image", len(images), count)
         masks, copies = batch.masks or [None] * count, squares if batch.copies is None else batch.copies
         segmented = [
             self.workers.submit(self._segment, squares[rows], copies[rows], images[rows], masks[rows])
@@ -241,7 +226,7 @@ class BatchEncoder:
     def _finish(self, batch: _InFlight) -> list[EncodedImage]:
         """Embed the parts of a batch; everything is fetched together, after all of it is queued."""
         segmented = [one for future in batch.segmented for one in future.result()]
-        self._report("parts", 1, 1)
+        self.progress("parts", 1, 1)
         keys = [(variant.parts_key, variant.settings.grounding) for variant in self.variants]
         queued: dict[Hashable, list[Tensor]] = {}
         for index, key in enumerate(keys):
@@ -278,10 +263,6 @@ class BatchEncoder:
             return torch.cat([self.backbone.pool_patches(one.encoded).cpu() for one in forwards])
         except ModelError:
             return None
-
-    def _report(self, stage: str, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(stage, done, total)
 
 
 def fetch(tensors: Iterable[Float[Tensor, "rows embed"]]) -> list[Float[Tensor, "rows embed"]]:

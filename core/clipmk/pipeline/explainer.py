@@ -22,7 +22,7 @@ from clipmk.models.catalog import RANDOM
 from clipmk.pipeline.asking import Questions, embed_questions, hide_regions
 from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
-from clipmk.pipeline.grounding import ACCELERATOR_BATCH
+from clipmk.pipeline.grounding import ACCELERATOR_BATCH, no_progress
 from clipmk.pipeline.segmentation import PartVariant
 from clipmk.pipeline.stream import Stream
 from clipmk.records import Elapsed
@@ -69,7 +69,7 @@ class Explainer:
         settings: Settings,
         *,
         cache: bool = True,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
         load_ms: float = 0.0,
     ) -> None:
         self.backbone = backbone
@@ -77,9 +77,8 @@ class Explainer:
         self.settings = settings
         self.load_ms = load_ms
         self._progress, self._cache = progress, cache
-        embedding = None if progress is None else partial(progress, "texts")
         with self._out_of_memory_advice():
-            self.bank: TextBank = load_bank(backbone, vocabulary, cache=cache, progress=embedding)
+            self.bank: TextBank = load_bank(backbone, vocabulary, cache=cache, progress=partial(progress, "texts"))
         untrained = (UNTRAINED,) if backbone.info.pretrained == RANDOM else ()
         self.warnings: tuple[str, ...] = untrained + self.bank.warnings + vocabulary_warnings(vocabulary)
         self.builder = ExplanationBuilder(backbone, vocabulary, self.bank, settings, load_ms, self.warnings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from clipmk.backbones.base import Encoded
     from clipmk.settings import Grounding
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); raise from it to cancel."""
 
@@ -36,6 +39,25 @@ ACCELERATOR_BATCH = 32
 """Images, or prompted images, per forward where batches help."""
 
 
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+class _InPlace(Executor):
+    """Runs what is submitted at once, in the calling thread."""
+
+    def submit(
+        self, work: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Future[Result]:
+        future: Future[Result] = Future()
+        future.set_result(work(*args, **kwargs))
+        return future
+
+
+IN_PLACE: Final = _InPlace()
+"""In place of threads."""
+
+
 def embed_parts(
     backbone: Backbone,
     grounding: Grounding,
@@ -44,8 +66,8 @@ def embed_parts(
     forwards: Sequence[Encoded],
     masks: Sequence[NDArray[np.bool_]],
     batch_size: int = 1,
-    workers: Executor | None = None,
-    progress: Progress | None = None,
+    workers: Executor = IN_PLACE,
+    progress: Progress = no_progress,
 ) -> Iterator[Float[Tensor, "parts embed"]]:
     """Embed the parts of each image (docs/method.md, 2.5 and section 5).
 
@@ -57,7 +79,7 @@ def embed_parts(
         masks: for each image its parts, bool (parts, side, side), of any side.
         batch_size: prompts per forward, across image borders. 1: each image's prompts by themselves, as many per
             forward as suit the device.
-        workers: threads that draw prompts; None: the calling thread.
+        workers: threads that draw prompts.
         progress: called after each forward of prompts.
 
     Yields:
@@ -82,8 +104,8 @@ def prompt_embeddings(
     masks: Sequence[NDArray[np.bool_]],
     *,
     batch_size: int | None = None,
-    workers: Executor | None = None,
-    progress: Progress | None = None,
+    workers: Executor = IN_PLACE,
+    progress: Progress = no_progress,
 ) -> Iterator[Float[Tensor, "parts embed"]]:
     """Part embedding = mean of the L2-normalised embeddings of its three prompted images, not renormalised.
 
@@ -94,7 +116,7 @@ def prompt_embeddings(
         squares: uint8 RGB (S, S, 3), the square inputs; all S alike.
         masks: for each image its parts, bool (parts, S, S).
         batch_size: prompts per forward; None: `ACCELERATOR_BATCH`, fewer on a CPU.
-        workers: threads that draw; None: the calling thread.
+        workers: threads that draw.
         progress: called after each forward with ("prompts", done, total).
 
     Yields:
@@ -110,8 +132,7 @@ def prompt_embeddings(
         embedded = backbone.encode_images(backbone.normalise(batch))
         waiting = embedded if waiting is None else torch.cat([waiting, embedded])
         done += len(batch)
-        if progress is not None:
-            progress("prompts", done, total)
+        progress("prompts", done, total)
         while counts and len(waiting) >= 3 * counts[0]:
             count = counts.popleft()
             yield waiting[: 3 * count].reshape(count, 3, -1).mean(dim=1)
@@ -147,14 +168,11 @@ def _prompts(
 def _drawn_ahead(
     draw: Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]],
     images: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
-    workers: Executor | None,
+    workers: Executor,
     *,
     ahead: int,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Each image with the drawing of its parts; at most `ahead` images are drawn before they are needed."""
-    if workers is None:
-        yield from ((image, draw(image, masks)) for image, masks in images)
-        return
     futures: deque[tuple[NDArray[np.uint8], Future[NDArray[np.uint8]]]] = deque()
     for image, masks in images:
         futures.append((image, workers.submit(draw, image, masks)))

@@ -13,12 +13,13 @@ from filelock import Timeout
 
 from clipmk.backbones.devices import choose_device
 from clipmk.errors import ClipmkError, InputError
+from clipmk.pipeline.grounding import no_progress
 from clipmk.study.engines import run_local, run_ray
 from clipmk.study.manifest import Manifest
 from clipmk.study.plan import Missing, missing_parts, shard_sizes
 from clipmk.study.resolve import Described, describe_models, resolve_manifest, with_other_models
 from clipmk.study.results import FailedImage, failed_images
-from clipmk.study.shard_worker import StudyTask, no_progress
+from clipmk.study.shard_worker import StudyTask
 from clipmk.study.tables import write_tables
 from clipmk.system.files import file_lock, unwritable
 from clipmk.system.memory import device_memory

@@ -25,6 +25,7 @@ from clipmk.models.loading import load
 from clipmk.pipeline.asking import Questions, embed_questions
 from clipmk.pipeline.builder import ExplanationBuilder, blank_notes
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batch_slices, one_thread, worker_threads
+from clipmk.pipeline.grounding import no_progress
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.pipeline.segmentation import part_variants
 from clipmk.study import schema
@@ -170,10 +171,6 @@ class ShardExplainer:
             "importance": [one.importance for one in concepts],
             "mutual": [one.mutual for one in concepts],
         }
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """Report no progress."""
 
 
 class ShardWorker:
