@@ -31,7 +31,7 @@ def row_of(screen: MainScreen, start: str) -> str:
 
 def asks(engine: FakeEngine) -> list[tuple[str, str, tuple[str, ...]]]:
     """(model, name of the image, texts) of every explanation that was asked for."""
-    found = [one for one in engine.asked if isinstance(one, protocol.Explain)]
+    found = [one for one in engine.asked if isinstance(one, protocol.Explain) and not one.maps]
     return [(one.model, one.image.rpartition("/")[2], one.asks) for one in found]
 
 
@@ -149,6 +149,25 @@ async def test_the_key_that_leaves_out_removes_what_was_asked(album: Path) -> No
         assert asks(engine)[-1][2] == ()
 
 
+async def test_what_all_texts_need_is_computed_while_the_first_is_typed_unless_nothing_is_asked(album: Path) -> None:
+    engine = FakeEngine()
+    async with running(engine, album) as (pilot, screen):
+        engine.gate.clear()
+        await pilot.press("a", "escape")
+        await until(lambda: engine.cancelled)
+        assert engine.cancelled == [engine.asked[-1]]
+        assert isinstance(engine.asked[-1], protocol.Explain)
+        assert engine.asked[-1].maps
+        await pilot.press("a", *typed("snow"), "enter")
+        engine.gate.set()
+        await settled(pilot)
+        assert row_of(screen, "∩ snow")
+        assert len(engine.cancelled) == 1
+        count = len(engine.asked)
+        await press(pilot, "a", "escape")
+        assert len(engine.asked) == count
+
+
 async def test_arrows_recall_earlier_words_and_escape_leaves(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, screen):
         await press(pilot, "a", *typed("snow"), "enter", "a", *typed("ice"), "enter")
@@ -157,7 +176,7 @@ async def test_arrows_recall_earlier_words_and_escape_leaves(album: Path) -> Non
         await press(pilot, "down", "down")
         assert screen.ask_line.value == ""
         await press(pilot, "up", "escape")
-        assert not screen.ask_line.display
+        assert not screen.ask_line.is_open
         assert screen.state.asks == ("snow", "ice")
         assert screen.focused is screen.panes.concepts.concept_tree
         await press(pilot, "a", "up", "up", "enter")
@@ -174,7 +193,7 @@ async def test_what_cannot_be_asked_is_declined_in_a_sentence(album: Path, text:
         screen.ask_line.value = text
         await press(pilot, "enter")
         assert screen.state.asks == ()
-        assert screen.ask_line.display is (words is not None)
+        assert screen.ask_line.is_open is (words is not None)
         assert [note for note in pilot.app.notes if words is None or words not in note] == []  # type: ignore[attr-defined]
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import clipmk
 from clipmk.backbones import library
+from clipmk.backbones.backbone import Backbone
 from clipmk.errors import ModelError
 from clipmk.explanation import Explanation
 from clipmk.models import loading
@@ -110,6 +111,18 @@ def test_more_classes_are_ranked_than_have_alternatives_and_the_named_ones_where
     (column,) = talk.received(protocol.ColumnReady)
     assert [one.rank for one in column.explanation.predictions] == [*range(1, 8), 28]
     assert clipmk.explain(images[0], VIT, target=last).predictions[5:] == whole.predictions[-1:]
+
+
+def test_an_image_that_was_made_ready_for_texts_is_not_encoded_for_them(
+    images: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = Conversation()
+    plain = talk.ask(Explain(model=VIT, image=images[0])).explanation
+    assert timeless(talk.ask(Explain(model=VIT, image=images[0], maps=True)).explanation) == timeless(plain)
+    monkeypatch.setattr(Backbone, "encode_images", None)
+    found = talk.ask(Explain(model=VIT, image=images[0], asks=("snow",))).explanation
+    monkeypatch.undo()
+    assert timeless(found) == timeless(clipmk.ask(images[0], VIT, "snow"))
 
 
 def test_words_and_classes_of_ones_own_take_no_further_forward_and_no_further_load(

@@ -81,6 +81,8 @@ class Explain(_AboutImage["Explained"]):
 
     asks: tuple[str, ...] = ()
     """Texts to answer; see `Explanation.asked`."""
+    maps: bool = False
+    """Get ready for texts that are asked for next."""
     also: tuple[str, ...] = ()
     """Classes whose rank and probability are reported, too."""
     ranked: int = 0

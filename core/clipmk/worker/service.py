@@ -204,15 +204,15 @@ class Service:
         self._check_target(model, request.target)
         picture = self._picture(request.image)
         key = self._explanation_key(model, request)
-        known = self._explanations.get(key)
-        if known is not None:
+        known, get_ready = self._explanations.get(key), getattr(request, "maps", False)
+        if known is not None and not get_ready:
             return known
         explainer = self.explainers.get(key[0][0], model, self._job.session)
         started, encoded = time.perf_counter(), self._encoded.get(key[0])
         if encoded is None:
             self._job.report("image", 0, 1)
             encoded = explainer.encode_picture(picture, maps=False)
-        encoded = explainer.with_maps(encoded) if key[3] else encoded
+        encoded = explainer.with_maps(encoded) if key[3] or get_ready else encoded
         self._encoded.put(key[0], encoded, weight=1)
         found = explainer.answer(picture, encoded, asks=key[3], target=request.target, also=key[4], ranked=key[5])
         elapsed = dataclasses.replace(found.elapsed_ms, explain=1_000 * (time.perf_counter() - started))

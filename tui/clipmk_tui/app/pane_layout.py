@@ -31,7 +31,7 @@ class PaneLayout(Container):
 
     view: var[View] = var(View(), init=False)
     """What is drawn; the panes are bound to it."""
-    heading = "predictions"
+    heading: var[str] = var("predictions", init=False)
     """Title of the predictions."""
 
     def __init__(self, graphics: str, choose_class: Callable[[str], None]) -> None:
@@ -74,6 +74,8 @@ class PaneLayout(Container):
         for name, pane, other, place in titles:
             hint = f" · [{keys_of(self, f'main.pane_{place}')}] {other}" if self._narrow else ""
             pane.border_title = Text.assemble(name, (hint, "dim"))
+
+    watch_heading = show_titles
 
     def pane_after(self, focused: Widget | None) -> int:
         """The place of the pane after the one that has the focus, counted from 0."""

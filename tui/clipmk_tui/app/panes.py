@@ -6,6 +6,7 @@ In: messages of the panes and the palette, and the engine's answers. Out: questi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from clipmk_tui.app.engine.worker import Engine
     from clipmk_tui.app.image_list import Item
 
-_CANCELLABLE = ("explanation", "reranking", "survey", "download")
+_CANCELLABLE = ("explanation", "preparation", "reranking", "survey", "download")
 """Groups of workers that `esc` cancels."""
 
 
@@ -96,7 +97,6 @@ class Panes(PaneLayout):
 
     def watch_view(self, before: View, view: View) -> None:
         """Draw the parts; where only the left-out ones changed, in the next frame: the tree goes first."""
-        self.show_titles()
         if view.explanation is not None:
             self.image.explanation = view.explanation
         elif self._picture_shown == view.image:  # else the picture is replaced: one drawing, not two
@@ -331,6 +331,13 @@ class Panes(PaneLayout):
         if not self.state.mark(message.models):
             self._warn(f"{COMPARED} models are marked, no more can be compared at once")
         self.refresh_view()
+
+    @work(group="preparation", exclusive=True)
+    async def prepare_answers(self) -> None:
+        """While texts are typed, compute what all of them need of the image, unless others were asked for."""
+        if self.state.explanation is not None and self.state.item is not None and not self.state.asks:
+            with contextlib.suppress(RequestError):  # the question meets it again
+                await self.questions.explanation(self.state.item.path, self.state.model, self.state.target, maps=True)
 
     def ask(self, text: str) -> None:
         """Ask for a text of the user's own, and go to its row."""

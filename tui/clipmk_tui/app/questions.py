@@ -92,12 +92,14 @@ class Questions:
         """Read images again the next time: their files may have changed."""
         self._pictures.clear()
 
-    async def explanation(self, image: str, model: str, target: str | None) -> Explanation:
-        """Explain an image, and answer what is asked for."""
+    async def explanation(self, image: str, model: str, target: str | None, *, maps: bool = False) -> Explanation:
+        """Explain an image, and answer what is asked for; with `maps` get ready for texts that are asked for next."""
         with self._working_on():
             await self._load(model)
             asks, also = self.state.asks, self.state.true_classes
-            request = protocol.Explain(model=model, image=image, target=target, asks=asks, also=also, ranked=RANKED)
+            request = protocol.Explain(
+                model=model, image=image, target=target, asks=asks, maps=maps, also=also, ranked=RANKED
+            )
             return (await self.engine.ask(request, self._report)).explanation
 
     async def reranking(self, request: protocol.WhatIf) -> tuple[Prediction, ...]:

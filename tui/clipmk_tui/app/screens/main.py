@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
+from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -53,6 +54,8 @@ class MainScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (_WIDE, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's annotation
     VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-flat"), (22, "-tall")]  # noqa: RUF012
     BINDINGS = KEY_BINDINGS["MainScreen"]
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """Textual's redraws the whole screen."""
 
     def __init__(self, options: StartOptions, engine: Callable[[], Engine]) -> None:
         super().__init__()
@@ -214,6 +217,13 @@ class MainScreen(Screen[None]):
     def action_ask(self) -> None:
         """Open the line for words to ask for."""
         self.ask_line.open()
+        self.panes.prepare_answers()
+
+    @on(Input.Blurred, "#ask")
+    def _end_preparation(self) -> None:
+        """Nothing was asked for."""
+        if not self.ask_line.is_open and not self.state.asks:
+            self.panes.workers.cancel_group(self.panes, "preparation")
 
     @on(Input.Submitted, "#ask")
     def _ask(self, event: Input.Submitted) -> None:

@@ -1,4 +1,4 @@
-"""The line for words to ask for, in place of the keys at the bottom while it is open."""
+"""The line for words to ask for, over the keys at the bottom while it is open."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from textual.widgets import Input
 
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
-from clipmk_tui.app.widgets.key_bar import KeyBar
 
 
 class AskLine(Input):
@@ -24,14 +23,14 @@ class AskLine(Input):
         """Of the line in these; their number: a new one."""
         self._before: Widget | None = None
         """Had the focus."""
-        self.display = False
+        self._show(False)
 
     def open(self) -> None:
         """Open an empty line."""
         keys = f"{keys_of(self, 'ask.earlier', 'ask.later')} earlier words · {keys_of(self, 'ask.cancel')} cancels"
         self.placeholder = f"words, for example: a wet nose   enter asks for them · {keys}"
         self.value, self._place = "", len(self._earlier)
-        self._before = self._before if self.display else self.screen.focused
+        self._before = self._before if self.is_open else self.screen.focused
         self._show(True)
         self.screen.set_focus(self)
 
@@ -58,5 +57,5 @@ class AskLine(Input):
             self._show(False)
 
     def _show(self, shown: bool) -> None:
-        self.display = shown
-        self.screen.query_one(KeyBar).display = not shown
+        self.is_open = shown
+        self.styles.offset = (0, 0 if shown else 1)  # below the screen: hiding it would redraw everything

@@ -95,7 +95,7 @@ class ConceptTree(Tree[Row]):
         asked_before = isinstance(before, AskedRow)
         if not (isinstance(before, ConceptRow | PartRow) and self.select(before.text, asked=asked_before)):
             self.call_after_refresh(self._go_to_the_first)
-        self.call_after_refresh(self._highlight)  # the cursor may be on the same line as before
+            self.call_after_refresh(self._highlight)  # the cursor may be on the same line as before
 
     def leave_out(self, texts: frozenset[str]) -> None:
         """Show which concepts are left out."""
@@ -113,6 +113,7 @@ class ConceptTree(Tree[Row]):
             if node.parent is not None:
                 node.parent.expand()
             self.call_after_refresh(self.move_cursor, node)
+            self.post_message(Tree.NodeHighlighted(node))  # at once: the picture is drawn together with the tree
         return bool(found)
 
     def _rows(self) -> Iterator[TreeNode[Row]]:
@@ -190,6 +191,8 @@ class ConceptTree(Tree[Row]):
         """Highlight the parts that the concept was seen on; of what was asked for, show the map."""
         node = event.node.parent if isinstance(event.node.data, str) else event.node
         row = None if node is None else node.data
+        if isinstance(row, AskedRow) and row.answer is None:
+            return  # its map is about to follow
         parts = row.parts if isinstance(row, ConceptRow) else (row.part.id,) if isinstance(row, PartRow) else ()
         self.post_message(LightUp(frozenset(parts), row.answer if isinstance(row, AskedRow) else None))
 
@@ -321,7 +324,9 @@ class ConceptsPane(FilteredPane):
             self.border_title = f'why "{printable(explanation.class_name)}"'.replace("[", r"\[")
             self._show_tree()
         self.concept_tree.leave_out(frozenset(view.left_out))
-        self.query_one("#answer", Static).update(self._answer())
+        shown, answer = self.query_one("#answer", Static), self._answer()
+        if shown.content != answer:
+            shown.update(answer)
         self._show_lines()
 
     def on_resize(self) -> None:

@@ -100,7 +100,8 @@ class PredictionsPane(OptionList):
 
     def watch_view(self, before: View, view: View) -> None:
         """Show the classes; where only concepts were left out, in the next frame: the tree goes first."""
-        if (before.explanation, before.target) != (view.explanation, view.target):
+        ranked, ranked_before = (one.explanation and one.explanation.predictions for one in (view, before))
+        if (ranked_before, before.target) != (ranked, view.target):
             self._draw()
         elif (before.reranked, before.label) != (view.reranked, view.label):
             self.call_after_refresh(self._draw)
