@@ -22,17 +22,11 @@ class Recorder:
     def __init__(self, keep: Callable[[Any], None]) -> None:
         self._keep = keep
 
-    def read_line(self, *, limit: int, seconds: float | None) -> bytes:
-        return b""
-
-    def read_block(self, size: int, *, seconds: float | None) -> bytes:
-        return b""
-
-    def write(self, data: bytes, *, seconds: float | None) -> None:
+    def send(self, data: bytes) -> None:
         self._keep(protocol.decode(data))
 
-    def hang_up(self) -> None:
-        """Nothing is open."""
+    async def write(self, data: bytes) -> None:
+        self.send(data)
 
 
 class Conversation:
@@ -61,9 +55,9 @@ class Conversation:
         assert self.job is not None
         self.job.cancelled = True
 
-    def queue(self, request: Any) -> None:
+    async def queue(self, request: Any) -> None:
         """Queue a request of a worker that has just been started."""
-        JobQueue(self.service.warm_up, self.service.answer).add(Job(request, self.session, Recorder(self.keep)))
+        await JobQueue(self.service.warm_up, self.service.answer).add(Job(request, self.session, Recorder(self.keep)))
 
     def ask(self, request: Any, *, attached: bytes = b"", cancelled: bool = False) -> Any:
         """The final answer, as the service made it; `sent` holds what came before it."""

@@ -19,18 +19,17 @@ from pathlib import Path
 import samples
 from clipmk.settings import Settings
 from clipmk.system.config import Config
-from clipmk.worker import client, jobs, protocol, server
-from clipmk.worker.client import Connection, connected, identity, listens
+from clipmk.worker import client, jobs, protocol, server, unix_socket
+from clipmk.worker.client import Connection, connected, identity
 from clipmk.worker.jobs import Job
 from clipmk.worker.protocol import Done, ExplainImages, Failed, Final, ImageExplained, encode
 from clipmk.worker.server import Server, stopped_by_signals
 from clipmk.worker.session import Session
-from clipmk.worker.unix_socket import LineSocket
 
 PATIENCE = 60.0
 """Seconds until what does not happen counts as not happening; a busy machine stops threads and processes for a few."""
 
-client.GREETING_SECONDS = client.STOP_SECONDS = PATIENCE
+client.GREETING_SECONDS = client.STOP_SECONDS = unix_socket.WAIT_SECONDS = PATIENCE
 jobs.HELLO_SECONDS = jobs.WRITE_SECONDS = server.END_SECONDS = PATIENCE
 
 SESSION = Session(vocabulary=None, settings=Settings(), folder="/")
@@ -136,17 +135,43 @@ def ask(connection: Connection, wanted: ExplainImages, attached: bytes = b"") ->
     return list(connection.explain(wanted, attached, lambda *progress: None))
 
 
+class Lines:
+    """The client's end of a conversation as it is, without anything that understands it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(PATIENCE)
+        self._connection, self._lines = connection, connection.makefile("rb")
+
+    def read(self) -> bytes:
+        """The next line; empty at the end."""
+        with contextlib.suppress(ConnectionError):
+            return self._lines.readline()
+        return b""
+
+    def write(self, data: bytes) -> None:
+        """Send everything."""
+        self._connection.sendall(data)
+
+
 @contextlib.contextmanager
-def raw(path: Path, *wanted: ExplainImages) -> Iterator[LineSocket]:
-    """A client that has been greeted, has sent a session and some requests, and has read nothing more."""
+def greeted(path: Path) -> Iterator[Lines]:
+    """A client that has been greeted."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(path))
-        lines = LineSocket(connection)
-        assert lines.read_line(limit=2**20, seconds=PATIENCE)
-        hello = protocol.Hello(version=protocol.VERSION, session=SESSION)
-        lines.write(b"".join(map(encode, (hello, *wanted))), seconds=PATIENCE)
+        lines = Lines(connection)
+        assert lines.read()
         yield lines
-        lines.hang_up()
+        with contextlib.suppress(OSError):  # the server has hung up
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def raw(path: Path, *wanted: ExplainImages) -> Iterator[Lines]:
+    """A client that has been greeted, has sent a session and some requests, and has read nothing more."""
+    with greeted(path) as lines:
+        hello = protocol.Hello(version=protocol.VERSION, session=SESSION)
+        lines.write(b"".join(map(encode, (hello, *wanted))))
+        yield lines
 
 
 @contextlib.contextmanager
@@ -187,6 +212,11 @@ def running(
         fake.warm.set()
         one.stop()
         thread.join()
+
+
+def listens(path: Path) -> bool:
+    """Whether a server listens at `path`."""
+    return unix_socket.listener_pid(path) is not None
 
 
 def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:

@@ -16,12 +16,12 @@ import pytest
 
 from clipmk.settings import preset
 from clipmk.worker import protocol
-from clipmk.worker.client import listens, stop
+from clipmk.worker.client import stop
 from clipmk.worker.protocol import Explain, Load, RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine.worker import Engine
 from engine_questions import begun, child_pid, gone
-from serving import wait_for
+from serving import listens, wait_for
 
 MODEL = "embedded/vit-s8"
 

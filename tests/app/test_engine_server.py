@@ -21,7 +21,7 @@ from clipmk.worker.session import Session
 from clipmk_tui.app.engine import transports, worker
 from clipmk_tui.app.engine.worker import Engine
 from engine_questions import begun, child_pid
-from serving import FakeService, request, running, start, wait_for
+from serving import FakeService, listens, request, running, start, wait_for
 
 pytestmark = [
     pytest.mark.skipif(not unix_socket.supported(), reason="needs SO_PEERCRED"),
@@ -81,7 +81,7 @@ async def test_a_running_server_answers_in_our_folder_and_goes_on_when_the_app_e
     assert (one.uses_server, child_pid(one), one.restarts) == (True, None, [])  # type: ignore[attr-defined]
     await one.close()
     assert not one.uses_server
-    assert client.listens(socket_path)
+    assert listens(socket_path)
 
 
 async def test_several_apps_share_a_server_each_under_its_own_session(

@@ -23,7 +23,7 @@ from clipmk_tui.cli.commands.explain import results
 from clipmk_tui.cli.commands.serve import idle_seconds, serve
 from command_line import FAST, Runner
 from samples import explanation, picture
-from serving import PATIENCE, FakeService, running, talking, wait_for
+from serving import PATIENCE, FakeService, listens, running, talking, wait_for
 
 pytestmark = pytest.mark.skipif(not unix_socket.supported(), reason="needs SO_PEERCRED")
 
@@ -164,7 +164,7 @@ def test_a_server_that_dies_is_noted_and_the_rest_is_done_here(
     script = Path(__file__).parents[1] / "serving.py"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, str(script), path], env=env, stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: client.listens(Path(path)))
+        wait_for(lambda: listens(Path(path)))
         ran = clipmk("explain", "a.png", "fatal.png", "b.png", "--json", "-m", "fine", "-m", "other")
         assert process.wait() == -signal.SIGKILL
     assert ran.err == "clipmk: note: the server is no longer used: it was lost: it closed the connection\n"
@@ -303,7 +303,7 @@ def real(clean: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Po
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     command = [sys.executable, "-m", "clipmk_tui", "serve", "--idle", "10m"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: client.listens(Path(os.environ["CLIPMK_SOCKET"])))
+        wait_for(lambda: listens(Path(os.environ["CLIPMK_SOCKET"])))
         yield process
         if process.poll() is None:
             process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import socket
@@ -232,34 +233,32 @@ def test_a_pulled_repository_loads_and_is_listed_as_cached(hub: Hub, tmp_path: P
     assert hub.asked == []
 
 
-def test_a_worker_downloads_beside_its_other_requests_and_stops_when_told(hub: Hub, tmp_path: Path) -> None:
+async def test_a_worker_downloads_beside_its_other_requests_and_stops_when_told(hub: Hub, tmp_path: Path) -> None:
     save(tmp_path / "m", model_config("resnet"), clipmk={"bpe": "bpe.txt.gz"})
     hub.files = {f"org/small/{path.name}": path.read_bytes() for path in (tmp_path / "m").iterdir()}
     talk = Conversation()
     queue = JobQueue(lambda: None, talk.service.answer)
-    client = Recorder(talk.keep)
+    client, loop = Recorder(talk.keep), asyncio.get_running_loop()
 
     def job(request: Any) -> Job:
         return Job(request, talk.session, client)
 
     def stop(answer: Any) -> None:
         if isinstance(answer, protocol.Progress) and answer.done:
-            queue.cancel(client, 1)
+            asyncio.run_coroutine_threadsafe(queue.cancel(client, 1), loop).result()
 
-    worker = threading.Thread(target=queue.run)
-    worker.start()
+    queue.start()
     try:
         for number, hook, kind in ((1, stop, protocol.Failed), (2, lambda answer: None, protocol.Pulled)):
             talk.hook = hook
-            queue.add(job(protocol.Pull(id=number, model="hf-hub:org/small")))
-            queue.add(job(protocol.ListModels(id=10 * number)))
+            await queue.add(job(protocol.Pull(id=number, model="hf-hub:org/small")))
+            await queue.add(job(protocol.ListModels(id=10 * number)))
             while not any(isinstance(one, kind) and one.id == number for one in talk.sent):
-                threading.Event().wait(0.01)
+                await asyncio.sleep(0.01)
         while queue.jobs:
-            threading.Event().wait(0.01)
+            await asyncio.sleep(0.01)
     finally:
-        queue.close()
-        worker.join()
+        assert await queue.close(60)
     stages = [one for one in talk.sent if isinstance(one, protocol.Progress) and one.stage == "download"]
     assert {one.id for one in stages} == {1, 2}
     assert all(0 <= one.done <= one.total for one in stages)

@@ -16,14 +16,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import samples
 from clipmk.worker import client, jobs, protocol, server, unix_socket
 from clipmk.worker.protocol import Cancel, Failed, Hello, Load, RequestError, decode, encode
-from serving import PATIENCE, SESSION, Clock, ask, raw, request, running, talking, wait_for
+from serving import PATIENCE, SESSION, Lines, ask, greeted, listens, raw, request, running, talking, wait_for
 
 pytestmark = pytest.mark.skipif(not unix_socket.supported(), reason="needs SO_PEERCRED")
 
@@ -84,18 +83,17 @@ def test_clients_are_served_in_turn_and_each_gets_its_own(socket_path: Path) -> 
 
 def test_a_waiting_client_gets_signs_of_life(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 10 * server.PULSE_SECONDS <= client.SILENCE_SECONDS
-    clock = Clock()
     monkeypatch.setattr(server, "PULSE_SECONDS", 0.02)
-    monkeypatch.setattr(unix_socket, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 1.0)
     first = request("1", model="waiting")
     with running(socket_path) as service, raw(socket_path, first), talking(socket_path) as second:
         wait_for(lambda: service.seen)
         stages: list[str] = []
+        longer = time.monotonic() + 1.5 * client.SILENCE_SECONDS
 
         def receive(stage: str, done: int, total: int) -> None:
             stages.append(stage)
-            clock.now += 0.9 * client.SILENCE_SECONDS  # so that all signs take longer than a client waits for one
-            if len(stages) == 5:
+            if time.monotonic() > longer:
                 service.gate.set()
 
         assert list(second.explain(request("2"), b"", receive))
@@ -106,10 +104,10 @@ def test_one_client_may_have_several_requests_waiting_and_cancel_any(socket_path
     wanted = [dataclasses.replace(request(str(n), model="waiting"), id=n) for n in (1, 2, 3)]
     with running(socket_path) as service, raw(socket_path, *wanted) as lines:
         wait_for(lambda: service.seen)
-        lines.write(encode(Cancel(request=2)) + encode(Cancel(request=1)), seconds=PATIENCE)
+        lines.write(encode(Cancel(request=2)) + encode(Cancel(request=1)))
         ended: list[int] = []
         while len(ended) < 2:
-            answer = decode(lines.read_line(limit=2**20, seconds=PATIENCE))
+            answer = decode(lines.read())
             if isinstance(answer, Failed):
                 assert answer.code == protocol.CANCELLED
                 ended.append(answer.id)
@@ -125,7 +123,7 @@ def test_more_waiting_requests_than_one_client_may_have_end_its_conversation(
     wanted = [dataclasses.replace(request(str(n), model="waiting"), id=n) for n in range(1, 6)]
     with running(socket_path) as service, raw(socket_path, *wanted) as lines:
         received = []
-        while line := lines.read_line(limit=2**20, seconds=PATIENCE):
+        while line := lines.read():
             received.append(decode(line))
         assert any(isinstance(one, Failed) and one.id == 0 and "are waiting" in one.message for one in received)
         with talking(socket_path) as other:
@@ -137,8 +135,8 @@ def test_requests_are_answered_under_the_session_of_their_client(socket_path: Pa
     with running(socket_path), contextlib.ExitStack() as held:
         for vocabulary in ("first", "second"):
             lines = held.enter_context(_named(socket_path, vocabulary))
-            lines.write(encode(Load(id=5, model="m")), seconds=PATIENCE)
-            answer = decode(lines.read_line(limit=2**20, seconds=PATIENCE))
+            lines.write(encode(Load(id=5, model="m")))
+            answer = decode(lines.read())
             assert isinstance(answer, Failed)
             assert answer.message.startswith(vocabulary)
 
@@ -147,21 +145,17 @@ def test_another_hello_is_another_session_for_what_follows(socket_path: Path) ->
     with running(socket_path), _named(socket_path, "first") as lines:
         session = dataclasses.replace(SESSION, vocabulary="second")
         for message in (Load(id=5, model="m"), Hello(version=protocol.VERSION, session=session), Load(id=6, model="m")):
-            lines.write(encode(message), seconds=PATIENCE)
-        answers = [decode(lines.read_line(limit=2**20, seconds=PATIENCE)) for _ in range(2)]
+            lines.write(encode(message))
+        answers = [decode(lines.read()) for _ in range(2)]
         assert [one.message.split()[0] for one in answers if isinstance(one, Failed)] == ["first", "second"]
 
 
 @contextlib.contextmanager
-def _named(path: Path, vocabulary: str) -> Iterator[unix_socket.LineSocket]:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(path))
-        lines = unix_socket.LineSocket(connection)
-        assert lines.read_line(limit=2**20, seconds=PATIENCE)
+def _named(path: Path, vocabulary: str) -> Iterator[Lines]:
+    with greeted(path) as lines:
         session = dataclasses.replace(SESSION, vocabulary=vocabulary)
-        lines.write(encode(Hello(version=protocol.VERSION, session=session)), seconds=PATIENCE)
+        lines.write(encode(Hello(version=protocol.VERSION, session=session)))
         yield lines
-        lines.hang_up()
 
 
 # Clients that would hold up the others.
@@ -170,11 +164,8 @@ def _named(path: Path, vocabulary: str) -> Iterator[unix_socket.LineSocket]:
 def test_a_client_that_does_not_say_hello_is_hung_up_on(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(socket_path):
         monkeypatch.setattr(jobs, "HELLO_SECONDS", 0.1)
-        with talking(socket_path) as patient, socket.socket(socket.AF_UNIX) as silent:
-            silent.connect(str(socket_path))
-            lines = unix_socket.LineSocket(silent)
-            assert lines.read_line(limit=2**20, seconds=PATIENCE)
-            assert lines.read_line(limit=2**20, seconds=PATIENCE) == b""
+        with talking(socket_path) as patient, greeted(socket_path) as silent:
+            assert silent.read() == b""
             assert ask(patient, request())  # who has said hello may take its time
 
 
@@ -213,24 +204,22 @@ EXPLAIN = encode(request())
     ],
 )
 def test_nonsense_ends_the_conversation_and_the_server_goes_on(
-    socket_path: Path, sent: bytes, monkeypatch: pytest.MonkeyPatch
+    socket_path: Path, sent: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(protocol, "REQUEST_BYTES", 2**20)
-    unhandled: list[object] = []
-    monkeypatch.setattr(threading, "excepthook", unhandled.append)
     with running(socket_path) as service:
         with raw(socket_path) as lines:
             with contextlib.suppress(BrokenPipeError):  # it may hang up before it has read all
-                lines.write(sent, seconds=PATIENCE)
-            line = lines.read_line(limit=2**16, seconds=PATIENCE)
+                lines.write(sent)
+            line = lines.read()
             if line:  # else it closed the connection while we were writing
                 answer = decode(line)
                 assert (type(answer), getattr(answer, "id", 1), getattr(answer, "code", "")) == (Failed, 0, "protocol")
-            assert lines.read_line(limit=2**16, seconds=PATIENCE) == b""
+            assert lines.read() == b""
         with talking(socket_path) as connection:
             assert ask(connection, request())
         assert service.seen == ["a.png"]
-    assert unhandled == []
+    assert [one.message for one in caplog.records if one.name == "asyncio"] == []
 
 
 @pytest.mark.parametrize("number", [HUGE, f"-{HUGE}", "1e999", "NaN"])
@@ -239,12 +228,9 @@ def test_a_setting_that_is_too_large_or_not_finite_is_declined(socket_path: Path
     name = next(key for key, value in hello["session"]["settings"].items() if isinstance(value, float))
     hello["session"]["settings"][name] = "here"
     line = json.dumps(hello).replace('"here"', number).encode() + b"\n"
-    with running(socket_path), socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(socket_path))
-        lines = unix_socket.LineSocket(connection)
-        lines.read_line(limit=2**20, seconds=PATIENCE)
-        lines.write(line, seconds=PATIENCE)
-        answer = decode(lines.read_line(limit=2**20, seconds=PATIENCE))
+    with running(socket_path), greeted(socket_path) as lines:
+        lines.write(line)
+        answer = decode(lines.read())
         assert isinstance(answer, Failed)
         assert "is not a message of protocol" in answer.message
 
@@ -284,7 +270,7 @@ def test_clients_leave_the_worker_the_file_descriptors_that_it_needs(socket_path
     )
     command = [sys.executable, "-c", code, str(socket_path), *filter(None, sys.path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, contextlib.ExitStack() as held:
-        wait_for(lambda: client.listens(socket_path) or process.poll() is not None)
+        wait_for(lambda: listens(socket_path) or process.poll() is not None)
         first = held.enter_context(talking(socket_path))
         for _ in range(40):
             extra = held.enter_context(socket.socket(socket.AF_UNIX))

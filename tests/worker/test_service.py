@@ -324,10 +324,11 @@ def test_progress_is_sent_first_last_and_seldom_between(steps: list[float]) -> N
 
 def test_loading_is_reported_before_anything_heavy_is_imported() -> None:
     code = (
-        "import sys; sys.path[:0] = sys.argv[1:]\nfrom clipmk.worker import pipe, protocol\n"
+        "import asyncio, sys; sys.path[:0] = sys.argv[1:]\nfrom clipmk.worker import pipe, protocol\n"
         "from conversation import Conversation\n"
         "def stop(answer):\n    print(answer.stage, *sys.modules)\n    sys.exit(0)\n"
-        "talk = Conversation()\ntalk.hook = stop\ntalk.queue(protocol.Load(model='embedded/vit-s8'))\n"
+        "talk = Conversation()\ntalk.hook = stop\n"
+        "asyncio.run(talk.queue(protocol.Load(model='embedded/vit-s8')))\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)

@@ -24,7 +24,7 @@ import clipmk
 from clipmk.images.decoder import read_picture
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
-from clipmk.worker.client import listens
+from clipmk.worker.unix_socket import listener_pid
 
 ALONE, SERVED = "alone (--no-serve)", "asked of the server"
 
@@ -56,7 +56,7 @@ def start(socket: Path) -> subprocess.Popen[bytes]:
     """A server that listens."""
     command = [sys.executable, "-m", "clipmk_tui", "serve", "--idle", "1h", "-q"]
     process = subprocess.Popen(command)  # noqa: S603 - our own
-    while not listens(socket):
+    while listener_pid(socket) is None:
         if process.poll() is not None:
             raise SystemExit("the server did not start")
         time.sleep(0.05)

@@ -164,7 +164,7 @@ def file_lock(path: Path, *, seconds: float) -> Iterator[None]:
     """
     from filelock import FileLock  # noqa: PLC0415 - loads asyncio, which readers of a config do not need
 
-    lock = FileLock(path, timeout=seconds)
+    lock = FileLock(path, timeout=seconds, mode=0o600)
     with captured_warnings() as caught:
         try:
             lock.acquire()

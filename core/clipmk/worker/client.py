@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import clipmk
 from clipmk.errors import ClipmkError, ProtocolError
@@ -23,7 +24,7 @@ from clipmk.version import __version__
 from clipmk.worker import protocol
 from clipmk.worker.protocol import Done, ExplainImages, Failed, Greeting, Hello, ImageExplained, Progress, RequestError
 from clipmk.worker.session import Session
-from clipmk.worker.unix_socket import LineSocket, Peer, peer_of, supported
+from clipmk.worker.unix_socket import Peer, listener_pid, peer_of, supported
 
 GREETING_SECONDS = 5.0
 """For a server to greet; it may be importing torch meanwhile."""
@@ -58,11 +59,11 @@ class UnusableServerError(ClipmkError):
 class Connection:
     """A conversation with a server that has greeted."""
 
-    def __init__(self, lines: LineSocket, peer: Peer, line: bytes) -> None:
-        self.peer = peer
-        self.first_line = line
+    def __init__(self, connection: socket.socket, lines: BinaryIO) -> None:
+        self.peer = require_own(connection)
+        self._connection, self._lines = connection, lines
+        self.first_line = self._first_line()
         """For `read_greeting`: `stop` ends servers of other versions, too."""
-        self._lines = lines
         self._ids = itertools.count(1)
 
     def begin(self, session: Session) -> None:
@@ -72,7 +73,7 @@ class Connection:
             UnusableServerError: the server was lost.
         """
         with _lost_named():
-            self._lines.write(protocol.encode(Hello(version=protocol.VERSION, session=session)), seconds=SEND_SECONDS)
+            self._send(protocol.encode(Hello(version=protocol.VERSION, session=session)))
 
     def explain(
         self, request: ExplainImages, attached: bytes, report: Callable[[str, int, int], None]
@@ -85,8 +86,8 @@ class Connection:
         """
         request = replace(request, id=next(self._ids))
         with _lost_named():
-            self._lines.write(protocol.encode(request) + attached, seconds=SEND_SECONDS)
-            while line := self._lines.read_line(limit=protocol.ANSWER_BYTES, seconds=SILENCE_SECONDS):
+            self._send(protocol.encode(request) + attached)
+            while (line := self._read(SILENCE_SECONDS)).endswith(b"\n"):
                 match protocol.decode(line):
                     case Progress(id=request.id, stage=stage, done=done, total=total):
                         report(stage, done, total)
@@ -102,6 +103,23 @@ class Connection:
                         raise ProtocolError(f"a {type(other).__name__} does not answer the request")
             raise ConnectionError("it closed the connection")
 
+    def _send(self, data: bytes) -> None:
+        self._connection.settimeout(SEND_SECONDS)
+        self._connection.sendall(data)
+
+    def _read(self, seconds: float) -> bytes:
+        """The next line; without its newline where it is too long or the conversation ends."""
+        self._connection.settimeout(seconds)
+        return self._lines.readline(protocol.ANSWER_BYTES)
+
+    def _first_line(self) -> bytes:
+        try:
+            line = self._read(GREETING_SECONDS)
+        except OSError as reason:
+            raise UnusableServerError(f"it does not greet: {printable(str(reason))}") from reason
+        _release(line)
+        return line
+
 
 @contextlib.contextmanager
 def connected(path: Path) -> Iterator[Connection | None]:
@@ -115,7 +133,7 @@ def connected(path: Path) -> Iterator[Connection | None]:
     if not supported():
         yield None
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, connection.makefile("rb") as lines:
         found = None
         try:
             connection.settimeout(GREETING_SECONDS)
@@ -125,9 +143,7 @@ def connected(path: Path) -> Iterator[Connection | None]:
         except (OSError, ValueError):  # there is no socket, no server behind it, or its path is too long
             pass
         else:
-            peer = require_own(connection)
-            lines = LineSocket(connection)
-            found = Connection(lines, peer, _first_line(lines))
+            found = Connection(connection, lines)
         yield found
 
 
@@ -167,23 +183,10 @@ def stop(path: Path) -> int | None:
         raise UnusableServerError(f"the server at {quoted(path)} runs outside of this container; end it there")
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
-        if not listens(path):
+        if listener_pid(path) is None:
             return pid
         time.sleep(0.02)
     raise UnusableServerError(f"the server at {quoted(path)} (process {pid}) does not end; kill -9 ends it")
-
-
-def listens(path: Path) -> bool:
-    """Whether something listens at `path`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(GREETING_SECONDS)
-        try:
-            connection.connect(str(path))
-        except (FileNotFoundError, ConnectionError):
-            return False
-        except OSError:
-            return True
-    return True
 
 
 @contextlib.contextmanager
@@ -233,15 +236,6 @@ def require_same(greeting: Greeting, ours: dict[str, str]) -> None:
     other = differences(ours, greeting.identity)
     if other:
         raise UnusableServerError(f"it was started with other {', '.join(other)}")
-
-
-def _first_line(lines: LineSocket) -> bytes:
-    try:
-        line = lines.read_line(limit=protocol.REQUEST_BYTES, seconds=GREETING_SECONDS)
-    except (OSError, ProtocolError) as reason:
-        raise UnusableServerError(f"it does not greet: {printable(str(reason))}") from reason
-    _release(line)
-    return line
 
 
 def _release(greeting: bytes) -> tuple[object, str]:

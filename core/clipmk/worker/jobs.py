@@ -1,19 +1,20 @@
 """The worker's side of a conversation, whatever the transport: greet, then queue what the client requests.
 
-The requests of all clients wait in one queue and are answered in one thread.
+One event loop reads from all clients and keeps the queue. Requests are answered one at a time in a thread beside it,
+downloads in threads of their own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 from clipmk.errors import UNEXPECTED, ProtocolError
 from clipmk.worker import protocol
@@ -38,20 +39,81 @@ class CancelledError(Exception):
     """Nobody waits for the answer any more: unwinds the work on a request."""
 
 
-class Client(Protocol):
-    """One end of a conversation (see `clipmk.worker.unix_socket.LineSocket`)."""
+class Client:
+    """One end of a conversation. Its methods are for the event loop, `send` for the threads that answer.
 
-    def read_line(self, *, limit: int, seconds: float | None) -> bytes:
-        """The next line with its newline; `b""` at the end."""
+    Args:
+        reader: its limit is the length of a line.
+        writer: to the same client.
+        patient: never hang up on a client for being slow.
+    """
 
-    def read_block(self, size: int, *, seconds: float | None) -> bytes:
-        """The next `size` bytes; fewer at the end."""
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, patient: bool = False) -> None:
+        self._reader, self._writer, self._patient = reader, writer, patient
+        writer.transport.set_write_buffer_limits(high=0)  # so that what is written has reached the kernel
+        self._writing = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
 
-    def write(self, data: bytes, *, seconds: float | None) -> None:
-        """Send everything."""
+    async def read_line(self, *, seconds: float | None) -> bytes:
+        """The next line with its newline; `b""` where the conversation ends, also in the middle of a line.
+
+        Raises:
+            ProtocolError: the line is too long.
+            TimeoutError: it was not complete after `seconds`.
+        """
+        try:
+            async with asyncio.timeout(None if self._patient else seconds):
+                line = await self._reader.readline()
+        except ValueError as reason:
+            raise ProtocolError(f"a line is longer than {protocol.REQUEST_BYTES} bytes") from reason
+        except ConnectionError:
+            return b""
+        return line if line.endswith(b"\n") else b""
+
+    async def read_block(self, size: int) -> bytes | None:
+        """The next `size` bytes; None where the conversation ends before.
+
+        Raises:
+            TimeoutError: they were not complete after `ATTACH_SECONDS`.
+        """
+        try:
+            async with asyncio.timeout(None if self._patient else ATTACH_SECONDS):
+                return await self._reader.readexactly(size)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    async def write(self, data: bytes) -> None:
+        """Send everything, after whatever is being sent; on failure, hang up.
+
+        Raises:
+            OSError: the client is gone, or did not take it within `WRITE_SECONDS` (`TimeoutError`).
+        """
+        try:
+            async with asyncio.timeout(None if self._patient else WRITE_SECONDS), self._writing:
+                self._writer.write(data)
+                await self._writer.drain()
+                if self._writer.is_closing():
+                    raise ConnectionResetError("the conversation is over")
+        except OSError:
+            self.hang_up()
+            raise
+
+    def send(self, data: bytes) -> None:
+        """As `write`, from another thread, which waits for it."""
+        if self._loop.is_closed():  # the server has ended and left a model at work
+            raise ConnectionResetError("the conversation is over")
+        asyncio.run_coroutine_threadsafe(self.write(data), self._loop).result()
+
+    def write_if_free(self, data: bytes) -> None:
+        """Send a short line, unless the client has not yet taken what was sent before."""
+        if not self._writing.locked():
+            self._writer.write(data)
 
     def hang_up(self) -> None:
-        """End the conversation."""
+        """End the conversation for both sides."""
+        if not self._writer.is_closing():
+            self._writer.transport.abort()
+        self._reader.feed_eof()
 
 
 @dataclass(eq=False)
@@ -64,7 +126,7 @@ class Job:
     attached: bytes = b""
     clock: Callable[[], float] = time.monotonic
     cancelled: bool = False
-    finished: bool = False
+    begun: bool = False
     progress: Progress = field(init=False)
     """The latest that was sent."""
     sent_at: float = 0.0
@@ -85,13 +147,12 @@ class Job:
         """Send an answer.
 
         Raises:
-            CancelledError: the client is gone or does not take it, and is hung up on.
+            CancelledError: the client is gone or does not take it.
         """
         try:
-            self.client.write(encode(answer), seconds=WRITE_SECONDS)
+            self.client.send(encode(answer))
         except OSError as reason:  # a timeout is one
             self.cancelled = True
-            self.client.hang_up()
             raise CancelledError from reason
 
     def report(self, stage: str, done: int, total: int) -> None:
@@ -107,23 +168,13 @@ class Job:
             self.progress = Progress(id=self.request.id, stage=stage, done=done, total=total)
             self.send(self.progress)
 
-    def finish(self, answer: Final) -> None:
-        """Send the final answer, if anybody is there to read it."""
-        self.finished = True  # before it is sent: no sign of life may follow it
-        with contextlib.suppress(CancelledError):
-            self.send(answer)
-
-    def fail(self, code: str, message: str) -> None:
-        """Send a failure as the final answer."""
-        self.finish(Failed(id=self.request.id, code=code, message=message))
-
 
 class JobQueue:
-    """Jobs of all clients, processed in the order they came; downloads beside them, a thread each.
+    """Jobs of all clients, processed in the order they came; downloads beside them.
 
     Args:
         warm_up: imports what the work needs.
-        answer: does the work (see `clipmk.worker.service.Service.answer`).
+        answer: does the work, in a thread (see `clipmk.worker.service.Service.answer`).
         clock: seconds.
     """
 
@@ -134,107 +185,112 @@ class JobQueue:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.jobs: list[Job] = []
+        """Those that are not answered yet, in order."""
         self.processed = 0
         """Number of jobs that were answered or cancelled."""
         self._warm_up = warm_up
         self._answer = answer
         self._clock = clock
         self._busy_at = clock()
-        self._current: Job | None = None
-        self._waiting: deque[Job] = deque()
-        self._downloads: list[Job] = []
-        self._changed = threading.Condition()  # its lock is reentrant
-        self._running = self._closed = False
-
-    @property
-    def jobs(self) -> tuple[Job, ...]:
-        """Those that are not answered yet, in order."""
-        with self._changed:
-            return (*filter(None, [self._current]), *self._waiting, *self._downloads)
+        self._waiting: asyncio.Queue[Job | None] = asyncio.Queue()
+        self._worker, self._downloads = ThreadPoolExecutor(1), ThreadPoolExecutor()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
 
     @property
     def idle_s(self) -> float:
         """Seconds since there was something to do; getting ready counts as such."""
-        with self._changed:
-            if self.jobs or not self._running:
-                self._busy_at = self._clock()
-            return self._clock() - self._busy_at
+        if self.jobs or not self._running:
+            self._busy_at = self._clock()
+        return self._clock() - self._busy_at
 
-    def add(self, job: Job) -> None:
+    def start(self) -> asyncio.Task[None]:
+        """Get ready, then process jobs until the queue is closed.
+
+        Returns:
+            The task that does; it fails where `warm_up` fails.
+        """
+        return self._begin(self._run())
+
+    async def add(self, job: Job) -> None:
         """Append a job.
 
         Raises:
             ProtocolError: its client has too many waiting.
         """
         if not self._running:
-            job.report("loading", 0, 0)
-        with self._changed:
-            if sum(one.client is job.client for one in (*self._waiting, *self._downloads)) >= MOST_WAITING:
-                raise ProtocolError(f"more than {MOST_WAITING} requests of one client are waiting")
-            if isinstance(job.request, protocol.Pull):
-                self._downloads.append(job)
-                threading.Thread(target=self._process, args=(job,), daemon=True).start()
-            else:
-                self._waiting.append(job)
-            self._changed.notify_all()
-
-    def cancel(self, client: Client, request_id: int | None = None) -> None:
-        """Cancel a client's request, or all of them; the one being processed stops before its next step."""
-        with self._changed:
-            found = [job for job in self.jobs if job.client is client and request_id in {None, job.request.id}]
-            for job in found:
-                job.cancelled = True
-            waiting = [job for job in found if job in self._waiting]
-            for job in waiting:
-                self._waiting.remove(job)
-        for job in waiting:
-            job.fail(CANCELLED, "the request was cancelled")
-
-    def run(self) -> None:
-        """Get ready, then process jobs until the queue is closed."""
-        self._warm_up()
-        self._running = True
-        while (job := self._next()) is not None:
-            self._process(job)
-
-    def close(self) -> None:
-        """Cancel everything and let `run` return."""
-        with self._changed:
-            self._closed = True
-            for job in self.jobs:
-                job.cancelled = True
-            self._changed.notify_all()
-
-    def _next(self) -> Job | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            self._current = None if self._closed else self._waiting.popleft()
-            return self._current
-
-    def _process(self, job: Job) -> None:
-        """Answer one job; a mistake of ours costs this job, not the models in memory."""
-        started, request = time.perf_counter(), job.request
-        try:
-            job.check()
-            answer = self._answer(job)
-            job.check()
-            job.finish(answer)
-        except CancelledError:
-            _log.info("%s: cancelled", _summary(request))
-            job.fail(CANCELLED, "the request was cancelled")
-        except Exception as reason:  # noqa: BLE001 - the edge of the process: the one place for what nobody foresaw
-            _log.error("%s: unexpected %s: %s", _summary(request), type(reason).__name__, reason)
-            _log.debug("%s", traceback.format_exc())
-            job.fail(UNEXPECTED, f"{type(reason).__name__}: {reason}")
+            job.progress = Progress(id=job.request.id, stage="loading", done=0, total=0)
+            await job.client.write(encode(job.progress))
+        if sum(one.client is job.client for one in self.jobs) > MOST_WAITING:
+            raise ProtocolError(f"more than {MOST_WAITING} requests of one client are waiting")
+        self.jobs.append(job)
+        if isinstance(job.request, protocol.Pull):
+            self._begin(self._process(job, self._downloads))
         else:
-            _log.info("%s: %.0f ms", _summary(request), 1_000 * (time.perf_counter() - started))
-        with self._changed:
-            if job is self._current:
-                self._current = None
-            else:
-                self._downloads.remove(job)
-            self._busy_at = self._clock()
-            self.processed += 1
+            self._waiting.put_nowait(job)
+
+    async def cancel(self, client: Client, request_id: int | None = None) -> None:
+        """Cancel a client's request, or all of them; the one being processed stops before its next step."""
+        for job in [job for job in self.jobs if job.client is client and request_id in {None, job.request.id}]:
+            job.cancelled = True
+            if not job.begun:
+                await self._finish(job, _failure(job, CANCELLED, "the request was cancelled"))
+
+    async def close(self, seconds: float) -> bool:
+        """Cancel everything; whether all threads have ended after `seconds`."""
+        for job in self.jobs:
+            job.cancelled = True
+        self._waiting.put_nowait(None)
+        _, busy = await asyncio.wait(self._tasks, timeout=seconds) if self._tasks else ((), ())
+        return not busy
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # a loop does not keep its tasks
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _run(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._warm_up)
+        self._running = True
+        while (job := await self._waiting.get()) is not None:
+            if job in self.jobs:  # it was not cancelled meanwhile
+                await self._process(job, self._worker)
+
+    async def _process(self, job: Job, threads: ThreadPoolExecutor) -> None:
+        """Answer one job; a mistake of ours costs this job, not the models in memory."""
+        started, job.begun = time.perf_counter(), True
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(threads, self._answered, job)
+        except CancelledError:
+            _log.info("%s: cancelled", _summary(job.request))
+            answer = _failure(job, CANCELLED, "the request was cancelled")
+        except Exception as reason:  # noqa: BLE001 - the edge of the process: the one place for what nobody foresaw
+            _log.error("%s: unexpected %s: %s", _summary(job.request), type(reason).__name__, reason)
+            _log.debug("%s", traceback.format_exc())
+            answer = _failure(job, UNEXPECTED, f"{type(reason).__name__}: {reason}")
+        else:
+            _log.info("%s: %.0f ms", _summary(job.request), 1_000 * (time.perf_counter() - started))
+        await self._finish(job, answer)
+
+    def _answered(self, job: Job) -> bytes:
+        job.check()
+        answer = encode(self._answer(job))
+        job.check()
+        return answer
+
+    async def _finish(self, job: Job, answer: bytes) -> None:
+        """Send the final answer, if anybody is there to read it."""
+        self.jobs.remove(job)  # before it is sent: no sign of life may follow it
+        self._busy_at = self._clock()
+        self.processed += 1
+        with contextlib.suppress(OSError):
+            await job.client.write(answer)
+
+
+def _failure(job: Job, code: str, message: str) -> bytes:
+    return encode(Failed(id=job.request.id, code=code, message=message))
 
 
 def _summary(request: Request) -> str:
@@ -245,7 +301,7 @@ def _summary(request: Request) -> str:
     return " ".join(filter(None, (type(request).__name__, images[0], more, *models)))[:200]
 
 
-def converse(client: Client, queue: JobQueue, greeting: protocol.Greeting) -> None:
+async def converse(client: Client, queue: JobQueue, greeting: protocol.Greeting) -> None:
     """Greet a client and queue its requests until it closes its end; what is not answered by then is cancelled.
 
     Raises:
@@ -253,30 +309,28 @@ def converse(client: Client, queue: JobQueue, greeting: protocol.Greeting) -> No
         OSError: the client is gone, or silent (`TimeoutError`).
     """
     try:
-        client.write(encode(greeting), seconds=WRITE_SECONDS)
-        _listen(client, queue)
+        await client.write(encode(greeting))
+        await _listen(client, queue)
     except ProtocolError as error:
-        client.write(encode(Failed(id=0, code=error.code, message=str(error))), seconds=WRITE_SECONDS)
+        await client.write(encode(Failed(id=0, code=error.code, message=str(error))))
         raise
-    except CancelledError:  # gone while we wrote to it
-        pass
     finally:
-        queue.cancel(client)
+        await queue.cancel(client)
 
 
-def _listen(client: Client, queue: JobQueue) -> None:
+async def _listen(client: Client, queue: JobQueue) -> None:
     session: Session | None = None
-    while line := client.read_line(limit=protocol.REQUEST_BYTES, seconds=HELLO_SECONDS if session is None else None):
+    while line := await client.read_line(seconds=HELLO_SECONDS if session is None else None):
         message = protocol.decode(line)
         if session is None or isinstance(message, protocol.Hello):
             session = _session(message)
         elif isinstance(message, protocol.Cancel):
-            queue.cancel(client, message.request)
+            await queue.cancel(client, message.request)
         elif isinstance(message, Request):
-            attached = _attached(client, message)
+            attached = await client.read_block(_attached(message))
             if attached is None:
                 return
-            queue.add(Job(message, session, client, attached))
+            await queue.add(Job(message, session, client, attached))
         else:
             raise ProtocolError(f"a {type(message).__name__} is not a request")
 
@@ -291,10 +345,9 @@ def _session(message: protocol.Message) -> Session:
     )
 
 
-def _attached(client: Client, request: Request) -> bytes | None:
-    """The bytes that follow a request; None where the client left before they all came."""
+def _attached(request: Request) -> int:
+    """How many bytes follow a request."""
     size = request.attached if isinstance(request, protocol.ExplainImages) else 0
     if not 0 <= size <= protocol.ATTACHED_BYTES:
         raise ProtocolError(f"{size} bytes are attached; at most {protocol.ATTACHED_BYTES} are accepted")
-    data = client.read_block(size, seconds=ATTACH_SECONDS)
-    return data if len(data) == size else None
+    return size

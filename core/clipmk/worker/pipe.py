@@ -6,18 +6,18 @@ this module reads the requests. Nothing is left behind when it is killed: cached
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
 import sys
-import threading
 import traceback
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 from clipmk.errors import ProtocolError
 from clipmk.version import __version__
 from clipmk.worker import protocol
-from clipmk.worker.jobs import JobQueue, converse
+from clipmk.worker.jobs import Client, JobQueue, converse
 from clipmk.worker.protocol import Greeting
 from clipmk.worker.service import Service
 
@@ -25,83 +25,56 @@ REFUSED = 2
 """Exit status when the app sent what is not a message of this version."""
 
 
-class Pipe:
-    """The app at the other end (see `clipmk.worker.jobs.Client`): no limits, for it is our parent."""
-
-    def __init__(self, source: BinaryIO, target: int) -> None:
-        self._source = source
-        self._target = target
-        self._writing = threading.Lock()
-
-    def read_line(self, *, limit: int, seconds: float | None) -> bytes:
-        """The next line; `b""` at the end, also in the middle of a line."""
-        line = self._source.readline()
-        return line if line.endswith(b"\n") else b""
-
-    def read_block(self, size: int, *, seconds: float | None) -> bytes:
-        """The next `size` bytes."""
-        return self._source.read(size)
-
-    def write(self, data: bytes, *, seconds: float | None) -> None:
-        """Write, from any thread. If the app no longer reads, the process ends."""
-        rest = memoryview(data)
-        try:
-            with self._writing:
-                while rest:
-                    rest = rest[os.write(self._target, rest) :]
-        except BrokenPipeError:
-            os._exit(0)
-
-    def hang_up(self) -> None:
-        """End the process: this is its only conversation."""
-        os._exit(0)
-
-
 def main() -> None:
     """Answer requests; the process ends where its input does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the app's
-    pipe = _own_pipe()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     if "--debug" in sys.argv:
         logging.getLogger("clipmk").setLevel(logging.DEBUG)
-    service = Service()
-    queue = JobQueue(service.warm_up, service.answer)
-    threading.Thread(target=_listen, args=(pipe, queue), name="listener", daemon=True).start()
+    status = 1
     try:
-        queue.run()
-    finally:  # it cannot go on, or this is a mistake
-        _end(1)
+        status = asyncio.run(_talk(*_own_pipes()))
+    except BaseException:  # noqa: BLE001 - the edge of the process
+        traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(status)  # at once, threads that are busy and all
 
 
-def _own_pipe() -> Pipe:
+def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
     """Keep stdin and stdout for the conversation; for all other code, stdin is empty and stdout is stderr."""
-    source, target = os.fdopen(os.dup(0), "rb"), os.dup(1)
+    source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    return Pipe(source, target)
+    return source, target
 
 
-def _listen(pipe: Pipe, queue: JobQueue) -> None:
-    """Queue what the app requests until it has gone; then the process ends, whatever it is doing."""
+async def _talk(source: BinaryIO, target: BinaryIO) -> int:
+    """Process what the app requests until it has gone.
+
+    Returns:
+        Exit status.
+    """
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(limit=protocol.REQUEST_BYTES)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
+    writing = await loop.connect_write_pipe(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), target)
+    client = Client(reader, asyncio.StreamWriter(*writing, None, loop), patient=True)  # the app is our parent
+    service = Service()
+    queue = JobQueue(service.warm_up, service.answer)
+    working = queue.start()
+    greeting = Greeting(protocol=protocol.VERSION, clipmk=__version__, pid=os.getpid())
+    talking = asyncio.create_task(converse(client, queue, greeting))
+    await asyncio.wait({working, talking}, return_when=asyncio.FIRST_COMPLETED)
+    if not talking.done():
+        await working  # it cannot go on
     try:
-        converse(pipe, queue, Greeting(protocol=protocol.VERSION, clipmk=__version__, pid=os.getpid()))
+        await talking
     except ProtocolError:
-        os._exit(REFUSED)
+        return REFUSED
     except OSError:
-        os._exit(0)
-    finally:
-        _end(0)
-
-
-def _end(status: int) -> NoReturn:
-    """End at once, other threads and all; an exception on its way is printed first."""
-    if sys.exc_info()[0] is not None:
-        traceback.print_exc()
-        status = 1
-    sys.stderr.flush()
-    os._exit(status)
+        pass
+    return 0
 
 
 if __name__ == "__main__":

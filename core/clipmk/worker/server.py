@@ -1,4 +1,4 @@
-"""`clipmk serve`: one thread accepts clients, one per client reads its requests, one processes them all in turn.
+"""`clipmk serve`: an event loop accepts clients and reads their requests, a thread beside it answers them in turn.
 
 No client can hold up the others: it has seconds to introduce itself and to take its answers; the requests of a
 client that has left are cancelled.
@@ -6,15 +6,14 @@ client that has left are cancelled.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
 import os
 import resource
-import selectors
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,10 +21,10 @@ from pathlib import Path
 from clipmk.errors import ClipmkError, ProtocolError
 from clipmk.version import __version__
 from clipmk.worker import protocol
-from clipmk.worker.jobs import JobQueue, converse
+from clipmk.worker.jobs import Client, JobQueue, converse
 from clipmk.worker.protocol import Greeting, encode
 from clipmk.worker.service import Service
-from clipmk.worker.unix_socket import LineSocket, listening, peer_of
+from clipmk.worker.unix_socket import listening, peer_of
 
 CLIENTS = 32
 """At once; more are turned away, and do their work themselves."""
@@ -58,20 +57,19 @@ class Server:
         self._identity = identity
         self._clock = clock
         self._started = clock()
-        self._clients: set[LineSocket] = set()
+        self._connections: dict[socket.socket, asyncio.Task[None]] = {}
         self._starved = False
         """No client could be accepted for lack of file descriptors, which was logged."""
-        self._broken = False
-        self._stopping = False  # not an Event: its lock is not for signal handlers, of which one may interrupt another
-        self._waker: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self._woken = asyncio.Event()
 
     def stop(self) -> None:
         """Begin to end; may be called from a signal handler or any thread."""
         self._stopping = True
-        waker = self._waker
-        if waker is not None:
-            with contextlib.suppress(OSError):
-                waker.send(b".", socket.MSG_DONTWAIT)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._woken.set)
 
     def serve(self, path: Path) -> bool:
         """Listen at `path` until the end.
@@ -84,86 +82,79 @@ class Server:
             ClipmkError: see `clipmk.worker.unix_socket.listening`; or the models' libraries cannot be imported.
         """
         with listening(path) as listener:
-            worker = threading.Thread(target=self._work, name="worker", daemon=True)
-            worker.start()
             _log.info("listening at %s (process %d)", path, os.getpid())
-            try:
-                self._accept_clients(listener)
-            finally:
-                self._stopping = True
-                self._queue.close()
-                for client in list(self._clients):
-                    client.hang_up()
-        worker.join(END_SECONDS)
-        if self._broken:
-            raise ClipmkError("the server ended because its worker failed; `clipmk doctor` checks the installation")
-        return not worker.is_alive()
+            return asyncio.run(self._serve(listener))
 
-    # Accepting clients: the main thread.
-
-    def _accept_clients(self, listener: socket.socket) -> None:
+    async def _serve(self, listener: socket.socket) -> bool:
+        self._loop = asyncio.get_running_loop()
+        working = self._queue.start()
+        working.add_done_callback(lambda _: self._woken.set())
         listener.setblocking(False)
-        self._waker, woken = socket.socketpair()
-        with self._waker, woken, selectors.DefaultSelector() as selector:
-            selector.register(woken, selectors.EVENT_READ)
-            selector.register(listener, selectors.EVENT_READ)
-            while not self._stopping:
-                ready = selector.select(min(PULSE_SECONDS, max(0.01, self._idle_s - self._queue.idle_s)))
-                if any(key.fileobj is listener for key, _ in ready) and not self._accept(listener):
-                    selector.unregister(listener)
-                    selector.select(PULSE_SECONDS)  # nothing but `stop` wakes it
-                    selector.register(listener, selectors.EVENT_READ)
-                self._pulse()
-                if self._queue.idle_s >= self._idle_s:
-                    _log.info("no requests for %g s", self._idle_s)
-                    break
+        self._watch(listener)
+        while not (self._stopping or working.done() or self._is_idle()):
+            seconds = min(PULSE_SECONDS, max(0.01, self._idle_s - self._queue.idle_s))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), seconds)
+            for job in self._queue.jobs:  # a sign of life for clients that wait
+                job.client.write_if_free(encode(job.progress))
+        self._stopping = True
+        self._loop.remove_reader(listener)
+        listener.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        if working.done():
+            _log.error("the worker failed", exc_info=working.exception())
+            raise ClipmkError("the server ended because its worker failed; `clipmk doctor` checks the installation")
+        return await self._queue.close(END_SECONDS)
 
-    def _accept(self, listener: socket.socket) -> bool:
-        """Accept a client; False if there are no file descriptors left."""
+    def _is_idle(self) -> bool:
+        idle = self._queue.idle_s >= self._idle_s
+        if idle:
+            _log.info("no requests for %g s", self._idle_s)
+        return idle
+
+    def _watch(self, listener: socket.socket) -> None:
+        if not self._stopping:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Accept a client; where there are no file descriptors left, pause."""
+        loop = asyncio.get_running_loop()
         try:
             connection, _ = listener.accept()
         except OSError as reason:
-            if reason.errno in {errno.EMFILE, errno.ENFILE}:
-                if not self._starved:
-                    _log.warning("no client is accepted until file descriptors are free: %s", reason.strerror)
-                self._starved = True
-                return False
-            _log.debug("a client has gone again: %s", reason.strerror)
-            return True
+            if reason.errno not in {errno.EMFILE, errno.ENFILE}:
+                _log.debug("a client has gone again: %s", reason.strerror)
+                return
+            if not self._starved:
+                _log.warning("no client is accepted until file descriptors are free: %s", reason.strerror)
+            self._starved = loop.remove_reader(listener)
+            loop.call_later(PULSE_SECONDS, self._watch, listener)
+            return
         self._starved = False
         peer, most = peer_of(connection), _most_clients()
         if peer.uid != os.getuid():
             _log.warning("process %d of user %d was turned away", peer.pid, peer.uid)
             connection.close()
-        elif len(self._clients) >= most:
+        elif len(self._connections) >= most:
             _log.warning("process %d was turned away: %d clients are connected", peer.pid, most)
             connection.close()
         else:
-            client = LineSocket(connection)
-            self._clients.add(client)
-            threading.Thread(
-                target=self._converse, args=(client, peer.pid), name=f"client {peer.pid}", daemon=True
-            ).start()
-        return True
+            self._connections[connection] = loop.create_task(self._converse(connection, peer.pid))
 
-    def _pulse(self) -> None:
-        """Give the clients that wait a sign of life."""
-        for job in self._queue.jobs:
-            if isinstance(job.client, LineSocket) and not job.finished:
-                job.client.write_if_free(encode(job.progress))
-
-    # Reading from a client: a thread each.
-
-    def _converse(self, client: LineSocket, pid: int) -> None:
-        try:
-            converse(client, self._queue, self._greeting())
-        except (ProtocolError, TimeoutError) as reason:
-            _log.warning("process %d was hung up on: %s", pid, reason)
-        except OSError as reason:
-            _log.debug("process %d has gone: %s", pid, reason)
-        finally:
-            self._clients.discard(client)
-            client.close()
+    async def _converse(self, connection: socket.socket, pid: int) -> None:
+        with connection:
+            client = Client(*await asyncio.open_unix_connection(sock=connection, limit=protocol.REQUEST_BYTES))
+            try:
+                await converse(client, self._queue, self._greeting())
+            except (ProtocolError, TimeoutError) as reason:
+                _log.warning("process %d was hung up on: %s", pid, reason)
+            except OSError as reason:
+                _log.debug("process %d has gone: %s", pid, reason)
+            finally:
+                del self._connections[connection]
+                client.hang_up()
 
     def _greeting(self) -> Greeting:
         return Greeting(
@@ -177,17 +168,6 @@ class Server:
             waiting=len(self._queue.jobs),
             models=self._service.models,
         )
-
-    # Processing requests: one thread.
-
-    def _work(self) -> None:
-        try:
-            self._queue.run()
-        except BaseException:
-            self._broken = True
-            raise
-        finally:
-            self.stop()  # where it could not even start, too: its traceback is on stderr
 
 
 def _most_clients() -> int:
