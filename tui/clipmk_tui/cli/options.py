@@ -1,27 +1,48 @@
-"""The options of all commands, from `options.csv`: names, help, completion, environment variable.
+"""The options that commands share, as types: names, help, completion, environment variable.
 
-A row without a command is for every command that takes an option of this name and has no row of its own; a row without
-flags is an argument. An option that the command line does not give comes from `CLIPMK_<NAME>` where its row says that
-it has a variable, then from the config (`with_config`).
+An option that the command line does not give comes from its variable, then from the config (`with_config`).
 """
 
 from __future__ import annotations
 
-import csv
 import inspect
 import os
 from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 
 import typer
 
 from clipmk.errors import ClipmkError, UsageError, suggest
+from clipmk.settings import PRESETS
 from clipmk.system.options import comma_separated, config_options, variable
 from clipmk.system.text import quoted
 from clipmk_tui.cli.errors import remember
 from clipmk_tui.cli.streams import logging_to_stderr
+
+INPUT, SETTINGS, OUTPUT, MESSAGES = "Input", "Settings", "Output", "Messages"
+"""Panels of the help."""
+
+
+def option(panel: str | None, name: str, text: str, *short: str, **more: Any) -> Any:
+    """Declare the option `--name` that `CLIPMK_<NAME>` and, if it has such a key, the config give as well.
+
+    Args:
+        panel: of the help.
+        name: of the parameter.
+        text: what the help says.
+        short: `-n`, or `--no-name` for a switch that can be turned off.
+        more: arguments of `typer.Option`.
+    """
+    return flag(panel, name, text, *short, envvar=variable(name), **more)
+
+
+def flag(panel: str | None, name: str, text: str, *short: str, **more: Any) -> Any:
+    """Declare an option that only the command line gives."""
+    flags = [f"--{name.replace('_', '-')}", *short]
+    if len(flags) > 1 and flags[1].startswith("--no-"):
+        flags = ["/".join(flags)]
+    return typer.Option(*flags, help=text, rich_help_panel=panel, show_envvar=False, show_default=False, **more)
 
 
 def on_command_line(ctx: typer.Context, name: str) -> bool:
@@ -127,65 +148,95 @@ def _remember(ctx: typer.Context, value: bool) -> bool:
     return value
 
 
-_TYPES: Final = {"text": str, "texts": list[str], "number": int, "switch": bool, "path": Path}
-_COMPLETIONS: Final = {"model": complete_model, "registered": complete_registered, "vocabulary": complete_vocabulary}
-_CALLBACKS: Final[dict[str, Callable[..., Any]]] = {"model": _models, "debug": _remember}
-"""Of options that commands share."""
+def _one_of(*known: str, more: str = "") -> dict[str, Any]:
+    return {"metavar": "|".join(known) + more, "autocompletion": lambda incomplete: _starting(known, incomplete)}
+
+
+Images = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE", help="Files, folders (not recursive), patterns, or - for standard input."),
+]
+Models = Annotated[
+    list[str] | None,
+    option(
+        INPUT,
+        "model",
+        "embedded/NAME, NAME:TAG as open_clip prints it, hf-hub:ORG/REPO, a model folder, a checkpoint file "
+        "(--arch if it has no configuration), or a name from the config. May be repeated.",
+        "-m",
+        metavar="MODEL",
+        autocompletion=complete_model,
+        callback=_models,
+    ),
+]
+Classes = Annotated[
+    str | None,
+    option(INPUT, "classes", "Replace the vocabulary's classes; its descriptors stay.", metavar="a,b,c|FILE"),
+]
+_VOCAB = "Vocabulary; embedded models bring their own."
+Vocabulary = Annotated[
+    str | None, option(INPUT, "vocab", _VOCAB, metavar="NAME|FILE", autocompletion=complete_vocabulary)
+]
+Target = Annotated[
+    str | None, option(INPUT, "target", "Explain this class instead of the predicted one.", metavar="CLASS")
+]
+AskFile = Annotated[str | None, flag(INPUT, "ask_file", "Ask for each line of a file.", metavar="FILE")]
+ARCH_HELP = "open_clip architecture of a checkpoint file without a configuration."
+Arch = Annotated[str | None, option(INPUT, "arch", ARCH_HELP, metavar="NAME")]
+Download = Annotated[bool, option(INPUT, "download", "Download missing weights (never done otherwise).")]
+_IMAGE_COLUMN = "Column of a table that names the images, or holds them."
+ImageColumn = Annotated[str | None, flag(INPUT, "image_column", _IMAGE_COLUMN, metavar="NAME")]
+LabelColumn = Annotated[str | None, flag(INPUT, "label_column", "Column of a table with the labels.", metavar="NAME")]
+_PRESET = "Settings preset; 'paper' follows the publication exactly."
+Preset = Annotated[str | None, option(SETTINGS, "preset", _PRESET, **_one_of(*PRESETS))]
+_GROUNDING = "How parts are embedded: drawn prompts, or masked attention pooling (faster)."
+Grounding = Annotated[str | None, option(SETTINGS, "grounding", _GROUNDING, **_one_of("prompts", "attend"))]
+Seed = Annotated[int | None, option(SETTINGS, "seed", "Random seed.", metavar="N")]
+Device = Annotated[
+    str, option(SETTINGS, "device", "Where the model runs.", **_one_of("auto", "cpu", "cuda", "mps", more="|cuda:N"))
+]
+Precision = Annotated[str, option(SETTINGS, "precision", "Precision of the model.", **_one_of("fp32", "bf16", "fp16"))]
+Serve = Annotated[
+    bool, option(SETTINGS, "serve", "Ask a running `clipmk serve` (the default), or never.", "--no-serve")
+]
+NoCache = Annotated[bool, option(SETTINGS, "no_cache", "Neither read nor write the text embedding cache.")]
+Json = Annotated[bool, option(OUTPUT, "json", "Print one JSON document.")]
+Top = Annotated[int | None, option(OUTPUT, "top", "Number of classes to report.", metavar="N", min=1)]
+Quiet = Annotated[bool, option(MESSAGES, "quiet", "Hide notes, warnings and progress.", "-q")]
+Verbose = Annotated[bool, option(MESSAGES, "verbose", "List every concept, and log to stderr.", "-v")]
+NoColor = Annotated[bool, option(MESSAGES, "no_color", "Print without colours.")]
+Debug = Annotated[
+    bool, option(MESSAGES, "debug", "Print the traceback of an error.", callback=_remember, is_eager=True)
+]
 
 Command = TypeVar("Command", bound=Callable[..., int])
 
+_SHARED: Final = {
+    get_args(alias)[1].default.partition("/")[0].strip("-").replace("-", "_"): alias
+    for alias in [*globals().values()]
+    if get_origin(alias) is Annotated and isinstance(get_args(alias)[1], typer.models.OptionInfo)
+}
+"""Name of the parameter -> the type above."""
+_DEFAULTS: Final = {"device": "auto", "precision": "fp32", "serve": True}
+"""Of other shared options: off, or None."""
 
-def takes(command: str, names: str) -> Callable[[Command], Command]:
-    """Give a command its options, in the order of its help; it is called with those that it names, or all of `**_`.
 
-    Args:
-        command: whose rows of `options.csv` go before those for all.
-        names: of the parameters, separated by blanks.
+def takes(names: str) -> Callable[[Command], Command]:
+    """Give a command its options, in the order of its help: those in its signature, and shared ones.
+
+    The shared ones, `**_` in the signature, are read from Typer's context.
     """
 
-    def with_options(run: Command) -> Command:
-        context = [one for name, one in inspect.signature(run, eval_str=True).parameters.items() if name == "ctx"]
-        vars(run)["__signature__"] = inspect.Signature([*context, *(_parameter(command, one) for one in names.split())])
-        return run
+    def with_options(command: Command) -> Command:
+        parameters = dict(inspect.signature(command, eval_str=True).parameters)
+        for name in names.split():
+            if name not in parameters:
+                alias = _SHARED[name]
+                default = _DEFAULTS.get(name, False if get_args(alias)[0] is bool else None)
+                kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+                parameters[name] = inspect.Parameter(name, kind, default=default, annotation=alias)
+        every = [parameters[name] for name in ("ctx", *names.split())]
+        vars(command)["__signature__"] = inspect.Signature(every)
+        return command
 
     return with_options
-
-
-def command(app: typer.Typer, name: str, names: str) -> Callable[[Command], Command]:
-    """Add a command to a group, with its options; see `takes`."""
-    return lambda run: app.command(name)(takes(name, names)(run))
-
-
-@cache
-def _rows() -> dict[tuple[str, str], dict[str, str]]:
-    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
-        return {(row["command"], row["name"]): row for row in csv.DictReader(file)}
-
-
-def _parameter(command: str, name: str) -> inspect.Parameter:
-    """A parameter as its row declares it."""
-    row = _rows().get((command, name)) or _rows()["", name]
-    kind, default, shared = _TYPES[row["type"]], row["default"], not row["command"]
-    value: Any = bool(default) if kind is bool else None if not default else kind(default)
-    about: dict[str, Any] = {
-        "help": row["help"],
-        "metavar": row["metavar"] or None,
-        "rich_help_panel": row["panel"] or None,
-        "autocompletion": _COMPLETIONS.get(row["complete"]) or (_choices(row["metavar"]) if row["complete"] else None),
-        "show_default": False,
-    }
-    declared: Any
-    if row["flags"]:
-        about |= {"envvar": variable(name) if row["variable"] else None, "show_envvar": False}
-        about |= {"min": int(row["least"]) if row["least"] else None, "is_eager": name == "debug"}
-        declared = typer.Option(*row["flags"].split(), callback=_CALLBACKS.get(name) if shared else None, **about)
-    else:
-        declared = typer.Argument(**about)
-    annotation: Any = Annotated[kind if default or kind is bool else kind | None, declared]
-    value = inspect.Parameter.empty if default == "required" else value
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=annotation)
-
-
-def _choices(metavar: str) -> Callable[[str], list[str]]:
-    known = [one for one in metavar.split("|") if one.islower()]
-    return lambda incomplete: _starting(known, incomplete)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,13 +32,14 @@ EPILOG = (
     "Each option is also read from the environment (CLIPMK_MODEL=a,b, CLIPMK_VOCAB, ...) and most from the config file."
 )
 
+Image = Annotated[str, typer.Argument(metavar="IMAGE", help="One file, or - for standard input.")]
+
 
 @o.takes(
-    "compare",
     "image model classes vocab target arch download preset grounding seed device precision no_cache json top quiet "
-    "verbose no_color debug",
+    "verbose no_color debug"
 )
-def compare(ctx: typer.Context, image: str, **_: Any) -> int:
+def compare(ctx: typer.Context, image: Image, **_: Any) -> int:
     """Compare 2 to 13 models on one image: what they predict, and which concepts they share.
 
     All models use the same vocabulary: that of --vocab, else the first one that a model brings.

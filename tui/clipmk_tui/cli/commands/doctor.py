@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 from clipmk.errors import ClipmkError
 from clipmk.system import locations
@@ -19,9 +19,11 @@ from clipmk_tui.cli import tables
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 
+_FULL = "Also import torch and open_clip (seconds) to list devices and cached weights."
+Full = Annotated[bool, o.flag(None, "full", _FULL)]
 
-@o.takes("doctor", "full json no_color debug")
-def doctor(full: bool, json: bool, no_color: bool, **_: Any) -> int:
+
+def doctor(full: Full = False, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Check terminal, packages, GPU, weights, cache and config; each line says what to do."""
     from rich.text import Text  # noqa: PLC0415
 

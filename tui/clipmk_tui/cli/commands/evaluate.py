@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -37,13 +37,47 @@ SCENES = 500
 ModelReports = tuple[str, "dict[str, Report] | Failure"]
 """A model, and its reports by measure, or why there are none: without a traceback, which would keep the model."""
 
+_WHAT = "What to measure"
+
+_TRUTH = "Compare with the known parts and descriptors of rendered scenes."
+_FAITHFULNESS = "Deletion and insertion curves and accuracies, entropy with and without transport, CorLoc."
+_ZERO_SHOT = "Accuracy gained by the descriptors found, against random descriptors and random words."
+_SPLIT = "Split of the rendered world; may be repeated (default: test and counterfactual)."
+Scenes = Annotated[int | None, o.flag(None, "scenes", "Scenes of each split (default: 500).", metavar="N", min=1)]
+Limit = Annotated[int | None, o.flag(None, "limit", "Only N images of DATASET, spread evenly.", metavar="N", min=1)]
+Output = Annotated[str | None, o.flag(o.OUTPUT, "output", "Write the JSON there as well.", "-o", metavar="FILE.json")]
+_VERBOSE = "Print every metric, variant and margin of --truth; JSON always has them."
+Preset = Annotated[str | None, o.flag(o.SETTINGS, "preset", "Measure only this preset.", metavar="|".join(PRESETS))]
+
 
 @o.takes(
-    "evaluate",
     "dataset model truth faithfulness zero_shot split scenes limit image_column label_column vocab arch download "
-    "preset grounding seed device precision no_cache json output quiet verbose no_color debug",
+    "preset grounding seed device precision no_cache json output quiet verbose no_color debug"
 )
-def evaluate(ctx: typer.Context, dataset: str | None, **_: Any) -> int:
+def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
+    ctx: typer.Context,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATASET",
+            help="Images instead of rendered scenes: a folder of class folders (as `clipmk world export` writes them), "
+            "a flat folder, a table, tar or Parquet shards.",
+        ),
+    ] = None,
+    truth: Annotated[bool, o.flag(_WHAT, "truth", _TRUTH)] = False,
+    faithfulness: Annotated[bool, o.flag(_WHAT, "faithfulness", _FAITHFULNESS)] = False,
+    zero_shot: Annotated[bool, o.flag(_WHAT, "zero_shot", _ZERO_SHOT)] = False,
+    split: Annotated[list[str] | None, o.flag(None, "split", _SPLIT, metavar="NAME")] = None,
+    scenes: Scenes = None,
+    limit: Limit = None,
+    preset: Preset = None,
+    grounding: Annotated[
+        str | None, o.flag(o.SETTINGS, "grounding", "Measure only this grounding.", metavar="prompts|attend")
+    ] = None,
+    output: Output = None,
+    verbose: Annotated[bool, o.option(o.MESSAGES, "verbose", _VERBOSE, "-v")] = False,
+    **_: Any,
+) -> int:
     """Measure explanations on the same images in every variant: both presets, both groundings, and baselines.
 
     Numbers are means with 95 % bootstrap intervals over images. --preset and --grounding select variants.

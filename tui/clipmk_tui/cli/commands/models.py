@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -34,18 +34,36 @@ _RANDOM = "random"
 """The tag of random weights, as `clipmk.models.catalog` has it."""
 _GENERATED = "random weights are generated when the model is loaded"
 
+_PRETRAINED = "Only weights with this in their tag or training data, such as laion2b."
+_MOST = "Only models with at most this many parameters, such as 200M or 1.5B."
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="As for -m.", autocompletion=o.complete_model)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="New name of the model.")]
+# a variable that is meant for one run must not end up in the config
+ArchToKeep = Annotated[str | None, o.flag(None, "arch", o.ARCH_HELP, metavar="NAME")]
+Path_ = Annotated[str, typer.Argument(metavar="PATH", help="A folder, a checkpoint file, or a model as for -m.")]
+Registered = Annotated[
+    str, typer.Argument(metavar="NAME", help="A registered name.", autocompletion=o.complete_registered)
+]
 
-@o.command(app, "list", "words source family pretrained cached max_parameters json no_color debug")
-def list_models(
-    words: list[str] | None,
-    source: list[str] | None,
-    family: list[str] | None,
-    pretrained: str | None,
-    cached: bool,
-    max_parameters: str | None,
-    json: bool,
-    no_color: bool,
-    **_: Any,
+
+@app.command("list")
+def list_models(  # noqa: PLR0913, PLR0917 - an option each
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WORD...]", help="Only models with all these words in id, family, source or data."),
+    ] = None,
+    source: Annotated[
+        list[str] | None, o.flag(None, "source", "Only these sources. May be repeated.", metavar="|".join(SOURCES))
+    ] = None,
+    family: Annotated[
+        list[str] | None, o.flag(None, "family", "Only these families. May be repeated.", metavar="|".join(FAMILIES))
+    ] = None,
+    pretrained: Annotated[str | None, o.flag(None, "pretrained", _PRETRAINED, metavar="TEXT")] = None,
+    cached: Annotated[bool, o.flag(None, "cached", "Only models on this machine.")] = False,
+    max_parameters: Annotated[str | None, o.flag(None, "max_parameters", _MOST, metavar="N")] = None,
+    json: o.Json = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
 ) -> int:
     """List embedded, registered, cached and downloadable models. `clipmk models WORD` does the same."""
     from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
@@ -75,16 +93,18 @@ def list_models(
     return 0
 
 
-@o.command(app, "info", "model json no_color debug")
-def info(model: str, json: bool, no_color: bool, **_: Any) -> int:
+@app.command("info")
+def info(model: Model, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Show what is known about one model; a bare NAME lists its tags."""
     with data_stream(), logging_to_stderr(quiet=False, verbose=False):
         entry = _find(model)
     return _put(entry, json=json, no_color=no_color)
 
 
-@o.command(app, "pull", "model quiet json no_color debug")
-def pull(model: str, quiet: bool, json: bool, no_color: bool, **_: Any) -> int:
+@app.command("pull")
+def pull(
+    model: Model, quiet: o.Quiet = False, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False
+) -> int:
     """Download a model's weights, configuration and tokenizer to the Hugging Face cache; run again to resume."""
     from clipmk_tui.cli.progress import download_progress  # noqa: PLC0415
 
@@ -100,8 +120,8 @@ def pull(model: str, quiet: bool, json: bool, no_color: bool, **_: Any) -> int:
     return _put(entry, json=json, no_color=no_color)
 
 
-@o.command(app, "add", "name path arch debug")  # arch has no variable: one that is meant for a run would be kept
-def add(name: str, path: str, arch: str | None, **_: Any) -> int:
+@app.command("add")
+def add(name: Name, path: Path_, arch: ArchToKeep = None, debug: o.Debug = False) -> int:
     """Register NAME for a folder, a checkpoint or a model in the config file."""
     from clipmk.models.registry import register  # noqa: PLC0415
 
@@ -111,8 +131,8 @@ def add(name: str, path: str, arch: str | None, **_: Any) -> int:
     return 0
 
 
-@o.command(app, "remove", "name debug")
-def remove(name: str, **_: Any) -> int:
+@app.command("remove")
+def remove(name: Registered, debug: o.Debug = False) -> int:
     """Remove a registered name; its files stay."""
     from clipmk.models.registry import unregister  # noqa: PLC0415
 

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.system.locations import socket_path
@@ -24,18 +24,21 @@ EPILOG = (
     "owner can use the socket.  Needs Linux."
 )
 
+_SOCKET = "Where to listen; CLIPMK_SOCKET names it for explain, too (default: a private folder of the session)."
+_IDLE = "Exit after this time without a request (default: 15m)."
+Status = Annotated[bool, o.flag(None, "status", "Print the server's state; exit status 1 if there is none.")]
 
-@o.takes("serve", "socket idle stop status json quiet verbose no_color debug")
-def serve(
-    socket: str | None,
-    idle: str,
-    stop: bool,
-    status: bool,
-    json: bool,
-    quiet: bool,
-    verbose: bool,
-    no_color: bool,
-    **_: Any,
+
+def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
+    socket: Annotated[str | None, o.flag(None, "socket", _SOCKET, metavar="PATH")] = None,
+    idle: Annotated[str, o.option(None, "idle", _IDLE, metavar="90s|15m|2h")] = "15m",
+    stop: Annotated[bool, o.flag(None, "stop", "Stop the server.")] = False,
+    status: Status = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
 ) -> int:
     """Keep models loaded behind a private Unix socket, for scripts that call clipmk explain many times."""
     path = socket_at(socket)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,12 +13,17 @@ EPILOG = (
     "Each option is also read from the environment (CLIPMK_MODEL, CLIPMK_THEME, ...) and most from the config file."
 )
 
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PATH", help="Images, folders (not recursive) or patterns (default: the sample images)."),
+]
+Theme = Annotated[str | None, o.option(o.MESSAGES, "theme", "Theme of the app.", metavar="NAME")]
+
 
 @o.takes(
-    "tui",
-    "paths model classes vocab arch download preset grounding seed device precision top serve theme no_color debug",
+    "paths model classes vocab arch download preset grounding seed device precision top serve theme no_color debug"
 )
-def tui(ctx: typer.Context, paths: list[str] | None, **_: Any) -> int:
+def tui(ctx: typer.Context, paths: Paths = None, theme: Theme = None, **_: Any) -> int:
     """Open the app on images, and browse predictions, concepts and models; the first model explains at once."""
     from clipmk_tui.app.launch import launch  # noqa: PLC0415
     from clipmk_tui.app.start_options import resolve_start_options  # noqa: PLC0415

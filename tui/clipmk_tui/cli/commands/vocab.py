@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,9 +24,15 @@ app = typer.Typer(help="List vocabularies, show one, check one, build one.")
 PROBLEMS = 3
 """Exit status of `check` if it finds problems."""
 
+_NAME = "A vocabulary's name, or a JSON file, such as a language model's lists of descriptors per class."
+Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help=_NAME, autocompletion=o.complete_vocabulary)]
+_ANSWERS = "Files with answers of a language model: JSON with a list of descriptors per class."
+_TEMPLATE = "Prompt of a class, with one {}; may be repeated (default: those of ImageNet)."
+_CLASSES = "All classes in their order; each must be answered."
 
-@o.command(app, "list", "json no_color debug")
-def list_vocabularies(json: bool, no_color: bool, **_: Any) -> int:
+
+@app.command("list")
+def list_vocabularies(json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """List the shipped vocabularies."""
     from clipmk.vocabulary.vocabulary import available, load_vocabulary  # noqa: PLC0415
 
@@ -41,8 +47,8 @@ def list_vocabularies(json: bool, no_color: bool, **_: Any) -> int:
     return 0
 
 
-@o.command(app, "show", "name json no_color debug")
-def show(name: str, json: bool, no_color: bool, **_: Any) -> int:
+@app.command("show")
+def show(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Print a vocabulary; --json prints the form that --vocab FILE reads, without a format_version."""
     from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
 
@@ -63,8 +69,8 @@ def show(name: str, json: bool, no_color: bool, **_: Any) -> int:
     return 0
 
 
-@o.command(app, "check", "name json no_color debug")
-def check(name: str, json: bool, no_color: bool, **_: Any) -> int:
+@app.command("check")
+def check(name: Name, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
     """Find repeated texts, descriptors that name a class and classes with equal descriptors; exit status 3 if any."""
     from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
 
@@ -72,16 +78,16 @@ def check(name: str, json: bool, no_color: bool, **_: Any) -> int:
     return _report(load_vocabulary(name, skipped=skipped), json, no_color, skipped)
 
 
-@o.command(app, "build", "answers output classes template force json no_color debug")
+@app.command("build")
 def build(
-    answers: list[str],
-    output: Path,
-    classes: str | None,
-    template: list[str] | None,
-    force: bool,
-    json: bool,
-    no_color: bool,
-    **_: Any,
+    answers: Annotated[list[str], typer.Argument(metavar="ANSWER", help=_ANSWERS)],
+    output: Annotated[Path, o.flag(None, "output", "Where to write the vocabulary.", "-o", metavar="FILE.json")],
+    classes: Annotated[str | None, o.flag(None, "classes", _CLASSES, metavar="a,b,c|FILE")] = None,
+    template: Annotated[list[str] | None, o.flag(None, "template", _TEMPLATE, metavar="TEXT")] = None,
+    force: Annotated[bool, o.flag(None, "force", "Overwrite the file, with any corrections made by hand.")] = False,
+    json: o.Json = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
 ) -> int:
     """Join a language model's answers into a vocabulary file, and check it; exit status 3 if it has problems."""
     from clipmk.system.files import read_regular, write_text  # noqa: PLC0415

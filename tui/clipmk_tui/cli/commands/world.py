@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import typer
 
@@ -12,12 +12,21 @@ from clipmk_tui.cli.streams import data_stream, locale_encoding, logging_to_stde
 
 app = typer.Typer(help="The rendered world, whose concepts and parts are known.")
 
+Split = Annotated[str, typer.Option(metavar="NAME", help="train, varied, val, test, counterfactual or hard.")]
+
 
 app.callback()(lambda: None)  # a group, though it has one command
 
 
-@o.command(app, "export", "folder split count size seed debug")
-def export(folder: Path, split: str, count: int, size: int, seed: int | None, **_: Any) -> int:
+@app.command("export")
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New or empty folder.")],
+    split: Split = "test",
+    count: Annotated[int, typer.Option(metavar="N", help="How many scenes.")] = 100,
+    size: Annotated[int, typer.Option(metavar="PX", help="Side of each image in pixels.")] = 64,
+    seed: o.Seed = None,
+    debug: o.Debug = False,
+) -> int:
     """Write scenes as <class>/<index>.png with their truth (classes, descriptors, part masks) in truth.json."""
     from clipmk.world.export import export_scenes as write  # noqa: PLC0415
     from clipmk_tui.show.text import shown  # noqa: PLC0415

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,13 +26,27 @@ DEMONSTRATION = (
     "-m NAME:TAG --download --vocab FILE"
 )
 
+_ASK = "Ask for words of your own: seen, where, and tied to the class? May be repeated."
+_ADD = "Predict this class, too. May be repeated."
+_OVERLAY = "Write the picture with its parts, or the map of a single --ask; several: FILE-<image>[-<model>].png."
+Html = Annotated[str | None, o.option(o.OUTPUT, "html", "Write one self-contained page.", metavar="FILE.html")]
+
 
 @o.takes(
-    "explain",
     "images model classes vocab target ask ask_file add_class arch download preset grounding seed device precision "
-    "no_cache serve json jsonl overlay html top no_picture quiet verbose no_color debug",
+    "no_cache serve json jsonl overlay html top no_picture quiet verbose no_color debug"
 )
-def explain(ctx: typer.Context, images: list[str], **_: Any) -> int:
+def explain(
+    ctx: typer.Context,
+    images: o.Images,
+    ask: Annotated[list[str] | None, o.flag(o.INPUT, "ask", _ASK, metavar="TEXT")] = None,
+    add_class: Annotated[list[str] | None, o.flag(o.INPUT, "add_class", _ADD, metavar="NAME")] = None,
+    jsonl: Annotated[bool, o.option(o.OUTPUT, "jsonl", "Print one JSON line per result.")] = False,
+    overlay: Annotated[str | None, o.option(o.OUTPUT, "overlay", _OVERLAY, metavar="FILE.png")] = None,
+    html: Html = None,
+    no_picture: Annotated[bool, o.option(o.OUTPUT, "no_picture", "Draw no picture in the terminal.")] = False,
+    **_: Any,
+) -> int:
     """Explain images: predictions, the concepts behind them, and how strongly both encoders share them."""
     from clipmk_tui.cli.commands.explain.options import explain_options  # noqa: PLC0415
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,14 +14,53 @@ app = typer.Typer(
     epilog="`clipmk study DATASET ...` is short for `clipmk study run DATASET ...`.",
 )
 
+_WORK = "Work"
 
-@o.command(
-    app,
-    "run",
+_OUT = "Folder of the results; a study found there is resumed (default: clipmk-study)."
+_FIT = "Find parts image by image, or for up to 50 images of a class together (paper preset)."
+Engine = Annotated[str, o.option(_WORK, "engine", "This process (default), or a Ray cluster.", metavar="local|ray")]
+
+
+_QUIET = "Hide notes and progress; what a dataset leaves out is named in any case."
+
+
+def _count(name: str, text: str) -> Any:
+    return o.option(_WORK, name, text, metavar="N", min=1)
+
+
+_AGAINST = "Show the published table of 13 models beside the results."
+
+
+@app.command("run")
+@o.takes(
     "dataset model pool out extend image_column label_column vocab classes ask_file preset grounding fit limit seed "
-    "engine workers shard_size batch_size threads device precision download no_cache json quiet no_color debug",
+    "engine workers shard_size batch_size threads device precision download no_cache json quiet no_color debug"
 )
-def run(ctx: typer.Context, **_: Any) -> int:
+def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
+    ctx: typer.Context,
+    dataset: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATASET",
+            help="A folder of class folders, a CSV, JSON lines or Parquet table, tar or Parquet shards (several names, "
+            "or train-{000..012}.tar), or world:SPLIT.",
+        ),
+    ],
+    pool: Annotated[
+        str | None, o.option("Models", "pool", "A named set of models, or a file.", metavar="zoo|paper13|FILE")
+    ] = None,
+    out: Annotated[Path, o.option(_WORK, "out", _OUT, "-o", metavar="DIR")] = Path("clipmk-study"),
+    extend: Annotated[bool, o.option(_WORK, "extend", "Add these models to the study found there.")] = False,
+    fit: Annotated[str | None, o.option(_WORK, "fit", _FIT, metavar="image|batch")] = None,
+    limit: Annotated[int | None, _count("limit", "Only N images, spread evenly over the dataset.")] = None,
+    engine: Engine = "local",
+    workers: Annotated[int | None, _count("workers", "Ray workers (default: one per GPU).")] = None,
+    shard_size: Annotated[int | None, _count("shard_size", "Images per shard, the unit of resuming.")] = None,
+    batch_size: Annotated[int | None, _count("batch_size", "Images per forward pass.")] = None,
+    threads: Annotated[int | None, _count("threads", "CPU threads.")] = None,
+    quiet: Annotated[bool, o.option(o.MESSAGES, "quiet", _QUIET, "-q")] = False,
+    **_: Any,
+) -> int:
     """Explain every image of a dataset with every model. Stop at any time: the same command resumes.
 
     `clipmk study DATASET ...` is short for this. Results are Parquet files; `clipmk study report DIR` draws them.
@@ -43,8 +82,15 @@ def _without_conflicts(ctx: typer.Context) -> dict[str, Any]:
     return params
 
 
-@o.command(app, "report", "folder against json quiet no_color debug")
-def report(folder: Path, against: str | None, json: bool, quiet: bool, no_color: bool, **_: Any) -> int:
+@app.command("report")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `clipmk study` wrote.")],
+    against: Annotated[str | None, o.option(None, "against", _AGAINST, metavar="paper")] = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
+) -> int:
     """Write the report of a study, HTML and PNG files in DIR/report, and print its main tables."""
     from clipmk_tui.cli.commands.study.report import run as draw  # noqa: PLC0415
 
