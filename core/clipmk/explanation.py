@@ -74,7 +74,7 @@ class Explanation(ExplanationRecord):
 
         Args:
             left_out: their texts.
-            predictions: of the picture with their parts blurred (see `pipeline.occlusion`), where they are known.
+            predictions: from `Explainer.predict_without`, where they are known.
 
         Raises:
             UsageError: as for `without`.

@@ -16,7 +16,6 @@ from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import rle_decode
-from clipmk.pipeline.occlusion import predict_without
 from clipmk.settings import preset
 
 
@@ -81,7 +80,7 @@ def test_an_unknown_concept_is_refused_and_the_close_one_named() -> None:
     text = explanation.vision_concepts[0].text
     for call in (
         lambda: explanation.without([text + "x"]),
-        lambda: predict_without(embedded.explainer(), embedded.picture(), explanation, [text + "x"]),
+        lambda: embedded.explainer().predict_without(embedded.picture(), explanation, [text + "x"]),
     ):
         with pytest.raises(
             UsageError, match=rf"'{text}x' is not a vision concept of this explanation; close: .*'{text}'"
@@ -101,7 +100,7 @@ def test_classes_are_ranked_again_with_exactly_the_carrying_parts_blurred(name: 
         assert 0 < region.sum() < region.size
         pixels = explainer.backbone.normalise(torch.from_numpy(blur_region(image, region))[None])
         expected = explainer.builder.predict(explainer.backbone.encode_images(pixels)[0], also=names(explanation))
-        found = predict_without(explainer, embedded.picture(), explanation, [concept.text])
+        found = explainer.predict_without(embedded.picture(), explanation, [concept.text])
         assert [p.class_name for p in found] == [p.class_name for p in expected]
         assert [p.cosine for p in found] == pytest.approx([p.cosine for p in expected], abs=1e-5)
         assert found != explanation.predictions
@@ -110,7 +109,7 @@ def test_classes_are_ranked_again_with_exactly_the_carrying_parts_blurred(name: 
 def test_several_concepts_blur_the_union_of_their_parts() -> None:
     explainer, explanation = embedded.explainer(), explained()
     texts = [concept.text for concept in explanation.vision_concepts]
-    found = predict_without(explainer, embedded.picture(), explanation, texts)
+    found = explainer.predict_without(embedded.picture(), explanation, texts)
     region = np.zeros((64, 64), dtype=bool)
     for part in explanation.parts:
         if any(part.id in concept.parts for concept in explanation.vision_concepts):
@@ -120,7 +119,7 @@ def test_several_concepts_blur_the_union_of_their_parts() -> None:
 
 
 def test_nothing_left_out_ranks_the_classes_as_before() -> None:
-    found = predict_without(embedded.explainer(), embedded.picture(), explained(), [])
+    found = embedded.explainer().predict_without(embedded.picture(), explained(), [])
     assert found == explained().predictions
 
 
@@ -130,8 +129,8 @@ def test_classes_that_fall_below_the_highest_few_follow_with_their_new_ranks() -
     for index in range(4):
         explanation = explainer.explain([embedded.picture(index)])[0]
         for concept in explanation.vision_concepts[:6]:
-            found = predict_without(explainer, embedded.picture(index), explanation, [concept.text])
-            whole = predict_without(everything, embedded.picture(index), explanation, [concept.text])
+            found = explainer.predict_without(embedded.picture(index), explanation, [concept.text])
+            whole = everything.predict_without(embedded.picture(index), explanation, [concept.text])
             assert len(whole) == len(explainer.vocabulary.classes)
             assert found == tuple(p for p in whole if p.rank <= 2 or p.class_name in names(explanation))
             fallen += len(found) - 2
@@ -152,7 +151,7 @@ def test_the_region_is_blurred_on_the_square_whatever_the_pictures_size() -> Non
     expected = explainer.builder.predict(
         explainer.encode(blur_region(square, region)).embeddings[0], also=names(explanation)
     )
-    assert predict_without(explainer, picture, explanation, [concept.text]) == expected
+    assert explainer.predict_without(picture, explanation, [concept.text]) == expected
 
 
 def test_default_settings_pad_to_sixteen_points() -> None:

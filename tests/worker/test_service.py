@@ -75,13 +75,12 @@ def test_a_what_if_is_the_librarys_and_needs_no_new_explanation(
 ) -> None:
     from clipmk.images.decoder import read_picture  # noqa: PLC0415
     from clipmk.pipeline.explainer import Explainer  # noqa: PLC0415
-    from clipmk.pipeline.occlusion import predict_without  # noqa: PLC0415
 
     talk = Conversation()
     explanation = talk.ask(Explain(model=VIT, image=images[1])).explanation
     left_out = tuple(concept.text for concept in explanation.vision_concepts[:3])
     explainer = Explainer(clipmk.load(VIT, device="cpu"), clipmk.load_vocabulary("world"), preset("default"))
-    expected = predict_without(explainer, read_picture(images[1]), explanation, left_out)
+    expected = explainer.predict_without(read_picture(images[1]), explanation, left_out)
     assert expected != explanation.predictions
     restarted = Conversation()
     again = restarted.ask(WhatIf(model=VIT, image=images[1], left_out=left_out))

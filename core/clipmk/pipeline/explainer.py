@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clipmk.concepts.prompts import blur_region
 from clipmk.errors import ClipmkError, ImageError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
+from clipmk.images.masks import rle_decode
 from clipmk.models.catalog import RANDOM
 from clipmk.pipeline.asking import Questions, embed_questions, hide_regions
 from clipmk.pipeline.builder import ExplanationBuilder
@@ -25,7 +27,7 @@ from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
 from clipmk.pipeline.grounding import ACCELERATOR_BATCH, no_progress
 from clipmk.pipeline.segmentation import PartVariant
 from clipmk.pipeline.stream import Stream
-from clipmk.records import Elapsed
+from clipmk.records import Elapsed, Prediction
 from clipmk.settings import GROUP_LIMIT
 from clipmk.system.memory import memory_named, remedies
 from clipmk.system.text import quoted
@@ -218,6 +220,28 @@ class Explainer:
         result = self.builder.build(source, encoded, target=number, also=also, ranked=ranked, questions=questions)
         elapsed = Elapsed(load=self.load_ms, explain=1_000 * (time.perf_counter() - started))
         return dataclasses.replace(result, elapsed_ms=elapsed)
+
+    def predict_without(
+        self, picture: Picture, explanation: Explanation, left_out: Collection[str]
+    ) -> tuple[Prediction, ...]:
+        """Rank the classes with all parts blurred that carry some concepts, at the model's input size (one forward).
+
+        Returns:
+            The highest few, then those of the explanation's classes that are no longer among them, with their new
+            ranks.
+
+        Raises:
+            UsageError: a text is not among the explanation's vision concepts.
+        """
+        explanation.without(left_out)  # raises
+        blurred = explanation.parts_of(left_out)
+        square, geometry = self.square(picture), self.builder.geometry(picture.info)
+        region = np.zeros(square.shape[:2], dtype=bool)
+        for part in explanation.parts:
+            if part.id in blurred:
+                region |= geometry.to_square(rle_decode(part.mask))
+        embedding = self.encode(blur_region(square, region)).embeddings[0].cpu()
+        return self.builder.predict(embedding, also={one.class_name for one in explanation.predictions})
 
     def with_classes(self, added: Iterable[str]) -> Explainer:
         """The same model with more classes; only their names are embedded, if texts are cached; encoded images stay."""

@@ -143,9 +143,7 @@ class Service:
     def _rerank(self, request: protocol.WhatIf) -> protocol.Reranked:
         picture, explainer = self._picture(request.image), self._explainer(request.model)
         explanation = self._known_explanation(request) or self._explanation(request.model, request)
-        from clipmk.pipeline.occlusion import predict_without  # noqa: PLC0415
-
-        predictions = predict_without(explainer, picture, explanation, request.left_out)
+        predictions = explainer.predict_without(picture, explanation, request.left_out)
         return protocol.Reranked(id=request.id, left_out=request.left_out, predictions=predictions)
 
     def _compare(self, request: protocol.Compare) -> protocol.Done:
