@@ -14,8 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy import ndimage
 
-from clipmk.concepts.composition import compose_prompts, grey
-from clipmk.concepts.prompts import RED, Ellipse, blur_region, draw_prompts, fit_ellipse, mark
+from clipmk.concepts.prompts import RED, Ellipse, blur_region, compose_prompts, draw_prompts, fit_ellipse, grey, mark
 
 SIDE = 96
 

@@ -185,7 +185,7 @@ def test_a_part_method_that_failed_is_replaced_by_another(tmp_path: Path) -> Non
 
 
 def test_many_classes_are_shown_by_their_extremes() -> None:
-    from clipmk.study.figures.classes import class_grid, draw_classes  # noqa: PLC0415
+    from clipmk.study.figures.drawings import class_grid, draw_classes  # noqa: PLC0415
     from clipmk.study.figures.style import png, styled  # noqa: PLC0415
 
     found = [{"model": m, "family": f, "pretrained": None} for m, f in (("p/a", "vit"), ("p/b", "resnet"))]
@@ -213,7 +213,7 @@ def test_many_classes_are_shown_by_their_extremes() -> None:
 
 
 def test_names_in_a_crowd_cover_neither_one_another_nor_a_mark() -> None:
-    from clipmk.study.figures.scatter import name_marks  # noqa: PLC0415
+    from clipmk.study.figures.drawings import name_marks  # noqa: PLC0415
     from clipmk.study.figures.style import canvas  # noqa: PLC0415
 
     figure = canvas(10.0, 6.6)
@@ -248,7 +248,7 @@ def test_families_differ_in_colour_and_in_shape() -> None:
 
 
 def test_the_same_study_gives_the_same_picture(study: Results) -> None:
-    from clipmk.study.figures.panels import draw_split  # noqa: PLC0415
+    from clipmk.study.figures.drawings import draw_split  # noqa: PLC0415
     from clipmk.study.figures.style import png  # noqa: PLC0415
 
     assert png(lambda: draw_split(study), 20) == png(lambda: draw_split(study), 20)

@@ -1,13 +1,22 @@
-"""Visual prompts: a red ellipse marks a part of the image, and its outside is faded."""
+"""Visual prompts: a red ellipse marks a part of the image, and its outside is faded.
+
+OpenCV draws them for a CPU (`draw_prompts`). For another device it only marks the pixels of the ellipses (`mark`), one
+byte each; grey, blur and line are composed there (`compose_prompts`) by its integer arithmetic: equal bit for bit.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Int, UInt8
+    from torch import Tensor
 
 RED = (255, 0, 0)
 INSIDE, LINE = 1, 2
@@ -134,3 +143,53 @@ def _determines_ellipse(points: NDArray[np.integer]) -> bool:
 def _is_drawable(ellipse: Ellipse, *, limit: float) -> bool:
     numbers = (*ellipse.centre, *ellipse.axes, ellipse.angle)
     return all(map(math.isfinite, numbers)) and min(ellipse.axes) >= 1 and max(ellipse.axes) <= limit
+
+
+GREY = (9798, 19235, 3735)
+"""Weights of R, G and B in 1/2^15: 0.299, 0.587, 0.114 as OpenCV rounds them."""
+BLUR = (2, 7, 17, 31, 45, 52, 45, 31, 17, 7, 2)
+"""The 11 Gaussian weights with sigma 2.0 in 1/2^8; each is rounded with the remainder of those before it."""
+
+
+def compose_prompts(
+    image: UInt8[Tensor, "side side 3"], marks: UInt8[Tensor, "parts side side"]
+) -> UInt8[Tensor, "prompts side side 3"]:
+    """The three prompts of each part: `draw_prompts`, on any device.
+
+    Args:
+        image: RGB, the square input.
+        marks: `mark` of each part, on the same device.
+
+    Returns:
+        3 · parts prompts, part by part.
+    """
+    backgrounds = torch.stack([image, grey(image), blur(image)])
+    inside, line = ((marks == value)[:, None, :, :, None] for value in (INSIDE, LINE))
+    red = torch.zeros_like(image[:1, :1])
+    red[..., RED.index(255)] = 255  # filled on the device: a copy from the CPU would wait for all that is queued
+    return torch.where(line, red, torch.where(inside, image, backgrounds)).flatten(0, 1)
+
+
+def grey(image: UInt8[Tensor, "height width 3"]) -> UInt8[Tensor, "height width 3"]:
+    """(9798 R + 19235 G + 3735 B + 2^14) / 2^15, rounded down, in all three channels."""
+    red, green, blue = image.int().unbind(dim=-1)
+    mixed = GREY[0] * red + GREY[1] * green + GREY[2] * blue
+    return (mixed + (1 << 14) >> 15).to(torch.uint8)[..., None].expand_as(image)
+
+
+def blur(image: UInt8[Tensor, "height width 3"]) -> UInt8[Tensor, "height width 3"]:
+    """(sum over i and j of w_i w_j x_ij + 2^15) / 2^16, rounded down, edges mirrored about their last pixel."""
+    once = _weighted(image.int(), dim=1)
+    return (_weighted(once, dim=0) + (1 << 15) >> 16).to(torch.uint8)
+
+
+def _weighted(values: Int[Tensor, "height width 3"], *, dim: int) -> Int[Tensor, "height width 3"]:
+    """Sum of `BLUR` times the neighbours along one axis; exact in 32 bits."""
+    size, reach = values.shape[dim], len(BLUR) // 2
+    period = max(2 * (size - 1), 1)
+    total = torch.zeros_like(values)
+    positions = torch.arange(size, device=values.device)
+    for offset, weight in enumerate(BLUR, -reach):
+        turned = (positions + offset) % period
+        total += weight * values.index_select(dim, torch.minimum(turned, period - turned) if size > 1 else positions)
+    return total

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from clipmk.backbones.devices import upload
-from clipmk.concepts.composition import compose_prompts
-from clipmk.concepts.prompts import draw_prompts, mark
+from clipmk.concepts.prompts import compose_prompts, draw_prompts, mark
 from clipmk.pipeline.segmentation import masks_at
 
 if TYPE_CHECKING:

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from clipmk.study.concepts import ConceptTotals
-from clipmk.study.figures.classes import ClassGrid, class_grid, draw_classes
-from clipmk.study.figures.panels import draw_concepts, draw_dynamics, draw_split
-from clipmk.study.figures.scatter import draw_scatter, fit_text
+from clipmk.study.figures import drawings
 from clipmk.study.figures.style import png
 from clipmk.study.results import Results
 from clipmk.study.schema import TableRow
@@ -38,29 +36,29 @@ def plots(results: Results, *, published_line: bool = False, dpi: int) -> Iterat
         results, lambda row: f"MI {row['curve'][0]:.2f}, AUC {row['auc']:.2f}, chance {row['chance_auc']:.2f}"
     )
     text = f"Mean MI before any concept is left out, and AUC: {dynamics}"
-    yield Plot("dynamics", text, png(lambda: draw_dynamics(results), dpi))
+    yield Plot("dynamics", text, png(lambda: drawings.draw_dynamics(results), dpi))
     if any(row["top1"] is not None for row in results.models):
-        drawn = png(lambda: draw_scatter(results, published_line=published_line), dpi)
+        drawn = png(lambda: drawings.draw_scatter(results, published_line=published_line), dpi)
         yield Plot("auc_accuracy", _scatter_text(results), drawn)
     rows = results.classes()
     if any(row["auc"] is not None for row in rows):
-        grid = class_grid(results, rows)
-        yield Plot("classes", _classes_text(grid), png(lambda: draw_classes(results, grid), dpi))
+        grid = drawings.class_grid(results, rows)
+        yield Plot("classes", _classes_text(grid), png(lambda: drawings.draw_classes(results, grid), dpi))
     totals = results.concepts()
-    yield Plot("concepts", _concepts_text(totals), png(lambda: draw_concepts(totals), dpi))
+    yield Plot("concepts", _concepts_text(totals), png(lambda: drawings.draw_concepts(totals), dpi))
     if any(row["auc_wrong"] is not None or row["auc_right"] is not None for row in results.models):
         text = _by_model(results, lambda row: f"AUC right {number(row['auc_right'])}, wrong {number(row['auc_wrong'])}")
-        yield Plot("right_wrong", text, png(lambda: draw_split(results), dpi))
+        yield Plot("right_wrong", text, png(lambda: drawings.draw_split(results), dpi))
 
 
 def _scatter_text(results: Results) -> str:
     def text(row: TableRow) -> str:
         return f"AUC {row['auc']:.2f}, top-1 " + ("unknown" if row["top1"] is None else f"{100 * row['top1']:.1f} %")
 
-    return f"{_by_model(results, text)}. {'; '.join(map(fit_text, results.fits))}"
+    return f"{_by_model(results, text)}. {'; '.join(map(drawings.fit_text, results.fits))}"
 
 
-def _classes_text(grid: ClassGrid) -> str:
+def _classes_text(grid: drawings.ClassGrid) -> str:
     ends = [*zip(grid.classes, grid.mean_above, strict=True)]
     shown = ends if len(ends) <= 10 else ends[:5] + ends[-5:]
     values = "; ".join(f"{name} {value:+.2f}" for name, value in shown)
