@@ -98,8 +98,12 @@ def test_every_concept_keeps_its_sign_name_and_number_however_narrow(width: int)
 def test_numbers_of_summary_and_predictions_stay_however_narrow(width: int) -> None:
     explanation = _crowded()
     text = _printed(explanation, width=width)
-    for name, value in (("mutual concepts", "2"), ("MI", "3.69"), ("AUC", "0.61")):
+    for name, value in (("class swap p", "0.034"), ("strength", "3.69"), ("AUC", "0.61"), ("u", "5")):
         assert re.search(rf"^ {name} +{value}( |$)", text, re.MULTILINE), text
+    assert (
+        " ".join(text.split()).count("2 of 4 seen concepts are tied to 'fox'; more than to any of 28 other classes")
+        == 1
+    )
     for one in explanation.predictions:
         line = rf"^ {one.rank} {one.class_name} .*{100 * one.probability:.1f} % +cos {one.cosine:.3f}"
         assert re.search(line, text, re.MULTILINE), text

@@ -62,7 +62,8 @@ def test_page_shows_prediction_concepts_parts_and_why() -> None:
     text = _Page(page([section(samples.explanation(with_picture=True, independent=0.4))])).text
     for expected in (
         *("fox_03.png", "embedded/vit-s8", "71.2 %", "cos 0.310", "alone 40.0 %", "pointed ears", "a bushy tail"),
-        *("a white chest", "parts 1, 2", "3.69", "p = 0.017", "by chance 0.90", "16.0 %", "only its first frame"),
+        *("a white chest", "parts 1, 2", "3.69", "class swap p0.034", "by chance 0.90", "16.0 %"),
+        *("only its first frame", "2 of 4 seen concepts are tied to 'fox'; more than to any of 28 other classes"),
         *("preset default", "mutual (2)", "influence over “cat”", "+0.031", "-0.012", "+0.003", "recover 62 %"),
     ):
         assert expected in text

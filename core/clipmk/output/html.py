@@ -19,6 +19,7 @@ from markupsafe import Markup
 from clipmk.errors import ImageError
 from clipmk.output.overlay import heat_overlay, overlay, readable_scale
 from clipmk.output.palette import colour_of
+from clipmk.output.sentences import measures, overlap_sentence
 from clipmk.records import Failure
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import counted, one_or_many, printable
@@ -77,6 +78,7 @@ def _environment() -> Environment:
     environment.filters["fixed"] = lambda value, digits: f"{value:.{digits}f}"
     environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
     environment.globals.update(colour_of=colour_of, counted=counted, one_or_many=one_or_many)
+    environment.globals.update(measures=measures, overlap_sentence=overlap_sentence)
     return environment
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clipmk.comparison import ComparedCell, ComparedConcept, ComparedModel, Comparison
+from clipmk.output.sentences import beaten, times_chance
 from clipmk.system.text import one_or_many, quoted
 from clipmk_tui.show.bars import sparkline
 from clipmk_tui.show.comparison_table import (
@@ -33,6 +34,10 @@ BEST: Final = "▲"
 """Marks the highest AUC within a family."""
 BEST_WORDS: Final = f"{BEST} best AUC of its family"
 
+_FACTS: Final = ("says", "", "tied", "beats", "strength", "AUC", "/ chance", "unpadded", "dynamics")
+"""What a row says of a model."""
+_ROOMY: Final = 110
+"""From so many columns on the AUC without padding and the dynamics are shown, too."""
 _ANSWERS_NAMED: Final = 3
 """Other answers that the first sentence names."""
 
@@ -120,20 +125,23 @@ def legend(comparison: Comparison | None = None) -> str:
     return "  ".join([*signs, f"{FAILED} failed"] if failed else signs)
 
 
-def model_facts(column: ComparedModel, *, cells: int = 16) -> tuple[str, str, str, str, str, str]:
-    """Of a model that answered: answer, probability, MI and AUC with chance, p, dynamics."""
+def model_facts(column: ComparedModel, *, cells: int = 16) -> tuple[str, ...]:
+    """Of a model that answered: the cells of `_FACTS`."""
     mutual = column.mutual
     if mutual is None:
-        return ("failed", "", "", "", "", "")
+        return ("failed", *[""] * (len(_FACTS) - 1))
     first = column.predictions[0]
     verdict = {None: "", True: f" {RIGHT}", False: f" {WRONG}"}[column.right]
     best = f" {BEST}" if column.best_in_family else ""
     return (
         f"{first.class_name}{verdict}",
         f"{100 * first.probability:.0f} %",
-        f"{mutual.mi_paper:.2f} / {mutual.chance.mi_paper:.2f}",
-        f"{mutual.auc:.2f} / {mutual.chance.auc:.2f}{best}",
-        f"{mutual.p_value:.2g}",
+        f"{mutual.count}/{mutual.vision_count}",
+        beaten(mutual),
+        f"{mutual.mi_paper:.2f}",
+        f"{mutual.auc:.2f}{best}",
+        times_chance(mutual),
+        f"{mutual.auc_unpadded:.2f}",
         dynamics(mutual.curve, cells),
     )
 
@@ -187,7 +195,8 @@ def report(comparison: Comparison, *, width: int, most: int | None = ROWS_SHOWN)
     more = len(comparison.rows) - len(comparison.rows[:most])
     if more:
         pieces.append(Text(f"and {more} more (--verbose)", "dim"))
-    pieces += [Text(), Text(legend(comparison), "dim"), Text(), _models(comparison, placed)]
+    pieces += [Text(), Text(legend(comparison), "dim"), Text(), _models(comparison, placed, width)]
+    pieces.append(Text(_meaning(comparison), "dim"))
     if any(column.best_in_family for column in comparison.columns):
         pieces.append(Text(f"{BEST_WORDS}; AUC is not comparable across families", "dim"))
     if comparison.answered > 1:
@@ -208,18 +217,25 @@ def plain_text(comparison: Comparison, *, width: int = 120) -> str:
     return "".join(line.rstrip() + "\n" for line in stream.getvalue().splitlines())
 
 
-def _models(comparison: Comparison, placed: Layout) -> Table:
+def _models(comparison: Comparison, placed: Layout, width: int) -> Table:
     """A row per model that answered: what it says, and how strong its shared knowledge is."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("model", "says", "", "MI / chance", "AUC / chance", "p", "dynamics"):
+    table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= _ROOMY else 1, 0, 0), header_style="bold")
+    chosen = _FACTS if width >= _ROOMY else _FACTS[:-2]
+    for name in ("model", *chosen):
         table.add_column(name, overflow="fold", justify="right" if not name else "left")
     names = short_names([column.id for column in comparison.columns])
     for index in placed.order:
         column = comparison.columns[index]
         if column.error is None:
-            *facts, curve = model_facts(column)
-            table.add_row(shown(names[index]), *map(shown, facts), Text(curve, ANSI["mutual"]))
+            table.add_row(shown(names[index]), *map(shown, model_facts(column)[: len(chosen)]))
     return table
+
+
+def _meaning(comparison: Comparison) -> str:
+    """What the columns of `_models` count."""
+    sizes = {(one.mutual.language_count, one.mutual.vocabulary_size) for one in comparison.columns if one.mutual}
+    words = ", ".join(f"u = {u} of {size:,} ({100 * u / size:.2g} %)" for u, size in sorted(sizes))
+    return f"tied: concepts seen that are tied to the class, {words}; beats: other classes with fewer; strength: MI"
 
 
 def _similarity(comparison: Comparison, placed: Layout) -> Iterator[Text]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from clipmk.comparison import ComparedConcept, ComparedModel, Comparison
 from clipmk.explanation import Explanation
+from clipmk.output.sentences import beaten
 from clipmk.system.text import quoted
 
 _NAMED = 2
@@ -93,8 +94,9 @@ def answers(column: ComparedModel, explanation: Explanation, true_class: str | N
     if true_class is not None and not column.right:
         lines.append(_rank_words(explanation, true_class))
     tied = "" if explanation.class_name == first.class_name else f" to {explanation.class_name}"
-    lines.append(f"{mutual.count} of {len(explanation.vision_concepts)} seen are tied{tied}")
-    lines.append(f"MI {mutual.mi_paper:.2f} AUC {mutual.auc:.2f} p {mutual.p_value:.1g}")
+    lines.append(f"{mutual.count} of {mutual.vision_count} seen are tied{tied}")
+    lines.append(f"beats {beaten(mutual)} other classes")
+    lines.append(f"strength {mutual.mi_paper:.2f} AUC {mutual.auc:.2f}")
     return lines
 
 

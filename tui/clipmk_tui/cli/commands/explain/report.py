@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from clipmk.output.palette import colour_of
+from clipmk.output.sentences import measures, overlap_sentence
 from clipmk.system.text import one_or_many, quoted
 from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.signs import ANSI, NEITHER, SIGN, WORD, Kind
@@ -124,16 +126,19 @@ def _asked(explanation: Explanation) -> RenderableType:
 def _why(explanation: Explanation, *, everything: bool) -> RenderableType:
     mutual, share, name = explanation.mutual, explanation.share_explained, quoted(explanation.class_name)
     table = _table("left", "right", "fold")
-    chance = f"by chance {mutual.chance.count:.2f}, p = {mutual.p_value:.2g}"
-    table.add_row("mutual concepts", str(mutual.count), Text(chance, _DIM))
-    table.add_row("MI", f"{mutual.mi_paper:.2f}", Text(f"by chance {mutual.chance.mi_paper:.2f}", _DIM))
-    table.add_row("AUC", f"{mutual.auc:.2f}", Text(f"by chance {mutual.chance.auc:.2f}", _DIM))
+    for one in measures(mutual, everything=everything):
+        table.add_row(one.name, one.value, Text(one.note, _DIM))
     curve = (sparkline(mutual.curve), ANSI["mutual"])
-    dynamics = Text.assemble(" dynamics  ", curve, ("  MI, the most important concepts left out", _DIM))
-    named = "" if share is None else f" named concepts recover {100 * share:.0f} % of the similarity to {name}"
+    dynamics = Text.assemble(" dynamics  ", curve, ("  strength, the most important concepts left out", _DIM))
+    named = "" if share is None else f"named concepts recover {100 * share:.0f} % of the similarity to {name}"
     others = explanation.alternatives if everything else filter(None, [explanation.runner_up])
-    answers = [f" why not {quoted(one.class_name)}: {why_not(explanation, one)}" for one in others]
-    return Group(_title(f"why {name}"), table, dynamics, *map(Text, filter(None, [named, *answers])))
+    answers = [f"why not {quoted(one.class_name)}: {why_not(explanation, one)}" for one in others]
+    first, *more = (
+        Padding(Text(line), (0, 0, 0, 1))
+        for line in (overlap_sentence(mutual, explanation.class_name), named, *answers)
+        if line
+    )
+    return Group(_title(f"why {name}"), first, table, dynamics, *more)
 
 
 def _concepts(explanation: Explanation, width: int, *, everything: bool) -> Iterator[RenderableType]:

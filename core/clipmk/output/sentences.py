@@ -1,0 +1,88 @@
+"""What the strength of an explanation says, in the words that terminal, pages and app share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from clipmk.system.text import counted, one_or_many, quoted
+
+if TYPE_CHECKING:
+    from clipmk.records import Mutual
+
+
+class Measure(NamedTuple):
+    """One number of an explanation's strength, and what to hold it against."""
+
+    name: str
+    value: str
+    note: str
+
+
+def overlap_sentence(mutual: Mutual, class_name: str) -> str:
+    """``5 of 13 seen concepts are tied to 'car'; more than to any of 28 other classes (next: 'truck', 2)``."""
+    seen = f"{mutual.count or 'none'} of {counted(mutual.vision_count, 'seen concept')}"
+    return f"{seen} {one_or_many(mutual.count or 1, 'is', 'are')} tied to {quoted(class_name)}; {swap_clause(mutual)}"
+
+
+def swap_clause(mutual: Mutual) -> str:
+    """How m compares with that of other classes: ``6 of 28 other classes share as many or more (p 0.24)``."""
+    swap = mutual.class_swap
+    if swap is None:
+        return "there is no other class to compare with"
+    sample = f"a sample of {swap.of:,}; " if swap.classes < swap.of else ""
+    others = counted(swap.classes - 1, "other class", "other classes")
+    every = f"any of {others}" if swap.classes > 2 else f"the {others}"
+    if swap.next_class is None:
+        return f"none to {every}"
+    following = f"{quoted(swap.next_class)}, {swap.next_count}"
+    if not mutual.count:
+        return f"the most to another class: {following}"
+    if not swap.at_least:
+        return f"more than to {every} ({sample}next: {following})"
+    share = one_or_many(swap.at_least, "shares", "share")
+    return f"{swap.at_least:,} of {others} {share} as many or more ({sample}p {swap.p_value:.2g})"
+
+
+def beaten(mutual: Mutual) -> str:
+    """How many other classes share fewer: ``all 28``, ``22 of 28``."""
+    swap = mutual.class_swap
+    if swap is None:
+        return "–"
+    others = swap.classes - 1
+    return f"all {others:,}" if not swap.at_least else f"{others - swap.at_least:,} of {others:,}"
+
+
+def measures(mutual: Mutual, *, everything: bool = False) -> list[Measure]:
+    """The numbers behind the sentence; with everything also the random draw, which says little."""
+    rows, chance, swap = list[Measure](), mutual.chance, mutual.class_swap
+    if swap is not None:
+        rows.append(
+            Measure(
+                "class swap p",
+                f"{swap.p_value:.2g}",
+                f"1/{swap.classes} is the least that {swap.classes:,} classes allow",
+            )
+        )
+    share = 100 * mutual.language_count / mutual.vocabulary_size
+    rows += [
+        Measure("strength", f"{mutual.mi_paper:.2f}", f"the paper's MI; by chance {chance.mi_paper:.2f}"),
+        Measure(
+            "AUC",
+            f"{mutual.auc:.2f}",
+            f"{times_chance(mutual)} x chance ({chance.auc:.2f}); unpadded {mutual.auc_unpadded:.2f}",
+        ),
+        Measure(
+            "u",
+            str(mutual.language_count),
+            f"of {mutual.vocabulary_size:,} descriptors are tied to each class ({share:.2g} %)",
+        ),
+    ]
+    if everything:
+        note = f"mutual concepts of random ones: {chance.count:.2f}"
+        rows.append(Measure("random draw p", f"{mutual.random_draw_p:.2g}", note))
+    return rows
+
+
+def times_chance(mutual: Mutual) -> str:
+    """AUC as a multiple of the one expected by chance."""
+    return f"{mutual.auc / mutual.chance.auc:.1f}" if mutual.chance.auc else "–"
