@@ -212,7 +212,7 @@ def test_an_evaluated_image_waits_for_its_planned_copies_only(fake_cuda: fake.Wa
     assert fake_cuda.counts == {"event": 3, "copy": 1}
 
 
-@pytest.mark.parametrize("measure", ["--truth", "--faithfulness", "--zero-shot"])
+@pytest.mark.parametrize("measure", ["--truth", "--reasons", "--faithfulness", "--zero-shot"])
 def test_evaluations_run_on_the_device(
     fake_cuda: fake.Waits | None, clipmk: Runner, monkeypatch: pytest.MonkeyPatch, measure: str
 ) -> None:

@@ -84,6 +84,34 @@ def test_both_measures_fit_80_columns_and_are_written_as_valid_json(
 
 
 @pytest.mark.usefixtures("loaded_once")
+def test_reasons_are_measured_with_all_rankings_beside(
+    clipmk: Runner, valid: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    few = ("--reasons", "--scenes", 8, "--split", "test", "--preset", "default", "--grounding", "attend")
+    ran = clipmk("evaluate", *few)
+    assert "test: drop of the cosine when a part is removed, and rankings of the parts" in ran.out
+    assert "clipmk: note: the truth is about the model" in ran.err
+    made = json.loads(clipmk("evaluate", *few, "--json").out)
+    valid(made)
+    rows = {row["name"]: row["values"] for row in made["reasons"][0]["rows"]}
+    own = {f"default, attend: by {name}" for name in ("importance", "mutual importance", "influence")}
+    hidden = {"part blurred", "part inpainted", "part in mean colour"}
+    others = {"area of the part", "nearest to the class", "nearest to the whole image, tied", "map of the class"}
+    assert {name for name, values in rows.items() if "rho" in values} == (
+        own | hidden | others | {"influence, attend", "influence, attend, times area", "random order"}
+    )
+    for prefix in ("", "margin_", "recoloured_", "recoloured_margin_"):
+        assert f"{prefix}effect" in rows["default, attend: area"]
+        assert f"{prefix}over_area" not in rows["area of the part"]
+    rho = rows["part inpainted"]["rho"]
+    assert f"{rho['mean']:.3f} [{rho['low']:.3f}, {rho['high']:.3f}]" in ran.out
+    assert rho["mean"] > rows["random order"]["rho"]["mean"]
+    shares = [rows[f"default, attend: {name}"]["share"]["mean"] for name in ("mutual", "vision only")]
+    assert 0.5 < sum(shares) <= 1
+
+
+@pytest.mark.usefixtures("loaded_once")
 def test_a_folder_without_labels_is_measured_and_bad_images_set_the_exit_status(
     clipmk: Runner, valid: Callable[[Any], None], tmp_path: Path
 ) -> None:
@@ -106,11 +134,12 @@ def test_a_folder_without_labels_is_measured_and_bad_images_set_the_exit_status(
 @pytest.mark.parametrize(
     ("argv", "status", "words"),
     [
-        ((), 2, "nothing to measure; name at least one of: --truth, --faithfulness, --zero-shot"),
+        ((), 2, "nothing to measure; name at least one of: --truth, --reasons, --faithfulness, --zero-shot"),
         (("--truth", "--split", "tset"), 2, "split 'tset' does not exist; close: 'test'"),
         (("--truth", "--preset", "papr"), 2, "preset 'papr' does not exist; close: 'paper'"),
         (("--truth", "--grounding", "x"), 2, "known: prompts, attend"),
         (("--truth", "folder"), 2, "--truth needs rendered scenes"),
+        (("--reasons", "folder"), 2, "--reasons needs rendered scenes"),
         (("--faithfulness", "folder", "--split", "test"), 2, "--split chooses rendered scenes"),
         (("--faithfulness", "folder", "--scenes", "5"), 2, "--scenes chooses rendered scenes"),
         (("--faithfulness", "nowhere"), 3, "dataset 'nowhere' does not exist"),
@@ -179,12 +208,12 @@ def test_another_vocabulary_is_used_for_everything_but_the_truth(
 
     monkeypatch.setattr(loading, "load", lambda model, **_: Loaded(model))
     monkeypatch.setattr(harness, "run", run)
-    three = ("evaluate", "--truth", "--faithfulness", "--zero-shot")
-    assert clipmk(*three, "--vocab", tmp_path / "mine.json").status == 0
-    assert passes == [(True, ("truth",)), (False, ("faithfulness", "zero_shot"))]
+    four = ("evaluate", "--truth", "--reasons", "--faithfulness", "--zero-shot")
+    assert clipmk(*four, "--vocab", tmp_path / "mine.json").status == 0
+    assert passes == [(True, ("truth", "reasons")), (False, ("faithfulness", "zero_shot"))]
     passes.clear()
-    assert clipmk(*three).status == 0
-    assert passes == [(True, ("truth", "faithfulness", "zero_shot"))]
+    assert clipmk(*four).status == 0
+    assert passes == [(True, ("truth", "reasons", "faithfulness", "zero_shot"))]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from clipmk.records import Rle
 from clipmk.system import locations
 from clipmk.system.locations import json_asset
 from clipmk.vocabulary.vocabulary import load_vocabulary
+from clipmk.world import render
 from clipmk.world.combinations import (
     atypical_looks,
     body_of,
@@ -25,10 +26,10 @@ from clipmk.world.combinations import (
     typical_probabilities,
     undrawn,
 )
-from clipmk.world.conditions import ALL_SPLITS
+from clipmk.world.conditions import ALL_SPLITS, conditions_of
 from clipmk.world.export import export_scenes
 from clipmk.world.sampling import Plan, plan_scene
-from clipmk.world.scene import Scene, render_scene, render_scenes
+from clipmk.world.scene import Scene, redraw_parts, render_scene, render_scenes
 from clipmk.world.shapes import shape
 from clipmk.world.tables import all_descriptors, class_names, classes, colours, grammar
 
@@ -55,6 +56,47 @@ def fingerprint(scene: Scene) -> str:
 def halves(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """A 512-pixel mask seen at 64 pixels."""
     return np.asarray(cv2.resize(masks.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA) >= 0.5)
+
+
+# redrawn scenes
+
+
+@pytest.mark.parametrize("split", ["test", "counterfactual", "train"])
+@pytest.mark.parametrize("size", [64, 160])
+def test_a_changed_part_leaves_every_pixel_elsewhere_as_it_was(split: str, size: int) -> None:
+    for scene in render_scenes(split, count=12, size=size, seed=3):
+        plan, rng = plan_scene(split, scene.index, seed=3)
+        grain = np.random.default_rng([3, ALL_SPLITS.index(split), scene.index])
+        labels = render._paint_labels(render.draw(plan, rng, grain, conditions_of(split)), 2 * size) & render.PART_BITS
+        shown = {placed.descriptor: k for k, placed in enumerate(plan.placed, start=1)}
+        for part, redrawn in zip(scene.parts, redraw_parts(scene), strict=True):
+            touched = (labels == shown[part.descriptor]).reshape(size, 2, size, 2).any(axis=(1, 3))
+            for image in (redrawn.without, redrawn.recoloured):
+                assert image.shape == scene.image.shape
+                assert np.array_equal(image[~touched], scene.image[~touched])
+            changed = (redrawn.without != scene.image).any(axis=2)[part.mask_pixels]
+            assert changed.mean() > 0.9
+
+
+def test_what_a_removed_part_hid_is_seen() -> None:
+    """Removing the topmost part of a scene shows what the scene painted before it had: other parts, and the ground."""
+    scene = render_scene("counterfactual", 5, size=160, seed=0)
+    alone = np.stack([redrawn.without for redrawn in redraw_parts(scene)])
+    for part, image in zip(scene.parts, alone, strict=True):
+        for other, elsewhere in zip(scene.parts, alone, strict=True):
+            if other is not part:  # a part shows in every picture but its own
+                assert (image[other.mask_pixels] == scene.image[other.mask_pixels]).mean() > 0.8
+                assert (elsewhere[other.mask_pixels] == scene.image[other.mask_pixels]).mean() < 0.2
+
+
+def test_a_recoloured_part_keeps_its_shape_and_has_another_colour(few: dict[str, list[Scene]]) -> None:
+    for scene in few["test"][:20]:
+        for part, redrawn in zip(scene.parts, redraw_parts(scene), strict=True):
+            middle = cv2.erode(part.mask_pixels.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+            if part.descriptor.split()[-3] in {"striped", "spotted", "checkered"} or not middle.any():
+                continue
+            before, after = (np.median(image[middle], axis=0) for image in (scene.image, redrawn.recoloured))
+            assert np.abs(before - after).max() > 30, part.descriptor
 
 
 # the vocabulary and the tables

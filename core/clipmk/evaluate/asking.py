@@ -25,6 +25,9 @@ from clipmk.world.combinations import typical_descriptors, typical_probabilities
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from jaxtyping import Float
+    from torch import Tensor
+
     from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner
     from clipmk.pipeline.encoder import EncodedImage
     from clipmk.world.scene import Scene
@@ -44,11 +47,25 @@ Maps = NDArray[np.float32]
 
 def variant_maps(scene: Scene, result: VariantResult, image: EncodedImage) -> Maps | None:
     """The maps of a variant for the true descriptors; None where its patches cannot be pooled."""
+    texts = result.explainer.bank.descriptors[descriptor_rows(scene, result)]
+    return _maps_of(texts, scene, result, image, in_bank=True)
+
+
+def class_map(scene: Scene, result: VariantResult) -> NDArray[np.float32] | None:
+    """The map of the predicted class over the picture, (height, width); None where patches cannot be pooled."""
+    image, text = result.explainer.with_maps(result.image), result.explainer.bank.classes[[result.predicted]]
+    maps = _maps_of(text, scene, result, image, in_bank=False)
+    return None if maps is None else maps[0]
+
+
+def _maps_of(
+    texts: Float[Tensor, "texts embed"], scene: Scene, result: VariantResult, image: EncodedImage, *, in_bank: bool
+) -> Maps | None:
     if image.regions is None:
         return None
-    rows = _rows(scene, result)
-    bank, known = result.explainer.bank.descriptors, torch.ones(len(rows), dtype=torch.bool)
-    maps = text_maps(image, result.part_embeddings, result.segmentation.masks, bank[rows], bank, known)
+    known = torch.full((len(texts),), fill_value=in_bank)
+    bank = result.explainer.bank.descriptors
+    maps = text_maps(image, result.part_embeddings, result.segmentation.masks, texts, bank, known)
     return _on_picture(maps.numpy(), scene)
 
 
@@ -58,7 +75,7 @@ def baseline_maps(scene: Scene, result: VariantResult, image: EncodedImage) -> d
     Gradients are those of the log of a text's share among the descriptors: what is alike for all texts cancels.
     """
     backbone, bank = result.explainer.backbone, result.explainer.bank.descriptors
-    texts, encoder = bank[_rows(scene, result)], backbone.images
+    texts, encoder = bank[descriptor_rows(scene, result)], backbone.images
     contrasted = (texts - (SHARPNESS * bank @ image.embedding).softmax(dim=0) @ bank).to(backbone.device)
     pixels = backbone.normalise(torch.from_numpy(image.square[None]))
     grid = image.grid or (0, 0)
@@ -166,7 +183,8 @@ def scene_maps(scene: Scene, results: Mapping[Variant, VariantResult]) -> dict[s
     return maps
 
 
-def _rows(scene: Scene, result: VariantResult) -> list[int]:
+def descriptor_rows(scene: Scene, result: VariantResult) -> list[int]:
+    """Row of each true part's descriptor in the bank."""
     return [result.explainer.vocabulary.descriptors.index(text) for text in scene.descriptors]
 
 

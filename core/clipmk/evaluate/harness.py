@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError, ImageError, InputError, ModelError, NotFiniteError, UsageError, suggest
 from clipmk.evaluate.faithfulness import Faithfulness
+from clipmk.evaluate.reasons import ReasonTruth
 from clipmk.evaluate.report import DataUsed, Report, Row, measure_texts
 from clipmk.evaluate.truth import TruthEvaluator
 from clipmk.evaluate.variants import Variant, VariantRunner
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 
-Measure = TruthEvaluator | Faithfulness | ZeroShot
+Measure = TruthEvaluator | ReasonTruth | Faithfulness | ZeroShot
 """Gathers one measure over the images of one dataset: `add` those that it `takes`, then `finish`."""
+OF_SCENES = {"truth", "reasons"}
+"""Measures that compare with the truth of rendered scenes."""
 
 
 def run(
@@ -40,7 +43,7 @@ def run(
 
     Args:
         backbone: the model.
-        vocabulary: classes and descriptors; for the truth that of the rendered world.
+        vocabulary: classes and descriptors; for `OF_SCENES` that of the rendered world.
         data: datasets, each measured on its own.
         variants: of `variants.variants`; those that are given their parts are measured by the truth only.
         measures: names of `report.measure_texts`.
@@ -54,12 +57,13 @@ def run(
     Raises:
         UsageError: a measure does not exist, or it cannot be taken on the images.
         InputError: none of the images of a dataset can be used, and some cannot be decoded.
-        ModelError: the model's output is not finite: for each image, for one with regions hidden, or for any with the
-            truth among the measures (rendered scenes have no odd pixels).
+        ModelError: the model's output is not finite: for each image, for one with regions hidden, or for any with
+            one of `OF_SCENES` among the measures (rendered scenes have no odd pixels).
     """
     _check(data, measures)
-    runner = VariantRunner(backbone, vocabulary, cache=cache, patchwise="truth" in measures)
+    runner = VariantRunner(backbone, vocabulary, cache=cache, patchwise=not OF_SCENES.isdisjoint(measures))
     makers: dict[str, Callable[[], Measure]] = {
+        "reasons": partial(ReasonTruth, runner, variants, seed=seed),
         "faithfulness": partial(Faithfulness, runner, variants, seed=seed),
         "zero_shot": partial(ZeroShot, runner.explainer, variants, seed=seed, progress=progress),
     }
@@ -128,7 +132,7 @@ def _measured(sample: Sample, runner: VariantRunner, measures: Mapping[str, Meas
     try:
         results = runner.run(sample.picture, variants, true_masks=sample.true_masks)
     except NotFiniteError as error:
-        if "truth" in measures:
+        if not OF_SCENES.isdisjoint(measures):
             raise
         path = sample.picture.info.path
         named = f"image {sample.index + 1}" if path is None else f"image {quoted(path)}"

@@ -13,6 +13,7 @@ from math import fsum, log
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from clipmk.concepts.statistics import half_width
 
@@ -21,6 +22,12 @@ Box = tuple[int, int, int, int]
 RESAMPLES = 2_000
 MOST_RESAMPLED = 4_096
 """From this many values the normal interval replaces the bootstrap, which differs from it there only by noise."""
+_SINGULAR = 1e-10
+"""Eigenvalues of the products of features below this share of the largest are 0 but for rounding."""
+_OUTSIDE = 1e-6
+"""How far a contrast that is determined may be from the space of the features that vary, by rounding."""
+_UNDETERMINED = 0.001
+"""Resamples that leave out all of seven groups among many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +186,56 @@ def descriptor_entropy(part_descriptors: Sequence[Sequence[Hashable]]) -> float:
     if not total:
         raise ValueError("the entropy of no descriptors is undefined")
     return abs(fsum(count / total * log(count / total) for count in counts.values()))
+
+
+def rank_correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    """Spearman's rho, ties at their mean rank; 0 where all values of either are equal, which ranks nothing."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+
+
+def first_is_highest(scores: NDArray[np.floating], values: NDArray[np.floating]) -> float:
+    """Chance that the one with the highest score has the highest value; equal scores are drawn from."""
+    first = scores == scores.max()
+    return float(first[values.argmax()] / first.sum())
+
+
+def within_effects(
+    features: Sequence[NDArray[np.float64]],
+    outcomes: Sequence[NDArray[np.float64]],
+    contrasts: NDArray[np.float64],
+    *,
+    seed: int = 0,
+) -> list[Interval | None]:
+    """C b of y_gi = a_g + x_gi · b + e_gi by least squares, every group with its own a_g; 95 % intervals over groups.
+
+    Features and outcomes less their group's means have the same b without any a (within-transformation). The interval
+    is that of the percentile bootstrap over whole groups: b = (sum of X_g' X_g)^+ (sum of X_g' y_g) of those drawn; the
+    count is that of the groups.
+
+    Args:
+        features: for each group, (items, features).
+        outcomes: for each group, (items,).
+        contrasts: C, (contrasts, features).
+        seed: of the bootstrap.
+
+    Returns:
+        For each contrast; None where so few groups determine it (none, where a feature is constant within each) that
+        more than `_UNDETERMINED` of the resamples do not.
+    """
+    within = [(x - x.mean(axis=0), y - y.mean()) for x, y in zip(features, outcomes, strict=True)]
+    squares, products = np.stack([x.T @ x for x, _ in within]), np.stack([x.T @ y for x, y in within])
+    drawn = np.vstack([np.ones(len(within)), _resamples(len(within), seed)])
+    summed = np.tensordot(drawn, squares, axes=1)
+    inverse = np.linalg.pinv(summed, rcond=_SINGULAR, hermitian=True)
+    effects = (inverse @ np.tensordot(drawn, products, axes=1)[..., None])[..., 0] @ contrasts.T
+    undetermined = np.abs(contrasts @ (inverse @ summed) - contrasts).max(axis=-1) > _OUTSIDE
+    ends = np.quantile(effects, [0.025, 0.975], axis=0).tolist()
+    return [
+        None if share > _UNDETERMINED else Interval(value, low, high, count=len(within))
+        for share, value, low, high in zip(undetermined.mean(axis=0), effects[0].tolist(), *ends, strict=True)
+    ]
 
 
 def interval(values: Sequence[float], *, seed: int = 0) -> Interval:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ TRIES = 50
 """Places that are tried in each of eight orientations."""
 NEARLY_BEST = 0.9
 """A place is good enough where this share of what the best place covers is covered."""
+INPAINT_RADIUS = 3
+"""Pixels around a point that it is filled in from."""
 
 IMAGES_HELD = 384
 """Occluded images that wait until they are encoded together."""
@@ -60,6 +63,16 @@ def shifted(image: NDArray[np.uint8], *, pixels: int) -> NDArray[np.uint8]:
     """The image moved right and down by some pixels, its edge repeated."""
     padded = np.pad(image, ((pixels, 0), (pixels, 0), (0, 0)), mode="edge")
     return padded[: image.shape[0], : image.shape[1]]
+
+
+def inpainted(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The image with what lies in the mask, bool (H, W), filled in from its surroundings (Telea 2004)."""
+    return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), INPAINT_RADIUS, cv2.INPAINT_TELEA), dtype=np.uint8)
+
+
+def painted_over(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The image with its mean colour in the mask, bool (H, W)."""
+    return np.where(mask[..., None], image.mean(axis=(0, 1)).round().astype(np.uint8), image)
 
 
 def moved_inside(region: NDArray[np.bool_], inside: NDArray[np.bool_], *, seed: int) -> NDArray[np.bool_] | None:

@@ -9,7 +9,7 @@ size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import cos, pi, radians, sin
 from random import Random
@@ -23,7 +23,7 @@ from clipmk.world.background import Background, Mark, draw_background, paint_bac
 from clipmk.world.conditions import Conditions
 from clipmk.world.sampling import Camera, PlacedPart, Plan
 from clipmk.world.shapes import shape
-from clipmk.world.tables import Box, Outline, colours, grammar
+from clipmk.world.tables import Box, Look, Outline, colours, grammar
 
 SUPERSAMPLE: Final = 2
 REFERENCE_SIZE: Final = 64
@@ -79,6 +79,16 @@ class Drawing:
     """Unevenness of the paint, float32 (16, 16), mean 0."""
     exposure: Exposure | None
     """What the camera does to the picture; None: nothing."""
+    left_out: int | None = None
+    """Index of a placed part that is not painted; whatever it hides is seen."""
+
+    def with_look(self, index: int, look: Look) -> Drawing:
+        """The same drawing, one placed part in another look: its shade differs from the new colour as it did before."""
+        placed, appearances = list(self.plan.placed), list(self.appearances)
+        paint = np.add(appearances[index].paint, colours()[look.colour]) - colours()[placed[index].look.colour]
+        appearances[index] = replace(appearances[index], paint=tuple(paint.tolist()))
+        placed[index] = replace(placed[index], look=look)
+        return replace(self, plan=replace(self.plan, placed=tuple(placed)), appearances=tuple(appearances))
 
 
 def draw(plan: Plan, rng: Random, grain: np.random.Generator, conditions: Conditions) -> Drawing:
@@ -227,6 +237,8 @@ def _paint_labels(drawing: Drawing, side: int) -> Labels:
     pixels = side * (1 << FRACTION_BITS)
     thickness = max(1, round(side / 110))
     for k, (placed, appearance) in enumerate(zip(plan.placed, drawing.appearances, strict=True), start=1):
+        if k - 1 == drawing.left_out:
+            continue
         outline = grammar()[placed.part.noun].outlines[placed.look.modifier]
         if placed.part.shape and placed.look.is_texture:  # the class has an outline of its own for textured looks
             outline = Outline(placed.part.shape)

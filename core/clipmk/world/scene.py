@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from clipmk.errors import UsageError, suggest
 from clipmk.world.conditions import ALL_SPLITS, conditions_of
-from clipmk.world.render import REFERENCE_SIZE, VISIBLE_PIXELS, draw, part_labels, render
+from clipmk.world.render import REFERENCE_SIZE, VISIBLE_PIXELS, Drawing, draw, part_labels, render
 from clipmk.world.sampling import plan_scene
+from clipmk.world.tables import grammar
 
 SMALLEST_SIZE: Final = 16
 """Smallest image side in pixels."""
@@ -73,9 +74,8 @@ def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0) -> Sc
         raise UsageError(f"index is {index}; scenes count from 0")
     if size < SMALLEST_SIZE:
         raise UsageError(f"size is {size} px, at least {SMALLEST_SIZE} needed")
-    planned, rng = plan_scene(split, index, seed=seed)
-    grain = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
-    drawing = draw(planned, rng, grain, conditions_of(split))
+    drawing = _drawing(split, index, seed)
+    planned = drawing.plan
     image, labels = render(drawing, size)
     reference = labels if size == REFERENCE_SIZE else part_labels(drawing, REFERENCE_SIZE)
     visible = np.bincount(reference.ravel(), minlength=len(planned.placed) + 1) >= VISIBLE_PIXELS
@@ -96,6 +96,37 @@ def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0) -> Sc
         parts=parts,
         object_mask=labels > 0,
     )
+
+
+def _drawing(split: str, index: int, seed: int) -> Drawing:
+    planned, rng = plan_scene(split, index, seed=seed)
+    grain = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
+    return draw(planned, rng, grain, conditions_of(split))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RedrawnPart:
+    """The picture of a scene with one visible part changed; every random choice stays as it was."""
+
+    without: npt.NDArray[np.uint8]
+    """sRGB, uint8 (size, size, 3): the part is missing, and what it hid is seen."""
+    recoloured: npt.NDArray[np.uint8]
+    """The part in another colour of its kind, with the same shape and texture."""
+
+
+def redraw_parts(scene: Scene) -> tuple[RedrawnPart, ...]:
+    """Draw the scene again for each of its visible parts, in order."""
+    drawing = _drawing(scene.split, scene.index, scene.seed)
+    descriptors = [placed.descriptor for placed in drawing.plan.placed]
+    rng = np.random.default_rng([scene.seed, ALL_SPLITS.index(scene.split), scene.index, 1])
+    size, redrawn = len(scene.image), []
+    for index in map(descriptors.index, scene.descriptors):
+        own = drawing.plan.placed[index].look
+        others = [colour for colour in grammar()[drawing.plan.placed[index].part.noun].colours if colour != own.colour]
+        recoloured = drawing.with_look(index, replace(own, colour=others[rng.integers(len(others))]))
+        without, _ = render(replace(drawing, left_out=index), size)
+        redrawn.append(RedrawnPart(without, render(recoloured, size)[0]))
+    return tuple(redrawn)
 
 
 def render_scenes(split: str, *, count: int, size: int = 64, seed: int = 0, start: int = 0) -> Iterator[Scene]:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from clipmk.evaluate.samples import ImageSource
     from clipmk.vocabulary.vocabulary import Vocabulary
 
-MEASURES = ("truth", "faithfulness", "zero_shot")
+MEASURES = ("truth", "reasons", "faithfulness", "zero_shot")
 """Keys of the JSON document, and the options that ask for them with `_` for `-`."""
+OF_SCENES = ("truth", "reasons")
+"""Need rendered scenes and the vocabulary of their world."""
 WORLD_SPLITS = ("test", "counterfactual")
 """Measured on by default: held out, as usual and against type."""
 SCENES = 500
@@ -40,6 +42,9 @@ ModelReports = tuple[str, "dict[str, Report] | Failure"]
 _WHAT = "What to measure"
 
 _TRUTH = "Compare with the known parts and descriptors of rendered scenes."
+_REASONS = (
+    "Remove each part of rendered scenes: what does the prediction lose, and which ranking of the parts knows it?"
+)
 _FAITHFULNESS = "Deletion and insertion curves and accuracies, entropy with and without transport, CorLoc."
 _ZERO_SHOT = "Accuracy gained by the descriptors found, against random descriptors and random words."
 _SPLIT = "Split of the rendered world; may be repeated (default: test and counterfactual)."
@@ -51,8 +56,8 @@ Preset = Annotated[str | None, o.flag(o.SETTINGS, "preset", "Measure only this p
 
 
 @o.takes(
-    "dataset model truth faithfulness zero_shot split scenes limit image_column label_column vocab arch download "
-    "preset grounding seed device precision no_cache json output quiet verbose no_color debug"
+    "dataset model truth reasons faithfulness zero_shot split scenes limit image_column label_column vocab arch "
+    "download preset grounding seed device precision no_cache json output quiet verbose no_color debug"
 )
 def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     ctx: typer.Context,
@@ -65,6 +70,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         ),
     ] = None,
     truth: Annotated[bool, o.flag(_WHAT, "truth", _TRUTH)] = False,
+    reasons: Annotated[bool, o.flag(_WHAT, "reasons", _REASONS)] = False,
     faithfulness: Annotated[bool, o.flag(_WHAT, "faithfulness", _FAITHFULNESS)] = False,
     zero_shot: Annotated[bool, o.flag(_WHAT, "zero_shot", _ZERO_SHOT)] = False,
     split: Annotated[list[str] | None, o.flag(None, "split", _SPLIT, metavar="NAME")] = None,
@@ -102,7 +108,7 @@ def resolved_options(params: Mapping[str, Any]) -> dict[str, Any]:
 
     measures = tuple(name for name in MEASURES if params[name])
     if not measures:
-        raise UsageError("nothing to measure; name at least one of: --truth, --faithfulness, --zero-shot")
+        raise UsageError("nothing to measure; name at least one of: --truth, --reasons, --faithfulness, --zero-shot")
     for name, known in (("preset", PRESETS), ("grounding", get_args(Groundings))):
         o.check_known(name, params[name], known)
     _check_data(params)
@@ -215,8 +221,9 @@ def _check_data(params: Mapping[str, Any]) -> None:
         for name in ("split", "scenes"):
             if params[name]:
                 raise UsageError(f"--{name} chooses rendered scenes; omit it if you name a dataset")
-        if params["truth"]:
-            raise UsageError("--truth needs rendered scenes, whose parts are known; omit the dataset")
+        for name in OF_SCENES:
+            if params[name]:
+                raise UsageError(f"--{name} needs rendered scenes, whose parts are known; omit the dataset")
     elif params["limit"] is not None:
         raise UsageError("--limit goes with a dataset; --scenes N says how many scenes are rendered")
 
@@ -235,7 +242,7 @@ def _data(options: Mapping[str, Any], vocabulary: Vocabulary) -> list[ImageSourc
         columns = Columns(options["image_column"], options["label_column"])
         return [open_images(options["dataset"], vocabulary, limit=options["limit"], columns=columns)]
     missing = [name for name in class_names() if name not in vocabulary.classes]
-    if missing and options["measures"] != ("truth",):
+    if missing and not set(options["measures"]) <= set(OF_SCENES):
         raise UsageError(
             f"rendered scenes show {quoted(missing[0])}, which is not a class of the vocabulary "
             f"{quoted(vocabulary.name)}; leave --vocab out, or name a dataset"
@@ -246,7 +253,7 @@ def _data(options: Mapping[str, Any], vocabulary: Vocabulary) -> list[ImageSourc
 def _reports(
     model: str, vocabulary: Vocabulary, data: Sequence[ImageSource], options: Mapping[str, Any], stages: Stages
 ) -> dict[str, Report]:
-    """All measures in one pass; the truth, which needs the world's vocabulary, in a separate one beside another."""
+    """All measures in one pass; those that need the world's vocabulary in a separate one beside another."""
     from clipmk.evaluate import harness  # noqa: PLC0415 - torch
     from clipmk.evaluate.variants import variants  # noqa: PLC0415 - torch
     from clipmk.models.loading import load  # noqa: PLC0415 - torch: seconds
@@ -255,8 +262,10 @@ def _reports(
 
     passes = [(vocabulary, options["measures"])]
     world = load_vocabulary("world")
-    if options["truth"] and vocabulary != world:
-        passes = [(world, ("truth",)), (vocabulary, tuple(name for name in options["measures"] if name != "truth"))]
+    if vocabulary != world:
+        of_scenes = tuple(name for name in options["measures"] if name in OF_SCENES)
+        others = tuple(name for name in options["measures"] if name not in OF_SCENES)
+        passes = [(world, of_scenes), (vocabulary, others)]
     presets, groundings = ([options[name]] if options[name] else () for name in ("preset", "grounding"))
     seed = options["seed"]
     how = {name: options[name] for name in ("device", "precision", "arch", "download")}

@@ -1,0 +1,200 @@
+"""What each part of a scene did for the prediction, and which ranking of the parts knows it (docs/evaluation.md).
+
+The scene is drawn again without the part, everything else the same. The drop of cos(image, predicted class), and of its
+margin over the runner-up, is the truth about the model. Classes are those of the whole scene. Compared with it are the
+status and importance of the part's true descriptor in an explanation, other rankings of the true parts, and the drops
+when the part is not removed but hidden, as it would have to be in a photograph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmk.concepts.float64 import host64
+from clipmk.concepts.influence import concept_influence, part_margins
+from clipmk.concepts.prompts import blur_region
+from clipmk.concepts.selection import highest
+from clipmk.evaluate import asking, metrics
+from clipmk.evaluate.perturbations import OcclusionQueue, inpainted, painted_over
+from clipmk.evaluate.report import NEAREST, TRUE_PARTS, Row, Tally, measure_texts
+from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, with_found_parts
+from clipmk.images.decoder import read_picture
+from clipmk.system.serialization import plain
+from clipmk.world.scene import redraw_parts
+
+if TYPE_CHECKING:
+    from clipmk.evaluate.samples import Sample
+    from clipmk.world.scene import Scene
+
+AREA, SALIENCY, RANDOM_ORDER = "area of the part", "map of the class", "random order"
+TIED, NEAREST_TIED = "nearest to the class", f"{NEAREST}, tied"
+HIDING: Final = {"part blurred": blur_region, "part inpainted": inpainted, "part in mean colour": painted_over}
+"""Row -> how a region of the picture is hidden."""
+STATUSES: Final = ("mutual", "vision only", "tied but unseen")
+"""Of a part's true descriptor: in D_v and D_y, in D_v only, in D_y only."""
+EFFECTS: Final[Mapping[str, tuple[int, ...]]] = {
+    "mutual, against neither": (1, 0, 0, 0, 0, 0),
+    "vision only, against neither": (0, 1, 0, 0, 0, 0),
+    "tied but unseen, against neither": (0, 0, 1, 0, 0, 0),
+    "mutual, against vision only": (1, -1, 0, 0, 0, 0),
+    "importance": (0, 0, 0, 1, 0, 0),
+    "area": (0, 0, 0, 0, 1, 0),
+    "distance": (0, 0, 0, 0, 0, 1),
+}
+"""Contrasts of the columns of `part_features`."""
+OUTCOMES: Final = ("", "margin_", "recoloured_", "recoloured_margin_")
+"""Begin the names of metrics: part removed, drop of the cosine and of the margin; part recoloured, likewise."""
+
+Floats = NDArray[np.float64]
+
+
+class ReasonTruth:
+    """Gathers the measure over the scenes of one split.
+
+    Args:
+        runner: the model; it must embed single patches for the map of the class.
+        variants: those that find their own parts are measured.
+        seed: of the bootstrap and of what is drawn.
+    """
+
+    def __init__(self, runner: VariantRunner, variants: Sequence[Variant], *, seed: int) -> None:
+        self._seed, self._found = seed, with_found_parts(variants)
+        given = {one.settings.grounding: replace(one, name=one.name + TRUE_PARTS, parts="true") for one in self._found}
+        self._given: dict[str, Variant] = {f"influence, {name}": one for name, one in given.items()}
+        self.variants = (*self._found, *self._given.values())
+        self.settings: dict[str, Any] = {one.name: plain(one.settings) for one in self._found}
+        self.notes = tuple(measure_texts()["reasons"].notes)
+        self._queue = OcclusionQueue(runner)
+        self._features: dict[str, list[Floats]] = {one.name: [] for one in self._found}
+        self._outcomes: list[Floats] = []
+        self.tally = Tally(seed=seed)
+
+    def takes(self, sample: Sample) -> bool:
+        """Rendered scenes that show at least two parts, which can be ranked."""
+        return sample.scene is not None and len(sample.scene.parts) > 1
+
+    def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
+        """Queue every changed picture of one scene; what is compared with their drops is known already."""
+        scene, result = sample.scene, results[self._found[0]]
+        if scene is None:
+            raise ValueError("the truth about reasons needs rendered scenes")
+        ranked = baseline_rankings(scene, result, seed=self._seed)
+        classes = result.class_cosines.topk(2).indices.tolist()
+        for name, variant in self._given.items():
+            margins = np.array(part_margins(results[variant].part_embeddings, *result.explainer.bank.classes[classes]))
+            ranked |= {name: margins, f"{name}, times area": margins * ranked[AREA]}
+        for variant in self._found:
+            features = part_features(scene, results[variant])
+            self._features[variant.name].append(features)
+            mutual, importance = features[:, 0], np.nan_to_num(features[:, 3])
+            ranked[f"{variant.name}: by importance"] = importance
+            ranked[f"{variant.name}: by mutual importance"] = mutual * importance
+            ranked[f"{variant.name}: by influence"] = _influences(scene, results[variant], classes)
+            for status, share in zip(STATUSES, features.mean(axis=0).tolist(), strict=False):
+                self.tally.add(f"{variant.name}: {status}", {"share": share})
+        redrawn = redraw_parts(scene)
+        pictures = [*(one.without for one in redrawn), *(one.recoloured for one in redrawn)]
+        pictures += [hide(scene.image, mask) for hide in HIDING.values() for mask in scene.part_masks]
+        squares = [result.explainer.square(read_picture(one)) for one in pictures]
+        whole = host64(result.class_cosines).numpy()
+        self._queue.add(squares, partial(self._count, ranked, whole, classes))
+
+    def _count(self, ranked: dict[str, Floats], whole: Floats, classes: list[int], cosines: Floats) -> None:
+        """Compare every ranking of one scene with the drops of its parts."""
+        own = (whole - cosines)[:, classes].reshape(2 + len(HIDING), -1, 2)
+        drops = np.stack([own[..., 0], own[..., 0] - own[..., 1]], axis=1)  # (way, cosine or margin, part)
+        ranked |= dict(zip(HIDING, drops[2:, 0], strict=True))
+        outcomes = dict(zip(OUTCOMES, drops[:2].reshape(4, -1), strict=True))
+        self._outcomes.append(np.stack(list(outcomes.values()), axis=1))
+        area = {name: metrics.rank_correlation(ranked[AREA], drop) for name, drop in outcomes.items()}
+        for row, scores in ranked.items():
+            for name, drop in outcomes.items():
+                rho = metrics.rank_correlation(scores, drop)
+                beyond = {} if row == AREA else {f"{name}over_area": rho - area[name]}
+                hit = metrics.first_is_highest(scores, drop)
+                self.tally.add(row, {f"{name}rho": rho, f"{name}first": hit, **beyond})
+        means = {f"{name}drop": float(drop.mean()) for name, drop in outcomes.items()}
+        self.tally.add("all parts", {"parts": float(drops.shape[-1]), **means})
+
+    def finish(self, data: str) -> list[Row]:
+        """Rows of the split: rankings of the parts, then what status and importance say in each variant."""
+        self._queue.flush()
+        rows = self.tally.rows(data)
+        contrasts = np.array(list(EFFECTS.values()), dtype=np.float64)
+        for name, features in self._features.items() if self._outcomes else ():
+            values: dict[str, dict[str, metrics.Interval]] = {effect: {} for effect in EFFECTS}
+            for column, outcome in enumerate(OUTCOMES):
+                drops = [one[:, column] for one in self._outcomes]
+                found = metrics.within_effects(_centred_importance(features), drops, contrasts, seed=self._seed)
+                for effect, value in zip(EFFECTS, found, strict=True):
+                    values[effect] |= {} if value is None else {f"{outcome}effect": value}
+            rows += [Row(data, f"{name}: {effect}", own) for effect, own in values.items() if own]
+        return rows
+
+
+def part_features(scene: Scene, result: VariantResult) -> Floats:
+    """`STATUSES` as 0 or 1, then importance, area and distance of each true part, float64 (parts, 6).
+
+    Importance is 1 for the first of D_v and falls to 1/|D_v|, NaN outside D_v; area is the share of the picture, the
+    distance that of the part's middle from the picture's, in sides of the picture.
+    """
+    importance = _places(scene, result, result.vision.concepts)
+    seen = importance > 0
+    tied = _places(scene, result, result.explainer.builder.language(result.predicted).indices.tolist()) > 0
+    middles = np.array([np.argwhere(mask).mean(axis=0) for mask in scene.part_masks]) / len(scene.image)
+    distance = np.linalg.norm(middles - 0.5, axis=1)
+    known = np.where(seen, importance, np.nan)
+    return np.stack([seen & tied, seen & ~tied, tied & ~seen, known, part_areas(scene), distance], axis=1)
+
+
+def part_areas(scene: Scene) -> Floats:
+    """Share of the picture that each part covers, float64 (parts,)."""
+    return np.asarray(scene.part_masks.mean(axis=(1, 2)))
+
+
+def baseline_rankings(scene: Scene, result: VariantResult, *, seed: int) -> dict[str, Floats]:
+    """Scores of the true parts by what knows nothing of D_v: by size, by the map of the class, by single embeddings."""
+    explainer = result.explainer
+    language = explainer.builder.language(result.predicted).indices.tolist()
+    nearest = highest(explainer.bank.descriptors @ result.image.embedding, explainer.settings.vision_limit).tolist()
+    tied, near = _places(scene, result, language), _places(scene, result, nearest)
+    rng = np.random.default_rng([seed, scene.index])
+    ranked = {AREA: part_areas(scene), TIED: tied, NEAREST_TIED: near * (tied > 0)}
+    relevance = asking.class_map(scene, result)
+    if relevance is not None:
+        ranked[SALIENCY] = np.array([float(relevance[mask].mean()) for mask in scene.part_masks])
+    return {**ranked, RANDOM_ORDER: rng.permutation(len(scene.parts)).astype(np.float64)}
+
+
+def _places(scene: Scene, result: VariantResult, ranked: Sequence[int]) -> Floats:
+    """1 for the part whose descriptor comes first in a ranking of the bank, falling to 0 for those outside it."""
+    scores = {row: 1 - place / len(ranked) for place, row in enumerate(ranked)}
+    return np.array([scores.get(row, 0.0) for row in asking.descriptor_rows(scene, result)])
+
+
+def _influences(scene: Scene, result: VariantResult, classes: Sequence[int]) -> Floats:
+    """Influence of each true descriptor by the parts found to carry it; 0 outside D_v."""
+    margins = part_margins(result.part_embeddings, *result.explainer.bank.classes[list(classes)])
+    areas = result.segmentation.masks.mean(axis=(1, 2)).tolist()
+    known = {
+        row: concept_influence([margins[k] for k in parts], [areas[k] for k in parts])
+        for row, parts in zip(result.vision.concepts, result.vision.part_ids, strict=True)
+    }
+    return np.array([known.get(row) or 0.0 for row in asking.descriptor_rows(scene, result)])
+
+
+def _centred_importance(features: Sequence[Floats]) -> list[Floats]:
+    """Importance less its mean over all parts in D_v, and 0 outside D_v: statuses are compared at the mean."""
+    column = len(STATUSES)
+    known = np.concatenate([one[:, column] for one in features])
+    mean = known[~np.isnan(known)].mean() if not np.isnan(known).all() else 0.0
+    shifted = [one.copy() for one in features]
+    for one in shifted:
+        one[:, column] = np.nan_to_num(one[:, column] - mean)
+    return shifted
