@@ -20,6 +20,7 @@ from clipmk.concepts.statistics import (
     mean_interval,
     pearson_estimate,
     permutation_p,
+    range_without_one,
     spearman_estimate,
     wilson,
 )
@@ -177,3 +178,34 @@ def test_means_do_not_depend_on_the_order(values: list[float]) -> None:
 
 def test_nothing_has_no_mean_and_no_share() -> None:
     assert mean(np.array([])) is mean_interval(np.array([])).value is wilson(0, 0).value is None
+
+
+def test_a_group_of_images_counts_as_one_piece_of_evidence() -> None:
+    values, groups = np.array([1.0, 2.0, 4.0, 0.0, 3.0, 8.0, 5.0]), np.array([7, 7, 2, 2, 2, 9, 9])
+    centre = sum(values) / 7
+    totals = [sum(value - centre for value, own in zip(values, groups, strict=True) if own == one) for one in (7, 2, 9)]
+    half = 1.959964 * math.sqrt(3 / 2 * sum(total**2 for total in totals)) / 7
+    found = mean_interval(values, groups)
+    assert (found.value, found.low, found.high) == pytest.approx((centre, centre - half, centre + half))
+    assert mean_interval(values, np.arange(7)) == mean_interval(values)
+    assert mean_interval(values, np.ones(7, dtype=np.int64)) == Estimate(mean_interval(values).value)
+    alone = mean_interval(values[:4])
+    assert alone.high is not None
+    repeated = mean_interval(np.repeat(values[:4], 9), np.repeat(np.arange(4), 9))
+    assert (repeated.low, repeated.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_the_range_without_one_group_is_that_of_the_correlations_of_the_rest() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 9))
+    groups = [*"aaabbccdd"]
+    rest = [np.array([one != left for one in groups]) for left in "abcd"]
+    expected = [np.corrcoef(x[kept], y[kept])[0, 1] for kept in rest]
+    found = range_without_one(x, y, groups)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (np.corrcoef(x, y)[0, 1], min(expected), max(expected))
+    )
+    whole = Estimate(found.value)
+    assert range_without_one(x, y, ["a"] * 9) == whole
+    assert range_without_one(x, y, [*"aaaaaaabb"]) == whole  # two of b remain
+    assert range_without_one(np.array([1.0, 1, 1, 2]), y[:4], [*"abcd"]).low is None  # without d all are equal

@@ -136,6 +136,33 @@ def test_an_interval_is_the_percentiles_of_resampled_means() -> None:
         assert value == pytest.approx(below + (place % 1) * (means[math.floor(place) + 1] - below))
 
 
+def test_a_cluster_is_drawn_whole_and_a_control_draw_by_draw() -> None:
+    values = np.array([[1.0, 0.0, 4.0, 2.0, 2.0, 7.0], [0.0, 3.0, 1.0, 1.0, 5.0, 2.0]])
+    clusters = np.array([5, 8, 5, 9, 9, 9])
+    members = [[0, 2], [1], [3, 4, 5]]
+    of_clusters, of_draws = (np.random.default_rng(seed) for seed in (3, 4))
+    means = []
+    for drawn, draws in zip(
+        of_clusters.integers(3, size=(metrics.RESAMPLES, 3)),
+        of_draws.integers(2, size=(metrics.RESAMPLES, 2)),
+        strict=True,
+    ):
+        images = [image for cluster in drawn for image in members[cluster]]
+        means.append(np.mean([values[draw, image] for draw in draws for image in images]))
+    found = metrics.clustered_interval(values, clusters, seed=3)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    assert (found.mean, found.count) == (values.mean(), 6)
+
+
+def test_images_that_repeat_one_another_do_not_narrow_the_interval_of_their_clusters() -> None:
+    values = np.random.default_rng(0).normal(size=20)
+    alone = metrics.clustered_interval(values[None], np.arange(20))
+    assert (alone.low, alone.high) == pytest.approx((metrics.interval(values).low, metrics.interval(values).high))
+    again = metrics.clustered_interval(np.repeat(values, 50)[None], np.repeat(np.arange(20), 50))
+    assert (again.low, again.high) == pytest.approx((alone.low, alone.high))
+    assert metrics.interval(np.repeat(values, 50)).high < alone.high
+
+
 def test_scenes_without_a_value_are_left_out() -> None:
     nan = float("nan")
     assert metrics.interval([nan, 1.0, nan, 3.0]) == metrics.interval([1.0, 3.0])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from clipmk.evaluate import zero_shot
+from clipmk.evaluate.metrics import clustered_interval
 from clipmk.evaluate.prompt_sets import (
     PAPER_PROMPT,
     SHORT_PROMPT,
@@ -207,6 +208,21 @@ def test_differences_are_paired_over_images() -> None:
         assert values[name].mean == pytest.approx(values[left].mean - values[right].mean)
         unpaired = (values[left].high - values[left].low) + (values[right].high - values[right].low)
         assert values[name].high - values[name].low <= unpaired
+
+
+def test_intervals_are_over_classes_and_the_draws_of_a_control() -> None:
+    made = MadeUp(40)
+    columns: list[dict[str, np.ndarray]] = []
+    values = made.measure._values
+    made.measure._values = lambda *args: columns.append(values(*args)) or columns[-1]
+    rows = {row.name: row.values for row in made.measure.finish("made up")}["variant: held out"]
+    halves = [one for one in columns if one["random"].shape[1] < 40][:2]
+    labels = np.concatenate([one["class"][0] for one in halves])
+    assert Counter(labels) == Counter(made.labels)
+    for name in ("gain", "over_random"):
+        joined = np.concatenate([one[name] for one in halves], axis=1)
+        assert joined.shape == (1 if name == "gain" else zero_shot.RANDOM_DRAWS, 40)
+        assert rows[name] == clustered_interval(joined, labels.astype(int), seed=0)
 
 
 def test_the_seed_changes_only_the_controls() -> None:

@@ -81,19 +81,30 @@ def mean(values: Floats) -> float | None:
     return fsum(values.tolist()) / len(values) if len(values) else None
 
 
-def mean_interval(values: Floats) -> Estimate:
-    """The mean and mean ± `half_width`; no interval below two values."""
+def mean_interval(values: Floats, groups: NDArray[np.int64] | None = None) -> Estimate:
+    """The mean and mean ± `half_width`; no interval below two values, or two groups."""
     centre = mean(values)
-    if centre is None or len(values) < 2:
+    if centre is None or len(values if groups is None else np.unique(groups)) < 2:
         return Estimate(centre)
-    half = half_width(values)
+    half = half_width(values, groups)
     return Estimate(centre, centre - half, centre + half)
 
 
-def half_width(values: Floats) -> float:
-    """Half the 95 % normal interval of a mean: 1.96 · s / sqrt(n), s with n - 1 degrees of freedom; n is 2 or more."""
-    centre, count = fsum(values.tolist()) / len(values), len(values)
-    return NORMAL_95 * sqrt(fsum(((values - centre) ** 2).tolist()) / (count - 1) / count)
+def half_width(values: Floats, groups: NDArray[np.int64] | None = None) -> float:
+    """Half the 95 % normal interval of a mean: 1.96 · sqrt(G / (G - 1) · sum over groups of (sum of x - mean)²) / n.
+
+    Without groups every value is one, G = n, and this is 1.96 · s / sqrt(n), s with n - 1 degrees of freedom.
+
+    Args:
+        values: two or more, x.
+        groups: of each value, two or more: what was fitted together, so that its values are no independent evidence.
+    """
+    count = len(values)
+    residuals: Floats = values - fsum(values.tolist()) / count
+    if groups is not None:
+        residuals = np.bincount(np.unique(groups, return_inverse=True)[1], residuals).astype(np.float64)
+    squares = fsum((residuals**2).tolist()) / (len(residuals) - 1)
+    return NORMAL_95 * sqrt(squares / count * (len(residuals) / count))
 
 
 def wilson(hits: int, count: int) -> Estimate:
@@ -164,6 +175,19 @@ def spearman_estimate(x: Floats, y: Floats) -> RankEstimate:
         return RankEstimate(rho)
     half = NORMAL_95 * sqrt((1 + rho**2 / 2) / (len(x) - 3))
     return RankEstimate(rho, tanh(atanh(rho) - half), tanh(atanh(rho) + half))
+
+
+def range_without_one(x: Floats, y: Floats, groups: Sequence[str]) -> Estimate:
+    """Pearson's r, and its lowest and highest value where the models of one group are left out, each group once.
+
+    No range for a single group, nor where fewer than three models, or none that differ, would remain.
+    """
+    owners = np.asarray(groups)
+    rest = [owners != one for one in dict.fromkeys(groups)]
+    found = [pearson_estimate(x[kept], y[kept]).value if kept.sum() > 2 else None for kept in rest]
+    known = [value for value in found if value is not None]
+    whole = pearson_estimate(x, y).value
+    return Estimate(whole, min(known), max(known)) if len(known) == len(rest) > 1 else Estimate(whole)
 
 
 def permutation_p(x: Floats, y: Floats) -> float:

@@ -261,9 +261,29 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
     return Interval(mean=mean, low=low, high=high, count=len(array))
 
 
-@lru_cache(maxsize=2)
+def clustered_interval(values: NDArray[np.float64], clusters: NDArray[np.int64], *, seed: int = 0) -> Interval:
+    """Mean and its 95 % interval by the percentile bootstrap over clusters, and over the draws of a control.
+
+    A resample takes as many whole clusters c as there are, and as many draws k: sum of x_kc / (draws · their images),
+    with x_kc the sum over the images of c. What the images of a cluster share, and what a draw does to all of them,
+    widens the interval.
+
+    Args:
+        values: (draws, images); a single draw for what is not drawn.
+        clusters: of each image.
+        seed: of the resamples.
+    """
+    sizes = np.bincount(owners := np.unique(clusters, return_inverse=True)[1])
+    sums = np.stack([np.bincount(owners, row) for row in values])
+    drawn = _resamples(len(sizes), seed)
+    totals = (_resamples(len(values), seed + 1) @ sums * drawn).sum(axis=1)
+    low, high = np.quantile(totals / (len(values) * (drawn @ sizes)), [0.025, 0.975]).tolist()
+    return Interval(mean=float(values.mean()), low=low, high=high, count=values.shape[1])
+
+
+@lru_cache(maxsize=4)
 def _resamples(count: int, seed: int) -> NDArray[np.float64]:
-    """How often each of `count` images is drawn in each resample, (resamples, count): the same for every metric."""
+    """How often each of `count` is drawn in each resample, (resamples, count): the same for every metric."""
     drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
     cells = drawn + np.arange(RESAMPLES)[:, None] * count
     return np.bincount(cells.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count).astype(np.float64)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 from clipmk.evaluate.baselines import PENALTIES, centred, decompose, ranked
+from clipmk.evaluate.metrics import clustered_interval
 from clipmk.evaluate.prompt_sets import (
     Sets,
     class_embeddings,
@@ -38,19 +39,18 @@ from clipmk.evaluate.prompt_sets import (
     prompt_that_fits,
     random_words,
 )
-from clipmk.evaluate.report import Tally, measure_texts
+from clipmk.evaluate.report import Row, measure_texts
 from clipmk.evaluate.variants import Variant, with_found_parts
 from clipmk.system.serialization import plain
 
 if TYPE_CHECKING:
-    from clipmk.evaluate.report import Row
     from clipmk.evaluate.samples import Sample
     from clipmk.evaluate.variants import VariantResult
     from clipmk.pipeline.explainer import Explainer
     from clipmk.pipeline.grounding import Progress
 
 RANDOM_DRAWS = 5
-"""Draws of random descriptors; a control's value on an image is its mean over them."""
+"""Draws of random descriptors."""
 WORD_DRAWS = 3
 """Draws of random words."""
 NEAREST, SPARSE = "nearest to the image", "sparse decomposition"
@@ -113,7 +113,8 @@ class ZeroShot:
         controls = (
             f"random: as many descriptors of the same lengths from the vocabulary, mean of {RANDOM_DRAWS} draws; "
             f"words: as many strings of random words, mean of {WORD_DRAWS} draws; added: descriptors added to the "
-            "image's class; intervals of differences are paired over images, for the descriptors found in this run"
+            "image's class; intervals are over classes, whose images share prompts, and over the draws of a control; "
+            "differences are paired; the descriptors found in this run are fixed"
         )
         return (f"prompt: {self.prompt}", *measure_texts()["zero_shot"].notes, controls)
 
@@ -151,11 +152,18 @@ class ZeroShot:
             prefix = f"{name}|{_HALVES.index(half)}"
             sets |= {f"{prefix}|{kind}": texts for kind, texts in self._with_controls(plan).items()}
         right = self._classify(sets, stage=f"{data}: class prompts")
-        tally = Tally(seed=self._seed)
+        judged: dict[str, list[dict[str, NDArray[np.float64]]]] = defaultdict(list)
         for (name, half), plan in plans.items():
             values = self._values(right, f"{name}|{_HALVES.index(half)}", half, plan)
-            tally.extend(f"{name}: {half.mode}", values)  # the two held-out halves land in the same row
-        return tally.rows(data)
+            judged[f"{name}: {half.mode}"].append(values)  # the two held-out halves land in the same row
+        return [self._row(data, name, halves) for name, halves in judged.items()]
+
+    def _row(self, data: str, name: str, halves: Sequence[Mapping[str, NDArray[np.float64]]]) -> Row:
+        """Means over the images of all halves; their intervals are over classes, and draws of the controls."""
+        joined = {metric: np.concatenate([half[metric] for half in halves], axis=1) for metric in halves[0]}
+        classes = joined.pop("class")[0].astype(np.int64)
+        values = {metric: clustered_interval(each, classes, seed=self._seed) for metric, each in joined.items()}
+        return Row(data, name, values, {})
 
     @cached_property
     def _own(self) -> list[list[int]]:
@@ -221,11 +229,11 @@ class ZeroShot:
 
     def _values(
         self, right: Mapping[str, NDArray[np.float64]], prefix: str, half: _Half, plan: list[list[int]]
-    ) -> dict[str, list[float]]:
-        """Values of one source on the images that a half classifies."""
+    ) -> dict[str, NDArray[np.float64]]:
+        """Values of one source on the images that a half classifies, (draws, images); and the class of each."""
         judged = np.asarray([side in half.judged for side in self._halves])
-        random = np.mean([right[f"{prefix}|random{draw}"] for draw in range(RANDOM_DRAWS)], axis=0)
-        words = np.mean([right[f"{prefix}|words{draw}"] for draw in range(WORD_DRAWS)], axis=0)
+        random = np.stack([right[f"{prefix}|random{draw}"] for draw in range(RANDOM_DRAWS)])
+        words = np.stack([right[f"{prefix}|words{draw}"] for draw in range(WORD_DRAWS)])
         before, after = right["before"], right[f"{prefix}|after"]
         columns = {
             "templates": right["templates"],
@@ -239,8 +247,9 @@ class ZeroShot:
             "over_random": after - random,
             "over_words": after - words,
             "added": np.asarray([float(len(plan[label])) for label in self._labels]),
+            "class": np.asarray(self._labels, dtype=np.float64),
         }
-        return {metric: column[judged].tolist() for metric, column in columns.items()}
+        return {metric: np.atleast_2d(column)[:, judged] for metric, column in columns.items()}
 
 
 def sparse_descriptors(images: NDArray[np.float64], descriptors: NDArray[np.float64], *, count: int) -> list[list[int]]:
