@@ -149,6 +149,36 @@ async def test_the_key_that_leaves_out_removes_what_was_asked(album: Path) -> No
         assert asks(engine)[-1][2] == ()
 
 
+async def test_delete_removes_what_was_asked_and_undo_asks_again(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        await press(pilot, "a", *typed("snow"), "enter", "a", *typed("ice"), "enter")
+        burst(pilot, "delete", "home", "down", "backspace")
+        await settled(pilot)
+        assert screen.state.asks == ()
+        await press(pilot, "u")
+        assert screen.state.asks == ("snow",)
+        assert row_of(screen, "∩ snow")
+        await press(pilot, "a", *typed("fog"), "enter", "u", "u")
+        assert screen.state.asks == ("snow", "fog", "ice")
+        assert screen.state.left_out == ()
+        assert screen.state.explanation is not None
+        screen.panes.concepts.concept_tree.select(screen.state.explanation.vision_concepts[0].text)
+        await press(pilot, "delete")
+        assert screen.state.left_out == ()
+        await press(pilot, "x")
+        assert len(screen.state.left_out) == 1
+        await press(pilot, "u")
+        assert (screen.state.left_out, screen.state.asks) == ((), ("snow", "fog", "ice"))
+
+
+async def test_the_picture_is_written_with_the_map_that_is_shown(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, _):
+        await press(pilot, "a", *typed("snow"), "enter", "w")
+        assert 'the picture with the map of "snow"' in seen(pilot.app)
+        await press(pilot, "escape", "g", "w")
+        assert "the picture with its parts" in seen(pilot.app)
+
+
 async def test_what_all_texts_need_is_computed_while_the_first_is_typed_unless_nothing_is_asked(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):

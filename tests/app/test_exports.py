@@ -22,6 +22,7 @@ from app_harness import FakeEngine, Host, burst, dialog_message, press, running,
 from clipmk.errors import ClipmkError, UsageError
 from clipmk.explanation import Explanation
 from clipmk.output import document
+from clipmk.output.overlay import readable_scale
 from clipmk_tui.app import clipboard, exports
 from clipmk_tui.app.screens.write import WriteScreen, file_name
 from clipmk_tui.cli.commands.explain.command import explain
@@ -81,6 +82,16 @@ def test_the_picture_of_a_what_if_says_below_what_is_left_out(explanation: Expla
 
 
 @posix
+def test_the_picture_of_a_map_is_what_the_command_line_draws(explanation: Explanation, tmp_path: Path) -> None:
+    asked = dataclasses.replace(explanation, asked=(samples.asked("snow"), samples.asked("a 'red' –x")))
+    for text in ("snow", "a 'red' –x"):
+        path, image = tmp_path / "map.png", str(explanation.image.path)
+        asyncio.run(exports.export(asked, "png", path, image=image, asked=text))
+        drawn = asked.overlay(scale=readable_scale(asked), asked=text)
+        with Image.open(path) as written:
+            assert written.tobytes() == drawn.tobytes()
+
+
 def test_picture_is_found_by_a_name_that_is_not_utf8(explanation: Explanation, tmp_path: Path) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
     Path(str(explanation.image.path)).rename(name)
@@ -182,7 +193,7 @@ async def test_arrows_choose_the_kind_and_the_ending_follows(
 ) -> None:
     asked: list[tuple[str, Path]] = []
 
-    async def export(explanation: Explanation, kind: str, path: Path, *, image: str) -> None:
+    async def export(explanation: Explanation, kind: str, path: Path, *, image: str, asked: str | None) -> None:
         asked.append((kind, path))
 
     monkeypatch.setattr("clipmk_tui.app.screens.write.export", export)
@@ -247,7 +258,7 @@ async def test_name_that_cannot_be_written_is_reported_in_the_dialog(
 async def test_escape_cancels_a_slow_write(explanation: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
     events_seen: list[str] = []
 
-    async def export(explanation: Explanation, kind: str, path: Path, *, image: str) -> None:
+    async def export(explanation: Explanation, kind: str, path: Path, *, image: str, asked: str | None) -> None:
         events_seen.append("begun")
         try:
             await asyncio.Event().wait()

@@ -1,7 +1,7 @@
 """Writes one explanation to a file, as `clipmk explain` does: JSON, the picture with its parts, or a page.
 
 Drawing needs numpy and OpenCV, which the app's process never loads: PNG and HTML are made by a short-lived child,
-``python -m clipmk_tui.app.exports KIND FILE IMAGE``, with the explanation on its standard input.
+``python -m clipmk_tui.app.exports KIND FILE IMAGE [ASKED]``, with the explanation on its standard input.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Kind = Literal["json", "png", "html"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str) -> None:
+async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str, asked: str | None = None) -> None:
     """Write an explanation; never half of it. Cancelling stops the child.
 
     Args:
@@ -42,6 +42,7 @@ async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str
         kind: what to write.
         path: the file; one that exists is replaced.
         image: the picture's path; the explanation names it differently where it is beyond UTF-8.
+        asked: a text that was asked for: the picture has its map instead of the parts.
 
     Raises:
         ClipmkError: the file cannot be written, or the picture is gone or has changed; the message names the file.
@@ -51,28 +52,28 @@ async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str
         text = await asyncio.to_thread(lambda: document.dump(document.document([explanation])) + "\n")
         await asyncio.to_thread(write_text, text, path)  # as `clipmk explain --json` prints it
     else:
-        await _write_in_child(explanation, kind, path, image)
+        await _write_in_child(explanation, kind, str(path), image, *([] if asked is None else [asked]))
 
 
 def main(argv: Sequence[str]) -> int:
     """The child: draw and write; an error becomes one line on stderr.
 
     Args:
-        argv: kind, file, image.
+        argv: kind, file, image, and what was asked for if its map is drawn.
 
     Returns:
         Exit status.
     """
-    kind, path, image = argv
+    kind, path, image, *asked = argv
     try:
-        _draw(sys.stdin.buffer.read(), kind, Path(path), image)
+        _draw(sys.stdin.buffer.read(), kind, Path(path), image, *asked)
     except ClipmkError as error:
         sys.stderr.write(f"{printable(str(error))}\n")
         return error.exit_status
     return 0
 
 
-def _draw(line: bytes, kind: str, path: Path, image: str) -> None:
+def _draw(line: bytes, kind: str, path: Path, image: str, asked: str | None = None) -> None:
     from clipmk.output.html import page, section  # noqa: PLC0415
     from clipmk.output.overlay import picture_of, readable_scale  # noqa: PLC0415 - numpy, OpenCV, Pillow
 
@@ -87,8 +88,9 @@ def _draw(line: bytes, kind: str, path: Path, image: str) -> None:
         write_text(page([section(explanation)]), path)
         return
     with atomic_write(path, private=False) as handle:
-        drawn = explanation.overlay(scale=readable_scale(explanation))
-        (drawn if explanation.what_if is None else _captioned(drawn, explanation)).save(handle, format="PNG")
+        drawn = explanation.overlay(scale=readable_scale(explanation), asked=asked)
+        plain = explanation.what_if is None or asked is not None
+        (drawn if plain else _captioned(drawn, explanation)).save(handle, format="PNG")
 
 
 def _captioned(drawn: Image.Image, explanation: Explanation) -> Image.Image:
@@ -118,11 +120,11 @@ def what_if_lines(explanation: Explanation) -> list[str]:
     return [f"left out: {', '.join(made.left_out)}", ", ".join([*change, count])]
 
 
-async def _write_in_child(explanation: Explanation, kind: Kind, path: Path, image: str) -> None:
+async def _write_in_child(explanation: Explanation, kind: Kind, path: str, *image: str) -> None:
     line = await asyncio.to_thread(protocol.encode, protocol.Explained(id=1, explanation=explanation))
     ours = (str(Path(file).resolve().parents[2]) for file in (__file__, document.__file__))  # not others of that name
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "clipmk_tui.app.exports", kind, str(path), image),
+        *(sys.executable, "-P", "-m", "clipmk_tui.app.exports", kind, path, *image),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

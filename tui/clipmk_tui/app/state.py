@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -86,8 +87,8 @@ class State:
         self.asks: tuple[str, ...] = ()
         """Texts of the user's own, the latest last: every image and model is asked for them."""
         self.left_out: tuple[str, ...] = ()
-        self._left_out_before: list[tuple[str, ...]] = []
-        """What was left out before each change, for `undo`."""
+        self._undo: list[Callable[[], None]] = []
+        """Undoes each change of what is left out, and each withdrawal."""
         self.reranked: tuple[Prediction, ...] | None = None
         self.failure = ""
         """Why what is asked about has no explanation."""
@@ -342,6 +343,7 @@ class State:
 
     def withdraw(self, text: str) -> None:
         """Ask for a text no more."""
+        self._undo.append(partial(self.ask, text))
         self.asks = tuple(other for other in self.asks if other != text)
 
     def is_complete(self, explanation: Explanation | None) -> bool:
@@ -361,17 +363,21 @@ class State:
             self._leave_out_just(())
 
     def undo(self) -> None:
-        """Undo the last change of what is left out."""
-        if self._left_out_before:
-            self.left_out, self.reranked = self._left_out_before.pop(), None
+        """Undo the last change of what is left out, or the last withdrawal."""
+        if self._undo:
+            self._undo.pop()()
 
     def _leave_out_just(self, texts: tuple[str, ...]) -> None:
-        self._left_out_before.append(self.left_out)
+        self._undo.append(partial(self._set_left_out, self.left_out))
+        self._set_left_out(texts)
+
+    def _set_left_out(self, texts: tuple[str, ...]) -> None:
         self.left_out, self.reranked = texts, None
 
     def _reset_answer(self) -> None:
         """The user asks about something else."""
-        self.left_out, self._left_out_before, self.reranked = (), [], None
+        self._set_left_out(())
+        self._undo.clear()
         self.failure = ""
 
     def _end_survey(self) -> None:

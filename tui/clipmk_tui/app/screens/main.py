@@ -314,7 +314,9 @@ class MainScreen(Screen[None]):
         if explanation is None or self.state.item is None:
             self._say_unexplained()
         else:
-            self._push(WriteScreen(explanation, image=self.state.item.path))
+            mapped = self.panes.image.mapped
+            asked = None if mapped is None else mapped.text
+            self._push(WriteScreen(explanation, image=self.state.item.path, asked=asked))
 
     def _say_unexplained(self) -> None:
         """Why there is nothing to draw or to write."""

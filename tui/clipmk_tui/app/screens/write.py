@@ -40,13 +40,14 @@ class WriteScreen(Dialog[Path | None]):
     Args:
         explanation: what to write.
         image: the picture's path; the explanation may name it in another way.
+        asked: a text that was asked for: the picture has its map instead of the parts.
     """
 
     BINDINGS = KEY_BINDINGS["WriteScreen"]
 
-    def __init__(self, explanation: Explanation, *, image: str) -> None:
+    def __init__(self, explanation: Explanation, *, image: str, asked: str | None = None) -> None:
         super().__init__()
-        self._explanation, self._image = explanation, image
+        self._explanation, self._image, self._asked = explanation, image, asked
         self._kind: Kind = KINDS[0]
         self._agreed: str | None = None
         """The name of an existing file that the user was warned about."""
@@ -110,7 +111,7 @@ class WriteScreen(Dialog[Path | None]):
                 self.say(f"{quoted(name)} exists; enter again replaces it", "$warning")
                 return
             self.say("writing ...")
-            await export(self._explanation, self._kind, path, image=self._image)
+            await export(self._explanation, self._kind, path, image=self._image, asked=self._asked)
         except (ClipmkError, OSError, RuntimeError) as error:  # RuntimeError: the home folder does not exist
             self.say(str(error), "$error")
             return
@@ -124,13 +125,14 @@ class WriteScreen(Dialog[Path | None]):
         return keys_of(self, "write.kind_before", "write.kind_after")
 
     def _show_kinds(self) -> None:
+        mapped = {} if self._asked is None else {"png": f'the picture with the map of "{printable(self._asked)}"'}
         rows = [
             Content.assemble(
                 ("● " if kind == self._kind else "○ ", "$primary"),
                 (f"{kind.upper():<5}", "bold" if kind == self._kind else ""),
                 (f" {words}", "dim"),
             )
-            for kind, words in WORDS.items()
+            for kind, words in (WORDS | mapped).items()
         ]
         self.query_one("#kinds", Static).update(Content("\n").join(rows))
 

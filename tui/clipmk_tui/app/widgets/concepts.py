@@ -220,8 +220,15 @@ class ConceptTree(Tree[Row]):
         else:
             raise SkipAction  # the screen says what the key is for
 
+    def key_delete(self) -> None:
+        """Withdraw what was asked for; no binding: the key does not survive everywhere."""
+        if isinstance(self.row, AskedRow):
+            self.action_leave_out()
+
+    key_backspace = key_delete
+
     def action_undo(self) -> None:
-        """Undo the last change of what is left out."""
+        """Undo the last change of what is left out, or withdrawal."""
         self.post_message(ChangeLeftOut(State.undo))
 
     def action_fold(self) -> None:

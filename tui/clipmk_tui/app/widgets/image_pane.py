@@ -105,11 +105,16 @@ class ImagePane(Widget, can_focus=True):
 
     def watch_mode(self) -> None:
         """Name the mode below the picture."""
-        mapped = self.asked is not None and self.asked.map is not None
-        self.border_subtitle = MODES[self.mode] or ("map" if mapped else "")
+        self.border_subtitle = "map" if self.mapped is not None else MODES[self.mode]
         self._redraw()
 
     watch_asked = watch_mode
+
+    @property
+    def mapped(self) -> Asked | None:
+        """What was asked for, where its map is drawn in place of all parts."""
+        asked = self.asked
+        return asked if self.mode == "parts" and asked is not None and asked.map is not None else None
 
     def take_away(self) -> None:
         """Take away what the pane has drawn beside its cells, before another screen is in its place."""
@@ -189,8 +194,8 @@ class ImagePane(Widget, can_focus=True):
             shapes = self._shapes = Shapes(parts, width=columns, height=2 * rows)
         before = self._frame if self._layout == layout else None
         depth = _DEPTHS.get(self.app.console.color_system or "", "true")
-        asked = self.asked if self.mode == "parts" else None
-        heat = None if asked is None or asked.map is None else Heat(asked, asked.map, canvas)
+        mapped = self.mapped
+        heat = None if mapped is None or mapped.map is None else Heat(mapped, mapped.map, canvas)
         return Job(layout, canvas, shapes, self.mode, self.lit, self.blurred, heat, depth, before)
 
     def _parts(self, picture: Picture) -> tuple[Part, ...]:
