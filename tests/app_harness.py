@@ -32,7 +32,7 @@ from clipmk.worker.protocol import Final, Request
 from clipmk.worker.session import Session
 from clipmk_tui.app import app as app_module
 from clipmk_tui.app.app import ClipmkApp
-from clipmk_tui.app.bindings import BINDING_IDS
+from clipmk_tui.app.bindings import BINDING_IDS, parse_keys
 from clipmk_tui.app.engine.worker import OnPartial
 from clipmk_tui.app.image_list import ImageList, Item
 from clipmk_tui.app.ordered_input import OrderedInput
@@ -42,7 +42,6 @@ from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start_options import StartOptions
 from clipmk_tui.app.state import State
 from clipmk_tui.app.theme import DARK, LIGHT, own_variables
-from clipmk_tui.app.user_keys import parse_keys
 
 LIMIT = 120.0
 """Seconds after which a test that waits fails."""

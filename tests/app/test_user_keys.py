@@ -13,8 +13,7 @@ from textual.binding import Binding, BindingType
 
 from clipmk.errors import UsageError
 from clipmk_tui.app import screens, widgets
-from clipmk_tui.app.bindings import BINDING_IDS, KEY_BINDINGS
-from clipmk_tui.app.user_keys import parse_keys, refuse_clashes
+from clipmk_tui.app.bindings import BINDING_IDS, KEY_BINDINGS, parse_keys, refuse_clashes
 
 IDS = {"app.quit", "tree.leave_out", "image.overlay"}
 

@@ -12,8 +12,7 @@ from app_harness import FakeEngine, Host, burst, lines, press, processed, runnin
 from clipmk.explanation import Explanation
 from clipmk.records import VisionConcept
 from clipmk.worker import protocol
-from clipmk_tui.app.screens.venn import VennPicture, VennScreen
-from clipmk_tui.app.venn_picture import draw, regions
+from clipmk_tui.app.screens.venn import VennPicture, VennScreen, draw, regions
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])

@@ -49,8 +49,7 @@ def launch(options: StartOptions) -> int:
     from clipmk_tui.app.app import ClipmkApp  # noqa: PLC0415 - Textual: a fifth of a second
 
     if options.keys:
-        from clipmk_tui.app.bindings import BINDING_IDS  # noqa: PLC0415
-        from clipmk_tui.app.user_keys import parse_keys, refuse_clashes  # noqa: PLC0415
+        from clipmk_tui.app.bindings import BINDING_IDS, parse_keys, refuse_clashes  # noqa: PLC0415
 
         options = dataclasses.replace(options, keys=parse_keys(options.keys, BINDING_IDS))
         refuse_clashes(options.keys)

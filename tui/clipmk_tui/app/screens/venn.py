@@ -1,7 +1,15 @@
-"""The Venn view: what the vision encoder sees, what the language encoder ties to the class, and what is both."""
+"""The Venn view: what the vision encoder sees, what the language encoder ties to the class, and what is both.
+
+The picture is two overlapping outlines in characters.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import chain
+from typing import NamedTuple
+
+from rich.cells import cell_len, chop_cells
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -9,12 +17,132 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from clipmk.explanation import Explanation
+from clipmk.system.text import printable, quoted
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
-from clipmk_tui.app.venn_picture import Drawing, draw, left_out, numbers
-from clipmk_tui.show.signs import SIGN
+from clipmk_tui.show.signs import SIGN, WORD, Kind
 from clipmk_tui.show.text import shown
+
+_FRAME = 3
+"""Rows of outline above the lists: two edges and the regions' names. As many are below, without the names."""
+
+
+class Drawing(NamedTuple):
+    """The outlines with their lists."""
+
+    lines: tuple[Text, ...]
+    hidden: int
+    """Lines of the longest list below the last row: how much further it scrolls; negative: rows that are empty."""
+
+
+def regions(explanation: Explanation) -> dict[Kind, tuple[str, ...]]:
+    """The concepts of the three regions, strongest first; one left out is not mutual, only what else it is."""
+    out = left_out(explanation)
+    vision, language = explanation.vision_concepts, explanation.language_concepts
+    return {
+        "vision": tuple(concept.text for concept in vision if not concept.mutual),
+        "mutual": tuple(text for text in explanation.mutual_concepts if text not in out),
+        "language": tuple(concept.text for concept in language if not concept.mutual or concept.text in out),
+    }
+
+
+def left_out(explanation: Explanation) -> tuple[str, ...]:
+    """The vision concepts that the explanation is looked at without."""
+    return () if explanation.what_if is None else explanation.what_if.left_out
+
+
+def numbers(explanation: Explanation) -> str:
+    """The strength of the shared knowledge, beside chance; with concepts left out, that of the rest."""
+    mutual = explanation.mutual if explanation.what_if is None else explanation.what_if.mutual
+    chance = mutual.chance
+    return (
+        f"mutual {mutual.count} (by chance {chance.count:.2f})   "
+        f"MI {mutual.mi_paper:.2f} ({chance.mi_paper:.2f})   AUC {mutual.auc:.2f} ({chance.auc:.2f})   "
+        f"p = {mutual.p_value:.2g}"
+    )
+
+
+def draw(explanation: Explanation, colours: Mapping[Kind, str], *, width: int, height: int, offset: int = 0) -> Drawing:
+    """Draw the diagram into `height` lines of `width` cells.
+
+    Args:
+        explanation: what to show.
+        colours: styles of outlines and signs.
+        width: cells, at least 24.
+        height: lines, at least 7.
+        offset: lines by which the lists are scrolled.
+    """
+    width, height = max(24, width), max(7, height)
+    left, right = width * 32 // 100, width - 1 - width * 32 // 100
+    canvas = _Canvas(width, height, colours)
+    canvas.box(0, 0, right, height - 2, "vision")
+    canvas.box(left, 1, width - 1, height - 1, "language")
+    canvas.put(right, 1, "┼", "language")
+    canvas.put(left, height - 2, "┼", "vision")
+    canvas.put(2, 0, f" {SIGN['vision']} seen by the vision encoder ", "vision", most=right - 2, bold=True)
+    tied = f" {SIGN['language']} tied to {quoted(explanation.class_name)} by the language encoder "
+    canvas.put(left + 2, height - 1, tied, "language", most=width - left - 4, bold=True)
+    room = height - 2 * _FRAME + 1
+    hidden = -room
+    spans = {"vision": (2, left - 1), "mutual": (left + 2, right - 1), "language": (right + 2, width - 2)}
+    out = left_out(explanation)
+    for kind, texts in regions(explanation).items():
+        start, end = spans[kind]
+        gone = sum(text in out for text in texts)
+        count = f"{len(texts) - gone}{f', {gone} left out' if gone else ''}"
+        canvas.put(start, 2, f"{SIGN[kind]} {WORD[kind]} ({count})", kind, most=end - start, bold=True)
+        signs = (SIGN["left-out" if text in out else kind] for text in texts)
+        found = (_entry(text, sign, end - start) for text, sign in zip(texts, signs, strict=True))
+        entries = list(chain.from_iterable(found)) or ["  none"]
+        below = len(entries) - offset - room
+        visible = entries[offset : offset + room]
+        if below > 0:
+            visible[-1] = f"↓ {below + 1} more lines"
+        for row, line in enumerate(visible):
+            canvas.put(start, _FRAME + row, line, kind, most=end - start)
+        hidden = max(hidden, below)
+    rows = tuple(Text.assemble(*row, no_wrap=True) for row in canvas.rows)
+    return Drawing(rows, hidden)
+
+
+def _entry(text: str, sign: str, width: int) -> list[str]:
+    """A concept in lines of `width` cells, the sign before the first."""
+    lines = [""]
+    for word in printable(text).split():
+        for piece in chop_cells(word, max(2, width - 2)):
+            joined = f"{lines[-1]} {piece}".strip()
+            if cell_len(joined) <= width - 2:
+                lines[-1] = joined
+            else:
+                lines.append(piece)
+    return [f"{sign if index == 0 else ' '} {line}" for index, line in enumerate(lines)]
+
+
+class _Canvas:
+    """Characters by place, each with its style."""
+
+    def __init__(self, width: int, height: int, colours: Mapping[Kind, str]) -> None:
+        self.rows = [[(" ", "")] * width for _ in range(height)]
+        self._colours = colours
+
+    def put(self, x: int, y: int, text: str, kind: Kind, *, most: int | None = None, bold: bool = False) -> None:
+        """Write from column x on, at most `most` cells; wide characters take two places."""
+        shown = Text(text)
+        if most is not None:
+            shown.truncate(max(0, most), overflow="ellipsis")
+        style = f"{'bold ' if bold else ''}{self._colours.get(kind, '')}".strip()
+        places = [part for character in shown.plain for part in [character, *[""] * (cell_len(character) - 1)]]
+        for column, part in enumerate(places[: len(self.rows[y]) - x], x):
+            self.rows[y][column] = (part, style)
+
+    def box(self, x0: int, y0: int, x1: int, y1: int, kind: Kind) -> None:
+        """An outline with round corners, its edges at these places."""
+        self.put(x0, y0, f"╭{'─' * (x1 - x0 - 1)}╮", kind)
+        self.put(x0, y1, f"╰{'─' * (x1 - x0 - 1)}╯", kind)
+        for y in range(y0 + 1, y1):
+            self.put(x0, y, "│", kind)
+            self.put(x1, y, "│", kind)
 
 
 class VennPicture(Widget):
