@@ -49,9 +49,22 @@ def answers(options: ExplainOptions, images: Sequence[InputImage], stages: Stage
         if server is None:
             yield from results(options, images, stages)
             return
-        asker = _ServerRun(options, stages, server)
+        usable = True
         for model in options.models:
-            yield from asker.explain(model, images)
+            own, done, note = dataclasses.replace(options, models=(model,)), 0, ""
+            try:
+                for result in _served(server, own, images, stages) if usable else ():
+                    done += 1
+                    yield result
+            except UnusableServerError as reason:
+                usable, note = False, f"the server is no longer used: {reason}"
+            except RequestError as reason:
+                note = f"the server could not do it: {reason}" if reason.reason in {OUT_OF_MEMORY, UNEXPECTED} else ""
+            if note and not options.quiet:
+                stages.clear()
+                say("note", note)
+            if done < len(images):
+                yield from results(own, images[done:], stages)
 
 
 def _find(options: ExplainOptions, held: contextlib.ExitStack) -> Connection | None:
@@ -73,80 +86,56 @@ def _find(options: ExplainOptions, held: contextlib.ExitStack) -> Connection | N
     return server
 
 
-class _ServerRun:
-    """A run that asks the server as long as there is one."""
+def _served(
+    server: Connection, options: ExplainOptions, images: Sequence[InputImage], stages: Stages
+) -> Iterator[Result]:
+    """The server's results for the one model, up to the image from which this process must go on by itself."""
+    together = GROUP_LIMIT if options.session.settings.fit == "batch" else TOGETHER
+    for start in range(0, len(images), together):
+        yield from _ask(server, options, images, range(len(images))[start : start + together], stages)
 
-    def __init__(self, options: ExplainOptions, stages: Stages, server: Connection) -> None:
-        self._options = options
-        self._stages = stages
-        self._server: Connection | None = server
 
-    def explain(self, model: str, images: Sequence[InputImage]) -> Iterator[Result]:
-        """Explain every image with one model."""
-        done = 0
-        for result in self._server_results(model, images):
-            done += 1
-            yield result
-        if done < len(images):
-            yield from results(dataclasses.replace(self._options, models=(model,)), images[done:], self._stages)
+def _ask(
+    server: Connection, options: ExplainOptions, images: Sequence[InputImage], indices: range, stages: Stages
+) -> Iterator[Result]:
+    """The results of some of the images; those that are known to be unreadable are not sent."""
+    model = options.models[0]
+    attached = next((data for index in indices if (data := images[index].data) is not None), b"")
+    if len(attached) > ATTACHED_BYTES:
+        raise RequestError(InputError.code, f"more than {ATTACHED_BYTES} bytes")
+    request = ExplainImages(
+        model=model,
+        images=tuple(images[index].name for index in indices if images[index].failure is None),
+        target=options.target,
+        asks=options.asks,
+        attached=len(attached),
+        stream=len(images) > 1,
+    )
+    served = server.explain(request, attached, stages) if request.images else iter(())
+    for index in indices:
+        image = images[index]
+        stages.begin(subject(image, index, len(images)))
+        if image.failure is not None:
+            yield Failure.of(image.failure, path=image.name, model=model)
+            continue
+        answer = next(served, None)
+        if answer is None:
+            raise UnusableServerError("it sent fewer results than were requested")
+        yield _result(options, image, answer)
+    if next(served, None) is not None:
+        raise UnusableServerError("it sent more results than were requested")
 
-    def _server_results(self, model: str, images: Sequence[InputImage]) -> Iterator[Result]:
-        """The server's results, up to the image from which this process must go on by itself."""
-        together = GROUP_LIMIT if self._options.session.settings.fit == "batch" else TOGETHER
-        try:
-            for start in range(0, len(images), together):
-                if self._server is None:
-                    return
-                yield from self._ask(self._server, model, images, range(len(images))[start : start + together])
-        except UnusableServerError as reason:
-            self._server = None
-            self._note(f"the server is no longer used: {reason}")
-        except RequestError as reason:
-            if reason.reason in {OUT_OF_MEMORY, UNEXPECTED}:
-                self._note(f"the server could not do it: {reason}")
 
-    def _ask(self, server: Connection, model: str, images: Sequence[InputImage], indices: range) -> Iterator[Result]:
-        """The results of some of the images; those that are known to be unreadable are not sent."""
-        attached = next((data for index in indices if (data := images[index].data) is not None), b"")
-        if len(attached) > ATTACHED_BYTES:
-            raise RequestError(InputError.code, f"more than {ATTACHED_BYTES} bytes")
-        request = ExplainImages(
-            model=model,
-            images=tuple(images[index].name for index in indices if images[index].failure is None),
-            target=self._options.target,
-            asks=self._options.asks,
-            attached=len(attached),
-            stream=len(images) > 1,
-        )
-        served = server.explain(request, attached, self._stages) if request.images else iter(())
-        for index in indices:
-            image = images[index]
-            self._stages.begin(subject(image, index, len(images)))
-            if image.failure is not None:
-                yield Failure.of(image.failure, path=image.name, model=model)
-                continue
-            answer = next(served, None)
-            if answer is None:
-                raise UnusableServerError("it sent fewer results than were requested")
-            yield self._result(model, image, answer)
-        if next(served, None) is not None:
-            raise UnusableServerError("it sent more results than were requested")
-
-    def _result(self, model: str, image: InputImage, answer: ImageExplained) -> Result:
-        explanation = answer.explanation
-        if explanation is None:
-            message, code = printable(answer.message or ""), answer.code or InputError.code
-            status = (ModelError if code == ModelError.code else InputError).exit_status
-            return Failure(path=image.name, model=model, code=code, message=message, exit_status=status)
-        nameless = image.name == STDIN or encodable(image.name) != image.name  # it cannot be read again by its name
-        if nameless and self._options.keep_pictures:
-            return dataclasses.replace(explanation, picture=image.picture().image)
-        return explanation
-
-    def _note(self, message: str) -> None:
-        self._stages.clear()
-        if not self._options.quiet:
-            say("note", message)
+def _result(options: ExplainOptions, image: InputImage, answer: ImageExplained) -> Result:
+    explanation = answer.explanation
+    if explanation is None:
+        message, code = printable(answer.message or ""), answer.code or InputError.code
+        status = (ModelError if code == ModelError.code else InputError).exit_status
+        return Failure(path=image.name, model=options.models[0], code=code, message=message, exit_status=status)
+    nameless = image.name == STDIN or encodable(image.name) != image.name  # it cannot be read again by its name
+    if nameless and options.keep_pictures:
+        return dataclasses.replace(explanation, picture=image.picture().image)
+    return explanation
 
 
 def results(options: ExplainOptions, images: Sequence[InputImage], stages: Stages) -> Iterator[Result]:
