@@ -23,7 +23,7 @@ from clipmk_tui.app.palette import Commands
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.help import help_for
 from clipmk_tui.app.screens.main import MainScreen
-from clipmk_tui.app.widgets.key_bar import KeyBar
+from clipmk_tui.app.widgets.lines import KeyBar
 
 
 @pytest.fixture

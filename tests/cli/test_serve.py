@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from clipmk.worker import client, unix_socket
+from clipmk.worker.protocol import VERSION
 from clipmk_tui.cli.commands.explain import results
 from clipmk_tui.cli.commands.serve import idle_seconds, serve
 from command_line import FAST, Runner
@@ -144,7 +145,7 @@ def test_a_server_of_another_version_is_noted_and_not_asked(
     monkeypatch.setattr("clipmk.worker.client.__version__", "99.0")
     ran = clipmk("explain", "a.png", "--json", "-m", "any")
     assert "the server at '" in ran.err
-    assert "is not used: it is clipmk 0.0.9, protocol 4; this is 99.0, 4\n" in ran.err
+    assert f"is not used: it is clipmk 0.0.9, protocol {VERSION}; this is 99.0, {VERSION}\n" in ran.err
     assert (service.seen, nothing_here) == ([], [["a.png"]])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipmk_tui.show.bars import bar, sparkline
+from clipmk_tui.show.text import bar, sparkline
 
 
 def test_bar_is_as_long_as_its_share_and_shows_the_smallest() -> None:

@@ -11,9 +11,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from clipmk.system.text import printable
-from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.signs import Kind
-from clipmk_tui.show.text import matches
+from clipmk_tui.show.text import bar, matches, sparkline
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation

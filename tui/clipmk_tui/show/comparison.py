@@ -13,7 +13,6 @@ from rich.text import Text
 from clipmk.comparison import ComparedCell, ComparedConcept, ComparedModel, Comparison
 from clipmk.output.sentences import beaten, times_chance
 from clipmk.system.text import one_or_many, quoted
-from clipmk_tui.show.bars import sparkline
 from clipmk_tui.show.comparison_table import (
     Cell,
     Layout,
@@ -26,7 +25,7 @@ from clipmk_tui.show.comparison_table import (
     short_names,
 )
 from clipmk_tui.show.signs import ANSI, FAILED, NEITHER, RIGHT, SIGN, WORD, WRONG, Kind
-from clipmk_tui.show.text import shown
+from clipmk_tui.show.text import shown, sparkline
 
 ROWS_SHOWN: Final = 20
 """Concepts that the command lists without --verbose."""

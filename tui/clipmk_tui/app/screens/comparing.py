@@ -20,8 +20,7 @@ from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.choose_class import OWN, ChooseClassScreen
 from clipmk_tui.app.screens.dialog import ClosedOnce
 from clipmk_tui.app.widgets.compare_grid import ComparisonView
-from clipmk_tui.app.widgets.key_bar import KeyBar
-from clipmk_tui.app.widgets.status import stage_text
+from clipmk_tui.app.widgets.lines import KeyBar, stage_text
 from clipmk_tui.show.comparison import headline, legend
 
 ResultT = TypeVar("ResultT")

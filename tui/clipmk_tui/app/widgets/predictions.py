@@ -15,8 +15,8 @@ from textual.widgets.option_list import Option
 from clipmk.system.text import printable
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.state import View
-from clipmk_tui.show.bars import bar
 from clipmk_tui.show.signs import RIGHT, WRONG
+from clipmk_tui.show.text import bar
 
 if TYPE_CHECKING:
     from clipmk.records import Prediction

@@ -16,9 +16,8 @@ from rich.text import Text
 from clipmk.output.palette import colour_of
 from clipmk.output.sentences import measures, overlap_sentence
 from clipmk.system.text import one_or_many, quoted
-from clipmk_tui.show.bars import bar, sparkline
 from clipmk_tui.show.signs import ANSI, NEITHER, SIGN, WORD, Kind
-from clipmk_tui.show.text import shown, why_not
+from clipmk_tui.show.text import bar, shown, sparkline, why_not
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation

@@ -19,8 +19,7 @@ from clipmk.system.text import counted, one_or_many, printable
 from clipmk_tui.cli import tables
 from clipmk_tui.cli.options import check_known
 from clipmk_tui.cli.streams import data_stream, say
-from clipmk_tui.show.bars import bar, sparkline
-from clipmk_tui.show.text import shown
+from clipmk_tui.show.text import bar, shown, sparkline
 
 Against = Literal["paper"]
 
