@@ -191,10 +191,10 @@ async def test_enter_writes_json_under_the_name_offered(explanation: Explanation
 async def test_arrows_choose_the_kind_and_the_ending_follows(
     explanation: Explanation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, Path]] = []
+    kinds: list[tuple[str, Path]] = []
 
     async def export(explanation: Explanation, kind: str, path: Path, *, image: str, asked: str | None) -> None:
-        asked.append((kind, path))
+        kinds.append((kind, path))
 
     monkeypatch.setattr("clipmk_tui.app.screens.write.export", export)
     app = Host(lambda: WriteScreen(explanation, image=str(explanation.image.path)))
@@ -204,7 +204,7 @@ async def test_arrows_choose_the_kind_and_the_ending_follows(
         assert "● PNG" in seen(app)
         await press(pilot, "down", "down", "up", "up")
         await press(pilot, "x", "enter")
-    assert asked == [("png", Path("fox_03-vit-s8x.png"))]
+    assert kinds == [("png", Path("fox_03-vit-s8x.png"))]
 
 
 async def test_whole_name_typed_in_front_of_the_ending_is_the_name(explanation: Explanation, tmp_path: Path) -> None:
