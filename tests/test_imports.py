@@ -47,7 +47,7 @@ TABLE: list[tuple[str, set[str]]] = [
     ("from clipmk_tui.__main__ import main; main(['models', 'vit', '--cached'])", MODELS | {"textual"}),
     (
         "import clipmk_tui.__main__, clipmk_tui.app.start_options, clipmk_tui.app.launch, clipmk_tui.app.app",
-        DRAWING | {"json", "tomllib", "clipmk.system.files", "clipmk_tui.app.messages"},
+        DRAWING | {"json", "tomllib", "clipmk.records", "clipmk.system.files", "clipmk_tui.app.messages"},
     ),
     ("import clipmk_tui.app.engine.worker", DRAWING | MODELS),
     ("import clipmk_tui.app.screens.compare", DRAWING | MODELS | {"scipy"}),

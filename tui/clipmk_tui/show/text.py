@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from clipmk.records import FAMILIES
 from clipmk.system.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ STAGE_WORDS: Final = {
 
 def family_words(family: str) -> tuple[str, str]:
     """A family as people write it, in full and short."""
+    from clipmk.records import FAMILIES  # noqa: PLC0415 - forty dataclasses, which the app's first frame does without
+
     full = FAMILIES.get(family, family)
     return full, {"resnet": "RN", "convnext": "CNX"}.get(family, full)
 
