@@ -278,10 +278,10 @@ def test_unknown_poolings_refuse_to_pool_regions_but_still_embed(tmp_path: Any) 
 
 def test_bytes_and_floats_are_normalised_alike(zoo: Any) -> None:
     backbone, _ = zoo("vit")
+    mean, std = backbone.preprocessing.mean, backbone.preprocessing.std
     data = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     by_hand = torch.stack(
-        [(data[..., channel].double() / 255 - backbone.mean[channel]) / backbone.std[channel] for channel in range(3)],
-        dim=1,
+        [(data[..., channel].double() / 255 - mean[channel]) / std[channel] for channel in range(3)], dim=1
     )
     torch.testing.assert_close(backbone.normalise(data).double(), by_hand, atol=1e-5, rtol=0)
     floats = data.permute(0, 3, 1, 2).float() / 255

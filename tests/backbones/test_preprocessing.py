@@ -13,31 +13,28 @@ from clipmk.errors import ModelError
 
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"mean": None, "std": None, "interpolation": None, "resize_mode": None, "mode": None},
+    {"mean": None, "std": None, "interpolation": None, "mode": None},
     {"mean": [0.1, 0.2, 0.3], "std": (0.4, 0.5, 0.6)},
     {"mean": 0.5, "std": 0.5},
     {"mean": 0, "std": 1},
     {"mean": [0, 0, 0], "std": [1, 1, 1]},
     {"mean": [], "std": []},
-    {"interpolation": "bilinear", "resize_mode": "squash"},
-    {"interpolation": "random", "resize_mode": "longest"},
-    {"interpolation": "", "resize_mode": ""},
+    {"interpolation": "bilinear"},
+    {"interpolation": "random"},
+    {"interpolation": ""},
     {"fill_color": 3, "size": 99, "unknown": 1},
 ]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_settings_mean_what_open_clip_makes_of_them(settings: dict[str, Any]) -> None:
-    known = {name: settings.get(name) for name in ("mean", "std", "interpolation", "resize_mode")}
+    known = {name: settings.get(name) for name in ("mean", "std", "interpolation")}
     steps = open_clip.image_transform(32, is_train=False, **known).transforms
     found = read_preprocessing(settings, "x")
     (normalise,) = [step for step in steps if isinstance(step, Normalize)]
     assert (found.mean, found.std) == (tuple(normalise.mean), tuple(normalise.std))
-    resize, crop = steps[0], type(steps[1]).__name__
-    assert resize.interpolation == InterpolationMode(found.interpolation)
-    mode = "longest" if crop == "CenterCropOrPad" else "shortest" if crop == "CenterCrop" else "squash"
-    assert found.resize_mode == mode
-    assert isinstance(resize, Resize) == (mode != "longest")
+    assert isinstance(steps[0], Resize)
+    assert steps[0].interpolation == InterpolationMode(found.interpolation)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +42,6 @@ def test_settings_mean_what_open_clip_makes_of_them(settings: dict[str, Any]) ->
     [
         ({"interpolation": "nearest"}, "interpolation 'nearest'; it must be one of: bicubic, bilinear, random"),
         ({"interpolation": ["bicubic"]}, "interpolation"),
-        ({"resize_mode": "crop"}, "resize_mode 'crop'; it must be one of: shortest, longest, squash"),
         ({"mode": "L"}, "mode 'L'; it must be one of: RGB"),
         ({"mean": [0.5, 0.5]}, "mean .*one or three numbers"),
         ({"mean": [0.5] * 4}, "mean .*one or three numbers"),

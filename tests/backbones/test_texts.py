@@ -19,7 +19,7 @@ from torch import Tensor
 from backbone_zoo import CONTEXT, EMBED, TEXT, model_config, save, unit
 from clipmk.backbones import library
 from clipmk.backbones import tokenizer as tokenizer_module
-from clipmk.backbones.text import TextEncoder
+from clipmk.backbones.text import FILL, TextEncoder
 from clipmk.backbones.tokenizer import cached
 from clipmk.models.loading import load
 from clipmk.vocabulary.vocabulary import DESCRIPTOR_TEMPLATE, load_vocabulary
@@ -64,19 +64,21 @@ def test_texts_are_embedded_as_by_open_clip_in_the_order_given(tmp_path: Path, t
     backbone, plain, words = pair(tmp_path, tower)
     with torch.no_grad():
         expected = unit(plain.encode_text(words(TEXTS)))
-    embedded = backbone.encode_texts(TEXTS, batch_size=batch_size)
+    backbone._texts.budget = batch_size * CONTEXT
+    embedded = backbone.encode_texts(TEXTS)
     torch.testing.assert_close(embedded, expected, atol=1e-5, rtol=0)
     assert embedded.dtype == torch.float32
     assert not embedded.is_inference()
 
 
-def lengths_seen(backbone: Any, texts: list[str], batch_size: int) -> list[tuple[int, int]]:
+def lengths_seen(backbone: Any, texts: list[str], budget: int) -> list[tuple[int, int]]:
     """(texts, positions) of every forward of the text transformer."""
     model = backbone._texts._model
     transformer = model.text.transformer if hasattr(model, "text") else model.transformer
     seen: list[tuple[int, int]] = []
     hook = transformer.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
-    backbone.encode_texts(texts, batch_size=batch_size)
+    backbone._texts.budget = budget
+    backbone.encode_texts(texts)
     hook.remove()
     return seen
 
@@ -86,9 +88,9 @@ def test_causal_towers_run_on_batches_of_one_length_and_no_longer(tmp_path: Path
     backbone, _, _ = pair(tmp_path, tower)
     assert backbone._texts.trims
     texts = ["the cat the cat the", "the", "cat", "the cat the", "the", "the cat the cat the"]
-    assert lengths_seen(backbone, texts, batch_size=2) == [(2, 3), (2, 5), (2, 7)], (
-        "start and end token, then the words"
-    )
+    seen = lengths_seen(backbone, texts, budget=2 * 8 * FILL * torch.get_num_threads())
+    assert [length for _, length in seen] == [3, 5, 7], "start and end token, then the words"
+    assert {count for count, _ in seen} == {FILL * torch.get_num_threads()}, "filled up with repetitions"
 
 
 @pytest.mark.parametrize("tower", ["native", "own-tower"])
@@ -218,7 +220,10 @@ def test_the_cache_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_towers_that_read_the_padding_run_in_full(tmp_path: Path, tower: str) -> None:
     backbone, _, _ = pair(tmp_path, tower)
     assert not backbone._texts.trims
-    assert {length for _, length in lengths_seen(backbone, ["the", "cat"], batch_size=2)} <= {CONTEXT, CONTEXT + 1}
+    assert {length for _, length in lengths_seen(backbone, ["the", "cat"], budget=2 * CONTEXT)} <= {
+        CONTEXT,
+        CONTEXT + 1,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -229,16 +234,18 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @settings(max_examples=15)
 @given(texts=st.lists(st.text(max_size=12), min_size=1, max_size=6), batch_size=st.integers(1, 4))
 def test_a_text_is_embedded_the_same_in_any_batch(native: Any, texts: list[str], batch_size: int) -> None:
-    together = native.encode_texts(texts, batch_size=batch_size)
+    native._texts.budget = batch_size * CONTEXT
+    together = native.encode_texts(texts)
     alone = torch.cat([native.encode_texts([text]) for text in texts])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
-def test_equal_texts_are_encoded_once_and_progress_counts_different_ones(native: Any) -> None:
+def test_equal_texts_are_encoded_once_and_progress_counts_different_ones(
+    native: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[int, int]] = []
-    embedded = native.encode_texts(
-        ["a", "b", "a", "c", "b"], batch_size=2, progress=lambda done, total: seen.append((done, total))
-    )
+    monkeypatch.setattr(native._texts, "budget", 2 * 3)  # start, a word, end
+    embedded = native.encode_texts(["a", "b", "a", "c", "b"], progress=lambda done, total: seen.append((done, total)))
     assert seen == [(2, 3), (3, 3)]
     assert embedded.shape == (5, EMBED)
     assert torch.equal(embedded[0], embedded[2])

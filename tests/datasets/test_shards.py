@@ -110,6 +110,9 @@ def test_shards_of_several_folders_are_relative_to_the_folder_they_share(tmp_pat
         ("t-{08..10}.tar", ["t-08.tar", "t-09.tar", "t-10.tar"]),
         ("t-{8..10}.tar", ["t-8.tar", "t-9.tar", "t-10.tar"]),
         ("{a,b}{0..1}", ["a0", "a1", "b0", "b1"]),
+        ("t-{2..0}.tar", ["t-2.tar", "t-1.tar", "t-0.tar"]),
+        ("t-{a,}.tar", ["t-a.tar", "t-.tar"]),
+        ("a\\b{1,2}", ["a\\b1", "a\\b2"]),
         ("plain.tar", ["plain.tar"]),
     ],
 )
@@ -120,15 +123,13 @@ def test_braces_expand_as_in_a_shell(pattern: str, names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("t-{000..002.tar", "has an unmatched brace"),
-        ("t-000}.tar", "has an unmatched brace"),
-        ("t-{{0..2}}.tar", "has an unmatched brace"),
-        ("t-{}.tar", r"'\{\}' in .* is neither a range"),
-        ("t-{0...2}.tar", r"'\{0\.\.\.2\}' in .* is neither a range"),
-        ("t-{a,}.tar", "is neither a range"),
-        ("t-{9..0}.tar", "runs backwards"),
-        ("t-{0..99999999}.tar", "longer than 100000"),
-        ("t-{0..999}{0..999}.tar", "expands to 1000000 names; at most 100000"),
+        ("t-{000..002.tar", "has a brace that is neither a range"),
+        ("t-000}.tar", "has a brace that is neither a range"),
+        ("t-{{0..2}}.tar", "has a brace that is neither a range"),
+        ("t-{}.tar", "has a brace that is neither a range"),
+        ("t-{0...2}.tar", "has a brace that is neither a range"),
+        ("t-{0..99999999}.tar", "expands to more than 100,000 names"),
+        ("t-{0..999}{0..999}.tar", "expands to more than 100,000 names"),
     ],
 )
 def test_a_bad_pattern_is_refused(pattern: str, message: str, tmp_path: Path) -> None:

@@ -148,14 +148,14 @@ def test_a_registered_folder_is_listed_with_its_file(tmp_path: Path) -> None:
 
 
 PROCESSORS: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
-    "nothing": ({}, (None, "bicubic", "shortest")),
+    "nothing": ({}, (None, "bicubic")),
     "usual": (
         {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "resample": 2, "size": {"shortest_edge": 32}},
-        ((0.1, 0.2, 0.3), "bilinear", "shortest"),
+        ((0.1, 0.2, 0.3), "bilinear"),
     ),
-    "square": ({"size": {"height": 32, "width": 32}}, (None, "bicubic", "squash")),
-    "old": ({"size": 32, "do_normalize": False}, ((0, 0, 0), "bicubic", "shortest")),
-    "nested": ({"image_processor": {"image_mean": 0.5, "resample": 3}}, ((0.5, 0.5, 0.5), "bicubic", "shortest")),
+    "square": ({"size": {"height": 32, "width": 32}}, (None, "bicubic")),
+    "old": ({"size": 32, "do_normalize": False}, ((0, 0, 0), "bicubic")),
+    "nested": ({"image_processor": {"image_mean": 0.5, "resample": 3}}, ((0.5, 0.5, 0.5), "bicubic")),
 }
 
 
@@ -167,11 +167,11 @@ def test_preprocessing_is_read_from_the_image_processor(
     assert load(tmp_path, device="cpu").preprocessing.mean == pytest.approx((0.481, 0.458, 0.408), abs=1e-3)
     assert "has no preprocessor_config.json; the usual one is used" in caplog.text
     caplog.clear()
-    processor, (mean, interpolation, resize_mode) = PROCESSORS[name]
+    processor, (mean, interpolation) = PROCESSORS[name]
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     backbone = load(tmp_path, device="cpu")
     assert backbone.preprocessing.mean == pytest.approx(mean or (0.481, 0.458, 0.408), abs=1e-3)
-    assert (backbone.preprocessing.interpolation, backbone.preprocessing.resize_mode) == (interpolation, resize_mode)
+    assert backbone.preprocessing.interpolation == interpolation
     assert caplog.text == ""
 
 
@@ -239,7 +239,7 @@ def test_a_model_of_openai_in_memory_embeds_as_the_original(kind: str) -> None:
     with torch.no_grad():
         expected = unit(plain.encode_text(backbone._texts._tokenizer(words)))
     torch.testing.assert_close(backbone.encode_texts(words), expected, atol=1e-5, rtol=0)
-    assert (backbone.info.family, backbone.preprocessing.resize_mode) == (kind, "shortest")
+    assert backbone.info.family == kind
 
 
 def test_a_model_that_only_looks_like_one_of_transformers_is_refused() -> None:

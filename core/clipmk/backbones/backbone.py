@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from clipmk.backbones.base import PROMPTS, Encoded, ImageEncoder, Progress
 from clipmk.backbones.devices import PRECISIONS, cast, upload
 from clipmk.backbones.encoders import image_encoder
-from clipmk.backbones.preprocessing import Channels, Preprocessing, read_preprocessing
+from clipmk.backbones.preprocessing import Preprocessing, read_preprocessing
 from clipmk.backbones.text import TextEncoder
 from clipmk.backbones.tokenizer import Tokenizer
 from clipmk.errors import ModelError, NotFiniteError
@@ -96,16 +96,6 @@ class Backbone:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.info.id} on {self.device}, {self.dtype}>"
-
-    @property
-    def mean(self) -> Channels:
-        """Subtracted from every channel of an image in [0, 1]."""
-        return self.preprocessing.mean
-
-    @property
-    def std(self) -> Channels:
-        """What every channel is divided by then."""
-        return self.preprocessing.std
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -215,14 +205,11 @@ class Backbone:
         batch, patches = encoded.patches.shape[:2]
         return self.pool_regions(encoded, torch.eye(patches, device=self.device).expand(batch, -1, -1))
 
-    def encode_texts(
-        self, texts: Sequence[str], *, batch_size: int | None = None, progress: Progress | None = None
-    ) -> Float[Tensor, "texts embed"]:
+    def encode_texts(self, texts: Sequence[str], *, progress: Progress | None = None) -> Float[Tensor, "texts embed"]:
         """Embed texts, in the order given; equal texts are encoded once.
 
         Args:
             texts: any strings, cut at the context length.
-            batch_size: most texts per forward; None: as many as fit.
             progress: called after each batch with (different texts done, different texts in all).
 
         Returns:
@@ -231,7 +218,7 @@ class Backbone:
         if not texts:
             return torch.zeros(0, self.embed_dim, device=self.device)
         with torch.inference_mode():
-            embeddings = self._texts.encode(texts, device=self.device, batch_size=batch_size, progress=progress)
+            embeddings = self._texts.encode(texts, device=self.device, progress=progress)
         return embeddings.clone()
 
     def cut_texts(self, texts: Iterable[str]) -> list[str]:

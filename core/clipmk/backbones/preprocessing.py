@@ -1,4 +1,7 @@
-"""How a model's images are prepared: open_clip's settings, checked as open_clip checks them."""
+"""How a model's images are prepared: open_clip's settings, checked as open_clip checks them.
+
+How its training images were made square does not matter: `Settings.resize` says how ours are.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ _MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
 _STD: Channels = (0.26862954, 0.26130258, 0.27577711)
 """OpenAI's, open_clip's defaults."""
 _INTERPOLATIONS = {"bicubic": "bicubic", "bilinear": "bilinear", "random": "bicubic"}
-_RESIZE_MODES = ("shortest", "longest", "squash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,6 @@ class Preprocessing:
     std: Channels
     interpolation: str
     """"bicubic" or "bilinear"."""
-    resize_mode: str
-    """How images were made square: "shortest" (and cropped), "longest" (and padded) or "squash"."""
 
 
 def read_preprocessing(settings: Mapping[str, Any], model_id: str) -> Preprocessing:
@@ -48,7 +48,6 @@ def read_preprocessing(settings: Mapping[str, Any], model_id: str) -> Preprocess
         mean=_channels(settings, "mean", _MEAN, model_id),
         std=std,
         interpolation=_INTERPOLATIONS[_choice(settings, "interpolation", tuple(_INTERPOLATIONS), model_id)],
-        resize_mode=_choice(settings, "resize_mode", _RESIZE_MODES, model_id),
     )
 
 

@@ -54,7 +54,7 @@ class TextEncoder:
         """Most tokens of a batch; 0 before the first text is embedded."""
 
     def encode(
-        self, texts: Sequence[str], *, device: torch.device, batch_size: int | None, progress: Progress | None
+        self, texts: Sequence[str], *, device: torch.device, progress: Progress | None
     ) -> Float[Tensor, "texts embed"]:
         """Embed texts in the order given, equal ones once; float32, L2-normalised.
 
@@ -73,7 +73,7 @@ class TextEncoder:
         for length, count in zip(*np.unique(lengths.numpy(), return_counts=True), strict=True):
             end = start + int(count)
             while start < end:
-                raw = self._largest(tokens[start:end, : int(length)], device, batch_size)
+                raw = self._largest(tokens[start:end, : int(length)], device)
                 if start == 0:
                     embedded = torch.empty(len(different), raw.shape[1], device=device)
                 embedded[order[start : start + len(raw)]] = normalize(raw.float(), dim=-1)
@@ -89,13 +89,11 @@ class TextEncoder:
         """The different texts that are longer than the context; their ends are not embedded."""
         return cut_texts(self._tokenizer, texts)
 
-    def _largest(
-        self, tokens: Int[Tensor, "texts length"], device: torch.device, batch_size: int | None
-    ) -> Float[Tensor, "first embed"]:
+    def _largest(self, tokens: Int[Tensor, "texts length"], device: torch.device) -> Float[Tensor, "first embed"]:
         """Embed the first texts, as many as a batch holds; running out of memory halves this and all later batches."""
         count, length = tokens.shape
         while True:
-            most = max(1, min(self.budget // length, batch_size or self.budget))
+            most = max(1, self.budget // length)
             batch = tokens[:most]
             fewest = min(most, FILL * torch.get_num_threads()) if device.type == "cpu" else 1
             if len(batch) < fewest:

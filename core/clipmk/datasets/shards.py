@@ -8,9 +8,7 @@ so are those that agree up to the last dot where image and label do: `22.05.jpg`
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import os
 import re
 import sys
@@ -46,8 +44,6 @@ _LABEL_BYTES = {"cls": 4096, "json": 2**20}
 """Largest member that is read for a label, by its ending."""
 
 _SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)", re.ASCII)
 _TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _KIND = re.compile(r"(train|val|valid|validation|test|dev|eval)(?![a-z])", re.IGNORECASE)
 """How the name of a shard begins that is one part of a dataset."""
@@ -138,34 +134,20 @@ def _open_parquet(spec: str, files: Sequence[str], limit: int | None, columns: C
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Every name that a pattern expands to: `a-{08..10}.tar` gives a-08.tar, a-09.tar, a-10.tar; `{a,b}` gives a and b.
+    """Every name that a pattern expands to, as in a shell: `a-{08..10}.tar`, `{train,val}.tar`.
 
     Raises:
-        UsageError: the braces do not match, are empty, or a range runs backwards or is too long.
+        UsageError: a brace has no other, encloses neither a range nor a choice, or the names are too many.
     """
-    parts = _BRACES.split(pattern)
-    if any("{" in part or "}" in part for part in parts):
-        raise UsageError(f"pattern {quoted(pattern)} has an unmatched brace; write train-{{000..012}}.tar")
-    choices = [_choices(part, pattern) if number % 2 else [part] for number, part in enumerate(parts)]
-    if (count := math.prod(map(len, choices))) > MOST_SHARDS:
-        raise UsageError(f"pattern {quoted(pattern)} expands to {count} names; at most {MOST_SHARDS} are allowed")
-    return ["".join(name) for name in itertools.product(*choices)]
+    import bracex  # noqa: PLC0415 - few patterns have braces
 
-
-def _choices(text: str, pattern: str) -> Sequence[str]:
-    """The choices between two braces."""
-    found = _RANGE.fullmatch(text)
-    if found is None:
-        names = [name for name in text.split(",") if name]
-        if "," not in text or len(names) != text.count(",") + 1:
-            raise UsageError(
-                f"'{{{printable(text)}}}' in {quoted(pattern)} is neither a range {{000..012}} nor {{a,b}}"
-            )
-        return names
-    first, last = found.groups()
-    if int(first) > int(last) or int(last) - int(first) >= MOST_SHARDS:
-        raise UsageError(f"range {quoted(text)} in {quoted(pattern)} runs backwards or is longer than {MOST_SHARDS}")
-    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    try:
+        names: list[str] = bracex.expand(pattern, keep_escapes=True, limit=MOST_SHARDS)
+    except bracex.ExpansionLimitException as reason:
+        raise UsageError(f"pattern {quoted(pattern)} expands to more than {MOST_SHARDS:,} names") from reason
+    if any(brace in name for name in names for brace in "{}"):
+        raise UsageError(f"pattern {quoted(pattern)} has a brace that is neither a range {{000..012}} nor {{a,b}}")
+    return names
 
 
 def _indexed(path: str, place: str, odd: _Odd) -> list[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import struct
 import zlib
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -145,18 +146,8 @@ def max_megapixels() -> int:
     return max(MAX_PIXELS // 10**6, raised)
 
 
-class _NoLimit(float):
-    """Stands in for Pillow's own limit: `_check_size` knows what the user wants."""
-
-    original: int | None
-
-    def __new__(cls, original: int | None) -> Self:
-        made = super().__new__(cls, "inf")
-        made.original = original
-        return made
-
-
-_bomb_patch = SharedPatch(lambda: Image, "MAX_IMAGE_PIXELS", _NoLimit)
+_bomb_patch = SharedPatch(lambda: Image, "MAX_IMAGE_PIXELS", lambda _: math.inf)
+"""Lifts Pillow's own limit: `_check_size` knows what the user wants."""
 
 
 def _label(name: str | None) -> str:

@@ -77,17 +77,14 @@ def preprocessing(processor: Mapping[str, Any], kind: str) -> dict[str, Any]:
         processor: content of one of `PREPROCESSOR_NAMES`; empty for the defaults.
         kind: one of `KINDS`.
     """
-    given, size = processor, processor.get("size")
-    if isinstance(inner := processor.get("image_processor"), dict):
-        given, size = inner, inner.get("size")
+    inner = processor.get("image_processor")
+    given = inner if isinstance(inner, dict) else processor
     normalised, usual = given.get("do_normalize") is not False, 0.5 if kind == "siglip" else None
-    shortest = "shortest_edge" in size if isinstance(size, dict) else kind == "clip"
     resampling = given.get("resample")
     return {
         "mean": given.get("image_mean") or usual if normalised else [0, 0, 0],
         "std": given.get("image_std") or usual if normalised else 1,
         "interpolation": tables()["resamplings"].get(str(resampling), resampling),
-        "resize_mode": "shortest" if shortest else "squash",
     }
 
 

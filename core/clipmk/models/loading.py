@@ -367,7 +367,7 @@ def _as_open_clip(model: nn.Module) -> tuple[nn.Module, Mapping[str, Any]]:
         return converted, foreign.preprocessing({}, str(settings.model_type))
     openai = {"visual.conv1.weight", "token_embedding.weight", "text_projection"} <= state.keys()
     if openai and not hasattr(getattr(model, "visual", None), "image_size"):
-        return _openai_as_open_clip(state), {"resize_mode": "shortest"}
+        return _openai_as_open_clip(state), {}
     return model, {}
 
 

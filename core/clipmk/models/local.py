@@ -359,10 +359,10 @@ class _OfflineSwitch:
     """Stands in for the client's own switch: true in an offline thread, what it was in the others."""
 
     def __init__(self, original: bool) -> None:
-        self.original = original
+        self._original = original
 
     def __bool__(self) -> bool:
-        return self.original or _offline.get()
+        return self._original or _offline.get()
 
 
 _offline = ContextVar("offline", default=False)  # every thread has a context of its own

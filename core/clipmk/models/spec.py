@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -67,10 +68,10 @@ def resolve(
     try:
         return _resolve(model_id, arch=arch, download=download, progress=progress)
     except (ModelError, UsageError) as error:
-        names = [name.strip() for name in model_id.split(",")]
-        if len(names) == 1 or not all(map(_exists, names)):  # only CLIPMK_MODEL takes a comma-separated list
+        names = list(filter(None, map(str.strip, model_id.split(","))))
+        if len(names) < 2 or os.path.lexists(local.expanded(model_id)):
             raise
-        each = " ".join(f"-m {name}" for name in names)
+        each = " ".join(f"-m {name}" for name in names)  # only CLIPMK_MODEL takes a comma-separated list
         raise ModelError(f"model {model_id!r} does not exist; name each with -m: {each}") from error
 
 
@@ -96,16 +97,6 @@ def _resolve(model_id: str, *, arch: str | None, download: bool, progress: Trans
     if local.is_file(folder):
         raise ModelError(f"weight file {target!r} has an unknown ending; known: {', '.join(local.SUFFIXES)}")
     return _pair(target, model_id, download=download, progress=progress)
-
-
-def _exists(name: str) -> bool:
-    if name in {*catalog.embedded_names(), *catalog.registered_models()} or name.startswith(HUB):
-        return True
-    head, _, tag = canonical(name).partition(":")
-    if (head, tag) in inventory().pairs or (tag == RANDOM and head in inventory().architectures):
-        return True
-    path = local.expanded(name.removeprefix(LOCAL))
-    return name != "" and (local.is_folder(path) or local.is_file(path))
 
 
 def pair_spec(name: str, tag: str) -> ModelSpec:
@@ -136,11 +127,11 @@ def _usual_preprocessing(arch: str) -> dict[str, Any]:
     clip = open_clip()
     tags = [clip.get_pretrained_cfg(arch, tag) for tag in clip.list_pretrained_tags_by_model(arch)]
     agreed: dict[str, Any] = {}
-    for name in ("mean", "std", "interpolation", "resize_mode"):
+    for name in ("mean", "std", "interpolation"):
         values = [settings.get(name) for settings in tags]
         if values and all(value == values[0] for value in values):
             agreed[name] = values[0]
-        elif values and name != "resize_mode":  # how images are made square is a setting of ours
+        elif values:
             _log.warning("pretrained tags of %s differ in %r; open_clip's default is used for this file", arch, name)
     return agreed
 

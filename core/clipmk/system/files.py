@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from clipmk.errors import ClipmkError, UsageError, suggest
-from clipmk.system.quiet import captured_warnings
 from clipmk.system.text import byte_size, cause, printable, quoted
 
 _log = logging.getLogger(__name__)
@@ -146,17 +145,9 @@ def unwritable(path: str | Path, reason: OSError) -> ClipmkError:
     return kind(f"{quoted(path)} cannot be written: {cause(reason)}")
 
 
-def without_locks(reason: Exception, path: Path) -> bool:
-    """Whether an error means that a file system has no locks; that is logged, because the caller goes on without."""
-    found = isinstance(reason, NotImplementedError | Warning) or getattr(reason, "errno", None) in _WITHOUT_LOCKS
-    if found:
-        _log.warning("folder %s has no file locks; only one process at a time may write there", quoted(path.parent))
-    return found
-
-
 @contextlib.contextmanager
 def file_lock(path: Path, *, seconds: float) -> Iterator[None]:
-    """Hold a lock file while the block runs; where there are no locks, go on without.
+    """Hold a lock file while the block runs; where there are no locks, go on without, which is logged.
 
     Raises:
         filelock.Timeout: another process held it for `seconds`.
@@ -164,15 +155,13 @@ def file_lock(path: Path, *, seconds: float) -> Iterator[None]:
     """
     from filelock import FileLock  # noqa: PLC0415 - loads asyncio, which readers of a config do not need
 
-    lock = FileLock(path, timeout=seconds, mode=0o600)
-    with captured_warnings() as caught:
-        try:
-            lock.acquire()
-        except (OSError, NotImplementedError) as reason:
-            if not without_locks(reason, path):
-                raise
-    for warning in caught[:1]:  # it falls back to a file that merely exists
-        without_locks(UserWarning(warning.message), path)
+    lock = FileLock(path, timeout=seconds, mode=0o600, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as reason:
+        if reason.errno not in _WITHOUT_LOCKS:
+            raise
+        _log.warning("folder %s has no file locks; only one process at a time may write there", quoted(path.parent))
     try:
         yield
     finally:

@@ -26,23 +26,24 @@ class SharedPatch:
     Args:
         module: gives the module.
         name: of the value.
-        stand_in: class of the replacement, which is made of the value and keeps it as `original`.
+        replacement: makes the replacement of the value.
     """
 
-    def __init__(self, module: Callable[[], Any], name: str, stand_in: type[Any]) -> None:
-        self._module, self._name, self._stand_in = module, name, stand_in
+    def __init__(self, module: Callable[[], Any], name: str, replacement: Callable[[Any], Any]) -> None:
+        self._module, self._name, self._replacement = module, name, replacement
+        self._original = self._replaced = None
         self._lock, self._users = threading.Lock(), 0
 
     def _apply(self) -> None:
         """Called for every user, since another library may have undone the change meanwhile."""
         present = getattr(self._module(), self._name)
-        if not isinstance(present, self._stand_in):
-            setattr(self._module(), self._name, self._stand_in(present))
+        if present is not self._replaced:
+            self._original, self._replaced = present, self._replacement(present)
+            setattr(self._module(), self._name, self._replaced)
 
     def _revert(self) -> None:
-        present = getattr(self._module(), self._name)
-        if isinstance(present, self._stand_in):
-            setattr(self._module(), self._name, present.original)
+        if getattr(self._module(), self._name) is self._replaced:
+            setattr(self._module(), self._name, self._original)
 
     def __enter__(self) -> None:
         with self._lock:
@@ -128,11 +129,11 @@ class _Stdout:
     """Stands in for `sys.stdout`: stderr in a quiet thread, the real one in the others."""
 
     def __init__(self, original: TextIO) -> None:
-        self.original = original
+        self._original = original
         self._nowhere = io.StringIO()
 
     def __getattr__(self, name: str) -> Any:
-        stream = sys.stderr if _thread.quiet else self.original
+        stream = sys.stderr if _thread.quiet else self._original
         return getattr(self._nowhere if stream is None else stream, name)  # None: a process without such a stream
 
 
@@ -151,17 +152,16 @@ _FILTER = ("always", None, _Captured, None, 0)
 """As `warnings.simplefilter` writes it."""
 
 
-class _Router:
+def _router(original: Callable[..., None]) -> Callable[..., None]:
     """A `warnings.showwarning` that collects in a capturing thread, and otherwise does what the original did."""
 
-    def __init__(self, original: Callable[..., None]) -> None:
-        self.original = original
-
-    def __call__(self, *warning: Any, **more: Any) -> None:
+    def show(*warning: Any, **more: Any) -> None:
         if _thread.captures:
             _thread.captures[-1].append(warnings.WarningMessage(*warning, **more))
         else:
-            self.original(*warning, **more)
+            original(*warning, **more)
+
+    return show
 
 
 class _WarningsPatch(SharedPatch):
@@ -178,4 +178,4 @@ class _WarningsPatch(SharedPatch):
 
 
 _stdout_patch = SharedPatch(lambda: sys, "stdout", _Stdout)
-_warnings_patch = _WarningsPatch(lambda: warnings, "showwarning", _Router)
+_warnings_patch = _WarningsPatch(lambda: warnings, "showwarning", _router)
