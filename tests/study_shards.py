@@ -14,7 +14,7 @@ from clipmk.records import ModelInfo
 from clipmk.settings import preset
 from clipmk.study.manifest import Manifest, VocabularyInfo, write_manifest
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import IMAGE, LANGUAGE
+from clipmk.study.schema import IMAGE, LANGUAGE, PLAN
 from clipmk.system.parquet import write_rows
 
 POOL = (
@@ -37,6 +37,7 @@ POOL = (
 WAYS = ("kmeans", "pca")
 LANGUAGE_COUNT = 8
 VISION_LIMIT = 15
+TOGETHER = 5
 DESCRIPTORS = 500
 COLOURS = ("red", "green", "striped", "spotted", "long", "round", "pointed", "grey", "shiny", "woolly")
 NOUNS = ("wheels", "ears", "leaves", "windows", "a tail", "a beak", "petals", "legs", "a roof", "a handle")
@@ -100,6 +101,7 @@ def write_study(
     folder = StudyFolder(root)
     root.mkdir(parents=True, exist_ok=True)
     write_manifest(manifest, folder.manifest)
+    write_plan(folder, manifest)
     names = class_names(manifest.vocabulary.classes)
     for model, (*_, skill) in zip(manifest.models, pool, strict=True):
         tied = write_language(folder, manifest, model, names, seed)
@@ -115,6 +117,12 @@ def write_study(
                     rows += _image_rows(rng, image, label, model.id, manifest.parts, tied, skill)
             write_shard(folder, manifest, model, number, rows)
     return folder
+
+
+def write_plan(folder: StudyFolder, manifest: Manifest) -> None:
+    """Groups of `TOGETHER` images."""
+    rows = [dict.fromkeys(PLAN.names) | {"image": i, "group": i // TOGETHER} for i in range(manifest.dataset.images)]
+    write_rows(rows, folder.plan, PLAN, manifest.made_of())
 
 
 def write_language(
@@ -160,7 +168,7 @@ def image_row(
         "predicted": predicted,
         "correct": None if label is None else label == predicted,
         "label_rank": rank if rank is not None or label is None else 1 if label == predicted else 3,
-        "probability": 0.5,
+        "probability": 0.5 + found.count / 50,
         "label_probability": None if label is None else 0.5,
         "part_count": 5,
         "vision_count": len(seen),

@@ -21,17 +21,28 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from clipmk.concepts.statistics import Estimate, RankEstimate, fit_line
+from clipmk.concepts.statistics import POOLED, Estimate, RankEstimate, fit_line
 from clipmk.errors import InputError
+from clipmk.models.catalog import pool
 from clipmk.output import document
 from clipmk.records import FAMILIES
 from clipmk.study.manifest import write_manifest
 from clipmk.study.paths import StudyFolder
-from clipmk.study.results import Results, failed_images, read_results, results_document
+from clipmk.study.results import RIVALS, Results, failed_images, read_results, recipe, results_document
 from clipmk.study.schema import CONCEPTS, IMAGE, MEAN
 from clipmk.study.text_tables import estimate, family_tables, fit_table, paper_tables
 from clipmk.system.parquet import read_table
-from study_shards import POOL, failed_row, image_row, make_manifest, models, write_language, write_shard, write_study
+from study_shards import (
+    POOL,
+    failed_row,
+    image_row,
+    make_manifest,
+    models,
+    write_language,
+    write_plan,
+    write_shard,
+    write_study,
+)
 
 SIX = (*POOL[:4], *POOL[11:])
 EMBEDDED = ("vit-s8", None, "vit", 0.9)
@@ -75,6 +86,7 @@ def tiny(
     folder = StudyFolder(root)
     root.mkdir(parents=True, exist_ok=True)
     write_manifest(manifest, folder.manifest)
+    write_plan(folder, manifest)
     write_language(folder, manifest, info, ["a", "b"])
     write_shard(folder, manifest, info, 0, [dict.fromkeys(IMAGE.names) | row | {"model": info.id} for row in rows])
     return folder
@@ -191,7 +203,7 @@ def test_many_classes_are_shown_by_their_extremes() -> None:
     found = [{"model": m, "family": f, "pretrained": None} for m, f in (("p/a", "vit"), ("p/b", "resnet"))]
     results = Results(
         folder=StudyFolder(Path()), manifest=make_manifest(), completeness=None, shown_parts=MEAN,  # type: ignore[arg-type]
-        models=tuple(found), all_rows=(), fits=(),
+        models=tuple(found), all_rows=(), fits=(), rivals=(),
     )  # fmt: skip
     rng = np.random.default_rng(0)
     rows = [
@@ -273,6 +285,51 @@ def test_the_json_of_results_has_every_row_and_the_papers_numbers(study: Results
     assert found["fits"][0]["models"] == 4
     assert found["paper"][0]["top1_percent"]["paper"] == 61.66
     assert results_document(study)["paper"] is None
+
+
+def test_rivals_of_auc_are_held_against_the_accuracy_of_the_same_models(study: Results) -> None:
+    assert [(one.group, one.name) for one in study.rivals] == [(g, n) for g in ("vit", POOLED) for n in RIVALS]
+    for one in study.rivals:
+        rows = [row for row in study.models if one.group in {POOLED, row["family"]}]
+        quantity = {
+            "m": [row["mutual_count"] for row in rows],
+            "AUC": [row["auc"] for row in rows],
+            "AUC / chance": [row["auc"] / row["chance_auc"] for row in rows],
+            "AUC unpadded": [row["auc_unpadded"] for row in rows],
+            "mean confidence": [row["probability"] for row in rows],
+        }[one.name]
+        top1, recipes = np.array([row["top1"] for row in rows]), np.array([row["pretrained"] for row in rows])
+        assert (one.models, one.recipes) == (len(rows), len(set(recipes)))
+        assert one.pearson.value == pytest.approx(np.corrcoef(quantity, top1)[0, 1])
+        rest = [recipes != left for left in set(recipes)]
+        if one.group == POOLED:
+            left = [np.corrcoef(np.array(quantity)[kept], top1[kept])[0, 1] for kept in rest]
+            assert (one.without_one.low, one.without_one.high) == pytest.approx((min(left), max(left)))
+        else:  # two models of either recipe
+            assert one.without_one.low is None
+
+
+def test_seven_embedded_vits_are_four_recipes_and_models_of_one_tag_are_one() -> None:
+    ids = [name for name in pool("zoo") if "vit" in name]
+    found = {name: recipe({"model": name, "pretrained": None}) for name in ids}
+    assert len(ids) == 7
+    assert len(set(found.values())) == 4
+    assert found["embedded/vit-xs8"] == found["embedded/vit-xs8-b"] == found["embedded/vit-xs8-unprompted"]
+    assert found["embedded/vit-xs8-48"] == found["embedded/vit-xs8-48-b"] != found["embedded/vit-xs8"]
+    assert recipe({"model": "ViT-B-32:openai", "pretrained": "openai"}) == "openai"
+    assert recipe({"model": "embedded/gone", "pretrained": None}) == "embedded/gone"
+
+
+def test_the_report_names_the_rivals_and_who_is_behind_whom(study: Results, page: str) -> None:
+    for words in (
+        "What follows accuracy",
+        "mean confidence",
+        "r without one recipe",
+        "all families: 6 models of 4 recipes",
+    ):
+        assert words in page
+    assert "Behind the most accurate model of the family" in page
+    assert "images that were fitted together count as one piece of evidence" in page
 
 
 def test_the_json_of_fits_is_as_the_schema_says(study: Results, valid: Callable[[Any], None]) -> None:

@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from clipmk.concepts.mutual import chance_curve
+from clipmk.concepts.statistics import mean_interval
 from clipmk.errors import InputError
 from clipmk.study.manifest import Manifest, write_manifest
 from clipmk.study.paths import StudyFolder
@@ -25,6 +27,7 @@ from clipmk.study.tables import Completeness, write_tables
 from study_shards import (
     DESCRIPTORS,
     POOL,
+    TOGETHER,
     VISION_LIMIT,
     WAYS,
     failed_row,
@@ -32,6 +35,7 @@ from study_shards import (
     make_manifest,
     models,
     write_language,
+    write_plan,
     write_shard,
     write_study,
 )
@@ -70,6 +74,7 @@ def single(tmp_path: Path, rows: list[dict[str, Any]], parts: tuple[str, ...] = 
     manifest = replace(make_manifest(pool=TWO), models=(info,), parts=parts, shards=1)
     folder = StudyFolder(tmp_path)
     write_manifest(manifest, folder.manifest)
+    write_plan(folder, manifest)
     write_language(folder, manifest, info, ["a", "b", "c"])
     write_shard(folder, manifest, info, 0, [dict.fromkeys(IMAGE.names) | row for row in rows])
     write_tables(folder, manifest)
@@ -93,9 +98,13 @@ def test_model_means_are_those_of_a_plain_loop(study: tuple[StudyFolder, Manifes
         assert 0 < row["labelled"] == len(known) < len(rows)
         assert row["top1"] == sum(one["correct"] for one in known) / len(known)
         assert row["top5"] == sum(one["label_rank"] <= 5 for one in known) / len(known)
-        for name in ("mi_paper", "mi_textbook", "auc", "auc_unpadded"):
+        for name in ("probability", "mi_paper", "mi_textbook", "auc", "auc_unpadded"):
             values = [one[name] for one in rows]
-            half = 1.959964 * statistics.stdev(values) / math.sqrt(len(values))
+            together: Counter[int] = Counter()
+            for one in rows:
+                together[one["image"] // TOGETHER] += one[name] - statistics.fmean(values)
+            squares = sum(total**2 for total in together.values())
+            half = 1.959964 * math.sqrt(len(together) / (len(together) - 1) * squares) / len(values)
             assert row[name] == pytest.approx(statistics.fmean(values), rel=1e-14)
             assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx((row[name] - half, row[name] + half))
         assert row["above_chance"] == sum(one["p_value"] < 0.05 for one in rows) / len(rows)
@@ -108,6 +117,31 @@ def test_model_means_are_those_of_a_plain_loop(study: tuple[StudyFolder, Manifes
         assert statistics.fmean(row["chance_curve"]) == pytest.approx(row["chance_auc"])
         assert len(row["curve"]) == VISION_LIMIT + 1
         assert statistics.fmean(row["curve"]) == pytest.approx(row["auc"], rel=1e-12)
+
+
+def test_a_model_is_behind_the_most_accurate_of_its_family_on_the_images_that_both_explained(tmp_path: Path) -> None:
+    manifest = make_manifest(pool=POOL[:8])
+    folder = write_study(tmp_path, manifest, pool=POOL[:8])
+    write_tables(folder, manifest)
+    images = {
+        (one["model"], one["image"]): one
+        for one in read(folder, "images")
+        if one["parts"] == "pca" and one["error"] is None and one["label"] is not None
+    }
+    rows = [row for row in read(folder, "models") if row["parts"] == "pca"]
+    best = {
+        family: max((r for r in rows if r["family"] == family), key=lambda r: r["top1"]) for family in ("vit", "resnet")
+    }
+    for row in rows:
+        reference = best[row["family"]]["model"]
+        assert row["reference"] == (None if row["model"] == reference else reference)
+        pairs = [(one, images[reference, image]) for (model, image), one in images.items() if model == row["model"]]
+        differences = [own["correct"] - other["correct"] for own, other in pairs]
+        assert row["top1_behind"] == pytest.approx(statistics.fmean(differences))
+        assert row["top1_behind"] == pytest.approx(row["top1"] - best[row["family"]]["top1"])
+        groups = np.array([own["image"] // TOGETHER for own, _ in pairs])
+        low, high = (getattr(mean_interval(np.array(differences, dtype=float), groups), end) for end in ("low", "high"))
+        assert (row["top1_behind_low"], row["top1_behind_high"]) == pytest.approx((low, high))
 
 
 def test_curves_are_padded_to_the_setting_and_averaged_point_by_point(tmp_path: Path) -> None:
@@ -208,6 +242,7 @@ def test_tables_are_the_same_bytes_whatever_order_the_shards_were_made_in(
 ) -> None:
     folder, manifest = study
     other = StudyFolder(tmp_path)
+    write_plan(other, manifest)
     shards = [(model.id, number) for model in manifest.models for number in range(manifest.shards)]
     for model in manifest.models:
         write_language(other, manifest, model, [])
@@ -245,6 +280,7 @@ def test_an_unfinished_study_has_no_rows_of_models_that_did_not_begin(
 
 def test_a_study_without_any_shard_has_empty_tables(tmp_path: Path) -> None:
     manifest = make_manifest(pool=TWO)
+    write_plan(StudyFolder(tmp_path), manifest)
     assert write_tables(StudyFolder(tmp_path), manifest) == Completeness(0, 6)
     assert read(StudyFolder(tmp_path), "models") == []
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clipmk.concepts.mutual import chance_curve
 from clipmk.concepts.statistics import Estimate, mean, mean_interval, wilson
 from clipmk.records import ModelInfo
-from clipmk.study.schema import SPLIT, WITH_INTERVAL, TableRow
+from clipmk.study.schema import BEHIND, SPLIT, WITH_INTERVAL, TableRow
 
 ImageColumns = NDArray[np.void]
 """One part method (or the mean of several) on n images, failed ones included, sorted by image; see `_dtype`."""
@@ -35,6 +35,7 @@ def _dtype(points: int, methods: int) -> np.dtype[np.void]:
     return np.dtype(
         [
             ("image", np.int64),
+            ("group", np.int64),  # images that were fitted together
             ("explained", np.bool_),
             ("label", np.int64),  # a code, as is the prediction
             ("predicted", np.int64),
@@ -46,12 +47,13 @@ def _dtype(points: int, methods: int) -> np.dtype[np.void]:
     )
 
 
-def image_columns(rows: pa.Table, codes: dict[str, int], *, points: int) -> ImageColumns:
+def image_columns(rows: pa.Table, codes: dict[str, int], groups: NDArray[np.int64], *, points: int) -> ImageColumns:
     """The numbers in a shard's rows of one part method.
 
     Args:
         rows: by `schema.IMAGE`.
         codes: of all classes; new ones are added.
+        groups: of every image of the dataset.
         points: 3L + 1, at least as many as the longest curve has.
 
     Raises:
@@ -60,6 +62,7 @@ def image_columns(rows: pa.Table, codes: dict[str, int], *, points: int) -> Imag
     rows = rows.sort_by("image")
     found = np.zeros(rows.num_rows, _dtype(points, 1))
     found["image"] = rows.column("image").to_numpy()
+    found["group"] = groups[found["image"]]
     found["explained"] = rows.column("error").is_null().to_numpy()
     for name in ("label", "predicted"):
         found[name] = _encode(rows.column(name), codes)
@@ -84,7 +87,7 @@ def mean_of_methods(methods: Sequence[ImageColumns]) -> ImageColumns:
     common = reduce(np.intersect1d, [one["image"] for one in methods])
     aligned = [one[np.searchsorted(one["image"], common)] for one in methods]
     found = np.empty(len(common), _dtype(aligned[0]["curve"].shape[1], len(aligned)))
-    for name in ("image", "label", "predicted", *_PREDICTION):
+    for name in ("image", "group", "label", "predicted", *_PREDICTION):
         found[name] = aligned[0][name]
     for name in (*WITH_INTERVAL, *_COUNTS, "above_chance", "curve"):
         found[name] = np.mean([one[name] for one in aligned], axis=0)
@@ -94,7 +97,7 @@ def mean_of_methods(methods: Sequence[ImageColumns]) -> ImageColumns:
 
 
 def model_row(model: ModelInfo, parts: str, measured: ImageColumns, *, vocabulary_size: int) -> TableRow:
-    """The row of the table `models`; means are over explained images."""
+    """The row of the table `models`, but for what needs other models; means are over explained images."""
     found = measured[measured["explained"]]
     labelled = ~np.isnan(found["correct"])
     right, wrong = found["correct"] == 1, found["correct"] == 0
@@ -114,10 +117,22 @@ def model_row(model: ModelInfo, parts: str, measured: ImageColumns, *, vocabular
         **_with_interval("top1", wilson(int(right.sum()), known)),
     }
     for name in WITH_INTERVAL:
-        row |= _with_interval(name, mean_interval(found[name]))
+        row |= _with_interval(name, mean_interval(found[name], found["group"]))
     for kind, chosen in (("right", right), ("wrong", wrong)):
         for name in SPLIT:
-            row |= _with_interval(f"{name}_{kind}", mean_interval(found[name][chosen]))
+            row |= _with_interval(f"{name}_{kind}", mean_interval(found[name][chosen], found["group"][chosen]))
+    return row
+
+
+def behind(measured: ImageColumns, reference: ImageColumns) -> TableRow:
+    """A model less another one of its family, image by image, over the images that both explained."""
+    _, *places = np.intersect1d(measured["image"], reference["image"], return_indices=True)
+    ours, theirs = measured[places[0]], reference[places[1]]
+    row: TableRow = {}
+    for column, name in BEHIND.items():
+        differences = ours[name] - theirs[name]
+        known = ours["explained"] & theirs["explained"] & ~np.isnan(differences)
+        row |= _with_interval(column, mean_interval(differences[known], ours["group"][known]))
     return row
 
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
+import numpy as np
 import pyarrow.compute as pc
 
-from clipmk.concepts.statistics import POOLED, LineFit, fit_line
+from clipmk.concepts.statistics import (
+    FEWEST_MODELS,
+    POOLED,
+    Estimate,
+    LineFit,
+    RankEstimate,
+    fit_line,
+    pearson_estimate,
+    range_without_one,
+    spearman_estimate,
+)
 from clipmk.errors import InputError
+from clipmk.models.catalog import EMBEDDED
 from clipmk.records import FAMILIES
 from clipmk.study.concepts import ConceptTotals
 from clipmk.study.manifest import Manifest, read_manifest
@@ -19,6 +32,7 @@ from clipmk.study.paper import against_paper
 from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import ASKED, CLASSES, CONCEPTS, MEAN, MODELS, TableRow, image_schema
 from clipmk.study.tables import Completeness, write_tables
+from clipmk.system.locations import json_asset
 from clipmk.system.parquet import open_table, read_table
 from clipmk.system.serialization import plain
 from clipmk.system.text import quoted
@@ -37,6 +51,33 @@ class FailedImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """How closely a quantity follows accuracy over models: all that know nothing of labels are rivals of AUC."""
+
+    name: str
+    """A key of `RIVALS`."""
+    group: str
+    """The family, or `POOLED`."""
+    models: int
+    recipes: int
+    """What they were trained on and how (see `recipe`): models of one recipe are hardly independent."""
+    pearson: Estimate
+    spearman: RankEstimate
+    without_one: Estimate
+    """r, and its range as each recipe is left out in turn."""
+
+
+RIVALS: Final[dict[str, Callable[[TableRow], float]]] = {
+    "m": lambda row: float(row["mutual_count"]),
+    "AUC": lambda row: float(row["auc"]),
+    "AUC / chance": lambda row: row["auc"] / row["chance_auc"] if row["chance_auc"] else 0.0,
+    "AUC unpadded": lambda row: float(row["auc_unpadded"]),
+    "mean confidence": lambda row: float(row["probability"]),
+}
+"""What is compared with accuracy, from a row of the table `models`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """What a study found, as far as it is done."""
 
@@ -51,6 +92,8 @@ class Results:
     """All rows of the table `models`."""
     fits: tuple[LineFit, ...]
     """Per family of at least four models, and pooled; y in per cent."""
+    rivals: tuple[Rival, ...]
+    """Of the same groups."""
 
     @property
     def names(self) -> dict[str, str]:
@@ -138,6 +181,10 @@ def read_results(folder: StudyFolder) -> Results:
     shown = [row for row in explained if row["parts"] == parts]
     order = [*FAMILIES, *sorted({row["family"] for row in shown} - FAMILIES.keys())]
     shown.sort(key=lambda row: order.index(row["family"]))
+    groups = list(_compared_groups(shown))
+    lines = [
+        fit_line(group, *zip(*((row["auc"], 100 * row["top1"]) for row in rows), strict=True)) for group, rows in groups
+    ]
     return Results(
         folder=folder,
         manifest=manifest,
@@ -145,18 +192,43 @@ def read_results(folder: StudyFolder) -> Results:
         shown_parts=parts,
         models=tuple(shown),
         all_rows=tuple(rows),
-        fits=tuple(_fits(shown)),
+        fits=tuple(found for found in lines if found is not None),
+        rivals=tuple(
+            one for name, members in groups if len(members) >= FEWEST_MODELS for one in _rivals(name, members)
+        ),
     )
 
 
-def _fits(rows: Sequence[TableRow]) -> Iterator[LineFit]:
+def _compared_groups(rows: Sequence[TableRow]) -> Iterator[tuple[str, list[TableRow]]]:
+    """Families, and all of several: models whose accuracy is known."""
     known = [row for row in rows if row["top1"] is not None]
     families = list(dict.fromkeys(row["family"] for row in known))
     for group in [*families, *([POOLED] if len(families) > 1 else [])]:
-        members = [row for row in known if group in {POOLED, row["family"]}]
-        found = fit_line(group, [row["auc"] for row in members], [100 * row["top1"] for row in members])
-        if found is not None:
-            yield found
+        yield group, [row for row in known if group in {POOLED, row["family"]}]
+
+
+def _rivals(group: str, members: Sequence[TableRow]) -> Iterator[Rival]:
+    y, recipes = np.array([row["top1"] for row in members]), [recipe(row) for row in members]
+    for name, value in RIVALS.items():
+        x = np.array([value(row) for row in members])
+        yield Rival(
+            name=name,
+            group=group,
+            models=len(members),
+            recipes=len(set(recipes)),
+            pearson=pearson_estimate(x, y),
+            spearman=spearman_estimate(x, y),
+            without_one=range_without_one(x, y, recipes),
+        )
+
+
+def recipe(row: TableRow) -> str:
+    """What a model of the table `models` was trained on, and how long; the id of one of which that is not known."""
+    if row["model"].startswith(EMBEDDED):
+        with contextlib.suppress(FileNotFoundError):  # of another version
+            card = json_asset(f"models/{row['model'].removeprefix(EMBEDDED)}/card.json")["recipe"]
+            return " ".join(str(card.get(name)) for name in ("split", "scenes", "scene_px", "noise", "steps"))
+    return str(row["pretrained"] or row["model"])
 
 
 def results_document(results: Results, *, against: str | None = None) -> dict[str, Any]:
@@ -176,6 +248,7 @@ def results_document(results: Results, *, against: str | None = None) -> dict[st
             | {name: plain(getattr(one, name)) for name in ("slope", "intercept", "pearson", "spearman")}
             for one in results.fits
         ],
+        "rivals": plain(results.rivals),
         "asked": results.asked(),
         "paper": paper if against == "paper" else None,
     }

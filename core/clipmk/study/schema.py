@@ -34,8 +34,10 @@ TableRow = dict[str, Any]
 MEAN = "mean"
 """In the column `parts`: the mean over a model's part methods (the paper plots that of PCA and k-means)."""
 
-WITH_INTERVAL = ("mi_paper", "mi_textbook", "auc", "auc_unpadded")
+WITH_INTERVAL = ("probability", "mi_paper", "mi_textbook", "auc", "auc_unpadded")
 SPLIT = ("mi_paper", "auc", "mutual_count")
+BEHIND = {"top1_behind": "correct", "mutual_count_behind": "mutual_count", "auc_behind": "auc"}
+"""Columns of MODELS with the difference to the most accurate model of the family -> what differs."""
 
 
 def _fields(table: str) -> Iterator[pa.Field]:

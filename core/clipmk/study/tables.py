@@ -17,13 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.lib.recfunctions import repack_fields
+from numpy.typing import NDArray
 
 from clipmk.records import ModelInfo
 from clipmk.study.concepts import AskedCounts, ConceptCounts
-from clipmk.study.image_columns import ImageColumns, class_rows, image_columns, mean_of_methods, model_row
+from clipmk.study.image_columns import ImageColumns, behind, class_rows, image_columns, mean_of_methods, model_row
 from clipmk.study.manifest import Manifest
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import ASKED, CLASSES, CONCEPTS, LANGUAGE, MEAN, MODELS, TableRow, image_schema
+from clipmk.study.schema import ASKED, BEHIND, CLASSES, CONCEPTS, LANGUAGE, MEAN, MODELS, PLAN, TableRow, image_schema
 from clipmk.system.files import make_folder, write_text
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
 
@@ -52,6 +54,10 @@ class _Tables:
     folder: StudyFolder
     manifest: Manifest
     images: pq.ParquetWriter
+    groups: NDArray[np.int64]
+    """Number of the group that each image of the dataset was fitted with."""
+    measured: dict[tuple[str, str], ImageColumns] = field(default_factory=dict)
+    """Model and part method -> its images, without curves."""
     codes: dict[str, int] = field(default_factory=dict)
     """Class -> its number in order of appearance."""
     models: list[TableRow] = field(default_factory=list)
@@ -72,7 +78,7 @@ class _Tables:
             self.images.write_table(shard)
             for parts in methods:
                 rows = shard.filter(pc.equal(shard.column("parts"), parts))
-                pieces[parts].append(image_columns(rows, self.codes, points=points))
+                pieces[parts].append(image_columns(rows, self.codes, self.groups, points=points))
                 counts[parts].add(rows)
             if self.manifest.asks:
                 asked.add(shard.filter(pc.equal(shard.column("parts"), methods[0])))
@@ -93,6 +99,15 @@ class _Tables:
             descriptors = self.manifest.vocabulary.descriptors
             self.models.append(model_row(model, parts, measured, vocabulary_size=descriptors))
             self.classes += class_rows(model, parts, measured, list(self.codes))
+            self.measured[model.id, parts] = repack_fields(measured[["image", "group", "explained", *BEHIND.values()]])
+
+    def compare(self) -> None:
+        """Add to the row of each model how far it is behind the most accurate one of its family, on the same images."""
+        for row in self.models:
+            family = [one for one in self.models if (one["family"], one["parts"]) == (row["family"], row["parts"])]
+            best = max(family, key=lambda one: one["top1"] or 0.0)["model"]
+            row["reference"] = None if best == row["model"] else best
+            row.update(behind(self.measured[row["model"], row["parts"]], self.measured[best, row["parts"]]))
 
 
 def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: bool = False) -> Completeness:
@@ -120,10 +135,12 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     if unless_current and all(is_intact(folder.table(name), made_of) for name in names):
         return completeness
     with table_writer(folder.table("images"), image_schema(manifest.asks), made_of) as images:
-        tables = _Tables(folder, manifest, images)
+        plan = read_table(folder.plan, PLAN, ["image", "group"], made_of=manifest.made_of()).sort_by("image")
+        tables = _Tables(folder, manifest, images, plan.column("group").to_numpy())
         for model in manifest.models:
             if done[model.id]:
                 tables.add(model, done[model.id])
+    tables.compare()
     write_rows(tables.concepts, folder.table("concepts"), CONCEPTS, made_of)
     if manifest.asks:
         write_rows(tables.asked, folder.table("asked"), ASKED, made_of)

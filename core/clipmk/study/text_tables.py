@@ -5,7 +5,7 @@ AUC is comparable only within a family, so no table sorts by it and no column ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import Any, Final
@@ -15,6 +15,7 @@ from clipmk.study.concepts import ConceptTotals
 from clipmk.study.paper import PRINTED_FIT, Compared, PublishedModel, against_paper, published_fit, published_models
 from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
+from clipmk.system.text import counted
 
 NONE: Final = "–"
 """Where there is no number."""
@@ -101,6 +102,19 @@ _FIT: Final[Columns] = (
     ("rho [95 %] or (p)", lambda one: estimate(one.spearman)),
 )
 
+_RIVAL: Final[Columns] = (
+    ("accuracy against", lambda one: one.name),
+    ("r [95 %]", lambda one: estimate(one.pearson)),
+    ("rho [95 %] or (p)", lambda one: estimate(one.spearman)),
+    ("r without one recipe", lambda one: to(one.without_one)),
+)
+BEHIND: Final[Columns] = (
+    ("behind", lambda row: str(row["reference"])),
+    ("top-1 points [95 %]", lambda row: interval(row, "top1_behind", factor=100, digits=1)),
+    ("m [95 %]", lambda row: interval(row, "mutual_count_behind")),
+    ("AUC [95 %]", lambda row: interval(row, "auc_behind")),
+)
+
 
 def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     """One table per family: accuracy, MI and AUC beside their chance levels, mutual concepts.
@@ -128,6 +142,14 @@ def asked_tables(results: Results) -> list[TextTable]:
 def fit_table(results: Results) -> TextTable:
     """The line through the models of each family, and through all."""
     return _table("AUC against accuracy", results.fits, _FIT)
+
+
+def rival_tables(results: Results) -> Iterator[TextTable]:
+    """How closely the rivals follow accuracy, in each family and over all."""
+    for group, rivals in groupby(results.rivals, key=lambda one: (one.group, one.models, one.recipes)):
+        name, models, recipes = group
+        title = f"{family_name(name)}: {models} models of {counted(recipes, 'recipe')}"
+        yield _table(title, rivals, _RIVAL)
 
 
 def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
@@ -197,6 +219,11 @@ def estimate(one: Estimate | RankEstimate) -> str:
     if isinstance(one, RankEstimate) and one.p is not None:
         certainty = " (p < 0.001)" if one.p < 0.001 else f" (p {one.p:.3f})"
     return f"{one.value:.2f}{certainty}"
+
+
+def to(one: Estimate) -> str:
+    """`0.61 to 0.93`: the ends of a range, or a dash."""
+    return NONE if one.low is None or one.high is None else f"{one.low:.2f} to {one.high:.2f}"
 
 
 def line(slope: float, intercept: float) -> str:

@@ -150,6 +150,9 @@ def _fits(results: Results) -> Iterator[RenderableType]:
         yield Text("top-1 % against AUC", "bold")
         fits = text_tables.fit_table(results)
         yield _table(fits.columns, fits.rows)
+        for rivals in text_tables.rival_tables(results):
+            yield Text(f"\n{rivals.title}", "bold")
+            yield _table(rivals.columns, rivals.rows)
         yield Text("intervals: Fisher's z over models; p: share of orders with as large a |rho|", "dim")
     fitted = {one.group for one in results.fits}
     lacking = [family_name(name) for name in results.families if name not in fitted]
