@@ -99,7 +99,10 @@ def test_the_paper_preset_sees_what_its_equations_say(index: int, k: int) -> Non
 
 
 def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> dict[str, Any]:
-    """Union of the candidates, relevance, contrast with w = 0.7, six per part; from the scores of the whole bank."""
+    """Union of the candidates, relevance, contrast with w = 0.7, six per part in the order of their names' scores.
+
+    From the scores of the whole bank.
+    """
     templated, raw = explainer.bank.descriptors.double().numpy(), explainer.bank.raw.double().numpy()
     union = sorted(set.union(*(set(order(row, 500)) for row in scores)))
     mean = np.mean([raw[i] @ image for i in union])
@@ -110,7 +113,19 @@ def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> di
             for row in scores
         ]
     )
-    picks = [[kept[j] for j in order(row, 6)] for row in contrasts]
+    names = np.array(
+        [
+            [
+                score
+                + 0.5 * (templated[i] @ image)
+                + 0.04 * math.log(math.exp(50 * row[i]) / sum(math.exp(50 * each[i]) for each in scores))
+                for score, i in zip(own, kept, strict=True)
+            ]
+            for own, row in zip(contrasts, scores, strict=True)
+        ]
+    )
+    few = [order(row, 6) for row in contrasts]
+    picks = [[kept[j] for j in sorted(own, key=lambda j: -row[j])] for own, row in zip(few, names, strict=True)]
     worth = {i: 2.5 * (raw[i] @ image + contrasts[:, j].max()) / 2 for j, i in enumerate(kept)}
     concepts = sorted({i for row in picks for i in row}, key=lambda i: (-worth[i], i))[:15]
     carriers = []

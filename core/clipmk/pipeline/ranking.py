@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from clipmk.settings import Settings
     from clipmk.vocabulary.embeddings import TextBank
 
+NAME_IMAGE, NAME_SHARE = 0.5, 0.04
+"""Weights of cos(image, d) and of log(share of d) beside the contrast score, where they order a part's few candidates.
+Both were chosen on `val` scenes (docs/findings.md)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VisionConcepts:
@@ -115,6 +119,8 @@ def _assign(
         chosen = highest(shares, count)
         return cosines, shares, chosen, marked(shares, chosen)
     preferences = contrast(cosines, whole, weight=settings.contrast_weight)
-    shares, chosen = (SHARPNESS * host64(cosines)).softmax(0), highest(preferences, count)
-    listed = marked(shares, chosen)
+    shares = (SHARPNESS * host64(cosines)).softmax(0)
+    listed = marked(shares, highest(preferences, count))
+    names = preferences + NAME_IMAGE * whole + NAME_SHARE * shares.log()
+    chosen = highest(names.where(listed, float("-inf")), count)
     return preferences, shares, chosen, listed & (shares >= (shares * listed).max(0).values / 2)
