@@ -15,7 +15,6 @@ import embedded
 from clipmk.concepts.float64 import host64
 from clipmk.evaluate.prompt_sets import nearest_classes
 from clipmk.explanation import Explanation
-from clipmk.pipeline.builder import SourceImage
 from clipmk.pipeline.encoder import EncodedImage, fetch
 from clipmk.pipeline.explainer import Explainer
 from clipmk.pipeline.grounding import embed_parts
@@ -74,7 +73,7 @@ def _explained(explainer: Explainer, *, apple: bool) -> Explanation:
         rows = {name: on_apple(getattr(bank, name)) for name in ("classes", "descriptors", "raw")}
         bank = dataclasses.replace(bank, **rows)
         builder = dataclasses.replace(builder, bank=bank)
-    source = SourceImage.of(embedded.picture(), keep_pixels=False)
+    source = explainer.builder.source(embedded.picture(), keep_pixels=False)
     return builder.build(source, EncodedImage(square, whole, (found,), (parts,)))
 
 

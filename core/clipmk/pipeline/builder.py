@@ -70,11 +70,6 @@ class SourceImage:
     image: Image.Image | None
     """The decoded pixels, where they are kept."""
 
-    @classmethod
-    def of(cls, picture: Picture, *, keep_pixels: bool = True) -> SourceImage:
-        """The part of a decoded picture that its record repeats."""
-        return cls(picture.info, picture.warnings, picture.image if keep_pixels else None)
-
 
 @dataclass(frozen=True, eq=False)
 class ExplanationBuilder:
@@ -111,10 +106,9 @@ class ExplanationBuilder:
 
     def source(self, picture: Picture, *, keep_pixels: bool = True) -> SourceImage:
         """The image as its record names it; with a warning where an embedded model cannot know what it shows."""
-        known = SourceImage.of(picture, keep_pixels=keep_pixels)
-        if self.backbone.info.id.startswith(EMBEDDED) and not looks_rendered(picture.pixels):
-            return replace(known, warnings=(*known.warnings, UNFAMILIAR))
-        return known
+        unfamiliar = self.backbone.info.id.startswith(EMBEDDED) and not looks_rendered(picture.pixels)
+        warnings = (*picture.warnings, UNFAMILIAR) if unfamiliar else picture.warnings
+        return SourceImage(picture.info, warnings, picture.image if keep_pixels else None)
 
     @cached_property
     def language(self) -> Callable[[int], LanguageConcepts]:
@@ -225,7 +219,16 @@ class ExplanationBuilder:
         warnings = source.warnings + self.warnings + segmentation.warnings + vision.warnings
         asked: tuple[Asked, ...] = ()
         if questions is not None:
-            asked = self._answers(questions, source.info, encoded, [explained, *alternatives], vision)
+            asked = answer(
+                questions,
+                encoded,
+                bank=self.bank,
+                geometry=self.geometry(source.info),
+                classes={number: self.language(number).indices.tolist() for number in map(names.index, classes)},
+                names=names,
+                vision=vision.concepts,
+                vision_limit=self.settings.vision_limit,
+            )
             warnings += () if encoded.patch_embeddings is not None else (NO_PATCHES,)
             warnings += (VAGUE_MAPS,) if self.backbone.info.family == "convnext" else ()
         return Explanation(
@@ -271,26 +274,6 @@ class ExplanationBuilder:
     def _centres(self) -> tuple[Float[Tensor, " embed"], Float[Tensor, " embed"]]:
         """The mean descriptor and the mean class."""
         return self.bank.descriptors.mean(0, dtype=torch.float64), self.bank.classes.mean(0, dtype=torch.float64)
-
-    def _answers(
-        self,
-        questions: Questions,
-        info: ImageInfo,
-        encoded: EncodedImage,
-        classes: Sequence[Alternative],
-        vision: VisionConcepts,
-    ) -> tuple[Asked, ...]:
-        numbers = [self.vocabulary.classes.index(one.class_name) for one in classes]
-        return answer(
-            questions,
-            encoded,
-            bank=self.bank,
-            geometry=self.geometry(info),
-            classes={number: self.language(number).indices.tolist() for number in numbers},
-            names=self.vocabulary.classes,
-            vision=vision.concepts,
-            vision_limit=self.settings.vision_limit,
-        )
 
     def vision_concepts(self, vision: VisionConcepts, language: Sequence[LanguageConcept]) -> tuple[VisionConcept, ...]:
         """D_v in words, each with whether it is among the language concepts, too."""
