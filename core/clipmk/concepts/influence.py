@@ -28,8 +28,10 @@ def part_margins(
         explained: y, L2-normalised.
         other: y', L2-normalised.
     """
-    units = parts.double() / parts.double().norm(dim=1, keepdim=True)
-    own, others = ((units @ one.double()).float().double() for one in (explained, other))
+    from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
+
+    units = host64(parts) / host64(parts).norm(dim=1, keepdim=True)
+    own, others = (host64((units @ host64(one)).float()) for one in (explained, other))
     return tuple((own - others).tolist())
 
 
@@ -61,12 +63,14 @@ def named_part(
         concepts: t, L2-normalised.
         centre: c, the mean over the bank that they are from.
     """
-    texts = concepts.double() - centre.double()
+    from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
+
+    texts = host64(concepts) - host64(centre)
     if not len(texts):
         return texts.sum(0)
     from scipy.optimize import nnls  # noqa: PLC0415 - slow to import
 
-    weights, _ = nnls(texts.T.numpy(), image.double().numpy())
+    weights, _ = nnls(texts.T.numpy(), host64(image).numpy())
     return texts.T @ texts.new_tensor(weights)
 
 
@@ -87,6 +91,8 @@ def share_explained(
         explained: y, L2-normalised.
         centre: c, the mean of all classes.
     """
-    direction = explained.double() - centre.double()
-    similarity = float(image.double() @ direction)
+    from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
+
+    direction = host64(explained) - host64(centre)
+    similarity = float(host64(image) @ direction)
     return float(named @ direction) / similarity if similarity >= LEAST_SIMILARITY else None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk.concepts.float64 import host64
+from clipmk.concepts.float64 import host64, mean64
 from clipmk.concepts.influence import named_part, part_margins, share_explained
 from clipmk.concepts.mutual import class_swap, language_count_for, measure, overlap, swapped_classes
 from clipmk.concepts.selection import LanguageConcepts, highest, language_concepts, language_sets
@@ -273,7 +273,7 @@ class ExplanationBuilder:
     @cached_property
     def _centres(self) -> tuple[Float[Tensor, " embed"], Float[Tensor, " embed"]]:
         """The mean descriptor and the mean class."""
-        return self.bank.descriptors.mean(0, dtype=torch.float64), self.bank.classes.mean(0, dtype=torch.float64)
+        return mean64(self.bank.descriptors), mean64(self.bank.classes)
 
     def vision_concepts(self, vision: VisionConcepts, language: Sequence[LanguageConcept]) -> tuple[VisionConcept, ...]:
         """D_v in words, each with whether it is among the language concepts, too."""
