@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from clipmk.images.masks import mask_box, pixel_mask, rle_decode, rle_encode, rle_sample
+from clipmk.images.masks import mask_box, pixel_masks, rle_decode, rle_encode, rle_sample
 from clipmk.images.square import Square
 from clipmk.records import Rle
 from clipmk.settings import Resize
@@ -79,7 +79,7 @@ def test_a_mask_is_encoded_in_pixels_as_its_pixels_are(
     square = Square(width, height, side, resize)
     mask = np.random.default_rng(seed).random((side, side)) < share
     pixels = square.to_pixels(mask)
-    found = pixel_mask(mask, square)
+    found = pixel_masks(mask[None], square)[0]
     assert found.rle == rle_encode(pixels)
     np.testing.assert_array_equal(rle_decode(found.rle), pixels)
     assert found.area == pixels.mean()
@@ -91,7 +91,7 @@ def test_a_mask_is_encoded_in_pixels_as_its_pixels_are(
 def test_empty_and_full_masks_are_encoded_too(full: bool, resize: Resize) -> None:
     square = Square(50, 20, 8, resize)
     mask = np.full((8, 8), full)
-    found = pixel_mask(mask, square)
+    found = pixel_masks(mask[None], square)[0]
     assert found.area == (0 if not full else 1 if resize == "squash" else 0.4)
     assert found.bbox_xyxy == box(square.to_pixels(mask))
 

@@ -8,6 +8,7 @@ last group is the sign.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,23 +42,23 @@ def rle_encode(mask: NDArray[np.bool_]) -> Rle:
     """Encode a mask, bool (height, width)."""
     flat = mask.ravel(order="F").astype(bool, copy=False)
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    return rle_of_changes(changes, size=mask.shape, first=bool(flat.size and flat[0]))
+    return _rle(_runs_between(changes, flat.size, first=bool(flat.size and flat[0])), mask.shape)
 
 
-def rle_of_changes(changes: NDArray[np.integer], *, size: tuple[int, ...], first: bool) -> Rle:
-    """Encode a mask from the positions at which it changes.
+def _runs_between(changes: NDArray[np.integer], size: int, *, first: bool) -> NDArray[np.int64]:
+    """Lengths of the runs of a mask of `size` pixels, zeros first; `first` is its first pixel's value.
 
-    Args:
-        changes: positions, column by column, whose value differs from the one before; int, rising, above 0.
-        size: (height, width).
-        first: the value of the first pixel.
+    The positions at which it changes are read column by column, rising, above 0.
     """
-    height, width = size
-    borders = np.concatenate([[0], changes, [height * width]]).astype(np.int64)
-    runs = np.diff(borders, prepend=0) if first else np.diff(borders)
+    borders = np.concatenate([[0] * (1 + first), changes, [size]])
+    return np.diff(borders).astype(np.int64)
+
+
+def _rle(runs: NDArray[np.int64], size: tuple[int, ...]) -> Rle:
+    """Encode runs that fill a mask of (height, width)."""
     steps = runs.copy()
     steps[3:] -= runs[1:-2]
-    return Rle(size=(height, width), counts=_encoded(steps))
+    return Rle(size=(size[0], size[1]), counts=_encoded(steps))
 
 
 def rle_decode(rle: Rle) -> NDArray[np.bool_]:
@@ -103,23 +104,26 @@ def mask_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def pixel_mask(mask_square: Bool[np.ndarray, "side side"], square: Square) -> PixelMask:
-    """A mask on the square in the original's pixels, exactly as `Square.to_pixels` maps it, without mapping it.
+def pixel_masks(masks_square: Bool[np.ndarray, "masks side side"], square: Square) -> list[PixelMask]:
+    """Masks on the square in the original's pixels, exactly as `Square.to_pixels` maps them, without mapping them.
 
-    Rows and columns repeat on the way to the original. So where the mask changes there follows from where it changes
+    Rows and columns repeat on the way to the original. So where a mask changes there follows from where it changes
     on the square, and the cost grows with the original's width, not with its area.
 
     Args:
-        mask_square: bool (side, side), of any side.
+        masks_square: bool (masks, side, side), of any side.
         square: how a square shows the original; its own side does not matter.
     """
-    square = replace(square, side=len(mask_square))
+    square, size = replace(square, side=masks_square.shape[1]), (square.height, square.width)
     rows, columns = (_Bands.of(shown, side=square.side) for shown in square.shown)
-    cells = np.pad(mask_square, 1).take(rows.shown + 1, axis=0).take(columns.shown + 1, axis=1)
-    count = int(rows.lengths @ cells @ columns.lengths)
-    (left, right), (top, bottom) = _extent(cells, 0, columns), _extent(cells, 1, rows)
-    rle = rle_of_changes(_changes(cells, rows, columns), size=(square.height, square.width), first=bool(cells[0, 0]))
-    return PixelMask(rle, count / (square.height * square.width), (left, top, right, bottom))
+    framed = np.pad(masks_square, ((0, 0), (1, 1), (1, 1)))
+    found = []
+    for cells in framed.take(rows.shown + 1, axis=1).take(columns.shown + 1, axis=2):
+        runs = _runs_between(_changes(cells, rows, columns), math.prod(size), first=bool(cells[0, 0]))
+        area, box = int(runs[1::2].sum()) / math.prod(size), mask_box(cells) or (0, 0, 0, 0)
+        (left, right), (top, bottom) = columns.edges[[*box[::2]]].tolist(), rows.edges[[*box[1::2]]].tolist()
+        found.append(PixelMask(_rle(runs, size), area, (left, top, right, bottom)))
+    return found
 
 
 def _runs(rle: Rle) -> NDArray[np.int64]:
@@ -171,33 +175,23 @@ class _Bands(NamedTuple):
 
     shown: NDArray[np.int64]
     """For each band the row of the square; -1 or `side` outside the square."""
-    starts: NDArray[np.int64]
-    """First pixel of each band."""
-    lengths: NDArray[np.int64]
-    """Pixels."""
+    edges: NDArray[np.int64]
+    """First pixel of each band, and the one after the last."""
 
     @classmethod
     def of(cls, rows: NDArray[np.int64], *, side: int) -> _Bands:
         """The bands of `Square.shown`."""
         known = np.clip(rows, -1, side)
-        starts = np.flatnonzero(np.diff(known, prepend=-2))
-        return cls(known[starts], starts, np.diff(starts, append=len(rows)))
+        edges = np.append(np.flatnonzero(np.diff(known, prepend=-2)), len(rows))
+        return cls(known[edges[:-1]], edges)
 
 
 def _changes(cells: NDArray[np.bool_], rows: _Bands, columns: _Bands) -> NDArray[np.int64]:
     """Positions, column by column, of pixels that differ from the one before, the foot of the last column included."""
-    height = int(rows.lengths.sum())
-    band, column = np.nonzero(cells[1:] != cells[:-1])
-    repeats = columns.lengths[column]
-    inside = np.repeat(columns.starts[column] - np.cumsum(repeats) + repeats, repeats) + np.arange(repeats.sum())
-    head, foot = np.repeat(cells[0], columns.lengths), np.repeat(cells[-1], columns.lengths)
+    height, widths = int(rows.edges[-1]), np.diff(columns.edges)
+    band, column = np.divmod(np.flatnonzero(cells[1:] != cells[:-1]), len(widths))  # faster than np.nonzero
+    repeats = widths[column]
+    inside = np.repeat(columns.edges[column] - np.cumsum(repeats) + repeats, repeats) + np.arange(repeats.sum())
+    head, foot = np.repeat(cells[0], widths), np.repeat(cells[-1], widths)
     tops = 1 + np.flatnonzero(head[1:] != foot[:-1])
-    return np.sort(np.concatenate([inside * height + np.repeat(rows.starts[band + 1], repeats), tops * height]))
-
-
-def _extent(cells: NDArray[np.bool_], axis: int, bands: _Bands) -> tuple[int, int]:
-    """First pixel and the one after the last, along the axis that is not summed up."""
-    found = np.flatnonzero(cells.any(axis=axis))
-    if not len(found):
-        return 0, 0
-    return int(bands.starts[found[0]]), int(bands.starts[found[-1]] + bands.lengths[found[-1]])
+    return np.sort(np.concatenate([inside * height + np.repeat(rows.edges[band + 1], repeats), tops * height]))

@@ -18,7 +18,7 @@ from clipmk.concepts.selection import LanguageConcepts, highest, language_concep
 from clipmk.concepts.soft import soft_matches
 from clipmk.concepts.superpixels import WORK_SIDE
 from clipmk.explanation import Explanation
-from clipmk.images.masks import pixel_mask
+from clipmk.images.masks import pixel_masks
 from clipmk.images.square import Square, square_image
 from clipmk.models.catalog import EMBEDDED
 from clipmk.pipeline.asking import NO_PATCHES, VAGUE_MAPS, Questions, answer
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
     from clipmk.backbones.backbone import Backbone
     from clipmk.images.decoder import Picture
+    from clipmk.images.masks import PixelMask
     from clipmk.pipeline.encoder import EncodedImage
-    from clipmk.pipeline.segmentation import Segmentation
     from clipmk.records import ImageInfo
     from clipmk.settings import Settings
     from clipmk.vocabulary.embeddings import TextBank
@@ -217,6 +217,8 @@ class ExplanationBuilder:
             [self.against(name, vision) for name in classes], encoded.embedding, part_embeddings, vision
         )
         warnings = source.warnings + self.warnings + segmentation.warnings + vision.warnings
+        shown = np.stack([segmentation.foreground, *segmentation.masks])
+        foreground, *masks = pixel_masks(shown, self.geometry(source.info))
         asked: tuple[Asked, ...] = ()
         if questions is not None:
             asked = answer(
@@ -236,8 +238,8 @@ class ExplanationBuilder:
             model=self.backbone.info,
             predictions=predictions,
             class_name=chosen,
-            foreground=pixel_mask(segmentation.foreground, self.geometry(source.info)).rle,
-            parts=self._parts(source.info, segmentation, vision),
+            foreground=foreground.rle,
+            parts=self._parts(masks, vision),
             vision_concepts=self.vision_concepts(vision, explained.language_concepts),
             language_concepts=explained.language_concepts,
             mutual=explained.mutual,
@@ -335,18 +337,15 @@ class ExplanationBuilder:
             SoftPair(vision=texts[left[m.vision]], language=texts[right[m.language]], cosine=m.cosine) for m in found
         )
 
-    def _parts(self, info: ImageInfo, segmentation: Segmentation, vision: VisionConcepts) -> tuple[Part, ...]:
-        geometry, texts = self.geometry(info), self.vocabulary.descriptors
+    def _parts(self, masks: Sequence[PixelMask], vision: VisionConcepts) -> tuple[Part, ...]:
+        texts = self.vocabulary.descriptors
         cosines, shares = (values.gather(1, vision.top_columns).tolist() for values in (vision.cosines, vision.shares))
         parts = []
-        for index, mask in enumerate(segmentation.masks):
-            pixels = pixel_mask(mask, geometry)
+        for index, mask in enumerate(masks):
             best = zip(vision.top_descriptors[index], cosines[index], shares[index], strict=True)
             descriptors = tuple(PartDescriptor(text=texts[i], cosine=cosine, share=share) for i, cosine, share in best)
             parts.append(
-                Part(
-                    id=index + 1, area=pixels.area, bbox_xyxy=pixels.bbox_xyxy, mask=pixels.rle, descriptors=descriptors
-                )
+                Part(id=index + 1, area=mask.area, bbox_xyxy=mask.bbox_xyxy, mask=mask.rle, descriptors=descriptors)
             )
         return tuple(parts)
 
@@ -377,4 +376,4 @@ def _open_clip_version() -> str:
 
 def blank_notes(square: NDArray[np.uint8]) -> tuple[str, ...]:
     """A warning if a square input, uint8 RGB (S, S, 3), has one colour only."""
-    return (BLANK,) if (square == square[0, 0]).all() else ()
+    return (BLANK,) if (square[0] == square[0, 0]).all() and (square == square[0, 0]).all() else ()
