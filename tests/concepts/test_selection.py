@@ -58,11 +58,10 @@ def test_what_is_nearest_block_by_block_is_what_is_nearest_at_once(
     found = selection.nearest(parts, bank, count=count, block=block)
     assert found.indices.tolist() == expected
     assert torch.equal(found.scores, scores[:, expected])
-    for intersect in (True, False):
-        whole, expected_warnings = selection.candidates(scores, count=count, intersect=intersect)
-        among, warnings = selection.candidates(found.scores, count=count, intersect=intersect)
-        assert torch.equal(found.indices[among], whole)
-        assert warnings == expected_warnings
+    whole, expected_warnings = selection.candidates(scores, count=count)
+    among, warnings = selection.candidates(found.scores, count=count)
+    assert torch.equal(found.indices[among], whole)
+    assert warnings == expected_warnings
 
 
 def test_a_bank_of_one_block_gives_the_digits_of_one_product() -> None:
@@ -71,23 +70,19 @@ def test_a_bank_of_one_block_gives_the_digits_of_one_product() -> None:
     assert torch.equal(found.scores, (parts @ bank.T)[:, found.indices])
 
 
-@given(
-    hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 9)), elements=COSINES),
-    st.integers(1, 10),
-    st.booleans(),
-)
-def test_candidates_are_the_union_or_intersection_of_each_parts_nearest(
-    scores: np.ndarray, count: int, intersect: bool
-) -> None:
+@given(hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 9)), elements=COSINES), st.integers(1, 10))
+def test_candidates_are_the_union_or_intersection_of_each_parts_nearest(scores: np.ndarray, count: int) -> None:
     sets = [set(by_score(row, count)) for row in scores.tolist()]
     common, union = set.intersection(*sets), set.union(*sets)
-    found, warnings = selection.candidates(torch.tensor(scores), count=count, intersect=intersect)
-    assert found.tolist() == sorted(common if intersect and common else union)
-    assert warnings == ((selection.NO_COMMON_CANDIDATE,) if intersect and not common else ())
+    near = selection.nearest(torch.tensor(scores), torch.eye(scores.shape[1], dtype=torch.float64), count=count)
+    assert near.indices.tolist() == sorted(union)
+    found, warnings = selection.candidates(torch.tensor(scores), count=count)
+    assert found.tolist() == sorted(common or union)
+    assert warnings == (() if common else (selection.NO_COMMON_CANDIDATE,))
 
 
 def test_an_empty_intersection_becomes_the_union_with_a_warning() -> None:
-    found, warnings = selection.candidates(torch.eye(3), count=1, intersect=True)
+    found, warnings = selection.candidates(torch.eye(3), count=1)
     assert found.tolist() == [0, 1, 2]
     assert warnings == (selection.NO_COMMON_CANDIDATE,)
 

@@ -91,9 +91,11 @@ def nearest(
     floor = scores.new_full((len(part_embeddings), 1), float("-inf"))
     for start in range(0, len(bank), block):
         product = part_embeddings @ bank[start : start + block].T
-        columns = (~(product <= floor)).any(dim=0).nonzero().flatten()  # equal to the last one kept comes too late
-        indices = torch.cat([indices, start + columns])
-        scores = torch.cat([scores, product[:, columns]], dim=1)
+        rows = torch.arange(start, start + product.shape[1], device=bank.device)
+        if start:
+            above = (~(product <= floor)).any(dim=0)  # equal to the last one kept comes too late
+            rows, product = rows[above], product[:, above]
+        indices, scores = torch.cat([indices, rows]), torch.cat([scores, product], dim=1)
         chosen = _chosen(scores, count)
         keep = chosen.any(dim=0).nonzero().flatten()
         if scores.shape[1] >= count:
@@ -117,16 +119,15 @@ def _chosen(scores: Float[Tensor, "parts items"], count: int) -> Bool[Tensor, "p
 
 
 def candidates(
-    scores: Float[Tensor, "parts descriptors"], *, count: int, intersect: bool
+    scores: Float[Tensor, "parts descriptors"], *, count: int
 ) -> tuple[Int[Tensor, " candidates"], tuple[str, ...]]:
-    """C = ∩ or ∪ over the parts of their top k descriptors, k = min(`count`, |D|).
+    """C = ∩ over the parts of their top k descriptors, k = min(`count`, |D|).
 
     An empty intersection becomes the union, with a warning. Without parts or descriptors C is empty.
 
     Args:
-        scores: of the parts with the whole bank, or those of `nearest` with the same k.
+        scores: of the parts with the whole bank, or those of `nearest` with the same k, which are the union.
         count: k, 500 in the reference code.
-        intersect: as the reference code does; the paper's text does not mention it.
 
     Returns:
         Columns of the scores, int64, ascending; and warnings.
@@ -134,11 +135,9 @@ def candidates(
     chosen = _chosen(scores, count)
     union = chosen.any(dim=0)
     common = chosen.all(dim=0) & union
-    if not intersect:
-        return union.nonzero().flatten(), ()
-    if not common.any():
-        return union.nonzero().flatten(), (NO_COMMON_CANDIDATE,)
-    return common.nonzero().flatten(), ()
+    if common.any():
+        return common.nonzero().flatten(), ()
+    return union.nonzero().flatten(), (NO_COMMON_CANDIDATE,)
 
 
 def relevance_filter(

@@ -65,8 +65,10 @@ def rank_vision_concepts(
         part_embeddings: from `pipeline.grounding.embed_parts`, on the CPU.
     """
     near = nearest(part_embeddings, bank.descriptors, count=settings.candidate_count)
-    found, notes = candidates(near.scores, count=settings.candidate_count, intersect=settings.intersect_candidates)
-    rows, scores = near.indices[found], near.scores[:, found]
+    rows, scores, notes = near.indices, near.scores, tuple[str, ...]()
+    if settings.intersect_candidates:
+        found, notes = candidates(near.scores, count=settings.candidate_count)
+        rows, scores = rows[found], scores[:, found]
     raw_cosines = bank.raw[rows] @ embedding
     keep, more = relevance_filter(raw_cosines, statistic=settings.relevance, offset=settings.relevance_offset)
     rows, scores, raw_cosines = rows[keep], scores[:, keep], raw_cosines[keep]
