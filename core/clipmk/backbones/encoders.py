@@ -39,26 +39,24 @@ class BlockState:
     attended: Float[Tensor, "batch tokens width"]
     """Inputs of its attention."""
     outputs: Float[Tensor, "batch tokens width"]
-    rope: Tensor | None
-    """Rotary position embedding of the patches, where the encoder has one."""
+    scores: Float[Tensor, "batch heads tokens"] | None
+    """Of the class token in its attention, where the encoder has one and the attention can be opened up."""
     pooler_inputs: Tensor | None = None
     """Inputs of the pooler, where there is one."""
 
 
 def requery(
-    block: nn.Module, attention: nn.Module, state: BlockState, weights: Float[Tensor, "batch regions patches"]
+    block: Any, state: BlockState, shares: Float[Tensor, "batch heads regions tokens"]
 ) -> Float[Tensor, "batch regions width"]:
     """Send the class token through the last block once more per region, over the block's stored keys and values.
 
     The block itself runs on the regions' class tokens, with the output of its attention replaced: residuals, scales,
     norms and MLP are the block's own, in its own order.
     """
-    opened = view(attention)
-    token = state.attended[:, :1]
-    shares = masked_shares(opened.scores(state.attended, state.rope), weights)
-    merged = opened.merge(opened.mix(shares, state.attended), token.expand(-1, weights.shape[1], -1))
-    with with_output(attention, as_module(attention, merged)):
-        pooled: Tensor = block(state.inputs[:, :1].expand(-1, weights.shape[1], -1))
+    opened, count = view(block.attn), shares.shape[2]
+    merged = opened.merge(opened.mix(shares, state.attended), state.attended[:, :1].expand(-1, count, -1))
+    with with_output(block.attn, as_module(block.attn, merged)):
+        pooled: Tensor = block(state.inputs[:, :1].expand(-1, count, -1))
     return pooled
 
 
@@ -100,8 +98,9 @@ class TokenEncoder(ImageEncoder):
         modules = [self._block, self._block.attn, *([self._pooler] if self._pooler is not None else [])]
         with captured(*modules) as (block, attention, *pooler):
             embeddings = self.embed(pixels)
-        rope, pooler_inputs = attention.keywords.get("rope"), pooler[0].inputs if pooler else None
-        state = BlockState(block.inputs, attention.inputs, block.output, rope, pooler_inputs)
+        pooler_inputs, opened = pooler[0].inputs if pooler else None, self._opened if self.has_cls else None
+        scored = None if opened is None else opened.scores(attention.inputs, attention.keywords.get("rope"))
+        state = BlockState(block.inputs, attention.inputs, block.output, scored, pooler_inputs)
         keys = self._opened.raw_keys(attention.inputs) if features == "keys" and self._opened is not None else None
         patches = (block.output if keys is None else keys)[:, self._prefix :]
         known = math.prod(self._grid_size) == patches.shape[1]
@@ -126,9 +125,7 @@ class TokenEncoder(ImageEncoder):
         if state.pooler_inputs is not None:
             heads = self._pooler_heads(state.pooler_inputs)
             return None if heads is None else attention_row(scores(*heads[:2]), patches)
-        if not self.has_cls or self._opened is None:
-            return None
-        return attention_row(self._opened.scores(state.attended, state.rope), patches)
+        return None if state.scores is None else attention_row(state.scores, patches)
 
     def _query_pooler(self, tokens: Tensor, weights: Float[Tensor, "batch regions patches"]) -> Tensor:
         """The pooler's query attends once more for each region, with log(weight) on the patches."""
@@ -170,8 +167,8 @@ class VitEncoder(TokenEncoder):
         norm: Callable[[Tensor], Tensor] = visual.ln_post
         if state.pooler_inputs is not None:
             pooled = norm(self._pooler.attn.out_proj(self._query_pooler(state.pooler_inputs, weights)))
-        elif visual.pool_type == "tok":
-            pooled = norm(requery(self._block, self._block.attn, state, weights))
+        elif state.scores is not None:
+            pooled = norm(requery(self._block, state, masked_shares(state.scores, weights)))
         elif visual.final_ln_after_pool:
             pooled = norm(weighted_mean(state.outputs[:, 1:], weights))
         else:
@@ -278,8 +275,8 @@ class TimmVitEncoder(_TimmEncoder, TokenEncoder):
             pooled = pooler.proj(self._query_pooler(state.pooler_inputs, weights))
             if pooler.mlp is not None:
                 pooled = pooled + pooler.mlp(pooler.norm(pooled))
-        elif trunk.global_pool == "token" and self._opened is not None:
-            pooled = trunk.norm(requery(self._block, self._block.attn, state, weights))
+        elif state.scores is not None:
+            pooled = trunk.norm(requery(self._block, state, masked_shares(state.scores, weights)))
         elif trunk.global_pool == "avg":
             tokens = trunk.norm(state.outputs)
             if getattr(trunk, "pool_include_prefix", False):
