@@ -29,6 +29,8 @@ MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution in units of its median absolute deviation."""
 FLAT = 1e-6
 """Unit tokens closer than this to their mean count as equal: float32 noise has no direction."""
+BASIS, ROUNDS, EXACT = 16, 40, 1e-12
+"""Of the subspace iteration that finds eigenvectors: vectors, most rounds, and how far off they may be."""
 
 NO_FOREGROUND = "no foreground was found; the whole image is explained"
 NO_CONTRAST = "the patch features are all alike; they show no foreground"
@@ -119,11 +121,6 @@ def clean_tokens(
     return _without_outliers(tokens, outliers, grid), outliers
 
 
-def foreground_mask(saliency: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Saliency > 0; any shape."""
-    return np.asarray(saliency > 0.0)
-
-
 def largest_components(mask_grid: NDArray[np.bool_], *, keep_second: bool) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Keep the largest 8-connected component, and the second largest if it has at least 5 patches.
 
@@ -156,13 +153,35 @@ def restrict(saliency_grid: NDArray[np.floating], mask_grid: NDArray[np.bool_]) 
     return np.where(mask_grid, size, -size)
 
 
+def leading_eigenvectors(
+    gram: Float[Tensor, "size size"], count: int, *, tolerance: float = EXACT
+) -> tuple[Float[Tensor, " some"], Float[Tensor, "size some"]]:
+    """At least `count` of the largest eigenvalues of a positive semidefinite matrix, rising, and their eigenvectors.
+
+    By subspace iteration from some of its columns, which takes half the time of finding all; where the largest
+    |A v - λ v| does not fall below `tolerance` times the largest λ in `ROUNDS` rounds, all are found.
+    """
+    basis = gram[:, :: -(-len(gram) // BASIS)]
+    for number in range(1, 1 + ROUNDS):
+        unit = torch.linalg.qr(basis).Q
+        basis = gram @ unit
+        if number % 4 == 0:
+            values, turn = torch.linalg.eigh(unit.mT @ basis)
+            vectors = unit @ turn
+            off = (basis @ turn - vectors * values)[:, -count:].norm(dim=0).max()
+            if off <= tolerance * values[-1]:
+                return values, vectors
+    values, vectors = torch.linalg.eigh(gram)
+    return values, vectors
+
+
 def _left_singular_vector(rows: Tensor, *, rank: int) -> Tensor:
     """The left singular vector of the `rank`-th largest singular value, largest entry positive; 0 where that is 0."""
     count, dim = rows.shape
     if min(count, dim) < rank:
         return rows.new_zeros(count)
     wide = count <= dim
-    eigenvalues, eigenvectors = torch.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+    eigenvalues, eigenvectors = leading_eigenvectors(rows @ rows.mT if wide else rows.mT @ rows, rank)
     if eigenvalues[-rank] <= FLAT**2 * count:
         return rows.new_zeros(count)
     vector = eigenvectors[:, -rank] if wide else rows @ eigenvectors[:, -rank]

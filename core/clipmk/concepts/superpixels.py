@@ -10,6 +10,7 @@ Areas are shares of the picture, colours are CIE Lab. The constants suit picture
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk.concepts.foreground import FLAT, clean_tokens
+from clipmk.concepts.foreground import FLAT, clean_tokens, leading_eigenvectors
 from clipmk.concepts.paper_parts import Parts
 from clipmk.concepts.regions import Regions, join_alike, join_patterns, merge_closest
 
@@ -48,8 +49,8 @@ SMOOTHING = 5
 """Side of the window, in pixels, in which a colour is chosen."""
 FEATURE_COMPONENTS = 4
 """Principal components of the patch features that tell regions apart."""
-FEATURE_BASIS, FEATURE_ROUNDS = 16, 3
-"""Size and rounds of the subspace iteration that finds them: a third of the time of finding all."""
+FEATURE_TOLERANCE = 1.0
+"""How far off they may be (`foreground.leading_eigenvectors`): the first rounds are close enough for colours."""
 FEATURE_WEIGHT = 15.0
 """Their root mean square length, in Lab units: the weight of features relative to colour."""
 VOTE_SOFTNESS = 0.5
@@ -89,8 +90,8 @@ def superpixel_parts(
     labels = _foreground_regions(colour_regions(lab), saliency)
     if not labels.any():
         return Parts(np.ones(labels.shape, dtype=np.int64), (NOTHING_SALIENT,))
-    looks = lab if patches is None else np.dstack([lab, feature_map(patches, grid=saliency.shape, side=len(lab))])
-    return Parts(join_alike(join_patterns(Regions.of(labels, looks))).at_most(limit).labels, ())
+    looks = [lab] if patches is None else [lab, feature_map(patches, grid=saliency.shape, side=len(lab))]
+    return Parts(join_alike(join_patterns(Regions.of(labels, *looks))).at_most(limit).labels, ())
 
 
 def picture_regions(image: UInt8[ndarray, "side side 3"], *, limit: int) -> NDArray[np.uint8]:
@@ -115,11 +116,12 @@ def colour_regions(lab: Float[ndarray, "height width 3"]) -> NDArray[np.int64]:
     Each pixel takes argmin_k of the sum over the window around it of w · |lab - palette_k|, where w falls with the
     colour gradient: pixels on an edge follow their neighbours instead of forming a region of their own.
     """
-    gradients = (cv2.Sobel(lab, cv2.CV_32F, dx, 1 - dx, scale=1 / (8 * EDGE_CONTRAST)) for dx in (0, 1))
-    contrast = cv2.transform(sum(gradient * gradient for gradient in gradients), np.ones((1, 3), np.float32))
+    planes = cv2.split(lab)
+    contrast = np.zeros(lab.shape[:2], dtype=np.float32)
+    for plane, dx in product(planes, (0, 1)):
+        cv2.accumulateSquare(cv2.Sobel(plane, cv2.CV_32F, dx, 1 - dx, scale=1 / (8 * EDGE_CONTRAST)), contrast)
     weights = 1 / (1 + contrast)
     sample = np.s_[::PALETTE_STEP, ::PALETTE_STEP]
-    planes = cv2.split(lab)
     best = np.full(weights.shape, np.inf, dtype=np.float32)
     nearest = np.zeros(weights.shape, dtype=np.uint8)
     for number, colour in enumerate(palette(lab[sample].reshape(-1, 3), weights[sample].ravel()).tolist()):
@@ -141,20 +143,20 @@ def palette(colours: Float[ndarray, "pixels 3"], weights: Float[ndarray, " pixel
         colours: CIE Lab.
         weights: of each pixel, not negative.
     """
-    cells = np.floor(colours / PALETTE_CELL).astype(np.int64)
-    cells -= cells.min(axis=0)
-    cubes = np.ravel_multi_index(tuple(cells.T), tuple(cells.max(axis=0) + 1))
+    planes = np.ascontiguousarray(colours.T)
+    cells = np.floor(planes / PALETTE_CELL).astype(np.int64)
+    cells -= cells.min(axis=1, keepdims=True)
+    cubes = np.ravel_multi_index(tuple(cells), tuple(cells.max(axis=1) + 1))
     mass = np.bincount(cubes, weights)
     (found,) = mass.nonzero()
     heaviest = found[np.argsort(-mass[found], kind="stable")[:PALETTE_CELLS]]
     mass = mass[heaviest]
-    sums = [np.bincount(cubes, weights * colours[:, channel])[heaviest] for channel in range(3)]
-    means = np.stack(sums, axis=1) / mass[:, None]
+    means = np.stack([np.bincount(cubes, weights * plane)[heaviest] for plane in planes], axis=1) / mass[:, None]
     families = merge_closest(means, mass, distance=PALETTE_DISTANCE)
-    found = np.unique(families)
-    totals = np.array([mass[families == family].sum() for family in found])
-    centres = np.stack([mass[families == family] @ means[families == family] for family in found]) / totals[:, None]
-    return np.asarray(centres[np.argsort(-totals, kind="stable")][:PALETTE_SIZE], dtype=np.float32)
+    members = (families == np.unique(families)[:, None]) * mass
+    totals = members.sum(axis=1)
+    order = np.argsort(-totals, kind="stable")[:PALETTE_SIZE]
+    return np.asarray((members @ means / totals[:, None])[order], dtype=np.float32)
 
 
 def _connected(values: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -183,13 +185,8 @@ def feature_map(
     cleaned, _ = clean_tokens(patches[None], grid=(rows, columns))
     unit = torch.nn.functional.normalize(cleaned[0], dim=-1)
     centred = (unit - unit.mean(dim=0)).float()  # half the time, and close enough for colours
-    gram = centred @ centred.T
-    basis = gram[:, :: -(-len(gram) // FEATURE_BASIS)]
-    for _ in range(FEATURE_ROUNDS):
-        basis = gram @ torch.linalg.qr(basis).Q
-    basis = torch.linalg.qr(basis).Q
-    values, vectors = torch.linalg.eigh(basis.T @ gram @ basis)
-    scores = basis @ vectors[:, -FEATURE_COMPONENTS:] * values[-FEATURE_COMPONENTS:].clamp_min(0).sqrt()
+    values, vectors = leading_eigenvectors(centred @ centred.mT, FEATURE_COMPONENTS, tolerance=FEATURE_TOLERANCE)
+    scores = vectors[:, -FEATURE_COMPONENTS:] * values[-FEATURE_COMPONENTS:].clamp_min(0).sqrt()
     size = float(scores.square().sum(dim=1).mean().sqrt())
     scaled = scores * (FEATURE_WEIGHT / size if size > FLAT else 0.0)
     coarse = scaled.reshape(rows, columns, -1).cpu().numpy().astype(np.float32)
@@ -216,18 +213,19 @@ def _areas(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _absorbed(labels: NDArray[np.int64], large: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Absorb all regions except the `large` ones (by label); see `absorb_small`."""
-    lost = (~large & (np.arange(len(large)) > 0))[labels].astype(np.uint8)
+    kept = large.take(labels)
+    lost = (labels > 0) & ~kept
     if not lost.any():
         return labels
-    kept = large[labels]
     _, nearest = cv2.distanceTransformWithLabels(
         (~kept).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    _, pieces = cv2.connectedComponents(lost, connectivity=8)
+    _, pieces = cv2.connectedComponents(lost.astype(np.uint8), connectivity=8)
     touching = np.zeros(pieces.max() + 1, dtype=bool)
-    touching[pieces[cv2.dilate(kept.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0]] = True
-    filled = np.concatenate([[0], labels[kept]])[nearest]
-    return np.where(lost > 0, np.where(touching[pieces], filled, 0), labels)
+    touching[pieces[lost & (cv2.dilate(kept.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)]] = True
+    filled = labels.copy()
+    filled[lost] = np.where(touching[pieces[lost]], labels[kept][nearest[lost] - 1], 0)
+    return filled
 
 
 def vote(labels: NDArray[np.int64], saliency: Float[ndarray, "height width"]) -> NDArray[np.bool_]:
@@ -238,8 +236,8 @@ def vote(labels: NDArray[np.int64], saliency: Float[ndarray, "height width"]) ->
     spread = VOTE_SOFTNESS * float(saliency.std())
     votes = np.clip(saliency / spread, -1, 1) if spread > 0 else np.sign(saliency)
     counts = np.maximum(np.bincount(labels.ravel()), 1)
-    means = (np.bincount(labels.ravel(), votes.ravel()) / counts)[labels]
-    return np.where(np.abs(means) < VOTE_DRAW, saliency > 0, means > 0)
+    means = np.bincount(labels.ravel(), votes.ravel()) / counts
+    return np.where((np.abs(means) < VOTE_DRAW).take(labels), saliency > 0, (means > 0).take(labels))
 
 
 def _foreground_regions(regions: NDArray[np.int64], saliency: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -14,13 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk.concepts.foreground import (
-    Saliency,
-    centred_direction,
-    foreground_mask,
-    largest_components,
-    second_eigenvector,
-)
+from clipmk.concepts.foreground import Saliency, centred_direction, largest_components, second_eigenvector
 from clipmk.concepts.paper_parts import part_masks
 from clipmk.concepts.part_methods import PART_METHODS, GridForeground, settings_read
 from clipmk.images.square import Square
@@ -116,7 +110,7 @@ def segment(
     """
     saliency = find_saliency(encoded, settings) if saliency is None else saliency
     values = saliency.values.cpu().numpy().reshape(len(squares), *encoded[0].grid)
-    kept = [largest_components(mask, keep_second=settings.second_component) for mask in foreground_mask(values)]
+    kept = [largest_components(mask, keep_second=settings.second_component) for mask in values > 0]
     patches, masks = torch.cat([one.patches for one in encoded]), np.stack([mask for mask, _ in kept])
     images = GridForeground(squares if copies is None else copies, patches, values, masks)
     read = {name: getattr(settings, name) for name in settings_read(settings.parts)}
