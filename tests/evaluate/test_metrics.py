@@ -175,7 +175,8 @@ def test_scenes_without_a_value_are_left_out() -> None:
 def margin(ours: list[float], theirs: list[float]) -> metrics.Interval:
     tally = Tally(seed=2)
     for name, values in (("ours", ours), ("theirs", theirs)):
-        tally.extend(name, {"ap": values})
+        for value in values:
+            tally.add(name, {"ap": value})
     return tally.rows("test", over=["theirs"])[0].margins["theirs"]
 
 

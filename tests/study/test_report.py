@@ -203,7 +203,7 @@ def test_many_classes_are_shown_by_their_extremes() -> None:
     found = [{"model": m, "family": f, "pretrained": None} for m, f in (("p/a", "vit"), ("p/b", "resnet"))]
     results = Results(
         folder=StudyFolder(Path()), manifest=make_manifest(), completeness=None, shown_parts=MEAN,  # type: ignore[arg-type]
-        models=tuple(found), all_rows=(), fits=(), rivals=(),
+        models=tuple(found), all_rows=(), lines=(),
     )  # fmt: skip
     rng = np.random.default_rng(0)
     rows = [
@@ -288,8 +288,8 @@ def test_the_json_of_results_has_every_row_and_the_papers_numbers(study: Results
 
 
 def test_rivals_of_auc_are_held_against_the_accuracy_of_the_same_models(study: Results) -> None:
-    assert [(one.group, one.name) for one in study.rivals] == [(g, n) for g in ("vit", POOLED) for n in RIVALS]
-    for one in study.rivals:
+    assert [(one.group, one.name) for one in study.lines] == [(g, n) for g in ("vit", POOLED) for n in RIVALS]
+    for one in study.lines:
         rows = [row for row in study.models if one.group in {POOLED, row["family"]}]
         quantity = {
             "m": [row["mutual_count"] for row in rows],
@@ -299,7 +299,7 @@ def test_rivals_of_auc_are_held_against_the_accuracy_of_the_same_models(study: R
             "mean confidence": [row["probability"] for row in rows],
         }[one.name]
         top1, recipes = np.array([row["top1"] for row in rows]), np.array([row["pretrained"] for row in rows])
-        assert (one.models, one.recipes) == (len(rows), len(set(recipes)))
+        assert (one.count, one.recipes) == (len(rows), len(set(recipes)))
         assert one.pearson.value == pytest.approx(np.corrcoef(quantity, top1)[0, 1])
         rest = [recipes != left for left in set(recipes)]
         if one.group == POOLED:
@@ -324,7 +324,7 @@ def test_the_report_names_the_rivals_and_who_is_behind_whom(study: Results, page
     for words in (
         "What follows accuracy",
         "mean confidence",
-        "r without one recipe",
+        "r [without one recipe]",
         "all families: 6 models of 4 recipes",
     ):
         assert words in page
@@ -336,7 +336,7 @@ def test_the_json_of_fits_is_as_the_schema_says(study: Results, valid: Callable[
     lines = [
         fit_line(name, range(count), [math.sin(x) for x in range(count)]) for name, count in (("vit", 5), ("eva", 12))
     ]
-    found = results_document(replace(study, fits=tuple(one for one in lines if one is not None)))
+    found = results_document(replace(study, lines=tuple(one for one in lines if one is not None)))
     valid(document.versioned({"study": {**found, "report": None}}))
     few, many = (one["spearman"] for one in found["fits"])
     assert few["p"] is not None

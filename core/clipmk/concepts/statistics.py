@@ -45,19 +45,28 @@ class RankEstimate(Estimate):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineFit:
-    """top-1 = slope · AUC + intercept through models, by least squares, and how closely they follow it."""
+    """top-1 = slope · AUC + intercept through models, by least squares, and how closely they follow it.
 
+    Or of one of the rivals of AUC, which do not know the labels either.
+    """
+
+    name: str
+    """What x is."""
     group: str
     """The family, or `POOLED`."""
     count: int
     """Models."""
+    recipes: int
+    """Different ways of training among them: models of one recipe are hardly independent. 0: not known."""
     slope: float
-    """Points of accuracy per unit of AUC, in the unit of y."""
+    """Points of accuracy per unit of x, in the unit of y."""
     intercept: float
     pearson: Estimate
     """r; see `pearson_estimate`."""
     spearman: RankEstimate
     """rho; see `spearman_estimate`."""
+    without_one: Estimate
+    """r, and its range as the models of each recipe are left out in turn; see `range_without_one`."""
     mean_x: float
     spread_x: float
     """Sum of (x - mean_x)²."""
@@ -117,8 +126,10 @@ def wilson(hits: int, count: int) -> Estimate:
     return Estimate(hits / count, float(low), float(high))
 
 
-def fit_line(group: str, x: Sequence[float], y: Sequence[float]) -> LineFit | None:
-    """Fit accuracy y to AUC x by least squares; None below `FEWEST_MODELS` models, or where all x are equal."""
+def fit_line(
+    group: str, x: Sequence[float], y: Sequence[float], *, recipes: Sequence[str] = (), name: str = "AUC"
+) -> LineFit | None:
+    """Fit accuracy y to AUC or a rival by least squares; None below `FEWEST_MODELS` models or where all x are equal."""
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if len(xs) < FEWEST_MODELS or np.ptp(xs) == 0:
         return None
@@ -127,12 +138,15 @@ def fit_line(group: str, x: Sequence[float], y: Sequence[float]) -> LineFit | No
     line = linregress(xs, ys)
     residuals = ys - line.slope * xs - line.intercept
     return LineFit(
+        name=name,
         group=group,
         count=len(xs),
+        recipes=len(set(recipes)),
         slope=float(line.slope),
         intercept=float(line.intercept),
         pearson=pearson_estimate(xs, ys),
         spearman=spearman_estimate(xs, ys),
+        without_one=range_without_one(xs, ys, recipes),
         mean_x=float(xs.mean()),
         spread_x=float(xs.var() * len(xs)),
         deviation=sqrt(fsum(residuals**2) / (len(xs) - 2)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -29,8 +29,6 @@ SUMMARY = ("ap", "hit1", "hit3", "foreground", "part_iou", "top1")
 SUMMARY_MARGINS = (LOOKUP, NEAREST)
 """Baselines that the variants of the summary are compared with."""
 
-Values = Mapping[str, Sequence[float]]
-"""Metric -> its value on each image; NaN where it is undefined."""
 Table = tuple[str, list[str], list[list[str]]]
 """Title, column headings, rows of text."""
 
@@ -153,13 +151,9 @@ class Tally:
 
     def add(self, name: str, values: Mapping[str, float]) -> None:
         """Add what one row has on one image."""
-        self.extend(name, {metric: [value] for metric, value in values.items()})
-
-    def extend(self, name: str, values: Values) -> None:
-        """Add what one row has on some images."""
         row = self.values.setdefault(name, {})
-        for metric, each in values.items():
-            row.setdefault(metric, []).extend(each)
+        for metric, value in values.items():
+            row.setdefault(metric, []).append(value)
 
     def rows(self, data: str, *, over: Iterable[str] = ()) -> list[Row]:
         """Means with 95 % intervals over images, of metrics that are defined somewhere.

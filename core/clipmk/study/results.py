@@ -9,20 +9,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
-import numpy as np
 import pyarrow.compute as pc
 
-from clipmk.concepts.statistics import (
-    FEWEST_MODELS,
-    POOLED,
-    Estimate,
-    LineFit,
-    RankEstimate,
-    fit_line,
-    pearson_estimate,
-    range_without_one,
-    spearman_estimate,
-)
+from clipmk.concepts.statistics import POOLED, LineFit, fit_line
 from clipmk.errors import InputError
 from clipmk.models.catalog import EMBEDDED
 from clipmk.records import FAMILIES
@@ -50,23 +39,6 @@ class FailedImage:
     times: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rival:
-    """How closely a quantity follows accuracy over models: all that know nothing of labels are rivals of AUC."""
-
-    name: str
-    """A key of `RIVALS`."""
-    group: str
-    """The family, or `POOLED`."""
-    models: int
-    recipes: int
-    """What they were trained on and how (see `recipe`): models of one recipe are hardly independent."""
-    pearson: Estimate
-    spearman: RankEstimate
-    without_one: Estimate
-    """r, and its range as each recipe is left out in turn."""
-
-
 RIVALS: Final[dict[str, Callable[[TableRow], float]]] = {
     "m": lambda row: float(row["mutual_count"]),
     "AUC": lambda row: float(row["auc"]),
@@ -74,7 +46,7 @@ RIVALS: Final[dict[str, Callable[[TableRow], float]]] = {
     "AUC unpadded": lambda row: float(row["auc_unpadded"]),
     "mean confidence": lambda row: float(row["probability"]),
 }
-"""What is compared with accuracy, from a row of the table `models`."""
+"""AUC, and what else follows accuracy without knowing a label, from a row of the table `models`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +62,13 @@ class Results:
     """Rows of the table `models` under `shown_parts`, by family, in the manifest's order within."""
     all_rows: tuple[TableRow, ...]
     """All rows of the table `models`."""
-    fits: tuple[LineFit, ...]
-    """Per family of at least four models, and pooled; y in per cent."""
-    rivals: tuple[Rival, ...]
-    """Of the same groups."""
+    lines: tuple[LineFit, ...]
+    """Of every rival, per family of at least four models, and pooled; y in per cent."""
+
+    @property
+    def fits(self) -> tuple[LineFit, ...]:
+        """The lines of AUC."""
+        return tuple(one for one in self.lines if one.name == "AUC")
 
     @property
     def names(self) -> dict[str, str]:
@@ -181,10 +156,6 @@ def read_results(folder: StudyFolder) -> Results:
     shown = [row for row in explained if row["parts"] == parts]
     order = [*FAMILIES, *sorted({row["family"] for row in shown} - FAMILIES.keys())]
     shown.sort(key=lambda row: order.index(row["family"]))
-    groups = list(_compared_groups(shown))
-    lines = [
-        fit_line(group, *zip(*((row["auc"], 100 * row["top1"]) for row in rows), strict=True)) for group, rows in groups
-    ]
     return Results(
         folder=folder,
         manifest=manifest,
@@ -192,34 +163,20 @@ def read_results(folder: StudyFolder) -> Results:
         shown_parts=parts,
         models=tuple(shown),
         all_rows=tuple(rows),
-        fits=tuple(found for found in lines if found is not None),
-        rivals=tuple(
-            one for name, members in groups if len(members) >= FEWEST_MODELS for one in _rivals(name, members)
-        ),
+        lines=tuple(_lines(shown)),
     )
 
 
-def _compared_groups(rows: Sequence[TableRow]) -> Iterator[tuple[str, list[TableRow]]]:
-    """Families, and all of several: models whose accuracy is known."""
+def _lines(rows: Sequence[TableRow]) -> Iterator[LineFit]:
     known = [row for row in rows if row["top1"] is not None]
     families = list(dict.fromkeys(row["family"] for row in known))
     for group in [*families, *([POOLED] if len(families) > 1 else [])]:
-        yield group, [row for row in known if group in {POOLED, row["family"]}]
-
-
-def _rivals(group: str, members: Sequence[TableRow]) -> Iterator[Rival]:
-    y, recipes = np.array([row["top1"] for row in members]), [recipe(row) for row in members]
-    for name, value in RIVALS.items():
-        x = np.array([value(row) for row in members])
-        yield Rival(
-            name=name,
-            group=group,
-            models=len(members),
-            recipes=len(set(recipes)),
-            pearson=pearson_estimate(x, y),
-            spearman=spearman_estimate(x, y),
-            without_one=range_without_one(x, y, recipes),
-        )
+        members = [row for row in known if group in {POOLED, row["family"]}]
+        top1, recipes = [100 * row["top1"] for row in members], [recipe(row) for row in members]
+        for name, value in RIVALS.items():
+            found = fit_line(group, [value(row) for row in members], top1, recipes=recipes, name=name)
+            if found is not None:
+                yield found
 
 
 def recipe(row: TableRow) -> str:
@@ -243,15 +200,17 @@ def results_document(results: Results, *, against: str | None = None) -> dict[st
         "total_shards": results.completeness.total,
         "shown_parts": results.shown_parts,
         "models": list(results.all_rows),
-        "fits": [
-            {"group": one.group, "models": one.count}
-            | {name: plain(getattr(one, name)) for name in ("slope", "intercept", "pearson", "spearman")}
-            for one in results.fits
+        "fits": [_numbers(one, "slope", "intercept", "pearson", "spearman") for one in results.fits],
+        "rivals": [
+            {"name": one.name} | _numbers(one, "recipes", "pearson", "spearman", "without_one") for one in results.lines
         ],
-        "rivals": plain(results.rivals),
         "asked": results.asked(),
         "paper": paper if against == "paper" else None,
     }
+
+
+def _numbers(line: LineFit, *names: str) -> dict[str, Any]:
+    return {"group": line.group, "models": line.count} | {name: plain(getattr(line, name)) for name in names}
 
 
 def _short_name(row: TableRow) -> str:

@@ -106,7 +106,7 @@ _RIVAL: Final[Columns] = (
     ("accuracy against", lambda one: one.name),
     ("r [95 %]", lambda one: estimate(one.pearson)),
     ("rho [95 %] or (p)", lambda one: estimate(one.spearman)),
-    ("r without one recipe", lambda one: to(one.without_one)),
+    ("r [without one recipe]", lambda one: estimate(one.without_one)),
 )
 BEHIND: Final[Columns] = (
     ("behind", lambda row: str(row["reference"])),
@@ -145,8 +145,8 @@ def fit_table(results: Results) -> TextTable:
 
 
 def rival_tables(results: Results) -> Iterator[TextTable]:
-    """How closely the rivals follow accuracy, in each family and over all."""
-    for group, rivals in groupby(results.rivals, key=lambda one: (one.group, one.models, one.recipes)):
+    """How closely AUC and its rivals follow accuracy, in each family and over all."""
+    for group, rivals in groupby(results.lines, key=lambda one: (one.group, one.count, one.recipes)):
         name, models, recipes = group
         title = f"{family_name(name)}: {models} models of {counted(recipes, 'recipe')}"
         yield _table(title, rivals, _RIVAL)
@@ -219,11 +219,6 @@ def estimate(one: Estimate | RankEstimate) -> str:
     if isinstance(one, RankEstimate) and one.p is not None:
         certainty = " (p < 0.001)" if one.p < 0.001 else f" (p {one.p:.3f})"
     return f"{one.value:.2f}{certainty}"
-
-
-def to(one: Estimate) -> str:
-    """`0.61 to 0.93`: the ends of a range, or a dash."""
-    return NONE if one.low is None or one.high is None else f"{one.low:.2f} to {one.high:.2f}"
 
 
 def line(slope: float, intercept: float) -> str:
