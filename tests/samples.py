@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from clipmk.explanation import Explanation
-from clipmk.images.heat import heat_encode
-from clipmk.images.masks import rle_encode
+from clipmk.images.masks import heat_encode, rle_encode
 from clipmk.images.square import Square
 from clipmk.records import (
     Alternative,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
+
+from clipmk.system.text import cause
 
 OUT_OF_MEMORY = "memory"
 """Code of a request for which another process of ours ran out of memory."""
@@ -73,6 +76,15 @@ class ProtocolError(ClipmkError):
     """Another process of ours sent something that is not a message of this version (exit status 1)."""
 
     code = "protocol"
+
+
+@contextlib.contextmanager
+def raised_as(error: type[ClipmkError], what: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Raise exceptions of some kinds as `error`, with a message that says what happened and, after a colon, why."""
+    try:
+        yield
+    except kinds as reason:
+        raise error(f"{what}: {cause(reason)}") from reason
 
 
 def suggest(wanted: str, known: Iterable[str], *, most: int = 3) -> str:

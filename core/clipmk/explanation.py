@@ -147,7 +147,7 @@ class Explanation(ExplanationRecord):
         Raises:
             UsageError: it was not asked for, or has no map.
         """
-        from clipmk.images.heat import heat_pixels  # noqa: PLC0415 - loads numpy and OpenCV
+        from clipmk.images.masks import heat_pixels  # noqa: PLC0415 - loads numpy and OpenCV
 
         return heat_pixels(self._map(text), width=self.image.width, height=self.image.height)
 

@@ -327,7 +327,7 @@ class Tie:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelevanceMap:
-    """Where in the image a text is seen, over a grid; `images.heat` reads it."""
+    """Where in the image a text is seen, over a grid; `images.masks` reads it."""
 
     size: tuple[int, int]
     """(rows, columns)."""

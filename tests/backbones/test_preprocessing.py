@@ -8,7 +8,7 @@ import open_clip
 import pytest
 from torchvision.transforms import InterpolationMode, Normalize, Resize
 
-from clipmk.backbones.preprocessing import read_preprocessing
+from clipmk.backbones.backbone import read_preprocessing
 from clipmk.errors import ModelError
 
 SETTINGS: list[dict[str, Any]] = [

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from backbone_zoo import CONTEXT, EMBED, TEXT, model_config, save, unit
 from clipmk.backbones import library
-from clipmk.backbones import tokenizer as tokenizer_module
-from clipmk.backbones.text import FILL, TextEncoder
-from clipmk.backbones.tokenizer import cached
+from clipmk.backbones import text as tokenizer_module
+from clipmk.backbones.text import FILL, TextEncoder, cached
 from clipmk.models.loading import load
 from clipmk.vocabulary.vocabulary import DESCRIPTOR_TEMPLATE, load_vocabulary
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipmk.images.heat import heat_encode, heat_grid, heat_pixels
+from clipmk.images.masks import heat_encode, heat_grid, heat_pixels
 from clipmk.images.square import Square
 
 

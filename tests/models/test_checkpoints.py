@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from backbone_zoo import NATIVE_TEXT, assert_same, make, model_config, save
-from clipmk.backbones.preprocessing import read_preprocessing
+from clipmk.backbones.backbone import read_preprocessing
 from clipmk.errors import ModelError, UsageError
 from clipmk.models.loading import load
 from clipmk.models.spec import resolve

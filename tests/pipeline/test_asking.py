@@ -16,7 +16,7 @@ import embedded
 from backbone_zoo import VISION, model_config, save
 from clipmk.concepts.superpixels import picture_regions
 from clipmk.errors import ClipmkError, ModelError, UsageError, VocabularyError
-from clipmk.images.heat import heat_grid
+from clipmk.images.masks import heat_grid
 from clipmk.pipeline.asking import NO_PATCHES, REGIONS, TEXTS, VAGUE_MAPS, hide_regions
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset

@@ -11,7 +11,7 @@ import open_clip
 import pytest
 import torch
 
-from clipmk.backbones.tokenizer import cached, cut_texts
+from clipmk.backbones.text import cached, cut_texts
 from clipmk.system.locations import assets_dir, cache_info, clear_cache
 from clipmk.vocabulary import embeddings as textbank
 from clipmk.vocabulary.cache import ALIGNMENT, Stored, read, write

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from backbone_zoo import MERGES, make, model_config, save
-from clipmk.models.fingerprint import text_fingerprint
+from clipmk.models.checkpoints import text_fingerprint
 from clipmk.models.loading import load
 from clipmk.models.spec import ModelSpec
 from clipmk.records import ModelEntry

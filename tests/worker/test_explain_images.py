@@ -126,7 +126,7 @@ def test_changed_weights_are_loaded_again(loads: list[str], talk: Callable[..., 
 
 
 def _sha256(path: Path) -> str:
-    from clipmk.models.fingerprint import file_sha256  # noqa: PLC0415
+    from clipmk.models.checkpoints import file_sha256  # noqa: PLC0415
 
     return file_sha256(path)
 

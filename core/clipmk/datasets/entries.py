@@ -16,11 +16,11 @@ from typing import Final, TypeVar
 
 from clipmk.datasets.dataset import Dataset, DatasetInfo, Entry, Reader
 from clipmk.datasets.tables import Columns, ListedImage, read_table
-from clipmk.errors import ImageError, InputError
+from clipmk.errors import ImageError, InputError, raised_as
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.images.paths import EXTENSIONS, MAX_BYTES
 from clipmk.system.files import read_regular
-from clipmk.system.text import byte_size, cause, counted, encodable, listed, noted, one_or_many, quoted
+from clipmk.system.text import byte_size, counted, encodable, listed, noted, one_or_many, quoted
 
 T = TypeVar("T")
 
@@ -235,12 +235,12 @@ def _part_of(path: str, entry: Entry) -> bytes:
     label, size = f"image {quoted(entry.key)}", entry.size or 0
     if size > MAX_BYTES:
         raise ImageError(f"{label} is larger than {byte_size(MAX_BYTES)}")
-    try:
-        with open(path, "rb", buffering=0) as handle:  # noqa: PTH123 - two calls instead of five for each image
-            handle.seek(entry.offset or 0)
-            data = handle.read(size)
-    except OSError as reason:
-        raise ImageError(f"{label} cannot be read from {quoted(path)}: {cause(reason)}") from reason
+    with (
+        raised_as(ImageError, f"{label} cannot be read from {quoted(path)}", OSError),
+        open(path, "rb", buffering=0) as handle,  # noqa: PTH123 - two calls instead of five for each image
+    ):
+        handle.seek(entry.offset or 0)
+        data = handle.read(size)
     if len(data) < size:
         raise ImageError(f"{label} is truncated: {quoted(path)} ends within it")
     return data

@@ -25,10 +25,10 @@ import pyarrow.types as kinds
 from clipmk.datasets.dataset import Dataset, Entry
 from clipmk.datasets.entries import below_common_folder, evenly_spread, make_dataset
 from clipmk.datasets.tables import LABELS, PATHS, Columns, cell_text, label_column
-from clipmk.errors import ImageError, InputError
+from clipmk.errors import ImageError, InputError, raised_as
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.system.parquet import open_parquet
-from clipmk.system.text import cause, encodable, printable, quoted
+from clipmk.system.text import encodable, quoted
 
 ROW_GROUPS: Final = 2
 """Row groups that stay in memory; hubs write 100 to 1,000 images in each."""
@@ -104,11 +104,9 @@ class ParquetReader:
     def read(self, entry: Entry) -> Picture:
         """Decode one image; see `Reader`."""
         path = os.path.join(self.root, entry.path or "")  # noqa: PTH118
-        try:
+        unreadable = f"image {quoted(entry.key)} cannot be read from {quoted(path)}"
+        with raised_as(ImageError, unreadable, OSError, LookupError, ValueError, pa.ArrowException):
             data = _row(path, os.stat(path).st_mtime_ns, self.column, entry.offset or 0)  # noqa: PTH116
-        except (OSError, LookupError, ValueError, pa.ArrowException) as reason:
-            label = f"image {quoted(entry.key)}"
-            raise ImageError(f"{label} cannot be read from {quoted(path)}: {cause(reason)}") from reason
         return read_picture(data or b"", name=entry.key)
 
 
@@ -178,11 +176,11 @@ def _class_names(schema: pa.Schema) -> dict[str, dict[int, str]]:
 def _opened(path: str, noun: str) -> Iterator[pq.ParquetFile]:
     if not os.path.isfile(path):  # noqa: PTH113 - never raises
         raise InputError(f"{noun} is not a regular file")
-    try:
-        with open_parquet(path) as file:
-            yield file
-    except (OSError, KeyError, ValueError, pa.ArrowException) as reason:
-        raise InputError(f"{noun} is not a readable Parquet file: {printable(str(reason))}") from reason
+    unreadable = raised_as(
+        InputError, f"{noun} is not a readable Parquet file", OSError, KeyError, ValueError, pa.ArrowException
+    )
+    with unreadable, open_parquet(path) as file:
+        yield file
 
 
 def _is_struct(kind: pa.DataType) -> bool:

@@ -30,10 +30,10 @@ from clipmk.datasets.entries import (
     open_table,
 )
 from clipmk.datasets.tables import USUAL, Columns, cell_text
-from clipmk.errors import InputError, UsageError
+from clipmk.errors import InputError, UsageError, raised_as
 from clipmk.images.paths import EXTENSIONS
 from clipmk.system.files import LFS_HINT, LFS_POINTER
-from clipmk.system.text import cause, counted, encodable, listed, noted, one_or_many, printable, quoted
+from clipmk.system.text import counted, encodable, listed, noted, one_or_many, quoted
 
 MOST_SHARDS: Final = 100_000
 """Most names that a pattern may expand to."""
@@ -154,28 +154,26 @@ def _indexed(path: str, place: str, odd: _Odd) -> list[Entry]:
     """Entries of a tar file, in the order of their samples."""
     samples: dict[str, _Sample] = {}
     twice: list[str] = []
-    try:
-        with open(path, "rb") as handle:  # noqa: PTH123 - a string, as the reader takes it
-            for member in _members(handle, path):
-                key, ending = _split(member.name)
-                is_image = f".{ending}" in EXTENSIONS
-                if not (is_image or ending in _LABEL_BYTES):
-                    continue
-                if not member.isreg() or member.issparse():
-                    odd[_LINK].extend([member.name] if is_image else [])
-                    continue
-                sample = samples.setdefault(key, _Sample())
-                if is_image and sample.image is None:
-                    sample.image = member.name.removeprefix("./")
-                    sample.offset, sample.size = member.offset_data, member.size
-                elif is_image and sample.image != member.name.removeprefix("./"):
-                    odd[_SHARED].append(member.name)
-                elif not is_image and getattr(sample, ending) is None:
-                    setattr(sample, ending, _label_of(member, ending, handle))
-                else:
-                    twice.append(member.name)
-    except OSError as reason:
-        raise InputError(f"tar file {quoted(path)} cannot be read: {cause(reason)}") from reason
+    unreadable = raised_as(InputError, f"tar file {quoted(path)} cannot be read", OSError)
+    with unreadable, open(path, "rb") as handle:  # noqa: PTH123 - a string, as the reader takes it
+        for member in _members(handle, path):
+            key, ending = _split(member.name)
+            is_image = f".{ending}" in EXTENSIONS
+            if not (is_image or ending in _LABEL_BYTES):
+                continue
+            if not member.isreg() or member.issparse():
+                odd[_LINK].extend([member.name] if is_image else [])
+                continue
+            sample = samples.setdefault(key, _Sample())
+            if is_image and sample.image is None:
+                sample.image = member.name.removeprefix("./")
+                sample.offset, sample.size = member.offset_data, member.size
+            elif is_image and sample.image != member.name.removeprefix("./"):
+                odd[_SHARED].append(member.name)
+            elif not is_image and getattr(sample, ending) is None:
+                setattr(sample, ending, _label_of(member, ending, handle))
+            else:
+                twice.append(member.name)
     if twice:
         raise InputError(
             f"tar file {quoted(path)} holds {counted(len(twice), 'member')} more than once: {listed(twice, most=SHOWN)}"
@@ -240,16 +238,14 @@ def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:
         if head.startswith(magic):
             everything = "so reading one image means reading everything before it; decompress it first"
             raise InputError(f"{label} is compressed with {kind}, {everything}")
-    try:
-        with tarfile.open(fileobj=handle, mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                if member.size < 0:  # some versions of tarfile would loop forever
-                    raise InputError(f"{label} is damaged: {quoted(member.name)} has {member.size} bytes")
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all members
-                yield member
-            end = tar.offset
-    except (tarfile.TarError, ValueError) as reason:
-        raise InputError(f"{label} is truncated, damaged or not a tar file: {printable(str(reason))}") from reason
+    malformed = raised_as(InputError, f"{label} is truncated, damaged or not a tar file", tarfile.TarError, ValueError)
+    with malformed, tarfile.open(fileobj=handle, mode="r:") as tar:
+        while (member := tar.next()) is not None:
+            if member.size < 0:  # some versions of tarfile would loop forever
+                raise InputError(f"{label} is damaged: {quoted(member.name)} has {member.size} bytes")
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all members
+            yield member
+        end = tar.offset
     handle.seek(end)
     block = handle.read(_BLOCK)
     if len(block) < _BLOCK:  # tarfile accepts this as the end
@@ -265,10 +261,8 @@ def _label_of(member: tarfile.TarInfo, kind: str, handle: BinaryIO) -> str:
         raise InputError(f"{label} has {member.size} bytes; a label has at most {_LABEL_BYTES[kind]}")
     handle.seek(member.offset_data)
     data = handle.read(member.size)
-    try:
+    with raised_as(InputError, f"{label} cannot be read", ValueError, RecursionError):
         text = data.decode("utf-8").strip() if kind == "cls" else cell_text(_json_label(json.loads(data)), label) or ""
-    except (ValueError, RecursionError) as reason:
-        raise InputError(f"{label} cannot be read: {printable(str(reason))}") from reason
     return sys.intern(text)
 
 

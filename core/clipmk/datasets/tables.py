@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from clipmk.errors import InputError
+from clipmk.errors import InputError, raised_as
 from clipmk.system.files import read_regular
 from clipmk.system.rows import read_rows
-from clipmk.system.text import listed, printable, quoted
+from clipmk.system.text import listed, quoted
 
 PATHS: Final = (
     *("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "image_name"),
@@ -184,10 +184,8 @@ def read_labels(path: str, columns: Columns = USUAL) -> dict[str, str]:
             raise ColumnError(warnings[-1])
         return labels
     data = read_regular(path, limit=LABEL_BYTES, noun="label file", error=InputError)
-    try:
+    with raised_as(InputError, f"label file {quoted(path)} is malformed", ValueError, RecursionError):
         return _truth(data)
-    except (ValueError, RecursionError) as reason:
-        raise InputError(f"label file {quoted(path)} is malformed: {printable(str(reason))}") from reason
 
 
 def read_folder_labels(folder: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Masks in the original image's pixels as records hold them: COCO's compressed run-length encoding, area and box.
+"""Masks and relevance maps in the original image's pixels as records hold them; masks by COCO's run-length encoding.
 
 The encoding equals that of pycocotools. A mask is read column by column; `counts` are the lengths of its runs, zeros
 first. From the fourth on, each is written as the difference from the one two before. Numbers are written in groups of
@@ -8,6 +8,7 @@ last group is the sign.
 
 from __future__ import annotations
 
+import base64
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmk.records import Rle
+from clipmk.records import RelevanceMap, Rle
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
@@ -124,6 +125,39 @@ def pixel_masks(masks_square: Bool[np.ndarray, "masks side side"], square: Squar
         (left, right), (top, bottom) = columns.edges[[*box[::2]]].tolist(), rows.edges[[*box[1::2]]].tolist()
         found.append(PixelMask(_rle(runs, size), area, (left, top, right, bottom)))
     return found
+
+
+def heat_encode(values: NDArray[np.floating], geometry: Square) -> RelevanceMap:
+    """Record a map over the square input, (rows, columns), relevance in [0, 1]; exact to scale / 510."""
+    scale = float(values.max())
+    whole = np.rint(255 * values / scale) if scale > 0 else np.zeros_like(values)
+    left, top, right, bottom = (round(edge) for edge in geometry.box)
+    return RelevanceMap(
+        size=(values.shape[0], values.shape[1]),
+        bbox_xyxy=(max(left, 0), max(top, 0), min(right, geometry.width), min(bottom, geometry.height)),
+        scale=scale,
+        values=base64.b64encode(whole.astype(np.uint8).tobytes()).decode("ascii"),
+    )
+
+
+def heat_grid(heat: RelevanceMap) -> NDArray[np.float32]:
+    """The relevance of each cell, float32 (rows, columns), in [0, 1].
+
+    Raises:
+        ValueError: the values do not fill the grid exactly.
+    """
+    whole = np.frombuffer(base64.b64decode(heat.values, validate=True), dtype=np.uint8).reshape(heat.size)
+    return (whole * np.float32(heat.scale / 255)).astype(np.float32)
+
+
+def heat_pixels(heat: RelevanceMap, *, width: int, height: int) -> NDArray[np.float32]:
+    """The relevance of each pixel of the original image, float32 (height, width); 0 where the model does not look."""
+    import cv2  # noqa: PLC0415 - not for what only draws cells
+
+    left, top, right, bottom = heat.bbox_xyxy
+    pixels = np.zeros((height, width), dtype=np.float32)
+    pixels[top:bottom, left:right] = cv2.resize(heat_grid(heat), (right - left, bottom - top))
+    return pixels
 
 
 def _runs(rle: Rle) -> NDArray[np.int64]:

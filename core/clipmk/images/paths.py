@@ -11,8 +11,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from clipmk.errors import ImageError, InputError
-from clipmk.system.text import cause, noted, one_or_many, quoted
+from clipmk.errors import ImageError, InputError, raised_as
+from clipmk.system.text import noted, one_or_many, quoted
 
 _HEIF = frozenset({".heic", ".heif", ".hif", ".avif"})
 HEIF_HINT = "pip install 'clipmk[heif]' reads HEIC and AVIF"
@@ -91,11 +91,8 @@ def list_folder(folder: str) -> Listing:
         InputError: it cannot be listed.
     """
     found = Listing([], [], [], [])
-    try:
-        with os.scandir(folder) as entries:
-            shown = sorted((one for one in entries if not one.name.startswith(".")), key=attrgetter("name"))
-    except OSError as reason:
-        raise InputError(f"folder {quoted(folder)} cannot be listed: {cause(reason)}") from reason
+    with raised_as(InputError, f"folder {quoted(folder)} cannot be listed", OSError), os.scandir(folder) as entries:
+        shown = sorted((one for one in entries if not one.name.startswith(".")), key=attrgetter("name"))
     for entry in shown:
         is_image = _ending(entry.name) in EXTENSIONS
         try:

@@ -1,9 +1,11 @@
-"""Weight files: read without running what is in them, under any library's names, and loaded into a model."""
+"""Weight files: read without running what is in them, under any library's names, and loaded into a model; digests."""
 
 from __future__ import annotations
 
 import argparse
 import codecs
+import hashlib
+import json
 import logging
 import pathlib
 import pickle
@@ -11,27 +13,47 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clipmk.backbones.library import open_clip
-from clipmk.errors import ModelError
+from clipmk.errors import ModelError, UsageError, raised_as
 from clipmk.models import foreign
 from clipmk.models.local import SUFFIXES, shards
 from clipmk.system.files import LFS_HINT, LFS_POINTER
 from clipmk.system.quiet import quiet
 from clipmk.system.text import cause, counted
 
+if TYPE_CHECKING:
+    from clipmk.backbones.text import Tokenizer
+    from clipmk.models.spec import ModelSpec
+
 _log = logging.getLogger(__name__)
 
 _SHOWN_KEYS = 3
 _WRAPPERS = re.compile(r"(^|\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
 """What torch.compile and FSDP put into names, at any level."""
+_UNREADABLE = (
+    *(RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, SafetensorError, zipfile.BadZipFile),
+)
+"""What the readers raise for damaged files."""
 _STATES = ("state_dict", "model_state_dict", "model", "module", "net")
 """Where training code puts the state_dict in a checkpoint."""
+
+_PROBES = (
+    "a photo of a probe",
+    "Ünï-cøde, 1999; it's",
+    "the quick brown fox jumps over the lazy dog",
+    "Café & Bär <b>",
+)
+"""Texts whose tokens identify a caller's tokenizer."""
+_TOKENIZER_FILES = ("*token*.json", "vocab.*", "merges.txt", "*.model")
+"""Files in which tokenizers of `transformers` are stored."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -47,13 +69,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for shard in shards(path):
         if not shard.name.endswith(SUFFIXES):
             raise ModelError(f"weight file {str(shard)!r} has an unknown ending; known: {', '.join(SUFFIXES)}")
-        try:
+        with raised_as(ModelError, f"weight file {str(shard)!r} cannot be read", *_UNREADABLE):
             with shard.open("rb") as file:
                 if file.read(len(LFS_POINTER)) == LFS_POINTER:
                     raise ModelError(f"{str(shard)!r} {LFS_HINT}")
-            state |= _safetensors(shard) if shard.suffix == ".safetensors" else _pickle(shard)
-        except (RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError) as error:
-            raise ModelError(f"weight file {str(shard)!r} cannot be read: {cause(error)}") from error
+            state |= load_file(shard) if shard.suffix == ".safetensors" else _pickle(shard)
     models = _unwrapped(state)
     if len(models) > 1:
         raise ModelError(
@@ -82,16 +102,6 @@ def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError  # noqa: PLC0415 - only for this kind of file
-    from safetensors.torch import load_file  # noqa: PLC0415
-
-    try:
-        return load_file(path)  # type: ignore[no-any-return]
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-
-
 def _pickle(path: Path) -> dict[str, Tensor]:
     try:
         zipped = zipfile.is_zipfile(path)
@@ -109,8 +119,6 @@ def _pickle(path: Path) -> dict[str, Tensor]:
             f"weight file {str(path)!r} is refused: reading it would run code, or it holds more than tensors{what}; "
             "save only the state_dict, best as .safetensors"
         ) from error
-    except zipfile.BadZipFile as error:
-        raise ValueError(str(error)) from error
     places = [content.get(name) for name in _STATES] if isinstance(content, dict) else []
     for place in (*places, content):
         if isinstance(place, dict) and (state := {k: v for k, v in place.items() if isinstance(v, Tensor)}):
@@ -202,3 +210,53 @@ def _misfits(error: Exception) -> str:
             more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
             parts.append(f"{label} {', '.join(keys[:_SHOWN_KEYS])}{more}")
     return "; ".join(parts) or cause(error)
+
+
+def file_sha256(*paths: Path) -> str:
+    """Hexadecimal SHA-256 of a file, or of the digests of several."""
+    digests = []
+    for path in paths:
+        with path.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def module_sha256(model: nn.Module) -> str:
+    """Hexadecimal SHA-256 over a module's parameters and buffers in the order of its state_dict."""
+    digest = hashlib.sha256()
+    state: dict[str, Any] = model.state_dict()
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            tensor = value.detach().cpu().contiguous()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def text_fingerprint(spec: ModelSpec | None, tokenizer: Tokenizer | None) -> str:
+    """See `Backbone.text_fingerprint`.
+
+    Args:
+        spec: None for a module in memory.
+        tokenizer: only where the caller brings one.
+
+    Raises:
+        UsageError: the caller's tokenizer does not give tokens.
+    """
+    known: list[object] = []
+    if spec is not None:
+        config = {name: value for name, value in spec.config.items() if name != "vision_cfg"}
+        known += [config, spec.quick_gelu, spec.bpe and file_sha256(spec.bpe)]
+        if spec.folder is not None and config["text_cfg"].get("hf_tokenizer_name"):
+            files = sorted({path for pattern in _TOKENIZER_FILES for path in spec.folder.glob(pattern)})
+            known += [[path.name, file_sha256(path)] for path in files]
+    if tokenizer is not None:
+        known.append([_tokens(tokenizer, text) for text in _PROBES])
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _tokens(tokenizer: Tokenizer, text: str) -> list[Any]:
+    tokens = tokenizer([text])
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2:
+        raise UsageError(f"tokenizer gives {tokens!r:.80}; it must give an int64 tensor (texts, context)")
+    return tokens.tolist()

@@ -21,12 +21,11 @@ from clipmk.backbones import library
 from clipmk.backbones.backbone import Backbone, weights_dtype
 from clipmk.backbones.base import without_tokens
 from clipmk.backbones.devices import choose_device, choose_dtype
-from clipmk.backbones.tokenizer import Tokenizer, cached
-from clipmk.errors import ModelError, UsageError
+from clipmk.backbones.text import Tokenizer, cached
+from clipmk.errors import ModelError, UsageError, raised_as
 from clipmk.models import catalog, foreign, local
-from clipmk.models.checkpoints import fill, read_weights
+from clipmk.models.checkpoints import file_sha256, fill, module_sha256, read_weights, text_fingerprint
 from clipmk.models.download import TransferCallback
-from clipmk.models.fingerprint import file_sha256, module_sha256, text_fingerprint
 from clipmk.models.inventory import family_of, hub_text_tower, read_architecture
 from clipmk.models.spec import ModelSpec, resolve
 from clipmk.records import ModelEntry, ModelInfo
@@ -214,7 +213,8 @@ def tokenizer_for(spec: ModelSpec, *, download: bool = False) -> Tokenizer:
         ModelError: its files are not on this machine, or its vocabulary is of another size than the model's.
     """
     text = spec.config["text_cfg"]
-    try:
+    unreadable = f"the tokenizer of {spec.entry.id!r} cannot be read"
+    with raised_as(ModelError, unreadable, OSError, EOFError, ValueError, TypeError, zlib.error):
         options, context = dict(text.get("tokenizer_kwargs") or {}), int(text.get("context_length", 77))
         if text.get("hf_tokenizer_name"):
             _need_transformers(spec)
@@ -224,8 +224,6 @@ def tokenizer_for(spec: ModelSpec, *, download: bool = False) -> Tokenizer:
                 _check_merges(spec.bpe)
                 options["bpe_path"] = str(spec.bpe)
             tokenizer = library.simple_tokenizer_class()(context_length=context, **options)
-    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
-        raise ModelError(f"the tokenizer of {spec.entry.id!r} cannot be read: {cause(error)}") from error
     size = int(text.get("vocab_size", _OPENAI_VOCABULARY))
     if tokenizer.vocab_size != size:
         raise ModelError(
@@ -372,16 +370,10 @@ def _as_open_clip(model: nn.Module) -> tuple[nn.Module, Mapping[str, Any]]:
 
 
 def _openai_as_open_clip(state: dict[str, Any]) -> nn.Module:
-    try:
-        with quiet():
-            built = (
-                library.open_clip().model.build_model_from_openai_state_dict(state, cast_dtype=torch.float32).float()
-            )
+    what = "the model has names like those of OpenAI, but cannot be converted"
+    with raised_as(ModelError, what, RuntimeError, LookupError), quiet():
+        built = library.open_clip().model.build_model_from_openai_state_dict(state, cast_dtype=torch.float32).float()
         built.load_state_dict(state)  # again, because it was rounded to float16 meanwhile
-    except (RuntimeError, LookupError) as error:
-        raise ModelError(
-            f"the model has names like those of OpenAI, but cannot be converted: {cause(error)}"
-        ) from error
     return built  # type: ignore[no-any-return]
 
 

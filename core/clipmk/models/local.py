@@ -16,11 +16,10 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from clipmk.errors import ModelError
+from clipmk.errors import ModelError, raised_as
 from clipmk.models import foreign
 from clipmk.system.files import read_regular
 from clipmk.system.quiet import SharedPatch
-from clipmk.system.text import cause
 
 CONFIG_NAME = "open_clip_config.json"
 """open_clip's name for a model's configuration, on the hub and in a folder."""
@@ -113,10 +112,8 @@ def read_json(path: Path, model_id: str) -> dict[str, Any]:
     if not os.path.lexists(path):
         raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist{_inside(path.parent)}")
     data = read_regular(path, limit=_JSON_LIMIT, noun="model configuration", error=ModelError)
-    try:
+    with raised_as(ModelError, f"the file {str(path)!r} of model {model_id!r} is not JSON", ValueError, RecursionError):
         content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"the file {str(path)!r} of model {model_id!r} is not JSON: {cause(error)}") from error
     if not isinstance(content, dict):
         raise ModelError(f"the file {str(path)!r} of model {model_id!r} is not a JSON object")
     return content
@@ -194,10 +191,8 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _listed(folder: Path) -> list[str]:
     """The names in a folder in their natural order."""
-    try:
+    with raised_as(ModelError, f"model folder {str(folder)!r} cannot be read", OSError):
         pieces = [re.split(r"(\d+)", name) for name in os.listdir(folder)]  # noqa: PTH208 - names, not paths
-    except OSError as error:
-        raise ModelError(f"model folder {str(folder)!r} cannot be read: {cause(error)}") from error
     pieces.sort(key=lambda parts: [(int(part), "") if part.isdecimal() else (0, part) for part in parts])
     return ["".join(parts) for parts in pieces]
 

@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from clipmk.errors import ImageError
 from clipmk.images.decoder import read_picture
-from clipmk.images.heat import heat_pixels
-from clipmk.images.masks import rle_decode
+from clipmk.images.masks import heat_pixels, rle_decode
 from clipmk.output.palette import colour_of
 from clipmk.system.text import quoted
 

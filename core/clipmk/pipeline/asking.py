@@ -25,7 +25,7 @@ from clipmk.concepts.relevance import (
 )
 from clipmk.concepts.superpixels import picture_regions
 from clipmk.errors import ModelError
-from clipmk.images.heat import heat_encode
+from clipmk.images.masks import heat_encode
 from clipmk.pipeline.grounding import coverage, images_per_forward, no_progress
 from clipmk.records import Asked, Presence, RelevanceMap, Tie, status_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -13,10 +14,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from clipmk.errors import UsageError, suggest
+from clipmk.errors import UsageError, raised_as, suggest
 from clipmk.settings import Settings, unmet
 from clipmk.system.locations import config_path
-from clipmk.system.text import cause, printable, quoted
+from clipmk.system.text import printable, quoted
 
 _warn_once = functools.cache(logging.getLogger(__name__).warning)
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
@@ -80,12 +81,10 @@ def config_bytes(path: Path) -> bytes:
     Raises:
         UsageError: the file cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
+    with raised_as(UsageError, f"config {quoted(path)} cannot be read", OSError):
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_bytes()
         return b""
-    except OSError as reason:
-        raise UsageError(f"config {quoted(path)} cannot be read: {cause(reason)}") from reason
 
 
 def parse_config(data: bytes, path: Path) -> Config:

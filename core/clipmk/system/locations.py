@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipmk.errors import ClipmkError, UsageError
-from clipmk.system.text import cause, quoted
+from clipmk.errors import ClipmkError, UsageError, raised_as
+from clipmk.system.text import quoted
 
 _CACHED = ("*.safetensors", ".*.tmp", ".tmp*")
 """What `clipmk` itself puts into its text cache (and what a killed process leaves there); nothing else is removed."""
@@ -107,10 +107,8 @@ def clear_cache() -> CacheInfo:
     """
     before = cache_info()
     for path in cached_texts(*_CACHED, *_LOCKS):
-        try:
+        with raised_as(ClipmkError, f"{quoted(path)} cannot be removed", OSError):
             path.unlink(missing_ok=True)
-        except OSError as reason:
-            raise ClipmkError(f"{quoted(path)} cannot be removed: {cause(reason)}") from reason
     return before
 
 
@@ -118,7 +116,5 @@ def _chosen(variable: str) -> Path | None:
     value = os.environ.get(variable)
     if not value:
         return None
-    try:
+    with raised_as(UsageError, f"{variable} is {quoted(value)}", RuntimeError):  # no such user
         return Path(value).expanduser()
-    except RuntimeError as reason:  # no such user
-        raise UsageError(f"{variable} is {quoted(value)}: {reason}") from reason

@@ -119,7 +119,7 @@ def check(vocabulary: Vocabulary, *, own: int = OWN_DESCRIPTORS) -> VocabularyRe
 def context_notes(vocabulary: Vocabulary) -> tuple[list[str], list[str]]:
     """Notes on texts that are longer than the context of most CLIPs (77 tokens), and of embedded models (24 tokens)."""
     from clipmk.backbones.library import simple_tokenizer_class  # noqa: PLC0415 - loads torch
-    from clipmk.backbones.tokenizer import cached, cut_texts  # noqa: PLC0415
+    from clipmk.backbones.text import cached, cut_texts  # noqa: PLC0415
     from clipmk.vocabulary.embeddings import cut_note, sections_of  # noqa: PLC0415
 
     own = assets_dir() / "models" / "vit-s8" / "bpe.txt.gz"

@@ -12,12 +12,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import clipmk
-from clipmk.errors import ClipmkError, ProtocolError
+from clipmk.errors import ClipmkError, ProtocolError, raised_as
 from clipmk.system.config import Config, read_config
 from clipmk.system.text import printable, quoted
 from clipmk.version import __version__
@@ -113,10 +114,8 @@ class Connection:
         return self._lines.readline(protocol.ANSWER_BYTES)
 
     def _first_line(self) -> bytes:
-        try:
+        with raised_as(UnusableServerError, "it does not greet", OSError):
             line = self._read(GREETING_SECONDS)
-        except OSError as reason:
-            raise UnusableServerError(f"it does not greet: {printable(str(reason))}") from reason
         _release(line)
         return line
 
@@ -170,31 +169,25 @@ def stop(path: Path) -> int | None:
     Raises:
         UnusableServerError: it belongs to another user, is not a server of `clipmk`, or does not end.
     """
-    try:
-        with connected(path) as found:
-            if found is None:
-                return None
-            pid = found.peer.pid
-            if pid > 0:
-                os.kill(pid, signal.SIGTERM)
-    except UnusableServerError as reason:
-        raise UnusableServerError(f"the server at {quoted(path)} cannot be ended: {reason}") from reason
+    where = f"the server at {quoted(path)}"
+    with raised_as(UnusableServerError, f"{where} cannot be ended", UnusableServerError), connected(path) as found:
+        if found is None:
+            return None
+        pid = found.peer.pid
+        if pid > 0:
+            os.kill(pid, signal.SIGTERM)
     if pid <= 0:
-        raise UnusableServerError(f"the server at {quoted(path)} runs outside of this container; end it there")
+        raise UnusableServerError(f"{where} runs outside of this container; end it there")
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
         if listener_pid(path) is None:
             return pid
         time.sleep(0.02)
-    raise UnusableServerError(f"the server at {quoted(path)} (process {pid}) does not end; kill -9 ends it")
+    raise UnusableServerError(f"{where} (process {pid}) does not end; kill -9 ends it")
 
 
-@contextlib.contextmanager
-def _lost_named() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ProtocolError) as reason:  # a timeout is an OSError
-        raise UnusableServerError(f"it was lost: {printable(str(reason))}") from reason
+def _lost_named() -> AbstractContextManager[None]:
+    return raised_as(UnusableServerError, "it was lost", OSError, ProtocolError)
 
 
 def require_own(connection: socket.socket) -> Peer:
@@ -218,10 +211,8 @@ def read_greeting(line: bytes) -> Greeting:
     theirs, ours = _release(line), (protocol.VERSION, __version__)
     if theirs != ours:
         raise UnusableServerError(f"it is clipmk {theirs[1]}, protocol {theirs[0]}; this is {ours[1]}, {ours[0]}")
-    try:
+    with raised_as(UnusableServerError, "it greets with nonsense", ProtocolError):
         message = protocol.decode(line)
-    except ProtocolError as reason:
-        raise UnusableServerError(str(reason)) from reason
     if not isinstance(message, Greeting):
         raise UnusableServerError(f"it greets with a {type(message).__name__}")
     return message

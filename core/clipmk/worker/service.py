@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from clipmk.errors import OUT_OF_MEMORY, ClipmkError, InputError, ModelError, OutOfMemoryError
+from clipmk.errors import OUT_OF_MEMORY, ClipmkError, InputError, ModelError, OutOfMemoryError, raised_as
 from clipmk.system.memory import LruCache, is_out_of_memory, memory_held
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import resolve_class
@@ -298,10 +298,8 @@ def _working_in(folder: str | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    try:
+    with raised_as(InputError, f"folder {folder!r}", OSError):
         os.chdir(folder)
-    except OSError as reason:
-        raise InputError(f"folder {folder!r}: {reason.strerror or reason}") from reason
     try:
         yield
     finally:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from clipmk.errors import ClipmkError
+from clipmk.errors import ClipmkError, raised_as
 from clipmk.system.files import file_lock
-from clipmk.system.text import cause, quoted
+from clipmk.system.text import quoted
 
 BACKLOG = 32
 """Clients that may wait to be accepted."""
@@ -85,14 +85,12 @@ def listening(path: Path) -> Iterator[socket.socket]:
     if len(os.fsencode(path)) > LONGEST_PATH:
         raise ClipmkError(f"socket {quoted(path)} has too long a path ({LONGEST_PATH} bytes at most)")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        try:
+        with raised_as(ClipmkError, f"socket {quoted(path)} cannot be created", OSError):  # a timeout is one
             _require_private(path.parent)
             with file_lock(path.with_name(f"{path.name}.lock"), seconds=WAIT_SECONDS):  # of two that start at once
                 _remove_stale(path)
                 _bind(listener, path)
             created = path.lstat()
-        except OSError as reason:  # a timeout is one
-            raise ClipmkError(f"socket {quoted(path)} cannot be created: {cause(reason)}") from reason
         try:
             yield listener
         finally:

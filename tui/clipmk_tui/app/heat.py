@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from rich.text import Text
 
-from clipmk.images.heat import heat_grid
+from clipmk.images.masks import heat_grid
 from clipmk.system.text import printable
 from clipmk_tui.app.canvas import Canvas, Frame, framed, greyed
 from clipmk_tui.app.legend import share_text
