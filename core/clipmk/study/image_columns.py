@@ -27,7 +27,10 @@ UNKNOWN: Final = -1
 SIGNIFICANT: Final = 0.05
 
 _PREDICTION: Final = ("correct", "label_rank")
-_COUNTS: Final = ("chance_mi", "chance_auc", "part_count", "vision_count", "mutual_count")
+_INTERVALS: Final = (*WITH_INTERVAL, "mutual_count")
+_COUNTS: Final = ("chance_mi", "chance_auc", "part_count", "vision_count", "language_count")
+_BELOW: Final = ("above_chance", "class_swap_below", "image_swap_below")
+"""1 where p < 0.05, else 0, by random draw, class swap and image swap."""
 
 
 def _dtype(points: int, methods: int) -> np.dtype[np.void]:
@@ -39,8 +42,8 @@ def _dtype(points: int, methods: int) -> np.dtype[np.void]:
             ("explained", np.bool_),
             ("label", np.int64),  # a code, as is the prediction
             ("predicted", np.int64),
-            *((name, np.float64) for name in (*_PREDICTION, *WITH_INTERVAL, *_COUNTS)),
-            ("above_chance", np.float64),  # 1 where p < 0.05, else 0
+            *((name, np.float64) for name in (*_PREDICTION, *_INTERVALS, *_COUNTS, *_BELOW)),
+            ("beats_all", np.float64),  # 1 or 0; NaN: there is a single class
             ("curve", np.float64, (points,)),  # padded with zeros to 3L + 1 points
             ("sizes", np.int64, (methods, 2)),  # L_v and L_T under each part method
         ]
@@ -51,7 +54,7 @@ def image_columns(rows: pa.Table, codes: dict[str, int], groups: NDArray[np.int6
     """The numbers in a shard's rows of one part method.
 
     Args:
-        rows: by `schema.IMAGE`.
+        rows: by `schema.images_schema`.
         codes: of all classes; new ones are added.
         groups: of every image of the dataset.
         points: 3L + 1, at least as many as the longest curve has.
@@ -66,9 +69,12 @@ def image_columns(rows: pa.Table, codes: dict[str, int], groups: NDArray[np.int6
     found["explained"] = rows.column("error").is_null().to_numpy()
     for name in ("label", "predicted"):
         found[name] = _encode(rows.column(name), codes)
-    for name in (*_PREDICTION, *WITH_INTERVAL, *_COUNTS):
+    for name in (*_PREDICTION, *_INTERVALS, *_COUNTS):
         found[name] = _floats(rows, name)
-    found["above_chance"] = _floats(rows, "p_value") < SIGNIFICANT
+    for name, p in zip(_BELOW, ("p_value", "class_swap_p"), strict=False):
+        found[name] = _floats(rows, p) < SIGNIFICANT
+    at_least = _floats(rows, "class_swap_at_least")
+    found["beats_all"] = np.where(np.isnan(at_least), at_least, at_least == 0)
     for column, name in enumerate(("vision_count", "language_count")):
         found["sizes"][:, 0, column] = np.nan_to_num(_floats(rows, name))
     curves = rows.column("curve").combine_chunks()
@@ -89,7 +95,7 @@ def mean_of_methods(methods: Sequence[ImageColumns]) -> ImageColumns:
     found = np.empty(len(common), _dtype(aligned[0]["curve"].shape[1], len(aligned)))
     for name in ("image", "group", "label", "predicted", *_PREDICTION):
         found[name] = aligned[0][name]
-    for name in (*WITH_INTERVAL, *_COUNTS, "above_chance", "curve"):
+    for name in (*_INTERVALS, *_COUNTS, *_BELOW, "beats_all", "curve"):
         found[name] = np.mean([one[name] for one in aligned], axis=0)
     found["explained"] = np.all([one["explained"] for one in aligned], axis=0)
     found["sizes"] = np.concatenate([one["sizes"] for one in aligned], axis=1)
@@ -113,10 +119,11 @@ def model_row(model: ModelInfo, parts: str, measured: ImageColumns, *, vocabular
         "top5": int((found["label_rank"][labelled] <= 5).sum()) / known if known else None,
         "curve": [mean(column) or 0.0 for column in found["curve"].T] if count else None,
         "chance_curve": _mean_chance_curve(found, vocabulary_size).tolist() if count else None,
-        **{name: mean(found[name]) for name in ("above_chance", *_COUNTS)},
+        **{name: mean(found[name]) for name in (*_BELOW, *_COUNTS)},
         **_with_interval("top1", wilson(int(right.sum()), known)),
+        **_with_interval("beats_all", _share(found["beats_all"])),
     }
-    for name in WITH_INTERVAL:
+    for name in _INTERVALS:
         row |= _with_interval(name, mean_interval(found[name], found["group"]))
     for kind, chosen in (("right", right), ("wrong", wrong)):
         for name in SPLIT:
@@ -183,6 +190,14 @@ def _encode(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int64]
     own = [codes.setdefault(name, len(codes)) for name in encoded.dictionary.to_pylist()]
     indices: NDArray[np.int64] = encoded.indices.fill_null(len(own)).to_numpy(zero_copy_only=False)
     return np.array([*own, UNKNOWN], dtype=np.int64)[indices]
+
+
+def _share(hits: NDArray[np.float64]) -> Estimate:
+    """A share and its interval; of the mean of several part methods the interval of as many images."""
+    if not len(hits) or np.isnan(hits).all():
+        return Estimate(None)
+    whole = wilson(round(hits.sum()), len(hits))
+    return Estimate(mean(hits), whole.low, whole.high)
 
 
 def _floats(rows: pa.Table, name: str) -> NDArray[np.float64]:

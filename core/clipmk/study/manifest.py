@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from clipmk.concepts.mutual import language_count_for
 from clipmk.datasets.dataset import DatasetInfo
 from clipmk.errors import InputError
 from clipmk.records import ModelInfo
@@ -31,7 +32,8 @@ _DIGITS: Final = 12
 """Digits of a hash that are shown."""
 _REMEDY: Final = "; move it away and run the same study again, which keeps all that belongs to it"
 _HASHES: Final = ("sha256", "fingerprint")
-_NAMES: Final = frozenset({"command", "dataset.name", "vocabulary.name"})
+_FREE: Final = frozenset({"command", "dataset.name", "vocabulary.name", "language_counts"})
+"""What may differ between two runs of one study."""
 _FOLLOWS: Final = (
     ("dataset", ("dataset.", "settings.fit", "shards")),
     ("dataset.fingerprint", ("settings.fit", "shards")),
@@ -70,6 +72,8 @@ class StudyRequest:
     cache: bool = True
     asks: tuple[str, ...] = ()
     """Texts of one's own that each image is asked for; none: those of the study in the folder."""
+    language_counts: tuple[int, ...] = ()
+    """Sizes of D_y that the study's tables compare; none: those of the study in the folder."""
     download: bool = False
     """Download missing weights first."""
     command: str | None = None
@@ -112,14 +116,32 @@ class Manifest:
     """clipmk, torch and open_clip, when it was started."""
     asks: tuple[str, ...] = ()
     """Texts that each image is asked for."""
+    language_counts: tuple[int, ...] = ()
+    """Sizes of D_y to compare; they change tables, and how much of D_y is written."""
     command: str | None = None
     """The command line that started it and those that added models, joined by " && "; None if one is unknown."""
     format: int = FORMAT
 
+    @property
+    def language_count(self) -> int:
+        """u, the size of D_y."""
+        size, wanted = self.vocabulary.descriptors, self.settings["language_count"]
+        return min(size, wanted or language_count_for(size, vision_count=self.settings["vision_limit"]))
+
+    @property
+    def language_depth(self) -> int:
+        """How many of the descriptors nearest to each class are written."""
+        return min(self.vocabulary.descriptors, max(self.language_count, *self.language_counts, 0))
+
+    def made_of_language(self, model: ModelInfo) -> str:
+        """`made_of` the file with D_y of a model."""
+        deeper = [self.language_depth] if self.language_depth > self.language_count else []
+        return self.made_of(model, *deeper)
+
     def made_of(self, *contents: Any) -> str:
         """Digest of all that a file of the study follows from: of its `contents`, and of what models have in common."""
         common = dict(_leaves(plain(dataclasses.replace(self, models=(), versions={}))))
-        facts = {key: value for key, value in common.items() if key not in _NAMES and (key, value) != ("asks", [])}
+        facts = {key: value for key, value in common.items() if key not in _FREE and (key, value) != ("asks", [])}
         return _digest([facts, plain(contents)])
 
 
@@ -182,7 +204,7 @@ def _facts(one: Manifest, other: Manifest) -> dict[str, Any]:
     ids = [model.id for model in one.models]
     others = ids != [model.id for model in other.models]
     left_out = ("versions", "models[") if others else ("versions",)
-    facts = {key: value for key, value in _leaves(plain(one)) if not key.startswith(left_out) and key not in _NAMES}
+    facts = {key: value for key, value in _leaves(plain(one)) if not key.startswith(left_out) and key not in _FREE}
     if others:
         facts["models"] = ", ".join(ids)
     if one.dataset.fingerprint != other.dataset.fingerprint:

@@ -53,5 +53,5 @@ class StudyFolder:
         return self.root / "shards" / file_name(model_id) / f"{number:05d}.parquet"
 
     def table(self, name: str, suffix: str = ".parquet") -> Path:
-        """A final table: "models", "classes", "concepts", "asked" or "images"."""
+        """A final table: "models", "classes", "concepts", "asked", "language_counts" or "images"."""
         return self.root / "tables" / f"{name}{suffix}"

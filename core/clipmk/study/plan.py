@@ -152,7 +152,9 @@ def missing_parts(folder: StudyFolder, manifest: Manifest) -> Missing:
         number: [one for one in models if is_missing(folder.shard(one, number), models[one])]
         for number in range(manifest.shards)
     }
-    language = [one for one in models if is_missing(folder.language(one), models[one])]
+    language = [
+        one.id for one in manifest.models if is_missing(folder.language(one.id), manifest.made_of_language(one))
+    ]
     return Missing({number: names for number, names in shards.items() if names}, language, damaged)
 
 

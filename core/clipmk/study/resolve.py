@@ -88,7 +88,7 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
     folder = request.folder
     old = read_manifest(folder.manifest) if folder.manifest.exists() else None
     if old is not None:  # the study there has what the request leaves open
-        names = ("shard_size", "batch_size", "threads", "asks")
+        names = ("shard_size", "batch_size", "threads", "asks", "language_counts")
         request = dataclasses.replace(request, **{name: getattr(request, name) or getattr(old, name) for name in names})
     labels, warnings = resolve_labels([entry.label for entry in request.dataset.entries], request.vocabulary)
     # the reference code fits images of one class together
@@ -105,7 +105,8 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
         write_manifest(new, folder.manifest)
         return new, warnings
     kept = _continued(request, old, new)
-    if kept.models != old.models:
+    kept = dataclasses.replace(kept, language_counts=new.language_counts)
+    if (kept.models, kept.language_counts) != (old.models, old.language_counts):
         write_manifest(kept, folder.manifest)
     if not is_intact(folder.plan, kept.made_of()):
         write_plan(plan, folder.plan, kept.made_of())
@@ -196,5 +197,6 @@ def _manifest(
         threads=(request.threads or torch.get_num_threads()) if on_cpu else None,
         versions={"clipmk": __version__, "torch": torch.__version__, "open_clip": metadata.version("open_clip_torch")},
         asks=request.asks,
+        language_counts=request.language_counts,
         command=request.command,
     )

@@ -19,7 +19,7 @@ from clipmk.study.concepts import ConceptTotals
 from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.paper import against_paper
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import ASKED, CLASSES, CONCEPTS, MEAN, MODELS, TableRow, image_schema
+from clipmk.study.schema import ASKED, CLASSES, CONCEPTS, LANGUAGE_COUNTS, MEAN, MODELS, TableRow, images_schema
 from clipmk.study.tables import Completeness, write_tables
 from clipmk.system.locations import json_asset
 from clipmk.system.parquet import open_table, read_table
@@ -101,6 +101,15 @@ class Results:
         rows: list[TableRow] = read_table(self.folder.table("asked"), ASKED).to_pylist() if self.manifest.asks else []
         return rows
 
+    def language_counts(self) -> list[TableRow]:
+        """Rows of the table `language_counts`; none where no sizes of D_y were named.
+
+        Raises:
+            InputError: the table is damaged.
+        """
+        wanted = self.manifest.language_counts
+        return read_table(self.folder.table("language_counts"), LANGUAGE_COUNTS).to_pylist() if wanted else []
+
     def concepts(self) -> ConceptTotals:
         """The table `concepts`, added up over models and part methods.
 
@@ -128,7 +137,7 @@ def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
     if not any(read_table(folder.table("models"), MODELS, ["failed"])["failed"].to_pylist()):
         return [], 0  # the table of images is large
     times: Counter[tuple[int, str, str]] = Counter()
-    with open_table(folder.table("images"), image_schema(read_manifest(folder.manifest).asks)) as file:
+    with open_table(folder.table("images"), images_schema(read_manifest(folder.manifest).asks)) as file:
         for number in range(file.num_row_groups):
             group = file.read_row_group(number, columns=["image", "key", "error"])
             failed = group.filter(group.column("error").is_valid())
@@ -205,6 +214,7 @@ def results_document(results: Results, *, against: str | None = None) -> dict[st
             {"name": one.name} | _numbers(one, "recipes", "pearson", "spearman", "without_one") for one in results.lines
         ],
         "asked": results.asked(),
+        "language_counts": results.language_counts(),
         "paper": paper if against == "paper" else None,
     }
 

@@ -10,7 +10,8 @@ A study folder:
     tables/classes.parquet, .csv      one row per model, part method and true class (CLASSES)
     tables/concepts.parquet           one row per model, part method and descriptor (CONCEPTS)
     tables/asked.parquet              one row per model and text of one's own (ASKED); only where there are texts
-    tables/images.parquet             all shards in the order of the plan, model by model (IMAGE)
+    tables/language_counts.parquet    one row per model, part method and u (LANGUAGE_COUNTS); where several u are named
+    tables/images.parquet             all shards in the order of the plan, model by model (IMAGE, SWAPPED)
     report/                           index.html and PNG files, written by `clipmk study report`
 
 `<model>` is the model's id made safe for a file name (see `paths.file_name`). What the columns mean is written in
@@ -53,9 +54,16 @@ def _fields(table: str) -> Iterator[pa.Field]:
 
 PLAN, LANGUAGE, IMAGE = (pa.schema(_fields(table)) for table in ("plan", "language", "image"))
 ASKED_IMAGE = pa.schema([*IMAGE, *_fields("asked_image")])
+SWAPPED = pa.schema(_fields("swapped"))
 MODELS, CLASSES, CONCEPTS, ASKED = (pa.schema(_fields(table)) for table in ("models", "classes", "concepts", "asked"))
+LANGUAGE_COUNTS = pa.schema(_fields("language_counts"))
 
 
 def image_schema(asks: Sequence[str]) -> pa.Schema:
     """`IMAGE`, or `ASKED_IMAGE` where images are asked for texts."""
     return ASKED_IMAGE if asks else IMAGE
+
+
+def images_schema(asks: Sequence[str]) -> pa.Schema:
+    """Of `tables/images.parquet`: what shards have, and the class swap."""
+    return pa.schema([*image_schema(asks), *SWAPPED])

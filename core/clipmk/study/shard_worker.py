@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipmk.concepts.relevance import SEEN_LEVEL
+from clipmk.concepts.selection import language_concepts
 from clipmk.errors import ImageError
 from clipmk.models.loading import load
 from clipmk.pipeline.asking import Questions, embed_questions
@@ -227,9 +228,10 @@ class ShardWorker:
         for warning in bank.warnings:
             _LOGGER.warning("model %s: %s", name, warning)
         builder = ExplanationBuilder(backbone, request.vocabulary, bank, request.settings)
-        path, made_of = request.folder.language(name), self._made_of[name]
+        path = request.folder.language(name)
+        made_of = next(task.manifest.made_of_language(one) for one in task.manifest.models if one.id == name)
         if not is_intact(path, made_of):
-            write_rows(language_rows(builder), path, schema.LANGUAGE, made_of)
+            write_rows(language_rows(builder, task.manifest.language_depth), path, schema.LANGUAGE, made_of)
         variants = part_variants(request.settings, task.manifest.parts)
         encoder = BatchEncoder(backbone, variants, task.manifest.batch_size, self._workers)
         asks = task.manifest.asks
@@ -284,12 +286,12 @@ def _full_row(image: PlannedImage, model: str, decoded: _Decoded, found: TableRo
     return full
 
 
-def language_rows(builder: ExplanationBuilder) -> list[TableRow]:
-    """D_y of every class, as `schema.LANGUAGE`."""
-    texts = builder.vocabulary.descriptors
+def language_rows(builder: ExplanationBuilder, count: int) -> list[TableRow]:
+    """The `count` descriptors nearest to every class, as `schema.LANGUAGE`."""
+    texts, bank = builder.vocabulary.descriptors, builder.bank
     rows = []
-    for number, name in enumerate(builder.vocabulary.classes):
-        found = builder.language(number)
+    for embedding, name in zip(bank.classes, builder.vocabulary.classes, strict=True):
+        found = language_concepts(embedding, bank.descriptors, count=count)
         for rank, (index, cosine) in enumerate(zip(found.indices.tolist(), found.cosines.tolist(), strict=True), 1):
             rows.append({"class": name, "rank": rank, "descriptor": texts[index], "cosine": cosine})
     return rows

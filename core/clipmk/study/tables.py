@@ -22,14 +22,37 @@ from numpy.typing import NDArray
 
 from clipmk.records import ModelInfo
 from clipmk.study.concepts import AskedCounts, ConceptCounts
-from clipmk.study.image_columns import ImageColumns, behind, class_rows, image_columns, mean_of_methods, model_row
+from clipmk.study.image_columns import (
+    SIGNIFICANT,
+    ImageColumns,
+    behind,
+    class_rows,
+    image_columns,
+    mean_of_methods,
+    model_row,
+)
 from clipmk.study.manifest import Manifest
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import ASKED, BEHIND, CLASSES, CONCEPTS, LANGUAGE, MEAN, MODELS, PLAN, TableRow, image_schema
+from clipmk.study.schema import (
+    ASKED,
+    BEHIND,
+    CLASSES,
+    CONCEPTS,
+    LANGUAGE,
+    LANGUAGE_COUNTS,
+    MEAN,
+    MODELS,
+    PLAN,
+    TableRow,
+    image_schema,
+    images_schema,
+)
+from clipmk.study.swaps import ClassConcepts, Overlaps
 from clipmk.system.files import make_folder, write_text
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
 
-_NAMES: Final = ("images", "concepts", "classes", "models", "asked")
+_VERSION: Final = 2
+"""Raised when the columns of a table change: tables of an older version are written again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +87,38 @@ class _Tables:
     classes: list[TableRow] = field(default_factory=list)
     concepts: list[TableRow] = field(default_factory=list)
     asked: list[TableRow] = field(default_factory=list)
+    language_counts: list[TableRow] = field(default_factory=list)
 
     def add(self, model: ModelInfo, shards: Sequence[int]) -> None:
         """Add the rows of one model from its shards."""
         methods, made_of = self.manifest.parts, self.manifest.made_of(model)
         pieces: dict[str, list[ImageColumns]] = {parts: [] for parts in methods}
+        most, language = int(self.manifest.settings["vision_limit"]), self._language(model)
+        overlaps = {parts: Overlaps(language, self.manifest.language_counts, most) for parts in methods}
         counts = {parts: ConceptCounts() for parts in methods}
         asked = AskedCounts(self.manifest.asks, vocabulary_size=self.manifest.vocabulary.descriptors)
-        points = int(self.manifest.settings["vision_limit"]) + 1
         for number in shards:
             columns = image_schema(self.manifest.asks)
             shard = read_table(self.folder.shard(model.id, number), columns, made_of=made_of)
+            shard = language.with_class_swap(shard, most)
             self.images.write_table(shard)
             for parts in methods:
                 rows = shard.filter(pc.equal(shard.column("parts"), parts))
-                pieces[parts].append(image_columns(rows, self.codes, self.groups, points=points))
+                pieces[parts].append(image_columns(rows, self.codes, self.groups, points=most + 1))
                 counts[parts].add(rows)
+                overlaps[parts].add(rows)
             if self.manifest.asks:
                 asked.add(shard.filter(pc.equal(shard.column("parts"), methods[0])))
         self.asked += asked.rows(model.id) if self.manifest.asks else []
-        path = self.folder.language(model.id)
-        nearest = read_table(path, LANGUAGE, made_of=made_of).sort_by("rank").group_by("class", use_threads=False)
-        language = nearest.aggregate([("descriptor", "list")])
-        by_class = dict(zip(language["class"].to_pylist(), language["descriptor_list"].to_pylist(), strict=True))
         for parts, counted in counts.items():
-            self.concepts += counted.rows(model.id, parts, by_class)
+            self.concepts += counted.rows(model.id, parts, language.by_class)
         found: dict[str, ImageColumns] = {}
         for parts in methods:
             joined = np.concatenate(pieces.pop(parts))
             found[parts] = joined[np.argsort(joined["image"], kind="stable")]
+            images, p = overlaps[parts].image_swap()
+            found[parts]["image_swap_below"][np.searchsorted(found[parts]["image"], images)] = p < SIGNIFICANT
+            self.language_counts += overlaps[parts].size_rows(model.id, parts)
         if len(found) > 1:
             found[MEAN] = mean_of_methods(list(found.values()))
         for parts, measured in found.items():
@@ -108,6 +134,11 @@ class _Tables:
             best = max(family, key=lambda one: one["top1"] or 0.0)["model"]
             row["reference"] = None if best == row["model"] else best
             row.update(behind(self.measured[row["model"], row["parts"]], self.measured[best, row["parts"]]))
+
+    def _language(self, model: ModelInfo) -> ClassConcepts:
+        made_of, about = self.manifest.made_of_language(model), self.manifest.vocabulary
+        table = read_table(self.folder.language(model.id), LANGUAGE, made_of=made_of)
+        return ClassConcepts(table, count=self.manifest.language_count, vocabulary_size=about.descriptors)
 
 
 def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: bool = False) -> Completeness:
@@ -130,11 +161,12 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     """
     done = _shards(folder, manifest)
     completeness = Completeness(sum(map(len, done.values())), len(manifest.models) * manifest.shards)
-    made_of = manifest.made_of(manifest.models, list(done.values()))
-    names = _NAMES if manifest.asks else _NAMES[:-1]
+    made_of = manifest.made_of(manifest.models, list(done.values()), _VERSION, manifest.language_counts)
+    optional = {"asked": manifest.asks, "language_counts": manifest.language_counts}
+    names = ("images", "concepts", "classes", "models", *(name for name, wanted in optional.items() if wanted))
     if unless_current and all(is_intact(folder.table(name), made_of) for name in names):
         return completeness
-    with table_writer(folder.table("images"), image_schema(manifest.asks), made_of) as images:
+    with table_writer(folder.table("images"), images_schema(manifest.asks), made_of) as images:
         plan = read_table(folder.plan, PLAN, ["image", "group"], made_of=manifest.made_of()).sort_by("image")
         tables = _Tables(folder, manifest, images, plan.column("group").to_numpy())
         for model in manifest.models:
@@ -144,6 +176,8 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     write_rows(tables.concepts, folder.table("concepts"), CONCEPTS, made_of)
     if manifest.asks:
         write_rows(tables.asked, folder.table("asked"), ASKED, made_of)
+    if manifest.language_counts:
+        write_rows(tables.language_counts, folder.table("language_counts"), LANGUAGE_COUNTS, made_of)
     _write_csv(tables.classes, folder.table("classes", ".csv"), CLASSES)
     write_rows(tables.classes, folder.table("classes"), CLASSES, made_of)
     _write_csv(tables.models, folder.table("models", ".csv"), MODELS)
