@@ -41,6 +41,7 @@ MODEL = "embedded/vit-xs8-48"
         ),
         (["world:test", "-m", MODEL, "--engine", "spark"], 2, "engine 'spark' does not exist; known: local, ray"),
         (["world:test", "-m", MODEL, "--fit", "all"], 2, "fit 'all' does not exist; known: image, batch"),
+        (["world:test", "-m", MODEL, "--language-counts", "5,0"], 2, "'5,0' must be whole numbers from 1 on, such as"),
         (["world:test", "-m", MODEL, "--workers", "2"], 2, "--workers needs --engine ray"),
         (["world:test", "-m", "ViT-B-32:laion2b_s34b_b79k", "--vocab", "world"], 4, "is not on this machine"),
         (

@@ -35,7 +35,9 @@ def test_the_tables_fit_into_80_columns(folder: StudyFolder, clipmk: Runner, mon
     assert max(map(len, lines)) <= 80
     row = read_results(folder).models[0]
     [first] = [line for line in lines if line.startswith("ViT-B-32 openai ") and "[" in line]
-    assert f"{row['auc']:.2f} / {row['chance_auc']:.2f}" in first
+    beats = f"{row['mutual_count']:.1f} {100 * row['beats_all']:.0f} {row['mi_paper']:.2f} {row['auc']:.2f}"
+    assert f"{beats} {row['auc'] / row['chance_auc']:.1f}" in " ".join(first.split())
+    assert "u = 8 of 500 descriptors" in " ".join(ran.out.split())
     assert f"{100 * row['top1']:.1f} [{100 * row['top1_low']:.1f}, {100 * row['top1_high']:.1f}]" in first
     assert "no line for ConvNeXt: fewer than four models" in ran.out
     assert "the paper's is the ImageNet" in ran.out
@@ -118,7 +120,7 @@ def test_on_a_narrow_terminal_columns_are_dropped_before_the_names_of_models(
     lines = capfd.readouterr().out.splitlines()
     table = lines[next(i for i, line in enumerate(lines) if "top-1 %" in line) :]
     assert max(map(len, lines)) <= columns
-    assert "AUC / chance" in table[0]
+    assert "beats all %" in table[0]
     assert "images" not in table[0]
     rows = [line for line in table if "[" in line]
     for name, row in zip(read_results(folder).names.values(), rows[: len(FIVE)], strict=True):

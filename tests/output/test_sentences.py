@@ -68,3 +68,13 @@ def test_measures_say_what_to_hold_each_number_against() -> None:
         Measure("random draw p", "0.017", "mutual concepts of random ones: 0.20"),
     ]
     assert measures(counted(2, 6, 4)) == shown[:-1]
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(1_800, False), (1_801, True), (2_000, True), (2_199, True), (2_200, False)]
+)
+def test_the_jump_of_u_is_told_near_2000_descriptors(size: int, told: bool) -> None:
+    (note,) = [
+        one.note for one in measures(dataclasses.replace(counted(2, 6, 4), vocabulary_size=size)) if one.name == "u"
+    ]
+    assert note.endswith("; u jumps at 2,000") == told

@@ -22,9 +22,11 @@ from clipmk.settings import preset
 from clipmk.study import swaps
 from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.paths import StudyFolder
+from clipmk.study.report import write_report
 from clipmk.study.results import read_results, results_document
 from clipmk.study.run import run_study
 from clipmk.study.tables import write_tables
+from clipmk.study.text_tables import size_table
 from study_runs import MODELS, fingerprints, images, request
 from study_shards import DESCRIPTORS, LANGUAGE_COUNT, POOL, VISION_LIMIT, WAYS, make_manifest, write_study
 
@@ -214,3 +216,19 @@ def test_a_study_says_what_explaining_its_images_says(tmp_path: Path, images: Pa
     row = model_row(StudyFolder(tmp_path), MODELS[0], "superpixels")
     assert math.isclose(row["mutual_count"], statistics.fmean(one["mutual_count"] for one in rows))
     assert row["mutual_count_low"] < row["mutual_count"] < row["mutual_count_high"]
+
+
+def test_the_report_shows_every_size_with_its_share_of_the_descriptors(
+    study: tuple[StudyFolder, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipmk.study.figures.plots.plots", lambda *_, **__: [])
+    results = read_results(study[0])
+    shown, rows = size_table(results), results.language_counts()
+    assert [cells[2] for cells in shown.rows] == ["2 (0.4 %)", "5 (1 %)", "8 (1.6 %)"] * len(TWO) * len(WAYS)
+    for cells, row in zip(shown.rows, rows, strict=True):
+        expected = (f"{row['mutual_count']:.1f}", f"{100 * row['beats_all']:.0f}", f"{row['mi_paper']:.2f}")
+        assert cells[3:6] == expected
+        assert cells[6:8] == (f"{row['auc']:.2f}", f"{row['auc'] / row['chance_auc']:.1f}")
+    page = write_report(results).read_text(encoding="utf-8")
+    assert "Other sizes of D_y" in page
+    assert "image swap p &lt; .05" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from clipmk.concepts.mutual import FULL_LANGUAGE_COUNT_FROM
 from clipmk.system.text import counted, one_or_many, quoted
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ def measures(mutual: Mutual, *, everything: bool = False) -> list[Measure]:
                 f"1/{swap.classes} is the least that {swap.classes:,} classes allow",
             )
         )
-    share = 100 * mutual.language_count / mutual.vocabulary_size
+    size = mutual.vocabulary_size
+    share = 100 * mutual.language_count / size
+    jump = "; u jumps at 2,000" if abs(size / FULL_LANGUAGE_COUNT_FROM - 1) < 0.1 else ""
     rows += [
         Measure("strength", f"{mutual.mi_paper:.2f}", f"the paper's MI; by chance {chance.mi_paper:.2f}"),
         Measure(
@@ -72,9 +75,7 @@ def measures(mutual: Mutual, *, everything: bool = False) -> list[Measure]:
             f"{times_chance(mutual)} x chance ({chance.auc:.2f}); unpadded {mutual.auc_unpadded:.2f}",
         ),
         Measure(
-            "u",
-            str(mutual.language_count),
-            f"of {mutual.vocabulary_size:,} descriptors are tied to each class ({share:.2g} %)",
+            "u", str(mutual.language_count), f"of {size:,} descriptors are tied to each class ({share:.2g} %){jump}"
         ),
     ]
     if everything:

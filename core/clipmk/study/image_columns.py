@@ -115,6 +115,7 @@ def model_row(model: ModelInfo, parts: str, measured: ImageColumns, *, vocabular
         "parts": parts,
         "images": count,
         "failed": len(measured) - count,
+        "vocabulary_size": vocabulary_size,
         "labelled": known,
         "top5": int((found["label_rank"][labelled] <= 5).sum()) / known if known else None,
         "curve": [mean(column) or 0.0 for column in found["curve"].T] if count else None,

@@ -149,7 +149,8 @@ class Overlaps:
             means = {name: mean(column) for name, column in zip(SIZES, found.T, strict=True)}
             if len(self._language.names) < 2:
                 means["beats_all"] = None
-            rows.append({"model": model, "parts": parts, "language_count": count, "images": len(found), **means})
+            about = {"model": model, "parts": parts, "language_count": count, "images": len(found)}
+            rows.append({**about, "vocabulary_size": self._language.vocabulary_size, **means})
         return rows
 
     def image_swap(self) -> tuple[Numbers, NDArray[np.float64]]:

@@ -36,53 +36,66 @@ class TextTable:
 Columns = tuple[tuple[str, Callable[[Any], str]], ...]
 """Headings, and what writes the cell of each from a row of a study's table, or from a fit."""
 
-_BRIEF: Final[Columns] = (
-    ("top-1 %", lambda row: interval(row, "top1", factor=100, digits=1)),
-    ("MI / chance", lambda row: f"{number(row['mi_paper'])} / {number(row['chance_mi'])}"),
-    ("AUC / chance", lambda row: f"{number(row['auc'])} / {number(row['chance_auc'])}"),
+_PARTS: Final = ("parts", lambda row: str(row["parts"]))
+_IMAGES: Final = ("images", lambda row: str(row["images"]))
+
+
+def _times_chance(row: TableRow) -> str:
+    """AUC as a multiple of that of as many random concepts."""
+    return f"{row['auc'] / row['chance_auc']:.1f}" if row["chance_auc"] else NONE
+
+
+def _tied(row: TableRow) -> str:
+    """The size of D_y and its share of the descriptors: `10 (1.5 %)`."""
+    count = row["language_count"]
+    return NONE if count is None else f"{count:.0f} ({100 * count / row['vocabulary_size']:.2g} %)"
+
+
+_M_FIRST: Final[Columns] = (
     ("m", lambda row: number(row["mutual_count"], 1)),
-    ("p<.05", lambda row: f"{percent(row['above_chance'], 0)} %"),
-    ("images", lambda row: str(row["images"])),
+    ("beats all %", lambda row: percent(row["beats_all"], 0)),
+    ("strength", lambda row: number(row["mi_paper"])),
+    ("AUC", lambda row: number(row["auc"])),
+    ("AUC / chance", _times_chance),
+    ("u", _tied),
+    ("unpadded", lambda row: number(row["auc_unpadded"])),
 )
+_WITH_INTERVALS: Final[Columns] = (
+    ("m [95 %]", lambda row: interval(row, "mutual_count")),
+    ("beats all % [95 %]", lambda row: interval(row, "beats_all", factor=100, digits=1)),
+    ("strength [95 %]", lambda row: interval(row, "mi_paper")),
+    ("AUC [95 %]", lambda row: interval(row, "auc")),
+    ("AUC / chance", _times_chance),
+    ("AUC unpadded", lambda row: number(row["auc_unpadded"])),
+    ("u", _tied),
+    ("L_v", lambda row: number(row["vision_count"], 1)),
+    _IMAGES,
+    ("failed", lambda row: str(row["failed"])),
+)
+_BRIEF: Final[Columns] = (("top-1 %", lambda row: interval(row, "top1", factor=100, digits=1)), *_M_FIRST, _IMAGES)
 _WIDE: Final[Columns] = (
     ("top-1 % [95 %]", lambda row: interval(row, "top1", factor=100, digits=1)),
     ("top-5 %", lambda row: percent(row["top5"])),
-    ("MI [95 %]", lambda row: interval(row, "mi_paper")),
-    ("chance", lambda row: number(row["chance_mi"])),
-    ("AUC [95 %]", lambda row: interval(row, "auc")),
-    ("chance", lambda row: number(row["chance_auc"])),
-    ("log m", lambda row: number(row["mi_textbook"])),
-    ("m", lambda row: number(row["mutual_count"])),
-    ("L_v", lambda row: number(row["vision_count"], 1)),
-    ("p < 0.05", lambda row: f"{percent(row['above_chance'], 0)} %"),
-    ("images", lambda row: str(row["images"])),
-    ("failed", lambda row: str(row["failed"])),
+    *_WITH_INTERVALS,
+    ("class swap p < .05, %", lambda row: percent(row["class_swap_below"], 0)),
+    ("image swap p < .05, %", lambda row: percent(row["image_swap_below"], 0)),
 )
-BY_METHOD: Final[Columns] = (
-    ("parts", lambda row: str(row["parts"])),
-    ("MI [95 %]", lambda row: interval(row, "mi_paper")),
-    ("AUC [95 %]", lambda row: interval(row, "auc")),
-    ("AUC unpadded", lambda row: number(row["auc_unpadded"])),
-    ("m", lambda row: number(row["mutual_count"])),
-    ("parts found", lambda row: number(row["part_count"], 1)),
-    ("images", lambda row: str(row["images"])),
-    ("failed", lambda row: str(row["failed"])),
-)
+BY_METHOD: Final[Columns] = (_PARTS, ("parts found", lambda row: number(row["part_count"], 1)), *_WITH_INTERVALS)
 RIGHT_WRONG: Final[Columns] = (
-    ("AUC right", lambda row: interval(row, "auc_right")),
-    ("AUC wrong", lambda row: interval(row, "auc_wrong")),
-    ("MI right", lambda row: interval(row, "mi_paper_right")),
-    ("MI wrong", lambda row: interval(row, "mi_paper_wrong")),
     ("m right", lambda row: interval(row, "mutual_count_right")),
     ("m wrong", lambda row: interval(row, "mutual_count_wrong")),
+    ("strength right", lambda row: interval(row, "mi_paper_right")),
+    ("strength wrong", lambda row: interval(row, "mi_paper_wrong")),
+    ("AUC right", lambda row: interval(row, "auc_right")),
+    ("AUC wrong", lambda row: interval(row, "auc_wrong")),
 )
 _CLASS: Final[Columns] = (
     ("class", lambda row: str(row["class"])),
     ("images", lambda row: str(row["images"])),
     ("top-1 %", lambda row: percent(row["top1"])),
-    ("MI", lambda row: number(row["mi_paper"])),
-    ("AUC", lambda row: number(row["auc"])),
     ("m", lambda row: number(row["mutual_count"])),
+    ("strength", lambda row: number(row["mi_paper"])),
+    ("AUC", lambda row: number(row["auc"])),
     ("most often predicted instead", lambda row: row["confused_with"] or NONE),
 )
 _ASKED: Final[Columns] = (
@@ -117,7 +130,7 @@ BEHIND: Final[Columns] = (
 
 
 def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
-    """One table per family: accuracy, MI and AUC beside their chance levels, mutual concepts.
+    """One table per family: accuracy, then m, whether it beats all classes, strength, AUC and its multiple of chance.
 
     Args:
         results: of a study.
@@ -137,6 +150,12 @@ def asked_tables(results: Results) -> list[TextTable]:
     """For each model how often texts of one's own are seen, and tied to the prediction."""
     rows = groupby(results.asked(), key=lambda row: str(row["model"]))
     return [_table(results.names.get(model, model), own, _ASKED) for model, own in rows]
+
+
+def size_table(results: Results) -> TextTable:
+    """What other sizes of D_y would give, per model and part method."""
+    columns = (*((_PARTS,) if len(results.manifest.parts) > 1 else ()), ("u", _tied), *_M_FIRST[:-2], _M_FIRST[-1])
+    return model_table("Other sizes of D_y", results, results.language_counts(), columns)
 
 
 def fit_table(results: Results) -> TextTable:

@@ -17,6 +17,7 @@ app = typer.Typer(
 _WORK = "Work"
 
 _OUT = "Folder of the results; a study found there is resumed (default: clipmk-study)."
+_SIZES = "Show what other numbers of concepts tied to each class would give, such as 5,10,20,50."
 _FIT = "Find parts image by image, or for up to 50 images of a class together (paper preset)."
 Engine = Annotated[str, o.option(_WORK, "engine", "This process (default), or a Ray cluster.", metavar="local|ray")]
 
@@ -34,7 +35,8 @@ _AGAINST = "Show the published table of 13 models beside the results."
 @app.command("run")
 @o.takes(
     "dataset model pool out extend image_column label_column vocab classes ask_file preset grounding fit limit seed "
-    "engine workers shard_size batch_size threads device precision download no_cache json quiet no_color debug"
+    "engine workers shard_size batch_size threads language_counts device precision download no_cache json quiet "
+    "no_color debug"
 )
 def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read from the context
     ctx: typer.Context,
@@ -58,6 +60,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per option; they are read fro
     shard_size: Annotated[int | None, _count("shard_size", "Images per shard, the unit of resuming.")] = None,
     batch_size: Annotated[int | None, _count("batch_size", "Images per forward pass.")] = None,
     threads: Annotated[int | None, _count("threads", "CPU threads.")] = None,
+    language_counts: Annotated[str | None, o.option(_WORK, "language_counts", _SIZES, metavar="N,N...")] = None,
     quiet: Annotated[bool, o.option(o.MESSAGES, "quiet", _QUIET, "-q")] = False,
     **_: Any,
 ) -> int:

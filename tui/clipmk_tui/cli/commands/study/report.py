@@ -23,13 +23,16 @@ from clipmk_tui.show.text import bar, shown, sparkline
 
 Against = Literal["paper"]
 
-NOTE: Final = "AUC is comparable within a family only; chance: as many random descriptors of the vocabulary"
+NOTE: Final = (
+    "m: seen concepts tied to the prediction; beats all: a larger m than any other class would have; strength: the "
+    "paper's MI; AUC is comparable within a family only; chance: as many random descriptors of the vocabulary"
+)
 _NAME: Final = 24
 """Most columns of a model's name."""
 _NARROW: Final = 10
 """Fewest columns that a name is folded to."""
 _BAR: Final = 20
-_DYNAMICS: Final = "MI as concepts are left out"
+_DYNAMICS: Final = "strength as concepts are left out"
 
 
 def run(folder: Path, *, against: str | None, json: bool, quiet: bool, no_color: bool) -> int:
@@ -81,7 +84,8 @@ def _rendered(results: Results, *, width: int, against: Against | None) -> Rende
     manifest = results.manifest
     about = (
         f"  {counted(manifest.dataset.images, 'image')}, {counted(len(manifest.models), 'model')}, "
-        f"{manifest.settings.get('preset')} preset, parts by {' and '.join(manifest.parts)}"
+        f"{manifest.settings.get('preset')} preset, parts by {' and '.join(manifest.parts)}, "
+        f"u = {manifest.language_count} of {counted(manifest.vocabulary.descriptors, 'descriptor')}"
     )
     pieces: list[RenderableType] = [
         Text.assemble(shown(manifest.dataset.name, "bold"), shown(about, "dim")),
@@ -90,7 +94,8 @@ def _rendered(results: Results, *, width: int, against: Against | None) -> Rende
         Text(),
         _dynamics(results, width),
         *_fits(results),
-        *_asked(results),
+        *(_titled(text_tables.size_table(results), "") if manifest.language_counts else ()),
+        *(piece for table in text_tables.asked_tables(results) for piece in _titled(table, "asked  ")),
     ]
     if against == "paper":
         pieces += [Text(), *_paper(results)]
@@ -160,12 +165,9 @@ def _fits(results: Results) -> Iterator[RenderableType]:
         yield Text(f"no line for {', '.join(lacking)}: fewer than four models", "dim")
 
 
-def _asked(results: Results) -> Iterator[RenderableType]:
-    """How often the texts of the study are seen and tied; nothing where there are none."""
-    for table in text_tables.asked_tables(results):
-        yield Text()
-        yield Text.assemble(("asked  ", "bold"), shown(table.title))
-        yield _table(table.columns, table.rows)
+def _titled(table: text_tables.TextTable, before: str) -> tuple[RenderableType, ...]:
+    """A blank line, the title, the table."""
+    return Text(), Text.assemble((before, "bold"), shown(table.title)), _table(table.columns, table.rows)
 
 
 def _paper(results: Results) -> Iterator[RenderableType]:

@@ -133,9 +133,18 @@ def _request(params: Mapping[str, Any]) -> StudyRequest:
         "settings": settings_from(params, read_config()),
         "command": encodable(shlex.join(["clipmk", *sys.argv[1:]])),
         "cache": not params["no_cache"],
+        "language_counts": _language_counts(params["language_counts"]),
         "asks": () if params["ask_file"] is None else read_texts(params["ask_file"]),
     }
     return StudyRequest(**given | own)
+
+
+def _language_counts(text: str | None) -> tuple[int, ...]:
+    """Sizes of D_y from `5,10,20`, ascending."""
+    words = [] if text is None else text.split(",")
+    if not all(word.strip().isdecimal() and int(word) for word in words):
+        raise UsageError(f"--language-counts {text!r} must be whole numbers from 1 on, such as 5,10,20,50")
+    return tuple(sorted({int(word) for word in words}))
 
 
 def _vocabulary(params: Mapping[str, Any], models: tuple[str, ...], dataset: Dataset) -> Vocabulary:
