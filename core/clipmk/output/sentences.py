@@ -66,7 +66,7 @@ def measures(mutual: Mutual, *, everything: bool = False) -> list[Measure]:
         )
     size = mutual.vocabulary_size
     share = 100 * mutual.language_count / size
-    jump = "; u jumps at 2,000" if abs(size / FULL_LANGUAGE_COUNT_FROM - 1) < 0.1 else ""
+    jump = "; u jumps at 2,000" if abs(size - FULL_LANGUAGE_COUNT_FROM) < 200 else ""
     rows += [
         Measure("strength", f"{mutual.mi_paper:.2f}", f"the paper's MI; by chance {chance.mi_paper:.2f}"),
         Measure(
