@@ -90,7 +90,7 @@ def test_reasons_are_measured_with_all_rankings_beside(
     monkeypatch.setenv("COLUMNS", "200")
     few = ("--reasons", "--scenes", 8, "--split", "test", "--preset", "default", "--grounding", "attend")
     ran = clipmk("evaluate", *few)
-    assert "test: drop of the cosine when a part is removed, and rankings of the parts" in ran.out
+    assert "test: part removed, drop of the cosine: rankings of the parts" in ran.out
     assert "clipmk: note: the truth is about the model" in ran.err
     made = json.loads(clipmk("evaluate", *few, "--json").out)
     valid(made)
@@ -109,6 +109,22 @@ def test_reasons_are_measured_with_all_rankings_beside(
     assert rho["mean"] > rows["random order"]["rho"]["mean"]
     shares = [rows[f"default, attend: {name}"]["share"]["mean"] for name in ("mutual", "vision only")]
     assert 0.5 < sum(shares) <= 1
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_the_path_and_the_sanity_check_are_measured(
+    clipmk: Runner, valid: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    ran = clipmk("evaluate", "--path", "--sanity", "--scenes", 2, "--split", "test", "--output", "found.json")
+    assert "test: from paper to default, one setting after the other" in ran.out
+    assert "+ importance both" in ran.out
+    assert "clipmk: note: chance is 0.5 for presence" in ran.err
+    made = json.loads(Path("found.json").read_text(encoding="utf-8"))
+    valid(made)
+    assert made["truth"] is None
+    assert list(made["sanity"][0]["settings"]) == ["default, attend"], "the preset's own grounding"
+    assert made["path"][0]["rows"][0]["name"] == "paper"
 
 
 @pytest.mark.usefixtures("loaded_once")
@@ -134,7 +150,14 @@ def test_a_folder_without_labels_is_measured_and_bad_images_set_the_exit_status(
 @pytest.mark.parametrize(
     ("argv", "status", "words"),
     [
-        ((), 2, "nothing to measure; name at least one of: --truth, --reasons, --faithfulness, --zero-shot"),
+        (
+            (),
+            2,
+            (
+                "nothing to measure; name at least one of: --truth, --reasons, --path, --sanity, --faithfulness, "
+                "--zero-shot"
+            ),
+        ),
         (("--truth", "--split", "tset"), 2, "split 'tset' does not exist; close: 'test'"),
         (("--truth", "--preset", "papr"), 2, "preset 'papr' does not exist; close: 'paper'"),
         (("--truth", "--grounding", "x"), 2, "known: prompts, attend"),

@@ -155,19 +155,10 @@ def test_statuses_and_importance_are_those_of_the_explanation() -> None:
             text, mask = part.descriptor, part.mask_pixels
             assert (mutual, vision) == (text in seen and text in tied, text in seen and text not in tied)
             assert unseen == (text in tied and text not in seen)
-            expected = 1 - seen.index(text) / len(seen) if text in seen else np.nan
-            assert importance == pytest.approx(expected, nan_ok=True)
+            assert importance == pytest.approx(0.5 - seen.index(text) / len(seen) if text in seen else 0.0)
             assert area == mask.mean()
             rows, columns = np.nonzero(mask)
             assert distance == pytest.approx(np.hypot(rows.mean() / 64 - 0.5, columns.mean() / 64 - 0.5))
-
-
-def test_statuses_are_compared_at_the_mean_importance() -> None:
-    nan = np.nan
-    features = [np.array([[1, 0, 0, 1.0, 0, 0], [0, 0, 0, nan, 0, 0]]), np.array([[0, 1, 0, 0.5, 0, 0]])]
-    shifted = reasons._centred_importance(features)
-    assert [one[:, 3].tolist() for one in shifted] == [[0.25, 0.0], [-0.25]]
-    assert np.isnan(features[0][1, 3]), "the features stay as they were"
 
 
 def test_scenes_with_one_visible_part_are_left_out() -> None:

@@ -61,6 +61,12 @@ class ImageEncoder(ABC):
         self._visual = model.visual
 
     @property
+    def tower(self) -> nn.Module:
+        """All that embeds images."""
+        tower: nn.Module = self._visual
+        return tower
+
+    @property
     @abstractmethod
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches of one image."""

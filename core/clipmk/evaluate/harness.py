@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clipmk.errors import ClipmkError, ImageError, InputError, ModelError, NotFiniteError, UsageError, suggest
+from clipmk.evaluate.checks import PathTruth, Sanity
 from clipmk.evaluate.faithfulness import Faithfulness
 from clipmk.evaluate.reasons import ReasonTruth
 from clipmk.evaluate.report import DataUsed, Report, Row, measure_texts
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 
-Measure = TruthEvaluator | ReasonTruth | Faithfulness | ZeroShot
+Measure = TruthEvaluator | ReasonTruth | PathTruth | Sanity | Faithfulness | ZeroShot
 """Gathers one measure over the images of one dataset: `add` those that it `takes`, then `finish`."""
-OF_SCENES = {"truth", "reasons"}
+OF_SCENES = {"truth", "reasons", "path", "sanity"}
 """Measures that compare with the truth of rendered scenes."""
 
 
@@ -64,6 +65,8 @@ def run(
     runner = VariantRunner(backbone, vocabulary, cache=cache, patchwise=not OF_SCENES.isdisjoint(measures))
     makers: dict[str, Callable[[], Measure]] = {
         "reasons": partial(ReasonTruth, runner, variants, seed=seed),
+        "path": partial(PathTruth, seed=seed),
+        "sanity": partial(Sanity, runner, variants, seed=seed, progress=progress),
         "faithfulness": partial(Faithfulness, runner, variants, seed=seed),
         "zero_shot": partial(ZeroShot, runner.explainer, variants, seed=seed, progress=progress),
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,10 @@ from clipmk.concepts.prompts import blur_region
 from clipmk.concepts.selection import highest
 from clipmk.evaluate import asking, metrics
 from clipmk.evaluate.perturbations import OcclusionQueue, inpainted, painted_over
-from clipmk.evaluate.report import NEAREST, TRUE_PARTS, Row, Tally, measure_texts
+from clipmk.evaluate.report import NEAREST, TRUE_PARTS, Row
+from clipmk.evaluate.truth import SceneMeasure
 from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, with_found_parts
 from clipmk.images.decoder import read_picture
-from clipmk.system.serialization import plain
 from clipmk.world.scene import redraw_parts
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ OUTCOMES: Final = ("", "margin_", "recoloured_", "recoloured_margin_")
 Floats = NDArray[np.float64]
 
 
-class ReasonTruth:
+class ReasonTruth(SceneMeasure):
     """Gathers the measure over the scenes of one split.
 
     Args:
@@ -63,28 +63,22 @@ class ReasonTruth:
         seed: of the bootstrap and of what is drawn.
     """
 
+    fewest_parts = 2  # which can be ranked
+
     def __init__(self, runner: VariantRunner, variants: Sequence[Variant], *, seed: int) -> None:
-        self._seed, self._found = seed, with_found_parts(variants)
+        self._found = with_found_parts(variants)
+        super().__init__("reasons", self._found, seed=seed)
         given = {one.settings.grounding: replace(one, name=one.name + TRUE_PARTS, parts="true") for one in self._found}
         self._given: dict[str, Variant] = {f"influence, {name}": one for name, one in given.items()}
         self.variants = (*self._found, *self._given.values())
-        self.settings: dict[str, Any] = {one.name: plain(one.settings) for one in self._found}
-        self.notes = tuple(measure_texts()["reasons"].notes)
         self._queue = OcclusionQueue(runner)
         self._features: dict[str, list[Floats]] = {one.name: [] for one in self._found}
         self._outcomes: list[Floats] = []
-        self.tally = Tally(seed=seed)
-
-    def takes(self, sample: Sample) -> bool:
-        """Rendered scenes that show at least two parts, which can be ranked."""
-        return sample.scene is not None and len(sample.scene.parts) > 1
 
     def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
         """Queue every changed picture of one scene; what is compared with their drops is known already."""
-        scene, result = sample.scene, results[self._found[0]]
-        if scene is None:
-            raise ValueError("the truth about reasons needs rendered scenes")
-        ranked = baseline_rankings(scene, result, seed=self._seed)
+        scene, result = sample.rendered, results[self._found[0]]
+        ranked = baseline_rankings(scene, result, seed=self.seed)
         classes = result.class_cosines.topk(2).indices.tolist()
         for name, variant in self._given.items():
             margins = np.array(part_margins(results[variant].part_embeddings, *result.explainer.bank.classes[classes]))
@@ -92,10 +86,10 @@ class ReasonTruth:
         for variant in self._found:
             features = part_features(scene, results[variant])
             self._features[variant.name].append(features)
-            mutual, importance = features[:, 0], np.nan_to_num(features[:, 3])
+            mutual, importance = features[:, 0], concept_places(scene, results[variant])
             ranked[f"{variant.name}: by importance"] = importance
             ranked[f"{variant.name}: by mutual importance"] = mutual * importance
-            ranked[f"{variant.name}: by influence"] = _influences(scene, results[variant], classes)
+            ranked[f"{variant.name}: by influence"] = influences(scene, results[variant], classes)
             for status, share in zip(STATUSES, features.mean(axis=0).tolist(), strict=False):
                 self.tally.add(f"{variant.name}: {status}", {"share": share})
         redrawn = redraw_parts(scene)
@@ -125,13 +119,13 @@ class ReasonTruth:
     def finish(self, data: str) -> list[Row]:
         """Rows of the split: rankings of the parts, then what status and importance say in each variant."""
         self._queue.flush()
-        rows = self.tally.rows(data)
+        rows = super().finish(data)
         contrasts = np.array(list(EFFECTS.values()), dtype=np.float64)
         for name, features in self._features.items() if self._outcomes else ():
             values: dict[str, dict[str, metrics.Interval]] = {effect: {} for effect in EFFECTS}
             for column, outcome in enumerate(OUTCOMES):
                 drops = [one[:, column] for one in self._outcomes]
-                found = metrics.within_effects(_centred_importance(features), drops, contrasts, seed=self._seed)
+                found = metrics.within_effects(features, drops, contrasts, seed=self.seed)
                 for effect, value in zip(EFFECTS, found, strict=True):
                     values[effect] |= {} if value is None else {f"{outcome}effect": value}
             rows += [Row(data, f"{name}: {effect}", own) for effect, own in values.items() if own]
@@ -141,16 +135,21 @@ class ReasonTruth:
 def part_features(scene: Scene, result: VariantResult) -> Floats:
     """`STATUSES` as 0 or 1, then importance, area and distance of each true part, float64 (parts, 6).
 
-    Importance is 1 for the first of D_v and falls to 1/|D_v|, NaN outside D_v; area is the share of the picture, the
-    distance that of the part's middle from the picture's, in sides of the picture.
+    Importance falls from 1/2 to -1/2 along D_v and is 0 outside it, so that statuses are compared in its middle; area
+    is the share of the picture, the distance that of the part's middle from the picture's, in sides of the picture.
     """
-    importance = _places(scene, result, result.vision.concepts)
+    importance = concept_places(scene, result)
     seen = importance > 0
     tied = _places(scene, result, result.explainer.builder.language(result.predicted).indices.tolist()) > 0
     middles = np.array([np.argwhere(mask).mean(axis=0) for mask in scene.part_masks]) / len(scene.image)
     distance = np.linalg.norm(middles - 0.5, axis=1)
-    known = np.where(seen, importance, np.nan)
-    return np.stack([seen & tied, seen & ~tied, tied & ~seen, known, part_areas(scene), distance], axis=1)
+    centred = np.where(seen, importance - 0.5, 0.0)
+    return np.stack([seen & tied, seen & ~tied, tied & ~seen, centred, part_areas(scene), distance], axis=1)
+
+
+def concept_places(scene: Scene, result: VariantResult) -> Floats:
+    """1 for the part whose descriptor is the first of D_v, falling to 0 for those outside it."""
+    return _places(scene, result, result.vision.concepts)
 
 
 def part_areas(scene: Scene) -> Floats:
@@ -178,7 +177,7 @@ def _places(scene: Scene, result: VariantResult, ranked: Sequence[int]) -> Float
     return np.array([scores.get(row, 0.0) for row in asking.descriptor_rows(scene, result)])
 
 
-def _influences(scene: Scene, result: VariantResult, classes: Sequence[int]) -> Floats:
+def influences(scene: Scene, result: VariantResult, classes: Sequence[int]) -> Floats:
     """Influence of each true descriptor by the parts found to carry it; 0 outside D_v."""
     margins = part_margins(result.part_embeddings, *result.explainer.bank.classes[list(classes)])
     areas = result.segmentation.masks.mean(axis=(1, 2)).tolist()
@@ -187,14 +186,3 @@ def _influences(scene: Scene, result: VariantResult, classes: Sequence[int]) -> 
         for row, parts in zip(result.vision.concepts, result.vision.part_ids, strict=True)
     }
     return np.array([known.get(row) or 0.0 for row in asking.descriptor_rows(scene, result)])
-
-
-def _centred_importance(features: Sequence[Floats]) -> list[Floats]:
-    """Importance less its mean over all parts in D_v, and 0 outside D_v: statuses are compared at the mean."""
-    column = len(STATUSES)
-    known = np.concatenate([one[:, column] for one in features])
-    mean = known[~np.isnan(known)].mean() if not np.isnan(known).all() else 0.0
-    shifted = [one.copy() for one in features]
-    for one in shifted:
-        one[:, column] = np.nan_to_num(one[:, column] - mean)
-    return shifted

@@ -44,6 +44,13 @@ class Sample:
     """Everything about a rendered scene."""
 
     @property
+    def rendered(self) -> Scene:
+        """The scene of a rendered image."""
+        if self.scene is None:
+            raise ValueError("the truth needs rendered scenes")
+        return self.scene
+
+    @property
     def true_masks(self) -> NDArray[np.bool_] | None:
         """Masks of the scene's parts; None where there is none that shows a part."""
         return self.scene.part_masks if self.scene is not None and self.scene.parts else None

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmk.concepts.mutual import overlap
+from clipmk.concepts.prompts import blur_region
 from clipmk.concepts.selection import highest
 from clipmk.evaluate import asking, baselines, metrics
-from clipmk.evaluate.perturbations import OccludedImages, OcclusionQueue, inject_outliers, moved_inside, shifted
-from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Tally
+from clipmk.evaluate.perturbations import OcclusionQueue, inject_outliers, moved_inside, shifted
+from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Tally, measure_texts
 from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import mask_box
@@ -42,8 +43,6 @@ MAP_BORDERS = "borders of maps"
 SHIFT = 2
 """Pixels that the picture moves for the stability."""
 
-_Effects = tuple[str, int, float, dict[str, int | None]]
-"""Row, predicted class, its cosine with the whole picture, and metric -> number of the blurred picture, if any."""
 EffectRegions = dict[str, NDArray[np.bool_] | None]
 """Metric -> the region, bool (height, width), that is blurred for it; see `effect_regions`."""
 
@@ -84,7 +83,33 @@ class ScenePrediction:
         )
 
 
-class TruthEvaluator:
+class SceneMeasure:
+    """Gathers one measure over the rendered scenes of one split: subclasses `add` each scene that it takes.
+
+    Args:
+        name: a key of `measure_texts`.
+        variants: that are measured.
+        seed: of the bootstrap and of what is drawn.
+    """
+
+    fewest_parts = 1
+    """Visible parts without which a scene is left out."""
+
+    def __init__(self, name: str, variants: Sequence[Variant], *, seed: int) -> None:
+        self.seed, self.variants, self.tally = seed, tuple(variants), Tally(seed=seed)
+        self.settings: dict[str, Any] = {one.name: plain(one.settings) for one in variants}
+        self.notes = tuple(measure_texts()[name].notes)
+
+    def takes(self, sample: Sample) -> bool:
+        """Rendered scenes that show enough parts."""
+        return sample.scene is not None and len(sample.scene.parts) >= self.fewest_parts
+
+    def finish(self, data: str) -> list[Row]:
+        """Rows of the split, in the order in which they were added."""
+        return self.tally.rows(data)
+
+
+class TruthEvaluator(SceneMeasure):
     """Gathers the truth metrics over the scenes of one split.
 
     Args:
@@ -95,8 +120,6 @@ class TruthEvaluator:
         seed: of the bootstrap and of what is drawn.
     """
 
-    notes = ()
-
     def __init__(
         self,
         runner: VariantRunner,
@@ -106,7 +129,8 @@ class TruthEvaluator:
         *,
         seed: int,
     ) -> None:
-        self._runner, self._reported, self._splice, self._seed = runner, variants, fitted, seed
+        super().__init__("truth", variants, seed=seed)
+        self._runner, self._reported, self._splice = runner, variants, fitted
         self._thresholds = thresholds
         self._most = variants[0].settings.vision_limit
         self._found = with_found_parts(variants)
@@ -114,13 +138,12 @@ class TruthEvaluator:
             one: replace(one, settings=replace(one.settings, seed=one.settings.seed + 1)) for one in self._found
         }
         self.variants = (*variants, *self._other_seed.values())
-        self.settings: dict[str, Any] = {
+        self.settings = {
             **{one.name: {**plain(one.settings), "part_source": one.parts} for one in variants},
             MAP_BORDERS: dict(thresholds),
             SPARSE: {"penalty": fitted.penalty, "val_ap": fitted.score, "val_scenes": CALIBRATION_SCENES},
         }
         self._queue = OcclusionQueue(runner)
-        self.tally = Tally(seed=seed)
 
     @staticmethod
     def fit_sparse(runner: VariantRunner, *, seed: int) -> Splice:
@@ -139,15 +162,9 @@ class TruthEvaluator:
         """Fit where the maps of found parts, and those of baselines, end; on the same scenes."""
         return asking.fit_thresholds(runner, with_found_parts(variants), _calibration_scenes(seed))
 
-    def takes(self, sample: Sample) -> bool:
-        """Rendered scenes that show a part."""
-        return sample.scene is not None and bool(sample.scene.parts)
-
     def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
         """Measure one scene."""
-        scene = sample.scene
-        if scene is None:
-            raise ValueError("the truth needs rendered scenes")
+        scene = sample.rendered
         ranked = self._baselines(scene, results[self._reported[0]])
         cosine, by_class = asking.presence_scores(scene, results[self._reported[0]])
         ranked[NEAREST] |= cosine
@@ -195,7 +212,7 @@ class TruthEvaluator:
         explainer, most, embedding = result.explainer, self._most, result.image.embedding
         texts = explainer.vocabulary.descriptors
         weights = self._splice.weights(embedding[None].numpy())[0]
-        drawn = np.random.default_rng([self._seed, scene.index]).permutation(len(texts))[:most]
+        drawn = np.random.default_rng([self.seed, scene.index]).permutation(len(texts))[:most]
         ranked: dict[str, Sequence[str]] = {
             LOOKUP: typical_descriptors(explainer.vocabulary.classes[result.predicted])[:most],
             TRUE_LOOKUP: typical_descriptors(scene.class_name)[:most],
@@ -208,27 +225,24 @@ class TruthEvaluator:
     def _add_effects(
         self, scene: Scene, results: Mapping[Variant, VariantResult], predictions: Mapping[Variant, ScenePrediction]
     ) -> None:
-        """Queue the picture with regions of mutual concepts blurred, each region once; see `effect_regions`."""
-        by_input: dict[int, tuple[VariantResult, OccludedImages, list[_Effects]]] = {}
+        """Queue the picture with regions of mutual concepts blurred; see `effect_regions`."""
         for variant, prediction in predictions.items():
-            result = results[variant]
-            _, images, planned = by_input.setdefault(id(result.image), (result, OccludedImages(scene.image), []))
-            regions = effect_regions(scene, prediction)
-            places = {name: None if one is None else images.add(one[None])[0] for name, one in regions.items()}
-            number = result.predicted
-            planned.append((variant.name, number, float(result.class_cosines[number]), places))
-        for result, images, planned in by_input.values():
-            squares = [result.explainer.square(read_picture(one)) for one in images.images()]
-            self._queue.add(squares, partial(self._count_effects, planned))
+            result, regions = results[variant], effect_regions(scene, prediction)
+            hidden = [blur_region(scene.image, region) for region in regions.values() if region is not None]
+            squares = [result.explainer.square(read_picture(one)) for one in hidden]
+            self._queue.add(squares, partial(self._count_effects, variant.name, result, regions))
 
-    def _count_effects(self, planned: Sequence[_Effects], cosines: NDArray[np.float64]) -> None:
+    def _count_effects(
+        self, row: str, result: VariantResult, regions: EffectRegions, cosines: NDArray[np.float64]
+    ) -> None:
         """Add by how much the cosine with the predicted class drops."""
-        for row, number, whole, places in planned:
-            drops = {
-                name: float("nan") if place is None else whole - float(cosines[place, number])
-                for name, place in places.items()
-            }
-            self.tally.add(row, {**drops, "effect_margin": drops["effect"] - drops["effect_control"]})
+        number, hidden = result.predicted, iter(cosines)
+        whole, missing = float(result.class_cosines[number]), np.full(len(cosines.T), np.nan)
+        drops = {
+            name: whole - float((missing if region is None else next(hidden))[number])
+            for name, region in regions.items()
+        }
+        self.tally.add(row, {**drops, "effect_margin": drops["effect"] - drops["effect_control"]})
 
 
 def _calibration_scenes(seed: int) -> list[Scene]:
@@ -269,7 +283,7 @@ def concept_scores(scene: Scene, prediction: ScenePrediction, *, true_parts: boo
 
 
 def region_scores(
-    scene: Scene, masks: NDArray[np.bool_], foreground: NDArray[np.bool_], *, grid: tuple[int, int]
+    scene: Scene, masks: NDArray[np.bool_], foreground: NDArray[np.bool_], *, grid: tuple[int, int] | None = None
 ) -> dict[str, float]:
     """Foreground against the object, also relative to the grid's ceiling and as boxes, and parts against the true ones.
 
@@ -277,12 +291,12 @@ def region_scores(
         scene: the truth.
         masks: discovered parts, bool (parts, S, S).
         foreground: bool (S, S).
-        grid: of the model's patches.
+        grid: of the model's patches, if there is a ceiling.
     """
     shared = metrics.iou(foreground, scene.object_mask)
     return {
         "foreground": shared,
-        "of_ceiling": shared / metrics.grid_ceiling(scene.object_mask, grid=grid),
+        "of_ceiling": shared / metrics.grid_ceiling(scene.object_mask, grid=grid) if grid else float("nan"),
         "corloc": float(metrics.localised(mask_box(foreground), mask_box(scene.object_mask))),
         "part_iou": float(metrics.pairwise_iou(masks, scene.part_masks).max(axis=0).mean()),
     }

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from clipmk.evaluate.samples import ImageSource
     from clipmk.vocabulary.vocabulary import Vocabulary
 
-MEASURES = ("truth", "reasons", "faithfulness", "zero_shot")
+MEASURES = ("truth", "reasons", "path", "sanity", "faithfulness", "zero_shot")
 """Keys of the JSON document, and the options that ask for them with `_` for `-`."""
-OF_SCENES = ("truth", "reasons")
+OF_SCENES = ("truth", "reasons", "path", "sanity")
 """Need rendered scenes and the vocabulary of their world."""
 WORLD_SPLITS = ("test", "counterfactual")
 """Measured on by default: held out, as usual and against type."""
@@ -45,6 +45,8 @@ _TRUTH = "Compare with the known parts and descriptors of rendered scenes."
 _REASONS = (
     "Remove each part of rendered scenes: what does the prediction lose, and which ranking of the parts knows it?"
 )
+_PATH = "Change one setting after the other from preset paper to default; compare each with the known parts."
+_SANITY = "Shuffle the model's weights, and the descriptors: does what explains it fall to chance?"
 _FAITHFULNESS = "Deletion and insertion curves and accuracies, entropy with and without transport, CorLoc."
 _ZERO_SHOT = "Accuracy gained by the descriptors found, against random descriptors and random words."
 _SPLIT = "Split of the rendered world; may be repeated (default: test and counterfactual)."
@@ -56,8 +58,8 @@ Preset = Annotated[str | None, o.flag(o.SETTINGS, "preset", "Measure only this p
 
 
 @o.takes(
-    "dataset model truth reasons faithfulness zero_shot split scenes limit image_column label_column vocab arch "
-    "download preset grounding seed device precision no_cache json output quiet verbose no_color debug"
+    "dataset model truth reasons path sanity faithfulness zero_shot split scenes limit image_column label_column vocab "
+    "arch download preset grounding seed device precision no_cache json output quiet verbose no_color debug"
 )
 def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     ctx: typer.Context,
@@ -71,6 +73,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     ] = None,
     truth: Annotated[bool, o.flag(_WHAT, "truth", _TRUTH)] = False,
     reasons: Annotated[bool, o.flag(_WHAT, "reasons", _REASONS)] = False,
+    path: Annotated[bool, o.flag(_WHAT, "path", _PATH)] = False,
+    sanity: Annotated[bool, o.flag(_WHAT, "sanity", _SANITY)] = False,
     faithfulness: Annotated[bool, o.flag(_WHAT, "faithfulness", _FAITHFULNESS)] = False,
     zero_shot: Annotated[bool, o.flag(_WHAT, "zero_shot", _ZERO_SHOT)] = False,
     split: Annotated[list[str] | None, o.flag(None, "split", _SPLIT, metavar="NAME")] = None,
@@ -108,7 +112,8 @@ def resolved_options(params: Mapping[str, Any]) -> dict[str, Any]:
 
     measures = tuple(name for name in MEASURES if params[name])
     if not measures:
-        raise UsageError("nothing to measure; name at least one of: --truth, --reasons, --faithfulness, --zero-shot")
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in MEASURES)
+        raise UsageError(f"nothing to measure; name at least one of: {options}")
     for name, known in (("preset", PRESETS), ("grounding", get_args(Groundings))):
         o.check_known(name, params[name], known)
     _check_data(params)
