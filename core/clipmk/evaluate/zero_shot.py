@@ -27,18 +27,9 @@ from numpy.typing import NDArray
 
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
+from clipmk.evaluate import prompt_sets
 from clipmk.evaluate.baselines import PENALTIES, centred, decompose, ranked
 from clipmk.evaluate.metrics import clustered_interval
-from clipmk.evaluate.prompt_sets import (
-    Sets,
-    class_embeddings,
-    fill_prompt,
-    matched_random_descriptors,
-    nearest_classes,
-    neighbour_descriptors,
-    prompt_that_fits,
-    random_words,
-)
 from clipmk.evaluate.report import Row, measure_texts
 from clipmk.evaluate.variants import Variant, with_found_parts
 from clipmk.system.serialization import plain
@@ -105,7 +96,7 @@ class ZeroShot:
     @cached_property
     def prompt(self) -> str:
         """The prompt that the model's context holds."""
-        return prompt_that_fits(self._explainer.backbone, self._explainer.vocabulary)
+        return prompt_sets.prompt_that_fits(self._explainer.backbone, self._explainer.vocabulary)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -147,7 +138,7 @@ class ZeroShot:
             return []
         plans = {(name, half): self._plan(found, half) for name, found in self._found.items() for half in _HALVES}
         plans |= {(SPARSE, half): self._plan(self._decomposed(half.given), half) for half in _HALVES}
-        sets: dict[str, Sets] = {"before": self._texts([[] for _ in self._own])}
+        sets: dict[str, prompt_sets.Sets] = {"before": self._texts([[] for _ in self._own])}
         for (name, half), plan in plans.items():
             prefix = f"{name}|{_HALVES.index(half)}"
             sets |= {f"{prefix}|{kind}": texts for kind, texts in self._with_controls(plan).items()}
@@ -188,37 +179,39 @@ class ZeroShot:
         for label, side, descriptors in zip(self._labels, self._halves, found, strict=True):
             if side in half.given:
                 by_label[label].append(descriptors)
-        added = neighbour_descriptors(by_label, nearest_classes(self._explainer.bank.classes))
+        added = prompt_sets.neighbour_descriptors(by_label, prompt_sets.nearest_classes(self._explainer.bank.classes))
         return [sorted(set(new) - set(own)) for new, own in zip(added, self._own, strict=True)]
 
-    def _with_controls(self, plan: Sequence[Sequence[int]]) -> dict[str, Sets]:
+    def _with_controls(self, plan: Sequence[Sequence[int]]) -> dict[str, prompt_sets.Sets]:
         """The plan and its controls, as texts."""
         vocabulary = self._explainer.vocabulary
         lengths = [len(text.split()) for text in vocabulary.descriptors]
-        made: dict[str, Sets] = {"after": self._texts(plan)}
+        made: dict[str, prompt_sets.Sets] = {"after": self._texts(plan)}
         for draw in range(RANDOM_DRAWS):
             rng = np.random.default_rng([self._seed, draw])
             pairs = zip(plan, self._own, strict=True)
-            drawn = [matched_random_descriptors(new, lengths=lengths, without=own, rng=rng) for new, own in pairs]
+            drawn = [
+                prompt_sets.matched_random_descriptors(new, lengths=lengths, without=own, rng=rng) for new, own in pairs
+            ]
             made[f"random{draw}"] = self._texts(drawn)
         for draw in range(WORD_DRAWS):
-            words = random_words(vocabulary.descriptors, seed=self._seed + draw)
+            words = prompt_sets.random_words(vocabulary.descriptors, seed=self._seed + draw)
             made[f"words{draw}"] = self._texts(plan, instead=words)
         return made
 
-    def _texts(self, added: Sequence[Sequence[int]], *, instead: Sequence[str] | None = None) -> Sets:
+    def _texts(self, added: Sequence[Sequence[int]], *, instead: Sequence[str] | None = None) -> prompt_sets.Sets:
         """Own and added descriptors of each class; `instead` gives the texts of the added ones."""
         texts = self._explainer.vocabulary.descriptors
         new = texts if instead is None else instead
         pairs = zip(self._own, added, strict=True)
         return [[*(texts[i] for i in own), *(new[i] for i in more)] for own, more in pairs]
 
-    def _classify(self, sets: Mapping[str, Sets], *, stage: str) -> dict[str, NDArray[np.float64]]:
+    def _classify(self, sets: Mapping[str, prompt_sets.Sets], *, stage: str) -> dict[str, NDArray[np.float64]]:
         """Name of the sets -> for each image whether they classify it rightly."""
         vocabulary = self._explainer.vocabulary
-        rows = class_embeddings(
+        rows = prompt_sets.class_embeddings(
             self._explainer.backbone,
-            lambda index, descriptor: fill_prompt(self.prompt, vocabulary.classes[index], descriptor),
+            lambda index, descriptor: prompt_sets.fill_prompt(self.prompt, vocabulary.classes[index], descriptor),
             sets,
             fallback=vocabulary.class_prompts,
             progress=None if self._progress is None else partial(self._progress, stage),

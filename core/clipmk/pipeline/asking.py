@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from clipmk.concepts import relevance
 from clipmk.concepts.mutual import p_value
-from clipmk.concepts.relevance import (
-    SEEN_LEVEL,
-    Standing,
-    bank_shares,
-    hidden_losses,
-    overlap_with,
-    relevance_map,
-    standing,
-)
 from clipmk.concepts.superpixels import picture_regions
 from clipmk.errors import ModelError
 from clipmk.images.masks import heat_encode
@@ -70,9 +62,9 @@ class Questions:
         """Whether each text is one of the descriptors."""
         return torch.tensor([row is not None for row in self.own], dtype=torch.bool)
 
-    def standing(self, embedding: Float[Tensor, " embed"], bank: TextBank) -> Standing:
+    def standing(self, embedding: Float[Tensor, " embed"], bank: TextBank) -> relevance.Standing:
         """Where each stands among the vocabulary for an image or a class."""
-        return standing(self.embeddings @ embedding, bank.descriptors @ embedding, self.own)
+        return relevance.standing(self.embeddings @ embedding, bank.descriptors @ embedding, self.own)
 
 
 def embed_questions(backbone: Backbone, vocabulary: Vocabulary, texts: tuple[str, ...]) -> Questions:
@@ -136,7 +128,7 @@ def answer(
     """
     cosines = questions.embeddings @ encoded.embedding
     presence = questions.standing(encoded.embedding, bank)
-    seen = (presence.p_value <= SEEN_LEVEL).tolist()
+    seen = (presence.p_value <= relevance.SEEN_LEVEL).tolist()
     ties = [
         _ties(questions, seen, bank, row, name=names[row], language=language, vision=vision, vision_limit=vision_limit)
         for row, language in classes.items()
@@ -188,7 +180,7 @@ def _ties(
     ties = []
     for own, is_seen, cosine, rank in zip(questions.own, seen, cosines.tolist(), ranks, strict=True):
         tied, new = rank <= len(language), own is None
-        overlap, count = overlap_with(
+        overlap, count = relevance.overlap_with(
             seen=is_seen and new, tied=tied and new, vision=vision, language=language, vision_limit=vision_limit
         )
         chance = p_value(count, len(language), size + new, overlap)
@@ -228,7 +220,7 @@ def _shares(
     """`bank_shares` of embedded regions; a large bank is represented by some of its descriptors."""
     background = bank[:: -(-len(bank) // BACKGROUND)]
     unit = torch.nn.functional.normalize(regions, dim=1)  # a mean of prompts is shorter
-    return bank_shares(unit @ texts.T, unit @ background.T, known & (len(background) == len(bank)))
+    return relevance.bank_shares(unit @ texts.T, unit @ background.T, known & (len(background) == len(bank)))
 
 
 def text_maps(
@@ -258,11 +250,11 @@ def text_maps(
     patches, parts, whole, hidden = (_shares(one, texts, bank, known) for one in embeddings)
     side = min(MAP_SIDE, masks.shape[1])
     numbers = np.arange(len(hidden))[:, None, None]
-    return relevance_map(
+    return relevance.relevance_map(
         patches,
         parts,
         coverage(masks, grid=(side, side)),
-        losses=hidden_losses(whole[0], hidden),
+        losses=relevance.hidden_losses(whole[0], hidden),
         regions=coverage(image.regions == numbers, grid=(side, side)),
         grid=image.grid,
         side=side,

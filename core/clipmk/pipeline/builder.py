@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clipmk import records
 from clipmk.concepts.float64 import host64, mean64
 from clipmk.concepts.influence import named_part, part_margins, share_explained
 from clipmk.concepts.mutual import class_swap, language_count_for, measure, overlap, swapped_classes
@@ -24,18 +25,6 @@ from clipmk.models.catalog import EMBEDDED
 from clipmk.pipeline.asking import NO_PATCHES, VAGUE_MAPS, Questions, answer
 from clipmk.pipeline.encoder import one_thread
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
-from clipmk.records import (
-    Alternative,
-    Asked,
-    Elapsed,
-    LanguageConcept,
-    Part,
-    PartDescriptor,
-    Prediction,
-    Provenance,
-    SoftPair,
-    VisionConcept,
-)
 from clipmk.system.serialization import plain
 from clipmk.version import __version__
 from clipmk.world.likeness import UNFAMILIAR, looks_rendered
@@ -51,7 +40,6 @@ if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
     from clipmk.images.masks import PixelMask
     from clipmk.pipeline.encoder import EncodedImage
-    from clipmk.records import ImageInfo
     from clipmk.settings import Settings
     from clipmk.vocabulary.embeddings import TextBank
     from clipmk.vocabulary.vocabulary import Vocabulary
@@ -65,7 +53,7 @@ LANGUAGES_KEPT = 4096
 class SourceImage:
     """The image itself, as its record names it."""
 
-    info: ImageInfo
+    info: records.ImageInfo
     warnings: tuple[str, ...]
     image: Image.Image | None
     """The decoded pixels, where they are kept."""
@@ -100,7 +88,7 @@ class ExplanationBuilder:
         alike = language_count_for(size, vision_count=self.settings.vision_limit)
         return min(size, alike if wanted is None else wanted)
 
-    def geometry(self, info: ImageInfo) -> Square:
+    def geometry(self, info: records.ImageInfo) -> Square:
         """How the model's square input maps to the image's pixels."""
         return Square(info.width, info.height, self.backbone.info.input_size, self.settings.resize)
 
@@ -147,7 +135,7 @@ class ExplanationBuilder:
     @one_thread()
     def predict(
         self, image_embedding: Float[Tensor, " embed"], *, also: Collection[str] = (), ranked: int = 0
-    ) -> tuple[Prediction, ...]:
+    ) -> tuple[records.Prediction, ...]:
         """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few; float64.
 
         Args:
@@ -166,7 +154,7 @@ class ExplanationBuilder:
         names, count = self.vocabulary.classes, max(ranked, self.settings.prediction_count)
         order = highest(cosines, len(cosines) if also else count).tolist()
         return tuple(
-            Prediction(
+            records.Prediction(
                 rank=rank,
                 class_name=names[i],
                 probability=float(probabilities[i]),
@@ -219,7 +207,7 @@ class ExplanationBuilder:
         warnings = source.warnings + self.warnings + segmentation.warnings + vision.warnings
         shown = np.stack([segmentation.foreground, *segmentation.masks])
         foreground, *masks = pixel_masks(shown, self.geometry(source.info))
-        asked: tuple[Asked, ...] = ()
+        asked: tuple[records.Asked, ...] = ()
         if questions is not None:
             asked = answer(
                 questions,
@@ -245,7 +233,7 @@ class ExplanationBuilder:
             mutual=explained.mutual,
             alternatives=tuple(alternatives),
             share_explained=explained.share_explained,
-            elapsed_ms=Elapsed(load=self.load_ms, explain=0.0),
+            elapsed_ms=records.Elapsed(load=self.load_ms, explain=0.0),
             provenance=self._provenance(),
             warnings=tuple(dict.fromkeys(warnings + blank_notes(encoded.square))),
             asked=asked,
@@ -254,11 +242,11 @@ class ExplanationBuilder:
 
     def _with_margins(
         self,
-        classes: Sequence[Alternative],
+        classes: Sequence[records.Alternative],
         embedding: Float[Tensor, " embed"],
         part_embeddings: Float[Tensor, "parts embed"],
         vision: VisionConcepts,
-    ) -> list[Alternative]:
+    ) -> list[records.Alternative]:
         """Classes with the margins of the first one over them in each part, and the shares of them that have a name."""
         rows = [self.bank.classes[self.vocabulary.classes.index(one.class_name)] for one in classes]
         of_texts, of_classes = self._centres
@@ -277,11 +265,13 @@ class ExplanationBuilder:
         """The mean descriptor and the mean class."""
         return mean64(self.bank.descriptors), mean64(self.bank.classes)
 
-    def vision_concepts(self, vision: VisionConcepts, language: Sequence[LanguageConcept]) -> tuple[VisionConcept, ...]:
+    def vision_concepts(
+        self, vision: VisionConcepts, language: Sequence[records.LanguageConcept]
+    ) -> tuple[records.VisionConcept, ...]:
         """D_v in words, each with whether it is among the language concepts, too."""
         texts, shared = self.vocabulary.descriptors, {concept.text for concept in language if concept.mutual}
         return tuple(
-            VisionConcept(
+            records.VisionConcept(
                 rank=rank,
                 text=texts[i],
                 importance=value,
@@ -294,7 +284,7 @@ class ExplanationBuilder:
             )
         )
 
-    def against(self, class_name: str, vision: VisionConcepts) -> Alternative:
+    def against(self, class_name: str, vision: VisionConcepts) -> records.Alternative:
         """D_y of a class, and the knowledge that the image shares with it, without what needs the image's embedding."""
         number, total = self.vocabulary.classes.index(class_name), len(self.vocabulary.classes)
         language, texts = self.language(number), self.vocabulary.descriptors
@@ -307,10 +297,10 @@ class ExplanationBuilder:
             classes=len({*self.swapped, number}),
             of=total,
         )
-        return Alternative(
+        return records.Alternative(
             class_name=class_name,
             language_concepts=tuple(
-                LanguageConcept(rank=rank, text=texts[i], cosine=cosine, mutual=flag)
+                records.LanguageConcept(rank=rank, text=texts[i], cosine=cosine, mutual=flag)
                 for rank, (i, cosine, flag) in enumerate(zip(ids, language.cosines.tolist(), flags, strict=True), 1)
             ),
             mutual=measure(
@@ -325,7 +315,7 @@ class ExplanationBuilder:
             share_explained=None,
         )
 
-    def _soft(self, vision_ids: Sequence[int], language_ids: Sequence[int]) -> tuple[SoftPair, ...]:
+    def _soft(self, vision_ids: Sequence[int], language_ids: Sequence[int]) -> tuple[records.SoftPair, ...]:
         threshold = self.settings.soft_threshold
         if threshold is None:
             return ()
@@ -334,18 +324,23 @@ class ExplanationBuilder:
         texts = self.vocabulary.descriptors
         found = soft_matches(self.bank.raw[left], self.bank.raw[right], threshold=threshold)
         return tuple(
-            SoftPair(vision=texts[left[m.vision]], language=texts[right[m.language]], cosine=m.cosine) for m in found
+            records.SoftPair(vision=texts[left[m.vision]], language=texts[right[m.language]], cosine=m.cosine)
+            for m in found
         )
 
-    def _parts(self, masks: Sequence[PixelMask], vision: VisionConcepts) -> tuple[Part, ...]:
+    def _parts(self, masks: Sequence[PixelMask], vision: VisionConcepts) -> tuple[records.Part, ...]:
         texts = self.vocabulary.descriptors
         cosines, shares = (values.gather(1, vision.top_columns).tolist() for values in (vision.cosines, vision.shares))
         parts = []
         for index, mask in enumerate(masks):
             best = zip(vision.top_descriptors[index], cosines[index], shares[index], strict=True)
-            descriptors = tuple(PartDescriptor(text=texts[i], cosine=cosine, share=share) for i, cosine, share in best)
+            descriptors = tuple(
+                records.PartDescriptor(text=texts[i], cosine=cosine, share=share) for i, cosine, share in best
+            )
             parts.append(
-                Part(id=index + 1, area=mask.area, bbox_xyxy=mask.bbox_xyxy, mask=mask.rle, descriptors=descriptors)
+                records.Part(
+                    id=index + 1, area=mask.area, bbox_xyxy=mask.bbox_xyxy, mask=mask.rle, descriptors=descriptors
+                )
             )
         return tuple(parts)
 
@@ -354,8 +349,8 @@ class ExplanationBuilder:
         """Hashed once: large vocabularies take a while."""
         return self.vocabulary.sha256
 
-    def _provenance(self) -> Provenance:
-        return Provenance(
+    def _provenance(self) -> records.Provenance:
+        return records.Provenance(
             clipmk=__version__,
             torch=torch.__version__,
             open_clip=_open_clip_version(),

@@ -10,17 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipmk.errors import ImageError, InputError, UsageError, suggest
+from clipmk.system import options as system_options
 from clipmk.system.config import read_config
-from clipmk.system.options import (
-    DEFAULT_MODEL,
-    comma_separated,
-    config_options,
-    environment_options,
-    positive_number,
-    settings_from,
-    switch,
-    whole_number,
-)
 from clipmk.system.text import printable, quoted
 from clipmk.worker.session import Session
 from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
@@ -34,14 +25,14 @@ DEFAULT_VOCABULARY = "world"
 
 _READERS: Final[dict[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("vocab", "classes", "arch", "preset", "grounding", "device", "precision", "theme"), str),
-    "model": comma_separated,
-    "seed": whole_number,
-    "top": positive_number,
-    "download": switch,
-    "serve": switch,
-    "no_color": switch,
+    "model": system_options.comma_separated,
+    "seed": system_options.whole_number,
+    "top": system_options.positive_number,
+    "download": system_options.switch,
+    "serve": system_options.switch,
+    "no_color": system_options.switch,
     "graphics": str,
-    "debug": switch,
+    "debug": system_options.switch,
 }
 """The app's options, and what reads the environment's text of each."""
 
@@ -82,17 +73,19 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
     """
     config = read_config()
     given = {name: value for name, value in options.items() if value is not None and value != ()}
-    chosen = config_options(config) | environment_options(_READERS) | given
-    models = tuple(dict.fromkeys(chosen.get("model") or [DEFAULT_MODEL]))
+    chosen = system_options.config_options(config) | system_options.environment_options(_READERS) | given
+    models = tuple(dict.fromkeys(chosen.get("model") or [system_options.DEFAULT_MODEL]))
     note, usual = "", chosen
-    if not {"vocab", "classes"} & (given.keys() | environment_options(_READERS).keys()):  # the config's come after it
+    if not {"vocab", "classes"} & (
+        given.keys() | system_options.environment_options(_READERS).keys()
+    ):  # the config's come after it
         found, note = _kept(folder_of(paths))
         chosen = chosen | found if found else chosen
     classes = chosen.get("classes")
     session = Session(
         vocabulary=_vocabulary(chosen.get("vocab"), models[0], chosen.get("arch")),
         classes=classes,
-        settings=settings_from(chosen, config, prediction_count=PREDICTION_COUNT),
+        settings=system_options.settings_from(chosen, config, prediction_count=PREDICTION_COUNT),
         **{name: chosen[name] for name in ("device", "precision", "arch", "download") if name in chosen},
     )
     if classes is not None:
@@ -170,7 +163,7 @@ def check_path(path: str) -> None:
 
 def _vocabulary(named: str | None, model: str, arch: str | None) -> str:
     """The vocabulary's name, checked by loading it; without one, the start model's own."""
-    if named is None and model == DEFAULT_MODEL:  # the usual start: nothing is imported for it
+    if named is None and model == system_options.DEFAULT_MODEL:  # the usual start: nothing is imported for it
         return DEFAULT_VOCABULARY
     from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary  # noqa: PLC0415
 
