@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,17 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SoftMatch(NamedTuple):
-    """Positions of the two wordings, and their similarity."""
-
-    vision: int
-    language: int
-    cosine: float
-
-
 def soft_matches(
     vision: Float[Tensor, "vision embed"], language: Float[Tensor, "language embed"], *, threshold: float
-) -> tuple[SoftMatch, ...]:
+) -> list[tuple[int, int, float]]:
     """The argmax over one-to-one matchings of the sum of cos(v, l), pairs with cos > `threshold` only.
 
     A linear assignment in which all other pairs count 0. Leave out concepts that are mutual by identity: they do not
@@ -35,7 +27,8 @@ def soft_matches(
         threshold: cosine in [0, 1).
 
     Returns:
-        The pairs, highest cosine first, then in the order of `vision`.
+        (position in `vision`, position in `language`, cosine) of the pairs, highest cosine first, then in the order of
+        `vision`.
 
     Raises:
         ValueError: the threshold lies outside [0, 1).
@@ -47,9 +40,5 @@ def soft_matches(
     cosines = host64(vision @ language.T).numpy()
     reachable = cosines > threshold
     rows, columns = linear_sum_assignment(np.where(reachable, cosines, 0.0), maximize=True)
-    found = [
-        SoftMatch(int(row), int(column), float(cosines[row, column]))
-        for row, column in zip(rows, columns, strict=True)
-        if reachable[row, column]
-    ]
-    return tuple(sorted(found, key=lambda match: (-match.cosine, match.vision)))
+    pairs = zip(rows.tolist(), columns.tolist(), cosines[rows, columns].tolist(), strict=True)
+    return sorted((pair for pair in pairs if reachable[pair[:2]]), key=lambda pair: (-pair[2], pair[0]))

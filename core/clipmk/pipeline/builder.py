@@ -324,8 +324,8 @@ class ExplanationBuilder:
         texts = self.vocabulary.descriptors
         found = soft_matches(self.bank.raw[left], self.bank.raw[right], threshold=threshold)
         return tuple(
-            records.SoftPair(vision=texts[left[m.vision]], language=texts[right[m.language]], cosine=m.cosine)
-            for m in found
+            records.SoftPair(vision=texts[left[seen]], language=texts[right[tied]], cosine=cosine)
+            for seen, tied, cosine in found
         )
 
     def _parts(self, masks: Sequence[PixelMask], vision: VisionConcepts) -> tuple[records.Part, ...]:
