@@ -78,6 +78,12 @@ def test_what_the_picture_shows_is_still_seen_under_the_tint() -> None:
             assert np.corrcoef(*pair)[0, 1] > kept
 
 
+def test_sixteen_colours_keep_the_picture_around_a_lit_part() -> None:
+    canvas, shapes = made()
+    frame = painted(canvas, shapes, "parts", lit=(1,), blurred=(), depth="16")
+    np.testing.assert_array_equal(changed_cells(frame, plain(canvas, shapes)), shapes.masks[1])
+
+
 def test_numbers_stand_inside_their_parts_where_these_are_deepest() -> None:
     _, shapes = made()
     for part, (row, column) in shapes.places.items():

@@ -212,17 +212,16 @@ def painted_pixels(
         if part in blurred:
             plain[masks[part]] = canvas.blurred[masks[part]]
     shown = [] if mode == "plain" else [part for part in masks if part in lit]
-    cells = plain.copy()
-    if shown:
-        cells = greyed(plain) * _DIMMED[mode]
+    dimmed = bool(shown) and not vivid  # sixteen colours have no shades
+    cells = greyed(plain) * _DIMMED[mode] if dimmed else plain.copy()
     for part, mask in masks.items() if mode == "parts" or shown else ():
         pixels, colour, tinted = plain[mask], colour_of(part), part not in blurred
         if part in shown:
             lifted = pixels + _LIFT * (1 - pixels / 255)
             cells[mask] = _tinted(lifted, colour, *(_VIVID_LIT if vivid else _LIT)) if tinted else pixels
-        elif mode == "parts" and shown:
+        elif mode == "parts" and dimmed:
             cells[mask] = (_tinted(pixels, colour, _UNLIT_OPACITY, 1.0) if tinted else pixels) * _DIMMED[mode]
-        elif mode == "parts" and tinted:
+        elif mode == "parts" and tinted and not shown:
             cells[mask] = _tinted(pixels, colour, *(_VIVID_TINT if vivid else _TINT))
     return cells.clip(0, 255).astype(np.uint8)
 
