@@ -62,7 +62,7 @@ async def test_columns_are_filled_and_the_most_agreed_concept_stands_first(size:
             ("a white chest", ["◑", "◑", "·", "0/0"]),
         ):
             assert line(app, f"{row} ").strip().removeprefix(row).split() == words, row
-        assert any("vit-s8 says fox 71 % · MI 3.69 (0.90)" in one for one in lines(app))
+        assert any("vit-s8 says fox 71 % · 2/4 tied, beats all 28 classes · strength 3.69" in one for one in lines(app))
         concepts = [one.split("  ")[0].strip() for one in lines(app)]
         assert concepts.index("pointed ears") < concepts.index("a bushy tail") < concepts.index("round eyes")
         assert max(cell_len(one) for one in lines(app)) <= size[0]
@@ -288,7 +288,7 @@ async def test_best_auc_is_marked_within_a_family_only() -> None:
     app = compare_host(FakeEngine(), known=known)
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
-        assert any(f"AUC 0.61 (0.55) {BEST}" in one for one in lines(app))
+        assert any(f"AUC 0.61 (1.1 x chance) {BEST}" in one for one in lines(app))
         for key in ("right", "right", "right"):
             await press(pilot, key)
             assert not any(f"(0.55) {BEST}" in one for one in lines(app))

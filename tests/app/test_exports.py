@@ -290,7 +290,12 @@ def test_summary_says_the_numbers_and_the_shared_concepts() -> None:
     assert clipboard.summary(samples.explanation()) == (
         "fox_03.png · embedded/vit-s8 · preset default\n"
         "fox: 71.2 %, rank 1\n"
-        "MI 3.69 (chance 0.90)  AUC 0.61 (chance 0.55)  p 0.017\n"
+        "2 of 4 seen concepts are tied to 'fox'; more than to any of 28 other classes (next: 'cat', 1)\n"
+        "class swap p 0.034  1/29 is the least that 29 classes allow\n"
+        "strength 3.69  the paper's MI; by chance 0.90\n"
+        "AUC 0.61  1.1 x chance (0.55); unpadded 1.94\n"
+        "u 5  of 100 descriptors are tied to each class (5 %)\n"
+        "random draw p 0.017  mutual concepts of random ones: 0.20\n"
         "∩ mutual (2): pointed ears, a bushy tail"
     )
     asked = dataclasses.replace(samples.explanation(), class_name="[b]owl\n[/b]", predictions=())

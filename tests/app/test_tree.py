@@ -58,7 +58,8 @@ async def test_leaving_out_changes_the_numbers_before_the_engine_answers(album: 
         await pilot.pause()
         assert "3.69 → 3.00" in seen(screen)
         assert "1 left out" in seen(screen)
-        assert 'without "a bushy tail": 1 of 3 seen concepts is tied to "fox"' in flowing(screen)
+        assert "without \"a bushy tail\": 1 of 3 seen concepts is tied to 'fox';" in flowing(screen)
+        assert "before: 2, beats all 28" in flowing(screen)
         assert "→" not in str(screen.panes.predictions.get_option_at_index(0).prompt)
         engine.gate.set()
         await settled(pilot)
@@ -215,13 +216,15 @@ def test_every_line_has_its_columns_below_the_headings(room: int) -> None:
 
 def test_the_answer_is_a_sentence() -> None:
     made = samples.explanation()
-    assert answer(made, None, (), 99).plain == '2 of 4 seen concepts are tied to "fox" (0.2 by chance, p 0.017)'
-    assert answer(made, None, (), 50).plain == '2 of 4 seen concepts are tied to "fox"\n(0.2 by chance, p 0.017)'
+    first, second = "2 of 4 seen concepts are tied to 'fox';", "more than to any of 28 other classes (next: 'cat', 1)"
+    assert answer(made, None, (), 99).plain == f"{first} {second}"
+    assert answer(made, None, (), 50).plain == f"{first}\n{second}"
+    assert answer(made, None, (), 30).plain == f"{first} {second}"
     out = ("pointed ears", "a bushy tail")
     text = answer(made, made.without(out), out, 200).plain
     assert text == (
-        'without "pointed ears" and "a bushy tail": none of 2 seen concepts are tied to "fox" '
-        "(0.1 by chance, p 1) before: 2, p 0.017"
+        'without "pointed ears" and "a bushy tail": none of 2 seen concepts is tied to \'fox\'; '
+        "the most to another class: 'wolf', 1 before: 2, beats all 28"
     )
 
 
@@ -269,7 +272,7 @@ async def test_what_is_left_out_keeps_its_columns(album: Path) -> None:
         await press(pilot, "x")
         after = next(line for line in seen(screen).splitlines() if "○ pointed ears" in line)
         assert after.partition("ears")[2] == before.partition("ears")[2]
-        assert "p 0.14" in flowing(screen)
+        assert "1 of 3 seen concepts is tied to 'fox'" in flowing(screen)
 
 
 def flowing(screen: MainScreen) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from clipmk.output.sentences import measures, overlap_sentence
 from clipmk.system.text import printable
 from clipmk_tui.app.concept_rows import AskedRow, ConceptRow, PartRow, asked_words
 from clipmk_tui.show.signs import SIGN, WORD
@@ -22,7 +23,7 @@ def prediction_text(prediction: Prediction) -> str:
 
 
 def summary(explanation: Explanation) -> str:
-    """A few lines about an explanation: image, model, class, probability, MI, AUC, p, the mutual concepts."""
+    """A few lines about an explanation: image, model, class, probability, every number, the mutual concepts."""
     mutual = explanation.mutual
     asked = next((p for p in explanation.predictions if p.class_name == explanation.class_name), None)
     chance = f"{100 * asked.probability:.1f} %, rank {asked.rank}" if asked is not None else "not among the first"
@@ -32,10 +33,8 @@ def summary(explanation: Explanation) -> str:
         (
             f"{printable(name)} · {printable(explanation.model.id)} · preset {preset}",
             f"{printable(explanation.class_name)}: {chance}",
-            (
-                f"MI {mutual.mi_paper:.2f} (chance {mutual.chance.mi_paper:.2f})  "
-                f"AUC {mutual.auc:.2f} (chance {mutual.chance.auc:.2f})  p {mutual.p_value:.2g}"
-            ),
+            overlap_sentence(mutual, explanation.class_name),
+            *(f"{one.name} {one.value}  {one.note}" for one in measures(mutual, everything=True)),
             f"{SIGN['mutual']} {WORD['mutual']} ({mutual.count}): {', '.join(concepts) or 'none'}",
         )
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.cells import cell_len
 from rich.text import Text
 
+from clipmk.output.sentences import beaten, overlap_sentence, swap_clause, times_chance
 from clipmk.system.text import printable
 from clipmk_tui.show.signs import Kind
 from clipmk_tui.show.text import bar, matches, sparkline
@@ -28,14 +29,16 @@ _GAP = 2
 """Cells between two columns."""
 _TIED = 4
 """Cells of a cosine, `.831`."""
-_NUMBER = 6
-"""Cells of an importance after its bar, ` 1.176`."""
 _FULL_SCORE = 4
 """Standard deviations above the vocabulary's mean at which what was asked for has a whole bar."""
-_WHOLE, _CUT = 20, 14
-"""Cells that a name gets before all parts are listed, and before any; it is longer only where there is more room."""
-_SIZES = ((14, True, 99), (8, True, 99), (8, False, 99), (5, False, 99), (5, False, 8), (4, False, 5), (4, False, 0))
-"""Cells of a bar, whether a number follows, most cells of the parts: the first that leaves room for the names."""
+_WHOLE, _SHORTENED, _CUT = 20, 18, 14
+"""Cells that a name gets before all parts are listed, influence is, any part is; more only where there is room."""
+_SIZES = (
+    *((14, 6, 9, 99), (8, 6, 9, 99), (8, 0, 9, 99), (8, 0, 5, 99), (5, 0, 5, 99), (5, 0, 5, 8), (4, 0, 5, 5)),
+    *((5, 0, 0, 99), (5, 0, 0, 8), (4, 0, 0, 5), (4, 0, 0, 0)),
+)
+"""Cells of a bar, of the number after it (` 1.176`) and of the influence (`+.041`), most cells of the parts: the first
+that leaves room for the names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,8 @@ class ConceptRow:
     text: str
     importance: float | None = None
     """Of a vision concept."""
+    influence: float | None = None
+    """Of its parts, on the margin over the runner-up."""
     cosine: float | None = None
     """Of a language concept, with the class."""
     parts: tuple[int, ...] = ()
@@ -70,6 +75,8 @@ class PartRow:
     """Between part and concept, where the concept is among the part's descriptors."""
     text: str
     """Of the concept."""
+    influence: float | None
+    """On the margin over the runner-up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +105,7 @@ def groups(explanation: Explanation, asked: Answers = (), *, wanted: str = "") -
             kind="mutual" if concept.mutual else "vision",
             text=concept.text,
             importance=concept.importance,
+            influence=concept.influence,
             cosine=cosines.get(concept.text),
             parts=tuple(sorted(concept.parts, key=lambda part: -found.get((part, concept.text), -inf))),
         )
@@ -129,9 +137,14 @@ def _asked_row(text: str, answer: Asked | None) -> AskedRow:
 
 def part_rows(explanation: Explanation, row: ConceptRow) -> list[PartRow]:
     """The parts that carry a concept or what was asked for, in the order of its row."""
-    parts, found = {part.id: part for part in explanation.parts}, _similarities(explanation)
+    parts, found, other = (
+        {part.id: part for part in explanation.parts},
+        _similarities(explanation),
+        explanation.runner_up,
+    )
+    margins = {} if other is None else dict(zip(parts, other.part_margins, strict=False))
     return [
-        PartRow(part=parts[part], cosine=found.get((part, row.text)), text=row.text)
+        PartRow(part=parts[part], cosine=found.get((part, row.text)), text=row.text, influence=margins.get(part))
         for part in row.parts
         if part in parts
     ]
@@ -150,6 +163,8 @@ class Columns:
     bar: int
     number: int
     """0: no room."""
+    influence: int
+    """0: no room."""
     parts: int
     """0: no room."""
     least: float
@@ -160,6 +175,7 @@ class Columns:
     def heading(self) -> Text:
         """The names of the columns."""
         cells = ["concept".ljust(self.name), "seen".ljust(self.bar + self.number), "tied"]
+        cells += [("infl." if self.influence < len("influence") else "influence")] if self.influence else []
         return Text((" " * _GAP).join([*cells, "parts"] if self.parts else cells), "dim")
 
     def cells(self, row: ConceptRow, ink: str) -> Text:
@@ -179,6 +195,9 @@ class Columns:
         seen = Text(drawn.ljust(width - len(beside)), "dim" if drawn == NOTHING else ink)
         tied = NOTHING if row.cosine is None else f"{row.cosine:.2f}".replace("0.", ".", 1)  # ".83"
         text = Text.assemble(" " * _GAP, seen, (beside, "not bold default"), " " * _GAP, tied.ljust(_TIED))
+        if self.influence:
+            margin = NOTHING if row.influence is None else f"{row.influence:+.3f}".replace("0.", ".", 1)
+            text.append(" " * _GAP + margin.ljust(self.influence))
         return text.append(" " * _GAP + parts.ljust(self.parts), "dim") if self.parts else text
 
     def share(self, importance: float) -> float:
@@ -209,34 +228,35 @@ def columns(explanation: Explanation, room: int) -> Columns:
     longest = max((cell_len(printable(name)) for name in names), default=0)
     widest = max([len(_NOT_SEEN), *(len(_listed(concept.parts)) for concept in seen)])
     widest = max([widest, *(len(_where(one)) for one in explanation.asked)])
-    name = bar_cells = number = parts = 0
-    for bar_cells, numbered, most in _SIZES:
-        number, parts = _NUMBER * numbered, min(widest, most)
-        name = room - bar_cells - number - _TIED - parts - _GAP * (3 if parts else 2)
-        if name >= (longest if numbered else min(longest, _WHOLE if most > 5 else _CUT)):
+    name = bar_cells = number = influence = parts = 0
+    for bar_cells, number, influence, most in _SIZES:
+        parts = min(widest, most)
+        name = room - bar_cells - number - _TIED - influence - parts - _GAP * (2 + bool(influence) + bool(parts))
+        if name >= (longest if number else min(longest, _WHOLE if most > 5 else _SHORTENED if influence else _CUT)):
             break
     more = min(max(0, name - longest), widest - parts) if parts else 0  # nothing is cut where a column is empty
     importances = [concept.importance for concept in seen] or [0.0]
-    return Columns(max(4, name - more), bar_cells, number, parts + more, min(importances), max(importances))
+    return Columns(max(4, name - more), bar_cells, number, influence, parts + more, min(importances), max(importances))
 
 
 def answer(explanation: Explanation, after: Mutual | None, left_out: Sequence[str], width: int) -> Text:
-    """How many of the seen concepts are tied to the class, in a sentence; with some left out, also what it was.
+    """How many of the seen concepts are tied to the class, and to how many other classes fewer are, in a sentence.
 
-    What is in parentheses begins a line of its own unless all fits in one.
+    With some left out also what it was. The second clause begins a line of its own where that holds the first one.
     """
     mutual, seen = explanation.mutual, [concept.text for concept in explanation.vision_concepts]
     out = [f'"{printable(text)}"' for text in seen if text in left_out]
-    text, now = Text(), mutual if after is None else after
-    if after is not None:
-        text.append("without " + (" and ".join(out) if len(out) < 3 else f"{len(out)} concepts") + ": ", "bold")
-    few, verb = now.count or "none", "is" if now.count == 1 else "are"
-    found = f'{few} of {len(seen) - len(out)} seen concepts {verb} tied to "{printable(explanation.class_name)}"'
-    text.append(found if after is not None else found.capitalize() if not now.count else found, "bold")
-    more = Text(f"({now.chance.count:.1f} by chance, p {p_text(now.p_value)})")
-    if after is not None:
-        more.append(f" before: {mutual.count}, p {p_text(mutual.p_value)}", "dim")
-    return Text("\n" if text.cell_len + 1 + more.cell_len > width else " ").join([text, more])
+    now, name = mutual if after is None else after, explanation.class_name
+    more = Text(swap_clause(now))
+    found = overlap_sentence(now, name).removesuffix(more.plain)
+    if after is None:
+        text = Text(f"{found[0].upper()}{found[1:].rstrip()}", "bold")
+    else:
+        without = " and ".join(out) if len(out) < 3 else f"{len(out)} concepts"
+        text = Text(f"without {without}: {found.rstrip()}", "bold")
+        more.append(f" before: {mutual.count}, beats {beaten(mutual)}", "dim")
+    breaks = text.cell_len <= width < text.cell_len + 1 + more.cell_len
+    return Text("\n" if breaks else " ").join([text, more])
 
 
 def asked_words(asked: Asked) -> tuple[str, str]:
@@ -251,7 +271,7 @@ def asked_words(asked: Asked) -> tuple[str, str]:
 
 
 def numbers(mutual: Mutual, after: Mutual | None, width: int, words: str) -> Text:
-    """MI and AUC beside chance and the dynamics in one line: as much as fits of the rest.
+    """Strength, AUC beside chance and the dynamics in one line: as much as fits of the rest.
 
     Args:
         mutual: of the whole explanation.
@@ -261,15 +281,15 @@ def numbers(mutual: Mutual, after: Mutual | None, width: int, words: str) -> Tex
     """
     now = mutual if after is None else after
 
-    def pair(name: str, field: str, *, before: bool, word: str) -> str:
+    def measured(name: str, field: str, *, before: bool) -> str:
         was, value = getattr(mutual, field), getattr(now, field)
-        change = f"{was:.2f} → {value:.2f}" if before and after is not None else f"{value:.2f}"
-        return f"{name} {change} ({word}{getattr(now.chance, field):.2f})"
+        return f"{name} {was:.2f} → {value:.2f}" if before and after is not None else f"{name} {value:.2f}"
 
-    short = words.partition(" ")[0]
-    tries = ((True, "chance ", words, 8), (True, "", words, 4), (True, "", short, 4), (True, "", short, -2))
-    for before, word, end, least in (*tries, (False, "", short, -2)):
-        text = Text("  ".join(pair(n, f, before=before, word=word) for n, f in (("MI", "mi_paper"), ("AUC", "auc"))))
+    short, paper, mi = words.partition(" ")[0], "strength (paper's MI)", "strength"
+    tries = ((True, paper, " chance", words, 4), (True, mi, " chance", words, 4), (True, mi, " chance", short, 4))
+    for before, name, chance, end, least in (*tries, (True, mi, "", short, -2), (False, mi, "", short, -2)):
+        text = Text(f"{measured(name, 'mi_paper', before=before)}  {measured('AUC', 'auc', before=before)}")
+        text.append(f" ({times_chance(now)} x{chance})")
         cells = min(len(now.curve), width - text.cell_len - len(end) - 4)
         if cells >= least:
             break

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from clipmk.comparison import ComparedCell, ComparedConcept, ComparedModel, Comparison
 from clipmk.output.sentences import beaten, times_chance
+from clipmk.records import Mutual
 from clipmk.system.text import one_or_many, quoted
 from clipmk_tui.show.comparison_table import (
     Cell,
@@ -143,6 +144,12 @@ def model_facts(column: ComparedModel, *, cells: int = 16) -> tuple[str, ...]:
         f"{mutual.auc_unpadded:.2f}",
         dynamics(mutual.curve, cells),
     )
+
+
+def strength_line(mutual: Mutual) -> str:
+    """``5/13 tied, beats all 28 classes · strength 6.80 · AUC 5.50 (10.1 x chance)``."""
+    tied = f"{mutual.count}/{mutual.vision_count} tied, beats {beaten(mutual)} classes"
+    return f"{tied} · strength {mutual.mi_paper:.2f} · AUC {mutual.auc:.2f} ({times_chance(mutual)} x chance)"
 
 
 def dynamics(curve: Sequence[float], cells: int) -> str:

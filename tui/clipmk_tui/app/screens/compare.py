@@ -36,6 +36,7 @@ from clipmk_tui.show.comparison import (
     plain_text,
     sentence,
     separating,
+    strength_line,
 )
 from clipmk_tui.show.comparison_table import Row, short_names
 
@@ -200,14 +201,12 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
 
 
 def _strength_words(column: ComparedModel, name: str) -> str:
-    """What a model answers, and how strong its shared knowledge is; by chance in parentheses."""
+    """What a model answers, and how strong its shared knowledge is."""
     says, share, *_, curve = model_facts(column)
-    mutual, best = column.mutual, f" {BEST}" if column.best_in_family else ""
-    if mutual is None:
+    if column.mutual is None:
         return f"{name} failed"
-    mi = f"MI {mutual.mi_paper:.2f} ({mutual.chance.mi_paper:.2f})"
-    auc = f"AUC {mutual.auc:.2f} ({mutual.chance.auc:.2f}){best}"
-    return f"{name} says {says} {share} · {mi}  {auc}  p {mutual.p_value:.1g}  {curve}"
+    best = f" {BEST}" if column.best_in_family else ""
+    return f"{name} says {says} {share} · {strength_line(column.mutual)}{best}  {curve}"
 
 
 def _row_words(row: Row, column: ComparedModel, made: Comparison, place: int) -> str:

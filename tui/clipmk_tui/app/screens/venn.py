@@ -21,6 +21,7 @@ from clipmk.system.text import printable, quoted
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
+from clipmk_tui.show.comparison import strength_line
 from clipmk_tui.show.signs import SIGN, WORD, Kind
 from clipmk_tui.show.text import shown
 
@@ -54,13 +55,7 @@ def left_out(explanation: Explanation) -> tuple[str, ...]:
 
 def numbers(explanation: Explanation) -> str:
     """The strength of the shared knowledge, beside chance; with concepts left out, that of the rest."""
-    mutual = explanation.mutual if explanation.what_if is None else explanation.what_if.mutual
-    chance = mutual.chance
-    return (
-        f"mutual {mutual.count} (by chance {chance.count:.2f})   "
-        f"MI {mutual.mi_paper:.2f} ({chance.mi_paper:.2f})   AUC {mutual.auc:.2f} ({chance.auc:.2f})   "
-        f"p = {mutual.p_value:.2g}"
-    )
+    return strength_line(explanation.mutual if explanation.what_if is None else explanation.what_if.mutual)
 
 
 def draw(explanation: Explanation, colours: Mapping[Kind, str], *, width: int, height: int, offset: int = 0) -> Drawing:

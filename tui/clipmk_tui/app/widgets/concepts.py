@@ -27,6 +27,7 @@ from clipmk_tui.app.messages import ChangeLeftOut, LightUp
 from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.signs import NEITHER, SIGN, WORD
+from clipmk_tui.show.text import why_not
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
@@ -46,7 +47,10 @@ _LEAD = 2
 """Cells of the sign before a concept's name."""
 
 _WHOLE_WARNINGS = 40
-"""Cells from which warnings are whole; narrower panes have their first clause."""
+"""Cells from which warnings are whole; narrower panes have a line of their first clause."""
+
+_SHORT = 16
+"""Lines of a pane that has no room for the parts that speak for a class, and for the share explained."""
 
 
 class ConceptTree(Tree[Row]):
@@ -293,6 +297,8 @@ class ConceptTree(Tree[Row]):
         ink = "#{:02x}{:02x}{:02x}".format(*colour_of(row.part.id))
         text = Text.assemble(("■", ink), f" part {row.part.id}")
         text.append(f" · {share_text(row.part.area)} of image", "dim")
+        if row.influence is not None:
+            text.append(f" · influence {row.influence:+.3f}", "dim")
         if row.cosine is not None:
             text.append(f" · similarity {row.cosine:.3f}", "dim")
         return text
@@ -362,10 +368,17 @@ class ConceptsPane(FilteredPane):
         if view.explanation is None:
             return Text()
         text = concept_rows.answer(view.explanation, view.strength, view.left_out, self.size.width - 2)
-        narrow = self.size.width < _WHOLE_WARNINGS
-        for warning in view.explanation.warnings:
-            short = re.split("[,;:] ", warning, maxsplit=1)[0] if narrow else warning
-            text.append(f"\n! {printable(short)}", self.app.theme_variables["warning"])
+        made, narrow = view.explanation, self.size.width < _WHOLE_WARNINGS
+        share, other, tall = made.share_explained, made.runner_up, self.size.height > _SHORT
+        if tall and other is not None and made.class_name != made.predictions[0].class_name:
+            text.append(f"\n{why_not(made, other)}")
+        if tall and share is not None:
+            text.append(f"\nnamed concepts recover {100 * share:.0f} % of the similarity", "dim")
+        for warning in made.warnings:
+            line = Text(f"! {printable(re.split('[,;:] ', warning, maxsplit=1)[0] if narrow else warning)}")
+            if narrow:
+                line.truncate(self.size.width - 2, overflow="ellipsis")
+            text.append(f"\n{line}", self.app.theme_variables["warning"])
         return text
 
     def _note(self, view: View) -> Text:
