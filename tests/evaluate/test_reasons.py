@@ -45,10 +45,20 @@ def with_dummies(features: Groups, outcomes: Groups) -> NDArray[np.float64]:
     return np.asarray(solution[: features[0].shape[1]])
 
 
+def effects(
+    features: Groups, outcomes: Groups, contrasts: NDArray[np.float64], seed: int = 0
+) -> list[metrics.Interval | None]:
+    """Of one outcome; the second one is twice as large."""
+    both = [np.stack([one, 2 * one], axis=1) for one in outcomes]
+    found = metrics.within_effects(features, both, contrasts, seed=seed)
+    assert all(second.mean == pytest.approx(2 * first.mean) for first, second in filter(None, found))
+    return [one[0] if one else None for one in found]
+
+
 def test_effects_within_groups_are_those_with_a_dummy_for_each_group() -> None:
     features, outcomes = groups(0)
     contrasts = np.vstack([np.eye(3), [1, -1, 0]])
-    found = metrics.within_effects(features, outcomes, contrasts, seed=0)
+    found = effects(features, outcomes, contrasts)
     expected = contrasts @ with_dummies(features, outcomes)
     assert [one.mean for one in found if one] == pytest.approx(expected, abs=1e-12)
     rng = np.random.default_rng(1)
@@ -63,7 +73,7 @@ def test_effects_within_groups_are_those_with_a_dummy_for_each_group() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_planted_effect_is_found_and_none_has_an_interval_around_zero(seed: int) -> None:
-    first, second, third = metrics.within_effects(*groups(seed + 10, count=200), np.eye(3), seed=seed)
+    first, second, third = effects(*groups(seed + 10, count=200), np.eye(3), seed)
     assert first is not None
     assert second is not None
     assert third is not None
@@ -78,17 +88,17 @@ def test_what_the_groups_do_not_determine_has_no_effect() -> None:
     features, outcomes = groups(5)
     for one in features:
         one[:, 1] = one[0, 1]  # constant in each group
-    assert metrics.within_effects(features, outcomes, np.eye(3))[1] is None
+    assert effects(features, outcomes, np.eye(3))[1] is None
     opposite = [np.column_stack([one[:, 0], -one[:, 0], one[:, 2]]) for one in features]
     contrasts = np.array([[1.0, 0, 0], [0, 1, 0], [1, -1, 0], [0, 0, 1]])
-    first, second, difference, third = metrics.within_effects(opposite, outcomes, contrasts)
+    first, second, difference, third = effects(opposite, outcomes, contrasts)
     assert (first, second) == (None, None), "only their difference is determined"
     assert difference is not None
     assert third is not None
     few = [one.copy() for one in features]
     for one in few[3:]:
         one[:, 0] = 0.0
-    assert metrics.within_effects(few, outcomes, np.eye(3))[0] is None, "three groups do not make an interval"
+    assert effects(few, outcomes, np.eye(3))[0] is None, "three groups do not make an interval"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -125,10 +135,10 @@ def test_drops_are_those_of_a_plain_loop_over_redrawn_scenes() -> None:
         whole = explainer.bank.classes @ explainer.encode_picture(read_picture(scene.image)).embedding
         best, other = whole.argsort(descending=True)[:2].tolist()
         drops, margins, recoloured = [], [], []
-        for redrawn in redraw_parts(scene):
+        for images in zip(*redraw_parts(scene), strict=True):
             changed, painted = (
                 whole - explainer.bank.classes @ explainer.encode_picture(read_picture(image)).embedding
-                for image in (redrawn.without, redrawn.recoloured)
+                for image in images
             )
             drops.append(float(changed[best]))
             margins.append(float(changed[best] - changed[other]))

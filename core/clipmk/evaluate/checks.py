@@ -96,7 +96,7 @@ class Sanity(SceneMeasure):
         """Measure the model as it is, and what needs no model; keep what its parts do for its prediction."""
         scene, result = sample.rendered, results[self.variants[0]]
         classes = result.class_cosines.topk(2).indices.tolist()
-        squares = [result.explainer.square(read_picture(one.without)) for one in redraw_parts(scene)]
+        squares = [result.explainer.square(read_picture(one)) for one in redraw_parts(scene)[0]]
         cosines = self._runner.embed(np.stack(squares)) @ result.explainer.bank.classes[classes[0]]
         self._kept.append((scene, classes, (result.class_cosines[classes[0]] - cosines).double().numpy()))
         self.tally.add(CENTRE_PRIOR, centre_prior_scores(scene, result))
@@ -134,7 +134,7 @@ def sanity_scores(
     prediction = ScenePrediction.of(result)
     scores = concept_scores(scene, prediction, true_parts=False) | asking.presence_scores(scene, result)[0]
     scores |= region_scores(scene, prediction.part_pixels, prediction.foreground_pixels)
-    scores["importance_rho"] = rank_correlation(reasons.concept_places(scene, result), drops)
+    scores["importance_rho"] = rank_correlation(reasons.places(scene, result, result.vision.concepts), drops)
     scores["influence_rho"] = rank_correlation(reasons.influences(scene, result, classes), drops)
     maps = asking.variant_maps(scene, result, result.explainer.with_maps(result.image))
     return scores if maps is None else scores | asking.map_scores(maps, scene, threshold=0.5)

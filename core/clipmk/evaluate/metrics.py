@@ -207,7 +207,7 @@ def within_effects(
     contrasts: NDArray[np.float64],
     *,
     seed: int = 0,
-) -> list[Interval | None]:
+) -> list[list[Interval]]:
     """C b of y_gi = a_g + x_gi · b + e_gi by least squares, every group with its own a_g; 95 % intervals over groups.
 
     Features and outcomes less their group's means have the same b without any a (within-transformation). The interval
@@ -216,25 +216,25 @@ def within_effects(
 
     Args:
         features: for each group, (items, features).
-        outcomes: for each group, (items,).
+        outcomes: for each group, (items, outcomes).
         contrasts: C, (contrasts, features).
         seed: of the bootstrap.
 
     Returns:
-        For each contrast; None where so few groups determine it (none, where a feature is constant within each) that
-        more than `_UNDETERMINED` of the resamples do not.
+        For each contrast the intervals of all outcomes; none where so few groups determine it (no group, where a
+        feature is constant within each) that more than `_UNDETERMINED` of the resamples do not.
     """
-    within = [(x - x.mean(axis=0), y - y.mean()) for x, y in zip(features, outcomes, strict=True)]
+    within = [(x - x.mean(axis=0), y - y.mean(axis=0)) for x, y in zip(features, outcomes, strict=True)]
     squares, products = np.stack([x.T @ x for x, _ in within]), np.stack([x.T @ y for x, y in within])
     drawn = np.vstack([np.ones(len(within)), _resamples(len(within), seed)])
     summed = np.tensordot(drawn, squares, axes=1)
     inverse = np.linalg.pinv(summed, rcond=_SINGULAR, hermitian=True)
-    effects = (inverse @ np.tensordot(drawn, products, axes=1)[..., None])[..., 0] @ contrasts.T
-    undetermined = np.abs(contrasts @ (inverse @ summed) - contrasts).max(axis=-1) > _OUTSIDE
-    ends = np.quantile(effects, [0.025, 0.975], axis=0).tolist()
+    effects = contrasts @ inverse @ np.tensordot(drawn, products, axes=1)  # (resamples, contrasts, outcomes)
+    outside = np.abs(contrasts @ inverse @ summed - contrasts).max(axis=-1) > _OUTSIDE
+    ends = np.stack([effects[0], *np.quantile(effects, [0.025, 0.975], axis=0)], axis=-1).tolist()
     return [
-        None if share > _UNDETERMINED else Interval(value, low, high, count=len(within))
-        for share, value, low, high in zip(undetermined.mean(axis=0), effects[0].tolist(), *ends, strict=True)
+        [] if share > _UNDETERMINED else [Interval(mean, low, high, len(within)) for mean, low, high in each]
+        for share, each in zip(outside.mean(axis=0), ends, strict=True)
     ]
 
 

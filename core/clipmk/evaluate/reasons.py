@@ -86,14 +86,13 @@ class ReasonTruth(SceneMeasure):
         for variant in self._found:
             features = part_features(scene, results[variant])
             self._features[variant.name].append(features)
-            mutual, importance = features[:, 0], concept_places(scene, results[variant])
+            mutual, importance = features[:, 0], places(scene, results[variant], results[variant].vision.concepts)
             ranked[f"{variant.name}: by importance"] = importance
             ranked[f"{variant.name}: by mutual importance"] = mutual * importance
             ranked[f"{variant.name}: by influence"] = influences(scene, results[variant], classes)
             for status, share in zip(STATUSES, features.mean(axis=0).tolist(), strict=False):
                 self.tally.add(f"{variant.name}: {status}", {"share": share})
-        redrawn = redraw_parts(scene)
-        pictures = [*(one.without for one in redrawn), *(one.recoloured for one in redrawn)]
+        pictures = [image for changed in redraw_parts(scene) for image in changed]
         pictures += [hide(scene.image, mask) for hide in HIDING.values() for mask in scene.part_masks]
         squares = [result.explainer.square(read_picture(one)) for one in pictures]
         whole = host64(result.class_cosines).numpy()
@@ -120,15 +119,12 @@ class ReasonTruth(SceneMeasure):
         """Rows of the split: rankings of the parts, then what status and importance say in each variant."""
         self._queue.flush()
         rows = super().finish(data)
-        contrasts = np.array(list(EFFECTS.values()), dtype=np.float64)
+        contrasts, columns = np.array(list(EFFECTS.values()), dtype=np.float64), [f"{name}effect" for name in OUTCOMES]
         for name, features in self._features.items() if self._outcomes else ():
-            values: dict[str, dict[str, metrics.Interval]] = {effect: {} for effect in EFFECTS}
-            for column, outcome in enumerate(OUTCOMES):
-                drops = [one[:, column] for one in self._outcomes]
-                found = metrics.within_effects(features, drops, contrasts, seed=self.seed)
-                for effect, value in zip(EFFECTS, found, strict=True):
-                    values[effect] |= {} if value is None else {f"{outcome}effect": value}
-            rows += [Row(data, f"{name}: {effect}", own) for effect, own in values.items() if own]
+            found = metrics.within_effects(features, self._outcomes, contrasts, seed=self.seed)
+            for effect, values in zip(EFFECTS, found, strict=True):
+                if values:
+                    rows.append(Row(data, f"{name}: {effect}", dict(zip(columns, values, strict=True))))
         return rows
 
 
@@ -138,23 +134,14 @@ def part_features(scene: Scene, result: VariantResult) -> Floats:
     Importance falls from 1/2 to -1/2 along D_v and is 0 outside it, so that statuses are compared in its middle; area
     is the share of the picture, the distance that of the part's middle from the picture's, in sides of the picture.
     """
-    importance = concept_places(scene, result)
+    importance = places(scene, result, result.vision.concepts)
     seen = importance > 0
-    tied = _places(scene, result, result.explainer.builder.language(result.predicted).indices.tolist()) > 0
+    tied = places(scene, result, result.explainer.builder.language(result.predicted).indices.tolist()) > 0
     middles = np.array([np.argwhere(mask).mean(axis=0) for mask in scene.part_masks]) / len(scene.image)
     distance = np.linalg.norm(middles - 0.5, axis=1)
     centred = np.where(seen, importance - 0.5, 0.0)
-    return np.stack([seen & tied, seen & ~tied, tied & ~seen, centred, part_areas(scene), distance], axis=1)
-
-
-def concept_places(scene: Scene, result: VariantResult) -> Floats:
-    """1 for the part whose descriptor is the first of D_v, falling to 0 for those outside it."""
-    return _places(scene, result, result.vision.concepts)
-
-
-def part_areas(scene: Scene) -> Floats:
-    """Share of the picture that each part covers, float64 (parts,)."""
-    return np.asarray(scene.part_masks.mean(axis=(1, 2)))
+    areas = scene.part_masks.mean(axis=(1, 2))
+    return np.stack([seen & tied, seen & ~tied, tied & ~seen, centred, areas, distance], axis=1)
 
 
 def baseline_rankings(scene: Scene, result: VariantResult, *, seed: int) -> dict[str, Floats]:
@@ -162,16 +149,16 @@ def baseline_rankings(scene: Scene, result: VariantResult, *, seed: int) -> dict
     explainer = result.explainer
     language = explainer.builder.language(result.predicted).indices.tolist()
     nearest = highest(explainer.bank.descriptors @ result.image.embedding, explainer.settings.vision_limit).tolist()
-    tied, near = _places(scene, result, language), _places(scene, result, nearest)
+    tied, near = places(scene, result, language), places(scene, result, nearest)
     rng = np.random.default_rng([seed, scene.index])
-    ranked = {AREA: part_areas(scene), TIED: tied, NEAREST_TIED: near * (tied > 0)}
+    ranked = {AREA: scene.part_masks.mean(axis=(1, 2)), TIED: tied, NEAREST_TIED: near * (tied > 0)}
     relevance = asking.class_map(scene, result)
     if relevance is not None:
         ranked[SALIENCY] = np.array([float(relevance[mask].mean()) for mask in scene.part_masks])
     return {**ranked, RANDOM_ORDER: rng.permutation(len(scene.parts)).astype(np.float64)}
 
 
-def _places(scene: Scene, result: VariantResult, ranked: Sequence[int]) -> Floats:
+def places(scene: Scene, result: VariantResult, ranked: Sequence[int]) -> Floats:
     """1 for the part whose descriptor comes first in a ranking of the bank, falling to 0 for those outside it."""
     scores = {row: 1 - place / len(ranked) for place, row in enumerate(ranked)}
     return np.array([scores.get(row, 0.0) for row in asking.descriptor_rows(scene, result)])

@@ -17,6 +17,7 @@ from clipmk.world.tables import grammar
 
 SMALLEST_SIZE: Final = 16
 """Smallest image side in pixels."""
+Images = list[npt.NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,29 +105,24 @@ def _drawing(split: str, index: int, seed: int) -> Drawing:
     return draw(planned, rng, grain, conditions_of(split))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RedrawnPart:
-    """The picture of a scene with one visible part changed; every random choice stays as it was."""
+def redraw_parts(scene: Scene) -> tuple[Images, Images]:
+    """The scene again for each of its visible parts, in order; every other random choice stays as it was.
 
-    without: npt.NDArray[np.uint8]
-    """sRGB, uint8 (size, size, 3): the part is missing, and what it hid is seen."""
-    recoloured: npt.NDArray[np.uint8]
-    """The part in another colour of its kind, with the same shape and texture."""
-
-
-def redraw_parts(scene: Scene) -> tuple[RedrawnPart, ...]:
-    """Draw the scene again for each of its visible parts, in order."""
-    drawing = _drawing(scene.split, scene.index, scene.seed)
-    descriptors = [placed.descriptor for placed in drawing.plan.placed]
+    Returns:
+        sRGB, uint8 (size, size, 3): the scene without the part, where what it hid is seen; and with the part in another
+        colour of its kind, in the same shape and texture.
+    """
+    drawing, size = _drawing(scene.split, scene.index, scene.seed), len(scene.image)
     rng = np.random.default_rng([scene.seed, ALL_SPLITS.index(scene.split), scene.index, 1])
-    size, redrawn = len(scene.image), []
+    descriptors = [placed.descriptor for placed in drawing.plan.placed]
+    without, recoloured = [], []
     for index in map(descriptors.index, scene.descriptors):
-        own = drawing.plan.placed[index].look
-        others = [colour for colour in grammar()[drawing.plan.placed[index].part.noun].colours if colour != own.colour]
-        recoloured = drawing.with_look(index, replace(own, colour=others[rng.integers(len(others))]))
-        without, _ = render(replace(drawing, left_out=index), size)
-        redrawn.append(RedrawnPart(without, render(recoloured, size)[0]))
-    return tuple(redrawn)
+        part, look = drawing.plan.placed[index].part, drawing.plan.placed[index].look
+        others = [colour for colour in grammar()[part.noun].colours if colour != look.colour]
+        changed = drawing.with_look(index, replace(look, colour=others[rng.integers(len(others))]))
+        without.append(render(replace(drawing, left_out=index), size)[0])
+        recoloured.append(render(changed, size)[0])
+    return without, recoloured
 
 
 def render_scenes(split: str, *, count: int, size: int = 64, seed: int = 0, start: int = 0) -> Iterator[Scene]:
