@@ -341,6 +341,17 @@ def test_regions_vote_as_a_whole_and_undecided_ones_are_cut() -> None:
     assert sp.vote(labels, np.ones((3, 10))).all()
 
 
+def test_a_region_away_from_the_border_is_background_only_if_nearly_all_of_it_votes_so() -> None:
+    labels = np.ones((12, 24), dtype=np.int64)
+    labels[3:9, 3:9], labels[3:9, 13:19], labels[3:9, 22:] = 2, 3, 4
+    saliency = np.where(labels > 1, -1.0, -2.0)  # all are background
+    saliency[3:5, 3:5] = 2.0
+    saliency[3:5, 22:] = 2.0
+    found = sp.vote(labels, saliency)
+    assert found[labels == 2].all()  # four of its 36 pixels are salient
+    assert not found[labels != 2].any()  # none is salient, or it reaches the border
+
+
 def test_the_palette_has_one_colour_for_each_clearly_different_colour() -> None:
     image = lab(np.concatenate([canvas(RED), canvas(WHITE), canvas(BLUE)]))
     found = sp.palette(image.reshape(-1, 3), np.ones(3 * 64 * 64))

@@ -57,6 +57,8 @@ VOTE_SOFTNESS = 0.5
 """Saliency, in its standard deviations, from which a pixel's vote counts fully."""
 VOTE_DRAW = 0.1
 """A region whose mean vote in [-1, 1] is closer to 0 than this is cut where the saliency changes sign."""
+VOTE_INSIDE = -0.9
+"""A region away from the picture's border is background only below this mean vote: few surroundings are enclosed."""
 
 NOTHING_SALIENT = "nothing in the image is salient; the whole image is one part"
 
@@ -231,13 +233,18 @@ def _absorbed(labels: NDArray[np.int64], large: NDArray[np.bool_]) -> NDArray[np
 def vote(labels: NDArray[np.int64], saliency: Float[ndarray, "height width"]) -> NDArray[np.bool_]:
     """Which pixels are foreground: whole regions, by the mean of clip(saliency / (0.5 · std), -1, 1) inside them.
 
-    A region without a clear majority is cut where the saliency changes sign.
+    A region without a clear majority is cut where the saliency changes sign; one that does not touch the picture's
+    border needs only a few votes.
     """
     spread = VOTE_SOFTNESS * float(saliency.std())
     votes = np.clip(saliency / spread, -1, 1) if spread > 0 else np.sign(saliency)
     counts = np.maximum(np.bincount(labels.ravel()), 1)
     means = np.bincount(labels.ravel(), votes.ravel()) / counts
-    return np.where((np.abs(means) < VOTE_DRAW).take(labels), saliency > 0, (means > 0).take(labels))
+    inside = np.ones(len(means), dtype=bool)
+    for strip in (labels[:2], labels[-2:], labels[:, :2], labels[:, -2:]):
+        inside[strip] = False
+    won, cut = means > np.where(inside, VOTE_INSIDE, 0.0), (np.abs(means) < VOTE_DRAW) & ~inside
+    return np.where(cut.take(labels), saliency > 0, won.take(labels))
 
 
 def _foreground_regions(regions: NDArray[np.int64], saliency: NDArray[np.floating]) -> NDArray[np.int64]:
