@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from clipmk.datasets.dataset import Dataset, Entry
+from clipmk.datasets.entries import Dataset, Entry
 
 
 def png(red: int = 0) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clipmk.concepts.mutual import measure
-from clipmk.datasets.dataset import DatasetInfo
+from clipmk.datasets.entries import DatasetInfo
 from clipmk.records import ModelInfo
 from clipmk.settings import preset
 from clipmk.study.manifest import Manifest, VocabularyInfo, write_manifest

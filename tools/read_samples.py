@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import clipmk
-from clipmk.system.options import DEFAULT_MODEL
+from clipmk.system.config import DEFAULT_MODEL
 
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_images"
 

@@ -14,7 +14,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from clipmk.errors import ImageError, ModelError, UsageError
-from clipmk.system.options import DEFAULT_MODEL
+from clipmk.system.config import DEFAULT_MODEL
 from clipmk.vocabulary import vocabulary
 from clipmk_tui.app import launch as launching
 from clipmk_tui.app import start_options as starting

@@ -23,7 +23,7 @@ from clipmk.evaluate.report import BASELINES, DataUsed, Report, Row, measure_tex
 from clipmk.evaluate.variants import variants
 from clipmk.models import loading
 from clipmk.settings import preset
-from clipmk.system.options import DEFAULT_MODEL
+from clipmk.system.config import DEFAULT_MODEL
 from clipmk.system.serialization import plain
 from clipmk.vocabulary import vocabulary
 from clipmk.world.scene import render_scenes

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.text import Text
 
 from clipmk.output import document
-from clipmk.system.options import DEFAULT_MODEL
+from clipmk.system.config import DEFAULT_MODEL
 from command_line import FAST, Ran, Runner
 
 pytestmark = pytest.mark.usefixtures("loaded_once")

@@ -8,7 +8,7 @@ import pytest
 
 from clipmk.errors import UsageError
 from clipmk.settings import preset
-from clipmk.system.options import DEFAULT_MODEL
+from clipmk.system.config import DEFAULT_MODEL
 from clipmk_tui.cli import main
 from clipmk_tui.cli.commands.explain.options import ExplainOptions
 from clipmk_tui.cli.errors import has_flag

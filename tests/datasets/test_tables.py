@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipmk.datasets.dataset import Dataset
+from clipmk.datasets.entries import Dataset
 from clipmk.datasets.opening import open_dataset
 from clipmk.datasets.tables import Columns
 from clipmk.errors import InputError

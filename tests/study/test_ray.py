@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipmk.datasets.dataset import Entry, Reader
+from clipmk.datasets.entries import Entry, Reader
 from clipmk.datasets.opening import open_dataset
 from clipmk.errors import ImageError
 from clipmk.images.decoder import Picture

@@ -48,7 +48,7 @@ quit = "ctrl+q"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("seed = 1\nmodel = fox\n", r"is not TOML: model: Invalid value \(at line 2, column 9\)"),
+        ("seed = 1\nmodel = fox\n", r"is not TOML: Invalid value \(at line 2, column 9\)"),
         ("seed = 1\nmodle = 'a'\n", "line 2: modle is not a config key; close: 'model'"),
         ("# x\n\nseed = '1'\n", "line 3: seed is '1'; it must be a whole number"),
         ("seed = true\n", "line 1: seed is True; it must be a whole number"),

@@ -6,8 +6,8 @@ import pytest
 
 from clipmk.errors import UsageError
 from clipmk.settings import preset
-from clipmk.system.config import Config
-from clipmk.system.options import (
+from clipmk.system.config import (
+    Config,
     comma_separated,
     config_options,
     environment_options,

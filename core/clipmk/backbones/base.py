@@ -9,8 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -66,10 +68,13 @@ class ImageEncoder(ABC):
         tower: nn.Module = self._visual
         return tower
 
-    @property
-    @abstractmethod
+    @cached_property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches of one image."""
+        parameter = next(self._visual.parameters())
+        blank = torch.zeros(1, 3, *self._visual.image_size, dtype=parameter.dtype, device=parameter.device)
+        with torch.inference_mode():
+            return self.encode(blank, "tokens").grid
 
     def embed(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch embed"]:
         """Embed images."""

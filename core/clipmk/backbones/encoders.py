@@ -10,7 +10,6 @@ from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -148,16 +147,11 @@ class VitEncoder(TokenEncoder):
         self.blocks = (*self._visual.transformer.resblocks,)
         self._block = self._visual.transformer.resblocks[-1]
         self._pooler = self._visual.attn_pool
-        self._grid_size = self._visual.grid_size
+        self.grid = self._grid_size = self._visual.grid_size
         self._opened = view(self._block.attn)
         if self._visual.pool_type == "none" and self._pooler is None:
             raise ModelError("this image encoder has no pooling, so it has no image embedding to explain")
         self.has_cls = self._pooler is None and self._visual.pool_type == "tok"
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches of one image."""
-        return self._grid_size
 
     def pool(
         self, state: BlockState, weights: Float[Tensor, "batch regions patches"]
@@ -197,13 +191,9 @@ class ResNetEncoder(ImageEncoder):
         super().__init__(model)
         self._opened = view(self._visual.attnpool)
         self.stages = tuple(getattr(self._visual, f"layer{number}") for number in range(1, 5))
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches of one image."""
         size = self._visual.image_size
         side = int(size[0] if isinstance(size, list | tuple) else size) // 32
-        return side, side
+        self.grid = side, side
 
     def encode(self, pixels: Float[Tensor, "batch 3 side side"], features: Features) -> Encoded:
         """See `ImageEncoder.encode`."""
@@ -234,27 +224,12 @@ class ResNetEncoder(ImageEncoder):
         return tokens + positions.to(tokens.dtype)
 
 
-class _TimmEncoder(ImageEncoder):
-    """Shared by both kinds."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self._trunk = model.visual.trunk
-
-    @cached_property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches of one image."""
-        parameter = next(self._visual.parameters())
-        blank = torch.zeros(1, 3, *self._visual.image_size, dtype=parameter.dtype, device=parameter.device)
-        with torch.inference_mode():
-            return self.encode(blank, "tokens").grid
-
-
-class TimmVitEncoder(_TimmEncoder, TokenEncoder):
+class TimmVitEncoder(TokenEncoder):
     """timm's VisionTransformer and Eva, pooled by class token, average, or a latent query (SigLIP)."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
+        self._trunk = model.visual.trunk
         self.blocks = (*self._trunk.blocks,)
         self._block = self._trunk.blocks[-1]
         self._prefix = int(self._trunk.num_prefix_tokens)
@@ -303,7 +278,7 @@ class TimmVitEncoder(_TimmEncoder, TokenEncoder):
         return query, pooler.k_norm(key), value
 
 
-class FeatureMapEncoder(_TimmEncoder):
+class FeatureMapEncoder(ImageEncoder):
     """A tower that averages its last feature map and sends the average through a head (ConvNeXt, FastViT, Swin).
 
     A region's weighted average goes through the same head as a map of one cell: the head's own average of one cell is
@@ -312,6 +287,7 @@ class FeatureMapEncoder(_TimmEncoder):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
+        self._trunk = model.visual.trunk
         if not self._channels_last:
             self.stages = (*getattr(self._trunk, "stages", ()),)
 

@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from clipmk.datasets.dataset import Dataset
-from clipmk.datasets.entries import ENDINGS, class_folder, dataset_of_files, depth_of_classes, found_by_name
+from clipmk.datasets.entries import ENDINGS, Dataset, class_folder, dataset_of_files, depth_of_classes, found_by_name
 from clipmk.datasets.shards import open_shards
 from clipmk.datasets.tables import LABEL_FILES, ColumnError, Columns, ListedImage, read_labels
 from clipmk.errors import InputError, UsageError

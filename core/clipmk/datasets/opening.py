@@ -21,7 +21,7 @@ from clipmk.system.rows import TABLES
 from clipmk.system.text import quoted
 
 if TYPE_CHECKING:
-    from clipmk.datasets.dataset import Dataset
+    from clipmk.datasets.entries import Dataset
 
 _KINDS = (
     "a folder of images, a CSV, TSV, JSON lines or Parquet table, tar or Parquet shards (train-{000..012}.tar) or "

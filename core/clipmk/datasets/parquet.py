@@ -22,8 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
-from clipmk.datasets.dataset import Dataset, Entry
-from clipmk.datasets.entries import below_common_folder, evenly_spread, make_dataset
+from clipmk.datasets.entries import Dataset, Entry, below_common_folder, evenly_spread, make_dataset
 from clipmk.datasets.tables import LABELS, PATHS, Columns, cell_text, label_column
 from clipmk.errors import ImageError, InputError, raised_as
 from clipmk.images.decoder import Picture, read_picture

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from clipmk.datasets.dataset import Dataset, Entry
-from clipmk.datasets.entries import make_dataset
+from clipmk.datasets.entries import Dataset, Entry, make_dataset
 from clipmk.errors import ImageError, UsageError, suggest
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.system.text import printable, quoted

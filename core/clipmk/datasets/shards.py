@@ -17,10 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, TypeAlias
 
-from clipmk.datasets.dataset import Dataset, Entry
 from clipmk.datasets.entries import (
     ENDINGS,
     SHOWN,
+    Dataset,
+    Entry,
     FileReader,
     below_common_folder,
     class_folder,

@@ -20,9 +20,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from clipmk.errors import ImageError
 from clipmk.images.paths import EXTENSIONS, HEIF_HINT, MAX_BYTES
 from clipmk.records import ImageInfo
-from clipmk.system.config import read_config
+from clipmk.system.config import environment_options, positive_number, read_config, variable
 from clipmk.system.files import read_regular
-from clipmk.system.options import environment_options, positive_number, variable
 from clipmk.system.quiet import SharedPatch, captured_warnings
 from clipmk.system.text import byte_size, encodable, printable, quoted
 

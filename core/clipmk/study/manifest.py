@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from clipmk.concepts.mutual import language_count_for
-from clipmk.datasets.dataset import DatasetInfo
+from clipmk.datasets.entries import DatasetInfo
 from clipmk.errors import InputError
 from clipmk.records import ModelInfo
 from clipmk.system.files import write_text
@@ -19,7 +19,7 @@ from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 from clipmk.system.text import cause, counted, listed, quoted
 
 if TYPE_CHECKING:
-    from clipmk.datasets.dataset import Dataset
+    from clipmk.datasets.entries import Dataset
     from clipmk.settings import Fit, Settings
     from clipmk.study.paths import StudyFolder
     from clipmk.vocabulary.vocabulary import Vocabulary

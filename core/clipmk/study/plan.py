@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from clipmk.datasets.dataset import Entry
+from clipmk.datasets.entries import Entry
 from clipmk.errors import InputError, UsageError
 from clipmk.settings import GROUP_LIMIT, Fit
 from clipmk.study.manifest import Manifest

@@ -1,4 +1,7 @@
-"""The user's TOML config file."""
+"""The user's TOML config file, and options that it and the environment give; the command line reads the rest.
+
+`clipmk` without arguments opens the app before a parser is loaded, so `CLIPMK_<OPTION>` is read here.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,22 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from clipmk.errors import UsageError, raised_as, suggest
-from clipmk.settings import Settings, unmet
+from clipmk.settings import PRESETS, Settings, preset, unmet
 from clipmk.system.locations import config_path
 from clipmk.system.text import printable, quoted
 
 _warn_once = functools.cache(logging.getLogger(__name__).warning)
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
+
+DEFAULT_MODEL: Final = "embedded/rn-parts"
+"""Explains where no model is named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +115,7 @@ def parse_config(data: bytes, path: Path) -> Config:
     except RecursionError as reason:
         raise UsageError(f"config {quoted(path)} is nested too deeply") from reason
     except tomllib.TOMLDecodeError as reason:
-        raise UsageError(f"config {quoted(path)} is not TOML: {_malformed(text, str(reason))}") from reason
+        raise UsageError(f"config {quoted(path)} is not TOML: {printable(str(reason))}") from reason
     return _checked(table, _Source(path, text))
 
 
@@ -142,15 +148,6 @@ def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
         if found[: len(keys)] == keys:
             return number
     return None
-
-
-def _malformed(text: str, message: str) -> str:
-    """The parser's message, which ends in line and column, after the key on that line."""
-    place = re.search(r"at line (\d+)", message)
-    lines = text.splitlines()
-    line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
-    key = line.split("=")[0].strip() if "=" in line else ""
-    return printable(f"{key}: {message}" if key else message)
 
 
 def _dotted(text: str) -> tuple[str, ...]:
@@ -195,3 +192,90 @@ def _unfit(value: Any, hint: Any) -> str | None:
         return None
     words = {bool: "true or false", int: "a whole number", str: "text in quotes"}
     return " or ".join(words[kind] for kind in kinds)
+
+
+def variable(option: str) -> str:
+    """The environment variable of an option: `CLIPMK_NO_CACHE` of "no_cache"."""
+    return f"CLIPMK_{option.upper()}"
+
+
+def comma_separated(text: str) -> list[str]:
+    """The words of `CLIPMK_MODEL="a, b"`."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def config_options(config: Config) -> dict[str, Any]:
+    """Option -> its value in the config, for those that have one there.
+
+    The preset is missing: `settings_from` reads it, because one that is named elsewhere replaces `[settings]`, too.
+    """
+    same = ("classes", "device", "precision", "seed", "download", "quiet", "verbose", "no_color", "theme", "graphics")
+    values = {name: getattr(config, name) for name in same}
+    values |= {"model": [config.model] if config.model else None, "vocab": config.vocabulary}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def environment_options(readers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """Option -> its value in the environment, for those whose variable is set and not empty.
+
+    Args:
+        readers: option -> what reads its text and raises a ValueError that says what it must be.
+
+    Raises:
+        UsageError: a text cannot be read.
+    """
+    values = {}
+    for option, read in readers.items():
+        if text := os.environ.get(variable(option)):
+            try:
+                values[option] = read(text)
+            except ValueError as reason:
+                raise UsageError(f"{variable(option)} is {quoted(text)}; it must be {reason}") from reason
+    return values
+
+
+def whole_number(text: str) -> int:
+    """Read an integer."""
+    try:
+        return int(text)
+    except ValueError as reason:
+        raise ValueError("a whole number") from reason
+
+
+def positive_number(text: str) -> int:
+    """Read an integer of at least 1."""
+    number = whole_number(text)
+    if number < 1:
+        raise ValueError("at least 1")
+    return number
+
+
+def switch(text: str) -> bool:
+    """Read yes or no, in the words that the command line accepts."""
+    word = text.strip().lower()
+    if word in {"1", "true", "t", "yes", "y", "on"}:
+        return True
+    if word in {"0", "false", "f", "no", "n", "off"}:
+        return False
+    raise ValueError("true or false")
+
+
+def settings_from(options: Mapping[str, Any], config: Config, *, prediction_count: int | None = None) -> Settings:
+    """The preset and what changes it. A preset that an option names replaces the config's `[settings]`.
+
+    Args:
+        options: "preset", "grounding", "seed" and "top"; missing or None where the config or the preset decides.
+        config: the config file.
+        prediction_count: how many classes are reported by default; None: as the preset has it.
+
+    Raises:
+        UsageError: the preset or a value does not exist.
+    """
+    named = options.get("preset")
+    name = named or config.preset or "default"
+    changes: dict[str, Any] = {} if named else dict(config.settings)
+    base = PRESETS.get(name, Settings())
+    changes.setdefault("prediction_count", prediction_count or base.prediction_count)
+    overrides = {"grounding": "grounding", "seed": "seed", "top": "prediction_count"}
+    given = {setting: options[option] for option, setting in overrides.items() if options.get(option) is not None}
+    return preset(name, **changes | given)

@@ -21,7 +21,7 @@ from clipmk.records import ModelEntry, ModelInfo, Prediction
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 from clipmk.worker.session import Session
 
-VERSION = 5
+VERSION = 6
 """Raised with every change of a message: client and worker of different versions refuse each other."""
 
 CANCELLED = "cancelled"
@@ -59,13 +59,20 @@ class Numbered(Generic[A_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AboutImage(Numbered[A_co]):
-    """What is asked of a model about an image."""
+    """What is asked about an image. Other texts or another target need no further forward."""
 
-    model: str
     image: str
     """Path."""
     target: str | None = None
     """Class to explain; None: the predicted one."""
+    asks: tuple[str, ...] = ()
+    """Texts to answer; see `Explanation.asked`."""
+    maps: bool = False
+    """Get ready for texts that are asked for next."""
+    also: tuple[str, ...] = ()
+    """Classes whose rank and probability are reported, too."""
+    ranked: int = 0
+    """Classes to rank, where they are more than the settings have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +84,9 @@ class Load(Numbered["Loaded"]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explain(_AboutImage["Explained"]):
-    """Explain an image; answered by `Explained`. Other texts or another target need no further forward."""
+    """Explain an image; answered by `Explained`."""
 
-    asks: tuple[str, ...] = ()
-    """Texts to answer; see `Explanation.asked`."""
-    maps: bool = False
-    """Get ready for texts that are asked for next."""
-    also: tuple[str, ...] = ()
-    """Classes whose rank and probability are reported, too."""
-    ranked: int = 0
-    """Classes to rank, where they are more than the settings have."""
+    model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,21 +108,16 @@ class ExplainImages(Numbered["Done"]):
 class WhatIf(_AboutImage["Reranked"]):
     """Rank the classes again with the parts that carry some vision concepts blurred; answered by `Reranked`."""
 
+    model: str
     left_out: tuple[str, ...]
     """Texts of vision concepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compare(Numbered["Done"]):
-    """Explain an image with several models; a `ColumnReady` each, then `Done`."""
+class Compare(_AboutImage["Done"]):
+    """Explain an image with several models; a `ColumnReady` each, then `Done`. A target is one class for all."""
 
     models: tuple[str, ...]
-    image: str
-    target: str | None = None
-    """One class for all; None: each model's own prediction."""
-    asks: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
-    ranked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

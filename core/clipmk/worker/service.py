@@ -202,7 +202,7 @@ class Service:
         self._check_target(model, request.target)
         picture = self._picture(request.image)
         key = self._explanation_key(model, request)
-        known, get_ready = self._explanations.get(key), getattr(request, "maps", False)
+        known, get_ready = self._explanations.get(key), request.maps
         if known is not None and not get_ready:
             return known
         explainer = self.explainers.get(key[0][0], model, self._job.session)
@@ -227,8 +227,7 @@ class Service:
     def _explanation_key(self, model: str, request: _AboutImage) -> ExplanationKey:
         session, image = self._job.session, request.image
         encoding = (self.explainers.key(model, session), session.settings, image, file_stamp(image))
-        asks, also = getattr(request, "asks", ()), getattr(request, "also", ())
-        return encoding, session.added_classes, request.target, asks, also, getattr(request, "ranked", 0)
+        return encoding, session.added_classes, request.target, request.asks, request.also, request.ranked
 
     def _picture(self, image: str) -> Picture:
         key = (image, file_stamp(image))

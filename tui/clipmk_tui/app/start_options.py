@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipmk.errors import ImageError, InputError, UsageError, suggest
-from clipmk.system import options as system_options
+from clipmk.system import config as system_config
 from clipmk.system.config import read_config
 from clipmk.system.text import printable, quoted
 from clipmk.worker.session import Session
@@ -25,14 +25,14 @@ DEFAULT_VOCABULARY = "world"
 
 _READERS: Final[dict[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("vocab", "classes", "arch", "preset", "grounding", "device", "precision", "theme"), str),
-    "model": system_options.comma_separated,
-    "seed": system_options.whole_number,
-    "top": system_options.positive_number,
-    "download": system_options.switch,
-    "serve": system_options.switch,
-    "no_color": system_options.switch,
+    "model": system_config.comma_separated,
+    "seed": system_config.whole_number,
+    "top": system_config.positive_number,
+    "download": system_config.switch,
+    "serve": system_config.switch,
+    "no_color": system_config.switch,
     "graphics": str,
-    "debug": system_options.switch,
+    "debug": system_config.switch,
 }
 """The app's options, and what reads the environment's text of each."""
 
@@ -73,11 +73,11 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
     """
     config = read_config()
     given = {name: value for name, value in options.items() if value is not None and value != ()}
-    chosen = system_options.config_options(config) | system_options.environment_options(_READERS) | given
-    models = tuple(dict.fromkeys(chosen.get("model") or [system_options.DEFAULT_MODEL]))
+    chosen = system_config.config_options(config) | system_config.environment_options(_READERS) | given
+    models = tuple(dict.fromkeys(chosen.get("model") or [system_config.DEFAULT_MODEL]))
     note, usual = "", chosen
     if not {"vocab", "classes"} & (
-        given.keys() | system_options.environment_options(_READERS).keys()
+        given.keys() | system_config.environment_options(_READERS).keys()
     ):  # the config's come after it
         found, note = _kept(folder_of(paths))
         chosen = chosen | found if found else chosen
@@ -85,7 +85,7 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
     session = Session(
         vocabulary=_vocabulary(chosen.get("vocab"), models[0], chosen.get("arch")),
         classes=classes,
-        settings=system_options.settings_from(chosen, config, prediction_count=PREDICTION_COUNT),
+        settings=system_config.settings_from(chosen, config, prediction_count=PREDICTION_COUNT),
         **{name: chosen[name] for name in ("device", "precision", "arch", "download") if name in chosen},
     )
     if classes is not None:
@@ -163,7 +163,7 @@ def check_path(path: str) -> None:
 
 def _vocabulary(named: str | None, model: str, arch: str | None) -> str:
     """The vocabulary's name, checked by loading it; without one, the start model's own."""
-    if named is None and model == system_options.DEFAULT_MODEL:  # the usual start: nothing is imported for it
+    if named is None and model == system_config.DEFAULT_MODEL:  # the usual start: nothing is imported for it
         return DEFAULT_VOCABULARY
     from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import INTERRUPTED, UNEXPECTED, ClipmkError, InputError, UsageError
-from clipmk.system.options import comma_separated, config_options, switch, variable
+from clipmk.system.config import comma_separated, config_options, switch, variable
 from clipmk.system.text import cause, printable, quoted
 from clipmk_tui.cli.streams import ReaderGone, data_stream, say
 

@@ -15,7 +15,7 @@ import typer
 
 from clipmk.errors import ClipmkError, UsageError, suggest
 from clipmk.settings import PRESETS
-from clipmk.system.options import comma_separated, config_options, variable
+from clipmk.system.config import comma_separated, config_options, variable
 from clipmk.system.text import quoted
 from clipmk_tui.cli.errors import remember
 from clipmk_tui.cli.streams import logging_to_stderr

@@ -19,9 +19,8 @@ from textual.widgets import Button, Input, Select, Static
 from clipmk.errors import UsageError
 from clipmk.settings import PRESETS, Grounding
 from clipmk.settings import preset as settings_of
-from clipmk.system.config import read_config
+from clipmk.system.config import DEFAULT_MODEL, read_config
 from clipmk.system.locations import config_path
-from clipmk.system.options import DEFAULT_MODEL
 from clipmk.system.text import printable, quoted
 from clipmk.vocabulary.vocabulary import available, load_vocabulary
 from clipmk.worker.session import Session

@@ -132,8 +132,7 @@ def colours(environment: Mapping[str, str], *, terminal: bool) -> Check:
 
 def pictures(environment: Mapping[str, str]) -> Check:
     """How the app draws them."""
-    from clipmk.system.config import read_config  # noqa: PLC0415 - not for the help
-    from clipmk.system.options import variable  # noqa: PLC0415
+    from clipmk.system.config import read_config, variable  # noqa: PLC0415
     from clipmk_tui.show.pixels import GRAPHICS, protocol_for  # noqa: PLC0415
 
     graphics = environment.get(variable("graphics")) or read_config().graphics or "auto"

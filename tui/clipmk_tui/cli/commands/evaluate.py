@@ -12,8 +12,8 @@ from clipmk.output import document
 from clipmk.records import Failure
 from clipmk.settings import PRESETS
 from clipmk.settings import Grounding as Groundings
+from clipmk.system.config import DEFAULT_MODEL
 from clipmk.system.files import write_text
-from clipmk.system.options import DEFAULT_MODEL
 from clipmk.system.text import encodable, quoted
 from clipmk_tui.cli import options as o
 from clipmk_tui.cli import tables

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipmk.errors import UsageError
-from clipmk.system.config import read_config
-from clipmk.system.options import DEFAULT_MODEL, settings_from
+from clipmk.system.config import DEFAULT_MODEL, read_config, settings_from
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import read_texts
 from clipmk.vocabulary.reader import ask_texts, checked_text, cleaned

@@ -14,8 +14,7 @@ from clipmk.errors import UsageError
 from clipmk.settings import Fit
 from clipmk.study.manifest import Engine, StudyRequest
 from clipmk.study.paths import StudyFolder
-from clipmk.system.config import read_config
-from clipmk.system.options import settings_from
+from clipmk.system.config import read_config, settings_from
 from clipmk.system.text import counted, encodable, printable, quoted
 from clipmk.vocabulary.classes import parse_classes, read_texts
 from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary
@@ -24,7 +23,7 @@ from clipmk_tui.cli.progress import Stages, on_terminal
 from clipmk_tui.cli.streams import logging_to_stderr, say
 
 if TYPE_CHECKING:
-    from clipmk.datasets.dataset import Dataset
+    from clipmk.datasets.entries import Dataset
     from clipmk.study.run import StudyOutcome
     from clipmk.vocabulary.vocabulary import Vocabulary
 
