@@ -79,7 +79,7 @@ def test_the_report_shows_the_texts_as_they_are(asked: Path) -> None:
     tables = asked_tables(results)
     assert [row[0] for row in tables[0].rows] == list(WORDS)
     assert len(tables) == len(MODELS)
-    assert results_document(results)["asked"] == results.asked()
+    assert results_document(results)["asked"] == results.rows("asked")
     page = write_report(results).read_text(encoding="utf-8")
     assert "&lt;b&gt;snow&lt;/b&gt; [red]" in page
     assert WORDS[1] not in page

@@ -29,7 +29,7 @@ from clipmk.records import FAMILIES
 from clipmk.study.manifest import write_manifest
 from clipmk.study.paths import StudyFolder
 from clipmk.study.results import RIVALS, Results, failed_images, read_results, recipe, results_document
-from clipmk.study.schema import CONCEPTS, IMAGE, MEAN
+from clipmk.study.schema import IMAGE, MEAN, TABLES
 from clipmk.study.text_tables import estimate, family_tables, fit_table, paper_tables
 from clipmk.system.parquet import read_table
 from study_shards import (
@@ -267,7 +267,7 @@ def test_the_same_study_gives_the_same_picture(study: Results) -> None:
 
 
 def test_concepts_add_up_over_models_and_part_methods(study: Results) -> None:
-    rows = read_table(study.folder.table("concepts"), CONCEPTS).to_pylist()
+    rows = read_table(study.folder.table("concepts"), TABLES["concepts"]).to_pylist()
     totals = study.concepts()
     assert totals.explanations == sum(row["images"] for row in study.all_rows if row["parts"] != MEAN)
     for name in ("seen", "tied", "mutual", "missed", "mutual_right", "mutual_wrong"):

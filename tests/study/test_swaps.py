@@ -223,7 +223,7 @@ def test_the_report_shows_every_size_with_its_share_of_the_descriptors(
 ) -> None:
     monkeypatch.setattr("clipmk.study.figures.plots.plots", lambda *_, **__: [])
     results = read_results(study[0])
-    shown, rows = size_table(results), results.language_counts()
+    shown, rows = size_table(results), results.rows("language_counts")
     assert [cells[2] for cells in shown.rows] == ["2 (0.4 %)", "5 (1 %)", "8 (1.6 %)"] * len(TWO) * len(WAYS)
     for cells, row in zip(shown.rows, rows, strict=True):
         expected = (f"{row['mutual_count']:.1f}", f"{100 * row['beats_all']:.0f}", f"{row['mi_paper']:.2f}")

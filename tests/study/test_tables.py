@@ -22,7 +22,7 @@ from clipmk.concepts.statistics import mean_interval
 from clipmk.errors import InputError
 from clipmk.study.manifest import Manifest, write_manifest
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import CLASSES, CONCEPTS, IMAGE, MEAN, MODELS, images_schema
+from clipmk.study.schema import IMAGE, MEAN, TABLES, images_schema
 from clipmk.study.tables import Completeness, write_tables
 from study_shards import (
     DESCRIPTORS,
@@ -82,7 +82,7 @@ def single(tmp_path: Path, rows: list[dict[str, Any]], parts: tuple[str, ...] = 
 
 
 def test_tables_have_the_columns_of_the_schemas(study: tuple[StudyFolder, Manifest]) -> None:
-    for name, schema in zip(NAMES, (MODELS, CLASSES, CONCEPTS, images_schema(())), strict=True):
+    for name, schema in zip(NAMES, (*(TABLES[one] for one in NAMES[:3]), images_schema(())), strict=True):
         assert pq.read_schema(study[0].table(name)).equals(schema)
 
 
@@ -201,7 +201,7 @@ def test_concepts_are_counted_as_a_plain_loop_counts_them(study: tuple[StudyFold
     language: dict[str, set[str]] = {}
     for one in pq.read_table(folder.language(model)).to_pylist():
         language.setdefault(one["class"], set()).add(one["descriptor"])
-    counts: dict[str, Counter[str]] = {name: Counter() for name in CONCEPTS.names[3:]}
+    counts: dict[str, Counter[str]] = {name: Counter() for name in TABLES["concepts"].names[3:]}
     for image in read(folder, "images"):
         if (image["model"], image["parts"]) == (model, way) and image["error"] is None:
             seen, tied = set(image["vision_concepts"]), language[image["predicted"]]
@@ -288,7 +288,7 @@ def test_a_study_without_any_shard_has_empty_tables(tmp_path: Path) -> None:
 def test_images_that_all_failed_give_a_row_without_numbers(tmp_path: Path) -> None:
     row = row_of(single(tmp_path, [failed_row(0, "kmeans"), failed_row(1, "kmeans")]), "kmeans")
     assert (row["images"], row["failed"], row["labelled"]) == (0, 2, 0)
-    assert all(row[name] is None for name in MODELS.names[MODELS.names.index("top1") :])
+    assert all(row[name] is None for name in TABLES["models"].names[TABLES["models"].names.index("top1") :])
 
 
 def test_one_image_has_means_without_intervals(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ class ConceptTotals:
     explanations: int
     """Images × models × part methods that were explained."""
     rows: list[TableRow]
-    """"descriptor" and the counts of `schema.CONCEPTS`."""
+    """"descriptor" and the counts of the table `concepts`."""
 
     def most(self, name: str, count: int = SHOWN) -> list[TableRow]:
         """The descriptors with the highest count "mutual" or "missed" above zero; ties are sorted by name."""

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
-import pyarrow.compute as pc
-
 from clipmk.concepts.statistics import POOLED, LineFit, fit_line
 from clipmk.errors import InputError
 from clipmk.models.catalog import EMBEDDED
@@ -19,8 +17,8 @@ from clipmk.study.concepts import ConceptTotals
 from clipmk.study.manifest import Manifest, read_manifest
 from clipmk.study.paper import against_paper
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import ASKED, CLASSES, CONCEPTS, LANGUAGE_COUNTS, MEAN, MODELS, TableRow, images_schema
-from clipmk.study.tables import Completeness, write_tables
+from clipmk.study.schema import MEAN, TABLES, TableRow, images_schema
+from clipmk.study.tables import Completeness, tables_of, write_tables
 from clipmk.system.locations import json_asset
 from clipmk.system.parquet import open_table, read_table
 from clipmk.system.serialization import plain
@@ -82,33 +80,19 @@ class Results:
         """Rows of `models` by family."""
         return {family: list(rows) for family, rows in groupby(self.models, key=lambda row: str(row["family"]))}
 
+    def rows(self, name: str) -> list[TableRow]:
+        """Rows of one of `schema.TABLES`; none where the study does not have it.
+
+        Raises:
+            InputError: the table is damaged.
+        """
+        wanted = name in tables_of(self.manifest)
+        rows: list[TableRow] = read_table(self.folder.table(name), TABLES[name]).to_pylist() if wanted else []
+        return rows
+
     def classes(self) -> list[TableRow]:
-        """Rows of the table `classes` under `shown_parts`.
-
-        Raises:
-            InputError: the table is damaged.
-        """
-        table = read_table(self.folder.table("classes"), CLASSES)
-        rows: list[TableRow] = table.filter(pc.equal(table.column("parts"), self.shown_parts)).to_pylist()
-        return rows
-
-    def asked(self) -> list[TableRow]:
-        """Rows of the table `asked`; none where no texts were asked for.
-
-        Raises:
-            InputError: the table is damaged.
-        """
-        rows: list[TableRow] = read_table(self.folder.table("asked"), ASKED).to_pylist() if self.manifest.asks else []
-        return rows
-
-    def language_counts(self) -> list[TableRow]:
-        """Rows of the table `language_counts`; none where no sizes of D_y were named.
-
-        Raises:
-            InputError: the table is damaged.
-        """
-        wanted = self.manifest.language_counts
-        return read_table(self.folder.table("language_counts"), LANGUAGE_COUNTS).to_pylist() if wanted else []
+        """Rows of the table `classes` under `shown_parts`."""
+        return [row for row in self.rows("classes") if row["parts"] == self.shown_parts]
 
     def concepts(self) -> ConceptTotals:
         """The table `concepts`, added up over models and part methods.
@@ -117,8 +101,9 @@ class Results:
             InputError: the table is damaged.
         """
         explanations = sum(row["images"] for row in self.all_rows if row["parts"] != MEAN)
-        counts = CONCEPTS.names[CONCEPTS.get_field_index("descriptor") + 1 :]
-        table = read_table(self.folder.table("concepts"), CONCEPTS).group_by("descriptor")
+        columns = TABLES["concepts"]
+        counts = columns.names[columns.get_field_index("descriptor") + 1 :]
+        table = read_table(self.folder.table("concepts"), columns).group_by("descriptor")
         sums = table.aggregate([(name, "sum") for name in counts]).select(["descriptor", *(f"{c}_sum" for c in counts)])
         return ConceptTotals(explanations, sums.rename_columns(["descriptor", *counts]).to_pylist())
 
@@ -134,7 +119,7 @@ def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
     Raises:
         InputError: a table is missing or damaged.
     """
-    if not any(read_table(folder.table("models"), MODELS, ["failed"])["failed"].to_pylist()):
+    if not any(read_table(folder.table("models"), TABLES["models"], ["failed"])["failed"].to_pylist()):
         return [], 0  # the table of images is large
     times: Counter[tuple[int, str, str]] = Counter()
     with open_table(folder.table("images"), images_schema(read_manifest(folder.manifest).asks)) as file:
@@ -155,7 +140,7 @@ def read_results(folder: StudyFolder) -> Results:
     """
     manifest = read_manifest(folder.manifest)
     completeness = write_tables(folder, manifest, unless_current=True)
-    rows: list[TableRow] = read_table(folder.table("models"), MODELS).to_pylist()
+    rows: list[TableRow] = read_table(folder.table("models"), TABLES["models"]).to_pylist()
     explained = [row for row in rows if row["images"]]
     if not explained:
         why = "all images failed" if rows else "no shard is finished"
@@ -213,8 +198,8 @@ def results_document(results: Results, *, against: str | None = None) -> dict[st
         "rivals": [
             {"name": one.name} | _numbers(one, "recipes", "pearson", "spearman", "without_one") for one in results.lines
         ],
-        "asked": results.asked(),
-        "language_counts": results.language_counts(),
+        "asked": results.rows("asked"),
+        "language_counts": results.rows("language_counts"),
         "paper": paper if against == "paper" else None,
     }
 

@@ -6,11 +6,11 @@ A study folder:
     plan.parquet                      one row per image (PLAN)
     language/<model>.parquet          D_y of every class, per model (LANGUAGE)
     shards/<model>/00000.parquet      one row per image and part method (IMAGE), one file per unit of work
-    tables/models.parquet, .csv       one row per model and part method (MODELS)
-    tables/classes.parquet, .csv      one row per model, part method and true class (CLASSES)
-    tables/concepts.parquet           one row per model, part method and descriptor (CONCEPTS)
-    tables/asked.parquet              one row per model and text of one's own (ASKED); only where there are texts
-    tables/language_counts.parquet    one row per model, part method and u (LANGUAGE_COUNTS); where several u are named
+    tables/models.parquet, .csv       one row per model and part method (TABLES)
+    tables/classes.parquet, .csv      one row per model, part method and true class (TABLES)
+    tables/concepts.parquet           one row per model, part method and descriptor (TABLES)
+    tables/asked.parquet              one row per model and text of one's own (TABLES); only where there are texts
+    tables/language_counts.parquet    one row per model, part method and u (TABLES); where several u are named
     tables/images.parquet             all shards in the order of the plan, model by model (IMAGE, SWAPPED)
     report/                           index.html and PNG files, written by `clipmk study report`
 
@@ -55,8 +55,8 @@ def _fields(table: str) -> Iterator[pa.Field]:
 PLAN, LANGUAGE, IMAGE = (pa.schema(_fields(table)) for table in ("plan", "language", "image"))
 ASKED_IMAGE = pa.schema([*IMAGE, *_fields("asked_image")])
 SWAPPED = pa.schema(_fields("swapped"))
-MODELS, CLASSES, CONCEPTS, ASKED = (pa.schema(_fields(table)) for table in ("models", "classes", "concepts", "asked"))
-LANGUAGE_COUNTS = pa.schema(_fields("language_counts"))
+TABLES = {name: pa.schema(_fields(name)) for name in ("concepts", "asked", "language_counts", "classes", "models")}
+"""Tables of rows that fit into memory, in the order in which they are written."""
 
 
 def image_schema(asks: Sequence[str]) -> pa.Schema:

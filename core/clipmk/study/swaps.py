@@ -22,7 +22,7 @@ from clipmk.study.schema import SWAPPED, TableRow
 Numbers = NDArray[np.int64]
 
 SIZES: Final = ("mutual_count", "mi_paper", "auc", "auc_unpadded", "chance_auc", "beats_all")
-"""Columns of `schema.LANGUAGE_COUNTS` that are means over images."""
+"""Columns of the table `language_counts` that are means over images."""
 REFERENCES: Final = 10_000
 """Most images whose D_v is swapped in; of more, an evenly spaced sample."""
 _AT_ONCE: Final = 500

@@ -33,20 +33,7 @@ from clipmk.study.image_columns import (
 )
 from clipmk.study.manifest import Manifest
 from clipmk.study.paths import StudyFolder
-from clipmk.study.schema import (
-    ASKED,
-    BEHIND,
-    CLASSES,
-    CONCEPTS,
-    LANGUAGE,
-    LANGUAGE_COUNTS,
-    MEAN,
-    MODELS,
-    PLAN,
-    TableRow,
-    image_schema,
-    images_schema,
-)
+from clipmk.study.schema import BEHIND, LANGUAGE, MEAN, PLAN, TABLES, TableRow, image_schema, images_schema
 from clipmk.study.swaps import ClassConcepts, Overlaps
 from clipmk.system.files import make_folder, write_text
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
@@ -83,11 +70,8 @@ class _Tables:
     """Model and part method -> its images, without curves."""
     codes: dict[str, int] = field(default_factory=dict)
     """Class -> its number in order of appearance."""
-    models: list[TableRow] = field(default_factory=list)
-    classes: list[TableRow] = field(default_factory=list)
-    concepts: list[TableRow] = field(default_factory=list)
-    asked: list[TableRow] = field(default_factory=list)
-    language_counts: list[TableRow] = field(default_factory=list)
+    rows: dict[str, list[TableRow]] = field(default_factory=lambda: {name: [] for name in TABLES})
+    """Of each of `schema.TABLES`."""
 
     def add(self, model: ModelInfo, shards: Sequence[int]) -> None:
         """Add the rows of one model from its shards."""
@@ -109,28 +93,29 @@ class _Tables:
                 overlaps[parts].add(rows)
             if self.manifest.asks:
                 asked.add(shard.filter(pc.equal(shard.column("parts"), methods[0])))
-        self.asked += asked.rows(model.id) if self.manifest.asks else []
+        self.rows["asked"] += asked.rows(model.id) if self.manifest.asks else []
         for parts, counted in counts.items():
-            self.concepts += counted.rows(model.id, parts, language.by_class)
+            self.rows["concepts"] += counted.rows(model.id, parts, language.by_class)
         found: dict[str, ImageColumns] = {}
         for parts in methods:
             joined = np.concatenate(pieces.pop(parts))
             found[parts] = joined[np.argsort(joined["image"], kind="stable")]
             images, p = overlaps[parts].image_swap()
             found[parts]["image_swap_below"][np.searchsorted(found[parts]["image"], images)] = p < SIGNIFICANT
-            self.language_counts += overlaps[parts].size_rows(model.id, parts)
+            self.rows["language_counts"] += overlaps[parts].size_rows(model.id, parts)
         if len(found) > 1:
             found[MEAN] = mean_of_methods(list(found.values()))
         for parts, measured in found.items():
             descriptors = self.manifest.vocabulary.descriptors
-            self.models.append(model_row(model, parts, measured, vocabulary_size=descriptors))
-            self.classes += class_rows(model, parts, measured, list(self.codes))
+            self.rows["models"].append(model_row(model, parts, measured, vocabulary_size=descriptors))
+            self.rows["classes"] += class_rows(model, parts, measured, list(self.codes))
             self.measured[model.id, parts] = repack_fields(measured[["image", "group", "explained", *BEHIND.values()]])
 
     def compare(self) -> None:
         """Add to the row of each model how far it is behind the most accurate one of its family, on the same images."""
-        for row in self.models:
-            family = [one for one in self.models if (one["family"], one["parts"]) == (row["family"], row["parts"])]
+        models = self.rows["models"]
+        for row in models:
+            family = [one for one in models if (one["family"], one["parts"]) == (row["family"], row["parts"])]
             best = max(family, key=lambda one: one["top1"] or 0.0)["model"]
             row["reference"] = None if best == row["model"] else best
             row.update(behind(self.measured[row["model"], row["parts"]], self.measured[best, row["parts"]]))
@@ -162,9 +147,7 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     done = _shards(folder, manifest)
     completeness = Completeness(sum(map(len, done.values())), len(manifest.models) * manifest.shards)
     made_of = manifest.made_of(manifest.models, list(done.values()), _VERSION, manifest.language_counts)
-    optional = {"asked": manifest.asks, "language_counts": manifest.language_counts}
-    names = ("images", "concepts", "classes", "models", *(name for name, wanted in optional.items() if wanted))
-    if unless_current and all(is_intact(folder.table(name), made_of) for name in names):
+    if unless_current and all(is_intact(folder.table(name), made_of) for name in ("images", *tables_of(manifest))):
         return completeness
     with table_writer(folder.table("images"), images_schema(manifest.asks), made_of) as images:
         plan = read_table(folder.plan, PLAN, ["image", "group"], made_of=manifest.made_of()).sort_by("image")
@@ -173,16 +156,17 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
             if done[model.id]:
                 tables.add(model, done[model.id])
     tables.compare()
-    write_rows(tables.concepts, folder.table("concepts"), CONCEPTS, made_of)
-    if manifest.asks:
-        write_rows(tables.asked, folder.table("asked"), ASKED, made_of)
-    if manifest.language_counts:
-        write_rows(tables.language_counts, folder.table("language_counts"), LANGUAGE_COUNTS, made_of)
-    _write_csv(tables.classes, folder.table("classes", ".csv"), CLASSES)
-    write_rows(tables.classes, folder.table("classes"), CLASSES, made_of)
-    _write_csv(tables.models, folder.table("models", ".csv"), MODELS)
-    write_rows(tables.models, folder.table("models"), MODELS, made_of)
+    for name in tables_of(manifest):
+        if name in {"classes", "models"}:
+            _write_csv(tables.rows[name], folder.table(name, ".csv"), TABLES[name])
+        write_rows(tables.rows[name], folder.table(name), TABLES[name], made_of)
     return completeness
+
+
+def tables_of(manifest: Manifest) -> list[str]:
+    """Which of `schema.TABLES` a study has."""
+    optional = {"asked": manifest.asks, "language_counts": manifest.language_counts}
+    return [name for name in TABLES if optional.get(name, True)]
 
 
 def _shards(folder: StudyFolder, manifest: Manifest) -> dict[str, list[int]]:

@@ -148,14 +148,14 @@ def model_table(title: str, results: Results, rows: Iterable[TableRow], columns:
 
 def asked_tables(results: Results) -> list[TextTable]:
     """For each model how often texts of one's own are seen, and tied to the prediction."""
-    rows = groupby(results.asked(), key=lambda row: str(row["model"]))
+    rows = groupby(results.rows("asked"), key=lambda row: str(row["model"]))
     return [_table(results.names.get(model, model), own, _ASKED) for model, own in rows]
 
 
 def size_table(results: Results) -> TextTable:
     """What other sizes of D_y would give, per model and part method."""
     columns = (*((_PARTS,) if len(results.manifest.parts) > 1 else ()), ("u", _tied), *_M_FIRST[:-2], _M_FIRST[-1])
-    return model_table("Other sizes of D_y", results, results.language_counts(), columns)
+    return model_table("Other sizes of D_y", results, results.rows("language_counts"), columns)
 
 
 def fit_table(results: Results) -> TextTable:
