@@ -26,13 +26,6 @@ class Changed(Latest):
 
 
 @dataclass
-class ChooseModel(Message):
-    """Explain with this model."""
-
-    model: str
-
-
-@dataclass
 class DownloadModel(Message):
     """Download the weights of this model."""
 
@@ -63,11 +56,11 @@ class SelectPart(Latest):
 
 
 @dataclass
-class ChangeLeftOut(Message):
-    """Change which concepts are left out, or what is asked for."""
+class ChangeState(Message):
+    """Change what is left out or asked for, or the model; ask what that needs."""
 
-    change: Callable[[State], None]
-    """What is done: `State.undo`, `State.restore`, leaving a concept out, or asking no more."""
+    change: Callable[[State], object]
+    """What is done, such as `State.undo`."""
 
 
 @dataclass

@@ -312,10 +312,6 @@ class Panes(PaneLayout):
     def _go_to_tree(self) -> None:
         self.concepts.concept_tree.focus()
 
-    @on(messages.ChooseModel)
-    def _choose_model(self, message: messages.ChooseModel) -> None:
-        self.choose_model(message.model)
-
     def choose_model(self, model: str | None) -> None:
         """Explain with another model."""
         if model is not None and self.state.choose_model(model):
@@ -356,8 +352,8 @@ class Panes(PaneLayout):
         self.image.asked, self.image.lit = None, frozenset({message.part})
         self.concepts.concept_tree.select_part(message.part)
 
-    @on(messages.ChangeLeftOut)
-    def _change_left_out(self, message: messages.ChangeLeftOut) -> None:
+    @on(messages.ChangeState)
+    def _change_state(self, message: messages.ChangeState) -> None:
         """New numbers at once; new predictions when the engine has answered."""
         message.change(self.state)
         self.show()

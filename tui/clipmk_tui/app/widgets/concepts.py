@@ -23,7 +23,7 @@ from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.concept_rows import AskedRow, Columns, ConceptRow, GroupRow, PartRow
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.legend import share_text
-from clipmk_tui.app.messages import ChangeLeftOut, LightUp
+from clipmk_tui.app.messages import ChangeState, LightUp
 from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.signs import NEITHER, SIGN, WORD
@@ -216,9 +216,9 @@ class ConceptTree(Tree[Row]):
         """Leave the concept under the cursor out, or restore it; withdraw what was asked for."""
         row = self.row
         if isinstance(row, AskedRow):
-            self.post_message(ChangeLeftOut(partial(State.withdraw, text=row.text)))
+            self.post_message(ChangeState(partial(State.withdraw, text=row.text)))
         elif isinstance(row, PartRow) or (isinstance(row, ConceptRow) and row.kind != "language"):
-            self.post_message(ChangeLeftOut(partial(State.leave_out, text=row.text)))
+            self.post_message(ChangeState(partial(State.leave_out, text=row.text)))
         elif isinstance(row, ConceptRow):
             self.notify("only what the vision encoder sees can be left out: ∩ or ◐", markup=False, timeout=3)
         else:
@@ -233,7 +233,7 @@ class ConceptTree(Tree[Row]):
 
     def action_undo(self) -> None:
         """Undo the last change of what is left out, or withdrawal."""
-        self.post_message(ChangeLeftOut(State.undo))
+        self.post_message(ChangeState(State.undo))
 
     def action_fold(self) -> None:
         """Fold the node, or go to its parent."""
@@ -350,7 +350,7 @@ class ConceptsPane(FilteredPane):
 
     def action_restore(self) -> None:
         """Restore all concepts."""
-        self.post_message(ChangeLeftOut(State.restore))
+        self.post_message(ChangeState(State.restore))
 
     def _show_lines(self) -> None:
         """Headings above the tree, numbers below it."""

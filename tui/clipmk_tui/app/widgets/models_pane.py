@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -15,8 +16,8 @@ from textual.widgets.option_list import Option
 from clipmk.system.text import printable
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
-from clipmk_tui.app.messages import ChooseModel, DownloadModel, MarkModels
-from clipmk_tui.app.state import View
+from clipmk_tui.app.messages import ChangeState, DownloadModel, MarkModels
+from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.text import family_words, matches
 
@@ -57,7 +58,7 @@ class ModelList(OptionList):
     def _switch(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         if self.entry is not None and self._is_here(self.entry):
-            self.post_message(ChooseModel(self.entry.id))
+            self.post_message(ChangeState(partial(State.choose_model, model=self.entry.id)))
 
     def action_mark(self) -> None:
         """Mark the model for comparison, if it can take part in one."""
