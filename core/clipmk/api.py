@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, TypeAlias, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmk.backbones.backbone import Backbone
 from clipmk.errors import ClipmkError, UsageError
+from clipmk.explanation import Explanation
 from clipmk.images.decoder import ImageSource, read_picture
 from clipmk.models.loading import load
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import Settings, settings_of_call
 from clipmk.vocabulary.reader import ask_texts
 from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, from_descriptor_json, load_vocabulary
-
-if TYPE_CHECKING:
-    from clipmk.explanation import Explanation
 
 Masks: TypeAlias = NDArray[np.bool_] | Sequence[NDArray[np.bool_] | None] | None
 """Part masks of one image, bool (parts, height, width), or a list of such for a list of images."""

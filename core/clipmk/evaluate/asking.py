@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,6 @@ from clipmk.pipeline.asking import text_maps
 from clipmk.world.combinations import typical_descriptors, typical_probabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from jaxtyping import Float
     from torch import Tensor
 

@@ -30,13 +30,12 @@ from clipmk.concepts.selection import highest
 from clipmk.concepts.transport import sinkhorn
 from clipmk.evaluate.metrics import concept_order, descriptor_entropy, hidden_regions, localised
 from clipmk.evaluate.perturbations import OccludedImages, OcclusionQueue, moved_regions
-from clipmk.evaluate.report import Tally, measure_texts
+from clipmk.evaluate.report import Row, Tally, measure_texts
 from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, feature_maps_variant, with_found_parts
 from clipmk.images.masks import mask_box
 from clipmk.system.serialization import plain
 
 if TYPE_CHECKING:
-    from clipmk.evaluate.report import Row
     from clipmk.evaluate.samples import Sample
 
 SCORE_SCALE = 2.5

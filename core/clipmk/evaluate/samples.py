@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +13,15 @@ from numpy.typing import NDArray
 from clipmk.datasets.matching import resolve_labels
 from clipmk.datasets.tables import LABEL_BYTES, TRUTH_FILE, USUAL, Columns
 from clipmk.errors import ImageError, InputError, UsageError, suggest
-from clipmk.images.decoder import read_picture
+from clipmk.images.decoder import Picture, read_picture
 from clipmk.images.masks import rle_decode
 from clipmk.records import Rle
 from clipmk.system.files import read_regular
 from clipmk.system.serialization import from_plain
 from clipmk.system.text import quoted
+from clipmk.vocabulary.vocabulary import Vocabulary
 from clipmk.world.conditions import ALL_SPLITS
-from clipmk.world.scene import render_scenes
-
-if TYPE_CHECKING:
-    from clipmk.images.decoder import Picture
-    from clipmk.vocabulary.vocabulary import Vocabulary
-    from clipmk.world.scene import Scene
+from clipmk.world.scene import Scene, render_scenes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

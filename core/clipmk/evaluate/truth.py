@@ -19,21 +19,18 @@ from clipmk.concepts.prompts import blur_region
 from clipmk.concepts.selection import highest
 from clipmk.evaluate import asking, baselines, metrics
 from clipmk.evaluate.perturbations import OcclusionQueue, inject_outliers, moved_inside, shifted
-from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Tally, measure_texts
-from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
+from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Row, Tally, measure_texts
+from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, with_found_parts
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import mask_box
 from clipmk.pipeline.segmentation import segment
 from clipmk.system.serialization import plain
 from clipmk.world.combinations import typical_descriptors
-from clipmk.world.scene import render_scenes
+from clipmk.world.scene import Scene, render_scenes
 
 if TYPE_CHECKING:
     from clipmk.evaluate.baselines import Splice
-    from clipmk.evaluate.report import Row
     from clipmk.evaluate.samples import Sample
-    from clipmk.evaluate.variants import VariantRunner
-    from clipmk.world.scene import Scene
 
 CALIBRATION_SCENES = 100
 CALIBRATION_START = 1_000_000

@@ -31,12 +31,11 @@ from clipmk.evaluate import prompt_sets
 from clipmk.evaluate.baselines import PENALTIES, centred, decompose, ranked
 from clipmk.evaluate.metrics import clustered_interval
 from clipmk.evaluate.report import Row, measure_texts
-from clipmk.evaluate.variants import Variant, with_found_parts
+from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
 from clipmk.system.serialization import plain
 
 if TYPE_CHECKING:
     from clipmk.evaluate.samples import Sample
-    from clipmk.evaluate.variants import VariantResult
     from clipmk.pipeline.explainer import Explainer
     from clipmk.pipeline.grounding import Progress
 

@@ -11,23 +11,19 @@ import contextlib
 import functools
 import io
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from clipmk.errors import ImageError
 from clipmk.output.overlay import heat_overlay, overlay, readable_scale
 from clipmk.output.palette import colour_of
 from clipmk.output.sentences import measures, overlap_sentence
-from clipmk.records import Failure
+from clipmk.records import ExplanationRecord, Failure
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import counted, one_or_many, printable
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from clipmk.records import ExplanationRecord
 
 LONGEST_SIDE: Final = 1024
 """Pixels: larger pictures are scaled down for the page."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from clipmk.concepts.mutual import FULL_LANGUAGE_COUNT_FROM
+from clipmk.records import Mutual
 from clipmk.system.text import counted, one_or_many, quoted
-
-if TYPE_CHECKING:
-    from clipmk.records import Mutual
 
 
 class Measure(NamedTuple):

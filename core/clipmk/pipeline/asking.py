@@ -18,7 +18,7 @@ from clipmk.concepts.mutual import p_value
 from clipmk.concepts.superpixels import picture_regions
 from clipmk.errors import ModelError
 from clipmk.images.masks import heat_encode
-from clipmk.pipeline.grounding import coverage, images_per_forward, no_progress
+from clipmk.pipeline.grounding import Progress, coverage, images_per_forward, no_progress
 from clipmk.records import Asked, Presence, RelevanceMap, Tie, status_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from clipmk.backbones.backbone import Backbone
     from clipmk.images.square import Square
     from clipmk.pipeline.encoder import EncodedImage
-    from clipmk.pipeline.grounding import Progress
     from clipmk.vocabulary.embeddings import TextBank
     from clipmk.vocabulary.vocabulary import Vocabulary
 

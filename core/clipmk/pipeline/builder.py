@@ -19,11 +19,11 @@ from clipmk.concepts.selection import LanguageConcepts, highest, language_concep
 from clipmk.concepts.soft import soft_matches
 from clipmk.concepts.superpixels import WORK_SIDE
 from clipmk.explanation import Explanation
-from clipmk.images.masks import pixel_masks
+from clipmk.images.masks import PixelMask, pixel_masks
 from clipmk.images.square import Square, square_image
 from clipmk.models.catalog import EMBEDDED
 from clipmk.pipeline.asking import NO_PATCHES, VAGUE_MAPS, Questions, answer
-from clipmk.pipeline.encoder import one_thread
+from clipmk.pipeline.encoder import EncodedImage, one_thread
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.system.serialization import plain
 from clipmk.version import __version__
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from clipmk.backbones.backbone import Backbone
     from clipmk.images.decoder import Picture
-    from clipmk.images.masks import PixelMask
-    from clipmk.pipeline.encoder import EncodedImage
     from clipmk.settings import Settings
     from clipmk.vocabulary.embeddings import TextBank
     from clipmk.vocabulary.vocabulary import Vocabulary

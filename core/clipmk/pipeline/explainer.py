@@ -24,11 +24,11 @@ from clipmk.models.catalog import RANDOM
 from clipmk.pipeline.asking import Questions, embed_questions, hide_regions
 from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
-from clipmk.pipeline.grounding import ACCELERATOR_BATCH, no_progress
+from clipmk.pipeline.grounding import ACCELERATOR_BATCH, Progress, no_progress
 from clipmk.pipeline.segmentation import PartVariant
 from clipmk.pipeline.stream import Stream
 from clipmk.records import Elapsed, Prediction
-from clipmk.settings import GROUP_LIMIT
+from clipmk.settings import GROUP_LIMIT, Settings
 from clipmk.system.memory import memory_named, remedies
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import resolve_class
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
     from clipmk.backbones.backbone import Backbone
     from clipmk.backbones.base import Encoded
-    from clipmk.pipeline.grounding import Progress
-    from clipmk.settings import Settings
 
 Source = TypeVar("Source")
 

@@ -14,14 +14,12 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from clipmk.errors import ClipmkError, UsageError
+from clipmk.pipeline.grounding import Progress
 from clipmk.study.shard_worker import ShardWorker, StudyTask
 from clipmk.system.text import counted, printable, quoted
-
-if TYPE_CHECKING:
-    from clipmk.pipeline.grounding import Progress
 
 _SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 """No telemetry, no progress display beside ours, and no messages of its core on our stderr (they are in its own log).

@@ -6,16 +6,16 @@ import contextlib
 import dataclasses
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from filelock import Timeout
 
 from clipmk.backbones.devices import choose_device
 from clipmk.errors import ClipmkError, InputError
-from clipmk.pipeline.grounding import no_progress
+from clipmk.pipeline.grounding import Progress, no_progress
 from clipmk.study.engines import run_local, run_ray
-from clipmk.study.manifest import Manifest
+from clipmk.study.manifest import Manifest, StudyRequest
+from clipmk.study.paths import StudyFolder
 from clipmk.study.plan import Missing, missing_parts, shard_sizes
 from clipmk.study.resolve import Described, describe_models, resolve_manifest, with_other_models
 from clipmk.study.results import FailedImage, failed_images
@@ -24,11 +24,6 @@ from clipmk.study.tables import write_tables
 from clipmk.system.files import file_lock, unwritable
 from clipmk.system.memory import device_memory
 from clipmk.system.text import counted, listed, quoted
-
-if TYPE_CHECKING:
-    from clipmk.pipeline.grounding import Progress
-    from clipmk.study.manifest import StudyRequest
-    from clipmk.study.paths import StudyFolder
 
 MEMORY_SHARE = 0.5
 """Share of a device's memory that the weights of the models held at once may take."""

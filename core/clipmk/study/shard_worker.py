@@ -13,7 +13,6 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,20 +25,17 @@ from clipmk.models.loading import load
 from clipmk.pipeline.asking import Questions, embed_questions
 from clipmk.pipeline.builder import ExplanationBuilder, blank_notes
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, batch_slices, one_thread, worker_threads
-from clipmk.pipeline.grounding import no_progress
+from clipmk.pipeline.grounding import Progress, no_progress
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.pipeline.segmentation import part_variants
 from clipmk.study import schema
+from clipmk.study.manifest import Manifest, StudyRequest
 from clipmk.study.plan import PlannedImage, read_shard
 from clipmk.study.schema import TableRow
 from clipmk.system.memory import memory_named
 from clipmk.system.parquet import is_intact, write_rows
 from clipmk.system.text import quoted
 from clipmk.vocabulary.embeddings import load_bank
-
-if TYPE_CHECKING:
-    from clipmk.pipeline.grounding import Progress
-    from clipmk.study.manifest import Manifest, StudyRequest
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from clipmk.worker.protocol import RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
 from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
-from clipmk_tui.app.image_list import open_images
+from clipmk_tui.app.image_list import Item, open_images
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.pane_layout import PaneLayout
 from clipmk_tui.app.questions import Questions
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from clipmk.records import ModelEntry
     from clipmk_tui.app.engine.worker import Engine
-    from clipmk_tui.app.image_list import Item
 
 _CANCELLABLE = ("explanation", "preparation", "reranking", "survey", "download")
 """Groups of workers that `esc` cancels."""

@@ -18,14 +18,13 @@ from clipmk.worker import protocol
 from clipmk.worker.protocol import Loaded, Partial, Predicted, Progress
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
-from clipmk_tui.app.image_list import verdicts, wrong_first
+from clipmk_tui.app.image_list import Item, verdicts, wrong_first
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk.images.decoder import Picture
     from clipmk.records import Prediction
     from clipmk_tui.app.engine.worker import Engine
-    from clipmk_tui.app.image_list import Item
     from clipmk_tui.app.state import State
 
 RANKED = 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -12,14 +12,12 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from clipmk.errors import ClipmkError
+from clipmk.explanation import Explanation
 from clipmk.system.text import printable, quoted, slug
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.exports import KINDS, Kind, export
 from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
-
-if TYPE_CHECKING:
-    from clipmk.explanation import Explanation
 
 WORDS: Final[dict[Kind, str]] = {
     "json": "everything, as clipmk explain --json prints it",

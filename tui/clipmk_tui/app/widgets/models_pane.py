@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rich.text import Text
 from textual import on
@@ -13,6 +13,7 @@ from textual.reactive import var
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from clipmk.records import ModelEntry
 from clipmk.system.text import printable
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.key_hints import keys_of
@@ -20,9 +21,6 @@ from clipmk_tui.app.messages import ChangeState, DownloadModel, MarkModels
 from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.text import family_words, matches
-
-if TYPE_CHECKING:
-    from clipmk.records import ModelEntry
 
 SOURCE_WORDS: Final = {"embedded": "embedded", "local": "yours", "cached": "cached", "remote": "download"}
 """Where a model's weights are, in one word."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -12,14 +11,12 @@ from textual.reactive import var
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from clipmk.records import Prediction
 from clipmk.system.text import printable
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.state import View
 from clipmk_tui.show.signs import RIGHT, WRONG
 from clipmk_tui.show.text import bar
-
-if TYPE_CHECKING:
-    from clipmk.records import Prediction
 
 _NAME = 9
 """Cells that a class name gets before the bar gets any."""

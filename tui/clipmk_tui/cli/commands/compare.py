@@ -12,7 +12,7 @@ from clipmk.errors import InputError, UsageError
 from clipmk.output import document
 from clipmk.system.text import quoted
 from clipmk_tui.cli import options as o
-from clipmk_tui.cli.inputs import input_images
+from clipmk_tui.cli.inputs import InputImage, input_images
 from clipmk_tui.cli.progress import Stages
 from clipmk_tui.cli.streams import data_stream, locale_encoding, logging_to_stderr, say, text_console
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from clipmk_tui.cli.commands.explain.options import ExplainOptions
     from clipmk_tui.cli.commands.explain.results import Result
     from clipmk_tui.cli.commands.explain.writers import FailureLog
-    from clipmk_tui.cli.inputs import InputImage
 
 FEWEST, MOST = 2, 13
 """Models that can be compared."""

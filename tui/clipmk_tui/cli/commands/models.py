@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from clipmk.errors import ModelError, UsageError, suggest
-from clipmk.records import FAMILIES
+from clipmk.records import FAMILIES, ModelEntry
 from clipmk.system.text import byte_size, quoted
 from clipmk_tui.cli import options as o
 from clipmk_tui.cli import tables
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from clipmk import records
-    from clipmk.records import ModelEntry
 
 T = TypeVar("T", bound=str)
 

@@ -21,16 +21,14 @@ from clipmk.system.text import encodable, printable, quoted
 from clipmk.vocabulary.classes import parse_classes, resolve_class
 from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
 from clipmk.worker.client import Connection, UnusableServerError, found_server
-from clipmk.worker.protocol import ATTACHED_BYTES, ExplainImages, RequestError
-from clipmk_tui.cli.inputs import STDIN
+from clipmk.worker.protocol import ATTACHED_BYTES, ExplainImages, ImageExplained, RequestError
+from clipmk_tui.cli.inputs import STDIN, InputImage
 from clipmk_tui.cli.streams import say
 
 if TYPE_CHECKING:
     from clipmk.pipeline.explainer import Explainer
-    from clipmk.worker.protocol import ImageExplained
     from clipmk.worker.session import Session
     from clipmk_tui.cli.commands.explain.options import ExplainOptions
-    from clipmk_tui.cli.inputs import InputImage
     from clipmk_tui.cli.progress import Stages
 
 Result = Explanation | Failure

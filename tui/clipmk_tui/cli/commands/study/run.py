@@ -17,7 +17,7 @@ from clipmk.study.paths import StudyFolder
 from clipmk.system.config import read_config, settings_from
 from clipmk.system.text import counted, encodable, printable, quoted
 from clipmk.vocabulary.classes import parse_classes, read_texts
-from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary
+from clipmk.vocabulary.vocabulary import Vocabulary, default_vocabulary, load_vocabulary
 from clipmk_tui.cli.options import check_known
 from clipmk_tui.cli.progress import Stages, on_terminal
 from clipmk_tui.cli.streams import logging_to_stderr, say
@@ -25,7 +25,6 @@ from clipmk_tui.cli.streams import logging_to_stderr, say
 if TYPE_CHECKING:
     from clipmk.datasets.entries import Dataset
     from clipmk.study.run import StudyOutcome
-    from clipmk.vocabulary.vocabulary import Vocabulary
 
 FAILURES_NAMED: Final = 3
 """Images that could not be explained and are named on stderr."""
