@@ -122,7 +122,7 @@ def model_row(model: ModelInfo, parts: str, measured: ImageColumns, *, vocabular
         "chance_curve": _mean_chance_curve(found, vocabulary_size).tolist() if count else None,
         **{name: mean(found[name]) for name in (*_BELOW, *_COUNTS)},
         **_with_interval("top1", wilson(int(right.sum()), known)),
-        **_with_interval("beats_all", _share(found["beats_all"])),
+        **_with_interval("beats_all", _share(found["beats_all"], found["group"])),
     }
     for name in _INTERVALS:
         row |= _with_interval(name, mean_interval(found[name], found["group"]))
@@ -193,10 +193,12 @@ def _encode(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int64]
     return np.array([*own, UNKNOWN], dtype=np.int64)[indices]
 
 
-def _share(hits: NDArray[np.float64]) -> Estimate:
-    """A share and its interval; of the mean of several part methods the interval of as many images."""
+def _share(hits: NDArray[np.float64], groups: NDArray[np.int64]) -> Estimate:
+    """A share and its interval: Wilson's, but for images that were fitted together."""
     if not len(hits) or np.isnan(hits).all():
         return Estimate(None)
+    if len(np.unique(groups)) < len(groups):
+        return mean_interval(hits, groups)
     whole = wilson(round(hits.sum()), len(hits))
     return Estimate(mean(hits), whole.low, whole.high)
 

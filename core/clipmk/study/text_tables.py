@@ -5,8 +5,10 @@ AUC is comparable only within a family, so no table sorts by it and no column ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, groupby
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from clipmk.study.concepts import ConceptTotals
 from clipmk.study.paper import PRINTED_FIT, Compared, PublishedModel, against_paper, published_fit, published_models
 from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
+from clipmk.system.locations import assets_dir
 from clipmk.system.text import counted
 
 NONE: Final = "–"
@@ -36,77 +39,15 @@ class TextTable:
 Columns = tuple[tuple[str, Callable[[Any], str]], ...]
 """Headings, and what writes the cell of each from a row of a study's table, or from a fit."""
 
-_PARTS: Final = ("parts", lambda row: str(row["parts"]))
-_IMAGES: Final = ("images", lambda row: str(row["images"]))
+
+@cache
+def columns(table: str) -> Columns:
+    """The columns of a table of texts, by its name in `assets/study_tables.csv`."""
+    with (assets_dir() / "study_tables.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["table"] == table]
+    return tuple((row["heading"], lambda one, row=row: _FORMS[row["form"]](one, row["column"])) for row in rows)
 
 
-def _times_chance(row: TableRow) -> str:
-    """AUC as a multiple of that of as many random concepts."""
-    return f"{row['auc'] / row['chance_auc']:.1f}" if row["chance_auc"] else NONE
-
-
-def _tied(row: TableRow) -> str:
-    """The size of D_y and its share of the descriptors: `10 (1.5 %)`."""
-    count = row["language_count"]
-    return NONE if count is None else f"{count:.0f} ({100 * count / row['vocabulary_size']:.2g} %)"
-
-
-_M_FIRST: Final[Columns] = (
-    ("m", lambda row: number(row["mutual_count"], 1)),
-    ("beats all %", lambda row: percent(row["beats_all"], 0)),
-    ("strength", lambda row: number(row["mi_paper"])),
-    ("AUC", lambda row: number(row["auc"])),
-    ("AUC / chance", _times_chance),
-    ("u", _tied),
-    ("unpadded", lambda row: number(row["auc_unpadded"])),
-)
-_WITH_INTERVALS: Final[Columns] = (
-    ("m [95 %]", lambda row: interval(row, "mutual_count")),
-    ("beats all % [95 %]", lambda row: interval(row, "beats_all", factor=100, digits=1)),
-    ("strength [95 %]", lambda row: interval(row, "mi_paper")),
-    ("AUC [95 %]", lambda row: interval(row, "auc")),
-    ("AUC / chance", _times_chance),
-    ("AUC unpadded", lambda row: number(row["auc_unpadded"])),
-    ("u", _tied),
-    ("L_v", lambda row: number(row["vision_count"], 1)),
-    _IMAGES,
-    ("failed", lambda row: str(row["failed"])),
-)
-_BRIEF: Final[Columns] = (("top-1 %", lambda row: interval(row, "top1", factor=100, digits=1)), *_M_FIRST, _IMAGES)
-_WIDE: Final[Columns] = (
-    ("top-1 % [95 %]", lambda row: interval(row, "top1", factor=100, digits=1)),
-    ("top-5 %", lambda row: percent(row["top5"])),
-    *_WITH_INTERVALS,
-    ("class swap p < .05, %", lambda row: percent(row["class_swap_below"], 0)),
-    ("image swap p < .05, %", lambda row: percent(row["image_swap_below"], 0)),
-)
-BY_METHOD: Final[Columns] = (_PARTS, ("parts found", lambda row: number(row["part_count"], 1)), *_WITH_INTERVALS)
-RIGHT_WRONG: Final[Columns] = (
-    ("m right", lambda row: interval(row, "mutual_count_right")),
-    ("m wrong", lambda row: interval(row, "mutual_count_wrong")),
-    ("strength right", lambda row: interval(row, "mi_paper_right")),
-    ("strength wrong", lambda row: interval(row, "mi_paper_wrong")),
-    ("AUC right", lambda row: interval(row, "auc_right")),
-    ("AUC wrong", lambda row: interval(row, "auc_wrong")),
-)
-_CLASS: Final[Columns] = (
-    ("class", lambda row: str(row["class"])),
-    ("images", lambda row: str(row["images"])),
-    ("top-1 %", lambda row: percent(row["top1"])),
-    ("m", lambda row: number(row["mutual_count"])),
-    ("strength", lambda row: number(row["mi_paper"])),
-    ("AUC", lambda row: number(row["auc"])),
-    ("most often predicted instead", lambda row: row["confused_with"] or NONE),
-)
-_ASKED: Final[Columns] = (
-    ("text", lambda row: str(row["text"])),
-    ("seen % [95 %]", lambda row: interval(row, "seen", factor=100, digits=1)),
-    ("chance", lambda row: percent(row["seen_by_chance"])),
-    ("tied %", lambda row: percent(row["tied"])),
-    ("chance", lambda row: percent(row["tied_by_chance"])),
-    ("both %", lambda row: percent(row["mutual"])),
-    ("images", lambda row: str(row["images"])),
-)
 _FIT: Final[Columns] = (
     ("family", lambda one: family_name(one.group)),
     ("models", lambda one: str(one.count)),
@@ -114,18 +55,11 @@ _FIT: Final[Columns] = (
     ("r [95 %]", lambda one: estimate(one.pearson)),
     ("rho [95 %] or (p)", lambda one: estimate(one.spearman)),
 )
-
 _RIVAL: Final[Columns] = (
     ("accuracy against", lambda one: one.name),
     ("r [95 %]", lambda one: estimate(one.pearson)),
     ("rho [95 %] or (p)", lambda one: estimate(one.spearman)),
     ("r [without one recipe]", lambda one: estimate(one.without_one)),
-)
-BEHIND: Final[Columns] = (
-    ("behind", lambda row: str(row["reference"])),
-    ("top-1 points [95 %]", lambda row: interval(row, "top1_behind", factor=100, digits=1)),
-    ("m [95 %]", lambda row: interval(row, "mutual_count_behind")),
-    ("AUC [95 %]", lambda row: interval(row, "auc_behind")),
 )
 
 
@@ -136,26 +70,26 @@ def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
         results: of a study.
         wide: with an interval for every mean, top-5, and the number of failed images.
     """
-    columns = _WIDE if wide else _BRIEF
-    return [model_table(family_name(one), results, rows, columns) for one, rows in results.families.items()]
+    table = "wide" if wide else "brief"
+    return [model_table(family_name(one), results, rows, table) for one, rows in results.families.items()]
 
 
-def model_table(title: str, results: Results, rows: Iterable[TableRow], columns: Columns) -> TextTable:
-    """Rows of the table `models` under these columns, such as `BY_METHOD` or `RIGHT_WRONG`."""
-    names = results.names
-    return _table(title, rows, (("model", lambda row: names.get(row["model"], str(row["model"]))), *columns))
+def model_table(title: str, results: Results, rows: Iterable[TableRow], table: str) -> TextTable:
+    """Rows of the table `models` under the `columns` of this name, but for the part method where there is one only."""
+    names, single = results.names, len(results.manifest.parts) == 1
+    shown = [column for column in columns(table) if not single or column[0] != "parts"]
+    return _table(title, rows, (("model", lambda row: names.get(row["model"], str(row["model"]))), *shown))
 
 
 def asked_tables(results: Results) -> list[TextTable]:
     """For each model how often texts of one's own are seen, and tied to the prediction."""
     rows = groupby(results.rows("asked"), key=lambda row: str(row["model"]))
-    return [_table(results.names.get(model, model), own, _ASKED) for model, own in rows]
+    return [_table(results.names.get(model, model), own, columns("asked")) for model, own in rows]
 
 
 def size_table(results: Results) -> TextTable:
     """What other sizes of D_y would give, per model and part method."""
-    columns = (*((_PARTS,) if len(results.manifest.parts) > 1 else ()), ("u", _tied), *_M_FIRST[:-2], _M_FIRST[-1])
-    return model_table("Other sizes of D_y", results, results.rows("language_counts"), columns)
+    return model_table("Other sizes of D_y", results, results.rows("language_counts"), "sizes")
 
 
 def fit_table(results: Results) -> TextTable:
@@ -182,17 +116,17 @@ def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     if not rows:
         return []
     measures = ["top-1 %", "MI pca", "MI kmeans", "AUC pca", "AUC kmeans"]
-    title, columns = "Ours (ours - the paper's)", measures
+    title, headings = "Ours (ours - the paper's)", measures
     if wide:
         title = "The paper's numbers, ours, and ours - the paper's"
-        columns = [text for one in measures for text in (f"{one} paper", "ours", "difference")]
+        headings = [text for one in measures for text in (f"{one} paper", "ours", "difference")]
     names = results.names
     cells = []
     for row in rows:
         digits = {name: 1 if name == "top1_percent" and not wide else 2 for name in row.numbers}
         numbers = (_compared(one, digits[name], wide=wide) for name, one in row.numbers.items())
         cells.append((names.get(row.model, row.model), *chain.from_iterable(numbers)))
-    return [TextTable(title, ("model", *columns), tuple(cells)), _lines(results, [row.published for row in rows])]
+    return [TextTable(title, ("model", *headings), tuple(cells)), _lines(results, [row.published for row in rows])]
 
 
 def class_table(rows: Iterable[TableRow]) -> TextTable:
@@ -200,15 +134,15 @@ def class_table(rows: Iterable[TableRow]) -> TextTable:
     ordered = sorted(rows, key=lambda row: (row["auc"] is None, row["auc"] or 0.0, row["class"]))
     half = CLASSES_SHOWN // 2
     shown = ordered if len(ordered) <= CLASSES_SHOWN else [*ordered[:half], *ordered[-half:]]
-    return _table("", shown, _CLASS, text_columns=(0, 6))
+    return _table("", shown, columns("classes"), text_columns=(0, 6))
 
 
 def concept_table(totals: ConceptTotals, name: str) -> TextTable:
     """The concepts that are most often "mutual" or "missed", with all their counts."""
     counts = ("mutual", "missed", "seen", "tied", "mutual_right", "mutual_wrong")
-    columns = ("concept", *(count.replace("_", ", ") for count in counts))
+    headings = ("concept", *(count.replace("_", ", ") for count in counts))
     rows = tuple((row["descriptor"], *(f"{row[count]:,}" for count in counts)) for row in totals.most(name))
-    return TextTable("Most shared" if name == "mutual" else "Most missed", columns, rows)
+    return TextTable("Most shared" if name == "mutual" else "Most missed", headings, rows)
 
 
 def interval(row: TableRow, name: str, *, factor: float = 1, digits: int = 2) -> str:
@@ -230,6 +164,22 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f}"
 
 
+_FORMS: Final[Mapping[str, Callable[[TableRow, str], str]]] = {
+    "text": lambda row, name: NONE if row[name] is None else str(row[name]),
+    "number": lambda row, name: number(row[name]),
+    "number 1": lambda row, name: number(row[name], 1),
+    "percent": lambda row, name: percent(row[name]),
+    "percent 0": lambda row, name: percent(row[name], 0),
+    "interval": interval,
+    "interval %": lambda row, name: interval(row, name, factor=100, digits=1),
+    "times chance": lambda row, name: f"{row[name] / row['chance_auc']:.1f}" if row["chance_auc"] else NONE,
+    "tied": lambda row, name: (
+        NONE if row[name] is None else f"{row[name]:.0f} ({100 * row[name] / row['vocabulary_size']:.2g} %)"
+    ),
+}
+"""How `assets/study_tables.csv` has a column written; the last one: D_y and its share of the descriptors."""
+
+
 def estimate(one: Estimate | RankEstimate) -> str:
     """`0.91 [0.54, 0.99]`, `0.79 (p 0.048)`, `1.00`, or a dash."""
     if one.value is None:
@@ -245,9 +195,9 @@ def line(slope: float, intercept: float) -> str:
     return f"{slope:.2f} AUC {'-' if intercept < 0 else '+'} {abs(intercept):.2f}"
 
 
-def _table(title: str, rows: Iterable[Any], columns: Columns, text_columns: tuple[int, ...] = (0,)) -> TextTable:
-    cells = tuple(tuple(cell(row) for _, cell in columns) for row in rows)
-    return TextTable(title, tuple(heading for heading, _ in columns), cells, text_columns)
+def _table(title: str, rows: Iterable[Any], cells: Columns, text_columns: tuple[int, ...] = (0,)) -> TextTable:
+    written = tuple(tuple(cell(row) for _, cell in cells) for row in rows)
+    return TextTable(title, tuple(heading for heading, _ in cells), written, text_columns)
 
 
 def _compared(one: Compared, digits: int, *, wide: bool) -> tuple[str, ...]:
