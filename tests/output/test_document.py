@@ -205,3 +205,18 @@ def test_an_explanation_introduces_itself_in_one_short_line() -> None:
     assert "'fox_03.png' by 'embedded/vit-s8'" in text
     assert "MI 3.69" in text
     assert len(text) < 200
+
+
+@pytest.mark.parametrize(
+    ("definition", "fields"),
+    [
+        ("vision_concept", "rank text importance parts mutual"),
+        ("mutual", "count mi_paper mi_textbook auc auc_unpadded curve chance p_value soft"),
+        ("alternative", "class language_concepts mutual"),
+        ("result", "image model predictions explanation what_if asked elapsed_ms provenance warnings"),
+    ],
+)
+def test_a_reader_of_format_1_0_finds_all_its_fields(schema: dict[str, Any], definition: str, fields: str) -> None:
+    assert set(fields.split()) <= set(schema["$defs"][definition]["required"])
+    found = document.entry(samples.explanation())["explanation"]
+    assert found["mutual"]["p_value"] == found["mutual"]["random_draw_p"]

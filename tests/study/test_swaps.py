@@ -201,6 +201,8 @@ def test_other_sizes_need_no_second_look_at_the_images(
     }
     run_study(request(folder, images))
     assert read_manifest(StudyFolder(folder).manifest).language_counts == (5, 30)
+    run_study(request(folder, images, language_counts=(5, 700, 651)))
+    assert {row["language_count"] for row in table(StudyFolder(folder), "language_counts")} == {5, 650}
 
 
 def test_a_study_says_what_explaining_its_images_says(tmp_path: Path, images: Path) -> None:

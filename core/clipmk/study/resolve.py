@@ -197,6 +197,6 @@ def _manifest(
         threads=(request.threads or torch.get_num_threads()) if on_cpu else None,
         versions={"clipmk": __version__, "torch": torch.__version__, "open_clip": metadata.version("open_clip_torch")},
         asks=request.asks,
-        language_counts=request.language_counts,
+        language_counts=tuple(sorted({min(u, len(vocabulary.descriptors)) for u in request.language_counts})),
         command=request.command,
     )

@@ -19,9 +19,9 @@ from clipmk.concepts.mutual import chance, swapped_classes
 from clipmk.concepts.statistics import mean
 from clipmk.study.schema import SWAPPED, TableRow
 
-Numbers = NDArray[np.int64]
+Numbers = NDArray[np.integer[Any]]
 
-SIZES: Final = ("mutual_count", "mi_paper", "auc", "auc_unpadded", "chance_auc", "beats_all")
+_SIZES: Final = ("mutual_count", "mi_paper", "auc", "auc_unpadded", "chance_auc", "beats_all")
 """Columns of the table `language_counts` that are means over images."""
 REFERENCES: Final = 10_000
 """Most images whose D_v is swapped in; of more, an evenly spaced sample."""
@@ -55,7 +55,7 @@ class ClassConcepts:
     def numbers_of(self, rows: pa.Table, most: int) -> tuple[Numbers, Numbers]:
         """Of explained images: D_v as numbers (images, `most`), filled up with one that no class holds; the classes."""
         lists = rows["vision_concepts"].combine_chunks()
-        seen = np.full((rows.num_rows, most), len(self._descriptors))
+        seen = np.full((rows.num_rows, most), len(self._descriptors), dtype=np.int32)
         inside = np.arange(most) < pc.list_value_length(lists).to_numpy()[:, None]
         numbers = pc.index_in(lists.flatten(), value_set=self._descriptors).fill_null(len(self._descriptors))
         seen[inside] = numbers.to_numpy()
@@ -63,8 +63,7 @@ class ClassConcepts:
 
     def flags(self, seen: Numbers, predicted: Numbers, count: int) -> NDArray[np.bool_]:
         """Which concepts are among the `count` nearest to the predicted class, (images, concepts)."""
-        found: NDArray[np.bool_] = (seen[:, :, None] == self._tied[predicted][:, None, :count]).any(axis=2)
-        return found
+        return np.asarray((seen[:, :, None] == self._tied[predicted][:, None, :count]).any(axis=2))
 
     def held_by(self, classes: Numbers, count: int) -> NDArray[np.uint16]:
         """Which descriptor (and the one that no class holds) is in which D_y of size `count`: 0 or 1."""
@@ -129,7 +128,7 @@ class Overlaps:
             found.append(self._strengths(seen, predicted, lengths, count))
 
     def _strengths(self, seen: Numbers, predicted: Numbers, lengths: Numbers, count: int) -> NDArray[np.float64]:
-        """The columns `SIZES` of images (`concepts.mutual.measure` of many at once)."""
+        """The columns `_SIZES` of images (`concepts.mutual.measure` of many at once)."""
         flags, points = self._language.flags(seen, predicted, count), self._most + 1
         left = flags[:, ::-1].cumsum(axis=1)[:, ::-1]  # without the 0, 1, ... most important concepts
         curve = np.log(np.where(left, lengths[:, None] * count * left, 1))
@@ -146,7 +145,7 @@ class Overlaps:
         rows = []
         for count, pieces in self._sizes.items():
             found = np.concatenate(pieces)
-            means = {name: mean(column) for name, column in zip(SIZES, found.T, strict=True)}
+            means = {name: mean(column) for name, column in zip(_SIZES, found.T, strict=True)}
             if len(self._language.names) < 2:
                 means["beats_all"] = None
             about = {"model": model, "parts": parts, "language_count": count, "images": len(found)}

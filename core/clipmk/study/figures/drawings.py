@@ -24,7 +24,7 @@ from clipmk.study.text_tables import CLASSES_SHOWN, estimate
 _COLUMNS: Final = 4
 """Most panels of the dynamics side by side."""
 _NO_PANEL: Final = ""
-_SPLIT: Final = (("auc", "AUC"), ("mi_paper", "MI (nats)"), ("mutual_count", "mutual concepts m"))
+_SPLIT: Final = (("mutual_count", "mutual concepts m"), ("mi_paper", "strength (nats)"), ("auc", "AUC"))
 
 
 def draw_dynamics(results: Results) -> Figure:
@@ -41,7 +41,7 @@ def draw_dynamics(results: Results) -> Figure:
         _dynamics(panels[row["model"]], row, results.names[row["model"]])
     families = {row["model"]: family_name(row["family"]) for row in results.models}
     for first, *_ in lines:
-        panels[first].set_ylabel(f"{families[first]}\nMI (nats)")
+        panels[first].set_ylabel(f"{families[first]}\nstrength (nats)")
     panels[lines[0][0]].set_ylim(0, 1.08 * max(max(*row["curve"], *row["chance_curve"]) for row in results.models) or 1)
     for column in zip(*lines, strict=True):  # sharex hides the tick labels of a panel with nothing below
         lowest = panels[[model for model in column if model != _NO_PANEL][-1]]
@@ -167,7 +167,7 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
         axes.plot(ends, slope * ends + intercept, color="#888888", linewidth=0.9, linestyle=(0, (6, 3)), label=line)
     axes.set_xlim(left, right)
     axes.set_ylim(max(-2.0, bottom), min(102.0, top))
-    axes.set_xlabel("AUC of the MI dynamics (comparable within a family only)")
+    axes.set_xlabel("AUC of the dynamics (comparable within a family only)")
     axes.set_ylabel("zero-shot top-1 (%)")
     figure.legend(loc="outside lower left", ncols=2, fontsize=8)
     name_marks(axes, known, results.names)

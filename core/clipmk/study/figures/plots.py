@@ -33,9 +33,9 @@ def plots(results: Results, *, published_line: bool = False, dpi: int) -> Iterat
         dpi: pixels per inch; a picture is about 9 inches wide.
     """
     dynamics = _by_model(
-        results, lambda row: f"MI {row['curve'][0]:.2f}, AUC {row['auc']:.2f}, chance {row['chance_auc']:.2f}"
+        results, lambda row: f"strength {row['curve'][0]:.2f}, AUC {row['auc']:.2f}, chance {row['chance_auc']:.2f}"
     )
-    text = f"Mean MI before any concept is left out, and AUC: {dynamics}"
+    text = f"Mean strength before any concept is left out, and AUC: {dynamics}"
     yield Plot("dynamics", text, png(lambda: drawings.draw_dynamics(results), dpi))
     if any(row["top1"] is not None for row in results.models):
         drawn = png(lambda: drawings.draw_scatter(results, published_line=published_line), dpi)
