@@ -23,7 +23,7 @@ from clipmk.worker import client, jobs, protocol, server, unix_socket
 from clipmk.worker.client import Connection, connected, identity
 from clipmk.worker.jobs import Job
 from clipmk.worker.protocol import Done, ExplainImages, Failed, Final, ImageExplained, encode
-from clipmk.worker.server import Server, stopped_by_signals
+from clipmk.worker.server import Server
 from clipmk.worker.session import Session
 
 PATIENCE = 60.0
@@ -229,5 +229,4 @@ def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None
 
 if __name__ == "__main__":
     one = Server(FakeService(), idle_s=2 * PATIENCE, identity=identity(Config()))
-    with stopped_by_signals(one):
-        sys.exit(0 if one.serve(Path(sys.argv[1])) else 1)
+    sys.exit(0 if one.serve(Path(sys.argv[1])) else 1)

@@ -6,18 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from clipmk.errors import ClipmkError
 from clipmk.worker import client, protocol, server, unix_socket
 from clipmk.worker.client import UnusableServerError
-from serving import PATIENCE, Clock, FakeService, ask, listens, raw, request, running, start, talking, wait_for
+from serving import Clock, FakeService, ask, listens, raw, request, running, start, talking, wait_for
 
 pytestmark = pytest.mark.skipif(not unix_socket.supported(), reason="needs SO_PEERCRED")
 
@@ -179,26 +176,6 @@ def test_a_server_ends_without_error_while_its_worker_is_busy(
             one.stop()
             assert tidy.result() is False
     service.gate.set()
-
-
-def test_a_signal_may_come_in_the_middle_of_another() -> None:
-    one = server.Server(FakeService(), idle_s=60, identity={})
-
-    def another(frame: FrameType, event: str, argument: Any) -> Any:
-        """Called before every line of what the first one calls."""
-        sys.settrace(None)
-        one.stop()
-        sys.settrace(another)
-        return another
-
-    def first() -> None:
-        sys.settrace(another)
-        one.stop()
-
-    thread = threading.Thread(target=first, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
 
 
 def test_a_worker_that_cannot_start_ends_the_server(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

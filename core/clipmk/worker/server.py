@@ -14,8 +14,9 @@ import os
 import resource
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from clipmk.errors import ClipmkError, ProtocolError
@@ -61,18 +62,18 @@ class Server:
         self._starved = False
         """No client could be accepted for lack of file descriptors, which was logged."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = False
-        self._woken = asyncio.Event()
+        self._ending = asyncio.Event()
 
     def stop(self) -> None:
-        """Begin to end; may be called from a signal handler or any thread."""
-        self._stopping = True
-        if self._loop is not None:
+        """Begin to end; may be called from any thread."""
+        if self._loop is None:
+            self._ending.set()
+        else:
             with contextlib.suppress(RuntimeError):  # it has ended
-                self._loop.call_soon_threadsafe(self._woken.set)
+                self._loop.call_soon_threadsafe(self._ending.set)
 
     def serve(self, path: Path) -> bool:
-        """Listen at `path` until the end.
+        """Listen at `path` until the end; in the main thread SIGTERM, SIGINT and SIGHUP bring it about.
 
         Returns:
             Whether all threads have ended; False where a model is still busy, in which case the process should end at
@@ -81,24 +82,29 @@ class Server:
         Raises:
             ClipmkError: see `clipmk.worker.unix_socket.listening`; or the models' libraries cannot be imported.
         """
-        with listening(path) as listener:
-            _log.info("listening at %s (process %d)", path, os.getpid())
-            return asyncio.run(self._serve(listener))
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` and shells in the background set it
+                        self._loop.add_signal_handler(number, self._ending.set)
+            with listening(path) as listener:
+                _log.info("listening at %s (process %d)", path, os.getpid())
+                return runner.run(self._serve(listener, self._loop))
 
-    async def _serve(self, listener: socket.socket) -> bool:
-        self._loop = asyncio.get_running_loop()
+    async def _serve(self, listener: socket.socket, loop: asyncio.AbstractEventLoop) -> bool:
         working = self._queue.start()
-        working.add_done_callback(lambda _: self._woken.set())
+        working.add_done_callback(lambda _: self._ending.set())
         listener.setblocking(False)
         self._watch(listener)
-        while not (self._stopping or working.done() or self._is_idle()):
+        while not (self._ending.is_set() or self._is_idle()):
             seconds = min(PULSE_SECONDS, max(0.01, self._idle_s - self._queue.idle_s))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), seconds)
+                await asyncio.wait_for(self._ending.wait(), seconds)
             for job in self._queue.jobs:  # a sign of life for clients that wait
                 job.client.write_if_free(encode(job.progress))
-        self._stopping = True
-        self._loop.remove_reader(listener)
+        self._ending.set()
+        loop.remove_reader(listener)
         listener.close()
         for connection in self._connections:
             with contextlib.suppress(OSError):
@@ -115,7 +121,7 @@ class Server:
         return idle
 
     def _watch(self, listener: socket.socket) -> None:
-        if not self._stopping:
+        if not self._ending.is_set():
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
@@ -174,19 +180,3 @@ def _most_clients() -> int:
     """`CLIENTS`, or as many as the limit of file descriptors leaves room for."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return CLIENTS if limit == resource.RLIM_INFINITY else max(1, min(CLIENTS, limit - OWN_DESCRIPTORS))
-
-
-@contextlib.contextmanager
-def stopped_by_signals(server: Server) -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP end the server while the block runs; for the main thread.
-
-    What was ignored before stays so: `nohup` and shells that start a job in the background rely on it.
-    """
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda *_: server.stop()) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -89,13 +89,12 @@ def _serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
     """
     from clipmk.system.config import read_config  # noqa: PLC0415 - not for the help
     from clipmk.worker import client  # noqa: PLC0415
-    from clipmk.worker.server import Server, stopped_by_signals  # noqa: PLC0415
+    from clipmk.worker.server import Server  # noqa: PLC0415
     from clipmk.worker.service import Service  # noqa: PLC0415
 
     with data_stream(), logging_to_stderr(quiet=quiet, verbose=verbose, usual=logging.INFO):
         server = Server(Service(), idle_s=idle_s, identity=client.identity(read_config()))
-        with stopped_by_signals(server):
-            tidy = server.serve(path)
+        tidy = server.serve(path)
         if not quiet:
             say("info", "ended")
     if not tidy:  # a thread is still in C code, and would crash without an interpreter
