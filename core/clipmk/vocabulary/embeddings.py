@@ -22,7 +22,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,13 +159,18 @@ class _Cache:
 
     def _made(self, wanted: Sequence[Section], progress: Progress | None, *, writable: bool) -> dict[str, Tensor]:
         """Embed sections, and store them where that is possible."""
-        keep = self._keep if writable else None
+        keep = self._keep_chunk if writable else None
         rows = _embedded(self._backbone, wanted, known=self._others(wanted), progress=progress, keep=keep)
         made = _gathered(wanted, rows, folder=texts_dir() if writable else None)
         self._notes |= {one.title: cut_note(one, self._backbone.cut_texts(one.texts())) for one in wanted}
         if writable:
-            self._store(wanted, made)
-            made |= self._read([])  # mapped, so that memory is free again
+            for one in wanted:
+                stored = Stored(one.keys, made[one.title], self._notes[one.title])
+                made[one.title] = self._keep(self._paths[one.title], stored).rows
+            if all(self._paths[one.title].exists() for one in wanted):
+                for path in cached_texts(f"{self._chunks}-*.safetensors"):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
         return made
 
     def _read(self, warnings: list[str]) -> dict[str, Tensor]:
@@ -200,31 +205,18 @@ class _Cache:
                     path.unlink()
         return known
 
-    def _keep(self, chunk: Stored) -> Stored:
-        """Write a chunk and map it, so that its memory is free again; on failure it stays in memory."""
+    def _keep_chunk(self, chunk: Stored) -> Stored:
         name = hashlib.sha256(chunk.keys.tobytes()).hexdigest()[:24]
-        path = texts_dir() / f"{self._chunks}-{name}.safetensors"
+        return self._keep(texts_dir() / f"{self._chunks}-{name}.safetensors", chunk)
+
+    def _keep(self, path: Path, stored: Stored) -> Stored:
+        """Write a file and map it, so that its memory is free again; on failure it stays in memory."""
         try:
-            cache_files.write(path, chunk)
+            cache_files.write(path, stored)
             return cache_files.read(path, check=False)
         except (ClipmkError, *UNREADABLE) as reason:
             self._not_kept(reason)
-            return chunk
-
-    def _store(self, sections: Sequence[Section], matrices: Mapping[str, Tensor]) -> None:
-        """Write the file of each section and remove the chunks it was assembled from."""
-        try:
-            for section in sections:
-                cache_files.write(
-                    self._paths[section.title],
-                    Stored(section.keys, matrices[section.title], self._notes[section.title]),
-                )
-        except (ClipmkError, *UNREADABLE) as reason:
-            self._not_kept(reason)
-            return
-        for path in cached_texts(f"{self._chunks}-*.safetensors"):
-            with contextlib.suppress(OSError):
-                path.unlink()
+            return stored
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
