@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import embedded
-from clipmk.concepts.influence import concept_influence, named_part, part_margins, share_explained
+from clipmk.concepts.influence import LEAST_COSINE, concept_influence, named_part, part_margins, share_explained
 
 
 def units(*shape: int, seed: int = 0) -> Tensor:
@@ -90,6 +90,12 @@ def test_a_class_no_nearer_than_the_mean_one_has_no_share() -> None:
     image, own = units(2, 24)
     assert share_explained(image, image.double(), own, own) is None
     assert share_explained(image, image.double(), -image, image) is None
+    across = functional.normalize(own - (image @ own) * image, dim=0)
+    for cosine, known in ((LEAST_COSINE - 0.01, False), (LEAST_COSINE + 0.01, True)):  # of the image and the direction
+        direction = cosine * image + math.sqrt(1 - cosine**2) * across
+        for scale in (0.01, 1.0):
+            found = share_explained(image, image.double(), own + scale * direction, own)
+            assert found == (pytest.approx(1, abs=1e-5) if known else None)
 
 
 def test_an_explanation_holds_the_margins_of_its_parts_and_the_influence_of_its_concepts() -> None:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-LEAST_SIMILARITY = 1e-3
-"""Below this there is nothing of which a share could be explained."""
+LEAST_COSINE = 0.05
+"""cos(image, class - mean class) up to which there is no similarity to take a share of."""
 
 
 def part_margins(
@@ -83,7 +83,7 @@ def share_explained(
     """The named share of the similarity to a class, beyond that to the mean class: g' · (y - c) / g · (y - c).
 
     The rest, (g - g') · (y - c), is in the image but not in its concepts. It may be negative, and the share above 1.
-    None where the image is not nearer to the class than to the mean one, by `LEAST_SIMILARITY`.
+    None where the image is hardly nearer to the class than to the mean one (`LEAST_COSINE`).
 
     Args:
         image: g, L2-normalised.
@@ -95,4 +95,4 @@ def share_explained(
 
     direction = host64(explained) - host64(centre)
     similarity = float(host64(image) @ direction)
-    return float(named @ direction) / similarity if similarity >= LEAST_SIMILARITY else None
+    return float(named @ direction) / similarity if similarity > LEAST_COSINE * float(direction.norm()) else None
