@@ -117,8 +117,8 @@ def default_by_hand(explainer: Explainer, scores: Doubles, image: Doubles) -> di
         [
             [
                 score
-                + 0.5 * (templated[i] @ image)
-                + 0.04 * math.log(math.exp(50 * row[i]) / sum(math.exp(50 * each[i]) for each in scores))
+                + 0.1 * (templated[i] @ image)
+                + 0.01 * math.log(math.exp(50 * row[i]) / sum(math.exp(50 * each[i]) for each in scores))
                 for score, i in zip(own, kept, strict=True)
             ]
             for own, row in zip(contrasts, scores, strict=True)

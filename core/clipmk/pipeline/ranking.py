@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from clipmk.settings import Settings
     from clipmk.vocabulary.embeddings import TextBank
 
-NAME_IMAGE, NAME_SHARE = 0.5, 0.04
+NAME_IMAGE, NAME_SHARE = 0.1, 0.01
 """Weights of cos(image, d) and of log(share of d) beside the contrast score, where they order a part's few candidates.
 Both were chosen on `val` scenes (docs/findings.md)."""
 
