@@ -95,7 +95,10 @@ def test_reasons_are_measured_with_all_rankings_beside(
     made = json.loads(clipmk("evaluate", *few, "--json").out)
     valid(made)
     rows = {row["name"]: row["values"] for row in made["reasons"][0]["rows"]}
-    own = {f"default, attend: by {name}" for name in ("importance", "mutual importance", "influence")}
+    own = {
+        f"default, attend: by {name}"
+        for name in ("importance", "mutual importance", "influence", "influence, times area")
+    }
     hidden = {"part blurred", "part inpainted", "part in mean colour"}
     others = {"area of the part", "nearest to the class", "nearest to the whole image, tied", "map of the class"}
     assert {name for name, values in rows.items() if "rho" in values} == (

@@ -171,6 +171,19 @@ def test_statuses_and_importance_are_those_of_the_explanation() -> None:
             assert distance == pytest.approx(np.hypot(rows.mean() / 64 - 0.5, columns.mean() / 64 - 0.5))
 
 
+def test_influences_are_those_of_the_explanation() -> None:
+    runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
+    for scene in embedded.scenes("test", count=COUNT):
+        result = runner.run(read_picture(scene.image), CHOSEN[:1])[CHOSEN[0]]
+        found = embedded.explainer().explain([read_picture(scene.image)])[0]
+        classes = result.class_cosines.topk(2).indices.tolist()
+        shown = {concept.text: concept for concept in found.vision_concepts}
+        for text, (influence, area) in zip(scene.descriptors, reasons.influences(scene, result, classes), strict=True):
+            parts = [part for part in found.parts if text in shown and part.id in shown[text].parts]
+            assert influence == pytest.approx(shown[text].influence if text in shown else 0.0, abs=1e-6)
+            assert area == pytest.approx(sum(part.area for part in parts))
+
+
 def test_scenes_with_one_visible_part_are_left_out() -> None:
     measure = reasons.ReasonTruth(VariantRunner(embedded.backbone(), load_vocabulary("world")), CHOSEN, seed=0)
     samples = [one for one in rendered_scenes("train", count=40).samples() if not isinstance(one, Exception)]

@@ -135,7 +135,7 @@ def sanity_scores(
     scores = concept_scores(scene, prediction, true_parts=False) | asking.presence_scores(scene, result)[0]
     scores |= region_scores(scene, prediction.part_pixels, prediction.foreground_pixels)
     scores["importance_rho"] = rank_correlation(reasons.places(scene, result, result.vision.concepts), drops)
-    scores["influence_rho"] = rank_correlation(reasons.influences(scene, result, classes), drops)
+    scores["influence_rho"] = rank_correlation(reasons.influences(scene, result, classes)[:, 0], drops)
     maps = asking.variant_maps(scene, result, result.explainer.with_maps(result.image))
     return scores if maps is None else scores | asking.map_scores(maps, scene, threshold=0.5)
 

@@ -47,7 +47,7 @@ EFFECTS: Final[Mapping[str, tuple[int, ...]]] = {
     "area": (0, 0, 0, 0, 1, 0),
     "distance": (0, 0, 0, 0, 0, 1),
 }
-"""Contrasts of the columns of `part_features`."""
+"""Contrasts of the columns of `part_features`; what is seen is compared with neither at the mean importance."""
 OUTCOMES: Final = ("", "margin_", "recoloured_", "recoloured_margin_")
 """Begin the names of metrics: part removed, drop of the cosine and of the margin; part recoloured, likewise."""
 
@@ -89,7 +89,11 @@ class ReasonTruth(SceneMeasure):
             mutual, importance = features[:, 0], places(scene, results[variant], results[variant].vision.concepts)
             ranked[f"{variant.name}: by importance"] = importance
             ranked[f"{variant.name}: by mutual importance"] = mutual * importance
-            ranked[f"{variant.name}: by influence"] = influences(scene, results[variant], classes)
+            influence, area = influences(scene, results[variant], classes).T
+            ranked |= {
+                f"{variant.name}: by influence": influence,
+                f"{variant.name}: by influence, times area": influence * area,
+            }
             for status, share in zip(STATUSES, features.mean(axis=0).tolist(), strict=False):
                 self.tally.add(f"{variant.name}: {status}", {"share": share})
         pictures = [image for changed in redraw_parts(scene) for image in changed]
@@ -121,6 +125,8 @@ class ReasonTruth(SceneMeasure):
         rows = super().finish(data)
         contrasts, columns = np.array(list(EFFECTS.values()), dtype=np.float64), [f"{name}effect" for name in OUTCOMES]
         for name, features in self._features.items() if self._outcomes else ():
+            seen = np.vstack([one[one[:, :2].any(axis=1)] for one in features])
+            contrasts[:2, 3] = seen[:, 3].mean() if len(seen) else 0.0
             found = metrics.within_effects(features, self._outcomes, contrasts, seed=self.seed)
             for effect, values in zip(EFFECTS, found, strict=True):
                 if values:
@@ -131,8 +137,8 @@ class ReasonTruth(SceneMeasure):
 def part_features(scene: Scene, result: VariantResult) -> Floats:
     """`STATUSES` as 0 or 1, then importance, area and distance of each true part, float64 (parts, 6).
 
-    Importance falls from 1/2 to -1/2 along D_v and is 0 outside it, so that statuses are compared in its middle; area
-    is the share of the picture, the distance that of the part's middle from the picture's, in sides of the picture.
+    Importance falls from 1/2 to -1/2 along D_v and is 0 outside it; area is the share of the picture, the distance that
+    of the part's middle from the picture's, in sides of the picture.
     """
     importance = places(scene, result, result.vision.concepts)
     seen = importance > 0
@@ -165,11 +171,11 @@ def places(scene: Scene, result: VariantResult, ranked: Sequence[int]) -> Floats
 
 
 def influences(scene: Scene, result: VariantResult, classes: Sequence[int]) -> Floats:
-    """Influence of each true descriptor by the parts found to carry it; 0 outside D_v."""
+    """Influence of each true descriptor, and area of the parts found to carry it; 0 outside D_v, float64 (parts, 2)."""
     margins = part_margins(result.part_embeddings, *result.explainer.bank.classes[list(classes)])
-    areas = result.segmentation.masks.mean(axis=(1, 2)).tolist()
-    known = {
-        row: concept_influence([margins[k] for k in parts], [areas[k] for k in parts])
-        for row, parts in zip(result.vision.concepts, result.vision.part_ids, strict=True)
-    }
-    return np.array([known.get(row) or 0.0 for row in asking.descriptor_rows(scene, result)])
+    areas = [float(result.to_pixels(mask).mean()) for mask in result.segmentation.masks]
+    known = {}
+    for row, parts in zip(result.vision.concepts, result.vision.part_ids, strict=True):
+        own = [areas[k] for k in parts]
+        known[row] = (concept_influence([margins[k] for k in parts], own), sum(own))
+    return np.array([known.get(row, (0.0, 0.0)) for row in asking.descriptor_rows(scene, result)], dtype=np.float64)
