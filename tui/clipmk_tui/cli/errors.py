@@ -12,7 +12,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from clipmk.errors import INTERRUPTED, UNEXPECTED, ClipmkError, InputError, UsageError
-from clipmk.system.config import comma_separated, config_options, switch, variable
+from clipmk.system.config import comma_separated, config_options, read_config, switch, variable
+from clipmk.system.locations import config_path
 from clipmk.system.text import cause, printable, quoted
 from clipmk_tui.cli.streams import ReaderGone, data_stream, say
 
@@ -85,9 +86,6 @@ def with_origin(message: str) -> str:
 
 def _set_elsewhere() -> Iterator[tuple[str, Any, str]]:
     """(option, value, origin) of what the environment and the config give; the values of a list one by one."""
-    from clipmk.system.config import read_config  # noqa: PLC0415
-    from clipmk.system.locations import config_path  # noqa: PLC0415
-
     context = _CONTEXT.get()
     if context is None:  # `clipmk` alone opens the app
         texts = {name: os.environ.get(variable(name)) for name in _NOUNS}

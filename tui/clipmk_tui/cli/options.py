@@ -15,7 +15,7 @@ import typer
 
 from clipmk.errors import ClipmkError, UsageError, suggest
 from clipmk.settings import PRESETS
-from clipmk.system.config import comma_separated, config_options, variable
+from clipmk.system.config import comma_separated, config_options, read_config, variable
 from clipmk.system.text import quoted
 from clipmk_tui.cli.errors import remember
 from clipmk_tui.cli.streams import logging_to_stderr
@@ -94,8 +94,6 @@ def with_config(command: Any, *, tolerant: bool, quiet: bool) -> None:
             found.append((one, names))
     if not found:
         return
-    from clipmk.system.config import read_config  # noqa: PLC0415 - not for --help
-
     try:
         with logging_to_stderr(quiet=quiet, verbose=False):
             values = config_options(read_config())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Annotated, Literal
 
 from clipmk.errors import ClipmkError
 from clipmk.system import locations
+from clipmk.system.config import config_bytes, parse_config, read_config, variable
 from clipmk.system.text import byte_size, cause
 from clipmk.version import __version__
 from clipmk_tui.cli import options as o
@@ -82,8 +84,6 @@ def checks(*, full: bool) -> Iterator[Check]:
 
 def python_version() -> Check:
     """Python and the operating system."""
-    import platform  # noqa: PLC0415 - not for the help
-
     detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}, clipmk {__version__}"
     if (3, 11) <= sys.version_info[:2] < (3, 14):
         return Check("python", "ok", detail)
@@ -132,7 +132,6 @@ def colours(environment: Mapping[str, str], *, terminal: bool) -> Check:
 
 def pictures(environment: Mapping[str, str]) -> Check:
     """How the app draws them."""
-    from clipmk.system.config import read_config, variable  # noqa: PLC0415
     from clipmk_tui.show.pixels import GRAPHICS, protocol_for  # noqa: PLC0415
 
     graphics = environment.get(variable("graphics")) or read_config().graphics or "auto"
@@ -220,8 +219,6 @@ def _existing(path: Path) -> Path:
 
 def config() -> Check:
     """The config file."""
-    from clipmk.system.config import config_bytes, parse_config  # noqa: PLC0415 - not for the help
-
     path = locations.config_path()
     try:
         data = config_bytes(path)

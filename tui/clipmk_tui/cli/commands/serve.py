@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from clipmk.errors import ClipmkError, UsageError
+from clipmk.system.config import read_config
 from clipmk.system.locations import socket_path
 from clipmk.system.text import quoted
 from clipmk_tui.cli import options as o
@@ -87,7 +88,6 @@ def _serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
     Raises:
         ClipmkError: a server listens there already, or others could replace the socket.
     """
-    from clipmk.system.config import read_config  # noqa: PLC0415 - not for the help
     from clipmk.worker import client  # noqa: PLC0415
     from clipmk.worker.server import Server  # noqa: PLC0415
     from clipmk.worker.service import Service  # noqa: PLC0415
@@ -127,7 +127,6 @@ def _status(path: Path, *, json: bool, no_color: bool) -> int:
     Raises:
         ClipmkError: there is no server, or it is of another version.
     """
-    from clipmk.system.config import read_config  # noqa: PLC0415 - not for the help
     from clipmk.worker import client  # noqa: PLC0415
 
     with client.connected(path) as found:
