@@ -16,8 +16,7 @@ import pytest
 
 from clipmk.datasets.opening import open_dataset
 from clipmk.settings import preset
-from clipmk.study.manifest import StudyRequest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import StudyFolder, StudyRequest
 from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary
 from clipmk.world.export import export_scenes

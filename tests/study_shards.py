@@ -12,8 +12,7 @@ from clipmk.concepts.mutual import measure
 from clipmk.datasets.entries import DatasetInfo
 from clipmk.records import ModelInfo
 from clipmk.settings import preset
-from clipmk.study.manifest import Manifest, VocabularyInfo, write_manifest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import Manifest, StudyFolder, VocabularyInfo, write_manifest
 from clipmk.study.schema import IMAGE, LANGUAGE, PLAN
 from clipmk.system.parquet import write_rows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import StudyFolder
 from clipmk.study.results import read_results
 from clipmk_tui.cli.commands.study.report import put_tables
 from command_line import Runner

@@ -11,7 +11,7 @@ from clipmk.datasets.opening import open_dataset
 from clipmk.datasets.tables import Columns
 from clipmk.errors import InputError
 from clipmk.images.paths import EXTENSIONS, expand_path
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import StudyFolder
 from image_files import shown, touch
 
 

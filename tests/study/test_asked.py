@@ -11,8 +11,7 @@ import clipmk
 from clipmk.concepts.relevance import SEEN_LEVEL
 from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
-from clipmk.study.manifest import read_manifest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import StudyFolder, read_manifest
 from clipmk.study.report import write_report
 from clipmk.study.results import read_results, results_document
 from clipmk.study.run import run_study

@@ -13,8 +13,7 @@ import pytest
 
 from clipmk.errors import InputError
 from clipmk.settings import preset
-from clipmk.study.manifest import read_manifest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import StudyFolder, read_manifest
 from clipmk.study.plan import missing_parts
 from clipmk.study.results import read_results
 from clipmk.study.run import run_study

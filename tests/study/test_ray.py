@@ -21,8 +21,7 @@ from clipmk.errors import ImageError
 from clipmk.images.decoder import Picture
 from clipmk.settings import preset
 from clipmk.study.engines import ShardActor
-from clipmk.study.manifest import StudyRequest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import StudyFolder, StudyRequest
 from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary
 

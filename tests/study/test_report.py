@@ -26,8 +26,7 @@ from clipmk.errors import InputError
 from clipmk.models.catalog import pool
 from clipmk.output import document
 from clipmk.records import FAMILIES
-from clipmk.study.manifest import write_manifest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import StudyFolder, write_manifest
 from clipmk.study.results import RIVALS, Results, failed_images, read_results, recipe, results_document
 from clipmk.study.schema import IMAGE, MEAN, TABLES
 from clipmk.study.text_tables import estimate, family_tables, fit_table, paper_tables

@@ -21,8 +21,7 @@ from clipmk.models.loading import load
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 from clipmk.study import swaps
-from clipmk.study.manifest import Manifest, read_manifest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import Manifest, StudyFolder, read_manifest
 from clipmk.study.report import write_report
 from clipmk.study.results import read_results, results_document
 from clipmk.study.run import run_study

@@ -20,8 +20,7 @@ import pytest
 from clipmk.concepts.mutual import chance_curve
 from clipmk.concepts.statistics import mean_interval
 from clipmk.errors import InputError
-from clipmk.study.manifest import Manifest, write_manifest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import Manifest, StudyFolder, write_manifest
 from clipmk.study.schema import IMAGE, MEAN, TABLES, images_schema
 from clipmk.study.tables import Completeness, write_tables
 from study_shards import (

@@ -32,8 +32,7 @@ from clipmk.backbones.backbone import Backbone
 from clipmk.datasets.opening import open_dataset
 from clipmk.models.loading import describe
 from clipmk.settings import preset
-from clipmk.study.manifest import StudyRequest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import StudyFolder, StudyRequest
 from clipmk.study.resolve import resolve_manifest
 from clipmk.study.shard_worker import ShardWorker, StudyTask
 from clipmk.vocabulary.vocabulary import load_vocabulary

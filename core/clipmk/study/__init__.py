@@ -2,5 +2,5 @@
 
 In: a `manifest.StudyRequest` with a dataset, models, a vocabulary and settings. `resolve` makes a manifest and a plan
 of it, `engines` let `shard_worker`s write a shard per model and unit of work, `tables` adds the shards up. Out: the
-files that `schema` lists, in a folder that `paths` names; `results` reads them for the terminal and for `report`.
+files that `schema` lists; `results` reads them for the terminal and for `report`.
 """

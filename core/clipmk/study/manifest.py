@@ -1,4 +1,4 @@
-"""What is asked of a study, and its manifest: everything its numbers depend on, in one JSON file beside them."""
+"""What is asked of a study, its folder, and its manifest: everything its numbers depend on, in one JSON file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from clipmk.errors import InputError
 from clipmk.records import ModelInfo
 from clipmk.system.files import write_text
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
-from clipmk.system.text import cause, counted, listed, quoted
+from clipmk.system.text import cause, counted, listed, quoted, slug
 
 if TYPE_CHECKING:
     from clipmk.datasets.entries import Dataset
     from clipmk.settings import Fit, Settings
-    from clipmk.study.paths import StudyFolder
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 Engine = Literal["local", "ray"]
@@ -47,6 +46,54 @@ _FOLLOWS: Final = (
 )
 """A difference between two studies -> prefixes of the differences that follow from it."""
 _NEVER_FOLLOWS: Final = frozenset({"settings.preset", "settings.seed"})
+
+
+def file_name(model_id: str) -> str:
+    """A model's id as a file name: its `slug`, and the beginning of its SHA-256.
+
+    The digest separates ids that would share a name (`a/b` and `a:b`), also where file names ignore case.
+    """
+    digest = hashlib.sha256(model_id.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    return f"{slug(model_id)}-{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """The paths in a study's folder (see `schema`)."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """`study.json`."""
+        return self.root / "study.json"
+
+    @property
+    def plan(self) -> Path:
+        """Which image belongs to which shard."""
+        return self.root / "plan.parquet"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one run that may write."""
+        return self.root / "study.lock"
+
+    @property
+    def report(self) -> Path:
+        """The folder written by `clipmk study report`."""
+        return self.root / "report"
+
+    def language(self, model_id: str) -> Path:
+        """D_y of every class."""
+        return self.root / "language" / f"{file_name(model_id)}.parquet"
+
+    def shard(self, model_id: str, number: int) -> Path:
+        """One unit of work."""
+        return self.root / "shards" / file_name(model_id) / f"{number:05d}.parquet"
+
+    def table(self, name: str, suffix: str = ".parquet") -> Path:
+        """A final table: "models", "classes", "concepts", "asked", "language_counts" or "images"."""
+        return self.root / "tables" / f"{name}{suffix}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,7 @@ import pyarrow as pa
 from clipmk.datasets.entries import Entry
 from clipmk.errors import InputError, UsageError
 from clipmk.settings import GROUP_LIMIT, Fit
-from clipmk.study.manifest import Manifest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import Manifest, StudyFolder
 from clipmk.study.schema import PLAN
 from clipmk.system.parquet import is_intact, open_table, table_writer
 from clipmk.system.text import counted, quoted

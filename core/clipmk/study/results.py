@@ -14,9 +14,8 @@ from clipmk.errors import InputError
 from clipmk.models.catalog import EMBEDDED
 from clipmk.records import FAMILIES
 from clipmk.study.concepts import ConceptTotals
-from clipmk.study.manifest import Manifest, read_manifest
+from clipmk.study.manifest import Manifest, StudyFolder, read_manifest
 from clipmk.study.paper import against_paper
-from clipmk.study.paths import StudyFolder
 from clipmk.study.schema import MEAN, TABLES, TableRow, images_schema
 from clipmk.study.tables import Completeness, tables_of, write_tables
 from clipmk.system.locations import json_asset

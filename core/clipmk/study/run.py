@@ -14,8 +14,7 @@ from clipmk.backbones.devices import choose_device
 from clipmk.errors import ClipmkError, InputError
 from clipmk.pipeline.grounding import Progress, no_progress
 from clipmk.study.engines import run_local, run_ray
-from clipmk.study.manifest import Manifest, StudyRequest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import Manifest, StudyFolder, StudyRequest
 from clipmk.study.plan import Missing, missing_parts, shard_sizes
 from clipmk.study.resolve import Described, describe_models, resolve_manifest, with_other_models
 from clipmk.study.results import FailedImage, failed_images

@@ -31,8 +31,7 @@ from clipmk.study.image_columns import (
     mean_of_methods,
     model_row,
 )
-from clipmk.study.manifest import Manifest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import Manifest, StudyFolder
 from clipmk.study.schema import BEHIND, LANGUAGE, MEAN, PLAN, TABLES, TableRow, image_schema, images_schema
 from clipmk.study.swaps import ClassConcepts, Overlaps
 from clipmk.system.files import make_folder, write_text

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from clipmk.study import text_tables
+from clipmk.study.manifest import StudyFolder
 from clipmk.study.paper import departures
-from clipmk.study.paths import StudyFolder
 from clipmk.study.results import Results, family_name, read_results, results_document
 from clipmk.system.text import counted, one_or_many, printable
 from clipmk_tui.cli import tables

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from clipmk.errors import UsageError
 from clipmk.settings import Fit
-from clipmk.study.manifest import Engine, StudyRequest
-from clipmk.study.paths import StudyFolder
+from clipmk.study.manifest import Engine, StudyFolder, StudyRequest
 from clipmk.system.config import read_config, settings_from
 from clipmk.system.text import counted, encodable, printable, quoted
 from clipmk.vocabulary.classes import parse_classes, read_texts
