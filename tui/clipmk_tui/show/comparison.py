@@ -14,17 +14,7 @@ from clipmk.comparison import ComparedCell, ComparedConcept, ComparedModel, Comp
 from clipmk.output.sentences import beaten, times_chance
 from clipmk.records import Mutual
 from clipmk.system.text import one_or_many, quoted
-from clipmk_tui.show.comparison_table import (
-    Cell,
-    Layout,
-    Mark,
-    class_rows,
-    concept_row,
-    head,
-    layout,
-    name_lines,
-    short_names,
-)
+from clipmk_tui.show import comparison_table as grid
 from clipmk_tui.show.signs import ANSI, FAILED, NEITHER, RIGHT, SIGN, WORD, WRONG, Kind
 from clipmk_tui.show.text import shown, sparkline
 
@@ -47,7 +37,7 @@ _ANSWERS_NAMED: Final = 3
 
 def answer_sentence(comparison: Comparison) -> str:
     """Who is right: ``4 of 13 say 'cat', the true class; 5 say 'castle', 2 'robot'``."""
-    rows, of = class_rows(comparison), comparison.answered
+    rows, of = grid.class_rows(comparison), comparison.answered
     if not of:
         return "no model has answered"
     first, *others = rows
@@ -185,15 +175,16 @@ def report(comparison: Comparison, *, width: int, most: int | None = ROWS_SHOWN)
         width: columns of the terminal.
         most: how many concepts; None: all.
     """
-    rows = [*class_rows(comparison), *map(concept_row, comparison.rows[:most])]
+    rows = [*grid.class_rows(comparison), *map(grid.concept_row, comparison.rows[:most])]
     ids = [column.id for column in comparison.columns]
-    placed = layout(ids, [column.family for column in comparison.columns], [row.label for row in rows], width=width)
+    families, labels = [column.family for column in comparison.columns], [row.label for row in rows]
+    placed = grid.layout(ids, families, labels, width=width)
     path = comparison.image.path
     pieces: list[RenderableType] = [
         Text.assemble(shown(path or "an image in memory", "bold"), (f"  {headline(comparison.target)}", "dim")),
         *(shown(sentence(text)) for text in (answer_sentence(comparison), separating(comparison)) if text),
         Text(),
-        *(_line(line, "bold") for line in head(placed, comparison, range(len(ids)))),
+        *(_line(line, "bold") for line in grid.head(placed, comparison, range(len(ids)))),
     ]
     for before, row in zip([None, *rows], rows, strict=False):
         pieces += [Text()] if before is not None and before.is_class and not row.is_class else []
@@ -223,13 +214,13 @@ def plain_text(comparison: Comparison, *, width: int = 120) -> str:
     return "".join(line.rstrip() + "\n" for line in stream.getvalue().splitlines())
 
 
-def _models(comparison: Comparison, placed: Layout, width: int) -> Table:
+def _models(comparison: Comparison, placed: grid.Layout, width: int) -> Table:
     """A row per model that answered: what it says, and how strong its shared knowledge is."""
     table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= _ROOMY else 1, 0, 0), header_style="bold")
     chosen = _FACTS if width >= _ROOMY else _FACTS[:-2]
     for name in ("model", *chosen):
         table.add_column(name, overflow="fold", justify="right" if not name else "left")
-    names = short_names([column.id for column in comparison.columns])
+    names = grid.short_names([column.id for column in comparison.columns])
     for index in placed.order:
         column = comparison.columns[index]
         if column.error is None:
@@ -244,24 +235,24 @@ def _meaning(comparison: Comparison) -> str:
     return f"tied: concepts seen that are tied to the class, {words}; beats: other classes with fewer; strength: MI"
 
 
-def _similarity(comparison: Comparison, placed: Layout) -> Iterator[Text]:
+def _similarity(comparison: Comparison, placed: grid.Layout) -> Iterator[Text]:
     """A row and a column per model."""
     yield Text.assemble(("alike", "bold"), ("  % of the concepts seen by either model that both see", "dim"))
-    for line in name_lines(placed):
+    for line in grid.name_lines(placed):
         yield _line(line, "bold")
-    names = short_names([column.id for column in comparison.columns])
+    names = grid.short_names([column.id for column in comparison.columns])
     for index in placed.order:
-        found = [Cell(alike(value)) for value in comparison.similarity.vision[index]]
-        found[index] = Cell(NEITHER)
+        found = [grid.Cell(alike(value)) for value in comparison.similarity.vision[index]]
+        found[index] = grid.Cell(NEITHER)
         yield _line(placed.line(names[index], found))
 
 
-def _line(pieces: Sequence[Cell] | Iterator[Cell], style: str = "") -> Text:
+def _line(pieces: Sequence[grid.Cell] | Iterator[grid.Cell], style: str = "") -> Text:
     parts = ((text, style if mark is None else _colour(mark)) for text, mark, _ in pieces)
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
-def _colour(mark: Mark) -> str:
+def _colour(mark: grid.Mark) -> str:
     return {"right": "green", "wrong": "red"}.get(mark) or ANSI[mark]  # type: ignore[index]
 
 

@@ -26,18 +26,7 @@ from clipmk_tui.app.screens.difference import DifferenceScreen
 from clipmk_tui.app.screens.venn import VennScreen
 from clipmk_tui.app.widgets.compare_grid import CompareGrid
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
-from clipmk_tui.show.comparison import (
-    BEST,
-    BEST_WORDS,
-    answer_sentence,
-    cell_words,
-    legend,
-    model_facts,
-    plain_text,
-    sentence,
-    separating,
-    strength_line,
-)
+from clipmk_tui.show import comparison as words
 from clipmk_tui.show.comparison_table import Row, short_names
 
 
@@ -63,7 +52,7 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
     BINDINGS = KEY_BINDINGS["CompareScreen"]
 
     topic = "compare"
-    signs = f"{legend()}  {BEST_WORDS}"
+    signs = f"{words.legend()}  {words.BEST_WORDS}"
 
     def __init__(self, questions: Questions, models: tuple[str, ...], target: str | None) -> None:
         super().__init__(Answers(questions, target), models, id="comparison")
@@ -85,9 +74,10 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
         """Draw the table as the filter leaves it, and what is above it."""
         made = self.view.comparison
         self._grid.show(self.view, self.view.rows(self._pane.filter_text))
-        found = [] if made is None else [answer_sentence(made), separating(made)]
-        self._legend.update(f"{legend(made)}  {BEST_WORDS}")
-        self._sentences.update(Text("\n".join(printable(sentence(one)) for one in found if one), overflow="ellipsis"))
+        found = [] if made is None else [words.answer_sentence(made), words.separating(made)]
+        self._legend.update(f"{words.legend(made)}  {words.BEST_WORDS}")
+        sentences = "\n".join(printable(words.sentence(one)) for one in found if one)
+        self._sentences.update(Text(sentences, overflow="ellipsis"))
         self.show_title()
 
     def show_title(self, more: str = "") -> None:
@@ -176,7 +166,7 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
 
     @work(group="copy", exclusive=True)
     async def _copy(self, comparison: Comparison) -> None:
-        self.app.copy_to_clipboard(await asyncio.to_thread(plain_text, comparison))
+        self.app.copy_to_clipboard(await asyncio.to_thread(words.plain_text, comparison))
         self.say("the table is on the clipboard")
 
     def action_write(self) -> None:
@@ -202,11 +192,11 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
 
 def _strength_words(column: ComparedModel, name: str) -> str:
     """What a model answers, and how strong its shared knowledge is."""
-    says, share, *_, curve = model_facts(column)
+    says, share, *_, curve = words.model_facts(column)
     if column.mutual is None:
         return f"{name} failed"
-    best = f" {BEST}" if column.best_in_family else ""
-    return f"{name} says {says} {share} · {strength_line(column.mutual)}{best}  {curve}"
+    best = f" {words.BEST}" if column.best_in_family else ""
+    return f"{name} says {says} {share} · {words.strength_line(column.mutual)}{best}  {curve}"
 
 
 def _row_words(row: Row, column: ComparedModel, made: Comparison, place: int) -> str:
@@ -218,7 +208,7 @@ def _row_words(row: Row, column: ComparedModel, made: Comparison, place: int) ->
         share = f"{100 * found.probability:.1f} %, cosine {found.cosine:.3f}"
         return f"{row.text}: rank {found.rank} for {column.id}, {share}"
     cell = next((one.cells[place] for one in made.rows if one.text == row.text), None)
-    return "" if cell is None else cell_words(row.text, cell, column)
+    return "" if cell is None else words.cell_words(row.text, cell, column)
 
 
 def _write_beside(text: str, image: str) -> str:
