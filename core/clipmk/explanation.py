@@ -6,13 +6,14 @@ import dataclasses
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from operator import sub
 from typing import TYPE_CHECKING, Any
 
 from clipmk.concepts.influence import concept_influence
 from clipmk.concepts.mutual import class_swap, measure
 from clipmk.errors import UsageError, suggest
 from clipmk.output.document import explanation_entry
-from clipmk.records import Alternative, Asked, ExplanationRecord, Mutual, Prediction, RelevanceMap, WhatIf, status_of
+from clipmk.records import Asked, ExplanationRecord, Mutual, Prediction, RelevanceMap, WhatIf, status_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +106,11 @@ class Explanation(ExplanationRecord):
             part_margins=tuple(0.0 - margin for margin in chosen.part_margins),
             share_explained=self.share_explained,
         )
-        others = [_against(other, chosen) for other in self.alternatives if other is not chosen]
+        others = [  # (y - c) - (y - b) = b - c
+            dataclasses.replace(other, part_margins=tuple(map(sub, other.part_margins, chosen.part_margins)))
+            for other in self.alternatives
+            if other is not chosen
+        ]
         shared = {concept.text for concept in chosen.language_concepts if concept.mutual}
         turned = dataclasses.replace(
             self,
@@ -185,12 +190,6 @@ class Explanation(ExplanationRecord):
         from clipmk.output.html import fragment  # noqa: PLC0415
 
         return fragment(self)
-
-
-def _against(other: Alternative, explained: Alternative) -> Alternative:
-    """An alternative to one class, as an alternative to another: (y - c) - (y - b) = b - c."""
-    pairs = zip(other.part_margins, explained.part_margins, strict=True)
-    return dataclasses.replace(other, part_margins=tuple(old - new for old, new in pairs))
 
 
 def _retied(asked: Asked, class_name: str) -> Asked:
