@@ -156,7 +156,7 @@ def keys(runs: int) -> dict[str, list[Reply]]:
                 for name, key in STEPS:
                     found.setdefault(name, []).append(app.press(key))
             for _ in range(runs):
-                found.setdefault("leave a concept out, to the new MI", []).append(app.wait_for("x", "→"))
+                found.setdefault("leave a concept out, to the new strength", []).append(app.wait_for("x", "→"))
                 app.read()
                 app.press("r")
             for number in range(min(runs, 10)):
