@@ -181,12 +181,17 @@ class Columns:
     def cells(self, row: ConceptRow, ink: str) -> Text:
         """Bar, number, cosine and parts of a concept, after its name; of what was asked for also p and rank."""
         drawn, beside, parts, width = NOTHING, "", self._parts(row), self.bar + self.number
+        margin = NOTHING if row.influence is None else f"{row.influence:+.3f}".replace("0.", ".", 1)
         if isinstance(row, AskedRow) and row.answer is not None:
-            value, parts = row.answer.presence.p_value, _where(row.answer)
-            p = f" p {p_text(value)}".replace("0.", ".", 1)
+            value, where = row.answer.presence.p_value, _where(row.answer)
+            p, short = f" p {p_text(value)}".replace("0.", ".", 1), f"p {value:.2f}".replace("0.", ".")
             beside = p if width > len(p) + 4 else ""
-            if not beside:
-                parts = f"{p[1:]} {parts}" if len(p) + len(parts) <= self.parts else f"p {value:.2f}".replace("0.", ".")
+            if beside:
+                parts = where
+            elif self.influence:  # it has none
+                margin = short
+            else:
+                parts = f"{p[1:]} {where}" if len(p) + len(where) <= self.parts else short
             score = row.answer.presence.score / _FULL_SCORE
             drawn = bar(score, width - len(beside)) if row.answer.presence.seen else "no"
         elif row.importance is not None:
@@ -196,7 +201,6 @@ class Columns:
         tied = NOTHING if row.cosine is None else f"{row.cosine:.2f}".replace("0.", ".", 1)  # ".83"
         text = Text.assemble(" " * _GAP, seen, (beside, "not bold default"), " " * _GAP, tied.ljust(_TIED))
         if self.influence:
-            margin = NOTHING if row.influence is None else f"{row.influence:+.3f}".replace("0.", ".", 1)
             text.append(" " * _GAP + margin.ljust(self.influence))
         return text.append(" " * _GAP + parts.ljust(self.parts), "dim") if self.parts else text
 
@@ -207,7 +211,7 @@ class Columns:
 
     def _parts(self, row: ConceptRow) -> str:
         """The numbers of some parts: whole numbers, `…` for those that do not fit."""
-        if row.importance is None:
+        if row.importance is None and not row.parts:
             return _NOT_SEEN if self.parts >= len(_NOT_SEEN) else NOTHING
         for count in range(len(row.parts), 0, -1):
             text = _listed(row.parts[:count]) + ("…" if count < len(row.parts) else "")
