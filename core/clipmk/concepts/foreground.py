@@ -29,8 +29,8 @@ MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution in units of its median absolute deviation."""
 FLAT = 1e-6
 """Unit tokens closer than this to their mean count as equal: float32 noise has no direction."""
-BASIS, ROUNDS, EXACT = 16, 40, 1e-12
-"""Of the subspace iteration that finds eigenvectors: vectors, most rounds, and how far off they may be."""
+BASIS, ROUNDS, EXACT = 16, 40, 64
+"""Of the subspace iteration that finds eigenvectors: vectors, most rounds, how far off they may be in units of eps."""
 
 NO_FOREGROUND = "no foreground was found; the whole image is explained"
 NO_CONTRAST = "the patch features are all alike; they show no foreground"
@@ -95,7 +95,7 @@ def centred_direction(
     vector = _left_singular_vector(directions, rank=1)
     vote = _vote(vector.reshape(images, count), outliers, grid, attention)
     vector = _flip_if_mostly_positive(vector) if vote == 0 else vector * (1.0 if vote > 0 else -1.0)
-    return _saliency(vector.reshape(images, count))
+    return _saliency(vector.reshape(images, count).double())
 
 
 def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, "images patches"]:
@@ -112,11 +112,11 @@ def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, 
 def clean_tokens(
     patches: Float[Tensor, "images patches dim"], *, grid: tuple[int, int]
 ) -> tuple[Float[Tensor, "images patches dim"], Bool[Tensor, "images patches"]]:
-    """Replace the `norm_outliers` by the mean of their ordinary 8 neighbours; returns float64 tokens and the outliers.
+    """Replace the `norm_outliers` by the mean of their ordinary 8 neighbours; returns tokens (CPU) and the outliers.
 
     An outlier among outliers becomes the mean of all ordinary tokens.
     """
-    tokens = host64(patches)
+    tokens = patches.detach().cpu()
     outliers = norm_outliers(tokens)
     return _without_outliers(tokens, outliers, grid), outliers
 
@@ -154,13 +154,14 @@ def restrict(saliency_grid: NDArray[np.floating], mask_grid: NDArray[np.bool_]) 
 
 
 def leading_eigenvectors(
-    gram: Float[Tensor, "size size"], count: int, *, tolerance: float = EXACT
+    gram: Float[Tensor, "size size"], count: int, *, tolerance: float | None = None
 ) -> tuple[Float[Tensor, " some"], Float[Tensor, "size some"]]:
     """At least `count` of the largest eigenvalues of a positive semidefinite matrix, rising, and their eigenvectors.
 
     By subspace iteration from some of its columns, which takes half the time of finding all; where the largest
-    |A v - λ v| does not fall below `tolerance` times the largest λ in `ROUNDS` rounds, all are found.
+    |A v - λ v| does not fall below `tolerance` (`EXACT`) times the largest λ in `ROUNDS` rounds, all are found.
     """
+    least = EXACT * torch.finfo(gram.dtype).eps if tolerance is None else tolerance
     basis = gram[:, :: -(-len(gram) // BASIS)]
     for number in range(1, 1 + ROUNDS):
         unit = torch.linalg.qr(basis).Q
@@ -169,7 +170,7 @@ def leading_eigenvectors(
             values, turn = torch.linalg.eigh(unit.mT @ basis)
             vectors = unit @ turn
             off = (basis @ turn - vectors * values)[:, -count:].norm(dim=0).max()
-            if off <= tolerance * values[-1]:
+            if off <= least * values[-1]:
                 return values, vectors
     values, vectors = torch.linalg.eigh(gram)
     return values, vectors

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ PART_METHODS: Final[Mapping[str, Callable[..., Iterable[Labels]]]] = {
 """Every part method by its name in `Settings.parts`."""
 
 
+@cache
 def settings_read(method: str) -> tuple[str, ...]:
     """Names of the settings that a part method reads."""
     return tuple(inspect.signature(PART_METHODS[method]).parameters)[1:]
