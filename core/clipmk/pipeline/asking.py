@@ -77,15 +77,17 @@ def embed_questions(backbone: Backbone, vocabulary: Vocabulary, texts: tuple[str
 
 
 def hide_regions(backbone: Backbone, image: EncodedImage, progress: Progress = no_progress) -> EncodedImage:
-    """Embed the picture once more for each of its regions, painted over with the mean colour; for any texts.
+    """Embed the picture's patches, and it once more for each region, painted over with the mean colour; for any texts.
 
     Args:
         backbone: encoded the image.
         image: returned as it is where this is done already, or no map can be had.
         progress: called with ("regions", done, total).
     """
-    if image.error is not None or image.patch_embeddings is None or image.regions is not None:
+    if image.error is not None or image.pool is None:
         return image
+    if (patches := image.pool()) is None:
+        return replace(image, pool=None)
     square, regions = image.square, picture_regions(image.square, limit=REGIONS)
     mean, count = square.mean(axis=(0, 1)).round().astype(np.uint8), int(regions.max()) + 1
     size, embedded = images_per_forward(backbone, side=len(square)), []
@@ -99,7 +101,7 @@ def hide_regions(backbone: Backbone, image: EncodedImage, progress: Progress = n
         backbone.check_finite(embeddings)
     except ModelError as error:
         return replace(image, error=error)
-    return replace(image, regions=regions, hidden_embeddings=embeddings)
+    return replace(image, patch_embeddings=patches, pool=None, regions=regions, hidden_embeddings=embeddings)
 
 
 def answer(

@@ -217,7 +217,7 @@ class ExplanationBuilder:
                 vision=vision.concepts,
                 vision_limit=self.settings.vision_limit,
             )
-            warnings += () if encoded.patch_embeddings is not None else (NO_PATCHES,)
+            warnings += () if encoded.pool or encoded.patch_embeddings is not None else (NO_PATCHES,)
             warnings += (VAGUE_MAPS,) if self.backbone.info.family == "convnext" else ()
         return Explanation(
             image=source.info,

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,9 @@ class EncodedImage:
     forward: Encoded | None = None
     """What the parts were found in (batch 1, no `state`); None where they are the user's own."""
     patch_embeddings: Float[Tensor, "patches embed"] | None = None
-    """Masked pooling of every single patch, L2-normalised; None where it was not asked for or cannot be had."""
+    """Masked pooling of every single patch, L2-normalised; None until `asking.hide_regions`, or if it cannot be had."""
+    pool: Callable[[], Float[Tensor, "patches embed"] | None] | None = None
+    """Finds them, without a forward; None where this is done or not wanted."""
     grid: tuple[int, int] | None = None
     """(rows, columns) of these patches."""
     regions: NDArray[np.uint8] | None = None
@@ -137,7 +139,7 @@ class BatchEncoder:
             more, only rounding differs.
         workers: threads for all work beside the model; by default the calling thread.
         progress: called with the stages "image", "parts" and "prompts"; raise from it to cancel.
-        patchwise: embed every single patch as well, without another forward.
+        patchwise: keep what it takes to embed every single patch later, without another forward.
     """
 
     backbone: Backbone
@@ -245,24 +247,22 @@ class BatchEncoder:
         fetched = iter(fetch(chain.from_iterable(queued.values())))
         parts = {key: list(islice(fetched, len(segmented))) for key in queued}
         embeddings = torch.cat([one.embeddings.wait() for one in batch.forwards])
-        patches = self._patches(batch.forwards)
+        pooled = cache(partial(self._patches, batch.forwards))
         grid = batch.forwards[0].encoded.grid
         images = []
         for index, (square, embedding, one) in enumerate(zip(batch.squares, embeddings, segmented, strict=True)):
             own = tuple(parts[key][index] for key in keys)
             error = one.error or self._error(*own)
-            single = None if patches is None else patches[index]
-            images.append(EncodedImage(square, embedding, one.segmentations, own, error, one.forward, single, grid))
+            pool = (lambda row=index: pooled()[row]) if self.patchwise else None
+            images.append(EncodedImage(square, embedding, one.segmentations, own, error, one.forward, None, pool, grid))
         return images
 
-    def _patches(self, forwards: Sequence[_Forward]) -> Float[Tensor, "images patches embed"] | None:
-        """Every single patch, embedded by masked pooling; None where the encoder cannot."""
-        if not self.patchwise:
-            return None
+    def _patches(self, forwards: Sequence[_Forward]) -> list[Float[Tensor, "patches embed"] | None]:
+        """Every single patch of each image, embedded by masked pooling; None where the encoder cannot."""
         try:
-            return torch.cat([self.backbone.pool_patches(one.encoded).cpu() for one in forwards])
+            return [one for forward in forwards for one in self.backbone.pool_patches(forward.encoded).cpu()]
         except ModelError:
-            return None
+            return [None] * sum(len(forward.encoded.embeddings) for forward in forwards)
 
 
 def fetch(tensors: Iterable[Float[Tensor, "rows embed"]]) -> list[Float[Tensor, "rows embed"]]:
