@@ -29,8 +29,8 @@ MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution in units of its median absolute deviation."""
 FLAT = 1e-6
 """Unit tokens closer than this to their mean count as equal: float32 noise has no direction."""
-BASIS, ROUNDS, EXACT = 16, 40, 64
-"""Of the subspace iteration that finds eigenvectors: vectors, most rounds, how far off they may be in units of eps."""
+BASIS, ROUNDS = 16, 40
+"""Vectors and most rounds of the subspace iteration that finds eigenvectors."""
 
 NO_FOREGROUND = "no foreground was found; the whole image is explained"
 NO_CONTRAST = "the patch features are all alike; they show no foreground"
@@ -41,7 +41,11 @@ class Saliency(NamedTuple):
 
     values: Float[Tensor, "images patches"]
     """float64; above 0 is foreground. All 0 if the features have no direction. Unit norm over everything fitted."""
-    warnings: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Whether there is anything to see."""
+        return () if bool((self.values != 0).any()) else (NO_CONTRAST,)
 
 
 def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Saliency:
@@ -57,7 +61,7 @@ def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Saliency
     images, count, dim = patches.shape
     unit = torch.nn.functional.normalize(host64(patches).reshape(images * count, dim), dim=-1)
     vector = _left_singular_vector(unit, rank=2)
-    return _saliency(_flip_if_mostly_positive(vector).reshape(images, count))
+    return Saliency(_flip_if_mostly_positive(vector).reshape(images, count))
 
 
 def centred_direction(
@@ -95,7 +99,7 @@ def centred_direction(
     vector = _left_singular_vector(directions, rank=1)
     vote = _vote(vector.reshape(images, count), outliers, grid, attention)
     vector = _flip_if_mostly_positive(vector) if vote == 0 else vector * (1.0 if vote > 0 else -1.0)
-    return _saliency(vector.reshape(images, count).double())
+    return Saliency(vector.reshape(images, count).double())
 
 
 def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, "images patches"]:
@@ -154,14 +158,13 @@ def restrict(saliency_grid: NDArray[np.floating], mask_grid: NDArray[np.bool_]) 
 
 
 def leading_eigenvectors(
-    gram: Float[Tensor, "size size"], count: int, *, tolerance: float | None = None
+    gram: Float[Tensor, "size size"], count: int, *, tolerance: float = 64
 ) -> tuple[Float[Tensor, " some"], Float[Tensor, "size some"]]:
     """At least `count` of the largest eigenvalues of a positive semidefinite matrix, rising, and their eigenvectors.
 
     By subspace iteration from some of its columns, which takes half the time of finding all; where the largest
-    |A v - λ v| does not fall below `tolerance` (`EXACT`) times the largest λ in `ROUNDS` rounds, all are found.
+    |A v - λ v| does not fall below `tolerance` · eps · (largest λ) in `ROUNDS` rounds, all are found.
     """
-    least = EXACT * torch.finfo(gram.dtype).eps if tolerance is None else tolerance
     basis = gram[:, :: -(-len(gram) // BASIS)]
     for number in range(1, 1 + ROUNDS):
         unit = torch.linalg.qr(basis).Q
@@ -170,7 +173,7 @@ def leading_eigenvectors(
             values, turn = torch.linalg.eigh(unit.mT @ basis)
             vectors = unit @ turn
             off = (basis @ turn - vectors * values)[:, -count:].norm(dim=0).max()
-            if off <= least * values[-1]:
+            if off <= tolerance * torch.finfo(gram.dtype).eps * values[-1]:
                 return values, vectors
     values, vectors = torch.linalg.eigh(gram)
     return values, vectors
@@ -194,11 +197,6 @@ def _left_singular_vector(rows: Tensor, *, rank: int) -> Tensor:
 def _flip_if_mostly_positive(vector: Tensor) -> Tensor:
     share = float(host64(vector > 0).mean()) if vector.numel() else 0.0
     return -vector if 0.5 < share < 1.0 else vector
-
-
-def _saliency(values: Tensor) -> Saliency:
-    warnings = () if bool((values != 0).any()) else (NO_CONTRAST,)
-    return Saliency(values, warnings)
 
 
 def _without_outliers(tokens: Tensor, outliers: Tensor, grid: tuple[int, int]) -> Tensor:

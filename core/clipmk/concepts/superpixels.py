@@ -49,8 +49,6 @@ SMOOTHING = 5
 """Side of the window, in pixels, in which a colour is chosen."""
 FEATURE_COMPONENTS = 4
 """Principal components of the patch features that tell regions apart."""
-FEATURE_TOLERANCE = 1.0
-"""How far off they may be (`foreground.leading_eigenvectors`): the first rounds are close enough for colours."""
 FEATURE_WEIGHT = 15.0
 """Their root mean square length, in Lab units: the weight of features relative to colour."""
 VOTE_SOFTNESS = 0.5
@@ -187,7 +185,8 @@ def feature_map(
     cleaned, _ = clean_tokens(patches[None], grid=(rows, columns))
     unit = torch.nn.functional.normalize(cleaned[0], dim=-1)
     centred = (unit - unit.mean(dim=0)).float()  # half the time, and close enough for colours
-    values, vectors = leading_eigenvectors(centred @ centred.mT, FEATURE_COMPONENTS, tolerance=FEATURE_TOLERANCE)
+    # The first rounds are close enough for colours, too.
+    values, vectors = leading_eigenvectors(centred @ centred.mT, FEATURE_COMPONENTS, tolerance=1e9)
     scores = vectors[:, -FEATURE_COMPONENTS:] * values[-FEATURE_COMPONENTS:].clamp_min(0).sqrt()
     size = float(scores.square().sum(dim=1).mean().sqrt())
     scaled = scores * (FEATURE_WEIGHT / size if size > FLAT else 0.0)

@@ -232,7 +232,7 @@ class ExplanationBuilder:
             alternatives=tuple(alternatives),
             share_explained=explained.share_explained,
             elapsed_ms=records.Elapsed(load=self.load_ms, explain=0.0),
-            provenance=self._provenance(),
+            provenance=self._provenance,
             warnings=tuple(dict.fromkeys(warnings + blank_notes(encoded.square))),
             asked=asked,
             picture=source.image,
@@ -343,11 +343,8 @@ class ExplanationBuilder:
         return tuple(parts)
 
     @cached_property
-    def _vocabulary_sha256(self) -> str:
-        """Hashed once: large vocabularies take a while."""
-        return self.vocabulary.sha256
-
     def _provenance(self) -> records.Provenance:
+        """Built once: hashing a large vocabulary takes a while."""
         return records.Provenance(
             clipmk=__version__,
             torch=torch.__version__,
@@ -357,7 +354,7 @@ class ExplanationBuilder:
             templates=self.vocabulary.templates,
             descriptor_template=self.vocabulary.descriptor_template,
             vocabulary=self.vocabulary.name,
-            vocabulary_sha256=self._vocabulary_sha256,
+            vocabulary_sha256=self.vocabulary.sha256,
             settings=plain(self.settings),
         )
 
