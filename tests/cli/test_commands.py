@@ -204,7 +204,9 @@ def test_a_check_continues_after_unusable_entries(
     assert clipmk("vocab", "show", "bad.json").status == 3
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("[]", "an object {class: [descriptor, ...]}")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "is not readable JSON"), ("[]", "an object {class: [descriptor, ...]}")]
+)
 def test_malformed_vocabulary_is_an_input_error(content: str, message: str, clipmk: Runner, tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(content, encoding="utf-8")
     ran = clipmk("vocab", "check", "bad.json", "--json")

@@ -79,8 +79,8 @@ def test_answers_name_classes_in_any_spelling() -> None:
     ("text", "message"),
     [
         ("I cannot do that.", "one holds no JSON object"),
-        ('\n\n{"hen": ["a comb",', r"one is truncated or not JSON: .* \(line 3, column"),
-        ('Yes:\n```json\n\n{"hen" ["a"]}\n```', r"one is truncated or not JSON: .* \(line 4, column 8\)"),
+        ('\n\n{"hen": ["a comb",', r"one is truncated or not JSON: .*: line 3 column"),
+        ('Yes:\n```json\n\n{"hen" ["a"]}\n```', r"one is truncated or not JSON: .*: line 4 column 8"),
         ('{"hen": {"parts": ["a comb"]}}', "one: 'hen' is an object; a list of texts is needed"),
         ('{"hen": "a comb"}', "one: 'hen' is a text; a list"),
         ('{"hen": []}', "one: 'hen' is empty"),

@@ -55,7 +55,7 @@ def test_bad_class_lists_are_refused_with_the_position(argument: str, message: s
         ("c.txt", b"a\nb\x07\n", r"line 2 holds the control character \\x07"),
         ("c.txt", b"\xff\xfea\0", "is not UTF-8"),
         ("c.json", b'["a", 1]', r"names\[1\] is a number"),
-        ("c.json", b'["a"', "is not JSON: .*line 1"),
+        ("c.json", b'["a"', "is not readable JSON: .*line 1"),
         ("c.json", b'{"a": 1}', "names is an object"),
     ],
 )
@@ -172,7 +172,7 @@ def test_an_existing_file_is_read_in_its_form_whatever_its_path_holds(
         ("c.csv", b"id,name\n1\n", r"c\.csv' is malformed: line 2 has 1 column"),
         ("data.yaml", b"names:\n  0: car\n", r"is a \.yaml file; a list is text with a class per line, CSV, or a JSON"),
         ("c.txt", b'{"0": "car"}', "names is an object; a list of texts is needed"),
-        ("c.txt", b"[car\n", "is not JSON"),
+        ("c.txt", b"[car\n", "is not readable JSON"),
     ],
 )
 def test_a_file_of_another_form_is_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from clipmk.errors import ModelError
+from clipmk.errors import ModelError, raised_as
 from clipmk.system.locations import json_asset
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ TRUNK = "vit_base_patch16_siglip_224"
 OWN_TOKENIZER = "its own"
 """Stands for a tokenizer that is in the folder or the repository of the model."""
 
+MALFORMED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""What reading the configuration of a stranger raises."""
 KINDS = ("clip", "siglip")
 """The `model_type` of configurations that can be converted."""
 _OPENAI_VOCABULARY = 49408
@@ -63,11 +65,9 @@ def convert(config: Mapping[str, Any], model_id: str) -> dict[str, Any]:
             f"model {model_id!r} has a {CONFIG_NAME} with model_type {kind!r}; of models made for transformers, only "
             f"{' and '.join(KINDS)} can be explained"
         )
-    try:
+    with raised_as(ModelError, f"the {CONFIG_NAME} of model {model_id!r} is not that of a {kind} model", *MALFORMED):
         vision, text = (_part(config, kind, name) for name in ("vision_config", "text_config"))
         return _clip(config, vision, text) if kind == "clip" else _siglip(vision, text)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        raise ModelError(f"the {CONFIG_NAME} of model {model_id!r} is not that of a {kind} model: {error}") from error
 
 
 def preprocessing(processor: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipmk.backbones.library import open_clip
-from clipmk.errors import ModelError
-from clipmk.models.foreign import tables
+from clipmk.errors import ModelError, raised_as
+from clipmk.models.foreign import MALFORMED, tables
 from clipmk.records import ModelEntry
 from clipmk.system.locations import json_asset
 
@@ -71,10 +71,8 @@ def inventory() -> Inventory:
     Raises:
         ModelError: the shipped file is missing.
     """
-    try:
+    with raised_as(ModelError, "clipmk must be reinstalled, for its list of models cannot be read", OSError):
         content = json_asset("open_clip.json")
-    except OSError as error:
-        raise ModelError(f"clipmk's list of models cannot be read: {error.strerror}; reinstall clipmk") from error
     return shipped(content) if content["open_clip"] == _installed() else live(content)
 
 
@@ -123,7 +121,7 @@ def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int |
     Raises:
         ModelError: the configuration is not that of an image-text model with square images.
     """
-    try:
+    with raised_as(ModelError, f"the configuration of {name!r} is not that of an image-text model", *MALFORMED):
         size = config["vision_cfg"].get("image_size", 224)
         sides = [int(side) for side in size] if isinstance(size, list | tuple) else [int(size)]
         facts = _architecture(
@@ -134,8 +132,6 @@ def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int |
             needs_transformers=hub_text_tower(config) or bool(config["text_cfg"].get("hf_tokenizer_name")),
             parameters=parameters,
         )
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        raise ModelError(f"the configuration of {name!r} is not that of an image-text model: {error!r}") from error
     if len(set(sides)) != 1:
         raise ModelError(f"{name!r} takes images of {sides[0]}x{sides[1]} px; only square ones can be explained")
     return facts

@@ -170,16 +170,21 @@ def build(spec: ModelSpec, *, download: bool = False, device: str = "cpu") -> nn
     """
     if hub_text_tower(spec.config):
         _need_transformers(spec)
+    unbuilt = f"model {spec.entry.id!r} cannot be built"
+    malformed = raised_as(ModelError, unbuilt, RuntimeError, AssertionError, *foreign.MALFORMED)
     try:
-        with quiet(), torch.device(device), nullcontext() if download or _is_plain(spec) else local.offline():
+        with (
+            malformed,
+            quiet(),
+            torch.device(device),
+            nullcontext() if download or _is_plain(spec) else local.offline(),
+        ):
             return _created(spec, device).eval()
     except OSError as error:
         name = spec.config["text_cfg"].get("hf_model_name")
         remedy = f"the repository {name!r} with the configuration of its text encoder is not on this machine; "
         remedy += f"`clipmk models pull {spec.entry.id}` downloads it (or pass --download)"
-        raise ModelError(f"model {spec.entry.id!r} cannot be built: {remedy if name else cause(error)}") from error
-    except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError) as error:
-        raise ModelError(f"model {spec.entry.id!r} cannot be built: {cause(error)}") from error
+        raise ModelError(f"{unbuilt}: {remedy if name else cause(error)}") from error
 
 
 def _created(spec: ModelSpec, device: str) -> nn.Module:

@@ -110,12 +110,8 @@ def parse_config(data: bytes, path: Path) -> Config:
     from clipmk.system.files import decoded  # noqa: PLC0415
 
     text = decoded(data, f"config {quoted(path)}", UsageError)
-    try:
+    with raised_as(UsageError, f"config {quoted(path)} is not TOML", tomllib.TOMLDecodeError, RecursionError):
         table = tomllib.loads(text)
-    except RecursionError as reason:
-        raise UsageError(f"config {quoted(path)} is nested too deeply") from reason
-    except tomllib.TOMLDecodeError as reason:
-        raise UsageError(f"config {quoted(path)} is not TOML: {printable(str(reason))}") from reason
     return _checked(table, _Source(path, text))
 
 

@@ -14,7 +14,7 @@ import tomlkit
 from filelock import Timeout
 from tomlkit.exceptions import TOMLKitError
 
-from clipmk.errors import ClipmkError, UsageError
+from clipmk.errors import ClipmkError, UsageError, raised_as
 from clipmk.system.config import Config, config_bytes, parse_config
 from clipmk.system.files import atomic_write, file_lock
 from clipmk.system.locations import config_path
@@ -81,13 +81,12 @@ def _changed(before: bytes, changes: Mapping[str, Value], path: Path) -> bytes:
         UsageError: a text is not UTF-8, or the file is written in a way that cannot be changed.
     """
     try:
-        document = tomlkit.parse(before.decode("utf-8-sig"))
-        _apply(changes, document)
-        text = tomlkit.dumps(document).encode()
+        with raised_as(UsageError, f"config {quoted(path)} cannot be changed", TOMLKitError, RecursionError):
+            document = tomlkit.parse(before.decode("utf-8-sig"))
+            _apply(changes, document)
+            text = tomlkit.dumps(document).encode()
     except UnicodeEncodeError as reason:
         raise UsageError(f"{printable(repr(reason.object))} cannot be written to a file: it is not UTF-8") from reason
-    except (TOMLKitError, RecursionError) as reason:
-        raise UsageError(f"config {quoted(path)} cannot be changed: {printable(str(reason))}") from reason
     return (_BOM if before.startswith(_BOM) else b"") + text
 
 

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from clipmk.errors import VocabularyError, suggest
+from clipmk.errors import VocabularyError, raised_as, suggest
 from clipmk.system.files import decoded
 from clipmk.system.text import listed, quoted
 from clipmk.vocabulary.classes import class_key
@@ -104,8 +104,9 @@ def _answered(text: str, label: str) -> Iterator[tuple[str, list[str]]]:
     found = False
     for thought in list(_THOUGHT.finditer(text))[-1:]:
         text = "\n" * text.count("\n", 0, thought.end()) + text[thought.end() :]
-    for start, part in [(match.start(1), match[1]) for match in _FENCED.finditer(text)] or [(0, text)]:
-        for pairs in _objects(part, label, text.count("\n", 0, start)):
+    fenced = ["\n" * text.count("\n", 0, match.start(1)) + match[1] for match in _FENCED.finditer(text)]
+    for part in fenced or [text]:  # on the lines where it stands, for messages
+        for pairs in _objects(part, label):
             found = True
             for key, value in pairs:
                 if isinstance(value, _Pairs):
@@ -116,17 +117,12 @@ def _answered(text: str, label: str) -> Iterator[tuple[str, list[str]]]:
         raise VocabularyError(f"{label} holds no JSON object {{class: [descriptor, ...]}}")
 
 
-def _objects(text: str, label: str, lines_before: int) -> Iterator[_Pairs]:
+def _objects(text: str, label: str) -> Iterator[_Pairs]:
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
     stop = 0
     while match := _OBJECT.search(text, stop):
-        try:
+        with raised_as(VocabularyError, f"{label} is truncated or not JSON", ValueError, RecursionError):
             pairs, stop = decoder.raw_decode(text, match.start())
-        except json.JSONDecodeError as error:
-            place = f"line {lines_before + error.lineno}, column {error.colno}"
-            raise VocabularyError(f"{label} is truncated or not JSON: {error.msg} ({place})") from error
-        except (ValueError, RecursionError) as error:
-            raise VocabularyError(f"{label} is not readable JSON: {error}") from error
         yield pairs
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from clipmk.errors import UsageError, VocabularyError, suggest
+from clipmk.errors import UsageError, VocabularyError, raised_as, suggest
 from clipmk.system.files import decoded
 from clipmk.system.text import is_unsafe, noted, printable, quoted
 
@@ -60,13 +60,8 @@ def json_value(text: str, label: str) -> Any:
             raise VocabularyError(f"{label}: the key {key!r} is repeated{_second_place(text, key)}")
         return table
 
-    try:
+    with raised_as(VocabularyError, f"{label} is not readable JSON", ValueError, RecursionError):  # endless brackets
         return json.loads(text, object_pairs_hook=unique_keys)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise VocabularyError(f"{label} is not JSON: {error.msg} ({place})") from error
-    except (ValueError, RecursionError) as error:  # a number with thousands of digits, endless brackets
-        raise VocabularyError(f"{label} is not readable JSON: {error}") from error
 
 
 def fields_of(table: dict[str, Any], *, skipped: list[str] | None = None) -> dict[str, Any]:
