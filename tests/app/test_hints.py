@@ -16,9 +16,8 @@ import samples
 from app_harness import RN, VIT, FakeEngine, press, running, seen, settled, until
 from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
-from clipmk_tui.app import key_hints as keys
-from clipmk_tui.app.bindings import BINDING_IDS, PAIRS
-from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app import bindings as keys
+from clipmk_tui.app.bindings import BINDING_IDS, PAIRS, keys_of
 from clipmk_tui.app.palette import Commands
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.help import help_for

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from clipmk.concepts import selection
+from clipmk.concepts.matching import sinkhorn, soft_matches
 from clipmk.concepts.selection import language_concepts
-from clipmk.concepts.soft import soft_matches
-from clipmk.concepts.transport import sinkhorn
 
 COSINES = st.floats(-1, 1).map(lambda x: round(x, 2))
 

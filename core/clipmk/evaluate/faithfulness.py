@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from clipmk.concepts.float64 import host64
+from clipmk.concepts.matching import sinkhorn
 from clipmk.concepts.selection import highest
-from clipmk.concepts.transport import sinkhorn
 from clipmk.evaluate.metrics import concept_order, descriptor_entropy, hidden_regions, localised
 from clipmk.evaluate.perturbations import OccludedImages, OcclusionQueue, moved_regions
 from clipmk.evaluate.report import Row, Tally, measure_texts

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from clipmk import records
 from clipmk.concepts.float64 import host64, mean64
 from clipmk.concepts.influence import named_part, part_margins, share_explained
+from clipmk.concepts.matching import soft_matches
 from clipmk.concepts.mutual import class_swap, language_count_for, measure, overlap, swapped_classes
 from clipmk.concepts.selection import LanguageConcepts, highest, language_concepts, language_sets
-from clipmk.concepts.soft import soft_matches
 from clipmk.concepts.superpixels import WORK_SIDE
 from clipmk.explanation import Explanation
 from clipmk.images.masks import PixelMask, pixel_masks

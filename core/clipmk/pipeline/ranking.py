@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipmk.concepts.float64 import host64
+from clipmk.concepts.matching import sinkhorn
 from clipmk.concepts.relevance import SHARPNESS
 from clipmk.concepts.selection import candidates, contrast, highest, marked, nearest, relevance_filter, vision_concepts
-from clipmk.concepts.transport import sinkhorn
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

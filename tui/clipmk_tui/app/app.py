@@ -21,8 +21,7 @@ from textual.theme import Theme
 from clipmk.errors import ClipmkError
 from clipmk.system.config import read_config
 from clipmk.system.text import printable
-from clipmk_tui.app.bindings import KEY_BINDINGS
-from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
 from clipmk_tui.app.ordered_input import OrderedInput
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.theme import DARK, LIGHT, own_variables

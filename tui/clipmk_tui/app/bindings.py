@@ -1,6 +1,6 @@
 """The keys of the app: what its screens and widgets add to the bindings of their parents, from `bindings.csv`.
 
-The user's config changes them: `[keys]`, action -> keys, comma-separated.
+The user's config changes them: `[keys]`, action -> keys, comma-separated. Hints name them as they are bound now.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from textual.binding import Binding
+from textual.binding import ActiveBinding, Binding
+from textual.dom import DOMNode
+from textual.screen import Screen
 
 from clipmk.errors import UsageError, suggest
 from clipmk.system.text import quoted
@@ -125,3 +127,53 @@ def _survives(name: str) -> bool:
 def _key_name(character: str) -> str:
     """Textual's name of a character's key: it gives one to the key of every binding."""
     return ALIASES.get(character) or next(iter(Binding.make_bindings([Binding(character, "")]))).key
+
+
+_ARROWS: Final = frozenset("↑↓←→")
+
+
+def keys_of(node: DOMNode, *actions: str) -> str:
+    """The keys of some actions as people write them, the first one of each: ``n``, ``ctrl+r``, ``, .``, ``↑↓``.
+
+    Args:
+        node: what binds the actions, or something inside it.
+        actions: ids of bindings.
+
+    Raises:
+        LookupError: nothing from the node up to the app binds such an action.
+    """
+    changed: Mapping[str, str] = getattr(node.app, "changed_keys", {})
+    written = [_written(node, changed.get(action) or _default(node, action)) for action in actions]
+    return ("" if _ARROWS.issuperset(written) else " ").join(written)
+
+
+def key_text(active: ActiveBinding) -> str:
+    """The key of a binding that is active now; of a pair both."""
+    binding = active.binding
+    if binding.id in PAIRS:
+        return keys_of(active.node, binding.id, PAIRS[binding.id])
+    return active.node.app.get_key_display(binding)
+
+
+def is_own(active: ActiveBinding, screen: Screen[Any]) -> bool:
+    """Whether a key belongs to the focused pane: bound inside it, or by the screen in its name (`image.zoom`)."""
+    if active.node not in screen.ancestors_with_self:
+        return True
+    pane = (active.binding.id or "").partition(".")[0]
+    return screen.focused is not None and any(node.id == pane for node in screen.focused.ancestors_with_self)
+
+
+def _default(node: DOMNode, action: str) -> str:
+    """The keys that the code gives to an action, comma-separated."""
+    for holder in node.ancestors_with_self:
+        for base in type(holder).__mro__:
+            for binding in vars(base).get("BINDINGS", ()):
+                if isinstance(binding, Binding) and binding.id == action:
+                    return binding.key
+    raise LookupError(f"nothing around {node!r} binds the action {action!r}")
+
+
+def _written(node: DOMNode, keys: str) -> str:
+    first = keys.partition(",")[0]
+    bare = first.removeprefix("ctrl+")
+    return first.removesuffix(bare) + node.app.get_key_display(Binding(bare, ""))

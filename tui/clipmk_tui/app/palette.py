@@ -11,8 +11,8 @@ from textual.binding import Binding
 from textual.command import CommandList, CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from clipmk.system.text import printable
+from clipmk_tui.app.bindings import keys_of
 from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
-from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.panes import Panes
 from clipmk_tui.app.screens.dialog import ClosedOnce
 

@@ -11,7 +11,7 @@ from textual.containers import Container, Vertical
 from textual.reactive import var
 from textual.widget import Widget
 
-from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.bindings import keys_of
 from clipmk_tui.app.state import View
 from clipmk_tui.app.widgets.concepts import ConceptsPane
 from clipmk_tui.app.widgets.image_pane import ImagePane

@@ -20,9 +20,9 @@ from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
+from clipmk_tui.app.bindings import keys_of
 from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
 from clipmk_tui.app.image_list import Item, open_images
-from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.pane_layout import PaneLayout
 from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.start_options import DEFAULT_VOCABULARY

@@ -11,9 +11,8 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from clipmk.system.text import printable
-from clipmk_tui.app.bindings import KEY_BINDINGS
+from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
 from clipmk_tui.app.fuzzy import folded, matching, ranked
-from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 
 OWN = ""

@@ -22,9 +22,8 @@ from clipmk.system.text import counted, printable, quoted
 from clipmk.vocabulary.classes import parse_class_lines, parse_classes
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
 from clipmk.worker.session import Session
-from clipmk_tui.app.bindings import KEY_BINDINGS
+from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
 from clipmk_tui.app.folder_choices import keep_choice
-from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 
 

@@ -16,7 +16,7 @@ from clipmk.errors import UsageError
 from clipmk.system.text import printable
 from clipmk.worker import protocol
 from clipmk_tui.app.answers import Answers
-from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.bindings import keys_of
 from clipmk_tui.app.screens.choose_class import OWN, ChooseClassScreen
 from clipmk_tui.app.screens.dialog import ClosedOnce
 from clipmk_tui.app.widgets.compare_grid import ComparisonView

@@ -16,8 +16,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from clipmk.system.text import printable
-from clipmk_tui.app.bindings import KEY_BINDINGS, PAIRS
-from clipmk_tui.app.key_hints import is_own, key_text, keys_of
+from clipmk_tui.app.bindings import KEY_BINDINGS, PAIRS, is_own, key_text, keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.signs import SIGN
 from clipmk_tui.show.text import shown

@@ -19,10 +19,8 @@ from textual.widgets import Input, Static
 
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable
-from clipmk_tui.app.bindings import KEY_BINDINGS
-from clipmk_tui.app.key_hints import keys_of
-from clipmk_tui.app.widgets.ask_line import AskLine
-from clipmk_tui.app.widgets.lines import KeyBar, StatusLine, stage_text
+from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
+from clipmk_tui.app.widgets.lines import AskLine, KeyBar, StatusLine, stage_text
 
 if TYPE_CHECKING:
     from clipmk.worker.session import Session

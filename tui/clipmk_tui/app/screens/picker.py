@@ -19,10 +19,9 @@ from textual.widgets import Input, Static
 
 from clipmk.errors import ClipmkError
 from clipmk.system.text import printable, quoted
-from clipmk_tui.app.bindings import KEY_BINDINGS
+from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
 from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
 from clipmk_tui.app.image_list import Item, Predictions, is_right, open_images
-from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.messages import Latest
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.app.widgets.image_pane import ImagePane

@@ -24,8 +24,7 @@ from clipmk.system.locations import config_path
 from clipmk.system.text import printable, quoted
 from clipmk.vocabulary.vocabulary import available, load_vocabulary
 from clipmk.worker.session import Session
-from clipmk_tui.app.bindings import KEY_BINDINGS
-from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 
 _CHOICES = ("theme", "preset", "grounding", "model")

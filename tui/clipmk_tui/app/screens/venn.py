@@ -18,8 +18,7 @@ from textual.widgets import Static
 
 from clipmk.explanation import Explanation
 from clipmk.system.text import printable, quoted
-from clipmk_tui.app.bindings import KEY_BINDINGS
-from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.comparison import strength_line
 from clipmk_tui.show.signs import SIGN, WORD, Kind

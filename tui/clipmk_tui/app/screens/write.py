@@ -14,9 +14,8 @@ from textual.widgets import Input, Static
 from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
 from clipmk.system.text import printable, quoted, slug
-from clipmk_tui.app.bindings import KEY_BINDINGS
+from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
 from clipmk_tui.app.exports import KINDS, Kind, export
-from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.screens.dialog import Dialog
 
 WORDS: Final[dict[Kind, str]] = {

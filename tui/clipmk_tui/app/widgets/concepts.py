@@ -19,9 +19,8 @@ from textual.widgets.tree import TreeNode
 from clipmk.output.palette import colour_of
 from clipmk.system.text import printable
 from clipmk_tui.app import concept_rows
-from clipmk_tui.app.bindings import KEY_BINDINGS
+from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
 from clipmk_tui.app.concept_rows import AskedRow, Columns, ConceptRow, GroupRow, PartRow
-from clipmk_tui.app.key_hints import keys_of
 from clipmk_tui.app.legend import share_text
 from clipmk_tui.app.messages import ChangeState, LightUp
 from clipmk_tui.app.state import State, View

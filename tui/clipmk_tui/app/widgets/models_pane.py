@@ -15,8 +15,7 @@ from textual.widgets.option_list import Option
 
 from clipmk.records import ModelEntry
 from clipmk.system.text import printable
-from clipmk_tui.app.bindings import KEY_BINDINGS
-from clipmk_tui.app.key_hints import keys_of
+from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
 from clipmk_tui.app.messages import ChangeState, DownloadModel, MarkModels
 from clipmk_tui.app.state import State, View
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane

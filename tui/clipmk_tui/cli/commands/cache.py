@@ -25,7 +25,6 @@ def clear(json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = Fa
 
 
 def _print(found: CacheInfo, *, cleared: bool, json: bool, no_color: bool) -> int:
-
     content = {"path": str(found.path), "files": found.files, "bytes": found.bytes, "cleared": cleared}
     rows = [("folder", found.path), ("removed" if cleared else "files", found.files), ("size", byte_size(found.bytes))]
     return tables.put_facts(content, rows, json=json, no_color=no_color)

@@ -209,7 +209,6 @@ def _put(entry: ModelEntry, *, json: bool, no_color: bool) -> int:
 
 
 def _print_list(console: Console, entries: Iterable[ModelEntry]) -> None:
-
     rows = [
         (one.id, one.source, one.family, one.input_size, _count(one.parameters), data)
         for one in entries

@@ -14,7 +14,6 @@ app = typer.Typer(help="The rendered world, whose concepts and parts are known."
 
 Split = Annotated[str, typer.Option(metavar="NAME", help="train, varied, val, test, counterfactual or hard.")]
 
-
 app.callback()(lambda: None)  # a group, though it has one command
 
 
