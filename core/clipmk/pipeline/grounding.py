@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from itertools import islice
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from clipmk.settings import Grounding
 
 Arguments = ParamSpec("Arguments")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Progress = Callable[[str, int, int], None]
@@ -55,6 +57,18 @@ class _InPlace(Executor):
 
 IN_PLACE: Final = _InPlace()
 """In place of threads."""
+
+
+def begun_ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: Executor, *, ahead: int
+) -> Iterator[Result]:
+    """Yield what `work` makes of each item, in order; at most `ahead` are begun before they are needed."""
+    left = iter(items)
+    futures = deque(workers.submit(work, item) for item in islice(left, ahead))
+    while futures:
+        done = futures.popleft().result()
+        futures.extend(workers.submit(work, item) for item in islice(left, 1))
+        yield done
 
 
 def embed_parts(
@@ -124,7 +138,8 @@ def prompt_embeddings(
     total = 3 * sum(map(len, masks))
     size = batch_size or images_per_forward(backbone, side=squares[0].shape[0])
     images = zip(squares, masks, strict=True)
-    drawn = _drawn_ahead(_drawing(backbone), images, workers, ahead=2 + size // 8)
+    draw = _drawing(backbone)
+    drawn = begun_ahead(lambda pair: (pair[0], draw(*pair)), images, workers, ahead=2 + size // 8)
     counts, done = deque(map(len, masks)), 0
     waiting: Tensor | None = None
     for batch in _batched((_prompts(backbone, square, marks) for square, marks in drawn), size):
@@ -162,24 +177,6 @@ def _prompts(
         return torch.from_numpy(drawn)
     square, marks = (upload(torch.from_numpy(values), backbone.device) for values in (image, drawn))
     return compose_prompts(square, marks)
-
-
-def _drawn_ahead(
-    draw: Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]],
-    images: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
-    workers: Executor,
-    *,
-    ahead: int,
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Each image with the drawing of its parts; at most `ahead` images are drawn before they are needed."""
-    futures: deque[tuple[NDArray[np.uint8], Future[NDArray[np.uint8]]]] = deque()
-    for image, masks in images:
-        futures.append((image, workers.submit(draw, image, masks)))
-        if len(futures) > ahead:
-            first, drawn = futures.popleft()
-            yield first, drawn.result()
-    for first, drawn in futures:
-        yield first, drawn.result()
 
 
 def _batched(

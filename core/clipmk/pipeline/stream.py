@@ -11,9 +11,8 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -24,6 +23,7 @@ from clipmk.explanation import Explanation
 from clipmk.pipeline.asking import Questions, hide_regions
 from clipmk.pipeline.builder import ExplanationBuilder, SourceImage
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch, worker_threads
+from clipmk.pipeline.grounding import begun_ahead
 from clipmk.pipeline.segmentation import PartVariant
 from clipmk.records import Elapsed
 
@@ -79,7 +79,9 @@ class Stream(Generic[Source]):
             encoder = BatchEncoder(
                 self.builder.backbone, variants, self.batch_size, workers, patchwise=self.questions is not None
             )
-            for one in self._in_order(encoder, self._batches(self._decoded(sources, decoders))):
+            ahead = max(self.batch_size, self.together) + self.threads
+            decoded = begun_ahead(self._decode, sources, decoders, ahead=ahead)
+            for one in self._in_order(encoder, self._batches(decoded)):
                 now = time.perf_counter()
                 if isinstance(one, Explanation):
                     elapsed = Elapsed(load=self.builder.load_ms, explain=1_000 * (now - last))
@@ -87,16 +89,6 @@ class Stream(Generic[Source]):
                 else:
                     yield one
                 last = now
-
-    def _decoded(self, sources: Iterable[Source], decoders: Executor) -> Iterator[_Decoded]:
-        """Decoded images, at most a batch and what the threads work on ahead of their use."""
-        left = iter(sources)
-        ahead = max(self.batch_size, self.together) + self.threads
-        futures = deque(decoders.submit(self._decode, source) for source in islice(left, ahead))
-        while futures:
-            done = futures.popleft().result()
-            futures.extend(decoders.submit(self._decode, source) for source in islice(left, 1))
-            yield done
 
     def _decode(self, source: Source) -> _Decoded:
         try:
