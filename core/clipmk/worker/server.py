@@ -97,13 +97,15 @@ class Server:
         working.add_done_callback(lambda _: self._ending.set())
         listener.setblocking(False)
         self._watch(listener)
-        while not (self._ending.is_set() or self._is_idle()):
+        while not self._ending.is_set() and self._queue.idle_s < self._idle_s:
             seconds = min(PULSE_SECONDS, max(0.01, self._idle_s - self._queue.idle_s))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), seconds)
             for job in self._queue.jobs:  # a sign of life for clients that wait
                 job.client.write_if_free(encode(job.progress))
-        self._ending.set()
+        if not self._ending.is_set():
+            _log.info("no requests for %g s", self._idle_s)
+            self._ending.set()
         loop.remove_reader(listener)
         listener.close()
         for connection in self._connections:
@@ -113,12 +115,6 @@ class Server:
             _log.error("the worker failed", exc_info=working.exception())
             raise ClipmkError("the server ended because its worker failed; `clipmk doctor` checks the installation")
         return await self._queue.close(END_SECONDS)
-
-    def _is_idle(self) -> bool:
-        idle = self._queue.idle_s >= self._idle_s
-        if idle:
-            _log.info("no requests for %g s", self._idle_s)
-        return idle
 
     def _watch(self, listener: socket.socket) -> None:
         if not self._ending.is_set():
