@@ -170,7 +170,7 @@ def test_an_existing_file_is_read_in_its_form_whatever_its_path_holds(
         ("c.csv", b"a,b\n1,2\n", r"has no column of names \(class_name, .*\); its columns: 'a', 'b'"),
         ("c.csv", b"id,label\n1,2\n", "has no column of names"),
         ("c.csv", b"id,name\n1\n", r"c\.csv' is malformed: line 2 has 1 column"),
-        ("data.yaml", b"names:\n  0: car\n", r"is a \.yaml file; a list is text with a class per line, CSV, or a JSON"),
+        ("data.yaml", b"names:\n  0: car\n", r"is a \.yaml file; a list is a text per line, CSV, or a JSON"),
         ("c.txt", b'{"0": "car"}', "names is an object; a list of texts is needed"),
         ("c.txt", b"[car\n", "is not readable JSON"),
     ],

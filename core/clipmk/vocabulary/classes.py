@@ -165,7 +165,7 @@ def _in_file(path: str, label: str, noun: str = "class list") -> list[tuple[str,
     endings = {".txt", ".json", ".csv", ".tsv"}
     data = read_regular(path, limit=MAX_BYTES, noun=noun, error=VocabularyError, suffixes=endings)
     if ending in _OTHER:
-        raise VocabularyError(f"{label} is a {ending} file; a list is text with a class per line, CSV, or a JSON list")
+        raise VocabularyError(f"{label} is a {ending} file; a list is a text per line, CSV, or a JSON list")
     text = decoded(data, label, VocabularyError)
     if ending == ".json" or text.lstrip().startswith(("[", "{")):
         names = json_value(text, label)
