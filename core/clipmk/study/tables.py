@@ -21,16 +21,8 @@ from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from clipmk.records import ModelInfo
+from clipmk.study import image_columns as of_images
 from clipmk.study.concepts import AskedCounts, ConceptCounts
-from clipmk.study.image_columns import (
-    SIGNIFICANT,
-    ImageColumns,
-    behind,
-    class_rows,
-    image_columns,
-    mean_of_methods,
-    model_row,
-)
 from clipmk.study.manifest import Manifest, StudyFolder
 from clipmk.study.schema import BEHIND, LANGUAGE, MEAN, PLAN, TABLES, TableRow, image_schema, images_schema
 from clipmk.study.swaps import ClassConcepts, Overlaps
@@ -65,7 +57,7 @@ class _Tables:
     images: pq.ParquetWriter
     groups: NDArray[np.int64]
     """Number of the group that each image of the dataset was fitted with."""
-    measured: dict[tuple[str, str], ImageColumns] = field(default_factory=dict)
+    measured: dict[tuple[str, str], of_images.ImageColumns] = field(default_factory=dict)
     """Model and part method -> its images, without curves."""
     codes: dict[str, int] = field(default_factory=dict)
     """Class -> its number in order of appearance."""
@@ -75,7 +67,7 @@ class _Tables:
     def add(self, model: ModelInfo, shards: Sequence[int]) -> None:
         """Add the rows of one model from its shards."""
         methods, made_of = self.manifest.parts, self.manifest.made_of(model)
-        pieces: dict[str, list[ImageColumns]] = {parts: [] for parts in methods}
+        pieces: dict[str, list[of_images.ImageColumns]] = {parts: [] for parts in methods}
         most, language = int(self.manifest.settings["vision_limit"]), self._language(model)
         overlaps = {parts: Overlaps(language, self.manifest.language_counts, most) for parts in methods}
         counts = {parts: ConceptCounts() for parts in methods}
@@ -87,7 +79,7 @@ class _Tables:
             self.images.write_table(shard)
             for parts in methods:
                 rows = shard.filter(pc.equal(shard.column("parts"), parts))
-                pieces[parts].append(image_columns(rows, self.codes, self.groups, points=most + 1))
+                pieces[parts].append(of_images.image_columns(rows, self.codes, self.groups, points=most + 1))
                 counts[parts].add(rows)
                 overlaps[parts].add(rows)
             if self.manifest.asks:
@@ -95,19 +87,19 @@ class _Tables:
         self.rows["asked"] += asked.rows(model.id) if self.manifest.asks else []
         for parts, counted in counts.items():
             self.rows["concepts"] += counted.rows(model.id, parts, language.by_class)
-        found: dict[str, ImageColumns] = {}
+        found: dict[str, of_images.ImageColumns] = {}
         for parts in methods:
             joined = np.concatenate(pieces.pop(parts))
             found[parts] = joined[np.argsort(joined["image"], kind="stable")]
             images, p = overlaps[parts].image_swap()
-            found[parts]["image_swap_below"][np.searchsorted(found[parts]["image"], images)] = p < SIGNIFICANT
+            found[parts]["image_swap_below"][np.searchsorted(found[parts]["image"], images)] = p < of_images.SIGNIFICANT
             self.rows["language_counts"] += overlaps[parts].size_rows(model.id, parts)
         if len(found) > 1:
-            found[MEAN] = mean_of_methods(list(found.values()))
+            found[MEAN] = of_images.mean_of_methods(list(found.values()))
         for parts, measured in found.items():
             descriptors = self.manifest.vocabulary.descriptors
-            self.rows["models"].append(model_row(model, parts, measured, vocabulary_size=descriptors))
-            self.rows["classes"] += class_rows(model, parts, measured, list(self.codes))
+            self.rows["models"].append(of_images.model_row(model, parts, measured, vocabulary_size=descriptors))
+            self.rows["classes"] += of_images.class_rows(model, parts, measured, list(self.codes))
             self.measured[model.id, parts] = repack_fields(measured[["image", "group", "explained", *BEHIND.values()]])
 
     def compare(self) -> None:
@@ -117,7 +109,7 @@ class _Tables:
             family = [one for one in models if (one["family"], one["parts"]) == (row["family"], row["parts"])]
             best = max(family, key=lambda one: one["top1"] or 0.0)["model"]
             row["reference"] = None if best == row["model"] else best
-            row.update(behind(self.measured[row["model"], row["parts"]], self.measured[best, row["parts"]]))
+            row.update(of_images.behind(self.measured[row["model"], row["parts"]], self.measured[best, row["parts"]]))
 
     def _language(self, model: ModelInfo) -> ClassConcepts:
         made_of, about = self.manifest.made_of_language(model), self.manifest.vocabulary

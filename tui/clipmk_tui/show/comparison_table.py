@@ -259,8 +259,8 @@ def _answer_cell(column: ComparedModel, class_name: str) -> Cell:
 
 def concept_row(row: ComparedConcept) -> Row:
     """The row of a concept."""
-    seen = sum(cell is not None and cell.status in {"mutual", "vision"} for cell in row.cells)
-    return Row(row.text, row.text, tuple(map(_concept_cell, row.cells)), row.mutual_count, seen, is_class=False)
+    cells = tuple(map(_concept_cell, row.cells))
+    return Row(row.text, row.text, cells, row.mutual_count, row.seen_count, is_class=False)
 
 
 def asked_row(text: str, answers: Sequence[Asked | None]) -> Row:
