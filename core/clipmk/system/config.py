@@ -112,21 +112,14 @@ def parse_config(data: bytes, path: Path) -> Config:
     text = decoded(data, f"config {quoted(path)}", UsageError)
     with raised_as(UsageError, f"config {quoted(path)} is not TOML", tomllib.TOMLDecodeError, RecursionError):
         table = tomllib.loads(text)
-    return _checked(table, _Source(path, text))
+    return _checked(table, functools.partial(_at, path, text))
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Text of a config file, to find the line of a key."""
-
-    path: Path
-    text: str
-
-    def at(self, *keys: str) -> str:
-        """``config 'FILE', line N: KEY`` for messages; without the line where it cannot be found."""
-        line = _line_of(self.text, keys)
-        place = f", line {line}" if line else ""
-        return f"config {quoted(self.path)}{place}: {printable('.'.join(keys))}"
+def _at(path: Path, text: str, *keys: str) -> str:
+    """``config 'FILE', line N: KEY`` for messages; without the line where it cannot be found."""
+    line = _line_of(text, keys)
+    place = f", line {line}" if line else ""
+    return f"config {quoted(path)}{place}: {printable('.'.join(keys))}"
 
 
 def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
@@ -150,35 +143,35 @@ def _dotted(text: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("\"'") for part in text.split("."))
 
 
-def _checked(table: dict[str, Any], source: _Source) -> Config:
+def _checked(table: dict[str, Any], at: Callable[..., str]) -> Config:
     hints = get_type_hints(Config)
     for key, value in table.items():
         if key not in hints:
-            raise UsageError(f"{source.at(key)} is not a config key; {printable(suggest(key, hints))}")
+            raise UsageError(f"{at(key)} is not a config key; {printable(suggest(key, hints))}")
         if get_origin(hints[key]) is Mapping:
-            _check_table(key, value, source)
+            _check_table(key, value, at)
         elif key in _SETTINGS:
-            _require(unmet(key, value), value, source, key)
+            _require(unmet(key, value), value, at, key)
         else:
-            _require(_unfit(value, hints[key]), value, source, key)
+            _require(_unfit(value, hints[key]), value, at, key)
     return Config(**table)
 
 
-def _check_table(key: str, value: Any, source: _Source) -> None:
-    _require(None if isinstance(value, dict) else f"a table: [{key}]", value, source, key)
+def _check_table(key: str, value: Any, at: Callable[..., str]) -> None:
+    _require(None if isinstance(value, dict) else f"a table: [{key}]", value, at, key)
     for name, entry in value.items():
         if key != "settings":
-            _require(_unfit(entry, str), entry, source, key, name)
+            _require(_unfit(entry, str), entry, at, key, name)
         elif name in _SETTINGS and name != "preset":  # which is a key of its own
-            _require(unmet(name, entry), entry, source, key, name)
+            _require(unmet(name, entry), entry, at, key, name)
         else:
             known = [setting for setting in _SETTINGS if setting != "preset"]
-            raise UsageError(f"{source.at(key, name)} is not a setting; {printable(suggest(name, known))}")
+            raise UsageError(f"{at(key, name)} is not a setting; {printable(suggest(name, known))}")
 
 
-def _require(needed: str | None, value: Any, source: _Source, *keys: str) -> None:
+def _require(needed: str | None, value: Any, at: Callable[..., str], *keys: str) -> None:
     if needed is not None:
-        raise UsageError(f"{source.at(*keys)} is {value!r}; it must be {needed}")
+        raise UsageError(f"{at(*keys)} is {value!r}; it must be {needed}")
 
 
 def _unfit(value: Any, hint: Any) -> str | None:
