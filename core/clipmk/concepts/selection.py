@@ -96,7 +96,7 @@ def nearest(
             above = (~(product <= floor)).any(dim=0)  # equal to the last one kept comes too late
             rows, product = rows[above], product[:, above]
         indices, scores = torch.cat([indices, rows]), torch.cat([scores, product], dim=1)
-        chosen = _chosen(scores, count)
+        chosen = taken(scores, count)
         keep = chosen.any(dim=0).nonzero().flatten()
         if scores.shape[1] >= count:
             floor = scores.masked_fill(~chosen, float("inf")).amin(dim=1, keepdim=True)
@@ -104,12 +104,7 @@ def nearest(
     return Nearest(indices, scores)
 
 
-def marked(scores: Float[Tensor, "parts items"], chosen: Int[Tensor, "parts chosen"]) -> Bool[Tensor, "parts items"]:
-    """Which items of each part are chosen."""
-    return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device).scatter_(1, chosen, value=True)
-
-
-def _chosen(scores: Float[Tensor, "parts items"], count: int) -> Bool[Tensor, "parts items"]:
+def taken(scores: Float[Tensor, "parts items"], count: int) -> Bool[Tensor, "parts items"]:
     """Whether `highest` takes each item of its row; without sorting, which takes longer."""
     if count >= scores.shape[1]:
         return torch.ones_like(scores, dtype=torch.bool)
@@ -132,7 +127,7 @@ def candidates(
     Returns:
         Columns of the scores, int64, ascending; and warnings.
     """
-    chosen = _chosen(scores, count)
+    chosen = taken(scores, count)
     union = chosen.any(dim=0)
     common = chosen.all(dim=0) & union
     if common.any():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clipmk.concepts.float64 import host64
 from clipmk.concepts.matching import sinkhorn
 from clipmk.concepts.relevance import SHARPNESS
-from clipmk.concepts.selection import candidates, contrast, highest, marked, nearest, relevance_filter, vision_concepts
+from clipmk.concepts.selection import candidates, contrast, highest, nearest, relevance_filter, taken, vision_concepts
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -118,11 +118,10 @@ def _assign(
     count = settings.descriptors_per_part
     if settings.assignment == "transport":
         shares = sinkhorn(scores, scale=settings.score_scale)
-        chosen = highest(shares, count)
-        return cosines, shares, chosen, marked(shares, chosen)
+        return cosines, shares, highest(shares, count), taken(shares, count)
     preferences = contrast(cosines, whole, weight=settings.contrast_weight)
     shares = (SHARPNESS * host64(cosines)).softmax(0)
-    listed = marked(shares, highest(preferences, count))
+    listed = taken(preferences, count)
     names = preferences + NAME_IMAGE * whole + NAME_SHARE * shares.log()
     chosen = highest(names.where(listed, float("-inf")), count)
     return preferences, shares, chosen, listed & (shares >= (shares * listed).max(0).values / 2)
