@@ -105,8 +105,6 @@ def centred_direction(
 def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, "images patches"]:
     """Tokens with |f| > median + 6 · 1.4826 · MAD and |f| > 1.5 · median, over the norms of all images."""
     norms = torch.linalg.vector_norm(patches, dim=-1)
-    if norms.numel() == 0:
-        return torch.zeros_like(norms, dtype=torch.bool)
     median = norms.median()
     spread = MAD_TO_SIGMA * (norms - median).abs().median()
     found: Tensor = (norms > median + OUTLIER_Z * spread) & (norms > OUTLIER_RATIO * median)
@@ -225,8 +223,6 @@ def _vote(values: Tensor, outliers: Tensor, grid: tuple[int, int], attention: Te
 
 def _correlation(one: Tensor, other: Tensor) -> float:
     """Pearson's r, 0 if either side is constant."""
-    if not one.numel():
-        return 0.0
     one, other = one - one.mean(), other - other.mean()
     size = float(one.norm() * other.norm())
     return float((one * other).sum()) / size if size > 0 else 0.0
