@@ -86,8 +86,10 @@ def test_every_sign_of_a_concept_is_explained_with_its_word() -> None:
 
 
 def test_help_speaks_of_every_number_that_the_panes_show() -> None:
-    assert {"MI", "AUC", "chance", "p"} <= set(terms(PANES["concepts"]))
-    assert {"MI", "AUC", "p", *list(SIGN.values())[:3], NEITHER, BEST} <= set(terms(PANES["comparison"]))
+    assert {"strength", "AUC", "x chance", "p", "beats all 28", "infl.", "recover"} <= set(terms(PANES["concepts"]))
+    assert {"strength", "AUC", "x chance", "p", "beats all 28", *list(SIGN.values())[:3], NEITHER, BEST} <= set(
+        terms(PANES["comparison"])
+    )
 
 
 async def test_help_names_the_keys_as_they_are_bound_and_never_reads_markup() -> None:

@@ -127,7 +127,7 @@ def tmux(tmp_path: Path) -> Iterator[Callable[..., Tmux]]:
 
 def test_a_session_with_the_app(tmux: Callable[..., Tmux], tmp_path: Path) -> None:
     app = tmux("tui", str(SAMPLES), "-m", "embedded/vit-s8", "-m", "embedded/rn-s")
-    first = app.wait('why "', "strength ", "AUC ", "mutual (", "1/17", "vit-s8 · cpu fp32", "▌8 ")
+    first = app.wait('why "', "strength ", "AUC ", "mutual (", "1/17", "vit-s8 · cpu fp32", "▌ 9 ")
     for title in ("image", "models", "predictions"):
         assert title in first
 

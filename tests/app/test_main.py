@@ -21,7 +21,18 @@ from clipmk_tui.app.widgets.models_pane import ModelsPane
 async def test_the_first_image_is_explained(album: Path, size: tuple[int, int]) -> None:
     async with running(FakeEngine(), album, size=size) as (_, screen):
         text = seen(screen)
-    for expected in ("a.png", "1/4", "fox", "71.2 %", 'why "fox"', "MI", "3.69", "mutual (2)", "pointed ears", "∩"):
+    for expected in (
+        "a.png",
+        "1/4",
+        "fox",
+        "71.2 %",
+        'why "fox"',
+        "strength",
+        "3.69",
+        "mutual (2)",
+        "pointed ears",
+        "∩",
+    ):
         assert expected in text
     assert "vision only (2)" in text
     assert "language only (3)" in text
