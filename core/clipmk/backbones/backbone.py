@@ -115,6 +115,16 @@ class Backbone:
         return f"<{type(self).__name__} {self.info.id} on {self.device}, {self.dtype}>"
 
     @property
+    def mean(self) -> Channels:
+        """Subtracted from every channel of an image in [0, 1]."""
+        return self.preprocessing.mean
+
+    @property
+    def std(self) -> Channels:
+        """What every channel is divided by then."""
+        return self.preprocessing.std
+
+    @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of patches of one image."""
         return self.images.grid
