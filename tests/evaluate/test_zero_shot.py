@@ -229,7 +229,7 @@ def test_the_seed_changes_only_the_controls() -> None:
     one, same = MadeUp(30).measure.finish("d"), MadeUp(30).measure.finish("d")
     assert one == same
     made = MadeUp(30)
-    made.measure._seed = 5
+    made.measure.seed = 5
     other = {row.name: row.values for row in made.measure.finish("d")}["variant: transductive"]
     first = {row.name: row.values for row in one}["variant: transductive"]
     assert other["gain"].mean == first["gain"].mean

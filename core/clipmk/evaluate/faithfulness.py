@@ -16,8 +16,9 @@ A sparse decomposition of the image's embedding has no regions and therefore no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import fsum
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,16 @@ from clipmk.concepts.matching import sinkhorn
 from clipmk.concepts.selection import highest
 from clipmk.evaluate.metrics import concept_order, descriptor_entropy, hidden_regions, localised
 from clipmk.evaluate.perturbations import OccludedImages, OcclusionQueue, moved_regions
-from clipmk.evaluate.report import Row, Tally, measure_texts
-from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, feature_maps_variant, with_found_parts
+from clipmk.evaluate.report import Row
+from clipmk.evaluate.variants import (
+    Measure,
+    Variant,
+    VariantResult,
+    VariantRunner,
+    feature_maps_variant,
+    with_found_parts,
+)
 from clipmk.images.masks import mask_box
-from clipmk.system.serialization import plain
 
 if TYPE_CHECKING:
     from clipmk.evaluate.samples import Sample
@@ -54,8 +61,8 @@ class _Sequence:
     extra: Mapping[str, float]
 
 
-class Faithfulness:
-    """Gathers the measure over the images of one dataset; memory holds a few images and one number a metric.
+class Faithfulness(Measure):
+    """Gathers the measure over the images of one dataset.
 
     Args:
         runner: the model.
@@ -64,18 +71,10 @@ class Faithfulness:
     """
 
     def __init__(self, runner: VariantRunner, variants: Sequence[Variant], *, seed: int) -> None:
-        self._seed = seed
-        self._maps = _feature_maps(with_found_parts(variants))
+        super().__init__("faithfulness", with_found_parts(variants), seed=seed)
+        self._maps = _feature_maps(self.variants)
         self.variants = tuple(dict.fromkeys((*self._maps, *(each for each in self._maps.values() if each))))
-        self.settings = {variant.name: plain(variant.settings) for variant in self._maps}
-        self.notes = tuple(measure_texts()["faithfulness"].notes)
         self._queue = OcclusionQueue(runner)
-        self.tally = Tally(seed=seed)
-
-    def takes(self, sample: Sample) -> bool:
-        """Any image."""
-        del sample
-        return True
 
     def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
         """Queue the occluded images of one image, those of equal square inputs together."""
@@ -84,40 +83,36 @@ class Faithfulness:
             result = results[variant]
             key, square = id(result.image), result.image.square
             _, images, sequences = by_picture.setdefault(key, (result, OccludedImages(square), []))
-            rng = np.random.default_rng([self._seed, sample.index])
+            rng = np.random.default_rng([self.seed, sample.index])
             sequences += _of_variant(variant.name, result, sample, images, rng)
             if maps is not None:
                 sequences.append(_of_feature_maps(maps.name, results[maps], sample, images))
         for result, images, sequences in by_picture.values():
-            self._queue.add(list(images.images()), self._counting(result, sample.label, sequences))
+            self._queue.add(list(images.images()), partial(self._count, result, sample.label, sequences))
 
     def finish(self, data: str) -> list[Row]:
         """Rows of the dataset: variants and baselines."""
         self._queue.flush()
-        return self.tally.rows(data)
+        return super().finish(data)
 
-    def _counting(
-        self, result: VariantResult, label: str | None, sequences: Sequence[_Sequence]
-    ) -> Callable[[NDArray[np.float64]], None]:
-        """What adds up an image's occluded images: accuracy is against the label, else against the prediction."""
+    def _count(
+        self, result: VariantResult, label: str | None, sequences: Sequence[_Sequence], cosines: NDArray[np.float64]
+    ) -> None:
+        """Add up an image's occluded images: accuracy is against the label, else against the prediction."""
         predicted = result.predicted
         target = predicted if label is None else result.explainer.vocabulary.classes.index(label)
-
-        def count(cosines: NDArray[np.float64]) -> None:
-            scores = SCORE_SCALE * cosines[:, predicted]
-            right = (cosines.argmax(axis=1) == target).astype(np.float64)
-            areas: dict[str, dict[str, float]] = {}
-            for sequence in sequences:
-                values = areas[sequence.row] = _areas(sequence, scores, right)
-                if sequence.variant != sequence.row:
-                    own = areas[sequence.variant]
-                    values["deletion_margin"] = values["deletion"] - own["deletion"]
-                    values["insertion_margin"] = own["insertion"] - values["insertion"]
-                elif label is not None:
-                    values["top1"] = float(predicted == target)
-                self.tally.add(sequence.row, {**values, **sequence.extra})
-
-        return count
+        scores = SCORE_SCALE * cosines[:, predicted]
+        right = (cosines.argmax(axis=1) == target).astype(np.float64)
+        areas: dict[str, dict[str, float]] = {}
+        for sequence in sequences:
+            values = areas[sequence.row] = _areas(sequence, scores, right)
+            if sequence.variant != sequence.row:
+                own = areas[sequence.variant]
+                values["deletion_margin"] = values["deletion"] - own["deletion"]
+                values["insertion_margin"] = own["insertion"] - values["insertion"]
+            elif label is not None:
+                values["top1"] = float(predicted == target)
+            self.tally.add(sequence.row, {**values, **sequence.extra})
 
 
 def _feature_maps(variants: Sequence[Variant]) -> dict[Variant, Variant | None]:

@@ -12,7 +12,7 @@ from clipmk.evaluate.faithfulness import Faithfulness
 from clipmk.evaluate.reasons import ReasonTruth
 from clipmk.evaluate.report import DataUsed, Report, Row, measure_texts
 from clipmk.evaluate.truth import TruthEvaluator
-from clipmk.evaluate.variants import Variant, VariantRunner
+from clipmk.evaluate.variants import Measure, Variant, VariantRunner
 from clipmk.evaluate.zero_shot import ZeroShot
 from clipmk.system.text import printable, quoted
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 
-Measure = TruthEvaluator | ReasonTruth | PathTruth | Sanity | Faithfulness | ZeroShot
-"""Gathers one measure over the images of one dataset: `add` those that it `takes`, then `finish`."""
 OF_SCENES = {"truth", "reasons", "path", "sanity"}
 """Measures that compare with the truth of rendered scenes."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ from clipmk.concepts.prompts import blur_region
 from clipmk.concepts.selection import highest
 from clipmk.evaluate import asking, baselines, metrics
 from clipmk.evaluate.perturbations import OcclusionQueue, inject_outliers, moved_inside, shifted
-from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Row, Tally, measure_texts
-from clipmk.evaluate.variants import Variant, VariantResult, VariantRunner, with_found_parts
+from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, TRUE_LOOKUP, Row
+from clipmk.evaluate.variants import Measure, Variant, VariantResult, VariantRunner, with_found_parts
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import mask_box
 from clipmk.pipeline.segmentation import segment
@@ -80,30 +80,15 @@ class ScenePrediction:
         )
 
 
-class SceneMeasure:
-    """Gathers one measure over the rendered scenes of one split: subclasses `add` each scene that it takes.
-
-    Args:
-        name: a key of `measure_texts`.
-        variants: that are measured.
-        seed: of the bootstrap and of what is drawn.
-    """
+class SceneMeasure(Measure):
+    """A measure over the rendered scenes of one split."""
 
     fewest_parts = 1
     """Visible parts without which a scene is left out."""
 
-    def __init__(self, name: str, variants: Sequence[Variant], *, seed: int) -> None:
-        self.seed, self.variants, self.tally = seed, tuple(variants), Tally(seed=seed)
-        self.settings: dict[str, Any] = {one.name: plain(one.settings) for one in variants}
-        self.notes = tuple(measure_texts()[name].notes)
-
     def takes(self, sample: Sample) -> bool:
         """Rendered scenes that show enough parts."""
         return sample.scene is not None and len(sample.scene.parts) >= self.fewest_parts
-
-    def finish(self, data: str) -> list[Row]:
-        """Rows of the split, in the order in which they were added."""
-        return self.tally.rows(data)
 
 
 class TruthEvaluator(SceneMeasure):

@@ -1,20 +1,20 @@
-"""The variants of explaining that are compared, and the runner that explains an image by all of them.
+"""The variants of explaining that are compared, the runner that explains an image by all of them, and what measures.
 
 What variants share (the forward, the segmentation, the part embeddings, the ranking) is computed once per image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from clipmk.evaluate.baselines import feature_map_finder
-from clipmk.evaluate.report import TRUE_PARTS
+from clipmk.evaluate.report import TRUE_PARTS, Row, Tally, measure_texts
 from clipmk.images.square import Square
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
 from clipmk.pipeline.explainer import Explainer
@@ -22,12 +22,14 @@ from clipmk.pipeline.grounding import images_per_forward
 from clipmk.pipeline.ranking import VisionConcepts, rank_vision_concepts
 from clipmk.pipeline.segmentation import PartFinder, PartVariant, Segmentation, given_parts, masks_at
 from clipmk.settings import PRESETS, Grounding, Settings, preset
+from clipmk.system.serialization import plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
     from clipmk.backbones.backbone import Backbone
+    from clipmk.evaluate.samples import Sample
     from clipmk.images.decoder import Picture
     from clipmk.vocabulary.vocabulary import Vocabulary
 
@@ -120,6 +122,34 @@ class VariantResult:
     def predicted(self) -> int:
         """Number of the class with the highest cosine."""
         return int(self.class_cosines.argmax())
+
+
+class Measure:
+    """Gathers one measure over the images of one dataset; memory holds a few images and one number a metric.
+
+    Args:
+        name: a key of `measure_texts`.
+        variants: that are measured.
+        seed: of the bootstrap and of what is drawn.
+    """
+
+    def __init__(self, name: str, variants: Sequence[Variant], *, seed: int) -> None:
+        self.seed, self.variants, self.tally = seed, tuple(variants), Tally(seed=seed)
+        self.settings: dict[str, Any] = {one.name: plain(one.settings) for one in variants}
+        self.notes = tuple(measure_texts()[name].notes)
+
+    def takes(self, sample: Sample) -> bool:
+        """Whether an image is measured: any, unless a subclass says otherwise."""
+        del sample
+        return True
+
+    def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
+        """Measure one image that `takes` accepts."""
+        raise NotImplementedError
+
+    def finish(self, data: str) -> list[Row]:
+        """Rows of the dataset, in the order in which they were added."""
+        return self.tally.rows(data)
 
 
 class VariantRunner:

@@ -30,9 +30,8 @@ from clipmk.concepts.selection import highest
 from clipmk.evaluate import prompt_sets
 from clipmk.evaluate.baselines import PENALTIES, centred, decompose, ranked
 from clipmk.evaluate.metrics import clustered_interval
-from clipmk.evaluate.report import Row, measure_texts
-from clipmk.evaluate.variants import Variant, VariantResult, with_found_parts
-from clipmk.system.serialization import plain
+from clipmk.evaluate.report import Row
+from clipmk.evaluate.variants import Measure, Variant, VariantResult, with_found_parts
 
 if TYPE_CHECKING:
     from clipmk.evaluate.samples import Sample
@@ -69,7 +68,7 @@ _HALVES = (
 )
 
 
-class ZeroShot:
+class ZeroShot(Measure):
     """Gathers labels, embeddings and first descriptors; one embedding and a few numbers per image stay in memory.
 
     Args:
@@ -82,31 +81,22 @@ class ZeroShot:
     def __init__(
         self, explainer: Explainer, variants: Iterable[Variant], *, seed: int, progress: Progress | None = None
     ) -> None:
-        self.variants = with_found_parts(variants)
-        self.settings = {variant.name: plain(variant.settings) for variant in self.variants}
-        self._explainer = explainer
-        self._seed, self._progress = seed, progress
-        self._labels: list[int] = []
-        self._images_of: Counter[int] = Counter()
-        self._halves: list[int] = []
-        self._embeddings: list[torch.Tensor] = []
-        self._found: dict[str, list[list[int]]] = defaultdict(list)
-
-    @cached_property
-    def prompt(self) -> str:
+        super().__init__("zero_shot", with_found_parts(variants), seed=seed)
+        self._explainer, self._progress = explainer, progress
+        self.prompt = prompt_sets.prompt_that_fits(explainer.backbone, explainer.vocabulary)
         """The prompt that the model's context holds."""
-        return prompt_sets.prompt_that_fits(self._explainer.backbone, self._explainer.vocabulary)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """How to read the numbers."""
         controls = (
             f"random: as many descriptors of the same lengths from the vocabulary, mean of {RANDOM_DRAWS} draws; "
             f"words: as many strings of random words, mean of {WORD_DRAWS} draws; added: descriptors added to the "
             "image's class; intervals are over classes, whose images share prompts, and over the draws of a control; "
             "differences are paired; the descriptors found in this run are fixed"
         )
-        return (f"prompt: {self.prompt}", *measure_texts()["zero_shot"].notes, controls)
+        self.notes = (f"prompt: {self.prompt}", *self.notes, controls)
+        self._labels: list[int] = []
+        self._images_of: Counter[int] = Counter()
+        self._halves: list[int] = []
+        self._embeddings: list[torch.Tensor] = []
+        self._found: dict[str, list[list[int]]] = defaultdict(list)
 
     def takes(self, sample: Sample) -> bool:
         """Labelled images; the harness refuses datasets without labels."""
@@ -152,7 +142,7 @@ class ZeroShot:
         """Means over the images of all halves; their intervals are over classes, and draws of the controls."""
         joined = {metric: np.concatenate([half[metric] for half in halves], axis=1) for metric in halves[0]}
         classes = joined.pop("class")[0].astype(np.int64)
-        values = {metric: clustered_interval(each, classes, seed=self._seed) for metric, each in joined.items()}
+        values = {metric: clustered_interval(each, classes, seed=self.seed) for metric, each in joined.items()}
         return Row(data, name, values, {})
 
     @cached_property
@@ -187,14 +177,14 @@ class ZeroShot:
         lengths = [len(text.split()) for text in vocabulary.descriptors]
         made: dict[str, prompt_sets.Sets] = {"after": self._texts(plan)}
         for draw in range(RANDOM_DRAWS):
-            rng = np.random.default_rng([self._seed, draw])
+            rng = np.random.default_rng([self.seed, draw])
             pairs = zip(plan, self._own, strict=True)
             drawn = [
                 prompt_sets.matched_random_descriptors(new, lengths=lengths, without=own, rng=rng) for new, own in pairs
             ]
             made[f"random{draw}"] = self._texts(drawn)
         for draw in range(WORD_DRAWS):
-            words = prompt_sets.random_words(vocabulary.descriptors, seed=self._seed + draw)
+            words = prompt_sets.random_words(vocabulary.descriptors, seed=self.seed + draw)
             made[f"words{draw}"] = self._texts(plan, instead=words)
         return made
 
