@@ -20,6 +20,7 @@ from clipmk.explanation import Explanation
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import rle_decode
 from clipmk.models.loading import load
+from clipmk.pipeline.comparison import jaccard
 from clipmk.pipeline.segmentation import segment
 from clipmk.settings import Settings, preset
 from clipmk.vocabulary.vocabulary import load_vocabulary
@@ -89,7 +90,7 @@ def test_stability_compares_with_another_seed_and_with_the_shifted_picture(varia
     first = explained(variant.settings)
     for name, again in (("stable_seed", explained(other)), ("stable_shift", explained(variant.settings, moved=True))):
         expected = [
-            metrics.jaccard([c.text for c in a.vision_concepts], [c.text for c in b.vision_concepts])
+            jaccard([c.text for c in a.vision_concepts], [c.text for c in b.vision_concepts])
             for a, b in zip(first, again, strict=True)
         ]
         assert columns(variant)[name] == pytest.approx(expected), name

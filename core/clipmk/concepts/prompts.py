@@ -7,7 +7,7 @@ byte each; grey, blur and line are composed there (`compose_prompts`) by its int
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -27,15 +27,9 @@ ELLIPSE_MIN = 1e-4
 """Relative size below which a conic's design matrix is singular, or the conic is two parallel lines."""
 
 
-class Ellipse(NamedTuple):
-    """OpenCV's rotated rectangle around an ellipse, in pixels of the square input."""
-
-    centre: tuple[float, float]
-    """(x, y)."""
-    axes: tuple[float, float]
-    """Whole lengths of the two axes."""
-    angle: float
-    """Degrees, clockwise, of the first axis."""
+Ellipse = tuple[tuple[float, float], tuple[float, float], float]
+"""OpenCV's rotated rectangle around an ellipse, in pixels of the square input: centre (x, y), whole lengths of the two
+axes, and degrees, clockwise, of the first one."""
 
 
 def fit_ellipse(mask_square: NDArray[np.bool_]) -> Ellipse:
@@ -55,8 +49,7 @@ def fit_ellipse(mask_square: NDArray[np.bool_]) -> Ellipse:
         return _bounding_ellipse((0, 0, width, height))
     contour = max(contours, key=lambda points: (cv2.contourArea(points), len(points)))
     if _determines_ellipse(contour[:, 0]):
-        (x, y), (first, second), angle = cv2.fitEllipse(contour)
-        fitted = Ellipse((float(x), float(y)), (float(first), float(second)), float(angle))
+        fitted: Ellipse = cv2.fitEllipse(contour)
         if _is_drawable(fitted, limit=2 * math.hypot(height, width)):
             return fitted
     left, top, box_width, box_height = cv2.boundingRect(contour)
@@ -127,7 +120,7 @@ def blurred(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _bounding_ellipse(box: tuple[int, int, int, int]) -> Ellipse:
     left, top, width, height = box
-    return Ellipse((left + (width - 1) / 2, top + (height - 1) / 2), (float(width), float(height)), 0.0)
+    return (left + (width - 1) / 2, top + (height - 1) / 2), (float(width), float(height)), 0.0
 
 
 def _determines_ellipse(points: NDArray[np.integer]) -> bool:
@@ -141,8 +134,8 @@ def _determines_ellipse(points: NDArray[np.integer]) -> bool:
 
 
 def _is_drawable(ellipse: Ellipse, *, limit: float) -> bool:
-    numbers = (*ellipse.centre, *ellipse.axes, ellipse.angle)
-    return all(map(math.isfinite, numbers)) and min(ellipse.axes) >= 1 and max(ellipse.axes) <= limit
+    centre, axes, angle = ellipse
+    return all(map(math.isfinite, (*centre, *axes, angle))) and min(axes) >= 1 and max(axes) <= limit
 
 
 GREY = (9798, 19235, 3735)

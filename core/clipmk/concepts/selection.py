@@ -59,11 +59,8 @@ def highest(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*r
     """
     if scores.ndim == 1 and count < len(scores) and len(scores) > BLOCK:
         reaching = (~(scores < scores.topk(count).values[-1])).nonzero().flatten()  # NaN sorts highest
-        return reaching[highest(scores[reaching], count)] if len(reaching) < len(scores) else _sorted(scores, count)
-    return _sorted(scores, count)
-
-
-def _sorted(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*rows chosen"]:
+        if len(reaching) < len(scores):
+            return reaching[highest(scores[reaching], count)]
     return torch.sort(scores, dim=-1, descending=True, stable=True).indices[..., :count]
 
 

@@ -126,12 +126,6 @@ def localised(found: Box | None, true: Box | None) -> bool:
     return box_iou(found, true) > 0.5
 
 
-def jaccard(one: Collection[Hashable], other: Collection[Hashable]) -> float:
-    """|A ∩ B| / |A ∪ B| of two sets; 1 where both are empty."""
-    union = set(one) | set(other)
-    return len(set(one) & set(other)) / len(union) if union else 1.0
-
-
 def concept_order(part_cosines: NDArray[np.floating], descriptor_cosines: NDArray[np.floating]) -> NDArray[np.intp]:
     """Order of the parts by w_l = cos(image, part_l) · cos(image, descriptor_l), highest first, ties in order.
 

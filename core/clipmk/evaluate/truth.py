@@ -23,6 +23,7 @@ from clipmk.evaluate.report import BASELINES, LOOKUP, NEAREST, RANDOM, SPARSE, T
 from clipmk.evaluate.variants import Measure, Variant, VariantResult, VariantRunner, with_found_parts
 from clipmk.images.decoder import read_picture
 from clipmk.images.masks import mask_box
+from clipmk.pipeline.comparison import jaccard
 from clipmk.pipeline.segmentation import segment
 from clipmk.system.serialization import plain
 from clipmk.world.combinations import typical_descriptors
@@ -171,7 +172,8 @@ class TruthEvaluator(SceneMeasure):
             if variant.parts == "found":
                 again = results[self._other_seed[variant]], moved[variant]
                 for name, other in zip(("stable_seed", "stable_shift"), again, strict=True):
-                    scores[name] = metrics.jaccard(prediction.concepts, ScenePrediction.of(other).concepts)
+                    share = jaccard(prediction.concepts, ScenePrediction.of(other).concepts)
+                    scores[name] = 1.0 if share is None else share
             scores["margin"] = scores["ap"] - ranked[LOOKUP]["ap"]
             self.tally.add(variant.name, scores | mapped.pop(variant.name, {}))
         anywhere = dict.fromkeys(asking.MAP_METRICS, float(scene.part_masks.mean()))  # the share of the picture

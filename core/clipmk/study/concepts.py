@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,50 +17,47 @@ import pyarrow.compute as pc
 
 from clipmk.concepts.statistics import wilson
 from clipmk.study.schema import TableRow
+from clipmk.study.swaps import ClassConcepts
 
 SHOWN: Final = 15
 _SEEN: Final = ("seen", "mutual", "mutual_right", "mutual_wrong")
 
 
 class ConceptCounts:
-    """Counts of one model and one part method, shard by shard; memory grows with the vocabulary, not the images."""
+    """Counts of one model and one part method, shard by shard; memory grows with the vocabulary, not the images.
 
-    def __init__(self) -> None:
+    Args:
+        language: D_y of every class.
+    """
+
+    def __init__(self, language: ClassConcepts) -> None:
+        self._language = language
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in _SEEN}
-        self._explained: Counter[tuple[str, int]] = Counter()
+        self._predicted: Counter[str] = Counter()
 
     def add(self, rows: pa.Table) -> None:
         """Count the rows (by `schema.IMAGE`) of one shard and one part method, failed images excluded."""
-        rows = rows.filter(rows.column("error").is_null())
-        seen, mutual, correct = (rows.column(one).combine_chunks() for one in ("vision_concepts", "mutual", "correct"))
-        names, flags = seen.flatten(), mutual.flatten().fill_null(False)
-        right = correct.take(pc.list_parent_indices(seen))
-        chosen = (
-            names,
-            names.filter(flags),
-            names.filter(pc.and_(flags, right.fill_null(False))),
-            names.filter(pc.and_(flags, pc.invert(right).fill_null(False))),
-        )
-        for counter, found in zip(self._counts.values(), chosen, strict=True):
-            counter.update({one["values"]: one["counts"] for one in found.value_counts().to_pylist()})
-        predicted = rows.column("predicted").to_pylist()
-        self._explained.update(zip(predicted, rows.column("language_count").to_pylist(), strict=True))
+        rows = rows.filter(rows["error"].is_null())
+        lists, mutual, correct = (rows[name].combine_chunks() for name in ("vision_concepts", "mutual", "correct"))
+        right = correct.take(pc.list_parent_indices(lists))
+        seen = pa.table([lists.flatten(), mutual.flatten(), right], ["text", "mutual", "right"])
+        shared = seen.filter(seen["mutual"])
+        wrong = shared.filter(pc.invert(shared["right"]))
+        for counter, found in zip(
+            self._counts.values(), (seen, shared, shared.filter(shared["right"]), wrong), strict=True
+        ):
+            counter.update({one["values"]: one["counts"] for one in found["text"].value_counts().to_pylist()})
+        self._predicted.update(rows["predicted"].to_pylist())
 
-    def rows(self, model: str, parts: str, language: Mapping[str, Sequence[str]]) -> list[TableRow]:
+    def rows(self, model: str, parts: str) -> list[TableRow]:
         """One row for every descriptor that was seen or tied, sorted by name.
 
-        Args:
-            model: its id.
-            parts: the part method.
-            language: D_y of every class that was predicted, nearest first.
-
         Raises:
-            KeyError: a predicted class is not in `language`.
+            KeyError: D_y of a predicted class is not known.
         """
         tied: Counter[str] = Counter()
-        for (predicted, count), images in self._explained.items():
-            for descriptor in language[predicted][:count]:
-                tied[descriptor] += images
+        for predicted, images in self._predicted.items():
+            tied.update(dict.fromkeys(self._language.by_class[predicted][: self._language.count], images))
         return [
             {
                 "model": model,

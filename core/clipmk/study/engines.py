@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from typing import Any, Final
 
 from clipmk.errors import ClipmkError, UsageError
@@ -47,12 +48,10 @@ def run_local(
         How many more images are done, per model.
     """
     with contextlib.closing(ShardWorker(task, models, progress=progress)) as worker:
-        ahead = map(worker.prepare, sorted(missing))
-        current = next(ahead, None)
-        while current is not None:
-            following = next(ahead, None)  # its images are decoded meanwhile
-            yield from worker.work(current, missing[current.number])
-            current = following
+        prepared = map(worker.prepare, sorted(missing))
+        for current, _ in pairwise(chain(prepared, [None])):  # the images of the next one are decoded meanwhile
+            if current is not None:
+                yield from worker.work(current, missing[current.number])
 
 
 class ShardActor:

@@ -70,7 +70,7 @@ class _Tables:
         pieces: dict[str, list[of_images.ImageColumns]] = {parts: [] for parts in methods}
         most, language = int(self.manifest.settings["vision_limit"]), self._language(model)
         overlaps = {parts: Overlaps(language, self.manifest.language_counts, most) for parts in methods}
-        counts = {parts: ConceptCounts() for parts in methods}
+        counts = {parts: ConceptCounts(language) for parts in methods}
         asked = AskedCounts(self.manifest.asks, vocabulary_size=self.manifest.vocabulary.descriptors)
         for number in shards:
             columns = image_schema(self.manifest.asks)
@@ -86,7 +86,7 @@ class _Tables:
                 asked.add(shard.filter(pc.equal(shard.column("parts"), methods[0])))
         self.rows["asked"] += asked.rows(model.id) if self.manifest.asks else []
         for parts, counted in counts.items():
-            self.rows["concepts"] += counted.rows(model.id, parts, language.by_class)
+            self.rows["concepts"] += counted.rows(model.id, parts)
         found: dict[str, of_images.ImageColumns] = {}
         for parts in methods:
             joined = np.concatenate(pieces.pop(parts))
