@@ -67,11 +67,8 @@ class Compared:
 
     paper: float
     ours: float | None
-
-    @property
-    def difference(self) -> float | None:
-        """Ours - paper."""
-        return None if self.ours is None else self.ours - self.paper
+    difference: float | None
+    """Ours - paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +148,6 @@ def _compared(published: PublishedModel, rows: Sequence[TableRow]) -> dict[str, 
     found = {}
     for name, (column, parts) in NUMBERS.items():
         value = next((row[column] for row in rows if parts in {None, row["parts"]}), None)
-        factor = 100 if column == "top1" else 1
-        found[name] = Compared(getattr(published, name), None if value is None else factor * value)
+        paper, ours = getattr(published, name), value if value is None or column != "top1" else 100 * value
+        found[name] = Compared(paper, ours, None if ours is None else ours - paper)
     return found

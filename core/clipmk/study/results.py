@@ -183,10 +183,7 @@ def recipe(row: TableRow) -> str:
 
 def results_document(results: Results, *, against: str | None = None) -> dict[str, Any]:
     """What `--json` prints under "study": rows of the table `models`, fits, and the paper's numbers if asked for."""
-    paper = [
-        {"model": row.model} | {name: {**plain(one), "difference": one.difference} for name, one in row.numbers.items()}
-        for row in against_paper(results.all_rows)
-    ]
+    paper = [{"model": row.model} | plain(row.numbers) for row in against_paper(results.all_rows)]
     return {
         "folder": str(results.folder.root),
         "done_shards": results.completeness.done,

@@ -135,7 +135,10 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
         InputError: a shard or the D_y of a model is missing, damaged or of another version; the message names it.
         ClipmkError: a table cannot be written.
     """
-    done = _shards(folder, manifest)
+    done = {
+        model.id: [number for number in range(manifest.shards) if folder.shard(model.id, number).is_file()]
+        for model in manifest.models
+    }
     completeness = Completeness(sum(map(len, done.values())), len(manifest.models) * manifest.shards)
     made_of = manifest.made_of(manifest.models, list(done.values()), _VERSION, manifest.language_counts)
     if unless_current and all(is_intact(folder.table(name), made_of) for name in ("images", *tables_of(manifest))):
@@ -158,14 +161,6 @@ def tables_of(manifest: Manifest) -> list[str]:
     """Which of `schema.TABLES` a study has."""
     optional = {"asked": manifest.asks, "language_counts": manifest.language_counts}
     return [name for name in TABLES if optional.get(name, True)]
-
-
-def _shards(folder: StudyFolder, manifest: Manifest) -> dict[str, list[int]]:
-    """Numbers of the shards that exist, by model."""
-    return {
-        model.id: [number for number in range(manifest.shards) if folder.shard(model.id, number).is_file()]
-        for model in manifest.models
-    }
 
 
 def _write_csv(rows: Sequence[TableRow], path: Path, schema: pa.Schema) -> None:

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from clipmk.concepts.statistics import Floats
-from clipmk.output.palette import PALETTE
+from clipmk.output.palette import colour_of
 from clipmk.study.schema import TableRow
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import printable
@@ -36,16 +36,16 @@ class FamilyStyle:
 
 
 def _rgb(number: int) -> tuple[float, float, float]:
-    red, green, blue = PALETTE[number]
+    red, green, blue = colour_of(number)
     return red / 255, green / 255, blue / 255
 
 
 _STYLES: Final = {
-    "vit": FamilyStyle(_rgb(4), "o", "-"),
-    "resnet": FamilyStyle(_rgb(5), "s", "--"),
-    "convnext": FamilyStyle(_rgb(2), "^", "-."),
-    "siglip": FamilyStyle(_rgb(6), "D", ":"),
-    "eva": FamilyStyle(_rgb(0), "v", (0, (5, 1, 1, 1, 1, 1))),  # type: ignore[arg-type]
+    "vit": FamilyStyle(_rgb(5), "o", "-"),
+    "resnet": FamilyStyle(_rgb(6), "s", "--"),
+    "convnext": FamilyStyle(_rgb(3), "^", "-."),
+    "siglip": FamilyStyle(_rgb(7), "D", ":"),
+    "eva": FamilyStyle(_rgb(1), "v", (0, (5, 1, 1, 1, 1, 1))),  # type: ignore[arg-type]
 }
 _OTHER: Final = FamilyStyle((0.3, 0.3, 0.3), "X", ":")
 
